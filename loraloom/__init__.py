@@ -1,0 +1,1 @@
+"""Many LoRA adapters on one frozen encoder-decoder, in one pass."""

@@ -1,0 +1,1 @@
+"""Many low-rank adapters on one frozen base, in one pass."""

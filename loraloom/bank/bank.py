@@ -1,0 +1,203 @@
+"""The bank: which adapters are attached to a frozen base, and whose rows the pass now running has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from loraloom.bank.linear import BankLinear, LowRank
+from loraloom.bank.rows import Ambient, IndexedRows, Rows, seed_for
+from loraloom.base.loading import Base
+from loraloom.base.targets import Target, linears, resolve_targets, unique_targets
+from loraloom.errors import AdapterError
+from loraloom.recipe import LoraSettings
+
+
+class AdapterBank:
+    """Low-rank adapters on one frozen base.
+
+    Example:
+        bank = AdapterBank(base)
+        bank.attach("narrow", LoraSettings(target_modules=["q", "v"]), seed=42)
+        with bank.rows(Rows((Share("narrow", 4), Share(None, 4)))):
+            ...  # rows 0–3 are the adapter's, 4–7 the base's
+
+    Args:
+        base: its linears are wrapped while an adapter targets them, and are themselves again after.
+    """
+
+    def __init__(self, base: Base) -> None:
+        self.base = base
+        self.ambient = Ambient()
+        self._wrapped: dict[str, BankLinear] = {}
+        self._settings: dict[str, LoraSettings] = {}
+        self._available = linears(base.model, base.family)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The attached adapters, in the order they came."""
+        return tuple(self._settings)
+
+    @property
+    def available(self) -> Sequence[Target]:
+        """Every linear an adapter could target."""
+        return self._available
+
+    def settings(self, slot: str) -> LoraSettings:
+        """How an adapter was attached."""
+        return self._settings[slot]
+
+    def targets_of(self, settings: LoraSettings) -> tuple[Target, ...]:
+        """The linears that these settings adapt; they name plain linears, wrapped or not.
+
+        Raises:
+            TargetError: a name matches nothing.
+        """
+        with self._unwrapped():
+            return unique_targets(resolve_targets(self.base.model, self.base.family, settings.target_modules))
+
+    def attach(
+        self, slot: str, settings: LoraSettings, seed: int, tensors: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Add an adapter.
+
+        A fresh one starts as PEFT's does: A uniform in ±1/√in (He et al.'s rule with a = √5, the
+        default of `nn.Linear`), B zero, so that it changes nothing yet. A is a function of the seed
+        and the module's name: other targets or neighbours do not change it.
+
+        Args:
+            slot: its name.
+            settings: rank, scale, dropout and targets.
+            seed: of its experiment.
+            tensors: its A and B as `tensors()` gives them, instead of fresh ones.
+
+        Raises:
+            TargetError: a target name matches nothing.
+            AdapterError: `tensors` are not those of these targets and this rank.
+        """
+        assert slot not in self._settings, f"{slot} is attached already"
+        targets = self.targets_of(settings)
+        if tensors is not None:
+            _check_tensors(slot, settings, targets, tensors)
+        device = self.base.device
+        self._settings[slot] = settings
+        for target in targets:
+            out_features, in_features = target.module.weight.shape  # type: ignore[union-attr]
+            if tensors is None:
+                A = torch.empty(settings.r, in_features)
+                bound = in_features**-0.5
+                A.uniform_(
+                    -bound, bound, generator=torch.Generator().manual_seed(seed_for(seed, "A", target.name))
+                )
+                B = torch.zeros(out_features, settings.r)
+            else:
+                A, B = tensors[f"{target.name}.lora_A"], tensors[f"{target.name}.lora_B"]
+            self._wrap(target).slots[slot] = LowRank(
+                A=nn.Parameter(A.to(device, torch.float32, copy=True)),
+                B=nn.Parameter(B.to(device, torch.float32, copy=True)),
+                scaling=settings.scaling,
+                dropout=float(settings.lora_dropout),
+            )
+
+    def drop(self, slot: str) -> None:
+        """Take an adapter away; a linear that no adapter targets any more is itself again."""
+        del self._settings[slot]
+        for name, linear in list(self._wrapped.items()):
+            linear.slots.pop(slot, None)
+            if not linear.slots:
+                self._put(name, linear.base)
+                del self._wrapped[name]
+
+    def parts(self, slot: str) -> dict[str, LowRank]:
+        """An adapter's part in each linear it targets, by the linear's name."""
+        return {name: linear.slots[slot] for name, linear in self._wrapped.items() if slot in linear.slots}
+
+    def parameters(self, slot: str) -> list[nn.Parameter]:
+        """What the optimizer of an adapter updates; the order is that of `tensors`."""
+        return [parameter for part in self.parts(slot).values() for parameter in (part.A, part.B)]
+
+    def tensors(self, slot: str) -> dict[str, Tensor]:
+        """`{"<module>.lora_A": [r, in], "<module>.lora_B": [out, r]}`, float32; the live tensors."""
+        return {
+            f"{name}.lora_{letter}": parameter.detach()
+            for name, part in self.parts(slot).items()
+            for letter, parameter in (("A", part.A), ("B", part.B))
+        }
+
+    @torch.no_grad()
+    def load(self, slot: str, tensors: Mapping[str, Tensor]) -> None:
+        """Overwrite an adapter with tensors as `tensors()` gives them.
+
+        Raises:
+            AdapterError: they are not those of this adapter.
+        """
+        own = self.tensors(slot)
+        if own.keys() != tensors.keys():
+            differing = sorted(own.keys() ^ tensors.keys())
+            raise AdapterError(
+                f"{len(differing)} tensors do not belong to it", where=slot, found=differing[0]
+            )
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
+
+    @contextmanager
+    def rows(self, rows: Rows | IndexedRows) -> Iterator[None]:
+        """While it lasts, the rows of every pass belong as said; backward passes included."""
+        outer, self.ambient.rows = self.ambient.rows, rows
+        try:
+            yield
+        finally:
+            self.ambient.rows = outer
+
+    def _wrap(self, target: Target) -> BankLinear:
+        if target.name not in self._wrapped:
+            wrapped = BankLinear(target.module, target.name, target.side, self.ambient)
+            wrapped.train(target.module.training)
+            self._put(target.name, wrapped)
+            self._wrapped[target.name] = wrapped
+        return self._wrapped[target.name]
+
+    def _put(self, name: str, module: nn.Module) -> None:
+        parent, _, attribute = name.rpartition(".")
+        setattr(self.base.model.get_submodule(parent), attribute, module)
+
+    @contextmanager
+    def _unwrapped(self) -> Iterator[None]:
+        for name, linear in self._wrapped.items():
+            self._put(name, linear.base)
+        try:
+            yield
+        finally:
+            for name, linear in self._wrapped.items():
+                self._put(name, linear)
+
+
+def _check_tensors(
+    slot: str, settings: LoraSettings, targets: Sequence[Target], tensors: Mapping[str, Tensor]
+) -> None:
+    expected = {}
+    for target in targets:
+        out_features, in_features = target.module.weight.shape  # type: ignore[union-attr]
+        expected[f"{target.name}.lora_A"] = (settings.r, in_features)
+        expected[f"{target.name}.lora_B"] = (out_features, settings.r)
+    missing, surplus = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    if missing or surplus:
+        raise AdapterError(
+            f"the adapter lacks {len(missing)} tensors and has {len(surplus)} too many for these targets",
+            where=slot,
+            found=(surplus or missing)[0],
+            fix="Set lora.target_modules to what the adapter was trained with.",
+        )
+    for name, shape in expected.items():
+        if tuple(tensors[name].shape) != shape:
+            raise AdapterError(
+                "the adapter is of another width or rank",
+                where=f"{slot}: {name}",
+                found=str(tuple(tensors[name].shape)),
+                allowed=str(shape),
+            )
+        if not torch.isfinite(tensors[name]).all():
+            raise AdapterError("the adapter holds NaN or infinite values", where=f"{slot}: {name}")

@@ -1,0 +1,161 @@
+"""Label rows → output head → cross-entropy: the losses of all adapters from one pass.
+
+The gradient of a token's loss with respect to its hidden state h is
+
+    ∂/∂h ( log Σ_v exp(W_v h) − W_y h )  =  Σ_v softmax(W h)_v W_v  −  W_y
+
+an attention of h over the rows of W, less one row. So it is computed as attention is (online
+softmax, Milakov & Gimelshein, 2018, https://arxiv.org/abs/1805.02867; Dao et al., 2022): vocabulary tile by tile,
+each tile of W read once for both products, loss and gradient in the same sweep. The logits of
+250,112 tokens are never held; a tile of them is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from loraloom.base.loading import Base
+from loraloom.data.batches import Batch
+from loraloom.data.encoding import IGNORED
+
+# Measured at d 512, V 250,112: tiles of 16,384 columns and about a thousand rows are near the two
+# products' own time; `benchmarks/objective.py` prints it.
+TILE_COLUMNS = 16_384
+BLOCK_ROWS = 1_024
+
+
+@dataclass(frozen=True)
+class OutputHead:
+    """The frozen head.
+
+    Args:
+        weight: [vocabulary, d].
+        scale: on the hidden states before it (T5 1.0 has d^-0.5).
+        bias: [vocabulary], or none.
+        softcap: logits become c · tanh(logits / c), or none.
+    """
+
+    weight: Tensor
+    scale: float = 1.0
+    bias: Tensor | None = None
+    softcap: float | None = None
+
+
+def output_head(base: Base) -> OutputHead:
+    """The head of a base, with what its family does around it."""
+    config, family = base.model.config, base.family
+    return OutputHead(
+        weight=base.head.weight,
+        scale=family.output_scale(config),
+        bias=getattr(base.model, family.head_bias).reshape(-1) if family.head_bias else None,
+        softcap=family.softcap(config),
+    )
+
+
+class _TokenLoss(torch.autograd.Function):
+    """Negative log-likelihood of each row's label; see the head of this file."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, labels: Tensor, head: OutputHead) -> Tensor:
+        needs_gradient = bool(ctx.needs_input_grad[0])
+        losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+        gradient = torch.empty_like(hidden) if needs_gradient else None
+        for start in range(0, len(hidden), BLOCK_ROWS):
+            block = slice(start, start + BLOCK_ROWS)
+            own = gradient[block] if gradient is not None else None
+            losses[block] = _sweep(hidden[block], labels[block], head, own)
+        if gradient is not None:
+            ctx.save_for_backward(gradient)
+        return losses
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * upstream[:, None].to(gradient.dtype), None, None
+
+
+def _sweep(hidden: Tensor, labels: Tensor, head: OutputHead, gradient: Tensor | None) -> Tensor:
+    """Losses float32 [n] of one block of rows; writes ∂loss/∂hidden [n, d] where it is wanted."""
+    scaled = hidden * head.scale if head.scale != 1.0 else hidden
+    peak = torch.full((len(hidden),), -torch.inf, device=hidden.device)
+    total = torch.zeros(len(hidden), device=hidden.device)
+    wanted = torch.zeros(len(hidden), device=hidden.device)
+    slope_at_label = torch.ones(len(hidden), device=hidden.device)
+    mean_row = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device)
+    for first in range(0, len(head.weight), TILE_COLUMNS):
+        weight = head.weight[first : first + TILE_COLUMNS]
+        logits = (scaled @ weight.t()).float()
+        if head.bias is not None:
+            logits += head.bias[first : first + TILE_COLUMNS].float()
+        if head.softcap is not None:
+            logits = head.softcap * torch.tanh(logits / head.softcap)
+        here = (labels >= first) & (labels < first + len(weight))
+        at_label = (labels - first).clamp(0, len(weight) - 1)[:, None]
+        label_logits = logits.gather(1, at_label)[:, 0]
+        wanted = torch.where(here, label_logits, wanted)
+        new_peak = torch.maximum(peak, logits.amax(1))
+        shrink = torch.exp(peak - new_peak)
+        # d(capped)/d(logit), which is 1 without a cap
+        slope = 1 - (logits / head.softcap).square() if head.softcap is not None else None
+        weights = logits.sub_(new_peak[:, None]).exp_()
+        total = total * shrink + weights.sum(1)
+        peak = new_peak
+        if gradient is not None:
+            if slope is not None:
+                weights *= slope
+                slope_at_label = torch.where(here, slope.gather(1, at_label)[:, 0], slope_at_label)
+            mean_row.mul_(shrink[:, None]).add_(weights.to(weight.dtype) @ weight)
+    if gradient is not None:
+        label_rows = head.weight[labels].float() * slope_at_label[:, None]
+        gradient.copy_((mean_row / total[:, None] - label_rows) * head.scale)
+    return peak + total.log() - wanted
+
+
+def token_losses(hidden: Tensor, labels: Tensor, head: OutputHead) -> Tensor:
+    """Negative log-likelihood of each label.
+
+    Args:
+        hidden: the decoder's last states at label positions, [n, d].
+        labels: int64 [n], none of them -100.
+        head: frozen; gradients flow to `hidden` only, and only once.
+
+    Returns:
+        float32 [n].
+    """
+    return _TokenLoss.apply(hidden, labels, head)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def hidden_states(base: Base, batch: Batch) -> Tensor:
+    """The decoder's last states, [rows, target_len, d], each token seeing its own example only.
+
+    Encoder and decoder are called one after the other: the model's own forward would use the
+    encoder's mask for the cross-attention too, which packed rows do not allow.
+    """
+    encoded = base.model.get_encoder()(input_ids=batch.input_ids, attention_mask=batch.encoder_mask)
+    decoded = base.model.get_decoder()(
+        input_ids=batch.decoder_input_ids,
+        attention_mask=batch.decoder_mask,
+        encoder_hidden_states=encoded.last_hidden_state,
+        encoder_attention_mask=batch.cross_mask,
+        use_cache=False,
+    )
+    return decoded.last_hidden_state  # type: ignore[no-any-return]
+
+
+def part_losses(base: Base, batch: Batch) -> Tensor:
+    """The summed loss of each part of a batch, float32 [parts]; one pass through the base.
+
+    Divide by the label tokens of the whole optimizer step (training), or of all rows (eval_loss).
+    """
+    hidden = hidden_states(base, batch)
+    labels = batch.labels.reshape(-1)
+    is_label = labels != IGNORED
+    rows = is_label.nonzero()[:, 0]  # parts lie one after the other, so their label rows do too
+    losses = token_losses(hidden.reshape(-1, hidden.shape[-1])[rows], labels[rows], output_head(base))
+    return torch.stack([part.sum() for part in losses.split(list(batch.num_labels))])

@@ -1,0 +1,215 @@
+"""An adapter <-> the folder that PEFT reads and writes.
+
+adapter_config.json        PEFT's LoraConfig
+adapter_model.safetensors  base_model.model.<module>.lora_A.weight [r, in], … lora_B.weight [out, r]
+loraloom.json              which base and tokenizer it was trained on; PEFT ignores it
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from loraloom.base.loading import Base
+from loraloom.base.targets import Target, peft_target_modules
+from loraloom.errors import AdapterError
+from loraloom.recipe import LoraSettings
+from loraloom.run import replace_folder, to_json, write_bytes
+
+CONFIG, WEIGHTS, ORIGIN = "adapter_config.json", "adapter_model.safetensors", "loraloom.json"
+PREFIX = "base_model.model."
+# What PEFT can do and the bank does not: an adapter that uses one would load as something else.
+UNSUPPORTED = {
+    "use_dora": False,
+    "modules_to_save": None,
+    "rank_pattern": {},
+    "alpha_pattern": {},
+    "fan_in_fan_out": False,
+    "lora_bias": False,
+    "bias": "none",
+    "layer_replication": None,
+}
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter as read from a folder.
+
+    Args:
+        folder: where from.
+        settings: rank, scale, dropout; `target_modules` lists the adapted modules by whole path.
+        tensors: as `AdapterBank.tensors` gives them.
+        origin: what loraloom.json says, or {} for a folder of PEFT's own.
+    """
+
+    folder: Path
+    settings: LoraSettings
+    tensors: dict[str, Tensor]
+    origin: dict[str, Any]
+
+
+def write_adapter(
+    folder: Path,
+    *,
+    base: Base,
+    settings: LoraSettings,
+    tensors: Mapping[str, Tensor],
+    available: Sequence[Target],
+    origin: Mapping[str, Any],
+) -> None:
+    """Write an adapter so that `PeftModel.from_pretrained` loads it; as a whole or not at all.
+
+    Args:
+        folder: replaced if it exists.
+        base: what it was trained on.
+        settings, tensors: as in the bank.
+        available: every linear of the base, to find the shortest target list.
+        origin: more to say in loraloom.json.
+    """
+    from peft import LoraConfig  # takes a second to import
+
+    adapted = sorted({name.rpartition(".")[0] for name in tensors})
+    alpha = settings.lora_alpha
+    config = LoraConfig(
+        r=settings.r,
+        lora_alpha=int(alpha) if float(alpha).is_integer() else alpha,
+        lora_dropout=float(settings.lora_dropout),
+        use_rslora=settings.use_rslora,
+        target_modules=peft_target_modules(adapted, available),
+        task_type="SEQ_2_SEQ_LM",
+        # PEFT would keep an absolute path of this machine here.
+        base_model_name_or_path=portable_name(base.name),
+        inference_mode=True,
+    )
+    staged = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(staged, ignore_errors=True)
+    config.save_pretrained(staged)
+    values = json.loads((staged / CONFIG).read_text(encoding="utf-8"))
+    values["target_modules"] = sorted(values["target_modules"])  # PEFT holds a set, in no order
+    write_bytes(staged / CONFIG, to_json(values).encode())
+    named = {f"{PREFIX}{name}.weight": t.to("cpu", torch.float32).contiguous() for name, t in tensors.items()}
+    write_bytes(staged / WEIGHTS, save(named, metadata={"format": "pt"}))
+    write_bytes(
+        staged / ORIGIN,
+        to_json(
+            {
+                "base": portable_name(base.name),
+                "base_fingerprint": base.fingerprint,
+                "tokenizer_fingerprint": base.tokenizer_fingerprint,
+                **origin,
+            }
+        ).encode(),
+    )
+    replace_folder(staged, folder)
+
+
+def portable_name(name: str) -> str:
+    """A model's name without a path of this machine: a hub name, or a folder's last part."""
+    is_path = os.path.isabs(name) or name.startswith((".", "~")) or Path(name).is_dir()
+    return Path(name).name if is_path else name
+
+
+def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
+    """Read an adapter that we or PEFT wrote.
+
+    Args:
+        folder: with adapter_config.json and adapter_model.safetensors.
+        base: checked against the fingerprints that the adapter remembers, where it does.
+
+    Raises:
+        AdapterError: it is missing, damaged, of a kind the bank does not compute, or of another base.
+    """
+    where = str(folder)
+    config = _read_json(folder / CONFIG, where)
+    if config.get("peft_type") != "LORA":
+        raise AdapterError(
+            "is no LoRA adapter", where=where, found=str(config.get("peft_type")), allowed="LORA"
+        )
+    for key, usual in UNSUPPORTED.items():
+        if config.get(key, usual) not in (usual, None):
+            raise AdapterError(f"uses `{key}`, which LoRALoom does not compute", where=where)
+    tensors = _read_tensors(folder / WEIGHTS, where)
+    try:
+        settings = LoraSettings(
+            r=config["r"],
+            lora_alpha=config["lora_alpha"],
+            lora_dropout=config.get("lora_dropout", 0.0),
+            use_rslora=config.get("use_rslora", False),
+            target_modules=sorted({name.rpartition(".")[0] for name in tensors}),
+        )
+    except (KeyError, ValueError) as error:
+        raise AdapterError(
+            "its configuration is not usable", where=where, found=str(error).split("\n")[0]
+        ) from None
+    origin = _read_json(folder / ORIGIN, where) if (folder / ORIGIN).is_file() else {}
+    if base is not None:
+        _check_origin(origin, base, where)
+    return Adapter(folder, settings, tensors, origin)
+
+
+def _read_json(path: Path, where: str) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AdapterError(f"has no {path.name}", where=where, fix="Name an adapter folder.") from None
+    except (OSError, ValueError) as error:
+        raise AdapterError(f"{path.name} cannot be read", where=where, found=str(error)) from None
+    if not isinstance(values, dict):
+        raise AdapterError(f"{path.name} is no JSON object", where=where)
+    return values
+
+
+def _read_tensors(path: Path, where: str) -> dict[str, Tensor]:
+    if not path.is_file():
+        pickled = (path.parent / "adapter_model.bin").is_file()
+        raise AdapterError(
+            f"has no {path.name}",
+            where=where,
+            found="adapter_model.bin, a pickle, which is not read" if pickled else "",
+        )
+    try:
+        raw = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise AdapterError(f"{path.name} is damaged", where=where, found=str(error)) from None
+    tensors = {}
+    for name, tensor in raw.items():
+        bare = name.removeprefix(PREFIX).removesuffix(".weight")
+        if not name.startswith(PREFIX) or not bare.endswith((".lora_A", ".lora_B")):
+            raise AdapterError("holds a tensor that is no part of a LoRA adapter", where=where, found=name)
+        if not torch.isfinite(tensor).all():
+            raise AdapterError("holds NaN or infinite values", where=where, found=name)
+        tensors[bare] = tensor.float()
+    modules = {name.rpartition(".")[0] for name in tensors}
+    halves = [m for m in modules if f"{m}.lora_A" not in tensors or f"{m}.lora_B" not in tensors]
+    if halves or not tensors:
+        raise AdapterError(
+            f"{len(halves)} modules lack their A or their B" if halves else "holds no tensors",
+            where=where,
+            found=", ".join(sorted(halves)[:3]),
+        )
+    return tensors
+
+
+def _check_origin(origin: Mapping[str, Any], base: Base, where: str) -> None:
+    for key, own, what in (
+        ("base_fingerprint", base.fingerprint, "another base model"),
+        ("tokenizer_fingerprint", base.tokenizer_fingerprint, "another vocabulary"),
+    ):
+        if origin.get(key, own) != own:
+            raise AdapterError(
+                f"was trained on {what}",
+                where=where,
+                found=f"{origin.get('base')} {origin[key][:12]}",
+                allowed=f"{portable_name(base.name)} {own[:12]}",
+                fix="Use it with the base it was trained on.",
+            )

@@ -1,0 +1,173 @@
+"""Which rows of a batch belong to which adapter, and the random numbers each adapter draws.
+
+Ownership is ambient: `with bank.rows(...)` sets it, every wrapped linear reads it and checks it
+against the batch it is given. Random numbers are functions of (the experiment's seed, its own
+step, the micro-batch, the module's name), drawn for an adapter's own tokens in the order of its
+examples. So neither neighbours, nor packing, nor a resume can change them, and recomputing a layer
+under activation checkpointing draws the same ones again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from loraloom.data.batches import Batch, Segment, Side
+
+BASE = None  # the slot of rows that no adapter touches
+
+
+def seed_for(seed: int, *purpose: object) -> int:
+    """A seed that is a function of an experiment's seed and of what is drawn, in [0, 2^63)."""
+    text = "|".join(str(part) for part in (seed, *purpose))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+@dataclass(frozen=True)
+class Share:
+    """Rows that lie one after the other and belong to one adapter, or to the base."""
+
+    slot: str | None
+    num_rows: int
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What the random numbers of a training pass are functions of.
+
+    Args:
+        seeds: of each adapter's experiment.
+        steps: each adapter's own step, from 0.
+        micro_batch: which of the step's micro-batches this is, from 0.
+        segments: for each side and adapter, where its examples lie in its rows.
+    """
+
+    seeds: Mapping[str, int]
+    steps: Mapping[str, int]
+    micro_batch: int
+    segments: Mapping[Side, Mapping[str, tuple[Segment, ...]]]
+    _positions: dict[tuple[Side, str, int, torch.device], Tensor] = field(default_factory=dict, repr=False)
+
+    def token_mask(
+        self, slot: str, module: str, side: Side, p: float, shape: torch.Size, like: Tensor
+    ) -> Tensor:
+        """A dropout mask for the rows of one adapter.
+
+        Args:
+            slot: the adapter.
+            module: the name of the module that drops.
+            side: whose tokens the rows hold.
+            p: the probability to drop.
+            shape: [rows, len, features] of the adapter's rows.
+            like: gives dtype and device.
+
+        Returns:
+            [rows, len, features]: 0 or 1 / (1 - p) at the adapter's tokens, 0 at padding.
+        """
+        generator = self.generator(slot, module, like.device)
+        positions = self._token_positions(slot, side, shape[1], like.device)
+        mask = torch.zeros(shape[0] * shape[1], shape[2], dtype=like.dtype, device=like.device)
+        drawn = torch.empty(len(positions), shape[2], dtype=like.dtype, device=like.device)
+        mask[positions] = drawn.bernoulli_(1 - p, generator=generator).div_(1 - p)
+        return mask.view(shape)
+
+    def generator(self, slot: str, module: str, device: torch.device) -> torch.Generator:
+        """A generator for what one module draws for one adapter in this pass."""
+        seed = seed_for(self.seeds[slot], "dropout", self.steps[slot], self.micro_batch, module)
+        return torch.Generator(device).manual_seed(seed)
+
+    def _token_positions(self, slot: str, side: Side, width: int, device: torch.device) -> Tensor:
+        key = side, slot, width, device
+        if key not in self._positions:
+            spans = (
+                torch.arange(segment.length) + segment.row * width + segment.start
+                for segment in self.segments[side][slot]
+            )
+            self._positions[key] = torch.cat(list(spans)).to(device)
+        return self._positions[key]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Contiguous shares of a batch, in order: the form for training and for comparing.
+
+    Args:
+        shares: in the order of the rows.
+        expansion: how many rows of the decoder stand for one (beams); the encoder's are not expanded.
+        draws: random numbers; without them nothing is dropped.
+    """
+
+    shares: tuple[Share, ...]
+    expansion: int = 1
+    draws: Draws | None = None
+
+    def __post_init__(self) -> None:
+        self.spans(sum(share.num_rows for share in self.shares), "rows")
+
+    def spans(self, num_rows: int, module: str) -> list[tuple[str | None, int, int]]:
+        """Slot, first row and end of each share, in a batch of `num_rows` rows."""
+        total = sum(share.num_rows for share in self.shares)
+        factor = self.expansion if num_rows == total * self.expansion else 1
+        assert num_rows == total * factor, f"{module} got {num_rows} rows; {total} have an owner"
+        spans, start = [], 0
+        for share in self.shares:
+            stop = start + share.num_rows * factor
+            spans.append((share.slot, start, stop))
+            start = stop
+        return spans
+
+
+@dataclass(frozen=True)
+class IndexedRows:
+    """An adapter for each row, in any order: the form for serving.
+
+    Args:
+        slots: the adapter of each row.
+        expansion: as in `Rows`.
+    """
+
+    slots: tuple[str | None, ...]
+    expansion: int = 1
+
+    def indices(self, num_rows: int, module: str, device: torch.device) -> Iterator[tuple[str, Tensor]]:
+        """Each adapter with the rows that are its own, int64 [n], in a batch of `num_rows` rows."""
+        factor = self.expansion if num_rows == len(self.slots) * self.expansion else 1
+        assert num_rows == len(self.slots) * factor, (
+            f"{module} got {num_rows} rows; {len(self.slots)} have an owner"
+        )
+        owned = sorted(
+            ((slot, row) for row, slot in enumerate(self.slots) if slot is not BASE), key=lambda pair: pair[0]
+        )
+        for slot, pairs in groupby(owned, key=lambda pair: pair[0]):
+            first = torch.tensor([row for _, row in pairs], device=device) * factor
+            yield slot, (first[:, None] + torch.arange(factor, device=device)).reshape(-1)
+
+
+@dataclass
+class Ambient:
+    """What all wrapped modules of one bank read: whose rows the pass now running has."""
+
+    rows: Rows | IndexedRows | None = None
+
+
+def training_rows(
+    batch: Batch, *, seeds: Mapping[str, int], steps: Mapping[str, int], micro_batch: int
+) -> Rows:
+    """The ownership of a training batch, with its random numbers."""
+    owners = [slot for slot in batch.slots if slot is not None]
+    segments: dict[Side, dict[str, tuple[Segment, ...]]] = {
+        side: {slot: parts for slot, parts in zip(batch.slots, placed, strict=True) if slot is not None}
+        for side, placed in batch.segments.items()
+    }
+    draws = Draws({slot: seeds[slot] for slot in owners}, steps, micro_batch, segments)
+    return Rows(shares_of(batch), draws=draws)
+
+
+def shares_of(batch: Batch) -> tuple[Share, ...]:
+    """The shares of a batch's parts."""
+    return tuple(Share(slot, num_rows) for slot, num_rows in zip(batch.slots, batch.num_rows, strict=True))

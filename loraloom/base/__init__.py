@@ -1,0 +1,1 @@
+"""The frozen model: loading it, what its family needs, and which of its modules can be adapted."""

@@ -1,0 +1,367 @@
+"""A base model and its tokenizer, frozen, on a device, in a dtype: each choice with its reason."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from loraloom.base.families import FAMILIES, Family
+from loraloom.errors import ModelError
+
+STARTER = "starter"
+# Below this, a step is dominated by overheads that bfloat16 does not shrink (measured on a 7 M model).
+SMALL_MODEL_PARAMETERS = 50_000_000
+SAMPLES_PER_TENSOR = 4096
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An automatic choice and why it was made; kept in provenance.json."""
+
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Base:
+    """A frozen base model, ready to carry adapters.
+
+    Args:
+        name: as the recipe names it.
+        model: in train mode with every dropout at 0, so that activation checkpointing works.
+        tokenizer: its own.
+        family: its row of the table.
+        head_is_tied: whether head and embedding are one tensor, read from the weights.
+        model_dropout: the dropout that the config asks for.
+        fingerprint: of the weights, the same for every dtype they are loaded in.
+        tokenizer_fingerprint: of the vocabulary.
+        choices: device and dtype, with their reasons.
+    """
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: Tokenizer
+    family: Family
+    head_is_tied: bool
+    model_dropout: float
+    fingerprint: str
+    tokenizer_fingerprint: str
+    choices: dict[str, Choice]
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.model.device
+
+    @property
+    def pad_token_id(self) -> int:
+        """Fills a row behind its last token."""
+        return int(self.tokenizer.pad_token_id)
+
+    @property
+    def eos_token_id(self) -> int:
+        """Ends every source and every target."""
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def start_token_id(self) -> int:
+        """The decoder's first input."""
+        return int(self.model.config.decoder_start_token_id)
+
+    @property
+    def head(self) -> nn.Linear:
+        """The output head."""
+        return self.model.get_output_embeddings()  # type: ignore[no-any-return]
+
+
+def load_base(
+    name: str,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    allow_bin_weights: bool = False,
+) -> Base:
+    """Load a folder, a hub name, or the embedded starter; freeze it.
+
+    Args:
+        name: `starter`, a folder, or a hub name.
+        dtype: `auto`, `float32` or `bfloat16`.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        allow_bin_weights: load .bin weights, weights-only, where there are no others.
+
+    Raises:
+        ModelError: it cannot be found, would run code, is of another architecture, lacks weights or
+            tokens, or cannot be computed as asked.
+    """
+    path = _locate(name)
+    config = _read_config(path, name)
+    family = _family(config, name)
+    placed = choose_device(device)
+    chosen_dtype = choose_dtype(dtype, torch.device(placed.value), config)
+    tokenizer = _load_tokenizer(path, name)
+    model = _load_weights(path, name, getattr(torch, chosen_dtype.value), allow_bin_weights)
+    model.to(torch.device(placed.value))
+    head_is_tied = _declare_tying(model)
+    _check_tokenizer(tokenizer, model, name)
+    model_dropout = float(getattr(config, "dropout_rate", getattr(config, "dropout", 0.0)))
+    freeze(model)
+    return Base(
+        name=name,
+        model=model,
+        tokenizer=tokenizer,
+        family=family,
+        head_is_tied=head_is_tied,
+        model_dropout=model_dropout,
+        fingerprint=fingerprint(model),
+        tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
+        choices={"device": placed, "dtype": chosen_dtype},
+    )
+
+
+def _locate(name: str) -> str:
+    if name == STARTER:
+        from loraloom.starter import model_folder
+
+        return str(model_folder())
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError("the folder holds no config.json", where=name, fix="Name a transformers folder.")
+        return str(path)
+    if path.exists():
+        raise ModelError("a model is a folder, and this is a file", where=name)
+    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if looks_local:
+        raise ModelError("there is no such folder", where=name, fix="Check model_name_or_path.")
+    return name
+
+
+def _read_config(path: str, name: str) -> Any:
+    try:
+        values, _ = transformers.PretrainedConfig.get_config_dict(path)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            "its config cannot be loaded",
+            where=name,
+            found=_first_line(error),
+            fix="Without a connection to the hub, name a local folder, or `starter`.",
+        ) from None
+    if "auto_map" in values:
+        raise ModelError(
+            "its config names code to run (auto_map), and LoRALoom never runs a model's own code",
+            where=name,
+            allowed="the architectures that transformers ships",
+        )
+    model_type = values.get("model_type")
+    if model_type not in FAMILIES:
+        architecture = ", ".join(values.get("architectures") or []) or f"model_type {model_type!r}"
+        raise ModelError(
+            "is not an encoder-decoder that LoRALoom knows",
+            where=name,
+            found=architecture,
+            allowed=f"encoder-decoder models of the families {', '.join(FAMILIES)}",
+            fix="Causal models are not supported yet.",
+        )
+    try:
+        return AutoConfig.from_pretrained(path, trust_remote_code=False)
+    except Exception as error:  # transformers raises many kinds here; all mean an unusable config
+        raise ModelError("its config cannot be read", where=name, found=_first_line(error)) from None
+
+
+def _family(config: Any, name: str) -> Family:
+    if not getattr(config, "is_encoder_decoder", False):
+        raise ModelError("its config says it is no encoder-decoder", where=name)
+    return FAMILIES[config.model_type]
+
+
+def choose_device(wanted: str) -> Choice:
+    """The device to compute on.
+
+    Raises:
+        ModelError: the device asked for is not there.
+    """
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return Choice("cuda", f"a GPU is there: {torch.cuda.get_device_name()}")
+        if torch.backends.mps.is_available():
+            return Choice("mps", "an Apple GPU is there")
+        return Choice("cpu", f"no GPU is there; {torch.get_num_threads()} threads")
+    kind, _, index = wanted.partition(":")
+    if kind == "cuda" and (not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count()):
+        raise ModelError(
+            "the device is not there",
+            where="device",
+            found=wanted,
+            allowed=f"cpu, or one of {torch.cuda.device_count()} CUDA devices",
+            fix="Set device: auto.",
+        )
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ModelError("the device is not there", where="device", found=wanted, fix="Set device: auto.")
+    return Choice(wanted, "the recipe says so")
+
+
+def choose_dtype(wanted: str, device: torch.device, config: Any) -> Choice:
+    """The dtype of the frozen base: bfloat16 where the hardware multiplies it, float32 otherwise."""
+    if wanted != "auto":
+        return Choice(wanted, "the recipe says so")
+    if device.type == "cuda":
+        # True by emulation on a T4, which is slower than float32: ask for the real thing.
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return Choice("bfloat16", "this GPU multiplies bfloat16")
+        return Choice("float32", "this GPU has no bfloat16, and float16 overflows on T5-family models")
+    if device.type == "mps":
+        return Choice("float32", "bfloat16 on this GPU is not relied upon")
+    size = estimated_parameters(config)
+    if size < SMALL_MODEL_PARAMETERS:
+        return Choice("float32", f"the model is small (about {size / 1e6:.0f} M weights)")
+    capabilities = torch.cpu.get_capabilities()
+    for unit in ("amx_bf16", "avx512_bf16"):
+        if capabilities.get(unit):
+            return Choice("bfloat16", f"this processor multiplies bfloat16 ({unit})")
+    return Choice("float32", "this processor has no bfloat16 instructions")
+
+
+def estimated_parameters(config: Any) -> int:
+    """Weights of a T5-family model, from its config: two embeddings, and 16 d² + 3 d·d_ff a layer pair."""
+    d_model, d_ff, inner = config.d_model, config.d_ff, config.num_heads * config.d_kv
+    layers = config.num_layers + (config.num_decoder_layers or config.num_layers)
+    per_layer = 6 * d_model * inner + 3 * d_model * d_ff
+    return int(2 * config.vocab_size * d_model + layers * per_layer)
+
+
+def _load_tokenizer(path: str, name: str) -> Tokenizer:
+    try:
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=False)  # type: ignore[no-any-return]
+    except Exception as error:  # many kinds: a missing file, sentencepiece, a damaged JSON
+        raise ModelError("its tokenizer cannot be loaded", where=name, found=_first_line(error)) from None
+
+
+def _load_weights(path: str, name: str, dtype: torch.dtype, allow_bin_weights: bool) -> PreTrainedModel:
+    try:
+        with _quiet_transformers():
+            model, report = AutoModelForSeq2SeqLM.from_pretrained(
+                path,
+                dtype=dtype,
+                use_safetensors=None if allow_bin_weights else True,
+                weights_only=True,
+                attn_implementation="sdpa",
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+    except Exception as error:  # OSError, SafetensorError, RuntimeError, ValueError: all mean this
+        only_bin = (
+            Path(path).is_dir()
+            and any(Path(path).glob("*.bin"))
+            and not any(Path(path).glob("*.safetensors"))
+        )
+        if only_bin and not allow_bin_weights:
+            raise ModelError(
+                "has only .bin weights, which are pickles",
+                where=name,
+                fix="Set allow_bin_weights: true to load them weights-only, or convert them to safetensors.",
+            ) from None
+        raise ModelError("its weights cannot be loaded", where=name, found=_first_line(error)) from None
+    missing = sorted(report["missing_keys"])
+    if missing or report["mismatched_keys"]:
+        wrong = missing or sorted(str(key) for key in report["mismatched_keys"])
+        raise ModelError(
+            f"{len(wrong)} of its weights are {'missing' if missing else 'of the wrong shape'}",
+            where=name,
+            found=", ".join(wrong[:5]),
+            fix="transformers would draw them at random. The folder is incomplete: copy it again.",
+        )
+    return model  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    # It warns that a distinct lm_head contradicts its forced tying flag, which _declare_tying mends.
+    logger = logging.getLogger("transformers")
+    level, bars = logger.level, transformers.utils.logging.is_progress_bar_enabled()
+    logger.setLevel(logging.ERROR)
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if bars:
+            transformers.utils.logging.enable_progress_bar()
+
+
+def _declare_tying(model: PreTrainedModel) -> bool:
+    """Make the config say what the weights are; transformers 5 forces `True` on the T5 family.
+
+    A wrong flag is written by save_pretrained, and CTranslate2 then scales the logits wrongly.
+    """
+    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    model.config.tie_word_embeddings = tied
+    return tied
+
+
+def _check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, name: str) -> None:
+    for token in ("pad", "eos"):
+        if getattr(tokenizer, f"{token}_token_id") is None:
+            raise ModelError(f"its tokenizer has no {token} token", where=name)
+    if getattr(model.config, "decoder_start_token_id", None) is None:
+        model.config.decoder_start_token_id = tokenizer.pad_token_id
+    size = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > size:
+        raise ModelError(
+            "its tokenizer has more tokens than the model has embeddings",
+            where=name,
+            found=f"{len(tokenizer)} tokens, {size} embeddings",
+            fix="Use the tokenizer the model was trained with.",
+        )
+
+
+def freeze(model: PreTrainedModel) -> None:
+    """No gradients for the base and no dropout in it.
+
+    It stays in train mode because transformers recomputes activations only then; without dropout
+    the two modes are the same for these families.
+    """
+    model.requires_grad_(False)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        elif isinstance(getattr(module, "dropout", None), float):
+            module.dropout = 0.0
+    model.train()
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """A hash of every weight's name, shape and 4,096 of its values, as bfloat16.
+
+    Rounding first makes it one for every dtype the weights are loaded in; sampling makes it cheap.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        flat = tensor.detach().reshape(-1)
+        stride = max(1, flat.numel() // SAMPLES_PER_TENSOR)
+        sample = flat[::stride].to(torch.bfloat16).cpu().contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(sample.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
+    """A hash of the vocabulary: which text each id stands for."""
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

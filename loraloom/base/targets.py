@@ -1,0 +1,184 @@
+"""Target names → modules. A name that matches nothing is an error, never a smaller adapter.
+
+PEFT adapts what it finds and errs only when *nothing* matches, so that `wi` on a gated T5 goes
+unnoticed (measured on peft 0.21: 28 of 36 linears adapted, without a word).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from loraloom.base.families import Family
+from loraloom.errors import Problem, TargetError
+
+ALL_LINEAR = "all-linear"
+PLACES = ("encoder", "decoder", "cross")
+
+Side = Literal["source", "target"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A linear that can carry an adapter.
+
+    Args:
+        name: its path in the model, `decoder.block.0.layer.1.EncDecAttention.k`.
+        module: the frozen linear.
+        side: whether its input has the source's tokens in it or the target's.
+    """
+
+    name: str
+    module: nn.Module
+    side: Side
+
+    @property
+    def suffix(self) -> str:
+        """The last part of its path, which is how PEFT's target lists name it."""
+        return self.name.rpartition(".")[2]
+
+
+@dataclass(frozen=True)
+class Match:
+    """What one pattern of `target_modules` stands for."""
+
+    pattern: str
+    targets: tuple[Target, ...]
+
+    @property
+    def num_base_parameters(self) -> int:
+        """Weights of the matched linears."""
+        return sum(target.module.weight.numel() for target in self.targets)
+
+    def num_adapter_parameters(self, r: int) -> int:
+        """Weights of A [r, in] and B [out, r] over the matched linears."""
+        return sum(r * sum(target.module.weight.shape) for target in self.targets)
+
+
+def linears(model: nn.Module, family: Family) -> list[Target]:
+    """Every linear of the encoder and the decoder, in the model's order; the output head is none."""
+    return [
+        Target(name, module, _side(name, family))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and name.startswith(("encoder.", "decoder."))
+    ]
+
+
+def _side(name: str, family: Family) -> Side:
+    if name.startswith("encoder."):
+        return "source"
+    parts = name.split(".")
+    reads_source = family.cross_attention in parts and parts[-1] in family.cross_projections
+    return "source" if reads_source else "target"
+
+
+def resolve_targets(
+    model: nn.Module, family: Family, target_modules: str | Sequence[str], *, key: str = "lora.target_modules"
+) -> tuple[Match, ...]:
+    """What each pattern matches.
+
+    Args:
+        model: the base.
+        family: its row in `FAMILIES`.
+        target_modules: `all-linear`, names as in PEFT's lists (the end of a path, at a dot), or one
+            regular expression over whole paths; each may begin with `encoder:`, `decoder:` or
+            `cross:`, which limits it to that part (`decoder:` includes the cross-attention).
+        key: what to call the setting in a message.
+
+    Raises:
+        TargetError: a pattern matches no linear, names the embeddings or the head, or is no regular
+            expression. All such patterns are named at once, with what the model has.
+    """
+    available = linears(model, family)
+    is_expression = isinstance(target_modules, str)
+    patterns = [target_modules] if isinstance(target_modules, str) else list(target_modules)
+    matches, problems = [], []
+    for pattern in patterns:
+        place, _, bare = pattern.rpartition(":") if pattern.split(":")[0] in PLACES else ("", "", pattern)
+        within = [target for target in available if _is_within(target, place, family)]
+        try:
+            found = _matching(within, bare, is_expression)
+        except re.error as error:
+            problems.append(Problem(f"`{bare}` is not a regular expression: {error}", where=key))
+            continue
+        if found:
+            matches.append(Match(pattern, tuple(found)))
+        else:
+            problems.append(_no_match(model, bare, place, within, patterns, key))
+    if problems:
+        raise TargetError(problems)
+    return tuple(matches)
+
+
+def _is_within(target: Target, place: str, family: Family) -> bool:
+    if place == "cross":
+        return f".{family.cross_attention}." in target.name
+    return target.name.startswith(f"{place}.") if place else True
+
+
+def _matching(targets: list[Target], pattern: str, is_expression: bool) -> list[Target]:
+    if pattern == ALL_LINEAR:
+        return targets
+    if is_expression:
+        expression = re.compile(pattern)
+        return [target for target in targets if expression.fullmatch(target.name)]
+    return [target for target in targets if target.name == pattern or target.name.endswith(f".{pattern}")]
+
+
+def _no_match(
+    model: nn.Module, pattern: str, place: str, within: list[Target], patterns: list[str], key: str
+) -> Problem:
+    """Say what the model has instead, and write the setting that was probably meant."""
+    suffixes = sorted({target.suffix for target in within})
+    name = getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__
+    base_name = name.rstrip("/").rpartition("/")[2] if name.startswith(("/", ".")) else name
+    part = f"the {place} of {base_name}" if place else base_name
+    others = [
+        path
+        for path, _ in model.named_modules()
+        if (path == pattern or path.endswith(f".{pattern}"))
+        and not path.startswith(("encoder.block", "decoder.block"))
+    ]
+    if others:
+        return Problem(
+            f"`{pattern}` is the embedding, the output head or another module that LoRALoom does not adapt "
+            f"({others[0]})",
+            where=key,
+            allowed=", ".join([*suffixes, ALL_LINEAR]),
+            fix="Leave it out.",
+        )
+    gated = {"wi_0", "wi_1"} <= set(suffixes)
+    near = [s for s in suffixes if s.startswith(f"{pattern}_") or s.replace("_proj", "") == pattern]
+    near = near or difflib.get_close_matches(pattern, suffixes, n=1)
+    kind = " (gated feed-forward)" if gated and pattern == "wi" else ""
+    has = f"It has {' and '.join(near)}" if near else f"It has {', '.join(suffixes)}"
+    prefix = f"{place}:" if place else ""
+    meant = []
+    for other in patterns:
+        if other == f"{prefix}{pattern}":
+            meant += [f"{prefix}{suffix}" for suffix in near]
+        else:
+            meant.append(other)
+    better = f"Set target_modules: [{', '.join(meant)}], or {ALL_LINEAR}." if near else f"Set {ALL_LINEAR}."
+    return Problem(f"`{prefix}{pattern}` matches no linear of {part}{kind}. {has}", where=key, fix=better)
+
+
+def unique_targets(matches: Sequence[Match]) -> tuple[Target, ...]:
+    """The linears of all patterns, each once."""
+    return tuple({target.name: target for match in matches for target in match.targets}.values())
+
+
+def peft_target_modules(adapted: Sequence[str], available: Sequence[Target]) -> list[str]:
+    """The shortest target list with which PEFT finds exactly these linears.
+
+    Names' ends where every linear so named is adapted, whole paths otherwise.
+    """
+    chosen = set(adapted)
+    suffixes = {name.rpartition(".")[2] for name in chosen}
+    all_named_so = {target.name for target in available if target.suffix in suffixes}
+    return sorted(suffixes if all_named_so == chosen else chosen)

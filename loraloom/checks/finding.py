@@ -1,0 +1,50 @@
+"""What a check found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from loraloom.errors import CheckFailed, Problem
+
+Level = Literal["ok", "note", "warning", "error"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the table that `loraloom check` prints.
+
+    Args:
+        level: `error` stops training, `warning` does not, `note` is worth knowing.
+        check: the check's name, as `--allow` takes it.
+        where: the key, file or module concerned.
+        message: what was found; never the text of a row.
+        fix: what to do.
+    """
+
+    level: Level
+    check: str
+    where: str
+    message: str
+    fix: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """For checks.json."""
+        return asdict(self)
+
+
+def raise_errors(findings: Iterable[Finding]) -> None:
+    """Stop where a check found an error.
+
+    Raises:
+        CheckFailed: with every error.
+    """
+    errors = [finding for finding in findings if finding.level == "error"]
+    if errors:
+        raise CheckFailed(
+            Problem(
+                f"check `{finding.check}` failed: {finding.message}", where=finding.where, fix=finding.fix
+            )
+            for finding in errors
+        )

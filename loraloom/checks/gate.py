@@ -1,0 +1,306 @@
+"""The gate: what `train` and `check` always run, on real rows and the real model, in about a second.
+
+To add a check, write a function and add it to `GATE`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from loraloom.bank.bank import AdapterBank
+from loraloom.bank.objective import hidden_states, part_losses
+from loraloom.bank.rows import Rows, shares_of, training_rows
+from loraloom.base.loading import Base
+from loraloom.base.targets import Match, resolve_targets
+from loraloom.checks.finding import Finding
+from loraloom.data.batches import Batch, Part, collate
+from loraloom.data.encoding import IGNORED, Encoded, EncodedSet
+from loraloom.recipe import Experiment
+
+NUM_ROWS = 4
+# Relative; a bfloat16 product has 8 bits of mantissa, and sums over hundreds of them are compared.
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What the checks look at.
+
+    Args:
+        base: frozen, with no adapter attached.
+        experiments: what is to be trained.
+        initial: tensors of adapters that training goes on from.
+        train_set: encoded rows.
+        rows: a few of them.
+        batch: the same, as training lays them out.
+    """
+
+    base: Base
+    experiments: Sequence[Experiment]
+    initial: dict[str, dict[str, torch.Tensor]]
+    train_set: EncodedSet
+    rows: Sequence[Encoded]
+    batch: Batch
+
+    @property
+    def tolerance(self) -> float:
+        """How far apart two ways to compute the same may be, relative."""
+        return TOLERANCE[self.base.model.dtype]
+
+
+def run_gate(
+    base: Base,
+    experiments: Sequence[Experiment],
+    initial: dict[str, dict[str, torch.Tensor]],
+    train_set: EncodedSet,
+    *,
+    packing: bool,
+) -> list[Finding]:
+    """Every check of the gate, in order."""
+    step = max(1, len(train_set) // NUM_ROWS)
+    rows = [train_set[index] for index in range(0, len(train_set), step)][:NUM_ROWS]
+    gate = Gate(base, experiments, initial, train_set, rows, _batch(base, None, rows, packing))
+    return [finding for check in GATE for finding in check(gate)]
+
+
+def _batch(base: Base, slot: str | None, rows: Sequence[Encoded], packing: bool) -> Batch:
+    return collate(
+        [Part(slot, rows)],
+        pad_token_id=base.pad_token_id,
+        start_token_id=base.start_token_id,
+        packing=packing,
+    ).to(base.device)
+
+
+def check_shapes(gate: Gate) -> list[Finding]:
+    """Shapes and dtypes of a real batch, and every token within the vocabulary."""
+    batch, problems = gate.batch, []
+    for name in ("input_ids", "decoder_input_ids", "labels"):
+        tensor = getattr(batch, name)
+        if tensor.dtype != torch.int64 or tensor.dim() != 2:
+            problems.append(f"{name} is {tensor.dtype} {list(tensor.shape)}")
+    vocabulary = gate.base.model.get_input_embeddings().weight.shape[0]
+    largest = int(max(batch.input_ids.max(), batch.labels.max()))
+    if largest >= vocabulary:
+        problems.append(f"token {largest} is beyond the {vocabulary} embeddings")
+    if problems:
+        return [Finding("error", "shapes", "batch", "; ".join(problems))]
+    message = (
+        f"{len(gate.rows)} rows as input_ids {list(batch.input_ids.shape)} and labels {list(batch.labels.shape)}, "
+        f"int64; base in {str(gate.base.model.dtype).removeprefix('torch.')}"
+    )
+    return [Finding("ok", "shapes", "batch", message)]
+
+
+def check_labels(gate: Gate) -> list[Finding]:
+    """Every label row ends in EOS, and -100 stands exactly where there is no target token."""
+    batch, eos = gate.batch, gate.base.eos_token_id
+    flat = batch.labels.cpu()
+    is_padding = (batch.target_segments == 0).cpu()
+    if bool(((flat == IGNORED) != is_padding).any()):
+        return [Finding("error", "labels", "labels", "-100 does not stand exactly on the padding")]
+    num_ends = int((flat == eos).sum())
+    last = [int(gate.train_set[index].labels[-1]) for index in range(len(gate.train_set))]
+    without = [index + 1 for index, token in enumerate(last) if token != eos]
+    if without:
+        return [
+            Finding(
+                "error",
+                "labels",
+                "labels",
+                f"{len(without)} rows do not end in EOS, the first is training row {without[0]}",
+            )
+        ]
+    message = (
+        f"all {len(last)} label rows end in EOS; -100 on {int(is_padding.sum())} of {flat.numel()} positions"
+    )
+    return [Finding("ok", "labels", "labels", f"{message}, {num_ends} ends in this batch")]
+
+
+@torch.no_grad()
+def check_loss(gate: Gate) -> list[Finding]:
+    """The training loss, recomputed by the model's own forward, one row and one token at a time."""
+    base = gate.base
+    with AdapterBank(base).rows(Rows(shares_of(gate.batch))):
+        ours = float(part_losses(base, gate.batch).sum()) / sum(gate.batch.num_labels)
+    total = 0.0
+    for row in gate.rows:
+        labels = torch.from_numpy(row.labels).long().to(base.device)
+        out = base.model(
+            input_ids=torch.from_numpy(row.input_ids).long().to(base.device)[None],
+            labels=labels[None],
+            use_cache=False,
+        )
+        log_probabilities = F.log_softmax(out.logits[0].float(), dim=-1)
+        total -= float(sum(log_probabilities[position, token] for position, token in enumerate(labels)))
+    theirs = total / sum(gate.batch.num_labels)
+    if not (math.isfinite(ours) and math.isfinite(theirs)):
+        return [
+            Finding(
+                "error",
+                "loss",
+                "base",
+                f"the base's own loss is {theirs}",
+                "Try dtype: float32, or another base.",
+            )
+        ]
+    if abs(ours - theirs) > gate.tolerance * abs(theirs):
+        message = f"training computes {ours:.6f}, the model's own forward {theirs:.6f}"
+        return [Finding("error", "loss", "objective", message, "Please report this: it is a bug of ours.")]
+    return [
+        Finding("ok", "loss", "objective", f"{theirs:.4f} by the model's own forward, {ours:.4f} in training")
+    ]
+
+
+def check_targets(gate: Gate) -> list[Finding]:
+    """What every pattern of every experiment stands for."""
+    findings = []
+    for experiment in gate.experiments:
+        matches = resolve_targets(gate.base.model, gate.base.family, experiment.lora.target_modules)
+        findings += [_target_finding(experiment, match) for match in matches]
+    return findings
+
+
+def _target_finding(experiment: Experiment, match: Match) -> Finding:
+    message = (
+        f"`{match.pattern}` is {len(match.targets)} linears, "
+        f"{match.num_adapter_parameters(experiment.lora.r):,} adapter weights at r {experiment.lora.r}"
+    )
+    return Finding("ok", "targets", f"{experiment.name}: lora.target_modules", message)
+
+
+def check_adapters(gate: Gate) -> list[Finding]:
+    """A fresh adapter changes nothing yet, gets a finite gradient that is not zero; the base gets none."""
+    findings = []
+    for experiment in gate.experiments:
+        bank = AdapterBank(gate.base)
+        bank.attach(experiment.name, experiment.lora, experiment.seed, gate.initial.get(experiment.name))
+        try:
+            findings += _starts_as_base(gate, bank, experiment)
+            findings += _gets_gradient(gate, bank, experiment)
+        finally:
+            bank.drop(experiment.name)
+    return findings
+
+
+@torch.no_grad()
+def _starts_as_base(gate: Gate, bank: AdapterBank, experiment: Experiment) -> list[Finding]:
+    if experiment.name in gate.initial:
+        return [
+            Finding(
+                "note",
+                "start",
+                experiment.name,
+                "goes on from an adapter, so it differs from the base already",
+            )
+        ]
+    batch = _batch(gate.base, experiment.name, gate.rows, packing=True)
+    with bank.rows(Rows(shares_of(batch))):
+        adapted = hidden_states(gate.base, batch)
+    plain = hidden_states(gate.base, batch)
+    difference = float((adapted - plain).abs().max())
+    if difference > gate.tolerance * float(plain.abs().max()):
+        return [
+            Finding(
+                "error",
+                "start",
+                experiment.name,
+                f"with B = 0 the states differ from the base's by {difference}",
+            )
+        ]
+    return [
+        Finding(
+            "ok",
+            "start",
+            experiment.name,
+            "with B = 0 it gives exactly the base's states"
+            if difference == 0
+            else f"with B = 0 it gives the base's states within {difference:.1e}",
+        )
+    ]
+
+
+def _gets_gradient(gate: Gate, bank: AdapterBank, experiment: Experiment) -> list[Finding]:
+    name = experiment.name
+    batch = _batch(gate.base, name, gate.rows, packing=True)
+    rows = training_rows(batch, seeds={name: experiment.seed}, steps={name: 0}, micro_batch=0)
+    with bank.rows(rows):
+        (part_losses(gate.base, batch).sum() / sum(batch.num_labels)).backward()
+    parts = bank.parts(name)
+    norms = {
+        module: float(part.B.grad.norm()) if part.B.grad is not None else 0.0
+        for module, part in parts.items()
+    }
+    total = math.sqrt(sum(norm**2 for norm in norms.values()))
+    if any(parameter.grad is not None for parameter in gate.base.model.parameters()):
+        return [Finding("error", "gradient", name, "the base got a gradient; it must be frozen")]
+    if not math.isfinite(total) or total == 0:
+        return [Finding("error", "gradient", name, f"the gradient's norm is {total}", "Try dtype: float32.")]
+    silent = [module for module, norm in norms.items() if norm == 0]
+    if silent:
+        message = f"{len(silent)} of {len(norms)} modules get no gradient, the first is {silent[0]}"
+        return [Finding("warning", "gradient", name, message, "Leave them out of target_modules.")]
+    return [
+        Finding(
+            "ok", "gradient", name, f"all {len(norms)} modules get one, norm {total:.3g}; the base gets none"
+        )
+    ]
+
+
+def check_generation(gate: Gate) -> list[Finding]:
+    """The base's own generation settings can be saved; transformers refuses at the very end of a run."""
+    config = gate.base.model.generation_config
+    try:
+        config.validate(strict=True)
+    except ValueError as error:
+        first = str(error).strip().splitlines()[0]
+        return [
+            Finding(
+                "warning",
+                "generation",
+                "generation_config.json of the base",
+                f"holds settings that decoding ignores, and saving a merged model would fail: {first}",
+                "LoRALoom decodes by the recipe's `generation` section alone.",
+            )
+        ]
+    return [
+        Finding("ok", "generation", "generation", "nothing would be ignored, and the settings can be saved")
+    ]
+
+
+def check_truncation(gate: Gate) -> list[Finding]:
+    """How many rows are cut to the limits."""
+    findings = []
+    for side, count in (
+        ("source", gate.train_set.num_truncated_sources),
+        ("target", gate.train_set.num_truncated_targets),
+    ):
+        if count:
+            share = count / len(gate.train_set)
+            message = f"{count} of {len(gate.train_set)} training rows ({share:.1%}) are cut; EOS stays"
+            findings.append(
+                Finding(
+                    "warning",
+                    "truncation",
+                    f"data.max_{side}_length",
+                    message,
+                    f"Raise data.max_{side}_length.",
+                )
+            )
+    return findings or [Finding("ok", "truncation", "data", "no row is cut")]
+
+
+GATE: tuple[Callable[[Gate], list[Finding]], ...] = (
+    check_shapes,
+    check_labels,
+    check_truncation,
+    check_loss,
+    check_targets,
+    check_adapters,
+    check_generation,
+)

@@ -1,0 +1,213 @@
+"""Encoded examples → one batch: in which order, in which rows, who may look at whom.
+
+A batch has a *part* for each adapter that takes part in the pass. The parts' rows lie one after
+the other. Packed, a row holds several examples of one part:
+
+    source row   s1 s1 s1 </s> s2 s2 </s> <pad>      source_segments  1 1 1 1 2 2 2 0
+    decoder in   <s> a1 a1 <s> a2 a2 a2              target_segments  1 1 1 2 2 2 2
+    labels       a1 a1 </s> a2 a2 a2 </s>
+
+and every token attends only to its own segment, so that the losses and gradients are those of
+unpadded single examples (T5's position biases depend on distances alone, which packing keeps).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from loraloom.data.encoding import IGNORED, Encoded
+from loraloom.errors import DataError
+
+Side = Literal["source", "target"]
+
+
+class Part(NamedTuple):
+    """One adapter's examples in a batch; `None` is the base without an adapter."""
+
+    slot: str | None
+    examples: Sequence[Encoded]
+
+
+class Segment(NamedTuple):
+    """Where one example lies within the rows of its part."""
+
+    row: int
+    start: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows for one forward pass.
+
+    Args:
+        input_ids: int64 [rows, source_len].
+        decoder_input_ids: int64 [rows, target_len], a start token before each example.
+        labels: int64 [rows, target_len], -100 where there is no target token.
+        source_segments, target_segments: int64 [rows, len], the example a token belongs to, from 1;
+            0 is padding.
+        num_rows: rows of each part.
+        slots: the adapter of each part.
+        segments: for each side and part, where each example lies, in the order it was given in.
+        num_labels: label tokens of each part.
+    """
+
+    input_ids: Tensor
+    decoder_input_ids: Tensor
+    labels: Tensor
+    source_segments: Tensor
+    target_segments: Tensor
+    num_rows: tuple[int, ...]
+    slots: tuple[str | None, ...]
+    segments: Mapping[Side, tuple[tuple[Segment, ...], ...]]
+    num_labels: tuple[int, ...]
+
+    @property
+    def encoder_mask(self) -> Tensor:
+        """bool [rows, 1, source_len, source_len]: which source token sees which."""
+        return _same_segment(self.source_segments, self.source_segments)
+
+    @property
+    def decoder_mask(self) -> Tensor:
+        """bool [rows, 1, target_len, target_len]: earlier tokens of the same example."""
+        causal = torch.ones(
+            self.labels.shape[1], self.labels.shape[1], dtype=torch.bool, device=self.labels.device
+        )
+        return _same_segment(self.target_segments, self.target_segments) & causal.tril()
+
+    @property
+    def cross_mask(self) -> Tensor:
+        """bool [rows, 1, target_len, source_len]: the source of the same example."""
+        return _same_segment(self.target_segments, self.source_segments)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved = {name: value.to(device) for name, value in tensors.items() if isinstance(value, Tensor)}
+        return replace(self, **moved)
+
+
+def _same_segment(queries: Tensor, keys: Tensor) -> Tensor:
+    return ((queries[:, :, None] == keys[:, None, :]) & (keys[:, None, :] > 0))[:, None]
+
+
+def epoch_order(num_examples: int, seed: int) -> Tensor:
+    """A permutation, int64 [num_examples], that only `seed` decides."""
+    return torch.randperm(num_examples, generator=torch.Generator().manual_seed(seed))
+
+
+def pack(examples: Sequence[Encoded], capacity: tuple[int, int]) -> list[list[int]]:
+    """Which examples share a row, so that few tokens are padding.
+
+    First fit, longest target first (Johnson, 1973: at most 11/9 of the fewest rows and a bit).
+
+    Args:
+        examples: token ids without padding; lengths differ.
+        capacity: source and target tokens that a row may hold.
+
+    Returns:
+        For each row the indices of its examples.
+
+    Raises:
+        DataError: an example alone is longer than a row.
+    """
+    rows: list[list[int]] = []
+    room: list[list[int]] = []
+    order = sorted(
+        range(len(examples)), key=lambda i: (-len(examples[i].labels), -len(examples[i].input_ids), i)
+    )
+    for index in order:
+        lengths = len(examples[index].input_ids), len(examples[index].labels)
+        if lengths[0] > capacity[0] or lengths[1] > capacity[1]:
+            raise DataError(
+                "an example is longer than a row", found=f"{lengths} tokens", allowed=f"at most {capacity}"
+            )
+        for row, free in zip(rows, room, strict=True):
+            if lengths[0] <= free[0] and lengths[1] <= free[1]:
+                row.append(index)
+                free[0] -= lengths[0]
+                free[1] -= lengths[1]
+                break
+        else:
+            rows.append([index])
+            room.append([capacity[0] - lengths[0], capacity[1] - lengths[1]])
+    return rows
+
+
+def collate(
+    parts: Sequence[Part],
+    *,
+    pad_token_id: int,
+    start_token_id: int,
+    packing: bool = True,
+    min_width: tuple[int, int] = (0, 0),
+) -> Batch:
+    """Lay every part's examples in rows.
+
+    No row is wider than the longest example of the batch, so that packing never costs more than
+    padding does.
+
+    Args:
+        parts: at least one, each with at least one example.
+        pad_token_id: fills a row behind its last token.
+        start_token_id: the decoder's first input.
+        packing: several examples a row; otherwise one.
+        min_width: source and target tokens that a row has at least.
+    """
+    capacity = (
+        max(len(example.input_ids) for part in parts for example in part.examples),
+        max(len(example.labels) for part in parts for example in part.examples),
+    )
+    layouts = [
+        pack(part.examples, capacity) if packing else [[index] for index in range(len(part.examples))]
+        for part in parts
+    ]
+    num_rows = tuple(len(layout) for layout in layouts)
+    source_len, target_len = (max(pair) for pair in zip(capacity, min_width, strict=True))
+    shape = (sum(num_rows), source_len), (sum(num_rows), target_len)
+    input_ids = torch.full(shape[0], pad_token_id)
+    decoder_input_ids = torch.full(shape[1], pad_token_id)
+    labels = torch.full(shape[1], IGNORED)
+    source_segments, target_segments = (
+        torch.zeros(shape[0], dtype=torch.long),
+        torch.zeros(shape[1], dtype=torch.long),
+    )
+    segments: dict[Side, list[tuple[Segment, ...]]] = {"source": [], "target": []}
+    first_row = 0
+    for part, layout in zip(parts, layouts, strict=True):
+        placed: dict[int, tuple[Segment, Segment]] = {}
+        for row, indices in enumerate(layout):
+            source_end = target_end = 0
+            for number, index in enumerate(indices, start=1):
+                example = part.examples[index]
+                source = Segment(row, source_end, len(example.input_ids))
+                target = Segment(row, target_end, len(example.labels))
+                placed[index] = (source, target)
+                source_end += source.length
+                target_end += target.length
+                at_source = first_row + row, slice(source.start, source_end)
+                at_target = first_row + row, slice(target.start, target_end)
+                input_ids[at_source] = torch.from_numpy(example.input_ids).long()
+                source_segments[at_source] = target_segments[at_target] = number
+                wanted = torch.from_numpy(example.labels).long()
+                labels[at_target] = wanted
+                decoder_input_ids[at_target] = torch.cat([torch.tensor([start_token_id]), wanted[:-1]])
+        segments["source"].append(tuple(placed[index][0] for index in range(len(part.examples))))
+        segments["target"].append(tuple(placed[index][1] for index in range(len(part.examples))))
+        first_row += len(layout)
+    return Batch(
+        input_ids=input_ids,
+        decoder_input_ids=decoder_input_ids,
+        labels=labels,
+        source_segments=source_segments,
+        target_segments=target_segments,
+        num_rows=num_rows,
+        slots=tuple(part.slot for part in parts),
+        segments={side: tuple(placed) for side, placed in segments.items()},
+        num_labels=tuple(sum(len(example.labels) for example in part.examples) for part in parts),
+    )

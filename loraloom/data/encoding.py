@@ -1,0 +1,143 @@
+"""Examples → token ids: nothing is padded here, every sequence ends in EOS, what was cut is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from loraloom.errors import DataError
+
+IGNORED = -100  # the label of a position that takes no part in the loss, as in torch's cross_entropy
+CHUNK = 1000
+
+
+class Tokenizer(Protocol):
+    """What is needed of a transformers tokenizer."""
+
+    eos_token_id: int | None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+class Texts(Protocol):
+    """What is needed of an example."""
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def response(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One example as token ids, unpadded.
+
+    Args:
+        input_ids: int32 [source_len], EOS last.
+        labels: int32 [target_len], EOS last.
+    """
+
+    input_ids: npt.NDArray[np.int32]
+    labels: npt.NDArray[np.int32]
+
+
+class EncodedSet(Sequence[Encoded]):
+    """Many examples in four flat arrays, so that a million of them need no million objects.
+
+    Args:
+        sources, targets: token ids of each example.
+        num_truncated_sources, num_truncated_targets: how many were cut to the limit.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Sequence[int]],
+        targets: Sequence[Sequence[int]],
+        num_truncated_sources: int = 0,
+        num_truncated_targets: int = 0,
+    ) -> None:
+        self._sources, self._source_starts = _flatten(sources)
+        self._targets, self._target_starts = _flatten(targets)
+        self.num_truncated_sources = num_truncated_sources
+        self.num_truncated_targets = num_truncated_targets
+
+    def __len__(self) -> int:
+        return len(self._source_starts) - 1
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        source = slice(self._source_starts[index], self._source_starts[index + 1])
+        target = slice(self._target_starts[index], self._target_starts[index + 1])
+        return Encoded(self._sources[source], self._targets[target])
+
+    def __iter__(self) -> Iterator[Encoded]:
+        return (self[index] for index in range(len(self)))
+
+    @property
+    def source_lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each source, EOS included."""
+        return np.diff(self._source_starts)
+
+    @property
+    def target_lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each target, EOS included."""
+        return np.diff(self._target_starts)
+
+
+def _flatten(sequences: Sequence[Sequence[int]]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    lengths = np.fromiter((len(ids) for ids in sequences), dtype=np.int64, count=len(sequences))
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    flat = np.fromiter((token for ids in sequences for token in ids), dtype=np.int32, count=int(starts[-1]))
+    return flat, starts
+
+
+def encode(
+    examples: Sequence[Texts], tokenizer: Tokenizer, *, max_source_length: int, max_target_length: int
+) -> EncodedSet:
+    """Token ids of sources and responses.
+
+    Args:
+        examples: with `source` and `response`.
+        tokenizer: a transformers tokenizer.
+        max_source_length, max_target_length: tokens kept, EOS included.
+
+    Raises:
+        DataError: the tokenizer has no EOS token.
+    """
+    sources, cut_sources = encode_texts([e.source for e in examples], tokenizer, max_source_length)
+    targets, cut_targets = encode_texts(
+        [e.response for e in examples], tokenizer, max_target_length, as_target=True
+    )
+    return EncodedSet(sources, targets, cut_sources, cut_targets)
+
+
+def encode_texts(
+    texts: Sequence[str], tokenizer: Tokenizer, limit: int, *, as_target: bool = False
+) -> tuple[list[list[int]], int]:
+    """Token ids of each text, at most `limit` of them, EOS always last; and how many texts were cut.
+
+    A tokenizer's own truncation may cut EOS off, and T5 then never learns to stop.
+    """
+    eos = tokenizer.eos_token_id
+    if eos is None:
+        raise DataError("the tokenizer has no EOS token, so no answer would ever end")
+    encoded: list[list[int]] = []
+    num_cut = 0
+    for start in range(0, len(texts), CHUNK):
+        chunk = list(texts[start : start + CHUNK])
+        keywords = {"text_target": chunk} if as_target else {"text": chunk}
+        for ids in tokenizer(**keywords, verbose=False)["input_ids"]:
+            whole = ids if ids and ids[-1] == eos else [*ids, eos]
+            if len(whole) > limit:
+                num_cut += 1
+                whole = [*whole[: limit - 1], eos]
+            encoded.append(whole)
+    return encoded, num_cut

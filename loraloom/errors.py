@@ -1,0 +1,142 @@
+"""Every way LoRALoom says no.
+
+    LoRALoomError
+    ├── RecipeError          a key or value of a recipe, or of a command's options
+    ├── DataError            a data file, one of its rows, or a split
+    ├── ModelError           a base model's folder, its tokenizer, its dtype or device
+    │   └── TargetError      a target name that matches nothing, or what must not be adapted
+    ├── AdapterError         an adapter folder that does not belong to this base, or is damaged
+    ├── RunError             a run directory: in use, of another recipe, incomplete
+    │   └── CheckpointError  a checkpoint that is damaged or incomplete
+    ├── CheckFailed          a check before training found an error
+    └── TrainingError        training cannot go on
+        └── NonFiniteError   a loss or gradient is NaN or infinite
+    Interrupted              SIGINT or SIGTERM arrived; what was done is saved
+
+A `LoRALoomError` carries one or more `Problem`s, so that a user sees everything that is wrong
+at once. Its text is the whole message: what happened, where, what was found, what is allowed,
+and the fix. The command line prints it and exits with 1; it never shows a traceback for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+SHOWN_PROBLEMS = 20
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Args:
+        what: what is wrong, as one sentence without a final full stop where a value follows.
+        where: file and line (`data.json:17`), key (`training.learning_rate`) or path.
+        found: what stands there, shortened; never the text of a data row.
+        allowed: what may stand there.
+        fix: what to do about it.
+    """
+
+    what: str
+    where: str = ""
+    found: str = ""
+    allowed: str = ""
+    fix: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        if self.found:
+            text += f" (found: {self.found})"
+        if self.allowed:
+            text = f"{text.rstrip('.')}. Allowed: {self.allowed}"
+        if self.fix:
+            text = f"{text.rstrip('.')}. {self.fix}"
+        return text if text.endswith((".", "?", "!", "。")) else f"{text}."
+
+
+class LoRALoomError(Exception):
+    """The root of the tree: a message for the user, not a bug.
+
+    Args:
+        what: the message, a `Problem`, or several problems.
+        where, found, allowed, fix: as in `Problem`, when `what` is a message.
+    """
+
+    def __init__(
+        self,
+        what: str | Problem | Iterable[Problem],
+        *,
+        where: str = "",
+        found: str = "",
+        allowed: str = "",
+        fix: str = "",
+    ) -> None:
+        if isinstance(what, str):
+            self.problems: tuple[Problem, ...] = (Problem(what, where, found, allowed, fix),)
+        else:
+            self.problems = (what,) if isinstance(what, Problem) else tuple(what)
+        super().__init__(render(self.problems))
+
+
+def render(problems: tuple[Problem, ...]) -> str:
+    """The text of an error: one line a problem, the first 20 of them, and how many there are."""
+    lines = [str(problem) for problem in problems[:SHOWN_PROBLEMS]]
+    if len(problems) > SHOWN_PROBLEMS:
+        lines.append(f"… and {len(problems) - SHOWN_PROBLEMS} more ({len(problems)} in all).")
+    elif len(problems) > 1:
+        lines.append(f"{len(problems)} problems in all.")
+    return "\n".join(lines)
+
+
+class RecipeError(LoRALoomError):
+    """A key or value of a recipe, or of a command's options, is not usable."""
+
+
+class DataError(LoRALoomError):
+    """A data file, one of its rows, or a split is not usable."""
+
+
+class ModelError(LoRALoomError):
+    """The base model's folder, its tokenizer, dtype or device is not usable."""
+
+
+class TargetError(ModelError):
+    """A target name matches no module, or names what must not be adapted."""
+
+
+class AdapterError(LoRALoomError):
+    """An adapter folder is damaged, or does not belong to this base."""
+
+
+class RunError(LoRALoomError):
+    """A run directory is in use, belongs to another recipe, or is incomplete."""
+
+
+class CheckpointError(RunError):
+    """A checkpoint is damaged or incomplete."""
+
+
+class CheckFailed(LoRALoomError):
+    """A check before training found an error."""
+
+
+class TrainingError(LoRALoomError):
+    """Training cannot go on."""
+
+
+class NonFiniteError(TrainingError):
+    """A loss or a gradient is NaN or infinite; the weights are as they were before it."""
+
+
+class Interrupted(Exception):
+    """SIGINT or SIGTERM arrived and what was done is saved.
+
+    Args:
+        signal_number: 2 or 15; a command exits with 128 plus this.
+        message: where things stand and how to go on.
+    """
+
+    def __init__(self, signal_number: int, message: str) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number

@@ -1,0 +1,219 @@
+"""Base and adapters answer in one pass.
+
+Greedy decoding and sampling are our own loop: every model's rows lie in one batch, caches are
+kept, and rows that are done leave. The logits processors are transformers' own. Beams go through
+transformers' `generate`, with the bank telling each beam whose it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, EncoderDecoderCache
+from transformers.generation import (
+    LogitsProcessorList,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from loraloom.bank.bank import AdapterBank
+from loraloom.bank.objective import output_head
+from loraloom.bank.rows import Rows, Share, seed_for
+from loraloom.recipe import GenerationSettings
+
+# Caches are copied when rows leave, so they leave in company.
+LEAVING_SHARE = 0.125
+
+
+@torch.no_grad()
+def answer(
+    bank: AdapterBank,
+    slots: Sequence[str | None],
+    sources: Sequence[Sequence[int]],
+    settings: GenerationSettings,
+    *,
+    seed: int = 0,
+    on_rows: Callable[[int], None] = lambda done: None,
+) -> dict[str | None, list[list[int]]]:
+    """The answers of every adapter, and of the base as `None`, to the same rows.
+
+    Args:
+        bank: with the adapters attached.
+        slots: who answers.
+        sources: token ids of each row, EOS last.
+        settings: how to decode; `batch_size` rows at once, times the number of slots.
+        seed: for sampling; a row's draws do not depend on which rows are beside it.
+        on_rows: told how many rows are done.
+
+    Returns:
+        For each slot, for each row, the tokens of its answer without start and EOS.
+    """
+    # Rows of like length together, so that few tokens are padding.
+    order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
+    answers: dict[str | None, list[list[int]]] = {slot: [[] for _ in sources] for slot in slots}
+    was_training = bank.base.model.training
+    bank.base.model.eval()  # in train mode with checkpointing, transformers refuses a cache
+    try:
+        for start in range(0, len(order), settings.batch_size):
+            chosen = order[start : start + settings.batch_size]
+            chunk = [sources[index] for index in chosen]
+            decode = _by_beams if settings.num_beams > 1 else _row_by_row
+            decoded = decode(
+                bank, slots, chunk, settings, [seed_for(seed, "sample", index) for index in chosen]
+            )
+            for slot, rows in zip(slots, decoded, strict=True):
+                for index, row in zip(chosen, rows, strict=True):
+                    answers[slot][index] = row
+            on_rows(start + len(chosen))
+    finally:
+        bank.base.model.train(was_training)
+    return answers
+
+
+def _padded(
+    bank: AdapterBank, slots: Sequence[str | None], chunk: Sequence[Sequence[int]]
+) -> tuple[Tensor, Tensor]:
+    """input_ids and attention mask, int64 [slots · rows, len]: the same rows once for each slot."""
+    width = max(len(row) for row in chunk)
+    input_ids = torch.full((len(chunk), width), bank.base.pad_token_id)
+    mask = torch.zeros(len(chunk), width, dtype=torch.long)
+    for number, row in enumerate(chunk):
+        input_ids[number, : len(row)] = torch.tensor(row)
+        mask[number, : len(row)] = 1
+    device = bank.base.device
+    return input_ids.repeat(len(slots), 1).to(device), mask.repeat(len(slots), 1).to(device)
+
+
+def _row_by_row(
+    bank: AdapterBank,
+    slots: Sequence[str | None],
+    chunk: Sequence[Sequence[int]],
+    settings: GenerationSettings,
+    seeds: Sequence[int],
+) -> list[list[list[int]]]:
+    """Greedy or sampled answers, [slots][rows][tokens]."""
+    model, device = bank.base.model, bank.base.device
+    eos, num_rows = bank.base.eos_token_id, len(slots) * len(chunk)
+    input_ids, source_mask = _padded(bank, slots, chunk)
+    owners = [slot for slot in slots for _ in chunk]
+    processors = logits_processors(settings)
+    # A generator a row and model: what one draws takes nothing from another.
+    generators = [torch.Generator(device).manual_seed(seed) for _ in slots for seed in seeds]
+    with bank.rows(Rows(tuple(Share(slot, len(chunk)) for slot in slots))):
+        encoded = model.get_encoder()(input_ids=input_ids, attention_mask=source_mask).last_hidden_state
+    cache = EncoderDecoderCache(DynamicCache(config=model.config), DynamicCache(config=model.config))
+    said = torch.full((num_rows, 1), bank.base.start_token_id, device=device)
+    alive = list(range(num_rows))  # which row each line of the batch still stands for
+    is_done = torch.zeros(num_rows, dtype=torch.bool, device=device)
+    answers: list[list[int]] = [[] for _ in range(num_rows)]
+    for _ in range(settings.max_new_tokens):
+        with bank.rows(_shares([owners[row] for row in alive])):
+            hidden = model.get_decoder()(
+                input_ids=said[:, -1:],
+                encoder_hidden_states=encoded,
+                encoder_attention_mask=source_mask,
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state
+        logits = _logits(bank, hidden[:, -1])
+        scores = processors(said, logits)
+        chosen = (
+            _draw(scores, [generators[row] for row in alive]) if settings.do_sample else scores.argmax(-1)
+        )
+        said = torch.cat([said, chosen[:, None]], dim=1)
+        for line, token in enumerate(chosen.tolist()):
+            if not is_done[line] and token != eos:
+                answers[alive[line]].append(token)
+        is_done |= chosen == eos
+        num_done = int(is_done.sum())
+        if num_done == len(alive):
+            break
+        if num_done >= LEAVING_SHARE * len(alive):
+            staying = (~is_done).nonzero()[:, 0]
+            cache.batch_select_indices(staying)
+            said, encoded, source_mask = said[staying], encoded[staying], source_mask[staying]
+            alive = [alive[line] for line in staying.tolist()]
+            is_done = is_done[staying]
+    return [answers[number * len(chunk) : (number + 1) * len(chunk)] for number in range(len(slots))]
+
+
+def _logits(bank: AdapterBank, hidden: Tensor) -> Tensor:
+    """float32 [rows, vocabulary]; the model's own head with what its family does around it."""
+    head = output_head(bank.base)
+    logits = (hidden * head.scale @ head.weight.t()).float()
+    if head.bias is not None:
+        logits = logits + head.bias.float()
+    return head.softcap * torch.tanh(logits / head.softcap) if head.softcap is not None else logits
+
+
+def _shares(owners: Sequence[str | None]) -> Rows:
+    """Owners of lines, in order, as shares."""
+    shares: list[Share] = []
+    for owner in owners:
+        if shares and shares[-1].slot == owner:
+            shares[-1] = Share(owner, shares[-1].num_rows + 1)
+        else:
+            shares.append(Share(owner, 1))
+    return Rows(tuple(shares))
+
+
+def logits_processors(settings: GenerationSettings) -> Any:
+    """transformers' processors, in the order its `generate` applies them."""
+    processors = LogitsProcessorList()
+    if settings.repetition_penalty != 1.0:
+        processors.append(RepetitionPenaltyLogitsProcessor(float(settings.repetition_penalty)))
+    if settings.no_repeat_ngram_size:
+        processors.append(NoRepeatNGramLogitsProcessor(settings.no_repeat_ngram_size))
+    if settings.do_sample:
+        if settings.temperature not in (None, 1.0):
+            processors.append(TemperatureLogitsWarper(float(settings.temperature)))
+        if settings.top_k is not None:
+            processors.append(TopKLogitsWarper(settings.top_k))
+        if settings.top_p is not None and settings.top_p < 1:
+            processors.append(TopPLogitsWarper(float(settings.top_p)))
+    return processors
+
+
+def _draw(scores: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """One token a line from softmax(scores), each with its row's own generator."""
+    probabilities = scores.softmax(-1)
+    drawn = [torch.multinomial(p, 1, generator=g) for p, g in zip(probabilities, generators, strict=True)]
+    return torch.cat(drawn)
+
+
+def _by_beams(
+    bank: AdapterBank,
+    slots: Sequence[str | None],
+    chunk: Sequence[Sequence[int]],
+    settings: GenerationSettings,
+    seeds: Sequence[int],
+) -> list[list[list[int]]]:
+    """transformers' beam search; the encoder sees a row once, the decoder once a beam."""
+    input_ids, mask = _padded(bank, slots, chunk)
+    rows = Rows(tuple(Share(slot, len(chunk)) for slot in slots), expansion=settings.num_beams)
+    with bank.rows(rows):
+        out = bank.base.model.generate(
+            input_ids=input_ids,
+            attention_mask=mask,
+            max_new_tokens=settings.max_new_tokens,
+            num_beams=settings.num_beams,
+            do_sample=False,
+            repetition_penalty=float(settings.repetition_penalty),
+            no_repeat_ngram_size=settings.no_repeat_ngram_size,
+            length_penalty=1.0 if settings.length_penalty is None else float(settings.length_penalty),
+            eos_token_id=bank.base.eos_token_id,
+            pad_token_id=bank.base.pad_token_id,
+            decoder_start_token_id=bank.base.start_token_id,
+        )
+    answers = [_without_specials(row, bank.base.eos_token_id) for row in out[:, 1:].tolist()]
+    return [answers[number * len(chunk) : (number + 1) * len(chunk)] for number in range(len(slots))]
+
+
+def _without_specials(tokens: Sequence[int], eos: int) -> list[int]:
+    return list(tokens[: tokens.index(eos)] if eos in tokens else tokens)

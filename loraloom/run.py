@@ -1,0 +1,252 @@
+"""What happened: one directory of plain files that anything can read.
+
+    runs/counselling-2026-11-23-1/
+      recipe.yaml          resolved: every default written out
+      provenance.json      versions, fingerprints, and every automatic choice with its reason
+      split.json           which row went where
+      checks.json          findings
+      events.jsonl         one JSON object a line
+      checkpoints/         step-000160/, written by training/checkpoint.py
+      adapters/<name>/     PEFT's own folder format
+      compare/<name>.json  answers and figures
+      result.json          how training ended; its presence says that the run is finished
+
+This module knows the paths, the lock and how a file is replaced without ever being half-written.
+"""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loraloom.errors import RunError
+
+RUNS_FOLDER = "runs"
+LOCK_FILE = ".lock"
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut (fsync(2) on a file does not cover its name)."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a new file and push it to the disk."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace a file as a whole: a reader, or a power cut, sees the old one or the new one."""
+    staged = path.with_name(f".{path.name}.new")
+    write_bytes(staged, text.encode())
+    os.replace(staged, path)
+    fsync_folder(path.parent)
+
+
+def replace_folder(staged: Path, target: Path) -> None:
+    """Put a finished folder in the place of another; every file in it must already be on the disk.
+
+    A crash between the two renames leaves no `target`, but both contents: the caller's next
+    attempt writes it anew.
+    """
+    fsync_folder(staged)
+    old = target.with_name(f".{target.name}.old")
+    if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(target, old)
+    os.rename(staged, target)
+    fsync_folder(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def to_json(value: Any) -> str:
+    """JSON as every file of a run has it: readable, Chinese as Chinese, NaN refused."""
+    return json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+
+@dataclass
+class Run:
+    """A run directory.
+
+    Args:
+        folder: its path; it need not exist yet.
+    """
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.recipe_file = self.folder / "recipe.yaml"
+        self.provenance_file = self.folder / "provenance.json"
+        self.split_file = self.folder / "split.json"
+        self.checks_file = self.folder / "checks.json"
+        self.events_file = self.folder / "events.jsonl"
+        self.result_file = self.folder / "result.json"
+        self.checkpoints = self.folder / "checkpoints"
+        self.adapters = self.folder / "adapters"
+        self.comparisons = self.folder / "compare"
+
+    @property
+    def is_started(self) -> bool:
+        """Whether this folder holds a run at all."""
+        return self.recipe_file.is_file() and self.provenance_file.is_file()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether training ended by itself."""
+        return self.result_file.is_file()
+
+    def read_json(self, path: Path) -> Any:
+        """Read one of the run's JSON files.
+
+        Raises:
+            RunError: it is missing or is not JSON.
+        """
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunError(
+                f"the run has no {path.name}", where=str(self.folder), fix="Is this a run directory?"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise RunError("cannot be read", where=str(path), found=str(error)) from None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold this directory for this process alone.
+
+        POSIX record locks are not inherited by children, so a worker that outlives the process
+        does not keep the run locked; the kernel drops the lock however the process ends.
+
+        Raises:
+            RunError: another process holds it; the message has its process id.
+        """
+        path = self.folder / LOCK_FILE
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            try:
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                holder = os.read(descriptor, 32).decode(errors="replace").strip()
+                raise RunError(
+                    f"another process works on this run (pid {holder or 'unknown'})",
+                    where=str(self.folder),
+                    fix="Wait for it, or stop it, and try again.",
+                ) from None
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def append_event(self, event: str, **fields: Any) -> None:
+        """Add one line to events.jsonl: `{"event": …, "time": …, …}`. Never give it a row's text."""
+        line = json.dumps({"event": event, "time": now(), **fields}, ensure_ascii=False, allow_nan=False)
+        # One write of one line, appended: a crash can only cut the last line, which readers skip.
+        with self.events_file.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def events(self) -> list[dict[str, Any]]:
+        """All events in order; of several with one (step, experiment, event), the last.
+
+        A resumed run repeats the steps after its checkpoint, and a line cut by a crash is skipped.
+        """
+        if not self.events_file.is_file():
+            return []
+        latest: dict[Any, dict[str, Any]] = {}
+        for number, line in enumerate(self.events_file.read_text(encoding="utf-8").splitlines()):
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            has_step = "step" in event
+            key = (event["step"], event.get("experiment"), event["event"]) if has_step else number
+            latest.pop(key, None)
+            latest[key] = event
+        return list(latest.values())
+
+
+def now() -> str:
+    """The time, with its zone, to the second."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def create_run(folder: Path) -> Run:
+    """Make a run directory that only its user can read, and the folders in it.
+
+    Raises:
+        RunError: it exists and holds something, or cannot be written.
+    """
+    if (folder / LOCK_FILE).exists():
+        with Run(folder).locked():  # says whose it is, if somebody works on it now
+            pass
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        fix = "Choose another --out, or go on with it by --resume." if Run(folder).is_started else ""
+        raise RunError(
+            "the run directory must be new or empty", where=str(folder), fix=fix or "Choose another --out."
+        )
+    run = Run(folder)
+    try:
+        for part in (folder, run.checkpoints, run.adapters, run.comparisons):
+            part.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise RunError(
+            f"the run directory cannot be made: {error.strerror}",
+            where=str(folder),
+            fix="Choose a folder you may write to with --out.",
+        ) from None
+    return run
+
+
+def open_run(folder: Path) -> Run:
+    """An existing run.
+
+    Raises:
+        RunError: there is none; the message names the runs beside it.
+    """
+    run = Run(folder)
+    if not run.is_started:
+        if folder.is_dir():
+            raise RunError("this folder is no run: it has no recipe.yaml", where=str(folder))
+        near = [other.folder.name for other in list_runs(folder.parent)]
+        raise RunError(
+            "there is no such run",
+            where=str(folder),
+            allowed=", ".join(near[-5:]),
+            fix="`loraloom runs` lists them." if near else "`loraloom train` makes one.",
+        )
+    return run
+
+
+def list_runs(folder: Path) -> list[Run]:
+    """The runs in a folder, oldest first."""
+    if not folder.is_dir():
+        return []
+    found = [Run(path) for path in folder.iterdir() if path.is_dir()]
+    return sorted((run for run in found if run.is_started), key=lambda run: run.recipe_file.stat().st_mtime)
+
+
+def fresh_folder(name: str, parent: Path = Path(RUNS_FOLDER)) -> Path:
+    """A path for a new run: name, date, and the first number that is free."""
+    stem = re.sub(r"[^\w\-]+", "-", name).strip("-") or "run"
+    day = datetime.date.today().isoformat()
+    number = 1
+    while (parent / f"{stem}-{day}-{number}").exists():
+        number += 1
+    return parent / f"{stem}-{day}-{number}"

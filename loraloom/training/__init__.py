@@ -1,0 +1,1 @@
+"""Training every experiment of a recipe in one loop: plan, optimizers, loop, checkpoints."""

@@ -1,0 +1,122 @@
+"""What training will need, before it starts: bytes an experiment adds, and who trains together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from loraloom.bank.objective import BLOCK_ROWS, TILE_COLUMNS
+from loraloom.base.loading import Base
+from loraloom.base.targets import Target
+from loraloom.data.encoding import EncodedSet
+from loraloom.recipe import Experiment
+
+# Of the free memory; the rest is for the allocator, for evaluation and for other programs.
+USABLE_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Who trains together, and what that is predicted to take.
+
+    Args:
+        waves: names of experiments, wave by wave.
+        base_bytes: the frozen weights.
+        experiment_bytes: what each experiment adds: adapter, gradient, AdamW's moments, activations.
+        free_bytes: what there was to plan with.
+    """
+
+    waves: tuple[tuple[str, ...], ...]
+    base_bytes: int
+    experiment_bytes: dict[str, int]
+    free_bytes: int
+
+    @property
+    def peak_bytes(self) -> int:
+        """Of the largest wave, the base and a tile of logits included."""
+        tile = TILE_COLUMNS * BLOCK_ROWS * 4 * 2
+        return (
+            self.base_bytes + tile + max(sum(self.experiment_bytes[n] for n in wave) for wave in self.waves)
+        )
+
+    @property
+    def reason(self) -> str:
+        """Why these waves."""
+        together = (
+            "all experiments fit in memory together" if len(self.waves) == 1 else "memory allows no fewer"
+        )
+        return f"{together}: predicted peak {self.peak_bytes / 2**30:.1f} GiB, {self.free_bytes / 2**30:.1f} GiB free"
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that can still be taken on a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        import psutil
+
+        return int(psutil.virtual_memory().available)
+
+
+def experiment_bytes(
+    experiment: Experiment, targets: Sequence[Target], base: Base, examples: EncodedSet
+) -> int:
+    """What one experiment adds to the peak.
+
+    The adapter with gradient and two moments is counted exactly; activations are estimated from the
+    places where T5's layers keep a tensor for the backward pass, at the longest micro-batch.
+    """
+    lora, training = experiment.lora, experiment.training
+    weights = sum(lora.r * sum(target.module.weight.shape) for target in targets)  # type: ignore[arg-type]
+    config: Any = base.model.config
+    size = min(training.per_device_train_batch_size, len(examples))
+    longest = np.sort(examples.source_lengths)[-size:].sum(), np.sort(examples.target_lengths)[-size:].sum()
+    widest = int(examples.source_lengths.max()), int(examples.target_lengths.max())
+    inner = config.num_heads * config.d_kv
+    per_token = 8 * config.d_model + 5 * inner + 5 * config.d_ff
+    copies = 2 if lora.lora_dropout > 0 else 1  # dropped inputs and their masks
+    dropped = copies * sum(target.module.weight.shape[1] for target in targets)  # type: ignore[union-attr,operator]
+    layers = config.num_layers, config.num_decoder_layers or config.num_layers
+    element = torch.finfo(base.model.dtype).bits // 8
+    dense = sum(n * tokens * per_token for n, tokens in zip(layers, longest, strict=True))
+    scores = sum(
+        n * tokens * width * config.num_heads * 3
+        for n, tokens, width in zip(layers, longest, widest, strict=True)
+    )
+    of_adapter = dropped * sum(longest) // 2
+    activations = int((dense + scores + of_adapter) * element)
+    if training.gradient_checkpointing:
+        activations //= max(2, sum(layers) // 2)
+    return int(weights * 4 * 4) + activations
+
+
+def make_plan(
+    experiments: Sequence[Experiment],
+    targets: dict[str, Sequence[Target]],
+    base: Base,
+    examples: EncodedSet,
+    budget: int | None = None,
+) -> Plan:
+    """Put experiments in as few waves as memory allows, in the recipe's order.
+
+    Args:
+        targets: of each experiment.
+        budget: bytes to plan with; by default what the device has free.
+    """
+    free = free_bytes(base.device) if budget is None else budget
+    needs = {e.name: experiment_bytes(e, targets[e.name], base, examples) for e in experiments}
+    waves: list[list[str]] = [[]]
+    for name, need in needs.items():
+        if waves[-1] and sum(needs[n] for n in waves[-1]) + need > free * USABLE_SHARE:
+            waves.append([])
+        waves[-1].append(name)
+    base_bytes = sum(p.numel() * p.element_size() for p in base.model.parameters())
+    return Plan(tuple(tuple(wave) for wave in waves), base_bytes, needs, free)

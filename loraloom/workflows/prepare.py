@@ -1,0 +1,151 @@
+"""What several verbs begin with: a base with an empty bank, encoded rows, adapters to go on from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from loraloom.bank.bank import AdapterBank
+from loraloom.bank.peft_folder import read_adapter
+from loraloom.base.loading import STARTER, Base, load_base
+from loraloom.base.targets import Target
+from loraloom.data.encoding import EncodedSet, encode
+from loraloom.data.split import Split
+from loraloom.errors import AdapterError, Problem, TargetError
+from loraloom.recipe import Experiment, Recipe
+
+Report = Callable[..., None]  # report(event, **fields)
+
+
+def quiet(event: str, **fields: Any) -> None:
+    """A report that goes nowhere."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that a recipe's experiments are trained and checked on.
+
+    Args:
+        base: frozen.
+        bank: on it, empty.
+        experiments: of the recipe.
+        targets: of each experiment.
+        initial: tensors of the adapters that experiments go on from.
+        train_set, eval_set: encoded.
+    """
+
+    base: Base
+    bank: AdapterBank
+    experiments: tuple[Experiment, ...]
+    targets: dict[str, Sequence[Target]]
+    initial: dict[str, dict[str, Tensor]]
+    train_set: EncodedSet
+    eval_set: EncodedSet
+
+
+def locate_model(name: str, folder: Path) -> str:
+    """A model's folder relative to the recipe's, where there is one; otherwise the name as it is."""
+    if name == STARTER:
+        return name
+    relative = folder / Path(name).expanduser()
+    return str(relative) if relative.exists() else name
+
+
+def load_recipe_base(recipe: Recipe, folder: Path, decided: dict[str, str] | None = None) -> Base:
+    """The base of a recipe.
+
+    Args:
+        folder: the recipe's.
+        decided: dtype and device as a run's provenance has them, so that nothing is decided anew.
+    """
+    decided = decided or {}
+    return load_base(
+        locate_model(recipe.model_name_or_path, folder),
+        dtype=decided.get("dtype", recipe.dtype),
+        device=decided.get("device", recipe.device),
+        allow_bin_weights=recipe.allow_bin_weights,
+    )
+
+
+def prepare(recipe: Recipe, folder: Path, split: Split, base: Base) -> Material:
+    """Resolve targets, read the adapters to go on from, encode the rows.
+
+    Raises:
+        TargetError: with the unmatched names of every experiment.
+        AdapterError: an adapter to go on from does not fit its experiment.
+    """
+    bank = AdapterBank(base)
+    experiments = recipe.resolved_experiments
+    targets = _targets(bank, experiments)
+    initial = {
+        e.name: _initial(e, folder, base, targets[e.name])
+        for e in experiments
+        if e.lora.init_adapter is not None
+    }
+    limits = {
+        "max_source_length": recipe.data.max_source_length,
+        "max_target_length": recipe.data.max_target_length,
+    }
+    return Material(
+        base=base,
+        bank=bank,
+        experiments=experiments,
+        targets=targets,
+        initial=initial,
+        train_set=encode(split.train, base.tokenizer, **limits),
+        eval_set=encode(split.eval, base.tokenizer, **limits),
+    )
+
+
+def _targets(bank: AdapterBank, experiments: Sequence[Experiment]) -> dict[str, Sequence[Target]]:
+    found: dict[str, Sequence[Target]] = {}
+    problems: dict[Problem, None] = {}
+    for experiment in experiments:
+        try:
+            found[experiment.name] = bank.targets_of(experiment.lora)
+        except TargetError as error:
+            problems |= dict.fromkeys(error.problems)
+    if problems:
+        raise TargetError(problems)
+    return found
+
+
+def _initial(
+    experiment: Experiment, folder: Path, base: Base, targets: Sequence[Target]
+) -> dict[str, Tensor]:
+    lora = experiment.lora
+    adapter = read_adapter(folder / Path(lora.init_adapter or "").expanduser(), base)
+    where = f"{experiment.name}: lora.init_adapter"
+    problems = [
+        Problem(
+            f"the adapter was trained with another {key}",
+            where=where,
+            found=str(getattr(adapter.settings, key)),
+            allowed=str(getattr(lora, key)),
+            fix=f"Set lora.{key}: {getattr(adapter.settings, key)}.",
+        )
+        for key in ("r", "lora_alpha", "use_rslora")
+        if getattr(adapter.settings, key) != getattr(lora, key)
+    ]
+    wanted = {target.name for target in targets}
+    if set(adapter.settings.target_modules) != wanted:
+        surplus, missing = (
+            set(adapter.settings.target_modules) - wanted,
+            wanted - set(adapter.settings.target_modules),
+        )
+        problems.append(
+            Problem(
+                f"the adapter has {len(surplus)} modules that target_modules leaves out, "
+                f"and lacks {len(missing)} that it names",
+                where=where,
+                found=min(surplus or missing),
+                fix="Set lora.target_modules to what the adapter was trained with.",
+            )
+        )
+    if problems:
+        raise AdapterError(problems)
+    return adapter.tensors

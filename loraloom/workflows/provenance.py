@@ -1,0 +1,146 @@
+"""Where a run comes from: versions, data, base, seeds, and every automatic choice with its reason."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from loraloom.bank.peft_folder import portable_name
+from loraloom.base.loading import Choice
+from loraloom.data.split import Split
+from loraloom.errors import DataError, Problem, RunError
+from loraloom.recipe import Recipe
+from loraloom.recipe_file import parse_recipe
+from loraloom.run import Run, now
+from loraloom.training.plan import Plan
+from loraloom.workflows.prepare import Material
+
+PACKAGES = ("loraloom", "torch", "transformers", "peft", "datasets", "tokenizers", "safetensors", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of every package that a result depends on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+def at_start(recipe: Recipe, folder: Path, split: Split) -> dict[str, Any]:
+    """What is known before the base is loaded."""
+    return {
+        "started": now(),
+        "folder": str(folder.resolve()),  # what the recipe's relative paths are relative to
+        "versions": versions(),
+        "platform": platform.platform(),
+        "data": split.files,
+        "seeds": {e.name: e.seed for e in recipe.resolved_experiments},
+        "choices": {},
+    }
+
+
+def once_decided(
+    provenance: dict[str, Any], material: Material, plan: Plan, num_threads: int
+) -> dict[str, Any]:
+    """With the base and every choice that was made on it."""
+    base = material.base
+    choices = {
+        **base.choices,
+        "threads": Choice(str(num_threads), "torch's own number for this machine"),
+        "waves": Choice(" | ".join(", ".join(wave) for wave in plan.waves), plan.reason),
+        "compiled": Choice("no", "compiling takes minutes, which a short job does not earn back"),
+    }
+    return {
+        **provenance,
+        "base": {
+            "name": portable_name(base.name),
+            "fingerprint": base.fingerprint,
+            "tokenizer_fingerprint": base.tokenizer_fingerprint,
+            "head_is_tied": base.head_is_tied,
+        },
+        "choices": {key: {"value": choice.value, "reason": choice.reason} for key, choice in choices.items()},
+        "waves": [list(wave) for wave in plan.waves],
+    }
+
+
+def decided(provenance: dict[str, Any]) -> dict[str, str]:
+    """The choices of a run, by name."""
+    return {key: str(choice["value"]) for key, choice in provenance.get("choices", {}).items()}
+
+
+def check_same_base(provenance: dict[str, Any], material: Material) -> None:
+    """Refuse to go on with another base than the run's.
+
+    Raises:
+        RunError: base or tokenizer differ.
+    """
+    known = provenance.get("base", {})
+    base = material.base
+    for key, own in (
+        ("fingerprint", base.fingerprint),
+        ("tokenizer_fingerprint", base.tokenizer_fingerprint),
+    ):
+        if known.get(key, own) != own:
+            what = "base model" if key == "fingerprint" else "tokenizer"
+            raise RunError(
+                f"the run was trained on another {what}",
+                where="model_name_or_path",
+                found=own[:12],
+                allowed=f"{known[key][:12]} ({known['name']})",
+            )
+
+
+def run_recipe(run: Run) -> tuple[Recipe, Path, dict[str, Any]]:
+    """A run's recipe, the folder its paths are relative to, and its provenance."""
+    provenance = run.read_json(run.provenance_file)
+    recipe = parse_recipe(run.recipe_file.read_text(encoding="utf-8"), name=str(run.recipe_file))
+    if not isinstance(provenance, dict) or not isinstance(provenance.get("folder"), str):
+        raise RunError("is damaged: it names no folder", where=str(run.provenance_file))
+    return recipe, Path(provenance["folder"]), provenance
+
+
+def run_split(run: Run, recipe: Recipe, folder: Path) -> Split:
+    """A run's split, from the same files.
+
+    Raises:
+        DataError: a file is gone or has changed.
+    """
+    try:
+        return Split.restore(run.read_json(run.split_file), recipe.data, folder, shown_as=str(run.split_file))
+    except DataError as error:
+        raise DataError(
+            [*error.problems, Problem("the run's data must be as it was", where=str(run.folder))]
+        ) from None
+
+
+def differences(recipe: Recipe, other: Recipe) -> list[Problem]:
+    """One problem for every setting in which two recipes differ."""
+    ours, theirs = _flat(recipe.model_dump()), _flat(other.model_dump())
+    return [
+        Problem(
+            "differs from the run's recipe",
+            where=key,
+            found=repr(ours.get(key)),
+            allowed=repr(theirs.get(key)),
+        )
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key) != theirs.get(key)
+    ]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def set_threads(choices: dict[str, str]) -> int:
+    """Compute with as many threads as the run began with: their number changes the last bits."""
+    if "threads" in choices:
+        torch.set_num_threads(int(choices["threads"]))
+    return torch.get_num_threads()

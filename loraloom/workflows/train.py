@@ -1,0 +1,198 @@
+"""train: a recipe in, a run with proven adapters out."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from loraloom.checks.finding import raise_errors
+from loraloom.checks.gate import run_gate
+from loraloom.data.split import Split, split_examples
+from loraloom.errors import Interrupted, LoRALoomError, RunError, TrainingError
+from loraloom.recipe import Recipe
+from loraloom.recipe_file import write_recipe
+from loraloom.run import Run, create_run, fresh_folder, open_run, replace_text, to_json
+from loraloom.training.checkpoint import newest_valid
+from loraloom.training.loop import Setup, export, train as train_loop
+from loraloom.training.plan import make_plan
+from loraloom.training.state import TrainingState
+from loraloom.training.stopping import StopRequest, stop_on_signals
+from loraloom.workflows import provenance as origin
+from loraloom.workflows.prepare import Report, load_recipe_base, prepare, quiet
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How training ended.
+
+    Args:
+        run: the run directory.
+        result: what result.json holds: `{"experiments": {name: {"status", "best_step", …}}, …}`.
+    """
+
+    run: Run
+    result: dict[str, Any]
+
+    @property
+    def failed(self) -> list[str]:
+        """The experiments that failed."""
+        return [name for name, entry in self.result["experiments"].items() if entry["status"] == "failed"]
+
+
+def train(
+    recipe: Recipe,
+    *,
+    folder: Path = Path(),
+    out: Path | None = None,
+    resume: Path | None = None,
+    report: Report = quiet,
+) -> Outcome:
+    """Train every experiment of a recipe, together.
+
+    Args:
+        recipe: what to do.
+        folder: what its paths are relative to.
+        out: the run directory; by default a fresh one below `runs/`.
+        resume: a run of this recipe to go on with, instead of a new one.
+        report: told of every event, `report("train", step=…, loss=…, …)`.
+
+    Raises:
+        LoRALoomError: something is wrong with recipe, data, base or run.
+        Interrupted: SIGINT or SIGTERM; what was done is saved.
+    """
+    with stop_on_signals() as stop:
+        if resume is not None:
+            return _resume(recipe, folder, open_run(resume), report, stop)
+        split = split_examples(recipe.data, folder)
+        run = create_run(out if out is not None else fresh_folder(_name(recipe)))
+        with run.locked():
+            known = origin.at_start(recipe, folder, split)
+            replace_text(run.recipe_file, write_recipe(recipe))
+            replace_text(run.split_file, to_json(split.to_json()))
+            replace_text(run.provenance_file, to_json(known))
+            try:
+                return _train(recipe, folder, run, split, known, report, stop)
+            except LoRALoomError:
+                if not any(run.checkpoints.iterdir()) and not any(run.adapters.iterdir()):
+                    shutil.rmtree(run.folder)  # nothing was trained: leave nothing behind
+                raise
+
+
+def _name(recipe: Recipe) -> str:
+    return Path(recipe.data.train.rpartition(":")[2]).stem
+
+
+def _resume(recipe: Recipe, folder: Path, run: Run, report: Report, stop: StopRequest) -> Outcome:
+    with run.locked():
+        own_recipe, _, known = origin.run_recipe(run)
+        if problems := origin.differences(recipe, own_recipe):
+            raise RunError(problems)
+        split = origin.run_split(run, recipe, folder)
+        return _train(recipe, folder, run, split, known, report, stop)
+
+
+def _train(
+    recipe: Recipe,
+    folder: Path,
+    run: Run,
+    split: Split,
+    known: dict[str, Any],
+    report: Report,
+    stop: StopRequest,
+) -> Outcome:
+    def record(event: str, **fields: Any) -> None:
+        run.append_event(event, **fields)
+        report(event, **fields)
+
+    started = time.monotonic()
+    choices = origin.decided(known)
+    num_threads = origin.set_threads(choices)
+    for note in split.notes:
+        report("note", message=note)
+    report("data", train=len(split.train), eval=len(split.eval), test=len(split.test))
+    base = load_recipe_base(recipe, folder, choices)
+    material = prepare(recipe, folder, split, base)
+    origin.check_same_base(known, material)
+    findings = run_gate(
+        base, material.experiments, material.initial, material.train_set, packing=recipe.training.packing
+    )
+    replace_text(run.checks_file, to_json([finding.to_json() for finding in findings]))
+    report("checks", findings=findings)
+    raise_errors(findings)
+    if "waves" not in known:
+        plan = make_plan(material.experiments, dict(material.targets), base, material.train_set)
+        known = origin.once_decided(known, material, plan, num_threads)
+        replace_text(run.provenance_file, to_json(known))
+    report("plan", choices=known["choices"], folder=str(run.folder))
+    state = _state(run, material.experiments, record)
+    setup = Setup(
+        bank=material.bank,
+        experiments=material.experiments,
+        waves=known["waves"],
+        initial=material.initial,
+        train_set=material.train_set,
+        eval_set=material.eval_set,
+        eval_references=[example.response for example in split.eval],
+        shared=recipe.training,
+        generation=recipe.generation,
+        run=run,
+        stop=stop,
+    )
+    if recipe.training.gradient_checkpointing:
+        base.model.gradient_checkpointing_enable({"use_reentrant": False})
+    _stop_before_training(stop)
+    train_loop(setup, state, record)
+    return _finish(setup, state, time.monotonic() - started)
+
+
+def _stop_before_training(stop: StopRequest) -> None:
+    if stop:
+        raise Interrupted(stop.signal_number, "stopped before the first step")
+
+
+def _state(run: Run, experiments: Any, record: Any) -> TrainingState:
+    """Where to go on: the newest checkpoint that is whole, or the start; said either way."""
+    state, verdicts = newest_valid(run.checkpoints)
+    is_resume = bool(verdicts) or run.events_file.exists()
+    for verdict in verdicts:
+        if verdict.problem:
+            record("damaged", path=verdict.folder.name, problem=verdict.problem)
+    if state is None:
+        if is_resume:
+            record("resume", step=0, reason="no checkpoint is whole, so training begins from the start")
+        return TrainingState.at_start([e.name for e in experiments])
+    record("resume", step=state.tick, reason="the newest checkpoint that is whole")
+    return state
+
+
+def _finish(setup: Setup, state: TrainingState, seconds: float) -> Outcome:
+    """Make sure that every adapter is there, and say how each experiment ended."""
+    for name, progress in state.progress.items():
+        if progress.status != "failed":
+            export(setup, state, name)
+    entries = {name: asdict(progress) for name, progress in state.progress.items()}
+    for entry in entries.values():
+        entry.pop("evaluations_without_improvement")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result = {
+        "experiments": entries,
+        "steps": state.tick,
+        "wall_seconds": round(seconds, 2),
+        "peak_bytes": peak * (1 if sys.platform == "darwin" else 1024),
+    }
+    if not setup.run.is_finished:  # a finished run that is resumed stays as it is
+        replace_text(setup.run.result_file, to_json(result))
+    outcome = Outcome(setup.run, setup.run.read_json(setup.run.result_file))
+    if len(outcome.failed) == len(entries):
+        raise TrainingError(
+            "; ".join(f"{name}: {entries[name]['reason']}" for name in outcome.failed),
+            where=str(setup.run.folder),
+            fix="Lower the learning rate, or set dtype: float32.",
+        )
+    return outcome

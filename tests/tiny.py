@@ -1,0 +1,118 @@
+"""Tiny model folders for the tests, made from a seed: one for each kind of T5 the code must handle.
+
+python tests/tiny.py OUT            all of them
+python tests/tiny.py OUT mt5-small-shape   one of mt5-small's true size (vocabulary 250,112)
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import (
+    MT5Config,
+    MT5ForConditionalGeneration,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+    UMT5Config,
+    UMT5ForConditionalGeneration,
+)
+
+CHARACTERS = sorted(
+    set(
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ,.:;!?'\"-()，。？！：；、“”…"
+        "我你他她们的是不了在有和好很要会去来说学校朋友家里人时候怎么样什么感到觉得如何处理焦虑压力"
+        "冲突关系中应该调节与发生当试着先把再一下可以自己心情想事情慢做这那个也就都还"
+    )
+)
+SMALL = {
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 48,
+    "num_layers": 2,
+    "num_decoder_layers": 2,
+    "num_heads": 4,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 16,
+    "dropout_rate": 0.1,
+    "decoder_start_token_id": 0,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+}
+MT5_SMALL_SHAPE = {
+    "d_model": 512,
+    "d_kv": 64,
+    "d_ff": 1024,
+    "num_layers": 8,
+    "num_decoder_layers": 8,
+    "num_heads": 6,
+    "vocab_size": 250_112,
+    "feed_forward_proj": "gated-gelu",
+    "decoder_start_token_id": 0,
+}
+KINDS = ("mt5", "t5", "flan", "umt5")
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """Characters as tokens; unknown bytes as bytes; EOS at the end, as T5's tokenizers do."""
+    vocabulary = ["<pad>", "</s>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), *CHARACTERS]
+    tokenizer = Tokenizer(
+        models.BPE(
+            vocab={token: number for number, token in enumerate(vocabulary)},
+            merges=[],
+            unk_token="<unk>",
+            byte_fallback=True,
+        )
+    )
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+def make_folder(folder: Path, kind: str, *, seed: int = 0, **changes: Any) -> Path:
+    """One model folder.
+
+    Args:
+        kind: `mt5` (gated, a head of its own), `t5` (tied, scaled), `flan` (gated, a head of its own),
+            `umt5` (a bias in every layer), or `mt5-small-shape`.
+        changes: to the config.
+    """
+    torch.manual_seed(seed)
+    tokenizer = make_tokenizer()
+    shape = {**SMALL, "vocab_size": len(tokenizer), **changes}
+    if kind == "mt5-small-shape":
+        model: Any = MT5ForConditionalGeneration(MT5Config(**{**MT5_SMALL_SHAPE, **changes}))
+    elif kind == "mt5":
+        model = MT5ForConditionalGeneration(MT5Config(feed_forward_proj="gated-gelu", **shape))
+    elif kind == "t5":
+        model = T5ForConditionalGeneration(T5Config(feed_forward_proj="relu", **shape))
+    elif kind == "flan":
+        model = T5ForConditionalGeneration(
+            T5Config(feed_forward_proj="gated-gelu", tie_word_embeddings=False, **shape)
+        )
+    elif kind == "umt5":
+        model = UMT5ForConditionalGeneration(UMT5Config(feed_forward_proj="gated-gelu", **shape))
+    else:
+        raise ValueError(kind)
+    if kind != "t5":
+        # Built from a config it comes out tied, whatever the family; the real ones have their own head.
+        head = torch.randn(model.lm_head.weight.shape) * shape.get("d_model", 512) ** -0.5
+        model.lm_head.weight = torch.nn.Parameter(head)
+        model.config.tie_word_embeddings = False
+    model.generation_config.eos_token_id = 1
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+if __name__ == "__main__":
+    for kind in sys.argv[2:] or KINDS:
+        print(make_folder(Path(sys.argv[1]) / kind, kind))
