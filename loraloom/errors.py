@@ -8,7 +8,7 @@
     ├── AdapterError         an adapter folder that does not belong to this base, or is damaged
     ├── RunError             a run directory: in use, of another recipe, incomplete
     │   └── CheckpointError  a checkpoint that is damaged or incomplete
-    ├── CheckFailed          a check before training found an error
+    ├── CheckError           a check before training found an error
     └── TrainingError        training cannot go on
         └── NonFiniteError   a loss or gradient is NaN or infinite
     Interrupted              SIGINT or SIGTERM arrived; what was done is saved
@@ -117,7 +117,7 @@ class CheckpointError(RunError):
     """A checkpoint is damaged or incomplete."""
 
 
-class CheckFailed(LoRALoomError):
+class CheckError(LoRALoomError):
     """A check before training found an error."""
 
 

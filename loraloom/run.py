@@ -22,13 +22,16 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from loraloom.errors import RunError
+
+Report = Callable[..., None]
+"""Told of every event as it happens: `report("train", step=3, loss=2.1, …)`."""
 
 RUNS_FOLDER = "runs"
 LOCK_FILE = ".lock"
@@ -179,6 +182,10 @@ class Run:
             latest.pop(key, None)
             latest[key] = event
         return list(latest.values())
+
+
+def quiet(event: str, **fields: Any) -> None:
+    """A `Report` that goes nowhere."""
 
 
 def now() -> str:

@@ -85,14 +85,13 @@ class AdapterBank:
         device = self.base.device
         self._settings[slot] = settings
         for target in targets:
-            out_features, in_features = target.module.weight.shape  # type: ignore[union-attr]
             if tensors is None:
-                A = torch.empty(settings.r, in_features)
-                bound = in_features**-0.5
+                A = torch.empty(settings.r, target.module.in_features)
+                bound = target.module.in_features**-0.5
                 A.uniform_(
                     -bound, bound, generator=torch.Generator().manual_seed(seed_for(seed, "A", target.name))
                 )
-                B = torch.zeros(out_features, settings.r)
+                B = torch.zeros(target.module.out_features, settings.r)
             else:
                 A, B = tensors[f"{target.name}.lora_A"], tensors[f"{target.name}.lora_B"]
             self._wrap(target).slots[slot] = LowRank(
@@ -180,9 +179,8 @@ def _check_tensors(
 ) -> None:
     expected = {}
     for target in targets:
-        out_features, in_features = target.module.weight.shape  # type: ignore[union-attr]
-        expected[f"{target.name}.lora_A"] = (settings.r, in_features)
-        expected[f"{target.name}.lora_B"] = (out_features, settings.r)
+        expected[f"{target.name}.lora_A"] = (settings.r, target.module.in_features)
+        expected[f"{target.name}.lora_B"] = (target.module.out_features, settings.r)
     missing, surplus = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or surplus:
         raise AdapterError(

@@ -5,9 +5,9 @@ The gradient of a token's loss with respect to its hidden state h is
     ∂/∂h ( log Σ_v exp(W_v h) − W_y h )  =  Σ_v softmax(W h)_v W_v  −  W_y
 
 an attention of h over the rows of W, less one row. So it is computed as attention is (online
-softmax, Milakov & Gimelshein, 2018, https://arxiv.org/abs/1805.02867; Dao et al., 2022): vocabulary tile by tile,
-each tile of W read once for both products, loss and gradient in the same sweep. The logits of
-250,112 tokens are never held; a tile of them is.
+softmax: Milakov & Gimelshein, 2018, https://arxiv.org/abs/1805.02867; Dao et al., 2022): vocabulary
+tile by tile, each tile of W read once for both products, loss and gradient in the same sweep. The
+logits of 250,112 tokens are never held; a tile of them is.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class _TokenLoss(torch.autograd.Function):
         return losses
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
         return gradient * upstream[:, None].to(gradient.dtype), None, None

@@ -8,7 +8,6 @@ loraloom.json              which base and tokenizer it was trained on; PEFT igno
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from loraloom.run import replace_folder, to_json, write_bytes
 CONFIG, WEIGHTS, ORIGIN = "adapter_config.json", "adapter_model.safetensors", "loraloom.json"
 PREFIX = "base_model.model."
 # What PEFT can do and the bank does not: an adapter that uses one would load as something else.
-UNSUPPORTED = {
+UNSUPPORTED: dict[str, Any] = {
     "use_dora": False,
     "modules_to_save": None,
     "rank_pattern": {},
@@ -115,7 +114,7 @@ def write_adapter(
 
 def portable_name(name: str) -> str:
     """A model's name without a path of this machine: a hub name, or a folder's last part."""
-    is_path = os.path.isabs(name) or name.startswith((".", "~")) or Path(name).is_dir()
+    is_path = Path(name).is_absolute() or name.startswith((".", "~")) or Path(name).is_dir()
     return Path(name).name if is_path else name
 
 

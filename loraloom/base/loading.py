@@ -63,7 +63,7 @@ class Base:
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return self.model.device
+        return torch.device(self.model.device)
 
     @property
     def pad_token_id(self) -> int:
@@ -243,7 +243,7 @@ def estimated_parameters(config: Any) -> int:
 
 def _load_tokenizer(path: str, name: str) -> Tokenizer:
     try:
-        return AutoTokenizer.from_pretrained(path, trust_remote_code=False)  # type: ignore[no-any-return]
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # many kinds: a missing file, sentencepiece, a damaged JSON
         raise ModelError("its tokenizer cannot be loaded", where=name, found=_first_line(error)) from None
 
@@ -282,7 +282,7 @@ def _load_weights(path: str, name: str, dtype: torch.dtype, allow_bin_weights: b
             found=", ".join(wrong[:5]),
             fix="transformers would draw them at random. The folder is incomplete: copy it again.",
         )
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 @contextmanager

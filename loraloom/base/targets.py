@@ -34,13 +34,17 @@ class Target:
     """
 
     name: str
-    module: nn.Module
+    module: nn.Linear
     side: Side
 
     @property
     def suffix(self) -> str:
         """The last part of its path, which is how PEFT's target lists name it."""
         return self.name.rpartition(".")[2]
+
+    def num_adapter_parameters(self, r: int) -> int:
+        """Weights of A [r, in] and B [out, r]."""
+        return r * (self.module.in_features + self.module.out_features)
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,8 @@ class Match:
         return sum(target.module.weight.numel() for target in self.targets)
 
     def num_adapter_parameters(self, r: int) -> int:
-        """Weights of A [r, in] and B [out, r] over the matched linears."""
-        return sum(r * sum(target.module.weight.shape) for target in self.targets)
+        """Weights of A and B over the matched linears."""
+        return sum(target.num_adapter_parameters(r) for target in self.targets)
 
 
 def linears(model: nn.Module, family: Family) -> list[Target]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from loraloom.errors import CheckFailed, Problem
+from loraloom.errors import CheckError, Problem
 
 Level = Literal["ok", "note", "warning", "error"]
 
@@ -38,11 +38,11 @@ def raise_errors(findings: Iterable[Finding]) -> None:
     """Stop where a check found an error.
 
     Raises:
-        CheckFailed: with every error.
+        CheckError: with every error.
     """
     errors = [finding for finding in findings if finding.level == "error"]
     if errors:
-        raise CheckFailed(
+        raise CheckError(
             Problem(
                 f"check `{finding.check}` failed: {finding.message}", where=finding.where, fix=finding.fix
             )

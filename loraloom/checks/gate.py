@@ -90,10 +90,9 @@ def check_shapes(gate: Gate) -> list[Finding]:
         problems.append(f"token {largest} is beyond the {vocabulary} embeddings")
     if problems:
         return [Finding("error", "shapes", "batch", "; ".join(problems))]
-    message = (
-        f"{len(gate.rows)} rows as input_ids {list(batch.input_ids.shape)} and labels {list(batch.labels.shape)}, "
-        f"int64; base in {str(gate.base.model.dtype).removeprefix('torch.')}"
-    )
+    shapes = f"input_ids {list(batch.input_ids.shape)} and labels {list(batch.labels.shape)}"
+    dtype = str(gate.base.model.dtype).removeprefix("torch.")
+    message = f"{len(gate.rows)} rows as {shapes}, int64; base in {dtype}"
     return [Finding("ok", "shapes", "batch", message)]
 
 

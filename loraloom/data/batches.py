@@ -14,7 +14,7 @@ unpadded single examples (T5's position biases depend on distances alone, which 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -87,9 +87,14 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {name: value.to(device) for name, value in tensors.items() if isinstance(value, Tensor)}
-        return replace(self, **moved)
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            decoder_input_ids=self.decoder_input_ids.to(device),
+            labels=self.labels.to(device),
+            source_segments=self.source_segments.to(device),
+            target_segments=self.target_segments.to(device),
+        )
 
 
 def _same_segment(queries: Tensor, keys: Tensor) -> Tensor:

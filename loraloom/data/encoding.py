@@ -20,17 +20,20 @@ class Tokenizer(Protocol):
 
     eos_token_id: int | None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Texts → `{"input_ids": …}`."""
 
 
 class Texts(Protocol):
     """What is needed of an example."""
 
     @property
-    def source(self) -> str: ...
+    def source(self) -> str:
+        """What is asked."""
 
     @property
-    def response(self) -> str: ...
+    def response(self) -> str:
+        """What is to be answered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import eval_losses
 from loraloom.evaluate.metrics import METRICS
 from loraloom.recipe import Experiment, GenerationSettings, TrainingSettings
-from loraloom.run import Run
+from loraloom.run import Report, Run
 from loraloom.training.checkpoint import save_checkpoint
 from loraloom.training.optimizer import (
     clip_gradients,
@@ -40,8 +40,6 @@ from loraloom.training.optimizer import (
 )
 from loraloom.training.state import Progress, Timetable, TrainingState
 from loraloom.training.stopping import StopRequest
-
-Report = Callable[..., None]  # report(event, **fields): one line of events.jsonl
 
 
 @dataclass(frozen=True)

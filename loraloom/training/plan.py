@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
 from loraloom.bank.objective import BLOCK_ROWS, TILE_COLUMNS
@@ -49,21 +50,15 @@ class Plan:
         together = (
             "all experiments fit in memory together" if len(self.waves) == 1 else "memory allows no fewer"
         )
-        return f"{together}: predicted peak {self.peak_bytes / 2**30:.1f} GiB, {self.free_bytes / 2**30:.1f} GiB free"
+        peak, free = self.peak_bytes / 2**30, self.free_bytes / 2**30
+        return f"{together}: predicted peak {peak:.1f} GiB, {free:.1f} GiB free"
 
 
 def free_bytes(device: torch.device) -> int:
     """Memory that can still be taken on a device."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            fields = dict(line.split(":", 1) for line in file)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        import psutil
-
-        return int(psutil.virtual_memory().available)
+    return int(psutil.virtual_memory().available)
 
 
 def experiment_bytes(
@@ -75,7 +70,7 @@ def experiment_bytes(
     places where T5's layers keep a tensor for the backward pass, at the longest micro-batch.
     """
     lora, training = experiment.lora, experiment.training
-    weights = sum(lora.r * sum(target.module.weight.shape) for target in targets)  # type: ignore[arg-type]
+    weights = sum(target.num_adapter_parameters(lora.r) for target in targets)
     config: Any = base.model.config
     size = min(training.per_device_train_batch_size, len(examples))
     longest = np.sort(examples.source_lengths)[-size:].sum(), np.sort(examples.target_lengths)[-size:].sum()
@@ -83,7 +78,7 @@ def experiment_bytes(
     inner = config.num_heads * config.d_kv
     per_token = 8 * config.d_model + 5 * inner + 5 * config.d_ff
     copies = 2 if lora.lora_dropout > 0 else 1  # dropped inputs and their masks
-    dropped = copies * sum(target.module.weight.shape[1] for target in targets)  # type: ignore[union-attr,operator]
+    dropped = copies * sum(target.module.in_features for target in targets)
     layers = config.num_layers, config.num_decoder_layers or config.num_layers
     element = torch.finfo(base.model.dtype).bits // 8
     dense = sum(n * tokens * per_token for n, tokens in zip(layers, longest, strict=True))

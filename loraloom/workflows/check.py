@@ -8,7 +8,8 @@ from loraloom.checks.finding import Finding
 from loraloom.checks.gate import run_gate
 from loraloom.data.split import split_examples
 from loraloom.recipe import Recipe
-from loraloom.workflows.prepare import Report, load_recipe_base, prepare, quiet
+from loraloom.run import Report, quiet
+from loraloom.workflows.prepare import load_recipe_base, prepare
 
 
 def check(recipe: Recipe, *, folder: Path = Path(), report: Report = quiet) -> list[Finding]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -17,12 +16,6 @@ from loraloom.data.encoding import EncodedSet, encode
 from loraloom.data.split import Split
 from loraloom.errors import AdapterError, Problem, TargetError
 from loraloom.recipe import Experiment, Recipe
-
-Report = Callable[..., None]  # report(event, **fields)
-
-
-def quiet(event: str, **fields: Any) -> None:
-    """A report that goes nowhere."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from loraloom.base.loading import Choice
 from loraloom.data.split import Split
 from loraloom.errors import DataError, Problem, RunError
 from loraloom.recipe import Recipe
-from loraloom.recipe_file import parse_recipe
+from loraloom.recipe.file import parse_recipe
 from loraloom.run import Run, now
 from loraloom.training.plan import Plan
 from loraloom.workflows.prepare import Material

@@ -6,7 +6,6 @@ import resource
 import shutil
 import sys
 import time
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,16 @@ from loraloom.checks.gate import run_gate
 from loraloom.data.split import Split, split_examples
 from loraloom.errors import Interrupted, LoRALoomError, RunError, TrainingError
 from loraloom.recipe import Recipe
-from loraloom.recipe_file import write_recipe
-from loraloom.run import Run, create_run, fresh_folder, open_run, replace_text, to_json
+from loraloom.recipe.file import write_recipe
+from loraloom.run import Report, Run, create_run, fresh_folder, open_run, quiet, replace_text, to_json
 from loraloom.training.checkpoint import newest_valid
-from loraloom.training.loop import Setup, export, train as train_loop
+from loraloom.training.loop import Setup, export
+from loraloom.training.loop import train as train_loop
 from loraloom.training.plan import make_plan
 from loraloom.training.state import TrainingState
 from loraloom.training.stopping import StopRequest, stop_on_signals
 from loraloom.workflows import provenance as origin
-from loraloom.workflows.prepare import Report, load_recipe_base, prepare, quiet
+from loraloom.workflows.prepare import load_recipe_base, prepare
 
 
 @dataclass(frozen=True)

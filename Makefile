@@ -1,0 +1,37 @@
+# What a newcomer and CI run. `make help` lists it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Tests run beside each other; with one thread each they do not wait for one another.
+JOBS ?= 2
+
+.PHONY: help install lint format test check clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+install: $(STAMP) ## a virtual environment in .venv with loraloom in it
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+lint: install ## ruff and the strict type checker
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: install ## the whole suite
+	$(BIN)/pytest --numprocesses $(JOBS)
+
+check: lint test ## what a commit needs
+
+clean: ## remove the environment and caches; never a run
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache dist

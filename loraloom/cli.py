@@ -1,0 +1,258 @@
+"""The command line: thin verbs. Each imports what it needs when it is chosen, so that --help is instant."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from loraloom.errors import Interrupted, LoRALoomError
+
+if TYPE_CHECKING:
+    from loraloom.console import Display
+    from loraloom.recipe import Recipe
+
+SOME_FAILED = 3
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Fine-tune encoder-decoder models with LoRA: many adapters on one frozen base, nothing silent.",
+)
+
+RecipeFile = Annotated[str, typer.Argument(help="A recipe's YAML file, or the name of one that comes along.")]
+RunFolder = Annotated[Path, typer.Argument(help="A run directory.")]
+Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the recipe.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(installed("loraloom"))
+        raise typer.Exit
+
+
+@app.command()
+def init(
+    data: Annotated[Path, typer.Argument(help="A file of instruction/response pairs.")],
+    model: Annotated[str, typer.Option(help="A folder, a hub name, or `starter`.")] = "starter",
+    as_json: AsJson = False,
+) -> None:
+    """Look at a data file and write a commented recipe for it to stdout."""
+    from loraloom.workflows.init import init_recipe
+
+    with _display(as_json) as display:
+        text = init_recipe(data, model, report=display)
+        if as_json:
+            _print_json({"recipe": text})
+        else:
+            sys.stdout.write(text)
+        display.next_command("loraloom check recipe.yaml")
+
+
+@app.command()
+def check(recipe: RecipeFile, sets: Sets = [], as_json: AsJson = False) -> None:  # noqa: B006 (typer copies it)
+    """Run the real model on real rows, in seconds, and say what would go wrong."""
+    with _display(as_json) as display:
+        settings, folder = _read(recipe, sets, display)
+        from loraloom.console import print_findings
+        from loraloom.workflows.check import check as run_check
+
+        findings = run_check(settings, folder=folder, report=display)
+        if as_json:
+            _print_json({"findings": [finding.to_json() for finding in findings]})
+        else:
+            print_findings(findings)
+        if any(finding.level == "error" for finding in findings):
+            raise typer.Exit(1)
+        display.next_command(f"loraloom train {recipe}")
+
+
+@app.command()
+def train(
+    recipe: RecipeFile,
+    sets: Sets = [],  # noqa: B006
+    out: Annotated[
+        Path | None, typer.Option(help="The run directory; by default a new one below runs/.")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this run of the same recipe.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train every experiment of a recipe together."""
+    if out is not None and resume is not None:
+        raise typer.BadParameter("--out makes a new run and --resume goes on with one; give one of them")
+    with _display(as_json) as display:
+        settings, folder = _read(recipe, sets, display)
+        from loraloom.console import print_table
+        from loraloom.workflows.train import train as run_training
+
+        outcome = run_training(settings, folder=folder, out=out, resume=resume, report=display)
+        display.close()
+        if as_json:
+            _print_json({"run": str(outcome.run.folder), **outcome.result})
+        else:
+            print_table(
+                ("experiment", "status", "steps", "best step", "best figure", "adapter"),
+                [
+                    _experiment_row(outcome.run.folder, name, entry)
+                    for name, entry in _entries(outcome.result)
+                ],
+            )
+        display.next_command(f"loraloom compare {outcome.run.folder}")
+        if outcome.failed:
+            raise typer.Exit(SOME_FAILED)
+
+
+def _entries(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return list(result["experiments"].items())
+
+
+def _experiment_row(folder: Path, name: str, entry: dict[str, Any]) -> tuple[str, ...]:
+    best = "–" if entry["best_metric"] is None else f"{entry['best_metric']:.4f}"
+    adapter = "–" if entry["status"] == "failed" else str(folder / "adapters" / name)
+    return name, entry["status"], str(entry["step"]), str(entry["best_step"]), best, adapter
+
+
+@app.command()
+def compare(
+    run: RunFolder,
+    split: Annotated[str | None, typer.Option(help="eval or test; test where the run has one.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="A file of other rows to answer.")] = None,
+    prompt: Annotated[list[str], typer.Option(help="A text to answer; may be given several times.")] = [],  # noqa: B006
+    experiment: Annotated[list[str], typer.Option(help="Only this experiment; several times.")] = [],  # noqa: B006
+    name: Annotated[str | None, typer.Option(help="Name of the file in the run's compare/.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let base and adapters answer the same rows in one pass."""
+    if split not in (None, "eval", "test"):
+        raise typer.BadParameter("must be eval or test", param_hint="--split")
+    with _display(as_json) as display:
+        from loraloom.console import print_comparison
+        from loraloom.workflows.compare import compare as run_comparison
+
+        comparison = run_comparison(
+            run,
+            split=split,  # type: ignore[arg-type]
+            prompts=prompt,
+            prompts_file=prompts,
+            experiments=experiment or None,
+            name=name,
+            report=display,
+        )
+        if as_json:
+            _print_json(comparison)
+        else:
+            print_comparison(comparison, shown_rows=len(prompt) or 3)
+        display.say(f"all answers: {comparison['file']}") if not as_json else None
+        display.next_command(f"loraloom predict {run} FILE")
+
+
+@app.command()
+def predict(
+    run: RunFolder,
+    file: Annotated[Path, typer.Argument(help="Rows to answer: a data file, or text with a prompt a line.")],
+    experiment: Annotated[str | None, typer.Option(help="Whose adapter answers.")] = None,
+    base: Annotated[bool, typer.Option("--base", help="The base answers, without an adapter.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Answer every row of a file; one JSON object a line on stdout."""
+    if base and experiment is not None:
+        raise typer.BadParameter("--base and --experiment are two answers to one question")
+    with _display(as_json) as display:
+        from loraloom.workflows.predict import predict as run_prediction
+
+        answers = run_prediction(run, file, experiment=experiment, base=base, report=display)
+        if as_json:
+            _print_json({"answers": list(answers)})
+        else:
+            for line in answers:
+                typer.echo(json.dumps(line, ensure_ascii=False))
+        display.next_command(f"loraloom compare {run} --prompts {file}")
+
+
+@app.command()
+def runs(
+    folder: Annotated[Path, typer.Argument(help="Where to look.")] = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """List the runs in a folder."""
+    with _display(as_json) as display:
+        from loraloom.console import print_table
+        from loraloom.workflows.runs import describe_runs
+
+        described = describe_runs(folder)
+        if as_json:
+            _print_json({"runs": described})
+        elif described:
+            print_table(tuple(described[0]), [tuple(map(str, row.values())) for row in described])
+        else:
+            display.say(f"there are no runs in {folder}")
+        last = described[-1]["run"] if described else None
+        display.next_command(f"loraloom compare {last}" if last else "loraloom train RECIPE")
+
+
+@app.command("recipe-schema")
+def recipe_schema() -> None:
+    """The JSON Schema of a recipe, for editors."""
+    from loraloom.recipe.file import recipe_schema as schema
+
+    _print_json(schema())
+
+
+def _read(recipe: str, sets: list[str], display: Display) -> tuple[Recipe, Path]:
+    from loraloom.recipe.file import read_recipe_with_notes
+
+    reading = read_recipe_with_notes(recipe, sets)
+    for note in reading.notes:
+        display("note", message=str(note))
+    return reading.recipe, reading.folder
+
+
+@contextmanager
+def _display(as_json: bool) -> Iterator[Display]:
+    from loraloom.console import Display
+
+    display = Display(is_quiet=as_json)
+    try:
+        yield display
+    finally:
+        display.close()
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False))
+
+
+def main() -> None:
+    """Run the command line; every way out has its exit code and no message is a traceback."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    try:
+        app()
+    except LoRALoomError as error:
+        kind = type(error).__name__
+        print(f"{kind}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except Interrupted as stop:
+        print(f"{stop}", file=sys.stderr)
+        sys.exit(128 + stop.signal_number)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # `loraloom predict … | head`: the reader has what it wants.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

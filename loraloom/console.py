@@ -1,0 +1,190 @@
+"""What a person sees: a live line where stderr is a terminal, plain lines elsewhere, tables on stdout."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from loraloom.checks.finding import Finding
+
+SECONDS_BETWEEN_LINES = 5.0
+COLOURS = {"ok": "green", "note": "blue", "warning": "yellow", "error": "red"}
+
+
+class Display:
+    """Shows the events of a verb as they come; call it as a `Report`.
+
+    Args:
+        is_quiet: show warnings and nothing else (`--json`).
+    """
+
+    def __init__(self, *, is_quiet: bool = False) -> None:
+        self.stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.is_quiet = is_quiet
+        self._live: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._first: dict[str, tuple[float, int]] = {}
+        self._last_line = 0.0
+
+    def __call__(self, event: str, **fields: Any) -> None:
+        """Show one event; those that people need not see are passed over."""
+        show = getattr(self, f"_on_{event}", None)
+        if show is not None and not self.is_quiet:
+            show(fields)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def say(self, message: str, *, style: str = "") -> None:
+        """One line on stderr, above the live one."""
+        target = self._live.console if self._live is not None else self.stderr
+        target.print(Text(message, style=style))
+
+    def next_command(self, command: str) -> None:
+        """The last line of a verb."""
+        if not self.is_quiet:
+            self.say(f"Next: {command}", style="bold")
+
+    def _on_note(self, fields: Mapping[str, Any]) -> None:
+        self.say(f"note: {fields['message']}")
+
+    def _on_data(self, fields: Mapping[str, Any]) -> None:
+        self.say(f"{fields['train']} rows to train on, {fields['eval']} eval, {fields['test']} test")
+
+    def _on_checks(self, fields: Mapping[str, Any]) -> None:
+        findings: Sequence[Finding] = fields["findings"]
+        for finding in findings:
+            if finding.level in ("warning", "error") or finding.check == "targets":
+                self.say(f"{finding.level}: {finding.where}: {finding.message} {finding.fix}".rstrip())
+        num_ok = sum(finding.level != "error" for finding in findings)
+        self.say(f"{num_ok} of {len(findings)} checks passed")
+
+    def _on_plan(self, fields: Mapping[str, Any]) -> None:
+        for key, choice in fields["choices"].items():
+            self.say(f"{key}: {choice['value']} ({choice['reason']})")
+        self.say(f"run: {fields['folder']}")
+
+    def _on_resume(self, fields: Mapping[str, Any]) -> None:
+        self.say(f"resuming after step {fields['step']}: {fields['reason']}")
+
+    def _on_damaged(self, fields: Mapping[str, Any]) -> None:
+        self.say(f"warning: checkpoint {fields['path']} is not used: {fields['problem']}", style="yellow")
+
+    def _on_eval(self, fields: Mapping[str, Any]) -> None:
+        figures = "  ".join(f"{key} {value:.4f}" for key, value in fields.items() if isinstance(value, float))
+        self.say(f"{fields['experiment']}: step {fields['experiment_step']}  {figures}")
+
+    def _on_end(self, fields: Mapping[str, Any]) -> None:
+        if fields["status"] != "done":
+            style = "red" if fields["status"] == "failed" else ""
+            self.say(f"{fields['experiment']} {fields['status']}: {fields['reason']}", style=style)
+        if self._live is not None and fields["experiment"] in self._tasks:
+            self._live.remove_task(self._tasks.pop(fields["experiment"]))
+
+    def _on_answered(self, fields: Mapping[str, Any]) -> None:
+        done, total = fields["done"], fields["total"]
+        if self.stderr.is_terminal:
+            self.stderr.print(f"\ranswered {done} of {total}", end="\n" if done >= total else "")
+        elif done >= total or self._is_time():
+            self.say(f"answered {done} of {total}")
+
+    def _on_train(self, fields: Mapping[str, Any]) -> None:
+        name, step, total = fields["experiment"], fields["experiment_step"], fields["total_steps"]
+        begun, first = self._first.setdefault(name, (time.monotonic(), step))
+        speed = f"{fields['tokens_per_second']:,.0f} tok/s"
+        figures = f"loss {fields['loss']:.4f}  lr {fields['learning_rate']:.2e}  {speed}"
+        if step > first:
+            left = (time.monotonic() - begun) / (step - first) * (total - step)
+            figures += f"  {clock(left)} left"
+        if self.stderr.is_terminal:
+            self._update_live(name, step, total, figures)
+        elif step == total or self._is_time():
+            self.say(f"{name}: step {step}/{total}  {figures}")
+
+    def _update_live(self, name: str, step: int, total: int, figures: str) -> None:
+        if self._live is None:
+            self._live = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=16),
+                TextColumn("{task.completed}/{task.total}"),
+                TextColumn("{task.fields[figures]}"),
+                console=Console(stderr=True, highlight=False),
+                transient=True,
+            )
+            self._live.start()
+        if name not in self._tasks:
+            self._tasks[name] = self._live.add_task(name, total=total, figures="")
+        self._live.update(self._tasks[name], completed=step, figures=figures)
+
+    def _is_time(self) -> bool:
+        now = time.monotonic()
+        if now - self._last_line < SECONDS_BETWEEN_LINES:
+            return False
+        self._last_line = now
+        return True
+
+
+def clock(seconds: float) -> str:
+    """A duration as people write it: 0:45, 12:03, 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
+    """A table on stdout; piped, it is as wide as its text, so that nothing is cut."""
+    stdout = Console(highlight=False)
+    if not stdout.is_terminal:
+        stdout = Console(highlight=False, width=max(80, 4 + sum(map(len, columns)) + _widest(rows)))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for number, row in enumerate(rows):
+        table.add_row(*(Text(cell) for cell in row), style=styles[number] if styles else None)
+    stdout.print(table)
+
+
+def _widest(rows: Sequence[Sequence[str]]) -> int:
+    return max((sum(len(cell.encode()) + 2 for cell in row) for row in rows), default=0)
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """The table of `loraloom check`."""
+    print_table(
+        ("level", "check", "where", "found", "fix"),
+        [(f.level, f.check, f.where, f.message, f.fix) for f in findings],
+        [COLOURS[f.level] if f.level != "ok" else "" for f in findings],
+    )
+
+
+def print_comparison(comparison: Mapping[str, Any], shown_rows: int = 3) -> None:
+    """Figures of every model, then some answers side by side."""
+    models: Mapping[str, Mapping[str, float]] = comparison["models"]
+    keys = list(dict.fromkeys(key for figures in models.values() for key in figures))
+    print_table(
+        ("model", *keys),
+        [(model, *(_figure(key, figures.get(key)) for key in keys)) for model, figures in models.items()],
+    )
+    stdout = Console(highlight=False, soft_wrap=True)
+    for row in comparison["rows"][:shown_rows]:
+        stdout.print()
+        stdout.print(Text(row["source"], style="bold"))
+        for model, text in row["answers"].items():
+            stdout.print(Text(f"  {model}: {text}"))
+        if row["reference"] is not None:
+            stdout.print(Text(f"  reference: {row['reference']}", style="dim"))
+
+
+def _figure(key: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.1%}" if key.startswith("share_") else f"{value:.4f}"

@@ -1,0 +1,1 @@
+"""File formats: bytes of a data file to rows, each knowing its line."""

@@ -1,0 +1,223 @@
+"""JSON, read strictly and in bounded pieces.
+
+`json`'s own C scanner does the work. Added are: duplicate keys and numbers that cannot be held
+are found, nesting has a bound, and a value that goes on past the buffer is waited for.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from loraloom.data.formats.row import location, shown_name
+from loraloom.errors import DataError, Problem
+
+MAX_DEPTH = 100
+MAX_INT_DIGITS = 4_300  # Python's own bound on turning text into int (CVE-2020-10735)
+WHITESPACE = " \t\n\r"
+
+_SPACE = re.compile(f"[{WHITESPACE}]*")
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{\]}]', re.DOTALL)
+# The longest token the scanner gives up on at its beginning: -Infinity, or half a surrogate pair.
+_TOKEN_CHARS = 16
+_HINTS = {
+    "Expecting property name": "Keys stand in double quotes, and no comma follows the last value.",
+    "Illegal trailing comma": "No comma follows the last value.",
+    "Expecting value": "Text stands in double quotes, and no comma follows the last value.",
+    "Invalid control character": r"Inside text, a line break is written \n and a tab \t.",
+    "Invalid \\escape": r"Inside text, a backslash is written \\.",
+    "Invalid \\uXXXX escape": r"\u is followed by four hexadecimal digits.",
+    "Unterminated string": "A closing double quote is missing.",
+}
+
+
+class TooDeepError(Exception):
+    """A value nests deeper than `MAX_DEPTH`."""
+
+
+class StrictDecoder:
+    """Decodes one JSON value, and knows what was wrong inside a well-formed one.
+
+    After `decode`, `flaws` lists keys that stand twice and numbers that are out of range. NaN and
+    Infinity come out as floats: whether they matter depends on the column.
+    """
+
+    def __init__(self) -> None:
+        self.flaws: list[str] = []
+        self._scanner = json.JSONDecoder(
+            object_pairs_hook=self._object, parse_int=self._int, parse_float=self._float
+        )
+
+    def decode(self, text: str, start: int = 0) -> tuple[Any, int]:
+        """The value that begins at `start`, and where it ends.
+
+        Raises:
+            json.JSONDecodeError: it is not JSON, or goes on past the end of `text`.
+            TooDeepError: it nests deeper than `MAX_DEPTH`.
+        """
+        self.flaws.clear()
+        try:
+            value, end = self._scanner.raw_decode(text, start)
+        except RecursionError:
+            raise TooDeepError from None
+        # Counting brackets is fast and nearly always enough; only then is their nesting looked at.
+        num_brackets = text.count("{", start, end) + text.count("[", start, end)
+        if num_brackets > MAX_DEPTH and _depth(text, start, end) > MAX_DEPTH:
+            raise TooDeepError
+        return value, end
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values = dict(pairs)
+        if len(values) < len(pairs):
+            keys = [key for key, _ in pairs]
+            self.flaws += [
+                f"has the key {shown_name(key)} {keys.count(key)} times in one object"
+                for key in values
+                if keys.count(key) > 1
+            ]
+        return values
+
+    def _int(self, digits: str) -> int:
+        if len(digits) > MAX_INT_DIGITS:
+            self.flaws.append(f"holds a number of {len(digits)} digits; {MAX_INT_DIGITS} can be read")
+            return 0
+        return int(digits)
+
+    def _float(self, digits: str) -> float:
+        value = float(digits)
+        if math.isinf(value):
+            self.flaws.append("holds a number too large to be read")
+        return value
+
+
+class JsonCursor:
+    """A place in a JSON text that may be larger than memory.
+
+    Args:
+        chunks: the text, in pieces.
+        shown_as: the file's name in messages.
+    """
+
+    def __init__(self, chunks: Iterator[str], shown_as: str) -> None:
+        self.line = 1
+        self._chunks = chunks
+        self._shown_as = shown_as
+        self._decoder = StrictDecoder()
+        self._buffer = ""
+        self._position = 0
+        self._line_start = 0  # where the present line begins, relative to the buffer; may be negative
+        self._at_end = False
+
+    @property
+    def flaws(self) -> list[str]:
+        """What was wrong inside the value read last."""
+        return list(self._decoder.flaws)
+
+    def peek(self) -> str:
+        """The next character that is not white space, or "" at the end."""
+        while True:
+            end = _SPACE.match(self._buffer, self._position).end()  # type: ignore[union-attr]
+            self._advance(end)
+            if end < len(self._buffer):
+                return self._buffer[end]
+            if self._at_end:
+                return ""
+            self._fill(1)
+
+    def skip(self) -> None:
+        """Step over the character that `peek` showed."""
+        self._advance(self._position + 1)
+
+    def value(self, what: str) -> Any:
+        """The value that begins at the next character.
+
+        Args:
+            what: what is being read, for messages: `row 17`.
+
+        Raises:
+            DataError: it is not JSON, nests too deep, or the file ends inside it.
+        """
+        self.peek()
+        begins_on = self.line
+        while True:
+            try:
+                value, end = self._decoder.decode(self._buffer, self._position)
+            except TooDeepError:
+                raise DataError(too_deep(what, location(self._shown_as, begins_on))) from None
+            except json.JSONDecodeError as error:
+                if self._may_go_on(error):
+                    self._fill(max(len(self._buffer) - self._position, 1))
+                    continue
+                raise DataError(self._undecodable(error, what, begins_on)) from None
+            if end == len(self._buffer) and not self._at_end:
+                self._fill(1)  # a number at the very end of the buffer may have more digits
+                continue
+            self._advance(end)
+            return value
+
+    def refuse(self, what: str, fix: str = "") -> DataError:
+        """The error for what stands here and should not."""
+        column = self._position - self._line_start + 1
+        return DataError(what, where=location(self._shown_as, self.line, column), fix=fix)
+
+    def _may_go_on(self, error: json.JSONDecodeError) -> bool:
+        near_the_end = error.pos + _TOKEN_CHARS >= len(self._buffer)
+        return not self._at_end and (near_the_end or error.msg.startswith("Unterminated string"))
+
+    def _undecodable(self, error: json.JSONDecodeError, what: str, begins_on: int) -> Problem:
+        ended = not self._buffer[error.pos :].strip(WHITESPACE) or error.msg.startswith("Unterminated string")
+        if self._at_end and ended:
+            self._advance(len(self._buffer))
+            return self.refuse(
+                f"the file ends inside {what}, which begins on line {begins_on}",
+                fix="It seems cut off: copy or download it again.",
+            ).problems[0]
+        self._advance(error.pos)
+        column = self._position - self._line_start + 1
+        return not_json(error.msg, what, location(self._shown_as, self.line, column))
+
+    def _advance(self, position: int) -> None:
+        newlines = self._buffer.count("\n", self._position, position)
+        if newlines:
+            self.line += newlines
+            self._line_start = self._buffer.rfind("\n", self._position, position) + 1
+        self._position = position
+
+    def _fill(self, num_chars: int) -> None:
+        """Drop what was read and take in at least `num_chars` more, or all there is."""
+        pieces = [self._buffer[self._position :]]
+        taken = 0
+        while taken < num_chars and not self._at_end:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                self._at_end = True
+            else:
+                pieces.append(chunk)
+                taken += len(chunk)
+        self._line_start -= self._position
+        self._buffer, self._position = "".join(pieces), 0
+
+
+def not_json(message: str, what: str, where: str) -> Problem:
+    """The problem for a JSONDecodeError's message, which holds no text of the row."""
+    hint = next((hint for begin, hint in _HINTS.items() if message.startswith(begin)), "")
+    return Problem(f"{what} is not valid JSON: {message.removesuffix(' at').lower()}", where=where, fix=hint)
+
+
+def too_deep(what: str, where: str) -> Problem:
+    """The problem for a value that nests too deep."""
+    return Problem(f"{what} is nested more than {MAX_DEPTH} levels deep", where=where)
+
+
+def _depth(text: str, start: int, end: int) -> int:
+    depth = deepest = 0
+    for token in _BRACKETS.finditer(text, start, end):
+        if token.group() in "{[":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif token.group() in "}]":
+            depth -= 1
+    return deepest

@@ -1,0 +1,140 @@
+"""What every file format hands on: rows, and what was found besides them."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loraloom.errors import DataError, Problem
+
+# A message shows 20 problems and counts all; a million of them need not be kept to do that.
+KEPT_PROBLEMS = 1_000
+COUNTED_ONLY = Problem("a further problem, counted but not kept")
+SHOWN_NAMES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One record of a data file.
+
+    Args:
+        path: the file's name as the user wrote it.
+        number: which record it is, from 1.
+        line: the line it begins on, from 1; None where the format has no lines.
+        values: what stands in each column.
+    """
+
+    path: str
+    number: int
+    line: int | None
+    values: dict[str, Any]
+
+    @property
+    def where(self) -> str:
+        """`file:line`, or the file alone where it has no lines."""
+        return location(self.path, self.line)
+
+
+@dataclass(slots=True)
+class Findings:
+    """What reading a file turned up besides its rows.
+
+    Args:
+        notes: things accepted that a user should know of.
+        problems: things the file is refused for, in file order.
+        bytes_read: how far reading has come.
+        num_rows: how many rows the file says it has, where its format says so.
+    """
+
+    notes: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    bytes_read: int = 0
+    num_rows: int | None = None
+
+    def refuse(self, problem: Problem) -> None:
+        """Count a problem, and keep it while there are not too many."""
+        self.problems.append(problem if len(self.problems) < KEPT_PROBLEMS else COUNTED_ONLY)
+
+    def raise_problems(self) -> None:
+        """Raise a DataError that holds every problem, if there is one."""
+        if self.problems:
+            raise DataError(self.problems)
+
+
+def location(path: str, line: int | None = None, column: int | None = None) -> str:
+    """`file:line:column`, as far as they are known."""
+    return ":".join(str(part) for part in (path, line, column) if part is not None)
+
+
+def shown_name(name: str) -> str:
+    """A column's name for a message: short, printable, in backquotes."""
+    printable = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in name[:60])
+    return f"`{printable}{'…' if len(name) > 60 else ''}`"
+
+
+def shown_names(names: list[str]) -> str:
+    """Columns' names for a message, the first dozen of them."""
+    listed = ", ".join(shown_name(name) for name in names[:SHOWN_NAMES])
+    return f"{listed} and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else listed
+
+
+def check_file(path: Path, shown_as: str) -> None:
+    """Refuse what cannot be read as a file, before a format sees it. Symbolic links are followed.
+
+    Raises:
+        DataError: `path` is missing, a directory, not a regular file, or not readable.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError("no such file", where=shown_as, fix=_where_it_may_be(path)) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(f"cannot be opened: {reason}", where=shown_as) from None
+    if stat.S_ISDIR(mode):
+        inside = _files_in(path)
+        raise DataError(
+            "is a directory; a file is needed",
+            where=shown_as,
+            fix=f"It holds {shown_names(inside)}." if inside else "",
+        )
+    if not stat.S_ISREG(mode):
+        raise DataError("is not a regular file, so it cannot be read twice", where=shown_as)
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise DataError(
+            f"cannot be read: {error.strerror}", where=shown_as, fix="Check its owner and permissions."
+        ) from None
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _files_in(folder: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in folder.iterdir() if entry.is_file())
+    except OSError:
+        return []
+
+
+def _where_it_may_be(path: Path) -> str:
+    if path.is_symlink():
+        return "It is a symbolic link to a file that does not exist."
+    folder = path.parent
+    if not folder.is_dir():
+        return "Its folder does not exist either; paths are relative to the recipe's own folder."
+    siblings = _files_in(folder)
+    same_stem = [name for name in siblings if Path(name).stem.lower() == path.stem.lower()]
+    near = list(dict.fromkeys(same_stem + difflib.get_close_matches(path.name, siblings, n=3, cutoff=0.7)))
+    if near:
+        return f"Did you mean {' or '.join(shown_name(name) for name in near[:3])}?"
+    return "Paths are relative to the recipe's own folder."

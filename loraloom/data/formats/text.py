@@ -1,0 +1,141 @@
+"""A text file in bounded pieces, decoded strictly, and its lines."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from loraloom.data.formats.charset import likely_encoding, wide_encoding
+from loraloom.data.formats.row import Findings, location
+from loraloom.errors import DataError
+
+CHUNK_BYTES = 1 << 16
+
+
+def text_chunks(path: Path, encoding: str, shown_as: str, findings: Findings) -> Iterator[str]:
+    """Decode a file piece by piece, so that its size does not matter.
+
+    Args:
+        path: a readable file.
+        encoding: what the recipe says in `data.encoding`.
+        shown_as: the file's name in messages.
+        findings: told of a byte order mark, and of how many bytes were read.
+
+    Yields:
+        Pieces of text, none empty, without a byte order mark.
+
+    Raises:
+        DataError: the encoding is unknown, or the bytes are not in it. The message has the byte
+            offset, and the encoding they are probably in.
+    """
+    codec = text_codec(encoding)
+    try:
+        with path.open("rb") as file:
+            head = file.read(CHUNK_BYTES)
+            data = _without_mark(head, codec.name, shown_as, findings)
+            offset, line = len(head) - len(data), 1
+            decoder = codec.incrementaldecoder("strict")
+            while True:
+                pending = len(decoder.getstate()[0])
+                try:
+                    text = decoder.decode(data, final=not data)
+                except UnicodeError as error:
+                    raise _undecodable(error, offset - pending, line, codec.name, file, shown_as) from None
+                line += text.count("\n")
+                offset += len(data)
+                findings.bytes_read = offset
+                if text:
+                    yield text
+                if not data:
+                    return
+                data = file.read(CHUNK_BYTES)
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=shown_as) from None
+
+
+def text_lines(chunks: Iterable[str]) -> Iterator[str]:
+    r"""Lines with their `\n`; nothing else ends a line, so U+2028 and the like stay inside one."""
+    pieces: list[str] = []
+    for chunk in chunks:
+        first, *others = chunk.split("\n")
+        pieces.append(first)
+        if not others:
+            continue
+        yield "".join(pieces) + "\n"
+        for line in others[:-1]:
+            yield line + "\n"
+        pieces = [others[-1]]
+    if rest := "".join(pieces):
+        yield rest
+
+
+def text_codec(encoding: str) -> codecs.CodecInfo:
+    """The codec of a character encoding.
+
+    Raises:
+        DataError: there is none of that name, or it is not one of text.
+    """
+    try:
+        codec = codecs.lookup(encoding)
+        # rot13, base64 and the like are codecs too, and a decoder in pieces is what we need.
+        usable = isinstance(codec.incrementaldecoder("strict").decode(b""), str)
+    except (LookupError, ValueError, TypeError, UnicodeError):
+        usable = False
+    if not usable:
+        raise DataError(
+            f"`{encoding[:40]}` is no character encoding known here",
+            where="data.encoding",
+            allowed="utf-8, gbk, gb18030, big5, utf-16, cp1252 and the others of Python's codecs",
+        )
+    return codec
+
+
+def _without_mark(head: bytes, codec_name: str, shown_as: str, findings: Findings) -> bytes:
+    if head.startswith(codecs.BOM_UTF8):
+        if not codec_name.startswith("utf-8"):
+            raise DataError(
+                f"begins with the byte order mark of UTF-8, but `data.encoding` says {codec_name}",
+                where=shown_as,
+                fix="Set `data.encoding: utf-8`.",
+            )
+        findings.notes.append(f"{shown_as} begins with a byte order mark, which was left out")
+        return head[len(codecs.BOM_UTF8) :]
+    wide = wide_encoding(head)
+    if wide is not None and not codec_name.startswith(("utf-16", "utf-32")):
+        raise DataError(
+            f"is not {codec_name} text: it looks like {wide.upper()}",
+            where=shown_as,
+            fix=f"Set `data.encoding: {wide}`, or save the file as UTF-8.",
+        )
+    return head
+
+
+def _undecodable(
+    error: UnicodeError, offset: int, line: int, codec_name: str, file: BinaryIO, shown_as: str
+) -> DataError:
+    """The error for bytes that are not in the encoding; `offset` is where what was decoded begins."""
+    if not isinstance(error, UnicodeDecodeError):
+        return DataError(
+            f"is not {codec_name} text: {error}",
+            where=shown_as,
+            fix="Set `data.encoding` to what the file is in.",
+        )
+    before = error.object[: error.start]
+    sample = error.object[before.rfind(b"\n") + 1 :] + file.read(CHUNK_BYTES)
+    likely = likely_encoding(sample)
+    if likely == codec_name:
+        likely = None
+    line += before.count(b"\n") if not codec_name.startswith(("utf-16", "utf-32")) else 0
+    looks = f"; the text looks like {likely.upper()}" if likely else ""
+    return DataError(
+        f"byte {offset + error.start} is not valid {codec_name}{looks}",
+        where=location(shown_as, line),
+        found=f"0x{error.object[error.start]:02x}",
+        fix=(
+            f"Set `data.encoding: {likely}`, or save the file as UTF-8."
+            if likely
+            else "Save the file as UTF-8, or set `data.encoding` to what it is in."
+        ),
+    )

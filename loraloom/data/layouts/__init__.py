@@ -1,0 +1,1 @@
+"""Data layouts: which columns hold the question and which the answer."""

@@ -1,0 +1,87 @@
+"""Data file to rows, streaming; each row knows its file and line.
+
+path ──suffix──▶ formats/json_rows.py, formats/tables.py ──▶ Row, Row, Row, …
+                                                        └──▶ Findings: notes, problems
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from loraloom.data.formats.json_rows import read_json
+from loraloom.data.formats.row import Findings, Row, check_file
+from loraloom.data.formats.tables import HUB_PREFIX, read_csv, read_hub, read_parquet
+from loraloom.errors import DataError, Problem
+from loraloom.recipe import DataSettings
+
+__all__ = ["FORMATS", "Findings", "Row", "read_rows", "scan_rows"]
+
+Reader = Callable[[Path, DataSettings, str, Findings], Iterator[Row]]
+
+FORMATS: dict[str, Reader] = {
+    ".json": read_json,
+    ".jsonl": read_json,
+    ".ndjson": read_json,
+    ".csv": read_csv,
+    ".tsv": read_csv,
+    ".parquet": read_parquet,
+}
+_OTHER_SUFFIXES = {
+    ".gz": "Decompress it first.",
+    ".zip": "Decompress it first.",
+    ".zst": "Decompress it first.",
+    ".xz": "Decompress it first.",
+    ".bz2": "Decompress it first.",
+    ".xlsx": "Save the sheet as CSV (UTF-8).",
+    ".xls": "Save the sheet as CSV (UTF-8).",
+}
+
+
+def read_rows(path: Path, settings: DataSettings, *, shown_as: str) -> Iterator[Row]:
+    """Read a data file row by row.
+
+    Args:
+        path: the file; not looked at when `shown_as` is a hub dataset, `hub:owner/name`.
+        settings: `encoding`, `hub_config` and `hub_split` are used.
+        shown_as: the name that rows and messages carry, as the user wrote it.
+
+    Yields:
+        The rows, in file order.
+
+    Raises:
+        DataError: the file cannot be read, has no row, or has bad ones. Where reading can go on
+            after a bad row, this comes last and holds every problem.
+    """
+    findings = Findings()
+    yield from scan_rows(path, settings, shown_as=shown_as, findings=findings)
+    findings.raise_problems()
+
+
+def scan_rows(path: Path, settings: DataSettings, *, shown_as: str, findings: Findings) -> Iterator[Row]:
+    """`read_rows` for a caller that adds problems of its own: they all go to `findings`, in file order."""
+    none_yet = True
+    try:
+        for row in _reader(path, shown_as)(path, settings, shown_as, findings):
+            none_yet = False
+            yield row
+    except DataError as error:
+        for problem in error.problems:
+            findings.refuse(problem)
+    if none_yet and not findings.problems:
+        findings.refuse(Problem("holds 0 rows", where=shown_as, fix="Check that it is the file you mean."))
+
+
+def _reader(path: Path, shown_as: str) -> Reader:
+    if shown_as.startswith(HUB_PREFIX):
+        return read_hub
+    check_file(path, shown_as)
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise DataError(
+            f"a file ending in `{suffix}` cannot be read" if suffix else "has no suffix that says what it is",
+            where=shown_as,
+            allowed=", ".join(FORMATS),
+            fix=_OTHER_SUFFIXES.get(suffix, ""),
+        )
+    return FORMATS[suffix]

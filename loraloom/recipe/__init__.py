@@ -1,0 +1,31 @@
+"""What to do: a recipe's settings, and its YAML.
+
+`settings` is the one home of names, defaults, bounds and help; `file` reads and writes YAML. The
+rest serves reading: each file says in its first line which step of it is its own.
+"""
+
+from loraloom.recipe.settings import (
+    EXPERIMENT_NAME,
+    RESERVED_EXPERIMENT_NAMES,
+    SHARED_TRAINING_KEYS,
+    DataSettings,
+    Experiment,
+    GenerationSettings,
+    LoraSettings,
+    Recipe,
+    Section,
+    TrainingSettings,
+)
+
+__all__ = [
+    "EXPERIMENT_NAME",
+    "RESERVED_EXPERIMENT_NAMES",
+    "SHARED_TRAINING_KEYS",
+    "DataSettings",
+    "Experiment",
+    "GenerationSettings",
+    "LoraSettings",
+    "Recipe",
+    "Section",
+    "TrainingSettings",
+]

@@ -1,0 +1,268 @@
+"""A recipe's file <-> `Recipe`.
+
+    text ──compose──▶ tree with lines ──place──▶ canonical settings ──Recipe──▶ checked
+           yaml_tree                    placing                       messages
+
+Reading reports every problem of a file at once, each with its line. `--set` options join on the way
+(`options`). Writing and the schema are in `writing`, and are offered here too. The YAML
+reader and why it is the one: `yaml_tree`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from loraloom.errors import Problem, RecipeError
+from loraloom.recipe.messages import problems_of
+from loraloom.recipe.names import FIELDS, nearest
+from loraloom.recipe.options import lay_over
+from loraloom.recipe.placing import Note, Placed, Setting, place
+from loraloom.recipe.script_keys import SCRIPT_KEYS
+from loraloom.recipe.settings import Recipe
+from loraloom.recipe.writing import commented_recipe, recipe_schema, write_recipe
+from loraloom.recipe.yaml_tree import MAX_CHARACTERS, Node, compose, shown_value
+
+__all__ = [
+    "Note",
+    "Reading",
+    "commented_recipe",
+    "parse_recipe",
+    "parse_recipe_with_notes",
+    "read_recipe",
+    "read_recipe_with_notes",
+    "recipe_schema",
+    "shipped_recipes",
+    "write_recipe",
+]
+
+_SHIPPED = Path(__file__).parents[1] / "recipes"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A recipe, and what reading it brought to light.
+
+    Args:
+        recipe: checked, with every default.
+        notes: what was moved, makes no difference, or may be a mistake.
+        folder: what the recipe's relative paths are relative to.
+    """
+
+    recipe: Recipe
+    notes: tuple[Note, ...]
+    folder: Path
+
+
+def read_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
+    """Read a recipe's file.
+
+    Args:
+        path: the file, or the name of a recipe that comes with LoRALoom, e.g. `article`.
+        sets: `key=value` each, taking the place of what the file says.
+
+    Raises:
+        RecipeError: the file cannot be read, or everything that is wrong with it.
+    """
+    return read_recipe_with_notes(path, sets).recipe
+
+
+def read_recipe_with_notes(path: Path | str, sets: Sequence[str] = ()) -> Reading:
+    """`read_recipe`, with its notes and the folder that relative paths start from."""
+    file = _find(path)
+    is_shipped = file.parent == _SHIPPED
+    name = file.name if is_shipped else _shown_path(path)
+    recipe, notes = _understand(_decode(_read_bytes(file), name), name, sets)
+    # A shipped recipe speaks of the user's files, not of files inside the package.
+    return Reading(recipe, notes, Path() if is_shipped else file.parent)
+
+
+def parse_recipe(text: str, *, name: str, sets: Sequence[str] = ()) -> Recipe:
+    """Read a recipe from text.
+
+    Args:
+        text: YAML.
+        name: what messages call it.
+        sets: `key=value` each, taking the place of what the text says.
+
+    Raises:
+        RecipeError: everything that is wrong with it.
+    """
+    return _understand(text, name, sets)[0]
+
+
+def parse_recipe_with_notes(text: str, *, name: str, sets: Sequence[str] = ()) -> Reading:
+    """`parse_recipe`, with its notes; relative paths start from the working directory."""
+    recipe, notes = _understand(text, name, sets)
+    return Reading(recipe, notes, Path())
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with LoRALoom: name -> file."""
+    return {file.stem: file for file in sorted(_SHIPPED.glob("*.yaml"))}
+
+
+def _find(path: Path | str) -> Path:
+    file, shipped = Path(path), shipped_recipes()
+    try:
+        if file.is_file():
+            return file
+        if str(path) in shipped:
+            return shipped[str(path)]
+        if file.exists() and not file.is_dir():
+            return file  # a pipe, say
+        is_folder = file.is_dir()
+        neighbours = [
+            str(file.with_name(other.name))
+            for other in (file if is_folder else file.parent).glob("*")
+            if other.suffix in (".yaml", ".yml")
+        ]
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"cannot be read: {_reason(error)}", where=_shown_path(path)) from None
+    if is_folder:
+        found = ", ".join(sorted(Path(name).name for name in neighbours)[:5]) or "no .yaml file in it"
+        raise RecipeError("this is a folder, not a recipe", where=_shown_path(path), found=found)
+    match = nearest(str(path), [*neighbours, *shipped]) or nearest(f"{path}.yaml", neighbours)
+    raise RecipeError(
+        "there is no such file",
+        where=_shown_path(path),
+        fix=f"Did you mean `{match}`?" if match else f"Recipes that come along: {', '.join(shipped)}.",
+    )
+
+
+def _shown_path(path: Path | str) -> str:
+    text = str(path) if str(path).isprintable() else ascii(str(path))[1:-1]
+    return text if len(text) <= 200 else f"{text[:199]}…"
+
+
+def _read_bytes(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(4 * MAX_CHARACTERS + 1)
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"cannot be read: {_reason(error)}", where=_shown_path(file)) from None
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _decode(data: bytes, name: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if len(data) > 4 * MAX_CHARACTERS:
+            return " " * (MAX_CHARACTERS + 1)  # cut inside a character; too long anyway
+        looks = ", as UTF-16 begins" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+        raise RecipeError(
+            "this is not UTF-8 text",
+            where=f"{name}:{data[: error.start].count(10) + 1}",
+            found=f"byte 0x{data[error.start]:02x} at offset {error.start}{looks}",
+            fix="Save the file as UTF-8.",
+        ) from None
+
+
+def _understand(text: str, name: str, sets: Sequence[str]) -> tuple[Recipe, tuple[Note, ...]]:
+    root, problems = compose(text, lambda line: f"{name}:{line}")
+    placed = place(_as_mapping(root, name, has_sets=bool(sets)))
+    placed.problems = problems + placed.problems
+    lay_over(placed, sets)
+    _judge_script_keys(placed)
+    try:
+        recipe = Recipe.model_validate(placed.as_mapping())
+    except ValidationError as error:
+        placed.problems += problems_of(error, placed, name)
+    if placed.problems:
+        raise RecipeError(sorted(placed.problems, key=_line))
+    return recipe, (*placed.notes, *_doubts(recipe, placed, name))
+
+
+def _as_mapping(root: Node | None, name: str, *, has_sets: bool) -> Node:
+    if root is None or root.value is None:
+        if has_sets:
+            return Node({}, name)
+        raise RecipeError(
+            "the recipe is empty",
+            where=name,
+            fix="`loraloom init` writes one; `model_name_or_path` and `data` must be there.",
+        )
+    if not isinstance(root.value, dict):
+        raise RecipeError(
+            "a recipe must be a mapping of settings",
+            where=root.where,
+            found=shown_value(root.plain()),
+            fix="Write one `key: value` a line.",
+        )
+    return root
+
+
+def _line(problem: Problem) -> tuple[bool, int]:
+    """Problems come in the order of the file's lines, those of options last."""
+    line = re.search(r":(\d+)$", problem.where)
+    return (problem.where.startswith("--set"), int(line[1]) if line else 0)
+
+
+def _judge_script_keys(placed: Placed) -> None:
+    """Accept with a note what another script's key says anyway; refuse the rest with the reason."""
+    for key, given in placed.script_keys:
+        known = SCRIPT_KEYS[key]
+        value = _script_value(given.value)
+        said = f"`{given.written}: {_shown(given.value)}`"
+        needed, values = known.needs
+        if known.allowed is None:
+            placed.notes.append(Note(f"{said} has no effect: {known.reason}", given.where))
+        elif value not in known.allowed:
+            placed.problems.append(_refused(said, given, known.reason, known.fix, known.allowed))
+        elif (
+            needed and _hashable(value) and value in values and _setting(placed, needed) not in values[value]
+        ):
+            what = f"{said} contradicts `{needed}: {_shown(_setting(placed, needed))}`; {known.reason}"
+            placed.problems.append(Problem(what, given.where, fix=known.fix))
+        else:
+            placed.notes.append(Note(f"{said} is what happens anyway: {known.reason}", given.where))
+
+
+def _refused(said: str, given: Setting, reason: str, fix: str, allowed: tuple[Any, ...]) -> Problem:
+    better = fix or f"Leave it out{f', or write {_shown(allowed[0])}' if allowed else ''}."
+    return Problem(f"{said} is refused: {reason}", given.where, fix=better)
+
+
+def _script_value(value: Any) -> Any:
+    """`None`, `False` and `'true'` as Python and quotes leave them."""
+    words = {"none": None, "null": None, "false": False, "true": True}
+    return words.get(value.lower(), value) if isinstance(value, str) and value != "none" else value
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) and value.isprintable() and len(value) < 60 else shown_value(value)
+
+
+def _hashable(value: Any) -> bool:
+    return not isinstance(value, list | dict)
+
+
+def _setting(placed: Placed, key: str) -> Any:
+    path = tuple(key.split("."))
+    return placed.settings[path].value if path in placed.settings else FIELDS[path].default
+
+
+def _doubts(recipe: Recipe, placed: Placed, name: str) -> list[Note]:
+    """What is allowed, and yet is seldom meant."""
+    doubts = []
+    seen: dict[Any, str] = {}
+    for experiment in recipe.resolved_experiments:
+        settings = repr((experiment.lora, experiment.training, experiment.seed))
+        twin = seen.setdefault(settings, experiment.name)
+        if twin != experiment.name:
+            where = placed.where(("experiments", experiment.name), name)
+            what = f"experiment `{experiment.name}` differs in nothing from `{twin}`"
+            doubts.append(Note(what, where, is_warning=True))
+    if recipe.data.eval == 0:
+        what = "`data.eval` is 0, so nothing chooses the checkpoint: each adapter is the last one"
+        doubts.append(Note(what, placed.where(("data", "eval"), name), is_warning=True))
+    return doubts

@@ -1,0 +1,297 @@
+"""Keys of other scripts that are no settings here: what each would say, and whether that holds anyway.
+
+One plain table of the remaining keys of LoraConfig, (Seq2Seq)TrainingArguments, GenerationConfig and
+transformers' example scripts. A value that says what happens anyway is accepted with a note; any other
+is refused with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+ANY_VALUE = None
+
+
+@dataclass(frozen=True)
+class ScriptKey:
+    """A key of another script.
+
+    Args:
+        reason: why its value makes no difference, or why it cannot be had.
+        allowed: values that say what happens anyway; ANY_VALUE where none makes a difference.
+        fix: what to write in its place.
+        needs: a setting, and for a value of this key the values which that setting must have.
+    """
+
+    reason: str
+    allowed: tuple[Any, ...] | None = ANY_VALUE
+    fix: str = ""
+    needs: tuple[str, Mapping[Any, tuple[Any, ...]]] = field(default=("", {}))
+
+
+SCRIPT_KEYS: dict[str, ScriptKey] = {}
+
+
+def _row(keys: str, allowed: tuple[Any, ...] | None, reason: str, fix: str = "", **more: Any) -> None:
+    SCRIPT_KEYS.update({key: ScriptKey(reason, allowed, fix, **more) for key in keys.split()})
+
+
+_OFF = (False, None)
+_UNSET: tuple[Any, ...] = (None, False, [], {}, "")
+
+# What is trained, and in which precision.
+_row(
+    "task_type",
+    ("SEQ_2_SEQ_LM", "TaskType.SEQ_2_SEQ_LM", None),
+    "LoRALoom trains encoder-decoder models",
+)
+_row("peft_type", ("LORA", "PeftType.LORA", "lora", None), "LoRALoom trains LoRA adapters")
+_row("inference_mode", _OFF, "adapters are made to be trained")
+_row(
+    "fp16 fp16_full_eval half_precision",
+    _OFF,
+    "float16 overflows on T5-family models (loss 0 or NaN)",
+    "Use dtype: bfloat16 or dtype: float32.",
+)
+_row(
+    "bf16 bf16_full_eval",
+    (True, False, None),
+    "`dtype` says what the frozen base is held in",
+    "Leave it out, or change dtype.",
+    needs=("dtype", {True: ("auto", "bfloat16"), False: ("auto", "float32")}),
+)
+_row(
+    "load_in_8bit load_in_4bit quantization_config use_qalora loftq_config",
+    _UNSET,
+    "the base is held in bfloat16 or float32, not quantised",
+    "Leave it out; dtype: bfloat16 halves the base's memory.",
+)
+_row("trust_remote_code", _OFF, "code that comes with a model is never run")
+_row("device_map", ("auto", None), "`device` says where everything runs", "Set device.")
+_row("use_cpu no_cuda", _OFF, "`device` says where everything runs", "Set device: cpu.")
+_row(
+    "tf32 torch_compile torch_compile_backend torch_compile_mode use_liger_kernel liger_kernel_config",
+    _UNSET,
+    "kernels are chosen by the run, with the reason",
+)
+
+# LoRA itself.
+_row("bias", ("none",), "only A and B are trained")
+_row("modules_to_save trainable_token_indices", _UNSET, "only A and B are trained")
+_row("lora_bias use_dora", _OFF, "an adapter is W + (lora_alpha / r) B A, and nothing else")
+_row(
+    "init_lora_weights",
+    (True, "default", None),
+    "A starts as PEFT starts it (Kaiming uniform), B at zero",
+    "lora.init_adapter goes on from an adapter.",
+)
+_row("fan_in_fan_out", _OFF, "encoder-decoder models use linear layers, not transposed ones")
+_row(
+    "layers_to_transform layers_pattern exclude_modules target_parameters layer_replication",
+    _UNSET,
+    "lora.target_modules alone says what is adapted",
+    "Write a regular expression, or names with encoder:, decoder: or cross: in front.",
+)
+_row(
+    "rank_pattern alpha_pattern",
+    _UNSET,
+    "an adapter has one rank and one scale",
+    "Give experiments of different lora.r instead.",
+)
+_row(
+    "auto_mapping revision megatron_config eva_config corda_config lora_ga_config velora_config "
+    "alora_invocation_tokens monteclora_config runtime_config use_bdlora arrow_config kasa_config "
+    "ensure_weight_tying",
+    _UNSET,
+    "this variant of LoRA is not offered",
+)
+_row("peft_version megatron_core qalora_group_size", ANY_VALUE, "it records how PEFT was set up")
+
+# Where things go, and what is logged.
+_row(
+    "output_dir overwrite_output_dir logging_dir run_name project trackio_space_id trackio_bucket_id "
+    "trackio_static_space_id debug transformers_version",
+    ANY_VALUE,
+    "every run makes its own directory and writes into no other",
+)
+_row("do_train do_eval do_predict", ANY_VALUE, "the verb says it: `loraloom train`, `loraloom compare`")
+_row(
+    "logging_steps logging_strategy logging_first_step logging_nan_inf_filter log_level log_level_replica "
+    "log_on_each_node disable_tqdm include_num_input_tokens_seen skip_memory_metrics",
+    ANY_VALUE,
+    "every step is recorded in events.jsonl",
+)
+_row(
+    "report_to",
+    ("none", [], ["none"], None),
+    "a run is recorded in its own directory, and sent nowhere",
+    "Write report_to: none; events.jsonl can be read by any tracker.",
+)
+_row(
+    "push_to_hub hub_model_id hub_token hub_private_repo hub_always_push hub_revision",
+    _UNSET,
+    "nothing is ever uploaded",
+    "Upload the run's adapters/ folder yourself.",
+)
+_row("save_safetensors", (True, None), "tensors are written as safetensors, never as pickle")
+_row("save_only_model", _OFF, "a checkpoint holds all that a resumed run needs")
+_row(
+    "resume_from_checkpoint",
+    _OFF,
+    "a recipe says what to do, not where it stood",
+    "Use `loraloom train RECIPE --resume RUN`.",
+)
+_row(
+    "save_on_each_node enable_jit_checkpoint ignore_data_skip restore_callback_states_from_checkpoint",
+    _OFF,
+    "a run is resumed bit for bit",
+)
+
+# How training goes.
+_row(
+    "load_best_model_at_end",
+    (True, None),
+    "the best checkpoint becomes the adapter",
+    "Set training.eval_strategy: no to keep the last one.",
+)
+_row(
+    "greater_is_better",
+    (True, False, None),
+    "the metric decides: eval_loss should fall, chrf should rise",
+    "Leave it out.",
+    needs=("training.metric_for_best_model", {True: ("chrf",), False: ("eval_loss",)}),
+)
+_row(
+    "optim optimizer",
+    ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw", "AdamW", "default"),
+    "the optimizer is torch's AdamW, with settings for each adapter",
+    "Write optim: adamw_torch, or leave it out.",
+)
+_row(
+    "optim_args optim_target_modules lr_scheduler_kwargs",
+    _UNSET,
+    "AdamW and the schedule have their own keys",
+)
+_row(
+    "label_smoothing_factor label_smoothing",
+    (0, None),
+    "the loss is the plain cross-entropy over label tokens, so that eval_loss can be compared",
+)
+_row("neftune_noise_alpha", (None, 0), "no noise is added to embeddings")
+_row(
+    "group_by_length sortish_sampler",
+    _OFF,
+    "rows come in an order drawn from `seed` alone; packing spares the padding instead",
+)
+_row("train_sampling_strategy", ("random", None), "rows come in an order drawn from `seed` alone")
+_row("data_seed", _UNSET, "rows come in an order drawn from `seed` alone", "Set seed, or data.split_seed.")
+_row("dataloader_drop_last", _OFF, "every row is used in every epoch")
+_row("auto_find_batch_size", _OFF, "memory is planned before the first step; the batch stays what you set")
+_row("hub_strategy", ANY_VALUE, "nothing is ever uploaded")
+_row(
+    "average_tokens_across_devices prediction_loss_only include_for_metrics batch_eval_metrics "
+    "eval_do_concat_batches eval_use_gather_object",
+    ANY_VALUE,
+    "the loss is a mean over label tokens",
+)
+_row(
+    "eval_delay eval_on_start eval_accumulation_steps",
+    (0, False, None),
+    "evaluations follow training.eval_strategy",
+)
+_row(
+    "predict_with_generate",
+    (True, False, None),
+    "answers are generated where chrf chooses the checkpoint",
+    "Leave it out, or change training.metric_for_best_model.",
+    needs=("training.metric_for_best_model", {False: ("eval_loss",)}),
+)
+_row("full_determinism", ANY_VALUE, "every random number follows `seed`, whatever else happens")
+_row(
+    "local_rank deepspeed fsdp fsdp_config accelerator_config parallelism_config ddp_backend",
+    (-1, 0, *_UNSET),
+    "a run uses one device",
+)
+_row(
+    "dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers dataloader_prefetch_factor "
+    "preprocessing_num_workers overwrite_cache torch_empty_cache_steps gradient_checkpointing_kwargs "
+    "activation_checkpointing_kwargs ddp_find_unused_parameters ddp_timeout "
+    "ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph dataloader_multiprocessing_context "
+    "dataloader_in_order",
+    ANY_VALUE,
+    "it changes how fast a Trainer runs, not what it learns",
+)
+
+# Data and tokens.
+_row(
+    "remove_unused_columns label_names length_column_name",
+    ANY_VALUE,
+    "columns are recognised, or mapped by data.columns",
+)
+_row(
+    "padding pad_to_max_length",
+    ANY_VALUE,
+    "padding takes no part in the loss, and packing leaves little of it",
+)
+_row("pad_to_multiple_of", ANY_VALUE, "padding takes no part in the loss, and packing leaves little of it")
+_row("truncation", (True, "longest_first", "only_first", None), "longer texts are cut, and counted")
+_row("label_pad_token_id", (-100,), "padding takes no part in the loss")
+_row("ignore_pad_token_for_loss", (True, None), "padding takes no part in the loss")
+_row(
+    "max_length max_seq_length cutoff_len model_max_length",
+    (),
+    "it does not say whether of source or of target",
+    "Set data.max_source_length, data.max_target_length or generation.max_new_tokens.",
+)
+_row(
+    "test_size",
+    (),
+    "scripts use it for the rows that choose the checkpoint, too",
+    "Set data.eval (chooses checkpoints) or data.test (takes part in no choice).",
+)
+_row(
+    "max_train_samples max_eval_samples max_predict_samples",
+    _UNSET,
+    "all rows are used",
+    "Shorten the file, or set training.max_steps.",
+)
+_row("tokenizer tokenizer_name tokenizer_name_or_path", _UNSET, "the tokenizer is the base model's own")
+_row(
+    "use_fast_tokenizer use_auth_token token cache_dir",
+    ANY_VALUE,
+    "transformers reads it from its own settings",
+)
+
+# Generation.
+_row(
+    "early_stopping",
+    _OFF,
+    "beams end as transformers ends them by default",
+    "training.early_stopping_patience stops training early.",
+)
+_row("num_return_sequences num_beam_groups", (1, None), "one answer is made for each row")
+_ANSWERS = "answers are made greedily, by sampling or by beams, with the settings of `generation`"
+_row("typical_p guidance_scale encoder_repetition_penalty", (1, *_UNSET), _ANSWERS)
+_row(
+    "min_length min_new_tokens diversity_penalty penalty_alpha min_p top_h epsilon_cutoff eta_cutoff "
+    "encoder_no_repeat_ngram_size bad_words_ids force_words_ids constraints suppress_tokens "
+    "begin_suppress_tokens sequence_bias exponential_decay_length_penalty renormalize_logits dola_layers "
+    "watermarking_config token_healing "
+    "forced_bos_token_id forced_eos_token_id max_time stop_strings",
+    (0, *_UNSET),
+    _ANSWERS,
+)
+_row(
+    "output_attentions output_hidden_states output_scores output_logits return_dict_in_generate "
+    "remove_invalid_values cache_implementation cache_config max_cache_len low_memory",
+    ANY_VALUE,
+    "it changes what `generate` hands back, not the answer",
+)
+_row("use_cache", ANY_VALUE, "generation keeps its caches, training needs none")
+_row(
+    "pad_token_id eos_token_id bos_token_id decoder_start_token_id",
+    ANY_VALUE,
+    "the base model's own are used",
+)

@@ -1,0 +1,323 @@
+"""What to do: the one home of every setting's name, default, bounds and help.
+
+Inside the sections the names are the field's own: `LoraConfig`'s in `lora`, `TrainingArguments`'
+in `training`, `GenerationConfig`'s in `generation`. The command line, the JSON Schema, the
+commented recipe that `loraloom init` writes and the documentation are all made from here.
+Reading and writing YAML, aliases and suggestions live in `file.py`. Messages say what a
+setting must be; whoever shows them puts the setting's name in front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from loraloom.recipe.experiments import EXPERIMENT_NAME as EXPERIMENT_NAME
+from loraloom.recipe.experiments import RESERVED_EXPERIMENT_NAMES as RESERVED_EXPERIMENT_NAMES
+from loraloom.recipe.experiments import checked_changes
+from loraloom.recipe.values import BaseDropout, Count, Dtype, Number, Part, Seed, SettingError, TargetModules
+
+# One forward pass serves all experiments, so these cannot differ between them.
+SHARED_TRAINING_KEYS = frozenset(
+    {
+        "base_dropout",
+        "gradient_checkpointing",
+        "packing",
+        "per_device_eval_batch_size",
+        "save_strategy",
+        "save_steps",
+        "save_total_limit",
+    }
+)
+
+
+class Section(BaseModel):
+    """A part of a recipe: immutable, with no key that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+
+class DataSettings(Section):
+    """Which rows, and how they become tokens."""
+
+    train: str = Field(
+        description="A json, jsonl, csv, tsv or parquet file, a hub dataset (hub:owner/name), or `starter`."
+    )
+    eval: Part = Field(
+        default=0.1, description="Chooses checkpoints and stops early: a share, a count, or a file."
+    )
+    test: Part = Field(default=0, description="Takes part in no choice, carries the final figures: likewise.")
+    split_seed: Count = Field(
+        default=42, description="Its own seed, so that more training seeds keep the same rows."
+    )
+    columns: dict[Literal["instruction", "input", "response"], str] = Field(
+        default_factory=dict, description="Which column is what, where it is not recognised by itself."
+    )
+    source_prefix: str = Field(
+        default="",
+        description="Text before every source, or a template over the columns: `translate: {text}`.",
+    )
+    conversation_history: bool = Field(
+        default=False, description="Give each answer of a conversation its earlier turns as context."
+    )
+    max_source_length: Count = Field(
+        default=256, ge=4, le=1_000_000, description="Source tokens kept, EOS included."
+    )
+    max_target_length: Count = Field(
+        default=256, ge=2, le=1_000_000, description="Target tokens kept, EOS included."
+    )
+    encoding: str = Field(default="utf-8", description="The character encoding of text files.")
+    stringify: bool = Field(default=False, description="Allow numbers where text is expected.")
+    on_empty: Literal["error", "drop"] = Field(default="error", description="What to do with empty rows.")
+    hub_config: str | None = Field(default=None, description="The configuration of a hub dataset.")
+    hub_split: str = Field(default="train", description="The split of a hub dataset to read.")
+
+    @field_validator("train")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("names no file")
+        return value
+
+    @model_validator(mode="after")
+    def _rows_left(self) -> Self:
+        shares = [part for part in (self.eval, self.test) if isinstance(part, float)]
+        if sum(shares) >= 1:
+            raise SettingError("and data.test together take every row, so none is left to train on", "eval")
+        return self
+
+
+class LoraSettings(Section):
+    """One low-rank adapter. W + (lora_alpha / r) B A; names as in PEFT's LoraConfig."""
+
+    r: Count = Field(default=16, ge=1, le=4096, description="The rank.")
+    lora_alpha: Number = Field(
+        default=32,
+        gt=0,
+        le=1e6,
+        description="The update is scaled by lora_alpha / r (rsLoRA: by lora_alpha / √r).",
+    )
+    lora_dropout: Number = Field(default=0.05, ge=0, lt=1, description="Dropout before A, while training.")
+    target_modules: TargetModules = Field(
+        default="all-linear",
+        description="all-linear, a list of module names, or a regular expression; each may be limited with "
+        "`encoder:`, `decoder:` or `cross:` in front.",
+    )
+    use_rslora: bool = Field(default=False, description="Scale by lora_alpha / √r (Kalajdzievski, 2023).")
+    init_adapter: str | None = Field(default=None, description="Go on from this PEFT adapter folder.")
+
+    @property
+    def scaling(self) -> float:
+        """The factor before B A."""
+        return float(self.lora_alpha) / (self.r**0.5 if self.use_rslora else self.r)
+
+
+class TrainingSettings(Section):
+    """How an adapter is trained; names as in transformers' TrainingArguments."""
+
+    learning_rate: Number = Field(default=3e-4, gt=0, le=10, description="The peak learning rate.")
+    num_train_epochs: Number = Field(
+        default=3, gt=0, le=100_000, description="Passes over the training rows."
+    )
+    max_steps: Count | None = Field(
+        default=None, ge=1, description="Stop after this many steps, whatever the epochs."
+    )
+    per_device_train_batch_size: Count = Field(
+        default=8, ge=1, le=65_536, description="Examples in a micro-batch."
+    )
+    gradient_accumulation_steps: Count = Field(
+        default=1, ge=1, le=65_536, description="Micro-batches in a step."
+    )
+    per_device_eval_batch_size: Count = Field(
+        default=16, ge=1, le=65_536, description="Examples evaluated together."
+    )
+    weight_decay: Number = Field(default=0.0, ge=0, le=10, description="AdamW's decoupled weight decay.")
+    adam_beta1: Number = Field(default=0.9, ge=0, lt=1, description="AdamW's first decay rate.")
+    adam_beta2: Number = Field(default=0.999, ge=0, lt=1, description="AdamW's second decay rate.")
+    adam_epsilon: Number = Field(default=1e-8, gt=0, le=1, description="AdamW's denominator floor.")
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = Field(
+        default="linear", description="How the learning rate falls after warm-up."
+    )
+    warmup_steps: Number = Field(
+        default=0, ge=0, description="Steps of rising learning rate; below 1 a share of all."
+    )
+    max_grad_norm: Number = Field(
+        default=1.0, ge=0, description="Gradients are clipped to this norm; 0 turns it off."
+    )
+    base_dropout: BaseDropout = Field(
+        default=0.0,
+        description="Dropout inside the frozen base: a probability, or `model` for its config's own.",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="Recompute activations instead of keeping them."
+    )
+    packing: bool = Field(
+        default=True, description="Lay several examples in one row, so that few tokens are padding."
+    )
+    eval_strategy: Literal["no", "steps", "epoch"] = Field(default="epoch", description="When to evaluate.")
+    eval_steps: Count | None = Field(default=None, ge=1, description="With eval_strategy: steps.")
+    save_strategy: Literal["no", "steps", "epoch"] = Field(
+        default="epoch", description="When to save a checkpoint."
+    )
+    save_steps: Count | None = Field(default=None, ge=1, description="With save_strategy: steps.")
+    save_total_limit: Count = Field(
+        default=2, ge=1, description="Checkpoints kept; the best adapter is never lost."
+    )
+    metric_for_best_model: Literal["eval_loss", "chrf"] = Field(
+        default="eval_loss", description="Which figure chooses the checkpoint that becomes the adapter."
+    )
+    early_stopping_patience: Count | None = Field(
+        default=None, ge=1, description="Stop after this many evaluations without improvement."
+    )
+    early_stopping_threshold: Number = Field(default=0.0, ge=0, description="What counts as an improvement.")
+
+    @model_validator(mode="after")
+    def _steps_named(self) -> Self:
+        for what in ("eval", "save"):
+            strategy, steps = getattr(self, f"{what}_strategy"), getattr(self, f"{what}_steps")
+            if strategy == "steps" and steps is None:
+                raise SettingError(f"is `steps`, so {what}_steps must say how many", f"{what}_strategy")
+            if strategy != "steps" and steps is not None:
+                raise SettingError(
+                    f"has no effect while {what}_strategy is `{strategy}`; "
+                    f"set {what}_strategy: steps, or leave it out",
+                    f"{what}_steps",
+                )
+        if self.early_stopping_patience is not None and self.eval_strategy == "no":
+            raise SettingError(
+                "needs evaluations: set eval_strategy to epoch or steps, or leave it out",
+                "early_stopping_patience",
+            )
+        return self
+
+
+class GenerationSettings(Section):
+    """How answers are made; names as in transformers' GenerationConfig."""
+
+    max_new_tokens: Count = Field(default=128, ge=1, le=1_000_000, description="Tokens an answer may have.")
+    num_beams: Count = Field(default=1, ge=1, le=256, description="1 is greedy.")
+    do_sample: bool = Field(default=False, description="Draw tokens instead of taking the likeliest.")
+    temperature: Number | None = Field(default=None, gt=0, description="Only with do_sample.")
+    top_k: Count | None = Field(default=None, ge=1, description="Only with do_sample.")
+    top_p: Number | None = Field(default=None, gt=0, le=1, description="Only with do_sample.")
+    repetition_penalty: Number = Field(
+        default=1.0, gt=0, description="Above 1, tokens already said are less likely."
+    )
+    no_repeat_ngram_size: Count = Field(
+        default=0, ge=0, description="Forbid n-grams of this size to come twice."
+    )
+    length_penalty: Number | None = Field(default=None, description="Only with num_beams above 1.")
+    batch_size: Count = Field(default=32, ge=1, le=65_536, description="Rows answered together, per model.")
+
+    @model_validator(mode="after")
+    def _nothing_ignored(self) -> Self:
+        """transformers ignores these with a warning at best, and then fails when it saves the model."""
+        if not self.do_sample:
+            ignored = [key for key in ("temperature", "top_k", "top_p") if getattr(self, key) is not None]
+            if ignored:
+                raise SettingError(
+                    f"would be ignored: decoding is {'greedy' if self.num_beams == 1 else 'by beams'} while "
+                    f"do_sample is false. Set do_sample: true, or leave out {' and '.join(ignored)}",
+                    ignored[0],
+                )
+        if self.do_sample and self.num_beams > 1:
+            raise SettingError(
+                "with num_beams above 1 is neither sampling nor beam search; choose one", "do_sample"
+            )
+        if self.num_beams == 1 and self.length_penalty is not None:
+            raise SettingError("would be ignored while num_beams is 1; leave it out", "length_penalty")
+        return self
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One adapter to train: a recipe's settings with what this experiment changes."""
+
+    name: str
+    lora: LoraSettings
+    training: TrainingSettings
+    seed: int
+
+
+class Recipe(Section):
+    """What to do, as one document."""
+
+    model_name_or_path: str = Field(description="A folder, a hub name, or `starter` for the embedded base.")
+    data: DataSettings
+    lora: LoraSettings = Field(default_factory=lambda: LoraSettings())
+    training: TrainingSettings = Field(default_factory=lambda: TrainingSettings())
+    experiments: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Optional; each states only what differs, in `lora`, `training`, `seed`.",
+    )
+    generation: GenerationSettings = Field(default_factory=lambda: GenerationSettings())
+    dtype: Dtype = Field(
+        default="auto", description="The frozen base's; adapters are always trained in float32."
+    )
+    device: str = Field(
+        default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, mps."
+    )
+    seed: Seed = Field(default=42, description="Initial weights, data order, dropout.")
+    allow_bin_weights: bool = Field(
+        default=False, description="Load .bin weights (weights-only) where nothing else is."
+    )
+
+    @field_validator("experiments", mode="before")
+    @classmethod
+    def _none_is_empty(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {str(name): ({} if override is None else override) for name, override in value.items()}
+        return {} if value is None else value
+
+    @field_validator("experiments")
+    @classmethod
+    def _checked(cls, value: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
+        return checked_changes(
+            value,
+            sections={"lora": LoraSettings, "training": TrainingSettings},
+            common=info.data,
+            shared={"training": SHARED_TRAINING_KEYS},
+        )
+
+    @model_validator(mode="after")
+    def _evaluations_possible(self) -> Self:
+        if self.data.eval == 0:
+            patience = ("training", "early_stopping_patience")
+            stopping: list[tuple[str, ...]] = (
+                [patience] if self.training.early_stopping_patience is not None else []
+            )
+            for name, override in self.experiments.items():
+                if override.get("training", {}).get("early_stopping_patience") is not None:
+                    stopping.append(("experiments", name, *patience))
+            if stopping:
+                message = "needs rows to evaluate, and data.eval is 0; set data.eval, or leave it out"
+                raise SettingError(message, *stopping[0])
+        return self
+
+    @property
+    def resolved_experiments(self) -> tuple[Experiment, ...]:
+        """Every experiment with all its settings; one named `main` where the recipe lists none.
+
+        Overrides were checked when the recipe was made, so this raises nothing.
+        """
+        return tuple(
+            Experiment(
+                name=name,
+                lora=LoraSettings.model_validate(self.lora.model_dump() | dict(override.get("lora", {}))),
+                training=TrainingSettings.model_validate(
+                    self.training.model_dump() | dict(override.get("training", {}))
+                ),
+                seed=int(override.get("seed", self.seed)),
+            )
+            for name, override in (self.experiments or {"main": {}}).items()
+        )

@@ -1,0 +1,150 @@
+"""How single values of a recipe are read: numbers, shares, target names.
+
+People write `'5e-5'` for a number and `q, v` for a list, and both have one meaning; they also write
+`true` for a number, which has none. The messages say what a setting *must* be, without its name:
+whoever shows them puts the name in front.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+ALL_LINEAR = "all-linear"
+TARGET_SCOPES = ("encoder", "decoder", "cross")
+_SCOPE = re.compile(r"\s*([a-z_]+):(?!\?)(.*)", re.DOTALL)
+_PLAIN_NAMES = re.compile(r"\s*(?:[a-z]+:)?\w+\s*(?:,\s*(?:[a-z]+:)?[\w.]+\s*)*,?\s*")
+
+
+class SettingError(ValueError):
+    """A value that does not go with another one.
+
+    Args:
+        message: what is wrong, without the setting's name.
+        path: where the setting lies, seen from the model that raises.
+    """
+
+    def __init__(self, message: str, *path: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+def as_number(text: str) -> int | float | None:
+    """The number that a text spells, or None."""
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return None
+
+
+def _no_bool(value: Any) -> Any:
+    # pydantic reads True as 1; in a recipe that is a slip of the pen, not a number.
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")
+    return value
+
+
+def _count(value: Any) -> Any:
+    # `max_steps: 1e3` is a float to YAML, `'1e3'` is text; both are a thousand.
+    if isinstance(value, str):
+        number = as_number(value)
+        return value if number is None else number
+    return _no_bool(value)
+
+
+Number = Annotated[float, BeforeValidator(_no_bool)]
+Count = Annotated[int, BeforeValidator(_count)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1), BeforeValidator(_count)]
+
+
+def _part(value: Any) -> Any:
+    """A share, a count or a file; text that looks like a number is one."""
+    read = as_number(value) if isinstance(value, str) else _no_bool(value)
+    if read is None and isinstance(value, str):
+        if not value.strip():
+            raise ValueError("names no file")
+        return value
+    if not isinstance(read, int | float) or not _is_part(read):
+        raise ValueError("must be a share of at least 0 and below 1, a whole number of rows, or a file")
+    if isinstance(read, float) and read == 1.0:
+        raise ValueError("must be below 1 where it is a share: 1.0 leaves no row to train on")
+    return int(read) if float(read).is_integer() else read
+
+
+def _is_part(number: int | float) -> bool:
+    if isinstance(number, int):
+        return 0 <= number < 2**53
+    return math.isfinite(number) and 0 <= number < 2**53 and (number < 1 or number.is_integer())
+
+
+Part = Annotated[float | int | str, BeforeValidator(_part)]
+
+
+def _base_dropout(value: Any) -> Any:
+    if value == "model":
+        return value
+    number = as_number(value) if isinstance(value, str) else _no_bool(value)
+    if not isinstance(number, int | float) or not 0 <= number < 1:
+        raise ValueError("must be a probability of at least 0 and below 1, or `model`")
+    return float(number)
+
+
+BaseDropout = Annotated[
+    Annotated[float, Field(ge=0, lt=1)] | Literal["model"], BeforeValidator(_base_dropout)
+]
+
+
+def _target_modules(value: Any) -> Any:
+    """`all-linear`, a regular expression, or names; `q, v` is a list of two names."""
+    if isinstance(value, str):
+        if value.strip() and not _PLAIN_NAMES.fullmatch(value):
+            return _pattern(value.strip())
+        value = [name for name in value.split(",") if name.strip()]
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise ValueError("must be `all-linear`, a list of module names, or a regular expression")
+    names = [name.strip() for name in value]
+    if not names or not all(map(_unscoped, names)):
+        raise ValueError("names no module")
+    return list(dict.fromkeys(names))
+
+
+def _pattern(value: str) -> str:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            re.compile(_unscoped(value))
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(
+            f"must be a regular expression that can be read ({error}), or a list of names"
+        ) from None
+    return value
+
+
+def _unscoped(target: str) -> str:
+    """A target without `encoder:`, `decoder:` or `cross:` in front."""
+    scope = _SCOPE.fullmatch(target)
+    if scope is None:
+        return target
+    if scope[1] not in TARGET_SCOPES:
+        raise ValueError(
+            f"may be limited with `encoder:`, `decoder:` or `cross:` in front, not with `{scope[1]}:`"
+        )
+    return scope[2].strip()
+
+
+TargetModules = Annotated[str | list[str], BeforeValidator(_target_modules)]
+
+
+def _dtype(value: Any) -> Any:
+    if value in ("float16", "fp16", "half"):
+        # Measured and reported many times: wo's activations pass 65,504.
+        raise ValueError("must not be float16, which overflows on T5-family models (loss 0 or NaN)")
+    return value
+
+
+Dtype = Annotated[Literal["auto", "float32", "bfloat16"], BeforeValidator(_dtype)]

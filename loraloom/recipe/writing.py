@@ -1,0 +1,194 @@
+"""`Recipe` -> YAML and JSON Schema, and the commented recipe that `loraloom init` begins with."""
+
+from __future__ import annotations
+
+import copy
+import math
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from loraloom.recipe.settings import (
+    SHARED_TRAINING_KEYS,
+    DataSettings,
+    LoraSettings,
+    Recipe,
+    Section,
+    TrainingSettings,
+)
+from loraloom.recipe.yaml_tree import resolve
+
+_WIDTH = 100
+
+
+class _Dumper(yaml.SafeDumper):
+    """Plain YAML that both our reader (YAML 1.2) and PyYAML (1.1) read alike."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _float(dumper: _Dumper, value: float) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:float", number(value))
+
+
+def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
+    # PyYAML quotes what 1.1 would take for a number; `1e-4` is one in 1.2 only. And it folds at breaks
+    # such as U+0085, which come back as spaces; in double quotes they are escapes.
+    style = '"' if not value.isprintable() else None if isinstance(resolve(value), str) else "'"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+def _list(dumper: _Dumper, value: list[Any]) -> yaml.SequenceNode:
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=True)
+
+
+_Dumper.add_representer(float, _float)
+_Dumper.add_representer(str, _text)
+_Dumper.add_representer(list, _list)
+
+
+def number(value: float) -> str:
+    """A float as every YAML reader takes it for one: PyYAML wants a point before the exponent.
+
+    >>> number(1e-5), number(9.65e-7), number(32.0)
+    ('1.0e-5', '9.65e-7', '32.0')
+    """
+    mantissa, e, exponent = repr(value).partition("e")
+    if not e:
+        return mantissa
+    return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{int(exponent):+d}"
+
+
+def _dump(value: Any) -> str:
+    return yaml.dump(
+        value, Dumper=_Dumper, allow_unicode=True, sort_keys=False, default_flow_style=False, width=math.inf
+    )
+
+
+def write_recipe(recipe: Recipe) -> str:
+    """A recipe as YAML, with every default written out; reading it gives an equal recipe."""
+    return _dump(recipe.model_dump())
+
+
+def recipe_schema() -> dict[str, Any]:
+    """The JSON Schema of a recipe with canonical keys, for editors and forms.
+
+    An experiment's changes are typed like the sections they change, without what all share.
+    """
+    schema = Recipe.model_json_schema()
+    sections = schema["$defs"]
+    sections["ExperimentChanges"] = {
+        "type": "object",
+        "description": "What differs in this experiment.",
+        "additionalProperties": False,
+        "properties": {
+            "lora": _changes(sections["LoraSettings"]),
+            "training": _changes(sections["TrainingSettings"], without=SHARED_TRAINING_KEYS),
+            "seed": _without_default(schema["properties"]["seed"]),
+        },
+    }
+    schema["properties"]["experiments"]["additionalProperties"] = {"$ref": "#/$defs/ExperimentChanges"}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _changes(section: Mapping[str, Any], without: frozenset[str] = frozenset()) -> dict[str, Any]:
+    properties = {
+        key: _without_default(value) for key, value in section["properties"].items() if key not in without
+    }
+    return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+def _without_default(value: Mapping[str, Any]) -> dict[str, Any]:
+    """What an experiment leaves out comes from the recipe, not from the default."""
+    return {key: copy.deepcopy(part) for key, part in value.items() if key != "default"}
+
+
+# What a person will want to touch first; everything else is in the documentation.
+_TOUCHED: tuple[tuple[str, type[Section], tuple[str, ...]], ...] = (
+    ("data", DataSettings, ("train", "columns", "eval", "test", "max_source_length", "max_target_length")),
+    ("lora", LoraSettings, ("r", "lora_alpha", "lora_dropout", "target_modules")),
+    (
+        "training",
+        TrainingSettings,
+        (
+            "learning_rate",
+            "num_train_epochs",
+            "per_device_train_batch_size",
+            "gradient_accumulation_steps",
+            "warmup_steps",
+            "early_stopping_patience",
+        ),
+    ),
+)
+_EXAMPLES = {"early_stopping_patience": 3}  # of settings that are off by default
+_EXPERIMENTS = """\
+# Experiments train together on one copy of the base; each states only what differs from the above.
+# experiments:
+#   narrow: {lora: {target_modules: [q, v]}}
+#   slow: {training: {learning_rate: 1.0e-5}}
+"""
+
+
+def commented_recipe(
+    model: str,
+    train: str,
+    *,
+    layout: str = "",
+    columns: Mapping[str, str] | None = None,
+    num_rows: int | None = None,
+    max_source_length: int | None = None,
+    max_target_length: int | None = None,
+) -> str:
+    """A recipe to begin with: the settings a person will want to touch, each with its help.
+
+    Args:
+        model: a folder, a hub name, or `starter`.
+        train: the data file.
+        layout: what the data was recognised as, for a comment.
+        columns: which column is what, where it had to be mapped.
+        num_rows: how many rows the data has, for a comment.
+        max_source_length: tokens that hold nearly every source.
+        max_target_length: tokens that hold nearly every target.
+
+    Returns:
+        YAML that `parse_recipe` reads.
+    """
+    given: dict[str, Any] = {"train": train, "columns": dict(columns or {})}
+    given |= {"max_source_length": max_source_length, "max_target_length": max_target_length}
+    facts = [f"{num_rows:,} rows" if num_rows is not None else "", layout and f"recognised as {layout}"]
+    text = _comment(_help(Recipe, "model_name_or_path")) + _dump({"model_name_or_path": model})
+    for name, section, keys in _TOUCHED:
+        text += "\n" + (
+            _comment("Data: " + ", ".join(filter(None, facts))) if name == "data" and any(facts) else ""
+        )
+        text += f"{name}:\n"
+        for key in keys:
+            text += textwrap.indent(_setting(section, key, given.get(key)), "  ")
+    text += f"\n{_EXPERIMENTS}\n"
+    for key in ("dtype", "device", "seed"):
+        text += _setting(Recipe, key, None)
+    return text
+
+
+def _setting(section: type[Section], key: str, value: Any) -> str:
+    """One setting under its help; commented out where neither a value nor a default is there."""
+    default = section.model_fields[key].get_default(call_default_factory=True)
+    value = default if value is None else value
+    help_text = _comment(_help(section, key))
+    if value is None:
+        return f"{help_text}# {key}: {_EXAMPLES[key]}\n"
+    if value == {}:
+        return ""
+    return help_text + _dump({key: value})
+
+
+def _help(section: type[Section], key: str) -> str:
+    return section.model_fields[key].description or ""
+
+
+def _comment(text: str) -> str:
+    lines = textwrap.wrap(" ".join(text.split()), _WIDTH, break_long_words=False, break_on_hyphens=False)
+    return "".join(f"# {line}\n" for line in lines)

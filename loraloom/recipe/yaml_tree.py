@@ -1,0 +1,302 @@
+"""YAML text -> a tree of plain values that knows the line of each.
+
+We read PyYAML's event stream and build the tree ourselves, for three reasons. Every message can name
+a line. Nothing is ever constructed but text, numbers, true, false, nothing, lists and mappings, so
+reading is safe whatever the file says. And scalars follow YAML 1.2's core schema, where PyYAML's own
+1.1 makes text of `1e-4`, false of `eval_strategy: no`, and 8 of `010`. PyYAML rather than ruamel.yaml,
+because transformers already brings it and its event stream is all we need.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from loraloom.errors import Problem, RecipeError
+
+MAX_CHARACTERS = 1_000_000
+MAX_DEPTH = 16
+# Aliases count each time they are used: a few lines can stand for billions of values.
+MAX_VALUES = 20_000
+
+_INTEGER = re.compile(r"[-+]?[0-9]+")
+_FLOAT = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+_SPECIAL_FLOAT = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_CONSTANTS: dict[str, bool | None] = dict.fromkeys(("", "~", "null", "Null", "NULL")) | {
+    text: text.lower() == "true" for text in ("true", "True", "TRUE", "false", "False", "FALSE")
+}
+_CORE_TAGS = frozenset(
+    f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")
+)
+
+Locate = Callable[[int], str]
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value, and where a message about it should point: for a mapping's value, the line of its key.
+
+    Args:
+        value: text, a number, true, false or nothing; a list of nodes; or a mapping of nodes.
+        where: `recipe.yaml:9`, or the option that gave it.
+        text: what a plain scalar looked like before it became a number, true or false.
+        size: how many values it holds, itself included and aliases unfolded.
+    """
+
+    value: Any
+    where: str
+    text: str | None = None
+    size: int = 1
+
+    def plain(self) -> Any:
+        """The value without places."""
+        if isinstance(self.value, dict):
+            return {key: node.plain() for key, node in self.value.items()}
+        if isinstance(self.value, list):
+            return [node.plain() for node in self.value]
+        return self.value
+
+
+def compose(text: str, locate: Locate) -> tuple[Node | None, list[Problem]]:
+    """Read one YAML document.
+
+    Args:
+        text: the document.
+        locate: a line, counted from 1 -> where a message should point.
+
+    Returns:
+        The document's root (None where it is empty), and what is wrong without making the rest
+        unreadable: keys given twice, keys that are not text, tags.
+
+    Raises:
+        RecipeError: the text is not YAML, or is too large, too deep, or several documents.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise RecipeError(
+            "this is too long for a recipe, and may be a data file",
+            where=locate(1),
+            found=f"{len(text):,} characters",
+            allowed=f"at most {MAX_CHARACTERS:,}",
+        )
+    composer = _Composer(text, locate)
+    try:
+        return composer.document(), composer.problems
+    except yaml.reader.ReaderError as error:
+        line, column = _line_and_column(text, error.position)
+        raise RecipeError(
+            "a character that YAML does not allow",
+            where=locate(line),
+            found=f"U+{ord(text[error.position]):04X} in column {column}",
+            fix="Remove it, or write it as an escape in double quotes.",
+        ) from None
+    except yaml.MarkedYAMLError as error:
+        raise _syntax_error(error, locate) from None
+    except (ValueError, OverflowError):
+        # PyYAML converts `"\\U99999999"` and `%YAML 1.999…` without asking whether Python can.
+        what = "not readable as YAML: an escape names no character, or a version no number"
+        raise RecipeError(what, where=locate(composer.line)) from None
+
+
+def _syntax_error(error: yaml.MarkedYAMLError, locate: Locate) -> RecipeError:
+    mark = error.problem_mark or error.context_mark
+    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    problem = error.problem or "not readable"
+    fix = ""
+    if "'\\t'" in problem:
+        problem, fix = "a tab stands where only spaces may", "Indent with spaces."
+    elif problem.startswith("mapping values are not allowed"):
+        problem = "`: ` stands where no value may begin"
+        fix = "Is the line above indented alike? Text that holds `: ` needs quotes."
+    elif error.context and error.context_mark and error.context_mark.line + 1 != line:
+        problem += f", {error.context} that begins in line {error.context_mark.line + 1}"
+    return RecipeError(f"not readable as YAML, column {column}: {problem}", where=locate(line), fix=fix)
+
+
+def _line_and_column(text: str, position: int) -> tuple[int, int]:
+    before = text[:position]
+    return before.count("\n") + 1, position - (before.rfind("\n") + 1) + 1
+
+
+class _Composer:
+    """Turns events into nodes; keeps what is wrong with single keys, and goes on."""
+
+    def __init__(self, text: str, locate: Locate) -> None:
+        self.events: Iterator[yaml.Event] = yaml.parse(text, Loader=yaml.SafeLoader)
+        self.locate = locate
+        self.line = 1
+        self.anchors: dict[str, Node] = {}
+        self.problems: list[Problem] = []
+
+    def next(self) -> yaml.Event:
+        event = next(self.events)
+        if event.start_mark is not None:
+            self.line = event.start_mark.line + 1
+        return event
+
+    def here(self) -> str:
+        return self.locate(self.line)
+
+    def document(self) -> Node | None:
+        self.next()
+        if isinstance(self.next(), yaml.StreamEndEvent):
+            return None
+        root = self.node(self.next(), depth=0)
+        self.next()
+        if not isinstance(self.next(), yaml.StreamEndEvent):
+            raise RecipeError(
+                "a second document begins here",
+                where=self.here(),
+                fix="Keep one recipe in a file, without `---`.",
+            )
+        return root
+
+    def node(self, event: yaml.Event, depth: int, where: str = "") -> Node:
+        where = where or self.here()
+        if depth > MAX_DEPTH:
+            raise RecipeError(
+                "nested too deep for a recipe", where=self.here(), allowed=f"{MAX_DEPTH} levels"
+            )
+        if isinstance(event, yaml.AliasEvent):
+            return self.alias(event, where)
+        assert isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent)
+        if event.tag is not None and event.tag not in _CORE_TAGS:
+            tag = shown_key(event.tag.replace("tag:yaml.org,2002:", "!!"))
+            self.problem(f"the tag {tag} has no meaning in a recipe", "Leave it out.")
+        if isinstance(event, yaml.ScalarEvent):
+            node = self.scalar(event, where)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            node = self.sequence(depth, where)
+        else:
+            node = self.mapping(depth, where)
+        if node.size > MAX_VALUES:
+            raise RecipeError(
+                "too many values for a recipe, once its aliases are unfolded",
+                where=self.here(),
+                allowed=f"at most {MAX_VALUES:,}",
+            )
+        if event.anchor is not None:
+            self.anchors[event.anchor] = node
+        return node
+
+    def alias(self, event: yaml.AliasEvent, where: str) -> Node:
+        node = self.anchors.get(event.anchor or "")
+        if node is None:
+            # An anchor is known once its value is complete, so nothing can hold itself.
+            raise RecipeError(
+                f"`*{event.anchor}` refers to no value above it",
+                where=self.here(),
+                fix=f"Mark one with `&{event.anchor}`.",
+            )
+        return Node(node.value, where, node.text, node.size)
+
+    def scalar(self, event: yaml.ScalarEvent, where: str) -> Node:
+        text = event.value
+        if not text.isprintable():
+            text = self.repaired(text)
+        is_plain = event.implicit[0] and not event.style
+        return Node(resolve(text), where, text) if is_plain else Node(text, where)
+
+    def repaired(self, text: str) -> str:
+        """JSON writes what lies beyond U+FFFF as two escapes, which PyYAML leaves apart."""
+        try:
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            self.problem("half a character: a lone surrogate cannot be written to any file", "Remove it.")
+            return ""
+        if "\0" in text:
+            self.problem("a NUL character, which no name or path may hold", "Remove it.")
+        return text
+
+    def sequence(self, depth: int, where: str) -> Node:
+        items = []
+        while not isinstance(event := self.next(), yaml.SequenceEndEvent):
+            items.append(self.node(event, depth + 1))
+        return Node(items, where, size=1 + sum(item.size for item in items))
+
+    def mapping(self, depth: int, where: str) -> Node:
+        entries: dict[str, Node] = {}
+        merged: dict[str, Node] = {}
+        while not isinstance(event := self.next(), yaml.MappingEndEvent):
+            key_where = self.here()
+            key = self.key(event, depth)
+            node = self.node(self.next(), depth + 1, key_where)
+            if key == "<<" and _is_plain(event):
+                merged |= self.merged(node)
+            elif key in entries:
+                what = f"the key {shown_key(key or '')} is given twice; the first is at {entries[key].where}"
+                self.problems.append(Problem(what, key_where, fix="Keep one of them."))
+            elif key is not None:
+                entries[key] = node
+        entries = merged | entries
+        return Node(entries, where, size=1 + sum(node.size for node in entries.values()))
+
+    def key(self, event: yaml.Event, depth: int) -> str | None:
+        if isinstance(event, yaml.ScalarEvent):
+            node = self.scalar(event, "")
+            return str(node.value if node.text is None else node.text)
+        self.problem("a key must be text", "Write `key: value`.")
+        self.node(event, depth + 1)
+        return None
+
+    def merged(self, node: Node) -> dict[str, Node]:
+        """What `<<: *anchor` brings in; what the mapping says itself goes before it."""
+        entries: dict[str, Node] = {}
+        for part in node.value if isinstance(node.value, list) else [node]:
+            if isinstance(part.value, dict):
+                entries = part.value | entries
+            else:
+                self.problems.append(
+                    Problem("`<<` must stand before a mapping", node.where, fix="Write `<<: *anchor`.")
+                )
+        return entries
+
+    def problem(self, what: str, fix: str) -> None:
+        self.problems.append(Problem(what, self.here(), fix=fix))
+
+
+def _is_plain(event: yaml.Event) -> bool:
+    return isinstance(event, yaml.ScalarEvent) and bool(event.implicit[0]) and not event.style
+
+
+def resolve(text: str) -> str | int | float | bool | None:
+    """What a plain scalar means, by YAML 1.2's core schema in base ten.
+
+    >>> resolve("1e-4"), resolve("no"), resolve("010"), resolve("~")
+    (0.0001, 'no', 10, None)
+    """
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if _INTEGER.fullmatch(text):
+        try:
+            return int(text)
+        except ValueError:  # Python reads no integer of more than 4,300 digits
+            return text
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if _SPECIAL_FLOAT.fullmatch(text):
+        return float(text.replace(".", ""))
+    return text
+
+
+def shown_key(key: str) -> str:
+    """A key as a message shows it: short, on one line."""
+    text = key if key.isprintable() else ascii(key)[1:-1]
+    return f"`{text}`" if len(text) <= 80 else f"`{text[:79]}…`"
+
+
+def shown_value(value: Any) -> str:
+    """A value as a message shows it: short, on one line, in YAML's words."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"

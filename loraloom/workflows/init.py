@@ -1,0 +1,53 @@
+"""init: look at a data file, write a commented recipe for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from loraloom.data.peek import Lengths, peek
+from loraloom.recipe import DataSettings
+from loraloom.recipe.file import commented_recipe
+from loraloom.run import Report, quiet
+
+# A generous guess where no tokenizer is at hand: Chinese has about a token a character, and
+# sub-words hold several Latin letters. `loraloom check` counts what is really cut.
+LIMITS = (64, 128, 256, 512, 1024, 2048)
+
+
+def init_recipe(data: Path, model: str, *, report: Report = quiet) -> str:
+    """A commented recipe for a data file, as YAML.
+
+    Args:
+        data: the file; the recipe names it as given, so it belongs beside the recipe.
+        model: for `model_name_or_path`.
+        report: told of notes.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    seen = peek(data, DataSettings(train=str(data)), shown_as=str(data))
+    for note in seen.notes:
+        report("note", message=note)
+    if seen.layout is None:
+        columns = ", ".join(f"{role}: {name}" for role, name in seen.suggested_columns.items())
+        report(
+            "note",
+            message=f"the columns ({', '.join(seen.columns)}) are of no known layout; "
+            f"check the guess under data.columns ({columns})",
+        )
+    return commented_recipe(
+        model,
+        str(data),
+        layout=seen.layout or "",
+        columns=seen.suggested_columns,
+        num_rows=seen.num_rows,
+        max_source_length=_limit(seen.source),
+        max_target_length=_limit(seen.response),
+    )
+
+
+def _limit(lengths: Lengths | None) -> int | None:
+    """The smallest usual limit that holds 99 % of the texts, and a little more."""
+    if lengths is None:
+        return None
+    return next((limit for limit in LIMITS if limit >= lengths.p99 * 1.1 + 2), LIMITS[-1])

@@ -1,0 +1,75 @@
+"""predict: one adapter, or the base, answers the rows of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from loraloom.bank.rows import BASE
+from loraloom.data.encoding import encode_texts
+from loraloom.data.prompts import Prompt, read_prompts
+from loraloom.errors import RunError
+from loraloom.evaluate.generation import answer
+from loraloom.run import Report, open_run, quiet
+from loraloom.workflows import provenance as origin
+from loraloom.workflows.compare import Loaded, load_run
+
+ROWS_AT_ONCE = 512
+
+
+def predict(
+    run: Path,
+    file: Path,
+    *,
+    experiment: str | None = None,
+    base: bool = False,
+    report: Report = quiet,
+) -> Iterator[dict[str, Any]]:
+    """Answer every row of a file.
+
+    Args:
+        run: the run directory.
+        file: rows as in training (references are not looked at), or a text file, a prompt a line.
+        experiment: whose adapter answers; may be left out where the run has one.
+        base: the base answers instead.
+        report: told of progress.
+
+    Yields:
+        `{"row": from 1, "source", "answer"}` in the file's order.
+
+    Raises:
+        LoRALoomError: the run or the file is not usable; before the first answer.
+    """
+    recipe, _, _ = origin.run_recipe(open_run(run))
+    prompts = read_prompts(file, recipe.data, shown_as=str(file))
+    loaded = load_run(run, [] if base else [experiment or _only_experiment(run)], with_base=base)
+    return _answers(loaded, prompts, report)
+
+
+def _only_experiment(folder: Path) -> str:
+    recipe, _, _ = origin.run_recipe(open_run(folder))
+    names = [experiment.name for experiment in recipe.resolved_experiments]
+    if len(names) > 1:
+        raise RunError(
+            "the run has several experiments",
+            where=str(folder),
+            allowed=", ".join(names),
+            fix="Say --experiment NAME.",
+        )
+    return names[0]
+
+
+def _answers(loaded: Loaded, prompts: list[Prompt], report: Report) -> Iterator[dict[str, Any]]:
+    tokenizer, recipe = loaded.base.tokenizer, loaded.recipe
+    slot = next(iter(loaded.slots.values()), BASE)
+    for start in range(0, len(prompts), ROWS_AT_ONCE):
+        chunk = prompts[start : start + ROWS_AT_ONCE]
+        sources, num_cut = encode_texts([p.source for p in chunk], tokenizer, recipe.data.max_source_length)
+        if num_cut:
+            report("note", message=f"{num_cut} sources are cut to {recipe.data.max_source_length} tokens")
+        tokens = answer(loaded.bank, [slot], sources, recipe.generation, seed=recipe.seed)[slot]
+        texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        for prompt, text in zip(chunk, texts, strict=True):
+            yield {"row": prompt.row, "source": prompt.source, "answer": text}
+        report("answered", done=start + len(chunk), total=len(prompts))
