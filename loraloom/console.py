@@ -76,6 +76,9 @@ class Display:
     def _on_resume(self, fields: Mapping[str, Any]) -> None:
         self.say(f"resuming after step {fields['step']}: {fields['reason']}")
 
+    def _on_export(self, fields: Mapping[str, Any]) -> None:
+        self.say(f"adapters/{fields['experiment']} is written anew: {fields['reason']}", style="yellow")
+
     def _on_damaged(self, fields: Mapping[str, Any]) -> None:
         self.say(f"warning: checkpoint {fields['path']} is not used: {fields['problem']}", style="yellow")
 

@@ -10,11 +10,13 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from loraloom.base.loading import Base, load_base
+from tests.parity.rig import unwrap
 from tests.tiny import KINDS, make_folder
 
 
@@ -44,3 +46,30 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("real data is not beside this repository")
     return folder
+
+
+@pytest.fixture(scope="session")
+def loaded(tiny: Callable[[str], Path]) -> Callable[[str], Base]:
+    """`loaded("mt5")` → the tiny model of that kind as a frozen base, loaded once."""
+    made: dict[str, Base] = {}
+
+    def base(kind: str) -> Base:
+        if kind not in made:
+            made[kind] = load_base(str(tiny(kind)), dtype="float32", device="cpu")
+        return made[kind]
+
+    return base
+
+
+@pytest.fixture
+def base(kind: str, loaded: Callable[[str], Base]) -> Iterator[Base]:
+    """The base of each kind in turn; what a failed test left attached is taken off."""
+    yield loaded(kind)
+    unwrap(loaded(kind))
+
+
+@pytest.fixture
+def mt5(loaded: Callable[[str], Base]) -> Iterator[Base]:
+    """The base that most tests take where the kind does not matter: gated, with a head of its own."""
+    yield loaded("mt5")
+    unwrap(loaded("mt5"))

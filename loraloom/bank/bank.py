@@ -111,8 +111,12 @@ class AdapterBank:
                 del self._wrapped[name]
 
     def parts(self, slot: str) -> dict[str, LowRank]:
-        """An adapter's part in each linear it targets, by the linear's name."""
-        return {name: linear.slots[slot] for name, linear in self._wrapped.items() if slot in linear.slots}
+        """An adapter's part in each linear it targets, by the linear's name, in the model's order.
+
+        The order in which neighbours came must not show: a norm over the gradients sums in this one.
+        """
+        wrapped = ((target.name, self._wrapped.get(target.name)) for target in self._available)
+        return {name: linear.slots[slot] for name, linear in wrapped if linear is not None and slot in linear.slots}
 
     def parameters(self, slot: str) -> list[nn.Parameter]:
         """What the optimizer of an adapter updates; the order is that of `tensors`."""

@@ -207,10 +207,10 @@ class _Reading:
 
     def _example(self, row: Row, exchange: Exchange) -> Example | None:
         """The exchange's example; None where it is empty or not usable."""
-        num_problems = len(self._findings.problems)
+        num_problems = self._findings.num_problems
         source = self._source(row, exchange)
         response = self._text(row, exchange.response)
-        if len(self._findings.problems) > num_problems:
+        if self._findings.num_problems > num_problems:
             return None
         for text, name in ((source, exchange.instruction.name), (response, exchange.response.name)):
             if text.strip():
@@ -284,7 +284,7 @@ class _Reading:
         return ""
 
     def _refuse(self, row: Row, what: str, fix: str = "") -> None:
-        self._findings.refuse(Problem(f"row {row.number}: {what}", where=row.where, fix=fix))
+        self._findings.refuse(Problem(f"row {row.number}: {what}", where=row.where, fix=fix), row.number)
 
 
 def _rows(count: int) -> str:

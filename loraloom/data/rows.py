@@ -68,7 +68,7 @@ def scan_rows(path: Path, settings: DataSettings, *, shown_as: str, findings: Fi
     except DataError as error:
         for problem in error.problems:
             findings.refuse(problem)
-    if none_yet and not findings.problems:
+    if none_yet and not findings.num_problems:
         findings.refuse(Problem("holds 0 rows", where=shown_as, fix="Check that it is the file you mean."))
 
 

@@ -10,10 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from loraloom.bank.peft_folder import read_adapter
 from loraloom.checks.finding import raise_errors
 from loraloom.checks.gate import run_gate
 from loraloom.data.split import Split, split_examples
-from loraloom.errors import Interrupted, LoRALoomError, RunError, TrainingError
+from loraloom.errors import AdapterError, Interrupted, LoRALoomError, RunError, TrainingError
 from loraloom.recipe import Recipe
 from loraloom.recipe.file import write_recipe
 from loraloom.run import Report, Run, create_run, fresh_folder, open_run, quiet, replace_text, to_json
@@ -94,7 +97,42 @@ def _resume(recipe: Recipe, folder: Path, run: Run, report: Report, stop: StopRe
         if problems := origin.differences(recipe, own_recipe):
             raise RunError(problems)
         split = origin.run_split(run, recipe, folder)
+        if run.is_finished and _is_whole(run):
+            report("resume", step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole")
+            return Outcome(run, run.read_json(run.result_file))
         return _train(recipe, folder, run, split, known, report, stop)
+
+
+def _is_whole(run: Run) -> bool:
+    """Whether every adapter of a finished run is the best one that its newest checkpoint holds.
+
+    With save_strategy: no there is no checkpoint, and an adapter is whole if it can be read.
+    """
+    state, verdicts = newest_valid(run.checkpoints)
+    if state is not None:
+        return state.has_ended and all(_is_exported(run, state, name) for name in state.progress)
+    entries = run.read_json(run.result_file)["experiments"]
+    names = [name for name, entry in entries.items() if entry["status"] != "failed"]
+    return not verdicts and all(_is_readable(run, name) for name in names)
+
+
+def _is_readable(run: Run, name: str) -> bool:
+    try:
+        read_adapter(run.adapters / name)
+    except AdapterError:
+        return False
+    return True
+
+
+def _is_exported(run: Run, state: TrainingState, name: str) -> bool:
+    if state.progress[name].status == "failed":
+        return True
+    try:
+        tensors = read_adapter(run.adapters / name).tensors
+    except AdapterError:
+        return False
+    best = state.tensors[name].best
+    return tensors.keys() == best.keys() and all(torch.equal(tensors[key], best[key]) for key in best)
 
 
 def _train(
@@ -148,7 +186,7 @@ def _train(
         base.model.gradient_checkpointing_enable({"use_reentrant": False})
     _stop_before_training(stop)
     train_loop(setup, state, record)
-    return _finish(setup, state, time.monotonic() - started)
+    return _finish(setup, state, time.monotonic() - started, record)
 
 
 def _stop_before_training(stop: StopRequest) -> None:
@@ -171,10 +209,11 @@ def _state(run: Run, experiments: Any, record: Any) -> TrainingState:
     return state
 
 
-def _finish(setup: Setup, state: TrainingState, seconds: float) -> Outcome:
+def _finish(setup: Setup, state: TrainingState, seconds: float, report: Report) -> Outcome:
     """Make sure that every adapter is there, and say how each experiment ended."""
-    for name, progress in state.progress.items():
-        if progress.status != "failed":
+    for name in state.progress:
+        if not _is_exported(setup.run, state, name):
+            report("export", experiment=name, reason="its adapter was missing or damaged")
             export(setup, state, name)
     entries = {name: asdict(progress) for name, progress in state.progress.items()}
     for entry in entries.values():

@@ -52,12 +52,13 @@ def test_what_is_not_text_is_refused_with_line_row_and_field(load, bad, told):
 def test_all_problems_of_reading_and_of_content_come_at_once_in_file_order(tmp_path):
     lines = [json.dumps(row) for row in with_bad({"instruction": "q"}, {"instruction": 1, "response": None})]
     lines[3:3] = ["{"]
+    lines += ["{"]
     (tmp_path / "data.jsonl").write_text("\n".join(lines))
     settings = DataSettings(train="data.jsonl")
     message = refusal(read_examples, tmp_path / "data.jsonl", settings, shown_as="data.jsonl")
     found = [line.split(": ")[0] for line in message.splitlines()[:-1]]
-    assert found == ["data.jsonl:4:2", "data.jsonl:12", "data.jsonl:13", "data.jsonl:13"]
-    assert "4 problems in all" in message
+    assert found == ["data.jsonl:4:2", "data.jsonl:12", "data.jsonl:13", "data.jsonl:13", "data.jsonl:24:2"]
+    assert "5 problems in all" in message
 
 
 def test_numbers_are_text_when_the_recipe_says_so(load):

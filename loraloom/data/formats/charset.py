@@ -26,6 +26,7 @@ _EVERYDAY = frozenset(" \n\r\t").union(*_FREQUENT.values())
 # Two alphabets of one byte a letter cover most bytes, so that they need the stronger proof.
 _NEEDED_SHARE = {"cp1251": 0.6, "cp1252": 0.8}
 _DEFAULT_SHARE = 0.1
+FEWEST_CHARS = 3  # one odd byte is damage, or proves nothing
 
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -77,7 +78,9 @@ def _share(sample: bytes, name: str, frequent: str) -> float:
     except UnicodeDecodeError:
         return 0.0
     foreign = [char for char in text if not char.isascii()]
-    return sum(char in frequent for char in foreign) / len(foreign) if foreign else 0.0
+    if len(foreign) < FEWEST_CHARS:
+        return 0.0
+    return sum(char in frequent for char in foreign) / len(foreign)
 
 
 def _everyday_share(sample: bytes, name: str) -> float:

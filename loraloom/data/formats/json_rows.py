@@ -42,10 +42,8 @@ def read_json(path: Path, settings: DataSettings, shown_as: str, findings: Findi
     """
     chunks = text_chunks(path, settings.encoding, shown_as, findings)
     head, whole = _head(chunks)
-    shape = _shape(head, whole, shown_as)
-    named = "lines" if path.suffix.lower() in (".jsonl", ".ndjson") else "list"
-    if named == "lines" and shape == "object":
-        shape = "lines"
+    named: Shape = "lines" if path.suffix.lower() in (".jsonl", ".ndjson") else "list"
+    shape = _shape(head, whole, named, shown_as)
     text = itertools.chain([head], chunks)
     if shape == "lines":
         if named != "lines":
@@ -85,16 +83,20 @@ def _head(chunks: Iterator[str]) -> tuple[str, bool]:
     return "".join(pieces), True
 
 
-def _shape(head: str, whole: bool, shown_as: str) -> Shape:
+def _shape(head: str, whole: bool, named: Shape, shown_as: str) -> Shape:
+    """What a file is, from its head, and from its name where its first line may be a bad row."""
     body = head.lstrip(WHITESPACE)
+    first, _, rest = body.partition("\n")
+    rest = rest.lstrip(WHITESPACE)
+    rows_follow = _whole_object(rest.partition("\n")[0]) is not None
+    if named == "lines" and (body.startswith("{") or (rows_follow and first.strip() != "[")):
+        return "lines"
     if body.startswith("["):
         return "list"
     if body and not body.startswith("{"):
         raise DataError(
             "is not JSON: it begins with neither `[` nor `{`", where=shown_as, fix=_what_it_may_be(body)
         )
-    first, _, rest = body.partition("\n")
-    rest = rest.lstrip(WHITESPACE)
     value = _whole_object(first)
     if value is None and first.rstrip(WHITESPACE).endswith("["):
         return "object"  # {"data": [ and then one row a line
@@ -102,7 +104,7 @@ def _shape(head: str, whole: bool, shown_as: str) -> Shape:
         alone = whole and not rest
         wraps = any(_is_rows(key, inner) for key, inner in value.items())
         return "object" if alone and wraps else "lines"
-    return "lines" if not body or _whole_object(rest.partition("\n")[0]) is not None else "object"
+    return "lines" if not body or rows_follow else "object"
 
 
 def _what_it_may_be(body: str) -> str:
@@ -138,11 +140,11 @@ def _lines(chunks: Iterator[str], shown_as: str, findings: Findings) -> Iterator
         try:
             value, end = decoder.decode(line, start)
         except TooDeepError:
-            findings.refuse(too_deep(what, location(shown_as, line_number)))
+            findings.refuse(too_deep(what, location(shown_as, line_number)), number)
             continue
         except json.JSONDecodeError as error:
             column = min(error.pos, len(line.rstrip("\r\n"))) + 1
-            findings.refuse(not_json(error.msg, what, location(shown_as, line_number, column)))
+            findings.refuse(not_json(error.msg, what, location(shown_as, line_number, column)), number)
             continue
         rest = line[end:].lstrip(WHITESPACE)
         if rest:
@@ -151,10 +153,11 @@ def _lines(chunks: Iterator[str], shown_as: str, findings: Findings) -> Iterator
                     f"{what}: more follows its object on the same line",
                     where=location(shown_as, line_number, len(line) - len(rest) + 1),
                     fix="Give each object a line of its own, with nothing between them.",
-                )
+                ),
+                number,
             )
             continue
-        if _is_sound(value, decoder.flaws, what, location(shown_as, line_number), findings):
+        if _is_sound(value, decoder.flaws, number, location(shown_as, line_number), findings):
             yield Row(shown_as, number, line_number, value)
 
 
@@ -167,7 +170,7 @@ def _list(cursor: JsonCursor, shown_as: str, findings: Findings) -> Iterator[Row
         cursor.peek()
         line = cursor.line
         value = cursor.value(f"row {number}")
-        if _is_sound(value, cursor.flaws, f"row {number}", location(shown_as, line), findings):
+        if _is_sound(value, cursor.flaws, number, location(shown_as, line), findings):
             yield Row(shown_as, number, line, value)
         mark = cursor.peek()
         if mark not in (",", "]"):
@@ -196,7 +199,7 @@ def _object(cursor: JsonCursor, shown_as: str, findings: Findings) -> Iterator[R
             raise cursor.refuse("a key in double quotes is missing here", fix=_ONE_LIST)
         key = cursor.value("a key")
         if cursor.peek() != ":":
-            raise cursor.refuse(f"a colon is missing after {shown_name(key)}", fix=_ONE_LIST)
+            raise cursor.refuse("a colon is missing after a key", fix=_ONE_LIST)
         cursor.skip()
         if cursor.peek() == "[" and key not in CONVERSATION_COLUMNS and not found:
             cursor.skip()
@@ -219,9 +222,9 @@ def _object(cursor: JsonCursor, shown_as: str, findings: Findings) -> Iterator[R
     findings.notes.append(f"{shown_as}: the rows are those of the list {shown_name(found[0])}")
 
 
-def _is_sound(value: Any, flaws: list[str], what: str, where: str, findings: Findings) -> bool:
+def _is_sound(value: Any, flaws: list[str], number: int, where: str, findings: Findings) -> bool:
     if not isinstance(value, dict):
         flaws = [f"is {type_name(value)} where an object is needed"]
     for flaw in flaws:
-        findings.refuse(Problem(f"{what} {flaw}", where=where))
+        findings.refuse(Problem(f"row {number} {flaw}", where=where), number)
     return not flaws

@@ -204,7 +204,8 @@ class JsonCursor:
 def not_json(message: str, what: str, where: str) -> Problem:
     """The problem for a JSONDecodeError's message, which holds no text of the row."""
     hint = next((hint for begin, hint in _HINTS.items() if message.startswith(begin)), "")
-    return Problem(f"{what} is not valid JSON: {message.removesuffix(' at').lower()}", where=where, fix=hint)
+    told = (message[:1].lower() + message[1:]).removesuffix(" at").removesuffix(" starting")
+    return Problem(f"{what} is not valid JSON: {told}", where=where, fix=hint)
 
 
 def too_deep(what: str, where: str) -> Problem:

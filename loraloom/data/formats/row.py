@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,23 +46,38 @@ class Findings:
 
     Args:
         notes: things accepted that a user should know of.
-        problems: things the file is refused for, in file order.
         bytes_read: how far reading has come.
         num_rows: how many rows the file says it has, where its format says so.
     """
 
     notes: list[str] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
     bytes_read: int = 0
     num_rows: int | None = None
+    _placed: list[tuple[float, Problem]] = field(default_factory=list)
 
-    def refuse(self, problem: Problem) -> None:
-        """Count a problem, and keep it while there are not too many."""
-        self.problems.append(problem if len(self.problems) < KEPT_PROBLEMS else COUNTED_ONLY)
+    @property
+    def num_problems(self) -> int:
+        """How many things the file is refused for."""
+        return len(self._placed)
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What the file is refused for, in file order; what concerns no row comes last."""
+        return [problem for _, problem in sorted(self._placed, key=lambda placed: placed[0])]
+
+    def refuse(self, problem: Problem, row: float = math.inf) -> None:
+        """Count a problem, and keep it while there are not too many.
+
+        Args:
+            problem: what is wrong.
+            row: the number of the row it concerns; none where reading stops.
+        """
+        kept = self.num_problems < KEPT_PROBLEMS
+        self._placed.append((row, problem) if kept else (math.inf, COUNTED_ONLY))
 
     def raise_problems(self) -> None:
         """Raise a DataError that holds every problem, if there is one."""
-        if self.problems:
+        if self._placed:
             raise DataError(self.problems)
 
 

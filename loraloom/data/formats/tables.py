@@ -38,7 +38,8 @@ def read_csv(path: Path, settings: DataSettings, shown_as: str, findings: Findin
             return
         except csv.Error as error:
             number += header is not None
-            findings.refuse(_bad_csv(error, f"row {number}" if header else "the header", shown_as, begins_on))
+            what = f"row {number}" if header else "the header"
+            findings.refuse(_bad_csv(error, what, location(shown_as, begins_on)), number)
             if header is None:
                 return
             continue
@@ -53,10 +54,13 @@ def read_csv(path: Path, settings: DataSettings, shown_as: str, findings: Findin
         else:
             findings.refuse(
                 Problem(
-                    f"row {number} has {len(cells)} cells where the header has {len(header)}",
+                    f"row {number}: its number of cells is not the header's",
                     where=location(shown_as, begins_on),
+                    found=str(len(cells)),
+                    allowed=str(len(header)),
                     fix=_QUOTING,
-                )
+                ),
+                number,
             )
 
 
@@ -140,7 +144,7 @@ def _header(cells: list[str], separator: str, where: str) -> list[str]:
     return names
 
 
-def _bad_csv(error: csv.Error, what: str, shown_as: str, line: int) -> Problem:
+def _bad_csv(error: csv.Error, what: str, where: str) -> Problem:
     message = str(error)
     if "unexpected end of data" in message:
         told = "opens a double quote that nothing closes"
@@ -148,6 +152,6 @@ def _bad_csv(error: csv.Error, what: str, shown_as: str, line: int) -> Problem:
         told = f"has a cell of more than {MAX_CELL_CHARS:,} characters; a double quote is probably not closed"
     elif "expected after" in message:
         told = "has text right after a closing double quote"
-    else:
-        told = f"is not valid: {message.split('-')[0].strip()}"
-    return Problem(f"{what} {told}", where=location(shown_as, line), fix=_QUOTING)
+    else:  # the one error left: a carriage return that is neither quoted nor the end of a line
+        told = "has a carriage return outside double quotes; lines end in \\n or \\r\\n"
+    return Problem(f"{what} {told}", where=where, fix=_QUOTING)

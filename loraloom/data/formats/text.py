@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -12,6 +13,8 @@ from loraloom.data.formats.row import Findings, location
 from loraloom.errors import DataError
 
 CHUNK_BYTES = 1 << 16
+SAMPLE_BYTES = 1 << 16
+_SINGLE_BYTE = re.compile(rb"[\x00-\x2f]")
 
 
 def text_chunks(path: Path, encoding: str, shown_as: str, findings: Findings) -> Iterator[str]:
@@ -123,8 +126,7 @@ def _undecodable(
             fix="Set `data.encoding` to what the file is in.",
         )
     before = error.object[: error.start]
-    sample = error.object[before.rfind(b"\n") + 1 :] + file.read(CHUNK_BYTES)
-    likely = likely_encoding(sample)
+    likely = likely_encoding(_around(file, offset + error.start))
     if likely == codec_name:
         likely = None
     line += before.count(b"\n") if not codec_name.startswith(("utf-16", "utf-32")) else 0
@@ -139,3 +141,13 @@ def _undecodable(
             else "Save the file as UTF-8, or set `data.encoding` to what it is in."
         ),
     )
+
+
+def _around(file: BinaryIO, offset: int) -> bytes:
+    """The bytes on both sides of an offset, from where a character surely begins."""
+    start = max(0, offset - SAMPLE_BYTES // 2)
+    file.seek(start)
+    sample = file.read(SAMPLE_BYTES)
+    # Bytes below 0x30 are characters of their own in UTF-8 and in all the encodings told apart.
+    surely = _SINGLE_BYTE.search(sample) if start else None
+    return sample[surely.end() :] if surely else sample

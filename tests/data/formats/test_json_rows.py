@@ -36,6 +36,14 @@ def test_a_bad_line_has_its_line_and_column_and_the_others_are_read_on(read, aro
     assert "2 problems in all" in message
 
 
+@pytest.mark.parametrize("bad", ["garbage", '["a"]', '{"a": ', "<html>"])
+def test_a_bad_first_line_is_one_bad_row(read, bad):
+    message = refusal(read, "data.jsonl", "\n".join([bad, *GOOD]))
+    assert message.startswith("data.jsonl:1")
+    assert "row 1" in message
+    assert "problems in all" not in message
+
+
 def test_a_bad_row_of_a_list_has_its_line_and_column(read):
     message = refusal(read, "data.json", in_list('{"instruction": "q" "response": "a"}'))
     assert "data.json:12:21: row 11 is not valid JSON" in message

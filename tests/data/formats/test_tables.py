@@ -33,8 +33,8 @@ def test_rows_know_their_lines_over_quoted_line_breaks(read, name, separator):
 @pytest.mark.parametrize(("cells", "count"), [("a", 1), ("a,b,c", 3), ("a,b,", 3)])
 def test_a_row_of_other_length_is_refused_with_its_line(read, cells, count):
     message = refusal(read, "a.csv", table(cells, cells))
-    assert f"a.csv:12: row 11 has {count} cell" in message
-    assert "where the header has 2" in message
+    told = "its number of cells is not the header's"
+    assert f"a.csv:12: row 11: {told} (found: {count}). Allowed: 2" in message
     assert "a.csv:13: row 12" in message
     assert "2 problems" in message
 
@@ -42,6 +42,12 @@ def test_a_row_of_other_length_is_refused_with_its_line(read, cells, count):
 def test_a_quote_that_nothing_closes_is_refused_where_it_opens(read):
     message = refusal(read, "a.csv", table('"open,b'))
     assert "a.csv:12: row 11 opens a double quote that nothing closes" in message
+
+
+def test_a_stray_carriage_return_is_refused(read):
+    assert "a.csv:12: row 11 has a carriage return outside double quotes" in refusal(
+        read, "a.csv", table("a\rb,c")
+    )
 
 
 def test_text_after_a_closing_quote_is_refused(read):

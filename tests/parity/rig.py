@@ -1,0 +1,217 @@
+"""What the parity tests share: random rows, adapters that say something, one pass, one training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForSeq2SeqLM
+
+from loraloom.bank.bank import AdapterBank
+from loraloom.bank.linear import BankLinear
+from loraloom.bank.objective import part_losses
+from loraloom.bank.rows import training_rows
+from loraloom.base.loading import Base
+from loraloom.data.batches import Batch, Part, collate
+from loraloom.data.encoding import Encoded, EncodedSet
+from loraloom.recipe import Experiment, GenerationSettings, LoraSettings, TrainingSettings
+from loraloom.run import Run, create_run
+from loraloom.training.loop import Setup, train
+from loraloom.training.state import TrainingState
+from loraloom.training.stopping import StopRequest
+
+EOS = 1
+FIRST_TOKEN = 3  # after <pad>, </s>, <unk>
+NO_ROWS = EncodedSet([], [])
+
+
+def random_rows(
+    num: int, seed: int = 0, *, target_len: int | None = None, vocabulary: int = 400
+) -> EncodedSet:
+    """Rows of mixed lengths; the first source and the first target are nothing but an EOS.
+
+    Args:
+        target_len: the same for every target, EOS included; mixed otherwise.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def tokens(length: int) -> list[int]:
+        drawn = torch.randint(FIRST_TOKEN, vocabulary, (length - 1,), generator=generator)
+        return [*drawn.tolist(), EOS]
+
+    # squared: many short rows and a few long ones, so that packing lays several in one
+    lengths = (1 + 13 * torch.rand(num, 2, generator=generator).square()).long().tolist()
+    lengths[0] = [1, 1]
+    return EncodedSet(
+        [tokens(source) for source, _ in lengths],
+        [tokens(target if target_len is None else target_len) for _, target in lengths],
+    )
+
+
+def speaking_tensors(
+    bank: AdapterBank, settings: LoraSettings, seed: int, strength: float = 0.1
+) -> dict[str, Tensor]:
+    """A and B for every target, both random, so that the adapter changes what the base says."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for target in bank.targets_of(settings):
+        out_features, in_features = target.module.weight.shape
+        tensors[f"{target.name}.lora_A"] = torch.randn(settings.r, in_features, generator=generator) * strength
+        tensors[f"{target.name}.lora_B"] = torch.randn(out_features, settings.r, generator=generator) * strength
+    return tensors
+
+
+def attach_speaking(bank: AdapterBank, slot: str, seed: int, strength: float = 0.1, **lora: Any) -> LoraSettings:
+    """Attach an adapter that says something."""
+    settings = LoraSettings(**lora)
+    bank.attach(slot, settings, seed, speaking_tensors(bank, settings, seed, strength))
+    return settings
+
+
+def batch_of(base: Base, parts: Mapping[str | None, Sequence[Encoded]], **options: Any) -> Batch:
+    """A batch of some rows for each slot."""
+    return collate(
+        [Part(slot, rows) for slot, rows in parts.items()],
+        pad_token_id=base.pad_token_id,
+        start_token_id=base.start_token_id,
+        **options,
+    )
+
+
+def losses_and_gradients(
+    bank: AdapterBank, batch: Batch, *, seed: int = 7
+) -> tuple[dict[str, float], dict[str, dict[str, Tensor]]]:
+    """Each slot's mean loss and gradients, from one pass."""
+    slots = [slot for slot in batch.slots if slot is not None]
+    for slot in slots:
+        for parameter in bank.parameters(slot):
+            parameter.grad = None
+    rows = training_rows(batch, seeds=dict.fromkeys(slots, seed), steps=dict.fromkeys(slots, 3), micro_batch=0)
+    with bank.rows(rows):
+        losses = part_losses(bank.base, batch) / torch.tensor(batch.num_labels)
+        losses.sum().backward()
+    return dict(zip(slots, losses.tolist(), strict=True)), {slot: gradients(bank, slot) for slot in slots}
+
+
+def gradients(bank: AdapterBank, slot: str) -> dict[str, Tensor]:
+    """The gradients that lie on an adapter now, by the tensor's name."""
+    named = zip(bank.tensors(slot), bank.parameters(slot), strict=True)
+    return {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in named}
+
+
+def assert_same_gradients(
+    actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], tolerance: float = 1e-5
+) -> None:
+    """Every element within `tolerance`, relative to itself or to the largest of its own tensor.
+
+    Purely relative would not do: an element of a gradient is a sum over tokens whose terms may
+    cancel, and its rounding error is that of the terms.
+    """
+    assert actual.keys() == expected.keys()
+    assert any(bool(tensor.any()) for tensor in expected.values())
+    for name, wanted in expected.items():
+        largest = float(wanted.abs().max())
+        torch.testing.assert_close(
+            actual[name], wanted, rtol=tolerance, atol=tolerance * largest, msg=lambda text, n=name: f"{n}: {text}"
+        )
+
+
+def experiment(
+    name: str, *, lora: Mapping[str, Any] | None = None, seed: int = 1, **training: Any
+) -> Experiment:
+    """An experiment whose training is never evaluated nor saved, unless said otherwise."""
+    quiet = {"eval_strategy": "no", "save_strategy": "no"}
+    return Experiment(name, LoraSettings(**(lora or {})), TrainingSettings(**{**quiet, **training}), seed)
+
+
+@dataclass
+class Trained:
+    """A training that has come to its end."""
+
+    events: list[dict[str, Any]]
+    state: TrainingState
+
+    def column(self, name: str, key: str, event: str = "train") -> list[float]:
+        """One figure of one experiment, step by step."""
+        return [e[key] for e in self.events if e["event"] == event and e.get("experiment") == name]
+
+    def losses(self, name: str) -> list[float]:
+        """The loss of each step of one experiment."""
+        return self.column(name, "loss")
+
+    def adapter(self, name: str) -> dict[str, Tensor]:
+        """What an experiment ended with."""
+        return self.state.tensors[name].best
+
+
+def train_all(
+    base: Base,
+    experiments: Sequence[Experiment],
+    train_set: EncodedSet,
+    folder: Path,
+    *,
+    waves: Sequence[Sequence[str]] | None = None,
+    eval_set: EncodedSet = NO_ROWS,
+    state: TrainingState | None = None,
+    initial: Mapping[str, dict[str, Tensor]] | None = None,
+    stop: StopRequest | None = None,
+    generation: GenerationSettings | None = None,
+    **shared: Any,
+) -> Trained:
+    """Train experiments as the workflow does, into a run at `folder` (made where it is not)."""
+    run = Run(folder) if folder.exists() else create_run(folder)
+    names = [e.name for e in experiments]
+    events: list[dict[str, Any]] = []
+    setup = Setup(
+        bank=AdapterBank(base),
+        experiments=experiments,
+        waves=[names] if waves is None else waves,
+        initial=dict(initial or {}),
+        train_set=train_set,
+        eval_set=eval_set,
+        eval_references=["reference"] * len(eval_set),
+        shared=TrainingSettings(**shared),
+        generation=generation or GenerationSettings(max_new_tokens=4),
+        run=run,
+        stop=StopRequest() if stop is None else stop,
+    )
+    started = state or TrainingState.at_start(names)
+    ended = train(setup, started, lambda event, **fields: events.append({"event": event, **fields}))
+    return Trained(events, ended)
+
+
+@contextmanager
+def recomputing(base: Base) -> Iterator[None]:
+    """Activation checkpointing, by the name that this version of transformers has for it."""
+    model: Any = base.model
+    name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
+    getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
+    try:
+        yield
+    finally:
+        getattr(model, f"{name}_checkpointing_disable")()
+
+
+def unwrap(base: Base) -> None:
+    """Put the plain linears back, whatever bank had wrapped them."""
+    for name, module in list(base.model.named_modules()):
+        if isinstance(module, BankLinear):
+            parent, _, attribute = name.rpartition(".")
+            setattr(base.model.get_submodule(parent), attribute, module.base)
+    base.model.train()
+
+
+def stock_model(folder: Path, **config: Any) -> Any:
+    """The model as transformers loads it, without dropout.
+
+    transformers 5 forces `tie_word_embeddings` on the T5 family, and UMT5 scales its logits by that
+    flag: with a head of its own it would then be mis-scaled, so the flag is set to what is true.
+    """
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32, dropout_rate=0.0, **config)
+    model.config.tie_word_embeddings = model.lm_head.weight is model.shared.weight
+    return model

@@ -1,0 +1,162 @@
+"""An adapter folder means the same to us and to PEFT, whoever wrote it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor
+
+from loraloom.bank.bank import AdapterBank
+from loraloom.bank.objective import hidden_states
+from loraloom.bank.peft_folder import read_adapter, write_adapter
+from loraloom.bank.rows import Rows, shares_of
+from loraloom.base.loading import Base
+from loraloom.evaluate.generation import _logits
+from loraloom.recipe import LoraSettings
+from tests.parity.rig import attach_speaking, batch_of, random_rows, speaking_tensors, stock_model
+
+# PEFT still asks transformers for the old name of activation checkpointing.
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+ROWS = list(random_rows(5, seed=9))
+LORA: list[dict[str, Any]] = [
+    {"r": 4, "lora_alpha": 8},
+    {"r": 3, "lora_alpha": 9, "use_rslora": True, "target_modules": ["q", "v"]},
+    {"r": 4, "lora_alpha": 2.5, "target_modules": ["decoder:q", "cross:k", "encoder:wo"]},
+    {"r": 2, "lora_alpha": 4, "target_modules": r"decoder\.block\.1\..*\.o"},
+]
+
+
+@torch.no_grad()
+def logits_of_bank(bank: AdapterBank, slot: str | None) -> list[Tensor]:
+    """[target_len, vocabulary] of each row."""
+    results = []
+    for row in ROWS:
+        batch = batch_of(bank.base, {slot: [row]})
+        with bank.rows(Rows(shares_of(batch))):
+            results.append(_logits(bank, hidden_states(bank.base, batch)[0]))
+    return results
+
+
+@torch.no_grad()
+def logits_of_stock(model: Any) -> list[Tensor]:
+    """The same, each row alone and unpadded through the model's own forward."""
+    model.eval()
+    return [
+        model(
+            input_ids=torch.from_numpy(row.input_ids).long()[None],
+            labels=torch.from_numpy(row.labels).long()[None],
+        ).logits[0]
+        for row in ROWS
+    ]
+
+
+def assert_same_logits(actual: list[Tensor], expected: list[Tensor], base_logits: list[Tensor]) -> None:
+    """Within 1e-5 of themselves or of the largest; and they are not the base's."""
+    for own, wanted, without in zip(actual, expected, base_logits, strict=True):
+        largest = float(wanted.abs().max())
+        torch.testing.assert_close(own, wanted, rtol=1e-5, atol=1e-5 * largest)
+        assert float((wanted - without).abs().max()) > 1e-3 * largest
+
+
+@pytest.mark.parametrize("lora", LORA, ids=["all", "rslora", "limited", "expression"])
+def test_what_we_write_peft_reads(
+    base: Base, kind: str, tiny: Any, tmp_path: Path, lora: dict[str, Any]
+) -> None:
+    bank = AdapterBank(base)
+    settings = attach_speaking(bank, "a", seed=1, strength=0.3, **lora)
+    write_adapter(
+        tmp_path / "a",
+        base=base,
+        settings=settings,
+        tensors=bank.tensors("a"),
+        available=bank.available,
+        origin={},
+    )
+    ours, plain = logits_of_bank(bank, "a"), logits_of_bank(bank, None)
+    adapted = set(bank.parts("a"))
+    bank.drop("a")
+    stock = PeftModel.from_pretrained(stock_model(tiny(kind)), tmp_path / "a")
+    found = {
+        name.removeprefix("base_model.model.").removesuffix(".lora_A.default.weight")
+        for name in stock.state_dict()
+        if "lora_A" in name
+    }
+    assert found == adapted  # PEFT adapts these linears and no other
+    assert_same_logits(ours, logits_of_stock(stock), plain)
+
+
+@pytest.mark.parametrize("lora", LORA[:3], ids=["all", "rslora", "limited"])
+def test_what_peft_writes_we_read(
+    base: Base, kind: str, tiny: Any, tmp_path: Path, lora: dict[str, Any]
+) -> None:
+    bank = AdapterBank(base)
+    settings = LoraSettings(**lora)
+    tensors = speaking_tensors(bank, settings, seed=2, strength=0.3)
+    stock = get_peft_model(
+        stock_model(tiny(kind)),
+        LoraConfig(
+            r=settings.r,
+            lora_alpha=settings.lora_alpha,  # type: ignore[arg-type]
+            use_rslora=settings.use_rslora,
+            lora_dropout=0.1,
+            target_modules=sorted({name.rpartition(".")[0] for name in tensors}),
+            task_type="SEQ_2_SEQ_LM",
+        ),
+    )
+    for name, tensor in tensors.items():
+        stock.get_parameter(f"base_model.model.{name}.default.weight").data.copy_(tensor)
+    stock.save_pretrained(tmp_path / "theirs")
+    adapter = read_adapter(tmp_path / "theirs", base)
+    assert adapter.settings.scaling == settings.scaling
+    bank.attach("a", adapter.settings, seed=99, tensors=adapter.tensors)
+    ours, plain = logits_of_bank(bank, "a"), logits_of_bank(bank, None)
+    bank.drop("a")
+    assert_same_logits(ours, logits_of_stock(stock), plain)
+
+
+def test_writing_and_reading_gives_the_same_bits(mt5: Base, tmp_path: Path) -> None:
+    bank = AdapterBank(mt5)
+    settings = attach_speaking(bank, "a", seed=1, r=4, lora_dropout=0.2, target_modules=["q", "wi_0"])
+    tensors = {name: tensor.clone() for name, tensor in bank.tensors("a").items()}
+    for _ in range(2):  # the second replaces the first
+        write_adapter(
+            tmp_path / "a",
+            base=mt5,
+            settings=settings,
+            tensors=tensors,
+            available=bank.available,
+            origin={"experiment": "a"},
+        )
+    bank.drop("a")
+    adapter = read_adapter(tmp_path / "a", mt5)
+    assert adapter.tensors.keys() == tensors.keys()
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in adapter.tensors.items())
+    assert adapter.origin["experiment"] == "a"
+    assert (adapter.settings.r, adapter.settings.scaling, adapter.settings.lora_dropout) == (4, 8.0, 0.2)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]  # nothing staged is left behind
+
+
+def test_a_folder_we_write_names_no_path_of_this_machine(mt5: Base, tmp_path: Path) -> None:
+    bank = AdapterBank(mt5)
+    settings = attach_speaking(bank, "a", seed=1, r=4)
+    write_adapter(
+        tmp_path / "a",
+        base=mt5,
+        settings=settings,
+        tensors=bank.tensors("a"),
+        available=bank.available,
+        origin={},
+    )
+    bank.drop("a")
+    for file in ("adapter_config.json", "loraloom.json"):
+        text = (tmp_path / "a" / file).read_text(encoding="utf-8")
+        assert str(Path(mt5.name).parent) not in text
+        assert str(tmp_path) not in text
+    config = json.loads((tmp_path / "a" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert config["base_model_name_or_path"] == "mt5"
+    assert set(config["target_modules"]) == {"q", "k", "v", "o", "wi_0", "wi_1", "wo"}
