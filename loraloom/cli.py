@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -52,6 +53,7 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Look at a data file and write a commented recipe for it to stdout."""
+    from loraloom.console import put
     from loraloom.workflows.init import init_recipe
 
     with _display(as_json) as display:
@@ -59,7 +61,7 @@ def init(
         if as_json:
             _print_json({"recipe": text})
         else:
-            sys.stdout.write(text)
+            put(text)
         display.next_command("loraloom check recipe.yaml")
 
 
@@ -172,6 +174,7 @@ def predict(
     if base and experiment is not None:
         raise typer.BadParameter("--base and --experiment are two answers to one question")
     with _display(as_json) as display:
+        from loraloom.console import put
         from loraloom.workflows.predict import predict as run_prediction
 
         answers = run_prediction(run, file, experiment=experiment, base=base, report=display)
@@ -179,7 +182,8 @@ def predict(
             _print_json({"answers": list(answers)})
         else:
             for line in answers:
-                typer.echo(json.dumps(line, ensure_ascii=False))
+                if not put(json.dumps(line, ensure_ascii=False) + "\n"):
+                    break
         display.next_command(f"loraloom compare {run} --prompts {file}")
 
 
@@ -233,13 +237,16 @@ def _display(as_json: bool) -> Iterator[Display]:
 
 
 def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False))
+    from loraloom.console import put
+
+    put(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
 
 def main() -> None:
     """Run the command line; every way out has its exit code and no message is a traceback."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    _write_utf8()
     try:
         app()
     except LoRALoomError as error:
@@ -252,7 +259,16 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:
-        # `loraloom predict … | head`: the reader has what it wants.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except OSError as error:
+        # A disk that is full, say, under a file that no workflow expects to fail.
+        file = f": {error.filename}" if error.filename else ""
+        print(f"{type(error).__name__}: {error.strerror or error}{file}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _write_utf8() -> None:
+    """`predict > answers.jsonl` gives the same bytes in every locale; a terminal keeps its own encoding."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            is_ours = not stream.isatty() or stream.encoding.lower() in ("ascii", "us-ascii")
+            stream.reconfigure(encoding="utf-8" if is_ours else stream.encoding, errors="backslashreplace")

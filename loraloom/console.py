@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,17 +17,61 @@ from loraloom.checks.finding import Finding
 
 SECONDS_BETWEEN_LINES = 5.0
 COLOURS = {"ok": "green", "note": "blue", "warning": "yellow", "error": "red"}
+# Shown even where a verb is quiet.
+WARNINGS = ("damaged", "export")
+# Control characters and bidi overrides of a text could move the cursor or disguise what stands there.
+_UNSEEN = [
+    *range(0x09),
+    *range(0x0B, 0x20),
+    *range(0x7F, 0xA0),
+    *range(0x202A, 0x202F),
+    *range(0x2066, 0x206A),
+]
+VISIBLE = {code: ascii(chr(code))[1:-1] for code in _UNSEEN}
+
+
+class _Stderr(Console):
+    """Progress that nobody reads any more (`2>&1 | head`) must not stop the training."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
+class _Stdout(Console):
+    """Results of which somebody wanted the first lines only (`| head`)."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        _abandon_stdout()
+
+
+def put(text: str) -> bool:
+    """Write to stdout; False once nobody reads it any more (`| head`)."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _abandon_stdout()
+        return False
+    return True
+
+
+def _abandon_stdout() -> None:
+    """What is still buffered would fail again when Python ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 class Display:
     """Shows the events of a verb as they come; call it as a `Report`.
 
     Args:
-        is_quiet: show warnings and nothing else (`--json`).
+        is_quiet: show `WARNINGS` and nothing else (`--json`).
     """
 
     def __init__(self, *, is_quiet: bool = False) -> None:
-        self.stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.stderr = _Stderr(stderr=True, highlight=False, soft_wrap=True)
         self.is_quiet = is_quiet
         self._live: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
@@ -35,7 +81,7 @@ class Display:
     def __call__(self, event: str, **fields: Any) -> None:
         """Show one event; those that people need not see are passed over."""
         show = getattr(self, f"_on_{event}", None)
-        if show is not None and not self.is_quiet:
+        if show is not None and (not self.is_quiet or event in WARNINGS):
             show(fields)
 
     def close(self) -> None:
@@ -47,7 +93,7 @@ class Display:
     def say(self, message: str, *, style: str = "") -> None:
         """One line on stderr, above the live one."""
         target = self._live.console if self._live is not None else self.stderr
-        target.print(Text(message, style=style))
+        target.print(Text(message.translate(VISIBLE), style=style))
 
     def next_command(self, command: str) -> None:
         """The last line of a verb."""
@@ -120,7 +166,7 @@ class Display:
                 BarColumn(bar_width=16),
                 TextColumn("{task.completed}/{task.total}"),
                 TextColumn("{task.fields[figures]}"),
-                console=Console(stderr=True, highlight=False),
+                console=_Stderr(stderr=True, highlight=False),
                 transient=True,
             )
             self._live.start()
@@ -145,14 +191,16 @@ def clock(seconds: float) -> str:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
     """A table on stdout; piped, it is as wide as its text, so that nothing is cut."""
-    stdout = Console(highlight=False)
+    stdout = _Stdout(highlight=False)
     if not stdout.is_terminal:
-        stdout = Console(highlight=False, width=max(80, 4 + sum(map(len, columns)) + _widest(rows)))
+        stdout = _Stdout(highlight=False, width=max(80, 4 + sum(map(len, columns)) + _widest(rows)))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for number, row in enumerate(rows):
-        table.add_row(*(Text(cell) for cell in row), style=styles[number] if styles else None)
+        table.add_row(
+            *(Text(cell.translate(VISIBLE)) for cell in row), style=styles[number] if styles else None
+        )
     stdout.print(table)
 
 
@@ -177,14 +225,14 @@ def print_comparison(comparison: Mapping[str, Any], shown_rows: int = 3) -> None
         ("model", *keys),
         [(model, *(_figure(key, figures.get(key)) for key in keys)) for model, figures in models.items()],
     )
-    stdout = Console(highlight=False, soft_wrap=True)
+    stdout = _Stdout(highlight=False, soft_wrap=True)
     for row in comparison["rows"][:shown_rows]:
         stdout.print()
-        stdout.print(Text(row["source"], style="bold"))
+        stdout.print(Text(row["source"].translate(VISIBLE), style="bold"))
         for model, text in row["answers"].items():
-            stdout.print(Text(f"  {model}: {text}"))
+            stdout.print(Text(f"  {model}: {text}".translate(VISIBLE)))
         if row["reference"] is not None:
-            stdout.print(Text(f"  reference: {row['reference']}", style="dim"))
+            stdout.print(Text(f"  reference: {row['reference']}".translate(VISIBLE), style="dim"))
 
 
 def _figure(key: str, value: float | None) -> str:

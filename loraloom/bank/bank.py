@@ -116,7 +116,7 @@ class AdapterBank:
         The order in which neighbours came must not show: a norm over the gradients sums in this one.
         """
         wrapped = ((target.name, self._wrapped.get(target.name)) for target in self._available)
-        return {name: linear.slots[slot] for name, linear in wrapped if linear is not None and slot in linear.slots}
+        return {name: linear.slots[slot] for name, linear in wrapped if linear and slot in linear.slots}
 
     def parameters(self, slot: str) -> list[nn.Parameter]:
         """What the optimizer of an adapter updates; the order is that of `tensors`."""

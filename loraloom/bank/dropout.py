@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import eager_mask
 
 from loraloom.bank.rows import Ambient, Draws, Rows
 from loraloom.base.loading import Base
@@ -37,20 +38,33 @@ class BaseDropout(nn.Module):
         self.name = name
         self.side = side
         self.ambient = ambient
+        self._draws: Draws | None = None
+        self._num_uses = 0
 
     def forward(self, x: Tensor) -> Tensor:
         """[rows, len, features] → the same."""
         rows = self.ambient.rows
         if not isinstance(rows, Rows) or rows.draws is None:
             return x
-        masks = []
+        masks, use = [], self._use(rows.draws)
         for slot, start, stop in rows.spans(x.shape[0], self.name):
             shape = torch.Size((stop - start, *x.shape[1:]))
             if slot is None:
                 masks.append(x.new_ones(shape))
             else:
-                masks.append(rows.draws.token_mask(slot, self.name, self.side, self.p, shape, like=x))
+                masks.append(rows.draws.token_mask(slot, use, self.side, self.p, shape, like=x))
         return x * torch.cat(masks)
+
+    def _use(self, draws: Draws) -> str:
+        """What this mask is drawn for: a stack drops its embeddings and its output with one module.
+
+        A block's modules are used once a pass, and again when it is recomputed: for the same mask.
+        """
+        if ".block." in self.name:
+            return self.name
+        self._num_uses = self._num_uses + 1 if draws is self._draws else 0
+        self._draws = draws
+        return f"{self.name}#{self._num_uses}"
 
 
 def attention_mask(
@@ -101,6 +115,8 @@ def base_dropout(base: Base, ambient: Ambient, p: float) -> Any:
     names = {module: path for path, module in model.named_modules()}
     usual = model.config._attn_implementation
     AttentionInterface.register(ATTENTION, _attention(names, ambient, p))
+    # An attention without masks of its own gets none (transformers.masking_utils), padding unmasked.
+    AttentionMaskInterface.register(ATTENTION, eager_mask)
     model.set_attn_implementation(ATTENTION)
     try:
         yield

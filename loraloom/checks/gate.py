@@ -23,6 +23,7 @@ from loraloom.data.encoding import IGNORED, Encoded, EncodedSet
 from loraloom.recipe import Experiment
 
 NUM_ROWS = 4
+ADAPTERS_AT_ONCE = 8
 # Relative; a bfloat16 product has 8 bits of mantissa, and sums over hundreds of them are compared.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 
@@ -64,13 +65,13 @@ def run_gate(
     """Every check of the gate, in order."""
     step = max(1, len(train_set) // NUM_ROWS)
     rows = [train_set[index] for index in range(0, len(train_set), step)][:NUM_ROWS]
-    gate = Gate(base, experiments, initial, train_set, rows, _batch(base, None, rows, packing))
+    gate = Gate(base, experiments, initial, train_set, rows, _batch(base, [None], rows, packing))
     return [finding for check in GATE for finding in check(gate)]
 
 
-def _batch(base: Base, slot: str | None, rows: Sequence[Encoded], packing: bool) -> Batch:
+def _batch(base: Base, slots: Sequence[str | None], rows: Sequence[Encoded], packing: bool) -> Batch:
     return collate(
-        [Part(slot, rows)],
+        [Part(slot, rows) for slot in slots],
         pad_token_id=base.pad_token_id,
         start_token_id=base.start_token_id,
         packing=packing,
@@ -103,22 +104,15 @@ def check_labels(gate: Gate) -> list[Finding]:
     is_padding = (batch.target_segments == 0).cpu()
     if bool(((flat == IGNORED) != is_padding).any()):
         return [Finding("error", "labels", "labels", "-100 does not stand exactly on the padding")]
-    num_ends = int((flat == eos).sum())
-    last = [int(gate.train_set[index].labels[-1]) for index in range(len(gate.train_set))]
-    without = [index + 1 for index, token in enumerate(last) if token != eos]
-    if without:
-        return [
-            Finding(
-                "error",
-                "labels",
-                "labels",
-                f"{len(without)} rows do not end in EOS, the first is training row {without[0]}",
-            )
-        ]
-    message = (
-        f"all {len(last)} label rows end in EOS; -100 on {int(is_padding.sum())} of {flat.numel()} positions"
+    without = (gate.train_set.final_labels != eos).nonzero()[0]
+    if len(without):
+        message = f"{len(without)} rows do not end in EOS, the first is training row {without[0] + 1}"
+        return [Finding("error", "labels", "labels", message)]
+    ends = f"all {len(gate.train_set)} label rows end in EOS"
+    padding = (
+        f"-100 stands on {int(is_padding.sum())} of {flat.numel()} positions of a batch, all of them padding"
     )
-    return [Finding("ok", "labels", "labels", f"{message}, {num_ends} ends in this batch")]
+    return [Finding("ok", "labels", "labels", f"{ends}; {padding}")]
 
 
 @torch.no_grad()
@@ -174,81 +168,76 @@ def _target_finding(experiment: Experiment, match: Match) -> Finding:
 
 
 def check_adapters(gate: Gate) -> list[Finding]:
-    """A fresh adapter changes nothing yet, gets a finite gradient that is not zero; the base gets none."""
+    """A fresh adapter changes nothing yet, gets a finite gradient that is not zero; the base gets none.
+
+    All experiments in one pass, as in training, a handful at a time.
+    """
     findings = []
-    for experiment in gate.experiments:
+    for start in range(0, len(gate.experiments), ADAPTERS_AT_ONCE):
+        experiments = gate.experiments[start : start + ADAPTERS_AT_ONCE]
         bank = AdapterBank(gate.base)
-        bank.attach(experiment.name, experiment.lora, experiment.seed, gate.initial.get(experiment.name))
+        for experiment in experiments:
+            bank.attach(experiment.name, experiment.lora, experiment.seed, gate.initial.get(experiment.name))
         try:
-            findings += _starts_as_base(gate, bank, experiment)
-            findings += _gets_gradient(gate, bank, experiment)
+            starts = _starts_as_base(gate, bank, experiments)
+            gradients = _get_gradients(gate, bank, experiments)
         finally:
-            bank.drop(experiment.name)
+            for experiment in experiments:
+                bank.drop(experiment.name)
+        findings += [finding for pair in zip(starts, gradients, strict=True) for finding in pair]
     return findings
 
 
 @torch.no_grad()
-def _starts_as_base(gate: Gate, bank: AdapterBank, experiment: Experiment) -> list[Finding]:
-    if experiment.name in gate.initial:
-        return [
-            Finding(
-                "note",
-                "start",
-                experiment.name,
-                "goes on from an adapter, so it differs from the base already",
-            )
-        ]
-    batch = _batch(gate.base, experiment.name, gate.rows, packing=True)
+def _starts_as_base(gate: Gate, bank: AdapterBank, experiments: Sequence[Experiment]) -> list[Finding]:
+    slots = [None, *(experiment.name for experiment in experiments)]
+    batch = _batch(gate.base, slots, gate.rows, packing=True)
     with bank.rows(Rows(shares_of(batch))):
-        adapted = hidden_states(gate.base, batch)
-    plain = hidden_states(gate.base, batch)
-    difference = float((adapted - plain).abs().max())
-    if difference > gate.tolerance * float(plain.abs().max()):
-        return [
-            Finding(
-                "error",
-                "start",
-                experiment.name,
-                f"with B = 0 the states differ from the base's by {difference}",
+        plain, *adapted = hidden_states(gate.base, batch).split(batch.num_rows[0])
+    findings = []
+    for experiment, states in zip(experiments, adapted, strict=True):
+        difference = float((states - plain).abs().max())
+        if experiment.name in gate.initial:
+            message = f"goes on from an adapter: its states differ from the base's by up to {difference:.2g}"
+            findings.append(Finding("note", "start", experiment.name, message))
+        elif difference > gate.tolerance * float(plain.abs().max()):
+            message = f"with B = 0 its states differ from the base's by {difference:.2g}"
+            findings.append(Finding("error", "start", experiment.name, message))
+        else:
+            how = (
+                "exactly the base's states"
+                if difference == 0
+                else f"the base's states within {difference:.1e}"
             )
-        ]
-    return [
-        Finding(
-            "ok",
-            "start",
-            experiment.name,
-            "with B = 0 it gives exactly the base's states"
-            if difference == 0
-            else f"with B = 0 it gives the base's states within {difference:.1e}",
-        )
-    ]
+            findings.append(Finding("ok", "start", experiment.name, f"with B = 0 it gives {how}"))
+    return findings
 
 
-def _gets_gradient(gate: Gate, bank: AdapterBank, experiment: Experiment) -> list[Finding]:
-    name = experiment.name
-    batch = _batch(gate.base, name, gate.rows, packing=True)
-    rows = training_rows(batch, seeds={name: experiment.seed}, steps={name: 0}, micro_batch=0)
-    with bank.rows(rows):
-        (part_losses(gate.base, batch).sum() / sum(batch.num_labels)).backward()
-    parts = bank.parts(name)
-    norms = {
-        module: float(part.B.grad.norm()) if part.B.grad is not None else 0.0
-        for module, part in parts.items()
-    }
+def _get_gradients(gate: Gate, bank: AdapterBank, experiments: Sequence[Experiment]) -> list[Finding]:
+    names = [experiment.name for experiment in experiments]
+    batch = _batch(gate.base, names, gate.rows, packing=True)
+    seeds = {experiment.name: experiment.seed for experiment in experiments}
+    with bank.rows(training_rows(batch, seeds=seeds, steps=dict.fromkeys(names, 0), micro_batch=0)):
+        (part_losses(gate.base, batch).sum() / batch.num_labels[0]).backward()
+    base_is_frozen = all(parameter.grad is None for parameter in gate.base.model.parameters())
+    return [_gradient_finding(bank, name, base_is_frozen) for name in names]
+
+
+def _gradient_finding(bank: AdapterBank, name: str, base_is_frozen: bool) -> Finding:
+    # While B is 0 the gradient of A is 0 too, so B's alone can tell.
+    gradients = {module: part.B.grad for module, part in bank.parts(name).items()}
+    norms = {module: 0.0 if grad is None else float(grad.norm()) for module, grad in gradients.items()}
     total = math.sqrt(sum(norm**2 for norm in norms.values()))
-    if any(parameter.grad is not None for parameter in gate.base.model.parameters()):
-        return [Finding("error", "gradient", name, "the base got a gradient; it must be frozen")]
+    if not base_is_frozen:
+        return Finding("error", "gradient", name, "the base got a gradient; it must be frozen")
     if not math.isfinite(total) or total == 0:
-        return [Finding("error", "gradient", name, f"the gradient's norm is {total}", "Try dtype: float32.")]
+        return Finding("error", "gradient", name, f"the gradient's norm is {total}", "Try dtype: float32.")
     silent = [module for module, norm in norms.items() if norm == 0]
     if silent:
         message = f"{len(silent)} of {len(norms)} modules get no gradient, the first is {silent[0]}"
-        return [Finding("warning", "gradient", name, message, "Leave them out of target_modules.")]
-    return [
-        Finding(
-            "ok", "gradient", name, f"all {len(norms)} modules get one, norm {total:.3g}; the base gets none"
-        )
-    ]
+        return Finding("warning", "gradient", name, message, "Leave them out of target_modules.")
+    message = f"all {len(norms)} modules get one, norm {total:.3g}; the base gets none"
+    return Finding("ok", "gradient", name, message)
 
 
 def check_generation(gate: Gate) -> list[Finding]:

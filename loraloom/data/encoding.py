@@ -94,6 +94,11 @@ class EncodedSet(Sequence[Encoded]):
         """Tokens of each target, EOS included."""
         return np.diff(self._target_starts)
 
+    @property
+    def final_labels(self) -> npt.NDArray[np.int32]:
+        """The last token of each target, which should be EOS."""
+        return self._targets[self._target_starts[1:] - 1]
+
 
 def _flatten(sequences: Sequence[Sequence[int]]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
     lengths = np.fromiter((len(ids) for ids in sequences), dtype=np.int64, count=len(sequences))

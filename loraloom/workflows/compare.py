@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from loraloom.bank.rows import BASE
 from loraloom.base.loading import Base
 from loraloom.data.encoding import EncodedSet, encode_texts
 from loraloom.data.prompts import Prompt, prompts_of_texts, read_prompts
-from loraloom.errors import DataError, ModelError, RunError
+from loraloom.errors import DataError, ModelError, RecipeError, RunError
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import eval_losses
 from loraloom.evaluate.metrics import METRICS, share_changed
@@ -23,6 +24,7 @@ from loraloom.workflows import provenance as origin
 from loraloom.workflows.prepare import load_recipe_base
 
 BASE_NAME = "base"
+FILE_NAME = re.compile(r"[^\W_][\w.\-]{0,63}")
 SplitName = Literal["eval", "test"]
 
 
@@ -128,6 +130,8 @@ def compare(
     Raises:
         LoRALoomError: the run, its data or its adapters are not usable.
     """
+    if name is not None:
+        _check_file_name(name)
     rows, what = _rows(run, split, prompts, prompts_file)
     loaded = load_run(run, experiments)
     for note in loaded.notes:
@@ -165,6 +169,16 @@ def compare(
     file = loaded.run.comparisons / f"{name or what}.json"
     replace_text(file, to_json(comparison))
     return comparison | {"file": str(file)}
+
+
+def _check_file_name(name: str) -> None:
+    if not FILE_NAME.fullmatch(name):
+        raise RecipeError(
+            "cannot name a comparison's file",
+            where="--name",
+            found=name[:80],
+            allowed="letters, digits, `-`, `_` and `.`, up to 64 of them, beginning with a letter or digit",
+        )
 
 
 def _rows(

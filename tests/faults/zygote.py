@@ -1,0 +1,94 @@
+"""A warm process that forks one child for every command line: imports are paid once, deaths are real.
+
+It never trains itself, has one thread, and so may be forked. Reads one JSON object a line:
+    {"argv", "cwd", "stdout", "stderr", "env", "faults"} → {"pid": …}
+    {"wait": pid} → {"code": exit code, or minus the signal}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+
+def main() -> None:
+    import peft  # noqa: F401
+    import transformers.models.mt5.modeling_mt5
+
+    import loraloom.workflows.check
+    import loraloom.workflows.compare
+    import loraloom.workflows.predict
+    import loraloom.workflows.train  # noqa: F401
+
+    for line in sys.stdin:
+        job = json.loads(line)
+        if "wait" in job:
+            _, status = os.waitpid(job["wait"], 0)
+            answer = {"code": os.waitstatus_to_exitcode(status)}
+        else:
+            pid = os.fork()
+            if pid == 0:
+                _be_the_command(job)
+            answer = {"pid": pid}
+        print(json.dumps(answer), flush=True)
+
+
+def _be_the_command(job: dict[str, Any]) -> None:
+    os.chdir(job["cwd"])
+    os.environ.update(job["env"])
+    for number, path in enumerate((os.devnull, job["stdout"], job["stderr"])):
+        flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        os.dup2(os.open(path, flags), number)
+    sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), encoding="utf-8", write_through=True)
+    sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), encoding="utf-8", write_through=True)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sys.argv = ["loraloom", *job["argv"]]
+    code: Any = 0
+    try:
+        _install(job["faults"])
+        from loraloom.cli import main as command
+
+        command()
+    except SystemExit as leaving:
+        code = leaving.code or 0
+    except BaseException:
+        traceback.print_exc()
+        code = 70
+    os._exit(code)
+
+
+def _install(faults: dict[str, Any]) -> None:
+    from tests.faults.instruments import FileOperations, die_at_call
+
+    if "operation" in faults or "log" in faults:
+        FileOperations(
+            Path(faults["root"]),
+            Path(faults["log"]),
+            faults.get("operation", 0),
+            faults.get("how", "before"),
+            is_power_cut=faults.get("is_power_cut", False),
+        ).install()
+    if "call" in faults:
+        die_at_call(faults["call"], faults["number"], faults.get("how", "before"))
+    if "waves" in faults:
+        _train_in_waves(faults["waves"])
+
+
+def _train_in_waves(waves: list[list[str]]) -> None:
+    """As if memory did not hold all experiments together."""
+    import loraloom.workflows.train as workflow
+
+    make_plan = workflow.make_plan
+    workflow.make_plan = lambda *args: dataclasses.replace(make_plan(*args), waves=waves)
+
+
+if __name__ == "__main__":
+    main()
