@@ -218,14 +218,17 @@ def print_findings(findings: Sequence[Finding]) -> None:
 
 
 def print_comparison(comparison: Mapping[str, Any], shown_rows: int = 3) -> None:
-    """Figures of every model, then some answers side by side."""
-    models: Mapping[str, Mapping[str, float]] = comparison["models"]
-    keys = list(dict.fromkeys(key for figures in models.values() for key in figures))
-    print_table(
-        ("model", *keys),
-        [(model, *(_figure(key, figures.get(key)) for key in keys)) for model, figures in models.items()],
-    )
+    """What every adapter does, in a sentence; the figures; some answers side by side."""
     stdout = _Stdout(highlight=False, soft_wrap=True)
+    for sentence in comparison["sentences"]:
+        stdout.print(Text(sentence, style="bold"))
+    stdout.print()
+    models: Mapping[str, Mapping[str, Any]] = comparison["models"]
+    keys = list(dict.fromkeys(key for model in models.values() for key in model["figures"]))
+    print_table(
+        ("figure", *models),
+        [(key, *(_figure(key, model["figures"].get(key)) for model in models.values())) for key in keys],
+    )
     for row in comparison["rows"][:shown_rows]:
         stdout.print()
         stdout.print(Text(row["source"].translate(VISIBLE), style="bold"))

@@ -56,10 +56,14 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def replace_text(path: Path, text: str) -> None:
     """Replace a file as a whole: a reader, or a power cut, sees the old one or the new one."""
-    staged = path.with_name(f".{path.name}.new")
+    staged = _staged(path)
     write_bytes(staged, text.encode())
     os.replace(staged, path)
     fsync_folder(path.parent)
+
+
+def _staged(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
 
 
 def replace_folder(staged: Path, target: Path) -> None:
@@ -108,6 +112,19 @@ class Run:
     def is_started(self) -> bool:
         """Whether this folder holds a run at all."""
         return self.recipe_file.is_file() and self.provenance_file.is_file()
+
+    @property
+    def is_remnant(self) -> bool:
+        """Whether this is what a process left that was killed while it made the run, and nothing else."""
+        if self.is_started or not self.folder.is_dir():
+            return False
+        parts = (self.checkpoints, self.adapters, self.comparisons)
+        files = (self.recipe_file, self.split_file, self.provenance_file)
+        found = set(self.folder.iterdir())
+        ours = {self.folder / LOCK_FILE, *parts, *files, *map(_staged, files)}
+        # Without the lock there are only empty folders: a lone recipe.yaml may be the user's own.
+        is_ours = found <= ours and (self.folder / LOCK_FILE in found or found <= set(parts))
+        return bool(found) and is_ours and not any(any(part.iterdir()) for part in parts if part in found)
 
     @property
     def is_finished(self) -> bool:
@@ -196,13 +213,16 @@ def now() -> str:
 def create_run(folder: Path) -> Run:
     """Make a run directory that only its user can read, and the folders in it.
 
+    What a process left that was killed while it did this is taken over.
+
     Raises:
         RunError: it exists and holds something, or cannot be written.
     """
     if (folder / LOCK_FILE).exists():
         with Run(folder).locked():  # says whose it is, if somebody works on it now
             pass
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    is_new = not folder.exists() or Run(folder).is_remnant
+    if not is_new and (not folder.is_dir() or any(folder.iterdir())):
         fix = "Choose another --out, or go on with it by --resume." if Run(folder).is_started else ""
         raise RunError(
             "the run directory must be new or empty", where=str(folder), fix=fix or "Choose another --out."
@@ -229,6 +249,9 @@ def open_run(folder: Path) -> Run:
     """
     run = Run(folder)
     if not run.is_started:
+        if run.is_remnant:
+            fix = f"Begin it anew: `loraloom train RECIPE --out {folder}`."
+            raise RunError("this run was stopped before it began", where=str(folder), fix=fix)
         if folder.is_dir():
             raise RunError("this folder is no run: it has no recipe.yaml", where=str(folder))
         near = [other.folder.name for other in list_runs(folder.parent)]

@@ -118,6 +118,11 @@ class AdapterBank:
         wrapped = ((target.name, self._wrapped.get(target.name)) for target in self._available)
         return {name: linear.slots[slot] for name, linear in wrapped if linear and slot in linear.slots}
 
+    def place_of(self, name: str) -> str:
+        """The part of the model a linear is in: `encoder`, `decoder` or `cross`."""
+        is_cross = f".{self.base.family.cross_attention}." in name
+        return "cross" if is_cross else name.partition(".")[0]
+
     def parameters(self, slot: str) -> list[nn.Parameter]:
         """What the optimizer of an adapter updates; the order is that of `tensors`."""
         return [parameter for part in self.parts(slot).values() for parameter in (part.A, part.B)]

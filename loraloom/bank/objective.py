@@ -151,11 +151,30 @@ def hidden_states(base: Base, batch: Batch) -> Tensor:
 def part_losses(base: Base, batch: Batch) -> Tensor:
     """The summed loss of each part of a batch, float32 [parts]; one pass through the base.
 
-    Divide by the label tokens of the whole optimizer step (training), or of all rows (eval_loss).
+    Divide by the label tokens of the whole optimizer step.
     """
+    _, losses = _label_losses(base, batch)
+    return torch.stack([part.sum() for part in losses.split(list(batch.num_labels))])
+
+
+def example_losses(base: Base, batch: Batch) -> list[Tensor]:
+    """The summed loss of each example, for each part float32 [examples], in the order given to `collate`."""
+    rows, losses = _label_losses(base, batch)
+    by_position = losses.new_zeros(batch.labels.numel())
+    by_position[rows] = losses
+    by_row = by_position.view_as(batch.labels)
+    sums, first_row = [], 0
+    for segments, num_rows in zip(batch.segments["target"], batch.num_rows, strict=True):
+        spans = [by_row[first_row + s.row, s.start : s.start + s.length].sum() for s in segments]
+        sums.append(torch.stack(spans))
+        first_row += num_rows
+    return sums
+
+
+def _label_losses(base: Base, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Where a label stands, int64 [n] in the flattened labels, and its loss, float32 [n]."""
     hidden = hidden_states(base, batch)
     labels = batch.labels.reshape(-1)
     is_label = labels != IGNORED
     rows = is_label.nonzero()[:, 0]  # parts lie one after the other, so their label rows do too
-    losses = token_losses(hidden.reshape(-1, hidden.shape[-1])[rows], labels[rows], output_head(base))
-    return torch.stack([part.sum() for part in losses.split(list(batch.num_labels))])
+    return rows, token_losses(hidden.reshape(-1, hidden.shape[-1])[rows], labels[rows], output_head(base))

@@ -2,19 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.objective import part_losses
+from loraloom.bank.objective import example_losses
 from loraloom.bank.rows import Rows, shares_of
 from loraloom.data.batches import Part, collate
 from loraloom.data.encoding import EncodedSet
 
 
 @torch.no_grad()
+def row_losses(
+    bank: AdapterBank,
+    slots: Sequence[str | None],
+    examples: EncodedSet,
+    *,
+    batch_size: int,
+    packing: bool = True,
+    on_rows: Callable[[int], None] = lambda done: None,
+) -> npt.NDArray[np.float64]:
+    """The summed loss of each row under each adapter, float64 [slots, rows].
+
+    Args:
+        bank: with the adapters attached.
+        slots: whose loss, `None` being the base; all answer for the same rows.
+        examples: the rows, at least one.
+        batch_size: rows a batch has for each adapter.
+        on_rows: told how many rows are done.
+    """
+    losses = np.zeros((len(slots), len(examples)))
+    # Rows of like length together: less padding.
+    order = np.argsort(examples.target_lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        rows = [examples[int(index)] for index in chosen]
+        batch = collate(
+            [Part(slot, rows) for slot in slots],
+            pad_token_id=bank.base.pad_token_id,
+            start_token_id=bank.base.start_token_id,
+            packing=packing,
+        ).to(bank.base.device)
+        with bank.rows(Rows(shares_of(batch))):
+            for number, own in enumerate(example_losses(bank.base, batch)):
+                losses[number, chosen] = own.double().cpu().numpy()
+        on_rows(start + len(chosen))
+    return losses
+
+
 def eval_losses(
     bank: AdapterBank,
     slots: Sequence[str | None],
@@ -23,28 +61,13 @@ def eval_losses(
     batch_size: int,
     packing: bool = True,
 ) -> dict[str | None, float]:
-    """The eval_loss of each adapter, `None` being the base.
+    """The eval_loss of each adapter.
 
     A mean of batch means would weigh a token by the company it is in; this does not.
 
     Args:
-        bank: with the adapters attached.
-        slots: whose loss; all answer for the same rows.
-        examples: the rows, at least one.
-        batch_size: rows a batch has for each adapter.
+        bank, slots, examples, batch_size: as in `row_losses`.
     """
-    totals = np.zeros(len(slots))
-    # Rows of like length together: less padding; the sum is over all rows, so the order is free.
-    order = np.argsort(examples.target_lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
-        rows = [examples[int(index)] for index in order[start : start + batch_size]]
-        batch = collate(
-            [Part(slot, rows) for slot in slots],
-            pad_token_id=bank.base.pad_token_id,
-            start_token_id=bank.base.start_token_id,
-            packing=packing,
-        ).to(bank.base.device)
-        with bank.rows(Rows(shares_of(batch))):
-            totals += part_losses(bank.base, batch).double().cpu().numpy()
+    losses = row_losses(bank, slots, examples, batch_size=batch_size, packing=packing)
     num_labels = int(examples.target_lengths.sum())
-    return {slot: float(total / num_labels) for slot, total in zip(slots, totals, strict=True)}
+    return {slot: float(total / num_labels) for slot, total in zip(slots, losses.sum(1), strict=True)}

@@ -1,106 +1,36 @@
-"""compare: base and adapters answer the same rows in one pass; what differs, in figures and side by side."""
+"""compare: base and adapters answer the same rows in one pass; what differs, in figures and side by side.
+
+Answers are kept as they come in `compare/.<name>.partial.jsonl`, so that a comparison of ten thousand
+rows that was interrupted goes on where it stopped; the finished `compare/<name>.json` replaces it.
+"""
 
 from __future__ import annotations
 
-import re
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from loraloom.bank.bank import AdapterBank
-from loraloom.bank.peft_folder import read_adapter
-from loraloom.bank.rows import BASE
-from loraloom.base.loading import Base
 from loraloom.data.encoding import EncodedSet, encode_texts
 from loraloom.data.prompts import Prompt, prompts_of_texts, read_prompts
-from loraloom.errors import DataError, ModelError, RecipeError, RunError
+from loraloom.errors import DataError, Interrupted, RunError
+from loraloom.evaluate import comparison
+from loraloom.evaluate.comparison import BASE_NAME, ModelAnswers
 from loraloom.evaluate.generation import answer
-from loraloom.evaluate.loss import eval_losses
-from loraloom.evaluate.metrics import METRICS, share_changed
-from loraloom.recipe import Recipe
+from loraloom.evaluate.loss import row_losses
+from loraloom.evaluate.metrics import METRICS
+from loraloom.evaluate.movement import movement
+from loraloom.recipe import EXPERIMENT_NAME
 from loraloom.run import Report, Run, now, open_run, quiet, replace_text, to_json
+from loraloom.training.stopping import stop_on_signals
 from loraloom.workflows import provenance as origin
-from loraloom.workflows.prepare import load_recipe_base
+from loraloom.workflows.loading import Loaded, load_run
 
-BASE_NAME = "base"
-FILE_NAME = re.compile(r"[^\W_][\w.\-]{0,63}")
 SplitName = Literal["eval", "test"]
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A run's base with some of its adapters attached.
-
-    Args:
-        slots: names as in results (`base` first) → slots of the bank.
-        notes: what should be known about what was loaded.
-    """
-
-    run: Run
-    recipe: Recipe
-    folder: Path
-    base: Base
-    bank: AdapterBank
-    slots: dict[str, str | None]
-    notes: list[str]
-
-
-def load_run(folder: Path, experiments: Sequence[str] | None = None, *, with_base: bool = True) -> Loaded:
-    """Load a run's base and attach its adapters.
-
-    Args:
-        folder: the run directory.
-        experiments: whose adapters; all that are there where not given.
-        with_base: whether the base answers too.
-
-    Raises:
-        RunError: it is no run, or has no such adapter.
-        AdapterError: an adapter is damaged or belongs to another base.
-    """
-    run = open_run(folder)
-    recipe, recipe_folder, known = origin.run_recipe(run)
-    names, notes = _adapters(run, recipe, experiments)
-    base = _load_base(recipe, recipe_folder, known, notes)
-    bank = AdapterBank(base)
-    for name in names:
-        adapter = read_adapter(run.adapters / name, base)
-        bank.attach(name, adapter.settings, seed=0, tensors=adapter.tensors)
-    slots: dict[str, str | None] = {BASE_NAME: BASE} if with_base else {}
-    return Loaded(run, recipe, recipe_folder, base, bank, slots | {name: name for name in names}, notes)
-
-
-def _adapters(run: Run, recipe: Recipe, wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
-    """The adapters to load, and notes on those that are not what one may think."""
-    listed = [experiment.name for experiment in recipe.resolved_experiments]
-    there = [name for name in listed if (run.adapters / name).is_dir()]
-    unknown = [name for name in wanted or [] if name not in listed]
-    if unknown:
-        raise RunError(f"has no experiment `{unknown[0]}`", where=str(run.folder), allowed=", ".join(listed))
-    lacking = [name for name in wanted or [] if name not in there]
-    if lacking or not (there or wanted == []):
-        what = (
-            f"experiment `{lacking[0]}` has no adapter" if lacking else "there is no finished adapter in it"
-        )
-        raise RunError(what, where=str(run.folder), fix="Train on with `loraloom train RECIPE --resume RUN`.")
-    notes = (
-        [] if run.is_finished else ["training has not ended; these are the adapters that are finished so far"]
-    )
-    notes += [f"{name} has no adapter" for name in listed if name not in there and wanted is None]
-    return list(there if wanted is None else wanted), notes
-
-
-def _load_base(recipe: Recipe, folder: Path, known: dict[str, Any], notes: list[str]) -> Base:
-    choices = origin.decided(known)
-    try:
-        return load_recipe_base(recipe, folder, choices)
-    except ModelError as error:
-        if error.problems[0].where != "device":
-            raise
-        notes.append(
-            f"the run's device, {choices.get('device')}, is not here; figures may differ in the last digits"
-        )
-        return load_recipe_base(recipe, folder)
+FORMAT = 1
+BATCHES_AT_ONCE = 4  # between two looks at the clock and two writes to the disk
 
 
 def compare(
@@ -124,61 +54,53 @@ def compare(
         report: told of progress, `report("answered", done=…, total=…)`.
 
     Returns:
-        What the file holds:
-        `{"rows": [{"source", "reference", "answers": {model: text}}], "models": {model: figures}, …}`.
+        What the file holds, and `file`:
+        `{"sentences": […], "models": {name: {"figures", "movement"}}, "differences": […],
+        "rows": [{"source", "reference", "answers": {model: text}}], …}`.
 
     Raises:
         LoRALoomError: the run, its data or its adapters are not usable.
+        Interrupted: SIGINT or SIGTERM; the same call goes on where it stopped.
     """
-    if name is not None:
-        _check_file_name(name)
     rows, what = _rows(run, split, prompts, prompts_file)
+    name = _file_name(name or what)
     loaded = load_run(run, experiments)
     for note in loaded.notes:
         report("note", message=note)
-    recipe = loaded.recipe
-    sources, num_cut = encode_texts(
-        [row.source for row in rows], loaded.base.tokenizer, recipe.data.max_source_length
-    )
+    limit = loaded.recipe.data.max_source_length
+    sources, num_cut = encode_texts([row.source for row in rows], loaded.base.tokenizer, limit)
     if num_cut:
-        report(
-            "note",
-            message=f"{num_cut} of {len(rows)} sources are cut to {recipe.data.max_source_length} tokens",
-        )
-    answers = _answers(loaded, sources, report)
-    losses = _losses(loaded, rows, sources)
-    figures = {model: _figures(model, answers, rows) | losses.get(model, {}) for model in loaded.slots}
-    comparison = {
+        report("note", message=f"{num_cut} of {len(rows)} sources are cut to {limit} tokens")
+    answers, num_labels = _answers(loaded, rows, sources, name, report)
+    result = {
+        "format": FORMAT,
         "what": what,
         "time": now(),
         "num_rows": len(rows),
         "num_truncated_sources": num_cut,
-        "generation": recipe.generation.model_dump(),
-        "signatures": {key: metric.signature() for key, metric in METRICS.items()},
-        "models": figures,
+        "took_part_in_a_choice": what == "eval",
+        **_summary(loaded, rows, answers, num_labels, what),
         "rows": [
             {
                 "source": row.source,
                 "reference": row.response,
-                "answers": {model: answers[model][number] for model in loaded.slots},
+                "answers": {model: own.texts[number] for model, own in answers.items()},
             }
             for number, row in enumerate(rows)
         ],
     }
-    loaded.run.comparisons.mkdir(exist_ok=True)
-    file = loaded.run.comparisons / f"{name or what}.json"
-    replace_text(file, to_json(comparison))
-    return comparison | {"file": str(file)}
+    file = loaded.run.comparisons / f"{name}.json"
+    replace_text(file, to_json(result))
+    _partial_file(loaded.run, name).unlink(missing_ok=True)
+    return result | {"file": str(file)}
 
 
-def _check_file_name(name: str) -> None:
-    if not FILE_NAME.fullmatch(name):
-        raise RecipeError(
-            "cannot name a comparison's file",
-            where="--name",
-            found=name[:80],
-            allowed="letters, digits, `-`, `_` and `.`, up to 64 of them, beginning with a letter or digit",
+def _file_name(name: str) -> str:
+    if not EXPERIMENT_NAME.fullmatch(name):
+        raise RunError(
+            f"`{name}` cannot name a comparison", where="--name", allowed="letters, digits, `-`, `_` and `.`"
         )
+    return name
 
 
 def _rows(
@@ -204,43 +126,135 @@ def _rows(
     return [Prompt(e.source, e.response, e.path, e.row) for e in examples], part
 
 
-def _answers(loaded: Loaded, sources: Sequence[Sequence[int]], report: Report) -> dict[str, list[str]]:
-    tokens = answer(
-        loaded.bank,
-        list(loaded.slots.values()),
-        sources,
-        loaded.recipe.generation,
-        seed=loaded.recipe.seed,
-        on_rows=lambda done: report("answered", done=done, total=len(sources)),
-    )
+def _answers(
+    loaded: Loaded, rows: Sequence[Prompt], sources: Sequence[Sequence[int]], name: str, report: Report
+) -> tuple[dict[str, ModelAnswers], list[int]]:
+    """What every model says to every row, taken up where an earlier call left off."""
+    targets: list[list[int]] = []
+    if all(row.response is not None for row in rows):
+        texts = [row.response or "" for row in rows]
+        limit = loaded.recipe.data.max_target_length
+        targets, _ = encode_texts(texts, loaded.base.tokenizer, limit, as_target=True)
+    answers = {model: ModelAnswers() for model in loaded.slots}
+    partial = _partial_file(loaded.run, name)
+    partial.parent.mkdir(exist_ok=True)
+    done = _take_up(partial, _key(loaded, rows), answers)
+    if done:
+        report("note", message=f"going on after the {done} rows that were answered before")
+    size = loaded.recipe.generation.batch_size * BATCHES_AT_ONCE
+    with stop_on_signals() as stop:
+        while done < len(rows):
+            chunk = slice(done, done + size)
+            answered = _answer_chunk(loaded, sources[chunk], targets[chunk])
+            with partial.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({model: asdict(own) for model, own in answered.items()}) + "\n")
+            _extend(answers, answered)
+            done = min(done + size, len(rows))
+            report("answered", done=done, total=len(rows))
+            if stop and done < len(rows):
+                raise Interrupted(
+                    stop.signal_number, f"stopped after {done} of {len(rows)} rows; the same command goes on"
+                )
+    return answers, [len(target) for target in targets]
+
+
+def _answer_chunk(
+    loaded: Loaded, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
+) -> dict[str, ModelAnswers]:
+    """Answers and losses of every model for some rows, each in one pass."""
+    slots, recipe = list(loaded.slots.values()), loaded.recipe
+    tokens = answer(loaded.bank, slots, sources, recipe.generation, seed=recipe.seed)
+    losses: list[list[float]] = [[] for _ in slots]
+    if targets:
+        size = recipe.training.per_device_eval_batch_size
+        losses = row_losses(loaded.bank, slots, EncodedSet(sources, targets), batch_size=size).tolist()
     decode = loaded.base.tokenizer.batch_decode
-    return {model: decode(tokens[slot], skip_special_tokens=True) for model, slot in loaded.slots.items()}
+    return {
+        model: ModelAnswers(
+            texts=decode(tokens[slot], skip_special_tokens=True),
+            num_tokens=[len(row) for row in tokens[slot]],
+            losses=own,
+        )
+        for (model, slot), own in zip(loaded.slots.items(), losses, strict=True)
+    }
 
 
-def _losses(
-    loaded: Loaded, rows: Sequence[Prompt], sources: Sequence[Sequence[int]]
-) -> dict[str, dict[str, float]]:
-    """eval_loss of each model, where every row has a reference."""
-    if any(row.response is None for row in rows):
-        return {}
-    targets, _ = encode_texts(
-        [row.response or "" for row in rows],
-        loaded.base.tokenizer,
-        loaded.recipe.data.max_target_length,
-        as_target=True,
-    )
-    losses = eval_losses(
-        loaded.bank,
-        list(loaded.slots.values()),
-        EncodedSet(sources, targets),
-        batch_size=loaded.recipe.training.per_device_eval_batch_size,
-    )
-    return {model: {"eval_loss": losses[slot]} for model, slot in loaded.slots.items()}
+def _partial_file(run: Run, name: str) -> Path:
+    return run.comparisons / f".{name}.partial.jsonl"
 
 
-def _figures(model: str, answers: dict[str, list[str]], rows: Sequence[Prompt]) -> dict[str, float]:
-    figures = {"share_changed": share_changed(answers[model], answers[BASE_NAME])}
-    references = [row.response for row in rows if row.response is not None]
-    if len(references) == len(rows):
-        figures |= {key: metric.compute(answers[model], references) for key, metric in METRICS.items()}
-    return figures
+def _key(loaded: Loaded, rows: Sequence[Prompt]) -> str:
+    """What answers depend on; answers of another key are not taken up."""
+    digest = hashlib.sha256(loaded.recipe.generation.model_dump_json().encode())
+    digest.update(loaded.base.fingerprint.encode())
+    for name, adapter in loaded.adapters.items():
+        digest.update(name.encode())
+        for key, tensor in sorted(adapter.tensors.items()):
+            digest.update(key.encode() + tensor.numpy().tobytes())
+    for row in rows:
+        digest.update(f"{row.source}\0{row.response}\0".encode())
+    return digest.hexdigest()
+
+
+def _take_up(partial: Path, key: str, answers: dict[str, ModelAnswers]) -> int:
+    """Read what an interrupted call answered; how many rows that is."""
+    try:
+        first, *lines = partial.read_text(encoding="utf-8").splitlines()
+        is_same = json.loads(first) == {"key": key}
+    except (OSError, ValueError):
+        first, lines, is_same = "", [], False
+    if not is_same:
+        partial.write_text(json.dumps({"key": key}) + "\n", encoding="utf-8")
+        return 0
+    whole = []
+    for line in lines:
+        try:
+            chunk = {model: ModelAnswers(**own) for model, own in json.loads(line).items()}
+        except (ValueError, TypeError):
+            break  # cut by the interruption
+        whole.append(line)
+        _extend(answers, chunk)
+    replace_text(partial, "\n".join([first, *whole]) + "\n")
+    return len(answers[BASE_NAME].texts)
+
+
+def _extend(answers: dict[str, ModelAnswers], more: dict[str, ModelAnswers]) -> None:
+    for model, own in more.items():
+        answers[model].texts.extend(own.texts)
+        answers[model].num_tokens.extend(own.num_tokens)
+        answers[model].losses.extend(own.losses)
+
+
+def _summary(
+    loaded: Loaded,
+    rows: Sequence[Prompt],
+    answers: dict[str, ModelAnswers],
+    num_labels: list[int],
+    what: str,
+) -> dict[str, Any]:
+    """Figures, differences, movement and sentences."""
+    references = [row.response or "" for row in rows] if num_labels else None
+    limit = loaded.recipe.generation.max_new_tokens
+    base = answers[BASE_NAME]
+    found = comparison.differences(answers, references, num_labels) if references is not None else []
+    models: dict[str, dict[str, Any]] = {
+        model: {"figures": comparison.figures(own, base, references, num_labels, limit)}
+        for model, own in answers.items()
+    }
+    where = f"{len(rows)} {what} rows" if what != "prompts" else f"{len(rows)} prompts"
+    sentences = []
+    for model in loaded.adapters:
+        moved = movement(loaded.bank, model)
+        models[model]["movement"] = asdict(moved)
+        figures, of_base = models[model]["figures"], models[BASE_NAME]["figures"]
+        sentences.append(comparison.sentence(model, figures, of_base, moved, found, where))
+    return {
+        "sentences": sentences,
+        "generation": loaded.recipe.generation.model_dump(),
+        "signatures": {key: metric.signature(references) for key, metric in METRICS.items()}
+        if references
+        else {},
+        "models": models,
+        "differences": [difference.to_json() for difference in found],
+        "ranking": comparison.ranking(models),
+    }

@@ -9,11 +9,10 @@ from typing import Any
 from loraloom.bank.rows import BASE
 from loraloom.data.encoding import encode_texts
 from loraloom.data.prompts import Prompt, read_prompts
-from loraloom.errors import RunError
 from loraloom.evaluate.generation import answer
 from loraloom.run import Report, open_run, quiet
 from loraloom.workflows import provenance as origin
-from loraloom.workflows.compare import Loaded, load_run
+from loraloom.workflows.loading import Loaded, load_run, only_experiment
 
 ROWS_AT_ONCE = 512
 
@@ -41,23 +40,12 @@ def predict(
     Raises:
         LoRALoomError: the run or the file is not usable; before the first answer.
     """
-    recipe, _, _ = origin.run_recipe(open_run(run))
+    opened = open_run(run)
+    recipe, _, _ = origin.run_recipe(opened)
+    wanted = [] if base else [experiment or only_experiment(opened, recipe)]
     prompts = read_prompts(file, recipe.data, shown_as=str(file))
-    loaded = load_run(run, [] if base else [experiment or _only_experiment(run)], with_base=base)
+    loaded = load_run(run, wanted, with_base=base)
     return _answers(loaded, prompts, report)
-
-
-def _only_experiment(folder: Path) -> str:
-    recipe, _, _ = origin.run_recipe(open_run(folder))
-    names = [experiment.name for experiment in recipe.resolved_experiments]
-    if len(names) > 1:
-        raise RunError(
-            "the run has several experiments",
-            where=str(folder),
-            allowed=", ".join(names),
-            fix="Say --experiment NAME.",
-        )
-    return names[0]
 
 
 def _answers(loaded: Loaded, prompts: list[Prompt], report: Report) -> Iterator[dict[str, Any]]:

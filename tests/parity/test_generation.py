@@ -25,8 +25,6 @@ SOURCES = [row.input_ids.tolist() for row in random_rows(11, seed=4, vocabulary=
 SLOTS = ["a", None, "b"]
 GREEDY = {
     "plain": GenerationSettings(max_new_tokens=16, batch_size=7),
-    "penalty": GenerationSettings(max_new_tokens=16, repetition_penalty=1.3, batch_size=4),
-    "ngram": GenerationSettings(max_new_tokens=16, no_repeat_ngram_size=2, batch_size=32),
     "both": GenerationSettings(max_new_tokens=16, repetition_penalty=1.2, no_repeat_ngram_size=3),
 }
 BEAMS = {

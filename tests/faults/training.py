@@ -1,0 +1,89 @@
+"""A small training with everything in it that a crash could disturb, and what must come out of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loraloom.run import Run
+
+NUM_ROWS = 16
+RECIPE = """\
+model_name_or_path: {model}
+data: {{train: data.json, eval: 4, max_source_length: 24, max_target_length: 24}}
+lora: {{r: 4, lora_dropout: 0.2}}
+training:
+  learning_rate: 1.0e-2
+  per_device_train_batch_size: 4
+  eval_strategy: steps
+  eval_steps: 2
+  save_strategy: steps
+  save_steps: 2
+  save_total_limit: {keep}
+  base_dropout: 0.1
+experiments:
+  long: {{training: {{num_train_epochs: 3}}}}
+  short: {{training: {{max_steps: 3}}, lora: {{r: 2, target_modules: [q, v]}}}}
+  stopped: {{training: {{max_steps: 20, learning_rate: 3.0, early_stopping_patience: 1, gradient_accumulation_steps: 2}}}}
+generation: {{max_new_tokens: 8}}
+"""
+
+
+def write_training(folder: Path, model: Path, *, keep: int = 1) -> Path:
+    """A recipe with three experiments, of 9, 3, and as many steps as early stopping lets be.
+
+    Args:
+        keep: save_total_limit.
+
+    Returns:
+        The recipe.
+    """
+    rows = [
+        {"instruction": f"感到焦虑时应该怎么办 {n}？", "response": f"先试着和朋友说说自己的事情 {n * n}。"}
+        for n in range(NUM_ROWS)
+    ]
+    (folder / "data.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+    recipe = folder / f"keep-{keep}.yaml"
+    recipe.write_text(RECIPE.format(model=model, keep=keep), encoding="utf-8")
+    return recipe
+
+
+@dataclass(frozen=True)
+class Fruits:
+    """What a finished run has to show for itself; equal for two runs of one recipe.
+
+    Args:
+        adapters: sha256 of every file of every adapter.
+        ends: how each experiment ended.
+        losses: every training and eval loss, by step and experiment.
+    """
+
+    adapters: dict[str, str]
+    ends: dict[str, Any]
+    losses: dict[str, float]
+
+
+def fruits(folder: Path) -> Fruits:
+    """Of a finished run."""
+    run = Run(folder)
+    return Fruits(
+        adapters={
+            str(file.relative_to(run.adapters)): hashlib.sha256(file.read_bytes()).hexdigest()
+            for file in sorted(run.adapters.rglob("*"))
+            if file.is_file()
+        },
+        ends=run.read_json(run.result_file)["experiments"],
+        losses={
+            f"{event['event']} {event['experiment']} {event['step']}": event.get("loss", event.get("eval_loss"))
+            for event in run.events()
+            if event["event"] in ("train", "eval")
+        },
+    )
+
+
+def events(folder: Path, name: str) -> list[dict[str, Any]]:
+    """A run's events of one name."""
+    return [event for event in Run(folder).events() if event["event"] == name]

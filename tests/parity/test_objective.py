@@ -1,0 +1,175 @@
+"""The tiled loss equals cross-entropy over all logits, and never holds them.
+
+Losses and gradients in float32 within 1e-5 relative, or 1e-5 of the largest element: a gradient is a
+difference of two rows of the head that may cancel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from loraloom.bank import objective
+from loraloom.bank.objective import OutputHead, output_head, part_losses, token_losses
+from loraloom.base.loading import Base
+from tests.parity.rig import batch_of, random_rows
+
+N, D, V = 37, 16, 203
+
+
+@pytest.fixture(params=[(16_384, 1_024), (64, 10), (7, 1), (203, 37)], ids=lambda p: f"{p[0]}x{p[1]}", autouse=True)
+def tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, int]]:
+    """Tiles that hold all, that do not divide the vocabulary or the rows, and that divide exactly."""
+    monkeypatch.setattr(objective, "TILE_COLUMNS", request.param[0])
+    monkeypatch.setattr(objective, "BLOCK_ROWS", request.param[1])
+    return request.param
+
+
+def material(seed: int = 0, *, size: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+    """Hidden states, labels (the first and the last token among them), the head."""
+    generator = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(N, D, generator=generator) * size
+    labels = torch.randint(0, V, (N,), generator=generator)
+    labels[:3] = torch.tensor([0, V - 1, 64])
+    return hidden, labels, torch.randn(V, D, generator=generator) * 0.3
+
+
+def reference(hidden: Tensor, labels: Tensor, head: OutputHead, upstream: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss of each row and ∂(upstream · losses)/∂hidden by autograd over all logits, in float64."""
+    states = hidden.double().requires_grad_()
+    logits = states * head.scale @ head.weight.double().t()
+    if head.bias is not None:
+        logits = logits + head.bias.double()
+    if head.softcap is not None:
+        logits = head.softcap * torch.tanh(logits / head.softcap)
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    (losses * upstream.double()).sum().backward()
+    assert states.grad is not None
+    return losses.detach(), states.grad
+
+
+def assert_equal_to_reference(
+    hidden: Tensor, labels: Tensor, head: OutputHead, tolerance: float = 1e-5, floor: float = 0.0
+) -> None:
+    upstream = torch.rand(len(hidden), generator=torch.Generator().manual_seed(1)) + 0.1
+    expected, gradient = reference(hidden, labels, head, upstream)
+    states = hidden.clone().requires_grad_()
+    losses = token_losses(states, labels, head)
+    (losses * upstream).sum().backward()
+    assert states.grad is not None
+    assert losses.dtype == torch.float32
+    for actual, wanted in ((losses.detach(), expected), (states.grad, gradient)):
+        atol = max(floor, tolerance * float(wanted.abs().max()))
+        torch.testing.assert_close(actual.double(), wanted, rtol=tolerance, atol=atol)
+
+
+HEADS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "scale": {"scale": 0.25},
+    "bias": {"bias": torch.linspace(-2, 2, V)},
+    "softcap": {"softcap": 2.0},
+    "all": {"scale": 0.5, "bias": torch.linspace(2, -2, V), "softcap": 3.0},
+}
+
+
+@pytest.mark.parametrize("options", HEADS.values(), ids=HEADS)
+def test_loss_and_gradient(options: dict[str, Any]) -> None:
+    hidden, labels, weight = material()
+    assert_equal_to_reference(hidden, labels, OutputHead(weight, **options))
+
+
+@pytest.mark.parametrize("size", [1e4, 1e-4])
+@pytest.mark.parametrize("options", [HEADS["plain"], HEADS["softcap"]], ids=["plain", "softcap"])
+def test_extreme_logits_give_no_nan(size: float, options: dict[str, Any]) -> None:
+    """Logits in the tens of thousands: exp of them overflows float32, and of their negative is 0."""
+    hidden, labels, weight = material(size=size)
+    if size > 1:
+        assert float((hidden @ weight.t()).abs().max()) > 1e4
+    # Under a saturated cap the slope 1 - tanh² is the rounding of 1 - 1, in float32 and torch alike.
+    floor = 1e-6 * float(weight.abs().max()) if options else 0.0
+    assert_equal_to_reference(hidden, labels, OutputHead(weight, **options), floor=floor)
+
+
+def test_a_logit_that_dwarfs_all_others_wherever_it_lies() -> None:
+    """The running maximum is found in the first, a middle or the last tile, and is the label or not."""
+    for peak in (0, 100, V - 1):
+        weight = torch.full((V, D), -625.0)
+        weight[peak] = 625.0
+        hidden = torch.ones(3, D)  # logits of 10,000 and -10,000
+        labels = torch.tensor([peak, (peak + 1) % V, 64])
+        losses = token_losses(hidden, labels, OutputHead(weight))
+        expected = torch.tensor([0.0, 20_000.0, 20_000.0])
+        torch.testing.assert_close(losses, expected, rtol=1e-6, atol=0)
+
+
+def test_bfloat16_is_within_its_own_precision() -> None:
+    """Products of 8-bit mantissas: 2 % of the largest; the loss itself stays float32."""
+    hidden, labels, weight = material()
+    head = OutputHead(weight.bfloat16(), scale=0.5)
+    assert_equal_to_reference(hidden.bfloat16(), labels, head, tolerance=2e-2)
+
+
+def test_without_a_gradient_the_losses_are_the_same() -> None:
+    hidden, labels, weight = material()
+    head = OutputHead(weight, softcap=3.0)
+    with torch.no_grad():
+        without = token_losses(hidden, labels, head)
+    assert torch.equal(token_losses(hidden.requires_grad_(), labels, head).detach(), without)
+
+
+def test_no_tensor_of_all_logits_is_ever_made(tiles: tuple[int, int]) -> None:
+    """Every tensor that torch makes is looked at; none holds more than a tile or what was given."""
+    columns, rows = tiles
+    hidden, labels, weight = material()
+    sizes: list[int] = []
+
+    class Watching(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **(kwargs or {}))
+            made = out if isinstance(out, tuple | list) else [out]
+            sizes.extend(t.numel() for t in made if isinstance(t, Tensor) and 2 <= t.dim())
+            return out
+
+    states = hidden.clone().requires_grad_()
+    with Watching():
+        token_losses(states, labels, OutputHead(weight)).sum().backward()
+    tile = min(rows, N) * min(columns, V)
+    assert max(sizes) <= max(tile, weight.numel())
+    assert tile in sizes  # the products were seen
+    if tile < N * V:
+        assert N * V not in sizes
+
+
+def test_the_losses_of_a_batch_are_the_models_own(base: Base, tiles: tuple[int, int]) -> None:
+    """One part of base rows, and one example at a time through the model's own forward and loss."""
+    rows = list(random_rows(5, seed=2))
+    batch = batch_of(base, {None: rows})
+    with torch.no_grad():
+        ours = float(part_losses(base, batch)[0])
+        theirs = 0.0
+        for row in rows:
+            out = base.model(
+                input_ids=torch.from_numpy(row.input_ids).long()[None],
+                labels=torch.from_numpy(row.labels).long()[None],
+            )
+            theirs += float(out.loss) * len(row.labels)
+    assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def test_each_part_sums_its_own_labels(mt5: Base) -> None:
+    a, b = list(random_rows(5, seed=2)), list(random_rows(3, seed=3))
+    with torch.no_grad():
+        alone = [float(part_losses(mt5, batch_of(mt5, {None: rows}))[0]) for rows in (a, b)]
+        both = part_losses(mt5, batch_of(mt5, {"a": a, "b": b})).tolist()
+    assert both == pytest.approx(alone, rel=1e-5)
+
+
+def test_the_scale_of_the_head_is_the_familys(base: Base, kind: str) -> None:
+    assert output_head(base).scale == (32**-0.5 if kind == "t5" else 1.0)
+    assert base.head_is_tied == (kind == "t5")
