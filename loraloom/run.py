@@ -180,6 +180,9 @@ class Run:
         # One write of one line, appended: a crash can only cut the last line, which readers skip.
         with self.events_file.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
+            if event == "save":  # a resume begins behind it and never writes the lines before it again
+                file.flush()
+                os.fsync(file.fileno())
 
     def events(self) -> list[dict[str, Any]]:
         """All events in order; of several with one (step, experiment, event), the last.

@@ -17,6 +17,7 @@ import pytest
 
 from loraloom.base.loading import Base, load_base
 from tests.parity.rig import unwrap
+from tests.faults.warm import Warm
 from tests.tiny import KINDS, make_folder
 
 
@@ -59,6 +60,14 @@ def loaded(tiny: Callable[[str], Path]) -> Callable[[str], Base]:
         return made[kind]
 
     return base
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    """Runs command lines in children of a process that has imported everything."""
+    process = Warm(tmp_path_factory.mktemp("said"))
+    yield process
+    process.close()
 
 
 @pytest.fixture

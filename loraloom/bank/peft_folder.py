@@ -3,6 +3,7 @@
 adapter_config.json        PEFT's LoraConfig
 adapter_model.safetensors  base_model.model.<module>.lora_A.weight [r, in], … lora_B.weight [out, r]
 loraloom.json              which base and tokenizer it was trained on; PEFT ignores it
+README.md                  its model card, where the caller has one
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from loraloom.recipe import LoraSettings
 from loraloom.run import replace_folder, to_json, write_bytes
 
 CONFIG, WEIGHTS, ORIGIN = "adapter_config.json", "adapter_model.safetensors", "loraloom.json"
+README = "README.md"
 PREFIX = "base_model.model."
 # What PEFT can do and the bank does not: an adapter that uses one would load as something else.
 UNSUPPORTED: dict[str, Any] = {
@@ -37,7 +39,17 @@ UNSUPPORTED: dict[str, Any] = {
     "lora_bias": False,
     "bias": "none",
     "layer_replication": None,
+    "use_qalora": False,
+    "use_bdlora": None,
+    "alora_invocation_tokens": None,
+    "arrow_config": None,
+    "kasa_config": None,
+    "target_parameters": None,
+    "trainable_token_indices": None,
 }
+# These begin by changing the base's own weights, so that the adapter alone means nothing (measured on
+# peft 0.21: logits off by 2.7 with pissa, and by 4.3 with olora, without a word).
+INITS_THAT_MOVE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,7 @@ def write_adapter(
     tensors: Mapping[str, Tensor],
     available: Sequence[Target],
     origin: Mapping[str, Any],
+    card: str = "",
 ) -> None:
     """Write an adapter so that `PeftModel.from_pretrained` loads it; as a whole or not at all.
 
@@ -74,6 +87,7 @@ def write_adapter(
         settings, tensors: as in the bank.
         available: every linear of the base, to find the shortest target list.
         origin: more to say in loraloom.json.
+        card: the README.md, if any.
     """
     from peft import LoraConfig  # takes a second to import
 
@@ -109,6 +123,8 @@ def write_adapter(
             }
         ).encode(),
     )
+    if card:
+        write_bytes(staged / README, card.encode())
     replace_folder(staged, folder)
 
 
@@ -137,6 +153,13 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
     for key, usual in UNSUPPORTED.items():
         if config.get(key, usual) not in (usual, None):
             raise AdapterError(f"uses `{key}`, which LoRALoom does not compute", where=where)
+    if str(config.get("init_lora_weights")).lower().startswith(INITS_THAT_MOVE_THE_BASE):
+        raise AdapterError(
+            "its training changed the base's own weights at the start",
+            where=where,
+            found=f"init_lora_weights: {config['init_lora_weights']}",
+            fix="Convert it with PEFT: save_pretrained(…, path_initial_model_for_weight_conversion=…).",
+        )
     tensors = _read_tensors(folder / WEIGHTS, where)
     try:
         settings = LoraSettings(

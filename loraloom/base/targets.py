@@ -157,7 +157,8 @@ def _no_match(
             fix="Leave it out.",
         )
     gated = {"wi_0", "wi_1"} <= set(suffixes)
-    near = [s for s in suffixes if s.startswith(f"{pattern}_") or s.replace("_proj", "") == pattern]
+    bare = pattern.removesuffix("_proj")  # as LLaMA and BART call what T5 calls q
+    near = [s for s in suffixes if s.startswith(f"{pattern}_") or s.removesuffix("_proj") == bare]
     near = near or difflib.get_close_matches(pattern, suffixes, n=1)
     kind = " (gated feed-forward)" if gated and pattern == "wi" else ""
     has = f"It has {' and '.join(near)}" if near else f"It has {', '.join(suffixes)}"

@@ -6,6 +6,7 @@ To add a check, write a function and add it to `GATE`.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -246,13 +247,15 @@ def check_generation(gate: Gate) -> list[Finding]:
     try:
         config.validate(strict=True)
     except ValueError as error:
-        first = str(error).strip().splitlines()[0]
+        # One line for each: "- `temperature`: `do_sample` is not set to `True`. …"
+        names = re.findall(r"^- `(\w+)`", str(error), re.MULTILINE)
+        what = ", ".join(names) or " ".join(str(error).split())[:200]
         return [
             Finding(
                 "warning",
                 "generation",
                 "generation_config.json of the base",
-                f"holds settings that decoding ignores, and saving a merged model would fail: {first}",
+                f"holds settings that decoding ignores, and saving a merged model would fail: {what}",
                 "LoRALoom decodes by the recipe's `generation` section alone.",
             )
         ]

@@ -85,8 +85,12 @@ def save_checkpoint(folder: Path, state: TrainingState, *, keep: int) -> Path:
             where=str(target),
             fix="Make room, then go on with --resume; older checkpoints are as they were.",
         ) from None
-    for old in _newest_first(folder)[keep:]:
+    # A later tick than this one's was given up by a resume: it must not displace what is good.
+    found = _newest_first(folder)
+    for old in [*found[: found.index(target)], *found[found.index(target) + keep :]]:
         _discard(old)
+    for remnant in folder.glob(".step-*"):  # of a save or a removal that was killed
+        shutil.rmtree(remnant, ignore_errors=True)
     return target
 
 

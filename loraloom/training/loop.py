@@ -18,16 +18,18 @@ import torch
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.dropout import base_dropout
 from loraloom.bank.objective import part_losses
-from loraloom.bank.peft_folder import write_adapter
+from loraloom.bank.peft_folder import portable_name, write_adapter
 from loraloom.bank.rows import training_rows
+from loraloom.base.targets import peft_target_modules
 from loraloom.data.batches import Part, collate
 from loraloom.data.encoding import EncodedSet
-from loraloom.errors import Interrupted
+from loraloom.errors import Interrupted, LoRALoomError
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import eval_losses
 from loraloom.evaluate.metrics import METRICS
 from loraloom.recipe import Experiment, GenerationSettings, TrainingSettings
 from loraloom.run import Report, Run
+from loraloom.training.card import adapter_card, read_facts
 from loraloom.training.checkpoint import save_checkpoint
 from loraloom.training.optimizer import (
     clip_gradients,
@@ -331,21 +333,36 @@ def _leave_if_ended(setup: Setup, trainee: Trainee, state: TrainingState, report
 def export(setup: Setup, state: TrainingState, name: str) -> None:
     """Write an experiment's best adapter to the run's `adapters/`."""
     experiment = next(e for e in setup.experiments if e.name == name)
-    progress = state.progress[name]
+    progress, base = state.progress[name], setup.bank.base
     origin: dict[str, Any] = {
         "experiment": name,
+        "model_type": base.model.config.model_type,
+        "head_is_tied": base.head_is_tied,
         "best_step": progress.best_step,
         "best_metric": progress.best_metric,
         "metric_for_best_model": experiment.training.metric_for_best_model,
     }
     write_adapter(
         setup.run.adapters / name,
-        base=setup.bank.base,
+        base=base,
         settings=experiment.lora,
         tensors=state.tensors[name].best,
         available=setup.bank.available,
         origin=origin,
+        card=_card(setup, name, state.tensors[name].best, origin),
     )
+
+
+def _card(setup: Setup, name: str, tensors: dict[str, torch.Tensor], origin: dict[str, Any]) -> str:
+    """The adapter's README, from the run's own files; where they are gone, that must not cost the adapter."""
+    base = setup.bank.base
+    adapted = sorted({tensor.rpartition(".")[0] for tensor in tensors})
+    named = {"base": portable_name(base.name), "base_fingerprint": base.fingerprint, **origin}
+    try:
+        facts = read_facts(setup.run, name, named, peft_target_modules(adapted, setup.bank.available))
+    except (LoRALoomError, OSError):
+        return ""
+    return adapter_card(facts)
 
 
 def _save(setup: Setup, trainees: Sequence[Trainee], state: TrainingState, report: Report) -> None:

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import errno
 import importlib
 import io
 import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 WRITING = set("wax+")
+HELD_SECONDS = 30.0
+NEEDS_ROOM = ("mkdir", "open", "write")
 
 
 def die() -> None:
@@ -27,8 +31,16 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def die_at_call(name: str, number: int, how: str) -> None:
-    """Die before or after the call of this number (from 1) of a function, `package.module:Class.name`."""
+def hold(reached: Path, go: Path) -> None:
+    """Tell a test that this point is reached, and stay here until it says so; signals arrive meanwhile."""
+    reached.touch()
+    deadline = time.monotonic() + HELD_SECONDS
+    while not go.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def at_call(name: str, number: int, how: str, act: Callable[[], None]) -> None:
+    """Act before or after the call of this number (from 1) of a function, `package.module:Class.name`."""
     module_name, _, path = name.partition(":")
     owner: Any = importlib.import_module(module_name)
     *parents, attribute = path.split(".")
@@ -40,11 +52,12 @@ def die_at_call(name: str, number: int, how: str) -> None:
     def counted(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls == number and how == "before":
-            die()
+        is_it = calls == number
+        if is_it and how == "before":
+            act()
         result = original(*args, **kwargs)
-        if calls == number:
-            die()
+        if is_it and how == "after":
+            act()
         return result
 
     setattr(owner, attribute, counted)
@@ -57,7 +70,8 @@ class FileOperations:
         root: operations elsewhere are not counted.
         log: gets a line `name path` for every operation.
         number: at which to die, from 1; 0 for none.
-        how: `before` or `after` it, or `half` way through a write.
+        how: `before` or `after` it, or `half` way through a write; `full` does not die: from then on
+            the disk is full.
         is_power_cut: take back what is not on the disk.
     """
 
@@ -83,7 +97,9 @@ class FileOperations:
     def _happen(self, name: str, path: str, act: Callable[[], Any], half: Callable[[], Any] | None = None) -> Any:
         self.count += 1
         os.write(self.log, f"{name} {path}\n".encode())
-        is_last = self.count == self.number
+        if self.how == "full" and 0 < self.number <= self.count and name in NEEDS_ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        is_last = self.count == self.number and self.how != "full"
         if is_last and self.how == "before":
             self._die()
         if is_last and self.how == "half" and half is not None:

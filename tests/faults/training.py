@@ -27,13 +27,15 @@ training:
 experiments:
   long: {{training: {{num_train_epochs: 3}}}}
   short: {{training: {{max_steps: 3}}, lora: {{r: 2, target_modules: [q, v]}}}}
-  stopped: {{training: {{max_steps: 20, learning_rate: 3.0, early_stopping_patience: 1, gradient_accumulation_steps: 2}}}}
+  stopped:
+    training: {{max_steps: 20, gradient_accumulation_steps: 2, early_stopping_patience: 1,
+               early_stopping_threshold: 0.9}}
 generation: {{max_new_tokens: 8}}
 """
 
 
 def write_training(folder: Path, model: Path, *, keep: int = 1) -> Path:
-    """A recipe with three experiments, of 9, 3, and as many steps as early stopping lets be.
+    """A recipe with three experiments: 9 steps, 3 steps, and as many as early stopping allows.
 
     Args:
         keep: save_total_limit.

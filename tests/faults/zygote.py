@@ -8,6 +8,7 @@ It never trains itself, has one thread, and so may be forked. Reads one JSON obj
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import json
 import os
@@ -66,7 +67,7 @@ def _be_the_command(job: dict[str, Any]) -> None:
 
 
 def _install(faults: dict[str, Any]) -> None:
-    from tests.faults.instruments import FileOperations, die_at_call
+    from tests.faults.instruments import FileOperations, at_call, die, hold
 
     if "operation" in faults or "log" in faults:
         FileOperations(
@@ -77,7 +78,10 @@ def _install(faults: dict[str, Any]) -> None:
             is_power_cut=faults.get("is_power_cut", False),
         ).install()
     if "call" in faults:
-        die_at_call(faults["call"], faults["number"], faults.get("how", "before"))
+        act = die
+        if "reached" in faults:
+            act = functools.partial(hold, Path(faults["reached"]), Path(faults["go"]))
+        at_call(faults["call"], faults["number"], faults.get("how", "before"), act)
     if "waves" in faults:
         _train_in_waves(faults["waves"])
 

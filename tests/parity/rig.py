@@ -61,12 +61,18 @@ def speaking_tensors(
     tensors = {}
     for target in bank.targets_of(settings):
         out_features, in_features = target.module.weight.shape
-        tensors[f"{target.name}.lora_A"] = torch.randn(settings.r, in_features, generator=generator) * strength
-        tensors[f"{target.name}.lora_B"] = torch.randn(out_features, settings.r, generator=generator) * strength
+        tensors[f"{target.name}.lora_A"] = (
+            torch.randn(settings.r, in_features, generator=generator) * strength
+        )
+        tensors[f"{target.name}.lora_B"] = (
+            torch.randn(out_features, settings.r, generator=generator) * strength
+        )
     return tensors
 
 
-def attach_speaking(bank: AdapterBank, slot: str, seed: int, strength: float = 0.1, **lora: Any) -> LoraSettings:
+def attach_speaking(
+    bank: AdapterBank, slot: str, seed: int, strength: float = 0.1, **lora: Any
+) -> LoraSettings:
     """Attach an adapter that says something."""
     settings = LoraSettings(**lora)
     bank.attach(slot, settings, seed, speaking_tensors(bank, settings, seed, strength))
@@ -91,7 +97,9 @@ def losses_and_gradients(
     for slot in slots:
         for parameter in bank.parameters(slot):
             parameter.grad = None
-    rows = training_rows(batch, seeds=dict.fromkeys(slots, seed), steps=dict.fromkeys(slots, 3), micro_batch=0)
+    rows = training_rows(
+        batch, seeds=dict.fromkeys(slots, seed), steps=dict.fromkeys(slots, 3), micro_batch=0
+    )
     with bank.rows(rows):
         losses = part_losses(bank.base, batch) / torch.tensor(batch.num_labels)
         losses.sum().backward()
@@ -117,7 +125,11 @@ def assert_same_gradients(
     for name, wanted in expected.items():
         largest = float(wanted.abs().max())
         torch.testing.assert_close(
-            actual[name], wanted, rtol=tolerance, atol=tolerance * largest, msg=lambda text, n=name: f"{n}: {text}"
+            actual[name],
+            wanted,
+            rtol=tolerance,
+            atol=tolerance * largest,
+            msg=lambda text, n=name: f"{n}: {text}",
         )
 
 

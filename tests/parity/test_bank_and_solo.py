@@ -111,9 +111,7 @@ def test_the_rows_of_like_adapters_run_as_one_product_and_equal_them_alone(
     """Near ranks and equal shares take the batched path; a rank is padded with zeros there."""
     batched: list[int] = []
     products = linear._add_low_ranks
-    monkeypatch.setattr(
-        linear, "_add_low_ranks", lambda x, y, a: batched.append(len(a)) or products(x, y, a)
-    )
+    monkeypatch.setattr(linear, "_add_low_ranks", lambda x, y, a: batched.append(len(a)) or products(x, y, a))
     alike = [
         experiment(
             name, lora={"r": r, "lora_dropout": p}, seed=seed, per_device_train_batch_size=3, max_steps=STEPS

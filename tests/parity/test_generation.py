@@ -34,9 +34,7 @@ BEAMS = {
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def speaking(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Speaking:
+def speaking(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Speaking:
     """A bank with two adapters, and each model as transformers and PEFT load it.
 
     A model of random weights hardly ever says EOS. So EOS is declared to be the token that makes
@@ -125,7 +123,9 @@ def test_beams(speaking: Speaking, which: str) -> None:
     answers = answer(bank, SLOTS, SOURCES, settings)
     penalty = 1.0 if settings.length_penalty is None else settings.length_penalty
     for slot in SLOTS:
-        assert answers[slot] == stock_answers(models[slot], bank.base.eos_token_id, settings, length_penalty=penalty), f"slot {slot}"
+        assert answers[slot] == stock_answers(
+            models[slot], bank.base.eos_token_id, settings, length_penalty=penalty
+        ), f"slot {slot}"
 
 
 SAMPLING = {
@@ -139,9 +139,7 @@ SAMPLING = {
 
 
 @pytest.mark.parametrize("which", SAMPLING)
-def test_processed_scores_are_transformers(
-    speaking: Speaking, which: str
-) -> None:
+def test_processed_scores_are_transformers(speaking: Speaking, which: str) -> None:
     settings = SAMPLING[which]
     torch.manual_seed(0)
     out = speaking[1][None].generate(

@@ -23,7 +23,9 @@ from tests.parity.rig import batch_of, random_rows
 N, D, V = 37, 16, 203
 
 
-@pytest.fixture(params=[(16_384, 1_024), (64, 10), (7, 1), (203, 37)], ids=lambda p: f"{p[0]}x{p[1]}", autouse=True)
+@pytest.fixture(
+    params=[(16_384, 1_024), (64, 10), (7, 1), (203, 37)], ids=lambda p: f"{p[0]}x{p[1]}", autouse=True
+)
 def tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, int]]:
     """Tiles that hold all, that do not divide the vocabulary or the rows, and that divide exactly."""
     monkeypatch.setattr(objective, "TILE_COLUMNS", request.param[0])

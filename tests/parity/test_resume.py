@@ -18,9 +18,23 @@ from tests.parity.rig import Trained, experiment, random_rows, train_all, unwrap
 
 TRAIN, EVAL = random_rows(11, seed=5), random_rows(4, seed=6)
 WAVES = [["brief", "long", "stopped"], ["later"]]
-SHARED: dict[str, Any] = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": 99, "base_dropout": 0.1}
+SHARED: dict[str, Any] = {
+    "save_strategy": "steps",
+    "save_steps": 1,
+    "save_total_limit": 99,
+    "base_dropout": 0.1,
+}
 # Of what a checkpoint decides; speeds and wall time are no part of it.
-TIMELESS = ("event", "step", "experiment", "experiment_step", "loss", "learning_rate", "grad_norm", "eval_loss")
+TIMELESS = (
+    "event",
+    "step",
+    "experiment",
+    "experiment_step",
+    "loss",
+    "learning_rate",
+    "grad_norm",
+    "eval_loss",
+)
 
 
 def experiments() -> list[Experiment]:

@@ -54,7 +54,9 @@ def test_steps_are_counted_as_the_trainer_counts(training: dict[str, Any], num_e
     arguments = Seq2SeqTrainingArguments(output_dir="unused", use_cpu=True, report_to=[], **training)
     trainer = Seq2SeqTrainer(torch.nn.Linear(1, 1), arguments, train_dataset=[{"x": 0}] * num_examples)
     trainer._train_batch_size = arguments.per_device_train_batch_size
-    epochs, per_epoch, *_, total = trainer.set_initial_training_values(arguments, trainer.get_train_dataloader())
+    epochs, per_epoch, *_, total = trainer.set_initial_training_values(
+        arguments, trainer.get_train_dataloader()
+    )
     assert timetable.total_steps == total
     assert epochs >= 1
     assert timetable.steps_per_epoch == per_epoch or "max_steps" in training
@@ -62,7 +64,8 @@ def test_steps_are_counted_as_the_trainer_counts(training: dict[str, Any], num_e
 
 def test_an_epoch_shows_every_row_once_and_each_epoch_in_its_own_order() -> None:
     timetable = Timetable(
-        experiment("main", per_device_train_batch_size=3, gradient_accumulation_steps=2, num_train_epochs=3), 16
+        experiment("main", per_device_train_batch_size=3, gradient_accumulation_steps=2, num_train_epochs=3),
+        16,
     )
     assert timetable.steps_per_epoch == math.ceil(16 / 6)
     orders = []

@@ -59,7 +59,9 @@ class StockTrainer(Seq2SeqTrainer):
 
 def token_mean(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | None = None) -> Tensor:
     """The loss that transformers' causal models use under accumulation: a mean over all its tokens."""
-    total = F.cross_entropy(outputs.logits.flatten(0, 1), labels.flatten(), reduction="sum", ignore_index=-100)
+    total = F.cross_entropy(
+        outputs.logits.flatten(0, 1), labels.flatten(), reduction="sum", ignore_index=-100
+    )
     assert num_items_in_batch is not None
     return total / num_items_in_batch
 

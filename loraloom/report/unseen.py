@@ -1,0 +1,77 @@
+"""What a text holds that nobody would see, or that should not leave the machine, made plain."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+from markupsafe import Markup, escape
+
+# Controls (but not line feed and tab), lone surrogates, line separators, and what reorders or hides text:
+# bidi marks, zero-width characters, tag characters. The joiners stay: emoji and several scripts need them.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+# Absolute folders in sentences of ours. Not a fraction, not a URL, not `instruction/response`.
+_FOLDERS = re.compile(r"(?<![\w.:/\\…~-])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\:*?\"<>|,;'()`]+[/\\])+")
+PATH_KEYS = frozenset({"model_name_or_path", "init_adapter", "train", "eval", "test"})
+
+
+def _name(match: re.Match[str]) -> str:
+    return ascii(match.group())[1:-1]
+
+
+def visible(text: str) -> str:
+    """A text with what cannot be seen in it spelled out: U+202E becomes `\\u202e`."""
+    return _UNSEEN.sub(_name, text)
+
+
+def visible_html(text: str) -> Markup:
+    """The same for a page: escaped, and what was spelled out set off from what stood there."""
+    shown = str(escape(text))  # escaping adds no control characters
+    return Markup(_UNSEEN.sub(lambda match: f'<span class="unseen">{_name(match)}</span>', shown))  # noqa: S704
+
+
+def is_absolute(path: str) -> bool:
+    """Whether this names a place on some machine, whichever kind of machine it is."""
+    return path.startswith("~") or PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
+
+
+def last_part(path: str) -> str:
+    """The file or folder an absolute path ends in."""
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+
+
+def paths_in(value: Any, key: str = "") -> Iterator[str]:
+    """The absolute paths that a recipe's settings name."""
+    if isinstance(value, dict):
+        for inner, item in value.items():
+            yield from paths_in(item, str(inner))
+    elif isinstance(value, str) and key in PATH_KEYS and is_absolute(value):
+        yield value
+
+
+def without_folders(value: Any, shown_as: Mapping[str, str]) -> Any:
+    """A value of ours (never a row's text) without the folders of this machine.
+
+    Args:
+        value: text, or dicts and lists of it.
+        shown_as: absolute paths that are known, and what stands for each.
+    """
+    if isinstance(value, dict):
+        return {without_folders(k, shown_as): without_folders(v, shown_as) for k, v in value.items()}
+    if isinstance(value, list):
+        return [without_folders(item, shown_as) for item in value]
+    if not isinstance(value, str):
+        return value
+    return _FOLDERS.sub("…/", replace_known(value, shown_as))
+
+
+def replace_known(text: str, shown_as: Mapping[str, str]) -> str:
+    """A text with known absolute paths replaced, the longest first."""
+    for path in sorted(shown_as, key=len, reverse=True):
+        text = text.replace(path, shown_as[path])
+    return text

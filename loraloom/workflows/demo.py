@@ -1,0 +1,40 @@
+"""demo: the main job on the embedded starter, from checks to a report, in about a minute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loraloom.recipe.file import read_recipe
+from loraloom.run import Report, Run, fresh_folder, quiet
+from loraloom.workflows.compare import compare
+from loraloom.workflows.report import write_report
+from loraloom.workflows.train import train
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo made.
+
+    Args:
+        run: the run directory.
+        comparison: as `compare` gives it, on the test rows.
+        report_file: the page to look at.
+    """
+
+    run: Run
+    comparison: dict[str, Any]
+    report_file: Path
+
+
+def demo(*, out: Path | None = None, report: Report = quiet) -> Demo:
+    """Train an adapter on the starter, compare it with the base on unseen situations, write the report.
+
+    Args:
+        out: the run directory; by default a fresh one below `runs/`.
+        report: told of every event.
+    """
+    outcome = train(read_recipe("starter"), out=out or fresh_folder("demo"), report=report)
+    comparison = compare(outcome.run.folder, report=report)
+    return Demo(outcome.run, comparison, write_report(outcome.run.folder, report=report))

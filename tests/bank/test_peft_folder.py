@@ -1,0 +1,171 @@
+"""Adapter folders that are missing, damaged, of another base, or of a kind that the bank does not compute."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from loraloom.bank.bank import AdapterBank
+from loraloom.bank.peft_folder import portable_name, read_adapter, write_adapter
+from loraloom.base.loading import Base
+from loraloom.errors import AdapterError
+from tests.parity.rig import attach_speaking
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+@pytest.fixture
+def folder(mt5: Base, tmp_path: Path) -> Path:
+    bank = AdapterBank(mt5)
+    settings = attach_speaking(bank, "a", seed=1, r=3, target_modules=["q", "v"])
+    write_adapter(
+        tmp_path / "a",
+        base=mt5,
+        settings=settings,
+        tensors=bank.tensors("a"),
+        available=bank.available,
+        origin={},
+    )
+    bank.drop("a")
+    return tmp_path / "a"
+
+
+def change_config(folder: Path, **values: Any) -> None:
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    (folder / CONFIG).write_text(json.dumps({**config, **values}), encoding="utf-8")
+
+
+def change_tensors(folder: Path, change: Callable[[dict[str, torch.Tensor], str], Any]) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    change(tensors, sorted(tensors)[0])
+    save_file(tensors, folder / WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("use_dora", True),
+        ("modules_to_save", ["lm_head"]),
+        ("rank_pattern", {"q": 8}),
+        ("alpha_pattern", {"q": 8}),
+        ("fan_in_fan_out", True),
+        ("lora_bias", True),
+        ("bias", "all"),
+        ("layer_replication", [[0, 2]]),
+        ("use_qalora", True),
+        ("alora_invocation_tokens", [3]),
+        ("arrow_config", {"top_k": 1}),
+        ("target_parameters", ["x"]),
+    ],
+)
+def test_what_the_bank_does_not_compute_is_refused(folder: Path, key: str, value: Any) -> None:
+    change_config(folder, **{key: value})
+    with pytest.raises(AdapterError, match=f"uses `{key}`"):
+        read_adapter(folder)
+
+
+@pytest.mark.parametrize("init", ["pissa", "pissa_niter_4", "olora", "OLoRA", "corda", "loftq", "lora_ga"])
+def test_an_adapter_whose_training_moved_the_base_is_refused(folder: Path, init: str) -> None:
+    change_config(folder, init_lora_weights=init)
+    with pytest.raises(AdapterError, match=rf"changed the base's own weights.*{init}"):
+        read_adapter(folder)
+
+
+@pytest.mark.parametrize("init", [True, False, "gaussian", "orthogonal", "eva", None])
+def test_other_starts_are_read(folder: Path, init: Any) -> None:
+    change_config(folder, init_lora_weights=init)
+    assert read_adapter(folder).settings.r == 3
+
+
+def test_another_kind_of_adapter_is_refused(folder: Path) -> None:
+    change_config(folder, peft_type="IA3")
+    with pytest.raises(AdapterError, match="no LoRA adapter.*IA3"):
+        read_adapter(folder)
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no folder": (lambda f: [*map(Path.unlink, f.iterdir())], "has no adapter_config.json"),
+    "no weights": (lambda f: (f / WEIGHTS).unlink(), "has no adapter_model.safetensors"),
+    "a pickle": (lambda f: (f / WEIGHTS).rename(f / "adapter_model.bin"), "a pickle, which is not read"),
+    "no JSON": (lambda f: (f / CONFIG).write_text("{"), "adapter_config.json cannot be read"),
+    "a list": (lambda f: (f / CONFIG).write_text("[]"), "is no JSON object"),
+    "binary": (lambda f: (f / CONFIG).write_bytes(b"\xff\xfe\x00"), "adapter_config.json cannot be read"),
+    "cut": (lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:-7]), "is damaged"),
+    "empty": (lambda f: (f / WEIGHTS).write_bytes(b""), "is damaged"),
+    "rank": (lambda f: change_config(f, r="three"), "its configuration is not usable"),
+    "alpha": (lambda f: change_config(f, lora_alpha=-1), "its configuration is not usable"),
+    "half": (lambda f: change_tensors(f, lambda t, n: t.pop(n)), "1 modules lack their A or their B"),
+    "none": (lambda f: change_tensors(f, lambda t, n: t.clear()), "holds no tensors"),
+    "nan": (lambda f: change_tensors(f, lambda t, n: t[n][0].fill_(torch.nan)), "NaN or infinite"),
+    "foreign": (
+        lambda f: change_tensors(f, lambda t, n: t.update({"base_model.model.x.bias": t[n].clone()})),
+        "no part of a LoRA adapter",
+    ),
+    "unprefixed": (
+        lambda f: change_tensors(f, lambda t, n: t.update({n.removeprefix("base_model."): t.pop(n)})),
+        "no part of a LoRA adapter",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_said(folder: Path, damage: str) -> None:
+    spoil, message = DAMAGES[damage]
+    spoil(folder)
+    with pytest.raises(AdapterError, match=message) as caught:
+        read_adapter(folder)
+    assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"fingerprint": "f" * 64}, "another base model"),
+        ({"tokenizer_fingerprint": "f" * 64}, "another vocabulary"),
+    ],
+)
+def test_another_base_is_refused_where_the_adapter_remembers_its_own(
+    folder: Path, mt5: Base, other: dict[str, str], message: str
+) -> None:
+    read_adapter(folder, mt5)
+    with pytest.raises(AdapterError, match=message):
+        read_adapter(folder, replace(mt5, **other))  # type: ignore[arg-type]
+    (folder / "loraloom.json").unlink()  # as in a folder of PEFT's own
+    assert read_adapter(folder, replace(mt5, **other)).origin == {}  # type: ignore[arg-type]
+
+
+def test_a_failed_write_leaves_the_adapter_that_was_there(
+    folder: Path, mt5: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    adapter = read_adapter(folder)
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("loraloom.bank.peft_folder.write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_adapter(
+            folder,
+            base=mt5,
+            settings=adapter.settings,
+            tensors={name: tensor + 1 for name, tensor in adapter.tensors.items()},
+            available=AdapterBank(mt5).available,
+            origin={},
+        )
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_names_are_portable(tmp_path: Path) -> None:
+    assert portable_name("google/mt5-small") == "google/mt5-small"
+    assert portable_name("starter") == "starter"
+    assert portable_name(str(tmp_path / "somewhere" / "my-model")) == "my-model"
+    assert portable_name("./models/mine") == "mine"
+    assert portable_name("~/models/mine") == "mine"

@@ -1,0 +1,174 @@
+"""Damaged checkpoints and adapters are noticed, said, and replaced from what is whole."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from loraloom.run import Run
+from tests.faults.conftest import Reference
+from tests.faults.test_kills import STEP, assert_fruits, newest_step, resume
+from tests.faults.training import events
+from tests.faults.warm import Warm
+
+
+def flip_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.fixture(scope="module")
+def interrupted(
+    warm: Warm, reference: Callable[[str], Reference], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run of "in waves", killed when it had two checkpoints."""
+    expected = reference("in waves")
+    run = tmp_path_factory.mktemp("interrupted") / "run"
+    faults = {"call": STEP, "number": 9, **expected.faults}
+    warm.call("train", expected.recipe, "--out", run, cwd=run.parent, faults=faults)
+    assert len(list(Run(run).checkpoints.glob("step-*"))) == 2
+    return run
+
+
+@pytest.fixture
+def run(interrupted: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(interrupted, tmp_path / "run"))
+
+
+CURRENT = "slots/long/current.safetensors"
+DAMAGES: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "a flipped bit in an adapter": (CURRENT, flip_bit),
+    "a flipped bit in an optimizer's state": ("slots/long/optimizer.safetensors", flip_bit),
+    "a flipped bit in the best adapter": ("slots/short/best.safetensors", flip_bit),
+    "a flipped bit in the state": ("state.json", flip_bit),
+    "a flipped bit in the manifest": ("MANIFEST.json", flip_bit),
+    "a truncated file": (CURRENT, truncate),
+    "a truncated manifest": ("MANIFEST.json", truncate),
+    "a missing file": (CURRENT, Path.unlink),
+    "a missing manifest": ("MANIFEST.json", Path.unlink),
+    "an empty file": ("state.json", lambda file: file.write_bytes(b"")),
+    "a surplus file": ("MANIFEST.json", lambda file: file.with_name("more").touch()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_said_and_the_one_before_it_serves(
+    damage: str, warm: Warm, reference: Callable[[str], Reference], run: Path
+) -> None:
+    name, inflict = DAMAGES[damage]
+    newest = newest_step(run)
+    inflict(Run(run).checkpoints / f"step-{newest:06d}" / name)
+    ended = resume(warm, reference("in waves"), run)
+    assert ended.code == 0, ended.stderr
+    assert f"checkpoint step-{newest:06d} is not used: " in ended.stderr
+    said = events(run, "damaged")
+    assert [event["path"] for event in said] == [f"step-{newest:06d}"]
+    assert said[0]["problem"]
+    assert 0 < events(run, "resume")[-1]["step"] < newest
+    assert_fruits(run, reference("in waves"))
+
+
+def test_with_every_checkpoint_damaged_it_begins_from_the_start_and_says_so(
+    warm: Warm, reference: Callable[[str], Reference], run: Path
+) -> None:
+    for checkpoint in Run(run).checkpoints.glob("step-*"):
+        flip_bit(checkpoint / CURRENT)
+    ended = resume(warm, reference("in waves"), run)
+    assert ended.code == 0, ended.stderr
+    assert ended.stderr.count("is not used") == 2
+    assert "no checkpoint is whole, so training begins from the start" in ended.stderr
+    assert events(run, "resume")[-1]["step"] == 0
+    assert_fruits(run, reference("in waves"))
+
+
+def test_a_warning_is_shown_where_everything_else_is_quiet(
+    warm: Warm, reference: Callable[[str], Reference], run: Path
+) -> None:
+    flip_bit(Run(run).checkpoints / f"step-{newest_step(run):06d}" / CURRENT)
+    expected = reference("in waves")
+    ended = warm.call(
+        "train", expected.recipe, "--resume", run, "--json", cwd=run.parent, faults=expected.faults
+    )
+    assert ended.code == 0
+    assert len(ended.stderr.splitlines()) == 1
+    assert "is not used" in ended.stderr
+
+
+@pytest.fixture
+def finished(reference: Callable[[str], Reference], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(reference("together").folder, tmp_path / "run"))
+
+
+def times(run: Path) -> dict[str, tuple[int, bytes]]:
+    """Of every file but the lock: when it was written and what it holds."""
+    return {
+        str(file.relative_to(run)): (file.stat().st_mtime_ns, file.read_bytes())
+        for file in run.rglob("*")
+        if file.is_file() and file.name != ".lock"
+    }
+
+
+@pytest.mark.parametrize("kind", ["together", "in waves"])
+def test_a_finished_run_is_verified_and_left_as_it_is(
+    kind: str, warm: Warm, reference: Callable[[str], Reference], tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(reference(kind).folder, tmp_path / "run"))
+    before = times(run)
+    ended = resume(warm, reference(kind), run)
+    assert ended.code == 0, ended.stderr
+    assert "it is finished, and whole" in ended.stderr
+    assert times(run) == before
+
+
+@pytest.mark.parametrize("strategy", ["no", "epoch"])
+def test_a_finished_run_is_left_as_it_is_whatever_the_save_strategy(
+    strategy: str, warm: Warm, reference: Callable[[str], Reference], tmp_path: Path
+) -> None:
+    train = ("train", reference("together").recipe, "--set", f"training.save_strategy={strategy}")
+    train += ("--set", "training.save_steps=null")
+    run = tmp_path / "run"
+    assert warm.call(*train, "--out", run, cwd=tmp_path).code == 0
+    before = times(run)
+    ended = warm.call(*train, "--resume", run, cwd=tmp_path)
+    assert ended.code == 0, ended.stderr
+    assert times(run) == before
+
+
+ADAPTER_DAMAGES: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "a flipped bit": ("adapter_model.safetensors", flip_bit),
+    "a missing file": ("adapter_model.safetensors", Path.unlink),
+    "a truncated file": ("adapter_model.safetensors", truncate),
+    "a missing configuration": ("adapter_config.json", Path.unlink),
+    "another rank in the configuration": (
+        "adapter_config.json",
+        lambda file: file.write_text(file.read_text().replace('"r": 4', '"r": 8')),
+    ),
+    "another scale in the configuration": (
+        "adapter_config.json",
+        lambda file: file.write_text(file.read_text().replace('"lora_alpha": 32', '"lora_alpha": 64')),
+    ),
+    "a damaged origin": ("loraloom.json", truncate),
+    "a folder that is gone": ("", shutil.rmtree),
+}
+
+
+@pytest.mark.parametrize("damage", ADAPTER_DAMAGES)
+def test_a_damaged_adapter_of_a_finished_run_is_written_anew_and_said(
+    damage: str, warm: Warm, reference: Callable[[str], Reference], finished: Path
+) -> None:
+    name, inflict = ADAPTER_DAMAGES[damage]
+    inflict(Run(finished).adapters / "long" / name)
+    others = {name: value for name, value in times(finished).items() if name.startswith("adapters/short")}
+    ended = resume(warm, reference("together"), finished)
+    assert ended.code == 0, ended.stderr
+    assert "adapters/long is written anew: " in ended.stderr
+    assert_fruits(finished, reference("together"))
+    assert others.items() <= times(finished).items()

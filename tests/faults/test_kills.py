@@ -1,0 +1,160 @@
+"""Killed at any moment, a run goes on and ends with the very bytes of a run that nothing disturbed.
+
+A dozen moments in the suite. `LORALOOM_FAULTS=200 pytest tests/faults` puts it through as many as
+that, each drawn from its own number, so that a failure can be run again.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loraloom.run import Run
+from tests.faults.conftest import Reference
+from tests.faults.training import events, fruits
+from tests.faults.warm import Ended, Warm
+
+NUM_MOMENTS = int(os.environ.get("LORALOOM_FAULTS", "12"))
+STEP = "torch.optim.adamw:AdamW.step"
+NUM_OPTIMIZER_STEPS = 16
+OUTSIDE_SAVES = (
+    ("loraloom.workflows.train:load_recipe_base", 1),
+    ("loraloom.workflows.train:run_gate", 1),
+    ("loraloom.training.loop:eval_losses", 4),
+    (STEP, NUM_OPTIMIZER_STEPS),
+    (STEP, NUM_OPTIMIZER_STEPS),
+    ("loraloom.training.loop:export", 3),
+)
+
+
+def moment(number: int, reference: Reference, run: Path, log: Path) -> dict[str, Any]:
+    """Where to die: inside a save for even numbers, elsewhere for odd ones."""
+    draw = random.Random(number)
+    if number % 2:
+        name, most = OUTSIDE_SAVES[number // 2 % len(OUTSIDE_SAVES)]
+        how = draw.choice(["before", "after"])
+        return {"call": name, "number": draw.randint(1, most), "how": how}
+    in_saves = [n for n, line in enumerate(reference.operations, 1) if " checkpoints/" in line]
+    return {
+        "root": str(run),
+        "log": str(log),
+        "operation": draw.choice(in_saves),
+        "how": draw.choice(["before", "half"]),
+        "is_power_cut": number % 4 == 0,
+    }
+
+
+def resume(warm: Warm, reference: Reference, run: Path, **faults: Any) -> Ended:
+    return warm.call(
+        "train", reference.recipe, "--resume", run, cwd=run.parent, faults={**faults, **reference.faults}
+    )
+
+
+def assert_fruits(run: Path, expected: Reference, *, is_log_whole: bool = True) -> None:
+    """The bytes, the ends and the losses of the undisturbed run; a power cut may cost lines of the log."""
+    found = fruits(run)
+    assert found.adapters == expected.fruits.adapters
+    assert found.ends == expected.fruits.ends
+    assert found.losses.items() <= expected.fruits.losses.items()
+    assert not is_log_whole or found.losses == expected.fruits.losses
+
+
+def assert_said_where(run: Path, newest: int) -> None:
+    """The log says after which step the resume began: the newest checkpoint's, or 0."""
+    assert events(run, "resume")[-1]["step"] == newest
+
+
+def newest_step(run: Path) -> int:
+    steps = [int(path.name.removeprefix("step-")) for path in Run(run).checkpoints.glob("step-*")]
+    return max(steps, default=0)
+
+
+@pytest.mark.parametrize("number", range(NUM_MOMENTS))
+def test_killed_anywhere_it_resumes_to_the_same_bytes(
+    number: int, warm: Warm, reference: Callable[[str], Reference], tmp_path: Path
+) -> None:
+    expected = reference("in waves" if number % 3 == 0 else "together")
+    run = tmp_path / "run"
+    faults = moment(number, expected, run, tmp_path / "log")
+    killed = warm.call(
+        "train", expected.recipe, "--out", run, cwd=tmp_path, faults={**faults, **expected.faults}
+    )
+    assert killed.code == -signal.SIGKILL, killed.stderr
+    if number % 4 == 1:  # and once more, while it resumes
+        again = resume(warm, expected, run, call=STEP, number=2, how="after")
+        assert again.code in (-signal.SIGKILL, 0), again.stderr
+    had_begun, newest = Run(run).events_file.exists(), newest_step(run)
+    ended = resume(warm, expected, run)
+    assert ended.code == 0, ended.stderr
+    assert_fruits(run, expected, is_log_whole=not faults.get("is_power_cut"))
+    if had_begun or newest:
+        assert_said_where(run, newest)
+        assert f"resuming after step {newest}" in ended.stderr
+    assert not list(Run(run).checkpoints.glob(".*"))
+
+
+@pytest.mark.parametrize("number", range(NUM_MOMENTS // 4))
+def test_killed_from_outside_at_any_time(
+    number: int, warm: Warm, reference: Callable[[str], Reference], tmp_path: Path
+) -> None:
+    expected, run = reference("together"), tmp_path / "run"
+    started = warm.start("train", expected.recipe, "--out", run, cwd=tmp_path)
+    started.until((run / "provenance.json").exists)
+    time.sleep(random.Random(number).uniform(0, 0.4))
+    os.kill(started.pid, signal.SIGKILL)
+    assert started.wait().code in (-signal.SIGKILL, 0)
+    ended = resume(warm, expected, run)
+    assert ended.code == 0, ended.stderr
+    assert_fruits(run, expected)
+
+
+def test_killed_again_inside_a_save_of_the_resume(
+    warm: Warm, reference: Callable[[str], Reference], tmp_path: Path
+) -> None:
+    expected, run = reference("together"), tmp_path / "run"
+    warm.call("train", expected.recipe, "--out", run, cwd=tmp_path, faults={"call": STEP, "number": 9})
+    instruments = {"root": str(run), "log": str(tmp_path / "log"), "how": "half"}
+    # 1 replaces nothing, so that the first save of the resume is met somewhere from 30 operations on.
+    for operation in (30, 60):
+        killed = resume(warm, expected, run, operation=operation, **instruments)
+        assert killed.code == -signal.SIGKILL, killed.stderr
+    assert resume(warm, expected, run).code == 0
+    assert_fruits(run, expected)
+
+
+@pytest.mark.parametrize("operation", [2, 6, 12, 18])
+def test_killed_while_the_run_is_made_it_can_begin_anew(
+    operation: int, warm: Warm, reference: Callable[[str], Reference], tmp_path: Path
+) -> None:
+    expected, run = reference("together"), tmp_path / "run"
+    faults = {"root": str(run), "log": str(tmp_path / "log"), "operation": operation}
+    train = ("train", expected.recipe, "--out", run)
+    assert warm.call(*train, cwd=tmp_path, faults=faults).code == -signal.SIGKILL
+    refused = resume(warm, expected, run)
+    assert refused.code == 1
+    assert "was stopped before it began" in refused.stderr
+    assert f"loraloom train RECIPE --out {run}" in refused.stderr
+    assert warm.call(*train, cwd=tmp_path).code == 0
+    assert_fruits(run, expected)
+
+
+@pytest.mark.parametrize("where", ["state.json", "events.jsonl", "adapters/.long.new", "result.json"])
+def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(
+    where: str, warm: Warm, reference: Callable[[str], Reference], tmp_path: Path
+) -> None:
+    expected, run = reference("together"), tmp_path / "run"
+    at = [n for n, line in enumerate(expected.operations, 1) if where in line]
+    faults = {"root": str(run), "log": str(tmp_path / "log"), "operation": at[len(at) // 2], "how": "full"}
+    ended = warm.call("train", expected.recipe, "--out", run, cwd=tmp_path, faults=faults)
+    assert ended.code == 1
+    assert "No space left on device" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert resume(warm, expected, run).code == 0
+    assert_fruits(run, expected)
