@@ -163,6 +163,31 @@ def compare(
 
 
 @app.command()
+def report(
+    run: RunFolder,
+    format: Annotated[str, typer.Option(help="html, md, json or csv.")] = "html",
+    out: Annotated[
+        str | None, typer.Option(help="The file, or - for stdout; by default report.* in the run.")
+    ] = None,
+    compare: Annotated[
+        str | None, typer.Option(help="Name of the comparison; test before eval by default.")
+    ] = None,
+) -> None:
+    """Write one page that shows what a run came to, and opens anywhere offline."""
+    from loraloom.console import put
+    from loraloom.workflows.report import FORMATS, render_report, write_report
+
+    if format not in FORMATS:
+        raise typer.BadParameter(f"must be one of {', '.join(FORMATS)}", param_hint="--format")
+    with _display(False) as display:
+        if out == "-":
+            put(render_report(run, format, compare))
+        else:
+            put(f"{write_report(run, format, Path(out) if out else None, compare, display)}\n")
+        display.next_command(f"loraloom predict {run} FILE")
+
+
+@app.command()
 def predict(
     run: RunFolder,
     file: Annotated[Path, typer.Argument(help="Rows to answer: a data file, or text with a prompt a line.")],
@@ -185,6 +210,53 @@ def predict(
                 if not put(json.dumps(line, ensure_ascii=False) + "\n"):
                     break
         display.next_command(f"loraloom compare {run} --prompts {file}")
+
+
+@app.command()
+def merge(
+    run: RunFolder,
+    out: Annotated[Path, typer.Argument(help="The folder to make; it must not exist.")],
+    experiment: Annotated[str | None, typer.Option(help="Whose adapter.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32 or bfloat16; by default as the base's own files.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write base + adapter as one plain transformers folder, proven equal."""
+    with _display(as_json) as display:
+        from loraloom.console import print_table
+        from loraloom.workflows.merge import merge as run_merge
+        from loraloom.workflows.merging.words import figures
+
+        merged = run_merge(run, out, experiment=experiment, dtype=dtype, report=display)
+        if as_json:
+            _print_json(merged)
+        else:
+            size = f"{merged['bytes'] / 1e6:,.1f} MB"
+            print_table(("merged", merged["folder"]), [("size", size), *figures(merged)])
+        display.next_command(
+            f'in Python: AutoModelForSeq2SeqLM.from_pretrained("{out}"), see {out}/README.md'
+        )
+
+
+@app.command()
+def card(
+    run: RunFolder,
+    experiment: Annotated[str | None, typer.Option(help="Whose adapter.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A file for it, replaced if there; else stdout.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a model card for an adapter."""
+    with _display(as_json) as display:
+        from loraloom.console import put
+        from loraloom.workflows.card import card as make_card
+
+        made = make_card(run, experiment=experiment, out=out)
+        if as_json:
+            _print_json(made)
+        else:
+            put(made["card"] if out is None else f"{out}\n")
+        display.next_command(f"loraloom merge {run} OUT --experiment {made['experiment']}")
 
 
 @app.command()

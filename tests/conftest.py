@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from loraloom.base.loading import Base, load_base
-from tests.parity.rig import unwrap
 from tests.faults.warm import Warm
+from tests.parity.rig import unwrap
 from tests.tiny import KINDS, make_folder
 
 

@@ -22,7 +22,7 @@ LAYERS = (
     {"bank"},
     {"evaluate"},
     {"training"},
-    {"checks"},
+    {"checks", "report"},
     {"workflows"},
     {"console", "web"},
     {"cli"},

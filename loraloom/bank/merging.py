@@ -83,7 +83,7 @@ def _steps_off(weight: Tensor, part: LowRank, probes: Tensor, wanted: Tensor) ->
     """‖E‖ beside the weights' own size, in steps of float32."""
     error = float((weight.double() @ probes - wanted).norm()) / NUM_PROBES**0.5
     size = float(weight.norm()) + part.scaling * float(part.A.norm()) * float(part.B.norm())
-    return error / (size * FLOAT32_STEP) if size else error
+    return float(error / (size * FLOAT32_STEP)) if size else error
 
 
 @torch.no_grad()
@@ -103,4 +103,4 @@ def round_weights(model: nn.Module, merged: Merged, dtype: torch.dtype) -> float
         if tensor.data_ptr() in ours:
             square += float((rounded - tensor).norm()) ** 2
         tensor.copy_(rounded)
-    return square**0.5 / merged.update_norm if merged.update_norm else 0.0
+    return float(square**0.5 / merged.update_norm) if merged.update_norm else 0.0

@@ -341,10 +341,17 @@ def freeze(model: PreTrainedModel) -> None:
     model.train()
 
 
+def recompute_activations(model: PreTrainedModel) -> None:
+    """Recompute each layer's activations in the backward pass instead of keeping them."""
+    # transformers renamed it on the way to version 6; 5.17 knows the old name only.
+    name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
+    getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
+
+
 def fingerprint(model: PreTrainedModel) -> str:
     """A hash of every weight's name, shape and 4,096 of its values, as bfloat16.
 
-    Rounding first makes it one for every dtype the weights are loaded in; sampling makes it cheap.
+    Buffers and settings are not in it. Rounding first makes it one for every dtype the weights are loaded in; sampling makes it cheap.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):

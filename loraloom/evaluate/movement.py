@@ -40,6 +40,6 @@ def movement(bank: AdapterBank, slot: str) -> Movement:
 
 def delta_norm(part: LowRank) -> float:
     """‖s B A‖ without the product: ‖B A‖² = ⟨Bᵀ B, A Aᵀ⟩, both only [r, r]."""
-    A, B = part.A.double(), part.B.double()
+    A, B = part.A.detach().double(), part.B.detach().double()
     square = float(((B.t() @ B) * (A @ A.t())).sum())
     return float(part.scaling * max(square, 0.0) ** 0.5)

@@ -128,7 +128,12 @@ def training_sections(facts: Facts) -> list[str]:
     origin, settings = facts.origin, facts.recipe.data
     rows = ", ".join(f"{number} {part}" for part, number in facts.num_rows.items() if number)
     fingerprint = code(str(origin["base_fingerprint"])[:16])
-    lines = ["## Base", "", f"{code(facts.base)}; LoRALoom's fingerprint of its weights is {fingerprint}.", ""]
+    lines = [
+        "## Base",
+        "",
+        f"{code(facts.base)}; LoRALoom's fingerprint of its weights is {fingerprint}.",
+        "",
+    ]
     lines += ["## Data", "", f"{rows} rows, split by seed {settings.split_seed}; sha256 of the files:", ""]
     lines += [f"- {code(file)}: {code(sha256)}" for file, sha256 in facts.files]
     if settings.source_prefix:
@@ -167,8 +172,8 @@ def _best(facts: Facts) -> str:
         return f"These are the weights after step {step}; no evaluation chose among them."
     metric = facts.origin.get("metric_for_best_model")
     return (
-        f"Of all evaluations, step {step} was best: {metric} {figure:.4f} on the {facts.num_rows['eval']} eval "
-        "rows. They chose it, so the figure is flattering."
+        f"Of all evaluations, step {step} was best: {metric} {figure:.4f} on the {facts.num_rows['eval']} "
+        "eval rows. They chose it, so the figure is flattering."
     )
 
 

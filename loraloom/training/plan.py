@@ -93,6 +93,12 @@ def experiment_bytes(
     return int(weights * 4 * 4) + activations
 
 
+def checkpoint_bytes(experiments: Sequence[Experiment], targets: dict[str, Sequence[Target]]) -> int:
+    """What a checkpoint takes at the most: of each adapter itself, its best, and AdamW's two moments."""
+    weights = (t.num_adapter_parameters(e.lora.r) for e in experiments for t in targets[e.name])
+    return 4 * 4 * sum(weights)
+
+
 def make_plan(
     experiments: Sequence[Experiment],
     targets: dict[str, Sequence[Target]],

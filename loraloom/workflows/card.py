@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from loraloom.bank.peft_folder import CONFIG, portable_name, read_adapter
-from loraloom.evaluate.comparison import BASE_NAME
 from loraloom.errors import RunError
+from loraloom.evaluate.comparison import BASE_NAME
 from loraloom.run import Run, open_run, replace_text
 from loraloom.training.card import (
     Facts,
@@ -114,7 +114,9 @@ def _figures(run: Run, facts: Facts, folder: str) -> list[str]:
         try:
             return _comparison_lines(comparison, name, what)
         except (KeyError, TypeError, ValueError) as error:
-            raise RunError("is not what `loraloom compare` writes", where=str(file), found=str(error)) from None
+            raise RunError(
+                "is not what `loraloom compare` writes", where=str(file), found=str(error)
+            ) from None
     return [f"No figures were computed. `loraloom compare {folder}` computes them, with intervals."]
 
 

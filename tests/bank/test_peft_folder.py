@@ -86,7 +86,7 @@ def test_other_starts_are_read(folder: Path, init: Any) -> None:
 
 def test_another_kind_of_adapter_is_refused(folder: Path) -> None:
     change_config(folder, peft_type="IA3")
-    with pytest.raises(AdapterError, match="no LoRA adapter.*IA3"):
+    with pytest.raises(AdapterError, match=r"no LoRA adapter.*IA3"):
         read_adapter(folder)
 
 

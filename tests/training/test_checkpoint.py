@@ -289,7 +289,7 @@ def test_every_file_is_on_the_disk_before_the_checkpoint_has_its_name(
     fsync, rename = os.fsync, os.rename
 
     def watching_fsync(descriptor: int) -> None:
-        done.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        done.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
         fsync(descriptor)
 
     def watching_rename(source: Any, target: Any) -> None:

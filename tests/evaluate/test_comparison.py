@@ -1,0 +1,102 @@
+"""From answers to evidence: figures, movement, and sentences that say first what did nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from loraloom.bank.bank import AdapterBank
+from loraloom.base.loading import load_base
+from loraloom.evaluate import comparison
+from loraloom.evaluate.comparison import ModelAnswers
+from loraloom.evaluate.movement import Movement, delta_norm, movement
+from loraloom.recipe import LoraSettings
+
+REFERENCES = [f"遇到第{number}件事时，先停下来，再慢慢想。" for number in range(30)]
+NUM_LABELS = [20] * 30
+
+
+def answers(texts: list[str], loss: float) -> ModelAnswers:
+    return ModelAnswers(texts, [len(text) for text in texts], [loss * 20] * len(texts))
+
+
+MODELS = {
+    "base": answers(["冷静"] * 30, 4.0),
+    "good": answers([f"遇到第{number}件事时，先停下来。" for number in range(30)], 2.0),
+    "idle": answers(["冷静"] * 30, 4.0),
+}
+
+
+def sentence(name: str, total: float = 0.01) -> str:
+    figures = {
+        model: comparison.figures(own, MODELS["base"], REFERENCES, NUM_LABELS, 8)
+        for model, own in MODELS.items()
+    }
+    found = comparison.differences(MODELS, REFERENCES, NUM_LABELS)
+    return comparison.sentence(
+        name, figures[name], figures["base"], Movement(total, {}), found, "30 test rows"
+    )
+
+
+def test_an_adapter_that_did_nothing_is_said_to_have_done_nothing() -> None:
+    assert sentence("idle", 1e-8).startswith("idle did nothing: not one answer differs")
+    assert "lost among W's digits" in sentence("idle", 1e-8)
+    assert "0.01 of W" in sentence("idle", 0.01)
+
+
+def test_a_better_adapter_is_said_to_be_better_with_its_interval_and_rows() -> None:
+    text = sentence("good")
+    assert text.startswith("good answers better than the base: chrF")
+    assert "95 % interval" in text
+    assert "30 test rows" in text
+    assert "100% of its answers differ" in text
+
+
+def test_losses_are_weighted_by_tokens_and_cut_answers_are_counted() -> None:
+    uneven = ModelAnswers(["一", "二"], [8, 3], [80.0, 2.0])
+    found = comparison.figures(uneven, uneven, ["一", "二"], [40, 2], 8)
+    assert found["eval_loss"] == pytest.approx(82 / 42)
+    assert found["share_cut"] == 0.5
+    assert found["exact_match"] == 1
+
+
+def test_without_references_there_is_no_figure_that_needs_one() -> None:
+    found = comparison.figures(MODELS["good"], MODELS["base"], None, [], 8)
+    assert "chrf" not in found
+    assert "eval_loss" not in found
+    assert found["share_changed"] == 1
+
+
+def test_the_ranking_is_by_chrf_and_leaves_out_the_base() -> None:
+    models = {
+        "base": {"figures": {"chrf": 9.0}},
+        "a": {"figures": {"chrf": 1.0}},
+        "b": {"figures": {"chrf": 2.0}},
+    }
+    assert comparison.ranking(models) == ["b", "a"]
+
+
+def test_movement_is_the_norm_of_the_merged_update_over_that_of_the_weights(
+    tiny: Callable[[str], Path],
+) -> None:
+    bank = AdapterBank(load_base(str(tiny("mt5"))))
+    bank.attach("x", LoraSettings(r=3, lora_alpha=5, target_modules=["q", "wo"]), seed=1)
+    for number, parameter in enumerate(bank.parameters("x")):
+        parameter.data.normal_(generator=torch.Generator().manual_seed(number))
+    moved = movement(bank, "x")
+    assert set(moved.kinds) == {"encoder q", "decoder q", "cross q", "encoder wo", "decoder wo"}
+    square_delta = square_weight = 0.0
+    for name, part in bank.parts("x").items():
+        assert delta_norm(part) == pytest.approx(float(part.delta_weight().norm()), rel=1e-5)
+        square_delta += float(part.delta_weight().norm()) ** 2
+        square_weight += float(bank.base.model.get_submodule(name).weight.norm()) ** 2
+    assert moved.total == pytest.approx((square_delta / square_weight) ** 0.5, rel=1e-5)
+
+
+def test_a_fresh_adapter_has_not_moved(tiny: Callable[[str], Path]) -> None:
+    bank = AdapterBank(load_base(str(tiny("mt5"))))
+    bank.attach("x", LoraSettings(), seed=1)
+    assert movement(bank, "x").total == 0
