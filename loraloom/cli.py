@@ -91,13 +91,14 @@ def train(
         Path | None, typer.Option(help="The run directory; by default a new one below runs/.")
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this run of the same recipe.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Train each experiment from so many seeds.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train every experiment of a recipe together."""
     if out is not None and resume is not None:
         raise typer.BadParameter("--out makes a new run and --resume goes on with one; give one of them")
     with _display(as_json) as display:
-        settings, folder = _read(recipe, sets, display)
+        settings, folder = _read(recipe, sets if seeds is None else [*sets, f"seeds={seeds}"], display)
         from loraloom.console import print_table
         from loraloom.workflows.train import train as run_training
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -222,12 +223,19 @@ def print_comparison(comparison: Mapping[str, Any], shown_rows: int = 3) -> None
     stdout = _Stdout(highlight=False, soft_wrap=True)
     for sentence in comparison["sentences"]:
         stdout.print(Text(sentence, style="bold"))
+    if len(comparison["sentences"]) > 1 and "recommendation" in comparison:
+        stdout.print(Text(comparison["recommendation"]["sentence"], style="bold"))
     stdout.print()
     models: Mapping[str, Mapping[str, Any]] = comparison["models"]
+    groups: Mapping[str, Any] = comparison.get("groups") or {name: {"models": [name]} for name in models}
     keys = list(dict.fromkeys(key for model in models.values() for key in model["figures"]))
+    columns = [[models[name]["figures"] for name in group["models"]] for group in groups.values()]
     print_table(
-        ("figure", *models),
-        [(key, *(_figure(key, model["figures"].get(key)) for model in models.values())) for key in keys],
+        ("figure", *groups),
+        [
+            (key, *(_figure_over_seeds(key, [own.get(key) for own in column]) for column in columns))
+            for key in keys
+        ],
     )
     for row in comparison["rows"][:shown_rows]:
         stdout.print()
@@ -236,6 +244,15 @@ def print_comparison(comparison: Mapping[str, Any], shown_rows: int = 3) -> None
             stdout.print(Text(f"  {model}: {text}".translate(VISIBLE)))
         if row["reference"] is not None:
             stdout.print(Text(f"  reference: {row['reference']}".translate(VISIBLE), style="dim"))
+
+
+def _figure_over_seeds(key: str, values: Sequence[float | None]) -> str:
+    """One value as it is, several as mean ± standard deviation."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return _figure(key, known[0] if known else None)
+    mean, deviation = _figure(key, statistics.fmean(known)), _figure(key, statistics.stdev(known))
+    return f"{mean} ± {deviation}"
 
 
 def _figure(key: str, value: float | None) -> str:

@@ -1,20 +1,23 @@
-"""From answers to evidence: every model's figures, every difference from the base, a verdict in words."""
+"""From answers to evidence: every model's figures, every difference, a verdict in words, a recommendation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from loraloom.evaluate.metrics import DESCRIPTIONS, METRICS, Numbers, share_changed
 from loraloom.evaluate.movement import Movement
-from loraloom.evaluate.statistics import Difference, compare_figures
+from loraloom.evaluate.statistics import Difference, Draws, corrected, difference, draw_figures, over_seeds
 
 BASE_NAME = "base"
 # Below this an adapter's ΔW is lost among W's own digits (float32 has seven).
 UNMOVED = 1e-6
+# What experiments are ranked by, and asked in pairs about.
+DECIDING = "chrf"
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,21 @@ class ModelAnswers:
     texts: list[str] = field(default_factory=list)
     num_tokens: list[int] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the figures with intervals say.
+
+    Args:
+        groups: `{experiment: {metric: draws}}`, over its seeds; the base is one of them.
+        differences: each experiment against the base, in every figure.
+        pairs: each experiment against each other in the deciding figure, corrected for their number.
+    """
+
+    groups: dict[str, dict[str, Draws]]
+    differences: list[Difference]
+    pairs: list[Difference]
 
 
 def figures(
@@ -57,80 +75,159 @@ def figures(
     return found
 
 
-def differences(
-    models: Mapping[str, ModelAnswers], references: Sequence[str], num_labels: Sequence[int]
-) -> list[Difference]:
-    """Each adapter against the base in every figure that has an interval."""
-    base = models[BASE_NAME]
-    found = []
-    for name, answers in models.items():
-        if name == BASE_NAME:
-            continue
-        unchanged = answers.texts == base.texts
-        loss = compare_figures(
-            _loss_statistics(answers, num_labels),
-            _loss_statistics(base, num_labels),
-            lambda sums: sums[..., 0] / sums[..., 1],
-            names=(name, BASE_NAME),
-            metric="eval_loss",
-            higher_is_better=False,
+def weigh(
+    models: Mapping[str, ModelAnswers],
+    groups: Mapping[str, Sequence[str]],
+    references: Sequence[str],
+    num_labels: Sequence[int],
+) -> Evidence:
+    """Intervals for every experiment, and its differences from the base and from the others.
+
+    Args:
+        models: what each said; the base is one of them.
+        groups: experiment → its seeds' models; the base's group is itself.
+        references, num_labels: as in `figures`.
+    """
+    drawn: dict[str, dict[str, Draws]] = {group: {} for group in groups}
+    directions: dict[str, bool | None] = {"eval_loss": False}
+    directions |= {name: metric.higher_is_better for name, metric in METRICS.items()}
+    for metric in directions:
+        statistics, figure = _statistics(metric, models, references, num_labels)
+        draws = draw_figures(statistics, figure)
+        for group, names in groups.items():
+            drawn[group][metric] = over_seeds([draws[name] for name in names])
+    others = [group for group in groups if group != BASE_NAME]
+    unchanged = {
+        group: all(models[name].texts == models[BASE_NAME].texts for name in groups[group])
+        for group in others
+    }
+    differences = [
+        difference(
+            drawn[group][metric],
+            drawn[BASE_NAME][metric],
+            names=(group, BASE_NAME),
+            metric=metric,
+            higher_is_better=direction,
+            nothing_changed=unchanged[group] and metric != "eval_loss",
         )
-        found.append(loss)
-        for key, metric in METRICS.items():
-            found.append(
-                compare_figures(
-                    metric.statistics(answers.texts, references),
-                    metric.statistics(base.texts, references),
-                    metric.figure,
-                    names=(name, BASE_NAME),
-                    metric=key,
-                    higher_is_better=metric.higher_is_better,
-                    nothing_changed=unchanged,
-                )
-            )
-    return found
+        for group in others
+        for metric, direction in directions.items()
+    ]
+    pairs = [
+        difference(
+            drawn[a][DECIDING],
+            drawn[b][DECIDING],
+            names=(a, b),
+            metric=DECIDING,
+            higher_is_better=True,
+            nothing_changed=unchanged[a] and unchanged[b],
+        )
+        for a, b in combinations(others, 2)
+    ]
+    return Evidence(drawn, differences, corrected(pairs, higher_is_better=True))
 
 
-def _loss_statistics(answers: ModelAnswers, num_labels: Sequence[int]) -> Numbers:
-    return np.column_stack([np.array(answers.losses), np.array(num_labels, dtype=np.float64)])
+def _statistics(
+    metric: str, models: Mapping[str, ModelAnswers], references: Sequence[str], num_labels: Sequence[int]
+) -> tuple[dict[str, Numbers], Callable[[Numbers], Numbers]]:
+    if metric == "eval_loss":
+        labels = np.array(num_labels, dtype=np.float64)
+        found = {name: np.column_stack([np.array(own.losses), labels]) for name, own in models.items()}
+        return found, lambda sums: np.asarray(sums[..., 0] / sums[..., 1])
+    known = METRICS[metric]
+    return {name: known.statistics(own.texts, references) for name, own in models.items()}, known.figure
+
+
+def ranking(evidence: Evidence) -> list[str]:
+    """The experiments, best first, by the deciding figure."""
+    names = [group for group in evidence.groups if group != BASE_NAME]
+    return sorted(names, key=lambda name: -evidence.groups[name][DECIDING].value)
+
+
+def recommendation(evidence: Evidence, sizes: Mapping[str, int], where: str) -> tuple[str | None, str]:
+    """Which experiment to take, and the sentence that justifies it; None where none is better than the base.
+
+    Among those that are not significantly worse than the best, the smallest adapter.
+
+    Args:
+        sizes: weights of each experiment's adapter.
+        where: on which rows, `150 test rows`.
+    """
+    better = {d.model for d in evidence.differences if d.metric == DECIDING and d.verdict == "better"}
+    ranked = ranking(evidence)
+    candidates = [name for name in ranked if name in better]
+    if not candidates:
+        return None, f"No configuration answers better than the base on {where}."
+    best = candidates[0]
+    rivals = [name for name in ranked if name == best or not _is_clear(evidence, best, name)]
+    choice = min((n for n in rivals if n in better), key=lambda name: (sizes[name], ranked.index(name)))
+    score, top = (f"{evidence.groups[name][DECIDING].value:.1f}" for name in (choice, best))
+    if len(rivals) == 1:
+        beside = "" if len(ranked) == 1 else ", significantly better than every other"
+        return choice, f"Take {choice}: chrF {score} on {where}{beside}."
+    if len(rivals) == len(ranked):
+        why = f"No configuration is significantly better than another on {where}"
+    elif choice == best:
+        others = ", ".join(name for name in rivals if name != choice)
+        return choice, (
+            f"Take {choice}: the highest chrF ({score}) on {where}, if not significantly higher than "
+            f"that of {others}, and no smaller adapter does as well."
+        )
+    else:
+        why = f"On {where} the chrF of {choice} ({score}) is not significantly below the best, {best} ({top})"
+    return choice, f"Take {choice}. {why}, and its adapter is the smallest of those."
+
+
+def _is_clear(evidence: Evidence, best: str, other: str) -> bool:
+    pair = next(d for d in evidence.pairs if {d.model, d.against} == {best, other})
+    return pair.verdict in ("better", "worse")
 
 
 def sentence(
-    name: str,
-    own: Mapping[str, float],
-    base: Mapping[str, float],
-    moved: Movement,
-    found: Sequence[Difference],
-    where: str,
+    name: str, own: Mapping[str, float], moved: Sequence[Movement], evidence: Evidence | None, where: str
 ) -> str:
-    """What one adapter does, in one sentence; that it did nothing is said first.
+    """What one experiment does, in one sentence; that it did nothing is said first.
 
     Args:
-        name: of the adapter.
-        own, base: its and the base's figures.
-        moved: how far it moved the base.
-        found: its differences.
+        name: of the experiment.
+        own: its figures, the mean over its seeds.
+        moved: how far each of its adapters moved the base.
+        evidence: None where there are no references.
         where: on which rows, `150 test rows`.
     """
     if own["share_changed"] == 0:
-        how = "its ΔW is lost among W's digits" if moved.total < UNMOVED else f"ΔW is {moved.total:.2g} of W"
+        total = max(movement.total for movement in moved)
+        how = "its ΔW is lost among W's digits" if total < UNMOVED else f"‖ΔW‖ is {total:.2g} of ‖W‖"
         return f"{name} did nothing: not one answer differs from the base's on {where} ({how})."
     changed = f"{own['share_changed']:.0%} of its answers differ from the base's"
-    chrf = next((d for d in found if d.model == name and d.metric == "chrf"), None)
-    if chrf is None:
+    if evidence is None:
         return f"{name}: {changed} on {where}; without references nothing says which are better."
+    chrf = next(d for d in evidence.differences if d.model == name and d.metric == DECIDING)
     interval = f"{chrf.difference:+.1f}, 95 % interval {chrf.low:+.1f} to {chrf.high:+.1f}"
-    scores = f"chrF {own['chrf']:.1f} against {base['chrf']:.1f} ({interval})"
+    ours, base = (evidence.groups[group][DECIDING].value for group in (name, BASE_NAME))
     verdict = {
         "better": "answers better than the base",
         "worse": "answers worse than the base",
         "no significant difference": "shows no significant difference from the base",
         "nothing changed": "changed nothing",
     }[chrf.verdict]
-    return f"{name} {verdict}: {scores} on {where}; {changed}."
+    return f"{name} {verdict}: chrF {ours:.1f} against {base:.1f} ({interval}) on {where}; {changed}."
 
 
-def ranking(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The adapters, best first: by chrF where there are references, otherwise as listed."""
-    names = [name for name in models if name != BASE_NAME]
-    return sorted(names, key=lambda name: -models[name]["figures"].get("chrf", 0.0))
+def groups_to_json(evidence: Evidence, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """`{experiment: {"models": […], "figures": {metric: {"mean", "low", "high", "sd"}}}}`."""
+    return {
+        group: {
+            "models": list(groups[group]),
+            "figures": {
+                metric: {
+                    "mean": own.value,
+                    "low": own.interval[0],
+                    "high": own.interval[1],
+                    "sd": own.deviation,
+                }
+                for metric, own in drawn.items()
+            },
+        }
+        for group, drawn in evidence.groups.items()
+    }

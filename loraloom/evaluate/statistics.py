@@ -1,9 +1,9 @@
-"""Is a difference more than luck with the rows? The paired bootstrap, and a verdict in words."""
+"""Is a difference more than luck with rows and seeds? The paired bootstrap, and a verdict in words."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +18,26 @@ CELLS_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
+class Draws:
+    """A figure as it is, and as it would be with other rows and other seeds.
+
+    Args:
+        value: over all rows; the mean over seeds.
+        drawn: over rows and seeds drawn with replacement, [resamples].
+        deviation: the standard deviation over seeds; None where there is one.
+    """
+
+    value: float
+    drawn: Numbers
+    deviation: float | None = None
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """What holds the figure with 95 % confidence."""
+        return _interval(self.drawn)
+
+
+@dataclass(frozen=True)
 class Difference:
     """One model against another in one figure, over the same rows.
 
@@ -26,6 +46,7 @@ class Difference:
         metric: which figure.
         difference: model minus against, over all rows.
         low, high: the interval that holds it with 95 % confidence.
+        p_value: of no difference, two-sided; corrected where several were asked at once.
         verdict: in words; whether higher is better decides between better and worse.
     """
 
@@ -35,6 +56,7 @@ class Difference:
     difference: float
     low: float
     high: float
+    p_value: float
     verdict: Verdict
 
     def to_json(self) -> dict[str, Any]:
@@ -42,18 +64,36 @@ class Difference:
         return asdict(self)
 
 
-def resampled_sums(statistics: Numbers, *, seed: int, num_resamples: int = NUM_RESAMPLES) -> Numbers:
-    """Sums over rows drawn with replacement.
+def draw_figures(
+    statistics: Mapping[str, Numbers],
+    figure: Callable[[Numbers], Numbers],
+    *,
+    seed: int = 0,
+    num_resamples: int = NUM_RESAMPLES,
+) -> dict[str, Draws]:
+    """A figure of several models over rows drawn with replacement, the same rows for all of them.
 
     Args:
-        statistics: [rows, k]; several models' side by side are drawn together, which pairs them.
+        statistics: of each model, float64 [rows, k], the same rows in the same order.
+        figure: sums → figure, as in `Metric`.
         seed: the same one gives the same draws.
-
-    Returns:
-        [num_resamples, k].
 
     Source: Efron, 1979; Koehn, 2004 for the paired form on corpus metrics.
     """
+    together = np.hstack(list(statistics.values()))
+    sums = resampled_sums(together, seed=seed, num_resamples=num_resamples)
+    width = together.shape[1] // len(statistics)
+    return {
+        name: Draws(
+            value=float(figure(own.sum(axis=0))),
+            drawn=figure(sums[:, number * width : (number + 1) * width]),
+        )
+        for number, (name, own) in enumerate(statistics.items())
+    }
+
+
+def resampled_sums(statistics: Numbers, *, seed: int, num_resamples: int = NUM_RESAMPLES) -> Numbers:
+    """Sums [num_resamples, k] over rows of `statistics` [rows, k] drawn with replacement."""
     num_rows = len(statistics)
     generator = np.random.default_rng(seed)
     share = np.full(num_rows, 1 / num_rows)
@@ -66,35 +106,78 @@ def resampled_sums(statistics: Numbers, *, seed: int, num_resamples: int = NUM_R
     return sums
 
 
-def compare_figures(
-    ours: Numbers,
-    theirs: Numbers,
-    figure: Callable[[Numbers], Numbers],
+def over_seeds(seeds: Sequence[Draws], *, seed: int = 0) -> Draws:
+    """The mean figure of an experiment's seeds, whose draws take other seeds into account too.
+
+    Rows are drawn first, then seeds. With three seeds the spread between them is itself uncertain, and
+    the bootstrap makes it a little too small: read such intervals as lower bounds of the doubt.
+
+    Args:
+        seeds: at least one, drawn over the same rows.
+    """
+    if len(seeds) == 1:
+        return seeds[0]
+    generator = np.random.default_rng([seed, len(seeds)])
+    drawn = np.column_stack([own.drawn for own in seeds])
+    weights = generator.multinomial(len(seeds), np.full(len(seeds), 1 / len(seeds)), size=len(drawn))
+    values = [own.value for own in seeds]
+    return Draws(
+        value=float(np.mean(values)),
+        drawn=(drawn * weights).sum(axis=1) / len(seeds),
+        deviation=float(np.std(values, ddof=1)),
+    )
+
+
+def difference(
+    ours: Draws,
+    theirs: Draws,
     *,
     names: tuple[str, str],
     metric: str,
     higher_is_better: bool | None,
     nothing_changed: bool = False,
-    seed: int = 0,
 ) -> Difference:
     """The difference of two models in one figure, with its interval.
 
     Args:
-        ours, theirs: statistics of the same rows, [rows, k].
-        figure: sums → figure, as in `Metric`.
+        ours, theirs: drawn over the same rows.
         names: of the two models.
         metric: the figure's name.
-        higher_is_better: None gives a verdict on the interval without praise or blame.
+        higher_is_better: None gives no praise and no blame.
         nothing_changed: whether both gave the same answers to every row.
     """
-    k = ours.shape[1]
-    sums = resampled_sums(np.hstack([ours, theirs]), seed=seed)
-    drawn = figure(sums[:, :k]) - figure(sums[:, k:])
+    drawn = ours.drawn - theirs.drawn
+    low, high = _interval(drawn)
+    # The share of draws on the other side of 0, both ways, with one more draw as the data themselves.
+    beyond = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    p_value = min(1.0, 2 * (beyond + 1) / (len(drawn) + 1))
+    verdict = _verdict(low, high, higher_is_better, nothing_changed)
+    return Difference(*names, metric, ours.value - theirs.value, low, high, p_value, verdict)
+
+
+def corrected(differences: Sequence[Difference], higher_is_better: bool) -> list[Difference]:
+    """Differences that were asked together: p-values by Holm's step-down rule, verdicts by them.
+
+    Source: Holm, 1979: of m hypotheses, the smallest p is multiplied by m, the next by m - 1, …
+    """
+    order = sorted(range(len(differences)), key=lambda index: differences[index].p_value)
+    found, highest = list(differences), 0.0
+    for rank, index in enumerate(order):
+        own = differences[index]
+        highest = max(highest, min(1.0, own.p_value * (len(order) - rank)))
+        verdict = own.verdict
+        if verdict != "nothing changed":
+            is_up = (own.difference > 0) == higher_is_better
+            is_clear = highest <= 1 - CONFIDENCE
+            verdict = ("better" if is_up else "worse") if is_clear else "no significant difference"
+        found[index] = replace(own, p_value=highest, verdict=verdict)
+    return found
+
+
+def _interval(drawn: Numbers) -> tuple[float, float]:
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
-    difference = float(figure(ours.sum(0)) - figure(theirs.sum(0)))
-    verdict = _verdict(float(low), float(high), higher_is_better, nothing_changed)
-    return Difference(names[0], names[1], metric, difference, float(low), float(high), verdict)
+    return float(low), float(high)
 
 
 def _verdict(low: float, high: float, higher_is_better: bool | None, nothing_changed: bool) -> Verdict:

@@ -241,9 +241,16 @@ class GenerationSettings(Section):
 
 @dataclass(frozen=True)
 class Experiment:
-    """One adapter to train: a recipe's settings with what this experiment changes."""
+    """One adapter to train: a recipe's settings with what this experiment changes.
+
+    Args:
+        name: of the adapter: the experiment's, with `@seed` behind it where there are several seeds.
+        group: the experiment's name, which its seeds share.
+        lora, training, seed: all that decides what the adapter becomes.
+    """
 
     name: str
+    group: str
     lora: LoraSettings
     training: TrainingSettings
     seed: int
@@ -268,6 +275,12 @@ class Recipe(Section):
         default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, mps."
     )
     seed: Seed = Field(default=42, description="Initial weights, data order, dropout.")
+    seeds: Count = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Train each experiment from so many seeds, `seed` and the next ones.",
+    )
     allow_bin_weights: bool = Field(
         default=False, description="Load .bin weights (weights-only) where nothing else is."
     )
@@ -306,18 +319,18 @@ class Recipe(Section):
 
     @property
     def resolved_experiments(self) -> tuple[Experiment, ...]:
-        """Every experiment with all its settings; one named `main` where the recipe lists none.
+        """Every adapter to train, with all its settings; an experiment named `main` where none is listed.
 
         Overrides were checked when the recipe was made, so this raises nothing.
         """
-        return tuple(
-            Experiment(
-                name=name,
-                lora=LoraSettings.model_validate(self.lora.model_dump() | dict(override.get("lora", {}))),
-                training=TrainingSettings.model_validate(
-                    self.training.model_dump() | dict(override.get("training", {}))
-                ),
-                seed=int(override.get("seed", self.seed)),
+        experiments = []
+        for group, override in (self.experiments or {"main": {}}).items():
+            lora = LoraSettings.model_validate(self.lora.model_dump() | dict(override.get("lora", {})))
+            training = TrainingSettings.model_validate(
+                self.training.model_dump() | dict(override.get("training", {}))
             )
-            for name, override in (self.experiments or {"main": {}}).items()
-        )
+            first = int(override.get("seed", self.seed))
+            for seed in range(first, first + self.seeds):
+                name = group if self.seeds == 1 else f"{group}@{seed}"
+                experiments.append(Experiment(name, group, lora, training, seed))
+        return tuple(experiments)

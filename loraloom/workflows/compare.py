@@ -232,29 +232,63 @@ def _summary(
     num_labels: list[int],
     what: str,
 ) -> dict[str, Any]:
-    """Figures, differences, movement and sentences."""
+    """Figures, differences, movement, sentences, and what to take."""
     references = [row.response or "" for row in rows] if num_labels else None
     limit = loaded.recipe.generation.max_new_tokens
-    base = answers[BASE_NAME]
-    found = comparison.differences(answers, references, num_labels) if references is not None else []
     models: dict[str, dict[str, Any]] = {
-        model: {"figures": comparison.figures(own, base, references, num_labels, limit)}
+        model: {"figures": comparison.figures(own, answers[BASE_NAME], references, num_labels, limit)}
         for model, own in answers.items()
     }
+    moved = {model: movement(loaded.bank, model) for model in loaded.adapters}
+    for model, own in moved.items():
+        models[model]["movement"] = asdict(own)
+    groups = _groups(loaded)
     where = f"{len(rows)} {what} rows" if what != "prompts" else f"{len(rows)} prompts"
-    sentences = []
-    for model in loaded.adapters:
-        moved = movement(loaded.bank, model)
-        models[model]["movement"] = asdict(moved)
-        figures, of_base = models[model]["figures"], models[BASE_NAME]["figures"]
-        sentences.append(comparison.sentence(model, figures, of_base, moved, found, where))
-    return {
+    evidence = comparison.weigh(answers, groups, references, num_labels) if references is not None else None
+    sentences = [
+        comparison.sentence(
+            group,
+            _mean([models[name]["figures"] for name in names]),
+            [moved[name] for name in names],
+            evidence,
+            where,
+        )
+        for group, names in groups.items()
+        if group != BASE_NAME
+    ]
+    summary = {
         "sentences": sentences,
         "generation": loaded.recipe.generation.model_dump(),
-        "signatures": {key: metric.signature(references) for key, metric in METRICS.items()}
-        if references
-        else {},
         "models": models,
-        "differences": [difference.to_json() for difference in found],
-        "ranking": comparison.ranking(models),
+        "differences": [],
     }
+    if references is None or evidence is None:
+        return {**summary, "signatures": {}}
+    sizes = {group: _size(loaded, names) for group, names in groups.items() if group != BASE_NAME}
+    choice, why = comparison.recommendation(evidence, sizes, where)
+    return {
+        **summary,
+        "signatures": {key: metric.signature(references) for key, metric in METRICS.items()},
+        "groups": comparison.groups_to_json(evidence, groups),
+        "differences": [difference.to_json() for difference in evidence.differences],
+        "pairs": [difference.to_json() for difference in evidence.pairs],
+        "ranking": comparison.ranking(evidence),
+        "recommendation": {"experiment": choice, "sentence": why},
+    }
+
+
+def _groups(loaded: Loaded) -> dict[str, list[str]]:
+    """Experiment → the models of its seeds, the base first."""
+    groups: dict[str, list[str]] = {BASE_NAME: [BASE_NAME]}
+    for experiment in loaded.recipe.resolved_experiments:
+        if experiment.name in loaded.adapters:
+            groups.setdefault(experiment.group, []).append(experiment.name)
+    return groups
+
+
+def _mean(figures: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {key: sum(own[key] for own in figures) / len(figures) for key in figures[0]}
+
+
+def _size(loaded: Loaded, names: Sequence[str]) -> int:
+    return sum(tensor.numel() for tensor in loaded.adapters[names[0]].tensors.values())

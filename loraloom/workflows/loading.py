@@ -71,7 +71,13 @@ def adapter_names(run: Run, recipe: Recipe, wanted: Sequence[str] | None) -> tup
     Raises:
         RunError: an experiment is unknown, or has no adapter yet.
     """
-    listed = [experiment.name for experiment in recipe.resolved_experiments]
+    listed: list[str] = []
+    seeds: dict[str, list[str]] = {}
+    for experiment in recipe.resolved_experiments:
+        listed.append(experiment.name)
+        seeds.setdefault(experiment.group, []).append(experiment.name)
+    if wanted is not None:  # an experiment's name stands for all its seeds
+        wanted = [name for given in wanted for name in seeds.get(given, [given])]
     there = [name for name in listed if (run.adapters / name).is_dir()]
     unknown = [name for name in wanted or [] if name not in listed]
     if unknown:

@@ -30,21 +30,19 @@ MODELS = {
 }
 
 
+GROUPS = {name: [name] for name in MODELS}
+
+
 def sentence(name: str, total: float = 0.01) -> str:
-    figures = {
-        model: comparison.figures(own, MODELS["base"], REFERENCES, NUM_LABELS, 8)
-        for model, own in MODELS.items()
-    }
-    found = comparison.differences(MODELS, REFERENCES, NUM_LABELS)
-    return comparison.sentence(
-        name, figures[name], figures["base"], Movement(total, {}), found, "30 test rows"
-    )
+    figures = comparison.figures(MODELS[name], MODELS["base"], REFERENCES, NUM_LABELS, 8)
+    evidence = comparison.weigh(MODELS, GROUPS, REFERENCES, NUM_LABELS)
+    return comparison.sentence(name, figures, [Movement(total, {})], evidence, "30 test rows")
 
 
 def test_an_adapter_that_did_nothing_is_said_to_have_done_nothing() -> None:
     assert sentence("idle", 1e-8).startswith("idle did nothing: not one answer differs")
     assert "lost among W's digits" in sentence("idle", 1e-8)
-    assert "0.01 of W" in sentence("idle", 0.01)
+    assert "‖ΔW‖ is 0.01 of ‖W‖" in sentence("idle", 0.01)
 
 
 def test_a_better_adapter_is_said_to_be_better_with_its_interval_and_rows() -> None:
@@ -70,13 +68,51 @@ def test_without_references_there_is_no_figure_that_needs_one() -> None:
     assert found["share_changed"] == 1
 
 
-def test_the_ranking_is_by_chrf_and_leaves_out_the_base() -> None:
-    models = {
-        "base": {"figures": {"chrf": 9.0}},
-        "a": {"figures": {"chrf": 1.0}},
-        "b": {"figures": {"chrf": 2.0}},
-    }
-    assert comparison.ranking(models) == ["b", "a"]
+def test_the_ranking_leaves_out_the_base() -> None:
+    assert comparison.ranking(comparison.weigh(MODELS, GROUPS, REFERENCES, NUM_LABELS)) == ["good", "idle"]
+
+
+def recommend(models: dict[str, ModelAnswers], sizes: dict[str, int]) -> tuple[str | None, str]:
+    groups = {name: [name] for name in models}
+    evidence = comparison.weigh(models, groups, REFERENCES, NUM_LABELS)
+    return comparison.recommendation(evidence, sizes, "30 test rows")
+
+
+def test_what_is_clearly_best_is_recommended() -> None:
+    choice, why = recommend(MODELS, {"good": 100, "idle": 1})
+    assert choice == "good"
+    assert "significantly better than every other" in why
+
+
+def test_of_equals_the_smallest_adapter_is_recommended_and_it_is_said_that_they_are_equal() -> None:
+    models = {**MODELS, "small": MODELS["good"]}
+    del models["idle"]
+    choice, why = recommend(models, {"good": 100, "small": 10})
+    assert choice == "small"
+    assert "No configuration is significantly better than another" in why
+
+
+def test_where_nothing_beats_the_base_nothing_is_recommended() -> None:
+    models = {name: MODELS[name] for name in ("base", "idle")}
+    assert recommend(models, {"idle": 1}) == (
+        None,
+        "No configuration answers better than the base on 30 test rows.",
+    )
+
+
+def test_seeds_of_one_experiment_are_one_group() -> None:
+    models = {"base": MODELS["base"], "a@1": MODELS["good"], "a@2": MODELS["idle"]}
+    groups = {"base": ["base"], "a": ["a@1", "a@2"]}
+    evidence = comparison.weigh(models, groups, REFERENCES, NUM_LABELS)
+    told = comparison.groups_to_json(evidence, groups)["a"]
+    one, two = (
+        comparison.figures(models[name], models["base"], REFERENCES, NUM_LABELS, 8)["chrf"]
+        for name in groups["a"]
+    )
+    assert told["models"] == ["a@1", "a@2"]
+    assert told["figures"]["chrf"]["mean"] == pytest.approx((one + two) / 2)
+    assert told["figures"]["chrf"]["sd"] == pytest.approx(abs(one - two) / 2**0.5)
+    assert evidence.pairs == []
 
 
 def test_movement_is_the_norm_of_the_merged_update_over_that_of_the_weights(
