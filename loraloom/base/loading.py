@@ -351,7 +351,8 @@ def recompute_activations(model: PreTrainedModel) -> None:
 def fingerprint(model: PreTrainedModel) -> str:
     """A hash of every weight's name, shape and 4,096 of its values, as bfloat16.
 
-    Buffers and settings are not in it. Rounding first makes it one for every dtype the weights are loaded in; sampling makes it cheap.
+    Settings are not in it. Rounding first makes it one for every dtype the weights are loaded in;
+    sampling makes it cheap.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):

@@ -57,6 +57,10 @@ class DataSettings(Section):
         default=0.1, description="Chooses checkpoints and stops early: a share, a count, or a file."
     )
     test: Part = Field(default=0, description="Takes part in no choice, carries the final figures: likewise.")
+    retain: str | None = Field(
+        default=None,
+        description="Rows to measure forgetting on: a file, or `starter` for the probe that comes with it.",
+    )
     split_seed: Count = Field(
         default=42, description="Its own seed, so that more training seeds keep the same rows."
     )
@@ -175,6 +179,11 @@ class TrainingSettings(Section):
     )
     metric_for_best_model: Literal["eval_loss", "chrf"] = Field(
         default="eval_loss", description="Which figure chooses the checkpoint that becomes the adapter."
+    )
+    max_forgetting: Number | None = Field(
+        default=None,
+        gt=0,
+        description="Fail an experiment whose loss on data.retain rises by more than this, in nats a token.",
     )
     early_stopping_patience: Count | None = Field(
         default=None, ge=1, description="Stop after this many evaluations without improvement."
@@ -315,6 +324,21 @@ class Recipe(Section):
             if stopping:
                 message = "needs rows to evaluate, and data.eval is 0; set data.eval, or leave it out"
                 raise SettingError(message, *stopping[0])
+        return self
+
+    @model_validator(mode="after")
+    def _forgetting_measurable(self) -> Self:
+        if self.data.retain is None:
+            given: list[tuple[str, ...]] = [
+                ("experiments", name, "training", "max_forgetting")
+                for name, override in self.experiments.items()
+                if override.get("training", {}).get("max_forgetting") is not None
+            ]
+            if self.training.max_forgetting is not None:
+                given.insert(0, ("training", "max_forgetting"))
+            if given:
+                message = "needs rows to measure forgetting on; set data.retain, or leave it out"
+                raise SettingError(message, *given[0])
         return self
 
     @property

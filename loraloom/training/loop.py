@@ -19,7 +19,7 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.dropout import base_dropout
 from loraloom.bank.objective import part_losses
 from loraloom.bank.peft_folder import portable_name, write_adapter
-from loraloom.bank.rows import training_rows
+from loraloom.bank.rows import BASE, training_rows
 from loraloom.base.targets import peft_target_modules
 from loraloom.data.batches import Part, collate
 from loraloom.data.encoding import EncodedSet
@@ -55,6 +55,7 @@ class Setup:
         initial: for experiments that go on from an adapter, its tensors.
         train_set, eval_set: encoded rows; the second may be empty.
         eval_references: the eval rows' responses as text, where a metric needs them.
+        retain_set: rows to measure forgetting on; may be empty.
         shared: the settings that all experiments share.
         generation: how to answer, for generation metrics.
         run: where checkpoints and adapters go.
@@ -68,6 +69,7 @@ class Setup:
     train_set: EncodedSet
     eval_set: EncodedSet
     eval_references: Sequence[str]
+    retain_set: EncodedSet
     shared: TrainingSettings
     generation: GenerationSettings
     run: Run
@@ -315,6 +317,8 @@ def _leave_if_ended(setup: Setup, trainee: Trainee, state: TrainingState, report
         tensors.best = _copy(bank.tensors(trainee.name))
         progress.best_step = progress.step
     tensors.current, tensors.optimizer = {}, {}
+    if len(setup.retain_set) and progress.status != "failed":
+        _measure_forgetting(setup, trainee, tensors.best)
     if progress.status != "failed":
         export(setup, state, trainee.name)
     report(
@@ -326,8 +330,24 @@ def _leave_if_ended(setup: Setup, trainee: Trainee, state: TrainingState, report
         reason=progress.reason,
         best_step=progress.best_step,
         best_metric=progress.best_metric,
+        forgetting=progress.forgetting,
     )
     bank.drop(trainee.name)
+
+
+def _measure_forgetting(setup: Setup, trainee: Trainee, best: dict[str, torch.Tensor]) -> None:
+    """By how much the best adapter's loss on the retained rows is above the base's; too much is a failure."""
+    progress, limit = trainee.progress, trainee.experiment.training.max_forgetting
+    setup.bank.load(trainee.name, best)
+    size = setup.shared.per_device_eval_batch_size
+    losses = eval_losses(setup.bank, [BASE, trainee.name], setup.retain_set, batch_size=size)
+    progress.forgetting = losses[trainee.name] - losses[BASE]
+    if limit is not None and not progress.forgetting <= limit:
+        progress.status = "failed"
+        progress.reason = (
+            f"it forgets: the loss on data.retain rose by {progress.forgetting:.3f}, "
+            f"and max_forgetting allows {limit:g}"
+        )
 
 
 def export(setup: Setup, state: TrainingState, name: str) -> None:

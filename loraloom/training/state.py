@@ -26,6 +26,7 @@ class Progress:
         reason: why it ended, where it did not simply finish.
         best_step, best_metric: of the checkpoint that becomes the adapter.
         evaluations_without_improvement: for early stopping.
+        forgetting: by how much the loss on `data.retain` rose, in nats a token, once it has ended.
     """
 
     status: Status = "waiting"
@@ -34,6 +35,7 @@ class Progress:
     best_step: int | None = None
     best_metric: float | None = None
     evaluations_without_improvement: int = 0
+    forgetting: float | None = None
 
     @property
     def has_ended(self) -> bool:

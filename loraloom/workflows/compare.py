@@ -13,13 +13,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from loraloom.data.encoding import EncodedSet, encode_texts
+from loraloom.data.encoding import EncodedSet, encode, encode_texts
 from loraloom.data.prompts import Prompt, prompts_of_texts, read_prompts
+from loraloom.data.retain import read_retained
 from loraloom.errors import DataError, Interrupted, RunError
 from loraloom.evaluate import comparison
 from loraloom.evaluate.comparison import BASE_NAME, ModelAnswers
 from loraloom.evaluate.generation import answer
-from loraloom.evaluate.loss import row_losses
+from loraloom.evaluate.loss import eval_losses, row_losses
 from loraloom.evaluate.metrics import METRICS
 from loraloom.evaluate.movement import movement
 from loraloom.recipe import EXPERIMENT_NAME
@@ -242,6 +243,8 @@ def _summary(
     moved = {model: movement(loaded.bank, model) for model in loaded.adapters}
     for model, own in moved.items():
         models[model]["movement"] = asdict(own)
+    for model, loss in _retain_losses(loaded).items():
+        models[model]["figures"]["retain_loss"] = loss
     groups = _groups(loaded)
     where = f"{len(rows)} {what} rows" if what != "prompts" else f"{len(rows)} prompts"
     evidence = comparison.weigh(answers, groups, references, num_labels) if references is not None else None
@@ -275,6 +278,22 @@ def _summary(
         "ranking": comparison.ranking(evidence),
         "recommendation": {"experiment": choice, "sentence": why},
     }
+
+
+def _retain_losses(loaded: Loaded) -> dict[str, float]:
+    """The loss of every model on `data.retain`, all in one pass; what an adapter adds it has forgotten."""
+    retained = read_retained(loaded.recipe.data, loaded.folder)
+    if retained is None:
+        return {}
+    data, size = loaded.recipe.data, loaded.recipe.training.per_device_eval_batch_size
+    rows = encode(
+        retained.examples,
+        loaded.base.tokenizer,
+        max_source_length=data.max_source_length,
+        max_target_length=data.max_target_length,
+    )
+    losses = eval_losses(loaded.bank, list(loaded.slots.values()), rows, batch_size=size)
+    return {model: losses[slot] for model, slot in loaded.slots.items()}
 
 
 def _groups(loaded: Loaded) -> dict[str, list[str]]:

@@ -13,6 +13,7 @@ from loraloom.bank.peft_folder import read_adapter
 from loraloom.base.loading import STARTER, Base, load_base
 from loraloom.base.targets import Target
 from loraloom.data.encoding import EncodedSet, encode
+from loraloom.data.examples import Examples
 from loraloom.data.split import Split
 from loraloom.errors import AdapterError, Problem, TargetError
 from loraloom.recipe import Experiment, Recipe
@@ -28,7 +29,7 @@ class Material:
         experiments: of the recipe.
         targets: of each experiment.
         initial: tensors of the adapters that experiments go on from.
-        train_set, eval_set: encoded.
+        train_set, eval_set, retain_set: encoded; the last two may be empty.
     """
 
     base: Base
@@ -38,6 +39,7 @@ class Material:
     initial: dict[str, dict[str, Tensor]]
     train_set: EncodedSet
     eval_set: EncodedSet
+    retain_set: EncodedSet
 
 
 def locate_model(name: str, folder: Path) -> str:
@@ -64,7 +66,9 @@ def load_recipe_base(recipe: Recipe, folder: Path, decided: dict[str, str] | Non
     )
 
 
-def prepare(recipe: Recipe, folder: Path, split: Split, base: Base) -> Material:
+def prepare(
+    recipe: Recipe, folder: Path, split: Split, base: Base, retained: Examples | None = None
+) -> Material:
     """Resolve targets, read the adapters to go on from, encode the rows.
 
     Raises:
@@ -91,6 +95,7 @@ def prepare(recipe: Recipe, folder: Path, split: Split, base: Base) -> Material:
         initial=initial,
         train_set=encode(split.train, base.tokenizer, **limits),
         eval_set=encode(split.eval, base.tokenizer, **limits),
+        retain_set=encode(retained.examples if retained else [], base.tokenizer, **limits),
     )
 
 

@@ -11,6 +11,7 @@ import torch
 
 from loraloom.bank.peft_folder import portable_name
 from loraloom.base.loading import Choice
+from loraloom.data.examples import Examples
 from loraloom.data.split import Split
 from loraloom.errors import DataError, Problem, RunError
 from loraloom.recipe import Recipe
@@ -27,7 +28,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
-def at_start(recipe: Recipe, folder: Path, split: Split) -> dict[str, Any]:
+def at_start(recipe: Recipe, folder: Path, split: Split, retained: Examples | None = None) -> dict[str, Any]:
     """What is known before the base is loaded."""
     return {
         "started": now(),
@@ -35,6 +36,7 @@ def at_start(recipe: Recipe, folder: Path, split: Split) -> dict[str, Any]:
         "versions": versions(),
         "platform": platform.platform(),
         "data": split.files,
+        "retain": retained.sha256 if retained else None,
         "seeds": {e.name: e.seed for e in recipe.resolved_experiments},
         "choices": {},
     }
@@ -112,6 +114,17 @@ def run_split(run: Run, recipe: Recipe, folder: Path) -> Split:
         raise DataError(
             [*error.problems, Problem("the run's data must be as it was", where=str(run.folder))]
         ) from None
+
+
+def check_same_retained(provenance: dict[str, Any], retained: Examples | None, run: Run) -> None:
+    """Refuse to go on with other rows to measure forgetting on.
+
+    Raises:
+        RunError: the file is another one now.
+    """
+    now_there = retained.sha256 if retained else None
+    if provenance.get("retain", now_there) != now_there:
+        raise RunError("the file of data.retain has changed since the run began", where=str(run.folder))
 
 
 def differences(recipe: Recipe, other: Recipe) -> list[Problem]:

@@ -18,6 +18,8 @@ from loraloom.bank.peft_folder import read_adapter
 from loraloom.base.loading import recompute_activations
 from loraloom.checks.finding import raise_errors
 from loraloom.checks.gate import run_gate
+from loraloom.data.examples import Examples
+from loraloom.data.retain import read_retained
 from loraloom.data.split import Split, split_examples
 from loraloom.errors import AdapterError, Interrupted, LoRALoomError, RunError, TrainingError
 from loraloom.recipe import Recipe
@@ -77,15 +79,15 @@ def train(
     with stop_on_signals() as stop:
         if resume is not None:
             return _resume(recipe, folder, open_run(resume), report, stop)
-        split = split_examples(recipe.data, folder)
+        split, retained = split_examples(recipe.data, folder), read_retained(recipe.data, folder)
         run = create_run(out if out is not None else fresh_folder(_name(recipe)))
         with run.locked():
-            known = origin.at_start(recipe, folder, split)
+            known = origin.at_start(recipe, folder, split, retained)
             replace_text(run.recipe_file, write_recipe(recipe))
             replace_text(run.split_file, to_json(split.to_json()))
             replace_text(run.provenance_file, to_json(known))
             try:
-                return _train(recipe, folder, run, split, known, report, stop)
+                return _train(recipe, folder, run, split, retained, known, report, stop)
             except LoRALoomError:
                 if not any(run.checkpoints.iterdir()) and not any(run.adapters.iterdir()):
                     shutil.rmtree(run.folder)  # nothing was trained: leave nothing behind
@@ -102,10 +104,12 @@ def _resume(recipe: Recipe, folder: Path, run: Run, report: Report, stop: StopRe
         if problems := origin.differences(recipe, own_recipe):
             raise RunError(problems)
         split = origin.run_split(run, recipe, folder)
+        retained = read_retained(recipe.data, folder)
+        origin.check_same_retained(known, retained, run)
         if run.is_finished and _is_whole(run):
             report("resume", step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole")
             return Outcome(run, run.read_json(run.result_file))
-        return _train(recipe, folder, run, split, known, report, stop)
+        return _train(recipe, folder, run, split, retained, known, report, stop)
 
 
 def _is_whole(run: Run) -> bool:
@@ -145,6 +149,7 @@ def _train(
     folder: Path,
     run: Run,
     split: Split,
+    retained: Examples | None,
     known: dict[str, Any],
     report: Report,
     stop: StopRequest,
@@ -160,7 +165,7 @@ def _train(
         report("note", message=note)
     report("data", train=len(split.train), eval=len(split.eval), test=len(split.test))
     base = load_recipe_base(recipe, folder, choices)
-    material = prepare(recipe, folder, split, base)
+    material = prepare(recipe, folder, split, base, retained)
     origin.check_same_base(known, material)
     findings = run_gate(
         base, material.experiments, material.initial, material.train_set, packing=recipe.training.packing
@@ -183,6 +188,7 @@ def _train(
         train_set=material.train_set,
         eval_set=material.eval_set,
         eval_references=[example.response for example in split.eval],
+        retain_set=material.retain_set,
         shared=recipe.training,
         generation=recipe.generation,
         run=run,

@@ -187,6 +187,7 @@ def train_all(
         train_set=train_set,
         eval_set=eval_set,
         eval_references=["reference"] * len(eval_set),
+        retain_set=NO_ROWS,
         shared=TrainingSettings(**shared),
         generation=generation or GenerationSettings(max_new_tokens=4),
         run=run,

@@ -1,0 +1,35 @@
+"""A run that was really trained and compared: the files are what the report takes them for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from loraloom.recipe.file import read_recipe_with_notes
+from loraloom.report.content import read_content
+from loraloom.report.page import render_page
+from loraloom.report.tables import render_csv, render_json, render_markdown
+from loraloom.workflows.compare import compare
+from loraloom.workflows.train import train
+from tests.faults.training import NUM_ROWS, write_training
+
+
+def test_a_trained_and_compared_run_has_all_its_parts(tiny: Callable[[str], Path], tmp_path: Path) -> None:
+    reading = read_recipe_with_notes(str(write_training(tmp_path, tiny("mt5"))), [])
+    run = train(reading.recipe, folder=reading.folder, out=tmp_path / "run").run
+    compared = compare(run.folder)
+    content = read_content(run.folder)
+    assert content.comparison is not None
+    assert content.comparison.took_part_in_a_choice
+    assert {verdict.sentence for verdict in content.comparison.verdicts} == set(compared["sentences"])
+    assert content.rows == {"train": NUM_ROWS - 4, "eval": 4, "test": 0}
+    trained = {each.name: each for each in content.experiments}
+    assert {name: len(each.curves.loss) for name, each in trained.items()} == {
+        each.name: each.step for each in content.experiments
+    }
+    assert trained["short"].step == 3
+    assert trained["stopped"].status == "stopped"
+    assert all(each.adapter and each.adapter.num_weights and each.targets for each in trained.values())
+    for text in (render_page(content), render_json(content), render_markdown(content), render_csv(content)):
+        assert str(tmp_path) not in text
+        assert str(tiny("mt5").parent) not in text

@@ -1,0 +1,79 @@
+"""Forgetting is measured on the best adapter, beside the base, and may fail an experiment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loraloom import Recipe, train
+from loraloom.errors import RunError, TrainingError
+
+ROWS = [{"instruction": f"如何处理{a}{b}", "response": f"先{b}再{a}"} for a in "朋友学校" for b in "压力心情"]
+KNOWN = [{"instruction": "好", "response": "你好"}, {"instruction": "我", "response": "自己"}]
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, tiny: Callable[[str], Path]) -> Callable[..., Recipe]:
+    (tmp_path / "rows.json").write_text(json.dumps(ROWS), encoding="utf-8")
+    (tmp_path / "known.json").write_text(json.dumps(KNOWN), encoding="utf-8")
+
+    def make(**training: Any) -> Recipe:
+        return Recipe.model_validate(
+            {
+                "model_name_or_path": str(tiny("mt5")),
+                "data": {"train": "rows.json", "eval": 2, "retain": "known.json"},
+                "training": {"learning_rate": 3e-2, "num_train_epochs": 3, **training},
+                "generation": {"max_new_tokens": 4},
+            }
+        )
+
+    return make
+
+
+def test_it_is_the_rise_of_the_loss_on_the_retained_rows(
+    recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    from loraloom import compare
+
+    outcome = train(recipe(), folder=tmp_path, out=tmp_path / "run")
+    told = outcome.result["experiments"]["main"]["forgetting"]
+    figures = compare(tmp_path / "run")["models"]
+    rise = figures["main"]["figures"]["retain_loss"] - figures["base"]["figures"]["retain_loss"]
+    assert told == pytest.approx(rise, rel=1e-5)
+    assert told != 0
+
+
+def test_forgetting_more_than_allowed_fails_the_experiment(
+    recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import loraloom.training.loop as loop
+
+    real = loop.eval_losses
+
+    def as_if_it_forgot(bank: Any, slots: Any, *rest: Any, **options: Any) -> Any:
+        losses = real(bank, slots, *rest, **options)
+        return {slot: loss + 5 * (slot is not None and None in slots) for slot, loss in losses.items()}
+
+    monkeypatch.setattr(loop, "eval_losses", as_if_it_forgot)
+    with pytest.raises(TrainingError, match="it forgets: the loss on data.retain rose by"):
+        train(recipe(max_forgetting=0.5), folder=tmp_path, out=tmp_path / "run")
+    assert not (tmp_path / "run" / "adapters" / "main").exists()
+
+
+def test_a_resume_with_other_retained_rows_is_refused(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    train(recipe(), folder=tmp_path, out=tmp_path / "run")
+    (tmp_path / "known.json").write_text(json.dumps(KNOWN[:1]), encoding="utf-8")
+    with pytest.raises(RunError, match="data.retain has changed"):
+        train(recipe(), folder=tmp_path, resume=tmp_path / "run")
+
+
+def test_a_limit_without_rows_to_measure_on_is_refused(recipe: Callable[..., Recipe]) -> None:
+    values = recipe().model_dump()
+    values["data"]["retain"] = None
+    values["training"]["max_forgetting"] = 0.1
+    with pytest.raises(ValueError, match=r"set data\.retain"):
+        Recipe.model_validate(values)
