@@ -25,7 +25,14 @@ from loraloom.recipe import DataSettings
 from loraloom.run import Run
 
 SMALL = {"d_model": 128, "d_kv": 32, "d_ff": 256, "num_layers": 3, "num_decoder_layers": 3, "num_heads": 4}
-MT5_SMALL = {"d_model": 512, "d_kv": 64, "d_ff": 1024, "num_layers": 8, "num_decoder_layers": 8, "num_heads": 6}
+MT5_SMALL = {
+    "d_model": 512,
+    "d_kv": 64,
+    "d_ff": 1024,
+    "num_layers": 8,
+    "num_decoder_layers": 8,
+    "num_heads": 6,
+}
 MT5_SMALL_VOCABULARY = 250_112
 
 
@@ -44,14 +51,22 @@ def make_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def make_model(folder: Path, tokenizer: PreTrainedTokenizerFast, shape: dict[str, int], vocabulary: int) -> None:
+def make_model(
+    folder: Path, tokenizer: PreTrainedTokenizerFast, shape: dict[str, int], vocabulary: int
+) -> None:
     """A random mT5 with a head of its own, as safetensors."""
     torch.manual_seed(0)
     config = MT5Config(
-        vocab_size=vocabulary, feed_forward_proj="gated-gelu", decoder_start_token_id=0, dropout_rate=0.1, **shape
+        vocab_size=vocabulary,
+        feed_forward_proj="gated-gelu",
+        decoder_start_token_id=0,
+        dropout_rate=0.1,
+        **shape,
     )
     model = MT5ForConditionalGeneration(config)
-    model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight) * shape["d_model"] ** -0.5)
+    model.lm_head.weight = torch.nn.Parameter(
+        torch.randn_like(model.lm_head.weight) * shape["d_model"] ** -0.5
+    )
     model.config.tie_word_embeddings = False
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -88,7 +103,9 @@ def run_job(
 
 def main() -> None:
     """Both jobs, as a Markdown page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--steps", type=int, default=6, help="of the true-size job")
     options = parser.parse_args()

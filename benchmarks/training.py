@@ -80,7 +80,9 @@ def ours(first_step: int) -> float:
         for name, timetable in timetables.items():
             rows = timetable.micro_batches(step % timetable.steps_per_epoch)[0]
             parts.append(Part(name, [material.train_set[row] for row in rows]))
-        batch = collate(parts, pad_token_id=base.pad_token_id, start_token_id=base.start_token_id).to(base.device)
+        batch = collate(parts, pad_token_id=base.pad_token_id, start_token_id=base.start_token_id).to(
+            base.device
+        )
         with bank.rows(training_rows(batch, seeds=seeds, steps=dict.fromkeys(seeds, step), micro_batch=0)):
             losses = part_losses(base, batch) / torch.tensor(batch.num_labels, device=base.device)
             losses.sum().backward()
@@ -96,7 +98,11 @@ def ours(first_step: int) -> float:
 def make_stock() -> tuple[torch.nn.Module, torch.optim.Optimizer, DataCollatorForSeq2Seq]:
     model = AutoModelForSeq2SeqLM.from_pretrained(options.model, dtype=getattr(torch, options.dtype))
     config = LoraConfig(
-        r=16, lora_alpha=32, lora_dropout=options.dropout, target_modules="all-linear", task_type="SEQ_2_SEQ_LM"
+        r=16,
+        lora_alpha=32,
+        lora_dropout=options.dropout,
+        target_modules="all-linear",
+        task_type="SEQ_2_SEQ_LM",
     )
     model = get_peft_model(model, config).to(base.device).train()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -66,7 +66,12 @@ def init(
 
 
 @app.command()
-def check(recipe: RecipeFile, sets: Sets = [], as_json: AsJson = False) -> None:  # noqa: B006 (typer copies it)
+def check(
+    recipe: RecipeFile,
+    sets: Sets = [],  # noqa: B006 (typer copies it)
+    find_lr: Annotated[bool, typer.Option("--find-lr", help="Try eight learning rates in one pass.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Run the real model on real rows, in seconds, and say what would go wrong."""
     with _display(as_json) as display:
         settings, folder = _read(recipe, sets, display)
@@ -74,11 +79,22 @@ def check(recipe: RecipeFile, sets: Sets = [], as_json: AsJson = False) -> None:
         from loraloom.workflows.check import check as run_check
 
         findings = run_check(settings, folder=folder, report=display)
-        if as_json:
-            _print_json({"findings": [finding.to_json() for finding in findings]})
-        else:
+        document: dict[str, Any] = {"findings": [finding.to_json() for finding in findings]}
+        if not as_json:
             print_findings(findings)
-        if any(finding.level == "error" for finding in findings):
+        has_errors = any(finding.level == "error" for finding in findings)
+        if find_lr and not has_errors:
+            from loraloom.console import print_range_test
+            from loraloom.workflows.find_lr import find_learning_rate
+
+            found = find_learning_rate(settings, folder=folder, report=display)
+            display.close()
+            document["range_test"] = found.to_json()
+            if not as_json:
+                print_range_test(found)
+        if as_json:
+            _print_json(document)
+        if has_errors:
             raise typer.Exit(1)
         display.next_command(f"loraloom train {recipe}")
 

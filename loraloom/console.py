@@ -7,7 +7,7 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -16,7 +16,11 @@ from rich.text import Text
 
 from loraloom.checks.finding import Finding
 
+if TYPE_CHECKING:
+    from loraloom.workflows.find_lr import RangeTest
+
 SECONDS_BETWEEN_LINES = 5.0
+BAR_WIDTH = 30
 COLOURS = {"ok": "green", "note": "blue", "warning": "yellow", "error": "red"}
 # Shown even where a verb is quiet.
 WARNINGS = ("damaged", "export")
@@ -216,6 +220,22 @@ def print_findings(findings: Sequence[Finding]) -> None:
         [(f.level, f.check, f.where, f.message, f.fix) for f in findings],
         [COLOURS[f.level] if f.level != "ok" else "" for f in findings],
     )
+
+
+def print_range_test(found: RangeTest) -> None:
+    """Each rate with its eval loss and a bar of what it gained; then the suggestion."""
+    most = max((result.gain or 0 for result in found.results), default=0)
+    rows = []
+    for result in found.results:
+        loss = "not finite" if result.eval_loss is None else f"{result.eval_loss:.4f}"
+        gain = max(result.gain or 0, 0)
+        bar = "█" * round(BAR_WIDTH * gain / most) if most > 0 else ""
+        rows.append((f"{result.learning_rate:g}", loss, bar))
+    print_table(("learning rate", f"eval loss (base {found.base_eval_loss:.4f})", "gain"), rows)
+    stdout = _Stdout(highlight=False, soft_wrap=True)
+    stdout.print(Text(found.reason))
+    if found.suggestion is not None:
+        stdout.print(Text(f"--set training.learning_rate={found.suggestion:g}", style="bold"))
 
 
 def print_comparison(comparison: Mapping[str, Any], shown_rows: int = 3) -> None:

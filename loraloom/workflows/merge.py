@@ -8,77 +8,53 @@ Only one copy of the weights is held at a time, on the CPU.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import loraloom
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.merging import Merged, merge_adapter, round_weights
+from loraloom.bank.merging import merge_adapter, round_weights
 from loraloom.bank.peft_folder import README, read_adapter
 from loraloom.bank.rows import Rows, Share
-from loraloom.base.loading import Base, load_base
-from loraloom.data.encoding import encode_texts
-from loraloom.data.examples import Example
-from loraloom.errors import DataError, Interrupted, ModelError, RunError
+from loraloom.base.loading import load_base
+from loraloom.data.split import Split
+from loraloom.errors import DataError, RunError
 from loraloom.evaluate.movement import movement
 from loraloom.recipe import Recipe
 from loraloom.run import Report, Run, fsync_folder, open_run, quiet, write_bytes
-from loraloom.training.card import Facts, front_matter, merged_code, python_block, table, training_sections
 from loraloom.training.stopping import StopRequest, stop_on_signals
-from loraloom.workflows import merge_proof
 from loraloom.workflows import provenance as origin
 from loraloom.workflows.card import adapter_facts
 from loraloom.workflows.loading import adapter_names, only_experiment
-from loraloom.workflows.merge_proof import Measured, ProofRows, Spoken, speak
-from loraloom.workflows.merged_folder import (
+from loraloom.workflows.merging import fresh_process
+from loraloom.workflows.merging.folder import (
     check_dtype,
     check_space,
     choose_dtype,
     generation_config,
-    num_bytes,
     save_model,
     sync,
 )
+from loraloom.workflows.merging.fresh_process import ProofRows, speak
+from loraloom.workflows.merging.proof import (
+    Proof,
+    ask_fresh_process,
+    check_equal,
+    check_tokenizer,
+    choose_rows,
+    proof_rows,
+    stop_if_asked,
+)
+from loraloom.workflows.merging.words import merged_card, remarks
 from loraloom.workflows.prepare import locate_model
 
-NUM_ROWS = 8
-# Of each row: 8 × 32 positions of 250,112 logits are 256 MB.
-TARGET_TOKENS, SOURCE_TOKENS, NEW_TOKENS = 32, 512, 64
-# Of the largest logit. Base + adapter adds two products where the merged model has one: 1e-6 was measured.
-TOLERANCE = 1e-4
-SECONDS_BETWEEN_LOOKS = 0.2
 MODEL, PROOF = "model", "proof"
-
-
-@dataclass(frozen=True)
-class Proof:
-    """What was shown about the merged folder.
-
-    Args:
-        rows: which ones it was asked.
-        num_merged: linears that are W + s·B·A.
-        merging: base + adapter against the merged weights in float32.
-        reload: what was saved against the same weights in a fresh process, in float32.
-        rounding: base + adapter against the folder in the dtype it is saved in, where that is smaller.
-        rounding_beside_update: ‖rounding‖ / ‖ΔW‖ over the merged linears.
-    """
-
-    rows: str
-    num_merged: int
-    merging: Measured
-    reload: Measured
-    rounding: Measured | None
-    rounding_beside_update: float | None
 
 
 def merge(
@@ -115,51 +91,69 @@ def merge(
     adapter = read_adapter(opened.adapters / name)  # before the base, which takes longer
     check_dtype(dtype, adapter.origin.get("model_type"))
     facts = adapter_facts(opened, name)
-    examples, rows_note = _examples(opened, recipe, folder)
+    split, about_rows = _split(opened, recipe, folder)
+    notes += about_rows
     with stop_on_signals() as stop, _staged(out) as staged:
-        base = load_base(
-            locate_model(recipe.model_name_or_path, folder),
-            dtype="float32",
-            device="cpu",
-            allow_bin_weights=recipe.allow_bin_weights,
-        )
+        bank = _load(recipe, folder, opened.adapters / name, name)
+        base = bank.base
         check_dtype(dtype, base.model.config.model_type)
-        bank = AdapterBank(base)
-        adapter = read_adapter(opened.adapters / name, base)
-        bank.attach(name, adapter.settings, seed=0, tensors=adapter.tensors)
-        moved = movement(bank, name)
         chosen = choose_dtype(dtype, base)
-        check_space(out.parent, num_bytes(base.model, getattr(torch, chosen.value)))
+        check_space(out.parent, base.model, getattr(torch, chosen.value))
         base.model.generation_config, dropped = generation_config(base, recipe.generation)
         if dropped:
-            notes.append(f"the base's own generation settings are the recipe's now: {', '.join(dropped)}")
-        if rows_note:
-            notes.append(rows_note)
+            notes.append(f"the base's own {', '.join(dropped)} gave way to the recipe's generation settings")
         for note in notes:
             report("note", message=note)
-        rows = _proof_rows(base, recipe, examples)
-        what = f"{len(rows.sources)} {'rows of the run' if examples else 'rows of random tokens'}"
-        proof = _merge(bank, name, rows, what, chosen.value, staged, stop, report)
-        new = _remarks(proof, chosen.value)
-        for note in new:
+        moved = movement(bank, name)
+        rows = proof_rows(base, recipe, choose_rows(split))
+        proof = _merge(bank, name, rows, chosen.value, staged, stop, report)
+        for note in remarks(proof, chosen.value):
             report("note", message=note)
-        result = {
+        result: dict[str, Any] = {
             "folder": str(out),
             "experiment": name,
             "dtype": chosen.value,
             "dtype_reason": chosen.reason,
             "movement": moved.total,
             "proof": asdict(proof),
-            "notes": [*notes, *new],
+            "notes": [*notes, *remarks(proof, chosen.value)],
         }
-        card = _card(facts, result, proof)
-        write_bytes(staged / MODEL / README, card.encode())
-        result["bytes"] = sync(staged / MODEL)
-        _stop_if_asked(stop)
-        _check_out(out)
-        os.rename(staged / MODEL, out)
-        fsync_folder(out.parent)
+        write_bytes(staged / MODEL / README, merged_card(facts, result, proof).encode())
+        result["bytes"] = _publish(staged / MODEL, out, stop)
     return result
+
+
+def _split(run: Run, recipe: Recipe, folder: Path) -> tuple[Split | None, list[str]]:
+    """The run's rows; where they are gone, why, for a merge needs none of them."""
+    try:
+        return origin.run_split(run, recipe, folder), []
+    except DataError as error:
+        why = str(error.problems[0])
+        return None, [f"the run's rows are not there, so the proof takes random tokens: {why}"]
+
+
+def _load(recipe: Recipe, folder: Path, adapter_folder: Path, name: str) -> AdapterBank:
+    """The run's base in float32 on the CPU, whatever it was trained in, with the adapter attached."""
+    base = load_base(
+        locate_model(recipe.model_name_or_path, folder),
+        dtype="float32",
+        device="cpu",
+        allow_bin_weights=recipe.allow_bin_weights,
+    )
+    adapter = read_adapter(adapter_folder, base)
+    bank = AdapterBank(base)
+    bank.attach(name, adapter.settings, seed=0, tensors=adapter.tensors)
+    return bank
+
+
+def _publish(model: Path, out: Path, stop: StopRequest) -> int:
+    """Give the proven folder its name; its size in bytes."""
+    size = sync(model)
+    stop_if_asked(stop)
+    _check_out(out)
+    os.rename(model, out)
+    fsync_folder(out.parent)
+    return size
 
 
 def _check_out(out: Path) -> None:
@@ -171,7 +165,7 @@ def _check_out(out: Path) -> None:
 
 @contextmanager
 def _staged(out: Path) -> Iterator[Path]:
-    """A hidden folder beside `out` that is gone afterwards; only its user can read it, for the proof's rows."""
+    """A hidden folder beside `out` that is gone afterwards; only its user can read the rows of the proof."""
     staged = out.with_name(f".{out.name}.merging")
     try:
         staged.mkdir(mode=0o700, exist_ok=True)
@@ -187,66 +181,42 @@ def _staged(out: Path) -> Iterator[Path]:
             shutil.rmtree(staged, ignore_errors=True)
 
 
-def _examples(run: Run, recipe: Recipe, folder: Path) -> tuple[list[Example], str]:
-    """Some rows of the run, of those that training saw least; none, and why, where the data is gone."""
-    try:
-        split = origin.run_split(run, recipe, folder)
-    except DataError as error:
-        reason = str(error.problems[0])
-        return [], f"the run's rows are not there, so the proof takes random tokens instead: {reason}"
-    part = split.test or split.eval or split.train
-    return part[:: max(1, len(part) // NUM_ROWS)][:NUM_ROWS], ""
-
-
-def _proof_rows(base: Base, recipe: Recipe, examples: Sequence[Example]) -> ProofRows:
-    texts = [example.source for example in examples]
-    if examples:
-        source_limit = min(recipe.data.max_source_length, SOURCE_TOKENS)
-        target_limit = min(recipe.data.max_target_length, TARGET_TOKENS)
-        sources, _ = encode_texts(texts, base.tokenizer, source_limit)
-        targets, _ = encode_texts([e.response for e in examples], base.tokenizer, target_limit, as_target=True)
-    else:
-        generator = torch.Generator().manual_seed(0)
-        drawn = torch.randint(len(base.tokenizer), (2, NUM_ROWS, TARGET_TOKENS - 1), generator=generator)
-        sources, targets = ([[*row, base.eos_token_id] for row in side] for side in drawn.tolist())
-    return ProofRows(
-        sources=sources,
-        targets=targets,
-        texts=texts,
-        pad_token_id=base.pad_token_id,
-        eos_token_id=base.eos_token_id,
-        start_token_id=base.start_token_id,
-        max_new_tokens=min(recipe.generation.max_new_tokens, NEW_TOKENS),
-    )
-
-
 def _merge(
     bank: AdapterBank,
     name: str,
     rows: ProofRows,
-    what: str,
     dtype: str,
     staged: Path,
     stop: StopRequest,
     report: Report,
 ) -> Proof:
-    """Merge, save below `staged`, and prove; the base is given up on the way."""
-    base = bank.base
-    model = base.model.eval()
+    """Merge, save below `staged`, and prove; the base's memory is given back on the way."""
+    model = bank.base.model.eval()
     with bank.rows(Rows((Share(name, len(rows.sources)),))):
         wanted = speak(model, rows)
-    _stop_if_asked(stop)
+    stop_if_asked(stop)
     merged = merge_adapter(bank, name)
-    spoken = speak(model, rows)
-    merging = merge_proof.difference(model, rows, spoken, wanted)
-    _must_equal(merging, "the merged model in float32 does not say what base and adapter say")
-    _stop_if_asked(stop)
+    merging = fresh_process.difference(model, rows, speak(model, rows), wanted)
+    check_equal(merging, "merged in float32, the model does not say what base and adapter say")
+    stop_if_asked(stop)
     expected, beside = {"float32": wanted}, None
     if dtype != "float32":
         beside = round_weights(model, merged, getattr(torch, dtype))
         expected = {"float32": speak(model, rows), "auto": wanted}
         model.to(getattr(torch, dtype))
-    save_model(base, staged / MODEL)
-    report("note", message=f"merged {len(merged.modules)} linears; a fresh process now proves the folder")
-    proof = Proof(what, len(merged.modules), merging, merging, None, beside)
-    return _prove(bank, merged, proof, rows, expected, staged, stop)
+    save_model(bank.base, staged / MODEL)
+    model.to("meta")  # a fresh process needs the memory now
+    report("note", message=f"merged {len(merged.modules)} linears; a fresh process proves the folder")
+    fresh_process.ask(staged / PROOF, rows, expected)
+    measured = ask_fresh_process(staged / MODEL, staged / PROOF, stop)
+    check_equal(measured["float32"], "read by plain transformers, the folder does not say what it should")
+    check_tokenizer(measured["float32"], rows)
+    return Proof(
+        rows=f"{len(rows.sources)} rows of {'the run' if rows.texts else 'random tokens'}",
+        num_merged=len(merged.modules),
+        weight_error=merged.largest_error,
+        merging=merging,
+        reload=measured["float32"],
+        rounding=measured.get("auto"),
+        rounding_beside_update=beside,
+    )

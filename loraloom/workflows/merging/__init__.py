@@ -1,0 +1,1 @@
+"""What `merge` is made of: the folder, the proof, the words about them."""
