@@ -134,13 +134,13 @@ def page(rows: dict[str, dict[str, Any]], num_rows: int) -> str:
     lines = [
         "# Results on real rows",
         "",
-        f"{num_rows} real instruction/response rows, on randomly initialised mT5 models with a head of their own.",
+        f"{num_rows} real instruction/response rows, on randomly initialised mT5 models with their own head.",
         "A random base knows nothing: these figures show that the whole job runs and what it costs on a",
         "2-core machine, not how good an adapter becomes. Absolute times vary with the machine.",
         "",
         "Made by `python -m benchmarks.real_data --data FILE`.",
         "",
-        "| model | steps | loss, first → last step | eval loss, base → adapter | answers changed | tokens/s | peak |",
+        "| model | steps | loss, first → last | eval loss, base → adapter | answers changed | tokens/s | peak |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():

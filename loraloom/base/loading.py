@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,21 +15,12 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from loraloom.base.choices import Choice, choose_device, choose_dtype
 from loraloom.base.families import FAMILIES, Family
+from loraloom.base.fingerprints import fingerprint, tokenizer_fingerprint
 from loraloom.errors import ModelError
 
 STARTER = "starter"
-# Below this, a step is dominated by overheads that bfloat16 does not shrink (measured on a 7 M model).
-SMALL_MODEL_PARAMETERS = 50_000_000
-SAMPLES_PER_TENSOR = 4096
-
-
-@dataclass(frozen=True)
-class Choice:
-    """An automatic choice and why it was made; kept in provenance.json."""
-
-    value: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -186,61 +175,6 @@ def _family(config: Any, name: str) -> Family:
     return FAMILIES[config.model_type]
 
 
-def choose_device(wanted: str) -> Choice:
-    """The device to compute on.
-
-    Raises:
-        ModelError: the device asked for is not there.
-    """
-    if wanted == "auto":
-        if torch.cuda.is_available():
-            return Choice("cuda", f"a GPU is there: {torch.cuda.get_device_name()}")
-        if torch.backends.mps.is_available():
-            return Choice("mps", "an Apple GPU is there")
-        return Choice("cpu", f"no GPU is there; {torch.get_num_threads()} threads")
-    kind, _, index = wanted.partition(":")
-    if kind == "cuda" and (not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count()):
-        raise ModelError(
-            "the device is not there",
-            where="device",
-            found=wanted,
-            allowed=f"cpu, or one of {torch.cuda.device_count()} CUDA devices",
-            fix="Set device: auto.",
-        )
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise ModelError("the device is not there", where="device", found=wanted, fix="Set device: auto.")
-    return Choice(wanted, "the recipe says so")
-
-
-def choose_dtype(wanted: str, device: torch.device, config: Any) -> Choice:
-    """The dtype of the frozen base: bfloat16 where the hardware multiplies it, float32 otherwise."""
-    if wanted != "auto":
-        return Choice(wanted, "the recipe says so")
-    if device.type == "cuda":
-        # True by emulation on a T4, which is slower than float32: ask for the real thing.
-        if torch.cuda.is_bf16_supported(including_emulation=False):
-            return Choice("bfloat16", "this GPU multiplies bfloat16")
-        return Choice("float32", "this GPU has no bfloat16, and float16 overflows on T5-family models")
-    if device.type == "mps":
-        return Choice("float32", "bfloat16 on this GPU is not relied upon")
-    size = estimated_parameters(config)
-    if size < SMALL_MODEL_PARAMETERS:
-        return Choice("float32", f"the model is small (about {size / 1e6:.0f} M weights)")
-    capabilities = torch.cpu.get_capabilities()
-    for unit in ("amx_bf16", "avx512_bf16"):
-        if capabilities.get(unit):
-            return Choice("bfloat16", f"this processor multiplies bfloat16 ({unit})")
-    return Choice("float32", "this processor has no bfloat16 instructions")
-
-
-def estimated_parameters(config: Any) -> int:
-    """Weights of a T5-family model, from its config: two embeddings, and 16 d² + 3 d·d_ff a layer pair."""
-    d_model, d_ff, inner = config.d_model, config.d_ff, config.num_heads * config.d_kv
-    layers = config.num_layers + (config.num_decoder_layers or config.num_layers)
-    per_layer = 6 * d_model * inner + 3 * d_model * d_ff
-    return int(2 * config.vocab_size * d_model + layers * per_layer)
-
-
 def _load_tokenizer(path: str, name: str) -> Tokenizer:
     try:
         return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
@@ -346,28 +280,6 @@ def recompute_activations(model: PreTrainedModel) -> None:
     # transformers renamed it on the way to version 6; 5.17 knows the old name only.
     name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
     getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
-
-
-def fingerprint(model: PreTrainedModel) -> str:
-    """A hash of every weight's name, shape and 4,096 of its values, as bfloat16.
-
-    Settings are not in it. Rounding first makes it one for every dtype the weights are loaded in;
-    sampling makes it cheap.
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        flat = tensor.detach().reshape(-1)
-        stride = max(1, flat.numel() // SAMPLES_PER_TENSOR)
-        sample = flat[::stride].to(torch.bfloat16).cpu().contiguous()
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(sample.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
-    """A hash of the vocabulary: which text each id stands for."""
-    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
 
 
 def _first_line(error: BaseException) -> str:

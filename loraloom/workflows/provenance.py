@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from loraloom.bank.peft_folder import portable_name
-from loraloom.base.loading import Choice
+from loraloom.base.choices import Choice
 from loraloom.data.examples import Examples
 from loraloom.data.split import Split
 from loraloom.errors import DataError, Problem, RunError

@@ -15,7 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from loraloom.base import loading
-from loraloom.base.loading import choose_device, choose_dtype, estimated_parameters, fingerprint, load_base
+from loraloom.base.choices import choose_device, choose_dtype, estimated_parameters
+from loraloom.base.fingerprints import fingerprint
+from loraloom.base.loading import load_base
 from loraloom.errors import ModelError
 from tests.tiny import make_folder
 

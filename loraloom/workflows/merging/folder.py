@@ -14,8 +14,9 @@ from safetensors import SafetensorError, safe_open
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
+from loraloom.base.choices import Choice
 from loraloom.base.families import FAMILIES
-from loraloom.base.loading import Base, Choice
+from loraloom.base.loading import Base
 from loraloom.errors import ModelError, RunError
 from loraloom.recipe import GenerationSettings
 from loraloom.run import fsync_folder

@@ -1,0 +1,34 @@
+"""Which base and which vocabulary an adapter belongs to, in a few bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import torch
+from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+SAMPLES_PER_TENSOR = 4096
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """A hash of every weight's name, shape and 4,096 of its values, as bfloat16.
+
+    Settings are not in it. Rounding first makes it one for every dtype the weights are loaded in;
+    sampling makes it cheap.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        flat = tensor.detach().reshape(-1)
+        stride = max(1, flat.numel() // SAMPLES_PER_TENSOR)
+        sample = flat[::stride].to(torch.bfloat16).cpu().contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(sample.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
+    """A hash of the vocabulary: which text each id stands for."""
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
