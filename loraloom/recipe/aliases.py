@@ -21,7 +21,7 @@ SECTION_ALIASES = {
     "generation_config": "generation",
 }
 
-_ALIASES = {
+SETTING_ALIASES = {
     "model_name_or_path": "model model_name model_id model_path base_model base_model_name "
     "base_model_name_or_path pretrained_model_name_or_path",
     "dtype": "torch_dtype",
@@ -70,7 +70,7 @@ _ALIASES = {
     "generation.num_beams": "beams beam_size generation_num_beams",
     "generation.batch_size": "generation_batch_size",
 }
-ALIASES = {alias: key for key, aliases in _ALIASES.items() for alias in aliases.split()}
+ALIASES = {alias: key for key, aliases in SETTING_ALIASES.items() for alias in aliases.split()}
 
 _NO_LIMIT: dict[Any, Any] = {-1: None, 0: None}
 VALUE_ALIASES: dict[str, dict[Any, Any]] = {

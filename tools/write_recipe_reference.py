@@ -1,0 +1,108 @@
+"""Write docs/recipe.md from the settings themselves; a test holds the two equal.
+
+python tools/write_recipe_reference.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from loraloom.recipe import aliases as names
+from loraloom.recipe.file import recipe_schema
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "recipe.md"
+HEAD = """# The recipe
+
+One YAML file says what to do. Inside the sections the names are the field's own (PEFT's `LoraConfig`,
+transformers' `TrainingArguments` and `GenerationConfig`), so that lines of a script paste in; common
+aliases are resolved to them, and an unknown key is an error with a suggestion. Paths are relative to the
+recipe's own folder. `--set section.key=value` sets a key for one call; `loraloom recipe-schema` prints the
+JSON Schema for editors.
+
+This page is made from `loraloom/recipe/settings.py` by `python tools/write_recipe_reference.py`.
+"""
+SECTIONS = {
+    "data": "DataSettings",
+    "lora": "LoraSettings",
+    "training": "TrainingSettings",
+    "generation": "GenerationSettings",
+}
+EXPERIMENTS = """
+## experiments
+
+Optional. Each states only what differs from the recipe, in `lora`, `training` and `seed`; all train
+together on one base, in one pass.
+
+    experiments:
+      narrow: {lora: {target_modules: [q, v]}}
+      slow: {training: {learning_rate: 1.0e-5}}
+"""
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+def page() -> str:
+    """The whole page, as Markdown."""
+    schema = recipe_schema()
+    required = set(schema["required"])
+    top = {key: value for key, value in schema["properties"].items() if key not in (*SECTIONS, "experiments")}
+    parts = [HEAD, "\n## The recipe itself\n", table(top, required)]
+    for name, definition in SECTIONS.items():
+        section = schema["$defs"][definition]
+        parts += [f"\n## {name}\n", table(section["properties"], set(section.get("required", [])))]
+    return "\n".join([*parts, EXPERIMENTS, "## Aliases\n", aliases(), ""])
+
+
+def table(properties: dict[str, Any], required: set[str]) -> str:
+    """One line a setting."""
+    rows = [
+        f"| `{key}` | {'needed' if key in required else default(value)} | {bounds(value)} | {value.get('description', '')} |"
+        for key, value in properties.items()
+    ]
+    return "\n".join(["| key | default | allowed | what it is |", "|---|---|---|---|", *rows])
+
+
+def default(value: dict[str, Any]) -> str:
+    """A setting's default as YAML would have it."""
+    shown = value.get("default", "")
+    if shown is None:
+        return "–"
+    return f"`{str(shown).lower() if isinstance(shown, bool) else shown}`" if shown != "" else "empty"
+
+
+def bounds(value: dict[str, Any]) -> str:
+    """What a setting may be."""
+    options = value.get("anyOf", [value])
+    return " or ".join(filter(None, (one_kind(option) for option in options if option.get("type") != "null")))
+
+
+def one_kind(option: dict[str, Any]) -> str:
+    """One of the kinds a setting may be of."""
+    if "enum" in option:
+        return ", ".join(f"`{choice}`" for choice in option["enum"])
+    if "const" in option:
+        return f"`{option['const']}`"
+    kind = {"integer": "whole number", "number": "number", "string": "text", "boolean": "`true`, `false`"}
+    words = kind.get(
+        option.get("type", ""), {"array": "list", "object": "mapping"}.get(option.get("type", ""), "")
+    )
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    limits = [f"{sign} {option[key]:g}" for key, sign in signs.items() if key in option]
+    return " ".join([words, ", ".join(limits)]).strip()
+
+
+def aliases() -> str:
+    """Every setting that has other names, and those."""
+    rows = [
+        f"| `{key}` | {', '.join(f'`{alias}`' for alias in others.split())} |"
+        for key, others in names.SETTING_ALIASES.items()
+    ]
+    return "\n".join(["| setting | other names |", "|---|---|", *rows])
+
+
+if __name__ == "__main__":
+    main()
