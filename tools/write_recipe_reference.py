@@ -59,10 +59,10 @@ def page() -> str:
 
 def table(properties: dict[str, Any], required: set[str]) -> str:
     """One line a setting."""
-    rows = [
-        f"| `{key}` | {'needed' if key in required else default(value)} | {bounds(value)} | {value.get('description', '')} |"
-        for key, value in properties.items()
-    ]
+    rows = []
+    for key, value in properties.items():
+        usual = "needed" if key in required else default(value)
+        rows.append(f"| `{key}` | {usual} | {bounds(value)} | {value.get('description', '')} |")
     return "\n".join(["| key | default | allowed | what it is |", "|---|---|---|---|", *rows])
 
 

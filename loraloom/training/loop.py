@@ -137,7 +137,9 @@ def train(setup: Setup, state: TrainingState, report: Report) -> TrainingState:
                 if save or setup.stop:
                     _save(setup, trainees, state, report)
                 if setup.stop:
-                    raise Interrupted(setup.stop.signal_number, f"stopped and saved after step {state.tick}")
+                    where = f"stopped and saved after step {state.tick}"
+                    how = f"the same command with --resume {setup.run.folder} goes on, bit for bit"
+                    raise Interrupted(setup.stop.signal_number, f"{where}; {how}")
     return state
 
 
