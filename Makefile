@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Tests run beside each other; with one thread each they do not wait for one another.
 JOBS ?= 2
 
-.PHONY: help install lint format test check clean
+.PHONY: help install demo lint format test faults check clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -19,6 +19,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
+demo: install ## the main job on the embedded starter; the last line is the report's path
+	@$(BIN)/loraloom demo
+
 lint: install ## ruff and the strict type checker
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -30,6 +33,9 @@ format: install ## let ruff rewrite what it can
 
 test: install ## the whole suite
 	$(BIN)/pytest --numprocesses $(JOBS)
+
+faults: install ## the long form of the kill tests
+	LORALOOM_FAULTS=200 $(BIN)/pytest tests/faults
 
 check: lint test ## what a commit needs
 

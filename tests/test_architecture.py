@@ -1,6 +1,6 @@
 """The layers of the house, held by its own imports.
 
-    errors → recipe → run → data | base → bank → evaluate → training → checks → workflows → cli
+    errors → recipe → run → data | base → bank → evaluate → training → checks → search → workflows → cli
 
 What stands right may import what stands left; siblings never import each other; a lazy import counts.
 """
@@ -23,6 +23,7 @@ LAYERS = (
     {"evaluate"},
     {"training"},
     {"checks", "report"},
+    {"search"},
     {"workflows"},
     {"console", "web"},
     {"cli"},

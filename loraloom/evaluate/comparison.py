@@ -199,7 +199,7 @@ def sentence(
         total = max(movement.total for movement in moved)
         how = "its ΔW is lost among W's digits" if total < UNMOVED else f"‖ΔW‖ is {total:.2g} of ‖W‖"
         return f"{name} did nothing: not one answer differs from the base's on {where} ({how})."
-    changed = f"{own['share_changed']:.0%} of its answers differ from the base's"
+    changed = f"{_percent(own['share_changed'])} of its answers differ from the base's"
     if evidence is None:
         return f"{name}: {changed} on {where}; without references nothing says which are better."
     chrf = next(d for d in evidence.differences if d.model == name and d.metric == DECIDING)
@@ -212,6 +212,11 @@ def sentence(
         "nothing changed": "changed nothing",
     }[chrf.verdict]
     return f"{name} {verdict}: chrF {ours:.1f} against {base:.1f} ({interval}) on {where}; {changed}."
+
+
+def _percent(share: float) -> str:
+    """`97 %`, and `0.5 %` where whole percents would hide what little there is."""
+    return f"{share:.0%}" if share in (0, 1) or 0.01 <= share <= 0.99 else f"{share:.1%}"
 
 
 def groups_to_json(evidence: Evidence, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:

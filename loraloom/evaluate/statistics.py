@@ -10,11 +10,13 @@ import numpy as np
 
 from loraloom.evaluate.metrics import Numbers
 
-Verdict = Literal["better", "worse", "no significant difference", "nothing changed"]
+Verdict = Literal["better", "worse", "higher", "lower", "no significant difference", "nothing changed"]
 
 NUM_RESAMPLES = 10_000
 CONFIDENCE = 0.95
 CELLS_AT_ONCE = 4_000_000
+# Resampling a handful of rows shows that handful again and again, not how others would be.
+FEWEST_ROWS = 5
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,13 @@ class Draws:
     Args:
         value: over all rows; the mean over seeds.
         drawn: over rows and seeds drawn with replacement, [resamples].
+        num_rows: that the figure is over.
         deviation: the standard deviation over seeds; None where there is one.
     """
 
     value: float
     drawn: Numbers
+    num_rows: int
     deviation: float | None = None
 
     @property
@@ -87,6 +91,7 @@ def draw_figures(
         name: Draws(
             value=float(figure(own.sum(axis=0))),
             drawn=figure(sums[:, number * width : (number + 1) * width]),
+            num_rows=len(own),
         )
         for number, (name, own) in enumerate(statistics.items())
     }
@@ -124,6 +129,7 @@ def over_seeds(seeds: Sequence[Draws], *, seed: int = 0) -> Draws:
     return Draws(
         value=float(np.mean(values)),
         drawn=(drawn * weights).sum(axis=1) / len(seeds),
+        num_rows=seeds[0].num_rows,
         deviation=float(np.std(values, ddof=1)),
     )
 
@@ -143,7 +149,7 @@ def difference(
         ours, theirs: drawn over the same rows.
         names: of the two models.
         metric: the figure's name.
-        higher_is_better: None gives no praise and no blame.
+        higher_is_better: None gives no praise and no blame, only higher or lower.
         nothing_changed: whether both gave the same answers to every row.
     """
     drawn = ours.drawn - theirs.drawn
@@ -151,7 +157,11 @@ def difference(
     # The share of draws on the other side of 0, both ways, with one more draw as the data themselves.
     beyond = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
     p_value = min(1.0, 2 * (beyond + 1) / (len(drawn) + 1))
-    verdict = _verdict(low, high, higher_is_better, nothing_changed)
+    verdict = _verdict(low, high, higher_is_better)
+    if ours.num_rows < FEWEST_ROWS:
+        p_value, verdict = 1.0, "no significant difference"
+    if nothing_changed:
+        verdict = "nothing changed"
     return Difference(*names, metric, ours.value - theirs.value, low, high, p_value, verdict)
 
 
@@ -180,9 +190,9 @@ def _interval(drawn: Numbers) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _verdict(low: float, high: float, higher_is_better: bool | None, nothing_changed: bool) -> Verdict:
-    if nothing_changed:
-        return "nothing changed"
-    if low <= 0 <= high or higher_is_better is None:
+def _verdict(low: float, high: float, higher_is_better: bool | None) -> Verdict:
+    if low <= 0 <= high:
         return "no significant difference"
+    if higher_is_better is None:
+        return "higher" if low > 0 else "lower"
     return "better" if (low > 0) == higher_is_better else "worse"

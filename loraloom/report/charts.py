@@ -30,16 +30,18 @@ class Line:
 
     Args:
         label: said of its points.
-        colour: a number of the palette.
+        number: of the experiment, which gives the colour.
         points: (step, value).
-        is_faint: drawn thin and without dots: the noise behind what counts.
+        is_faint: drawn thin: the noise behind what counts.
+        has_dots: whether every point has a dot that says its value.
         ringed: the step whose dot has a ring (the checkpoint that was kept).
     """
 
     label: str
-    colour: int
+    number: int
     points: Points
     is_faint: bool = False
+    has_dots: bool = False
     ringed: int | None = None
 
 
@@ -49,7 +51,7 @@ def element(name: str, *children: Markup | str, **attributes: object) -> Markup:
         f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"' for key, value in attributes.items()
     )
     inner = "".join(str(escape(child)) for child in children)
-    return Markup(f"<{name}{given}>{inner}</{name}>")  # noqa: S704
+    return Markup(f"<{name}{given}>{inner}</{name}>")
 
 
 def line_chart(lines: Sequence[Line], *, label: str, compare_peaks: bool = False) -> Markup:
@@ -65,8 +67,10 @@ def line_chart(lines: Sequence[Line], *, label: str, compare_peaks: bool = False
     if not lines:
         return Markup("")
     values = [value for line in lines for _, value in line.points]
-    is_log = _is_log(lines, compare_peaks)
-    scale = _log_scale(values, lines, compare_peaks) if is_log else _linear_scale(values, compare_peaks)
+    if is_log(lines, compare_peaks=compare_peaks):
+        scale = _log_scale(values, lines, compare_peaks)
+    else:
+        scale = _linear_scale(values, compare_peaks)
     last = max(step for line in lines for step, _ in line.points)
     parts = [*_y_axis(scale), *_x_axis(last)]
     faint_first = sorted(lines, key=lambda line: not line.is_faint)
@@ -87,16 +91,20 @@ class Scale:
     def place(self, value: float) -> float:
         """0 at the low end, 1 at the high end."""
         if self.is_log:
-            value = max(value, self.low)
+            value = max(value, self.low)  # the end of a schedule lies on the edge
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
 
     def write(self, value: float) -> str:
         """A tick's label."""
-        return short_number(value)
+        return f"1e{round(math.log10(value))}".replace("-", MINUS) if self.is_log else short_number(value)
 
 
-def _is_log(lines: Sequence[Line], compare_peaks: bool) -> bool:
+def is_log(lines: Sequence[Line], *, compare_peaks: bool) -> bool:
+    """Whether `line_chart` gives these lines a logarithmic axis."""
+    lines = [line for line in lines if line.points]
+    if not lines:
+        return False
     if compare_peaks:
         peaks = [max(value for _, value in line.points) for line in lines]
         return min(peaks) > 0 and max(peaks) / min(peaks) > LOG_FROM_PEAKS
@@ -137,15 +145,10 @@ def nice_ticks(low: float, high: float, about: int) -> list[float]:
 
 def short_number(value: float) -> str:
     """A tick as people write it: 0.5, 1,200, 1e-5."""
-    if value == 0:
-        return "0"
-    if abs(value) < 1e-3 or abs(value) >= 1e6:
-        mantissa, _, power = f"{value:.6g}".partition("e") if "e" in f"{value:.6g}" else ("", "", "")
-        if not power:
-            mantissa, _, power = f"{value:e}".partition("e")
-        mantissa = f"{float(mantissa):g}"
-        return f"{mantissa}e{int(power)}".replace("-", MINUS)
-    return f"{value:,.6g}".replace("-", MINUS)
+    if value == 0 or 1e-3 <= abs(value) < 1e6:
+        return f"{value:,.6g}".replace("-", MINUS)
+    mantissa, power = f"{value:.5e}".split("e")
+    return f"{float(mantissa):g}e{int(power)}".replace("-", MINUS)
 
 
 def _y_axis(scale: Scale) -> Iterable[Markup]:
@@ -170,22 +173,23 @@ def _path(line: Line, scale: Scale, last: float) -> Markup:
     points = " ".join(
         f"{1000 * step / width:.1f},{1000 * (1 - scale.place(value)):.1f}"
         for step, value in thinned(line.points)
+        if value > 0 or not scale.is_log  # zero has no place there
     )
     drawn = element(
-        "polyline", points=points, class_=f"line{' faint' if line.is_faint else ''} c{line.colour}"
+        "polyline", points=points, class_=f"line{' faint' if line.is_faint else ''} {colour(line.number)}"
     )
     return element("svg", drawn, viewBox="0 0 1000 1000", preserveAspectRatio="none", class_="stretched")
 
 
 def _dots(line: Line, scale: Scale, last: float) -> Iterable[Markup]:
-    if line.is_faint and len(line.points) > 1:
-        return
+    if not line.has_dots and len(line.points) > 1:
+        return  # a single point makes no line, so it gets its dot
     for step, value in line.points[:: math.ceil(len(line.points) / MOST_DOTS)]:
         place = {"cx": percent(step / max(last, 1)), "cy": percent(1 - scale.place(value))}
         title = element("title", f"{line.label}: {value:.4g} at step {step:,}")
         if step == line.ringed:
-            yield element("circle", title, r="6.5", class_=f"ring c{line.colour}", **place)
-        yield element("circle", title, r="3", class_=f"dot c{line.colour}", **place)
+            yield element("circle", title, r="6.5", class_=f"ring {colour(line.number)}", **place)
+        yield element("circle", title, r="3", class_=f"dot {colour(line.number)}", **place)
 
 
 def thinned(points: Points, most: int = MOST_POINTS) -> Points:
@@ -211,27 +215,32 @@ def interval_chart(difference: float, low: float, high: float, reach: float, ver
         reach: the value at either edge, shared by all that are to be compared by eye.
         verdict: colours it.
     """
-    kind = verdict_class(verdict)
-    x, left, right = (percent(0.5 + 0.46 * value / reach if reach else 0.5) for value in (difference, low, high))
+    shares = (0.5 + 0.46 * value / reach if reach else 0.5 for value in (difference, low, high))
+    x, left, right = map(percent, shares)
     return element(
         "svg",
         element("line", x1="50%", x2="50%", y1="0", y2="100%", class_="zero"),
         element("line", x1=left, x2=right, y1="50%", y2="50%", class_="whisker"),
         element("circle", cx=x, cy="50%", r="3.5", class_="point"),
-        class_=f"interval {kind}",
+        class_=f"interval {verdict_class(verdict)}",
         aria_hidden="true",
     )
 
 
-def bar_chart(value: float, longest: float, colour: int) -> Markup:
+def bar_chart(value: float, longest: float, colour_class: str) -> Markup:
     """A value as a bar; the longest one fills the width."""
     width = percent(value / longest if longest else 0)
     return element(
         "svg",
-        element("rect", width=width, height="100%", class_=f"fill c{colour}"),
+        element("rect", width=width, height="100%", class_=f"fill {colour_class}"),
         class_="bar",
         aria_hidden="true",
     )
+
+
+def colour(number: int) -> str:
+    """The classes of an experiment's colour: eight of them, and dashes for the next eight."""
+    return f"c{number % NUM_COLOURS}" + (" dashed" if number // NUM_COLOURS % 2 else "")
 
 
 def verdict_class(verdict: str) -> str:

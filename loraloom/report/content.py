@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from loraloom.errors import RunError
-from loraloom.report.compared import Compared, comparison_names, read_compared
+from loraloom.report.compared import Compared, comparison_names, group_of, read_compared
 from loraloom.report.unseen import is_absolute, last_part, paths_in, replace_known, without_folders
 from loraloom.run import Run, open_run
 
@@ -41,18 +41,22 @@ class Curves:
 
 @dataclass(frozen=True)
 class Trained:
-    """One experiment.
+    """One adapter: an experiment, or one seed of it.
 
     Args:
+        name: `experiment`, or `experiment@seed`.
+        group: the experiment's.
         status: `done`, `stopped` (early), `failed` or `unfinished`.
         reason: why it ended, where it did not simply finish.
         step, total_steps: taken and planned.
         best_step, best_metric, metric: of the checkpoint that became the adapter.
+        forgetting: by how much its loss on `data.retain` is above the base's.
         targets: what its target modules stood for, in sentences.
         tokens_per_second: the median over its steps.
     """
 
     name: str
+    group: str
     status: str
     reason: str
     step: int
@@ -60,7 +64,8 @@ class Trained:
     best_step: int | None
     best_metric: float | None
     metric: str
-    seed: int | None
+    forgetting: float | None
+    seed: int
     targets: list[str]
     adapter: AdapterFile | None
     tokens_per_second: float | None
@@ -73,8 +78,9 @@ class Content:
 
     Args:
         name: of its folder.
+        path: for commands: as it was given where that is relative, else the name.
         base: its name and fingerprints; empty before it was loaded.
-        rows: how many rows train, eval and test have.
+        rows: how many rows `train`, `eval` and `test` have.
         comparison: what is shown of `comparisons`, None where there is none.
         recipe: as YAML, without this machine's folders.
         checks: findings, the worst first.
@@ -83,6 +89,7 @@ class Content:
     """
 
     name: str
+    path: str
     started: str
     is_finished: bool
     base: dict[str, Any]
@@ -127,29 +134,46 @@ def _content(run: Run, provenance: dict[str, Any], comparison: Compared | None) 
     recipe = run.recipe_file.read_text(encoding="utf-8")
     shown_as = _known_paths(run, provenance, recipe)
     known = without_folders(provenance, shown_as)
-    checks = run.read_json(run.checks_file) if run.checks_file.is_file() else []
-    checks = without_folders(checks, shown_as)
-    result = without_folders(run.read_json(run.result_file), shown_as) if run.is_finished else {}
+    checks = _checks(run, shown_as)
+    result = without_folders(run.read_json(run.result_file), shown_as) if run.is_finished else None
     return Content(
         name=run.folder.resolve().name,
-        started=known.get("started", ""),
+        path=run.folder.resolve().name if run.folder.is_absolute() else str(run.folder),
+        started=known["started"],
         is_finished=run.is_finished,
-        base=known.get("base", {}),
+        base={key: known["base"][key] for key in _BASE_KEYS} if "base" in known else {},
         rows=_num_rows(run),
-        experiments=_experiments(run, known, result, checks, shown_as),
+        experiments=_experiments(run, known, result or {}, checks, shown_as),
         comparison=comparison,
         comparisons=comparison_names(run),
-        checks=sorted(checks, key=lambda finding: _LEVELS.index(finding["level"])),
+        checks=checks,
         recipe=_recipe_text(recipe, shown_as),
-        versions=known.get("versions", {}),
-        platform=known.get("platform", ""),
-        data=known.get("data", {}),
-        choices=known.get("choices", {}),
-        cost={key: result[key] for key in ("steps", "wall_seconds", "peak_bytes") if key in result},
+        versions=known["versions"],
+        platform=known["platform"],
+        data=known["data"] | _retained(known),
+        choices={
+            key: {"value": str(choice["value"]), "reason": choice["reason"]}
+            for key, choice in known["choices"].items()
+        },
+        cost={key: result[key] for key in _COST_KEYS} if result is not None else {},
     )
 
 
+def _retained(provenance: Mapping[str, Any]) -> dict[str, str]:
+    return {"data.retain": provenance["retain"]} if provenance.get("retain") else {}
+
+
+_BASE_KEYS = ("name", "fingerprint", "tokenizer_fingerprint", "head_is_tied")
+_COST_KEYS = ("steps", "wall_seconds", "peak_bytes")
+_FINDING_KEYS = ("level", "check", "where", "message", "fix")
 _LEVELS = ("error", "warning", "note", "ok")
+
+
+def _checks(run: Run, shown_as: Mapping[str, str]) -> list[dict[str, str]]:
+    """The findings, the worst first."""
+    found = run.read_json(run.checks_file) if run.checks_file.is_file() else []
+    findings = [{key: finding[key] for key in _FINDING_KEYS} for finding in without_folders(found, shown_as)]
+    return sorted(findings, key=lambda finding: _LEVELS.index(finding["level"]))
 
 
 def _known_paths(run: Run, provenance: Mapping[str, Any], recipe: str) -> dict[str, str]:
@@ -178,8 +202,8 @@ def _hidden(value: Any, key: str = "") -> Any:
 
 
 def _num_rows(run: Run) -> dict[str, int]:
-    split = run.read_json(run.split_file) if run.split_file.is_file() else {}
-    return {part: len(split[part]) for part in ("train", "eval", "test") if part in split}
+    split = run.read_json(run.split_file)
+    return {part: len(split[part]) for part in ("train", "eval", "test")}
 
 
 def _experiments(
@@ -217,6 +241,7 @@ def _trained(
     speeds = [speed for _, speed in _points(steps, "tokens_per_second")]
     return Trained(
         name=name,
+        group=group_of(name),
         status=entry.get("status", UNFINISHED),
         reason=entry.get("reason", ""),
         step=entry.get("step", steps[-1]["experiment_step"] if steps else 0),
@@ -224,6 +249,7 @@ def _trained(
         best_step=entry.get("best_step"),
         best_metric=entry.get("best_metric"),
         metric=_origin(run, name).get("metric_for_best_model", ""),
+        forgetting=entry.get("forgetting"),
         seed=seed,
         targets=[
             finding["message"]

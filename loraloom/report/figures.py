@@ -29,18 +29,21 @@ class Figure:
 # In the order of the page. The first six can carry a difference with an interval.
 FIGURES: dict[str, Figure] = {
     "chrf": Figure("chrF", "character n-grams shared with the reference", "score", True),
-    "bleu": Figure("BLEU", "word n-grams shared with the reference", "score", True),
+    "bleu": Figure("BLEU", "n-grams shared with the reference, short answers punished", "score", True),
     "rouge_l": Figure("ROUGE-L", "longest common subsequence with the reference", "score", True),
     "exact_match": Figure("exact match", "answers equal to the reference", "share", True),
     "eval_loss": Figure("loss", "of the reference, per label token", "loss", False),
     "length_ratio": Figure("length", "characters of answers / of references", "ratio"),
+    "retain_loss": Figure(
+        "retained", "loss on data.retain: what an adapter adds to the base's, it forgot", "loss", False
+    ),
     "share_changed": Figure("changed", "answers that differ from the base's", "share"),
     "distinct_1": Figure("distinct-1", "different characters per character", "ratio"),
     "distinct_2": Figure("distinct-2", "different character pairs per pair", "ratio"),
     "share_repetitive": Figure("repetitive", "answers stuck in a loop", "share"),
     "share_cut": Figure("cut", "answers that ran into the token limit", "share"),
 }
-_DIGITS = {"share": 1, "score": 1, "ratio": 3, "loss": 4}
+_DIGITS = {"share": 1, "score": 1, "ratio": 3, "loss": 3}
 _UNKNOWN = Figure("", "", "ratio")
 
 
@@ -55,26 +58,40 @@ def ordered(keys: Iterable[str]) -> list[str]:
     return [key for key in FIGURES if key in found] + [key for key in found if key not in FIGURES]
 
 
-def written(key: str, value: float | None) -> str:
-    """A figure: `31.4`, `98.2 %`, `4.1303`."""
+def written(key: str, value: float | None, deviation: float | None = None) -> str:
+    """A figure: `31.4`, `98.2 %`, and with a deviation over seeds `31.4 ± 0.6`."""
     if value is None:
         return "–"
     form = described(key).form
-    if form == "share":
-        return f"{value * 100:.1f} %"
-    return f"{value:.{_DIGITS[form]}f}"
+    scale, unit = (100, " %") if form == "share" else (1, "")
+    spread = "" if deviation is None else f" ± {deviation * scale:.{_DIGITS[form]}f}"
+    return f"{value * scale:.{_DIGITS[form]}f}{spread}{unit}"
+
+
+def written_gain(key: str, value: float, base: float) -> str:
+    """By how much a figure is above the base's: `+0.012`."""
+    return signed(value - base, _DIGITS[described(key).form])
+
+
+def p_written(p_value: float) -> str:
+    """A p-value: `0.046`, `0.0002`, `< 0.0001`."""
+    return f"{p_value:.2g}" if p_value >= 1e-4 else "< 0.0001"
 
 
 def written_difference(key: str, difference: float, low: float, high: float) -> tuple[str, str, str]:
-    """A difference and its interval, all with as many digits as the smallest of them needs to be seen."""
+    """A difference and its interval; with a digit more where one of them would read as zero."""
     scale = 100 if described(key).form == "share" else 1
     digits = _DIGITS[described(key).form]
     values = [number * scale for number in (difference, low, high)]
-    for _ in range(2):
-        if any(value != 0 and abs(value) < 0.5 * 10**-digits for value in values):
-            digits += 1
+    if any(value != 0 and abs(value) < 0.5 * 10**-digits for value in values):
+        digits += 1
     first, second, third = (signed(value, digits) for value in values)
     return first, second, third
+
+
+def verdict_word(key: str, verdict: str) -> str:
+    """The verdict to show; none on a figure of which neither more nor less is better."""
+    return "" if key in FIGURES and FIGURES[key].higher_is_better is None else verdict
 
 
 def signed(value: float, digits: int) -> str:
@@ -82,6 +99,12 @@ def signed(value: float, digits: int) -> str:
     text = f"{abs(value):.{digits}f}"
     sign = "" if float(text) == 0 else "+" if value > 0 else MINUS
     return f"{sign}{text}"
+
+
+def movement_written(value: float) -> str:
+    """‖ΔW‖ / ‖W‖: 13.4 %, 0.012 %."""
+    text = f"{100 * value:.1f}" if value >= 0.01 else f"{100 * value:#.2g}"
+    return f"{text} %".replace("-", MINUS)
 
 
 def bytes_written(count: int | None) -> str:

@@ -17,7 +17,8 @@ _UNSEEN = re.compile(
 )
 # Absolute folders in sentences of ours. Not a fraction, not a URL, not `instruction/response`.
 _FOLDERS = re.compile(r"(?<![\w.:/\\…~-])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\:*?\"<>|,;'()`]+[/\\])+")
-PATH_KEYS = frozenset({"model_name_or_path", "init_adapter", "train", "eval", "test"})
+_CODE = re.compile("`([^`]+)`")
+PATH_KEYS = frozenset({"model_name_or_path", "init_adapter", "train", "eval", "test", "retain"})
 
 
 def _name(match: re.Match[str]) -> str:
@@ -32,7 +33,12 @@ def visible(text: str) -> str:
 def visible_html(text: str) -> Markup:
     """The same for a page: escaped, and what was spelled out set off from what stood there."""
     shown = str(escape(text))  # escaping adds no control characters
-    return Markup(_UNSEEN.sub(lambda match: f'<span class="unseen">{_name(match)}</span>', shown))  # noqa: S704
+    return Markup(_UNSEEN.sub(lambda match: f'<span class="unseen">{_name(match)}</span>', shown))
+
+
+def prose_html(text: str) -> Markup:
+    """A sentence of ours: as `visible_html`, and what stands in backticks as code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(visible_html(text))))
 
 
 def is_absolute(path: str) -> bool:

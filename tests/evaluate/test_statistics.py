@@ -88,7 +88,8 @@ def test_pairing_makes_the_interval_narrower_than_the_spread_of_rows() -> None:
         (-1.0, True, "worse"),
         (-1.0, False, "better"),
         (0.0, True, "no significant difference"),
-        (1.0, None, "no significant difference"),
+        (1.0, None, "higher"),
+        (-1.0, None, "lower"),
     ],
 )
 def test_the_verdict_follows_from_interval_and_direction(
@@ -110,6 +111,11 @@ def test_answers_that_are_all_the_base_s_changed_nothing() -> None:
     assert (found.difference, found.low, found.high) == (0, 0, 0)
 
 
+def test_a_handful_of_rows_decides_nothing() -> None:
+    assert compare(scores(np.ones(4)), scores(np.zeros(4))).verdict == "no significant difference"
+    assert compare(scores(np.ones(5)), scores(np.zeros(5))).verdict == "better"
+
+
 def test_seeds_that_disagree_widen_the_interval() -> None:
     base = np.random.default_rng(3).normal(size=100)
     draws = draw_figures({str(shift): scores(base + shift) for shift in (0.0, 1.0, 2.0)}, mean)
@@ -123,7 +129,7 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
 
 
 def test_one_seed_stays_as_it_is() -> None:
-    own = Draws(1.0, np.array([0.9, 1.1]))
+    own = Draws(1.0, np.array([0.9, 1.1]), num_rows=9)
     assert over_seeds([own]) is own
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def make_run(
     run.recipe_file.write_text(
         f"model_name_or_path: {FOLDER}/models/mt5\n"
         f'data: {{train: "{FOLDER}/data.json", eval: 0.2, source_prefix: "/ask/now: "}}\n'
-        f"experiments: {{{', '.join(names)}}}\n",
+        f"experiments: {{{', '.join(dict.fromkeys(name.partition('@')[0] for name in names))}}}\n",
         encoding="utf-8",
     )
     write(run.provenance_file, provenance(names, has_begun))
@@ -83,7 +84,14 @@ def make_run(
     if is_finished:
         for name in names:
             export(run, name)
-        entry = {"status": "done", "step": STEPS, "reason": "", "best_step": 30, "best_metric": 1.5}
+        entry = {
+            "status": "done",
+            "step": STEPS,
+            "reason": "",
+            "best_step": 30,
+            "best_metric": 1.5,
+            "forgetting": 0.25,
+        }
         result = {"experiments": dict.fromkeys(names, entry), "steps": STEPS}
         write(run.result_file, {**result, "wall_seconds": 6.58, "peak_bytes": 469942272})
     for what in compare:
@@ -169,7 +177,7 @@ def usual_rows(names: Sequence[str]) -> list[dict[str, Any]]:
             "source": f"如何处理焦虑 {number}？",
             "reference": "先试着和朋友说说自己的事情。",
             "answers": {"base": "先试着睡觉。"}
-            | {name: "先试着和朋友睡觉。" if name == "wide" else "先试着睡觉。" for name in names},
+            | {name: "先试着和朋友睡觉。" if name.startswith("wide") else "先试着睡觉。" for name in names},
         }
         for number in range(3)
     ]
@@ -185,32 +193,63 @@ def hostile_rows(names: Sequence[str] = NAMES) -> list[dict[str, Any]]:
 
 
 def comparison(what: str, rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
-    figures = {"eval_loss": 2.5, "chrf": 12.0, "exact_match": 0.1, "length_ratio": 0.9, "share_changed": 0.0}
-    models: dict[str, Any] = {"base": {"figures": figures}}
-    differences = []
+    """As `loraloom compare` writes it; `a@1` and `a@2` are two seeds of `a`."""
+    groups: dict[str, list[str]] = {}
     for name in names:
-        changed = any(row["answers"][name] != row["answers"]["base"] for row in rows)
-        gain = 19.4 if changed else 0.0
-        own = figures | {"chrf": 12 + gain, "share_changed": float(changed)}
-        kinds = {"decoder q": 0.13, "encoder q": 0.011} if changed else {"encoder q": 0.00012}
-        models[name] = {"figures": own, "movement": {"total": max(kinds.values()), "kinds": kinds}}
-        verdict = "better" if changed else "nothing changed"
-        interval = {"difference": gain, "low": gain * 0.8, "high": gain * 1.2, "verdict": verdict}
-        differences.append({"model": name, "against": "base", "metric": "chrf", **interval})
-        interval = {"difference": 0.3, "low": 0.2, "high": 0.4, "verdict": "no significant difference"}
-        differences.append({"model": name, "against": "base", "metric": "length_ratio", **interval})
-    return {
+        groups.setdefault(name.partition("@")[0], []).append(name)
+    figures = {"eval_loss": 2.5, "chrf": 12.0, "exact_match": 0.1, "length_ratio": 0.9, "retain_loss": 3.0}
+    models: dict[str, Any] = {"base": {"figures": figures | {"share_changed": 0.0}}}
+    for number, name in enumerate(names):
+        kinds = {"decoder q": 0.13, "encoder q": 0.011} if has_changed(rows, name) else {"encoder q": 0.00012}
+        own = {"chrf": 12 + gain(rows, name) + number, "share_changed": float(has_changed(rows, name))}
+        models[name] = {"figures": figures | own, "movement": {"total": max(kinds.values()), "kinds": kinds}}
+    document = {
         "format": 1,
         "what": what,
         "time": "2026-11-24T06:30:00+00:00",
         "num_rows": len(rows),
         "num_truncated_sources": 0,
         "took_part_in_a_choice": what == "eval",
-        "sentences": [SENTENCES.get(name, f"{name} shows something.") for name in names],
+        "sentences": [SENTENCES.get(group, f"{group} shows something.") for group in groups],
         "generation": {"max_new_tokens": 40, "num_beams": 1, "top_k": None},
-        "signatures": {"chrf": "nrefs:1|case:mixed|version:2.6.0"},
         "models": models,
-        "differences": differences,
-        "ranking": list(names),
         "rows": list(rows),
+    }
+    if rows[0]["reference"] is None:
+        return document | {"differences": [], "signatures": {}}
+    return document | {
+        "signatures": {"chrf": "nrefs:1|case:mixed|version:2.6.0"},
+        "differences": [entry for group in groups for entry in differences(rows, group, groups[group][0])],
+        "pairs": [
+            interval(*pair, "chrf", gain(rows, groups[pair[0]][0]) - gain(rows, groups[pair[1]][0]))
+            for pair in combinations(groups, 2)
+        ],
+        "ranking": list(groups),
+        "recommendation": {"experiment": "wide", "sentence": "Take wide: chrF 31.4 on 3 test rows."},
+    }
+
+
+def has_changed(rows: Sequence[dict[str, Any]], name: str) -> bool:
+    return any(row["answers"][name] != row["answers"]["base"] for row in rows)
+
+
+def gain(rows: Sequence[dict[str, Any]], name: str) -> float:
+    return 19.4 if has_changed(rows, name) else 0.0
+
+
+def differences(rows: Sequence[dict[str, Any]], group: str, name: str) -> list[dict[str, Any]]:
+    length = interval(group, "base", "length_ratio", 0.3) | {"verdict": "no significant difference"}
+    return [interval(group, "base", "chrf", gain(rows, name)), length]
+
+
+def interval(model: str, against: str, metric: str, difference: float) -> dict[str, Any]:
+    return {
+        "model": model,
+        "against": against,
+        "metric": metric,
+        "difference": difference,
+        "low": difference * 0.8,
+        "high": difference * 1.2,
+        "p_value": 0.0002 if difference else 1.0,
+        "verdict": "better" if difference else "nothing changed",
     }

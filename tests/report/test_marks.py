@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,3 +46,11 @@ def test_long_answers_are_compared_by_clause() -> None:
     changed = [*clauses[:100], "这里不同，", *clauses[101:]]
     differing = [text for text, differs in mark("".join(clauses), "".join(changed)).pieces if differs]
     assert differing == ["这里不同，"]
+
+
+@pytest.mark.parametrize("answer", ["的了" * 2000, "的" * 2000 + "了" + "的" * 1999, "W" * 4000])
+def test_answers_stuck_in_a_loop_are_compared_at_once(answer: str) -> None:
+    started = time.process_time()
+    pieces = mark("的" * 4000, answer).pieces
+    assert time.process_time() - started < 0.5
+    assert not pieces or "".join(text for text, _ in pieces) == answer

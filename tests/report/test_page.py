@@ -24,7 +24,7 @@ TAGS = """
 ATTRIBUTES = """
     lang charset http-equiv content name class id href title scope hidden type placeholder autocomplete
     value min max inputmode role data-label data-changed dir x y x1 x2 y1 y2 dy cx cy r width height points
-    viewbox preserveaspectratio aria-label aria-labelledby aria-hidden aria-live
+    viewbox preserveaspectratio open aria-label aria-labelledby aria-hidden aria-live
 """
 VOID = {"meta", "br", "input"}
 
@@ -150,7 +150,7 @@ def test_a_very_long_text_is_cut_and_the_page_says_so(tmp_path: Path) -> None:
 def test_that_an_adapter_did_nothing_is_said_first(tmp_path: Path) -> None:
     page = page_of(make_run(tmp_path / "run").folder)
     assert page.words.index("slow did nothing") < page.words.index("wide answers better")
-    assert page.words.index("did nothing") < page.words.index("Figures Each adapter's difference")
+    assert page.words.index("did nothing") < page.words.index("Each experiment's difference from the base")
 
 
 def test_which_rows_the_figures_are_on_is_said(tmp_path: Path) -> None:
@@ -167,8 +167,40 @@ def test_one_row_is_not_taken_for_evidence(tmp_path: Path) -> None:
 
 def test_a_figure_that_is_neither_good_nor_bad_gets_no_verdict(tmp_path: Path) -> None:
     page = page_of(make_run(tmp_path / "run").folder)
-    assert "[+0.200, +0.400]" in page.words  # the length, whose interval leaves out zero
+    assert "[+0.240, +0.360]" in page.words  # the length, whose interval leaves out zero
     assert "no significant difference" not in page.words
+
+
+def test_the_seeds_of_an_experiment_are_weighed_together(tmp_path: Path) -> None:
+    page = page_of(make_run(tmp_path / "run", names=("wide@1", "wide@2", "wide@3", "slow@1")).folder)
+    assert len(page.classes("verdict")) == 2
+    assert "3 seeds" in page.words
+    assert "32.4 ± 1.0" in page.words  # chrF of 31.4, 32.4 and 33.4
+    assert "in rows and seeds" in page.words
+    assert "wide@2" in page.words  # its answers stand by themselves
+    assert len({given["class"] for given in page.classes("line")}) == 4  # two colours, faint and not
+
+
+def test_experiments_are_set_against_each_other_and_one_is_recommended(tmp_path: Path) -> None:
+    page = page_of(make_run(tmp_path / "run").folder)
+    assert "Take wide: chrF 31.4 on 3 test rows." in page.words
+    assert "wide slow +19.4 [+15.5, +23.3] 0.0002 better" in page.words
+    assert "One seed each" in page.words
+
+
+def test_without_references_nothing_is_judged(tmp_path: Path) -> None:
+    rows = [row | {"reference": None} for row in usual_rows(NAMES)]
+    page = page_of(make_run(tmp_path / "run", rows, compare=("prompts",)).folder)
+    assert "not judged" in page.words
+    assert "nothing here says which answers are better" in page.words
+    assert not page.classes("interval")
+
+
+def test_what_an_adapter_forgot_is_shown(tmp_path: Path) -> None:
+    page = page_of(make_run(tmp_path / "run").folder)
+    assert "the base has a loss of 3.000" in page.words
+    assert "retained" in page.words
+    assert "+0.250" in page.words
 
 
 def test_a_failed_experiment_comes_before_every_verdict(tmp_path: Path) -> None:

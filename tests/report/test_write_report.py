@@ -84,6 +84,14 @@ def test_a_damaged_comparison_is_named(tmp_path: Path, text: str) -> None:
         write_report(run.folder)
 
 
+def test_another_damaged_comparison_is_not_in_the_way(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    (run.comparisons / "eval.json").write_text("{", encoding="utf-8")
+    comparison = read_content(run.folder).comparison
+    assert comparison is not None
+    assert comparison.name == "test"
+
+
 @pytest.mark.parametrize("file", ["provenance.json", "checks.json", "split.json", "result.json"])
 @pytest.mark.parametrize("text", ["{", "[1]", '{"experiments": 3, "seeds": 4, "train": 5}'])
 def test_any_other_damaged_file_is_an_error_of_the_run(tmp_path: Path, file: str, text: str) -> None:

@@ -1,0 +1,63 @@
+"use strict";
+(() => {
+  // What is folded away is printed too, but for the answers: they may be a thousand.
+  const folded = [...document.querySelectorAll("details:not(#more)")];
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = folded.filter((details) => !details.open);
+    for (const details of opened) details.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const details of opened) details.open = false;
+  });
+
+  const tools = document.querySelector(".tools");
+  if (!tools) return;
+  const rows = [...document.querySelectorAll(".row")];
+  const more = document.getElementById("more");
+  const [search, which, jump, count] = ["search", "which", "jump", "count"].map((id) => document.getElementById(id));
+  const texts = new Map();
+  const textOf = (row) => {
+    if (!texts.has(row)) texts.set(row, row.textContent.toLowerCase());
+    return texts.get(row);
+  };
+  const isWanted = (row) => {
+    const changed = row.dataset.changed.trim().split(" ").filter(Boolean);
+    if (which.value === "any") return changed.length > 0;
+    if (which.value === "none") return changed.length === 0;
+    return which.value === "" || changed.includes(which.value);
+  };
+  const show = () => {
+    const wanted = search.value.trim().toLowerCase();
+    const isFiltered = wanted !== "" || which.value !== "";
+    let number = 0;
+    for (const row of rows) {
+      row.hidden = !(isWanted(row) && (wanted === "" || textOf(row).includes(wanted)));
+      if (!row.hidden) number += 1;
+    }
+    if (more && isFiltered) more.open = true;
+    count.textContent = isFiltered ? `${number.toLocaleString("en")} of ${rows.length.toLocaleString("en")} rows` : "";
+  };
+  const reveal = (row) => {
+    if (!row) return;
+    if (more && more.contains(row)) more.open = true;
+    row.hidden = false;
+    row.scrollIntoView({ block: "start" });
+  };
+  let waiting = 0;
+  search.addEventListener("input", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(show, 120);
+  });
+  which.addEventListener("change", show);
+  jump.addEventListener("change", () => {
+    if (document.getElementById(`row-${jump.value}`)) location.hash = `row-${jump.value}`;
+  });
+  tools.addEventListener("submit", (event) => event.preventDefault());
+  const follow = () => {
+    if (/^#row-\d+$/.test(location.hash)) reveal(document.getElementById(location.hash.slice(1)));
+  };
+  addEventListener("hashchange", follow);
+  tools.hidden = false;
+  follow();
+})();

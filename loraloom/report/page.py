@@ -1,0 +1,224 @@
+"""The page: one HTML file that needs nothing else, and that no text of a data set can change.
+
+Its policy allows the one style sheet and the one script that are in it, by their hashes, and nothing
+from anywhere; so there are no `style=` attributes and no handlers, and a chart is SVG with classes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from loraloom.report import charts, figures
+from loraloom.report.compared import BASE_NAME, Compared, Difference, group_of
+from loraloom.report.content import Content, Trained
+from loraloom.report.marks import Marked, mark
+from loraloom.report.unseen import prose_html, visible, visible_html
+
+FOLDER = Path(__file__).parent
+# Rows in sight at once, rows on the page, characters of a text: a page must open on a phone.
+FIRST_ROWS = 5
+MOST_ROWS = 2000
+MOST_CHARACTERS = 4000
+# As a model is read: the way data flows.
+PARTS = ("encoder", "decoder", "cross")
+LINEARS = ("q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo")
+# Texts looked at to tell the language.
+SAMPLE = 50
+
+
+def render_page(content: Content) -> str:
+    """The report as HTML."""
+    style, script = (_asset(name) for name in ("page.css", "page.js"))
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            content=content,
+            compared=content.comparison,
+            colours=_colours(content),
+            language=language_of(_texts(content.comparison)),
+            style=Markup(style),
+            script=Markup(script),
+            policy=policy(style, script),
+            first_rows=FIRST_ROWS,
+            most_rows=MOST_ROWS,
+            judged=_judged(content.comparison),
+            pair_reach=_farthest(content.comparison.pairs if content.comparison else []),
+            **_movement(content.comparison),
+            **_charts(content),
+        )
+    )
+
+
+def policy(style: str, script: str) -> str:
+    """The Content-Security-Policy: these two texts, and nothing else, may act."""
+    return (
+        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _asset(name: str) -> str:
+    return (FOLDER / name).read_text(encoding="utf-8")
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "p_value": figures.p_written,
+        "prose": prose_html,
+        "seen": visible_html,
+        "size": figures.bytes_written,
+        "duration": figures.seconds_written,
+        "share": figures.movement_written,
+        "shortened": shortened,
+        "visible": visible,
+        "day": lambda time: time.replace("T", " ")[:16],
+    }
+    environment.globals |= {
+        "described": figures.described,
+        "ordered": figures.ordered,
+        "written": figures.written,
+        "written_difference": figures.written_difference,
+        "written_gain": figures.written_gain,
+        "interval_chart": charts.interval_chart,
+        "bar_chart": charts.bar_chart,
+        "verdict_class": charts.verdict_class,
+        "verdict_word": figures.verdict_word,
+        "mark": _mark,
+        "reach": _reach,
+        "base_name": BASE_NAME,
+    }
+    return environment
+
+
+def shortened(text: str) -> tuple[str, int]:
+    """The beginning of a text, and how many characters are not in it."""
+    return text[:MOST_CHARACTERS], max(0, len(text) - MOST_CHARACTERS)
+
+
+def _mark(base: str, text: str) -> Marked:
+    return mark(shortened(base)[0], shortened(text)[0])
+
+
+def _colours(content: Content) -> dict[str, str]:
+    """The classes of each adapter's colour, its experiment's, the same in every part of the page."""
+    names = [trained.name for trained in content.experiments]
+    names += content.comparison.adapters if content.comparison else []
+    groups = list(dict.fromkeys(map(group_of, names)))
+    own = {name: charts.colour(groups.index(group_of(name))) for name in [*groups, *names]}
+    return {BASE_NAME: "base"} | own
+
+
+def _judged(compared: Compared | None) -> list[str]:
+    """The figures that have a difference with an interval, in the order of the page."""
+    if compared is None:
+        return []
+    return figures.ordered(key for own in compared.differences.values() for key in own)
+
+
+def _movement(compared: Compared | None) -> dict[str, Any]:
+    """Every kind of linear that any adapter moves, and the farthest that any was moved."""
+    moved = compared.movement.values() if compared else []
+    return {
+        "kinds": sorted({kind for each in moved for kind in each["kinds"]}, key=_kind_order),
+        "farthest": max((value for each in moved for value in each["kinds"].values()), default=0.0),
+    }
+
+
+def _kind_order(kind: str) -> tuple[int, int, str]:
+    part, _, suffix = kind.partition(" ")
+    return _index(PARTS, part), _index(LINEARS, suffix), kind
+
+
+def _index(order: Sequence[str], name: str) -> int:
+    return order.index(name) if name in order else len(order)
+
+
+def _reach(compared: Compared, key: str) -> float:
+    """The farthest end of any interval of a figure: the common scale of a column."""
+    return _farthest(own[key] for own in compared.differences.values() if key in own)
+
+
+def _farthest(differences: Iterable[Difference]) -> float:
+    return max((max(abs(d.low), abs(d.high), abs(d.difference)) for d in differences), default=0.0)
+
+
+def _charts(content: Content) -> dict[str, Any]:
+    groups = list(dict.fromkeys(each.group for each in content.experiments))
+    numbered = [(groups.index(each.group), each) for each in content.experiments]
+    losses = [_line(number, each, what) for what in ("loss", "eval_loss") for number, each in numbered]
+    rates = [_line(number, each, "learning_rate") for number, each in numbered]
+    return {
+        "loss_chart": charts.line_chart(losses, label="Training loss and eval loss by step"),
+        "rate_chart": charts.line_chart(rates, label="Learning rate by step", compare_peaks=True),
+        "is_log_loss": charts.is_log(losses, compare_peaks=False),
+        "is_log_rate": charts.is_log(rates, compare_peaks=True),
+        "same_rates": _same_rates(content),
+        "has_eval_loss": any(each.curves.eval_loss for each in content.experiments),
+    }
+
+
+def _same_rates(content: Content) -> list[str]:
+    """Experiments whose learning rates are drawn on top of each other: one line for each such group."""
+    groups: dict[tuple[tuple[int, float], ...], list[str]] = {}
+    for each in content.experiments:
+        groups.setdefault(tuple(each.curves.learning_rate), []).append(each.group)
+    distinct = [list(dict.fromkeys(names)) for rates, names in groups.items() if rates]
+    return [", ".join(names) for names in distinct if len(names) > 1]
+
+
+def _line(number: int, trained: Trained, what: str) -> charts.Line:
+    label = {"loss": "training loss", "eval_loss": "eval loss", "learning_rate": "learning rate"}[what]
+    return charts.Line(
+        label=f"{visible(trained.name)}, {label}",
+        number=number,
+        points=getattr(trained.curves, what),
+        is_faint=what == "loss",
+        has_dots=what == "eval_loss",
+        ringed=trained.best_step if what == "eval_loss" else None,
+    )
+
+
+def _texts(compared: Compared | None) -> list[str]:
+    return [row.source for row in islice(compared.rows, SAMPLE)] if compared else []
+
+
+def language_of(texts: Iterable[str]) -> str:
+    """The language tag of texts as far as their script tells it, so that a browser takes the right glyphs.
+
+    >>> language_of(["如何处理焦虑"]), language_of(["plain words"]), language_of(["こんにちは、世界"])
+    ('zh', '', 'ja')
+    """
+    scripts = Counter(
+        unicodedata.name(char, "").partition(" ")[0]
+        for text in texts
+        for char in text[:400]
+        if char.isalpha()
+    )
+    total = scripts.total()
+    if scripts["HIRAGANA"] + scripts["KATAKANA"] > 0.1 * total:
+        return "ja"
+    if scripts["HANGUL"] > 0.3 * total:
+        return "ko"
+    return "zh" if scripts["CJK"] > 0.3 * total else ""

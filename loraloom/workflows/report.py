@@ -1,0 +1,84 @@
+"""report: a run as one file that can be shown to others. Neither torch nor the model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from loraloom.errors import RecipeError, RunError
+from loraloom.report.content import Content, read_content
+from loraloom.report.page import render_page
+from loraloom.report.tables import render_csv, render_json, render_markdown
+from loraloom.run import Report, quiet, replace_text
+
+FORMATS: dict[str, Callable[[Content], str]] = {
+    "html": render_page,
+    "md": render_markdown,
+    "json": render_json,
+    "csv": render_csv,
+}
+# By this mark a spreadsheet knows that a CSV file is UTF-8; without it, Chinese comes out as noise.
+BYTE_ORDER_MARK = "\ufeff"
+
+
+def render_report(run: Path, format: str = "html", compare_name: str | None = None) -> str:
+    """The report's text.
+
+    Args:
+        run: the run directory; the run may be unfinished, and need not have been compared.
+        format: `html`, `md`, `json` or `csv`.
+        compare_name: whose answers to show; by default test rows before eval rows before prompts.
+
+    Raises:
+        LoRALoomError: it is no run, has no such comparison, or a file of it is damaged.
+    """
+    return _renderer(format)(read_content(run, compare_name))
+
+
+def _renderer(format: str) -> Callable[[Content], str]:
+    if format not in FORMATS:
+        raise RecipeError("is unknown", where="--format", found=format, allowed=", ".join(FORMATS))
+    return FORMATS[format]
+
+
+def write_report(
+    run: Path,
+    format: str = "html",
+    out: Path | None = None,
+    compare_name: str | None = None,
+    report: Report = quiet,
+) -> Path:
+    """Write the report, as a whole or not at all.
+
+    Args:
+        run, format, compare_name: as in `render_report`.
+        out: the file; `report.html` in the run, or with the format's own ending.
+        report: told of what should be known.
+
+    Returns:
+        The file.
+
+    Raises:
+        LoRALoomError: as in `render_report`, or the file cannot be written.
+    """
+    render = _renderer(format)
+    content = read_content(run, compare_name)
+    text = render(content)
+    path = run / f"report.{format}" if out is None else out
+    if path.is_dir():
+        raise RunError("is a folder", where=str(path), fix=f"Give a file: --out {path / f'report.{format}'}")
+    if not path.parent.is_dir():
+        raise RunError(
+            "cannot be written: its folder is not there",
+            where=str(path),
+            fix=f"Make it first: mkdir -p {path.parent}",
+        )
+    try:
+        replace_text(path, (BYTE_ORDER_MARK if format == "csv" else "") + text)
+    except OSError as error:
+        raise RunError(f"cannot be written: {error.strerror}", where=str(path)) from None
+    if content.comparison is None:
+        report("note", message=f"it shows no answers yet: `loraloom compare {run}` makes them")
+    else:
+        report("note", message=f"{path} holds rows of the data: mind to whom you give it")
+    return path
