@@ -17,6 +17,7 @@ from loraloom.errors import Interrupted, LoRALoomError
 
 if TYPE_CHECKING:
     from loraloom.console import Display
+    from loraloom.data.split import Split
     from loraloom.recipe import Recipe
 
 SOME_FAILED = 3
@@ -75,10 +76,11 @@ def check(
     """Run the real model on real rows, in seconds, and say what would go wrong."""
     with _display(as_json) as display:
         settings, folder = _read(recipe, sets, display)
+        split = _split(settings, folder)
         from loraloom.console import print_findings
         from loraloom.workflows.check import check as run_check
 
-        findings = run_check(settings, folder=folder, report=display)
+        findings = run_check(settings, folder=folder, split=split, report=display)
         document: dict[str, Any] = {"findings": [finding.to_json() for finding in findings]}
         if not as_json:
             print_findings(findings)
@@ -115,10 +117,11 @@ def train(
         raise typer.BadParameter("--out makes a new run and --resume goes on with one; give one of them")
     with _display(as_json) as display:
         settings, folder = _read(recipe, sets if seeds is None else [*sets, f"seeds={seeds}"], display)
+        split = None if resume else _split(settings, folder)
         from loraloom.console import print_table
         from loraloom.workflows.train import train as run_training
 
-        outcome = run_training(settings, folder=folder, out=out, resume=resume, report=display)
+        outcome = run_training(settings, folder=folder, out=out, resume=resume, split=split, report=display)
         display.close()
         if as_json:
             _print_json({"run": str(outcome.run.folder), **outcome.result})
@@ -143,6 +146,47 @@ def _experiment_row(folder: Path, name: str, entry: dict[str, Any]) -> tuple[str
     best = "–" if entry["best_metric"] is None else f"{entry['best_metric']:.4f}"
     adapter = "–" if entry["status"] == "failed" else str(folder / "adapters" / name)
     return name, entry["status"], str(entry["step"]), str(entry["best_step"]), best, adapter
+
+
+@app.command()
+def search(
+    recipe: RecipeFile,
+    space: Annotated[Path, typer.Option(help="A YAML file: keys of the recipe, and what each may be.")],
+    trials: Annotated[int, typer.Option(help="How many adapters to train.")],
+    sampler: Annotated[str, typer.Option(help="What decides: tpe, random or grid.")] = "tpe",
+    halving: Annotated[bool, typer.Option("--halving", help="The weak give up their places early.")] = False,
+    sets: Sets = [],  # noqa: B006
+    out: Annotated[
+        Path | None, typer.Option(help="The run directory; by default a new one below runs/.")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this run of the same search.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try many settings of a recipe in one pass, and find the best."""
+    if out is not None and resume is not None:
+        raise typer.BadParameter("--out makes a new run and --resume goes on with one; give one of them")
+    with _display(as_json) as display:
+        settings, folder = _read(recipe, sets, display)
+        from loraloom.search.request import make_request
+        from loraloom.search.space import read_space
+
+        request = make_request(
+            settings, read_space(space, settings), num_trials=trials, sampler=sampler, halving=halving
+        )
+        split = None if resume else _split(settings, folder)
+        from loraloom.console import print_table
+        from loraloom.search.table import table
+        from loraloom.workflows.search import search as run_search
+
+        found = run_search(request, folder=folder, out=out, resume=resume, split=split, report=display)
+        display.close()
+        if as_json:
+            _print_json(found.to_json())
+        else:
+            print_table(*table(found.ledger.trials_ranked, found.ledger.metric, found.importances))
+        display.next_command(f"loraloom compare {found.run.folder} --experiment {found.best.name}")
+        if found.ledger.failed:
+            raise typer.Exit(SOME_FAILED)
 
 
 @app.command()
@@ -297,6 +341,28 @@ def runs(
         display.next_command(f"loraloom compare {last}" if last else "loraloom train RECIPE")
 
 
+@app.command()
+def demo(
+    out: Annotated[
+        Path | None, typer.Option(help="The run directory; by default a new one below runs/.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The main job on the embedded starter, offline: checks, training, comparison, report."""
+    with _display(as_json) as display:
+        from loraloom.console import print_comparison
+        from loraloom.workflows.demo import demo as run_demo
+
+        shown = run_demo(out=out, report=display)
+        if as_json:
+            _print_json({"report": str(shown.report_file), **shown.comparison})
+        else:
+            print_comparison(shown.comparison)
+        display.next_command("loraloom init YOUR-DATA.json --model bigscience/mt0-large > recipe.yaml")
+        if not as_json:
+            typer.echo(shown.report_file)
+
+
 @app.command("recipe-schema")
 def recipe_schema() -> None:
     """The JSON Schema of a recipe, for editors."""
@@ -312,6 +378,13 @@ def _read(recipe: str, sets: list[str], display: Display) -> tuple[Recipe, Path]
     for note in reading.notes:
         display("note", message=str(note))
     return reading.recipe, reading.folder
+
+
+def _split(recipe: Recipe, folder: Path) -> Split:
+    """Before a workflow is imported, and torch with it: a complaint about data comes at once."""
+    from loraloom.data.split import split_examples
+
+    return split_examples(recipe.data, folder)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from loraloom.workflows.find_lr import RangeTest
 
 SECONDS_BETWEEN_LINES = 5.0
+NARROW = 80  # columns
 BAR_WIDTH = 30
 COLOURS = {"ok": "green", "note": "blue", "warning": "yellow", "error": "red"}
 # Shown even where a verb is quiet.
@@ -196,25 +198,27 @@ def clock(seconds: float) -> str:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
     """A table on stdout; piped, it is as wide as its text, so that nothing is cut."""
+    visible = [[cell.translate(VISIBLE) for cell in row] for row in rows]
     stdout = _Stdout(highlight=False)
     if not stdout.is_terminal:
-        stdout = _Stdout(highlight=False, width=max(80, 4 + sum(map(len, columns)) + _widest(rows)))
+        widest = [max(map(cell_len, column)) + 2 for column in zip(columns, *visible, strict=True)]
+        stdout = _Stdout(highlight=False, width=max(80, sum(widest)))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
-    for number, row in enumerate(rows):
-        table.add_row(
-            *(Text(cell.translate(VISIBLE)) for cell in row), style=styles[number] if styles else None
-        )
+    for number, row in enumerate(visible):
+        table.add_row(*map(Text, row), style=styles[number] if styles else None)
     stdout.print(table)
 
 
-def _widest(rows: Sequence[Sequence[str]]) -> int:
-    return max((sum(len(cell.encode()) + 2 for cell in row) for row in rows), default=0)
-
-
 def print_findings(findings: Sequence[Finding]) -> None:
-    """The table of `loraloom check`."""
+    """The table of `loraloom check`; a paragraph a finding where a terminal is too narrow for it."""
+    stdout = _Stdout(highlight=False)
+    if stdout.is_terminal and stdout.width < NARROW:
+        for f in findings:
+            text = f"{f.level} {f.check}: {f.where}: {f.message} {f.fix}".rstrip()
+            stdout.print(Text(text.translate(VISIBLE)), style=COLOURS[f.level] if f.level != "ok" else None)
+        return
     print_table(
         ("level", "check", "where", "found", "fix"),
         [(f.level, f.check, f.where, f.message, f.fix) for f in findings],

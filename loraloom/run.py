@@ -82,6 +82,12 @@ def replace_folder(staged: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def remove_remnants(parent: Path) -> None:
+    """Remove what a `replace_folder` or a removal in this folder left when it was killed."""
+    for remnant in [*parent.glob(".*.new"), *parent.glob(".*.old")]:
+        shutil.rmtree(remnant, ignore_errors=True)
+
+
 def to_json(value: Any) -> str:
     """JSON as every file of a run has it: readable, Chinese as Chinese, NaN refused."""
     return json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
@@ -124,7 +130,7 @@ class Run:
         ours = {self.folder / LOCK_FILE, *parts, *files, *map(_staged, files)}
         # Without the lock there are only empty folders: a lone recipe.yaml may be the user's own.
         is_ours = found <= ours and (self.folder / LOCK_FILE in found or found <= set(parts))
-        return bool(found) and is_ours and not any(any(part.iterdir()) for part in parts if part in found)
+        return is_ours and not any(any(part.iterdir()) for part in parts if part in found)
 
     @property
     def is_finished(self) -> bool:

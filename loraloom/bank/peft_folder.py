@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from loraloom.base.loading import Base
-from loraloom.base.targets import Target, peft_target_modules
+from loraloom.base.targets import Target, peft_target_modules, resolve_targets, unique_targets
 from loraloom.errors import AdapterError
 from loraloom.recipe import LoraSettings
 from loraloom.run import replace_folder, to_json, write_bytes
@@ -176,6 +176,7 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
     origin = _read_json(folder / ORIGIN, where) if (folder / ORIGIN).is_file() else {}
     if base is not None:
         _check_origin(origin, base, where)
+        _check_complete(config, settings, base, where)
     return Adapter(folder, settings, tensors, origin)
 
 
@@ -220,6 +221,24 @@ def _read_tensors(path: Path, where: str) -> dict[str, Tensor]:
             found=", ".join(sorted(halves)[:3]),
         )
     return tensors
+
+
+def _check_complete(config: Mapping[str, Any], settings: LoraSettings, base: Base, where: str) -> None:
+    """Refuse an adapter that lacks whole modules: PEFT would leave them at zero, with a warning at most."""
+    if any(config.get(key) for key in ("layers_to_transform", "layers_pattern", "exclude_modules")):
+        return  # then target_modules alone does not say which modules there are
+    named = config.get("target_modules")
+    if not isinstance(named, str | list) or not named:
+        raise AdapterError("names no target_modules", where=where, found=CONFIG)
+    matches = resolve_targets(base.model, base.family, named, key=f"{where}: target_modules")
+    lacking = {target.name for target in unique_targets(matches)} - set(settings.target_modules)
+    if lacking:
+        raise AdapterError(
+            f"lacks the tensors of {len(lacking)} modules that its target_modules names",
+            where=where,
+            found=f"nothing for {min(lacking)}",
+            fix="The folder is incomplete: copy it again.",
+        )
 
 
 def _check_origin(origin: Mapping[str, Any], base: Base, where: str) -> None:

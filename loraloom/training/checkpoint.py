@@ -89,8 +89,6 @@ def save_checkpoint(folder: Path, state: TrainingState, *, keep: int) -> Path:
     found = _newest_first(folder)
     for old in [*found[: found.index(target)], *found[found.index(target) + keep :]]:
         _discard(old)
-    for remnant in folder.glob(".step-*"):  # of a save or a removal that was killed
-        shutil.rmtree(remnant, ignore_errors=True)
     return target
 
 

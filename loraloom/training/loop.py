@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,11 @@ from loraloom.training.state import Progress, Timetable, TrainingState
 from loraloom.training.stopping import StopRequest
 
 
+def never(state: TrainingState) -> bool:
+    """A `Setup.pause` that lets training run to its end."""
+    return False
+
+
 @dataclass(frozen=True)
 class Setup:
     """All that training needs and does not change.
@@ -60,6 +65,8 @@ class Setup:
         generation: how to answer, for generation metrics.
         run: where checkpoints and adapters go.
         stop: set by a signal.
+        pause: asked after every tick whether to save and return early, so that the caller may take
+            experiments out of the state and put others in before it trains on.
     """
 
     bank: AdapterBank
@@ -74,6 +81,7 @@ class Setup:
     generation: GenerationSettings
     run: Run
     stop: StopRequest
+    pause: Callable[[TrainingState], bool] = never
 
 
 @dataclass
@@ -107,7 +115,7 @@ class StepResult:
 
 
 def train(setup: Setup, state: TrainingState, report: Report) -> TrainingState:
-    """Train every experiment that has not ended; on return all have.
+    """Train every experiment that has not ended; on return all have, or `setup.pause` asked for it.
 
     Args:
         setup: what to train on.
@@ -130,22 +138,32 @@ def train(setup: Setup, state: TrainingState, report: Report) -> TrainingState:
                 _take_steps(setup, trainees, results, state, report, started)
                 state.tick += 1
                 _evaluate(setup, [t for t in trainees if _is_due(t, "eval")], state, report)
-                save = any(_is_due(t, "save") for t in trainees)
+                save = any(_is_save_due(t) for t in trainees)
                 for trainee in trainees:
                     _leave_if_ended(setup, trainee, state, report)
                 trainees = [t for t in trainees if not t.progress.has_ended]
-                if save or setup.stop:
+                is_pause = bool(trainees) and setup.pause(state)
+                if save or setup.stop or is_pause:
                     _save(setup, trainees, state, report)
                 if setup.stop:
                     where = f"stopped and saved after step {state.tick}"
                     how = f"the same command with --resume {setup.run.folder} goes on, bit for bit"
                     raise Interrupted(setup.stop.signal_number, f"{where}; {how}")
+                if is_pause:
+                    _detach(setup, trainees)
+                    return state
     return state
 
 
 def _is_due(trainee: Trainee, what: str) -> bool:
     progress = trainee.progress
     return not progress.has_ended and trainee.timetable.is_due(what, progress.step)  # type: ignore[arg-type]
+
+
+def _is_save_due(trainee: Trainee) -> bool:
+    """An experiment that ends before its time is saved too, or a resume would train it again."""
+    has_ended_early = trainee.progress.has_ended and trainee.experiment.training.save_strategy != "no"
+    return has_ended_early or _is_due(trainee, "save")
 
 
 def _join(setup: Setup, state: TrainingState, name: str) -> Trainee:
@@ -238,6 +256,7 @@ def _take_steps(
             loss=result.loss,
             learning_rate=learning_rate(trainee.experiment.training, step - 1, timetable.total_steps),
             grad_norm=float(result.norm),
+            num_tokens=result.num_tokens,
             tokens_per_second=round(result.num_tokens / seconds, 1),
         )
 
@@ -385,6 +404,12 @@ def _card(setup: Setup, name: str, tensors: dict[str, torch.Tensor], origin: dic
     except (LoRALoomError, OSError):
         return ""
     return adapter_card(facts)
+
+
+def _detach(setup: Setup, trainees: Sequence[Trainee]) -> None:
+    """Leave the bank empty; what the trainees have learnt is in the state that was just saved."""
+    for trainee in trainees:
+        setup.bank.drop(trainee.name)
 
 
 def _save(setup: Setup, trainees: Sequence[Trainee], state: TrainingState, report: Report) -> None:

@@ -6,18 +6,21 @@ from pathlib import Path
 
 from loraloom.checks.finding import Finding
 from loraloom.checks.gate import run_gate
-from loraloom.data.split import split_examples
+from loraloom.data.split import Split, split_examples
 from loraloom.recipe import Recipe
 from loraloom.run import Report, quiet
 from loraloom.workflows.prepare import load_recipe_base, prepare
 
 
-def check(recipe: Recipe, *, folder: Path = Path(), report: Report = quiet) -> list[Finding]:
+def check(
+    recipe: Recipe, *, folder: Path = Path(), split: Split | None = None, report: Report = quiet
+) -> list[Finding]:
     """Run the gate on a recipe without training.
 
     Args:
         recipe: what would be done.
         folder: what its paths are relative to.
+        split: where the caller has divided the recipe's data already.
         report: told of notes on the way.
 
     Returns:
@@ -26,7 +29,7 @@ def check(recipe: Recipe, *, folder: Path = Path(), report: Report = quiet) -> l
     Raises:
         LoRALoomError: recipe, data or base cannot even be read.
     """
-    split = split_examples(recipe.data, folder)
+    split = split or split_examples(recipe.data, folder)
     notes = [Finding("note", "data", recipe.data.train, note) for note in split.notes]
     counts = Finding(
         "ok",

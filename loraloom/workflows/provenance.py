@@ -106,10 +106,14 @@ def run_split(run: Run, recipe: Recipe, folder: Path) -> Split:
     """A run's split, from the same files.
 
     Raises:
+        RunError: split.json is damaged.
         DataError: a file is gone or has changed.
     """
+    saved = run.read_json(run.split_file)
+    if not isinstance(saved, dict):
+        raise RunError("is damaged: it is no JSON object", where=str(run.split_file))
     try:
-        return Split.restore(run.read_json(run.split_file), recipe.data, folder, shown_as=str(run.split_file))
+        return Split.restore(saved, recipe.data, folder, shown_as=str(run.split_file))
     except DataError as error:
         raise DataError(
             [*error.problems, Problem("the run's data must be as it was", where=str(run.folder))]

@@ -22,9 +22,19 @@ from loraloom.data.examples import Examples
 from loraloom.data.retain import read_retained
 from loraloom.data.split import Split, split_examples
 from loraloom.errors import AdapterError, Interrupted, LoRALoomError, RunError, TrainingError
-from loraloom.recipe import Recipe
+from loraloom.recipe import Experiment, Recipe
 from loraloom.recipe.file import write_recipe
-from loraloom.run import Report, Run, create_run, fresh_folder, open_run, quiet, replace_text, to_json
+from loraloom.run import (
+    Report,
+    Run,
+    create_run,
+    fresh_folder,
+    open_run,
+    quiet,
+    remove_remnants,
+    replace_text,
+    to_json,
+)
 from loraloom.training.checkpoint import newest_valid
 from loraloom.training.loop import Setup, export
 from loraloom.training.loop import train as train_loop
@@ -61,6 +71,7 @@ def train(
     folder: Path = Path(),
     out: Path | None = None,
     resume: Path | None = None,
+    split: Split | None = None,
     report: Report = quiet,
 ) -> Outcome:
     """Train every experiment of a recipe, together.
@@ -70,6 +81,7 @@ def train(
         folder: what its paths are relative to.
         out: the run directory; by default a fresh one below `runs/`.
         resume: a run of this recipe to go on with, instead of a new one.
+        split: of a new run, where the caller has divided the recipe's data already.
         report: told of every event, `report("train", step=…, loss=…, …)`.
 
     Raises:
@@ -79,7 +91,8 @@ def train(
     with stop_on_signals() as stop:
         if resume is not None:
             return _resume(recipe, folder, open_run(resume), report, stop)
-        split, retained = split_examples(recipe.data, folder), read_retained(recipe.data, folder)
+        split = split or split_examples(recipe.data, folder)
+        retained = read_retained(recipe.data, folder)
         run = create_run(out if out is not None else fresh_folder(_name(recipe)))
         with run.locked():
             known = origin.at_start(recipe, folder, split, retained)
@@ -106,42 +119,46 @@ def _resume(recipe: Recipe, folder: Path, run: Run, report: Report, stop: StopRe
         split = origin.run_split(run, recipe, folder)
         retained = read_retained(recipe.data, folder)
         origin.check_same_retained(known, retained, run)
-        if run.is_finished and _is_whole(run):
+        if run.is_finished and _is_whole(run, own_recipe):
             report("resume", step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole")
             return Outcome(run, run.read_json(run.result_file))
         return _train(recipe, folder, run, split, retained, known, report, stop)
 
 
-def _is_whole(run: Run) -> bool:
+def _is_whole(run: Run, recipe: Recipe) -> bool:
     """Whether every adapter of a finished run is the best one that its newest checkpoint holds.
 
     With save_strategy: no there is no checkpoint, and an adapter is whole if it can be read.
     """
     state, verdicts = newest_valid(run.checkpoints)
+    experiments = recipe.resolved_experiments
     if state is not None:
-        return state.has_ended and all(_is_exported(run, state, name) for name in state.progress)
+        return state.has_ended and all(_is_exported(run, state, experiment) for experiment in experiments)
     entries = run.read_json(run.result_file)["experiments"]
-    names = [name for name, entry in entries.items() if entry["status"] != "failed"]
-    return not verdicts and all(_is_readable(run, name) for name in names)
+    good = [experiment for experiment in experiments if entries[experiment.name]["status"] != "failed"]
+    return not verdicts and all(_read_own(run, experiment) is not None for experiment in good)
 
 
-def _is_readable(run: Run, name: str) -> bool:
-    try:
-        read_adapter(run.adapters / name)
-    except AdapterError:
-        return False
-    return True
-
-
-def _is_exported(run: Run, state: TrainingState, name: str) -> bool:
-    if state.progress[name].status == "failed":
+def _is_exported(run: Run, state: TrainingState, experiment: Experiment) -> bool:
+    if state.progress[experiment.name].status == "failed":
         return True
+    tensors, best = _read_own(run, experiment), state.tensors[experiment.name].best
+    return (
+        tensors is not None
+        and tensors.keys() == best.keys()
+        and all(torch.equal(tensors[key], best[key]) for key in best)
+    )
+
+
+def _read_own(run: Run, experiment: Experiment) -> dict[str, torch.Tensor] | None:
+    """The tensors of an experiment's adapter; None where its folder is damaged."""
     try:
-        tensors = read_adapter(run.adapters / name).tensors
+        adapter = read_adapter(run.adapters / experiment.name)
     except AdapterError:
-        return False
-    best = state.tensors[name].best
-    return tensors.keys() == best.keys() and all(torch.equal(tensors[key], best[key]) for key in best)
+        return None
+    kept = ("r", "lora_alpha", "lora_dropout", "use_rslora")
+    is_own = all(getattr(adapter.settings, key) == getattr(experiment.lora, key) for key in kept)
+    return adapter.tensors if is_own else None
 
 
 def _train(
@@ -242,6 +259,8 @@ def _stop_before_training(stop: StopRequest) -> None:
 
 def _state(run: Run, experiments: Any, record: Any) -> TrainingState:
     """Where to go on: the newest checkpoint that is whole, or the start; said either way."""
+    for folder in (run.checkpoints, run.adapters):
+        remove_remnants(folder)
     state, verdicts = newest_valid(run.checkpoints)
     is_resume = bool(verdicts) or run.events_file.exists()
     for verdict in verdicts:
@@ -257,10 +276,10 @@ def _state(run: Run, experiments: Any, record: Any) -> TrainingState:
 
 def _finish(setup: Setup, state: TrainingState, seconds: float, report: Report) -> Outcome:
     """Make sure that every adapter is there, and say how each experiment ended."""
-    for name in state.progress:
-        if not _is_exported(setup.run, state, name):
-            report("export", experiment=name, reason="its adapter was missing or damaged")
-            export(setup, state, name)
+    for experiment in setup.experiments:
+        if not _is_exported(setup.run, state, experiment):
+            report("export", experiment=experiment.name, reason="its adapter was missing or damaged")
+            export(setup, state, experiment.name)
     entries = {name: asdict(progress) for name, progress in state.progress.items()}
     for entry in entries.values():
         entry.pop("evaluations_without_improvement")

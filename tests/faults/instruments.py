@@ -94,7 +94,9 @@ class FileOperations:
         os.fsync = self._fsync  # type: ignore[assignment]
         io.open = builtins.open = self._open  # type: ignore[assignment]
 
-    def _happen(self, name: str, path: str, act: Callable[[], Any], half: Callable[[], Any] | None = None) -> Any:
+    def _happen(
+        self, name: str, path: str, act: Callable[[], Any], half: Callable[[], Any] | None = None
+    ) -> Any:
         self.count += 1
         os.write(self.log, f"{name} {path}\n".encode())
         if self.how == "full" and 0 < self.number <= self.count and name in NEEDS_ROOM:
@@ -105,10 +107,11 @@ class FileOperations:
         if is_last and self.how == "half" and half is not None:
             half()
             self._die()
-        result = act()
-        if is_last:
-            self._die()
-        return result
+        try:
+            return act()
+        finally:  # mkdir of what is there already fails, and is an operation too
+            if is_last:
+                self._die()
 
     def _die(self) -> None:
         if self.is_power_cut:

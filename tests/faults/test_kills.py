@@ -25,7 +25,7 @@ NUM_MOMENTS = int(os.environ.get("LORALOOM_FAULTS", "12"))
 STEP = "torch.optim.adamw:AdamW.step"
 NUM_OPTIMIZER_STEPS = 16
 OUTSIDE_SAVES = (
-    ("loraloom.workflows.train:load_recipe_base", 1),
+    ("loraloom.workflows.prepare:load_base", 1),
     ("loraloom.workflows.train:run_gate", 1),
     ("loraloom.training.loop:eval_losses", 4),
     (STEP, NUM_OPTIMIZER_STEPS),
@@ -97,7 +97,7 @@ def test_killed_anywhere_it_resumes_to_the_same_bytes(
     if had_begun or newest:
         assert_said_where(run, newest)
         assert f"resuming after step {newest}" in ended.stderr
-    assert not list(Run(run).checkpoints.glob(".*"))
+    assert not [*Run(run).checkpoints.glob(".*"), *Run(run).adapters.glob(".*")]
 
 
 @pytest.mark.parametrize("number", range(NUM_MOMENTS // 4))
@@ -151,7 +151,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(
 ) -> None:
     expected, run = reference("together"), tmp_path / "run"
     at = [n for n, line in enumerate(expected.operations, 1) if where in line]
-    faults = {"root": str(run), "log": str(tmp_path / "log"), "operation": at[len(at) // 2], "how": "full"}
+    faults = {"root": str(run), "log": str(tmp_path / "log"), "operation": at[len(at) // 3], "how": "full"}
     ended = warm.call("train", expected.recipe, "--out", run, cwd=tmp_path, faults=faults)
     assert ended.code == 1
     assert "No space left on device" in ended.stderr

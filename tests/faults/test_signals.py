@@ -41,20 +41,19 @@ def test_the_step_is_finished_and_saved(
     assert ended.stdout == ""
     step = events(run, "save")[-1]["step"]
     assert f"stopped and saved after step {step}" in ended.stderr
-    assert "--resume" in ended.stderr.splitlines()[-1]
-    assert str(run) in ended.stderr.splitlines()[-1]
+    assert f"--resume {run} " in ended.stderr.splitlines()[-1]
     resumed = resume(warm, expected, run)
     assert resumed.code == 0, resumed.stderr
     assert events(run, "resume")[-1]["step"] == step
     assert_fruits(run, expected)
 
 
-@pytest.mark.parametrize("call", ["load_recipe_base", "run_gate", "make_plan"])
+@pytest.mark.parametrize("call", ["prepare:load_base", "train:run_gate", "train:make_plan"])
 def test_before_the_first_step(
     call: str, warm: Warm, reference: Callable[[str], Reference], tmp_path: Path
 ) -> None:
     expected, run = reference("together"), tmp_path / "run"
-    started = held(warm, expected, run, f"loraloom.workflows.train:{call}", 1)
+    started = held(warm, expected, run, f"loraloom.workflows.{call}", 1)
     os.kill(started.pid, signal.SIGTERM)
     release(run)
     ended = started.wait()

@@ -79,7 +79,9 @@ def fruits(folder: Path) -> Fruits:
         },
         ends=run.read_json(run.result_file)["experiments"],
         losses={
-            f"{event['event']} {event['experiment']} {event['step']}": event.get("loss", event.get("eval_loss"))
+            f"{event['event']} {event['experiment']} {event['step']}": event.get(
+                "loss", event.get("eval_loss")
+            )
             for event in run.events()
             if event["event"] in ("train", "eval")
         },

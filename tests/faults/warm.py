@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -41,15 +42,18 @@ class Started:
     def wait(self) -> Ended:
         """Until it ends."""
         code = self.warm.ask({"wait": self.pid})["code"]
-        return Ended(code, self.stdout.read_text(encoding="utf-8"), self.stderr.read_text(encoding="utf-8"))
+        return Ended(
+            code, *(p.read_text(encoding="utf-8") if p.is_file() else "" for p in (self.stdout, self.stderr))
+        )
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Until something has become true."""
         deadline = time.monotonic() + PATIENCE
         while not condition():
-            if time.monotonic() > deadline:
-                os.kill(self.pid, 9)
-                raise AssertionError(f"waited in vain; stderr: {self.wait().stderr}")
+            state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+            if state == "Z" or time.monotonic() > deadline:
+                os.kill(self.pid, signal.SIGKILL)
+                raise AssertionError(f"waited in vain: {self.wait()}")
             time.sleep(0.002)
 
 
@@ -80,16 +84,26 @@ class Warm:
         answer: dict[str, Any] = json.loads(self.process.stdout.readline())
         return answer
 
-    def start(self, *argv: str | Path, cwd: Path, faults: dict[str, Any] | None = None, **env: str) -> Started:
+    def start(
+        self,
+        *argv: str | Path,
+        cwd: Path,
+        faults: dict[str, Any] | None = None,
+        stdout: Path | None = None,
+        stderr: Path | None = None,
+        **env: str,
+    ) -> Started:
         """Start `loraloom …` in a child.
 
         Args:
             argv: after the program's name.
             faults: as `tests.faults.zygote` takes them.
-            env: to set.
+            stdout, stderr: a pipe or a terminal in the place of a file.
+            env: to set; PYTHONIOENCODING counts.
         """
         self.number += 1
-        stdout, stderr = (self.scratch / f"{self.number}.{name}" for name in ("out", "err"))
+        stdout = stdout or self.scratch / f"{self.number}.out"
+        stderr = stderr or self.scratch / f"{self.number}.err"
         job = {
             "argv": [str(word) for word in argv],
             "cwd": str(cwd),
@@ -100,9 +114,9 @@ class Warm:
         }
         return Started(self, self.ask(job)["pid"], stdout, stderr)
 
-    def call(self, *argv: str | Path, cwd: Path, faults: dict[str, Any] | None = None, **env: str) -> Ended:
+    def call(self, *argv: str | Path, cwd: Path, **how: Any) -> Ended:
         """`start` and wait."""
-        return self.start(*argv, cwd=cwd, faults=faults, **env).wait()
+        return self.start(*argv, cwd=cwd, **how).wait()
 
     def close(self) -> None:
         """End the zygote."""

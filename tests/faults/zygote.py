@@ -7,6 +7,7 @@ It never trains itself, has one thread, and so may be forked. Reads one JSON obj
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import io
@@ -18,10 +19,12 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+UNREAD = "|"  # in the place of a path: a pipe whose reader has left
+
 
 def main() -> None:
     import peft  # noqa: F401
-    import transformers.models.mt5.modeling_mt5
+    from transformers import MT5ForConditionalGeneration  # noqa: F401
 
     import loraloom.workflows.check
     import loraloom.workflows.compare
@@ -46,9 +49,12 @@ def _be_the_command(job: dict[str, Any]) -> None:
     os.environ.update(job["env"])
     for number, path in enumerate((os.devnull, job["stdout"], job["stderr"])):
         flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        os.dup2(os.open(path, flags), number)
-    sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), encoding="utf-8", write_through=True)
-    sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), encoding="utf-8", write_through=True)
+        os.dup2(_unread_pipe() if path == UNREAD else os.open(path, flags), number)
+    encoding = os.environ.get("PYTHONIOENCODING", "utf-8")
+    sys.stdout = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w", closefd=False)), encoding=encoding)
+    sys.stderr = io.TextIOWrapper(
+        io.BufferedWriter(io.FileIO(2, "w", closefd=False)), "utf-8", "backslashreplace", line_buffering=True
+    )
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sys.argv = ["loraloom", *job["argv"]]
@@ -63,7 +69,15 @@ def _be_the_command(job: dict[str, Any]) -> None:
     except BaseException:
         traceback.print_exc()
         code = 70
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
     os._exit(code)
+
+
+def _unread_pipe() -> int:
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
 
 
 def _install(faults: dict[str, Any]) -> None:

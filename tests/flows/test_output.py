@@ -1,0 +1,207 @@
+"""What is written where: terminals, pipes, pipes that close, locales; and `--help`, which is instant."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+
+from tests.faults.warm import REPOSITORY
+from tests.flows.conftest import Trained
+
+HEAVY = ("torch", "transformers", "peft", "datasets", "numpy", "sacrebleu", "pyarrow")
+LORALOOM = (sys.executable, "-c", "from loraloom.cli import main; main()")
+SECONDS_OF_HELP = 1.0
+UNREAD = Path("|")
+ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
+
+
+def fresh(*argv: str | Path, cwd: Path = REPOSITORY, **env: str) -> subprocess.CompletedProcess[str]:
+    """`loraloom …` in a new interpreter; stderr ends with the heavy modules that were imported."""
+    listing = f"atexit.register(lambda: print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr))"
+    program = f"import atexit, sys; {listing}; from loraloom.cli import main; main()"
+    command = [sys.executable, "-c", program, *map(str, argv)]
+    everything = {**os.environ, "PYTHONPATH": str(REPOSITORY), **env}
+    return subprocess.run(
+        command, cwd=cwd, env=everything, capture_output=True, encoding="utf-8", check=False
+    )
+
+
+VERBS = ("init", "check", "train", "compare", "predict", "runs", "recipe-schema")
+
+
+def test_help_imports_nothing_heavy_and_is_quick() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ended = fresh("--help")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert ended.returncode == 0
+    assert all(f" {verb} " in ended.stdout for verb in VERBS)
+    assert ended.stderr == "[]\n"
+    assert after.ru_utime - before.ru_utime < SECONDS_OF_HELP
+
+
+@pytest.mark.parametrize(
+    "argv", [("train", "--help"), ("--version",), ("runs",), ("recipe-schema",), ("init", "data.json")]
+)
+def test_what_needs_no_model_imports_nothing_heavy(argv: tuple[str, ...], trained: Trained) -> None:
+    ended = fresh(*argv, cwd=trained.project.folder)
+    assert ended.returncode == 0
+    assert ended.stderr.endswith("[]\n")
+
+
+def test_complaints_about_recipe_and_data_import_nothing_heavy(trained: Trained, tmp_path: Path) -> None:
+    data = tmp_path / "bad.json"
+    data.write_text('[{"instruction": "x"}]')
+    for options, kind in (((), "RecipeError"), (("--set", f"data.train={data}"), "DataError")):
+        sets = options or ("--set", "lora.rnk=4")
+        for verb in ("check", "train"):
+            ended = fresh(verb, "recipe.yaml", *sets, cwd=trained.project.folder)
+            assert ended.returncode == 1
+            assert ended.stderr.startswith(f"{kind}: ")
+            assert ended.stderr.endswith("\n[]\n")
+
+
+@pytest.fixture
+def terminal() -> tuple[int, Path]:
+    """A terminal's master side, and the path of the other one."""
+    master, other = os.openpty()
+    yield master, Path(os.ttyname(other))
+    os.close(other)
+    os.close(master)
+
+
+def read_terminal(master: int, heard: list[bytes]) -> None:
+    try:
+        while content := os.read(master, 65536):
+            heard.append(content)
+    except OSError:
+        return
+
+
+WIDTH = 40
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [("check", "recipe.yaml"), ("runs", "."), ("--help",), ("train", "recipe.yaml", "--resume", "first")],
+)
+def test_a_narrow_terminal_cuts_nothing(
+    argv: tuple[str, ...], trained: Trained, terminal: tuple[int, Path]
+) -> None:
+    master, path = terminal
+    heard: list[bytes] = []
+    listener = threading.Thread(target=read_terminal, args=(master, heard), daemon=True)
+    listener.start()
+    ended = trained.project.call(*argv, stdout=path, COLUMNS=str(WIDTH), TERM="xterm")
+    assert ended.code == 0
+    listener.join(0.2)
+    shown = ESCAPE_SEQUENCE.sub("", b"".join(heard).decode())
+    assert max(map(cell_len, shown.splitlines())) <= WIDTH
+    assert "…" not in shown
+    if argv[0] == "check":
+        assert "ok targets: wide: lora.target_modules: `all-linear` is 36 linears" in " ".join(shown.split())
+
+
+def test_a_live_line_where_stderr_is_a_terminal(
+    trained: Trained, terminal: tuple[int, Path], tmp_path: Path
+) -> None:
+    master, path = terminal
+    heard: list[bytes] = []
+    listener = threading.Thread(target=read_terminal, args=(master, heard), daemon=True)
+    listener.start()
+    ended = trained.project.call(
+        "train", "recipe.yaml", "--out", tmp_path / "run", stderr=path, COLUMNS="100", TERM="xterm"
+    )
+    assert ended.code == 0
+    assert ended.stdout.splitlines()[0].split()[0] == "experiment"
+    listener.join(0.2)
+    shown = b"".join(heard).decode()
+    assert "━" in shown
+    assert "\x1b[?25h" in shown  # the cursor is shown again
+    assert ESCAPE_SEQUENCE.sub("", shown).rstrip().endswith(f"Next: loraloom compare {tmp_path / 'run'}")
+
+
+def test_piped_tables_are_as_wide_as_their_text(trained: Trained) -> None:
+    ended = trained.project.call("check", "recipe.yaml", COLUMNS=str(WIDTH))
+    lines = ended.stdout.splitlines()
+    assert max(map(len, lines)) > WIDTH
+    end = lines.index("") if "" in lines else len(lines)
+    assert {line.split()[0] for line in lines[1:end]} <= {"ok", "note", "warning"}  # one line a finding
+    assert "\x1b" not in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("verb", ["predict", "compare", "check", "runs", "recipe-schema", "init"])
+def test_a_reader_that_has_enough_is_no_failure(verb: str, trained: Trained) -> None:
+    """`loraloom … | head`"""
+    argv = {
+        "predict": ("first", "data.json", "--base"),
+        "compare": ("first", "--name", "piped"),
+        "check": ("recipe.yaml",),
+        "runs": (".",),
+        "recipe-schema": (),
+        "init": ("data.json",),
+    }[verb]
+    for options in ((), ("--json",)) if verb != "recipe-schema" else ((),):
+        ended = trained.project.call(verb, *argv, *options, stdout=UNREAD)
+        assert ended.code == 0, ended.stderr
+        assert "rror" not in ended.stderr
+
+
+def test_findings_count_though_nobody_reads_them(trained: Trained) -> None:
+    assert trained.project.call("check", "recipe.yaml", "--set", "lora.r=0", stdout=UNREAD).code == 1
+
+
+def test_training_goes_on_when_nobody_reads_its_progress(trained: Trained, tmp_path: Path) -> None:
+    """`loraloom train … 2>&1 | head`"""
+    run = tmp_path / "run"
+    ended = trained.project.call("train", "recipe.yaml", "--out", run, stdout=UNREAD, stderr=UNREAD)
+    assert ended.code == 0
+    assert (run / "result.json").is_file()
+
+
+def test_a_full_disk_behind_stdout_is_said(trained: Trained) -> None:
+    for argv in (("predict", "first", "data.json", "--base"), ("runs", "."), ("init", "data.json", "--json")):
+        ended = trained.project.call(*argv, stdout=Path("/dev/full"))
+        assert ended.code == 1
+        assert ended.stderr.splitlines()[-1] == "OSError: No space left on device"
+        assert "Traceback" not in ended.stderr
+
+
+def test_results_are_utf8_in_every_locale(trained: Trained) -> None:
+    for argv in (
+        ("compare", "first", "--name", "locale"),
+        ("predict", "first", "data.json", "--base"),
+        ("predict", "first", "data.json", "--base", "--json"),
+        ("check", "recipe.yaml"),
+    ):
+        plain = trained.project.call(*argv)
+        for encoding in ("ascii", "gbk"):
+            ended = trained.project.call(*argv, PYTHONIOENCODING=encoding)
+            assert ended.code == 0, ended.stderr
+            assert ended.stdout == plain.stdout
+
+
+def test_a_plain_c_locale(trained: Trained) -> None:
+    ended = fresh("init", "data.json", "--json", cwd=trained.project.folder, LANG="C", LC_ALL="C")
+    assert ended.returncode == 0
+    assert "recipe" in json.loads(ended.stdout)
+
+
+def test_control_characters_of_a_text_do_not_reach_the_terminal(trained: Trained, tmp_path: Path) -> None:
+    asked = "好\x1b[2J\u202e\x9b你"
+    file = tmp_path / "prompts.txt"
+    file.write_text(f"{asked}\n", encoding="utf-8")
+    ended = trained.project.call("compare", "first", "--prompts", file, "--name", "control")
+    assert ended.code == 0, ended.stderr
+    assert "好\\x1b[2J\\u202e\\x9b你" in ended.stdout
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", ended.stdout)
+    predicted = trained.project.call("predict", "first", file, "--base")
+    assert json.loads(predicted.stdout)["source"] == asked
