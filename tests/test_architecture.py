@@ -31,7 +31,16 @@ LAYERS = (
 LEVEL = {name: number for number, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "transformers", "peft", "datasets", "sacrebleu"}
 # `--help` and every complaint about a recipe or a data file come at once.
-LIGHT = ("cli.py", "errors.py", "run.py", "recipe", "data", "search/space.py", "search/request.py")
+LIGHT = (
+    "cli.py",
+    "errors.py",
+    "run.py",
+    "recipe",
+    "data",
+    "search/reading.py",
+    "search/request.py",
+    "search/space.py",
+)
 NEEDS_TORCH = {"data/batches.py"}
 
 

@@ -121,7 +121,7 @@ def _resume(recipe: Recipe, folder: Path, run: Run, report: Report, stop: StopRe
         origin.check_same_retained(known, retained, run)
         if run.is_finished and _is_whole(run, own_recipe):
             report("resume", step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole")
-            return Outcome(run, run.read_json(run.result_file))
+            return _outcome(run)
         return _train(recipe, folder, run, split, retained, known, report, stop)
 
 
@@ -292,11 +292,21 @@ def _finish(setup: Setup, state: TrainingState, seconds: float, report: Report) 
     }
     if not setup.run.is_finished:  # a finished run that is resumed stays as it is
         replace_text(setup.run.result_file, to_json(result))
-    outcome = Outcome(setup.run, setup.run.read_json(setup.run.result_file))
+    return _outcome(setup.run)
+
+
+def _outcome(run: Run) -> Outcome:
+    """How a finished run ended.
+
+    Raises:
+        TrainingError: every experiment failed.
+    """
+    outcome = Outcome(run, run.read_json(run.result_file))
+    entries = outcome.result["experiments"]
     if len(outcome.failed) == len(entries):
         raise TrainingError(
             "; ".join(f"{name}: {entries[name]['reason']}" for name in outcome.failed),
-            where=str(setup.run.folder),
+            where=str(run.folder),
             fix="Lower the learning rate, or set dtype: float32.",
         )
     return outcome

@@ -138,7 +138,9 @@ def experiment(
 ) -> Experiment:
     """An experiment whose training is never evaluated nor saved, unless said otherwise."""
     quiet = {"eval_strategy": "no", "save_strategy": "no"}
-    return Experiment(name, name, LoraSettings(**(lora or {})), TrainingSettings(**{**quiet, **training}), seed)
+    return Experiment(
+        name, name, LoraSettings(**(lora or {})), TrainingSettings(**{**quiet, **training}), seed
+    )
 
 
 @dataclass

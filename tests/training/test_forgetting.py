@@ -59,7 +59,7 @@ def test_forgetting_more_than_allowed_fails_the_experiment(
         return {slot: loss + 5 * (slot is not None and None in slots) for slot, loss in losses.items()}
 
     monkeypatch.setattr(loop, "eval_losses", as_if_it_forgot)
-    with pytest.raises(TrainingError, match="it forgets: the loss on data.retain rose by"):
+    with pytest.raises(TrainingError, match=r"it forgets: the loss on data\.retain rose by"):
         train(recipe(max_forgetting=0.5), folder=tmp_path, out=tmp_path / "run")
     assert not (tmp_path / "run" / "adapters" / "main").exists()
 
@@ -67,7 +67,7 @@ def test_forgetting_more_than_allowed_fails_the_experiment(
 def test_a_resume_with_other_retained_rows_is_refused(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     train(recipe(), folder=tmp_path, out=tmp_path / "run")
     (tmp_path / "known.json").write_text(json.dumps(KNOWN[:1]), encoding="utf-8")
-    with pytest.raises(RunError, match="data.retain has changed"):
+    with pytest.raises(RunError, match=r"data\.retain has changed"):
         train(recipe(), folder=tmp_path, resume=tmp_path / "run")
 
 
