@@ -134,7 +134,7 @@ def page(rows: dict[str, dict[str, Any]], num_rows: int) -> str:
     lines = [
         "# Results on real rows",
         "",
-        f"{num_rows} real instruction/response rows, on randomly initialised mT5 models with their own head.",
+        f"{num_rows} real instruction/response rows, on random mT5 models with a head of their own.",
         "A random base knows nothing: these figures show that the whole job runs and what it costs on a",
         "2-core machine, not how good an adapter becomes. Absolute times vary with the machine.",
         "",

@@ -263,7 +263,7 @@ class TestTheFileItself:
                 read_recipe(tmp_path / name)
         with pytest.raises(RecipeError, match="Did you mean `article`"):
             read_recipe("artcle")
-        with pytest.raises(RecipeError, match="Recipes that come along: .*article.*mt0-large"):
+        with pytest.raises(RecipeError, match=r"Recipes that come along: .*article.*mt0-large"):
             read_recipe("zzz")
 
     def test_it_is_a_folder(self, tmp_path: Path) -> None:
