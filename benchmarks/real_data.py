@@ -140,7 +140,7 @@ def page(rows: dict[str, dict[str, Any]], num_rows: int) -> str:
         "",
         "Made by `python -m benchmarks.real_data --data FILE`.",
         "",
-        "| model | steps | loss, first → last | eval loss, base → adapter | answers changed | tokens/s | peak |",
+        "| model | steps | loss | eval loss, base → adapter | answers changed | tokens/s | peak |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():

@@ -167,8 +167,8 @@ def search(
         raise typer.BadParameter("--out makes a new run and --resume goes on with one; give one of them")
     with _display(as_json) as display:
         settings, folder = _read(recipe, sets, display)
+        from loraloom.search.reading import read_space
         from loraloom.search.request import make_request
-        from loraloom.search.space import read_space
 
         request = make_request(
             settings, read_space(space, settings), num_trials=trials, sampler=sampler, halving=halving

@@ -6,8 +6,6 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,8 +41,7 @@ from loraloom.training.state import TrainingState
 from loraloom.training.stopping import StopRequest, stop_on_signals
 from loraloom.workflows import provenance as origin
 from loraloom.workflows.prepare import load_recipe_base, prepare
-
-CHECKPOINTS_TO_FIT = 3
+from loraloom.workflows.safeguards import check_disk, memory_errors_explained
 
 
 @dataclass(frozen=True)
@@ -195,7 +192,7 @@ def _train(
         known = origin.once_decided(known, material, plan, num_threads)
         replace_text(run.provenance_file, to_json(known))
     report("plan", choices=known["choices"], folder=str(run.folder))
-    _check_disk(run, checkpoint_bytes(material.experiments, dict(material.targets)))
+    check_disk(run, checkpoint_bytes(material.experiments, dict(material.targets)))
     state = _state(run, material.experiments, record)
     setup = Setup(
         bank=material.bank,
@@ -214,42 +211,9 @@ def _train(
     if recipe.training.gradient_checkpointing:
         recompute_activations(base.model)
     _stop_before_training(stop)
-    with _memory_errors_explained(run):
+    with memory_errors_explained(run):
         train_loop(setup, state, record)
     return _finish(setup, state, time.monotonic() - started, record)
-
-
-def _check_disk(run: Run, size: int) -> None:
-    """Refuse to begin what could not be saved.
-
-    Raises:
-        RunError: there is no room for three checkpoints (two that are kept and one being written).
-    """
-    free = shutil.disk_usage(run.folder).free
-    if free < CHECKPOINTS_TO_FIT * size:
-        raise RunError(
-            f"there is no room for {CHECKPOINTS_TO_FIT} checkpoints",
-            where=str(run.folder),
-            found=f"{free / 2**20:.0f} MiB free",
-            allowed=f"at least {CHECKPOINTS_TO_FIT * size / 2**20:.0f} MiB",
-            fix="Make room, or choose another --out.",
-        )
-
-
-@contextmanager
-def _memory_errors_explained(run: Run) -> Iterator[None]:
-    """Out of memory is the user's setting to change, not a bug to trace."""
-    try:
-        yield
-    except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's allocator raises it bare
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
-            raise
-        raise TrainingError(
-            "there is not enough memory for a step; checkpoints are as they were",
-            where=str(run.folder),
-            fix="Halve training.per_device_train_batch_size and double training.gradient_accumulation_steps "
-            "(the same training), or set training.gradient_checkpointing: true.",
-        ) from None
 
 
 def _stop_before_training(stop: StopRequest) -> None:

@@ -1,0 +1,259 @@
+"""Optuna's side of a search: `study.db`, and what to try next.
+
+The study follows search.json. `follow` brings it to what the ledger says, whatever it held before: a
+call that was cut short is simply made again, and a database that is gone is made anew. `draw` decides on
+a copy of the study in memory, by a sampler seeded for this one trial, so that a search that was
+interrupted draws what it would have drawn.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.exceptions import StorageInternalError
+from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.exc import SQLAlchemyError
+
+from loraloom.bank.rows import seed_for
+from loraloom.errors import RunError
+from loraloom.run import Report
+from loraloom.search.ledger import FILE as LEDGER_FILE
+from loraloom.search.ledger import Trial
+from loraloom.search.request import Request
+from loraloom.search.space import DECIMALS, Dimension
+
+FILE = "study.db"
+NAME = "search"
+# Seconds before each new attempt, and how long SQLite itself waits for a lock within one.
+DELAYS = (0.2, 0.5, 1.0, 2.0, 4.0)
+LOCK_SECONDS = 1.0
+# Random trials before the TPE has something to go by; Optuna's own default.
+STARTUP_TRIALS = 10
+# Whose figures importances are taken from; fewer say nothing.
+FEWEST_COMPLETE = 10
+DRAWS_BEFORE_LISTING = 50
+
+STATES = {
+    "training": TrialState.RUNNING,
+    "done": TrialState.COMPLETE,
+    "stopped": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+_Result = TypeVar("_Result")
+
+
+class Study:
+    """A search's study.
+
+    Args:
+        file: of the database.
+        request: what is searched.
+        higher_is_better: whether figures are maximised.
+        report: told when the database is not there for us at once.
+    """
+
+    def __init__(self, file: Path, request: Request, *, higher_is_better: bool, report: Report) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.file = file
+        self.request = request
+        self.direction = "maximize" if higher_is_better else "minimize"
+        self.report = report
+        self.distributions = {d.key: distribution(d) for d in request.space.dimensions}
+        self._study: optuna.Study | None = None
+
+    def follow(self, trials: Sequence[Trial]) -> None:
+        """Bring the database to what the ledger says.
+
+        Raises:
+            RunError: it stays locked or unreadable, or holds other trials.
+        """
+        self._patiently(lambda: self._follow(trials))
+
+    def draw(self) -> dict[str, Any]:
+        """Let Optuna decide what to try next: `{"lora.r": 8, …}`, which no trial had before.
+
+        Raises:
+            RunError: the database stays locked or unreadable.
+        """
+        trials = self._patiently(lambda: self._opened().get_trials(deepcopy=True))
+        known = [trial.params for trial in trials]
+        for attempt in range(DRAWS_BEFORE_LISTING):
+            values = self._values(self._draw(trials, attempt))
+            if self._labels(values) not in known:
+                return values
+        return next(
+            values for values in self.request.space.combinations() if self._labels(values) not in known
+        )
+
+    def importances(self) -> dict[str, float]:
+        """How much each setting matters, the most important first; empty where that cannot be said.
+
+        Source: PED-ANOVA (Watanabe et al., 2023), the one evaluator of Optuna's that needs no scikit-learn.
+        """
+        if self._patiently(self._num_complete) < FEWEST_COMPLETE:
+            return {}
+        with warnings.catch_warnings(action="ignore"):
+            try:
+                found = self._patiently(
+                    lambda: optuna.importance.get_param_importances(
+                        self._opened(), evaluator=optuna.importance.PedAnovaImportanceEvaluator()
+                    )
+                )
+            except (ValueError, RuntimeError, ArithmeticError):
+                return {}  # all alike, say
+        return found if all(map(math.isfinite, found.values())) else {}
+
+    def _num_complete(self) -> int:
+        return len(self._opened().get_trials(deepcopy=False, states=[TrialState.COMPLETE]))
+
+    def _patiently(self, act: Callable[[], _Result]) -> _Result:
+        """Do what touches the database; wait, and try again, where it is locked."""
+        for delay in (*DELAYS, None):
+            try:
+                return act()
+            except (StorageInternalError, SQLAlchemyError, OSError) as error:
+                self._study = None
+                cause = _cause(error)
+                if delay is None:
+                    raise self._unusable(cause) from None
+                self.report("note", message=f"{self.file.name}: {cause}; trying again in {delay:g} s")
+                time.sleep(delay)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _unusable(self, cause: str) -> RunError:
+        is_locked = "locked" in cause
+        return RunError(
+            f"the study's database {'stays locked by another program' if is_locked else 'cannot be used'}",
+            where=str(self.file),
+            found=cause,
+            fix=f"What was trained is kept: {LEDGER_FILE}, adapters/ and checkpoints/ of the run. "
+            + (
+                "Close the other program"
+                if is_locked
+                else f"Remove {FILE}, which is made anew from {LEDGER_FILE}"
+            )
+            + f", and go on with --resume {self.file.parent}.",
+        )
+
+    def _opened(self) -> optuna.Study:
+        if self._study is None or not self.file.exists():
+            storage = optuna.storages.RDBStorage(
+                f"sqlite:///{self.file.resolve()}", engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}}
+            )
+            self._study = optuna.create_study(
+                storage=storage,
+                study_name=NAME,
+                direction=self.direction,
+                load_if_exists=True,
+                sampler=RandomSampler(),  # never asked: `_draw` decides
+            )
+        return self._study
+
+    def _follow(self, trials: Sequence[Trial]) -> None:
+        study = self._opened()
+        known = study.get_trials(deepcopy=False)
+        ours = [self._labels(trial.parameters) for trial in trials]
+        if [trial.params for trial in known] != ours[: len(known)]:
+            raise RunError(
+                f"holds other trials than {LEDGER_FILE}",
+                where=str(self.file),
+                fix=f"Move it away; it is made anew from {LEDGER_FILE}.",
+            )
+        for frozen, trial in zip(known, trials, strict=False):
+            if not frozen.state.is_finished():
+                self._tell(study, frozen, trial)
+        for trial in trials[len(known) :]:
+            study.add_trial(self._frozen(trial))
+
+    def _tell(self, study: optuna.Study, frozen: FrozenTrial, trial: Trial) -> None:
+        known = optuna.trial.Trial(study, frozen._trial_id)
+        for rung, figure in trial.rungs.items():
+            if int(rung) not in frozen.intermediate_values:
+                known.report(figure, int(rung))
+        if trial.has_ended:
+            known.set_user_attr("reason", trial.reason)
+            state = STATES[trial.status]
+            values = trial.figure if state is TrialState.COMPLETE else None
+            study.tell(frozen.number, values, state=state)
+
+    def _frozen(self, trial: Trial) -> FrozenTrial:
+        """A trial as a database takes it that does not know it yet."""
+        state = STATES[trial.status]
+        rungs = {int(rung): figure for rung, figure in trial.rungs.items()}
+        last = rungs[max(rungs)] if rungs else None
+        return create_trial(
+            state=state,
+            value={TrialState.COMPLETE: trial.figure, TrialState.PRUNED: last}.get(state),
+            params=self._labels(trial.parameters),
+            distributions=self.distributions,
+            intermediate_values=rungs,
+            user_attrs={"reason": trial.reason} if trial.has_ended else {},
+        )
+
+    def _draw(self, trials: Sequence[FrozenTrial], attempt: int) -> dict[str, Any]:
+        with warnings.catch_warnings(action="ignore"):  # `constant_liar` is called experimental since 2.8
+            twin = optuna.create_study(direction=self.direction, sampler=self._sampler(len(trials), attempt))
+            twin.add_trials(trials)
+            return twin.ask(self.distributions).params
+
+    def _sampler(self, number: int, attempt: int) -> BaseSampler:
+        request = self.request
+        if request.sampler == "grid":
+            grid = {d.key: [label(value) for value in d.values()] for d in request.space.dimensions}
+            return GridSampler(grid, seed=seed_for(request.recipe.seed, "grid") % 2**32)
+        seed = seed_for(request.recipe.seed, "trial", number, attempt) % 2**32
+        if request.sampler == "random":
+            return RandomSampler(seed=seed)
+        # Those that are training count as bad ones: the next is drawn away from them.
+        startup = min(STARTUP_TRIALS, request.most_together)
+        return TPESampler(seed=seed, n_startup_trials=startup, constant_liar=True)
+
+    def _labels(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {key: label(value) for key, value in values.items()}
+
+    def _values(self, labels: dict[str, Any]) -> dict[str, Any]:
+        return {d.key: _value(d, labels[d.key]) for d in self.request.space.dimensions}
+
+
+def distribution(dimension: Dimension) -> BaseDistribution:
+    """A dimension in Optuna's terms."""
+    if dimension.choices:
+        return CategoricalDistribution([label(choice) for choice in dimension.choices])
+    if dimension.is_integer:
+        low, high, step = int(dimension.low), int(dimension.high), int(dimension.step or 1)
+        return IntDistribution(low, high, log=dimension.log, step=step)
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.log, step=dimension.step)
+
+
+def label(value: Any) -> Any:
+    """A choice as Optuna keeps it: lists as text, the rest as it is."""
+    return json.dumps(value) if isinstance(value, list) else value
+
+
+def _value(dimension: Dimension, drawn: Any) -> Any:
+    if dimension.choices:
+        return next(choice for choice in dimension.choices if label(choice) == drawn)
+    return round(drawn, DECIMALS) if dimension.step is not None and not dimension.is_integer else drawn
+
+
+def _cause(error: BaseException) -> str:
+    """What the database itself said, in its first line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    said = str(getattr(error, "orig", None) or error) or type(error).__name__
+    return said.splitlines()[0]

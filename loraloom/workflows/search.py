@@ -1,0 +1,318 @@
+"""search: a recipe and a space in, the best of many trials out; all train in the bank, in one pass.
+
+The loop itself is in `search/under_way.py`; here is what comes before it and after it.
+"""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import sys
+import time
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from loraloom.base.choices import Choice
+from loraloom.base.loading import recompute_activations
+from loraloom.checks.finding import raise_errors
+from loraloom.checks.gate import run_gate
+from loraloom.data.examples import Examples
+from loraloom.data.retain import read_retained
+from loraloom.data.split import Split, split_examples
+from loraloom.errors import LoRALoomError, Problem, RecipeError, RunError, TrainingError
+from loraloom.recipe import Recipe
+from loraloom.recipe.file import write_recipe
+from loraloom.run import Report, Run, create_run, fresh_folder, open_run, quiet, replace_text, to_json
+from loraloom.search.halving import rung_steps
+from loraloom.search.ledger import FILE as LEDGER_FILE
+from loraloom.search.ledger import Ledger, Trial, trial_name
+from loraloom.search.request import Request
+from loraloom.search.space import experiments_of, probe_experiments, with_experiments
+from loraloom.search.together import trials_together
+from loraloom.search.under_way import Search, ledger_of
+from loraloom.training.loop import Setup
+from loraloom.training.plan import Plan
+from loraloom.training.state import Timetable
+from loraloom.training.stopping import StopRequest, stop_on_signals
+from loraloom.workflows import provenance as origin
+from loraloom.workflows.prepare import Material, load_recipe_base, prepare
+from loraloom.workflows.safeguards import check_disk, memory_errors_explained
+
+SPACE_FILE = "space.yaml"
+BEST_FILE = "best.yaml"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search came to.
+
+    Args:
+        run: the run directory.
+        ledger: every trial.
+        importances: how much each setting matters; empty where that cannot be said.
+    """
+
+    run: Run
+    ledger: Ledger
+    importances: dict[str, float]
+
+    @property
+    def best(self) -> Trial:
+        """The trial with the best figure."""
+        return self.ledger.ranking[0]
+
+    def to_json(self) -> dict[str, Any]:
+        """What search.json holds, and where it is."""
+        return {"run": str(self.run.folder), **self.ledger.to_json(), "importances": self.importances}
+
+
+def search(
+    request: Request,
+    *,
+    folder: Path = Path(),
+    out: Path | None = None,
+    resume: Path | None = None,
+    split: Split | None = None,
+    report: Report = quiet,
+) -> Found:
+    """Train as many trials as asked for, and find the best.
+
+    Args:
+        request: recipe, space, and how many.
+        folder: what the recipe's paths are relative to.
+        out: the run directory; by default a fresh one below `runs/`.
+        resume: a run of the same request to go on with, instead of a new one.
+        split: of a new run, where the caller has divided the recipe's data already.
+        report: told of every event.
+
+    Raises:
+        LoRALoomError: recipe, data, base or run are not usable, or every trial failed.
+        Interrupted: SIGINT or SIGTERM; what was done is saved.
+    """
+    for note in request.notes:
+        report("note", message=note)
+    with stop_on_signals() as stop:
+        if resume is not None:
+            return _resume(request, folder, open_run(resume), report, stop)
+        split = split or split_examples(request.recipe.data, folder)
+        retained = read_retained(request.recipe.data, folder)
+        name = Path(request.recipe.data.train.rpartition(":")[2]).stem
+        run = create_run(out if out is not None else fresh_folder(f"{name}-search"))
+        with run.locked():
+            known = origin.at_start(request.recipe, folder, split, retained)
+            known["search"] = request.to_json()
+            known["versions"] |= {"optuna": version("optuna")}
+            replace_text(run.recipe_file, write_recipe(request.recipe))
+            replace_text(run.split_file, to_json(split.to_json()))
+            replace_text(run.provenance_file, to_json(known))
+            try:
+                return _search(request, folder, run, split, retained, known, report, stop)
+            except LoRALoomError:
+                if not (run.folder / LEDGER_FILE).exists():
+                    shutil.rmtree(run.folder)  # nothing was drawn: leave nothing behind
+                raise
+
+
+def _resume(request: Request, folder: Path, run: Run, report: Report, stop: StopRequest) -> Found:
+    with run.locked():
+        own_recipe, _, known = origin.run_recipe(run)
+        if problems := _differences(request, own_recipe, known.get("search"), run):
+            raise RunError(problems)
+        split = origin.run_split(run, request.recipe, folder)
+        retained = read_retained(request.recipe.data, folder)
+        origin.check_same_retained(known, retained, run)
+        if run.is_finished:
+            report("resume", step=run.read_json(run.result_file)["steps"], reason="it is finished")
+            return Found(run, ledger_of(request, run), run.read_json(run.folder / LEDGER_FILE)["importances"])
+        return _search(request, folder, run, split, retained, known, report, stop)
+
+
+def _differences(request: Request, own: Recipe, known: dict[str, Any] | None, run: Run) -> list[Problem]:
+    """In what a request differs from the one that a run was begun with."""
+    if known is None:
+        fix = "Go on with it by `loraloom train`."
+        return [Problem("this run is no search", str(run.folder), fix=fix)]
+    problems = origin.differences(request.recipe, own.model_copy(update={"experiments": {}}))
+    asked = request.to_json()
+    for part in ("trials", "sampler", "halving"):
+        if asked[part] != known[part]:
+            what = "differs from the search that this run began with"
+            problems.append(Problem(what, f"--{part}", found=str(asked[part]), allowed=str(known[part])))
+    ours, theirs = asked["space"], known["space"]
+    problems += [
+        Problem(
+            "differs from the run's space",
+            where=f"{SPACE_FILE}: {key}",
+            found=str(ours.get(key, "not there")),
+            allowed=str(theirs.get(key, "not there")),
+        )
+        for key in dict.fromkeys((*ours, *theirs))
+        if ours.get(key) != theirs.get(key)
+    ]
+    return problems
+
+
+def _search(
+    request: Request,
+    folder: Path,
+    run: Run,
+    split: Split,
+    retained: Examples | None,
+    known: dict[str, Any],
+    report: Report,
+    stop: StopRequest,
+) -> Found:
+    started = time.monotonic()
+    recipe, choices = request.recipe, origin.decided(known)
+    num_threads = origin.set_threads(choices)
+    for note in split.notes:
+        report("note", message=note)
+    report("data", train=len(split.train), eval=len(split.eval), test=len(split.test))
+    base = load_recipe_base(recipe, folder, choices)
+    # The probes stand for all that can be drawn: what is wrong with one is said before any is trained.
+    probes = with_experiments(recipe, probe_experiments(request.space))
+    material = prepare(probes, folder, split, base, retained)
+    origin.check_same_base(known, material)
+    _check_rungs(request, material)
+    _pass_gate(run, recipe, material, report)
+    if "together" not in known:
+        known = _decide(request, run, known, material, num_threads)
+        replace_text(run.provenance_file, to_json(known))
+    report("plan", choices=known["choices"], folder=str(run.folder))
+    replace_text(run.folder / SPACE_FILE, request.space.text)
+    if recipe.training.gradient_checkpointing:
+        recompute_activations(base.model)
+    setup = _setup(material, recipe, split, run, stop)
+    searching = Search(request, run, known, setup, _initial_by_path(material), report)
+    with memory_errors_explained(run):
+        searching.go_on()
+    return _finish(searching, time.monotonic() - started)
+
+
+def _check_rungs(request: Request, material: Material) -> None:
+    """Refuse halving where no trial is evaluated before its end.
+
+    Raises:
+        RecipeError: there is nothing to halve by.
+    """
+    num_rows = len(material.train_set)
+    if request.halving and not any(rung_steps(Timetable(e, num_rows)) for e in material.experiments):
+        raise RecipeError(
+            "halving needs an evaluation before the last step",
+            where="training.eval_strategy",
+            found=request.recipe.training.eval_strategy,
+            fix="Set training.eval_strategy: steps, and eval_steps to a quarter of the steps.",
+        )
+
+
+def _pass_gate(run: Run, recipe: Recipe, material: Material, report: Report) -> None:
+    """Every check, on one probe of each kind of adapter.
+
+    Raises:
+        CheckError: with every error.
+    """
+    kinds = {repr(experiment.lora): experiment for experiment in material.experiments}
+    experiments = list(kinds.values())
+    findings = run_gate(
+        material.base, experiments, material.initial, material.train_set, packing=recipe.training.packing
+    )
+    replace_text(run.checks_file, to_json([finding.to_json() for finding in findings]))
+    report("checks", findings=findings)
+    raise_errors(findings)
+
+
+def _decide(
+    request: Request, run: Run, known: dict[str, Any], material: Material, num_threads: int
+) -> dict[str, Any]:
+    """Provenance with every automatic choice: how many trials train together among them."""
+    together = trials_together(request, material.experiments, material.bank, material.train_set)
+    check_disk(run, together.checkpoint_bytes)
+    names = tuple(trial_name(number) for number in range(together.num_trials))
+    plan = Plan((names,), 0, dict.fromkeys(names, together.need_bytes), together.free_bytes)
+    known = origin.once_decided(known, material, plan, num_threads)
+    waves = Choice(f"{together.num_trials} trials at a time", together.reason)
+    known["choices"]["waves"] = asdict(waves)
+    return {**known, "together": together.num_trials, "waves": []}
+
+
+def _setup(material: Material, recipe: Recipe, split: Split, run: Run, stop: StopRequest) -> Setup:
+    """What all segments of the search are trained with; each has its own experiments."""
+    return Setup(
+        bank=material.bank,
+        experiments=[],
+        waves=[],
+        initial={},
+        train_set=material.train_set,
+        eval_set=material.eval_set,
+        eval_references=[example.response for example in split.eval],
+        retain_set=material.retain_set,
+        shared=recipe.training,
+        generation=recipe.generation,
+        run=run,
+        stop=stop,
+    )
+
+
+def _initial_by_path(material: Material) -> dict[str, dict[str, Tensor]]:
+    """The adapters to go on from, by the path that `lora.init_adapter` names."""
+    paths = {e.name: e.lora.init_adapter for e in material.experiments}
+    return {path: material.initial[name] for name, path in paths.items() if path is not None}
+
+
+def _finish(searching: Search, seconds: float) -> Found:
+    """Write what the search came to; result.json comes last and says that it is finished.
+
+    Raises:
+        TrainingError: no trial came to its end.
+    """
+    run, ledger, request = searching.run, searching.ledger, searching.request
+    importances = searching.study.importances()
+    ledger.save(importances=importances)
+    if not ledger.ranking:
+        raise TrainingError(
+            "no trial came to its end: " + "; ".join(f"{t.name}: {t.reason}" for t in ledger.failed[:3]),
+            where=str(run.folder),
+            fix="Narrow the space: lower the learning rates first.",
+        )
+    replace_text(run.folder / BEST_FILE, _best_recipe(request, ledger))
+    kept = [trial for trial in ledger.trials if trial.status != "pruned"]
+    searching.write_recipe(kept)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result = {
+        "experiments": {trial.name: _entry(trial) for trial in kept},
+        "steps": searching.state.tick,
+        "wall_seconds": round(seconds, 2),
+        "peak_bytes": peak * (1 if sys.platform == "darwin" else 1024),
+    }
+    replace_text(run.result_file, to_json(result))
+    for checkpoint in run.checkpoints.iterdir():  # nothing is left to go on with
+        shutil.rmtree(checkpoint)
+    return Found(run, ledger, importances)
+
+
+def _entry(trial: Trial) -> dict[str, Any]:
+    """A trial as result.json has an experiment."""
+    return {
+        "status": trial.status,
+        "step": trial.steps,
+        "reason": trial.reason,
+        "best_step": trial.best_step,
+        "best_metric": trial.figure,
+        "forgetting": trial.forgetting,
+    }
+
+
+def _best_recipe(request: Request, ledger: Ledger) -> str:
+    """The best trial as a recipe of its own."""
+    best = ledger.ranking[0]
+    experiment = experiments_of(request.recipe, {best.name: best.parameters})[0]
+    settings = {"lora": experiment.lora, "training": experiment.training, "seed": experiment.seed}
+    figure = f"{ledger.metric} {best.figure:.4f}"
+    return (
+        f"# {best.name}, the best of {request.num_trials} trials: {figure}.\n"
+        "# Its paths are relative to the folder of the recipe that was searched.\n"
+    ) + write_recipe(request.recipe.model_copy(update=settings))

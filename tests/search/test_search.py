@@ -1,0 +1,288 @@
+"""A search end to end: who is trained with what, who is dropped, and what lies in the run afterwards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from loraloom.bank.peft_folder import read_adapter
+from loraloom.errors import CheckError, RecipeError, RunError, TargetError, TrainingError
+from loraloom.recipe import Recipe
+from loraloom.recipe.file import read_recipe
+from loraloom.run import Run, quiet
+from loraloom.search.ledger import Ledger
+from loraloom.search.space import nested_changes, with_experiments
+from loraloom.search.study import Study
+from loraloom.search.table import table
+from loraloom.workflows.compare import compare
+from loraloom.workflows.runs import describe_runs
+from loraloom.workflows.train import train
+from tests.search.small import fruits, request_of, run_search, study_of, write_recipe_file
+
+Searched = Callable[..., Path]
+
+
+def parameters(run: Path) -> list[dict[str, Any]]:
+    return [trial["parameters"] for trial in Run(run).read_json(run / "search.json")["trials"]]
+
+
+def losses(run: Path, kind: str, name: str) -> list[float]:
+    key = {"train": "loss", "eval": "eval_loss"}[kind]
+    return [e[key] for e in Run(run).events() if e["event"] == kind and e["experiment"] == name]
+
+
+def test_the_same_seed_draws_the_same_trials(searched: Searched, recipe: Path, tmp_path: Path) -> None:
+    again = run_search(recipe, tmp_path / "run")
+    assert fruits(again.run.folder) == fruits(searched())
+    assert len({json.dumps(own) for own in parameters(searched())}) == 6
+
+
+def test_another_seed_draws_others(searched: Searched, recipe: Path, tmp_path: Path) -> None:
+    other = write_recipe_file(tmp_path, Path(read_recipe(recipe).model_name_or_path), seed=7)
+    ours = request_of(other, num_trials=1)
+    study = Study(tmp_path / "study.db", ours, higher_is_better=False, report=quiet)
+    assert study.draw() != parameters(searched())[0]
+
+
+def test_every_trial_equals_its_configuration_trained_alone(
+    searched: Searched, recipe: Path, tmp_path: Path
+) -> None:
+    for number, own in enumerate(parameters(searched())[:3]):
+        alone = with_experiments(read_recipe(recipe), {"alone": nested_changes(own)})
+        run = train(alone, folder=recipe.parent, out=tmp_path / str(number)).run.folder
+        for kind in ("train", "eval"):
+            together = losses(searched(), kind, f"trial-{number:04d}")
+            assert together == pytest.approx(losses(run, kind, "alone"), rel=1e-4)
+
+
+def test_a_trial_is_optunas_and_the_ledgers_and_the_runs(searched: Searched) -> None:
+    run = searched()
+    document = Run(run).read_json(run / "search.json")
+    study = study_of(run)
+    assert study.best_trial.number == int(document["best"].removeprefix("trial-"))
+    for trial, frozen in zip(document["trials"], study.trials, strict=True):
+        assert frozen.value == trial["figure"]
+        assert frozen.params["lora.target_modules"] == json.dumps(trial["parameters"]["lora.target_modules"])
+    own = read_recipe(run / "recipe.yaml")
+    assert list(own.experiments) == [trial["name"] for trial in document["trials"]]
+    assert {e.name: e.lora.r for e in own.resolved_experiments} == {
+        trial["name"]: trial["parameters"]["lora.r"] for trial in document["trials"]
+    }
+
+
+def test_the_best_is_a_recipe_of_its_own(searched: Searched, recipe: Path) -> None:
+    run = searched()
+    document = Run(run).read_json(run / "search.json")
+    best = next(trial for trial in document["trials"] if trial["name"] == document["best"])
+    assert best["figure"] == min(trial["figure"] for trial in document["trials"])
+    pasted, asked = read_recipe(run / "best.yaml"), read_recipe(recipe)
+    changed = with_experiments(asked, {"main": nested_changes(best["parameters"])}).resolved_experiments
+    assert pasted.resolved_experiments == changed
+    assert pasted.data == asked.data
+
+
+def test_other_verbs_read_the_run(searched: Searched) -> None:
+    run = searched()
+    best = fruits(run).best
+    assert set(compare(run, experiments=[best])["models"]) == {"base", best}
+    (described,) = [entry for entry in describe_runs(run.parent) if entry["run"] == str(run)]
+    assert described["status"] == "done"
+    assert "trial-0005" in described["experiments"]
+
+
+def test_a_finished_search_is_left_as_it_is(searched: Searched, recipe: Path) -> None:
+    run = searched()
+    before = {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.name != ".lock"}
+    assert run_search(recipe, run, resume=True).best.name == fruits(run).best
+    assert {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.name != ".lock"} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"space": "lr: [1.0e-3]\nr: [2, 4]"}, "space.yaml: lora.r: differs from the run's space"),
+        ({"num_trials": 7}, "--trials: differs from the search that this run began with"),
+        ({"halving": True}, "--halving: differs"),
+    ],
+)
+def test_a_resume_with_another_request_is_refused(
+    change: dict[str, Any], message: str, searched: Searched, recipe: Path
+) -> None:
+    options = {"space": "lr: [1.0e-3]\nr: [2, 4, 8]", "num_trials": 1}
+    run = searched(**options)
+    with pytest.raises(RunError) as caught:
+        run_search(recipe, run, resume=True, **(options | change))
+    assert message in str(caught.value)
+
+
+def test_a_resume_with_another_recipe_is_refused(searched: Searched, recipe: Path, tmp_path: Path) -> None:
+    model = Path(read_recipe(recipe).model_name_or_path)
+    other = write_recipe_file(tmp_path, model, training={"weight_decay": 0.1})
+    with pytest.raises(RunError, match=r"training\.weight_decay: differs .*found: 0\.1"):
+        run_search(other, searched(), resume=True)
+
+
+def test_a_run_of_train_is_no_search(recipe: Path, tmp_path: Path) -> None:
+    short = with_experiments(read_recipe(recipe), {})
+    run = train(short, folder=recipe.parent, out=tmp_path / "run").run.folder
+    with pytest.raises(RunError, match="this run is no search"):
+        run_search(recipe, run, resume=True)
+
+
+def test_trials_that_do_not_fit_together_take_turns(
+    searched: Searched, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loraloom.search.together.free_bytes", lambda device: 5)
+    monkeypatch.setattr("loraloom.search.together.experiment_bytes", lambda *args: 2)
+    in_turns = run_search(recipe, tmp_path / "run").run
+    assert "2 trials at a time" in in_turns.read_json(in_turns.provenance_file)["choices"]["waves"]["value"]
+    assert fruits(in_turns.folder) == fruits(searched())
+
+
+def test_a_trial_whose_settings_do_not_go_together_fails_alone(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import loraloom.search.under_way as under_way
+
+    original = under_way.experiments_of
+
+    def refusing(settings: Recipe, own: dict[str, dict[str, Any]]) -> Any:
+        if {"lora.r": 2, "training.learning_rate": 0.01} in own.values():
+            TypeAdapter(int).validate_python("no")  # as a rule between two settings would
+        return original(settings, own)
+
+    monkeypatch.setattr(under_way, "experiments_of", refusing)
+    space = "r: [1, 2]\nlr: [0.001, 0.01]"
+    found = run_search(recipe, tmp_path / "run", space=space, sampler="grid", num_trials=4)
+    (failed,) = found.ledger.failed
+    assert failed.reason.startswith("its settings do not go together: Input should be a valid integer")
+    assert len(found.ledger.ranking) == 3
+    assert failed.name not in read_recipe(tmp_path / "run" / "recipe.yaml").experiments
+
+
+def test_a_trial_that_is_not_finite_fails_alone(recipe: Path, tmp_path: Path) -> None:
+    space = "lora_alpha: [8, 1000000]\nlr: [0.01, 10]"
+    found = run_search(recipe, tmp_path / "run", space=space, sampler="grid", num_trials=4)
+    failed = {trial.name: trial for trial in found.ledger.failed}
+    assert 0 < len(failed) < 4
+    for trial in failed.values():
+        assert "the weights are as they were before it" in trial.reason
+        assert trial.parameters["lora.lora_alpha"] == 1_000_000
+    study = study_of(tmp_path / "run")
+    for number, frozen in enumerate(study.trials):
+        is_failed = f"trial-{number:04d}" in failed
+        assert frozen.state.name == ("FAIL" if is_failed else "COMPLETE")
+        assert bool(frozen.user_attrs["reason"]) == is_failed
+    (described,) = describe_runs(tmp_path)
+    assert described["status"] == "some failed"
+
+
+def test_where_every_trial_fails_that_is_an_error(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no trial came to its end: trial-0000: loss"):
+        run_search(recipe, tmp_path / "run", space="lora_alpha: [1000000]\nlr: [10]", num_trials=1)
+    assert (tmp_path / "run" / "search.json").is_file()
+
+
+def test_what_cannot_be_trained_is_said_before_anything_is(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="matches no"):
+        run_search(recipe, tmp_path / "run", space="targets: [[q], [query]]", num_trials=2)
+    assert not (tmp_path / "run").exists()
+
+
+def test_halving_drops_the_weak_and_fills_their_places(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loraloom.search.together.free_bytes", lambda device: 10)
+    monkeypatch.setattr("loraloom.search.together.experiment_bytes", lambda *args: 2)  # four fit
+    found = run_search(recipe, tmp_path / "run", num_trials=8, halving=True)
+    events = Run(tmp_path / "run").events()
+    by_tick: dict[int, set[str]] = {}
+    for event in events:
+        if event["event"] == "train":
+            by_tick.setdefault(event["step"], set()).add(event["experiment"])
+    first = {f"trial-{number:04d}" for number in range(4)}
+    assert by_tick[1] == by_tick[2] == first
+    dropped = [e for e in events if e["event"] == "end" and e["step"] == 2]
+    assert [e["status"] for e in dropped] == ["pruned", "pruned"]
+    assert by_tick[3] == (first - {e["experiment"] for e in dropped}) | {"trial-0004", "trial-0005"}
+    assert max(map(len, by_tick.values())) == 4
+    at_rung = {name: losses(tmp_path / "run", "eval", name)[0] for name in first}
+    assert {e["experiment"] for e in dropped} == set(sorted(at_rung, key=at_rung.__getitem__)[2:])
+
+    statuses = {trial.name: trial.status for trial in found.ledger.trials}
+    pruned = [name for name, status in statuses.items() if status == "pruned"]
+    assert len(statuses) == 8
+    assert len(pruned) >= 4
+    assert fruits(tmp_path / "run").adapters == sorted(statuses.keys() - set(pruned))
+    for trial, frozen in zip(found.ledger.trials, study_of(tmp_path / "run").trials, strict=True):
+        assert frozen.state.name == ("PRUNED" if trial.name in pruned else "COMPLETE")
+        assert frozen.intermediate_values == {int(rung): figure for rung, figure in trial.rungs.items()}
+        assert trial.steps == {"pruned": 2 * len(trial.rungs), "done": 8}[trial.status]
+
+
+def test_halving_needs_an_evaluation_on_the_way(recipe: Path, tmp_path: Path) -> None:
+    late = write_recipe_file(
+        tmp_path, Path(read_recipe(recipe).model_name_or_path), training={"eval_steps": 8}
+    )
+    with pytest.raises(RecipeError, match="halving needs an evaluation before the last step"):
+        run_search(late, tmp_path / "run", halving=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_tpe_learns_from_rounds_before(recipe: Path, tmp_path: Path) -> None:
+    found = run_search(
+        recipe, tmp_path / "run", num_trials=8, sampler="tpe", space="lr: {low: 1.0e-5, high: 0.05}"
+    )
+    run = found.run
+    assert run.read_json(run.provenance_file)["together"] == 4
+    events = run.events()
+    drawn = [n for n, e in enumerate(events) if e["event"] == "trial"]
+    ended = [n for n, e in enumerate(events) if e["event"] == "end"]
+    assert drawn[3] < ended[3] < drawn[4]
+    rates = [trial.parameters["training.learning_rate"] for trial in found.ledger.trials]
+    assert min(rates[4:]) > min(rates[:4])  # small rates did worst
+
+
+def test_a_grid_is_searched_whole(recipe: Path, tmp_path: Path) -> None:
+    space = "r: {low: 1, high: 3}\nlr: [1.0e-3, 1.0e-2]"
+    found = run_search(recipe, tmp_path / "run", space=space, sampler="grid", num_trials=6)
+    tried = {(t.parameters["lora.r"], t.parameters["training.learning_rate"]) for t in found.ledger.trials}
+    assert tried == {(r, rate) for r in (1, 2, 3) for rate in (1e-3, 1e-2)}
+
+
+def test_the_table_ranks_and_shows_what_varies(searched: Searched) -> None:
+    run = Run(searched(halving=True))
+    ledger = Ledger.of(run, "eval_loss", higher_is_better=False)
+    columns, rows = table(ledger.trials_ranked, "eval_loss", {"lora.r": 0.25})
+    assert columns == [
+        "trial", "status", "eval_loss", "learning_rate", "r (25%)", "target_modules", "best step",
+    ]  # fmt: skip
+    assert len(rows) == 6
+    done = [float(row[2]) for row in rows if row[1] == "done"]
+    assert done == sorted(done)
+    assert [row[1] for row in rows] == sorted(row[1] for row in rows)
+
+
+def test_adapters_can_be_read(searched: Searched) -> None:
+    for name in fruits(searched()).adapters:
+        assert read_adapter(Run(searched()).adapters / name).tensors
+
+
+def test_the_gate_sees_every_kind_of_adapter(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def gate(base: Any, experiments: Any, *args: Any, **more: Any) -> list[Any]:
+        seen.extend(e.lora.r for e in experiments)
+        raise CheckError("no")
+
+    monkeypatch.setattr("loraloom.workflows.search.run_gate", gate)
+    with pytest.raises(CheckError):
+        run_search(recipe, tmp_path / "run", space="r: [2, 3]\nlr: [0.1, 0.2]", num_trials=2)
+    assert sorted(seen) == [2, 3, 4]  # 4 is the recipe's, with which the rates are checked
