@@ -27,8 +27,9 @@ from loraloom.search.space import experiments_of, nested_changes, with_experimen
 from loraloom.search.study import FILE as STUDY_FILE
 from loraloom.search.study import Study
 from loraloom.training.checkpoint import newest_valid
-from loraloom.training.loop import Setup, export
+from loraloom.training.exporting import export
 from loraloom.training.loop import train as train_loop
+from loraloom.training.setup import Setup
 from loraloom.training.state import Progress, SlotTensors, Timetable, TrainingState
 
 

@@ -9,28 +9,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from loraloom.bank.bank import AdapterBank
 from loraloom.bank.dropout import base_dropout
 from loraloom.bank.objective import part_losses
-from loraloom.bank.peft_folder import portable_name, write_adapter
-from loraloom.bank.rows import BASE, training_rows
-from loraloom.base.targets import peft_target_modules
+from loraloom.bank.rows import training_rows
 from loraloom.data.batches import Part, collate
-from loraloom.data.encoding import EncodedSet
-from loraloom.errors import Interrupted, LoRALoomError
-from loraloom.evaluate.generation import answer
-from loraloom.evaluate.loss import eval_losses
-from loraloom.evaluate.metrics import METRICS
-from loraloom.recipe import Experiment, GenerationSettings, TrainingSettings
-from loraloom.run import Report, Run
-from loraloom.training.card import adapter_card, read_facts
+from loraloom.errors import Interrupted
+from loraloom.run import Report
 from loraloom.training.checkpoint import save_checkpoint
+from loraloom.training.exporting import export
+from loraloom.training.judging import copy_tensors, evaluate, measure_forgetting
 from loraloom.training.optimizer import (
     clip_gradients,
     gradient_norm,
@@ -40,63 +32,8 @@ from loraloom.training.optimizer import (
     restore_optimizer,
     set_learning_rate,
 )
-from loraloom.training.state import Progress, Timetable, TrainingState
-from loraloom.training.stopping import StopRequest
-
-
-def never(state: TrainingState) -> bool:
-    """A `Setup.pause` that lets training run to its end."""
-    return False
-
-
-@dataclass(frozen=True)
-class Setup:
-    """All that training needs and does not change.
-
-    Args:
-        bank: on the frozen base, empty.
-        experiments: to train.
-        waves: which of them train together, by name.
-        initial: for experiments that go on from an adapter, its tensors.
-        train_set, eval_set: encoded rows; the second may be empty.
-        eval_references: the eval rows' responses as text, where a metric needs them.
-        retain_set: rows to measure forgetting on; may be empty.
-        shared: the settings that all experiments share.
-        generation: how to answer, for generation metrics.
-        run: where checkpoints and adapters go.
-        stop: set by a signal.
-        pause: asked after every tick whether to save and return early, so that the caller may take
-            experiments out of the state and put others in before it trains on.
-    """
-
-    bank: AdapterBank
-    experiments: Sequence[Experiment]
-    waves: Sequence[Sequence[str]]
-    initial: dict[str, dict[str, torch.Tensor]]
-    train_set: EncodedSet
-    eval_set: EncodedSet
-    eval_references: Sequence[str]
-    retain_set: EncodedSet
-    shared: TrainingSettings
-    generation: GenerationSettings
-    run: Run
-    stop: StopRequest
-    pause: Callable[[TrainingState], bool] = never
-
-
-@dataclass
-class Trainee:
-    """An experiment that is training: its settings, its timetable, its optimizer."""
-
-    experiment: Experiment
-    timetable: Timetable
-    optimizer: torch.optim.AdamW
-    progress: Progress
-
-    @property
-    def name(self) -> str:
-        """Of the experiment and of its slot in the bank."""
-        return self.experiment.name
+from loraloom.training.setup import Setup, Trainee
+from loraloom.training.state import Timetable, TrainingState
 
 
 @dataclass(frozen=True)
@@ -137,7 +74,7 @@ def train(setup: Setup, state: TrainingState, report: Report) -> TrainingState:
                 results = _gradients(setup, trainees)
                 _take_steps(setup, trainees, results, state, report, started)
                 state.tick += 1
-                _evaluate(setup, [t for t in trainees if _is_due(t, "eval")], state, report)
+                evaluate(setup, [t for t in trainees if _is_due(t, "eval")], state, report)
                 save = any(_is_save_due(t) for t in trainees)
                 for trainee in trainees:
                     _leave_if_ended(setup, trainee, state, report)
@@ -261,72 +198,6 @@ def _take_steps(
         )
 
 
-def _evaluate(setup: Setup, due: Sequence[Trainee], state: TrainingState, report: Report) -> None:
-    """Evaluate those that are due in one pass; remember each one's best adapter."""
-    if not due or not len(setup.eval_set):
-        return
-    names = [trainee.name for trainee in due]
-    losses = eval_losses(
-        setup.bank,
-        names,
-        setup.eval_set,
-        batch_size=setup.shared.per_device_eval_batch_size,
-        packing=setup.shared.packing,
-    )
-    wanted = [t for t in due if t.experiment.training.metric_for_best_model != "eval_loss"]
-    figures = _generation_figures(setup, [t.name for t in wanted]) if wanted else {}
-    for trainee in due:
-        progress, training = trainee.progress, trainee.experiment.training
-        values: dict[str, float] = {"eval_loss": losses[trainee.name], **figures.get(trainee.name, {})}
-        if not all(math.isfinite(value) for value in values.values()):
-            progress.status = "failed"
-            progress.reason = f"eval_loss is {values['eval_loss']} after step {progress.step}"
-            continue
-        report(
-            "eval",
-            step=state.tick,
-            experiment=trainee.name,
-            experiment_step=progress.step,
-            epoch=round(progress.step / trainee.timetable.steps_per_epoch, 4),
-            **values,
-        )
-        metric = training.metric_for_best_model
-        gain = _gain(metric, values[metric], progress.best_metric)
-        if gain > 0:
-            progress.best_metric, progress.best_step = values[metric], progress.step
-            state.tensors[trainee.name].best = _copy(setup.bank.tensors(trainee.name))
-        improved = gain > training.early_stopping_threshold
-        progress.evaluations_without_improvement = (
-            0 if improved else progress.evaluations_without_improvement + 1
-        )
-        patience = training.early_stopping_patience
-        if patience is not None and progress.evaluations_without_improvement >= patience:
-            progress.status = "stopped"
-            progress.reason = f"no better {metric} in {patience} evaluations"
-
-
-def _gain(metric: str, value: float, best: float | None) -> float:
-    """By how much a figure is better than the best so far."""
-    if best is None:
-        return math.inf
-    return value - best if metric in METRICS and METRICS[metric].higher_is_better else best - value
-
-
-def _generation_figures(setup: Setup, names: Sequence[str]) -> dict[str, dict[str, float]]:
-    sources = [example.input_ids.tolist() for example in setup.eval_set]
-    answers = answer(setup.bank, list(names), sources, setup.generation)
-    decode = setup.bank.base.tokenizer.batch_decode
-    figures = {}
-    for name in names:
-        texts = decode(answers[name], skip_special_tokens=True)
-        figures[name] = {key: metric.compute(texts, setup.eval_references) for key, metric in METRICS.items()}
-    return figures
-
-
-def _copy(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()}
-
-
 def _leave_if_ended(setup: Setup, trainee: Trainee, state: TrainingState, report: Report) -> None:
     """An experiment that has taken its last step leaves the bank; its best becomes its adapter."""
     progress, tensors, bank = trainee.progress, state.tensors[trainee.name], setup.bank
@@ -335,11 +206,11 @@ def _leave_if_ended(setup: Setup, trainee: Trainee, state: TrainingState, report
     if not progress.has_ended:
         return
     if not tensors.best:  # never evaluated: the last is the best there is
-        tensors.best = _copy(bank.tensors(trainee.name))
+        tensors.best = copy_tensors(bank.tensors(trainee.name))
         progress.best_step = progress.step
     tensors.current, tensors.optimizer = {}, {}
     if len(setup.retain_set) and progress.status != "failed":
-        _measure_forgetting(setup, trainee, tensors.best)
+        measure_forgetting(setup, trainee, tensors.best)
     if progress.status != "failed":
         export(setup, state, trainee.name)
     report(
@@ -354,56 +225,6 @@ def _leave_if_ended(setup: Setup, trainee: Trainee, state: TrainingState, report
         forgetting=progress.forgetting,
     )
     bank.drop(trainee.name)
-
-
-def _measure_forgetting(setup: Setup, trainee: Trainee, best: dict[str, torch.Tensor]) -> None:
-    """By how much the best adapter's loss on the retained rows is above the base's; too much is a failure."""
-    progress, limit = trainee.progress, trainee.experiment.training.max_forgetting
-    setup.bank.load(trainee.name, best)
-    size = setup.shared.per_device_eval_batch_size
-    losses = eval_losses(setup.bank, [BASE, trainee.name], setup.retain_set, batch_size=size)
-    progress.forgetting = losses[trainee.name] - losses[BASE]
-    if limit is not None and not progress.forgetting <= limit:
-        progress.status = "failed"
-        progress.reason = (
-            f"it forgets: the loss on data.retain rose by {progress.forgetting:.3f}, "
-            f"and max_forgetting allows {limit:g}"
-        )
-
-
-def export(setup: Setup, state: TrainingState, name: str) -> None:
-    """Write an experiment's best adapter to the run's `adapters/`."""
-    experiment = next(e for e in setup.experiments if e.name == name)
-    progress, base = state.progress[name], setup.bank.base
-    origin: dict[str, Any] = {
-        "experiment": name,
-        "model_type": base.model.config.model_type,
-        "head_is_tied": base.head_is_tied,
-        "best_step": progress.best_step,
-        "best_metric": progress.best_metric,
-        "metric_for_best_model": experiment.training.metric_for_best_model,
-    }
-    write_adapter(
-        setup.run.adapters / name,
-        base=base,
-        settings=experiment.lora,
-        tensors=state.tensors[name].best,
-        available=setup.bank.available,
-        origin=origin,
-        card=_card(setup, name, state.tensors[name].best, origin),
-    )
-
-
-def _card(setup: Setup, name: str, tensors: dict[str, torch.Tensor], origin: dict[str, Any]) -> str:
-    """The adapter's README, from the run's own files; where they are gone, that must not cost the adapter."""
-    base = setup.bank.base
-    adapted = sorted({tensor.rpartition(".")[0] for tensor in tensors})
-    named = {"base": portable_name(base.name), "base_fingerprint": base.fingerprint, **origin}
-    try:
-        facts = read_facts(setup.run, name, named, peft_target_modules(adapted, setup.bank.available))
-    except (LoRALoomError, OSError):
-        return ""
-    return adapter_card(facts)
 
 
 def _detach(setup: Setup, trainees: Sequence[Trainee]) -> None:

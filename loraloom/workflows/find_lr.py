@@ -19,8 +19,8 @@ from loraloom.errors import DataError
 from loraloom.evaluate.loss import eval_losses
 from loraloom.recipe import Experiment, Recipe
 from loraloom.run import Report, create_run, quiet
-from loraloom.training.loop import Setup
 from loraloom.training.loop import train as train_loop
+from loraloom.training.setup import Setup
 from loraloom.training.state import TrainingState
 from loraloom.training.stopping import stop_on_signals
 from loraloom.workflows.prepare import load_recipe_base, prepare

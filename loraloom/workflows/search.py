@@ -34,8 +34,8 @@ from loraloom.search.request import Request
 from loraloom.search.space import experiments_of, probe_experiments, with_experiments
 from loraloom.search.together import trials_together
 from loraloom.search.under_way import Search, ledger_of
-from loraloom.training.loop import Setup
 from loraloom.training.plan import Plan
+from loraloom.training.setup import Setup
 from loraloom.training.state import Timetable
 from loraloom.training.stopping import StopRequest, stop_on_signals
 from loraloom.workflows import provenance as origin

@@ -34,9 +34,10 @@ from loraloom.run import (
     to_json,
 )
 from loraloom.training.checkpoint import newest_valid
-from loraloom.training.loop import Setup, export
+from loraloom.training.exporting import export
 from loraloom.training.loop import train as train_loop
 from loraloom.training.plan import checkpoint_bytes, make_plan
+from loraloom.training.setup import Setup
 from loraloom.training.state import TrainingState
 from loraloom.training.stopping import StopRequest, stop_on_signals
 from loraloom.workflows import provenance as origin

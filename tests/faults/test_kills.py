@@ -27,7 +27,7 @@ NUM_OPTIMIZER_STEPS = 16
 OUTSIDE_SAVES = (
     ("loraloom.workflows.prepare:load_base", 1),
     ("loraloom.workflows.train:run_gate", 1),
-    ("loraloom.training.loop:eval_losses", 4),
+    ("loraloom.training.judging:eval_losses", 4),
     (STEP, NUM_OPTIMIZER_STEPS),
     (STEP, NUM_OPTIMIZER_STEPS),
     ("loraloom.training.loop:export", 3),

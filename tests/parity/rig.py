@@ -21,7 +21,8 @@ from loraloom.data.batches import Batch, Part, collate
 from loraloom.data.encoding import Encoded, EncodedSet
 from loraloom.recipe import Experiment, GenerationSettings, LoraSettings, TrainingSettings
 from loraloom.run import Run, create_run
-from loraloom.training.loop import Setup, train
+from loraloom.training.loop import train
+from loraloom.training.setup import Setup
 from loraloom.training.state import TrainingState
 from loraloom.training.stopping import StopRequest
 

@@ -56,7 +56,7 @@ DEATHS = (
     ("loraloom.training.loop:_take_steps", 2),
     ("loraloom.training.loop:save_checkpoint", 1),
     ("loraloom.training.loop:_detach", 1),
-    ("loraloom.training.loop:write_adapter", 1),
+    ("loraloom.training.exporting:write_adapter", 1),
     ("loraloom.search.under_way:Search._prune", 2),
     ("loraloom.search.under_way:Search._halve", 4),
     ("loraloom.workflows.search:_best_recipe", 1),

@@ -50,15 +50,15 @@ def test_it_is_the_rise_of_the_loss_on_the_retained_rows(
 def test_forgetting_more_than_allowed_fails_the_experiment(
     recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import loraloom.training.loop as loop
+    from loraloom.training import judging
 
-    real = loop.eval_losses
+    real = judging.eval_losses
 
     def as_if_it_forgot(bank: Any, slots: Any, *rest: Any, **options: Any) -> Any:
         losses = real(bank, slots, *rest, **options)
         return {slot: loss + 5 * (slot is not None and None in slots) for slot, loss in losses.items()}
 
-    monkeypatch.setattr(loop, "eval_losses", as_if_it_forgot)
+    monkeypatch.setattr(judging, "eval_losses", as_if_it_forgot)
     with pytest.raises(TrainingError, match=r"it forgets: the loss on data\.retain rose by"):
         train(recipe(max_forgetting=0.5), folder=tmp_path, out=tmp_path / "run")
     assert not (tmp_path / "run" / "adapters" / "main").exists()

@@ -15,7 +15,7 @@ from loraloom.bank.peft_folder import read_adapter
 from loraloom.base.loading import Base
 from loraloom.errors import CheckpointError
 from loraloom.recipe import Experiment, GenerationSettings
-from loraloom.training import loop
+from loraloom.training import judging, loop
 from loraloom.training.checkpoint import newest_valid
 from loraloom.training.state import Timetable
 from tests.parity.rig import Trained, experiment, random_rows, speaking_tensors, train_all
@@ -102,14 +102,14 @@ def test_a_gradient_that_is_not_finite_fails_too(
 def test_an_evaluation_that_is_not_finite_fails_and_keeps_the_best_before(
     mt5: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses = loop.eval_losses
+    losses = judging.eval_losses
 
     def spoilt(bank: AdapterBank, slots: Any, *args: Any, **kwargs: Any) -> Any:
         found = losses(bank, slots, *args, **kwargs)
         return {**found, "b": torch.nan} if seen.append(1) or len(seen) == 3 else found
 
     seen: list[int] = []
-    monkeypatch.setattr(loop, "eval_losses", spoilt)
+    monkeypatch.setattr(judging, "eval_losses", spoilt)
     each = {"eval_strategy": "steps", "eval_steps": 1}
     trained = train_all(mt5, three(a=each, b=each, c=each), TRAIN, tmp_path / "run", eval_set=EVAL)
     progress = trained.state.progress["b"]
@@ -135,7 +135,9 @@ def with_metrics(monkeypatch: pytest.MonkeyPatch, figures: dict[str, list[float]
     """Let evaluations give these eval losses, one after the other."""
     left = {name: list(values) for name, values in figures.items()}
     monkeypatch.setattr(
-        loop, "eval_losses", lambda bank, slots, *args, **kwargs: {slot: left[slot].pop(0) for slot in slots}
+        judging,
+        "eval_losses",
+        lambda bank, slots, *args, **kwargs: {slot: left[slot].pop(0) for slot in slots},
     )
 
 
@@ -183,13 +185,13 @@ def test_the_best_adapter_outlives_the_rotation_of_checkpoints(
     saving = {"save_strategy": "steps", "save_steps": 1}
     (a, *_) = three(a={**EACH_STEP, **saving})
     taken: dict[int, dict[str, Tensor]] = {}
-    evaluate = loop._evaluate
+    evaluate = loop.evaluate
 
     def watching(setup: Any, due: Any, state: Any, report: Any) -> None:
         taken[state.tick] = {name: t.clone() for name, t in setup.bank.tensors("a").items()}
         evaluate(setup, due, state, report)
 
-    monkeypatch.setattr(loop, "_evaluate", watching)
+    monkeypatch.setattr(loop, "evaluate", watching)
     train_all(mt5, [a], TRAIN, tmp_path / "run", eval_set=EVAL, save_total_limit=1, **saving)
     state, verdicts = newest_valid(tmp_path / "run" / "checkpoints")
     assert state is not None
@@ -216,7 +218,7 @@ def test_a_metric_that_is_better_when_higher_chooses_the_highest(
 ) -> None:
     chrf = iter([1.0, 3.0, 2.0, 2.5, 2.9, 2.8, 2.7, 2.6])
     monkeypatch.setattr(
-        loop, "_generation_figures", lambda setup, names: {n: {"chrf": next(chrf)} for n in names}
+        judging, "_generation_figures", lambda setup, names: {n: {"chrf": next(chrf)} for n in names}
     )
     with_metrics(monkeypatch, {"a": [8, 7, 6, 5, 4, 3, 2, 1]})
     (a, *_) = three(a={**EACH_STEP, "metric_for_best_model": "chrf"})

@@ -1,0 +1,70 @@
+"""What a training is given, and what it is training: the nouns of `loop.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from loraloom.bank.bank import AdapterBank
+from loraloom.data.encoding import EncodedSet
+from loraloom.recipe import Experiment, GenerationSettings, TrainingSettings
+from loraloom.run import Run
+from loraloom.training.state import Progress, Timetable, TrainingState
+from loraloom.training.stopping import StopRequest
+
+
+def never(state: TrainingState) -> bool:
+    """A `Setup.pause` that lets training run to its end."""
+    return False
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that training needs and does not change.
+
+    Args:
+        bank: on the frozen base, empty.
+        experiments: to train.
+        waves: which of them train together, by name.
+        initial: for experiments that go on from an adapter, its tensors.
+        train_set, eval_set: encoded rows; the second may be empty.
+        eval_references: the eval rows' responses as text, where a metric needs them.
+        retain_set: rows to measure forgetting on; may be empty.
+        shared: the settings that all experiments share.
+        generation: how to answer, for generation metrics.
+        run: where checkpoints and adapters go.
+        stop: set by a signal.
+        pause: asked after every tick whether to save and return early, so that the caller may take
+            experiments out of the state and put others in before it trains on.
+    """
+
+    bank: AdapterBank
+    experiments: Sequence[Experiment]
+    waves: Sequence[Sequence[str]]
+    initial: dict[str, dict[str, torch.Tensor]]
+    train_set: EncodedSet
+    eval_set: EncodedSet
+    eval_references: Sequence[str]
+    retain_set: EncodedSet
+    shared: TrainingSettings
+    generation: GenerationSettings
+    run: Run
+    stop: StopRequest
+    pause: Callable[[TrainingState], bool] = never
+
+
+@dataclass
+class Trainee:
+    """An experiment that is training: its settings, its timetable, its optimizer."""
+
+    experiment: Experiment
+    timetable: Timetable
+    optimizer: torch.optim.AdamW
+    progress: Progress
+
+    @property
+    def name(self) -> str:
+        """Of the experiment and of its slot in the bank."""
+        return self.experiment.name
