@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -101,8 +102,9 @@ def _same_segment(queries: Tensor, keys: Tensor) -> Tensor:
     return ((queries[:, :, None] == keys[:, None, :]) & (keys[:, None, :] > 0))[:, None]
 
 
+@lru_cache(maxsize=64)  # asked for at every step of an epoch, by each experiment
 def epoch_order(num_examples: int, seed: int) -> Tensor:
-    """A permutation, int64 [num_examples], that only `seed` decides."""
+    """A permutation, int64 [num_examples], that only `seed` decides; not to be changed."""
     return torch.randperm(num_examples, generator=torch.Generator().manual_seed(seed))
 
 
