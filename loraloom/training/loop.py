@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,7 @@ import torch
 from loraloom.bank.dropout import base_dropout
 from loraloom.bank.objective import part_losses
 from loraloom.bank.rows import training_rows
-from loraloom.data.batches import Part, collate
+from loraloom.data.batches import Batch, Part, collate
 from loraloom.errors import Interrupted
 from loraloom.run import Report
 from loraloom.training.checkpoint import save_checkpoint
@@ -115,31 +115,31 @@ def _join(setup: Setup, state: TrainingState, name: str) -> Trainee:
 
 
 def _gradients(setup: Setup, trainees: Sequence[Trainee]) -> list[StepResult]:
-    """One forward and backward pass a micro-batch, for all trainees together.
+    """Forward and backward passes, each for as many trainees' micro-batches as a pass may hold.
 
     A trainee's loss is the sum over its label tokens divided by their number in its whole step, so
     that accumulated micro-batches weigh every token alike.
     """
-    bank, base, examples = setup.bank, setup.bank.base, setup.train_set
+    bank, examples = setup.bank, setup.train_set
     plans = [t.timetable.micro_batches(t.progress.step) for t in trainees]
     num_labels = [sum(len(examples[row].labels) for rows in plan for row in rows) for plan in plans]
-    losses = torch.zeros(len(trainees), device=base.device)
+    losses = torch.zeros(len(trainees), device=bank.base.device)
     seeds = {t.name: t.experiment.seed for t in trainees}
     steps = {t.name: t.progress.step for t in trainees}
     for micro_batch in range(max(len(plan) for plan in plans)):
-        taking_part = [number for number, plan in enumerate(plans) if micro_batch < len(plan)]
-        batch = collate(
-            [Part(trainees[n].name, [examples[row] for row in plans[n][micro_batch]]) for n in taking_part],
-            pad_token_id=base.pad_token_id,
-            start_token_id=base.start_token_id,
-            packing=setup.shared.packing,
-        ).to(base.device)
-        # The backward pass recomputes activations under checkpointing: it needs to know whose rows.
-        with bank.rows(training_rows(batch, seeds=seeds, steps=steps, micro_batch=micro_batch)):
-            per_label = torch.tensor([1 / num_labels[n] for n in taking_part], device=base.device)
-            part = part_losses(base, batch) * per_label
-            part.sum().backward()
-        losses[taking_part] += part.detach()
+        parts = {
+            number: Part(trainees[number].name, [examples[row] for row in plan[micro_batch]])
+            for number, plan in enumerate(plans)
+            if micro_batch < len(plan)
+        }
+        for together in _passes(parts, setup.pass_tokens):
+            batch = _batch(setup, [parts[number] for number in together])
+            # The backward pass recomputes activations under checkpointing: it needs to know whose rows.
+            with bank.rows(training_rows(batch, seeds=seeds, steps=steps, micro_batch=micro_batch)):
+                per_label = losses.new_tensor([1 / num_labels[number] for number in together])
+                part = part_losses(bank.base, batch) * per_label
+                part.sum().backward()
+            losses[together] += part.detach()
     norms = [gradient_norm(bank.parameters(t.name)) for t in trainees]
     return [
         StepResult(
@@ -150,6 +150,31 @@ def _gradients(setup: Setup, trainees: Sequence[Trainee]) -> list[StepResult]:
         )
         for loss, norm, num, plan in zip(losses.tolist(), norms, num_labels, plans, strict=True)
     ]
+
+
+def _passes(parts: Mapping[int, Part], most_tokens: int) -> list[list[int]]:
+    """Which parts share a pass, in order: as many as hold at most so many tokens, but at least one."""
+    passes: list[list[int]] = []
+    room = 0
+    for number, part in parts.items():
+        num_tokens = sum(len(example.input_ids) + len(example.labels) for example in part.examples)
+        if not passes or num_tokens > room:
+            passes.append([])
+            room = most_tokens
+        passes[-1].append(number)
+        room -= num_tokens
+    return passes
+
+
+def _batch(setup: Setup, parts: Sequence[Part]) -> Batch:
+    base = setup.bank.base
+    batch = collate(
+        parts,
+        pad_token_id=base.pad_token_id,
+        start_token_id=base.start_token_id,
+        packing=setup.shared.packing,
+    )
+    return batch.to(base.device)
 
 
 def _take_steps(

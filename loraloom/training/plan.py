@@ -18,6 +18,24 @@ from loraloom.recipe import Experiment
 
 # Of the free memory; the rest is for the allocator, for evaluation and for other programs.
 USABLE_SHARE = 0.8
+# A processor computes no faster with more tokens at once (`benchmarks/training.py --adapters 8`), so a
+# pass stays small there and with it the peak; a GPU is idle without many.
+PASS_TOKENS = {"cpu": 1_024, "cuda": 32_768}
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one experiment adds to the peak.
+
+    Args:
+        adapter_bytes: itself, its gradient, AdamW's two moments; there all the time.
+        activation_bytes: of its longest micro-batch; there during its pass.
+        num_tokens: of that micro-batch, source and target together.
+    """
+
+    adapter_bytes: int
+    activation_bytes: int
+    num_tokens: int
 
 
 @dataclass(frozen=True)
@@ -27,22 +45,24 @@ class Plan:
     Args:
         waves: names of experiments, wave by wave.
         base_bytes: the frozen weights.
-        experiment_bytes: what each experiment adds: adapter, gradient, AdamW's moments, activations.
+        needs: of each experiment.
+        pass_tokens: how many tokens one pass through the base takes at the most, if one experiment's
+            micro-batch has no more.
         free_bytes: what there was to plan with.
     """
 
     waves: tuple[tuple[str, ...], ...]
     base_bytes: int
-    experiment_bytes: dict[str, int]
+    needs: dict[str, Need]
+    pass_tokens: int
     free_bytes: int
 
     @property
     def peak_bytes(self) -> int:
         """Of the largest wave, the base and a tile of logits included."""
         tile = TILE_COLUMNS * BLOCK_ROWS * 4 * 2
-        return (
-            self.base_bytes + tile + max(sum(self.experiment_bytes[n] for n in wave) for wave in self.waves)
-        )
+        waves = (wave_bytes([self.needs[name] for name in wave], self.pass_tokens) for wave in self.waves)
+        return self.base_bytes + tile + max(waves)
 
     @property
     def reason(self) -> str:
@@ -54,6 +74,20 @@ class Plan:
         return f"{together}: predicted peak {peak:.1f} GiB, {free:.1f} GiB free"
 
 
+def pass_tokens(device: torch.device) -> int:
+    """How many tokens of several experiments share one pass through the base."""
+    return PASS_TOKENS.get(device.type, PASS_TOKENS["cuda"])
+
+
+def wave_bytes(needs: Sequence[Need], tokens: int) -> int:
+    """What experiments that train together add: all their adapters, and the activations of one pass."""
+    per_token = max(need.activation_bytes / max(1, need.num_tokens) for need in needs)
+    together = min(sum(need.activation_bytes for need in needs), int(per_token * tokens))
+    return sum(need.adapter_bytes for need in needs) + max(
+        together, max(need.activation_bytes for need in needs)
+    )
+
+
 def free_bytes(device: torch.device) -> int:
     """Memory that can still be taken on a device."""
     if device.type == "cuda":
@@ -61,9 +95,9 @@ def free_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def experiment_bytes(
+def experiment_need(
     experiment: Experiment, targets: Sequence[Target], base: Base, examples: EncodedSet
-) -> int:
+) -> Need:
     """What one experiment adds to the peak.
 
     The adapter with gradient and two moments is counted exactly; activations are estimated from the
@@ -90,7 +124,15 @@ def experiment_bytes(
     activations = int((dense + scores + of_adapter) * element)
     if training.gradient_checkpointing:
         activations //= max(2, sum(layers) // 2)
-    return int(weights * 4 * 4) + activations
+    return Need(weights * 4 * 4, activations, int(sum(longest)))
+
+
+def experiment_bytes(
+    experiment: Experiment, targets: Sequence[Target], base: Base, examples: EncodedSet
+) -> int:
+    """What one experiment adds to the peak when it trains alone."""
+    need = experiment_need(experiment, targets, base, examples)
+    return need.adapter_bytes + need.activation_bytes
 
 
 def checkpoint_bytes(experiments: Sequence[Experiment], targets: dict[str, Sequence[Target]]) -> int:
@@ -113,11 +155,13 @@ def make_plan(
         budget: bytes to plan with; by default what the device has free.
     """
     free = free_bytes(base.device) if budget is None else budget
-    needs = {e.name: experiment_bytes(e, targets[e.name], base, examples) for e in experiments}
+    tokens = pass_tokens(base.device)
+    needs = {e.name: experiment_need(e, targets[e.name], base, examples) for e in experiments}
     waves: list[list[str]] = [[]]
-    for name, need in needs.items():
-        if waves[-1] and sum(needs[n] for n in waves[-1]) + need > free * USABLE_SHARE:
+    for name in needs:
+        together = [needs[other] for other in (*waves[-1], name)]
+        if waves[-1] and wave_bytes(together, tokens) > free * USABLE_SHARE:
             waves.append([])
         waves[-1].append(name)
     base_bytes = sum(p.numel() * p.element_size() for p in base.model.parameters())
-    return Plan(tuple(tuple(wave) for wave in waves), base_bytes, needs, free)
+    return Plan(tuple(tuple(wave) for wave in waves), base_bytes, needs, tokens, free)

@@ -14,6 +14,8 @@ from loraloom.run import Run
 from loraloom.training.state import Progress, Timetable, TrainingState
 from loraloom.training.stopping import StopRequest
 
+NO_LIMIT = 2**63
+
 
 def never(state: TrainingState) -> bool:
     """A `Setup.pause` that lets training run to its end."""
@@ -36,6 +38,7 @@ class Setup:
         generation: how to answer, for generation metrics.
         run: where checkpoints and adapters go.
         stop: set by a signal.
+        pass_tokens: tokens that one pass takes at the most, unless one micro-batch alone has more.
         pause: asked after every tick whether to save and return early, so that the caller may take
             experiments out of the state and put others in before it trains on.
     """
@@ -52,6 +55,7 @@ class Setup:
     generation: GenerationSettings
     run: Run
     stop: StopRequest
+    pass_tokens: int = NO_LIMIT
     pause: Callable[[TrainingState], bool] = never
 
 

@@ -20,6 +20,7 @@ from loraloom.evaluate.loss import eval_losses
 from loraloom.recipe import Experiment, Recipe
 from loraloom.run import Report, create_run, quiet
 from loraloom.training.loop import train as train_loop
+from loraloom.training.plan import pass_tokens
 from loraloom.training.setup import Setup
 from loraloom.training.state import TrainingState
 from loraloom.training.stopping import stop_on_signals
@@ -116,6 +117,7 @@ def find_learning_rate(recipe: Recipe, *, folder: Path = Path(), report: Report 
             generation=recipe.generation,
             run=create_run(Path(scratch) / "run"),
             stop=stop,
+            pass_tokens=pass_tokens(base.device),
         )
         size = recipe.training.per_device_eval_batch_size
         before = eval_losses(material.bank, [BASE], eval_set, batch_size=size)[BASE]

@@ -51,6 +51,12 @@ def once_decided(
         **base.choices,
         "threads": Choice(str(num_threads), "torch's own number for this machine"),
         "waves": Choice(" | ".join(", ".join(wave) for wave in plan.waves), plan.reason),
+        "pass_tokens": Choice(
+            str(plan.pass_tokens),
+            "a processor is no faster with more at once, and memory stays near one adapter's"
+            if base.device.type == "cpu"
+            else "a GPU is idle with less",
+        ),
         "compiled": Choice("no", "compiling takes minutes, which a short job does not earn back"),
     }
     return {

@@ -34,7 +34,7 @@ from loraloom.search.request import Request
 from loraloom.search.space import experiments_of, probe_experiments, with_experiments
 from loraloom.search.together import trials_together
 from loraloom.search.under_way import Search, ledger_of
-from loraloom.training.plan import Plan
+from loraloom.training.plan import Need, Plan, pass_tokens
 from loraloom.training.setup import Setup
 from loraloom.training.state import Timetable
 from loraloom.training.stopping import StopRequest, stop_on_signals
@@ -232,7 +232,9 @@ def _decide(
     together = trials_together(request, material.experiments, material.bank, material.train_set)
     check_disk(run, together.checkpoint_bytes)
     names = tuple(trial_name(number) for number in range(together.num_trials))
-    plan = Plan((names,), 0, dict.fromkeys(names, together.need_bytes), together.free_bytes)
+    need = Need(together.need_bytes, 0, 0)
+    tokens = pass_tokens(material.base.device)
+    plan = Plan((names,), 0, dict.fromkeys(names, need), tokens, together.free_bytes)
     known = origin.once_decided(known, material, plan, num_threads)
     waves = Choice(f"{together.num_trials} trials at a time", together.reason)
     known["choices"]["waves"] = asdict(waves)
@@ -254,6 +256,7 @@ def _setup(material: Material, recipe: Recipe, split: Split, run: Run, stop: Sto
         generation=recipe.generation,
         run=run,
         stop=stop,
+        pass_tokens=pass_tokens(material.base.device),
     )
 
 

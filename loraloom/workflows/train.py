@@ -208,6 +208,7 @@ def _train(
         generation=recipe.generation,
         run=run,
         stop=stop,
+        pass_tokens=int(known["choices"]["pass_tokens"]["value"]),
     )
     if recipe.training.gradient_checkpointing:
         recompute_activations(base.model)
