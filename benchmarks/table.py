@@ -1,0 +1,158 @@
+"""A table of experiments: in one pass, as separate commands, and as stock scripts; whole processes, in turn.
+
+    python benchmarks/table.py [--experiments 8] [--steps 40] [--rounds 2] [--model starter] [--data starter]
+
+Each side is started as a user would start it, and its start is part of its time. The peak is the largest
+of a process, less what the imports alone take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from loraloom.starter import data_file, model_folder
+
+HERE = Path(__file__).resolve().parent
+RANKS = (4, 8, 16, 16, 16, 16, 32, 32)
+RATES = (1e-3, 1e-3, 3e-4, 1e-3, 2e-3, 3e-3, 1e-3, 2e-3)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One or several processes, one after the other."""
+
+    seconds: float
+    peak_bytes: int
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--experiments", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, default=5)
+    parser.add_argument("--model", default="starter")
+    parser.add_argument("--data", default="starter")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--without-stock", action="store_true")
+    options = parser.parse_args()
+    names = [f"e{number}" for number in range(options.experiments)]
+    imports = run([sys.executable, "-c", "import loraloom.workflows.train, peft"]).peak_bytes
+    sides: dict[str, list[Measured]] = {"bank": [], "separate": [], "one alone": [], "stock": []}
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        for number in range(options.rounds):
+            out = place / str(number)
+            out.mkdir()
+            sides["bank"].append(ours(options, names, out / "bank"))
+            each = [ours(options, [name], out / name) for name in names]
+            sides["separate"].append(together(each))
+            sides["one alone"].append(each[2])
+            if not options.without_stock:
+                stock_runs = [stock(options, name, out / f"stock-{name}") for name in names]
+                sides["stock"].append(together(stock_runs))
+            print(
+                {side: round(m[-1].seconds, 1) for side, m in sides.items() if m}, file=sys.stderr, flush=True
+            )
+    report(sides, imports, options.experiments)
+
+
+def ours(options: argparse.Namespace, names: list[str], out: Path) -> Measured:
+    """`loraloom train` of some experiments."""
+    experiments = {
+        name: {
+            "lora": {"r": RANKS[int(name[1:]) % len(RANKS)]},
+            "training": {"learning_rate": RATES[int(name[1:]) % len(RATES)]},
+        }
+        for name in names
+    }
+    recipe = {
+        "model_name_or_path": options.model,
+        "data": {"train": options.data, "eval": 0},
+        "lora": {"lora_alpha": 32, "lora_dropout": 0.1},
+        "training": {
+            "max_steps": options.steps,
+            "per_device_train_batch_size": options.batch_size,
+            "eval_strategy": "no",
+            "save_strategy": "no",
+        },
+        "experiments": experiments,
+        "dtype": options.dtype,
+    }
+    file = out.with_suffix(".yaml")
+    file.write_text(json.dumps(recipe), encoding="utf-8")  # JSON is YAML
+    return run(
+        [str(Path(sys.executable).with_name("loraloom")), "train", str(file), "--out", str(out), "--json"]
+    )
+
+
+def stock(options: argparse.Namespace, name: str, out: Path) -> Measured:
+    """The stock script of one experiment."""
+    number = int(name[1:])
+    model = str(model_folder()) if options.model == "starter" else options.model
+    data = str(data_file("train")) if options.data == "starter" else options.data
+    return run(
+        [
+            *(
+                sys.executable,
+                str(HERE / "stock_script.py"),
+                "--model",
+                model,
+                "--data",
+                data,
+                "--out",
+                str(out),
+            ),
+            *("--r", str(RANKS[number % len(RANKS)]), "--learning-rate", str(RATES[number % len(RATES)])),
+            *("--batch-size", str(options.batch_size), "--max-steps", str(options.steps)),
+        ]
+    )
+
+
+def run(command: list[str]) -> Measured:
+    """One process: its time, and its peak as the kernel counted it."""
+    begun = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+    return Measured(time.perf_counter() - begun, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+
+
+def together(measured: list[Measured]) -> Measured:
+    """Processes one after the other, as one."""
+    return Measured(sum(m.seconds for m in measured), max(m.peak_bytes for m in measured))
+
+
+def report(sides: dict[str, list[Measured]], imports: int, number: int) -> None:
+    """The table, and the ratios round by round."""
+    print(f"imports alone: {imports / 2**20:,.0f} MiB; {os.cpu_count()} processors")
+    for side, measured in sides.items():
+        if measured:
+            seconds = statistics.median(m.seconds for m in measured)
+            peak = max(m.peak_bytes for m in measured) - imports
+            print(f"{side:10}  {seconds:8.1f} s (median)  {peak / 2**20:8,.0f} MiB above the imports")
+    for other in ("separate", "stock"):
+        ratios = [a.seconds / b.seconds for a, b in zip(sides["bank"], sides[other], strict=False)]
+        if ratios:
+            spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+            print(f"bank of {number} / {other}: {statistics.median(ratios):.2f} ({spread})")
+    peaks = [max(m.peak_bytes for m in sides[side]) - imports for side in ("bank", "one alone")]
+    print(f"peak of the bank of {number} / of one alone: {peaks[0] / peaks[1]:.2f}")
+
+
+if __name__ == "__main__":
+    main()
