@@ -1,0 +1,26 @@
+"""The embedded starter: a small base model and data of our own, so that every verb works offline."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["DataName", "data_file", "model_folder"]
+
+DataName = Literal["train", "eval", "test", "probe", "prompts"]
+
+
+def model_folder() -> Path:
+    """The folder of the embedded base, to be loaded like any other transformers folder."""
+    return _inside("model")
+
+
+def data_file(name: DataName) -> Path:
+    """A JSON file of the embedded data: a split of the counselling rows, the probe, the three prompts."""
+    return _inside("data") / f"{name}.json"
+
+
+def _inside(name: str) -> Path:
+    # The package is installed as plain files (never zipped): transformers needs a real folder.
+    return Path(str(files(__name__) / name))
