@@ -8,6 +8,7 @@ from typing import Any
 
 from loraloom.recipe.file import read_recipe
 from loraloom.run import Report, Run, fresh_folder, quiet
+from loraloom.starter import data_file
 from loraloom.workflows.compare import compare
 from loraloom.workflows.report import write_report
 from loraloom.workflows.train import train
@@ -31,10 +32,13 @@ class Demo:
 def demo(*, out: Path | None = None, report: Report = quiet) -> Demo:
     """Train an adapter on the starter, compare it with the base on unseen situations, write the report.
 
+    The article's three prompts are answered too, in `compare/prompts.json`.
+
     Args:
         out: the run directory; by default a fresh one below `runs/`.
         report: told of every event.
     """
     outcome = train(read_recipe("starter"), out=out or fresh_folder("demo"), report=report)
     comparison = compare(outcome.run.folder, report=report)
+    compare(outcome.run.folder, prompts_file=data_file("prompts"), report=report)
     return Demo(outcome.run, comparison, write_report(outcome.run.folder, report=report))
