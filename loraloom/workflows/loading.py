@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from loraloom.errors import ModelError, RunError
 from loraloom.evaluate.comparison import BASE_NAME
 from loraloom.recipe import Recipe
 from loraloom.run import Run, open_run
+from loraloom.training.checkpoint import newest_valid
 from loraloom.workflows import provenance as origin
 from loraloom.workflows.prepare import load_recipe_base
 
@@ -43,7 +44,7 @@ def load_run(folder: Path, experiments: Sequence[str] | None = None, *, with_bas
     """Load a run's base and attach its adapters.
 
     Args:
-        folder: the run directory.
+        folder: the run directory; of an experiment still training, its best so far is loaded.
         experiments: whose adapters; all that are there where not given.
         with_base: whether the base answers too.
 
@@ -53,10 +54,11 @@ def load_run(folder: Path, experiments: Sequence[str] | None = None, *, with_bas
     """
     run = open_run(folder)
     recipe, recipe_folder, known = origin.run_recipe(run)
-    names, notes = adapter_names(run, recipe, experiments)
+    so_far = {} if run.is_finished else best_so_far(run, recipe)
+    names, notes = adapter_names(run, recipe, experiments, so_far)
     base = _load_base(recipe, recipe_folder, known, notes)
     bank = AdapterBank(base)
-    adapters = {name: read_adapter(run.adapters / name, base) for name in names}
+    adapters = {name: so_far.get(name) or read_adapter(run.adapters / name, base) for name in names}
     for name, adapter in adapters.items():
         bank.attach(name, adapter.settings, seed=0, tensors=adapter.tensors)
     slots: dict[str, str | None] = {BASE_NAME: BASE} if with_base else {}
@@ -65,8 +67,30 @@ def load_run(folder: Path, experiments: Sequence[str] | None = None, *, with_bas
     )
 
 
-def adapter_names(run: Run, recipe: Recipe, wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
+def best_so_far(run: Run, recipe: Recipe) -> dict[str, Adapter]:
+    """Of each experiment that is still training, the best adapter that its newest checkpoint holds."""
+    state, _ = newest_valid(run.checkpoints)
+    if state is None:
+        return {}
+    found: dict[str, Adapter] = {}
+    for experiment in recipe.resolved_experiments:
+        tensors = state.tensors[experiment.name]
+        best = tensors.best or tensors.current
+        if best and not (run.adapters / experiment.name).is_dir():
+            modules = sorted({name.rpartition(".")[0] for name in best})
+            settings = experiment.lora.model_copy(update={"target_modules": modules})
+            found[experiment.name] = Adapter(run.checkpoints, settings, best, {})
+    return found
+
+
+def adapter_names(
+    run: Run, recipe: Recipe, wanted: Sequence[str] | None, so_far: Container[str] = ()
+) -> tuple[list[str], list[str]]:
     """The adapters to load, and notes on those that are not what one may think.
+
+    Args:
+        wanted: experiments, each standing for all its seeds; all where not given.
+        so_far: experiments without a finished adapter whose best so far will do.
 
     Raises:
         RunError: an experiment is unknown, or has no adapter yet.
@@ -78,7 +102,8 @@ def adapter_names(run: Run, recipe: Recipe, wanted: Sequence[str] | None) -> tup
         seeds.setdefault(experiment.group, []).append(experiment.name)
     if wanted is not None:  # an experiment's name stands for all its seeds
         wanted = [name for given in wanted for name in seeds.get(given, [given])]
-    there = [name for name in listed if (run.adapters / name).is_dir()]
+    finished = [name for name in listed if (run.adapters / name).is_dir()]
+    there = [name for name in listed if name in finished or name in so_far]
     unknown = [name for name in wanted or [] if name not in listed]
     if unknown:
         raise RunError(f"has no experiment `{unknown[0]}`", where=str(run.folder), allowed=", ".join(listed))
@@ -92,7 +117,9 @@ def adapter_names(run: Run, recipe: Recipe, wanted: Sequence[str] | None) -> tup
         [] if run.is_finished else ["training has not ended; these are the adapters that are finished so far"]
     )
     notes += [f"{name} has no adapter" for name in listed if name not in there and wanted is None]
-    return list(there if wanted is None else wanted), notes
+    chosen = list(there if wanted is None else wanted)
+    notes += [f"{name} is still training: this is its best so far" for name in chosen if name not in finished]
+    return chosen, notes
 
 
 def only_experiment(run: Run, recipe: Recipe) -> str:
