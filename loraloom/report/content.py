@@ -52,6 +52,7 @@ class Trained:
         best_step, best_metric, metric: of the checkpoint that became the adapter.
         forgetting: by how much its loss on `data.retain` is above the base's.
         targets: what its target modules stood for, in sentences.
+        num_tokens: source and target tokens of all its steps.
         tokens_per_second: the median over its steps.
     """
 
@@ -68,6 +69,7 @@ class Trained:
     seed: int
     targets: list[str]
     adapter: AdapterFile | None
+    num_tokens: int
     tokens_per_second: float | None
     curves: Curves
 
@@ -257,6 +259,7 @@ def _trained(
             if finding["check"] == "targets" and finding["where"].startswith(f"{name}: ")
         ],
         adapter=_adapter_file(run.adapters / name / "adapter_model.safetensors"),
+        num_tokens=int(sum(tokens for _, tokens in _points(steps, "num_tokens"))),
         tokens_per_second=statistics.median(speeds) if speeds else None,
         curves=Curves(
             loss=_points(steps, "loss"),
