@@ -98,25 +98,37 @@ def check(
             _print_json(document)
         if has_errors:
             raise typer.Exit(1)
-        display.next_command(f"loraloom train {recipe}")
+        rate = document.get("range_test", {}).get("suggestion")
+        better = "" if rate is None else f" --set training.learning_rate={rate:g}"
+        display.next_command(f"loraloom train {recipe}{better}")
 
 
 @app.command()
 def train(
-    recipe: RecipeFile,
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            help="A recipe's YAML file, or the name of one that comes along; a run's own with --resume."
+        ),
+    ] = None,
     sets: Sets = [],  # noqa: B006
     out: Annotated[
         Path | None, typer.Option(help="The run directory; by default a new one below runs/.")
     ] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with this run of the same recipe.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with this run; its recipe need not be named.")
+    ] = None,
     seeds: Annotated[int | None, typer.Option(help="Train each experiment from so many seeds.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train every experiment of a recipe together."""
     if out is not None and resume is not None:
         raise typer.BadParameter("--out makes a new run and --resume goes on with one; give one of them")
+    if recipe is None and resume is None:
+        raise typer.BadParameter("a recipe is needed, or --resume RUN")
     with _display(as_json) as display:
-        settings, folder = _read(recipe, sets if seeds is None else [*sets, f"seeds={seeds}"], display)
+        sets = sets if seeds is None else [*sets, f"seeds={seeds}"]
+        settings, folder = _read(recipe, sets, display) if recipe else _read_own(resume, sets)
         split = None if resume else _split(settings, folder)
         from loraloom.console import print_table
         from loraloom.workflows.train import train as run_training
@@ -378,6 +390,18 @@ def _read(recipe: str, sets: list[str], display: Display) -> tuple[Recipe, Path]
     for note in reading.notes:
         display("note", message=str(note))
     return reading.recipe, reading.folder
+
+
+def _read_own(run: Path | None, sets: list[str]) -> tuple[Recipe, Path]:
+    """The recipe of a run that is to be resumed, and the folder its paths are relative to."""
+    from loraloom.run import open_run
+    from loraloom.workflows.provenance import run_recipe
+
+    if sets:
+        raise typer.BadParameter("a resumed run keeps its settings; leave --set and --seeds out")
+    assert run is not None
+    recipe, folder, _ = run_recipe(open_run(run))
+    return recipe, folder
 
 
 def _split(recipe: Recipe, folder: Path) -> Split:

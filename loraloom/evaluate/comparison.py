@@ -11,7 +11,15 @@ import numpy as np
 
 from loraloom.evaluate.metrics import DESCRIPTIONS, METRICS, Numbers, share_changed
 from loraloom.evaluate.movement import Movement
-from loraloom.evaluate.statistics import Difference, Draws, corrected, difference, draw_figures, over_seeds
+from loraloom.evaluate.statistics import (
+    FEWEST_ROWS,
+    Difference,
+    Draws,
+    corrected,
+    difference,
+    draw_figures,
+    over_seeds,
+)
 
 BASE_NAME = "base"
 # Below this an adapter's ΔW is lost among W's own digits (float32 has seven).
@@ -156,6 +164,8 @@ def recommendation(evidence: Evidence, sizes: Mapping[str, int], where: str) -> 
     better = {d.model for d in evidence.differences if d.metric == DECIDING and d.verdict == "better"}
     ranked = ranking(evidence)
     candidates = [name for name in ranked if name in better]
+    if any(d.verdict == "too few rows" for d in evidence.differences):
+        return None, f"{where} are too few to recommend anything; {FEWEST_ROWS} are the fewest."
     if not candidates:
         return None, f"No configuration answers better than the base on {where}."
     best = candidates[0]
@@ -209,9 +219,11 @@ def sentence(
         "better": "answers better than the base",
         "worse": "answers worse than the base",
         "no significant difference": "shows no significant difference from the base",
+        "too few rows": f"cannot be judged on fewer than {FEWEST_ROWS} rows",
         "nothing changed": "changed nothing",
     }[chrf.verdict]
-    return f"{name} {verdict}: chrF {ours:.1f} against {base:.1f} ({interval}) on {where}; {changed}."
+    far = f"‖ΔW‖ is {max(movement.total for movement in moved):.2g} of ‖W‖"
+    return f"{name} {verdict}: chrF {ours:.1f} against {base:.1f} ({interval}) on {where}; {changed} ({far})."
 
 
 def _percent(share: float) -> str:

@@ -10,7 +10,9 @@ import numpy as np
 
 from loraloom.evaluate.metrics import Numbers
 
-Verdict = Literal["better", "worse", "higher", "lower", "no significant difference", "nothing changed"]
+Verdict = Literal[
+    "better", "worse", "higher", "lower", "no significant difference", "too few rows", "nothing changed"
+]
 
 NUM_RESAMPLES = 10_000
 CONFIDENCE = 0.95
@@ -159,7 +161,7 @@ def difference(
     p_value = min(1.0, 2 * (beyond + 1) / (len(drawn) + 1))
     verdict = _verdict(low, high, higher_is_better)
     if ours.num_rows < FEWEST_ROWS:
-        p_value, verdict = 1.0, "no significant difference"
+        p_value, verdict = 1.0, "too few rows"
     if nothing_changed:
         verdict = "nothing changed"
     return Difference(*names, metric, ours.value - theirs.value, low, high, p_value, verdict)
@@ -176,7 +178,7 @@ def corrected(differences: Sequence[Difference], higher_is_better: bool) -> list
         own = differences[index]
         highest = max(highest, min(1.0, own.p_value * (len(order) - rank)))
         verdict = own.verdict
-        if verdict != "nothing changed":
+        if verdict not in ("nothing changed", "too few rows"):
             is_up = (own.difference > 0) == higher_is_better
             is_clear = highest <= 1 - CONFIDENCE
             verdict = ("better" if is_up else "worse") if is_clear else "no significant difference"

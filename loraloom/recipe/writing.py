@@ -141,6 +141,8 @@ def commented_recipe(
     num_rows: int | None = None,
     max_source_length: int | None = None,
     max_target_length: int | None = None,
+    learning_rate: float | None = None,
+    num_train_epochs: int | None = None,
 ) -> str:
     """A recipe to begin with: the settings a person will want to touch, each with its help.
 
@@ -152,11 +154,13 @@ def commented_recipe(
         num_rows: how many rows the data has, for a comment.
         max_source_length: tokens that hold nearly every source.
         max_target_length: tokens that hold nearly every target.
+        learning_rate, num_train_epochs: where the defaults would do nothing.
 
     Returns:
         YAML that `parse_recipe` reads.
     """
     given: dict[str, Any] = {"train": train, "columns": dict(columns or {})}
+    given |= {"learning_rate": learning_rate, "num_train_epochs": num_train_epochs}
     given |= {"max_source_length": max_source_length, "max_target_length": max_target_length}
     facts = [f"{num_rows:,} rows" if num_rows is not None else "", layout and f"recognised as {layout}"]
     text = _comment(_help(Recipe, "model_name_or_path")) + _dump({"model_name_or_path": model})

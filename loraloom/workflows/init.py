@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from loraloom.data.peek import Lengths, peek
+from loraloom.data.split import STARTER
 from loraloom.recipe import DataSettings
 from loraloom.recipe.file import commented_recipe
 from loraloom.run import Report, quiet
@@ -12,6 +14,8 @@ from loraloom.run import Report, quiet
 # A generous guess where no tokenizer is at hand: Chinese has about a token a character, and
 # sub-words hold several Latin letters. `loraloom check` counts what is really cut.
 LIMITS = (64, 128, 256, 512, 1024, 2048)
+STARTER_RATE = 1e-3  # what its own recipe takes; a small model moves too little at less
+USUAL_BATCH, FEWEST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 8, 100, 3, 30
 
 
 def init_recipe(data: Path, model: str, *, report: Report = quiet) -> str:
@@ -43,7 +47,15 @@ def init_recipe(data: Path, model: str, *, report: Report = quiet) -> str:
         num_rows=seen.num_rows,
         max_source_length=_limit(seen.source),
         max_target_length=_limit(seen.response),
+        learning_rate=STARTER_RATE if model == STARTER else None,
+        num_train_epochs=_epochs(seen.num_rows),
     )
+
+
+def _epochs(num_rows: int) -> int:
+    """Enough passes for a hundred steps or so: with few rows, three epochs are over before they began."""
+    steps = max(1, round(num_rows * 0.9 / USUAL_BATCH))
+    return min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / steps)))
 
 
 def _limit(lengths: Lengths | None) -> int | None:

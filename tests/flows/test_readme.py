@@ -54,6 +54,7 @@ def test_the_commands_run_in_the_order_they_are_shown(tmp_path: Path) -> None:
     ]
     (tmp_path / "my.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
     commands = [line for block in blocks(README, "sh") for line in without_comments(block)]
+    assert commands.pop(0) == ". .venv/bin/activate"  # PATH says the same below
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     ended = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", "\n".join(commands)],

@@ -99,3 +99,16 @@ def test_a_prompt_past_the_limit_is_said_and_an_empty_one_is_refused(run: Path) 
     assert "1 of 1 sources are cut to 8 tokens" in told
     with pytest.raises(DataError, match="prompt 2 is empty"):
         compare(run, prompts=["你好", "  "])
+
+
+def test_init_plans_enough_steps_for_a_few_rows_and_no_more_than_usual_for_many(tmp_path: Path) -> None:
+    from loraloom.recipe.file import parse_recipe
+    from loraloom.workflows.init import init_recipe
+
+    for num_rows, epochs in ((20, 30), (200, 5), (4000, 3)):
+        file = tmp_path / f"{num_rows}.jsonl"
+        rows = [json.dumps({"instruction": f"问 {n}", "response": f"答 {n}"}) for n in range(num_rows)]
+        file.write_text("\n".join(rows), encoding="utf-8")
+        recipe = parse_recipe(init_recipe(file, "starter"), name="init")
+        assert recipe.training.num_train_epochs == epochs
+        assert recipe.training.learning_rate == 1e-3
