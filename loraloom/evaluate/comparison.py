@@ -213,7 +213,9 @@ def sentence(
     if evidence is None:
         return f"{name}: {changed} on {where}; without references nothing says which are better."
     chrf = next(d for d in evidence.differences if d.model == name and d.metric == DECIDING)
-    interval = f"{chrf.difference:+.1f}, 95 % interval {chrf.low:+.1f} to {chrf.high:+.1f}"
+    digits = 1 if max(abs(chrf.low), abs(chrf.high)) >= 1 else 2
+    middle, low, high = (f"{value:+.{digits}f}" for value in (chrf.difference, chrf.low, chrf.high))
+    interval = f"{middle}, 95 % interval {low} to {high}"
     ours, base = (evidence.groups[group][DECIDING].value for group in (name, BASE_NAME))
     verdict = {
         "better": "answers better than the base",
