@@ -1,7 +1,7 @@
 """Make the starter base from nothing: a vocabulary, then a pre-training of some thousand steps on two cores.
 
     python tools/build_starter.py           # into loraloom/starter/model, about 20 minutes on one core
-    python tools/build_starter.py --num-steps 200 --out /tmp/try
+    python tools/build_starter.py --num-steps 200 --out try
 
 The architecture is mt0-large's in small: mT5, gated feed-forward, an output head of its own.
 """

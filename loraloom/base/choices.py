@@ -9,7 +9,7 @@ import torch
 
 from loraloom.errors import ModelError
 
-# Below this, a step is dominated by overheads that bfloat16 does not shrink (measured on a 7 M model).
+# Below this, a step is dominated by overheads that bfloat16 does not shrink.
 SMALL_MODEL_PARAMETERS = 50_000_000
 
 

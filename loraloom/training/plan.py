@@ -18,8 +18,8 @@ from loraloom.recipe import Experiment
 
 # Of the free memory; the rest is for the allocator, for evaluation and for other programs.
 USABLE_SHARE = 0.8
-# A processor computes no faster with more tokens at once (`benchmarks/training.py --adapters 8`), so a
-# pass stays small there and with it the peak; a GPU is idle without many.
+# On a processor sharing a pass saves overhead, not arithmetic, so a pass stays small there and with it
+# the peak; a GPU is idle without many tokens.
 PASS_TOKENS = {"cpu": 1_024, "cuda": 32_768}
 
 

@@ -53,7 +53,7 @@ def once_decided(
         "waves": Choice(" | ".join(", ".join(wave) for wave in plan.waves), plan.reason),
         "pass_tokens": Choice(
             str(plan.pass_tokens),
-            "a processor is no faster with more at once, and memory stays near one adapter's"
+            "sharing a pass saves a processor no arithmetic, and so memory stays lower"
             if base.device.type == "cpu"
             else "a GPU is idle with less",
         ),

@@ -1,0 +1,57 @@
+"""The objective beside torch's cross-entropy on full logits: loss and gradient, the ratio printed.
+
+python benchmarks/objective.py [--rows 195] [--vocabulary 250112] [--dtype float32]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from loraloom.bank.objective import OutputHead, token_losses
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=195)
+    parser.add_argument("--vocabulary", type=int, default=250_112)
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    dtype = getattr(torch, options.dtype)
+    weight = torch.randn(options.vocabulary, options.width, dtype=dtype) * options.width**-0.5
+    hidden = torch.randn(options.rows, options.width, dtype=dtype, requires_grad=True)
+    labels = torch.randint(options.vocabulary, (options.rows,))
+    head = OutputHead(weight)
+    ours = timed(lambda: token_losses(hidden, labels, head).sum().backward(), options.rounds)
+    plain = timed(
+        lambda: F.cross_entropy((hidden @ weight.t()).float(), labels, reduction="sum").backward(),
+        options.rounds,
+    )
+    ratios = [theirs / own for own, theirs in zip(ours, plain, strict=True)]
+    print(f"{options.dtype}, {options.rows} rows, {torch.get_num_threads()} threads")
+    print(f"full logits / tiles: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+def timed(work: Callable[[], None], rounds: int) -> list[float]:
+    """Seconds of each round, after one that does not count."""
+    seconds = []
+    for number in range(rounds + 1):
+        begun = time.perf_counter()
+        work()
+        if number:
+            seconds.append(time.perf_counter() - begun)
+    return seconds
+
+
+if __name__ == "__main__":
+    main()
