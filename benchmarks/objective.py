@@ -1,6 +1,6 @@
 """The objective beside torch's cross-entropy on full logits: loss and gradient, the ratio printed.
 
-python benchmarks/objective.py [--rows 195] [--vocabulary 250112] [--dtype float32]
+python -m benchmarks.objective [--rows 195] [--vocabulary 250112] [--dtype float32]
 """
 
 from __future__ import annotations

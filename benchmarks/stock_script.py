@@ -1,6 +1,6 @@
 """The script people copy, at its best: PEFT and Seq2SeqTrainer with dynamic padding, one configuration a run.
 
-python benchmarks/stock_script.py --model FOLDER --data FILE --out DIR [--r 16] [--learning-rate 1e-3] …
+python -m benchmarks.stock_script --model FOLDER --data FILE --out DIR [--r 16] [--learning-rate 1e-3] …
 """
 
 from __future__ import annotations

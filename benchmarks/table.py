@@ -1,6 +1,6 @@
 """A table of experiments: in one pass, as separate commands, and as stock scripts; whole processes, in turn.
 
-    python benchmarks/table.py [--experiments 8] [--steps 40] [--rounds 2] [--model starter] [--data starter]
+    python -m benchmarks.table [--experiments 8] [--steps 40] [--rounds 2] [--model starter] [--data starter]
 
 Each side is started as a user would start it, and its start is part of its time. The peak is the largest
 of a process, less what the imports alone take.
@@ -12,26 +12,15 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.processes import LORALOOM, Measured, run, together
 from loraloom.starter import data_file, model_folder
 
-HERE = Path(__file__).resolve().parent
 RANKS = (4, 8, 16, 16, 16, 16, 32, 32)
 RATES = (1e-3, 1e-3, 3e-4, 1e-3, 2e-3, 3e-3, 1e-3, 2e-3)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One or several processes, one after the other."""
-
-    seconds: float
-    peak_bytes: int
 
 
 def main() -> None:
@@ -93,9 +82,7 @@ def ours(options: argparse.Namespace, names: list[str], out: Path) -> Measured:
     }
     file = out.with_suffix(".yaml")
     file.write_text(json.dumps(recipe), encoding="utf-8")  # JSON is YAML
-    return run(
-        [str(Path(sys.executable).with_name("loraloom")), "train", str(file), "--out", str(out), "--json"]
-    )
+    return run([LORALOOM, "train", str(file), "--out", str(out), "--json"])
 
 
 def stock(options: argparse.Namespace, name: str, out: Path) -> Measured:
@@ -107,7 +94,8 @@ def stock(options: argparse.Namespace, name: str, out: Path) -> Measured:
         [
             *(
                 sys.executable,
-                str(HERE / "stock_script.py"),
+                "-m",
+                "benchmarks.stock_script",
                 "--model",
                 model,
                 "--data",
@@ -119,22 +107,6 @@ def stock(options: argparse.Namespace, name: str, out: Path) -> Measured:
             *("--batch-size", str(options.batch_size), "--max-steps", str(options.steps)),
         ]
     )
-
-
-def run(command: list[str]) -> Measured:
-    """One process: its time, and its peak as the kernel counted it."""
-    begun = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
-    return Measured(time.perf_counter() - begun, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
-
-
-def together(measured: list[Measured]) -> Measured:
-    """Processes one after the other, as one."""
-    return Measured(sum(m.seconds for m in measured), max(m.peak_bytes for m in measured))
 
 
 def report(sides: dict[str, list[Measured]], imports: int, number: int) -> None:

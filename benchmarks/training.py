@@ -1,6 +1,6 @@
 """Training speed beside the stock libraries: both sides in one process, in turn, the ratio printed.
 
-    python benchmarks/training.py --model FOLDER --data FILE [--steps 10] [--adapters 1] [--rounds 3]
+    python -m benchmarks.training --model FOLDER --data FILE [--steps 10] [--adapters 1] [--rounds 3]
 
 The stock side is PEFT's LoRA under transformers' Seq2SeqTrainer with dynamic padding: the same rows in
 the same order, the same settings. With --adapters N the bank trains N at once, and the stock side one
