@@ -8,8 +8,10 @@
       events.jsonl         one JSON object a line
       checkpoints/         step-000160/, written by training/checkpoint.py
       adapters/<name>/     PEFT's own folder format
+      failed/<name>/       the same, of what an experiment had learnt before it failed
       compare/<name>.json  answers and figures
       result.json          how training ended; its presence says that the run is finished
+      .sums.json           sha256 of what is written as a whole, see seals.py
 
 This module knows the paths, the lock and how a file is replaced without ever being half-written.
 """
@@ -17,7 +19,7 @@ This module knows the paths, the lock and how a file is replaced without ever be
 from __future__ import annotations
 
 import datetime
-import fcntl
+import hashlib
 import json
 import os
 import re
@@ -26,15 +28,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from loraloom.errors import RunError
+from loraloom.lock import locked
 
 Report = Callable[..., None]
 """Told of every event as it happens: `report("train", step=3, loss=2.1, …)`."""
 
 RUNS_FOLDER = "runs"
+# Pushed to the disk: a resume begins behind a save, and goes by what memory allowed.
+LASTING_EVENTS = ("save", "memory")
 LOCK_FILE = ".lock"
+SUMS_FILE = ".sums.json"
 
 
 def fsync_folder(folder: Path) -> None:
@@ -110,8 +116,10 @@ class Run:
         self.checks_file = self.folder / "checks.json"
         self.events_file = self.folder / "events.jsonl"
         self.result_file = self.folder / "result.json"
+        self.sums_file = self.folder / SUMS_FILE
         self.checkpoints = self.folder / "checkpoints"
         self.adapters = self.folder / "adapters"
+        self.failed = self.folder / "failed"
         self.comparisons = self.folder / "compare"
 
     @property
@@ -125,7 +133,7 @@ class Run:
         if self.is_started or not self.folder.is_dir():
             return False
         parts = (self.checkpoints, self.adapters, self.comparisons)
-        files = (self.recipe_file, self.split_file, self.provenance_file)
+        files = (self.recipe_file, self.split_file, self.provenance_file, self.sums_file)
         found = set(self.folder.iterdir())
         ours = {self.folder / LOCK_FILE, *parts, *files, *map(_staged, files)}
         # Without the lock there are only empty folders: a lone recipe.yaml may be the user's own.
@@ -136,6 +144,14 @@ class Run:
     def is_finished(self) -> bool:
         """Whether training ended by itself."""
         return self.result_file.is_file()
+
+    @property
+    def started(self) -> str:
+        """When it was begun, as its provenance has it: what tells its log from another run's."""
+        try:
+            return str(json.loads(self.provenance_file.read_bytes())["started"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return ""
 
     def read_json(self, path: Path) -> Any:
         """Read one of the run's JSON files.
@@ -149,46 +165,48 @@ class Run:
             raise RunError(
                 f"the run has no {path.name}", where=str(self.folder), fix="Is this a run directory?"
             ) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError("cannot be read", where=str(path), found=str(error)) from None
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold this directory for this process alone.
 
-        POSIX record locks are not inherited by children, so a worker that outlives the process
-        does not keep the run locked; the kernel drops the lock however the process ends.
-
         Raises:
             RunError: another process holds it; the message has its process id.
         """
-        path = self.folder / LOCK_FILE
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            try:
-                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                holder = os.read(descriptor, 32).decode(errors="replace").strip()
-                raise RunError(
-                    f"another process works on this run (pid {holder or 'unknown'})",
-                    where=str(self.folder),
-                    fix="Wait for it, or stop it, and try again.",
-                ) from None
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        with locked(self.folder / LOCK_FILE):
             yield
-        finally:
-            os.close(descriptor)
 
     def append_event(self, event: str, **fields: Any) -> None:
-        """Add one line to events.jsonl: `{"event": …, "time": …, …}`. Never give it a row's text."""
-        line = json.dumps({"event": event, "time": now(), **fields}, ensure_ascii=False, allow_nan=False)
-        # One write of one line, appended: a crash can only cut the last line, which readers skip.
-        with self.events_file.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-            if event == "save":  # a resume begins behind it and never writes the lines before it again
-                file.flush()
-                os.fsync(file.fileno())
+        """Add one line to events.jsonl: `{"event": …, "time": …, …}`. Never give it a row's text.
+
+        The line of a save ends with the sha256 of it and of all before it, see `seals.log_problem`.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        try:
+            line = json.dumps({"event": event, "time": now(), **fields}, ensure_ascii=False, allow_nan=False)
+            if event == "save":
+                line = self._sealed(line)
+            # One write of one line, appended: a crash can only cut the last line, which readers skip.
+            with self.events_file.open("ab+") as file:
+                file.write(f"{_end_of_cut_line(file)}{line}\n".encode())
+                if event in LASTING_EVENTS:
+                    file.flush()
+                    os.fsync(file.fileno())
+        except OSError as error:
+            raise RunError(
+                f"cannot be written: {error.strerror or error}",
+                where=str(self.events_file),
+                fix="Make room, then go on with --resume.",
+            ) from None
+
+    def _sealed(self, line: str) -> str:
+        before = self.events_file.read_bytes() if self.events_file.is_file() else b""
+        log = hashlib.sha256(self.started.encode() + before + line.encode()).hexdigest()
+        return f'{line[:-1]}, "log": "{log}"}}'
 
     def events(self) -> list[dict[str, Any]]:
         """All events in order; of several with one (step, experiment, event), the last.
@@ -198,16 +216,28 @@ class Run:
         if not self.events_file.is_file():
             return []
         latest: dict[Any, dict[str, Any]] = {}
-        for number, line in enumerate(self.events_file.read_text(encoding="utf-8").splitlines()):
+        text = self.events_file.read_text(encoding="utf-8", errors="replace")
+        for number, line in enumerate(text.split("\n")):
             try:
                 event = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
-            has_step = "step" in event
-            key = (event["step"], event.get("experiment"), event["event"]) if has_step else number
+            if not isinstance(event, dict):
+                continue
+            key: Any = number
+            if "step" in event:
+                key = str((event["step"], event.get("experiment"), event.get("event")))
             latest.pop(key, None)
             latest[key] = event
         return list(latest.values())
+
+
+def _end_of_cut_line(file: BinaryIO) -> str:
+    """What goes before the next line: one that a crash cut must not take it along."""
+    if file.tell() == 0:
+        return ""
+    file.seek(-1, os.SEEK_END)
+    return "" if file.read(1) == b"\n" else "\n"
 
 
 def quiet(event: str, **fields: Any) -> None:
@@ -227,10 +257,10 @@ def create_run(folder: Path) -> Run:
     Raises:
         RunError: it exists and holds something, or cannot be written.
     """
+    is_new = not folder.exists() or Run(folder).is_remnant
     if (folder / LOCK_FILE).exists():
         with Run(folder).locked():  # says whose it is, if somebody works on it now
             pass
-    is_new = not folder.exists() or Run(folder).is_remnant
     if not is_new and (not folder.is_dir() or any(folder.iterdir())):
         fix = "Choose another --out, or go on with it by --resume." if Run(folder).is_started else ""
         raise RunError(
@@ -262,7 +292,8 @@ def open_run(folder: Path) -> Run:
             fix = f"Begin it anew: `loraloom train RECIPE --out {folder}`."
             raise RunError("this run was stopped before it began", where=str(folder), fix=fix)
         if folder.is_dir():
-            raise RunError("this folder is no run: it has no recipe.yaml", where=str(folder))
+            lacking = run.provenance_file if run.recipe_file.is_file() else run.recipe_file
+            raise RunError(f"this folder is no run: it has no {lacking.name}", where=str(folder))
         near = [other.folder.name for other in list_runs(folder.parent)]
         raise RunError(
             "there is no such run",

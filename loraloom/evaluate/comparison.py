@@ -26,6 +26,8 @@ BASE_NAME = "base"
 UNMOVED = 1e-6
 # What experiments are ranked by, and asked in pairs about.
 DECIDING = "chrf"
+# The verdicts of a difference that is more than luck, where one of the two is to be preferred.
+CLEAR = ("better", "worse")
 
 
 @dataclass(frozen=True)
@@ -153,9 +155,10 @@ def ranking(evidence: Evidence) -> list[str]:
 
 
 def recommendation(evidence: Evidence, sizes: Mapping[str, int], where: str) -> tuple[str | None, str]:
-    """Which experiment to take, and the sentence that justifies it; None where none is better than the base.
+    """Which experiment to take, and the sentence that justifies it; None where the rows do not say.
 
-    Among those that are not significantly worse than the best, the smallest adapter.
+    They do not where none is better than the base, and where none is better than another. Otherwise, among
+    those that are not significantly worse than the best, the smallest adapter.
 
     Args:
         sizes: weights of each experiment's adapter.
@@ -175,22 +178,27 @@ def recommendation(evidence: Evidence, sizes: Mapping[str, int], where: str) -> 
     if len(rivals) == 1:
         beside = "" if len(ranked) == 1 else ", significantly better than every other"
         return choice, f"Take {choice}: chrF {score} on {where}{beside}."
-    if len(rivals) == len(ranked):
-        why = f"No configuration is significantly better than another on {where}"
-    elif choice == best:
+    if not any(pair.verdict in CLEAR for pair in evidence.pairs):
+        return None, (
+            f"No configuration is better than another here: on {where} none of their differences in chrF is "
+            f"significant. The smallest adapter that answers better than the base is that of {choice} "
+            f"(chrF {score})."
+        )
+    if choice == best:
         others = ", ".join(name for name in rivals if name != choice)
         return choice, (
             f"Take {choice}: the highest chrF ({score}) on {where}, if not significantly higher than "
             f"that of {others}, and no smaller adapter does as well."
         )
-    else:
-        why = f"On {where} the chrF of {choice} ({score}) is not significantly below the best, {best} ({top})"
-    return choice, f"Take {choice}. {why}, and its adapter is the smallest of those."
+    return choice, (
+        f"Take {choice}. On {where} its chrF ({score}) is not significantly below the best, {best} ({top}), "
+        "and its adapter is the smallest of those."
+    )
 
 
 def _is_clear(evidence: Evidence, best: str, other: str) -> bool:
     pair = next(d for d in evidence.pairs if {d.model, d.against} == {best, other})
-    return pair.verdict in ("better", "worse")
+    return pair.verdict in CLEAR
 
 
 def sentence(

@@ -40,6 +40,7 @@ def answer(
     *,
     seed: int = 0,
     on_rows: Callable[[int], None] = lambda done: None,
+    on_token: Callable[[], None] = lambda: None,
 ) -> dict[str | None, list[list[int]]]:
     """The answers of every adapter, and of the base as `None`, to the same rows.
 
@@ -50,6 +51,7 @@ def answer(
         settings: how to decode; `batch_size` rows at once, times the number of slots.
         seed: for sampling; a row's draws do not depend on which rows are beside it.
         on_rows: told how many rows are done.
+        on_token: called before each token of a batch, and each batch of beams; may raise to leave.
 
     Returns:
         For each slot, for each row, the tokens of its answer without start and EOS.
@@ -65,7 +67,7 @@ def answer(
             chunk = [sources[index] for index in chosen]
             decode = _by_beams if settings.num_beams > 1 else _row_by_row
             decoded = decode(
-                bank, slots, chunk, settings, [seed_for(seed, "sample", index) for index in chosen]
+                bank, slots, chunk, settings, [seed_for(seed, "sample", index) for index in chosen], on_token
             )
             for slot, rows in zip(slots, decoded, strict=True):
                 for index, row in zip(chosen, rows, strict=True):
@@ -96,6 +98,7 @@ def _row_by_row(
     chunk: Sequence[Sequence[int]],
     settings: GenerationSettings,
     seeds: Sequence[int],
+    on_token: Callable[[], None],
 ) -> list[list[list[int]]]:
     """Greedy or sampled answers, [slots][rows][tokens]."""
     model, device = bank.base.model, bank.base.device
@@ -113,6 +116,7 @@ def _row_by_row(
     is_done = torch.zeros(num_rows, dtype=torch.bool, device=device)
     answers: list[list[int]] = [[] for _ in range(num_rows)]
     for _ in range(settings.max_new_tokens):
+        on_token()
         with bank.rows(_shares([owners[row] for row in alive])):
             hidden = model.get_decoder()(
                 input_ids=said[:, -1:],
@@ -193,8 +197,10 @@ def _by_beams(
     chunk: Sequence[Sequence[int]],
     settings: GenerationSettings,
     seeds: Sequence[int],
+    on_token: Callable[[], None],
 ) -> list[list[list[int]]]:
     """transformers' beam search; the encoder sees a row once, the decoder once a beam."""
+    on_token()
     input_ids, mask = _padded(bank, slots, chunk)
     rows = Rows(tuple(Share(slot, len(chunk)) for slot in slots), expansion=settings.num_beams)
     with bank.rows(rows):

@@ -60,14 +60,15 @@ def eval_losses(
     *,
     batch_size: int,
     packing: bool = True,
+    on_rows: Callable[[int], None] = lambda done: None,
 ) -> dict[str | None, float]:
     """The eval_loss of each adapter.
 
     A mean of batch means would weigh a token by the company it is in; this does not.
 
     Args:
-        bank, slots, examples, batch_size: as in `row_losses`.
+        bank, slots, examples, batch_size, packing, on_rows: as in `row_losses`.
     """
-    losses = row_losses(bank, slots, examples, batch_size=batch_size, packing=packing)
+    losses = row_losses(bank, slots, examples, batch_size=batch_size, packing=packing, on_rows=on_rows)
     num_labels = int(examples.target_lengths.sum())
     return {slot: float(total / num_labels) for slot, total in zip(slots, losses.sum(1), strict=True)}

@@ -15,6 +15,7 @@ resume. `tests/faults/` is where ours is put through the same.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -32,7 +33,7 @@ from torch import Tensor
 
 from loraloom.errors import CheckpointError
 from loraloom.run import fsync_folder, to_json, write_bytes
-from loraloom.training.state import Progress, SlotTensors, TrainingState
+from loraloom.training.state import Limits, Progress, SlotTensors, TrainingState
 
 MANIFEST, STATE, SLOTS = "MANIFEST.json", "state.json", "slots"
 FORMAT = 1
@@ -65,9 +66,24 @@ def save_checkpoint(folder: Path, state: TrainingState, *, keep: int) -> Path:
     """
     target = folder / f"step-{state.tick:06d}"
     staged = folder / f".{target.name}.new"
+    contents = dict(_files(state))
+    if not _has(target, contents):
+        _write(staged, target, contents)
+    _remove_others(target, keep)
+    return target
+
+
+def _has(target: Path, contents: dict[str, bytes]) -> bool:
+    """Whether it is there already, as after a signal: to replace it would leave none for a moment."""
+    try:
+        return verify(target) == contents
+    except CheckpointError:
+        return False
+
+
+def _write(staged: Path, target: Path, contents: dict[str, bytes]) -> None:
     try:
         _discard(staged)
-        contents = dict(_files(state))
         for path, content in contents.items():
             (staged / path).parent.mkdir(parents=True, exist_ok=True)
             write_bytes(staged / path, content)
@@ -77,19 +93,23 @@ def save_checkpoint(folder: Path, state: TrainingState, *, keep: int) -> Path:
         # After a resume from an older checkpoint this tick's own may be there already.
         _discard(target)
         os.rename(staged, target)
-        fsync_folder(folder)
+        fsync_folder(target.parent)
     except OSError as error:
-        _discard(staged)
+        with contextlib.suppress(OSError):
+            _discard(staged)
         raise CheckpointError(
             f"the checkpoint could not be written: {error.strerror or error}",
             where=str(target),
             fix="Make room, then go on with --resume; older checkpoints are as they were.",
         ) from None
-    # A later tick than this one's was given up by a resume: it must not displace what is good.
-    found = _newest_first(folder)
+
+
+def _remove_others(target: Path, keep: int) -> None:
+    """All but the newest `keep`; a later tick than this one's was given up by a resume, and goes too."""
+    found = _newest_first(target.parent)
     for old in [*found[: found.index(target)], *found[found.index(target) + keep :]]:
-        _discard(old)
-    return target
+        with contextlib.suppress(OSError):  # the save has succeeded; the next one tries again
+            _discard(old)
 
 
 def newest_valid(folder: Path) -> tuple[TrainingState | None, list[Verdict]]:
@@ -125,7 +145,7 @@ def verify(path: Path) -> dict[str, bytes]:
         if own_hash != _hash_of_files(files) or version != FORMAT:
             raise CheckpointError("its manifest was changed", where=where)
         expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"its manifest cannot be read ({type(error).__name__})", where=where) from None
     present = {str(file.relative_to(path)) for file in path.rglob("*") if not file.is_dir()} - {MANIFEST}
     if present != expected.keys():
@@ -145,7 +165,14 @@ def verify(path: Path) -> dict[str, bytes]:
 
 def _files(state: TrainingState) -> Iterator[tuple[str, bytes]]:
     progress = {name: dataclasses.asdict(value) for name, value in state.progress.items()}
-    yield STATE, to_json({"format": FORMAT, "tick": state.tick, "progress": progress}).encode()
+    standing = {
+        "format": FORMAT,
+        "tick": state.tick,
+        "progress": progress,
+        "limits": [{"step": step, **dataclasses.asdict(own)} for step, own in state.limits.items()],
+        "unfinished": state.unfinished,
+    }
+    yield STATE, to_json(standing).encode()
     for name, tensors in state.tensors.items():
         for kind in ("current", "optimizer", "best"):
             if values := getattr(tensors, kind):
@@ -163,8 +190,9 @@ def _state(contents: dict[str, bytes], path: Path) -> TrainingState:
             )
             for name in progress
         }
-        return TrainingState(values["tick"], progress, tensors)
-    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        limits = {each.pop("step"): Limits(**each) for each in values.get("limits", [])}
+        return TrainingState(values["tick"], progress, tensors, limits, values.get("unfinished", []))
+    except (KeyError, TypeError, ValueError, SafetensorError, RecursionError) as error:
         raise CheckpointError(f"its contents cannot be read ({error})", where=str(path)) from None
 
 
@@ -196,4 +224,5 @@ def _discard(path: Path) -> None:
         doomed = path.with_name(f".{path.name.strip('.')}.old")
         shutil.rmtree(doomed, ignore_errors=True)
         os.rename(path, doomed)
+        fsync_folder(path.parent)  # or a power cut could bring the name back, and not what was in it
         shutil.rmtree(doomed, ignore_errors=True)

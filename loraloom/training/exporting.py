@@ -1,7 +1,8 @@
-"""An experiment's best adapter → the run's `adapters/`, with its card."""
+"""An experiment's best adapter → the run's `adapters/`, with its card; of one that failed → `failed/`."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,13 +10,27 @@ import torch
 from loraloom.bank.peft_folder import portable_name, write_adapter
 from loraloom.base.targets import peft_target_modules
 from loraloom.errors import LoRALoomError
+from loraloom.run import Run
+from loraloom.seals import seal
 from loraloom.training.card import adapter_card, read_facts
 from loraloom.training.setup import Setup
 from loraloom.training.state import TrainingState
 
 
+def kept_in(run: Run, state: TrainingState, name: str) -> Path | None:
+    """The folder, relative to the run, that has what an ended experiment learnt; None if that is nothing.
+
+    What failed is no result, and so lies apart: nobody takes it for one, and nothing is lost.
+    """
+    progress = state.progress[name]
+    if progress.status != "failed":
+        return Path(run.adapters.name, name)
+    has_learnt = bool(progress.best_step) and bool(state.tensors[name].best)
+    return Path(run.failed.name, name) if has_learnt else None
+
+
 def export(setup: Setup, state: TrainingState, name: str) -> None:
-    """Write an experiment's best adapter to the run's `adapters/`."""
+    """Write what an experiment has learnt to where `kept_in` says."""
     experiment = next(e for e in setup.experiments if e.name == name)
     progress, base = state.progress[name], setup.bank.base
     origin: dict[str, Any] = {
@@ -26,14 +41,30 @@ def export(setup: Setup, state: TrainingState, name: str) -> None:
         "best_metric": progress.best_metric,
         "metric_for_best_model": experiment.training.metric_for_best_model,
     }
+    kept = kept_in(setup.run, state, name)
+    assert kept is not None, f"{name} has learnt nothing"
+    has_failed = progress.status == "failed"
+    target = setup.run.folder / kept
+    target.parent.mkdir(exist_ok=True)
     write_adapter(
-        setup.run.adapters / name,
+        target,
         base=base,
         settings=experiment.lora,
         tensors=state.tensors[name].best,
         available=setup.bank.available,
-        origin=origin,
-        card=_card(setup, name, state.tensors[name].best, origin),
+        origin={**origin, "status": progress.status} if has_failed else origin,
+        card=_warning(name, progress.best_step)
+        if has_failed
+        else _card(setup, name, state.tensors[name].best, origin),
+    )
+    seal(setup.run, sorted(path for path in target.iterdir() if path.is_file()))
+
+
+def _warning(name: str, step: int | None) -> str:
+    return (
+        f"# {name} failed\n\n"
+        f"This is what it had learnt by step {step}, before it failed: no result, but a place to go on from "
+        "with `lora.init_adapter`. The run's result.json has the reason.\n"
     )
 
 

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from loraloom.bank.dropout import base_dropout
-from loraloom.bank.objective import part_losses
-from loraloom.bank.rows import training_rows
-from loraloom.data.batches import Batch, Part, collate
 from loraloom.errors import Interrupted
 from loraloom.run import Report
 from loraloom.training.checkpoint import save_checkpoint
-from loraloom.training.exporting import export
+from loraloom.training.exporting import export, kept_in
 from loraloom.training.judging import copy_tensors, evaluate, measure_forgetting
 from loraloom.training.optimizer import (
     clip_gradients,
@@ -31,7 +28,9 @@ from loraloom.training.optimizer import (
     optimizer_tensors,
     restore_optimizer,
     set_learning_rate,
+    weight_norm,
 )
+from loraloom.training.passes import step_losses
 from loraloom.training.setup import Setup, Trainee
 from loraloom.training.state import Timetable, TrainingState
 
@@ -50,6 +49,11 @@ class StepResult:
         """Whether the weights may change."""
         return math.isfinite(self.loss) and math.isfinite(float(self.norm))
 
+    @property
+    def where(self) -> str:
+        """The rows it was taken on, by number."""
+        return f"training rows {', '.join(str(row + 1) for row in self.rows[:20])}"
+
 
 def train(setup: Setup, state: TrainingState, report: Report) -> TrainingState:
     """Train every experiment that has not ended; on return all have, or `setup.pause` asked for it.
@@ -62,23 +66,22 @@ def train(setup: Setup, state: TrainingState, report: Report) -> TrainingState:
     Raises:
         Interrupted: a signal came; the checkpoint of this tick is written.
         CheckpointError: a checkpoint could not be written.
+        TrainingError: memory does not hold a single row's pass.
     """
     p = setup.shared.base_dropout
     with base_dropout(
         setup.bank.base, setup.bank.ambient, setup.bank.base.model_dropout if p == "model" else float(p)
     ):
         for wave in setup.waves:
-            trainees = [_join(setup, state, name) for name in wave if not state.progress[name].has_ended]
+            trainees = [_join(setup, state, name) for name in wave if not _has_left(state, name)]
             while trainees:
-                started = time.perf_counter()
-                results = _gradients(setup, trainees)
-                _take_steps(setup, trainees, results, state, report, started)
-                state.tick += 1
-                evaluate(setup, [t for t in trainees if _is_due(t, "eval")], state, report)
+                if not state.unfinished:  # or else a signal came between a step and what follows it
+                    _step(setup, trainees, state, report)
+                evaluate(setup, trainees, state, report)
                 save = any(_is_save_due(t) for t in trainees)
                 for trainee in trainees:
                     _leave_if_ended(setup, trainee, state, report)
-                trainees = [t for t in trainees if not t.progress.has_ended]
+                trainees = [t for t in trainees if not _has_left(state, t.name)]
                 is_pause = bool(trainees) and setup.pause(state)
                 if save or setup.stop or is_pause:
                     _save(setup, trainees, state, report)
@@ -90,6 +93,10 @@ def train(setup: Setup, state: TrainingState, report: Report) -> TrainingState:
                     _detach(setup, trainees)
                     return state
     return state
+
+
+def _has_left(state: TrainingState, name: str) -> bool:
+    return state.progress[name].has_ended and name not in state.unfinished
 
 
 def _is_due(trainee: Trainee, what: str) -> bool:
@@ -107,74 +114,40 @@ def _join(setup: Setup, state: TrainingState, name: str) -> Trainee:
     """Attach an experiment's adapter: fresh, from another adapter, or as a checkpoint has it."""
     experiment = next(e for e in setup.experiments if e.name == name)
     progress, tensors = state.progress[name], state.tensors[name]
-    progress.status = "training"
+    if not progress.has_ended:
+        progress.status = "training"
     setup.bank.attach(name, experiment.lora, experiment.seed, tensors.current or setup.initial.get(name))
     optimizer = make_optimizer(setup.bank.parameters(name), experiment.training)
     restore_optimizer(optimizer, setup.bank.tensors(name), tensors.optimizer)
     return Trainee(experiment, Timetable(experiment, len(setup.train_set)), optimizer, progress)
 
 
-def _gradients(setup: Setup, trainees: Sequence[Trainee]) -> list[StepResult]:
-    """Forward and backward passes, each for as many trainees' micro-batches as a pass may hold.
+def _step(setup: Setup, trainees: Sequence[Trainee], state: TrainingState, report: Report) -> None:
+    """One tick, up to its evaluation; a signal between two of its passes leaves all as it was before."""
+    started = time.perf_counter()
+    results = _gradients(setup, trainees, state, report)
+    if results is None:
+        return
+    _take_steps(setup, trainees, results, state, report, started)
+    state.tick += 1
+    state.unfinished = [t.name for t in trainees if _is_due(t, "eval")]
 
-    A trainee's loss is the sum over its label tokens divided by their number in its whole step, so
-    that accumulated micro-batches weigh every token alike.
-    """
+
+def _gradients(
+    setup: Setup, trainees: Sequence[Trainee], state: TrainingState, report: Report
+) -> list[StepResult] | None:
+    """The loss and the gradient of everyone's next step; None where a signal came before they were there."""
     bank, examples = setup.bank, setup.train_set
     plans = [t.timetable.micro_batches(t.progress.step) for t in trainees]
-    num_labels = [sum(len(examples[row].labels) for rows in plan for row in rows) for plan in plans]
-    losses = torch.zeros(len(trainees), device=bank.base.device)
-    seeds = {t.name: t.experiment.seed for t in trainees}
-    steps = {t.name: t.progress.step for t in trainees}
-    for micro_batch in range(max(len(plan) for plan in plans)):
-        parts = {
-            number: Part(trainees[number].name, [examples[row] for row in plan[micro_batch]])
-            for number, plan in enumerate(plans)
-            if micro_batch < len(plan)
-        }
-        for together in _passes(parts, setup.pass_tokens):
-            batch = _batch(setup, [parts[number] for number in together])
-            # The backward pass recomputes activations under checkpointing: it needs to know whose rows.
-            with bank.rows(training_rows(batch, seeds=seeds, steps=steps, micro_batch=micro_batch)):
-                per_label = losses.new_tensor([1 / num_labels[number] for number in together])
-                part = part_losses(bank.base, batch) * per_label
-                part.sum().backward()
-            losses[together] += part.detach()
+    losses = step_losses(setup, trainees, plans, state, report)
+    if losses is None:
+        return None
     norms = [gradient_norm(bank.parameters(t.name)) for t in trainees]
-    return [
-        StepResult(
-            loss=loss,
-            norm=norm,
-            num_tokens=num + sum(len(examples[row].input_ids) for rows in plan for row in rows),
-            rows=[row for rows in plan for row in rows],
-        )
-        for loss, norm, num, plan in zip(losses.tolist(), norms, num_labels, plans, strict=True)
+    rows = [[row for micro_batch in plan for row in micro_batch] for plan in plans]
+    num_tokens = [
+        sum(len(examples[row].input_ids) + len(examples[row].labels) for row in own) for own in rows
     ]
-
-
-def _passes(parts: Mapping[int, Part], most_tokens: int) -> list[list[int]]:
-    """Which parts share a pass, in order: as many as hold at most so many tokens, but at least one."""
-    passes: list[list[int]] = []
-    room = 0
-    for number, part in parts.items():
-        num_tokens = sum(len(example.input_ids) + len(example.labels) for example in part.examples)
-        if not passes or num_tokens > room:
-            passes.append([])
-            room = most_tokens
-        passes[-1].append(number)
-        room -= num_tokens
-    return passes
-
-
-def _batch(setup: Setup, parts: Sequence[Part]) -> Batch:
-    base = setup.bank.base
-    batch = collate(
-        parts,
-        pad_token_id=base.pad_token_id,
-        start_token_id=base.start_token_id,
-        packing=setup.shared.packing,
-    )
-    return batch.to(base.device)
+    return [StepResult(*result) for result in zip(losses, norms, num_tokens, rows, strict=True)]
 
 
 def _take_steps(
@@ -185,24 +158,12 @@ def _take_steps(
     report: Report,
     started: float,
 ) -> None:
-    """Step each optimizer; an experiment whose loss or gradient is not finite fails instead."""
+    """Step each optimizer; an experiment whose loss, gradient or weights are not finite fails instead."""
     for trainee, result in zip(trainees, results, strict=True):
-        progress, training = trainee.progress, trainee.experiment.training
-        parameters = setup.bank.parameters(trainee.name)
-        if not result.is_finite:
-            progress.status = "failed"
-            progress.reason = (
-                f"loss {result.loss}, gradient norm {float(result.norm)} at step {progress.step + 1} "
-                f"(training rows {', '.join(str(row + 1) for row in result.rows[:20])}); "
-                "the weights are as they were before it"
-            )
-            continue
-        rate = learning_rate(training, progress.step, trainee.timetable.total_steps)
-        set_learning_rate(trainee.optimizer, rate)
-        clip_gradients(parameters, result.norm, training.max_grad_norm)
-        trainee.optimizer.step()
-        trainee.optimizer.zero_grad(set_to_none=True)
-        progress.step += 1
+        if result.is_finite:
+            _take_step(setup, trainee, result)
+        else:
+            _fail(trainee, f"loss {result.loss}, gradient norm {float(result.norm)}", result)
     seconds = time.perf_counter() - started
     for trainee, result in zip(trainees, results, strict=True):
         if trainee.progress.status == "failed":
@@ -223,21 +184,55 @@ def _take_steps(
         )
 
 
+@torch.no_grad()
+def _take_step(setup: Setup, trainee: Trainee, result: StepResult) -> None:
+    """One optimizer step, taken back where it leaves weights that are not finite."""
+    progress, training = trainee.progress, trainee.experiment.training
+    parameters = setup.bank.parameters(trainee.name)
+    before = [parameter.clone() for parameter in parameters]
+    set_learning_rate(
+        trainee.optimizer, learning_rate(training, progress.step, trainee.timetable.total_steps)
+    )
+    clip_gradients(parameters, result.norm, training.max_grad_norm)
+    trainee.optimizer.step()
+    trainee.optimizer.zero_grad(set_to_none=True)
+    norm = float(weight_norm(parameters))
+    if math.isfinite(norm):
+        progress.step += 1
+        return
+    for parameter, old in zip(parameters, before, strict=True):
+        parameter.copy_(old)
+    _fail(trainee, f"loss {result.loss}, but the norm of the new weights {norm}", result)
+
+
+def _fail(trainee: Trainee, what: str, result: StepResult) -> None:
+    progress = trainee.progress
+    progress.status = "failed"
+    progress.reason = (
+        f"{what} at step {progress.step + 1} ({result.where}); the weights are as they were before it"
+    )
+
+
 def _leave_if_ended(setup: Setup, trainee: Trainee, state: TrainingState, report: Report) -> None:
     """An experiment that has taken its last step leaves the bank; its best becomes its adapter."""
     progress, tensors, bank = trainee.progress, state.tensors[trainee.name], setup.bank
-    if progress.status == "training" and progress.step >= trainee.timetable.total_steps:
+    is_judged = trainee.name not in state.unfinished
+    if progress.status == "training" and progress.step >= trainee.timetable.total_steps and is_judged:
         progress.status = "done"
     if not progress.has_ended:
         return
-    if not tensors.best:  # never evaluated: the last is the best there is
+    # Never evaluated, the last is the best there is; of one that failed, where it still is a number.
+    if not tensors.best and math.isfinite(float(weight_norm(bank.parameters(trainee.name)))):
         tensors.best = copy_tensors(bank.tensors(trainee.name))
         progress.best_step = progress.step
+    is_to_be_measured = len(setup.retain_set) and progress.status != "failed"
+    if is_to_be_measured and not measure_forgetting(setup, trainee, state, report):
+        return
     tensors.current, tensors.optimizer = {}, {}
-    if len(setup.retain_set) and progress.status != "failed":
-        measure_forgetting(setup, trainee, tensors.best)
-    if progress.status != "failed":
+    if (kept := kept_in(setup.run, state, trainee.name)) is not None:
         export(setup, state, trainee.name)
+        if progress.status == "failed":
+            progress.reason += f"; what it had learnt by step {progress.best_step} is in {kept}"
     report(
         "end",
         step=state.tick,

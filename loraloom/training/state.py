@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -27,6 +28,7 @@ class Progress:
         best_step, best_metric: of the checkpoint that becomes the adapter.
         evaluations_without_improvement: for early stopping.
         forgetting: by how much the loss on `data.retain` rose, in nats a token, once it has ended.
+        retain_loss: what it rose to.
     """
 
     status: Status = "waiting"
@@ -36,6 +38,7 @@ class Progress:
     best_metric: float | None = None
     evaluations_without_improvement: int = 0
     forgetting: float | None = None
+    retain_loss: float | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -58,6 +61,32 @@ class SlotTensors:
     best: dict[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What may be computed at once since memory ran out; None while it has not.
+
+    Args:
+        pass_tokens: source and target tokens of one training pass.
+        eval_rows: rows of one batch of an evaluation, those of all its adapters together.
+    """
+
+    pass_tokens: int | None = None
+    eval_rows: int | None = None
+
+    def narrowed(self, other: Limits) -> Limits:
+        """The narrower of both in each."""
+        return Limits(_least(self.pass_tokens, other.pass_tokens), _least(self.eval_rows, other.eval_rows))
+
+
+def is_limit(value: Any) -> bool:
+    """Whether a value, of a log that may be damaged, is one that `Limits` takes."""
+    return value is None or (isinstance(value, int) and value > 0)
+
+
+def _least(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
 @dataclass
 class TrainingState:
     """The whole training between two ticks.
@@ -65,11 +94,16 @@ class TrainingState:
     Args:
         tick: steps of the run, waves included; one tick is one step of every experiment in it.
         progress, tensors: of each experiment.
+        limits: what the steps from each of these on may compute at once. They decide the order of sums,
+            and so the last bits: a resume goes by them.
+        unfinished: who is still to be evaluated after this tick, or to leave; a signal came between.
     """
 
     tick: int
     progress: dict[str, Progress]
     tensors: dict[str, SlotTensors]
+    limits: dict[int, Limits] = field(default_factory=dict)
+    unfinished: list[str] = field(default_factory=list)
 
     @classmethod
     def at_start(cls, names: list[str]) -> TrainingState:
@@ -80,6 +114,26 @@ class TrainingState:
     def has_ended(self) -> bool:
         """Whether no experiment takes another step."""
         return all(progress.has_ended for progress in self.progress.values())
+
+    def limits_at(self, step: int) -> Limits:
+        """What a step of the run, counted from 1, and the evaluation after it may compute at once."""
+        limits = Limits()
+        for since, own in self.limits.items():
+            if since <= step:
+                limits = limits.narrowed(own)
+        return limits
+
+    def narrow(self, step: int, limits: Limits) -> Limits:
+        """Compute no more than this at once from a step on; what is then the limit."""
+        self.limits[step] = self.limits_at(step).narrowed(limits)
+        return self.limits[step]
+
+    def replay(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Take over the limits that a run's log has, those of steps that are taken again included."""
+        for event in events:
+            step, *limits = (event.get(key) for key in ("step", "pass_tokens", "eval_rows"))
+            if event.get("event") == "memory" and isinstance(step, int) and all(map(is_limit, limits)):
+                self.narrow(step, Limits(*limits))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from loraloom.errors import Interrupted
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class _LeaveNow(BaseException):
+    """Not an `Exception`: a library that tries something (`except Exception`) must not swallow it."""
 
 
 @dataclass
@@ -19,21 +25,59 @@ class StopRequest:
 
     Args:
         signal_number: the signal, or 0.
+        leaves_at_once: there is nothing to finish or to save yet.
     """
 
     signal_number: int = 0
+    leaves_at_once: bool = False
 
     def __bool__(self) -> bool:
         return self.signal_number != 0
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[StopRequest]:
+def stop_on_signals(*, leaves_at_once: bool = False) -> Iterator[StopRequest]:
     """While it lasts, the first SIGINT or SIGTERM sets the request and the second ends the process.
 
     In a thread other than the main one Python delivers no signals; the request then stays unset.
+
+    Args:
+        leaves_at_once: at the first signal too, until the request says otherwise: loading a large base
+            takes longer than anybody waits for a process to end.
+
+    Raises:
+        Interrupted: it left at once.
     """
-    request = StopRequest()
+    with _request(leaves_at_once) as request:
+        try:
+            yield request
+        except BaseException:
+            # Whatever came of it: libraries turn what is raised while they are imported into other errors.
+            if request and request.leaves_at_once:
+                raise Interrupted(request.signal_number, "stopped before the first step") from None
+            raise
+
+
+@contextmanager
+def leave_on_signals() -> Iterator[None]:
+    """For a whole command: outside of `stop_on_signals` the first signal ends it, with what to say.
+
+    Raises:
+        Interrupted: a signal came.
+    """
+    with _request(leaves_at_once=True) as request:
+        try:
+            yield
+        except BaseException:
+            if request:
+                name = signal.Signals(request.signal_number).name
+                raise Interrupted(request.signal_number, f"stopped by {name} before it was done") from None
+            raise
+
+
+@contextmanager
+def _request(leaves_at_once: bool) -> Iterator[StopRequest]:
+    request = StopRequest(leaves_at_once=leaves_at_once)
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
@@ -42,6 +86,8 @@ def stop_on_signals() -> Iterator[StopRequest]:
         if request:
             os._exit(128 + number)
         request.signal_number = number
+        if request.leaves_at_once:
+            raise _LeaveNow
 
     before = {number: signal.signal(number, on_signal) for number in SIGNALS}
     try:

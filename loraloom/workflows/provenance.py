@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from loraloom.data.examples import Examples
 from loraloom.data.split import Split
 from loraloom.errors import DataError, Problem, RunError
 from loraloom.recipe import Recipe
-from loraloom.recipe.file import parse_recipe
+from loraloom.recipe.file import read_recipe
 from loraloom.run import Run, now
 from loraloom.training.plan import Plan
 from loraloom.workflows.prepare import Material
+from loraloom.workflows.provenance_file import read_provenance
 
 PACKAGES = ("loraloom", "torch", "transformers", "peft", "datasets", "tokenizers", "safetensors", "numpy")
 
@@ -28,7 +30,13 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
-def at_start(recipe: Recipe, folder: Path, split: Split, retained: Examples | None = None) -> dict[str, Any]:
+def at_start(
+    recipe: Recipe,
+    folder: Path,
+    split: Split,
+    retained: Examples | None = None,
+    allowed: Collection[str] = (),
+) -> dict[str, Any]:
     """What is known before the base is loaded."""
     return {
         "started": now(),
@@ -38,8 +46,14 @@ def at_start(recipe: Recipe, folder: Path, split: Split, retained: Examples | No
         "data": split.files,
         "retain": retained.sha256 if retained else None,
         "seeds": {e.name: e.seed for e in recipe.resolved_experiments},
+        "allowed": sorted(set(allowed)),  # checks whose errors the user allows
         "choices": {},
     }
+
+
+def with_allowed(provenance: dict[str, Any], allowed: Collection[str]) -> dict[str, Any]:
+    """With checks whose errors the user allows now, beside those of before."""
+    return {**provenance, "allowed": sorted({*provenance.get("allowed", []), *allowed})}
 
 
 def once_decided(
@@ -100,11 +114,13 @@ def check_same_base(provenance: dict[str, Any], material: Material) -> None:
 
 
 def run_recipe(run: Run) -> tuple[Recipe, Path, dict[str, Any]]:
-    """A run's recipe, the folder its paths are relative to, and its provenance."""
-    provenance = run.read_json(run.provenance_file)
-    recipe = parse_recipe(run.recipe_file.read_text(encoding="utf-8"), name=str(run.recipe_file))
-    if not isinstance(provenance, dict) or not isinstance(provenance.get("folder"), str):
-        raise RunError("is damaged: it names no folder", where=str(run.provenance_file))
+    """A run's recipe, the folder its paths are relative to, and its provenance.
+
+    Raises:
+        RecipeError, RunError: recipe.yaml or provenance.json is damaged.
+    """
+    recipe = read_recipe(run.recipe_file)
+    provenance = read_provenance(run, recipe)
     return recipe, Path(provenance["folder"]), provenance
 
 

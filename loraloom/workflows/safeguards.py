@@ -6,10 +6,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from loraloom.errors import RunError, TrainingError
 from loraloom.run import Run
+from loraloom.training.memory import is_out_of_memory
 
 CHECKPOINTS_TO_FIT = 3
 
@@ -33,15 +32,20 @@ def check_disk(run: Run, size: int) -> None:
 
 @contextmanager
 def memory_errors_explained(run: Run) -> Iterator[None]:
-    """Out of memory is the user's setting to change, not a bug to trace."""
+    """Out of memory is the user's setting to change, not a bug to trace.
+
+    A pass or an evaluation that does not fit is made smaller (`training/passes.py`); this is for the rest.
+
+    Raises:
+        TrainingError: memory ran out.
+    """
     try:
         yield
-    except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's allocator raises it bare
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         raise TrainingError(
-            "there is not enough memory for a step; checkpoints are as they were",
+            "there is not enough memory for the adapters and their optimizers; checkpoints are as they were",
             where=str(run.folder),
-            fix="Halve training.per_device_train_batch_size and double training.gradient_accumulation_steps "
-            "(the same training), or set training.gradient_checkpointing: true.",
+            fix="Train fewer experiments at a time, lower lora.r, or set dtype: bfloat16.",
         ) from None

@@ -90,12 +90,19 @@ def test_what_is_clearly_best_is_recommended() -> None:
     assert "significantly better than every other" in why
 
 
-def test_of_equals_the_smallest_adapter_is_recommended_and_it_is_said_that_they_are_equal() -> None:
+def test_of_equals_none_is_recommended_and_the_smallest_is_named() -> None:
     models = {**MODELS, "small": MODELS["good"]}
     del models["idle"]
     choice, why = recommend(models, {"good": 100, "small": 10})
+    assert choice is None
+    assert why.startswith("No configuration is better than another here: on 30 test rows")
+    assert "that of small" in why
+
+
+def test_of_the_best_that_are_equal_the_smallest_is_recommended() -> None:
+    choice, why = recommend({**MODELS, "small": MODELS["good"]}, {"good": 100, "idle": 1, "small": 10})
     assert choice == "small"
-    assert "No configuration is significantly better than another" in why
+    assert "not significantly below the best" in why
 
 
 def test_where_nothing_beats_the_base_nothing_is_recommended() -> None:

@@ -1,8 +1,9 @@
-"""Uninterrupted runs to compare with, each made once a session."""
+"""Uninterrupted runs to compare with, each made once a session; and the table of what was tried."""
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,14 @@ import pytest
 
 from tests.faults.training import Fruits, fruits, write_training
 from tests.faults.warm import Warm
+
+# What a test tried, in its report: [case, how many times, what came of it].
+PROPERTY = "fault"
+
+
+def is_long() -> bool:
+    """Whether this is `make faults`."""
+    return "LORALOOM_FAULTS" in os.environ
 
 
 @dataclass(frozen=True)
@@ -52,3 +61,33 @@ def reference(
         return Reference(recipe, run, fruits(run), operations, faults)
 
     return made
+
+
+@pytest.fixture
+def trying(record_property: Callable[[str, object], None]) -> Callable[..., None]:
+    """`trying("killed inside a save", 3)`: say what a test is about to try, for the table at the end."""
+
+    def record(case: str, times: int = 1, note: str = "") -> None:
+        record_property(PROPERTY, [case, times, note])
+
+    return record
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """After the long form, a table: what was tried, how often, and how often it came out right."""
+    if not is_long():
+        return
+    cases: dict[str, list[Any]] = {}
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            for key, value in getattr(report, "user_properties", []):
+                if key == PROPERTY:
+                    case, times, note = value
+                    row = cases.setdefault(case, [0, 0, note])
+                    row[0] += times
+                    row[1] += times if outcome == "passed" else 0
+    terminalreporter.section("faults")
+    terminalreporter.write_line("| what happened | times | came out right | what that means |")
+    terminalreporter.write_line("|---|---:|---:|---|")
+    for case, (times, right, note) in sorted(cases.items()):
+        terminalreporter.write_line(f"| {case} | {times} | {right} | {note} |")

@@ -13,6 +13,8 @@ import errno
 import importlib
 import io
 import os
+import re
+import resource
 import shutil
 import signal
 import tempfile
@@ -29,6 +31,23 @@ NEEDS_ROOM = ("mkdir", "open", "write")
 def die() -> None:
     """As `kill -9` from outside: nothing is flushed, no `finally` runs."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave_a_worker_and_die(pid_file: Path) -> None:
+    """As a process with workers that is killed: the child lives on, with every descriptor it inherited."""
+    child = os.fork()
+    if child == 0:
+        time.sleep(HELD_SECONDS)
+        os._exit(0)
+    pid_file.write_text(str(child))
+    die()
+
+
+def limit_memory(room_mib: int) -> None:
+    """From now on this process may take so much address space more than it has."""
+    status = Path("/proc/self/status").read_text()
+    taken = int(re.search(r"VmSize:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
+    resource.setrlimit(resource.RLIMIT_AS, (taken + room_mib * 2**20, resource.RLIM_INFINITY))
 
 
 def hold(reached: Path, go: Path) -> None:
@@ -70,8 +89,8 @@ class FileOperations:
         root: operations elsewhere are not counted.
         log: gets a line `name path` for every operation.
         number: at which to die, from 1; 0 for none.
-        how: `before` or `after` it, or `half` way through a write; `full` does not die: from then on
-            the disk is full.
+        how: `before` or `after` it, or `half` way through a write. Two do not die: `full`, from then on
+            the disk is full; `broken`, this one operation fails with an I/O error.
         is_power_cut: take back what is not on the disk.
     """
 
@@ -101,7 +120,9 @@ class FileOperations:
         os.write(self.log, f"{name} {path}\n".encode())
         if self.how == "full" and 0 < self.number <= self.count and name in NEEDS_ROOM:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-        is_last = self.count == self.number and self.how != "full"
+        if self.how == "broken" and self.count == self.number:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        is_last = self.count == self.number and self.how not in ("full", "broken")
         if is_last and self.how == "before":
             self._die()
         if is_last and self.how == "half" and half is not None:
@@ -128,7 +149,7 @@ class FileOperations:
             old, new = _absolute(source), _absolute(target)
             if not self._covers(new):
                 return original(source, target, **kwargs)
-            kept = self.attic / str(len(self.undo))
+            kept = self.attic / str(self.count)
             if os.path.isfile(new):  # noqa: PTH113
                 os.link(new, kept)
 

@@ -11,9 +11,10 @@ from typing import Any
 from loraloom.run import Run
 
 NUM_ROWS = 16
+SAVE_STEPS = 2
 RECIPE = """\
 model_name_or_path: {model}
-data: {{train: data.json, eval: 4, max_source_length: 24, max_target_length: 24}}
+data: {{train: data.json, eval: 4, retain: retain.json, max_source_length: 24, max_target_length: 24}}
 lora: {{r: 4, lora_dropout: 0.2}}
 training:
   learning_rate: 1.0e-2
@@ -21,12 +22,12 @@ training:
   eval_strategy: steps
   eval_steps: 2
   save_strategy: steps
-  save_steps: 2
+  save_steps: {save_steps}
   save_total_limit: {keep}
   base_dropout: 0.1
 experiments:
   long: {{training: {{num_train_epochs: 3}}}}
-  short: {{training: {{max_steps: 3}}, lora: {{r: 2, target_modules: [q, v]}}}}
+  short: {{training: {{max_steps: 3, metric_for_best_model: chrf}}, lora: {{r: 2, target_modules: [q, v]}}}}
   stopped:
     training: {{max_steps: 20, gradient_accumulation_steps: 2, early_stopping_patience: 1,
                early_stopping_threshold: 0.9}}
@@ -48,8 +49,10 @@ def write_training(folder: Path, model: Path, *, keep: int = 1) -> Path:
         for n in range(NUM_ROWS)
     ]
     (folder / "data.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+    known = [{"instruction": "今天星期几？", "response": "今天是星期二。"}] * 2
+    (folder / "retain.json").write_text(json.dumps(known, ensure_ascii=False), encoding="utf-8")
     recipe = folder / f"keep-{keep}.yaml"
-    recipe.write_text(RECIPE.format(model=model, keep=keep), encoding="utf-8")
+    recipe.write_text(RECIPE.format(model=model, keep=keep, save_steps=SAVE_STEPS), encoding="utf-8")
     return recipe
 
 
@@ -79,11 +82,11 @@ def fruits(folder: Path) -> Fruits:
         },
         ends=run.read_json(run.result_file)["experiments"],
         losses={
-            f"{event['event']} {event['experiment']} {event['step']}": event.get(
+            f"{event['event']} {event.get('experiment')} {event.get('step')}": event.get(
                 "loss", event.get("eval_loss")
             )
             for event in run.events()
-            if event["event"] in ("train", "eval")
+            if event.get("event") in ("train", "eval")
         },
     )
 

@@ -81,7 +81,14 @@ def _unread_pipe() -> int:
 
 
 def _install(faults: dict[str, Any]) -> None:
-    from tests.faults.instruments import FileOperations, at_call, die, hold
+    from tests.faults.instruments import (
+        FileOperations,
+        at_call,
+        die,
+        hold,
+        leave_a_worker_and_die,
+        limit_memory,
+    )
 
     if "operation" in faults or "log" in faults:
         FileOperations(
@@ -95,7 +102,15 @@ def _install(faults: dict[str, Any]) -> None:
         act = die
         if "reached" in faults:
             act = functools.partial(hold, Path(faults["reached"]), Path(faults["go"]))
+        if "room_mib" in faults:
+            act = functools.partial(limit_memory, faults["room_mib"])
+        if "worker" in faults:
+            act = functools.partial(leave_a_worker_and_die, Path(faults["worker"]))
         at_call(faults["call"], faults["number"], faults.get("how", "before"), act)
+    if "watch" in faults:
+        from tests.security.watch import watch
+
+        watch(Path(faults["watch"]), Path(faults["foreign"]))
     if "waves" in faults:
         _train_in_waves(faults["waves"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from loraloom import Recipe, train
 from loraloom.errors import RunError, TrainingError
+from loraloom.training import measuring
 
 ROWS = [{"instruction": f"如何处理{a}{b}", "response": f"先{b}再{a}"} for a in "朋友学校" for b in "压力心情"]
 KNOWN = [{"instruction": "好", "response": "你好"}, {"instruction": "我", "response": "自己"}]
@@ -50,18 +52,33 @@ def test_it_is_the_rise_of_the_loss_on_the_retained_rows(
 def test_forgetting_more_than_allowed_fails_the_experiment(
     recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from loraloom.training import judging
-
-    real = judging.eval_losses
+    real = measuring.eval_losses
 
     def as_if_it_forgot(bank: Any, slots: Any, *rest: Any, **options: Any) -> Any:
         losses = real(bank, slots, *rest, **options)
         return {slot: loss + 5 * (slot is not None and None in slots) for slot, loss in losses.items()}
 
-    monkeypatch.setattr(judging, "eval_losses", as_if_it_forgot)
+    monkeypatch.setattr(measuring, "eval_losses", as_if_it_forgot)
     with pytest.raises(TrainingError, match=r"it forgets: the loss on data\.retain rose by"):
         train(recipe(max_forgetting=0.5), folder=tmp_path, out=tmp_path / "run")
     assert not (tmp_path / "run" / "adapters" / "main").exists()
+
+
+def test_a_loss_on_the_retained_rows_that_is_not_finite_fails_the_experiment(
+    recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = measuring.eval_losses
+
+    def spoilt(bank: Any, slots: Any, *rest: Any, **options: Any) -> Any:
+        losses = real(bank, slots, *rest, **options)
+        return {slot: math.nan if slot and None in slots else loss for slot, loss in losses.items()}
+
+    monkeypatch.setattr(measuring, "eval_losses", spoilt)
+    with pytest.raises(
+        TrainingError, match=r"the loss on data\.retain is nan; what it had learnt by step \d+ is in"
+    ):
+        train(recipe(), folder=tmp_path, out=tmp_path / "run")
+    assert (tmp_path / "run" / "failed" / "main" / "adapter_model.safetensors").is_file()
 
 
 def test_a_resume_with_other_retained_rows_is_refused(recipe: Callable[..., Recipe], tmp_path: Path) -> None:

@@ -1,0 +1,137 @@
+"""Whether a run's files are still as the run wrote them.
+
+Checkpoints have manifests of their own. What else decides how a run goes on (its recipe, split and
+automatic choices), how it ended, and its finished adapters have their sha256 in .sums.json; the log has
+its own in the line of every save. A bit that flipped, a hand that edited: neither changes a run unsaid.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from loraloom.errors import RunError
+from loraloom.run import Run, replace_text, to_json
+
+# How the line of a save ends.
+SEAL = re.compile(rb', "log": "(.*)"\}\n$')
+
+
+def put(run: Run, path: Path, text: str) -> None:
+    """Replace one of a run's files as a whole, and seal it.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    name = path.name
+    try:
+        # The old sum stays beside the new one: whichever file a crash leaves is right.
+        sums = _read(run) or {}
+        _write(run, {**sums, name: [*sums.get(name, [])[-1:], _sum(text.encode())]})
+        replace_text(path, text)
+    except OSError as error:
+        raise RunError(
+            f"cannot be written: {error.strerror or error}",
+            where=str(path),
+            fix="Make room, then go on with --resume.",
+        ) from None
+
+
+def restore(run: Run, path: Path, text: str) -> bool:
+    """Write a sealed file anew where this text is what it was; whether it is."""
+    if _sum(text.encode()) not in (_read(run) or {}).get(path.name, []):
+        return False
+    replace_text(path, text)
+    return True
+
+
+def seal(run: Run, paths: Iterable[Path]) -> None:
+    """Seal files that are there already, as they are now."""
+    own = {str(path.relative_to(run.folder)): [_sum(path.read_bytes())] for path in paths}
+    sums = _read(run) or {}
+    if any(sums.get(name) != value for name, value in own.items()):
+        _write(run, {**sums, **own})
+
+
+def changed(run: Run) -> list[str]:
+    """The sealed files that are not as the run wrote them, by their paths in the run.
+
+    .sums.json is among them where it was changed itself; then nothing is known of the others. A run
+    without it is older than seals, or lost it: that alone is no harm.
+    """
+    if not run.sums_file.is_file():
+        return []
+    sums = _read(run)
+    if sums is None:
+        return [run.sums_file.name]
+    return [name for name, known in sums.items() if _sum_of_file(run.folder / name) not in known]
+
+
+def log_problem(run: Run, step: int) -> str:
+    """What is wrong with events.jsonl, or nothing.
+
+    What stands behind the last save is repeated by a resume; up to there no bit changes unsaid.
+
+    Args:
+        run: with a checkpoint of `step`.
+        step: of the run; the log knows of it.
+    """
+    content = run.events_file.read_bytes() if run.events_file.is_file() else b""
+    so_far, has_step, unread = hashlib.sha256(run.started.encode()), step == 0, 0
+    for number, line in enumerate(content.splitlines(keepends=True), start=1):
+        event, sealed = _event(line), SEAL.search(line)
+        is_right = _is_right(sealed, so_far) if sealed else event.get("event") != "save"
+        if not is_right:
+            return f"line {number}, or one before it, was changed"
+        has_step = has_step or event.get("step") == step
+        # One that a crash cut is sealed as it is by the next save.
+        unread = 0 if sealed else unread or (0 if event else number)
+        so_far.update(line)
+    if unread:
+        return f"line {unread} cannot be read"
+    return "" if has_step else f"lines up to step {step} are lost"
+
+
+def _is_right(sealed: re.Match[bytes], before: hashlib._Hash) -> bool:
+    own = before.copy()
+    own.update(sealed.string[: sealed.start()] + b"}")
+    return own.hexdigest().encode() == sealed[1]
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return event if isinstance(event, dict) else {}
+
+
+def _read(run: Run) -> dict[str, list[str]] | None:
+    """The sums; None where there are none that can be trusted."""
+    try:
+        values = json.loads(run.sums_file.read_bytes())
+        files: dict[str, list[str]] = values["files"]
+        is_whole = values["sha256"] == _sum(json.dumps(files, sort_keys=True).encode())
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return files if is_whole else None
+
+
+def _write(run: Run, files: dict[str, list[str]]) -> None:
+    own = _sum(json.dumps(files, sort_keys=True).encode())
+    replace_text(run.sums_file, to_json({"files": files, "sha256": own}))
+
+
+def _sum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _sum_of_file(path: Path) -> str:
+    try:
+        return _sum(path.read_bytes())
+    except OSError:
+        return ""

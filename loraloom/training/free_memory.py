@@ -1,0 +1,78 @@
+"""What this process has taken, and what it can still take: of the machine, of its container, of a device."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import psutil
+import torch
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that can still be taken on a device."""
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + cached
+    available = int(psutil.virtual_memory().available)
+    in_container = container_free_bytes()
+    return available if in_container is None else min(available, in_container)
+
+
+def container_free_bytes(root: Path = CGROUPS, own: Path = OWN_CGROUP) -> int | None:
+    """What the limits of a container leave; None where there are none.
+
+    psutil knows the machine's memory alone, and a process beyond its container's limit is killed without
+    a word.
+
+    Args:
+        root: where control groups of version 2 are mounted.
+        own: the file that says which is this process's.
+
+    Source: https://docs.kernel.org/admin-guide/cgroup-v2.html, "Memory Interface Files".
+    """
+    try:
+        entries = [line.split(":", 2) for line in own.read_text().splitlines()]
+    except OSError:  # another system than Linux
+        return None
+    path = next((path for number, _, path in entries if number == "0"), "/")
+    folder = root / path.lstrip("/")
+    # In a namespace of its own the path may lead nowhere below the mount: then the mount is the group.
+    folders = [folder, *folder.parents] if folder.is_dir() else [root]
+    limits = (_left(each) for each in folders if each == root or root in each.parents)
+    return min((left for left in limits if left is not None), default=None)
+
+
+def _left(folder: Path) -> int | None:
+    """What one group's limit leaves; pages of files that the kernel can drop count as free."""
+    try:
+        limit = (folder / "memory.max").read_text().strip()
+        used = int((folder / "memory.current").read_text())
+        values = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        inactive = int(values.get("inactive_file", 0))
+    except (OSError, ValueError):
+        return None
+    return None if limit == "max" else max(0, int(limit) - used + inactive)
+
+
+def used_bytes(device: torch.device) -> int:
+    """What this process holds now."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    return int(psutil.Process().memory_info().rss)
+
+
+def peak_used_bytes(device: torch.device) -> int:
+    """The most that this process held so far."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource  # not on Windows
+
+    # kilobytes, but bytes on a Mac
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
