@@ -1,4 +1,4 @@
-"""Base and eight adapters answer the same rows: in one command, and as nine stock scripts; whole processes.
+"""Base and eight adapters answer the same rows: in one command, and each by a stock script; whole processes.
 
     python -m benchmarks.generation [--adapters 8] [--prompts 200] [--rounds 3] [--batch-size 8]
 
@@ -111,7 +111,7 @@ def _report(sides: dict[str, list[Measured]], adapters: int, agreement: str) -> 
     for side, measured in sides.items():
         print(f"{side:14}{statistics.median(m.seconds for m in measured):8.1f} s (median)")
     whole = [b.seconds / a.seconds for a, b in zip(sides["ours"], sides["stock"], strict=True)]
-    print(f"nine stock commands / one of ours: {_ratio(whole)}")
+    print(f"{adapters + 1} stock commands / one of ours: {_ratio(whole)}")
     seconds = {side: [m.seconds for m in measured] for side, measured in sides.items()}
     answering = [
         (stock - stock_start) / (ours - ours_start)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from loraloom.errors import CheckError, Problem
@@ -32,6 +32,11 @@ class Finding:
     def to_json(self) -> dict[str, Any]:
         """For checks.json."""
         return asdict(self)
+
+    def translated(self, table: Mapping[int, str]) -> Finding:
+        """With each of its texts as `str.translate` makes it: fit for a terminal, say."""
+        where, message, fix = (text.translate(table) for text in (self.where, self.message, self.fix))
+        return replace(self, where=where, message=message, fix=fix)
 
 
 def raise_errors(findings: Iterable[Finding]) -> None:

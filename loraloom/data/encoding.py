@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -59,8 +61,8 @@ class EncodedSet(Sequence[Encoded]):
 
     def __init__(
         self,
-        sources: Sequence[Sequence[int]],
-        targets: Sequence[Sequence[int]],
+        sources: Iterable[Sequence[int]],
+        targets: Iterable[Sequence[int]],
         num_truncated_sources: int = 0,
         num_truncated_targets: int = 0,
     ) -> None:
@@ -100,11 +102,13 @@ class EncodedSet(Sequence[Encoded]):
         return self._targets[self._target_starts[1:] - 1]
 
 
-def _flatten(sequences: Sequence[Sequence[int]]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    lengths = np.fromiter((len(ids) for ids in sequences), dtype=np.int64, count=len(sequences))
-    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    flat = np.fromiter((token for ids in sequences for token in ids), dtype=np.int32, count=int(starts[-1]))
-    return flat, starts
+def _flatten(sequences: Iterable[Sequence[int]]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """All token ids behind one another, and where each sequence begins; one sequence is held at a time."""
+    flat, starts = array("i"), array("q", [0])
+    for ids in sequences:
+        flat.extend(ids)
+        starts.append(len(flat))
+    return np.frombuffer(flat, dtype=np.int32), np.frombuffer(starts, dtype=np.int64)
 
 
 def encode(
@@ -120,32 +124,46 @@ def encode(
     Raises:
         DataError: the tokenizer has no EOS token.
     """
-    sources, cut_sources = encode_texts([e.source for e in examples], tokenizer, max_source_length)
-    targets, cut_targets = encode_texts(
-        [e.response for e in examples], tokenizer, max_target_length, as_target=True
-    )
-    return EncodedSet(sources, targets, cut_sources, cut_targets)
+    sources = _TokenIds((e.source for e in examples), tokenizer, max_source_length)
+    targets = _TokenIds((e.response for e in examples), tokenizer, max_target_length, as_target=True)
+    encoded = EncodedSet(sources, targets)
+    encoded.num_truncated_sources, encoded.num_truncated_targets = sources.num_cut, targets.num_cut
+    return encoded
 
 
 def encode_texts(
     texts: Sequence[str], tokenizer: Tokenizer, limit: int, *, as_target: bool = False
 ) -> tuple[list[list[int]], int]:
-    """Token ids of each text, at most `limit` of them, EOS always last; and how many texts were cut.
+    """Token ids of each text, at most `limit` of them, EOS always last; and how many texts were cut."""
+    ids = _TokenIds(texts, tokenizer, limit, as_target=as_target)
+    return list(ids), ids.num_cut
 
-    A tokenizer's own truncation may cut EOS off, and T5 then never learns to stop.
+
+class _TokenIds:
+    """Token ids of texts, a chunk at a time: a million lists of Python's ints would be gigabytes.
+
+    Each has at most `limit` ids, EOS always last. A tokenizer's own truncation may cut EOS off, and T5
+    then never learns to stop.
     """
-    eos = tokenizer.eos_token_id
-    if eos is None:
-        raise DataError("the tokenizer has no EOS token, so no answer would ever end")
-    encoded: list[list[int]] = []
-    num_cut = 0
-    for start in range(0, len(texts), CHUNK):
-        chunk = list(texts[start : start + CHUNK])
-        keywords = {"text_target": chunk} if as_target else {"text": chunk}
-        for ids in tokenizer(**keywords, verbose=False)["input_ids"]:
-            whole = ids if ids and ids[-1] == eos else [*ids, eos]
-            if len(whole) > limit:
-                num_cut += 1
-                whole = [*whole[: limit - 1], eos]
-            encoded.append(whole)
-    return encoded, num_cut
+
+    def __init__(
+        self, texts: Iterable[str], tokenizer: Tokenizer, limit: int, *, as_target: bool = False
+    ) -> None:
+        if tokenizer.eos_token_id is None:
+            raise DataError("the tokenizer has no EOS token, so no answer would ever end")
+        self.num_cut = 0
+        self._texts, self._tokenizer, self._limit = iter(texts), tokenizer, limit
+        self._eos = tokenizer.eos_token_id
+        self._keyword = "text_target" if as_target else "text"
+
+    def __iter__(self) -> Iterator[list[int]]:
+        while chunk := list(itertools.islice(self._texts, CHUNK)):
+            encoded = self._tokenizer(**{self._keyword: chunk}, return_attention_mask=False, verbose=False)
+            yield from map(self._bounded, encoded["input_ids"])
+
+    def _bounded(self, ids: list[int]) -> list[int]:
+        whole = ids if ids and ids[-1] == self._eos else [*ids, self._eos]
+        if len(whole) <= self._limit:
+            return whole
+        self.num_cut += 1
+        return [*whole[: self._limit - 1], self._eos]

@@ -72,7 +72,7 @@ class Examples:
     Args:
         examples: in file order.
         layout: how its rows were read, for people.
-        notes: what was accepted and should be known: extra columns, duplicates, rows dropped.
+        notes: what was accepted and should be known: extra columns, rows dropped.
         dropped: how many empty exchanges `data.on_empty: drop` left out.
         sha256: of the file's bytes; of a hub dataset, of its rows.
     """
@@ -172,7 +172,7 @@ class _Reading:
                     members.append(example)
         except Flaw as flaw:
             self._refuse(row, str(flaw))
-        self._groups.join(row.number, [(member.source, member.response) for member in members])
+        self._groups.join(row.number, [member.source for member in members])
         self._examples += members
 
     def examples(self) -> list[Example]:
@@ -203,7 +203,7 @@ class _Reading:
         if self.dropped:
             notes.append(f"{path}: {self.dropped} empty {_rows(self.dropped)} dropped (data.on_empty: drop)")
         notes += [f"{path}: {count} {what}" for what, count in sorted(self._told.items())]
-        return notes + self._groups.notes(path)
+        return notes
 
     def _example(self, row: Row, exchange: Exchange) -> Example | None:
         """The exchange's example; None where it is empty or not usable."""

@@ -7,8 +7,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-SHOWN_COPIES = 5
-
 
 def source_key(source: str) -> bytes:
     """What two sources share when a model cannot tell them apart.
@@ -25,27 +23,14 @@ class SourceGroups:
 
     def __init__(self) -> None:
         self._row_of: dict[bytes, int] = {}  # a source's first row
-        self._pairs: dict[bytes, int] = {}  # a source and response's first row
         self._joined: dict[int, int] = {}  # a row to an earlier one of its group: a forest
-        self._copies: list[tuple[int, int]] = []
-        self._num_copies = 0
-        self._num_same_source = 0
 
-    def join(self, row: int, members: Iterable[tuple[str, str]]) -> None:
-        """Note a row's sources and responses, and join it with the earlier rows that share a source."""
-        for source, response in members:
-            key = source_key(source)
-            first = self._row_of.setdefault(key, row)
+    def join(self, row: int, sources: Iterable[str]) -> None:
+        """Note a row's sources, and join it with the earlier rows that share one."""
+        for source in sources:
+            first = self._row_of.setdefault(source_key(source), row)
             if first != row:
                 self._unite(row, first)
-            pair = hashlib.blake2b(key + response.encode(), digest_size=16).digest()
-            original = self._pairs.setdefault(pair, row)
-            if original != row:
-                self._num_copies += 1
-                if len(self._copies) < SHOWN_COPIES:
-                    self._copies.append((row, original))
-            elif first != row:
-                self._num_same_source += 1
 
     def of(self, row: int) -> int:
         """The first row of a row's group."""
@@ -53,22 +38,6 @@ class SourceGroups:
             self._joined[row] = self._joined.get(parent, parent)
             row = parent
         return row
-
-    def notes(self, path: str) -> list[str]:
-        """Copies, with the numbers of their rows, and sources that come with several responses."""
-        notes = []
-        if self._num_copies:
-            shown = ", ".join(f"{row} = {original}" for row, original in self._copies)
-            more = ", …" if self._num_copies > len(self._copies) else ""
-            notes.append(
-                f"{path}: {self._num_copies} examples repeat an earlier one "
-                f"(rows {shown}{more}); copies stay on one side of a split"
-            )
-        if self._num_same_source:
-            notes.append(
-                f"{path}: {self._num_same_source} examples answer an earlier one's source differently"
-            )
-        return notes
 
     def _unite(self, row: int, other: int) -> None:
         first, second = sorted((self.of(row), self.of(other)))

@@ -86,7 +86,7 @@ class Split:
         return cls(**parts, files=dict(saved["files"]), notes=notes)
 
 
-def split_examples(settings: DataSettings, folder: Path) -> Split:
+def split_examples(settings: DataSettings, folder: Path, *, allow_leakage: bool = False) -> Split:
     """Read the files of a recipe's `data` and divide their examples.
 
     Examples with one source, and the turns of one conversation, stay together; shares and counts
@@ -96,10 +96,11 @@ def split_examples(settings: DataSettings, folder: Path) -> Split:
     Args:
         settings: the recipe's `data`.
         folder: the recipe's folder, which paths are relative to.
+        allow_leakage: let a source of an `eval` or `test` file be in another part too.
 
     Raises:
         DataError: a file is not usable, there are too few rows, or a source of an `eval` or `test`
-            file is in another part too.
+            file is in another part too, and that is not allowed.
     """
     files = _files(settings, folder)
     read = {name: read_examples(path, settings, shown_as=name) for name, path in files.items()}
@@ -108,7 +109,7 @@ def split_examples(settings: DataSettings, folder: Path) -> Split:
         name = _shown_as(part, getattr(settings, part))
         if name is not None:
             parts[part] = read[name].examples
-    if len(parts) > 1:
+    if len(parts) > 1 and not allow_leakage:
         _check_no_leak(parts)
     train_name = next(iter(files))
     notes = [note for examples in read.values() for note in examples.notes]
@@ -249,7 +250,7 @@ def _check_no_leak(parts: Mapping[Part, Sequence[Example]]) -> None:
                     Problem(
                         f"row {example.row} has the same source as row {other.row} of {other.where}",
                         where=example.where,
-                        fix="Take it out of one of the two.",
+                        fix="Take it out of one of the two, or accept it with --allow leakage.",
                     )
                 )
         for key, example in zip(keys, examples, strict=True):

@@ -2,25 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from loraloom.base.loading import Base
+from loraloom.checks.allowing import apply_allowed
+from loraloom.checks.batch_view import RowView, view_rows
+from loraloom.checks.data.seen import DataSeen
+from loraloom.checks.data.suite import run_token_checks
+from loraloom.checks.data.tokenizer import NoTokenizerError, TextTokenizer
 from loraloom.checks.finding import Finding
 from loraloom.checks.gate import run_gate
+from loraloom.checks.resources import check_resources
+from loraloom.checks.suite import BEFORE_TRAINING, DEEP, ON_REQUEST, ModelCheck
 from loraloom.data.split import Split, split_examples
-from loraloom.recipe import Recipe
+from loraloom.recipe import Experiment, Recipe
 from loraloom.run import Report, quiet
-from loraloom.workflows.prepare import load_recipe_base, prepare
+from loraloom.workflows.check_data import DataChecked, check_data
+from loraloom.workflows.planning import foresee_recipe
+from loraloom.workflows.prepare import Material, load_recipe_base, prepare
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `loraloom check` found.
+
+    Args:
+        findings: every one; one of level `error` means that `train` would refuse.
+        material: the base and the encoded rows that were looked at.
+        batch: three rows as the model sees them; they hold text.
+    """
+
+    findings: list[Finding]
+    material: Material
+    batch: list[RowView]
 
 
 def check(
-    recipe: Recipe, *, folder: Path = Path(), split: Split | None = None, report: Report = quiet
+    recipe: Recipe,
+    *,
+    folder: Path = Path(),
+    split: Split | None = None,
+    allowed: Collection[str] = (),
+    report: Report = quiet,
 ) -> list[Finding]:
-    """Run the gate on a recipe without training.
+    """Run every check on a recipe without training.
 
     Args:
         recipe: what would be done.
         folder: what its paths are relative to.
         split: where the caller has divided the recipe's data already.
+        allowed: names of checks whose errors become warnings.
         report: told of notes on the way.
 
     Returns:
@@ -29,22 +62,85 @@ def check(
     Raises:
         LoRALoomError: recipe, data or base cannot even be read.
     """
-    split = split or split_examples(recipe.data, folder)
-    notes = [Finding("note", "data", recipe.data.train, note) for note in split.notes]
-    counts = Finding(
-        "ok",
-        "split",
-        "data",
-        f"{len(split.train)} rows train, {len(split.eval)} eval, {len(split.test)} test",
-    )
+    return examine(recipe, folder=folder, split=split, allowed=allowed, report=report).findings
+
+
+def examine(
+    recipe: Recipe,
+    *,
+    folder: Path = Path(),
+    split: Split | None = None,
+    allowed: Collection[str] = (),
+    deep: bool = False,
+    report: Report = quiet,
+) -> Checked:
+    """`check`, with the base and rows that were looked at; `deep` also tries to overfit one batch."""
+    split = split or split_examples(recipe.data, folder, allow_leakage="leakage" in allowed)
     report("data", train=len(split.train), eval=len(split.eval), test=len(split.test))
+    of_data = check_data(recipe, folder, split, allowed)
     base = load_recipe_base(recipe, folder)
     report("base", choices={key: {"value": c.value, "reason": c.reason} for key, c in base.choices.items()})
     material = prepare(recipe, folder, split, base)
     chosen = [
         Finding("ok", key, key, f"{choice.value}: {choice.reason}") for key, choice in base.choices.items()
     ]
-    gate = run_gate(
-        base, material.experiments, material.initial, material.train_set, packing=recipe.training.packing
+    findings = check_material(recipe, material, of_data, checks=(*BEFORE_TRAINING, *ON_REQUEST))
+    if not any(finding.level == "error" for finding in findings):
+        report("note", message="timing one step, to say what training will take")
+        findings += apply_allowed(check_resources(foresee_recipe(recipe, material)), allowed)
+    if deep and not any(finding.level == "error" for finding in findings):
+        report("note", message="learning one batch by heart, to see what can be learnt; this takes a while")
+        findings += apply_allowed(_run(recipe, material, material.experiments, DEEP), allowed)
+    batch = view_rows(
+        base,
+        split.train,
+        material.train_set,
+        limits=(recipe.data.max_source_length, recipe.data.max_target_length),
+        packing=recipe.training.packing,
     )
-    return [*notes, counts, *chosen, *gate]
+    return Checked([*chosen, *findings], material, batch)
+
+
+def check_material(
+    recipe: Recipe,
+    material: Material,
+    of_data: DataChecked,
+    *,
+    experiments: Sequence[Experiment] | None = None,
+    checks: Sequence[ModelCheck] = BEFORE_TRAINING,
+) -> list[Finding]:
+    """All findings: those of the data, those of its tokens that waited for the base, those of the model.
+
+    Args:
+        material: the base, and encoded rows.
+        of_data: what the data checks found.
+        experiments: which to check; by default all of the material.
+        checks: of the model.
+    """
+    late = _late_token_checks(of_data.seen, material.base)
+    of_model = _run(recipe, material, material.experiments if experiments is None else experiments, checks)
+    return [*of_data.findings, *apply_allowed([*late, *of_model], of_data.allowed)]
+
+
+def _run(
+    recipe: Recipe, material: Material, experiments: Sequence[Experiment], checks: Sequence[ModelCheck]
+) -> list[Finding]:
+    return run_gate(
+        material.base,
+        experiments,
+        material.initial,
+        material.train_set,
+        packing=recipe.training.packing,
+        checks=checks,
+    )
+
+
+def _late_token_checks(seen: DataSeen, base: Base) -> list[Finding]:
+    if seen.tokenizer is not None:
+        return []
+    try:
+        tokenizer = TextTokenizer.of_transformers(base.tokenizer)
+    except NoTokenizerError as error:
+        message = f"lengths and unknown tokens were not looked at: {error}"
+        return [Finding("note", "lengths", "model_name_or_path", message)]
+    return run_token_checks(replace(seen, tokenizer=tokenizer))

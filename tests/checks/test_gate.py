@@ -51,7 +51,6 @@ def test_what_is_right_passes_every_check(base: Base, packing: bool) -> None:
     assert {finding.check for finding in found} == {
         "shapes",
         "labels",
-        "truncation",
         "loss",
         "targets",
         "start",
@@ -230,16 +229,6 @@ def test_a_target_that_matches_nothing_stops_the_gate(mt5: Base) -> None:
     with pytest.raises(TargetError, match="wi_0 and wi_1"):
         findings(mt5, experiments=[experiment("a", lora={"target_modules": ["q", "wi"]})])
     assert not any(isinstance(module, BankLinear) for module in mt5.model.modules())
-
-
-def test_truncated_rows_are_counted(mt5: Base) -> None:
-    sources, targets = [row.input_ids.tolist() for row in ROWS], [row.labels.tolist() for row in ROWS]
-    found = of(findings(mt5, EncodedSet(sources, targets, 3, 1)), "truncation")
-    assert [finding.level for finding in found] == ["warning", "warning"]
-    assert "3 of 10 training rows (30.0%)" in found[0].message
-    assert found[0].where == "data.max_source_length"
-    assert "1 of 10" in found[1].message
-    assert found[1].where == "data.max_target_length"
 
 
 def test_generation_settings_that_could_not_be_saved_are_found(mt5: Base) -> None:

@@ -95,14 +95,6 @@ def test_training_text_is_not_altered(load):
     assert (example.source, example.response) == (text, text)
 
 
-def test_copies_and_repeated_sources_are_counted_with_their_rows(load):
-    rows = good_rows()
-    rows += [dict(rows[2]), dict(rows[2]), {"instruction": rows[4]["instruction"], "response": "other"}]
-    notes = load(rows).notes
-    assert any("2 examples repeat an earlier one (rows 21 = 3, 22 = 3)" in note for note in notes)
-    assert any("1 examples answer an earlier one's source differently" in note for note in notes)
-
-
 def test_sources_that_a_t5_tokenizer_cannot_tell_apart_are_one_group(load):
     rows = [{"instruction": text, "response": "a"} for text in ("Ａ b", "A  b\n", "a b", "A b?")]
     groups = [example.group for example in load(rows).examples]

@@ -5,15 +5,33 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.flows.conftest import Project, assert_refused, rows
 
-GOOD = '{"instruction": "朋友", "response": "好"}'
-LINES = f"{GOOD}\n" * 3
+GOOD = [json.dumps(row, ensure_ascii=False) for row in rows(20)]
 TEXT = json.dumps(rows(12), ensure_ascii=False)
+
+
+def among_lines(bad: str | bytes) -> bytes:
+    """A line 11 with ten good ones before it and ten behind."""
+    before, behind = "".join(f"{line}\n" for line in GOOD[:10]), "".join(f"\n{line}" for line in GOOD[10:])
+    return before.encode() + (bad if isinstance(bad, bytes) else bad.encode()) + behind.encode()
+
+
+def in_list(bad: str) -> bytes:
+    """The same as a JSON list: the eleventh row, in line 12."""
+    return ("[\n" + ",\n".join([*GOOD[:10], bad, *GOOD[10:]]) + "\n]\n").encode()
+
+
+def in_table(bad: str) -> bytes:
+    """The same as CSV: the eleventh row, in line 12."""
+    lines = [f"{row['instruction']},{row['response']}" for row in rows(20)]
+    return "\n".join(["instruction,response", *lines[:10], bad, *lines[10:]]).encode()
+
 
 # The row of bad-inputs.md it stands for → (file, its bytes, what the message says).
 REFUSED: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
@@ -25,48 +43,97 @@ REFUSED: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     "4 UTF-16": ("bad.json", TEXT.encode("utf-16"), ("bad.json", "data.encoding: utf-16")),
     "5 GBK": ("bad.json", TEXT.encode("gbk"), ("bad.json", "data.encoding: gb")),
     "6 GB18030": ("bad.json", f"{TEXT}𠀀".encode("gb18030"), ("bad.json", "data.encoding: gb18030")),
-    "7 a bad line": ("bad.jsonl", f'{LINES}{{"instruction": "x", }}\n'.encode(), ("bad.jsonl:4:",)),
-    "8 a truncated array": ("bad.json", TEXT[:-30].encode(), ("bad.json:1:",)),
-    "9 two objects on a line": ("bad.jsonl", f"{LINES}{GOOD} {GOOD}\n".encode(), ("bad.jsonl:4:",)),
+    "7 a bad line": ("bad.jsonl", among_lines('{"instruction": "x", }'), ("bad.jsonl:11:",)),
+    "7 a bad row of a list": ("bad.json", in_list('{"instruction": "x", }'), ("bad.json:12:",)),
+    "8 a truncated array": (
+        "bad.json",
+        in_list(GOOD[0]).decode()[:-30].encode(),
+        ("bad.json:22:", "cut off"),
+    ),
+    "9 two objects on a line": ("bad.jsonl", among_lines(f"{GOOD[0]} {GOOD[1]}"), ("bad.jsonl:11:",)),
     "10 NaN": (
         "bad.jsonl",
-        f'{LINES}{{"instruction": "x", "response": NaN}}'.encode(),
-        ("bad.jsonl:4", "`response` is nan"),
+        among_lines('{"instruction": "x", "response": NaN}'),
+        ("bad.jsonl:11: row 11", "`response` is nan"),
     ),
     "11 null": (
         "bad.jsonl",
-        f'{LINES}{{"instruction": "x", "response": null}}'.encode(),
-        ("bad.jsonl:4", "`response`", "null"),
+        among_lines('{"instruction": "x", "response": null}'),
+        ("bad.jsonl:11: row 11", "`response`", "null"),
     ),
     "12 a missing field": (
         "bad.jsonl",
-        f'{LINES}{{"instruction": "x"}}'.encode(),
-        ("bad.jsonl:4", "`response`", "missing"),
+        among_lines('{"instruction": "x"}'),
+        ("bad.jsonl:11: row 11", "`response`", "missing"),
+    ),
+    "12 a missing field of a list": (
+        "bad.json",
+        in_list('{"response": "x"}'),
+        ("bad.json:12: row 11", "`instruction`", "missing"),
     ),
     "12 a field that no row has": ("bad.jsonl", b'{"instruction": "x"}\n' * 3, ("bad.jsonl", "instruction")),
+    "14 a nested value": (
+        "bad.jsonl",
+        among_lines('{"instruction": "x", "response": {"text": "a"}}'),
+        ("bad.jsonl:11: row 11", "`response` is an object where text is needed"),
+    ),
     "15 a number": (
         "bad.jsonl",
-        f'{LINES}{{"instruction": "x", "response": 7}}'.encode(),
-        ("bad.jsonl:4", "data.stringify: true"),
+        among_lines('{"instruction": "x", "response": 7}'),
+        ("bad.jsonl:11: row 11", "`response` is a number", "data.stringify: true"),
+    ),
+    "16 a number of 400 digits": (
+        "bad.jsonl",
+        among_lines(f'{{"instruction": "x", "response": {"7" * 400}}}'),
+        ("bad.jsonl:11: row 11", "`response` is a number", "data.stringify: true"),
     ),
     "17 a key twice": (
         "bad.jsonl",
-        f'{LINES}{{"instruction": "x", "response": "a", "response": "b"}}'.encode(),
-        ("bad.jsonl:4", "response"),
+        among_lines('{"instruction": "x", "response": "a", "response": "b"}'),
+        ("bad.jsonl:11", "response"),
+    ),
+    "18 half a surrogate pair": (
+        "bad.jsonl",
+        among_lines('{"instruction": "x", "response": "a\\ud800"}'),
+        ("bad.jsonl:11: row 11", "`response` holds half a surrogate pair (U+D800)", "character 2"),
+    ),
+    "19 a raw control character": (
+        "bad.jsonl",
+        among_lines('{"instruction": "x", "response": "a\x07"}'),
+        ("bad.jsonl:11:",),
+    ),
+    "20 an escaped NUL": (
+        "bad.jsonl",
+        among_lines('{"instruction": "x", "response": "a\\u0000"}'),
+        ("bad.jsonl:11: row 11", "`response` holds NUL (U+0000)"),
     ),
     "21 deep nesting": ("bad.json", b"[" * 3000, ("bad.json:1",)),
-    "24 an invalid byte": ("bad.jsonl", LINES.encode() + b'{"instruction": "\xff"}', ("bad.jsonl", "byte")),
+    "21 deep nesting in a row": (
+        "bad.jsonl",
+        among_lines(f'{{"instruction": "x", "response": {"[" * 3000}'),
+        ("bad.jsonl:11",),
+    ),
+    "24 an invalid byte": (
+        "bad.jsonl",
+        among_lines(b'{"instruction": "\xff", "response": "a"}'),
+        ("bad.jsonl:11", "byte"),
+    ),
     "28 an empty response": (
         "bad.jsonl",
-        f'{LINES}{{"instruction": "x", "response": ""}}'.encode(),
-        ("bad.jsonl:4", "`response` is empty", "data.on_empty: drop"),
+        among_lines('{"instruction": "x", "response": ""}'),
+        ("bad.jsonl:11: row 11", "`response` is empty", "data.on_empty: drop"),
+    ),
+    "28 an empty cell": (
+        "bad.csv",
+        in_table("x,"),
+        ("bad.csv:12: row 11", "`response` is empty", "data.on_empty: drop"),
     ),
     "29 a blank response": (
         "bad.jsonl",
-        f'{LINES}{{"instruction": "x", "response": " \\u3000"}}'.encode(),
-        ("bad.jsonl:4", "`response` is blank", "data.on_empty: drop"),
+        among_lines('{"instruction": "x", "response": " \\u3000"}'),
+        ("bad.jsonl:11: row 11", "`response` is blank", "data.on_empty: drop"),
     ),
-    "35 one row": ("bad.json", f"[{GOOD}]".encode(), ("bad.json", "1 row", "`data.eval: 0`")),
+    "35 one row": ("bad.json", f"[{GOOD[0]}]".encode(), ("bad.json", "1 row", "`data.eval: 0`")),
     "a suffix that says nothing": ("bad.data", TEXT.encode(), ("bad.data", ".jsonl")),
     "an archive": ("bad.json.gz", b"\x1f\x8b", ("bad.json.gz", "Decompress it first")),
 }
@@ -122,6 +189,12 @@ def test_a_missing_file_is_met_with_a_suggestion(project: Project) -> None:
     refuse_data(project, "dta.json", "dta.json: no such file", "Did you mean `data.json`?")
 
 
+def test_37_a_file_that_is_no_more_than_a_link_is_named_as_it_was_written(project: Project) -> None:
+    (project.folder / "real.jsonl").write_bytes(among_lines('{"instruction": "x", "response": ""}'))
+    (project.folder / "bad.jsonl").symlink_to("real.jsonl")
+    refuse_data(project, "bad.jsonl", "bad.jsonl:11: row 11")
+
+
 def test_every_problem_is_counted_and_the_first_twenty_are_shown(project: Project) -> None:
     (project.folder / "bad.jsonl").write_text('{"instruction": "x", "response": ""}\n' * 50)
     refuse_data(project, "bad.jsonl", "bad.jsonl:20:", "… and 30 more (50 in all)")
@@ -133,6 +206,11 @@ ACCEPTED: dict[str, tuple[str, bytes, str]] = {
         "good.json",
         json.dumps([{**row, "more": 1} for row in rows(12)]).encode(),
         "columns not used: `more`",
+    ),
+    "22 U+2028 in a string": (
+        "good.jsonl",
+        among_lines('{"instruction": "x\u2028y", "response": "一\u2028二"}'),
+        "13 rows train, 4 eval, 4 test",
     ),
     "23 CRLF": (
         "good.jsonl",
@@ -146,9 +224,9 @@ ACCEPTED: dict[str, tuple[str, bytes, str]] = {
 def test_accepted_and_noted(case: str, project: Project) -> None:
     name, content, note = ACCEPTED[case]
     (project.folder / name).write_bytes(content)
-    ended = project.call("check", "recipe.yaml", "--set", f"data.train={name}")
+    ended = project.call("check", "recipe.yaml", "--set", f"data.train={name}", "--all")
     assert ended.code == 0, ended.stderr
-    assert note in ended.stdout
+    assert note in " ".join(ended.stdout.split())
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "gbk", "gb18030"])
@@ -168,7 +246,7 @@ def test_28_empty_responses_can_be_dropped_and_are_counted(project: Project) -> 
         "check", "recipe.yaml", "--set", "data.train=some.json", "--set", "data.on_empty=drop"
     )
     assert ended.code == 0, ended.stderr
-    assert "1 empty row dropped" in ended.stdout
+    assert "1 empty row dropped" in " ".join(ended.stdout.split())
 
 
 def test_26_one_source_in_two_files(project: Project) -> None:
@@ -179,3 +257,90 @@ def test_26_one_source_in_two_files(project: Project) -> None:
             project.call(verb, "recipe.yaml", *sets), "eval.json:", "has the same source as row", "3 problems"
         )
     assert not Path(project.folder / "runs").exists()
+
+
+# Rows 25 to 34 and 78: what can be read and trained on, but should be known first. One bad row among
+# twenty good ones → (the row, the check, its level, what the message says).
+KNOWN = {
+    "25 a duplicate": (rows(20)[3], "duplicates", "warning", "rows 11 = 4"),
+    "27 a near-duplicate": (
+        {key: f"{text}！" for key, text in rows(20)[3].items()},
+        "near-duplicates",
+        "warning",
+        "nearly repeat",
+    ),
+    "30 a source past the limit": (
+        {"instruction": "怎么办" * 40, "response": "好的。"},
+        "truncation",
+        "warning",
+        "are cut at 48 tokens; EOS stays",
+    ),
+    "31 a response past the limit": (
+        {"instruction": "怎么办？", "response": "好的" * 40},
+        "truncation",
+        "warning",
+        "are cut at 32 tokens; EOS stays",
+    ),
+    "33 text that is spelt in bytes": (
+        {"instruction": "😀" * 40, "response": "😀" * 40},
+        "unknown-tokens",
+        "warning",
+        "are single bytes",
+    ),
+    "34 another script": (
+        {"instruction": "한국어로 쓴 문장입니다", "response": "한국어로 쓴 문장입니다"},
+        "scripts",
+        "note",
+        "mainly in Hangul script",
+    ),
+    "78 personal data": (
+        {"instruction": "打13912345678找我", "response": "好的。"},
+        "personal-data",
+        "warning",
+        "phone numbers in 1 of 21 rows",
+    ),
+    "78 an account": (
+        {"instruction": "加微信：lilei_2020", "response": "好的。"},
+        "personal-data",
+        "warning",
+        "WeChat or QQ numbers in 1 of 21 rows",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", KNOWN)
+def test_known_before_training_by_line_and_without_the_text(case: str, project: Project) -> None:
+    row, check, level, said = KNOWN[case]
+    (project.folder / "odd.jsonl").write_bytes(among_lines(json.dumps(row, ensure_ascii=False)))
+    options = ("--set", "data.train=odd.jsonl", "--set", "data.eval=0", "--set", "data.test=0")
+    ended = project.call("check", "recipe.yaml", *options, "--data-only", "--json")
+    assert ended.code == 0, ended.stderr
+    assert ended.stderr == ""
+    found = [
+        finding
+        for finding in json.loads(ended.stdout)["findings"]
+        if finding["check"] == check and said in finding["message"]
+    ]
+    assert found, ended.stdout
+    assert {finding["level"] for finding in found} == {level}
+    assert all(re.search(r"odd\.jsonl:(\d+, )*11\b", f"{f['where']} {f['message']}") for f in found)
+    assert not any(text in ended.stdout for text in row.values())
+    assert "Traceback" not in ended.stdout
+    assert sorted(path.name for path in project.folder.iterdir()) == ["data.json", "odd.jsonl", "recipe.yaml"]
+
+
+def test_31_every_label_row_ends_in_eos_however_short_the_limit(project: Project) -> None:
+    ended = project.call("check", "recipe.yaml", "--set", "data.max_target_length=4", "--json")
+    assert ended.code == 0, ended.stderr
+    document = json.loads(ended.stdout)
+    assert [f["level"] for f in document["findings"] if f["check"] == "labels"] == ["ok"]
+    assert all(view["labels"][-1] == "</s>" and len(view["labels"]) == 4 for view in document["batch"])
+
+
+def test_32_right_to_left_text_comes_back_from_its_tokens(project: Project) -> None:
+    (project.folder / "odd.jsonl").write_bytes(
+        among_lines('{"instruction": "كيف أتعامل مع القلق؟", "response": "خذ نفسا عميقا."}')
+    )
+    ended = project.call("check", "recipe.yaml", "--set", "data.train=odd.jsonl", "--data-only", "--json")
+    found = [f for f in json.loads(ended.stdout)["findings"] if f["check"] == "round-trip"]
+    assert [f["level"] for f in found] == ["ok"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.warm import Ended
 from tests.flows.conftest import CANARY, QUESTIONS, Project, Trained, assert_refused, write_json
 
 
@@ -176,7 +177,7 @@ def test_a_damaged_run_is_refused_by_every_verb(
     name: str, content: str, said: str, trained: Trained, own_run: Path
 ) -> None:
     (own_run / name).write_text(content)
-    verbs = [("train", "recipe.yaml", "--resume", own_run), ("compare", own_run, "--split", "eval")]
+    verbs: list[tuple[str | Path, ...]] = [("compare", own_run, "--split", "eval")]
     if name != "split.json":
         verbs.append(("predict", own_run, "data.json", "--base"))
     for argv in verbs:
@@ -185,6 +186,16 @@ def test_a_damaged_run_is_refused_by_every_verb(
     assert listed.code == 0
     status = json.loads(listed.stdout)["runs"][0]["status"]
     assert status == ("damaged" if name == "provenance.json" else "done")
+    assert_mended_or_refused(trained.project.call("train", "recipe.yaml", "--resume", own_run), name)
+
+
+def assert_mended_or_refused(ended: Ended, name: str) -> None:
+    """What the recipe and the data give again is written anew; the choices of the run are nowhere else."""
+    if name == "provenance.json":
+        assert_refused(ended, "provenance.json: not as the run wrote it")
+    else:
+        assert ended.code == 0, ended.stderr
+        assert f"{name} is not as the run wrote it: it is written anew" in ended.stderr
 
 
 def test_data_that_changed_under_a_run_is_refused(project: Project) -> None:

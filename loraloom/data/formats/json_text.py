@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,11 +73,11 @@ class StrictDecoder:
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         values = dict(pairs)
         if len(values) < len(pairs):
-            keys = [key for key, _ in pairs]
+            times = Counter(key for key, _ in pairs)
             self.flaws += [
-                f"has the key {shown_name(key)} {keys.count(key)} times in one object"
-                for key in values
-                if keys.count(key) > 1
+                f"has the key {shown_name(key)} {count} times in one object"
+                for key, count in times.items()
+                if count > 1
             ]
         return values
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from loraloom.data.formats.row import Findings, Row, location, shown_name
+from loraloom.data.formats.row import Findings, Row, location
 from loraloom.data.formats.text import text_chunks, text_lines
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
@@ -19,6 +19,11 @@ MAX_NAME_CHARS = 80
 PARQUET_BATCH_ROWS = 1_024
 _HUB_NAME = re.compile(r"[\w.\-]+(/[\w.\-]+)?")
 _QUOTING = "A cell with the separator, a quote or a line break in it stands in double quotes."
+
+
+def has_header(shown_as: str) -> bool:
+    """Whether a file's own first line names its columns, so that it may be a row if the header is missing."""
+    return Path(shown_as).suffix.lower() in (".csv", ".tsv")
 
 
 def read_csv(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> Iterator[Row]:
@@ -122,6 +127,7 @@ def _is_blank_line(cells: list[str], header: list[str] | None) -> bool:
 
 def _header(cells: list[str], separator: str, where: str) -> list[str]:
     names = [cell.strip() for cell in cells]
+    places: dict[str, int] = {}
     for position, name in enumerate(names, start=1):
         if not name:
             raise DataError(f"the header's cell {position} is empty; it must name a column", where=where)
@@ -131,8 +137,9 @@ def _header(cells: list[str], separator: str, where: str) -> list[str]:
                 where=where,
                 fix="Put a header in front, such as `instruction,response`.".replace(",", separator),
             )
-        if names.count(name) > 1:
-            raise DataError(f"the header names {shown_name(name)} {names.count(name)} times", where=where)
+        first = places.setdefault(name, position)
+        if first != position:  # without a header these would be a row's, so no name is shown
+            raise DataError(f"the header's cells {first} and {position} are the same name", where=where)
     others = [mark for mark in (";", "\t", ",", "|") if mark != separator and mark in names[0]]
     if len(names) == 1 and others:
         shown = {"\t": "a tab"}.get(others[0], f"`{others[0]}`")

@@ -19,6 +19,7 @@ from typing import Literal
 
 from loraloom.data.formats.json_rows import CONVERSATION_COLUMNS
 from loraloom.data.formats.row import shown_name, shown_names
+from loraloom.data.formats.tables import has_header
 from loraloom.data.layouts.conversation import conversation
 from loraloom.data.layouts.exchange import MISSING, Exchange, Field, Flaw, Layout, Recogniser, Values
 from loraloom.errors import DataError, Problem
@@ -166,7 +167,7 @@ def _mapped(found: list[str], sample: Sequence[Values], columns: Mapping[Role, s
         raise DataError(
             f"names {', '.join(columns)} but not {' and '.join(lacking)}",
             where="data.columns",
-            fix=f"Found in {where}: {shown_names(found)}.",
+            fix=f"Found in {where}: {_shown_columns(found, where)}.",
         )
     languages = columns_of([values["translation"] for values in sample if _translation(values)])
     if (
@@ -179,7 +180,7 @@ def _mapped(found: list[str], sample: Sequence[Values], columns: Mapping[Role, s
         Problem(
             f"there is no column {shown_name(name)} in {where}",
             where=f"data.columns.{role}",
-            allowed=shown_names(found),
+            allowed=_shown_columns(found, where),
         )
         for role, name in columns.items()
         if name not in found
@@ -193,14 +194,20 @@ def _mapped(found: list[str], sample: Sequence[Values], columns: Mapping[Role, s
 
 
 def _unrecognised(found: list[str], sample: Sequence[Values], where: str) -> Problem:
-    guess = suggested_columns(sample) or {"instruction": "COLUMN", "response": "COLUMN"}
+    guess = {} if has_header(where) else suggested_columns(sample)
+    guess = guess or {"instruction": "COLUMN", "response": "COLUMN"}
     return Problem(
         "its columns are of no layout known here",
         where=where,
-        found=shown_names(found) if found else "no column",
+        found=_shown_columns(found, where) if found else "no column",
         allowed=RECOGNISED,
         fix=_lines_to_write(guess["instruction"], guess["response"]),
     )
+
+
+def _shown_columns(found: list[str], where: str) -> str:
+    """The columns by name; of a table only their number: without a header, its first row would be shown."""
+    return f"{len(found)} columns in its first line" if has_header(where) else shown_names(found)
 
 
 def _lines_to_write(instruction: str, response: str) -> str:

@@ -60,7 +60,7 @@ def test_text_after_a_closing_quote_is_refused(read):
     ("header", "told"),
     [
         ("a,,b", "cell 2 is empty"),
-        ("a,b,a", "names `a` 2 times"),
+        ("a,b,a", "cells 1 and 3 are the same name"),
         ("instruction;response", "`;` inside it"),
         ("a\tb", "a tab inside it"),
         ("x" * 100 + ",b", "cell 1 has 100 characters"),

@@ -1,0 +1,191 @@
+"""Three real rows as the model sees them, token by token, for a person to read.
+
+This holds text of rows. It is for the terminal, or the standard output, of whoever asks for it: never
+for an event, a log or a file of a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from rich.cells import set_cell_size
+
+from loraloom.base.loading import Base
+from loraloom.data.batches import Batch, Part, Side, collate
+from loraloom.data.encoding import IGNORED, EncodedSet
+from loraloom.data.examples import Example
+
+Place = Literal["short", "median", "long"]
+PLACES: dict[Place, float] = {"short": 0.0, "median": 0.5, "long": 1.0}
+HEAD, TAIL = 10, 4  # lines of a row that are shown; what lies between is counted
+NUMBER_WIDTH, WIDEST_COLUMN = 5, 24
+
+
+@dataclass(frozen=True)
+class RowView:
+    """One row of a batch, with the padding behind it.
+
+    Args:
+        place: its length among all.
+        where: its file and line.
+        encoder: the tokens that the encoder reads.
+        decoder: the tokens that the decoder is given.
+        labels: at each of its positions the token it shall give; None where the loss looks away (-100).
+        padding: how many of the encoder's and decoder's positions, the last ones, are padding.
+        neighbours: other examples in the same row of the batch.
+        is_cut: whether source and response were cut to their limits.
+    """
+
+    place: Place
+    where: str
+    encoder: tuple[str, ...]
+    decoder: tuple[str, ...]
+    labels: tuple[str | None, ...]
+    padding: tuple[int, int]
+    neighbours: int
+    is_cut: tuple[bool, bool]
+
+    @property
+    def num_tokens(self) -> tuple[int, int]:
+        """Of source and target, without padding."""
+        return len(self.encoder) - self.padding[0], len(self.decoder) - self.padding[1]
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self)
+
+
+def view_rows(
+    base: Base,
+    examples: Sequence[Example],
+    train_set: EncodedSet,
+    *,
+    limits: tuple[int, int],
+    packing: bool,
+) -> list[RowView]:
+    """A short, a median and a long training row, taken out of a batch that training would make of them.
+
+    Args:
+        examples: the training rows.
+        train_set: the same, encoded.
+        limits: on the tokens of source and response.
+        packing: whether training lays several examples in a row.
+    """
+    by_length = np.argsort(train_set.source_lengths + train_set.target_lengths, kind="stable")
+    chosen = {int(by_length[round(share * (len(by_length) - 1))]): place for place, share in PLACES.items()}
+    batch = collate(
+        [Part(None, [train_set[index] for index in chosen])],
+        pad_token_id=base.pad_token_id,
+        start_token_id=base.start_token_id,
+        packing=packing,
+    )
+    return [
+        _view(base, batch, number, place, examples[index], limits)
+        for number, (index, place) in enumerate(chosen.items())
+    ]
+
+
+def _view(
+    base: Base, batch: Batch, number: int, place: Place, example: Example, limits: tuple[int, int]
+) -> RowView:
+    source, source_padding = _slots(batch, "source", number)
+    target, target_padding = _slots(batch, "target", number)
+    row = batch.segments["target"][0][number].row
+    labels = batch.labels[target].tolist()
+    return RowView(
+        place=place,
+        where=example.where if example.line else f"{example.path}, row {example.row}",
+        encoder=_tokens(base, batch.input_ids[source].tolist()),
+        decoder=_tokens(base, batch.decoder_input_ids[target].tolist()),
+        labels=tuple(None if label == IGNORED else _tokens(base, [label])[0] for label in labels),
+        padding=(source_padding, target_padding),
+        neighbours=sum(other.row == row for other in batch.segments["target"][0]) - 1,
+        is_cut=(_is_cut(base, example.source, limits[0]), _is_cut(base, example.response, limits[1])),
+    )
+
+
+def _slots(batch: Batch, side: Side, number: int) -> tuple[tuple[int, slice], int]:
+    """Where an example lies in a batch, with the padding behind it, and how much that is."""
+    segments = batch.segments[side][0]
+    own = segments[number]
+    end = own.start + own.length
+    owners = batch.source_segments if side == "source" else batch.target_segments
+    later = [other.start for other in segments if other.row == own.row and other.start >= end]
+    until = min(later, default=owners.shape[1])
+    return (own.row, slice(own.start, until)), until - end
+
+
+def _tokens(base: Base, ids: list[int]) -> tuple[str, ...]:
+    return tuple(_visible(token) for token in base.tokenizer.convert_ids_to_tokens(ids))
+
+
+def _visible(token: str) -> str:
+    """A token on one line, with nothing in it that moves the cursor or turns the text around."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in token)
+
+
+def _is_cut(base: Base, text: str, limit: int) -> bool:
+    ids = base.tokenizer(text, verbose=False)["input_ids"]
+    return len(ids) + (not ids or ids[-1] != base.eos_token_id) > limit
+
+
+def view_lines(view: RowView, width: int) -> list[str]:
+    """A row as lines: what the encoder reads, what the decoder is given and shall answer, side by side.
+
+    Args:
+        view: the row.
+        width: columns of the terminal; a Chinese character takes two.
+    """
+    column = max(8, min(WIDEST_COLUMN, (width - NUMBER_WIDTH) // 3 - 1))
+    sources, targets = view.num_tokens
+    counted = sum(label is not None for label in view.labels)
+    length = max(sources, targets)
+    hidden = range(HEAD, length - TAIL) if length > HEAD + TAIL + 1 else range(0)
+    lines = [
+        f"{view.place} row, {view.where}: {sources} source tokens{_cut(view.is_cut[0])}, "
+        f"{targets} target tokens{_cut(view.is_cut[1])}, {counted} count in the loss",
+        _line("", ("encoder reads", "decoder is given", "and shall answer"), column),
+    ]
+    for place in range(length):
+        if place not in hidden:
+            lines.append(_line(str(place + 1), _cells(view, place), column))
+        elif place == hidden.start:
+            lines.append(f"{'':{NUMBER_WIDTH}}({len(hidden)} more positions)")
+    return [*lines, *_padding_lines(view, length, column), *_neighbour_lines(view)]
+
+
+def _cells(view: RowView, place: int) -> tuple[str, str, str]:
+    encoder = view.encoder[place] if place < len(view.encoder) else ""
+    if place >= len(view.decoder):
+        return encoder, "", ""
+    label = view.labels[place]
+    return encoder, view.decoder[place], str(IGNORED) if label is None else label
+
+
+def _padding_lines(view: RowView, length: int, column: int) -> list[str]:
+    """The first position that is padding on both sides, and how many there are on each."""
+    if not any(view.padding):
+        return []
+    source, target = view.padding
+    said = f"{'':{NUMBER_WIDTH}}padding: {source} source, {target} target positions, not counted"
+    first = _cells(view, length)
+    return [_line(str(length + 1), first, column), said] if any(first) else [said]
+
+
+def _neighbour_lines(view: RowView) -> list[str]:
+    if not view.neighbours:
+        return []
+    others = f"{view.neighbours} other example{'s' if view.neighbours > 1 else ''}"
+    return [f"{'':{NUMBER_WIDTH}}packed with {others}, which it cannot see"]
+
+
+def _line(number: str, cells: Sequence[str], column: int) -> str:
+    fitted = " ".join(set_cell_size(cell, column) for cell in cells)
+    return f"{number:>{NUMBER_WIDTH - 1}} {fitted}".rstrip()
+
+
+def _cut(is_cut: bool) -> str:
+    return " (cut)" if is_cut else ""

@@ -1,0 +1,152 @@
+"""Which scripts the rows are written in, and the few that differ from the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from loraloom.checks.data.letters import code_points, count_marked
+from loraloom.checks.data.seen import DataSeen, percent, places, share
+from loraloom.checks.finding import Finding
+from loraloom.data.examples import Example
+
+# Script → its blocks of letters in Unicode. Han stands for Chinese; Japanese has kana besides.
+SCRIPTS: dict[str, tuple[tuple[int, int], ...]] = {
+    "Han": ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x323AF)),
+    "Latin": ((0x41, 0x5A), (0x61, 0x7A), (0xC0, 0x24F), (0x1E00, 0x1EFF)),
+    "kana": ((0x3041, 0x30FF),),
+    "Hangul": ((0xAC00, 0xD7AF), (0x1100, 0x11FF)),
+    "Cyrillic": ((0x400, 0x52F),),
+    "Greek": ((0x370, 0x3FF),),
+    "Arabic": ((0x600, 0x6FF), (0x750, 0x77F)),
+    "Hebrew": ((0x5D0, 0x5EA),),
+    "Devanagari": ((0x900, 0x97F),),
+    "Thai": ((0xE00, 0xE7F),),
+}
+# A word is about five letters in an alphabet, and one or two characters in Chinese.
+LETTERS_A_WORD = {"Han": 1.5, "kana": 2.0, "Hangul": 2.5}
+FEWEST_WORDS = 2.0
+KANA_SHARE = 0.1  # of the words; Chinese text has no kana, Japanese has Han and kana
+FEW = 0.2  # a script of more rows than this is meant: a file of two languages
+CHUNK = 10_000
+
+Counts = npt.NDArray[np.int64]
+
+
+def check_scripts(seen: DataSeen) -> list[Finding]:
+    """Rows in another script than nearly all others, and traditional characters among simplified ones."""
+    findings = []
+    said = []
+    for side in ("source", "response"):
+        rows = seen.rows
+        scripts, forms = _of_rows([getattr(example, side) for example in rows])
+        found, words = _few_among_many(rows, scripts, side, "mainly in {} script")
+        findings += found
+        said.append(f"{side}s: {words}" if words else f"{side}s: no letters")
+        findings += _few_among_many(rows, forms, side, "in {} characters")[0]
+    return findings or [Finding("ok", "scripts", "data", "; ".join(said))]
+
+
+def _few_among_many(
+    rows: Sequence[Example], kinds: Sequence[str], side: str, wording: str
+) -> tuple[list[Finding], str]:
+    """A note for every kind that few rows are of, and how the rest are made up."""
+    by_kind: dict[str, list[Example]] = {}
+    for example, kind in zip(rows, kinds, strict=True):
+        if kind:
+            by_kind.setdefault(kind, []).append(example)
+    total = sum(map(len, by_kind.values()))
+    by_size = sorted(by_kind.items(), key=lambda item: -len(item[1]))
+    few = [(kind, own) for kind, own in by_size if len(own) < FEW * total]
+    most = by_size[0][0] if by_size else ""
+    findings = [
+        Finding(
+            "note",
+            "scripts",
+            places(own),
+            f"{share(len(own), len(rows))} {side}s are {wording.format(kind)}, most are in {most}",
+            "Look whether these rows belong here.",
+        )
+        for kind, own in few
+    ]
+    return findings, ", ".join(f"{percent(len(own) / total)} {kind}" for kind, own in by_size)
+
+
+def _of_rows(texts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The main script of each text and the form of its Chinese characters; "" where there is too little."""
+    scripts: list[str] = []
+    forms: list[str] = []
+    for start in range(0, len(texts), CHUNK):
+        codes, starts = code_points(texts[start : start + CHUNK])
+        own = list(_main_scripts(codes, starts))
+        scripts += own
+        forms += [
+            form if script == "Han" else ""  # Japanese has both forms in one sentence
+            for form, script in zip(_forms(codes, starts), own, strict=True)
+        ]
+    return scripts, forms
+
+
+def _main_scripts(codes: npt.NDArray[np.uint32], starts: Counts) -> Iterator[str]:
+    words = np.stack(
+        [
+            count_marked(_in_blocks(codes, blocks), starts) / LETTERS_A_WORD.get(name, 5.0)
+            for name, blocks in SCRIPTS.items()
+        ]
+    )
+    names = list(SCRIPTS)
+    kana = words[names.index("kana")]
+    main = np.where(kana > KANA_SHARE * words.sum(axis=0), names.index("kana"), words.argmax(axis=0))
+    enough = words.sum(axis=0) >= FEWEST_WORDS
+    return (
+        names[script] if some else "" for script, some in zip(main.tolist(), enough.tolist(), strict=True)
+    )
+
+
+def _in_blocks(codes: npt.NDArray[np.uint32], blocks: Sequence[tuple[int, int]]) -> npt.NDArray[np.bool_]:
+    inside = np.zeros(len(codes), bool)
+    for first, last in blocks:
+        inside |= (codes >= first) & (codes <= last)
+    return inside
+
+
+def _forms(codes: npt.NDArray[np.uint32], starts: Counts) -> Iterator[str]:
+    """Simplified or traditional, where at least two characters say so and more than say the other."""
+    in_table = np.minimum(codes, 0xFFFF)
+    simplified, traditional = (
+        count_marked(table[in_table], starts) for table in _only_simplified_and_traditional()
+    )
+    for simple, full in zip(simplified.tolist(), traditional.tolist(), strict=True):
+        yield (
+            "traditional"
+            if full >= 2 and full > simple
+            else "simplified"
+            if simple >= 2 and simple > full
+            else ""
+        )
+
+
+@cache
+def _only_simplified_and_traditional() -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """bool [65536] each: characters of GB 2312 that Big5 lacks, and of Big5 that GB 2312 lacks.
+
+    The two national standards' own sets, as Python's codecs have them, need no table of variants.
+    They do not say which character corresponds to which, and rare ones of either side are not told apart.
+    """
+    sets = []
+    for codec, firsts, lasts in (
+        ("gb2312", range(0xB0, 0xF8), range(0xA1, 0xFF)),
+        ("big5", range(0xA4, 0xFA), (*range(0x40, 0x7F), *range(0xA1, 0xFF))),
+    ):
+        table = np.zeros(0x10000, bool)
+        for first in firsts:
+            for last in lasts:
+                char = bytes((first, last)).decode(codec, errors="ignore")
+                if len(char) == 1 and 0x4E00 <= ord(char) <= 0x9FFF:
+                    table[ord(char)] = True
+        sets.append(table)
+    simplified, traditional = sets
+    return simplified & ~traditional, traditional & ~simplified

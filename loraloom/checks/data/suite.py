@@ -1,0 +1,52 @@
+"""Every check of the data, in the order they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from loraloom.checks.data.alike import check_alike, check_copied, check_cut_off
+from loraloom.checks.data.characters import check_characters, check_html
+from loraloom.checks.data.copies import check_duplicates, check_leakage, check_near_duplicates
+from loraloom.checks.data.personal import check_personal_data
+from loraloom.checks.data.scripts import check_scripts
+from loraloom.checks.data.seen import DataSeen
+from loraloom.checks.data.tokens import (
+    check_lengths,
+    check_round_trip,
+    check_truncation,
+    check_unknown_tokens,
+)
+from loraloom.checks.finding import Finding
+
+DataCheck = Callable[[DataSeen], list[Finding]]
+
+DATA: tuple[DataCheck, ...] = (
+    check_leakage,
+    check_duplicates,
+    check_near_duplicates,
+    check_alike,
+    check_copied,
+    check_cut_off,
+    check_characters,
+    check_html,
+    check_personal_data,
+    check_scripts,
+)
+# These need the base's tokenizer.
+TOKENS: tuple[DataCheck, ...] = (
+    check_lengths,
+    check_truncation,
+    check_unknown_tokens,
+    check_round_trip,
+)
+
+
+def run_data_checks(seen: DataSeen) -> list[Finding]:
+    """Every check of the data; those of its tokens where there is a tokenizer."""
+    findings = [finding for check in DATA for finding in check(seen)]
+    return findings + (run_token_checks(seen) if seen.tokenizer is not None else [])
+
+
+def run_token_checks(seen: DataSeen) -> list[Finding]:
+    """The checks that need the base's tokenizer."""
+    return [finding for check in TOKENS for finding in check(seen)]

@@ -1,0 +1,56 @@
+"""Whether machine and disk hold what training will take, and how long it takes."""
+
+from __future__ import annotations
+
+from loraloom.checks.finding import Finding
+from loraloom.training import plan_text
+from loraloom.training.prediction import Disk, Memory, Prediction
+
+CHECKPOINTS_TO_FIT = 3
+# Less is left to the system and to what was not foreseen.
+TIGHT = 0.9
+LESS_MEMORY = (
+    "Halve training.per_device_train_batch_size and double training.gradient_accumulation_steps (the same "
+    "training), or set training.gradient_checkpointing: true."
+)
+
+
+def check_resources(prediction: Prediction) -> list[Finding]:
+    """Memory against what is free, room for three checkpoints, and the time of the steps."""
+    return [
+        check_memory(prediction.memory, num_waves=len(prediction.waves)),
+        check_disk(prediction.disk),
+        Finding("ok", "time", "training", plan_text.pace(prediction.to_json()["pace"])),
+    ]
+
+
+def check_memory(memory: Memory, *, num_waves: int = 1) -> Finding:
+    """The predicted peak against what is free; training may try all the same.
+
+    Args:
+        memory: predicted.
+        num_waves: more than one where experiments already take turns.
+    """
+    largest = ", ".join(f"{name} {plan_text.size(num)}" for name, num in list(memory.parts.items())[:3])
+    needed, free = plan_text.size(memory.needed_bytes), plan_text.size(memory.free_bytes)
+    message = (
+        f"{memory.phase} takes {needed} beside the {plan_text.size(memory.loaded_bytes)} loaded; "
+        f"the largest parts: {largest}; {free} free"
+    )
+    if memory.needed_bytes > memory.free_bytes:
+        turns = " Experiments take turns already." if num_waves > 1 else ""
+        message = f"training will probably run out of memory: {message}"
+        return Finding("warning", "memory", "training", message, f"{LESS_MEMORY}{turns}")
+    if memory.needed_bytes > TIGHT * memory.free_bytes:
+        return Finding("warning", "memory", "training", f"memory will be tight: {message}", LESS_MEMORY)
+    peak = plan_text.size(memory.peak_bytes)
+    return Finding("ok", "memory", "training", f"{peak} at the peak: {message}")
+
+
+def check_disk(disk: Disk) -> Finding:
+    """Room for three checkpoints: two that are kept and one being written."""
+    one, free = plan_text.size(disk.checkpoint_bytes), plan_text.size(disk.free_bytes)
+    if disk.free_bytes < CHECKPOINTS_TO_FIT * disk.checkpoint_bytes:
+        message = f"there is no room for {CHECKPOINTS_TO_FIT} checkpoints of {one}: {free} free"
+        return Finding("error", "disk", "training", message, "Make room, or choose another --out.")
+    return Finding("ok", "disk", "training", f"a checkpoint takes {one} at the most; {free} free")

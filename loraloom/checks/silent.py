@@ -1,0 +1,58 @@
+"""Modules that get no gradient: which kinds, how many of each, and why where that can be told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from loraloom.bank.bank import AdapterBank
+from loraloom.data.batches import Batch, Side
+
+# What a linear's output is multiplied with before anyone sees it: a zero there silences it.
+FACTORS = {
+    "q": ("k",),
+    "k": ("q",),
+    "v": ("o",),
+    "wi": ("wo",),
+    "wi_0": ("wi_1", "wo"),
+    "wi_1": ("wi_0", "wo"),
+}
+ATTENTION_SCORES = ("q", "k")
+
+
+def describe_silent(bank: AdapterBank, norms: Mapping[str, float], batch: Batch) -> str:
+    """One sentence on the modules whose gradient is zero.
+
+    Args:
+        bank: on the base.
+        norms: of each module's gradient.
+        batch: the rows that the gradient is of.
+    """
+    kinds = Counter(_kind(bank, name) for name in norms)
+    silent = [name for name, norm in norms.items() if norm == 0]
+    of_kind = Counter(_kind(bank, name) for name in silent)
+    counted = ", ".join(f"{kind} ({number} of {kinds[kind]})" for kind, number in of_kind.items())
+    reasons = {reason: None for name in silent if (reason := _reason(bank, name, batch))}
+    why = f": {'; '.join(reasons)}" if reasons else ""
+    return f"{len(silent)} of {len(norms)} modules get no gradient, {counted}; the first is {silent[0]}{why}"
+
+
+def _kind(bank: AdapterBank, name: str) -> str:
+    return f"{bank.place_of(name)} {name.rpartition('.')[2]}"
+
+
+def _reason(bank: AdapterBank, name: str, batch: Batch) -> str:
+    parent, _, suffix = name.rpartition(".")
+    weights = {target.name: target.module.weight for target in bank.available}
+    for factor in FACTORS.get(suffix, ()):
+        weight = weights.get(f"{parent}.{factor}")
+        if weight is not None and not weight.any():
+            return f"the base's `{factor}` behind them is all zeros"
+    if suffix in ATTENTION_SCORES and _sees_one_token(bank.place_of(name), batch):
+        return "with one token to look at, attention has nothing to choose"
+    return ""
+
+
+def _sees_one_token(place: str, batch: Batch) -> bool:
+    side: Side = "target" if place == "decoder" else "source"
+    return all(segment.length == 1 for part in batch.segments[side] for segment in part)

@@ -1,0 +1,88 @@
+"""check --data-only, and the first part of every check: what the data says, before a model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from loraloom.checks.allowing import apply_allowed
+from loraloom.checks.data.seen import DataSeen
+from loraloom.checks.data.suite import run_data_checks
+from loraloom.checks.data.tokenizer import NoTokenizerError, TextTokenizer
+from loraloom.checks.finding import Finding
+from loraloom.data.split import STARTER, Split
+from loraloom.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class DataChecked:
+    """What the data checks saw and found.
+
+    Args:
+        seen: the rows, and the base's tokenizer where it can be had without the base.
+        findings: notes of reading, the size of each part, and what the checks found.
+        allowed: names of checks whose errors the user allows.
+    """
+
+    seen: DataSeen
+    findings: list[Finding]
+    allowed: Collection[str]
+
+    @property
+    def without_tokens(self) -> list[Finding]:
+        """A note on the checks that were left out, where the base will not be loaded to make up for them."""
+        if self.seen.tokenizer is not None:
+            return []
+        message = f"lengths and unknown tokens were not looked at: {self.seen.without_tokenizer}"
+        return [
+            Finding("note", "lengths", "model_name_or_path", message, "Run the check without --data-only.")
+        ]
+
+
+def check_data(recipe: Recipe, folder: Path, split: Split, allowed: Collection[str] = ()) -> DataChecked:
+    """Every check of the data; those of its tokens only where the base's tokenizer.json lies on this machine.
+
+    Args:
+        recipe: what would be done.
+        folder: what its paths are relative to.
+        split: the recipe's rows.
+        allowed: names of checks whose errors become warnings.
+    """
+    seen = _see(recipe, folder, split)
+    notes = [Finding("note", "data", recipe.data.train, note) for note in split.notes]
+    sizes = f"{len(split.train)} rows train, {len(split.eval)} eval, {len(split.test)} test"
+    found = apply_allowed(run_data_checks(seen), allowed)
+    return DataChecked(seen, [*notes, Finding("ok", "split", "data", sizes), *found], allowed)
+
+
+def _see(recipe: Recipe, folder: Path, split: Split) -> DataSeen:
+    try:
+        tokenizer = TextTokenizer.of_folder(_tokenizer_folder(recipe.model_name_or_path, folder))
+    except NoTokenizerError as error:
+        return DataSeen(split, recipe.data, without_tokenizer=str(error))
+    return DataSeen(split, recipe.data, tokenizer)
+
+
+def _tokenizer_folder(name: str, folder: Path) -> Path:
+    """Where a base's tokenizer.json lies.
+
+    Raises:
+        NoTokenizerError: the base is on the hub, and not in this machine's cache.
+    """
+    if name == STARTER:
+        from loraloom.starter import model_folder
+
+        return model_folder()
+    for path in (folder / Path(name).expanduser(), Path(name).expanduser()):
+        if path.is_dir():
+            return path
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        cached = try_to_load_from_cache(name, "tokenizer.json")
+    except ValueError:  # no name that the hub could have; loading the base says so
+        cached = None
+    if not isinstance(cached, str):
+        raise NoTokenizerError("the base's tokenizer.json is not on this machine yet")
+    return Path(cached).parent

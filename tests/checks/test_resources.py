@@ -1,0 +1,72 @@
+"""Memory, disk and time as findings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from loraloom.checks.allowing import CHECKS
+from loraloom.checks.finding import Finding
+from loraloom.checks.resources import check_disk, check_memory, check_resources
+from loraloom.training.prediction import Disk, Memory, Pace, Prediction
+
+MIB = 2**20
+MEMORY = Memory(
+    peak_bytes=900 * MIB,
+    loaded_bytes=500 * MIB,
+    base_bytes=300 * MIB,
+    phase="training",
+    parts={"activations": 200 * MIB, "adapters": 100 * MIB, "allocator": 60 * MIB, "at work": 40 * MIB},
+    free_bytes=2000 * MIB,
+)
+DISK = Disk(checkpoint_bytes=10 * MIB, num_kept=2, free_bytes=100 * MIB)
+PACE = Pace(step_seconds=0.5, tokens_per_second=100.0, epoch_seconds=60.0, seconds=180.0)
+
+
+def test_what_fits_is_in_order_and_names_its_largest_parts() -> None:
+    found = check_resources(Prediction((("main",),), MEMORY, PACE, DISK))
+    assert [finding.check for finding in found] == ["memory", "disk", "time"]
+    assert {finding.level for finding in found} == {"ok"}
+    message = found[0].message
+    assert message.startswith("900 MiB at the peak: training takes 400 MiB beside the 500 MiB loaded")
+    assert "activations 200 MiB, adapters 100 MiB, allocator 60 MiB; 2.0 GiB free" in message
+    assert "at work" not in message  # the three largest
+    assert found[2].message.startswith("about 3 min of steps (60 s an epoch)")
+
+
+@pytest.mark.parametrize(
+    ("free", "level", "says"),
+    [
+        (399, "warning", "training will probably run out of memory"),
+        (410, "warning", "memory will be tight"),
+        (500, "ok", "900 MiB at the peak"),
+    ],
+)
+def test_what_does_not_fit_is_a_warning_with_the_settings_to_change(free: int, level: str, says: str) -> None:
+    finding = check_memory(replace(MEMORY, free_bytes=free * MIB))
+    assert (finding.level, finding.check) == (level, "memory")
+    assert finding.message.startswith(says)
+    settings = ("per_device_train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing")
+    assert all((setting in finding.fix) == (level == "warning") for setting in settings)
+
+
+def test_experiments_that_take_turns_are_told_that_they_do() -> None:
+    little = replace(MEMORY, free_bytes=MIB)
+    assert check_memory(little, num_waves=2).fix.endswith("Experiments take turns already.")
+    assert "turns" not in check_memory(little).fix
+
+
+@pytest.mark.parametrize(("free", "level"), [(29, "error"), (30, "ok")])
+def test_there_must_be_room_for_three_checkpoints(free: int, level: str) -> None:
+    finding = check_disk(replace(DISK, free_bytes=free * MIB))
+    assert finding.level == level
+    if level == "error":
+        assert finding.message == "there is no room for 3 checkpoints of 10 MiB: 29 MiB free"
+        assert finding.fix == "Make room, or choose another --out."
+
+
+def test_every_finding_is_a_known_check() -> None:
+    found: list[Finding] = check_resources(Prediction((("main",),), MEMORY, None, DISK))
+    assert all(finding.check in CHECKS for finding in found)
+    assert found[2].message == "not known: stopped before a step was timed"
