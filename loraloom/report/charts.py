@@ -1,7 +1,4 @@
-"""Charts as inline SVG: places in per cent, so that text keeps its size at every width.
-
-No style attributes (the page's policy forbids them): colours are classes of the page's style sheet.
-"""
+"""Charts over steps, and the small ones that stand in a line of text or a table."""
 
 from __future__ import annotations
 
@@ -9,13 +6,25 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from loraloom.report.figures import MINUS
+from loraloom.report.axes import (
+    Scale,
+    colour,
+    element,
+    linear_scale,
+    log_scale,
+    nice_ticks,
+    on_box,
+    percent,
+    short_number,
+    stretched,
+    x_axis,
+    y_axis,
+)
 
 Points = Sequence[tuple[float, float]]
 
-NUM_COLOURS = 8
 # More points than pixels show nothing more; the lowest and the highest of every stretch stay.
 MOST_POINTS = 1200
 MOST_DOTS = 200
@@ -45,15 +54,6 @@ class Line:
     ringed: int | None = None
 
 
-def element(name: str, *children: Markup | str, **attributes: object) -> Markup:
-    """An SVG element; every text and attribute escaped. `class_` is class, `text_anchor` text-anchor."""
-    given = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"' for key, value in attributes.items()
-    )
-    inner = "".join(str(escape(child)) for child in children)
-    return Markup(f"<{name}{given}>{inner}</{name}>")
-
-
 def line_chart(lines: Sequence[Line], *, label: str, compare_peaks: bool = False) -> Markup:
     """Lines over steps, on one pair of axes.
 
@@ -70,34 +70,13 @@ def line_chart(lines: Sequence[Line], *, label: str, compare_peaks: bool = False
     if is_log(lines, compare_peaks=compare_peaks):
         scale = _log_scale(values, lines, compare_peaks)
     else:
-        scale = _linear_scale(values, compare_peaks)
+        scale = linear_scale(0.0 if compare_peaks else min(values), max(values))
     last = max(step for line in lines for step, _ in line.points)
-    parts = [*_y_axis(scale), *_x_axis(last)]
+    parts = [*y_axis(scale), *x_axis(_steps(last))]
     faint_first = sorted(lines, key=lambda line: not line.is_faint)
     parts += [_path(line, scale, last) for line in faint_first]
     parts += [dot for line in faint_first for dot in _dots(line, scale, last)]
     return element("svg", *parts, class_="plot", role="img", aria_label=label)
-
-
-@dataclass(frozen=True)
-class Scale:
-    """An axis: which values, where the ticks stand."""
-
-    low: float
-    high: float
-    ticks: list[float]
-    is_log: bool
-
-    def place(self, value: float) -> float:
-        """0 at the low end, 1 at the high end."""
-        if self.is_log:
-            value = max(value, self.low)  # the end of a schedule lies on the edge
-            return math.log(value / self.low) / math.log(self.high / self.low)
-        return (value - self.low) / (self.high - self.low)
-
-    def write(self, value: float) -> str:
-        """A tick's label."""
-        return f"1e{round(math.log10(value))}".replace("-", MINUS) if self.is_log else short_number(value)
 
 
 def is_log(lines: Sequence[Line], *, compare_peaks: bool) -> bool:
@@ -118,67 +97,25 @@ def _log_scale(values: Sequence[float], lines: Sequence[Line], compare_peaks: bo
     if compare_peaks:
         # A schedule ends near zero, which has no place here: two decades below the smallest peak do.
         lowest = max(lowest, min(max(value for _, value in line.points) for line in lines) / 100)
-    low, high = math.floor(math.log10(lowest)), math.ceil(math.log10(max(positive)))
-    high = max(high, low + 1)
-    step = math.ceil((high - low) / 6)
-    ticks = [10.0**power for power in range(low, high + 1, step)]
-    return Scale(10.0**low, 10.0**high, ticks, is_log=True)
+    return log_scale(lowest, max(positive))
 
 
-def _linear_scale(values: Sequence[float], from_zero: bool) -> Scale:
-    low, high = (0.0 if from_zero else min(values)), max(values)
-    if high - low < 1e-9 * max(abs(high), 1e-9):
-        low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
-    ticks = nice_ticks(low, high, 5)
-    step = ticks[1] - ticks[0]
-    return Scale(math.floor(low / step) * step, math.ceil(high / step) * step, ticks, is_log=False)
-
-
-def nice_ticks(low: float, high: float, about: int) -> list[float]:
-    """Round numbers from below `low` to above `high`, `about` so many of them."""
-    rough = (high - low) / about
-    size = 10.0 ** math.floor(math.log10(rough))
-    step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= rough * (1 - 1e-9))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [number * step for number in range(first, last + 1)]
-
-
-def short_number(value: float) -> str:
-    """A tick as people write it: 0.5, 1,200, 1e-5."""
-    if value == 0 or 1e-3 <= abs(value) < 1e6:
-        return f"{value:,.6g}".replace("-", MINUS)
-    mantissa, power = f"{value:.5e}".split("e")
-    return f"{float(mantissa):g}e{int(power)}".replace("-", MINUS)
-
-
-def _y_axis(scale: Scale) -> Iterable[Markup]:
-    for tick in scale.ticks:
-        y = percent(1 - scale.place(tick))
-        yield element("line", x1="0", x2="100%", y1=y, y2=y, class_="grid")
-        yield element("text", scale.write(tick), x="-8", y=y, dy="0.35em", class_="tick y")
-
-
-def _x_axis(last: float) -> Iterable[Markup]:
+def _steps(last: float) -> Iterable[tuple[float, str]]:
     # A point at step 0 has no loss: the axis begins there all the same, so that lengths compare.
     for tick in nice_ticks(0, max(last, 1), 5):
         if tick <= max(last, 1) * 1.001 and float(tick).is_integer():
-            x = percent(tick / max(last, 1))
-            yield element("line", x1=x, x2=x, y1="100%", y2="100%", class_="grid")
-            yield element("text", short_number(tick), x=x, y="100%", dy="1.5em", class_="tick x")
+            yield tick / max(last, 1), short_number(tick)
 
 
 def _path(line: Line, scale: Scale, last: float) -> Markup:
-    """The line, in a box of 1000 by 1000 that is stretched over the plot."""
     width = max(last, 1)
     points = " ".join(
-        f"{1000 * step / width:.1f},{1000 * (1 - scale.place(value)):.1f}"
+        on_box(step / width, scale.place(value))
         for step, value in thinned(line.points)
         if value > 0 or not scale.is_log  # zero has no place there
     )
-    drawn = element(
-        "polyline", points=points, class_=f"line{' faint' if line.is_faint else ''} {colour(line.number)}"
-    )
-    return element("svg", drawn, viewBox="0 0 1000 1000", preserveAspectRatio="none", class_="stretched")
+    look = f"line{' faint' if line.is_faint else ''} {colour(line.number)}"
+    return stretched(element("polyline", points=points, class_=look))
 
 
 def _dots(line: Line, scale: Scale, last: float) -> Iterable[Markup]:
@@ -238,18 +175,8 @@ def bar_chart(value: float, longest: float, colour_class: str) -> Markup:
     )
 
 
-def colour(number: int) -> str:
-    """The classes of an experiment's colour: eight of them, and dashes for the next eight."""
-    return f"c{number % NUM_COLOURS}" + (" dashed" if number // NUM_COLOURS % 2 else "")
-
-
 def verdict_class(verdict: str) -> str:
     """The class of the style sheet for a verdict's word."""
     return {"better": "better", "worse": "worse", "did nothing": "nothing", "nothing changed": "nothing"}.get(
         verdict, "unclear"
     )
-
-
-def percent(share: float) -> str:
-    """A share as SVG places things."""
-    return f"{100 * share:.2f}%"

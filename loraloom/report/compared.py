@@ -1,27 +1,21 @@
-"""One `compare/<name>.json` as the report needs it: verdicts first, then figures, then answers."""
+"""One comparison as the report needs it: verdicts, figures, answers, and what to keep in mind with them."""
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loraloom.errors import RunError
 from loraloom.report.figures import signed
-from loraloom.run import Run
 
 BASE_NAME = "base"
-FORMATS = (1,)
-# The most final rows first: test rows took part in no choice, eval rows chose checkpoints.
-ORDER = ("test", "eval", "prompts")
 # Below this many rows an interval from resampling them is itself a guess.
 FEW_ROWS = 30
 MOST_NAMED = 4
 DID_NOTHING = "did nothing"
-# An adapter is called by its experiment, and by its seed behind this where there are several.
-SEED_MARK = "@"
+# The verdicts of a difference that is more than luck.
+CLEAR = ("better", "worse")
+# What experiments are ranked by, and asked in pairs about.
+DECIDING = "chrf"
 
 
 @dataclass(frozen=True)
@@ -43,6 +37,20 @@ class Difference:
     high: float
     p_value: float
     verdict: str
+
+    @property
+    def turned(self) -> Difference:
+        """The same, seen from the other side."""
+        words = {"better": "worse", "worse": "better"}
+        return Difference(
+            self.against,
+            self.experiment,
+            -self.difference,
+            -self.high,
+            -self.low,
+            self.p_value,
+            words.get(self.verdict, self.verdict),
+        )
 
 
 @dataclass(frozen=True)
@@ -81,9 +89,12 @@ class Compared:
         took_part_in_a_choice: whether these rows also chose the checkpoints.
         verdicts: one an experiment; those that did nothing first, then the best.
         recommendation: which experiment to take and why; empty where there are no references.
+        recommended: that experiment; None where none is better than another, or than the base.
+        ranking: the experiments, best first.
         groups: experiment → its adapters, one a seed; the base is its own.
         figures: experiment → figure → value, the mean over seeds.
         deviations: experiment → figure → standard deviation over seeds, where there are several.
+        intervals: experiment → figure → the ends of its own 95 % interval.
         differences: experiment → figure → difference from the base.
         pairs: the experiments against each other in chrF.
         movement: adapter → `{"total", "kinds"}`.
@@ -98,9 +109,12 @@ class Compared:
     took_part_in_a_choice: bool
     verdicts: list[Verdict]
     recommendation: str
+    recommended: str | None
+    ranking: list[str]
     groups: dict[str, list[str]]
     figures: dict[str, dict[str, float]]
     deviations: dict[str, dict[str, float]]
+    intervals: dict[str, dict[str, tuple[float, float]]]
     differences: dict[str, dict[str, Difference]]
     pairs: list[Difference]
     movement: dict[str, dict[str, Any]]
@@ -139,6 +153,20 @@ class Compared:
         return f"These figures are on {rows} that took part in no choice."
 
     @property
+    def significance(self) -> str:
+        """Which differences between experiments are more than luck, and which are not."""
+        luck = [pair for pair in self.pairs if pair.verdict not in CLEAR]
+        num_clear = len(self.pairs) - len(luck)
+        if not self.pairs:
+            return ""
+        named = "; ".join(f"{pair.experiment} and {pair.against}" for pair in luck[:MOST_NAMED])
+        more = f"; and {len(luck) - MOST_NAMED} more" if len(luck) > MOST_NAMED else ""
+        noun = "difference" if len(self.pairs) == 1 else "differences"
+        verb = "is" if num_clear == 1 else "are"
+        said = f"Of {len(self.pairs)} {noun} in chrF between experiments {num_clear} {verb} significant"
+        return f"{said}; not between {named}{more}." if luck else f"{said}."
+
+    @property
     def cautions(self) -> list[str]:
         """What should be kept in mind when reading the figures."""
         found = [self._forgetting()] if "retain_loss" in self.figures[BASE_NAME] else []
@@ -159,7 +187,8 @@ class Compared:
     def _forgetting(self) -> str:
         """What the adapters cost: said beside the verdicts, which are about other rows."""
         base = self.figures[BASE_NAME]["retain_loss"]
-        rises = {name: self.figures[name]["retain_loss"] - base for name in self.experiments}
+        known = {name: self.figures[name].get("retain_loss") for name in self.experiments}
+        rises = {name: loss - base for name, loss in known.items() if loss is not None}
         worst = sorted(rises, key=lambda name: -rises[name])[:MOST_NAMED]
         named = ", ".join(f"{signed(rises[name], 3)} from {name}" for name in worst)
         which = "most of all " if len(rises) > MOST_NAMED else ""
@@ -172,152 +201,3 @@ class Compared:
         if len(self.adapters) == len(self.experiments):
             return "One seed each: what another seed would change is not in these intervals."
         return "The intervals count in rows and seeds; with few seeds they are a little too narrow."
-
-
-def comparison_names(run: Run) -> list[str]:
-    """The comparisons of a run, by name."""
-    if not run.comparisons.is_dir():
-        return []
-    return sorted(path.stem for path in run.comparisons.glob("*.json") if not path.name.startswith("."))
-
-
-def read_compared(run: Run, name: str | None) -> Compared | None:
-    """The comparison of this name; without one, the newest on the most final rows there are.
-
-    Raises:
-        RunError: there is none of this name, or it cannot be read.
-    """
-    names = comparison_names(run)
-    if name is not None and name not in names:
-        raise RunError(
-            f"has no comparison `{name}`",
-            where=str(run.folder),
-            allowed=", ".join(names),
-            fix="" if names else f"`loraloom compare {run.folder}` makes one.",
-        )
-    if name is None:
-        by_time = sorted(names, key=lambda each: _said(run, each, "time"), reverse=True)
-        name = min(by_time, key=lambda each: _rank(_said(run, each, "what")), default=None)
-    return None if name is None else _read(run, name)
-
-
-def _said(run: Run, name: str, key: str) -> str:
-    """What a comparison says of itself; one that is damaged says nothing, and is taken last."""
-    try:
-        document = run.read_json(run.comparisons / f"{name}.json")
-    except RunError:
-        return ""
-    return str(document.get(key, "")) if isinstance(document, dict) else ""
-
-
-def _rank(what: str) -> int:
-    return ORDER.index(what) if what in ORDER else len(ORDER)
-
-
-def _read(run: Run, name: str) -> Compared:
-    path = run.comparisons / f"{name}.json"
-    document = run.read_json(path)
-    try:
-        if document["format"] not in FORMATS:
-            raise RunError(
-                "was written by another version of LoRALoom",
-                where=str(path),
-                found=f"format {document['format']}",
-                allowed=", ".join(map(str, FORMATS)),
-                fix=f"`loraloom compare {run.folder}` writes it anew.",
-            )
-        return _compared(name, document)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunError(
-            f"is damaged: {type(error).__name__} {error}",
-            where=str(path),
-            fix=f"`loraloom compare {run.folder}` writes it anew.",
-        ) from None
-
-
-def _compared(name: str, document: Mapping[str, Any]) -> Compared:
-    models: Mapping[str, Mapping[str, Any]] = document["models"]
-    groups = _groups(models)
-    own_figures = {
-        group: [_finite(models[name]["figures"]) for name in names] for group, names in groups.items()
-    }
-    differences: dict[str, dict[str, Difference]] = {group: {} for group in groups}
-    for entry in document["differences"]:
-        differences[entry["model"]][entry["metric"]] = _difference(entry)
-    means = {group: _over_seeds(own, statistics.fmean) for group, own in own_figures.items()}
-    return Compared(
-        name=name,
-        what=document["what"],
-        time=document["time"],
-        num_rows=document["num_rows"],
-        num_truncated_sources=document["num_truncated_sources"],
-        took_part_in_a_choice=document["took_part_in_a_choice"],
-        verdicts=_verdicts(document, means, differences),
-        recommendation=document.get("recommendation", {}).get("sentence", ""),
-        groups=groups,
-        figures=means,
-        deviations={
-            group: _over_seeds(own, statistics.stdev) for group, own in own_figures.items() if len(own) > 1
-        },
-        differences=differences,
-        pairs=[_difference(entry) for entry in document.get("pairs", [])],
-        movement={model: entry["movement"] for model, entry in models.items() if "movement" in entry},
-        signatures=document["signatures"],
-        generation=document["generation"],
-        rows=[_row(number, row) for number, row in enumerate(document["rows"], 1)],
-    )
-
-
-def group_of(model: str) -> str:
-    """The experiment that an adapter is of."""
-    return model.partition(SEED_MARK)[0]
-
-
-def _groups(models: Iterable[str]) -> dict[str, list[str]]:
-    groups: dict[str, list[str]] = {}
-    for model in models:
-        groups.setdefault(group_of(model), []).append(model)
-    return groups
-
-
-def _difference(entry: Mapping[str, Any]) -> Difference:
-    keys = ("model", "against", "difference", "low", "high", "p_value", "verdict")
-    return Difference(*(entry[key] for key in keys))
-
-
-def _finite(figures: Mapping[str, float]) -> dict[str, float]:
-    return {key: float(value) for key, value in figures.items() if math.isfinite(value)}
-
-
-def _over_seeds(
-    own: Sequence[Mapping[str, float]], summary: Callable[[list[float]], float]
-) -> dict[str, float]:
-    """A summary over seeds of every figure that all of them have."""
-    return {key: summary([each[key] for each in own]) for key in own[0] if all(key in each for each in own)}
-
-
-def _verdicts(
-    document: Mapping[str, Any],
-    figures: Mapping[str, Mapping[str, float]],
-    differences: Mapping[str, Mapping[str, Difference]],
-) -> list[Verdict]:
-    """A word and a sentence an experiment. That one did nothing must not be read last."""
-    experiments = [group for group in figures if group != BASE_NAME]
-    sentences = dict(zip(experiments, document["sentences"], strict=True))
-    words = {name: _word(figures[name], differences[name]) for name in experiments}
-    best_first: Sequence[str] = document.get("ranking", experiments)
-    names = sorted(experiments, key=lambda name: (words[name] != DID_NOTHING, best_first.index(name)))
-    return [Verdict(name, words[name], sentences[name]) for name in names]
-
-
-def _word(figures: Mapping[str, float], differences: Mapping[str, Difference]) -> str:
-    if figures["share_changed"] == 0:
-        return DID_NOTHING
-    return differences["chrf"].verdict if "chrf" in differences else "not judged"
-
-
-def _row(number: int, row: Mapping[str, Any]) -> AnsweredRow:
-    answers = dict(row["answers"])
-    base = answers[BASE_NAME]
-    changed = [model for model, text in answers.items() if text != base]
-    return AnsweredRow(number, row["source"], row["reference"], answers, changed)

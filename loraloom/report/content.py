@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
-import statistics
-import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,64 +10,19 @@ from typing import Any
 import yaml
 
 from loraloom.errors import RunError
-from loraloom.report.compared import Compared, comparison_names, group_of, read_compared
+from loraloom.recipe import Recipe
+from loraloom.recipe.file import parse_recipe
+from loraloom.report.compare_file import comparison_names, read_compared
+from loraloom.report.compared import Compared
+from loraloom.report.effects import Effect, effects_of
+from loraloom.report.figures import finite
+from loraloom.report.range_test import RangeTest, range_test_for, read_range_test
+from loraloom.report.ranking import Ranking, rank
+from loraloom.report.recommended import Advice, advice_of, commented, only
+from loraloom.report.searched import Searched, read_searched
+from loraloom.report.trained import Trained, read_trained
 from loraloom.report.unseen import is_absolute, last_part, paths_in, replace_known, without_folders
 from loraloom.run import Run, open_run
-
-UNFINISHED = "unfinished"
-
-
-@dataclass(frozen=True)
-class AdapterFile:
-    """What an experiment left: its adapter's file, as its own header describes it."""
-
-    num_bytes: int
-    num_linears: int
-    num_weights: int
-
-
-@dataclass(frozen=True)
-class Curves:
-    """What was measured in training, each a list of (the experiment's own step, value)."""
-
-    loss: list[tuple[int, float]]
-    eval_loss: list[tuple[int, float]]
-    learning_rate: list[tuple[int, float]]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """One adapter: an experiment, or one seed of it.
-
-    Args:
-        name: `experiment`, or `experiment@seed`.
-        group: the experiment's.
-        status: `done`, `stopped` (early), `failed` or `unfinished`.
-        reason: why it ended, where it did not simply finish.
-        step, total_steps: taken and planned.
-        best_step, best_metric, metric: of the checkpoint that became the adapter.
-        forgetting: by how much its loss on `data.retain` is above the base's.
-        targets: what its target modules stood for, in sentences.
-        num_tokens: source and target tokens of all its steps.
-        tokens_per_second: the median over its steps.
-    """
-
-    name: str
-    group: str
-    status: str
-    reason: str
-    step: int
-    total_steps: int | None
-    best_step: int | None
-    best_metric: float | None
-    metric: str
-    forgetting: float | None
-    seed: int
-    targets: list[str]
-    adapter: AdapterFile | None
-    num_tokens: int
-    tokens_per_second: float | None
-    curves: Curves
 
 
 @dataclass(frozen=True)
@@ -84,8 +35,16 @@ class Content:
         base: its name and fingerprints; empty before it was loaded.
         rows: how many rows `train`, `eval` and `test` have.
         comparison: what is shown of `comparisons`, None where there is none.
+        ranking: the experiments, best first; None where nothing ranks them.
+        effects: of every setting that differs between experiments.
+        search: the trials, where the run is a search.
+        range_test: of the learning rate: this run itself, or one beside it that speaks for it.
+        advice: which experiment to take, and why.
+        advised_recipe: that experiment as a recipe of its own, without this machine's folders; empty where
+            none is to be taken.
         recipe: as YAML, without this machine's folders.
         checks: findings, the worst first.
+        allowed: checks whose errors the user allowed.
         choices: automatic ones, each `{"value", "reason"}`.
         cost: `steps`, `wall_seconds` and `peak_bytes` of a finished run.
     """
@@ -99,13 +58,25 @@ class Content:
     experiments: list[Trained]
     comparison: Compared | None
     comparisons: list[str]
+    ranking: Ranking | None
+    effects: list[Effect]
+    search: Searched | None
+    range_test: RangeTest | None
+    advice: Advice
+    advised_recipe: str
     checks: list[dict[str, str]]
+    allowed: list[str]
     recipe: str
     versions: dict[str, str]
     platform: str
     data: dict[str, str]
     choices: dict[str, dict[str, str]]
     cost: dict[str, float]
+
+    @property
+    def is_range_test(self) -> bool:
+        """Whether the run itself is a range test of the learning rate: it has nothing to compare."""
+        return self.range_test is not None and self.range_test.run == self.name
 
 
 def read_content(folder: Path, compare_name: str | None = None) -> Content:
@@ -117,6 +88,7 @@ def read_content(folder: Path, compare_name: str | None = None) -> Content:
 
     Raises:
         RunError: it is no run, has no such comparison, or a file of it is damaged.
+        RecipeError: its recipe is damaged.
     """
     run = open_run(folder)
     provenance = run.read_json(run.provenance_file)
@@ -124,7 +96,7 @@ def read_content(folder: Path, compare_name: str | None = None) -> Content:
         raise RunError("is damaged: it names no seeds", where=str(run.provenance_file))
     try:
         return _content(run, provenance, read_compared(run, compare_name))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise RunError(
             f"the run's files do not fit together: {type(error).__name__} {error}",
             where=str(run.folder),
@@ -133,11 +105,18 @@ def read_content(folder: Path, compare_name: str | None = None) -> Content:
 
 
 def _content(run: Run, provenance: dict[str, Any], comparison: Compared | None) -> Content:
-    recipe = run.recipe_file.read_text(encoding="utf-8")
-    shown_as = _known_paths(run, provenance, recipe)
+    text = run.recipe_file.read_text(encoding="utf-8")
+    recipe = parse_recipe(text, name=str(run.recipe_file))
+    shown_as = _known_paths(run, provenance, text)
     known = without_folders(provenance, shown_as)
     checks = _checks(run, shown_as)
-    result = without_folders(run.read_json(run.result_file), shown_as) if run.is_finished else None
+    result = without_folders(run.read_json(run.result_file), shown_as) if run.is_finished else {}
+    trained = read_trained(run, known["seeds"], result.get("experiments", {}), checks, shown_as)
+    searched, tested = read_searched(run, provenance, shown_as), read_range_test(run)
+    # A range test has nothing to choose from, and a search ranks its trials itself until they are compared.
+    is_ranked = tested is None and (searched is None or comparison is not None)
+    ranking = rank(trained, comparison) if is_ranked else None
+    advice = advice_of(recipe, comparison, searched)
     return Content(
         name=run.folder.resolve().name,
         path=run.folder.resolve().name if run.folder.is_absolute() else str(run.folder),
@@ -145,11 +124,18 @@ def _content(run: Run, provenance: dict[str, Any], comparison: Compared | None) 
         is_finished=run.is_finished,
         base={key: known["base"][key] for key in _BASE_KEYS} if "base" in known else {},
         rows=_num_rows(run),
-        experiments=_experiments(run, known, result or {}, checks, shown_as),
+        experiments=trained,
         comparison=comparison,
         comparisons=comparison_names(run),
+        ranking=ranking,
+        effects=effects_of(recipe, ranking, comparison) if searched is None else [],
+        search=searched,
+        range_test=tested or range_test_for(run, provenance, recipe),
+        advice=advice,
+        advised_recipe=_advised(recipe, advice, shown_as),
         checks=checks,
-        recipe=_recipe_text(recipe, shown_as),
+        allowed=[str(check) for check in known.get("allowed", [])],
+        recipe=_recipe_text(text, shown_as),
         versions=known["versions"],
         platform=known["platform"],
         data=known["data"] | _retained(known),
@@ -157,8 +143,16 @@ def _content(run: Run, provenance: dict[str, Any], comparison: Compared | None) 
             key: {"value": str(choice["value"]), "reason": choice["reason"]}
             for key, choice in known["choices"].items()
         },
-        cost={key: result[key] for key in _COST_KEYS} if result is not None else {},
+        cost={key: finite(result[key]) for key in _COST_KEYS} if result else {},
     )
+
+
+def _advised(recipe: Recipe, advice: Advice, shown_as: Mapping[str, str]) -> str:
+    """What is to be taken as a recipe of its own, as a page may show it."""
+    if advice.experiment is None:
+        return ""
+    where = "Paths are relative to the folder of the recipe that was trained."
+    return _recipe_text(commented(only(recipe, advice.experiment), advice.sentence, where), shown_as)
 
 
 def _retained(provenance: Mapping[str, Any]) -> dict[str, str]:
@@ -174,7 +168,9 @@ _LEVELS = ("error", "warning", "note", "ok")
 def _checks(run: Run, shown_as: Mapping[str, str]) -> list[dict[str, str]]:
     """The findings, the worst first."""
     found = run.read_json(run.checks_file) if run.checks_file.is_file() else []
-    findings = [{key: finding[key] for key in _FINDING_KEYS} for finding in without_folders(found, shown_as)]
+    findings = [
+        {key: str(finding[key]) for key in _FINDING_KEYS} for finding in without_folders(found, shown_as)
+    ]
     return sorted(findings, key=lambda finding: _LEVELS.index(finding["level"]))
 
 
@@ -188,7 +184,7 @@ def _known_paths(run: Run, provenance: Mapping[str, Any], recipe: str) -> dict[s
 
 
 def _recipe_text(text: str, shown_as: Mapping[str, str]) -> str:
-    """The recipe as it stands in the run, but for this machine's folders."""
+    """A recipe as it stands, but for this machine's folders."""
     shown = replace_known(text, shown_as)
     tree = yaml.safe_load(shown)
     if not list(paths_in(tree)):
@@ -206,97 +202,3 @@ def _hidden(value: Any, key: str = "") -> Any:
 def _num_rows(run: Run) -> dict[str, int]:
     split = run.read_json(run.split_file)
     return {part: len(split[part]) for part in ("train", "eval", "test")}
-
-
-def _experiments(
-    run: Run,
-    provenance: Mapping[str, Any],
-    result: Mapping[str, Any],
-    checks: Iterable[Mapping[str, str]],
-    shown_as: Mapping[str, str],
-) -> list[Trained]:
-    events: dict[str, list[dict[str, Any]]] = {name: [] for name in provenance["seeds"]}
-    for event in run.events():
-        if event.get("experiment") in events:
-            is_end = event["event"] == "end"  # the only one with a sentence in it
-            events[event["experiment"]].append(without_folders(event, shown_as) if is_end else event)
-    entries = result.get("experiments", {})
-    return [
-        _trained(run, name, seed, events[name], entries.get(name), checks)
-        for name, seed in provenance["seeds"].items()
-    ]
-
-
-def _trained(
-    run: Run,
-    name: str,
-    seed: int,
-    events: list[dict[str, Any]],
-    entry: Mapping[str, Any] | None,
-    checks: Iterable[Mapping[str, str]],
-) -> Trained:
-    steps = [event for event in events if event["event"] == "train"]
-    ends = [event for event in events if event["event"] == "end"]
-    if entry is None and ends:
-        entry = ends[-1] | {"step": ends[-1]["experiment_step"]}
-    entry = entry or {}
-    speeds = [speed for _, speed in _points(steps, "tokens_per_second")]
-    return Trained(
-        name=name,
-        group=group_of(name),
-        status=entry.get("status", UNFINISHED),
-        reason=entry.get("reason", ""),
-        step=entry.get("step", steps[-1]["experiment_step"] if steps else 0),
-        total_steps=steps[-1].get("total_steps") if steps else None,
-        best_step=entry.get("best_step"),
-        best_metric=entry.get("best_metric"),
-        metric=_origin(run, name).get("metric_for_best_model", ""),
-        forgetting=entry.get("forgetting"),
-        seed=seed,
-        targets=[
-            finding["message"]
-            for finding in checks
-            if finding["check"] == "targets" and finding["where"].startswith(f"{name}: ")
-        ],
-        adapter=_adapter_file(run.adapters / name / "adapter_model.safetensors"),
-        num_tokens=int(sum(tokens for _, tokens in _points(steps, "num_tokens"))),
-        tokens_per_second=statistics.median(speeds) if speeds else None,
-        curves=Curves(
-            loss=_points(steps, "loss"),
-            eval_loss=_points([event for event in events if event["event"] == "eval"], "eval_loss"),
-            learning_rate=_points(steps, "learning_rate"),
-        ),
-    )
-
-
-def _points(events: Iterable[Mapping[str, Any]], key: str) -> list[tuple[int, float]]:
-    return [
-        (event["experiment_step"], float(event[key]))
-        for event in events
-        if isinstance(event.get(key), int | float) and math.isfinite(event[key])
-    ]
-
-
-def _origin(run: Run, name: str) -> dict[str, Any]:
-    path = run.adapters / name / "loraloom.json"
-    origin = run.read_json(path) if path.is_file() else {}
-    return origin if isinstance(origin, dict) else {}
-
-
-def _adapter_file(path: Path) -> AdapterFile | None:
-    """Size and shapes from the file's header (safetensors: eight bytes of length, then JSON)."""
-    if not path.is_file():
-        return None
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(min(length, path.stat().st_size)))
-        tensors = [entry for key, entry in header.items() if key != "__metadata__"]
-        num_weights = sum(math.prod(entry["shape"]) for entry in tensors)
-    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
-        raise RunError(
-            f"is damaged: {error}",
-            where=str(path),
-            fix="`loraloom train RECIPE --resume RUN` writes it anew.",
-        ) from None
-    return AdapterFile(path.stat().st_size, len(tensors) // 2, num_weights)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 MINUS = "\u2212"
 
@@ -128,3 +130,23 @@ def seconds_written(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def setting_written(value: Any) -> str:
+    """A setting's value as people write it: `q, v`, `0.0001`, `9.65e-7`, `true`, `–`."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if value is None or isinstance(value, bool):
+        return {None: "–", True: "true", False: "false"}[value]
+    return re.sub(r"e([+-])0+", r"e\1", f"{value:.4g}") if isinstance(value, float) else str(value)
+
+
+def finite(value: Any) -> float:
+    """A number as a run's file should have it.
+
+    Raises:
+        ValueError, TypeError, OverflowError: it is none.
+    """
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is no figure")
+    return float(value)

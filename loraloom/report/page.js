@@ -1,7 +1,7 @@
 "use strict";
 (() => {
-  // What is folded away is printed too, but for the answers: they may be a thousand.
-  const folded = [...document.querySelectorAll("details:not(#more)")];
+  // What is folded away is printed too, but for the answers and recipes: they may be pages.
+  const folded = [...document.querySelectorAll("details:not(#more):not(.seeds):not(.advised):not(.columns)")];
   let opened = [];
   addEventListener("beforeprint", () => {
     opened = folded.filter((details) => !details.open);
@@ -11,11 +11,27 @@
     for (const details of opened) details.open = false;
   });
 
+  // Where the clipboard is not ours to write, the text is selected for the keyboard.
+  for (const button of document.querySelectorAll(".copy")) {
+    const text = document.getElementById(button.dataset.copies);
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(text.textContent);
+        button.textContent = "Copied";
+      } catch {
+        getSelection().selectAllChildren(text);
+        button.textContent = "Selected";
+      }
+      setTimeout(() => (button.textContent = "Copy"), 2000);
+    });
+  }
+
   const tools = document.querySelector(".tools");
   if (!tools) return;
   const rows = [...document.querySelectorAll(".row")];
   const more = document.getElementById("more");
-  const [search, which, jump, count] = ["search", "which", "jump", "count"].map((id) => document.getElementById(id));
+  const [search, which, jump, count] = ["search-rows", "which", "jump", "count"].map((id) => document.getElementById(id));
   const texts = new Map();
   const textOf = (row) => {
     if (!texts.has(row)) texts.set(row, row.textContent.toLowerCase());
@@ -42,7 +58,7 @@
     if (!row) return;
     if (more && more.contains(row)) more.open = true;
     row.hidden = false;
-    row.scrollIntoView({ block: "start" });
+    row.scrollIntoView({ block: "start", inline: "nearest" });
   };
   let waiting = 0;
   search.addEventListener("input", () => {
@@ -53,6 +69,12 @@
   jump.addEventListener("change", () => {
     if (document.getElementById(`row-${jump.value}`)) location.hash = `row-${jump.value}`;
   });
+  for (const box of tools.querySelectorAll(".columns input")) {
+    box.addEventListener("change", () => {
+      for (const cell of document.querySelectorAll(`[data-column="${box.value}"]`)) cell.hidden = !box.checked;
+    });
+    box.checked = true; // a browser that comes back remembers boxes, not what they hid
+  }
   tools.addEventListener("submit", (event) => event.preventDefault());
   const follow = () => {
     if (/^#row-\d+$/.test(location.hash)) reveal(document.getElementById(location.hash.slice(1)));

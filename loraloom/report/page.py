@@ -11,6 +11,7 @@ import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from loraloom.report import charts, figures
-from loraloom.report.compared import BASE_NAME, Compared, Difference, group_of
-from loraloom.report.content import Content, Trained
+from loraloom.report import charts, figures, plots
+from loraloom.report.axes import colour
+from loraloom.report.compared import BASE_NAME, Compared, Difference
+from loraloom.report.content import Content
 from loraloom.report.marks import Marked, mark
+from loraloom.report.trained import group_of
 from loraloom.report.unseen import prose_html, visible, visible_html
 
 FOLDER = Path(__file__).parent
@@ -29,6 +32,8 @@ FOLDER = Path(__file__).parent
 FIRST_ROWS = 5
 MOST_ROWS = 2000
 MOST_CHARACTERS = 4000
+# Sentences, and pairs of experiments, in sight at once: a table above or below has them all.
+MOST_VERDICTS = 6
 # As a model is read: the way data flows.
 PARTS = ("encoder", "decoder", "cross")
 LINEARS = ("q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo")
@@ -52,10 +57,15 @@ def render_page(content: Content) -> str:
             policy=policy(style, script),
             first_rows=FIRST_ROWS,
             most_rows=MOST_ROWS,
+            most_verdicts=MOST_VERDICTS,
             judged=_judged(content.comparison),
             pair_reach=_farthest(content.comparison.pairs if content.comparison else []),
+            first_reach=_first_reach(content),
+            effect_charts=plots.effect_charts(content),
+            search_charts=plots.search_charts(content.search),
+            rate_test_chart=plots.rate_test_chart(content.range_test, content),
             **_movement(content.comparison),
-            **_charts(content),
+            **plots.curves(content),
         )
     )
 
@@ -76,6 +86,7 @@ def _asset(name: str) -> str:
     return (FOLDER / name).read_text(encoding="utf-8")
 
 
+@cache
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
@@ -91,6 +102,7 @@ def _environment() -> Environment:
         "size": figures.bytes_written,
         "duration": figures.seconds_written,
         "share": figures.movement_written,
+        "setting": figures.setting_written,
         "shortened": shortened,
         "visible": visible,
         "day": lambda time: time.replace("T", " ")[:16],
@@ -126,7 +138,7 @@ def _colours(content: Content) -> dict[str, str]:
     names = [trained.name for trained in content.experiments]
     names += content.comparison.adapters if content.comparison else []
     groups = list(dict.fromkeys(map(group_of, names)))
-    own = {name: charts.colour(groups.index(group_of(name))) for name in [*groups, *names]}
+    own = {name: colour(groups.index(group_of(name))) for name in [*groups, *names]}
     return {BASE_NAME: "base"} | own
 
 
@@ -135,6 +147,12 @@ def _judged(compared: Compared | None) -> list[str]:
     if compared is None:
         return []
     return figures.ordered(key for own in compared.differences.values() for key in own)
+
+
+def _first_reach(content: Content) -> float:
+    """The farthest end of any interval against the first of the ranking."""
+    places = content.ranking.places if content.ranking else []
+    return _farthest(place.from_best for place in places if place.from_best)
 
 
 def _movement(compared: Compared | None) -> dict[str, Any]:
@@ -162,42 +180,6 @@ def _reach(compared: Compared, key: str) -> float:
 
 def _farthest(differences: Iterable[Difference]) -> float:
     return max((max(abs(d.low), abs(d.high), abs(d.difference)) for d in differences), default=0.0)
-
-
-def _charts(content: Content) -> dict[str, Any]:
-    groups = list(dict.fromkeys(each.group for each in content.experiments))
-    numbered = [(groups.index(each.group), each) for each in content.experiments]
-    losses = [_line(number, each, what) for what in ("loss", "eval_loss") for number, each in numbered]
-    rates = [_line(number, each, "learning_rate") for number, each in numbered]
-    return {
-        "loss_chart": charts.line_chart(losses, label="Training loss and eval loss by step"),
-        "rate_chart": charts.line_chart(rates, label="Learning rate by step", compare_peaks=True),
-        "is_log_loss": charts.is_log(losses, compare_peaks=False),
-        "is_log_rate": charts.is_log(rates, compare_peaks=True),
-        "same_rates": _same_rates(content),
-        "has_eval_loss": any(each.curves.eval_loss for each in content.experiments),
-    }
-
-
-def _same_rates(content: Content) -> list[str]:
-    """Experiments whose learning rates are drawn on top of each other: one line for each such group."""
-    groups: dict[tuple[tuple[int, float], ...], list[str]] = {}
-    for each in content.experiments:
-        groups.setdefault(tuple(each.curves.learning_rate), []).append(each.group)
-    distinct = [list(dict.fromkeys(names)) for rates, names in groups.items() if rates]
-    return [", ".join(names) for names in distinct if len(names) > 1]
-
-
-def _line(number: int, trained: Trained, what: str) -> charts.Line:
-    label = {"loss": "training loss", "eval_loss": "eval loss", "learning_rate": "learning rate"}[what]
-    return charts.Line(
-        label=f"{visible(trained.name)}, {label}",
-        number=number,
-        points=getattr(trained.curves, what),
-        is_faint=what == "loss",
-        has_dots=what == "eval_loss",
-        ringed=trained.best_step if what == "eval_loss" else None,
-    )
 
 
 def _texts(compared: Compared | None) -> list[str]:

@@ -6,19 +6,47 @@ from collections.abc import Callable
 from pathlib import Path
 
 from loraloom.errors import RecipeError, RunError
+from loraloom.recipe.file import parse_recipe
 from loraloom.report.content import Content, read_content
+from loraloom.report.markdown import render_markdown
 from loraloom.report.page import render_page
-from loraloom.report.tables import render_csv, render_json, render_markdown
-from loraloom.run import Report, quiet, replace_text
+from loraloom.report.recommended import commented, only, with_paths
+from loraloom.report.tables import render_csv, render_json
+from loraloom.run import Report, Run, open_run, quiet, replace_text
+from loraloom.workflows.provenance_file import read_provenance
 
-FORMATS: dict[str, Callable[[Content], str]] = {
-    "html": render_page,
-    "md": render_markdown,
-    "json": render_json,
-    "csv": render_csv,
+
+def render_recipe(content: Content, run: Run) -> str:
+    """The recommended configuration as a recipe that can lie anywhere: its paths are written in full.
+
+    Raises:
+        RunError: no configuration is recommended.
+    """
+    advice = content.advice
+    if advice.experiment is None:
+        raise RunError(
+            "there is no configuration to take before another",
+            where=str(run.folder),
+            found=advice.sentence,
+            fix="" if advice.sentence else f"`loraloom compare {run.folder}` asks which is better.",
+        )
+    recipe = parse_recipe(run.recipe_file.read_text(encoding="utf-8"), name=str(run.recipe_file))
+    folder = Path(read_provenance(run)["folder"])
+    return commented(with_paths(only(recipe, advice.experiment), folder), advice.sentence)
+
+
+FORMATS: dict[str, Callable[[Content, Run], str]] = {
+    "html": lambda content, _: render_page(content),
+    "md": lambda content, _: render_markdown(content),
+    "json": lambda content, _: render_json(content),
+    "csv": lambda content, _: render_csv(content),
+    "recipe": render_recipe,
 }
+FILES = {format: f"report.{format}" for format in FORMATS} | {"recipe": "recommended.yaml"}
 # By this mark a spreadsheet knows that a CSV file is UTF-8; without it, Chinese comes out as noise.
 BYTE_ORDER_MARK = "\ufeff"
+# What holds no row of the data.
+WITHOUT_ROWS = ("recipe",)
 
 
 def render_report(run: Path, format: str = "html", compare_name: str | None = None) -> str:
@@ -26,16 +54,16 @@ def render_report(run: Path, format: str = "html", compare_name: str | None = No
 
     Args:
         run: the run directory; the run may be unfinished, and need not have been compared.
-        format: `html`, `md`, `json` or `csv`.
+        format: `html`, `md`, `json` or `csv`; `recipe` is the recommended configuration alone.
         compare_name: whose answers to show; by default test rows before eval rows before prompts.
 
     Raises:
         LoRALoomError: it is no run, has no such comparison, or a file of it is damaged.
     """
-    return _renderer(format)(read_content(run, compare_name))
+    return _renderer(format)(read_content(run, compare_name), open_run(run))
 
 
-def _renderer(format: str) -> Callable[[Content], str]:
+def _renderer(format: str) -> Callable[[Content, Run], str]:
     if format not in FORMATS:
         raise RecipeError("is unknown", where="--format", found=format, allowed=", ".join(FORMATS))
     return FORMATS[format]
@@ -52,7 +80,7 @@ def write_report(
 
     Args:
         run, format, compare_name: as in `render_report`.
-        out: the file; `report.html` in the run, or with the format's own ending.
+        out: the file; `report.html` in the run, or with the format's own ending; `recommended.yaml`.
         report: told of what should be known.
 
     Returns:
@@ -63,10 +91,10 @@ def write_report(
     """
     render = _renderer(format)
     content = read_content(run, compare_name)
-    text = render(content)
-    path = run / f"report.{format}" if out is None else out
+    text = render(content, open_run(run))
+    path = run / FILES[format] if out is None else out
     if path.is_dir():
-        raise RunError("is a folder", where=str(path), fix=f"Give a file: --out {path / f'report.{format}'}")
+        raise RunError("is a folder", where=str(path), fix=f"Give a file: --out {path / FILES[format]}")
     if not path.parent.is_dir():
         raise RunError(
             "cannot be written: its folder is not there",
@@ -77,6 +105,8 @@ def write_report(
         replace_text(path, (BYTE_ORDER_MARK if format == "csv" else "") + text)
     except OSError as error:
         raise RunError(f"cannot be written: {error.strerror}", where=str(path)) from None
+    if format in WITHOUT_ROWS or content.is_range_test:
+        return path
     if content.comparison is None:
         report("note", message=f"it shows no answers yet: `loraloom compare {run}` makes them")
     else:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loraloom.report.charts import Line, is_log, line_chart, nice_ticks, short_number, thinned
+from loraloom.report.axes import nice_ticks, short_number
+from loraloom.report.charts import Line, is_log, line_chart, thinned
 
 
 @given(low=st.floats(-1e6, 1e6), width=st.floats(1e-4, 1e6))

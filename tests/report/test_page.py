@@ -19,14 +19,15 @@ from tests.report.runs import EVAL_EVERY, FOLDER, HOSTILE, NAMES, STEPS, hostile
 TAGS = """
     html head meta title style body header nav main section footer h1 h2 h3 h4 p a span strong div ul li
     dl dt dd table caption thead tbody tr th td details summary article form label input select option
-    output mark code pre br figure figcaption svg line text polyline circle rect script
+    output mark code pre br figure figcaption svg line text polyline circle rect g script button col colgroup
 """
 ATTRIBUTES = """
     lang charset http-equiv content name class id href title scope hidden type placeholder autocomplete
     value min max inputmode role data-label data-changed dir x y x1 x2 y1 y2 dy cx cy r width height points
-    viewbox preserveaspectratio open aria-label aria-labelledby aria-hidden aria-live
+    viewbox preserveaspectratio open aria-label aria-labelledby aria-hidden aria-live tabindex checked
+    data-column data-copies
 """
-VOID = {"meta", "br", "input"}
+VOID = {"meta", "br", "input", "col"}
 
 
 class Page(HTMLParser):
@@ -56,6 +57,9 @@ class Page(HTMLParser):
     @property
     def words(self) -> str:
         return " ".join(" ".join(self.text).split())
+
+    def inputs(self, type: str) -> list[dict[str, str | None]]:
+        return [given for tag, given in self.tags if tag == "input" and given.get("type") == type]
 
     def classes(self, wanted: str) -> list[dict[str, str | None]]:
         return [given for _, given in self.tags if wanted in (given.get("class") or "").split()]
@@ -177,7 +181,7 @@ def test_the_seeds_of_an_experiment_are_weighed_together(tmp_path: Path) -> None
     assert "3 seeds" in page.words
     assert "32.4 ± 1.0" in page.words  # chrF of 31.4, 32.4 and 33.4
     assert "in rows and seeds" in page.words
-    assert "wide@2" in page.words  # its answers stand by themselves
+    assert len(page.classes("seeds")) >= 3  # one fold a row: the first seed is in sight
     assert len({given["class"] for given in page.classes("line")}) == 4  # two colours, faint and not
 
 
@@ -292,3 +296,37 @@ def test_many_experiments_fit(tmp_path: Path) -> None:
     names = [f"trial-{number}" for number in range(20)]
     page = page_of(make_run(tmp_path / "run", names=names).folder)
     assert len(page.classes("verdict")) == 20
+    assert sum("data-column" in given for tag, given in page.tags if tag == "td") == 3 * 21
+
+
+def test_the_first_screen_says_which_is_best_by_how_much_and_at_what_cost(tmp_path: Path) -> None:
+    words = page_of(make_run(tmp_path / "run").folder).words
+    ranking = words[words.index("By chrF. These figures are on 3 test rows") : words.index("What each did")]
+    for part in ("1 wide 31.4 [30.4, 32.4] +19.4 [+15.5, +23.3] better", "tokens", "weights", "% of all"):
+        assert part in ranking
+    assert words.index("Take wide") < words.index("By chrF")
+
+
+def test_the_same_prompts_go_down_and_the_experiments_across(tmp_path: Path) -> None:
+    page = page_of(make_run(tmp_path / "run", names=("wide@1", "wide@2", "slow@1", "slow@2")).folder)
+    columns = [given["data-column"] for tag, given in page.tags if tag == "td" and "data-column" in given]
+    assert columns == ["0", "1", "2"] * 3
+    assert [given["value"] for given in page.inputs("checkbox")] == ["0", "1", "2"]
+    assert page.words.count("1 more seed ") == 6 + 2  # in the grid, and where it says how far each moved
+
+
+def test_what_each_setting_did_is_on_the_page(tmp_path: Path) -> None:
+    changes = {"wide": {"lora": {"r": 64}}, "slow": {"lora": {"r": 4}}}
+    page = page_of(make_run(tmp_path / "run", changes=changes).folder)
+    assert "One pair of experiments differs in this alone: the difference is significant." in page.words
+    assert "4 → 64" in page.words
+    assert "What each setting did" not in page_of(make_run(tmp_path / "same").folder).words
+
+
+def test_what_was_allowed_is_said_with_the_verdict(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    known = json.loads(run.provenance_file.read_text(encoding="utf-8"))
+    run.provenance_file.write_text(json.dumps(known | {"allowed": ["truncation"]}), encoding="utf-8")
+    words = page_of(run.folder).words
+    assert "--allow truncation" in words
+    assert words.index("data.max_source_length: 37 rows") < words.index("What the answers are like")

@@ -14,7 +14,8 @@ from loraloom.errors import RunError
 from loraloom.evaluate.metrics import DESCRIPTIONS, METRICS
 from loraloom.report.content import read_content
 from loraloom.report.figures import FIGURES, written_difference
-from loraloom.report.tables import cell, fenced, plain, render_csv, render_json, render_markdown
+from loraloom.report.markdown import fenced, plain, render_markdown
+from loraloom.report.tables import cell, render_csv, render_json
 from tests.report.runs import FOLDER, HOSTILE, NAMES, hostile_rows, make_run
 
 

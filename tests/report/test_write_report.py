@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from loraloom.cli import app
 from loraloom.errors import RecipeError, RunError
 from loraloom.report.content import read_content
-from loraloom.workflows.report import FORMATS, write_report
+from loraloom.workflows.report import FILES, FORMATS, write_report
 from tests.report.runs import make_run
 
 
@@ -21,7 +21,7 @@ from tests.report.runs import make_run
 def test_a_report_goes_into_the_run_or_where_it_is_sent(tmp_path: Path, format: str) -> None:
     run = make_run(tmp_path / "run")
     path = write_report(run.folder, format)
-    assert path == run.folder / f"report.{format}"
+    assert path == run.folder / FILES[format]
     other = write_report(run.folder, format, out=tmp_path / "other.txt")
     assert other.read_bytes() == path.read_bytes()
     assert {file.name for file in tmp_path.iterdir()} == {"run", "other.txt"}  # nothing staged is left

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from loraloom import Recipe
-from loraloom.errors import DataError
-from loraloom.workflows.find_lr import RATES, RateResult, find_learning_rate, suggest
+from loraloom.console import print_range_test
+from loraloom.errors import DataError, Interrupted
+from loraloom.recipe.file import read_recipe
+from loraloom.report.content import read_content
+from loraloom.run import list_runs
+from loraloom.workflows.find_lr import NUM_STEPS, RATES, RangeTest, RateResult, find_learning_rate, suggest
+from loraloom.workflows.report import render_report
+from loraloom.workflows.train import train
 
 
 def results(gains: dict[float, float | None]) -> list[RateResult]:
@@ -61,15 +70,65 @@ def recipe(tmp_path: Path, tiny: Callable[[str], Path]) -> Callable[[float], Rec
 def test_larger_rates_gain_more_on_a_model_that_knows_nothing(
     recipe: Callable[[float], Recipe], tmp_path: Path
 ) -> None:
-    found = find_learning_rate(recipe(4), folder=tmp_path)
+    found = find_learning_rate(recipe(4), folder=tmp_path, out=tmp_path / "rates")
     assert [result.learning_rate for result in found.results] == list(RATES)
     gains = [result.gain for result in found.results]
     assert all(gain is not None for gain in gains)
     assert gains[0] < gains[3] < max(gains[4:])  # type: ignore[operator, type-var]
     assert found.suggestion in RATES[4:]
-    assert not list(tmp_path.glob("runs"))
 
 
 def test_without_eval_rows_it_is_refused(recipe: Callable[[float], Recipe], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="needs eval rows"):
-        find_learning_rate(recipe(0), folder=tmp_path)
+        find_learning_rate(recipe(0), folder=tmp_path, out=tmp_path / "rates")
+    assert not (tmp_path / "rates").exists()
+
+
+def test_what_was_found_is_a_run_that_the_report_shows(
+    recipe: Callable[[float], Recipe], tmp_path: Path
+) -> None:
+    found = find_learning_rate(recipe(4), folder=tmp_path, out=tmp_path / "rates")
+    content = read_content(tmp_path / "rates")
+    assert content.is_finished
+    assert content.range_test is not None
+    assert content.range_test.suggestion == found.suggestion
+    assert [each.eval_loss for each in content.range_test.outcomes] == [r.eval_loss for r in found.results]
+    assert {len(each.curves.loss) for each in content.experiments} == {NUM_STEPS}
+    assert found.reason in render_report(tmp_path / "rates").replace("&#39;", "'")
+    assert not list((tmp_path / "rates" / "adapters").iterdir())
+    own = read_recipe(tmp_path / "rates" / "recipe.yaml")
+    assert [e.training.learning_rate for e in own.resolved_experiments] == list(RATES)
+
+
+def test_a_run_made_later_from_the_same_recipe_shows_it(
+    recipe: Callable[[float], Recipe], tmp_path: Path
+) -> None:
+    find_learning_rate(recipe(4), folder=tmp_path, out=tmp_path / "runs" / "rates")
+    train(recipe(4), folder=tmp_path, out=tmp_path / "runs" / "later")
+    shown = read_content(tmp_path / "runs" / "later").range_test
+    assert shown is not None
+    assert shown.run == "rates"
+
+
+def test_a_signal_leaves_nothing(recipe: Callable[[float], Recipe], tmp_path: Path) -> None:
+    def stop(event: str, **fields: Any) -> None:
+        if event == "train" and fields["step"] == 3 and fields["experiment"] == f"{RATES[0]:g}":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="begins it anew"):
+        find_learning_rate(recipe(4), folder=tmp_path, out=tmp_path / "runs" / "rates", report=stop)
+    assert list_runs(tmp_path / "runs") == []
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_the_terminal_shows_a_bar_for_what_was_gained(capsys: pytest.CaptureFixture[str]) -> None:
+    outcomes = (RateResult(1e-4, 4.5, 0.5), RateResult(1e-3, 3.0, 2.0), RateResult(1e-2, 5.5, -0.5))
+    found = RangeTest("runs/x", "main", 30, 8, 5.0, (*outcomes, RateResult(3e-2, None, None)), 1e-3, "Why.")
+    print_range_test(found)
+    lines = capsys.readouterr().out.splitlines()
+    bars = {line.split()[0]: line.count("█") for line in lines[1:5]}
+    assert abs(bars["0.001"] - 4 * bars["0.0001"]) <= 2 < bars["0.001"]
+    assert bars["0.01"] == bars["0.03"] == 0
+    assert "+0.5000" in lines[3]
+    assert "not finite" in lines[4]
+    assert lines[-2:] == ["Why.", "--set training.learning_rate=0.001"]

@@ -1,0 +1,120 @@
+"""Axes of a chart: which values they hold, where the ticks stand, and what is written at them.
+
+A chart is inline SVG with its places in per cent, so that text keeps its size at every width. There are no
+style attributes (the page's policy forbids them): colours are classes of the page's style sheet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+from loraloom.report.figures import MINUS
+
+NUM_COLOURS = 8
+
+
+@dataclass(frozen=True)
+class Scale:
+    """An axis: which values, where the ticks stand."""
+
+    low: float
+    high: float
+    ticks: list[float]
+    is_log: bool
+
+    def place(self, value: float) -> float:
+        """0 at the low end, 1 at the high end."""
+        if self.is_log:
+            value = max(value, self.low)  # the end of a schedule lies on the edge
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+    def write(self, value: float) -> str:
+        """A tick's label."""
+        return f"1e{round(math.log10(value))}".replace("-", MINUS) if self.is_log else short_number(value)
+
+
+def linear_scale(low: float, high: float) -> Scale:
+    """From the round number below the lowest value to the one above the highest."""
+    if high - low < 1e-9 * max(abs(high), 1e-9):
+        low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
+    ticks = nice_ticks(low, high, 5)
+    step = ticks[1] - ticks[0]
+    return Scale(math.floor(low / step) * step, math.ceil(high / step) * step, ticks, is_log=False)
+
+
+def log_scale(low: float, high: float) -> Scale:
+    """From the power of ten below the lowest value, which is above 0, to the one above the highest."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    last = max(last, first + 1)
+    step = math.ceil((last - first) / 6)
+    ticks = [10.0**power for power in range(first, last + 1, step)]
+    return Scale(10.0**first, 10.0**last, ticks, is_log=True)
+
+
+def nice_ticks(low: float, high: float, about: int) -> list[float]:
+    """Round numbers from below `low` to above `high`, `about` so many of them."""
+    rough = (high - low) / about
+    size = 10.0 ** math.floor(math.log10(rough))
+    step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= rough * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [number * step for number in range(first, last + 1)]
+
+
+def short_number(value: float) -> str:
+    """A tick as people write it: 0.5, 1,200, 1e-5."""
+    if value == 0 or 1e-3 <= abs(value) < 1e6:
+        return f"{value:,.6g}".replace("-", MINUS)
+    mantissa, power = f"{value:.5e}".split("e")
+    return f"{float(mantissa):g}e{int(power)}".replace("-", MINUS)
+
+
+def y_axis(scale: Scale) -> Iterable[Markup]:
+    """Grid lines across the plot, with their values at the left."""
+    for tick in scale.ticks:
+        y = percent(1 - scale.place(tick))
+        yield element("line", x1="0", x2="100%", y1=y, y2=y, class_="grid")
+        yield element("text", scale.write(tick), x="-8", y=y, dy="0.35em", class_="tick y")
+
+
+def x_axis(places: Iterable[tuple[float, str]]) -> Iterable[Markup]:
+    """What is written under the plot.
+
+    Args:
+        places: (share of the width, text).
+    """
+    for share, text in places:
+        yield element("text", text, x=percent(share), y="100%", dy="1.5em", class_="tick x")
+
+
+def element(name: str, *children: Markup | str, **attributes: object) -> Markup:
+    """An SVG element; every text and attribute escaped. `class_` is class, `text_anchor` text-anchor."""
+    given = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"' for key, value in attributes.items()
+    )
+    inner = "".join(str(escape(child)) for child in children)
+    return Markup(f"<{name}{given}>{inner}</{name}>")
+
+
+def stretched(*children: Markup) -> Markup:
+    """A box of 1000 by 1000 that is stretched over the plot; for lines, which have no shape to lose."""
+    return element("svg", *children, viewBox="0 0 1000 1000", preserveAspectRatio="none", class_="stretched")
+
+
+def on_box(x: float, y: float) -> str:
+    """A point of `stretched`, from shares of the plot counted from the lower left."""
+    return f"{1000 * x:.1f},{1000 * (1 - y):.1f}"
+
+
+def colour(number: int) -> str:
+    """The classes of an experiment's colour: eight of them, and dashes for the next eight."""
+    return f"c{number % NUM_COLOURS}" + (" dashed" if number // NUM_COLOURS % 2 else "")
+
+
+def percent(share: float) -> str:
+    """A share as SVG places things."""
+    return f"{100 * share:.2f}%"

@@ -1,0 +1,183 @@
+"""What each setting did: experiments that differ in it alone set against each other, and means at each value.
+
+Two experiments that differ in one setting alone show its effect, with an interval. Means over experiments
+that differ in other settings too show it mixed with theirs; where that is so the words say it.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from loraloom.recipe import Recipe
+from loraloom.report.compared import CLEAR, Compared, Difference
+from loraloom.report.ranking import Ranking
+
+
+@dataclass(frozen=True)
+class Level:
+    """One value of a setting, and how the experiments with it did.
+
+    Args:
+        value: as the recipe has it.
+        experiments: who has it.
+        mean: of the deciding figure, over the experiments.
+        deviation: over the experiments; over the seeds where it is one with several.
+    """
+
+    value: Any
+    experiments: list[str]
+    mean: float
+    deviation: float | None
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Two experiments that differ in this setting alone.
+
+    Args:
+        value, other: of the two; the difference is the first's figure minus the second's.
+    """
+
+    value: Any
+    other: Any
+    difference: Difference
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One setting that differs between experiments.
+
+    Args:
+        key: `lora.r`.
+        levels: its values, in order.
+        contrasts: what shows its effect by itself.
+        mixed_with: settings whose values go along with its own, so that means mix their effects.
+        sentence: what can be said.
+    """
+
+    key: str
+    levels: list[Level]
+    contrasts: list[Contrast]
+    mixed_with: list[str]
+    sentence: str
+
+
+def effects_of(recipe: Recipe, ranking: Ranking | None, compared: Compared | None) -> list[Effect]:
+    """The effect of every setting in which the ranked experiments differ.
+
+    Args:
+        recipe: the run's.
+        ranking: whose figure is looked at.
+        compared: whose differences between experiments have intervals.
+    """
+    if ranking is None:
+        return []
+    ranked = {place.experiment for place in ranking.places}
+    settings = {name: own for name, own in settings_of(recipe).items() if name in ranked}
+    pairs = compared.pairs if compared is not None and ranking.is_judged else []
+    keys = [
+        key
+        for key in next(iter(settings.values()), {})
+        if len({_label(own[key]) for own in settings.values()}) > 1
+    ]
+    return [_effect(key, keys, settings, ranking, pairs) for key in keys]
+
+
+def settings_of(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Experiment → dotted key → value, of all that an experiment may change."""
+    found: dict[str, dict[str, Any]] = {}
+    for experiment in recipe.resolved_experiments:
+        sections = {"lora": experiment.lora.model_dump(), "training": experiment.training.model_dump()}
+        flat = {f"{name}.{key}": value for name, own in sections.items() for key, value in own.items()}
+        found.setdefault(experiment.group, flat | {"seed": experiment.seed})
+    return found
+
+
+def _label(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _effect(
+    key: str,
+    keys: Sequence[str],
+    settings: Mapping[str, Mapping[str, Any]],
+    ranking: Ranking,
+    pairs: Sequence[Difference],
+) -> Effect:
+    by_label: dict[str, list[str]] = {}
+    for name, own in settings.items():
+        by_label.setdefault(_label(own[key]), []).append(name)
+    levels = [_level(settings[names[0]][key], names, ranking) for names in by_label.values()]
+    levels.sort(key=lambda level: _order(level.value))
+    contrasts = [
+        _contrast(pair, key, settings, [_label(level.value) for level in levels])
+        for pair in pairs
+        if pair.experiment in settings and pair.against in settings
+        if [other for other in keys if settings[pair.experiment][other] != settings[pair.against][other]]
+        == [key]
+    ]
+    mixed_with = [other for other in keys if other != key and not _is_balanced(key, other, settings)]
+    sentence = _sentence(contrasts, mixed_with, ranking.is_judged)
+    return Effect(key, levels, contrasts, mixed_with, sentence)
+
+
+def _level(value: Any, names: list[str], ranking: Ranking) -> Level:
+    places = {place.experiment: place for place in ranking.places}
+    figures = [places[name].value for name in names]
+    deviation = places[names[0]].deviation if len(names) == 1 else statistics.stdev(figures)
+    return Level(value, names, statistics.fmean(figures), deviation)
+
+
+def _order(value: Any) -> tuple[bool, float]:
+    """Numbers by size; everything else stays in the order of the recipe."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return not is_number, value if is_number else 0
+
+
+def _contrast(
+    pair: Difference, key: str, settings: Mapping[str, Mapping[str, Any]], order: Sequence[str]
+) -> Contrast:
+    """The later value minus the earlier one."""
+    place = {name: order.index(_label(settings[name][key])) for name in (pair.experiment, pair.against)}
+    pair = pair if place[pair.experiment] > place[pair.against] else pair.turned
+    return Contrast(settings[pair.experiment][key], settings[pair.against][key], pair)
+
+
+def _is_balanced(key: str, other: str, settings: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether every value of one setting saw the values of the other equally often."""
+    seen: dict[str, Counter[str]] = {}
+    for own in settings.values():
+        seen.setdefault(_label(own[key]), Counter())[_label(own[other])] += 1
+    shares = [{value: n / counts.total() for value, n in counts.items()} for counts in seen.values()]
+    return all(share == shares[0] for share in shares)
+
+
+def _sentence(contrasts: Sequence[Contrast], mixed_with: Sequence[str], is_judged: bool) -> str:
+    mixed = f" The means mix its effect with that of {_listed(mixed_with)}." if mixed_with else ""
+    if not is_judged:
+        return f"These are eval figures, without an interval: a lead, not a result.{mixed}"
+    if not contrasts:
+        alone = "No two experiments differ in this alone, so nothing here shows its effect by itself."
+        return f"{alone}{mixed}"
+    num_clear = sum(contrast.difference.verdict in CLEAR for contrast in contrasts)
+    if len(contrasts) == 1:
+        who, result = "One pair of experiments differs", ("significant" if num_clear else "not significant")
+        said = f"the difference is {result}"
+    else:
+        who = f"{len(contrasts)} pairs of experiments differ"
+        said = {
+            0: "the difference is significant in none of them",
+            len(contrasts): "the difference is significant in all of them",
+        }.get(num_clear, f"the difference is significant in {num_clear} of them")
+    unshown = "" if num_clear else " No effect is shown; that does not show that there is none."
+    return f"{who} in this alone: {said}.{unshown}{mixed}"
+
+
+def _listed(keys: Sequence[str]) -> str:
+    named = [f"`{key}`" for key in keys]
+    return named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"

@@ -1,0 +1,230 @@
+"""The report as Markdown: what a colleague wants to see in a pull request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from loraloom.report import figures
+from loraloom.report.compared import BASE_NAME, AnsweredRow, Compared, Difference
+from loraloom.report.content import Content
+from loraloom.report.effects import Effect
+from loraloom.report.range_test import RangeTest
+from loraloom.report.ranking import Place, Ranking
+from loraloom.report.searched import Searched
+from loraloom.report.trained import Trained
+from loraloom.report.unseen import visible
+
+SHOWN_ROWS = 3
+SHOWN_TRIALS = 10
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&$])")
+_MENTION = re.compile(r"([@#])(?=\w)")
+
+
+def render_markdown(content: Content) -> str:
+    """Verdicts, ranking, figures, what each setting did, a few answers."""
+    parts = [f"## {plain(content.name)}", _origin(content)]
+    if not content.is_finished:
+        parts.append("Training has not ended: this is how far it has come.")
+    parts += [f"- **failed**: {plain(each.name)} {plain(each.reason)}" for each in _failed(content)]
+    parts += _advice(content)
+    if content.ranking is not None:
+        parts.append(_ranking(content.ranking))
+    if content.comparison is not None:
+        parts.append(plain(content.comparison.significance))
+    if content.search is not None:
+        parts.append(_search(content.search))
+    if content.range_test is not None:
+        parts.append(_range_test(content.range_test, content.name))
+    if content.comparison is None:
+        parts.append(f"No answers have been compared yet: `loraloom compare {content.path}`.")
+    else:
+        parts += _comparison(content.comparison)
+    parts += [_effects(content.effects), _training(content.experiments), _checks(content)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def plain(text: str) -> str:
+    """A text on one line in which Markdown finds nothing to do: no link, no tag, no mention."""
+    # GitHub looks for @names and #numbers after rendering, where a backslash no longer helps.
+    return _MENTION.sub("\\1\u2060", _MARKDOWN.sub(r"\\\1", " ".join(visible(text).split())))
+
+
+def fenced(text: str, language: str = "text") -> str:
+    """A text as a block that it cannot close, whatever runs of backticks it has."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{visible(text)}\n{fence}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Names at the left, figures at the right."""
+    rule = ["---", *("---:" for _ in head[1:])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, rule, *rows])
+
+
+def _folded(title: str, inside: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{inside}\n\n</details>"
+
+
+def _failed(content: Content) -> list[Trained]:
+    return [each for each in content.experiments if each.status == "failed"]
+
+
+def _origin(content: Content) -> str:
+    rows = ", ".join(f"{number:,} {part}" for part, number in content.rows.items())
+    base = f"base {plain(str(content.base['name']))}" if content.base else "the base is not loaded yet"
+    return f"{base}; rows: {rows}; LoRALoom {plain(content.versions.get('loraloom', ''))}"
+
+
+def _advice(content: Content) -> list[str]:
+    """What to take; of one experiment alone there is nothing to choose."""
+    if not content.advice.sentence or not (content.ranking or content.search):
+        return []
+    said = f"**{plain(content.advice.sentence)}**"
+    if not content.advised_recipe:
+        return [said]
+    title = f"{plain(str(content.advice.experiment))} as a recipe of its own"
+    return [said, _folded(title, fenced(content.advised_recipe.rstrip(), "yaml"))]
+
+
+def _ranking(ranking: Ranking) -> str:
+    label = figures.described(ranking.metric).label or ranking.metric
+    head = ["experiment", plain(label), "against the base", "against the first", "training", "adapter"]
+    return _table(head, (_placed(number, place, ranking) for number, place in enumerate(ranking.places, 1)))
+
+
+def _placed(number: int, place: Place, ranking: Ranking) -> list[str]:
+    value = (
+        figures.written(ranking.metric, place.value, place.deviation)
+        if ranking.is_judged
+        else f"{place.value:.4f}"
+    )
+    share = "" if place.cost.share is None else f" ({place.cost.share:.0%})"
+    return [
+        f"{number}. {plain(place.experiment)}",
+        value,
+        _between(ranking.metric, place.from_base),
+        _between(ranking.metric, place.from_best),
+        f"{figures.seconds_written(place.cost.seconds)}{share}",
+        figures.bytes_written(place.cost.num_bytes),
+    ]
+
+
+def _between(key: str, pair: Difference | None) -> str:
+    if pair is None:
+        return "–"
+    own, low, high = figures.written_difference(key, pair.difference, pair.low, pair.high)
+    return f"{own} \\[{low}, {high}\\]<br>{plain(pair.verdict)}"
+
+
+def _search(search: Searched) -> str:
+    head = ["trial", "status", plain(search.metric), *map(plain, search.keys)]
+    rows = [
+        [
+            plain(trial.name),
+            plain(trial.status),
+            "–" if trial.figure is None else f"{trial.figure:.4f}",
+            *(plain(figures.setting_written(trial.parameters.get(key))) for key in search.keys),
+        ]
+        for trial in search.trials[:SHOWN_TRIALS]
+    ]
+    failed = "\n".join(
+        f"- {plain(trial.name)} failed: {plain(trial.reason)}"
+        for trial in search.trials
+        if trial.status == "failed"
+    )
+    more = len(search.trials) - len(rows)
+    return "\n\n".join(
+        filter(None, [_table(head, rows), f"and {more} more trials" if more > 0 else "", failed])
+    )
+
+
+def _range_test(test: RangeTest, run: str) -> str:
+    where = "" if test.run == run else f" ({plain(test.run)})"
+    rows = [
+        [f"{each.learning_rate:g}", "not finite" if each.eval_loss is None else f"{each.eval_loss:.4f}"]
+        for each in test.outcomes
+    ]
+    table = _table(["learning rate", f"eval loss (base {test.base_eval_loss:.4f})"], rows)
+    return f"Range test of the learning rate{where}: {plain(test.reason)}\n\n{table}"
+
+
+def _effects(effects: Sequence[Effect]) -> str:
+    lines = [f"- `{effect.key}`: {effect.sentence}" for effect in effects]
+    return "\n".join(["What each setting did:", *lines]) if lines else ""
+
+
+def _comparison(compared: Compared) -> list[str]:
+    verdicts = "\n".join(
+        f"- **{plain(verdict.word)}**: {plain(verdict.sentence)}" for verdict in compared.verdicts
+    )
+    notes = "\n".join(f"- {plain(caution)}" for caution in compared.cautions)
+    signatures = "\n".join(
+        f"- {figures.described(key).label or key}: `{visible(signature)}`"
+        for key, signature in compared.signatures.items()
+    )
+    return [
+        verdicts,
+        f"**{plain(compared.basis)}**",
+        notes,
+        _figures(compared),
+        _folded("How the figures were computed", signatures) if signatures else "",
+        _answers(compared),
+    ]
+
+
+def _figures(compared: Compared) -> str:
+    """Figures as rows and experiments as columns: a pull request is narrow."""
+    return _table(
+        ["figure", *map(plain, compared.groups)],
+        [
+            [
+                plain(figures.described(key).label or key),
+                *(_cell(compared, group, key) for group in compared.groups),
+            ]
+            for key in figures.ordered(compared.figures[BASE_NAME])
+        ],
+    )
+
+
+def _cell(compared: Compared, group: str, key: str) -> str:
+    deviation = compared.deviations.get(group, {}).get(key)
+    text = figures.written(key, compared.figures[group].get(key), deviation)
+    difference = compared.differences[group].get(key)
+    if difference is None:
+        return text
+    own, low, high = figures.written_difference(key, difference.difference, difference.low, difference.high)
+    word = figures.verdict_word(key, difference.verdict)
+    return f"{text}<br>{own} \\[{low}, {high}\\]" + (f"<br>{plain(word)}" if word else "")
+
+
+def _answers(compared: Compared) -> str:
+    rows = "\n\n".join(fenced(_answered(row)) for row in compared.rows[:SHOWN_ROWS])
+    title = f"The first {min(SHOWN_ROWS, len(compared.rows))} of {compared.num_rows:,} rows, in order"
+    return _folded(title, rows)
+
+
+def _answered(row: AnsweredRow) -> str:
+    lines = [f"{row.number}. {row.source}", *(f"{model}: {text}" for model, text in row.answers.items())]
+    return "\n".join(lines if row.reference is None else [*lines, f"reference: {row.reference}"])
+
+
+def _training(trained: Sequence[Trained]) -> str:
+    lines = ["| experiment | status | steps | kept | adapter |", "| --- | --- | ---: | ---: | ---: |"]
+    for each in trained:
+        kept = "–" if each.best_step is None else f"step {each.best_step:,}"
+        size = figures.bytes_written(each.adapter.num_bytes if each.adapter else None)
+        lines.append(f"| {plain(each.name)} | {plain(each.status)} | {each.step:,} | {kept} | {size} |")
+    return "\n".join(lines)
+
+
+def _checks(content: Content) -> str:
+    loud = [finding for finding in content.checks if finding["level"] != "ok"]
+    lines = [f"Checks: {len(content.checks) - len(loud)} of {len(content.checks)} are in order."]
+    lines += [
+        f"- **{plain(finding['level'])}** {plain(finding['where'])}: {plain(finding['message'])} "
+        f"{plain(finding['fix'])}".rstrip()
+        for finding in loud
+    ]
+    return "\n".join(lines) if content.checks else ""

@@ -1,0 +1,168 @@
+"""Which charts the page has: a run's `Content` -> SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from loraloom.report import charts, figures
+from loraloom.report.content import Content
+from loraloom.report.effects import Effect
+from loraloom.report.range_test import RangeTest
+from loraloom.report.scatter import Point, scatter_chart
+from loraloom.report.searched import Searched, Trial
+from loraloom.report.trained import Trained
+from loraloom.report.unseen import visible
+
+# Numbers this many times apart are even in the logarithm rather than on a line.
+LOG_FROM = 8.0
+# What is larger, or not finite, is no setting of ours, and is written as it stands.
+LARGEST = 1e30
+
+
+def curves(content: Content) -> dict[str, Any]:
+    """Losses and learning rates by step, and how they are drawn."""
+    groups = list(dict.fromkeys(each.group for each in content.experiments))
+    numbered = [(groups.index(each.group), each) for each in content.experiments]
+    losses = [_line(number, each, what) for what in ("loss", "eval_loss") for number, each in numbered]
+    rates = [_line(number, each, "learning_rate") for number, each in numbered]
+    return {
+        "loss_chart": charts.line_chart(losses, label="Training loss and eval loss by step"),
+        "rate_chart": charts.line_chart(rates, label="Learning rate by step", compare_peaks=True),
+        "is_log_loss": charts.is_log(losses, compare_peaks=False),
+        "is_log_rate": charts.is_log(rates, compare_peaks=True),
+        "same_rates": _same_rates(content),
+        "has_eval_loss": any(each.curves.eval_loss for each in content.experiments),
+    }
+
+
+def _same_rates(content: Content) -> list[str]:
+    """Experiments whose learning rates are drawn on top of each other: one line for each such group."""
+    groups: dict[tuple[tuple[int, float], ...], list[str]] = {}
+    for each in content.experiments:
+        groups.setdefault(tuple(each.curves.learning_rate), []).append(each.group)
+    distinct = [list(dict.fromkeys(names)) for rates, names in groups.items() if rates]
+    return [", ".join(names) for names in distinct if len(names) > 1]
+
+
+def _line(number: int, trained: Trained, what: str) -> charts.Line:
+    label = {"loss": "training loss", "eval_loss": "eval loss", "learning_rate": "learning rate"}[what]
+    return charts.Line(
+        label=f"{visible(trained.name)}, {label}",
+        number=number,
+        points=getattr(trained.curves, what),
+        is_faint=what == "loss",
+        has_dots=what == "eval_loss",
+        ringed=trained.best_step if what == "eval_loss" else None,
+    )
+
+
+def effect_charts(content: Content) -> dict[str, Markup]:
+    """For each setting its values against the deciding figure, a dot an experiment."""
+    ranking = content.ranking
+    if ranking is None:
+        return {}
+    values = {place.experiment: place.value for place in ranking.places}
+    higher = figures.described(ranking.metric).higher_is_better is not False
+    return {
+        effect.key: scatter_chart(
+            [
+                Point(_x(level.value, effect), values[name], f"{visible(name)}: {values[name]:.4g}")
+                for level in effect.levels
+                for name in level.experiments
+            ],
+            label=f"{figures.described(ranking.metric).label or ranking.metric} by {visible(effect.key)}",
+            log_x=_is_log([level.value for level in effect.levels]),
+            may_log_y=not higher,
+            higher_is_better=higher,
+        )
+        for effect in content.effects
+    }
+
+
+def _x(value: Any, effect: Effect) -> float | str:
+    return float(value) if _are_numbers([level.value for level in effect.levels]) else _named(value)
+
+
+def search_charts(searched: Searched | None) -> dict[str, Markup]:
+    """For each setting that varied its values against the figure, a mark a trial."""
+    if searched is None:
+        return {}
+    trials = [trial for trial in searched.trials if trial.status != "training"]
+    charts_by_key = {}
+    for key in searched.keys:
+        known = [trial for trial in trials if key in trial.parameters]
+        values = [trial.parameters[key] for trial in known]
+        are_numbers = _are_numbers(values)
+        charts_by_key[key] = scatter_chart(
+            [
+                Point(
+                    float(trial.parameters[key]) if are_numbers else _named(trial.parameters[key]),
+                    None if trial.status == "failed" else trial.figure,
+                    _told(trial, key),
+                    "best" if trial.name == searched.best else "plain" if trial.is_whole else "weak",
+                )
+                for trial in known
+            ],
+            label=f"{visible(searched.metric)} by {visible(key)}",
+            log_x=_is_log(values),
+            may_log_y=not searched.higher_is_better,
+            higher_is_better=searched.higher_is_better,
+        )
+    return charts_by_key
+
+
+def _told(trial: Trial, key: str) -> str:
+    value = figures.setting_written(trial.parameters[key])
+    return visible(f"{trial.name}, {value}: {trial.status}, {_figure(trial.figure)}")
+
+
+def _figure(value: float | None) -> str:
+    return "no figure" if value is None else f"{value:.4f}"
+
+
+def rate_test_chart(test: RangeTest | None, content: Content) -> Markup:
+    """Eval loss by learning rate, beside the base's and the rates of the run that it is shown with."""
+    if test is None:
+        return Markup("")
+    return scatter_chart(
+        [
+            Point(
+                each.learning_rate,
+                each.eval_loss,
+                f"{each.learning_rate:g}: {_figure(each.eval_loss)}",
+                "best" if each.learning_rate == test.suggestion else "plain",
+            )
+            for each in test.outcomes
+        ],
+        label="Eval loss by learning rate",
+        log_x=True,
+        may_log_y=True,
+        higher_is_better=False,
+        is_joined=True,
+        level=(test.base_eval_loss, "the base"),
+        marks=[] if content.is_range_test else _peak_rates(content.experiments),
+    )
+
+
+def _peak_rates(trained: Sequence[Trained]) -> list[tuple[float, str]]:
+    """The highest rate of each experiment, and its name."""
+    peaks = {each.group: max((rate for _, rate in each.curves.learning_rate), default=0) for each in trained}
+    return [(rate, f"{visible(group)}: {rate:g}") for group, rate in peaks.items() if rate > 0]
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    return all(
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
+        for value in values
+    )
+
+
+def _is_log(values: Sequence[Any]) -> bool:
+    return _are_numbers(values) and min(values) > 0 and max(values) / min(values) > LOG_FROM
+
+
+def _named(value: Any) -> str:
+    return visible(figures.setting_written(value))

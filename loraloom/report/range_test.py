@@ -1,0 +1,124 @@
+"""range_test.json: what a range test of the learning rate found, for its own page and those beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from loraloom.errors import LoRALoomError, RunError
+from loraloom.recipe import Recipe
+from loraloom.recipe.file import parse_recipe
+from loraloom.report.figures import finite
+from loraloom.run import Run, open_run
+
+FILE = "range_test.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one rate came to: the eval loss, None where it did not stay finite."""
+
+    learning_rate: float
+    eval_loss: float | None
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """A range test.
+
+    Args:
+        run: the name of its own run.
+        num_steps: that every rate had.
+        base_eval_loss: without an adapter.
+        outcomes: in the order of the rates.
+        suggestion: None where no rate helped.
+        reason: one sentence.
+    """
+
+    run: str
+    num_steps: int
+    base_eval_loss: float
+    outcomes: list[Outcome]
+    suggestion: float | None
+    reason: str
+
+
+def read_range_test(run: Run) -> RangeTest | None:
+    """The range test that this run is; None where it is none.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    path = run.folder / FILE
+    if not path.is_file():
+        return None
+    document = run.read_json(path)
+    try:
+        if document["format"] != FORMAT:
+            raise ValueError(f"format {document['format']}")
+        return RangeTest(
+            run=run.folder.resolve().name,
+            num_steps=int(document["num_steps"]),
+            base_eval_loss=finite(document["base_eval_loss"]),
+            outcomes=[
+                Outcome(_rate(each["learning_rate"]), _number(each["eval_loss"]))
+                for each in document["results"]
+            ],
+            suggestion=_number(document["suggestion"]),
+            reason=str(document["reason"]),
+        )
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise RunError(
+            f"is damaged: {type(error).__name__} {error}",
+            where=str(path),
+            fix="`loraloom check RECIPE --find-lr` makes another.",
+        ) from None
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else finite(value)
+
+
+def _rate(value: Any) -> float:
+    if not 0 < value < 1e6:
+        raise ValueError(f"{value} is no learning rate")
+    return float(value)
+
+
+def range_test_for(run: Run, provenance: Mapping[str, Any], recipe: Recipe) -> RangeTest | None:
+    """The newest range test beside a run that was made on the same base, data, adapter and batch.
+
+    One that is damaged, or another user's, says nothing about this run, and is passed over.
+    """
+    files = run.folder.resolve().parent.glob(f"*/{FILE}")
+    for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
+        try:
+            other = open_run(file.parent)
+            if _speaks_for(other, provenance, recipe):
+                return read_range_test(other)
+        except (LoRALoomError, OSError, AttributeError, TypeError):
+            continue
+    return None
+
+
+def _speaks_for(other: Run, provenance: Mapping[str, Any], recipe: Recipe) -> bool:
+    theirs = other.read_json(other.provenance_file)
+    base = provenance.get("base", {}).get("fingerprint")
+    if (
+        base is None
+        or theirs.get("base", {}).get("fingerprint") != base
+        or theirs.get("data") != provenance.get("data")
+    ):
+        return False
+    tested = parse_recipe(other.recipe_file.read_text(encoding="utf-8"), name=str(other.recipe_file))
+    return bool({*_what_decides(tested)} & {*_what_decides(recipe)})
+
+
+def _what_decides(recipe: Recipe) -> list[str]:
+    """Of each experiment, what a good learning rate depends on."""
+    return [
+        repr((own.lora, own.training.per_device_train_batch_size, own.training.gradient_accumulation_steps))
+        for own in recipe.resolved_experiments
+    ]

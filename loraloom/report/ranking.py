@@ -1,0 +1,202 @@
+"""The experiments, best first: by how much, how certain that is, and what each cost."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from loraloom.report.compared import BASE_NAME, DECIDING, Compared, Difference
+from loraloom.report.trained import Trained
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an experiment cost, all its seeds together.
+
+    Args:
+        num_tokens: trained on, source and target.
+        seconds: its share of the training's time, by tokens.
+        share: of the time of all experiments.
+        num_weights, num_bytes: of one adapter.
+    """
+
+    num_tokens: int
+    seconds: float | None
+    share: float | None
+    num_weights: int | None
+    num_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """The loss on `data.retain`, the mean over seeds, without the adapter and with it."""
+
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Place:
+    """One line of the ranking.
+
+    Args:
+        experiment: its name.
+        value, deviation: its deciding figure; over seeds where there are several.
+        interval: of the figure itself.
+        from_base: its difference from the base; None where nothing was compared.
+        from_best: its difference from the first of the ranking; None at the first.
+        word: what it does, in a word.
+        forgotten: None where nothing was retained.
+    """
+
+    experiment: str
+    value: float
+    deviation: float | None
+    interval: tuple[float, float] | None
+    from_base: Difference | None
+    from_best: Difference | None
+    word: str
+    cost: Cost
+    forgotten: Forgotten | None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The experiments, best first.
+
+    Args:
+        metric: the figure that they are ranked by.
+        is_judged: whether it is on compared answers; otherwise on the eval rows, which chose the
+            checkpoints, without an interval.
+        places: the experiments; failed ones are not among them.
+    """
+
+    metric: str
+    is_judged: bool
+    places: list[Place]
+
+
+def rank(trained: Sequence[Trained], compared: Compared | None) -> Ranking | None:
+    """Rank by the comparison, or else by what training kept its checkpoints for.
+
+    Returns:
+        None where there is nothing to rank by, or nothing to rank.
+    """
+    costs = costs_of(trained)
+    forgotten = _forgotten(trained, compared)
+    if compared is not None and DECIDING in compared.figures[BASE_NAME]:
+        places = [_judged(name, compared, costs, forgotten) for name in compared.ranking]
+        return Ranking(DECIDING, True, places) if len(places) > 1 else None
+    figures = _best_figures(trained)
+    metrics = {each.metric for each in trained if each.group in figures}
+    if len(metrics) != 1 or len(figures) < 2:
+        return None
+    metric = metrics.pop()
+    sign = 1 if metric == "eval_loss" else -1
+    return Ranking(
+        metric,
+        False,
+        [
+            _unjudged(name, figures[name], costs, forgotten)
+            for name in sorted(figures, key=lambda name: sign * statistics.fmean(figures[name]))
+        ],
+    )
+
+
+def costs_of(trained: Sequence[Trained]) -> dict[str, Cost]:
+    """What each experiment cost, by name."""
+    together = sum(each.seconds or 0.0 for each in trained)
+    return {group: _cost(own, together) for group, own in _by_group(trained).items()}
+
+
+def _cost(own: Sequence[Trained], together: float) -> Cost:
+    known = [each.seconds for each in own if each.seconds is not None]
+    adapter = next((each.adapter for each in own if each.adapter), None)
+    return Cost(
+        num_tokens=sum(each.num_tokens for each in own),
+        seconds=sum(known) if known else None,
+        share=sum(known) / together if known and together else None,
+        num_weights=adapter.num_weights if adapter else None,
+        num_bytes=adapter.num_bytes if adapter else None,
+    )
+
+
+def _by_group(trained: Iterable[Trained]) -> dict[str, list[Trained]]:
+    groups: dict[str, list[Trained]] = {}
+    for each in trained:
+        groups.setdefault(each.group, []).append(each)
+    return groups
+
+
+def _best_figures(trained: Sequence[Trained]) -> dict[str, list[float]]:
+    """What each seed's kept checkpoint came to, where every seed of the experiment has one."""
+    figures = {}
+    for group, own in _by_group(trained).items():
+        known = [each.best_metric for each in own if each.best_metric is not None and each.metric]
+        if len(known) == len(own):
+            figures[group] = known
+    return figures
+
+
+def _forgotten(trained: Sequence[Trained], compared: Compared | None) -> dict[str, Forgotten]:
+    """From the training where it wrote both losses down, else from the comparison."""
+    found = {}
+    for group, own in _by_group(trained).items():
+        after = [each.retain_loss for each in own if each.retain_loss is not None]
+        rises = [each.forgetting for each in own if each.forgetting is not None]
+        if after and len(after) == len(rises) == len(own):
+            mean = statistics.fmean(after)
+            found[group] = Forgotten(mean - statistics.fmean(rises), mean)
+    if compared is not None:
+        before = compared.figures[BASE_NAME].get("retain_loss")
+        for group in compared.experiments:
+            after_now = compared.figures[group].get("retain_loss")
+            if before is not None and after_now is not None:
+                found.setdefault(group, Forgotten(before, after_now))
+    return found
+
+
+_NO_COST = Cost(0, None, None, None, None)
+
+
+def _judged(
+    name: str, compared: Compared, costs: Mapping[str, Cost], forgotten: Mapping[str, Forgotten]
+) -> Place:
+    return Place(
+        experiment=name,
+        value=compared.figures[name][DECIDING],
+        deviation=compared.deviations.get(name, {}).get(DECIDING),
+        interval=compared.intervals.get(name, {}).get(DECIDING),
+        from_base=compared.differences[name].get(DECIDING),
+        from_best=_between(compared.pairs, name, compared.ranking[0]),
+        word=next(verdict.word for verdict in compared.verdicts if verdict.experiment == name),
+        cost=costs.get(name, _NO_COST),
+        forgotten=forgotten.get(name),
+    )
+
+
+def _between(pairs: Iterable[Difference], name: str, other: str) -> Difference | None:
+    """The difference of two experiments, the first minus the second."""
+    for pair in pairs:
+        if (pair.experiment, pair.against) == (name, other):
+            return pair
+        if (pair.experiment, pair.against) == (other, name):
+            return pair.turned
+    return None
+
+
+def _unjudged(
+    name: str, own: Sequence[float], costs: Mapping[str, Cost], forgotten: Mapping[str, Forgotten]
+) -> Place:
+    return Place(
+        experiment=name,
+        value=statistics.fmean(own),
+        deviation=statistics.stdev(own) if len(own) > 1 else None,
+        interval=None,
+        from_base=None,
+        from_best=None,
+        word="",
+        cost=costs[name],
+        forgotten=forgotten.get(name),
+    )

@@ -1,0 +1,78 @@
+"""The configuration to take, as a recipe of its own, under the sentence that justifies it."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+from loraloom.recipe import Recipe
+from loraloom.recipe.file import write_recipe
+from loraloom.report.compared import Compared
+from loraloom.report.searched import Searched
+from loraloom.report.unseen import visible
+
+STARTER = "starter"
+_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to take.
+
+    Args:
+        experiment: None where nothing should be taken before another.
+        sentence: why; empty where nothing has been compared.
+    """
+
+    experiment: str | None
+    sentence: str
+
+
+def advice_of(recipe: Recipe, compared: Compared | None, searched: Searched | None) -> Advice:
+    """What the comparison recommends; where there is none, what the search found."""
+    if compared is not None and compared.recommendation:
+        advice = Advice(compared.recommended, compared.recommendation)
+    elif searched is not None and searched.best is not None:
+        advice = Advice(searched.best, searched.sentence)
+    else:
+        return Advice(None, "")
+    names = {experiment.group for experiment in recipe.resolved_experiments}
+    return advice if advice.experiment in names else Advice(None, advice.sentence)
+
+
+def only(recipe: Recipe, group: str) -> Recipe:
+    """One experiment of a recipe as a recipe by itself: it trains the same adapter, from the same seeds."""
+    own = next(each for each in recipe.resolved_experiments if each.group == group)
+    changes = {"lora": own.lora, "training": own.training, "seed": own.seed, "experiments": {}}
+    return Recipe.model_validate(recipe.model_copy(update=changes).model_dump())
+
+
+def with_paths(recipe: Recipe, folder: Path) -> Recipe:
+    """A recipe that can lie anywhere: what it names relative to its folder, named in full.
+
+    Args:
+        folder: what its paths are relative to.
+    """
+
+    def in_full(name: str) -> str:
+        path = folder / Path(name).expanduser()
+        return str(path) if name != STARTER and path.exists() else name
+
+    tree = recipe.model_dump()
+    places = [(tree, "model_name_or_path"), (tree["lora"], "init_adapter")]
+    places += [(tree["data"], key) for key in ("train", "eval", "test", "retain")]
+    for section, key in places:
+        if isinstance(section[key], str):
+            section[key] = in_full(section[key])
+    return Recipe.model_validate(tree)
+
+
+def commented(recipe: Recipe, *comments: str) -> str:
+    """A recipe as YAML below some sentences, whatever those hold."""
+    lines = [
+        f"# {line}\n"
+        for comment in comments
+        for line in textwrap.wrap(" ".join(visible(comment).split()), _WIDTH, break_on_hyphens=False)
+    ]
+    return "".join(lines) + write_recipe(recipe)

@@ -1,0 +1,145 @@
+"""A chart of what came out at each value of a setting: numbers, on a logarithm or not, or names in a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from markupsafe import Markup
+
+from loraloom.report.axes import (
+    Scale,
+    element,
+    linear_scale,
+    log_scale,
+    on_box,
+    percent,
+    short_number,
+    stretched,
+    x_axis,
+    y_axis,
+)
+from loraloom.report.charts import LOG_FROM
+
+MOST_NAMES = 8
+MOST_LETTERS = 14
+
+
+@dataclass(frozen=True)
+class Point:
+    """One outcome.
+
+    Args:
+        x: a number, or a name; the same kind in all points of a chart.
+        y: None where nothing came out: a cross on the side of the worse.
+        label: said of it.
+        look: `best` has a ring, `weak` is hollow: it was given up early.
+    """
+
+    x: float | str
+    y: float | None
+    label: str
+    look: Literal["plain", "best", "weak"] = "plain"
+
+
+def scatter_chart(
+    points: Sequence[Point],
+    *,
+    label: str,
+    log_x: bool = False,
+    may_log_y: bool = False,
+    higher_is_better: bool = True,
+    is_joined: bool = False,
+    level: tuple[float, str] | None = None,
+    marks: Sequence[tuple[float, str]] = (),
+) -> Markup:
+    """Outcomes by a setting's values.
+
+    Args:
+        points: drawn in this order.
+        label: for who cannot see it.
+        log_x: whether the values, all above 0, are even in the logarithm.
+        may_log_y: whether outcomes that lie far apart get a logarithm (a loss that blew up; no score).
+        higher_is_better: tells at which edge crosses stand.
+        is_joined: whether a line leads from point to point.
+        level: a value to compare with, and its name: a line across.
+        marks: values of x and what they are: a line upwards each.
+    """
+    outcomes = [point.y for point in points if point.y is not None]
+    if not outcomes:
+        return Markup("")
+    y_scale = _y_scale([*outcomes, *([level[0]] if level else [])], may_log_y)
+    x_places = _XPlaces(points, [value for value, _ in marks], log_x)
+    parts: list[Markup] = [*y_axis(y_scale), *x_axis(x_places.ticks)]
+    parts += [line for value, name in marks for line in _mark(x_places.place(value), name)]
+    if level is not None:
+        parts += _level(y_scale, *level)
+    if is_joined:
+        parts.append(_joined(points, x_places, y_scale))
+    parts += [_drawn(point, x_places, y_scale, higher_is_better) for point in points]
+    return element("svg", *parts, class_="plot small", role="img", aria_label=label)
+
+
+def _y_scale(values: Sequence[float], may_log: bool) -> Scale:
+    low, high = min(values), max(values)
+    is_log = may_log and low > 0 and high / low > LOG_FROM
+    return log_scale(low, high) if is_log else linear_scale(low, high)
+
+
+class _XPlaces:
+    """Where the values of a setting stand, and what is written there."""
+
+    def __init__(self, points: Sequence[Point], more: Sequence[float], log_x: bool) -> None:
+        self.names = [*dict.fromkeys(point.x for point in points if isinstance(point.x, str))]
+        numbers = [point.x for point in points if not isinstance(point.x, str)] + [*more]
+        self.scale = None
+        if not self.names:
+            self.scale = (log_scale if log_x else linear_scale)(min(numbers), max(numbers))
+
+    def place(self, x: float | str) -> float:
+        if self.scale is not None and not isinstance(x, str):
+            return min(max(self.scale.place(x), 0.0), 1.0)
+        return (self.names.index(str(x)) + 0.5) / len(self.names)
+
+    @property
+    def ticks(self) -> Iterable[tuple[float, str]]:
+        if self.scale is not None:
+            ticks = self.scale.ticks[:: -(-len(self.scale.ticks) // MOST_NAMES)]
+            write = self.scale.write if self.scale.is_log else short_number
+            return [(self.scale.place(tick), write(tick)) for tick in ticks]
+        if len(self.names) > MOST_NAMES:
+            return []  # each point says its own
+        return [(self.place(name), _shortened(name)) for name in self.names]
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}…"
+
+
+def _mark(x: float, name: str) -> Iterable[Markup]:
+    title = element("title", name)
+    yield element("line", title, x1=percent(x), x2=percent(x), y1="0", y2="100%", class_="mark")
+
+
+def _level(scale: Scale, value: float, name: str) -> Iterable[Markup]:
+    y = percent(1 - scale.place(value))
+    yield element("line", x1="0", x2="100%", y1=y, y2=y, class_="level")
+    yield element("text", name, x="100%", y=y, dy="-0.4em", class_="tick end")
+
+
+def _joined(points: Sequence[Point], places: _XPlaces, scale: Scale) -> Markup:
+    line = " ".join(on_box(places.place(p.x), scale.place(p.y)) for p in points if p.y is not None)
+    return stretched(element("polyline", points=line, class_="line"))
+
+
+def _drawn(point: Point, places: _XPlaces, scale: Scale, higher_is_better: bool) -> Markup:
+    x, title = percent(places.place(point.x)), element("title", point.label)
+    if point.y is None:
+        y = "100%" if higher_is_better else "0"
+        return element("text", title, "×", x=x, y=y, dy="0.35em", class_="cross")
+    place = {"cx": x, "cy": percent(1 - scale.place(point.y))}
+    dot = element("circle", title, r="4", class_=f"dot{' hollow' if point.look == 'weak' else ''}", **place)
+    if point.look != "best":
+        return dot
+    return element("g", dot, element("circle", title, r="7.5", class_="ring", **place))
