@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Tests run beside each other; with one thread each they do not wait for one another.
 JOBS ?= 2
 
-.PHONY: help install demo lint format test faults check clean
+.PHONY: help install demo lint format test faults fuzz check clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -34,8 +34,14 @@ format: install ## let ruff rewrite what it can
 test: install ## the whole suite
 	$(BIN)/pytest --numprocesses $(JOBS)
 
-faults: install ## the long form of the kill tests
-	LORALOOM_FAULTS=200 $(BIN)/pytest tests/faults
+faults: install ## kills, damage, full disks and signals, by the thousand; half an hour
+	LORALOOM_FAULTS=200 $(BIN)/pytest tests/faults --numprocesses $(JOBS)
+
+# Of each property. A thousand take about a minute.
+EXAMPLES ?= 10000
+
+fuzz: install ## the long form of the fuzzing, with new examples every time: EXAMPLES=10000
+	LORALOOM_FUZZ=$(EXAMPLES) $(BIN)/pytest tests/fuzz
 
 check: lint test ## what a commit needs
 

@@ -20,8 +20,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from loraloom.bank.peft_config import check_config, named_modules, names_all_modules
 from loraloom.base.loading import Base
-from loraloom.base.targets import Target, peft_target_modules, resolve_targets, unique_targets
+from loraloom.base.targets import Target, linears, peft_target_modules, resolve_targets, unique_targets
 from loraloom.errors import AdapterError
 from loraloom.recipe import LoraSettings
 from loraloom.run import replace_folder, to_json, write_bytes
@@ -29,27 +30,6 @@ from loraloom.run import replace_folder, to_json, write_bytes
 CONFIG, WEIGHTS, ORIGIN = "adapter_config.json", "adapter_model.safetensors", "loraloom.json"
 README = "README.md"
 PREFIX = "base_model.model."
-# What PEFT can do and the bank does not: an adapter that uses one would load as something else.
-UNSUPPORTED: dict[str, Any] = {
-    "use_dora": False,
-    "modules_to_save": None,
-    "rank_pattern": {},
-    "alpha_pattern": {},
-    "fan_in_fan_out": False,
-    "lora_bias": False,
-    "bias": "none",
-    "layer_replication": None,
-    "use_qalora": False,
-    "use_bdlora": None,
-    "alora_invocation_tokens": None,
-    "arrow_config": None,
-    "kasa_config": None,
-    "target_parameters": None,
-    "trainable_token_indices": None,
-}
-# These begin by changing the base's own weights, so that the adapter alone means nothing (measured on
-# peft 0.21: logits off by 2.7 with pissa, and by 4.3 with olora, without a word).
-INITS_THAT_MOVE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 @dataclass(frozen=True)
@@ -146,20 +126,7 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
     """
     where = str(folder)
     config = _read_json(folder / CONFIG, where)
-    if config.get("peft_type") != "LORA":
-        raise AdapterError(
-            "is no LoRA adapter", where=where, found=str(config.get("peft_type")), allowed="LORA"
-        )
-    for key, usual in UNSUPPORTED.items():
-        if config.get(key, usual) not in (usual, None):
-            raise AdapterError(f"uses `{key}`, which LoRALoom does not compute", where=where)
-    if str(config.get("init_lora_weights")).lower().startswith(INITS_THAT_MOVE_THE_BASE):
-        raise AdapterError(
-            "its training changed the base's own weights at the start",
-            where=where,
-            found=f"init_lora_weights: {config['init_lora_weights']}",
-            fix="Convert it with PEFT: save_pretrained(…, path_initial_model_for_weight_conversion=…).",
-        )
+    check_config(config, where)
     tensors = _read_tensors(folder / WEIGHTS, where)
     try:
         settings = LoraSettings(
@@ -185,7 +152,7 @@ def _read_json(path: Path, where: str) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise AdapterError(f"has no {path.name}", where=where, fix="Name an adapter folder.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise AdapterError(f"{path.name} cannot be read", where=where, found=str(error)) from None
     if not isinstance(values, dict):
         raise AdapterError(f"{path.name} is no JSON object", where=where)
@@ -209,9 +176,13 @@ def _read_tensors(path: Path, where: str) -> dict[str, Tensor]:
         bare = name.removeprefix(PREFIX).removesuffix(".weight")
         if not name.startswith(PREFIX) or not bare.endswith((".lora_A", ".lora_B")):
             raise AdapterError("holds a tensor that is no part of a LoRA adapter", where=where, found=name)
-        if not torch.isfinite(tensor).all():
-            raise AdapterError("holds NaN or infinite values", where=where, found=name)
+        if not tensor.is_floating_point():
+            raise AdapterError(
+                f"holds {tensor.dtype} where a floating point is needed", where=where, found=name
+            )
         tensors[bare] = tensor.float()
+        if not torch.isfinite(tensors[bare]).all():
+            raise AdapterError("holds NaN or infinite values", where=where, found=name)
     modules = {name.rpartition(".")[0] for name in tensors}
     halves = [m for m in modules if f"{m}.lora_A" not in tensors or f"{m}.lora_B" not in tensors]
     if halves or not tensors:
@@ -225,11 +196,10 @@ def _read_tensors(path: Path, where: str) -> dict[str, Tensor]:
 
 def _check_complete(config: Mapping[str, Any], settings: LoraSettings, base: Base, where: str) -> None:
     """Refuse an adapter that lacks whole modules: PEFT would leave them at zero, with a warning at most."""
-    if any(config.get(key) for key in ("layers_to_transform", "layers_pattern", "exclude_modules")):
-        return  # then target_modules alone does not say which modules there are
-    named = config.get("target_modules")
-    if not isinstance(named, str | list) or not named:
-        raise AdapterError("names no target_modules", where=where, found=CONFIG)
+    if not names_all_modules(config):
+        return
+    available = [target.name for target in linears(base.model, base.family)]
+    named = named_modules(config.get("target_modules"), available, where)
     matches = resolve_targets(base.model, base.family, named, key=f"{where}: target_modules")
     lacking = {target.name for target in unique_targets(matches)} - set(settings.target_modules)
     if lacking:
@@ -250,7 +220,7 @@ def _check_origin(origin: Mapping[str, Any], base: Base, where: str) -> None:
             raise AdapterError(
                 f"was trained on {what}",
                 where=where,
-                found=f"{origin.get('base')} {origin[key][:12]}",
+                found=f"{origin.get('base')} {str(origin[key])[:12]}",
                 allowed=f"{portable_name(base.name)} {own[:12]}",
                 fix="Use it with the base it was trained on.",
             )

@@ -20,6 +20,7 @@ from loraloom.base.choices import Choice, choose_device, choose_dtype, estimated
 from loraloom.base.families import FAMILIES, Family
 from loraloom.base.fingerprints import fingerprint, tokenizer_fingerprint
 from loraloom.base.foreign import check_sizes, first_line, read_config
+from loraloom.base.kernel_caches import bound_kernel_caches
 from loraloom.errors import ModelError
 
 STARTER = "starter"
@@ -96,6 +97,7 @@ def load_base(
         ModelError: it cannot be found, would run code, is of another architecture, lacks weights or
             tokens, or cannot be computed as asked.
     """
+    bound_kernel_caches()
     path = _locate(name)
     config = _read_config(path, name)
     family = _family(config, name)

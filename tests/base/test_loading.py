@@ -122,7 +122,7 @@ def test_a_model_with_code_of_its_own_is_refused_before_anything_of_it_runs(fold
 
 def test_a_config_that_is_no_json_is_refused(folder: Path) -> None:
     (folder / "config.json").write_text("{", encoding="utf-8")
-    assert "its config cannot be loaded" in complaint(folder)
+    assert "config.json cannot be read" in complaint(folder)
 
 
 @pytest.mark.parametrize("keep", [0, 7, 100, -1])

@@ -1,0 +1,71 @@
+"""Command lines that are watched, and could reach the network if they tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.warm import Ended, Warm
+from tests.flows.conftest import Project, make_project
+
+
+@pytest.fixture(scope="session")
+def online_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Home and temporary folder of the command lines, so that one can see what they leave there."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="session")
+def online(tmp_path_factory: pytest.TempPathFactory, online_home: Path) -> Iterator[Warm]:
+    """Children of a process that was not told to stay offline, as a user's is not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("HF_HUB_OFFLINE")
+        for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "HF_HOME"):
+            patch.setenv(name, str(online_home))
+        process = Warm(tmp_path_factory.mktemp("online"))
+    yield process
+    process.close()
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A project whose command lines are watched.
+
+    Args:
+        log: what they did that they must not do; not there while they did nothing.
+        canary: a file that hostile code would make.
+    """
+
+    project: Project
+    log: Path
+    canary: Path
+
+    def call(self, *argv: str | Path, **how: Any) -> Ended:
+        """`loraloom …`; no file of the project's folder may be run."""
+        faults = {"watch": str(self.log), "foreign": str(self.project.folder)}
+        return self.project.call(*argv, faults=faults, **how)
+
+    def assert_nothing_happened(self) -> None:
+        """No code ran, and the network was not touched."""
+        assert not self.canary.exists(), "hostile code ran"
+        assert not self.log.exists(), self.log.read_text()
+
+
+@pytest.fixture
+def watched(online: Warm, tiny: Callable[[str], Path], tmp_path: Path) -> Watched:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    return Watched(make_project(online, folder, tiny("mt5")), tmp_path / "log", tmp_path / "canary")
+
+
+@pytest.fixture(scope="session")
+def ready(online: Warm, tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, not to be changed."""
+    project = make_project(online, tmp_path_factory.mktemp("ready"), tiny("mt5"))
+    ended = project.call("train", "recipe.yaml", "--out", "run", "--set", "training.max_steps=1")
+    assert ended.code == 0, ended.stderr
+    return project.folder / "run"

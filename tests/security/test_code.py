@@ -1,0 +1,111 @@
+"""A walk through our own code: what runs foreign code, reads a pickle or reaches out is not there."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "loraloom"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+NETWORK = {"socket", "urllib", "http", "httpx", "requests", "aiohttp", "ftplib", "smtplib", "huggingface_hub"}
+CODE = {"importlib.import_module", "__import__", "eval", "exec", "compile", "runpy.run_path"}
+# The one place that loads .bin weights is transformers' own, told `weights_only=True` (base/loading.py).
+TORCH_PICKLES = {"torch.load", "torch.save", "torch.jit.load", "torch.hub.load", "numpy.load", "np.load"}
+UNSAFE_YAML = {"yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load"}
+SHELL = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
+# The proof of a merged model, in a process that knows nothing of ours.
+STARTS_A_PROCESS = {"workflows/merging/proof.py"}
+# A look into the local cache, which asks nobody.
+LOOKS_AT_THE_CACHE = {"huggingface_hub.try_to_load_from_cache"}
+# The public API: names from a table of its own.
+IMPORTS_BY_NAME = {"__init__.py"}
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    """Every call with its dotted name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def faults(source: str, name: str = "x.py") -> list[str]:
+    """What is forbidden in a file, each with its line."""
+    tree = ast.parse(source)
+    found = [
+        f"imports {module}"
+        for module in {*imports(tree)} - LOOKS_AT_THE_CACHE
+        if module.split(".")[0] in PICKLES | NETWORK
+    ]
+    for called, node in calls(tree):
+        allowed = {"importlib.import_module"} if name in IMPORTS_BY_NAME else set()
+        if called in (TORCH_PICKLES | UNSAFE_YAML | SHELL | CODE) - allowed:
+            found.append(f"{node.lineno}: calls {called}")
+        starts = called.startswith(("subprocess.", "os.exec", "os.spawn", "os.posix_spawn"))
+        if starts and name not in STARTS_A_PROCESS:
+            found.append(f"{node.lineno}: starts a process by {called}")
+        for keyword in node.keywords:
+            value = ast.unparse(keyword.value)
+            if keyword.arg == "shell" or (keyword.arg == "trust_remote_code" and value != "False"):
+                found.append(f"{node.lineno}: {keyword.arg}={value}")
+            if keyword.arg in ("weights_only", "autoescape") and value == "False":
+                found.append(f"{node.lineno}: {keyword.arg}=False")
+            if keyword.arg == "Loader" and value != "yaml.SafeLoader":
+                found.append(f"{node.lineno}: Loader={value}")
+    return found
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_nothing_forbidden_is_in(file: Path) -> None:
+    assert faults(file.read_text(encoding="utf-8"), str(file.relative_to(PACKAGE))) == []
+
+
+def test_every_load_by_transformers_says_that_code_is_not_trusted() -> None:
+    """And what loads weights says that pickles are read as tensors only."""
+    seen = 0
+    for file in FILES:
+        for called, node in calls(ast.parse(file.read_text(encoding="utf-8"))):
+            if called.startswith("Auto") and called.endswith(".from_pretrained"):
+                said = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                where = f"{file.name}:{node.lineno}"
+                assert said.get("trust_remote_code") == "False", where
+                if "Model" in called:
+                    assert said.get("weights_only") == "True" or said.get("use_safetensors") == "True", where
+                seen += 1
+    assert seen >= 3
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from joblib import load",
+        "import requests",
+        "from huggingface_hub import snapshot_download",
+        "torch.load(f)",
+        "torch.load(f, weights_only=True)",
+        "yaml.load(t)",
+        "yaml.load_all(t, Loader=yaml.FullLoader)",
+        "eval('1')",
+        "os.system('x')",
+        "subprocess.run(c)",
+        "f(shell=True)",
+        "f(trust_remote_code=True)",
+        "f(trust_remote_code=x)",
+        "f(weights_only=False)",
+    ],
+)
+def test_the_walk_finds_what_it_looks_for(source: str) -> None:
+    assert faults(source)
