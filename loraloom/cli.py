@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from loraloom.errors import Interrupted, LoRALoomError
+from loraloom.training.stopping import leave_on_signals
 
 if TYPE_CHECKING:
+    from loraloom.checks.finding import Finding
     from loraloom.console import Display
     from loraloom.data.split import Split
     from loraloom.recipe import Recipe
@@ -34,6 +36,27 @@ RecipeFile = Annotated[str, typer.Argument(help="A recipe's YAML file, or the na
 RunFolder = Annotated[Path, typer.Argument(help="A run directory.")]
 Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the recipe.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+def _known_checks(names: list[str]) -> list[str]:
+    """Refuse a name that is no check, or one whose errors cannot be allowed."""
+    from loraloom.checks.allowing import why_not_allowable
+
+    for name in names:
+        if reason := why_not_allowable(name):
+            raise typer.BadParameter(reason)
+    return names
+
+
+Allow = Annotated[
+    list[str],
+    typer.Option(
+        "--allow",
+        metavar="CHECK",
+        callback=_known_checks,
+        help="Go on in spite of this check's errors; recorded in the run. Several times.",
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -70,37 +93,80 @@ def init(
 def check(
     recipe: RecipeFile,
     sets: Sets = [],  # noqa: B006 (typer copies it)
+    allow: Allow = [],  # noqa: B006
+    data_only: Annotated[
+        bool, typer.Option("--data-only", help="Only the checks of the data; loads no model.")
+    ] = False,
     find_lr: Annotated[bool, typer.Option("--find-lr", help="Try eight learning rates in one pass.")] = False,
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help="Also overfit one batch, or say what stands in the way; then --find-lr."),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Where --find-lr keeps what it found; by default below runs/.")
+    ] = None,
+    show_all: Annotated[bool, typer.Option("--all", help="Show also what is in order, in full.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the real model on real rows, in seconds, and say what would go wrong."""
+    if data_only and (find_lr or deep):
+        option = "--find-lr" if find_lr else "--deep"
+        raise typer.BadParameter(f"{option} trains, and --data-only loads no model; leave one out")
+    if out is not None and not (find_lr or deep):
+        raise typer.BadParameter("--out says where --find-lr keeps what it found; give both")
     with _display(as_json) as display:
         settings, folder = _read(recipe, sets, display)
-        split = _split(settings, folder)
-        from loraloom.console import print_findings
-        from loraloom.workflows.check import check as run_check
+        split = _split(settings, folder, allow)
+        from loraloom.console import print_batch, print_findings
 
-        findings = run_check(settings, folder=folder, split=split, report=display)
-        document: dict[str, Any] = {"findings": [finding.to_json() for finding in findings]}
-        if not as_json:
-            print_findings(findings)
-        has_errors = any(finding.level == "error" for finding in findings)
-        if find_lr and not has_errors:
-            from loraloom.console import print_range_test
-            from loraloom.workflows.find_lr import find_learning_rate
+        document: dict[str, Any] = {}
+        if data_only:
+            from loraloom.workflows.check_data import check_data
 
-            found = find_learning_rate(settings, folder=folder, report=display)
-            display.close()
-            document["range_test"] = found.to_json()
+            of_data = check_data(settings, folder, split, allow)
+            findings = [*of_data.findings, *of_data.without_tokens]
+        else:
+            from loraloom.workflows.check import examine
+
+            checked = examine(settings, folder=folder, split=split, allowed=allow, deep=deep, report=display)
+            findings = checked.findings
+            document["batch"] = [view.to_json() for view in checked.batch]
             if not as_json:
-                print_range_test(found)
+                print_batch(checked.batch)
+        document["findings"] = [finding.to_json() for finding in findings]
+        if not as_json:
+            print_findings(findings, show_all=show_all)
+        has_errors = any(finding.level == "error" for finding in findings)
+        if (find_lr or (deep and split.eval)) and not has_errors:
+            document["range_test"] = _range_test(settings, folder, out, split, findings, display)
         if as_json:
             _print_json(document)
         if has_errors:
             raise typer.Exit(1)
-        rate = document.get("range_test", {}).get("suggestion")
-        better = "" if rate is None else f" --set training.learning_rate={rate:g}"
-        display.next_command(f"loraloom train {recipe}{better}")
+        better = "".join(f" --allow {name}" for name in allow)
+        if (rate := document.get("range_test", {}).get("suggestion")) is not None:
+            better += f" --set training.learning_rate={rate:g}"
+        display.next_command(f"loraloom {'check' if data_only else 'train'} {recipe}{better}")
+
+
+def _range_test(
+    recipe: Recipe,
+    folder: Path,
+    out: Path | None,
+    split: Split,
+    findings: list[Finding],
+    display: Display,
+) -> dict[str, Any]:
+    """Try eight learning rates, show what each did, and return that as JSON has it."""
+    from loraloom.console import print_range_test
+    from loraloom.workflows.find_lr import find_learning_rate
+
+    found = find_learning_rate(recipe, folder=folder, out=out, split=split, findings=findings, report=display)
+    display.close()
+    if not display.is_quiet:
+        print_range_test(found)
+        display.say(f"kept in {found.run}: `loraloom report {found.run}` shows it as a page")
+    return found.to_json()
 
 
 @app.command()
@@ -119,6 +185,7 @@ def train(
         Path | None, typer.Option(help="Go on with this run; its recipe need not be named.")
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Train each experiment from so many seeds.")] = None,
+    allow: Allow = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """Train every experiment of a recipe together."""
@@ -129,11 +196,13 @@ def train(
     with _display(as_json) as display:
         sets = sets if seeds is None else [*sets, f"seeds={seeds}"]
         settings, folder = _read(recipe, sets, display) if recipe else _read_own(resume, sets)
-        split = None if resume else _split(settings, folder)
+        split = None if resume else _split(settings, folder, allow)
         from loraloom.console import print_table
         from loraloom.workflows.train import train as run_training
 
-        outcome = run_training(settings, folder=folder, out=out, resume=resume, split=split, report=display)
+        outcome = run_training(
+            settings, folder=folder, out=out, resume=resume, split=split, allowed=allow, report=display
+        )
         display.close()
         if as_json:
             _print_json({"run": str(outcome.run.folder), **outcome.result})
@@ -172,6 +241,7 @@ def search(
         Path | None, typer.Option(help="The run directory; by default a new one below runs/.")
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this run of the same search.")] = None,
+    allow: Allow = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """Try many settings of a recipe in one pass, and find the best."""
@@ -185,12 +255,14 @@ def search(
         request = make_request(
             settings, read_space(space, settings), num_trials=trials, sampler=sampler, halving=halving
         )
-        split = None if resume else _split(settings, folder)
+        split = None if resume else _split(settings, folder, allow)
         from loraloom.console import print_table
         from loraloom.search.table import table
         from loraloom.workflows.search import search as run_search
 
-        found = run_search(request, folder=folder, out=out, resume=resume, split=split, report=display)
+        found = run_search(
+            request, folder=folder, out=out, resume=resume, split=split, allowed=allow, report=display
+        )
         display.close()
         if as_json:
             _print_json(found.to_json())
@@ -238,7 +310,9 @@ def compare(
 @app.command()
 def report(
     run: RunFolder,
-    format: Annotated[str, typer.Option(help="html, md, json or csv.")] = "html",
+    format: Annotated[
+        str, typer.Option(help="html, md, json or csv; recipe: what is recommended, to train.")
+    ] = "html",
     out: Annotated[
         str | None, typer.Option(help="The file, or - for stdout; by default report.* in the run.")
     ] = None,
@@ -388,7 +462,7 @@ def _read(recipe: str, sets: list[str], display: Display) -> tuple[Recipe, Path]
 
     reading = read_recipe_with_notes(recipe, sets)
     for note in reading.notes:
-        display("note", message=str(note))
+        display("warning" if note.is_warning else "note", message=str(note))
     return reading.recipe, reading.folder
 
 
@@ -404,11 +478,11 @@ def _read_own(run: Path | None, sets: list[str]) -> tuple[Recipe, Path]:
     return recipe, folder
 
 
-def _split(recipe: Recipe, folder: Path) -> Split:
+def _split(recipe: Recipe, folder: Path, allow: list[str]) -> Split:
     """Before a workflow is imported, and torch with it: a complaint about data comes at once."""
     from loraloom.data.split import split_examples
 
-    return split_examples(recipe.data, folder)
+    return split_examples(recipe.data, folder, allow_leakage="leakage" in allow)
 
 
 @contextmanager
@@ -434,7 +508,8 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     _write_utf8()
     try:
-        app()
+        with leave_on_signals():
+            app()
     except LoRALoomError as error:
         kind = type(error).__name__
         print(f"{kind}: {error}", file=sys.stderr)

@@ -16,16 +16,20 @@ from rich.table import Table
 from rich.text import Text
 
 from loraloom.checks.finding import Finding
+from loraloom.checks.listing import COLOURS, paragraph, summary, to_show
+from loraloom.training.plan_text import plan_lines
 
 if TYPE_CHECKING:
+    from loraloom.checks.batch_view import RowView
     from loraloom.workflows.find_lr import RangeTest
 
 SECONDS_BETWEEN_LINES = 5.0
-NARROW = 80  # columns
+WIDE = 120  # columns; five columns of a table need them
+TEXT_WIDTH = 100
 BAR_WIDTH = 30
-COLOURS = {"ok": "green", "note": "blue", "warning": "yellow", "error": "red"}
+BAR_AT = 36  # columns before the bars of a range test
 # Shown even where a verb is quiet.
-WARNINGS = ("damaged", "export")
+WARNINGS = ("changed", "damaged", "export", "memory")
 # Control characters and bidi overrides of a text could move the cursor or disguise what stands there.
 _UNSEEN = [
     *range(0x09),
@@ -110,6 +114,9 @@ class Display:
     def _on_note(self, fields: Mapping[str, Any]) -> None:
         self.say(f"note: {fields['message']}")
 
+    def _on_warning(self, fields: Mapping[str, Any]) -> None:
+        self.say(f"warning: {fields['message']}", style="yellow")
+
     def _on_data(self, fields: Mapping[str, Any]) -> None:
         self.say(f"{fields['train']} rows to train on, {fields['eval']} eval, {fields['test']} test")
 
@@ -124,13 +131,37 @@ class Display:
     def _on_plan(self, fields: Mapping[str, Any]) -> None:
         for key, choice in fields["choices"].items():
             self.say(f"{key}: {choice['value']} ({choice['reason']})")
+        if fields["plan"] is not None:
+            for line in plan_lines(fields["plan"], min(self.stderr.width, TEXT_WIDTH)):
+                self.say(line)
+        for finding in fields["findings"]:
+            if finding.level != "ok":
+                self.say(f"{finding.level}: {finding.message}. {finding.fix}", style="bold yellow")
         self.say(f"run: {fields['folder']}")
+
+    def _on_timing(self, fields: Mapping[str, Any]) -> None:
+        if self.stderr.is_terminal:
+            self.say("timing one step …", style="dim")
 
     def _on_resume(self, fields: Mapping[str, Any]) -> None:
         self.say(f"resuming after step {fields['step']}: {fields['reason']}")
 
     def _on_export(self, fields: Mapping[str, Any]) -> None:
         self.say(f"adapters/{fields['experiment']} is written anew: {fields['reason']}", style="yellow")
+
+    def _on_changed(self, fields: Mapping[str, Any]) -> None:
+        path, what = fields["path"], fields["what"]
+        self.say(f"warning: {path} is not as the run wrote it: {what}", style="yellow")
+
+    def _on_memory(self, fields: Mapping[str, Any]) -> None:
+        step, tried = fields["step"], fields["tried"]
+        if fields["phase"] == "training":
+            now = f"{fields['pass_tokens']:,} tokens a pass, and a step takes the same rows as before"
+            what = f"in step {step} with {tried:,} tokens a pass; from now on at most {now}"
+        else:
+            now = f"{fields['eval_rows']}, which changes no figure"
+            what = f"in the evaluation after step {step} with {tried} rows at once; from now on at most {now}"
+        self.say(f"warning: memory ran out {what}", style="yellow")
 
     def _on_damaged(self, fields: Mapping[str, Any]) -> None:
         self.say(f"warning: checkpoint {fields['path']} is not used: {fields['problem']}", style="yellow")
@@ -211,32 +242,62 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], styles: S
     stdout.print(table)
 
 
-def print_findings(findings: Sequence[Finding]) -> None:
-    """The table of `loraloom check`; a paragraph a finding where a terminal is too narrow for it."""
-    stdout = _Stdout(highlight=False)
-    if stdout.is_terminal and stdout.width < NARROW:
-        for f in findings:
-            text = f"{f.level} {f.check}: {f.where}: {f.message} {f.fix}".rstrip()
-            stdout.print(Text(text.translate(VISIBLE)), style=COLOURS[f.level] if f.level != "ok" else None)
-        return
-    print_table(
-        ("level", "check", "where", "found", "fix"),
-        [(f.level, f.check, f.where, f.message, f.fix) for f in findings],
-        [COLOURS[f.level] if f.level != "ok" else "" for f in findings],
-    )
+def print_findings(findings: Sequence[Finding], *, show_all: bool = False) -> None:
+    """What `loraloom check` found, the worst first: a table where there is room, else a paragraph each.
+
+    Args:
+        findings: of any checks.
+        show_all: also what is in order, which is otherwise counted.
+    """
+    stdout = _Stdout(highlight=False, soft_wrap=True)
+    visible = [f.translated(VISIBLE) for f in findings]
+    shown = to_show(visible, show_all=show_all)
+    width = _text_width(stdout)
+    if stdout.is_terminal and stdout.width >= WIDE:
+        print_table(
+            ("level", "check", "where", "found", "fix"),
+            [(f.level, f.check, f.where, f.message, f.fix) for f in shown],
+            [COLOURS[f.level] for f in shown],
+        )
+    else:
+        for finding in shown:
+            stdout.print(*paragraph(finding, width, stdout), sep="\n")
+    stdout.print(*summary(visible, width, stdout, with_names=not show_all), sep="\n")
+
+
+def _text_width(stdout: Console) -> int:
+    return max(20, min(stdout.width, TEXT_WIDTH))
+
+
+def print_batch(batch: Sequence[RowView]) -> None:
+    """Rows as the model sees them, for the user's own eyes."""
+    from loraloom.checks.batch_view import view_lines  # whoever has rows to show has imported torch
+
+    stdout = _Stdout(highlight=False, soft_wrap=True)
+    for view in batch:
+        for number, line in enumerate(view_lines(view, _text_width(stdout))):
+            style = "bold" if number == 0 else "dim" if number == 1 else ""
+            for part in Text(line.translate(VISIBLE), style=style).wrap(stdout, _text_width(stdout)):
+                part.rstrip()
+                stdout.print(part)
+        stdout.print()
 
 
 def print_range_test(found: RangeTest) -> None:
-    """Each rate with its eval loss and a bar of what it gained; then the suggestion."""
+    """Each rate with its eval loss and a bar of what it gained on the base; then the suggestion."""
+    stdout = _Stdout(highlight=False, soft_wrap=True)
+    # A terminal that draws a bar's cells twice as wide, as some with Chinese fonts do, still holds it.
+    widest = min(BAR_WIDTH, max(0, stdout.width - BAR_AT) // 2) if stdout.is_terminal else BAR_WIDTH
     most = max((result.gain or 0 for result in found.results), default=0)
     rows = []
     for result in found.results:
         loss = "not finite" if result.eval_loss is None else f"{result.eval_loss:.4f}"
-        gain = max(result.gain or 0, 0)
-        bar = "█" * round(BAR_WIDTH * gain / most) if most > 0 else ""
-        rows.append((f"{result.learning_rate:g}", loss, bar))
-    print_table(("learning rate", f"eval loss (base {found.base_eval_loss:.4f})", "gain"), rows)
-    stdout = _Stdout(highlight=False, soft_wrap=True)
+        change = "" if result.gain is None else f"{0.0 - result.gain:+.4f}"
+        bar = "█" * round(widest * max(result.gain or 0, 0) / most) if most > 0 else ""
+        rows.append((f"{result.learning_rate:g}", loss, change, bar))
+    is_suggested = [result.learning_rate == found.suggestion for result in found.results]
+    columns = ("learning rate", "eval loss", "change", f"gained on the base, {found.base_eval_loss:.4f}")
+    print_table(columns, rows, ["bold" if each else "" for each in is_suggested])
     stdout.print(Text(found.reason))
     if found.suggestion is not None:
         stdout.print(Text(f"--set training.learning_rate={found.suggestion:g}", style="bold"))
@@ -264,8 +325,9 @@ def print_comparison(comparison: Mapping[str, Any], shown_rows: int = 3) -> None
     for row in comparison["rows"][:shown_rows]:
         stdout.print()
         stdout.print(Text(row["source"].translate(VISIBLE), style="bold"))
-        for model, text in row["answers"].items():
-            stdout.print(Text(f"  {model}: {text}".translate(VISIBLE)))
+        for group in groups.values():
+            first = group["models"][0]  # of several seeds one speaks; the report shows them all
+            stdout.print(Text(f"  {first}: {row['answers'][first]}".translate(VISIBLE)))
         if row["reference"] is not None:
             stdout.print(Text(f"  reference: {row['reference']}".translate(VISIBLE), style="dim"))
 

@@ -52,7 +52,13 @@ class Problem:
             text = f"{text.rstrip('.')}. Allowed: {self.allowed}"
         if self.fix:
             text = f"{text.rstrip('.')}. {self.fix}"
+        text = _visible(text)
         return text if text.endswith((".", "?", "!", "。")) else f"{text}."
+
+
+def _visible(text: str) -> str:
+    """Text that no terminal obeys: what is found in a foreign file may hold control characters."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 class LoRALoomError(Exception):

@@ -1,6 +1,6 @@
 """The layers of the house, held by its own imports.
 
-    errors → recipe → run → data | base → bank → evaluate → training → checks → search → workflows → cli
+    errors → recipe → lock → run → seals → data | base → bank → evaluate → training → checks → search → workflows → cli
 
 What stands right may import what stands left; siblings never import each other; a lazy import counts.
 """
@@ -17,7 +17,9 @@ PACKAGE = Path(__file__).resolve().parents[1] / "loraloom"
 LAYERS = (
     {"errors", "starter"},
     {"recipe"},
+    {"lock"},
     {"run"},
+    {"seals"},
     {"data", "base"},
     {"bank"},
     {"evaluate"},
@@ -37,6 +39,11 @@ LIGHT = (
     "run.py",
     "recipe",
     "data",
+    "checks/allowing.py",
+    "checks/data",
+    "checks/finding.py",
+    "checks/listing.py",
+    "workflows/check_data.py",
     "search/reading.py",
     "search/request.py",
     "search/space.py",

@@ -2,6 +2,7 @@
 
 python tests/tiny.py OUT            all of them
 python tests/tiny.py OUT mt5-small-shape   one of mt5-small's true size (vocabulary 250,112)
+python tests/tiny.py OUT mt5-base-shape    one of mt5-base's
 """
 
 from __future__ import annotations
@@ -54,6 +55,18 @@ MT5_SMALL_SHAPE = {
     "feed_forward_proj": "gated-gelu",
     "decoder_start_token_id": 0,
 }
+MT5_BASE_SHAPE = {
+    **MT5_SMALL_SHAPE,
+    "d_model": 768,
+    "d_ff": 2048,
+    "num_layers": 12,
+    "num_decoder_layers": 12,
+    "num_heads": 12,
+}
+TRUE_SHAPES: dict[str, dict[str, Any]] = {
+    "mt5-small-shape": MT5_SMALL_SHAPE,
+    "mt5-base-shape": MT5_BASE_SHAPE,
+}
 KINDS = ("mt5", "t5", "flan", "umt5")
 
 
@@ -82,14 +95,15 @@ def make_folder(folder: Path, kind: str, *, seed: int = 0, **changes: Any) -> Pa
 
     Args:
         kind: `mt5` (gated, a head of its own), `t5` (tied, scaled), `flan` (gated, a head of its own),
-            `umt5` (a bias in every layer), or `mt5-small-shape`.
+            `umt5` (a bias in every layer), or one of `TRUE_SHAPES`.
         changes: to the config.
     """
     torch.manual_seed(seed)
     tokenizer = make_tokenizer()
     shape = {**SMALL, "vocab_size": len(tokenizer), **changes}
-    if kind == "mt5-small-shape":
-        model: Any = MT5ForConditionalGeneration(MT5Config(**{**MT5_SMALL_SHAPE, **changes}))
+    if kind in TRUE_SHAPES:
+        shape = {**TRUE_SHAPES[kind], **changes}
+        model: Any = MT5ForConditionalGeneration(MT5Config(**shape))
     elif kind == "mt5":
         model = MT5ForConditionalGeneration(MT5Config(feed_forward_proj="gated-gelu", **shape))
     elif kind == "t5":
@@ -104,7 +118,7 @@ def make_folder(folder: Path, kind: str, *, seed: int = 0, **changes: Any) -> Pa
         raise ValueError(kind)
     if kind != "t5":
         # Built from a config it comes out tied, whatever the family; the real ones have their own head.
-        head = torch.randn(model.lm_head.weight.shape) * shape.get("d_model", 512) ** -0.5
+        head = torch.randn(model.lm_head.weight.shape) * shape["d_model"] ** -0.5
         model.lm_head.weight = torch.nn.Parameter(head)
         model.config.tie_word_embeddings = False
     model.generation_config.eos_token_id = 1

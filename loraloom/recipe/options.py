@@ -27,7 +27,9 @@ def lay_over(placed: Placed, sets: Sequence[str]) -> None:
             placed.problems.append(Problem(f"this {problem}", label, fix=_EXAMPLE))
             continue
         names = [path[1] for path in placed.places if path[:1] == ("experiments",) and len(path) == 2]
-        placed.overlay(place(nested(_split(key, names), _value(text, label))))
+        value, problems = _value(text, label)
+        placed.overlay(place(nested(_split(key, names), value)))
+        placed.problems += problems
 
 
 def shown_option(option: str) -> str:
@@ -50,7 +52,7 @@ def _split(key: str, experiments: Sequence[str]) -> list[str]:
     return key.split(".")
 
 
-def _value(text: str, label: str) -> Node:
+def _value(text: str, label: str) -> tuple[Node, list[Problem]]:
     """A value with its own text kept, for settings that are text whatever they look like as YAML.
 
     `--set data.source_prefix='translate: {text}'` is a mapping to YAML, and a prefix to everyone else.
@@ -60,7 +62,7 @@ def _value(text: str, label: str) -> Node:
     except RecipeError:
         node, problems = Node(text, label), []
     if node is None or node.value is None:
-        return Node(None, label)
+        return Node(None, label), problems
     if problems or text.lstrip()[:1] in ("'", '"'):
-        return node
-    return Node(node.value, label, text=text, size=node.size)
+        return node, problems
+    return Node(node.value, label, text=text, size=node.size), problems

@@ -19,6 +19,8 @@ from loraloom.recipe.values import as_number
 from loraloom.recipe.yaml_tree import Node, shown_key, shown_value
 
 _EXPERIMENTS = ("experiments",)
+# A message shows 20 problems; to look for the nearest key of each of 20,000 would take half a minute.
+SUGGESTED = 100
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,7 @@ def _place_other(placed: Placed, key: str, child: Node, section: str, experiment
             placed.script_keys.append((spelling, Setting(child.plain(), child.where, written)))
             return
     what = f"unknown key {shown_key(written)}"
-    suggestion = nearest_key(section, key)
+    suggestion = nearest_key(section, key) if len(placed.problems) < SUGGESTED else ""
     if suggestion:
         placed.problems.append(
             Problem(what, child.where, fix=f"Did you mean `{'.'.join((*experiment, suggestion))}`?")

@@ -13,7 +13,16 @@ from loraloom.data.encoding import EncodedSet
 from loraloom.recipe import Experiment
 from loraloom.search.request import Request
 from loraloom.search.space import experiments_of, heaviest
-from loraloom.training.plan import USABLE_SHARE, checkpoint_bytes, experiment_bytes, free_bytes
+from loraloom.training.footprint import Counter
+from loraloom.training.free_memory import free_bytes
+from loraloom.training.plan import (
+    USABLE_SHARE,
+    Need,
+    checkpoint_bytes,
+    experiment_need,
+    pass_tokens,
+    wave_bytes,
+)
 
 
 @dataclass(frozen=True)
@@ -23,14 +32,16 @@ class Together:
     Args:
         num_trials: in one pass.
         reason: for provenance.json.
-        need_bytes: what one trial adds to the peak, at the most.
+        heaviest: the experiment that takes the most memory of all that can be drawn.
+        need: what it adds to the peak.
         checkpoint_bytes: what a checkpoint of them all takes, at the most.
         free_bytes: what there was to plan with.
     """
 
     num_trials: int
     reason: str
-    need_bytes: int
+    heaviest: Experiment
+    need: Need
     checkpoint_bytes: int
     free_bytes: int
 
@@ -45,31 +56,34 @@ def trials_together(
         bank: on the frozen base.
         train_set: encoded rows.
     """
-    experiment = _heaviest(request, probes, bank, train_set)
-    need, free = _bytes(experiment, bank, train_set), free_bytes(bank.base.device)
-    fitting = max(1, int(free * USABLE_SHARE // need))
+    counter, device = Counter(bank, train_set), bank.base.device
+    experiment, need = _heaviest(request, probes, counter)
+    free, tokens = free_bytes(device), pass_tokens(device)
+    numbers = range(1, request.num_trials + 1)
+    fitting = sum(wave_bytes([need] * number, tokens) <= free * USABLE_SHARE for number in numbers) or 1
     together = min(fitting, request.most_together)
-    size = f"one takes at most {need / 2**20:,.0f} MiB, {free / 2**30:.1f} GiB are free"
+    one = need.adapter_bytes + need.activation_bytes
+    size = f"one takes at most {one / 2**20:,.0f} MiB, {free / 2**30:.1f} GiB are free"
     reason = f"of {request.num_trials}; {size}"
     if together < min(fitting, request.num_trials):
         reason += "; more would leave the sampler nothing to learn from"
     targets = {experiment.name: bank.targets_of(experiment.lora)}
-    return Together(together, reason, need, checkpoint_bytes([experiment], {**targets}) * together, free)
+    size_on_disk = checkpoint_bytes([experiment], {**targets}) * together
+    return Together(together, reason, experiment, need, size_on_disk, free)
 
 
-def _bytes(experiment: Experiment, bank: AdapterBank, train_set: EncodedSet) -> int:
-    return experiment_bytes(experiment, bank.targets_of(experiment.lora), bank.base, train_set)
+def _heaviest(request: Request, probes: Sequence[Experiment], counter: Counter) -> tuple[Experiment, Need]:
+    """The experiment that takes the most memory of all that can be drawn, and what that is."""
 
+    def weight(experiment: Experiment) -> int:
+        need = experiment_need(experiment, counter)
+        return need.adapter_bytes + need.activation_bytes
 
-def _heaviest(
-    request: Request, probes: Sequence[Experiment], bank: AdapterBank, train_set: EncodedSet
-) -> Experiment:
-    """The experiment that takes the most memory of all that can be drawn."""
-
-    def weight(key: str, value: Any) -> float:
-        return _bytes(experiments_of(request.recipe, {"trial": {key: value}})[0], bank, train_set)
+    def weight_of(key: str, value: Any) -> int:
+        return weight(experiments_of(request.recipe, {"trial": {key: value}})[0])
 
     try:
-        return experiments_of(request.recipe, {"trial": heaviest(request.space, weight)})[0]
+        experiment = experiments_of(request.recipe, {"trial": heaviest(request.space, weight_of)})[0]
     except ValidationError:  # these do not go together, so nobody draws them: the heaviest probe stands in
-        return max(probes, key=lambda probe: _bytes(probe, bank, train_set))
+        experiment = max(probes, key=weight)
+    return experiment, experiment_need(experiment, counter)

@@ -69,6 +69,8 @@ class Search:
             Interrupted: a signal came; everything is saved.
         """
         self.study.follow(self.ledger.trials)
+        if self.state.unfinished:  # a signal came between a step and its evaluation
+            self._train()
         while True:
             self._settle()
             if self.request.halving:
@@ -114,12 +116,12 @@ class Search:
                 "resume", step=step, reason=f"{reason}; {ended} trials have ended, {len(names)} go on"
             )
         fresh = TrainingState.at_start(names)
-        if state is None:
-            return fresh
-        return TrainingState(
-            state.tick,
-            {name: state.progress.get(name, fresh.progress[name]) for name in names},
-            {name: state.tensors.get(name, fresh.tensors[name]) for name in names},
+        state = state or fresh
+        state.replay(self.run.events())
+        return replace(
+            state,
+            progress={name: state.progress.get(name, fresh.progress[name]) for name in names},
+            tensors={name: state.tensors.get(name, fresh.tensors[name]) for name in names},
         )
 
     def _settle(self) -> None:

@@ -23,6 +23,7 @@ from loraloom.training.card import (
 )
 from loraloom.workflows import provenance as origin
 from loraloom.workflows.loading import adapter_names, only_experiment
+from loraloom.workflows.provenance_file import read_provenance
 
 # The figures of rows that took part in no choice come first.
 COMPARISONS = ("test", "eval")
@@ -59,9 +60,9 @@ def card(run: Path, *, experiment: str | None = None, out: Path | None = None) -
 def adapter_facts(run: Run, name: str) -> Facts:
     """What a finished adapter's card says."""
     folder = run.adapters / name
-    known = run.read_json(run.provenance_file)
+    known = read_provenance(run)
     adapter = read_adapter(folder)
-    base = known.get("base", {})
+    base = known.get("base") or {}
     named = {
         "base": portable_name(str(base.get("name", ""))),
         "base_fingerprint": base.get("fingerprint", ""),
@@ -109,11 +110,11 @@ def _figures(run: Run, facts: Facts, folder: str) -> list[str]:
     for what in COMPARISONS:
         file = run.comparisons / f"{what}.json"
         comparison = run.read_json(file) if file.is_file() else {}
-        if name not in comparison.get("models", {}):
-            continue
         try:
+            if name not in comparison.get("models", {}):
+                continue
             return _comparison_lines(comparison, name, what)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise RunError(
                 "is not what `loraloom compare` writes", where=str(file), found=str(error)
             ) from None

@@ -202,7 +202,7 @@ def _take_up(partial: Path, key: str, answers: dict[str, ModelAnswers]) -> int:
     try:
         first, *lines = partial.read_text(encoding="utf-8").splitlines()
         is_same = json.loads(first) == {"key": key}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         first, lines, is_same = "", [], False
     if not is_same:
         partial.write_text(json.dumps({"key": key}) + "\n", encoding="utf-8")
@@ -211,7 +211,7 @@ def _take_up(partial: Path, key: str, answers: dict[str, ModelAnswers]) -> int:
     for line in lines:
         try:
             chunk = {model: ModelAnswers(**own) for model, own in json.loads(line).items()}
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, AttributeError, RecursionError):
             break  # cut by the interruption
         whole.append(line)
         _extend(answers, chunk)

@@ -9,17 +9,16 @@ import resource
 import shutil
 import sys
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from loraloom.base.choices import Choice
 from loraloom.base.loading import recompute_activations
-from loraloom.checks.finding import raise_errors
-from loraloom.checks.gate import run_gate
+from loraloom.checks.finding import Finding, raise_errors
 from loraloom.data.examples import Examples
 from loraloom.data.retain import read_retained
 from loraloom.data.split import Split, split_examples
@@ -29,18 +28,20 @@ from loraloom.recipe.file import write_recipe
 from loraloom.run import Report, Run, create_run, fresh_folder, open_run, quiet, replace_text, to_json
 from loraloom.search.halving import rung_steps
 from loraloom.search.ledger import FILE as LEDGER_FILE
-from loraloom.search.ledger import Ledger, Trial, trial_name
+from loraloom.search.ledger import Ledger, Trial
 from loraloom.search.request import Request
 from loraloom.search.space import experiments_of, probe_experiments, with_experiments
-from loraloom.search.together import trials_together
 from loraloom.search.under_way import Search, ledger_of
-from loraloom.training.plan import Need, Plan, pass_tokens
+from loraloom.training.plan import pass_tokens
 from loraloom.training.setup import Setup
 from loraloom.training.state import Timetable
 from loraloom.training.stopping import StopRequest, stop_on_signals
 from loraloom.workflows import provenance as origin
+from loraloom.workflows.check import check_material
+from loraloom.workflows.check_data import DataChecked, check_data
+from loraloom.workflows.planning import decide_together, on_resources
 from loraloom.workflows.prepare import Material, load_recipe_base, prepare
-from loraloom.workflows.safeguards import check_disk, memory_errors_explained
+from loraloom.workflows.safeguards import memory_errors_explained
 
 SPACE_FILE = "space.yaml"
 BEST_FILE = "best.yaml"
@@ -77,6 +78,7 @@ def search(
     out: Path | None = None,
     resume: Path | None = None,
     split: Split | None = None,
+    allowed: Collection[str] = (),
     report: Report = quiet,
 ) -> Found:
     """Train as many trials as asked for, and find the best.
@@ -87,6 +89,7 @@ def search(
         out: the run directory; by default a fresh one below `runs/`.
         resume: a run of the same request to go on with, instead of a new one.
         split: of a new run, where the caller has divided the recipe's data already.
+        allowed: names of checks whose errors become warnings; a resumed run keeps those it began with.
         report: told of every event.
 
     Raises:
@@ -95,15 +98,15 @@ def search(
     """
     for note in request.notes:
         report("note", message=note)
-    with stop_on_signals() as stop:
+    with stop_on_signals(leaves_at_once=True) as stop:
         if resume is not None:
-            return _resume(request, folder, open_run(resume), report, stop)
-        split = split or split_examples(request.recipe.data, folder)
+            return _resume(request, folder, open_run(resume), allowed, report, stop)
+        split = split or split_examples(request.recipe.data, folder, allow_leakage="leakage" in allowed)
         retained = read_retained(request.recipe.data, folder)
         name = Path(request.recipe.data.train.rpartition(":")[2]).stem
         run = create_run(out if out is not None else fresh_folder(f"{name}-search"))
         with run.locked():
-            known = origin.at_start(request.recipe, folder, split, retained)
+            known = origin.at_start(request.recipe, folder, split, retained, allowed)
             known["search"] = request.to_json()
             known["versions"] |= {"optuna": version("optuna")}
             replace_text(run.recipe_file, write_recipe(request.recipe))
@@ -117,7 +120,9 @@ def search(
                 raise
 
 
-def _resume(request: Request, folder: Path, run: Run, report: Report, stop: StopRequest) -> Found:
+def _resume(
+    request: Request, folder: Path, run: Run, allowed: Collection[str], report: Report, stop: StopRequest
+) -> Found:
     with run.locked():
         own_recipe, _, known = origin.run_recipe(run)
         if problems := _differences(request, own_recipe, known.get("search"), run):
@@ -128,6 +133,9 @@ def _resume(request: Request, folder: Path, run: Run, report: Report, stop: Stop
         if run.is_finished:
             report("resume", step=run.read_json(run.result_file)["steps"], reason="it is finished")
             return Found(run, ledger_of(request, run), run.read_json(run.folder / LEDGER_FILE)["importances"])
+        if not set(allowed) <= set(known.get("allowed", [])):
+            known = origin.with_allowed(known, allowed)
+            replace_text(run.provenance_file, to_json(known))
         return _search(request, folder, run, split, retained, known, report, stop)
 
 
@@ -172,21 +180,27 @@ def _search(
     for note in split.notes:
         report("note", message=note)
     report("data", train=len(split.train), eval=len(split.eval), test=len(split.test))
+    of_data = check_data(recipe, folder, split, known.get("allowed", []))
+    raise_errors(of_data.findings)
     base = load_recipe_base(recipe, folder, choices)
     # The probes stand for all that can be drawn: what is wrong with one is said before any is trained.
     probes = with_experiments(recipe, probe_experiments(request.space))
     material = prepare(probes, folder, split, base, retained)
     origin.check_same_base(known, material)
     _check_rungs(request, material)
-    _pass_gate(run, recipe, material, report)
+    findings = _pass_checks(run, recipe, material, of_data, report)
+    setup = _setup(material, recipe, split, run, stop)
     if "together" not in known:
-        known = _decide(request, run, known, material, num_threads)
+        known = decide_together(request, setup, known, material, num_threads, report)
         replace_text(run.provenance_file, to_json(known))
-    report("plan", choices=known["choices"], folder=str(run.folder))
+    resources = on_resources(known)
+    replace_text(run.checks_file, to_json([finding.to_json() for finding in (*findings, *resources)]))
+    told = {"choices": known["choices"], "plan": known.get("plan"), "findings": resources}
+    report("plan", folder=str(run.folder), **told)
     replace_text(run.folder / SPACE_FILE, request.space.text)
     if recipe.training.gradient_checkpointing:
         recompute_activations(base.model)
-    setup = _setup(material, recipe, split, run, stop)
+    stop.leaves_at_once = False
     searching = Search(request, run, known, setup, _initial_by_path(material), report)
     with memory_errors_explained(run):
         searching.go_on()
@@ -209,7 +223,9 @@ def _check_rungs(request: Request, material: Material) -> None:
         )
 
 
-def _pass_gate(run: Run, recipe: Recipe, material: Material, report: Report) -> None:
+def _pass_checks(
+    run: Run, recipe: Recipe, material: Material, of_data: DataChecked, report: Report
+) -> list[Finding]:
     """Every check, on one probe of each kind of adapter.
 
     Raises:
@@ -217,28 +233,11 @@ def _pass_gate(run: Run, recipe: Recipe, material: Material, report: Report) -> 
     """
     kinds = {repr(experiment.lora): experiment for experiment in material.experiments}
     experiments = list(kinds.values())
-    findings = run_gate(
-        material.base, experiments, material.initial, material.train_set, packing=recipe.training.packing
-    )
+    findings = check_material(recipe, material, of_data, experiments=experiments)
     replace_text(run.checks_file, to_json([finding.to_json() for finding in findings]))
     report("checks", findings=findings)
     raise_errors(findings)
-
-
-def _decide(
-    request: Request, run: Run, known: dict[str, Any], material: Material, num_threads: int
-) -> dict[str, Any]:
-    """Provenance with every automatic choice: how many trials train together among them."""
-    together = trials_together(request, material.experiments, material.bank, material.train_set)
-    check_disk(run, together.checkpoint_bytes)
-    names = tuple(trial_name(number) for number in range(together.num_trials))
-    need = Need(together.need_bytes, 0, 0)
-    tokens = pass_tokens(material.base.device)
-    plan = Plan((names,), 0, dict.fromkeys(names, need), tokens, together.free_bytes)
-    known = origin.once_decided(known, material, plan, num_threads)
-    waves = Choice(f"{together.num_trials} trials at a time", together.reason)
-    known["choices"]["waves"] = asdict(waves)
-    return {**known, "together": together.num_trials, "waves": []}
+    return findings
 
 
 def _setup(material: Material, recipe: Recipe, split: Split, run: Run, stop: StopRequest) -> Setup:

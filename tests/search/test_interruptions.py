@@ -135,14 +135,6 @@ def command(recipe: Path, folder: Path) -> list[str | Path]:
     return ["search", recipe, "--space", folder / "space.yaml", *options]
 
 
-def test_a_failed_trial_is_exit_code_three(warm: Warm, recipe: Path, tmp_path: Path) -> None:
-    (tmp_path / "space.yaml").write_text("lora_alpha: [8, 1000000]\nlr: [10]", encoding="utf-8")
-    argv = ["search", recipe, "--space", tmp_path / "space.yaml", "--sampler", "grid", "--trials", "2"]
-    result = warm.call(*argv, "--out", tmp_path / "run", cwd=tmp_path)
-    assert result.code == 3, result.stderr
-    assert "failed" in result.stdout
-
-
 def test_a_wrong_space_is_said_without_a_traceback(warm: Warm, recipe: Path, tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text("rnk: [1]", encoding="utf-8")
     argv = ["search", recipe, "--space", tmp_path / "space.yaml", "--trials", "2"]

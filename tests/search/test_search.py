@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pydantic import TypeAdapter
+from torch import Tensor
+from typer.testing import CliRunner
 
 from loraloom.bank.peft_folder import read_adapter
+from loraloom.base.loading import Base
+from loraloom.cli import app
+from loraloom.data.batches import Batch
 from loraloom.errors import CheckError, RecipeError, RunError, TargetError, TrainingError
 from loraloom.recipe import Recipe
 from loraloom.recipe.file import read_recipe
@@ -19,6 +27,8 @@ from loraloom.search.ledger import Ledger
 from loraloom.search.space import nested_changes, with_experiments
 from loraloom.search.study import Study
 from loraloom.search.table import table
+from loraloom.training import passes
+from loraloom.training.plan import Need
 from loraloom.workflows.compare import compare
 from loraloom.workflows.runs import describe_runs
 from loraloom.workflows.train import train
@@ -138,7 +148,7 @@ def test_trials_that_do_not_fit_together_take_turns(
     searched: Searched, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("loraloom.search.together.free_bytes", lambda device: 5)
-    monkeypatch.setattr("loraloom.search.together.experiment_bytes", lambda *args: 2)
+    monkeypatch.setattr("loraloom.search.together.experiment_need", lambda *args: Need(2, 0, 1))
     in_turns = run_search(recipe, tmp_path / "run").run
     assert "2 trials at a time" in in_turns.read_json(in_turns.provenance_file)["choices"]["waves"]["value"]
     assert fruits(in_turns.folder) == fruits(searched())
@@ -165,26 +175,57 @@ def test_a_trial_whose_settings_do_not_go_together_fails_alone(
     assert failed.name not in read_recipe(tmp_path / "run" / "recipe.yaml").experiments
 
 
+@pytest.fixture
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The losses of the second trial are no numbers from its second step on."""
+    real = passes.part_losses
+
+    def losses(base: Base, batch: Batch) -> Tensor:
+        found = real(base, batch)
+        if "trial-0001" not in batch.slots or next(looks) < 2:
+            return found
+        factor = torch.ones_like(found)
+        factor[batch.slots.index("trial-0001")] = math.nan
+        return found * factor
+
+    looks = itertools.count(1)
+    monkeypatch.setattr(passes, "part_losses", losses)
+
+
+@pytest.mark.usefixtures("poisoned")
 def test_a_trial_that_is_not_finite_fails_alone(recipe: Path, tmp_path: Path) -> None:
-    space = "lora_alpha: [8, 1000000]\nlr: [0.01, 10]"
+    space = "r: [2, 4]\nlr: [0.001, 0.01]"
     found = run_search(recipe, tmp_path / "run", space=space, sampler="grid", num_trials=4)
-    failed = {trial.name: trial for trial in found.ledger.failed}
-    assert 0 < len(failed) < 4
-    for trial in failed.values():
-        assert "the weights are as they were before it" in trial.reason
-        assert trial.parameters["lora.lora_alpha"] == 1_000_000
+    (failed,) = found.ledger.failed
+    assert failed.name == "trial-0001"
+    assert failed.reason.startswith("loss nan")
+    assert "the weights are as they were before it" in failed.reason
+    assert len(found.ledger.ranking) == 3
     study = study_of(tmp_path / "run")
     for number, frozen in enumerate(study.trials):
-        is_failed = f"trial-{number:04d}" in failed
-        assert frozen.state.name == ("FAIL" if is_failed else "COMPLETE")
-        assert bool(frozen.user_attrs["reason"]) == is_failed
+        assert frozen.state.name == ("FAIL" if number == 1 else "COMPLETE")
+        assert bool(frozen.user_attrs["reason"]) == (number == 1)
     (described,) = describe_runs(tmp_path)
     assert described["status"] == "some failed"
 
 
-def test_where_every_trial_fails_that_is_an_error(recipe: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="no trial came to its end: trial-0000: loss"):
-        run_search(recipe, tmp_path / "run", space="lora_alpha: [1000000]\nlr: [10]", num_trials=1)
+@pytest.mark.usefixtures("poisoned")
+def test_a_failed_trial_is_exit_code_three(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text("lr: [0.001, 0.01]", encoding="utf-8")
+    options = ["--space", tmp_path / "space.yaml", "--sampler", "grid", "--trials", "2"]
+    argv = ["search", recipe, *options, "--out", tmp_path / "run"]
+    ended = CliRunner().invoke(app, [str(word) for word in argv])
+    assert ended.exit_code == 3, ended.output
+    assert "failed" in ended.stdout
+
+
+def test_where_every_trial_fails_that_is_an_error(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = passes.part_losses
+    monkeypatch.setattr(passes, "part_losses", lambda base, batch: real(base, batch) * math.inf)
+    with pytest.raises(TrainingError, match="no trial came to its end: trial-0000: loss inf"):
+        run_search(recipe, tmp_path / "run", num_trials=1)
     assert (tmp_path / "run" / "search.json").is_file()
 
 
@@ -198,7 +239,7 @@ def test_halving_drops_the_weak_and_fills_their_places(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("loraloom.search.together.free_bytes", lambda device: 10)
-    monkeypatch.setattr("loraloom.search.together.experiment_bytes", lambda *args: 2)  # four fit
+    monkeypatch.setattr("loraloom.search.together.experiment_need", lambda *args: Need(2, 0, 1))  # four fit
     found = run_search(recipe, tmp_path / "run", num_trials=8, halving=True)
     events = Run(tmp_path / "run").events()
     by_tick: dict[int, set[str]] = {}
@@ -282,7 +323,7 @@ def test_the_gate_sees_every_kind_of_adapter(
         seen.extend(e.lora.r for e in experiments)
         raise CheckError("no")
 
-    monkeypatch.setattr("loraloom.workflows.search.run_gate", gate)
+    monkeypatch.setattr("loraloom.workflows.check.run_gate", gate)
     with pytest.raises(CheckError):
         run_search(recipe, tmp_path / "run", space="r: [2, 3]\nlr: [0.1, 0.2]", num_trials=2)
     assert sorted(seen) == [2, 3, 4]  # 4 is the recipe's, with which the rates are checked

@@ -176,7 +176,9 @@ def measure(folder: Path, proof: Path) -> dict[str, Measured]:
 
 
 def _measure(folder: Path, dtype: str, rows: ProofRows, expected: Spoken) -> Measured:
-    model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=dtype)
+    model = AutoModelForSeq2SeqLM.from_pretrained(
+        folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
+    )
     as_loaded = teacher_forced(model, rows)
     # transformers 5 loads `True` for the whole T5 family, and UMT5 scales its logits by it.
     model.config.tie_word_embeddings = (
@@ -195,7 +197,7 @@ def _measure(folder: Path, dtype: str, rows: ProofRows, expected: Spoken) -> Mea
 
 def _num_same_encodings(folder: Path, rows: ProofRows) -> int:
     """A source that was cut is compared up to where it was."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     encoded = [tokenizer(text, verbose=False)["input_ids"] for text in rows.texts]
     pairs = zip(encoded, rows.sources, strict=False)
     return sum(own[: len(wanted) - 1] == list(wanted[:-1]) for own, wanted in pairs)
