@@ -1,6 +1,7 @@
 """The layers of the house, held by its own imports.
 
-    errors → recipe → lock → run → seals → data | base → bank → evaluate → training → checks → search → workflows → cli
+    errors → recipe → lock → run → seals → data | base → bank
+    → evaluate → training → checks → search → workflows → cli
 
 What stands right may import what stands left; siblings never import each other; a lazy import counts.
 """

@@ -35,7 +35,7 @@ from loraloom.training.state import TrainingState
 from loraloom.training.stopping import StopRequest, stop_on_signals
 from loraloom.workflows import provenance as origin
 from loraloom.workflows.prepare import Material, load_recipe_base, prepare
-from loraloom.workflows.safeguards import memory_errors_explained
+from loraloom.workflows.safeguards import device_errors_explained
 
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 NUM_STEPS = 30
@@ -191,7 +191,7 @@ def _find(
 
     setup = _setup(run, recipe, material, eval_set, known, stop)
     state = TrainingState.at_start([each.name for each in material.experiments])
-    with memory_errors_explained(run):
+    with device_errors_explained(run):
         size = recipe.training.per_device_eval_batch_size
         before = eval_losses(material.bank, [BASE], eval_set, batch_size=size)[BASE]
         train_loop(setup, state, record)

@@ -23,7 +23,7 @@ from loraloom.training.setup import Setup
 from loraloom.training.stopping import StopRequest
 from loraloom.workflows import provenance as origin
 from loraloom.workflows.prepare import Material
-from loraloom.workflows.safeguards import check_disk, memory_errors_explained
+from loraloom.workflows.safeguards import check_disk, device_errors_explained
 
 
 def foresee(setup: Setup, report: Report) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def foresee(setup: Setup, report: Report) -> dict[str, Any]:
         TrainingError: memory does not hold a single row's pass.
     """
     report("timing")
-    with memory_errors_explained(setup.run):
+    with device_errors_explained(setup.run):
         return predict(setup).to_json()
 
 

@@ -13,8 +13,8 @@ from loraloom.data.split import split_examples
 from loraloom.errors import AdapterError, LoRALoomError, RunError
 from loraloom.recipe import Experiment, Recipe
 from loraloom.recipe.file import write_recipe
-from loraloom.run import Report, Run, remove_remnants, to_json
-from loraloom.seals import changed, log_problem, restore, seal
+from loraloom.run import Report, Run, remove_remnants, replace_text, to_json
+from loraloom.seals import changed, is_sealed, log_problem, seal
 from loraloom.training.checkpoint import Verdict, newest_valid
 from loraloom.training.exporting import kept_in
 from loraloom.training.state import TrainingState
@@ -31,7 +31,7 @@ def mend(run: Run, recipe: Recipe, folder: Path, allowed: Collection[str], repor
         report: told of every file that is not as the run wrote it.
 
     Returns:
-        Whether all is as it was left; the rest is written anew by training, or by its end.
+        Whether nothing is left to write anew, by training or by its end.
 
     Raises:
         RunError: a file that decides what is trained is not as it was, and cannot be made again.
@@ -42,11 +42,11 @@ def mend(run: Run, recipe: Recipe, folder: Path, allowed: Collection[str], repor
             split_examples(recipe.data, folder, allow_leakage="leakage" in allowed).to_json()
         ),
     }
-    found = changed(run)
-    names = set(found)
+    names = set(changed(run))
     for path, make in sources.items():
-        if path.name in names and _is_restored(run, path, make):
-            report("changed", path=path.name, what="it is written anew")
+        if path.name in names and (text := _as_it_was(run, path, make)) is not None:
+            report("changed", path=path.name, what=_set_aside(run, path.name))
+            replace_text(path, text)
             names.remove(path.name)
     deciding = (run.recipe_file.name, run.split_file.name, run.provenance_file.name)
     if lost := [name for name in deciding if name in names]:
@@ -55,28 +55,50 @@ def mend(run: Run, recipe: Recipe, folder: Path, allowed: Collection[str], repor
             where=str(run.folder),
             fix="Put back what was there, or begin a new run; adapters and checkpoints are as they were.",
         )
+    has_checkpoint = any(run.checkpoints.iterdir())
+    is_as_left = True
     for name in sorted(names):
-        is_lost = name.startswith(f"{run.adapters.name}/") and not any(run.checkpoints.iterdir())
-        what = "it stays so: no checkpoint has it" if is_lost else "it is written anew"
-        report("changed", path=name, what=what)
-        if not is_lost:
-            _remove(run, name)
-    return not found
+        if _part(name) == name or has_checkpoint:
+            report("changed", path=name, what=_set_aside(run, name))
+            _remove(run.folder / _part(name))
+            is_as_left = False
+        else:
+            report("changed", path=name, what="it stays so: no checkpoint has it")
+    return is_as_left
 
 
-def _remove(run: Run, name: str) -> None:
-    path = run.folder / name
-    if path.parent == run.folder:
+def _part(name: str) -> str:
+    """What is written as a whole: a file, or the adapter that it is a part of."""
+    folder, _, _ = name.rpartition("/")
+    return folder or name
+
+
+def _set_aside(run: Run, name: str) -> str:
+    """Keep a copy of what is there now, for whoever changed it on purpose; gives what to say."""
+    part, anew = run.folder / _part(name), "it is written anew"
+    if not part.exists():
+        return anew
+    kept = run.changed / _part(name)
+    _remove(kept)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    (shutil.copytree if part.is_dir() else shutil.copy2)(part, kept)
+    return f"{anew}; what was there is in {kept.relative_to(run.folder)}"
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
         path.unlink(missing_ok=True)
-    else:  # an adapter is written as a whole
-        shutil.rmtree(path.parent, ignore_errors=True)
 
 
-def _is_restored(run: Run, path: Path, make: Callable[[], str]) -> bool:
+def _as_it_was(run: Run, path: Path, make: Callable[[], str]) -> str | None:
+    """A file's text, made again; None where that is not what it was."""
     try:
-        return restore(run, path, make())
+        text = make()
     except LoRALoomError:  # the data is not what it was either
-        return False
+        return None
+    return text if is_sealed(run, path, text) else None
 
 
 def is_whole(run: Run, recipe: Recipe, report: Report) -> bool:

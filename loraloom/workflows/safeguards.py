@@ -1,4 +1,4 @@
-"""What a long job must not fail on without a word: no room on the disk, no room in memory."""
+"""What a long job must not fail on without a word: no room on disk or in memory, a device that is lost."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+
+from loraloom.checks.resources import CHECKPOINTS_TO_FIT
 from loraloom.errors import RunError, TrainingError
 from loraloom.run import Run
 from loraloom.training.memory import is_out_of_memory
-
-CHECKPOINTS_TO_FIT = 3
 
 
 def check_disk(run: Run, size: int) -> None:
@@ -31,17 +32,24 @@ def check_disk(run: Run, size: int) -> None:
 
 
 @contextmanager
-def memory_errors_explained(run: Run) -> Iterator[None]:
-    """Out of memory is the user's setting to change, not a bug to trace.
+def device_errors_explained(run: Run) -> Iterator[None]:
+    """What the machine refuses is no bug to trace: out of memory, or a device that is lost.
 
     A pass or an evaluation that does not fit is made smaller (`training/passes.py`); this is for the rest.
 
     Raises:
-        TrainingError: memory ran out.
+        TrainingError: memory ran out, or the device failed.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
+        if isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error):
+            raise TrainingError(
+                "the device failed in the middle of training; checkpoints are as they were",
+                where=str(run.folder),
+                found=str(error).partition("\n")[0],
+                fix=f"When the device works again, `loraloom train --resume {run.folder}` goes on.",
+            ) from None
         if not is_out_of_memory(error):
             raise
         raise TrainingError(

@@ -41,7 +41,7 @@ from loraloom.workflows.check import check_material
 from loraloom.workflows.check_data import DataChecked, check_data
 from loraloom.workflows.planning import decide_together, on_resources
 from loraloom.workflows.prepare import Material, load_recipe_base, prepare
-from loraloom.workflows.safeguards import memory_errors_explained
+from loraloom.workflows.safeguards import device_errors_explained
 
 SPACE_FILE = "space.yaml"
 BEST_FILE = "best.yaml"
@@ -202,7 +202,7 @@ def _search(
         recompute_activations(base.model)
     stop.leaves_at_once = False
     searching = Search(request, run, known, setup, _initial_by_path(material), report)
-    with memory_errors_explained(run):
+    with device_errors_explained(run):
         searching.go_on()
     return _finish(searching, time.monotonic() - started)
 

@@ -43,7 +43,7 @@ from loraloom.workflows.check_data import check_data
 from loraloom.workflows.planning import foresee, on_resources
 from loraloom.workflows.prepare import load_recipe_base, prepare
 from loraloom.workflows.resuming import is_exported, is_whole, mend, seal_finished, where_to_go_on
-from loraloom.workflows.safeguards import check_disk, memory_errors_explained
+from loraloom.workflows.safeguards import check_disk, device_errors_explained
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def _train(
     if recipe.training.gradient_checkpointing:
         recompute_activations(base.model)
     _stop_before_training(stop)
-    with memory_errors_explained(run):
+    with device_errors_explained(run):
         train_loop(setup, state, record)
     return _finish(setup, state, time.monotonic() - started, record)
 

@@ -86,6 +86,7 @@ def test_token_checks_wait_for_a_base_without_tokenizer_json(
         raise NoTokenizerError("it is on the hub")
 
     recipe = read_recipe(str(project.folder / "recipe.yaml"))
+
     def of_the_data() -> list[str]:
         found = check(recipe, folder=project.folder)  # what the machine has free is another matter
         return sorted(repr(each) for each in found if each.check not in ("memory", "time", "disk"))

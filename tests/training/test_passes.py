@@ -22,7 +22,7 @@ from loraloom.training.passes import plan_passes
 from loraloom.training.plan import Need, wave_bytes
 from loraloom.training.setup import NO_LIMIT
 from loraloom.training.state import Limits, TrainingState
-from loraloom.workflows.safeguards import memory_errors_explained
+from loraloom.workflows.safeguards import device_errors_explained
 from tests.parity import rig
 
 TRAIN = rig.random_rows(12, seed=1)
@@ -245,10 +245,10 @@ def test_how_running_out_of_memory_shows(error: Exception, is_one: bool) -> None
 def test_out_of_memory_outside_of_passes_is_an_error_of_ours(error: Exception, tmp_path: Path) -> None:
     with (
         pytest.raises(TrainingError, match=r"adapters and their optimizers.*fewer experiments"),
-        memory_errors_explained(Run(tmp_path)),
+        device_errors_explained(Run(tmp_path)),
     ):
         raise error
-    with pytest.raises(RuntimeError, match="something else"), memory_errors_explained(Run(tmp_path)):
+    with pytest.raises(RuntimeError, match="something else"), device_errors_explained(Run(tmp_path)):
         raise RuntimeError("something else")
 
 
