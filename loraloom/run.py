@@ -9,6 +9,7 @@
       checkpoints/         step-000160/, written by training/checkpoint.py
       adapters/<name>/     PEFT's own folder format
       failed/<name>/       the same, of what an experiment had learnt before it failed
+      changed/             what a resume found in the place of what the run wrote
       compare/<name>.json  answers and figures
       result.json          how training ended; its presence says that the run is finished
       .sums.json           sha256 of what is written as a whole, see seals.py
@@ -120,6 +121,7 @@ class Run:
         self.checkpoints = self.folder / "checkpoints"
         self.adapters = self.folder / "adapters"
         self.failed = self.folder / "failed"
+        self.changed = self.folder / "changed"
         self.comparisons = self.folder / "compare"
 
     @property

@@ -41,12 +41,9 @@ def put(run: Run, path: Path, text: str) -> None:
         ) from None
 
 
-def restore(run: Run, path: Path, text: str) -> bool:
-    """Write a sealed file anew where this text is what it was; whether it is."""
-    if _sum(text.encode()) not in (_read(run) or {}).get(path.name, []):
-        return False
-    replace_text(path, text)
-    return True
+def is_sealed(run: Run, path: Path, text: str) -> bool:
+    """Whether this is what the run wrote there."""
+    return _sum(text.encode()) in (_read(run) or {}).get(path.name, [])
 
 
 def seal(run: Run, paths: Iterable[Path]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from loraloom.errors import RunError
 from loraloom.run import Run, create_run, to_json
-from loraloom.seals import changed, log_problem, put, restore, seal
+from loraloom.seals import changed, is_sealed, log_problem, put, seal
 
 
 @pytest.fixture
@@ -54,12 +54,11 @@ def test_sums_that_were_changed_say_so_and_are_begun_anew(run: Run, content: byt
     assert changed(run) == []
 
 
-def test_only_the_very_text_is_restored(run: Run) -> None:
+def test_it_knows_the_very_text_and_no_other(run: Run) -> None:
     run.recipe_file.write_text("seed: 3\n")
-    assert not restore(run, run.recipe_file, "seed: 2\n")
-    assert run.recipe_file.read_text() == "seed: 3\n"
-    assert restore(run, run.recipe_file, "seed: 1\n")
-    assert changed(run) == []
+    assert is_sealed(run, run.recipe_file, "seed: 1\n")
+    assert not is_sealed(run, run.recipe_file, "seed: 3\n")
+    assert not is_sealed(run, run.split_file, "seed: 1\n")
 
 
 def test_folders_are_sealed_file_by_file(run: Run) -> None:

@@ -46,14 +46,8 @@ def run(interrupted: Path, tmp_path: Path) -> Path:
 CURRENT = "slots/long/current.safetensors"
 DAMAGES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "a flipped bit in an adapter": (CURRENT, flip_bit),
-    "a flipped bit in an optimizer's state": ("slots/long/optimizer.safetensors", flip_bit),
-    "a flipped bit in the best adapter": ("slots/short/best.safetensors", flip_bit),
-    "a flipped bit in the state": ("state.json", flip_bit),
-    "a flipped bit in the manifest": ("MANIFEST.json", flip_bit),
-    "a truncated file": (CURRENT, truncate),
     "a truncated manifest": ("MANIFEST.json", truncate),
     "a missing file": (CURRENT, Path.unlink),
-    "a missing manifest": ("MANIFEST.json", Path.unlink),
     "an empty file": ("state.json", lambda file: file.write_bytes(b"")),
     "a surplus file": ("MANIFEST.json", lambda file: file.with_name("more").touch()),
 }
@@ -172,3 +166,45 @@ def test_a_damaged_adapter_of_a_finished_run_is_written_anew_and_said(
     assert "adapters/long is written anew: " in ended.stderr
     assert_fruits(finished, reference("together"))
     assert others.items() <= times(finished).items()
+
+
+def test_what_somebody_changed_on_purpose_is_kept_beside_what_is_written_anew(
+    warm: Warm, reference: Callable[[str], Reference], finished: Path
+) -> None:
+    expected = reference("together")
+    card = Run(finished).adapters / "long" / "README.md"
+    card.write_text(f"{card.read_text(encoding='utf-8')}My own notes.\n", encoding="utf-8")
+    recipe = Run(finished).recipe_file
+    recipe.write_text(f"# mine\n{recipe.read_text(encoding='utf-8')}", encoding="utf-8")
+    ended = resume(warm, expected, finished)
+    assert ended.code == 0, ended.stderr
+    assert "what was there is in changed/adapters/long" in ended.stderr
+    assert "what was there is in changed/recipe.yaml" in ended.stderr
+    assert_fruits(finished, expected)
+    assert Run(finished).recipe_file.read_bytes() == (expected.folder / "recipe.yaml").read_bytes()
+    changed = Run(finished).changed
+    assert (changed / "adapters/long/README.md").read_text(encoding="utf-8").endswith("My own notes.\n")
+    assert (changed / "recipe.yaml").read_text(encoding="utf-8").startswith("# mine\n")
+
+
+def test_an_adapter_that_no_checkpoint_has_stays_as_it_is(
+    warm: Warm, reference: Callable[[str], Reference], tmp_path: Path
+) -> None:
+    expected, run = reference("together"), tmp_path / "run"
+    train = (
+        "train",
+        expected.recipe,
+        "--set",
+        "training.save_strategy=no",
+        "--set",
+        "training.save_steps=null",
+    )
+    assert warm.call(*train, "--out", run, cwd=tmp_path).code == 0
+    card = Run(run).adapters / "long" / "README.md"
+    card.write_text("mine\n", encoding="utf-8")
+    weights = (card.parent / "adapter_model.safetensors").read_bytes()
+    ended = warm.call(*train, "--resume", run, cwd=tmp_path)
+    assert ended.code == 0, ended.stderr
+    assert "README.md is not as the run wrote it: it stays so: no checkpoint has it" in ended.stderr
+    assert card.read_text(encoding="utf-8") == "mine\n"
+    assert (card.parent / "adapter_model.safetensors").read_bytes() == weights

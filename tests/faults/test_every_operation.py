@@ -112,7 +112,7 @@ def test_a_crash_at_every_operation_of_a_save_and_another_while_it_is_recovered_
     total = num_operations(counted, counted.save)
     assert total > 30
     every = range(1, total + 1)
-    crashes = every if is_long() else every[keep - 1 :: 4]
+    crashes = every if is_long() else every[keep - 1 :: 9]
     pairs = [
         (first, second)
         for first in crashes
@@ -138,7 +138,7 @@ def of_one_save(reference: Reference) -> list[int]:
     return list(range(begins[1], begins[2]))
 
 
-@pytest.mark.parametrize("part", range(60 if is_long() else 3))
+@pytest.mark.parametrize("part", range(60 if is_long() else 1))
 def test_a_whole_training_killed_at_every_operation_of_a_save(
     part: int,
     warm: Warm,

@@ -54,7 +54,13 @@ def fsyncs(reference: Reference) -> list[int]:
     ]
 
 
-@pytest.mark.parametrize("part", range(40 if is_long() else 4))
+def is_of_a_removal(reference: Reference, number: int) -> bool:
+    """Whether an fsync is of the removal of an old checkpoint: the save has succeeded, and stays so."""
+    before = reference.operations[number - 2]
+    return before.startswith("rename") and before.endswith(".old")
+
+
+@pytest.mark.parametrize("part", range(40 if is_long() else 2))
 def test_an_fsync_that_fails_is_said_and_the_run_goes_on(
     part: int,
     warm: Warm,
@@ -70,8 +76,11 @@ def test_an_fsync_that_fails_is_said_and_the_run_goes_on(
         run = tmp_path / f"run-{number}"
         faults = {"root": str(run), "log": str(tmp_path / "log"), "operation": number, "how": "broken"}
         ended = warm.call("train", expected.recipe, "--out", run, cwd=tmp_path, faults=faults)
-        assert ended.code == 1, (number, expected.operations[number - 1])
-        assert "Input/output error" in ended.stderr
+        if is_of_a_removal(expected, number):
+            assert ended.code == 0, ended.stderr
+        else:
+            assert ended.code == 1, expected.operations[number - 2 : number]
+            assert "Input/output error" in ended.stderr
         assert "Traceback" not in ended.stderr
         resumed = resume(warm, expected, run)
         assert resumed.code == 0, resumed.stderr

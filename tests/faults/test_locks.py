@@ -27,7 +27,7 @@ def interrupted(
     return run
 
 
-@pytest.mark.parametrize("number", range(50 if is_long() else 4))
+@pytest.mark.parametrize("number", range(50 if is_long() else 2))
 def test_of_two_processes_on_one_run_exactly_one_works(
     number: int,
     warm: Warm,
