@@ -51,6 +51,7 @@ class Kept:
             and source, target and target, target and source.
         per_pass: whatever the rows are, such as adapters cast to the base's dtype.
         num_layers: of encoder and decoder, in which all this is kept.
+        block_bytes: of a position of the stream that goes into each layer.
     """
 
     per_source: float

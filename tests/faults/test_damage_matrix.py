@@ -155,7 +155,7 @@ def test_it_is_found_or_harmless_and_what_goes_on_ends_with_the_right_bytes(
         damaged = DAMAGES[damage](Path(name), content, other(runs, kind, name))
         if damaged.applies and damaged.content != content:
             todo.append((name, damaged.content))
-    trying(f"a file {damage}", len(todo), MEANING)
+    trying(f"a file: {damage}", len(todo), MEANING)
     for number, (name, content) in enumerate(todo):
         run = Path(shutil.copytree(runs[kind], tmp_path / str(number) / "run"))
         if content is None:
