@@ -35,7 +35,7 @@ LEVEL = {name: number for number, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "transformers", "peft", "datasets", "sacrebleu"}
 # `--help` and every complaint about a recipe or a data file come at once.
 LIGHT = (
-    "cli.py",
+    "cli",
     "errors.py",
     "run.py",
     "recipe",

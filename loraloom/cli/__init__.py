@@ -1,0 +1,5 @@
+"""The command line: thin verbs, found in `loraloom/cli/app.py`."""
+
+from loraloom.cli.app import app, main
+
+__all__ = ["app", "main"]

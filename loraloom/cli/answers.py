@@ -1,0 +1,119 @@
+"""After training: compare, report, predict, runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from loraloom.cli.options import AsJson, RunFolder
+from loraloom.cli.steps import displayed, importing, print_json
+
+
+def compare(
+    run: RunFolder,
+    split: Annotated[str | None, typer.Option(help="eval or test; test where the run has one.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="A file of other rows to answer.")] = None,
+    prompt: Annotated[list[str], typer.Option(help="A text to answer; may be given several times.")] = [],  # noqa: B006
+    experiment: Annotated[list[str], typer.Option(help="Only this experiment; several times.")] = [],  # noqa: B006
+    name: Annotated[str | None, typer.Option(help="Name of the file in the run's compare/.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let base and adapters answer the same rows in one pass."""
+    if split not in (None, "eval", "test"):
+        raise typer.BadParameter("must be eval or test", param_hint="--split")
+    with displayed(as_json) as display:
+        from loraloom.console import print_comparison
+
+        with importing():
+            from loraloom.workflows.compare import compare as run_comparison
+
+        comparison = run_comparison(
+            run,
+            split=split,  # type: ignore[arg-type]
+            prompts=prompt,
+            prompts_file=prompts,
+            experiments=experiment or None,
+            name=name,
+            report=display,
+        )
+        if as_json:
+            print_json(comparison)
+        else:
+            print_comparison(comparison, shown_rows=len(prompt) or 3)
+        display.say(f"all answers: {comparison['file']}") if not as_json else None
+        display.next_command(f"loraloom predict {run} FILE")
+
+
+def report(
+    run: RunFolder,
+    format: Annotated[
+        str, typer.Option(help="html, md, json or csv; recipe: what is recommended, to train.")
+    ] = "html",
+    out: Annotated[
+        str | None, typer.Option(help="The file, or - for stdout; by default report.* in the run.")
+    ] = None,
+    compare: Annotated[
+        str | None, typer.Option(help="Name of the comparison; test before eval by default.")
+    ] = None,
+) -> None:
+    """Write one page that shows what a run came to, and opens anywhere offline."""
+    from loraloom.console import put
+    from loraloom.workflows.report import FORMATS, render_report, write_report
+
+    if format not in FORMATS:
+        raise typer.BadParameter(f"must be one of {', '.join(FORMATS)}", param_hint="--format")
+    with displayed() as display:
+        if out == "-":
+            put(render_report(run, format, compare))
+        else:
+            put(f"{write_report(run, format, Path(out) if out else None, compare, display)}\n")
+        display.next_command(f"loraloom predict {run} FILE")
+
+
+def predict(
+    run: RunFolder,
+    file: Annotated[Path, typer.Argument(help="Rows to answer: a data file, or text with a prompt a line.")],
+    experiment: Annotated[str | None, typer.Option(help="Whose adapter answers.")] = None,
+    base: Annotated[bool, typer.Option("--base", help="The base answers, without an adapter.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Answer every row of a file; one JSON object a line on stdout."""
+    if base and experiment is not None:
+        raise typer.BadParameter("--base and --experiment are two answers to one question")
+    with displayed(as_json) as display:
+        from loraloom.console import put
+
+        with importing():
+            from loraloom.workflows.predict import predict as run_prediction
+
+        answers = run_prediction(run, file, experiment=experiment, base=base, report=display)
+        if as_json:
+            print_json({"answers": list(answers)})
+        else:
+            for line in answers:
+                if not put(json.dumps(line, ensure_ascii=False) + "\n"):
+                    break
+        display.next_command(f"loraloom compare {run} --prompts {file}")
+
+
+def runs(
+    folder: Annotated[Path, typer.Argument(help="Where to look.")] = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """List the runs in a folder."""
+    with displayed(as_json) as display:
+        from loraloom.console import print_table
+        from loraloom.workflows.runs import describe_runs
+
+        described = describe_runs(folder)
+        if as_json:
+            print_json({"runs": described})
+        elif described:
+            print_table(tuple(described[0]), [tuple(map(str, row.values())) for row in described])
+        else:
+            display.say(f"there are no runs in {folder}")
+        last = described[-1]["run"] if described else None
+        display.next_command(f"loraloom compare {last}" if last else "loraloom train RECIPE")

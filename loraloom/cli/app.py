@@ -1,0 +1,75 @@
+"""Every verb in the order of `--help`, and every way out with its exit code.
+
+A verb imports what it needs when it is chosen, so that `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from loraloom.cli.adapters import card, merge
+from loraloom.cli.answers import compare, predict, report, runs
+from loraloom.cli.recipes import check, init, recipe_schema
+from loraloom.cli.training import demo, search, train
+from loraloom.errors import Interrupted, LoRALoomError
+from loraloom.training.stopping import leave_on_signals
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Fine-tune encoder-decoder models with LoRA: many adapters on one frozen base, nothing silent.",
+)
+for verb in (init, check, train, search, compare, report, predict, merge, card, runs, demo):
+    app.command()(verb)
+app.command("recipe-schema")(recipe_schema)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(installed("loraloom"))
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; every way out has its exit code and no message is a traceback."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    _write_utf8()
+    try:
+        with leave_on_signals():
+            app()
+    except LoRALoomError as error:
+        kind = type(error).__name__
+        print(f"{kind}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except Interrupted as stop:
+        print(f"{stop}", file=sys.stderr)
+        sys.exit(128 + stop.signal_number)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        # A disk that is full, say, under a file that no workflow expects to fail.
+        file = f": {error.filename}" if error.filename else ""
+        print(f"{type(error).__name__}: {error.strerror or error}{file}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _write_utf8() -> None:
+    """`predict > answers.jsonl` gives the same bytes in every locale; a terminal keeps its own encoding."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            is_ours = not stream.isatty() or stream.encoding.lower() in ("ascii", "us-ascii")
+            stream.reconfigure(encoding="utf-8" if is_ours else stream.encoding, errors="backslashreplace")

@@ -1,0 +1,34 @@
+"""Arguments and options that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def _known_checks(names: list[str]) -> list[str]:
+    """Refuse a name that is no check, or one whose errors cannot be allowed."""
+    from loraloom.checks.allowing import why_not_allowable
+
+    for name in names:
+        if reason := why_not_allowable(name):
+            raise typer.BadParameter(reason)
+    return names
+
+
+RecipeFile = Annotated[str, typer.Argument(help="A recipe's YAML file, or the name of one that comes along.")]
+RunFolder = Annotated[Path, typer.Argument(help="A run directory.")]
+NewRun = Annotated[Path | None, typer.Option(help="The run directory; by default a new one below runs/.")]
+Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the recipe.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Allow = Annotated[
+    list[str],
+    typer.Option(
+        "--allow",
+        metavar="CHECK",
+        callback=_known_checks,
+        help="Go on in spite of this check's errors; recorded in the run. Several times.",
+    ),
+]

@@ -1,0 +1,66 @@
+"""What several verbs do on their way: read a recipe, import a workflow, show progress, print JSON."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loraloom.console import Display
+    from loraloom.data.split import Split
+    from loraloom.recipe import Recipe
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """While a workflow is imported, and torch and transformers with it, nothing looks for garbage.
+
+    They make half a million objects that live as long as the process. Going through them again and again
+    is a fifth of the import, and once more most of the process's end; frozen, they are passed over.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def read(recipe: str, sets: list[str], display: Display) -> tuple[Recipe, Path]:
+    """A recipe, and the folder that its paths are relative to."""
+    from loraloom.recipe.file import read_recipe_with_notes
+
+    reading = read_recipe_with_notes(recipe, sets)
+    for note in reading.notes:
+        display("warning" if note.is_warning else "note", message=str(note))
+    return reading.recipe, reading.folder
+
+
+def divide(recipe: Recipe, folder: Path, allow: list[str]) -> Split:
+    """Before a workflow is imported, and torch with it: a complaint about data comes at once."""
+    from loraloom.data.split import split_examples
+
+    return split_examples(recipe.data, folder, allow_leakage="leakage" in allow)
+
+
+@contextmanager
+def displayed(as_json: bool = False) -> Iterator[Display]:
+    """Progress on stderr; with `--json` only what must not be missed."""
+    from loraloom.console import Display
+
+    display = Display(is_quiet=as_json)
+    try:
+        yield display
+    finally:
+        display.close()
+
+
+def print_json(value: Any) -> None:
+    """One document on stdout."""
+    from loraloom.console import put
+
+    put(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
