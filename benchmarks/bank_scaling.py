@@ -139,7 +139,7 @@ def _tick_seconds(
         generation=GenerationSettings(),
         run=create_run(folder),
         stop=StopRequest(),
-        pass_tokens=pass_tokens(base.device),
+        pass_tokens=pass_tokens(base),
     )
     train(setup, TrainingState.at_start(names), note)
     times = [ends[step] for step in sorted(ends)][WARM_UP - 1 :]

@@ -221,7 +221,7 @@ def check_adapters(gate: Gate) -> list[Finding]:
 def _adapters_at_once(gate: Gate) -> int:
     """As many as a training pass would take, so that the gate needs no more memory than training does."""
     num_tokens = sum(len(row.input_ids) + len(row.labels) for row in gate.rows)
-    return max(1, min(ADAPTERS_AT_ONCE, pass_tokens(gate.base.device) // num_tokens))
+    return max(1, min(ADAPTERS_AT_ONCE, pass_tokens(gate.base) // num_tokens))
 
 
 @torch.no_grad()

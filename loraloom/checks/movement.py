@@ -158,7 +158,7 @@ def forecast(base: Base, experiments: Sequence[Experiment], train_set: EncodedSe
         experiments: what is to be trained.
         train_set: encoded rows.
     """
-    bank, rows = AdapterBank(base), _spread(train_set, NUM_ROWS, pass_tokens(base.device))
+    bank, rows = AdapterBank(base), _spread(train_set, NUM_ROWS, pass_tokens(base))
     signals: dict[tuple[str, ...], Signal] = {}
     norms: dict[str, float] = {}
     forecasts = {}

@@ -56,9 +56,9 @@ def trials_together(
         bank: on the frozen base.
         train_set: encoded rows.
     """
-    counter, device = Counter(bank, train_set), bank.base.device
+    counter = Counter(bank, train_set)
     experiment, need = _heaviest(request, probes, counter)
-    free, tokens = free_bytes(device), pass_tokens(device)
+    free, tokens = free_bytes(bank.base.device), pass_tokens(bank.base)
     numbers = range(1, request.num_trials + 1)
     fitting = sum(wave_bytes([need] * number, tokens) <= free * USABLE_SHARE for number in numbers) or 1
     together = min(fitting, request.most_together)

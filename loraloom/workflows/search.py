@@ -255,7 +255,7 @@ def _setup(material: Material, recipe: Recipe, split: Split, run: Run, stop: Sto
         generation=recipe.generation,
         run=run,
         stop=stop,
-        pass_tokens=pass_tokens(material.base.device),
+        pass_tokens=pass_tokens(material.base),
     )
 
 

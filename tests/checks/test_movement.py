@@ -274,6 +274,6 @@ def test_long_rows_are_fewer_so_that_the_pass_is_no_larger_than_trainings(
     found(mt5, experiment("a"))
     assert len(attached) == 8
     attached.clear()
-    monkeypatch.setattr("loraloom.checks.movement.pass_tokens", lambda device: 1)
+    monkeypatch.setattr("loraloom.checks.movement.pass_tokens", lambda base: 1)
     found(mt5, experiment("a"))
     assert len(attached) == 2
