@@ -4,18 +4,28 @@
 
 W is multiplied once a pass, whatever N is. The low-rank updates of adapters whose shares of the
 batch have the same size and whose ranks are near run as one batched product, the rest one by one.
+
+All that the adapters add is one node for autograd, with a backward pass of its own: for g = ∂loss/∂y,
+s the scaling and m the dropout mask of a share,
+
+    ∂B = s · gᵀ (A (m x))      ∂A = s · (g B)ᵀ (m x)      ∂x = m · (s · g B A)
+
+It keeps x, which q, k and v have in common, a byte of mask an element, and A (m x), which is narrow;
+autograd alone would keep m x of each linear, and take some twenty nodes where this takes one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-from loraloom.bank.rows import Ambient, Draws, IndexedRows, Rows
+from loraloom.bank.rows import Ambient, Draws, IndexedRows
 from loraloom.data.batches import Side
 
 # Ranks up to this factor apart share a batched product; the smaller ones are padded with zeros.
@@ -46,6 +56,111 @@ class LowRank:
     def delta_weight(self) -> Tensor:
         """What merging adds to W: [out, in], float32."""
         return self.B.detach() @ self.A.detach() * self.scaling
+
+
+@dataclass(frozen=True)
+class Group:
+    """Neighbouring rows of a batch, shared alike by adapters that one batched product serves.
+
+    Args:
+        start, stop: the first row, and the row after the last.
+        adapters: each has equally many of the rows.
+        kept: which inputs are not dropped, bool [rows, len, in]; none where nothing is.
+    """
+
+    start: int
+    stop: int
+    adapters: tuple[LowRank, ...]
+    kept: Tensor | None = None
+
+    @property
+    def scalings(self) -> list[float]:
+        """Of each adapter; that of dropout is in it, so that a mask is of zeros and ones."""
+        return [a.scaling if self.kept is None else a.scaling / (1 - a.dropout) for a in self.adapters]
+
+    def share(self, x: Tensor) -> Tensor:
+        """Its rows, [adapters, tokens of each, features]."""
+        return x[self.start : self.stop].reshape(len(self.adapters), -1, x.shape[-1])
+
+    def drop(self, x: Tensor) -> Tensor:
+        """[adapters, tokens, in] → the same, 0 where it is dropped."""
+        if self.kept is None:
+            return x
+        # As bytes: on a CPU a product with bool takes thirty times as long.
+        return x * self.kept.view(torch.uint8).to(x.dtype).view_as(x)
+
+    def stacked(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """A [adapters, r, in] and scaled B [adapters, out, r].
+
+        The smaller ranks are padded with zeros in both, so that the padding adds nothing and its
+        gradients are zero.
+        """
+        r = max(adapter.r for adapter in self.adapters)
+        A = torch.stack([F.pad(a.A, (0, 0, 0, r - a.r)) for a in self.adapters])
+        scaled = [a.B * scaling for a, scaling in zip(self.adapters, self.scalings, strict=True)]
+        B = torch.stack([F.pad(B, (0, r - B.shape[1])) for B in scaled])
+        return A.to(dtype), B.to(dtype)
+
+
+class _AddLowRanks(torch.autograd.Function):
+    """y + scaling · B A dropout(x) in the rows of each group; see the head of this file."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, groups: Sequence[Group], *weights: Tensor) -> Tensor:
+        out = y.clone(memory_format=torch.contiguous_format)
+        lows = []
+        for group in groups:
+            A, B = group.stacked(x.dtype)
+            low = torch.bmm(group.drop(group.share(x)), A.mT)
+            out[group.start : group.stop].view(len(group.adapters), -1, y.shape[-1]).baddbmm_(low, B.mT)
+            lows.append(low)
+        # Masks too are saved as tensors, so that activation checkpointing can let them go.
+        ctx.groups = [replace(group, kept=None) for group in groups]
+        ctx.save_for_backward(x, *lows, *(group.kept for group in groups), *weights)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        x, *saved = ctx.saved_tensors
+        lows, masks = saved[: len(ctx.groups)], saved[len(ctx.groups) :]
+        groups = [replace(group, kept=kept) for group, kept in zip(ctx.groups, masks, strict=False)]
+        into_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
+        into_weights: list[Tensor] = []
+        for group, low in zip(groups, lows, strict=True):
+            A, B = group.stacked(x.dtype)
+            own, upstream_own = group.share(x), group.share(upstream)
+            upstream_low = torch.bmm(upstream_own, B)
+            into_A = torch.bmm(upstream_low.mT, group.drop(own))
+            into_B = torch.bmm(low.mT, upstream_own).mT
+            for number, (adapter, scaling) in enumerate(zip(group.adapters, group.scalings, strict=True)):
+                into_weights.append(into_A[number, : adapter.r].to(adapter.A.dtype))
+                into_weights.append(into_B[number, :, : adapter.r].to(adapter.B.dtype) * scaling)
+            if into_x is not None:
+                through = group.drop(torch.bmm(upstream_low, A))
+                into_x[group.start : group.stop] = through.view_as(into_x[group.start : group.stop])
+        return into_x, upstream, None, *into_weights
+
+
+def add_low_ranks(x: Tensor, y: Tensor, groups: Sequence[Group]) -> Tensor:
+    """What adapters add to a linear's output, in the rows that are theirs.
+
+    Args:
+        x: the linear's input, [rows, len, in].
+        y: its output, [rows, len, out].
+        groups: of disjoint rows; the other rows stay as they are.
+    """
+    weights = [w for group in groups for adapter in group.adapters for w in (adapter.A, adapter.B)]
+    return _AddLowRanks.apply(x, y, groups, *weights)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Share(NamedTuple):
+    """Rows of a batch that one adapter owns."""
+
+    slot: str
+    adapter: LowRank
+    start: int
+    stop: int
 
 
 class BankLinear(nn.Module):
@@ -89,56 +204,27 @@ class BankLinear(nn.Module):
             return y
         if isinstance(rows, IndexedRows):
             return self._update_indexed(x, y, rows)
-        pieces = [self._update_share(x, y, run, rows.draws) for run in self._runs(rows, x.shape[0])]
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+        shares = [
+            _Share(slot, self.slots[slot], start, stop)
+            for slot, start, stop in rows.spans(x.shape[0], self.name)
+            if slot is not None and slot in self.slots
+        ]
+        groups = [self._group(x, alike, rows.draws) for alike in _alike(shares)]
+        return add_low_ranks(x, y, groups) if groups else y
 
-    def _runs(self, rows: Rows, num_rows: int) -> list[list[tuple[str | None, int, int]]]:
-        """Neighbouring shares that one piece of work serves: all of the base, or alike adapters."""
-        runs: list[list[tuple[str | None, int, int]]] = []
-        for span in rows.spans(num_rows, self.name):
-            if runs and self._are_alike(runs[-1], span):
-                runs[-1].append(span)
-            else:
-                runs.append([span])
-        return runs
+    def _group(self, x: Tensor, shares: Sequence[_Share], draws: Draws | None) -> Group:
+        adapters = tuple(share.adapter for share in shares)
+        drops = any(adapter.dropout > 0 for adapter in adapters)
+        kept = self._kept(x, shares, draws) if draws is not None and drops else None
+        return Group(shares[0].start, shares[-1].stop, adapters, kept)
 
-    def _are_alike(
-        self, run: Sequence[tuple[str | None, int, int]], span: tuple[str | None, int, int]
-    ) -> bool:
-        (first, start, stop), (slot, begin, end) = run[0], span
-        if first not in self.slots or slot not in self.slots:
-            return first not in self.slots and slot not in self.slots
-        ranks = [self.slots[name].r for name, _, _ in (*run, span) if name is not None]
-        return stop - start == end - begin and max(ranks) <= NEAR_RANKS * min(ranks)
-
-    def _update_share(
-        self, x: Tensor, y: Tensor, run: Sequence[tuple[str | None, int, int]], draws: Draws | None
-    ) -> Tensor:
-        """One piece of the output: the rows of a run of shares."""
-        start, stop = run[0][1], run[-1][2]
-        whole = stop - start == x.shape[0]
-        x, y = (x, y) if whole else (x[start:stop], y[start:stop])
-        names = [name for name, _, _ in run if name in self.slots]
-        if not names:
-            return y
-        adapters = [self.slots[name] for name in names if name is not None]
-        scalings = [adapter.scaling for adapter in adapters]
-        if draws is not None and any(adapter.dropout > 0 for adapter in adapters):
-            # One byte an element, kept until the backward pass; 1 / (1 - p) goes into the scale.
-            x = x * self._kept(x, run, draws)
-            scalings = [adapter.scaling / (1 - adapter.dropout) for adapter in adapters]
-        if len(adapters) == 1:
-            return _add_low_rank(x, y, adapters[0], scalings[0])
-        return _add_low_ranks(x, y, adapters, scalings)
-
-    def _kept(self, x: Tensor, run: Sequence[tuple[str | None, int, int]], draws: Draws) -> Tensor:
-        """Which inputs are not dropped, bool [rows of the run, len, in]; each adapter draws for its own."""
+    def _kept(self, x: Tensor, shares: Sequence[_Share], draws: Draws) -> Tensor:
+        """Which inputs are not dropped, bool [rows of the shares, len, in]; each adapter draws its own."""
         masks = []
-        for name, start, stop in run:
-            assert name is not None  # a run with adapters has no rows of the base
+        for slot, adapter, start, stop in shares:
             shape = torch.Size((stop - start, *x.shape[1:]))
-            if p := self.slots[name].dropout:
-                masks.append(draws.kept(name, self.name, self.side, p, shape, x.device))
+            if adapter.dropout:
+                masks.append(draws.kept(slot, self.name, self.side, adapter.dropout, shape, x.device))
             else:
                 masks.append(x.new_ones(shape, dtype=torch.bool))
         return masks[0] if len(masks) == 1 else torch.cat(masks)
@@ -146,31 +232,24 @@ class BankLinear(nn.Module):
     def _update_indexed(self, x: Tensor, y: Tensor, rows: IndexedRows) -> Tensor:
         for slot, index in rows.indices(x.shape[0], self.name, x.device):
             if slot in self.slots:
-                own = x.index_select(0, index)
-                adapter = self.slots[slot]
-                updated = _add_low_rank(own, y.index_select(0, index), adapter, adapter.scaling)
-                y = y.index_copy(0, index, updated)
+                own = Group(0, len(index), (self.slots[slot],))
+                y = y.index_copy(0, index, add_low_ranks(x[index], y[index], [own]))
         return y
 
 
-def _add_low_rank(x: Tensor, y: Tensor, adapter: LowRank, scaling: float) -> Tensor:
-    """y + scaling · B A x, with the update accumulated into the sum by one fused product."""
-    low = F.linear(x.reshape(-1, x.shape[-1]), adapter.A.to(x.dtype))
-    flat = y.reshape(-1, y.shape[-1])
-    return torch.addmm(flat, low, adapter.B.to(x.dtype).t(), alpha=scaling).view_as(y)
+def _alike(shares: Sequence[_Share]) -> list[list[_Share]]:
+    """In groups: neighbours of the same size whose ranks are near."""
+    groups: list[list[_Share]] = []
+    for share in shares:
+        if groups and _is_alike(groups[-1], share):
+            groups[-1].append(share)
+        else:
+            groups.append([share])
+    return groups
 
 
-def _add_low_ranks(x: Tensor, y: Tensor, adapters: Sequence[LowRank], scalings: Sequence[float]) -> Tensor:
-    """The same for several adapters that own equally many rows each, as two batched products.
-
-    Ranks are padded with zeros in both A and B, so that the gradients of the padding are exactly
-    zero; each adapter's own scaling goes into its B.
-    """
-    r = max(adapter.r for adapter in adapters)
-    A = torch.stack([F.pad(adapter.A, (0, 0, 0, r - adapter.r)) for adapter in adapters]).to(x.dtype)
-    scaled = [adapter.B * scaling for adapter, scaling in zip(adapters, scalings, strict=True)]
-    B = torch.stack([F.pad(B, (0, r - B.shape[1])) for B in scaled]).to(x.dtype)
-    per_adapter = x.reshape(len(adapters), -1, x.shape[-1])
-    low = torch.bmm(per_adapter, A.transpose(1, 2))
-    flat = y.reshape(len(adapters), -1, y.shape[-1])
-    return torch.baddbmm(flat, low, B.transpose(1, 2)).view_as(y)
+def _is_alike(group: Sequence[_Share], share: _Share) -> bool:
+    ranks = [other.adapter.r for other in (*group, share)]
+    is_next = share.start == group[-1].stop
+    is_as_large = share.stop - share.start == group[0].stop - group[0].start
+    return is_next and is_as_large and max(ranks) <= NEAR_RANKS * min(ranks)
