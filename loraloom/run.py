@@ -14,7 +14,7 @@
       result.json          how training ended; its presence says that the run is finished
       .sums.json           sha256 of what is written as a whole, see seals.py
 
-This module knows the paths, the lock and how a file is replaced without ever being half-written.
+This module knows the paths and the lock, makes a run and finds it again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +31,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from loraloom.errors import RunError
+from loraloom.files import remove_remnants as remove_remnants
+from loraloom.files import replace_folder as replace_folder
+from loraloom.files import staged_path
+from loraloom.files import write_bytes as write_bytes
 from loraloom.lock import locked
 
 Report = Callable[..., None]
@@ -42,57 +45,6 @@ RUNS_FOLDER = "runs"
 LASTING_EVENTS = ("save", "memory")
 LOCK_FILE = ".lock"
 SUMS_FILE = ".sums.json"
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut (fsync(2) on a file does not cover its name)."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a new file and push it to the disk."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Replace a file as a whole: a reader, or a power cut, sees the old one or the new one."""
-    staged = _staged(path)
-    write_bytes(staged, text.encode())
-    os.replace(staged, path)
-    fsync_folder(path.parent)
-
-
-def _staged(path: Path) -> Path:
-    return path.with_name(f".{path.name}.new")
-
-
-def replace_folder(staged: Path, target: Path) -> None:
-    """Put a finished folder in the place of another; every file in it must already be on the disk.
-
-    A crash between the two renames leaves no `target`, but both contents: the caller's next
-    attempt writes it anew.
-    """
-    fsync_folder(staged)
-    old = target.with_name(f".{target.name}.old")
-    if target.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        os.rename(target, old)
-    os.rename(staged, target)
-    fsync_folder(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def remove_remnants(parent: Path) -> None:
-    """Remove what a `replace_folder` or a removal in this folder left when it was killed."""
-    for remnant in [*parent.glob(".*.new"), *parent.glob(".*.old")]:
-        shutil.rmtree(remnant, ignore_errors=True)
 
 
 def to_json(value: Any) -> str:
@@ -137,7 +89,7 @@ class Run:
         parts = (self.checkpoints, self.adapters, self.comparisons)
         files = (self.recipe_file, self.split_file, self.provenance_file, self.sums_file)
         found = set(self.folder.iterdir())
-        ours = {self.folder / LOCK_FILE, *parts, *files, *map(_staged, files)}
+        ours = {self.folder / LOCK_FILE, *parts, *files, *map(staged_path, files)}
         # Without the lock there are only empty folders: a lone recipe.yaml may be the user's own.
         is_ours = found <= ours and (self.folder / LOCK_FILE in found or found <= set(parts))
         return is_ours and not any(any(part.iterdir()) for part in parts if part in found)

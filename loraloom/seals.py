@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from loraloom.errors import RunError
-from loraloom.run import Run, replace_text, to_json
+from loraloom.files import replace_text
+from loraloom.run import Run, to_json
 
 # How the line of a save ends.
 SEAL = re.compile(rb', "log": "(.*)"\}\n$')

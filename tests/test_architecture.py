@@ -1,6 +1,6 @@
 """The layers of the house, held by its own imports.
 
-    errors → recipe → lock → run → seals → data | base → bank
+    errors → recipe → lock → files → run → seals → data | base → bank
     → evaluate → training → checks → search → workflows → cli
 
 What stands right may import what stands left; siblings never import each other; a lazy import counts.
@@ -19,6 +19,7 @@ LAYERS = (
     {"errors", "starter"},
     {"recipe"},
     {"lock"},
+    {"files"},
     {"run"},
     {"seals"},
     {"data", "base"},
@@ -37,6 +38,7 @@ HEAVY = {"torch", "transformers", "peft", "datasets", "sacrebleu"}
 LIGHT = (
     "cli",
     "errors.py",
+    "files.py",
     "run.py",
     "recipe",
     "data",
@@ -45,6 +47,7 @@ LIGHT = (
     "checks/finding.py",
     "checks/listing.py",
     "workflows/check_data.py",
+    "search/dimensions.py",
     "search/reading.py",
     "search/request.py",
     "search/space.py",

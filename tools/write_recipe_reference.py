@@ -20,7 +20,8 @@ aliases are resolved to them, and an unknown key is an error with a suggestion. 
 recipe's own folder. `--set section.key=value` sets a key for one call; `loraloom recipe-schema` prints the
 JSON Schema for editors.
 
-This page is made from `loraloom/recipe/settings.py` by `python tools/write_recipe_reference.py`.
+This page is made from `settings.py` and `document.py` in `loraloom/recipe/` by
+`python tools/write_recipe_reference.py`.
 """
 SECTIONS = {
     "data": "DataSettings",

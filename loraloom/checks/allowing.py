@@ -1,4 +1,8 @@
-"""The checks by name, and what `--allow CHECK` makes of their errors."""
+"""What `--allow CHECK` makes of a check's errors.
+
+Only errors of the data can be allowed: whether rows are as they are on purpose is the user's to judge. An
+error of the model is no opinion: training would crash, or go through and be wrong, or could not be saved.
+"""
 
 from __future__ import annotations
 
@@ -6,61 +10,23 @@ import difflib
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
+from loraloom.checks.data.suite import DATA, TOKENS
 from loraloom.checks.finding import Finding
 
-_CRASH = "training would stop at its first step"
-_WRONG = "training would go through, and what it learnt would be wrong"
-
-# Every check, as findings name it, and why its errors cannot be allowed; empty where they can.
-CHECKS: dict[str, str] = {
-    # the data
-    "data": "",
-    "split": "",
-    "leakage": "",
-    "duplicates": "",
-    "near-duplicates": "",
-    "alike": "",
-    "copied": "",
-    "cut-off": "",
-    "characters": "",
-    "html": "",
-    "personal-data": "",
-    "scripts": "",
-    "lengths": "",
-    "truncation": "",
-    "unknown-tokens": "",
-    "round-trip": "",
-    # the model
-    "device": "",
-    "dtype": "",
-    "head": "",
-    "tokenizer": _CRASH,
-    "special-tokens": _WRONG,
-    "targets": "",
-    "shapes": _CRASH,
-    "labels": _WRONG,
-    "loss": _WRONG,
-    "start": _WRONG,
-    "gradient": _WRONG,
-    "generation": "",
-    # what will come of it
-    "movement": "",
-    "learning": "",
-    "memory": "",
-    "time": "",
-    "disk": "what was learnt could not be saved",
-}
+ALLOWABLE = (*DATA, *TOKENS)
 
 
 def why_not_allowable(name: str) -> str:
     """Why `--allow NAME` is refused, as a sentence with what may stand there; empty where it is not."""
-    if name not in CHECKS:
-        near = difflib.get_close_matches(name, CHECKS, n=1)
-        guess = f" Did you mean {near[0]}?" if near else ""
-        return f"there is no check `{name}`.{guess} The checks: {', '.join(CHECKS)}"
-    if reason := CHECKS[name]:
-        return f"an error of `{name}` cannot be allowed: {reason}"
-    return ""
+    if name in ALLOWABLE:
+        return ""
+    known = f"The checks of the data: {', '.join(ALLOWABLE)}"
+    if near := difflib.get_close_matches(name, ALLOWABLE, n=1):
+        return f"there is no check `{name}` of the data. Did you mean {near[0]}? {known}"
+    return (
+        f"`{name}` cannot be allowed: it is no check of the data, and after any other error training would "
+        f"crash, or go through and what it learnt would be wrong. {known}"
+    )
 
 
 def apply_allowed(findings: Iterable[Finding], allowed: Collection[str]) -> list[Finding]:
@@ -74,7 +40,7 @@ def apply_allowed(findings: Iterable[Finding], allowed: Collection[str]) -> list
 
 
 def _settled(finding: Finding, allowed: Collection[str]) -> Finding:
-    if CHECKS.get(finding.check):
+    if finding.check not in ALLOWABLE:
         return finding
     option = f"--allow {finding.check}"
     if finding.check in allowed:

@@ -1,6 +1,6 @@
 """The gate: what `train` and `check` always run, on real rows and the real model, in about a second.
 
-To add a check, write a function and add it to `GATE`.
+To add a check, write a function and give it its place in `suite.py`.
 """
 
 from __future__ import annotations
@@ -63,6 +63,14 @@ class Gate:
     batch: Batch
 
     @property
+    def distinct_experiments(self) -> list[Experiment]:
+        """The first of those that differ in nothing but their seed."""
+        first: dict[str, Experiment] = {}
+        for experiment in self.experiments:
+            first.setdefault(experiment.group, experiment)
+        return list(first.values())
+
+    @property
     def tolerance(self) -> float:
         """How far apart two ways to compute the same may be, relative."""
         return TOLERANCE[self.base.model.dtype]
@@ -75,9 +83,9 @@ def run_gate(
     train_set: EncodedSet,
     *,
     packing: bool,
-    checks: Sequence[Callable[[Gate], list[Finding]]] | None = None,
+    checks: Sequence[Callable[[Gate], list[Finding]]],
 ) -> list[Finding]:
-    """Run checks on a few real rows, in order; by default those of the gate.
+    """Run checks on a few real rows, in order.
 
     Where a pass through the base would crash, the checks behind are left out.
     """
@@ -85,7 +93,7 @@ def run_gate(
     rows = [train_set[int(by_length[int(share * len(train_set))])] for share in LENGTH_QUANTILES]
     gate = Gate(base, experiments, initial, train_set, rows, _batch(base, [None], rows, packing))
     findings: list[Finding] = []
-    for check in GATE if checks is None else checks:
+    for check in checks:
         findings += check(gate)
         if any(finding.level == "error" and finding.check in CRASHING for finding in findings):
             break
@@ -159,15 +167,8 @@ def check_loss(gate: Gate) -> list[Finding]:
         total -= float(sum(log_probabilities[position, token] for position, token in enumerate(labels)))
     theirs = total / sum(gate.batch.num_labels)
     if not (math.isfinite(ours) and math.isfinite(theirs)):
-        return [
-            Finding(
-                "error",
-                "loss",
-                "base",
-                f"the base's own loss is {theirs}",
-                "Try dtype: float32, or another base.",
-            )
-        ]
+        message = f"the base's own loss is {theirs}"
+        return [Finding("error", "loss", "base", message, "Try dtype: float32, or another base.")]
     if abs(ours - theirs) > gate.tolerance * abs(theirs):
         message = f"training computes {ours:.6f}, the model's own forward {theirs:.6f}"
         return [Finding("error", "loss", "objective", message, "Please report this: it is a bug of ours.")]
@@ -296,13 +297,3 @@ def check_generation(gate: Gate) -> list[Finding]:
     return [
         Finding("ok", "generation", "generation", "nothing would be ignored, and the settings can be saved")
     ]
-
-
-GATE: tuple[Callable[[Gate], list[Finding]], ...] = (
-    check_shapes,
-    check_labels,
-    check_loss,
-    check_targets,
-    check_adapters,
-    check_generation,
-)

@@ -7,10 +7,8 @@ tells whether the rate, the targets or the data stand in the way.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from loraloom.bank.bank import AdapterBank
@@ -21,12 +19,10 @@ from loraloom.checks.gate import Gate
 from loraloom.data.encoding import EncodedSet
 from loraloom.evaluate.loss import eval_losses
 from loraloom.recipe import Experiment, GenerationSettings, LoraSettings
-from loraloom.run import create_run
 from loraloom.training.loop import train
 from loraloom.training.plan import make_plan
-from loraloom.training.setup import Setup
+from loraloom.training.setup import Setup, scratch_run
 from loraloom.training.state import Timetable, TrainingState
-from loraloom.training.stopping import StopRequest
 
 NUM_STEPS = 60
 NUM_ROWS = 8
@@ -81,7 +77,7 @@ class Attempt:
 
 def check_learning(gate: Gate) -> list[Finding]:
     """Whether one batch can be overfitted; some hundred steps, so only `--deep` asks for it."""
-    chosen = _distinct(gate.experiments)
+    chosen = gate.distinct_experiments
     batch = _first_batch(gate, chosen[0])
     before = eval_losses(AdapterBank(gate.base), [BASE], batch, batch_size=len(batch))[BASE]
     if before <= BY_HEART:
@@ -100,14 +96,6 @@ def check_learning(gate: Gate) -> list[Finding]:
         message = f"{left_out} more experiments were not tried; the first {len(ways)} were"
         findings.append(Finding("note", "learning", "experiments", message))
     return findings
-
-
-def _distinct(experiments: Sequence[Experiment]) -> list[Experiment]:
-    """The first of those that differ in nothing but their seed."""
-    first: dict[str, Experiment] = {}
-    for experiment in experiments:
-        first.setdefault(experiment.group, experiment)
-    return list(first.values())
 
 
 def _first_batch(gate: Gate, experiment: Experiment) -> EncodedSet:
@@ -163,7 +151,7 @@ def _train(gate: Gate, ways: dict[str, Experiment], batch: EncodedSet) -> dict[s
         if event == "eval":
             losses[fields["experiment"]] = fields["eval_loss"]
 
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_run() as run:
         setup = Setup(
             bank=bank,
             experiments=experiments,
@@ -171,12 +159,9 @@ def _train(gate: Gate, ways: dict[str, Experiment], batch: EncodedSet) -> dict[s
             initial={name: starts[way.group] for name, way in ways.items() if way.lora.init_adapter},
             train_set=batch,
             eval_set=batch,
-            eval_references=[],
-            retain_set=EncodedSet([], []),
             shared=experiments[0].training,
             generation=GenerationSettings(),
-            run=create_run(Path(scratch) / "run"),
-            stop=StopRequest(),
+            run=run,
             pass_tokens=plan.pass_tokens,
         )
         train(setup, TrainingState.at_start(list(ways)), note)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -131,11 +130,3 @@ def _ids(value: Any) -> list[int]:
 def _ends_texts(base: Base) -> bool:
     ids = base.tokenizer("a")["input_ids"]
     return bool(ids) and ids[-1] == base.eos_token_id
-
-
-MODEL: tuple[Callable[[Gate], list[Finding]], ...] = (
-    check_head,
-    check_precision,
-    check_tokenizer,
-    check_special_tokens,
-)

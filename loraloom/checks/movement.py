@@ -243,8 +243,8 @@ def _slope(gradients: Tensor) -> float:
 
 def check_movement(gate: Gate) -> list[Finding]:
     """Whether training will move the base enough to change its answers, and not too far."""
-    fresh = [each for each in gate.experiments if each.name not in gate.initial]
-    forecasts = forecast(gate.base, list({each.group: each for each in fresh}.values()), gate.train_set)
+    fresh = [each for each in gate.distinct_experiments if each.name not in gate.initial]
+    forecasts = forecast(gate.base, fresh, gate.train_set)
     dtype = gate.base.model.dtype
     # Of what is not finite the check of the loss tells.
     return [_finding(each, dtype) for each in forecasts.values() if math.isfinite(each.movement())]

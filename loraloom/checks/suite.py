@@ -5,16 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from loraloom.checks.finding import Finding
-from loraloom.checks.gate import GATE, Gate
+from loraloom.checks.gate import (
+    Gate,
+    check_adapters,
+    check_generation,
+    check_labels,
+    check_loss,
+    check_shapes,
+    check_targets,
+)
 from loraloom.checks.learning import check_learning
-from loraloom.checks.model import MODEL
+from loraloom.checks.model import check_head, check_precision, check_special_tokens, check_tokenizer
 from loraloom.checks.movement import check_movement
 
 ModelCheck = Callable[[Gate], list[Finding]]
 
-# `train` and `search` run these, so together they may take about a second.
+# What the base is.
+MODEL: tuple[ModelCheck, ...] = (check_head, check_precision, check_tokenizer, check_special_tokens)
+# What becomes of real rows in it.
+GATE: tuple[ModelCheck, ...] = (
+    check_shapes,
+    check_labels,
+    check_loss,
+    check_targets,
+    check_adapters,
+    check_generation,
+)
+# `check`, `train` and `search` run these, so together they may take about a second.
 BEFORE_TRAINING: tuple[ModelCheck, ...] = (*MODEL, *GATE, check_movement)
-# `check` runs these beside them.
-ON_REQUEST: tuple[ModelCheck, ...] = ()
 # `check --deep` runs these too; they train for a minute or so.
 DEEP: tuple[ModelCheck, ...] = (check_learning,)

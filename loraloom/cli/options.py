@@ -10,9 +10,9 @@ import typer
 
 def _known_checks(names: list[str]) -> list[str]:
     """Refuse a name that is no check, or one whose errors cannot be allowed."""
-    from loraloom.checks.allowing import why_not_allowable
-
     for name in names:
+        from loraloom.checks.allowing import why_not_allowable  # and every check of the data with it
+
         if reason := why_not_allowable(name):
             raise typer.BadParameter(reason)
     return names

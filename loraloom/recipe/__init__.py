@@ -1,18 +1,16 @@
 """What to do: a recipe's settings, and its YAML.
 
-`settings` is the one home of names, defaults, bounds and help; `file` reads and writes YAML. The
-rest serves reading: each file says in its first line which step of it is its own.
+`settings` is the one home of names, defaults, bounds and help, `document` puts them together; `file` reads
+and writes YAML. The rest serves reading: each file says in its first line which step of it is its own.
 """
 
+from loraloom.recipe.document import Experiment, Recipe
+from loraloom.recipe.experiments import EXPERIMENT_NAME, RESERVED_EXPERIMENT_NAMES
 from loraloom.recipe.settings import (
-    EXPERIMENT_NAME,
-    RESERVED_EXPERIMENT_NAMES,
     SHARED_TRAINING_KEYS,
     DataSettings,
-    Experiment,
     GenerationSettings,
     LoraSettings,
-    Recipe,
     Section,
     TrainingSettings,
 )

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pydantic.fields import FieldInfo
 
 from loraloom.recipe.aliases import ALIASES
+from loraloom.recipe.document import Recipe
 from loraloom.recipe.script_keys import SCRIPT_KEYS
-from loraloom.recipe.settings import Recipe, Section
+from loraloom.recipe.settings import Section
 
 Path = tuple[str, ...]
 

@@ -1,31 +1,19 @@
-"""What to do: the one home of every setting's name, default, bounds and help.
+"""The sections of a recipe: the one home of every setting's name, default, bounds and help.
 
 Inside the sections the names are the field's own: `LoraConfig`'s in `lora`, `TrainingArguments`'
 in `training`, `GenerationConfig`'s in `generation`. The command line, the JSON Schema, the
-commented recipe that `loraloom init` writes and the documentation are all made from here.
-Reading and writing YAML, aliases and suggestions live in `file.py`. Messages say what a
-setting must be; whoever shows them puts the setting's name in front.
+commented recipe that `loraloom init` writes and the documentation are all made from here and
+from `document.py`, which puts the sections together. Messages say what a setting must be; whoever
+shows them puts the setting's name in front.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from loraloom.recipe.experiments import EXPERIMENT_NAME as EXPERIMENT_NAME
-from loraloom.recipe.experiments import RESERVED_EXPERIMENT_NAMES as RESERVED_EXPERIMENT_NAMES
-from loraloom.recipe.experiments import checked_changes
-from loraloom.recipe.values import BaseDropout, Count, Dtype, Number, Part, Seed, SettingError, TargetModules
+from loraloom.recipe.values import BaseDropout, Count, Number, Part, SettingError, TargetModules
 
 # One forward pass serves all experiments, so these cannot differ between them.
 SHARED_TRAINING_KEYS = frozenset(
@@ -246,115 +234,3 @@ class GenerationSettings(Section):
         if self.num_beams == 1 and self.length_penalty is not None:
             raise SettingError("would be ignored while num_beams is 1; leave it out", "length_penalty")
         return self
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """One adapter to train: a recipe's settings with what this experiment changes.
-
-    Args:
-        name: of the adapter: the experiment's, with `@seed` behind it where there are several seeds.
-        group: the experiment's name, which its seeds share.
-        lora, training, seed: all that decides what the adapter becomes.
-    """
-
-    name: str
-    group: str
-    lora: LoraSettings
-    training: TrainingSettings
-    seed: int
-
-
-class Recipe(Section):
-    """What to do, as one document."""
-
-    model_name_or_path: str = Field(description="A folder, a hub name, or `starter` for the embedded base.")
-    data: DataSettings
-    lora: LoraSettings = Field(default_factory=lambda: LoraSettings())
-    training: TrainingSettings = Field(default_factory=lambda: TrainingSettings())
-    experiments: dict[str, dict[str, Any]] = Field(
-        default_factory=dict,
-        description="Optional; each states only what differs, in `lora`, `training`, `seed`.",
-    )
-    generation: GenerationSettings = Field(default_factory=lambda: GenerationSettings())
-    dtype: Dtype = Field(
-        default="auto", description="The frozen base's; adapters are always trained in float32."
-    )
-    device: str = Field(
-        default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, mps."
-    )
-    seed: Seed = Field(default=42, description="Initial weights, data order, dropout.")
-    seeds: Count = Field(
-        default=1,
-        ge=1,
-        le=64,
-        description="Train each experiment from so many seeds, `seed` and the next ones.",
-    )
-    allow_bin_weights: bool = Field(
-        default=False, description="Load .bin weights (weights-only) where nothing else is."
-    )
-
-    @field_validator("experiments", mode="before")
-    @classmethod
-    def _none_is_empty(cls, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {str(name): ({} if override is None else override) for name, override in value.items()}
-        return {} if value is None else value
-
-    @field_validator("experiments")
-    @classmethod
-    def _checked(cls, value: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
-        return checked_changes(
-            value,
-            sections={"lora": LoraSettings, "training": TrainingSettings},
-            common=info.data,
-            shared={"training": SHARED_TRAINING_KEYS},
-        )
-
-    @model_validator(mode="after")
-    def _evaluations_possible(self) -> Self:
-        if self.data.eval == 0:
-            patience = ("training", "early_stopping_patience")
-            stopping: list[tuple[str, ...]] = (
-                [patience] if self.training.early_stopping_patience is not None else []
-            )
-            for name, override in self.experiments.items():
-                if override.get("training", {}).get("early_stopping_patience") is not None:
-                    stopping.append(("experiments", name, *patience))
-            if stopping:
-                message = "needs rows to evaluate, and data.eval is 0; set data.eval, or leave it out"
-                raise SettingError(message, *stopping[0])
-        return self
-
-    @model_validator(mode="after")
-    def _forgetting_measurable(self) -> Self:
-        if self.data.retain is None:
-            given: list[tuple[str, ...]] = [
-                ("experiments", name, "training", "max_forgetting")
-                for name, override in self.experiments.items()
-                if override.get("training", {}).get("max_forgetting") is not None
-            ]
-            if self.training.max_forgetting is not None:
-                given.insert(0, ("training", "max_forgetting"))
-            if given:
-                message = "needs rows to measure forgetting on; set data.retain, or leave it out"
-                raise SettingError(message, *given[0])
-        return self
-
-    @property
-    def resolved_experiments(self) -> tuple[Experiment, ...]:
-        """Every adapter to train, with all its settings; an experiment named `main` where none is listed.
-
-        Overrides were checked when the recipe was made, so this raises nothing.
-        """
-        experiments = []
-        for group, override in (self.experiments or {"main": {}}).items():
-            lora = LoraSettings.model_validate(self.lora.model_dump() | dict(override.get("lora", {})))
-            training = TrainingSettings.model_validate(
-                self.training.model_dump() | dict(override.get("training", {}))
-            )
-            first = int(override.get("seed", self.seed))
-            for seed in range(first, first + self.seeds):
-                name = group if self.seeds == 1 else f"{group}@{seed}"
-                experiments.append(Experiment(name, group, lora, training, seed))
-        return tuple(experiments)

@@ -10,11 +10,11 @@ from typing import Any
 
 import yaml
 
+from loraloom.recipe.document import Recipe
 from loraloom.recipe.settings import (
     SHARED_TRAINING_KEYS,
     DataSettings,
     LoraSettings,
-    Recipe,
     Section,
     TrainingSettings,
 )

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from loraloom.errors import RunError
-from loraloom.run import Run, replace_text, to_json
+from loraloom.files import replace_text
+from loraloom.run import Run, to_json
 
 FORMAT = 1
 FILE = "search.json"

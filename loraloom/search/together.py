@@ -18,7 +18,6 @@ from loraloom.training.free_memory import free_bytes
 from loraloom.training.plan import (
     USABLE_SHARE,
     Need,
-    checkpoint_bytes,
     experiment_need,
     pass_tokens,
     wave_bytes,
@@ -34,7 +33,6 @@ class Together:
         reason: for provenance.json.
         heaviest: the experiment that takes the most memory of all that can be drawn.
         need: what it adds to the peak.
-        checkpoint_bytes: what a checkpoint of them all takes, at the most.
         free_bytes: what there was to plan with.
     """
 
@@ -42,7 +40,6 @@ class Together:
     reason: str
     heaviest: Experiment
     need: Need
-    checkpoint_bytes: int
     free_bytes: int
 
 
@@ -67,9 +64,7 @@ def trials_together(
     reason = f"of {request.num_trials}; {size}"
     if together < min(fitting, request.num_trials):
         reason += "; more would leave the sampler nothing to learn from"
-    targets = {experiment.name: bank.targets_of(experiment.lora)}
-    size_on_disk = checkpoint_bytes([experiment], {**targets}) * together
-    return Together(together, reason, experiment, need, size_on_disk, free)
+    return Together(together, reason, experiment, need, free)
 
 
 def _heaviest(request: Request, probes: Sequence[Experiment], counter: Counter) -> tuple[Experiment, Need]:

@@ -19,7 +19,8 @@ from loraloom.errors import Interrupted
 from loraloom.evaluate.metrics import METRICS
 from loraloom.recipe import Experiment
 from loraloom.recipe.file import write_recipe
-from loraloom.run import Report, Run, replace_text, to_json
+from loraloom.run import Report, Run, to_json
+from loraloom.seals import put
 from loraloom.search.halving import rung_due, rung_steps, weak
 from loraloom.search.ledger import Ledger, Trial, trial_name
 from loraloom.search.request import Request
@@ -254,9 +255,9 @@ class Search:
         """The run's recipe with the trials as its experiments, for every verb that reads a run."""
         trials = [trial for trial in trials if trial.name in self.experiments]
         changes = {trial.name: nested_changes(trial.parameters) for trial in trials}
-        replace_text(self.run.recipe_file, write_recipe(with_experiments(self.request.recipe, changes)))
+        put(self.run, self.run.recipe_file, write_recipe(with_experiments(self.request.recipe, changes)))
         seeds = {trial.name: self.experiments[trial.name].seed for trial in trials}
-        replace_text(self.run.provenance_file, to_json(self.known | {"seeds": seeds}))
+        put(self.run, self.run.provenance_file, to_json(self.known | {"seeds": seeds}))
 
 
 def _take_figures(trial: Trial, progress: Progress) -> None:

@@ -32,7 +32,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from loraloom.errors import CheckpointError
-from loraloom.run import fsync_folder, to_json, write_bytes
+from loraloom.files import fsync_folder, write_bytes
+from loraloom.run import to_json
 from loraloom.training.state import Limits, Progress, SlotTensors, TrainingState
 
 MANIFEST, STATE, SLOTS = "MANIFEST.json", "state.json", "slots"

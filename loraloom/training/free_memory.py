@@ -69,6 +69,11 @@ def peak_used_bytes(device: torch.device) -> int:
     """The most that this process held so far."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    return peak_process_bytes()
+
+
+def peak_process_bytes() -> int:
+    """The most that this process held so far of the machine's own memory."""
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
     import resource  # not on Windows

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.base.loading import Base
-from loraloom.base.targets import Target
 from loraloom.data.encoding import EncodedSet
 from loraloom.recipe import Experiment
-from loraloom.training.footprint import IN_CHECKPOINT, WHILE_TRAINING, Counter
+from loraloom.training.footprint import WHILE_TRAINING, Counter
 from loraloom.training.free_memory import free_bytes
 
 # Of the free memory; the rest is for the allocator, for evaluation and for other programs.
@@ -93,12 +92,6 @@ def experiment_need(experiment: Experiment, counter: Counter) -> Need:
     largest = counter.largest_pass([experiment], pass_tokens=0)
     weights = counter.num_weights(experiment)
     return Need(weights * WHILE_TRAINING, largest.kept_bytes, largest.num_tokens)
-
-
-def checkpoint_bytes(experiments: Sequence[Experiment], targets: dict[str, Sequence[Target]]) -> int:
-    """What a checkpoint takes at the most: of each adapter itself, its best, and AdamW's two moments."""
-    weights = (t.num_adapter_parameters(e.lora.r) for e in experiments for t in targets[e.name])
-    return IN_CHECKPOINT * sum(weights)
 
 
 def make_plan(

@@ -18,10 +18,10 @@ from loraloom.run import quiet
 from loraloom.training.footprint import IN_CHECKPOINT, Counter, Phase, phases
 from loraloom.training.free_memory import free_bytes, peak_used_bytes, used_bytes
 from loraloom.training.largest import step_tokens
-from loraloom.training.optimizer import clip_gradients, gradient_norm, make_optimizer
+from loraloom.training.optimizer import clip_gradients, gradient_norm
 from loraloom.training.passes import step_losses
-from loraloom.training.setup import Setup, Trainee
-from loraloom.training.state import Progress, Timetable, TrainingState
+from loraloom.training.setup import Setup, join
+from loraloom.training.state import Timetable, TrainingState
 
 
 @dataclass(frozen=True)
@@ -153,11 +153,12 @@ def predict_memory(setup: Setup) -> Memory:
 def measure_pace(setup: Setup) -> Pace | None:
     """Time a step of the first wave, forward, backward and optimizers, on fresh adapters."""
     examples, names = setup.train_set, setup.waves[0]
-    trainees = [_trainee(setup, experiment) for experiment in _experiments(setup, names)]
+    state = TrainingState.at_start(list(names))
+    trainees = [join(setup, state, name) for name in names]
     plans = [t.timetable.micro_batches(_middling_step(setup, t.timetable)) for t in trainees]
     try:
         started = time.perf_counter()
-        if step_losses(setup, trainees, plans, TrainingState.at_start(list(names)), quiet) is None:
+        if step_losses(setup, trainees, plans, state, quiet) is None:
             return None
         for trainee in trainees:
             parameters = setup.bank.parameters(trainee.name)
@@ -169,7 +170,8 @@ def measure_pace(setup: Setup) -> Pace | None:
             setup.bank.drop(trainee.name)
     lengths = examples.source_lengths + examples.target_lengths
     rate = sum(int(lengths[rows].sum()) for plan in plans for rows in plan) / seconds
-    epochs = [e.total_steps / e.steps_per_epoch for e in (_timetable(setup, e) for e in setup.experiments)]
+    timetables = [Timetable(experiment, len(examples)) for experiment in setup.experiments]
+    epochs = [timetable.total_steps / timetable.steps_per_epoch for timetable in timetables]
     a_pass = float(lengths.sum()) / rate
     return Pace(seconds, rate, a_pass * len(trainees), a_pass * sum(epochs))
 
@@ -190,16 +192,6 @@ def free_disk_bytes(folder: Path) -> int:
 def _experiments(setup: Setup, names: Sequence[str]) -> list[Experiment]:
     by_name = {experiment.name: experiment for experiment in setup.experiments}
     return [by_name[name] for name in names]
-
-
-def _timetable(setup: Setup, experiment: Experiment) -> Timetable:
-    return Timetable(experiment, len(setup.train_set))
-
-
-def _trainee(setup: Setup, experiment: Experiment) -> Trainee:
-    setup.bank.attach(experiment.name, experiment.lora, experiment.seed, setup.initial.get(experiment.name))
-    optimizer = make_optimizer(setup.bank.parameters(experiment.name), experiment.training)
-    return Trainee(experiment, _timetable(setup, experiment), optimizer, Progress(status="training"))
 
 
 def _middling_step(setup: Setup, timetable: Timetable) -> int:

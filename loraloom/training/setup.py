@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.data.encoding import EncodedSet
 from loraloom.recipe import Experiment, GenerationSettings, TrainingSettings
-from loraloom.run import Run
+from loraloom.run import Run, create_run
+from loraloom.training.optimizer import make_optimizer, restore_optimizer
 from loraloom.training.state import Progress, Timetable, TrainingState
 from loraloom.training.stopping import StopRequest
 
 NO_LIMIT = 2**63
+NO_ROWS = EncodedSet([], [])
 
 
 def never(state: TrainingState) -> bool:
@@ -32,11 +37,11 @@ class Setup:
         waves: which of them train together, by name.
         initial: for experiments that go on from an adapter, its tensors.
         train_set, eval_set: encoded rows; the second may be empty.
-        eval_references: the eval rows' responses as text, where a metric needs them.
-        retain_set: rows to measure forgetting on; may be empty.
         shared: the settings that all experiments share.
         generation: how to answer, for generation metrics.
         run: where checkpoints and adapters go.
+        eval_references: the eval rows' responses as text, where a metric needs them.
+        retain_set: rows to measure forgetting on; may be empty.
         stop: set by a signal.
         pass_tokens: tokens that one pass takes at the most, unless one micro-batch alone has more.
         pause: asked after every tick whether to save and return early, so that the caller may take
@@ -49,12 +54,12 @@ class Setup:
     initial: dict[str, dict[str, torch.Tensor]]
     train_set: EncodedSet
     eval_set: EncodedSet
-    eval_references: Sequence[str]
-    retain_set: EncodedSet
     shared: TrainingSettings
     generation: GenerationSettings
     run: Run
-    stop: StopRequest
+    eval_references: Sequence[str] = ()
+    retain_set: EncodedSet = NO_ROWS
+    stop: StopRequest = field(default_factory=StopRequest)
     pass_tokens: int = NO_LIMIT
     pause: Callable[[TrainingState], bool] = never
 
@@ -72,3 +77,22 @@ class Trainee:
     def name(self) -> str:
         """Of the experiment and of its slot in the bank."""
         return self.experiment.name
+
+
+def join(setup: Setup, state: TrainingState, name: str) -> Trainee:
+    """Attach an experiment's adapter: fresh, from another adapter, or as a checkpoint has it."""
+    experiment = next(e for e in setup.experiments if e.name == name)
+    progress, tensors = state.progress[name], state.tensors[name]
+    if not progress.has_ended:
+        progress.status = "training"
+    setup.bank.attach(name, experiment.lora, experiment.seed, tensors.current or setup.initial.get(name))
+    optimizer = make_optimizer(setup.bank.parameters(name), experiment.training)
+    restore_optimizer(optimizer, setup.bank.tensors(name), tensors.optimizer)
+    return Trainee(experiment, Timetable(experiment, len(setup.train_set)), optimizer, progress)
+
+
+@contextmanager
+def scratch_run() -> Iterator[Run]:
+    """A run for a training of which nothing is kept; its folder is gone afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield create_run(Path(folder))

@@ -10,7 +10,8 @@ from typing import Any
 from loraloom.bank.peft_folder import CONFIG, portable_name, read_adapter
 from loraloom.errors import RunError
 from loraloom.evaluate.comparison import BASE_NAME
-from loraloom.run import Run, open_run, replace_text
+from loraloom.files import replace_text
+from loraloom.run import Run, open_run
 from loraloom.training.card import (
     Facts,
     front_matter,

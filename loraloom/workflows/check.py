@@ -15,7 +15,7 @@ from loraloom.checks.data.tokenizer import NoTokenizerError, TextTokenizer
 from loraloom.checks.finding import Finding
 from loraloom.checks.gate import run_gate
 from loraloom.checks.resources import check_resources
-from loraloom.checks.suite import BEFORE_TRAINING, DEEP, ON_REQUEST, ModelCheck
+from loraloom.checks.suite import BEFORE_TRAINING, DEEP, ModelCheck
 from loraloom.data.split import Split, split_examples
 from loraloom.recipe import Experiment, Recipe
 from loraloom.run import Report, quiet
@@ -84,13 +84,13 @@ def examine(
     chosen = [
         Finding("ok", key, key, f"{choice.value}: {choice.reason}") for key, choice in base.choices.items()
     ]
-    findings = check_material(recipe, material, of_data, checks=(*BEFORE_TRAINING, *ON_REQUEST))
+    findings = check_material(material, of_data)
     if not any(finding.level == "error" for finding in findings):
         report("note", message="timing one step, to say what training will take")
-        findings += apply_allowed(check_resources(foresee_recipe(recipe, material)), allowed)
+        findings += apply_allowed(check_resources(foresee_recipe(material)), allowed)
     if deep and not any(finding.level == "error" for finding in findings):
         report("note", message="learning one batch by heart, to see what can be learnt; this takes a while")
-        findings += apply_allowed(_run(recipe, material, material.experiments, DEEP), allowed)
+        findings += apply_allowed(_run(material, material.experiments, DEEP), allowed)
     batch = view_rows(
         base,
         split.train,
@@ -102,12 +102,10 @@ def examine(
 
 
 def check_material(
-    recipe: Recipe,
     material: Material,
     of_data: DataChecked,
     *,
     experiments: Sequence[Experiment] | None = None,
-    checks: Sequence[ModelCheck] = BEFORE_TRAINING,
 ) -> list[Finding]:
     """All findings: those of the data, those of its tokens that waited for the base, those of the model.
 
@@ -115,22 +113,22 @@ def check_material(
         material: the base, and encoded rows.
         of_data: what the data checks found.
         experiments: which to check; by default all of the material.
-        checks: of the model.
     """
     late = _late_token_checks(of_data.seen, material.base)
-    of_model = _run(recipe, material, material.experiments if experiments is None else experiments, checks)
+    chosen = material.experiments if experiments is None else experiments
+    of_model = _run(material, chosen, BEFORE_TRAINING)
     return [*of_data.findings, *apply_allowed([*late, *of_model], of_data.allowed)]
 
 
 def _run(
-    recipe: Recipe, material: Material, experiments: Sequence[Experiment], checks: Sequence[ModelCheck]
+    material: Material, experiments: Sequence[Experiment], checks: Sequence[ModelCheck]
 ) -> list[Finding]:
     return run_gate(
         material.base,
         experiments,
         material.initial,
         material.train_set,
-        packing=recipe.training.packing,
+        packing=material.recipe.training.packing,
         checks=checks,
     )
 

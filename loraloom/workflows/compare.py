@@ -23,8 +23,9 @@ from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import eval_losses, row_losses
 from loraloom.evaluate.metrics import METRICS
 from loraloom.evaluate.movement import movement
+from loraloom.files import replace_text
 from loraloom.recipe import EXPERIMENT_NAME
-from loraloom.run import Report, Run, now, open_run, quiet, replace_text, to_json
+from loraloom.run import Report, Run, now, open_run, quiet, to_json
 from loraloom.training.stopping import stop_on_signals
 from loraloom.workflows import provenance as origin
 from loraloom.workflows.loading import Loaded, load_run

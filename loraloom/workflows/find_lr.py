@@ -9,32 +9,32 @@ too few for: `loraloom report` shows it, and so does the report of a run that it
 
 from __future__ import annotations
 
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from loraloom.bank.rows import BASE
 from loraloom.checks.finding import Finding
-from loraloom.data.encoding import EncodedSet
+from loraloom.data.examples import Example
 from loraloom.data.split import Split, split_examples
 from loraloom.errors import DataError, Interrupted
 from loraloom.evaluate.loss import eval_losses
+from loraloom.files import replace_text
 from loraloom.recipe import Experiment, Recipe
-from loraloom.recipe.file import write_recipe
 from loraloom.report.range_test import FILE, FORMAT
-from loraloom.run import Report, Run, create_run, fresh_folder, quiet, replace_text, to_json
+from loraloom.run import Report, Run, fresh_folder, quiet, to_json
+from loraloom.seals import put
 from loraloom.training.loop import train as train_loop
 from loraloom.training.plan import make_plan
-from loraloom.training.setup import Setup
 from loraloom.training.state import TrainingState
 from loraloom.training.stopping import StopRequest, stop_on_signals
 from loraloom.workflows import provenance as origin
-from loraloom.workflows.prepare import Material, load_recipe_base, prepare
+from loraloom.workflows.beginning import Begun, begin, name_of_data
+from loraloom.workflows.ending import entry_of, result_of
+from loraloom.workflows.prepare import load_recipe_base, prepare
 from loraloom.workflows.safeguards import device_errors_explained
 
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
@@ -118,24 +118,14 @@ def find_learning_rate(
         )
     own = recipe.resolved_experiments[0]
     tried = _recipe_of_rates(recipe, own)
-    run = create_run(out if out is not None else fresh_folder(f"{_name(recipe)}-find-lr"))
+    out = out or fresh_folder(f"{name_of_data(recipe)}-find-lr")
     try:
-        with run.locked(), stop_on_signals() as stop:
-            replace_text(run.recipe_file, write_recipe(tried))
-            replace_text(run.split_file, to_json(split.to_json()))
-            known = origin.at_start(tried, folder, split)
-            replace_text(run.provenance_file, to_json(known))
-            replace_text(run.checks_file, to_json([finding.to_json() for finding in findings]))
-            return _find(run, tried, own.name, folder, split, known, report, stop)
-    except BaseException as error:
-        shutil.rmtree(run.folder)  # so short a run is begun anew sooner than mended
-        if isinstance(error, Interrupted):
-            raise Interrupted(error.signal_number, "stopped; the same command begins it anew") from None
-        raise
-
-
-def _name(recipe: Recipe) -> str:
-    return Path(recipe.data.train.rpartition(":")[2]).stem
+        # So short a run is begun anew sooner than mended.
+        with stop_on_signals() as stop, begin(tried, folder, out, split, is_resumable=False) as begun:
+            put(begun.run, begun.run.checks_file, to_json([finding.to_json() for finding in findings]))
+            return _find(begun, tried, own.name, report, stop)
+    except Interrupted as error:
+        raise Interrupted(error.signal_number, "stopped; the same command begins it anew") from None
 
 
 def _recipe_of_rates(recipe: Recipe, own: Experiment) -> Recipe:
@@ -163,24 +153,13 @@ def _recipe_of_rates(recipe: Recipe, own: Experiment) -> Recipe:
     return Recipe.model_validate(recipe.model_dump() | changes)
 
 
-def _find(
-    run: Run,
-    recipe: Recipe,
-    experiment: str,
-    folder: Path,
-    split: Split,
-    known: dict[str, Any],
-    report: Report,
-    stop: StopRequest,
-) -> RangeTest:
+def _find(begun: Begun, recipe: Recipe, experiment: str, report: Report, stop: StopRequest) -> RangeTest:
     started = time.monotonic()
-    num_threads = origin.set_threads({})
-    base = load_recipe_base(recipe, folder)
-    material = prepare(recipe, folder, split, base)
-    plan = make_plan(material.experiments, base, material.train_set)
-    known = origin.once_decided(known, material, plan, num_threads)
-    replace_text(run.provenance_file, to_json(known))
-    eval_set = _some(material.eval_set, NUM_EVAL_ROWS)
+    run = begun.run
+    few = replace(begun.split, eval=_some(begun.split.eval, NUM_EVAL_ROWS))
+    material = prepare(recipe, begun.folder, few, load_recipe_base(recipe, begun.folder))
+    plan = make_plan(material.experiments, material.base, material.train_set)
+    begun.knowing(origin.once_decided(begun.known, material, plan))
     losses: dict[str, float] = {}
 
     def record(event: str, **fields: Any) -> None:
@@ -189,50 +168,24 @@ def _find(
         run.append_event(event, **fields)
         report(event, **fields)
 
-    setup = _setup(run, recipe, material, eval_set, known, stop)
+    setup = material.setup(run, stop, waves=plan.waves, pass_tokens=plan.pass_tokens)
     state = TrainingState.at_start([each.name for each in material.experiments])
     with device_errors_explained(run):
         size = recipe.training.per_device_eval_batch_size
-        before = eval_losses(material.bank, [BASE], eval_set, batch_size=size)[BASE]
+        before = eval_losses(material.bank, [BASE], material.eval_set, batch_size=size)[BASE]
         train_loop(setup, state, record)
     results = tuple(_result(each, losses.get(each.name), before) for each in material.experiments)
     suggestion, reason = suggest(results)
     found = RangeTest(
-        str(run.folder), experiment, NUM_STEPS, len(eval_set), before, results, suggestion, reason
+        str(run.folder), experiment, NUM_STEPS, len(few.eval), before, results, suggestion, reason
     )
     _finish(run, found, state, time.monotonic() - started)
     return found
 
 
-def _setup(
-    run: Run,
-    recipe: Recipe,
-    material: Material,
-    eval_set: EncodedSet,
-    known: dict[str, Any],
-    stop: StopRequest,
-) -> Setup:
-    return Setup(
-        bank=material.bank,
-        experiments=material.experiments,
-        waves=known["waves"],
-        initial=material.initial,
-        train_set=material.train_set,
-        eval_set=eval_set,
-        eval_references=[],
-        retain_set=EncodedSet([], []),
-        shared=recipe.training,
-        generation=recipe.generation,
-        run=run,
-        stop=stop,
-        pass_tokens=int(known["choices"]["pass_tokens"]["value"]),
-    )
-
-
-def _some(examples: EncodedSet, number: int) -> EncodedSet:
+def _some(rows: list[Example], number: int) -> list[Example]:
     """At most so many rows, spread over all of them."""
-    chosen = [examples[index] for index in range(0, len(examples), max(1, len(examples) // number))][:number]
-    return EncodedSet([e.input_ids.tolist() for e in chosen], [e.labels.tolist() for e in chosen])
+    return rows[:: max(1, len(rows) // number)][:number]
 
 
 def _result(trial: Experiment, loss: float | None, before: float) -> RateResult:
@@ -243,21 +196,11 @@ def _finish(run: Run, found: RangeTest, state: TrainingState, seconds: float) ->
     """Write what was found; result.json comes last and says that it is finished."""
     for adapter in run.adapters.iterdir():
         shutil.rmtree(adapter)
-    run.sums_file.unlink(missing_ok=True)  # it knows of the adapters alone
+    run.sums_file.unlink()  # it knows of adapters that are gone
     document = {key: value for key, value in found.to_json().items() if key != "run"}
     replace_text(run.folder / FILE, to_json({"format": FORMAT, **document}))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    result = {
-        "experiments": {name: _entry(asdict(progress)) for name, progress in state.progress.items()},
-        "steps": state.tick,
-        "wall_seconds": round(seconds, 2),
-        "peak_bytes": peak * (1 if sys.platform == "darwin" else 1024),
-    }
-    replace_text(run.result_file, to_json(result))
-
-
-def _entry(progress: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in progress.items() if key != "evaluations_without_improvement"}
+    entries = {name: entry_of(progress) for name, progress in state.progress.items()}
+    replace_text(run.result_file, to_json(result_of(entries, state.tick, seconds)))
 
 
 def suggest(results: Sequence[RateResult]) -> tuple[float | None, str]:

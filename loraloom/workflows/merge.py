@@ -26,8 +26,9 @@ from loraloom.base.loading import load_base
 from loraloom.data.split import Split
 from loraloom.errors import DataError, RunError
 from loraloom.evaluate.movement import movement
+from loraloom.files import fsync_folder, write_bytes
 from loraloom.recipe import Recipe
-from loraloom.run import Report, Run, fsync_folder, open_run, quiet, write_bytes
+from loraloom.run import Report, Run, open_run, quiet
 from loraloom.training.stopping import StopRequest, stop_on_signals
 from loraloom.workflows import provenance as origin
 from loraloom.workflows.card import adapter_facts

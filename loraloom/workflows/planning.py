@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,20 +9,18 @@ from typing import Any
 from loraloom.base.choices import Choice
 from loraloom.checks.finding import Finding
 from loraloom.checks.resources import check_resources
-from loraloom.data.encoding import EncodedSet
-from loraloom.recipe import Recipe
-from loraloom.run import RUNS_FOLDER, Report, create_run
+from loraloom.run import RUNS_FOLDER, Report
 from loraloom.search.ledger import trial_name
 from loraloom.search.request import Request
 from loraloom.search.together import trials_together
 from loraloom.training.memory import give_back
 from loraloom.training.plan import Plan, make_plan
 from loraloom.training.prediction import Prediction, free_disk_bytes, predict, read_prediction
-from loraloom.training.setup import Setup
+from loraloom.training.setup import Setup, scratch_run
 from loraloom.training.stopping import StopRequest
 from loraloom.workflows import provenance as origin
 from loraloom.workflows.prepare import Material
-from loraloom.workflows.safeguards import check_disk, device_errors_explained
+from loraloom.workflows.safeguards import check_room, device_errors_explained
 
 
 def foresee(setup: Setup, report: Report) -> dict[str, Any]:
@@ -42,12 +39,7 @@ def foresee(setup: Setup, report: Report) -> dict[str, Any]:
 
 
 def decide_together(
-    request: Request,
-    setup: Setup,
-    known: dict[str, Any],
-    material: Material,
-    num_threads: int,
-    report: Report,
+    request: Request, setup: Setup, known: dict[str, Any], material: Material, report: Report
 ) -> dict[str, Any]:
     """A search's provenance with every automatic choice: how many trials train together among them.
 
@@ -58,7 +50,6 @@ def decide_together(
         setup: of the run, without experiments.
         known: provenance so far.
         material: base and rows.
-        num_threads: computed with.
         report: as in `foresee`.
 
     Raises:
@@ -67,16 +58,15 @@ def decide_together(
     """
     give_back()  # what the checks took, so that all of it counts as free
     together = trials_together(request, material.experiments, material.bank, material.train_set)
-    check_disk(setup.run, together.checkpoint_bytes)
     names = tuple(trial_name(number) for number in range(together.num_trials))
-    needs = dict.fromkeys(names, together.need)
-    plan = Plan((names,), needs, setup.pass_tokens, together.free_bytes)
-    known = origin.once_decided(known, material, plan, num_threads)
-    waves = Choice(f"{together.num_trials} trials at a time", together.reason)
-    known["choices"]["waves"] = asdict(waves)
     heaviest = together.heaviest
     alike = [replace(heaviest, name=name, seed=heaviest.seed + number) for number, name in enumerate(names)]
-    first = replace(setup, experiments=alike, waves=[list(names)])
+    first = replace(setup, experiments=alike, waves=[names])
+    check_room(first)
+    plan = Plan((names,), dict.fromkeys(names, together.need), setup.pass_tokens, together.free_bytes)
+    known = origin.once_decided(known, material, plan)
+    waves = Choice(f"{together.num_trials} trials at a time", together.reason)
+    known["choices"]["waves"] = asdict(waves)
     return {**known, "together": together.num_trials, "waves": [], "plan": foresee(first, report)}
 
 
@@ -86,27 +76,14 @@ def on_resources(known: dict[str, Any]) -> list[Finding]:
     return check_resources(prediction) if prediction is not None else []
 
 
-def foresee_recipe(recipe: Recipe, material: Material) -> Prediction:
+def foresee_recipe(material: Material) -> Prediction:
     """For `check`, which has no run: what `train` would take."""
     give_back()
     plan = make_plan(material.experiments, material.base, material.train_set)
-    with tempfile.TemporaryDirectory() as scratch:
-        setup = Setup(
-            bank=material.bank,
-            experiments=material.experiments,
-            waves=plan.waves,
-            initial=material.initial,
-            train_set=material.train_set,
-            eval_set=material.eval_set,
-            eval_references=[],
-            retain_set=EncodedSet([], []),
-            shared=recipe.training,
-            generation=recipe.generation,
-            run=create_run(Path(scratch) / "run"),
-            stop=StopRequest(),
-            pass_tokens=plan.pass_tokens,
+    with scratch_run() as run:
+        prediction = predict(
+            material.setup(run, StopRequest(), waves=plan.waves, pass_tokens=plan.pass_tokens)
         )
-        prediction = predict(setup)
     # Of the disk where `train` would put its run, instead of the scratch folder's.
     disk = replace(prediction.disk, free_bytes=free_disk_bytes(Path(RUNS_FOLDER)))
     return replace(prediction, disk=disk)

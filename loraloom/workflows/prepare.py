@@ -17,6 +17,9 @@ from loraloom.data.examples import Examples
 from loraloom.data.split import Split
 from loraloom.errors import AdapterError, Problem, TargetError
 from loraloom.recipe import Experiment, Recipe
+from loraloom.run import Run
+from loraloom.training.setup import Setup
+from loraloom.training.stopping import StopRequest
 
 
 @dataclass(frozen=True)
@@ -24,22 +27,51 @@ class Material:
     """All that a recipe's experiments are trained and checked on.
 
     Args:
+        recipe: what to do.
         base: frozen.
         bank: on it, empty.
         experiments: of the recipe.
-        targets: of each experiment.
         initial: tensors of the adapters that experiments go on from.
         train_set, eval_set, retain_set: encoded; the last two may be empty.
+        eval_references: the eval rows' responses as text.
     """
 
+    recipe: Recipe
     base: Base
     bank: AdapterBank
     experiments: tuple[Experiment, ...]
-    targets: dict[str, Sequence[Target]]
     initial: dict[str, dict[str, Tensor]]
     train_set: EncodedSet
     eval_set: EncodedSet
     retain_set: EncodedSet
+    eval_references: Sequence[str]
+
+    def setup(
+        self, run: Run, stop: StopRequest, *, waves: Sequence[Sequence[str]], pass_tokens: int
+    ) -> Setup:
+        """For a training of these experiments.
+
+        Args:
+            run: where checkpoints and adapters go.
+            stop: set by a signal.
+            waves: who trains together, as a plan has it.
+            pass_tokens: what one pass takes at the most, likewise.
+        """
+        return Setup(
+            bank=self.bank,
+            experiments=self.experiments,
+            waves=waves,
+            initial=self.initial,
+            train_set=self.train_set,
+            eval_set=self.eval_set,
+            shared=self.recipe.training,
+            generation=self.recipe.generation,
+            run=run,
+            eval_references=self.eval_references,
+            retain_set=self.retain_set,
+            stop=stop,
+            pass_tokens=pass_tokens,
+        )
 
 
 def locate_model(name: str, folder: Path) -> str:
@@ -88,14 +120,15 @@ def prepare(
         "max_target_length": recipe.data.max_target_length,
     }
     return Material(
+        recipe=recipe,
         base=base,
         bank=bank,
         experiments=experiments,
-        targets=targets,
         initial=initial,
         train_set=encode(split.train, base.tokenizer, **limits),
         eval_set=encode(split.eval, base.tokenizer, **limits),
         retain_set=encode(retained.examples if retained else [], base.tokenizer, **limits),
+        eval_references=[example.response for example in split.eval],
     )
 
 

@@ -25,9 +25,9 @@ from loraloom.workflows.provenance_file import read_provenance
 PACKAGES = ("loraloom", "torch", "transformers", "peft", "datasets", "tokenizers", "safetensors", "numpy")
 
 
-def versions() -> dict[str, str]:
-    """Of Python and of every package that a result depends on."""
-    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+def versions(*more: str) -> dict[str, str]:
+    """Of Python and of every package that a result depends on, and of `more` packages."""
+    return {"python": platform.python_version()} | {name: version(name) for name in (*PACKAGES, *more)}
 
 
 def at_start(
@@ -56,14 +56,12 @@ def with_allowed(provenance: dict[str, Any], allowed: Collection[str]) -> dict[s
     return {**provenance, "allowed": sorted({*provenance.get("allowed", []), *allowed})}
 
 
-def once_decided(
-    provenance: dict[str, Any], material: Material, plan: Plan, num_threads: int
-) -> dict[str, Any]:
+def once_decided(provenance: dict[str, Any], material: Material, plan: Plan) -> dict[str, Any]:
     """With the base and every choice that was made on it."""
     base = material.base
     choices = {
         **base.choices,
-        "threads": Choice(str(num_threads), "torch's own number for this machine"),
+        "threads": Choice(str(torch.get_num_threads()), "torch's own number for this machine"),
         "waves": Choice(" | ".join(", ".join(wave) for wave in plan.waves), plan.reason),
         "pass_tokens": Choice(
             str(plan.pass_tokens),
@@ -178,8 +176,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def set_threads(choices: dict[str, str]) -> int:
+def set_threads(choices: dict[str, str]) -> None:
     """Compute with as many threads as the run began with: their number changes the last bits."""
     if "threads" in choices:
         torch.set_num_threads(int(choices["threads"]))
-    return torch.get_num_threads()

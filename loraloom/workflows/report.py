@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from loraloom.errors import RecipeError, RunError
+from loraloom.files import replace_text
 from loraloom.recipe.file import parse_recipe
 from loraloom.report.content import Content, read_content
 from loraloom.report.markdown import render_markdown
 from loraloom.report.page import render_page
 from loraloom.report.recommended import commented, only, with_paths
 from loraloom.report.tables import render_csv, render_json
-from loraloom.run import Report, Run, open_run, quiet, replace_text
+from loraloom.run import Report, Run, open_run, quiet
 from loraloom.workflows.provenance_file import read_provenance
 
 

@@ -11,9 +11,10 @@ import torch
 from loraloom.bank.peft_folder import read_adapter
 from loraloom.data.split import split_examples
 from loraloom.errors import AdapterError, LoRALoomError, RunError
+from loraloom.files import remove_remnants, replace_text
 from loraloom.recipe import Experiment, Recipe
 from loraloom.recipe.file import write_recipe
-from loraloom.run import Report, Run, remove_remnants, replace_text, to_json
+from loraloom.run import Report, Run, to_json
 from loraloom.seals import changed, is_sealed, log_problem, seal
 from loraloom.training.checkpoint import Verdict, newest_valid
 from loraloom.training.exporting import kept_in

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
-from loraloom.checks.resources import CHECKPOINTS_TO_FIT
+from loraloom.checks.resources import check_disk
 from loraloom.errors import RunError, TrainingError
 from loraloom.run import Run
 from loraloom.training.memory import is_out_of_memory
+from loraloom.training.prediction import predict_disk
+from loraloom.training.setup import Setup
 
 
-def check_disk(run: Run, size: int) -> None:
+def check_room(setup: Setup) -> None:
     """Refuse to begin what could not be saved.
 
     Raises:
-        RunError: there is no room for three checkpoints (two that are kept and one being written).
+        RunError: the disk has no room for checkpoints.
     """
-    free = shutil.disk_usage(run.folder).free
-    if free < CHECKPOINTS_TO_FIT * size:
-        raise RunError(
-            f"there is no room for {CHECKPOINTS_TO_FIT} checkpoints",
-            where=str(run.folder),
-            found=f"{free / 2**20:.0f} MiB free",
-            allowed=f"at least {CHECKPOINTS_TO_FIT * size / 2**20:.0f} MiB",
-            fix="Make room, or choose another --out.",
-        )
+    finding = check_disk(predict_disk(setup))
+    if finding.level == "error":
+        raise RunError(finding.message, where=str(setup.run.folder), fix=finding.fix)
 
 
 @contextmanager

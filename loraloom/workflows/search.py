@@ -5,27 +5,23 @@ The loop itself is in `search/under_way.py`; here is what comes before it and af
 
 from __future__ import annotations
 
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from loraloom.base.loading import recompute_activations
-from loraloom.checks.finding import Finding, raise_errors
-from loraloom.data.examples import Examples
-from loraloom.data.retain import read_retained
-from loraloom.data.split import Split, split_examples
-from loraloom.errors import LoRALoomError, Problem, RecipeError, RunError, TrainingError
+from loraloom.data.split import Split
+from loraloom.errors import Problem, RecipeError, RunError, TrainingError
+from loraloom.files import replace_text
 from loraloom.recipe import Recipe
 from loraloom.recipe.file import write_recipe
-from loraloom.run import Report, Run, create_run, fresh_folder, open_run, quiet, replace_text, to_json
+from loraloom.run import Report, Run, fresh_folder, open_run, quiet, to_json
+from loraloom.seals import put
 from loraloom.search.halving import rung_steps
 from loraloom.search.ledger import FILE as LEDGER_FILE
 from loraloom.search.ledger import Ledger, Trial
@@ -37,10 +33,18 @@ from loraloom.training.setup import Setup
 from loraloom.training.state import Timetable
 from loraloom.training.stopping import StopRequest, stop_on_signals
 from loraloom.workflows import provenance as origin
-from loraloom.workflows.check import check_material
-from loraloom.workflows.check_data import DataChecked, check_data
-from loraloom.workflows.planning import decide_together, on_resources
-from loraloom.workflows.prepare import Material, load_recipe_base, prepare
+from loraloom.workflows.beginning import (
+    Begun,
+    begin,
+    look_at_rows,
+    name_of_data,
+    pass_checks,
+    reopen,
+    tell_plan,
+)
+from loraloom.workflows.ending import result_of
+from loraloom.workflows.planning import decide_together
+from loraloom.workflows.prepare import Material
 from loraloom.workflows.safeguards import device_errors_explained
 
 SPACE_FILE = "space.yaml"
@@ -101,23 +105,10 @@ def search(
     with stop_on_signals(leaves_at_once=True) as stop:
         if resume is not None:
             return _resume(request, folder, open_run(resume), allowed, report, stop)
-        split = split or split_examples(request.recipe.data, folder, allow_leakage="leakage" in allowed)
-        retained = read_retained(request.recipe.data, folder)
-        name = Path(request.recipe.data.train.rpartition(":")[2]).stem
-        run = create_run(out if out is not None else fresh_folder(f"{name}-search"))
-        with run.locked():
-            known = origin.at_start(request.recipe, folder, split, retained, allowed)
-            known["search"] = request.to_json()
-            known["versions"] |= {"optuna": version("optuna")}
-            replace_text(run.recipe_file, write_recipe(request.recipe))
-            replace_text(run.split_file, to_json(split.to_json()))
-            replace_text(run.provenance_file, to_json(known))
-            try:
-                return _search(request, folder, run, split, retained, known, report, stop)
-            except LoRALoomError:
-                if not (run.folder / LEDGER_FILE).exists():
-                    shutil.rmtree(run.folder)  # nothing was drawn: leave nothing behind
-                raise
+        more = {"search": request.to_json(), "versions": origin.versions("optuna")}
+        out = out or fresh_folder(f"{name_of_data(request.recipe)}-search")
+        with begin(request.recipe, folder, out, split, allowed=allowed, more=more) as begun:
+            return _search(request, begun, report, stop)
 
 
 def _resume(
@@ -127,16 +118,11 @@ def _resume(
         own_recipe, _, known = origin.run_recipe(run)
         if problems := _differences(request, own_recipe, known.get("search"), run):
             raise RunError(problems)
-        split = origin.run_split(run, request.recipe, folder)
-        retained = read_retained(request.recipe.data, folder)
-        origin.check_same_retained(known, retained, run)
+        begun = reopen(run, request.recipe, folder, known)
         if run.is_finished:
             report("resume", step=run.read_json(run.result_file)["steps"], reason="it is finished")
             return Found(run, ledger_of(request, run), run.read_json(run.folder / LEDGER_FILE)["importances"])
-        if not set(allowed) <= set(known.get("allowed", [])):
-            known = origin.with_allowed(known, allowed)
-            replace_text(run.provenance_file, to_json(known))
-        return _search(request, folder, run, split, retained, known, report, stop)
+        return _search(request, begun.allowing(allowed), report, stop)
 
 
 def _differences(request: Request, own: Recipe, known: dict[str, Any] | None, run: Run) -> list[Problem]:
@@ -164,44 +150,24 @@ def _differences(request: Request, own: Recipe, known: dict[str, Any] | None, ru
     return problems
 
 
-def _search(
-    request: Request,
-    folder: Path,
-    run: Run,
-    split: Split,
-    retained: Examples | None,
-    known: dict[str, Any],
-    report: Report,
-    stop: StopRequest,
-) -> Found:
+def _search(request: Request, begun: Begun, report: Report, stop: StopRequest) -> Found:
     started = time.monotonic()
-    recipe, choices = request.recipe, origin.decided(known)
-    num_threads = origin.set_threads(choices)
-    for note in split.notes:
-        report("note", message=note)
-    report("data", train=len(split.train), eval=len(split.eval), test=len(split.test))
-    of_data = check_data(recipe, folder, split, known.get("allowed", []))
-    raise_errors(of_data.findings)
-    base = load_recipe_base(recipe, folder, choices)
+    run, recipe = begun.run, request.recipe
     # The probes stand for all that can be drawn: what is wrong with one is said before any is trained.
     probes = with_experiments(recipe, probe_experiments(request.space))
-    material = prepare(probes, folder, split, base, retained)
-    origin.check_same_base(known, material)
+    of_data, material = look_at_rows(begun, probes, report)
     _check_rungs(request, material)
-    findings = _pass_checks(run, recipe, material, of_data, report)
-    setup = _setup(material, recipe, split, run, stop)
-    if "together" not in known:
-        known = decide_together(request, setup, known, material, num_threads, report)
-        replace_text(run.provenance_file, to_json(known))
-    resources = on_resources(known)
-    replace_text(run.checks_file, to_json([finding.to_json() for finding in (*findings, *resources)]))
-    told = {"choices": known["choices"], "plan": known.get("plan"), "findings": resources}
-    report("plan", folder=str(run.folder), **told)
+    kinds = {repr(experiment.lora): experiment for experiment in material.experiments}
+    findings = pass_checks(begun, material, of_data, report, list(kinds.values()))
+    setup = _setup(material, run, stop)
+    if "together" not in begun.known:
+        begun = begun.knowing(decide_together(request, setup, begun.known, material, report))
+    tell_plan(begun, findings, report)
     replace_text(run.folder / SPACE_FILE, request.space.text)
     if recipe.training.gradient_checkpointing:
-        recompute_activations(base.model)
+        recompute_activations(material.base.model)
     stop.leaves_at_once = False
-    searching = Search(request, run, known, setup, _initial_by_path(material), report)
+    searching = Search(request, run, begun.known, setup, _initial_by_path(material), report)
     with device_errors_explained(run):
         searching.go_on()
     return _finish(searching, time.monotonic() - started)
@@ -223,40 +189,10 @@ def _check_rungs(request: Request, material: Material) -> None:
         )
 
 
-def _pass_checks(
-    run: Run, recipe: Recipe, material: Material, of_data: DataChecked, report: Report
-) -> list[Finding]:
-    """Every check, on one probe of each kind of adapter.
-
-    Raises:
-        CheckError: with every error.
-    """
-    kinds = {repr(experiment.lora): experiment for experiment in material.experiments}
-    experiments = list(kinds.values())
-    findings = check_material(recipe, material, of_data, experiments=experiments)
-    replace_text(run.checks_file, to_json([finding.to_json() for finding in findings]))
-    report("checks", findings=findings)
-    raise_errors(findings)
-    return findings
-
-
-def _setup(material: Material, recipe: Recipe, split: Split, run: Run, stop: StopRequest) -> Setup:
+def _setup(material: Material, run: Run, stop: StopRequest) -> Setup:
     """What all segments of the search are trained with; each has its own experiments."""
-    return Setup(
-        bank=material.bank,
-        experiments=[],
-        waves=[],
-        initial={},
-        train_set=material.train_set,
-        eval_set=material.eval_set,
-        eval_references=[example.response for example in split.eval],
-        retain_set=material.retain_set,
-        shared=recipe.training,
-        generation=recipe.generation,
-        run=run,
-        stop=stop,
-        pass_tokens=pass_tokens(material.base),
-    )
+    setup = material.setup(run, stop, waves=[], pass_tokens=pass_tokens(material.base))
+    return replace(setup, experiments=[], initial={})
 
 
 def _initial_by_path(material: Material) -> dict[str, dict[str, Tensor]]:
@@ -283,14 +219,8 @@ def _finish(searching: Search, seconds: float) -> Found:
     replace_text(run.folder / BEST_FILE, _best_recipe(request, ledger))
     kept = [trial for trial in ledger.trials if trial.status != "pruned"]
     searching.write_recipe(kept)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    result = {
-        "experiments": {trial.name: _entry(trial) for trial in kept},
-        "steps": searching.state.tick,
-        "wall_seconds": round(seconds, 2),
-        "peak_bytes": peak * (1 if sys.platform == "darwin" else 1024),
-    }
-    replace_text(run.result_file, to_json(result))
+    result = result_of({trial.name: _entry(trial) for trial in kept}, searching.state.tick, seconds)
+    put(run, run.result_file, to_json(result))
     for checkpoint in run.checkpoints.iterdir():  # nothing is left to go on with
         shutil.rmtree(checkpoint)
     return Found(run, ledger, importances)

@@ -2,48 +2,41 @@
 
 from __future__ import annotations
 
-import resource
-import shutil
-import sys
 import time
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from loraloom.base.loading import recompute_activations
-from loraloom.checks.finding import raise_errors
-from loraloom.data.examples import Examples
-from loraloom.data.retain import read_retained
-from loraloom.data.split import Split, split_examples
-from loraloom.errors import Interrupted, LoRALoomError, RunError, TrainingError
+from loraloom.data.split import Split
+from loraloom.errors import Interrupted, RunError, TrainingError
 from loraloom.recipe import Recipe
-from loraloom.recipe.file import write_recipe
-from loraloom.run import (
-    Report,
-    Run,
-    create_run,
-    fresh_folder,
-    open_run,
-    quiet,
-    to_json,
-)
+from loraloom.run import Report, Run, fresh_folder, open_run, quiet, to_json
 from loraloom.seals import put
 from loraloom.training.exporting import export
 from loraloom.training.loop import train as train_loop
 from loraloom.training.memory import give_back
 from loraloom.training.moved import measure_movements
-from loraloom.training.plan import checkpoint_bytes, make_plan
+from loraloom.training.plan import make_plan
 from loraloom.training.setup import Setup
 from loraloom.training.state import TrainingState
 from loraloom.training.stopping import StopRequest, stop_on_signals
 from loraloom.workflows import provenance as origin
-from loraloom.workflows.check import check_material
-from loraloom.workflows.check_data import check_data
-from loraloom.workflows.planning import foresee, on_resources
-from loraloom.workflows.prepare import load_recipe_base, prepare
+from loraloom.workflows.beginning import (
+    Begun,
+    begin,
+    look_at_rows,
+    name_of_data,
+    pass_checks,
+    reopen,
+    tell_plan,
+)
+from loraloom.workflows.ending import entry_of, result_of
+from loraloom.workflows.planning import foresee
+from loraloom.workflows.prepare import Material
 from loraloom.workflows.resuming import is_exported, is_whole, mend, seal_finished, where_to_go_on
-from loraloom.workflows.safeguards import check_disk, device_errors_explained
+from loraloom.workflows.safeguards import check_room, device_errors_explained
 
 
 @dataclass(frozen=True)
@@ -92,29 +85,9 @@ def train(
     with stop_on_signals(leaves_at_once=True) as stop:
         if resume is not None:
             return _resume(recipe, folder, open_run(resume), allowed, report, stop)
-        split = split or split_examples(recipe.data, folder, allow_leakage="leakage" in allowed)
-        retained = read_retained(recipe.data, folder)
-        run = create_run(out if out is not None else fresh_folder(_name(recipe)))
-        with run.locked():
-            known = origin.at_start(recipe, folder, split, retained, allowed)
-            put(run, run.recipe_file, write_recipe(recipe))
-            put(run, run.split_file, to_json(split.to_json()))
-            put(run, run.provenance_file, to_json(known))
-            try:
-                return _train(recipe, folder, run, split, retained, known, report, stop)
-            except LoRALoomError:
-                if not _has_trained(run):
-                    shutil.rmtree(run.folder)  # nothing was trained: leave nothing behind
-                raise
-
-
-def _has_trained(run: Run) -> bool:
-    has_results = any(any(part.iterdir()) for part in (run.checkpoints, run.adapters))
-    return has_results or any(event.get("event") == "train" for event in run.events())
-
-
-def _name(recipe: Recipe) -> str:
-    return Path(recipe.data.train.rpartition(":")[2]).stem
+        out = out or fresh_folder(name_of_data(recipe))
+        with begin(recipe, folder, out, split, allowed=allowed) as begun:
+            return _train(recipe, begun, report, stop)
 
 
 def _resume(
@@ -125,82 +98,48 @@ def _resume(
         own_recipe, _, known = origin.run_recipe(run)
         if problems := origin.differences(recipe, own_recipe):
             raise RunError(problems)
-        split = origin.run_split(run, recipe, folder)
-        retained = read_retained(recipe.data, folder)
-        origin.check_same_retained(known, retained, run)
+        begun = reopen(run, recipe, folder, known)
         if run.is_finished and is_as_left and is_whole(run, own_recipe, report):
             report("resume", step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole")
             return _outcome(run)
-        if not set(allowed) <= set(known.get("allowed", [])):
-            known = origin.with_allowed(known, allowed)
-            put(run, run.provenance_file, to_json(known))
-        return _train(recipe, folder, run, split, retained, known, report, stop)
+        return _train(recipe, begun.allowing(allowed), report, stop)
 
 
-def _train(
-    recipe: Recipe,
-    folder: Path,
-    run: Run,
-    split: Split,
-    retained: Examples | None,
-    known: dict[str, Any],
-    report: Report,
-    stop: StopRequest,
-) -> Outcome:
+def _train(recipe: Recipe, begun: Begun, report: Report, stop: StopRequest) -> Outcome:
+    run = begun.run
+
     def record(event: str, **fields: Any) -> None:
         run.append_event(event, **fields)
         report(event, **fields)
 
     started = time.monotonic()
-    choices = origin.decided(known)
-    num_threads = origin.set_threads(choices)
-    for note in split.notes:
-        report("note", message=note)
-    report("data", train=len(split.train), eval=len(split.eval), test=len(split.test))
-    of_data = check_data(recipe, folder, split, known.get("allowed", []))
-    raise_errors(of_data.findings)
-    base = load_recipe_base(recipe, folder, choices)
-    material = prepare(recipe, folder, split, base, retained)
-    origin.check_same_base(known, material)
-    findings = check_material(recipe, material, of_data)
-    put(run, run.checks_file, to_json([finding.to_json() for finding in findings]))
-    report("checks", findings=findings)
-    raise_errors(findings)
-    check_disk(run, checkpoint_bytes(material.experiments, dict(material.targets)))
-    is_new = "waves" not in known
-    if is_new:
-        give_back()  # what the gate took, so that all of it counts as free
-        plan = make_plan(material.experiments, base, material.train_set)
-        known = origin.once_decided(known, material, plan, num_threads)
-    setup = Setup(
-        bank=material.bank,
-        experiments=material.experiments,
-        waves=known["waves"],
-        initial=material.initial,
-        train_set=material.train_set,
-        eval_set=material.eval_set,
-        eval_references=[example.response for example in split.eval],
-        retain_set=material.retain_set,
-        shared=recipe.training,
-        generation=recipe.generation,
-        run=run,
-        stop=stop,
-        pass_tokens=int(known["choices"]["pass_tokens"]["value"]),
-    )
-    if is_new:
-        known = {**known, "plan": foresee(setup, report)}
-        put(run, run.provenance_file, to_json(known))
-    resources = on_resources(known)
-    put(run, run.checks_file, to_json([finding.to_json() for finding in (*findings, *resources)]))
-    told = {"choices": known["choices"], "plan": known.get("plan"), "findings": resources}
-    report("plan", folder=str(run.folder), **told)
+    of_data, material = look_at_rows(begun, recipe, report)
+    findings = pass_checks(begun, material, of_data, report)
+    begun, setup = _planned(begun, material, report, stop)
+    tell_plan(begun, findings, report)
     state = where_to_go_on(run, material.experiments, record)
     if recipe.training.gradient_checkpointing:
-        recompute_activations(base.model)
+        recompute_activations(material.base.model)
     _stop_before_training(stop)
     with device_errors_explained(run):
         train_loop(setup, state, record)
     return _finish(setup, state, time.monotonic() - started, record)
+
+
+def _planned(begun: Begun, material: Material, report: Report, stop: StopRequest) -> tuple[Begun, Setup]:
+    """The run with its plan, which a new one makes and a resumed one keeps, and what to train by it."""
+    known = begun.known
+    is_new = "waves" not in known
+    if is_new:
+        give_back()  # what the gate took, so that all of it counts as free
+        plan = make_plan(material.experiments, material.base, material.train_set)
+        known = origin.once_decided(known, material, plan)
+    pass_tokens = int(known["choices"]["pass_tokens"]["value"])
+    setup = material.setup(begun.run, stop, waves=known["waves"], pass_tokens=pass_tokens)
+    check_room(setup)
+    if is_new:
+        begun = begun.knowing({**known, "plan": foresee(setup, report)})
+    return begun, setup
 
 
 def _stop_before_training(stop: StopRequest) -> None:
@@ -215,18 +154,11 @@ def _finish(setup: Setup, state: TrainingState, seconds: float, report: Report) 
         if not is_exported(setup.run, state, experiment):
             report("export", experiment=experiment.name, reason="its adapter was missing or damaged")
             export(setup, state, experiment.name)
-    entries = {name: asdict(progress) for name, progress in state.progress.items()}
     moved = measure_movements(setup, state, report)
-    for name, entry in entries.items():
-        entry.pop("evaluations_without_improvement")
-        entry["movement"] = moved.get(name)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    result = {
-        "experiments": entries,
-        "steps": state.tick,
-        "wall_seconds": round(seconds, 2),
-        "peak_bytes": peak * (1 if sys.platform == "darwin" else 1024),
+    entries = {
+        name: {**entry_of(progress), "movement": moved.get(name)} for name, progress in state.progress.items()
     }
+    result = result_of(entries, state.tick, seconds)
     if not setup.run.is_finished:  # a finished run that is resumed stays as it is
         put(setup.run, setup.run.result_file, to_json(result))
     seal_finished(setup.run)

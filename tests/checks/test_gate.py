@@ -14,6 +14,7 @@ from loraloom.base.loading import Base
 from loraloom.checks import gate as gate_module
 from loraloom.checks.finding import Finding, raise_errors
 from loraloom.checks.gate import run_gate
+from loraloom.checks.suite import GATE
 from loraloom.data.encoding import EncodedSet
 from loraloom.errors import CheckError, TargetError
 from loraloom.recipe import Experiment
@@ -33,7 +34,7 @@ def findings(
     initial: dict[str, Any] | None = None,
     packing: bool = True,
 ) -> list[Finding]:
-    return run_gate(base, experiments, initial or {}, rows, packing=packing)
+    return run_gate(base, experiments, initial or {}, rows, packing=packing, checks=GATE)
 
 
 def of(found: list[Finding], check: str) -> list[Finding]:

@@ -15,8 +15,8 @@ import torch
 
 from loraloom.base.loading import Base, load_base
 from loraloom.checks.finding import Finding
-from loraloom.checks.gate import GATE, run_gate
-from loraloom.checks.model import MODEL
+from loraloom.checks.gate import run_gate
+from loraloom.checks.suite import GATE, MODEL
 from loraloom.data.encoding import EncodedSet
 from loraloom.errors import ModelError
 from tests.parity.rig import EOS, experiment, random_rows

@@ -6,8 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from loraloom.checks.allowing import CHECKS
-from loraloom.checks.finding import Finding
 from loraloom.checks.resources import check_disk, check_memory, check_resources
 from loraloom.training.prediction import Disk, Memory, Pace, Prediction
 
@@ -66,7 +64,6 @@ def test_there_must_be_room_for_three_checkpoints(free: int, level: str) -> None
         assert finding.fix == "Make room, or choose another --out."
 
 
-def test_every_finding_is_a_known_check() -> None:
-    found: list[Finding] = check_resources(Prediction((("main",),), MEMORY, None, DISK))
-    assert all(finding.check in CHECKS for finding in found)
+def test_a_step_that_was_not_timed_is_said_to_be_unknown() -> None:
+    found = check_resources(Prediction((("main",),), MEMORY, None, DISK))
     assert found[2].message == "not known: stopped before a step was timed"

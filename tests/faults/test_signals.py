@@ -14,10 +14,9 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.faults.conftest import Reference, is_long
-from tests.faults.test_kills import STEP, assert_fruits, resume
+from tests.faults.reference import STEP, Reference, is_long, release
 from tests.faults.training import events
-from tests.faults.warm import REPOSITORY, Started, Warm
+from tests.faults.warm import REPOSITORY
 
 # Kubernetes sends SIGKILL 30 seconds after SIGTERM by default; this machine may be busy with other tests.
 GRACE_SECONDS = 30.0
@@ -39,7 +38,7 @@ class Phase(NamedTuple):
 BEFORE, SAVED = "stopped before the first step", "stopped and saved after step"
 PHASES = {
     "reading the recipe": Phase("loraloom.recipe.file:read_recipe_with_notes", 1, "before it was done"),
-    "making the run": Phase("loraloom.workflows.train:create_run", 1, BEFORE),
+    "making the run": Phase("loraloom.workflows.beginning:create_run", 1, BEFORE),
     "loading": Phase("loraloom.workflows.prepare:load_base", 1, BEFORE),
     "checking": Phase("loraloom.checks.gate:_batch", 1, BEFORE),
     "planning": Phase("loraloom.workflows.train:make_plan", 1, BEFORE),
@@ -64,41 +63,25 @@ MOMENTS = [
 ]
 
 
-def held(warm: Warm, reference: Reference, run: Path, call: str, number: int) -> Started:
-    """A training that waits at a call until `release`."""
-    reached, go = run.parent / "reached", run.parent / "go"
-    faults = {"call": call, "number": number, "reached": str(reached), "go": str(go)}
-    started = warm.start("train", reference.recipe, "--out", run, cwd=run.parent, faults=faults)
-    started.until(reached.exists)
-    return started
-
-
-def release(run: Path) -> None:
-    (run.parent / "go").touch()
-
-
-def go_on(warm: Warm, expected: Reference, run: Path) -> None:
+def go_on(expected: Reference, run: Path) -> None:
     """By --resume where there is something to go on with, or anew as the message says."""
-    if (run / "provenance.json").exists():
-        ended = resume(warm, expected, run)
-    else:
-        ended = warm.call("train", expected.recipe, "--out", run, cwd=run.parent)
+    has_begun = (run / "provenance.json").exists()
+    ended = expected.resume(run) if has_begun else expected.train(run)
     assert ended.code == 0, ended.stderr
-    assert_fruits(run, expected)
+    expected.assert_same(run)
 
 
 @pytest.mark.parametrize(("phase", "number"), MOMENTS)
 def test_out_within_the_grace_period_and_resumed_bit_for_bit(
     phase: str,
     number: signal.Signals,
-    warm: Warm,
     reference: Callable[[str], Reference],
     tmp_path: Path,
     trying: Callable[..., None],
 ) -> None:
     trying(f"{number.name} in every phase", 1, "out within 30 s with 130 or 143; resumes to the same bytes")
     expected, run = reference("together"), tmp_path / "run"
-    started = held(warm, expected, run, PHASES[phase].call, PHASES[phase].number)
+    started = expected.held(run, PHASES[phase].call, PHASES[phase].number)
     os.kill(started.pid, number)
     begun = time.monotonic()
     release(run)
@@ -113,20 +96,20 @@ def test_out_within_the_grace_period_and_resumed_bit_for_bit(
         step = events(run, "save")[-1]["step"]
         assert f"{SAVED} {step};" in last
         assert f"--resume {run} " in last
-    go_on(warm, expected, run)
+    go_on(expected, run)
     if PHASES[phase].said == SAVED:
         assert events(run, "resume")[-1]["step"] == step
 
 
 def test_after_the_last_step_the_result_is_written_all_the_same(
-    warm: Warm, reference: Callable[[str], Reference], tmp_path: Path
+    reference: Callable[[str], Reference], tmp_path: Path
 ) -> None:
     expected, run = reference("together"), tmp_path / "run"
-    started = held(warm, expected, run, "loraloom.workflows.train:seal_finished", 1)
+    started = expected.held(run, "loraloom.workflows.train:seal_finished", 1)
     os.kill(started.pid, signal.SIGTERM)
     release(run)
     assert started.wait().code == 0
-    assert_fruits(run, expected)
+    expected.assert_same(run)
 
 
 @pytest.mark.parametrize(
@@ -134,18 +117,17 @@ def test_after_the_last_step_the_result_is_written_all_the_same(
 )
 def test_a_second_signal_ends_at_once(
     phase: str,
-    warm: Warm,
     reference: Callable[[str], Reference],
     tmp_path: Path,
     trying: Callable[..., None],
 ) -> None:
     trying("a second signal", 1, "out at once; resumes to the same bytes")
     expected, run = reference("together"), tmp_path / "run"
-    started = held(warm, expected, run, PHASES[phase].call, PHASES[phase].number)
+    started = expected.held(run, PHASES[phase].call, PHASES[phase].number)
     os.kill(started.pid, signal.SIGTERM)
     os.kill(started.pid, signal.SIGINT)  # never released: had it waited for anything, this would hang
     assert started.wait().code in (130, 143)  # the kernel may deliver the two in either order
-    go_on(warm, expected, run)
+    go_on(expected, run)
 
 
 @pytest.mark.parametrize("moment", range(20 if is_long() else 1))

@@ -1,4 +1,4 @@
-"""Every check of the data, in the order they are shown."""
+"""Every check of the data, by the name that findings and `--allow` have, in the order they are shown."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from loraloom.checks.finding import Finding
 
 DataCheck = Callable[[DataSeen], list[Finding]]
 
-DATA: tuple[DataCheck, ...] = (
-    check_leakage,
-    check_duplicates,
-    check_near_duplicates,
-    check_alike,
-    check_copied,
-    check_cut_off,
-    check_characters,
-    check_html,
-    check_personal_data,
-    check_scripts,
-)
+DATA: dict[str, DataCheck] = {
+    "leakage": check_leakage,
+    "duplicates": check_duplicates,
+    "near-duplicates": check_near_duplicates,
+    "alike": check_alike,
+    "copied": check_copied,
+    "cut-off": check_cut_off,
+    "characters": check_characters,
+    "html": check_html,
+    "personal-data": check_personal_data,
+    "scripts": check_scripts,
+}
 # These need the base's tokenizer.
-TOKENS: tuple[DataCheck, ...] = (
-    check_lengths,
-    check_truncation,
-    check_unknown_tokens,
-    check_round_trip,
-)
+TOKENS: dict[str, DataCheck] = {
+    "lengths": check_lengths,
+    "truncation": check_truncation,
+    "unknown-tokens": check_unknown_tokens,
+    "round-trip": check_round_trip,
+}
 
 
 def run_data_checks(seen: DataSeen) -> list[Finding]:
     """Every check of the data; those of its tokens where there is a tokenizer."""
-    findings = [finding for check in DATA for finding in check(seen)]
+    findings = [finding for check in DATA.values() for finding in check(seen)]
     return findings + (run_token_checks(seen) if seen.tokenizer is not None else [])
 
 
 def run_token_checks(seen: DataSeen) -> list[Finding]:
     """The checks that need the base's tokenizer."""
-    return [finding for check in TOKENS for finding in check(seen)]
+    return [finding for check in TOKENS.values() for finding in check(seen)]

@@ -18,8 +18,8 @@ from loraloom.base.choices import Choice
 from loraloom.base.families import FAMILIES
 from loraloom.base.loading import Base
 from loraloom.errors import ModelError, RunError
+from loraloom.files import fsync_folder
 from loraloom.recipe import GenerationSettings
-from loraloom.run import fsync_folder
 from loraloom.workflows.merging.proof import NUM_ROWS, TARGET_TOKENS
 
 DTYPES = ("float32", "bfloat16", "float16")

@@ -1,0 +1,139 @@
+"""What a verb came to, on stdout: tables, findings, rows as the model sees them, rates, comparisons."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.cells import cell_len
+from rich.table import Table
+from rich.text import Text
+
+from loraloom.checks.finding import Finding
+from loraloom.checks.listing import COLOURS, paragraph, summary, to_show
+from loraloom.console.streams import VISIBLE, Stdout, text_width
+
+if TYPE_CHECKING:
+    from loraloom.checks.batch_view import RowView
+    from loraloom.workflows.find_lr import RangeTest
+
+WIDE = 120  # columns; five columns of a table need them
+BAR_WIDTH = 30
+BAR_AT = 36  # columns before the bars of a range test
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
+    """A table on stdout; piped, it is as wide as its text, so that nothing is cut."""
+    visible = [[cell.translate(VISIBLE) for cell in row] for row in rows]
+    stdout = Stdout(highlight=False)
+    if not stdout.is_terminal:
+        widest = [max(map(cell_len, column)) + 2 for column in zip(columns, *visible, strict=True)]
+        stdout = Stdout(highlight=False, width=max(80, sum(widest)))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for number, row in enumerate(visible):
+        table.add_row(*map(Text, row), style=styles[number] if styles else None)
+    stdout.print(table)
+
+
+def print_findings(findings: Sequence[Finding], *, show_all: bool = False) -> None:
+    """What `loraloom check` found, the worst first: a table where there is room, else a paragraph each.
+
+    Args:
+        findings: of any checks.
+        show_all: also what is in order, which is otherwise counted.
+    """
+    stdout = Stdout(highlight=False, soft_wrap=True)
+    visible = [f.translated(VISIBLE) for f in findings]
+    shown = to_show(visible, show_all=show_all)
+    width = text_width(stdout)
+    if stdout.is_terminal and stdout.width >= WIDE:
+        print_table(
+            ("level", "check", "where", "found", "fix"),
+            [(f.level, f.check, f.where, f.message, f.fix) for f in shown],
+            [COLOURS[f.level] for f in shown],
+        )
+    else:
+        for finding in shown:
+            stdout.print(*paragraph(finding, width, stdout), sep="\n")
+    stdout.print(*summary(visible, width, stdout, with_names=not show_all), sep="\n")
+
+
+def print_batch(batch: Sequence[RowView]) -> None:
+    """Rows as the model sees them, for the user's own eyes."""
+    from loraloom.checks.batch_view import view_lines  # whoever has rows to show has imported torch
+
+    stdout = Stdout(highlight=False, soft_wrap=True)
+    for view in batch:
+        for number, line in enumerate(view_lines(view, text_width(stdout))):
+            style = "bold" if number == 0 else "dim" if number == 1 else ""
+            for part in Text(line.translate(VISIBLE), style=style).wrap(stdout, text_width(stdout)):
+                part.rstrip()
+                stdout.print(part)
+        stdout.print()
+
+
+def print_range_test(found: RangeTest) -> None:
+    """Each rate with its eval loss and a bar of what it gained on the base; then the suggestion."""
+    stdout = Stdout(highlight=False, soft_wrap=True)
+    # A terminal that draws a bar's cells twice as wide, as some with Chinese fonts do, still holds it.
+    widest = min(BAR_WIDTH, max(0, stdout.width - BAR_AT) // 2) if stdout.is_terminal else BAR_WIDTH
+    most = max((result.gain or 0 for result in found.results), default=0)
+    rows = []
+    for result in found.results:
+        loss = "not finite" if result.eval_loss is None else f"{result.eval_loss:.4f}"
+        change = "" if result.gain is None else f"{0.0 - result.gain:+.4f}"
+        bar = "█" * round(widest * max(result.gain or 0, 0) / most) if most > 0 else ""
+        rows.append((f"{result.learning_rate:g}", loss, change, bar))
+    is_suggested = [result.learning_rate == found.suggestion for result in found.results]
+    columns = ("learning rate", "eval loss", "change", f"gained on the base, {found.base_eval_loss:.4f}")
+    print_table(columns, rows, ["bold" if each else "" for each in is_suggested])
+    stdout.print(Text(found.reason))
+    if found.suggestion is not None:
+        stdout.print(Text(f"--set training.learning_rate={found.suggestion:g}", style="bold"))
+
+
+def print_comparison(comparison: Mapping[str, Any], shown_rows: int = 3) -> None:
+    """What every adapter does, in a sentence; the figures; some answers side by side."""
+    stdout = Stdout(highlight=False, soft_wrap=True)
+    for sentence in comparison["sentences"]:
+        stdout.print(Text(sentence, style="bold"))
+    if len(comparison["sentences"]) > 1 and "recommendation" in comparison:
+        stdout.print(Text(comparison["recommendation"]["sentence"], style="bold"))
+    stdout.print()
+    models: Mapping[str, Mapping[str, Any]] = comparison["models"]
+    groups: Mapping[str, Any] = comparison.get("groups") or {name: {"models": [name]} for name in models}
+    keys = list(dict.fromkeys(key for model in models.values() for key in model["figures"]))
+    columns = [[models[name]["figures"] for name in group["models"]] for group in groups.values()]
+    print_table(
+        ("figure", *groups),
+        [
+            (key, *(_figure_over_seeds(key, [own.get(key) for own in column]) for column in columns))
+            for key in keys
+        ],
+    )
+    for row in comparison["rows"][:shown_rows]:
+        stdout.print()
+        stdout.print(Text(row["source"].translate(VISIBLE), style="bold"))
+        for group in groups.values():
+            first = group["models"][0]  # of several seeds one speaks; the report shows them all
+            stdout.print(Text(f"  {first}: {row['answers'][first]}".translate(VISIBLE)))
+        if row["reference"] is not None:
+            stdout.print(Text(f"  reference: {row['reference']}".translate(VISIBLE), style="dim"))
+
+
+def _figure_over_seeds(key: str, values: Sequence[float | None]) -> str:
+    """One value as it is, several as mean ± standard deviation."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return _figure(key, known[0] if known else None)
+    mean, deviation = _figure(key, statistics.fmean(known)), _figure(key, statistics.stdev(known))
+    return f"{mean} ± {deviation}"
+
+
+def _figure(key: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.1%}" if key.startswith("share_") else f"{value:.4f}"

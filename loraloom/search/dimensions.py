@@ -1,0 +1,168 @@
+"""One setting of a space: a list of choices, or a range whose ends, step and scale go together."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any, get_args, get_origin
+
+from loraloom.errors import Problem, RecipeError
+from loraloom.recipe.aliases import VALUE_ALIASES
+from loraloom.recipe.names import FIELDS, nearest
+from loraloom.recipe.placing import Setting
+from loraloom.recipe.values import as_number
+from loraloom.recipe.yaml_tree import shown_key, shown_value
+from loraloom.search.space import DECIMALS, Dimension
+
+EXAMPLE = "Write `learning_rate: {low: 1.0e-5, high: 1.0e-2, log: true}`, or `r: [4, 8, 16]`."
+_RANGE_KEYS = ("low", "high", "step", "log")
+_RANGE_ALIASES = {"min": "low", "max": "high", "from": "low", "to": "high", "lo": "low", "hi": "high"}
+# Optuna keeps every number as a double.
+_LARGEST_COUNT = 2**53
+
+
+def read_dimension(path: tuple[str, ...], setting: Setting, notes: list[str]) -> Dimension:
+    """One setting's choices or range, not yet checked against the setting's own bounds.
+
+    Args:
+        path: of the setting in a recipe.
+        setting: what the space says of it.
+        notes: learns what was read and should be known.
+
+    Raises:
+        RecipeError: everything that is wrong with it.
+    """
+    key, value = ".".join(path), setting.value
+    if isinstance(value, list):
+        return Dimension(key, setting.where, choices=_choices(key, setting, notes))
+    if isinstance(value, dict):
+        return _range(key, path, setting, notes)
+    raise RecipeError(
+        f"`{key}` must be a list of choices or a range",
+        where=setting.where,
+        found=shown_value(value),
+        fix=f"Write `[{shown_value(value)}, …]` or `{{low: …, high: …}}`; one value belongs in the recipe.",
+    )
+
+
+def _choices(key: str, setting: Setting, notes: list[str]) -> tuple[Any, ...]:
+    if not setting.value:
+        raise RecipeError(
+            f"`{key}` has an empty list, so nothing to choose from", where=setting.where, fix=EXAMPLE
+        )
+    if key == "lora.target_modules" and len(setting.value) > 1 and all(map(_is_one_name, setting.value)):
+        names = ", ".join(setting.value)
+        notes.append(
+            f"{setting.where}: each of {names} is a choice of its own; [[{names}]] is one choice of them all"
+        )
+    spellings = VALUE_ALIASES.get(key, {})
+    return tuple(
+        spellings.get(choice, choice) if isinstance(choice, str | int | float) else choice
+        for choice in setting.value
+    )
+
+
+def _is_one_name(choice: Any) -> bool:
+    return isinstance(choice, str) and re.fullmatch(r"[a-z_0-9]+", choice) is not None and choice != "all"
+
+
+def _range(key: str, path: tuple[str, ...], setting: Setting, notes: list[str]) -> Dimension:
+    given, where = setting.value, setting.where
+    if not given:
+        raise RecipeError(f"`{key}` has an empty range", where=where, fix=EXAMPLE)
+    kind = _number_kind(path)
+    if kind is None:
+        raise RecipeError(
+            f"`{key}` is not a number, so it has no range", where=where, fix="List its values: `[…, …]`."
+        )
+    problems = [_unknown_part(key, name, where) for name in given if name not in _RANGE_KEYS]
+    if not problems:
+        problems += [
+            Problem(f"`{key}` has no `{end}`", where, fix=EXAMPLE)
+            for end in ("low", "high")
+            if end not in given
+        ]
+    numbers: dict[str, float] = {}
+    for name in ("low", "high", "step"):
+        if name not in given:
+            continue
+        if (number := _number(given[name], kind)) is not None:
+            numbers[name] = number
+        else:
+            what = f"`{key}.{name}` must be a {'whole ' * (kind is int)}number"
+            problems.append(Problem(what, where, found=shown_value(given[name])))
+    log = given.get("log", False)
+    if not isinstance(log, bool):
+        problems.append(Problem(f"`{key}.log` must be true or false", where, found=shown_value(log)))
+    if problems:
+        raise RecipeError(problems)
+    return _sensible_range(key, where, numbers, log, kind, notes)
+
+
+def _unknown_part(key: str, name: str, where: str) -> Problem:
+    what = f"{shown_key(f'{key}.{name}')} is not part of a range"
+    if meant := _RANGE_ALIASES.get(name) or nearest(name, _RANGE_KEYS):
+        return Problem(what, where, fix=f"Did you mean `{meant}`?")
+    return Problem(what, where, allowed=", ".join(_RANGE_KEYS))
+
+
+def _sensible_range(
+    key: str, where: str, numbers: dict[str, float], log: bool, kind: type, notes: list[str]
+) -> Dimension:
+    """A range whose ends, step and scale go together."""
+    low, high, step = numbers["low"], numbers["high"], numbers.get("step")
+    problems = []
+    if low >= high:
+        fix = (
+            f"Write `[{low:g}]` for one value."
+            if low == high
+            else f"Write `{{low: {high:g}, high: {low:g}}}`."
+        )
+        problems.append(
+            Problem(f"`{key}`: low must be below high", where, f"low {low:g}, high {high:g}", fix=fix)
+        )
+    if log and low <= 0:
+        fix = "Begin above 0, or leave `log` out."
+        problems.append(
+            Problem(f"`{key}`: a logarithmic range must begin above 0", where, found=f"low {low:g}", fix=fix)
+        )
+    if log and step is not None:
+        problems.append(
+            Problem(f"`{key}`: `step` and `log` exclude each other", where, fix="Keep one of them.")
+        )
+    if step is not None and not 0 < step <= max(high - low, 0) and low < high:
+        allowed = f"above 0, at most {high - low:g}"
+        problems.append(Problem(f"`{key}`: the step does not fit the range", where, f"{step:g}", allowed))
+    if kind is int and max(abs(low), abs(high)) > _LARGEST_COUNT:
+        problems.append(
+            Problem(f"`{key}`: the range is too wide", where, allowed=f"at most {_LARGEST_COUNT:,}")
+        )
+    if problems:
+        raise RecipeError(problems)
+    if kind is int and step is None and not log:
+        step = 1
+    if step is not None:
+        last = low + math.floor((high - low) / step + 1e-9) * step
+        if abs(last - high) > 1e-9 * abs(high):
+            notes.append(f"{where}: {key} ends at {last:g}, as no step leads to {high:g}")
+            high = int(last) if kind is int else round(last, DECIMALS)
+    return Dimension(key, where, low=low, high=high, step=step, log=log, is_integer=kind is int)
+
+
+def _number_kind(path: tuple[str, ...]) -> type | None:
+    """Whether a setting is a whole number, a number, or neither."""
+    annotation = FIELDS[path].annotation
+    for part in get_args(annotation) or (annotation,):
+        plain = get_args(part)[0] if get_origin(part) is Annotated else part
+        if plain is int or plain is float:
+            return int if plain is int else float
+    return None
+
+
+def _number(value: Any, kind: type) -> float | None:
+    number = as_number(value) if isinstance(value, str) else value
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        return None
+    if kind is int:
+        return int(number) if number == int(number) else None
+    return float(number)

@@ -1,0 +1,210 @@
+"""How a run is begun or gone on with, up to its plan: the same for `train` and `search`.
+
+    begin | reopen ──▶ look_at_rows ──▶ pass_checks ──▶ the verb's own plan ──▶ tell_plan
+
+What decides how a run goes on lies in its folder from the first second, so that whatever dies later can be
+resumed.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from loraloom.checks.finding import Finding, raise_errors
+from loraloom.data.examples import Examples
+from loraloom.data.retain import read_retained
+from loraloom.data.split import Split, split_examples
+from loraloom.errors import LoRALoomError
+from loraloom.recipe import Experiment, Recipe
+from loraloom.recipe.file import write_recipe
+from loraloom.run import Report, Run, create_run, to_json
+from loraloom.seals import put
+from loraloom.workflows import provenance as origin
+from loraloom.workflows.check import check_material
+from loraloom.workflows.check_data import DataChecked, check_data
+from loraloom.workflows.planning import on_resources
+from loraloom.workflows.prepare import Material, load_recipe_base, prepare
+
+# Once the log has one of these, there is something to go on with.
+FRUITFUL = ("train", "trial")
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A run that this process holds, and what it was begun with.
+
+    Args:
+        run: locked.
+        folder: what its recipe's paths are relative to.
+        split: its rows.
+        retained: those to measure forgetting on.
+        known: its provenance.
+    """
+
+    run: Run
+    folder: Path
+    split: Split
+    retained: Examples | None
+    known: dict[str, Any]
+
+    def knowing(self, known: dict[str, Any]) -> Begun:
+        """With another provenance, which is written too."""
+        put(self.run, self.run.provenance_file, to_json(known))
+        return replace(self, known=known)
+
+    def allowing(self, allowed: Collection[str]) -> Begun:
+        """With checks whose errors the user allows now, beside those it was begun with."""
+        if set(allowed) <= set(self.known.get("allowed", [])):
+            return self
+        return self.knowing(origin.with_allowed(self.known, allowed))
+
+
+def name_of_data(recipe: Recipe) -> str:
+    """What a run of this recipe is called."""
+    return Path(recipe.data.train.rpartition(":")[2]).stem
+
+
+@contextmanager
+def begin(
+    recipe: Recipe,
+    folder: Path,
+    out: Path,
+    split: Split | None,
+    *,
+    allowed: Collection[str] = (),
+    more: Mapping[str, Any] | None = None,
+    is_resumable: bool = True,
+) -> Iterator[Begun]:
+    """Read a recipe's rows, then make a run of it and hold it while it is worked on.
+
+    Nothing is left where it fails before there is something to go on with.
+
+    Args:
+        recipe: what to do.
+        folder: what its paths are relative to.
+        out: the run directory.
+        split: where the caller has divided the recipe's data already.
+        allowed: names of checks whose errors become warnings.
+        more: what the verb adds to the provenance.
+        is_resumable: whether the verb can go on with it; else nothing is left wherever it ends early.
+
+    Raises:
+        DataError: the rows are not usable.
+        RunError: the run cannot be made.
+    """
+    split = split or split_examples(recipe.data, folder, allow_leakage="leakage" in allowed)
+    retained = read_retained(recipe.data, folder)
+    run = create_run(out)
+    with run.locked():
+        try:
+            put(run, run.recipe_file, write_recipe(recipe))
+            put(run, run.split_file, to_json(split.to_json()))
+            known = {**origin.at_start(recipe, folder, split, retained, allowed), **(more or {})}
+            yield Begun(run, folder, split, retained, known).knowing(known)
+        except BaseException as error:
+            is_fruitless = isinstance(error, LoRALoomError) and not _bore_fruit(run)
+            if is_fruitless or not is_resumable:
+                shutil.rmtree(run.folder)
+            raise
+
+
+def _bore_fruit(run: Run) -> bool:
+    has_results = any(any(part.iterdir()) for part in (run.checkpoints, run.adapters))
+    return has_results or any(event.get("event") in FRUITFUL for event in run.events())
+
+
+def reopen(run: Run, recipe: Recipe, folder: Path, known: dict[str, Any]) -> Begun:
+    """A run to go on with, on the rows that it was begun with.
+
+    Args:
+        run: locked.
+        recipe: its own.
+        folder: what the recipe's paths are relative to.
+        known: its provenance.
+
+    Raises:
+        DataError, RunError: the rows are not as they were.
+    """
+    split, retained = origin.run_split(run, recipe, folder), read_retained(recipe.data, folder)
+    origin.check_same_retained(known, retained, run)
+    return Begun(run, folder, split, retained, known)
+
+
+def look_at_rows(begun: Begun, recipe: Recipe, report: Report) -> tuple[DataChecked, Material]:
+    """What the rows say by themselves; then the base, and the rows as it reads them.
+
+    Args:
+        begun: the run.
+        recipe: with the experiments to check.
+        report: told of notes and sizes.
+
+    Raises:
+        CheckError: the data has an error.
+        LoRALoomError: the base is not usable, or is another one than the run's.
+    """
+    split, known = begun.split, begun.known
+    choices = origin.decided(known)
+    origin.set_threads(choices)
+    for note in split.notes:
+        report("note", message=note)
+    report("data", train=len(split.train), eval=len(split.eval), test=len(split.test))
+    of_data = check_data(recipe, begun.folder, split, known.get("allowed", []))
+    raise_errors(of_data.findings)
+    base = load_recipe_base(recipe, begun.folder, choices)
+    material = prepare(recipe, begun.folder, split, base, begun.retained)
+    origin.check_same_base(known, material)
+    return of_data, material
+
+
+def pass_checks(
+    begun: Begun,
+    material: Material,
+    of_data: DataChecked,
+    report: Report,
+    experiments: Sequence[Experiment] | None = None,
+) -> list[Finding]:
+    """Every check, written down and told of.
+
+    Args:
+        begun: the run.
+        material: base and rows.
+        of_data: what was found on the rows alone.
+        report: told of the findings.
+        experiments: which to check; by default all of the material.
+
+    Raises:
+        CheckError: with every error.
+    """
+    findings = check_material(material, of_data, experiments=experiments)
+    _write_findings(begun.run, findings)
+    report("checks", findings=findings)
+    raise_errors(findings)
+    return findings
+
+
+def tell_plan(begun: Begun, findings: Sequence[Finding], report: Report) -> None:
+    """Say what was decided and what it takes, and write down what that means for machine and disk.
+
+    Args:
+        begun: the run, its plan in what is known of it.
+        findings: of the checks.
+        report: told of the plan.
+    """
+    known, resources = begun.known, on_resources(begun.known)
+    _write_findings(begun.run, [*findings, *resources])
+    report(
+        "plan",
+        folder=str(begun.run.folder),
+        choices=known["choices"],
+        plan=known.get("plan"),
+        findings=resources,
+    )
+
+
+def _write_findings(run: Run, findings: Sequence[Finding]) -> None:
+    put(run, run.checks_file, to_json([finding.to_json() for finding in findings]))
