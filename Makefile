@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Tests run beside each other; with one thread each they do not wait for one another.
 JOBS ?= 2
 
-.PHONY: help install demo lint format test faults fuzz check clean
+.PHONY: help install demo lint format test faults fuzz bench check clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -42,6 +42,13 @@ EXAMPLES ?= 10000
 
 fuzz: install ## the long form of the fuzzing, with new examples every time: EXAMPLES=10000
 	LORALOOM_FUZZ=$(EXAMPLES) $(BIN)/pytest tests/fuzz
+
+bench: install ## times and memory beside the stock libraries, on the starter; some five minutes
+	$(BIN)/python -m benchmarks.objective
+	$(BIN)/python -m benchmarks.training --adapters 2
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.table --rounds 1
+	$(BIN)/python -m benchmarks.generation --adapters 3 --prompts 100 --rounds 1
 
 check: lint test ## what a commit needs
 

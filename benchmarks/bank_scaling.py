@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import MT5Config, MT5ForConditionalGeneration
 
-from benchmarks.real_data import make_tokenizer
+from benchmarks.random_models import SHAPES, make_model, make_tokenizer
+from benchmarks.rounds import options_of, ratio
 from loraloom.bank.bank import AdapterBank
 from loraloom.base.loading import Base, load_base
 from loraloom.data.encoding import EncodedSet
@@ -33,12 +33,6 @@ from loraloom.training.setup import Setup
 from loraloom.training.state import TrainingState
 from loraloom.training.stopping import StopRequest
 
-SHAPES: dict[str, dict[str, int]] = {
-    "mt0-large": {"d_model": 1024, "d_kv": 64, "d_ff": 2816, "num_layers": 24, "num_heads": 16},
-    "mt5-base": {"d_model": 768, "d_kv": 64, "d_ff": 2048, "num_layers": 12, "num_heads": 12},
-    "mt5-small": {"d_model": 512, "d_kv": 64, "d_ff": 1024, "num_layers": 8, "num_heads": 6},
-}
-VOCABULARY = 250_112
 NUM_ROWS = 200
 WARM_UP = 3
 EOS = 1
@@ -47,9 +41,7 @@ NO_ROWS = EncodedSet([], [])
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options_of(__doc__)
     parser.add_argument("--shape", choices=SHAPES, default="mt0-large")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--device", default="auto")
@@ -59,8 +51,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        base = _base(options, Path(scratch) / "base")
-        rows = _random_rows()
+        folder = Path(scratch) / "base"
+        dtype = getattr(torch, options.dtype)
+        make_model(folder, make_tokenizer(["loom"]), SHAPES[options.shape], dtype=dtype)
+        base = load_base(str(folder), dtype=options.dtype, device=options.device)
+        rows = _random_rows(base.model.config.vocab_size)
         seconds: dict[int, list[float]] = {number: [] for number in options.adapters}
         for turn in range(options.rounds):
             for number, own in seconds.items():
@@ -68,40 +63,12 @@ def main() -> None:
     _report(base, options, seconds)
 
 
-def _base(options: argparse.Namespace, folder: Path) -> Base:
-    """A random mT5 of that shape, with a head of its own, through the real loading code."""
-    tokenizer = make_tokenizer(["loom"])
-    shape = SHAPES[options.shape]
-    torch.manual_seed(0)
-    config = MT5Config(
-        **shape,
-        num_decoder_layers=shape["num_layers"],
-        vocab_size=VOCABULARY,
-        feed_forward_proj="gated-gelu",
-        decoder_start_token_id=0,
-    )
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(getattr(torch, options.dtype))
-    try:
-        model: Any = MT5ForConditionalGeneration(config)
-        head = torch.randn(VOCABULARY, shape["d_model"]) * shape["d_model"] ** -0.5
-    finally:
-        torch.set_default_dtype(default)
-    model.lm_head.weight = torch.nn.Parameter(head)
-    model.config.tie_word_embeddings = False
-    model.generation_config.eos_token_id = EOS
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    del model
-    return load_base(str(folder), dtype=options.dtype, device=options.device)
-
-
-def _random_rows() -> EncodedSet:
+def _random_rows(vocabulary: int) -> EncodedSet:
     generator = torch.Generator().manual_seed(0)
 
     def tokens(low: int, high: int) -> list[int]:
         length = int(torch.randint(low, high, (1,), generator=generator))
-        return [*torch.randint(1000, VOCABULARY, (length - 1,), generator=generator).tolist(), EOS]
+        return [*torch.randint(1000, vocabulary, (length - 1,), generator=generator).tolist(), EOS]
 
     pairs = [(tokens(8, 25), tokens(15, 61)) for _ in range(NUM_ROWS)]
     return EncodedSet([source for source, _ in pairs], [target for _, target in pairs])
@@ -154,11 +121,9 @@ def _report(base: Base, options: argparse.Namespace, seconds: dict[int, list[flo
     )
     one = seconds[options.adapters[0]]
     for number, own in seconds.items():
-        ratios = [each / first for each, first in zip(own, one, strict=True)]
-        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
         print(
-            f"{number} adapters: {1e3 * statistics.median(own):9.1f} ms a tick, "
-            f"{statistics.median(ratios):.2f} times {options.adapters[0]} ({spread})"
+            f"{number} adapters: {1e3 * statistics.median(own):9.1f} ms a tick; "
+            f"to {options.adapters[0]}: {ratio(own, one)}"
         )
     if base.device.type == "cuda":
         print(f"largest allocation: {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")

@@ -9,7 +9,6 @@ the recipe's default of 64 rows of each model. Both sides decode greedily, and t
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -17,7 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.processes import LORALOOM, Measured, run, together
+from benchmarks.processes import LORALOOM, Measured, python, run, together, train
+from benchmarks.rounds import options_of, ratio
 from loraloom.starter import data_file, model_folder
 
 MAX_NEW_TOKENS = 80
@@ -25,9 +25,7 @@ MAX_NEW_TOKENS = 80
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options_of(__doc__)
     parser.add_argument("--adapters", type=int, default=8)
     parser.add_argument("--prompts", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
@@ -65,29 +63,23 @@ def _train(number: int, place: Path) -> Path:
             f"e{each}": {"training": {"learning_rate": 1e-3 + 5e-4 * each}} for each in range(number)
         },
     }
-    file = place / "recipe.yaml"
-    file.write_text(json.dumps(recipe), encoding="utf-8")  # JSON is YAML
-    run([LORALOOM, "train", str(file), "--out", str(place / "run")])
+    train(recipe, place / "run")
     return place / "run"
 
 
 def _ours(trained: Path, prompts: Path) -> Measured:
-    return run([LORALOOM, "compare", str(trained), "--prompts", str(prompts)])
+    return run(LORALOOM, "compare", trained, "--prompts", prompts)
 
 
 def _stock(trained: Path, prompts: Path, batch_size: int) -> Measured:
     """The base and each adapter, one process after the other."""
     names = ["base", *sorted(folder.name for folder in (trained / "adapters").iterdir())]
-    command = [sys.executable, "-m", "benchmarks.stock_generate", "--model", str(model_folder())]
-    command += ["--prompts", str(prompts), "--batch-size", str(batch_size)]
-    command += ["--max-new-tokens", str(MAX_NEW_TOKENS)]
     return together(
-        run(
-            [
-                *command,
-                *("--out", str(trained.parent / f"{name}-{prompts.stem}.json")),
-                *(() if name == "base" else ("--adapter", str(trained / "adapters" / name))),
-            ]
+        python(
+            *("-m", "benchmarks.stock_generate", "--model", model_folder(), "--prompts", prompts),
+            *("--batch-size", batch_size, "--max-new-tokens", MAX_NEW_TOKENS),
+            *("--out", trained.parent / f"{name}-{prompts.stem}.json"),
+            *(() if name == "base" else ("--adapter", trained / "adapters" / name)),
         )
         for name in names
     )
@@ -110,18 +102,13 @@ def _report(sides: dict[str, list[Measured]], adapters: int, agreement: str) -> 
     print(f"base + {adapters} adapters; {os.cpu_count()} processors; {agreement}")
     for side, measured in sides.items():
         print(f"{side:14}{statistics.median(m.seconds for m in measured):8.1f} s (median)")
-    whole = [b.seconds / a.seconds for a, b in zip(sides["ours"], sides["stock"], strict=True)]
-    print(f"{adapters + 1} stock commands / one of ours: {_ratio(whole)}")
     seconds = {side: [m.seconds for m in measured] for side, measured in sides.items()}
-    answering = [
-        (stock - stock_start) / (ours - ours_start)
-        for ours, ours_start, stock, stock_start in zip(*seconds.values(), strict=True)
-    ]
-    print(f"the same without the start of the processes: {_ratio(answering)}")
-
-
-def _ratio(ratios: list[float]) -> str:
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    print(f"{adapters + 1} stock commands / one of ours: {ratio(seconds['stock'], seconds['ours'])}")
+    answering = {
+        side: [whole - start for whole, start in zip(seconds[side], seconds[f"{side}, start"], strict=True)]
+        for side in ("ours", "stock")
+    }
+    print(f"the same without the start of the processes: {ratio(answering['stock'], answering['ours'])}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import LORALOOM, run
+from benchmarks.processes import python, train
+from benchmarks.rounds import options_of
 
 IMPORTS = "import loraloom.workflows.train, loraloom.console"
 
@@ -38,9 +39,7 @@ class Peak:
 
 def main() -> None:
     """Measure and print a Markdown table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options_of(__doc__)
     parser.add_argument("--model", action="append", default=[])
     parser.add_argument("--data", action="append", default=[])
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
@@ -50,7 +49,7 @@ def main() -> None:
     parser.add_argument("--with-eval", action="store_true", help="evaluate and save every third step")
     options = parser.parse_args()
     models, data = options.model or ["starter"], options.data or ["starter"]
-    imports = run([sys.executable, "-c", IMPORTS]).peak_bytes
+    imports = python("-c", IMPORTS).peak_bytes
     print("| model | dtype | experiments | predicted / measured | phase | to one |")
     print("|---|---|---|---|---|---|")
     for model, rows in zip(models, data, strict=True):
@@ -94,9 +93,8 @@ def recipe(options: argparse.Namespace, model: str, data: str, dtype: str, numbe
 def measure(values: dict[str, Any], imports: int) -> Peak:
     """Train in a process of its own."""
     with tempfile.TemporaryDirectory() as scratch:
-        file, out = Path(scratch) / "recipe.yaml", Path(scratch) / "run"
-        file.write_text(json.dumps(values), encoding="utf-8")  # JSON is YAML
-        measured = run([LORALOOM, "train", str(file), "--out", str(out), "--json"]).peak_bytes
+        out = Path(scratch) / "run"
+        measured = train(values, out).peak_bytes
         memory = json.loads((out / "provenance.json").read_text(encoding="utf-8"))["plan"]["memory"]
     return Peak(measured - imports, memory["peak_bytes"] - imports, memory["phase"])
 

@@ -1,6 +1,6 @@
 """A file of many rows, read, split and encoded in a fresh process: the peak of its memory after each.
 
-python benchmarks/million_rows.py [--rows 1000000] [--row-bytes 200]
+python -m benchmarks.million_rows [--rows 1000000] [--row-bytes 200]
 
 The rows are written first, by another process, and removed afterwards. What is measured is the resident
 set's highest mark (ru_maxrss); torch and transformers, which every training imports, are part of it.
@@ -20,6 +20,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from benchmarks.processes import peak_bytes
+from benchmarks.rounds import options_of
 
 WORDS = (
     "焦虑",
@@ -41,9 +44,7 @@ BOUND_BYTES = 2 * 10**9
 
 def main() -> None:
     """Write, measure, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options_of(__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--row-bytes", type=int, default=200)
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
@@ -55,7 +56,7 @@ def main() -> None:
         file = Path(folder) / "rows.jsonl"
         write_rows(file, options.rows, options.row_bytes)
         print(f"{options.rows:,} rows of {file.stat().st_size / options.rows:.0f} bytes", flush=True)
-        subprocess.run([sys.executable, __file__, "--measure", str(file)], check=True)
+        subprocess.run([sys.executable, "-m", "benchmarks.million_rows", "--measure", str(file)], check=True)
 
 
 def write_rows(file: Path, num_rows: int, row_bytes: int) -> None:
@@ -93,7 +94,7 @@ def measure(file: Path) -> None:
         encoded = encode(split.train, base.tokenizer, max_source_length=256, max_target_length=256)
     tokens = int(encoded.source_lengths.sum() + encoded.target_lengths.sum())
     print(f"{len(encoded):,} rows to train on, {tokens / len(encoded):.0f} tokens each")
-    if peak_bytes() > BOUND_BYTES:
+    if peak_so_far() > BOUND_BYTES:
         sys.exit(f"the peak is beyond {BOUND_BYTES / 1e9:.0f} GB")
 
 
@@ -102,12 +103,12 @@ def stage(name: str) -> Iterator[None]:
     """Print what a part of the work took."""
     begun = time.perf_counter()
     yield
-    print(f"{name:24}{time.perf_counter() - begun:8.0f}{peak_bytes() / 1e9:7.2f} GB", flush=True)
+    print(f"{name:24}{time.perf_counter() - begun:8.0f}{peak_so_far() / 1e9:7.2f} GB", flush=True)
 
 
-def peak_bytes() -> int:
-    """The resident set's highest mark so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def peak_so_far() -> int:
+    """Of this process, in bytes."""
+    return peak_bytes(resource.getrusage(resource.RUSAGE_SELF))
 
 
 if __name__ == "__main__":

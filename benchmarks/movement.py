@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.rounds import options_of
 from loraloom import Recipe
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.peft_folder import read_adapter
@@ -70,9 +71,7 @@ TOO_FAR = {
 
 def main() -> None:
     """Predict, train, measure, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options_of(__doc__)
     parser.add_argument("--model", default="starter")
     parser.add_argument("--data", default="starter")
     parser.add_argument("--epochs", type=float, default=1)

@@ -5,22 +5,19 @@ python -m benchmarks.objective [--rows 195] [--vocabulary 250112] [--dtype float
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import time
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 
+from benchmarks.rounds import options_of, ratio
 from loraloom.bank.objective import OutputHead, token_losses
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options_of(__doc__)
     parser.add_argument("--rows", type=int, default=195)
     parser.add_argument("--vocabulary", type=int, default=250_112)
     parser.add_argument("--width", type=int, default=512)
@@ -37,9 +34,8 @@ def main() -> None:
         lambda: F.cross_entropy((hidden @ weight.t()).float(), labels, reduction="sum").backward(),
         options.rounds,
     )
-    ratios = [theirs / own for own, theirs in zip(ours, plain, strict=True)]
     print(f"{options.dtype}, {options.rows} rows, {torch.get_num_threads()} threads")
-    print(f"full logits / tiles: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    print(f"full logits / tiles: {ratio(plain, ours)}")
 
 
 def timed(work: Callable[[], None], rounds: int) -> list[float]:

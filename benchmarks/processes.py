@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-LORALOOM = str(Path(sys.executable).with_name("loraloom"))
+LORALOOM = Path(sys.executable).with_name("loraloom")
 
 
 @dataclass(frozen=True)
@@ -21,22 +24,45 @@ class Measured:
     peak_bytes: int
 
 
-def run(command: Sequence[str]) -> Measured:
+def run(*command: object) -> Measured:
     """One process: its time, and its peak as the kernel counted it.
 
     Raises:
         SystemExit: it failed.
     """
+    words = [str(word) for word in command]
     begun = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - begun
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
-    return Measured(time.perf_counter() - begun, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+        raise SystemExit(f"{' '.join(words)} ended with {process.returncode}")
+    return Measured(seconds, peak_bytes(usage))
+
+
+def train(recipe: Mapping[str, Any], out: Path) -> Measured:
+    """`loraloom train` of a recipe, which is written beside the run.
+
+    Args:
+        out: the run.
+    """
+    file = out.with_suffix(".yaml")
+    file.write_text(json.dumps(recipe), encoding="utf-8")  # JSON is YAML
+    return run(LORALOOM, "train", file, "--out", out)
+
+
+def python(*words: object) -> Measured:
+    """This interpreter with these words: `-c`, and what it is to do; or `-m`, and a module."""
+    return run(sys.executable, *words)
 
 
 def together(measured: Iterable[Measured]) -> Measured:
     """Processes one after the other, as one."""
     each = list(measured)
     return Measured(sum(m.seconds for m in each), max(m.peak_bytes for m in each))
+
+
+def peak_bytes(usage: resource.struct_rusage) -> int:
+    """The resident set's highest mark, which macOS counts in bytes and Linux in KiB."""
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)

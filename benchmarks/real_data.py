@@ -8,72 +8,32 @@ good an adapter becomes; for that, train on a real base. Prints Markdown.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import MT5Config, MT5ForConditionalGeneration, PreTrainedTokenizerFast
-
+from benchmarks.random_models import SHAPES, make_model, make_tokenizer
+from benchmarks.rounds import options_of
 from loraloom import Recipe, compare, train
 from loraloom.data.examples import read_examples
 from loraloom.recipe import DataSettings
 from loraloom.run import Run
 
-SMALL = {"d_model": 128, "d_kv": 32, "d_ff": 256, "num_layers": 3, "num_decoder_layers": 3, "num_heads": 4}
-MT5_SMALL = {
-    "d_model": 512,
-    "d_kv": 64,
-    "d_ff": 1024,
-    "num_layers": 8,
-    "num_decoder_layers": 8,
-    "num_heads": 6,
+SMALL = {
+    **SHAPES["mt5-small"],
+    "d_model": 128,
+    "d_kv": 32,
+    "d_ff": 256,
+    "num_layers": 3,
+    "num_decoder_layers": 3,
+    "num_heads": 4,
 }
-MT5_SMALL_VOCABULARY = 250_112
-
-
-def make_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
-    """Sub-words learnt from the data, so that lengths are like a real tokenizer's."""
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
-    tokenizer.normalizer = normalizers.NFKC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
-    special = ["<pad>", "</s>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
-    trainer = trainers.BpeTrainer(vocab_size=8000, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    )
-
-
-def make_model(
-    folder: Path, tokenizer: PreTrainedTokenizerFast, shape: dict[str, int], vocabulary: int
-) -> None:
-    """A random mT5 with a head of its own, as safetensors."""
-    torch.manual_seed(0)
-    config = MT5Config(
-        vocab_size=vocabulary,
-        feed_forward_proj="gated-gelu",
-        decoder_start_token_id=0,
-        dropout_rate=0.1,
-        **shape,
-    )
-    model = MT5ForConditionalGeneration(config)
-    model.lm_head.weight = torch.nn.Parameter(
-        torch.randn_like(model.lm_head.weight) * shape["d_model"] ** -0.5
-    )
-    model.config.tie_word_embeddings = False
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def run_job(
-    model: Path, data: Path, out: Path, training: dict[str, Any], *, held_out: float | int, compared: bool
+    model: Path, data: Path, out: Path, training: dict[str, Any], *, held_out: float | int
 ) -> dict[str, Any]:
     """Train one experiment; the figures of one row of the table."""
     recipe = Recipe.model_validate(
@@ -87,15 +47,16 @@ def run_job(
     outcome = train(recipe, folder=data.parent, out=out)
     events = Run(out).events()
     steps = [event for event in events if event["event"] == "train"]
-    figures = compare(out)["models"] if compared else {}
+    models = compare(out)["models"]
+    base, own = models["base"]["figures"], models["main"]["figures"]
     return {
         "steps": len(steps),
         "first_loss": steps[0]["loss"],
         "last_loss": steps[-1]["loss"],
         "tokens_per_second": sum(step["tokens_per_second"] for step in steps) / len(steps),
-        "base_eval_loss": figures.get("base", {}).get("eval_loss"),
-        "eval_loss": figures.get("main", {}).get("eval_loss"),
-        "share_changed": figures.get("main", {}).get("share_changed"),
+        "base_eval_loss": base["eval_loss"],
+        "eval_loss": own["eval_loss"],
+        "share_changed": own["share_changed"],
         "peak_gib": outcome.result["peak_bytes"] / 2**30,
         "wall_seconds": outcome.result["wall_seconds"],
     }
@@ -103,9 +64,7 @@ def run_job(
 
 def main() -> None:
     """Both jobs, as a Markdown page."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options_of(__doc__)
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--steps", type=int, default=6, help="of the true-size job")
     options = parser.parse_args()
@@ -115,16 +74,16 @@ def main() -> None:
     rows = {}
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
-        make_model(place / "small", tokenizer, SMALL, len(tokenizer))
+        make_model(place / "small", tokenizer, {**SMALL, "vocab_size": len(tokenizer)})
         epoch = {"learning_rate": 1e-3, "num_train_epochs": 1, "per_device_train_batch_size": 8}
         rows["small (one epoch, batch 8)"] = run_job(
-            place / "small", data, place / "run-small", epoch, held_out=0.2, compared=True
+            place / "small", data, place / "run-small", epoch, held_out=0.2
         )
         print(json.dumps(rows), file=sys.stderr)
-        make_model(place / "true", tokenizer, MT5_SMALL, MT5_SMALL_VOCABULARY)
+        make_model(place / "true", tokenizer, SHAPES["mt5-small"])
         few = {"learning_rate": 1e-3, "max_steps": options.steps, "per_device_train_batch_size": 5}
         rows[f"mt5-small's shape ({options.steps} steps, batch 5)"] = run_job(
-            place / "true", data, place / "run-true", few, held_out=10, compared=True
+            place / "true", data, place / "run-true", few, held_out=10
         )
     print(page(rows, len(examples.examples)))
 
@@ -134,13 +93,15 @@ def page(rows: dict[str, dict[str, Any]], num_rows: int) -> str:
     lines = [
         "# Results on real rows",
         "",
-        f"{num_rows} real instruction/response rows, on random mT5 models with a head of their own.",
+        f"{num_rows} real instruction/response rows, on randomly initialised mT5 models with a head of "
+        "their own.",
         "A random base knows nothing: these figures show that the whole job runs and what it costs on a",
         "2-core machine, not how good an adapter becomes. Absolute times vary with the machine.",
         "",
         "Made by `python -m benchmarks.real_data --data FILE`.",
         "",
-        "| model | steps | loss | eval loss, base → adapter | answers changed | tokens/s | peak |",
+        "| model | steps | loss, first → last step | eval loss, base → adapter | answers changed "
+        "| tokens/s | peak |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():

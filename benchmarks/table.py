@@ -9,14 +9,14 @@ of a process, less what the imports alone take.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.processes import LORALOOM, Measured, run, together
+from benchmarks.processes import Measured, python, together, train
+from benchmarks.rounds import options_of, ratio
 from loraloom.starter import data_file, model_folder
 
 RANKS = (4, 8, 16, 16, 16, 16, 32, 32)
@@ -25,9 +25,7 @@ RATES = (1e-3, 1e-3, 3e-4, 1e-3, 2e-3, 3e-3, 1e-3, 2e-3)
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options_of(__doc__)
     parser.add_argument("--experiments", type=int, default=8)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=2)
@@ -38,7 +36,7 @@ def main() -> None:
     parser.add_argument("--without-stock", action="store_true")
     options = parser.parse_args()
     names = [f"e{number}" for number in range(options.experiments)]
-    imports = run([sys.executable, "-c", "import loraloom.workflows.train, peft"]).peak_bytes
+    imports = python("-c", "import loraloom.workflows.train, peft").peak_bytes
     sides: dict[str, list[Measured]] = {"bank": [], "separate": [], "one alone": [], "stock": []}
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
@@ -48,7 +46,7 @@ def main() -> None:
             sides["bank"].append(ours(options, names, out / "bank"))
             each = [ours(options, [name], out / name) for name in names]
             sides["separate"].append(together(each))
-            sides["one alone"].append(each[2])
+            sides["one alone"].append(each[len(each) // 2])  # of a middling rank
             if not options.without_stock:
                 stock_runs = [stock(options, name, out / f"stock-{name}") for name in names]
                 sides["stock"].append(together(stock_runs))
@@ -80,32 +78,18 @@ def ours(options: argparse.Namespace, names: list[str], out: Path) -> Measured:
         "experiments": experiments,
         "dtype": options.dtype,
     }
-    file = out.with_suffix(".yaml")
-    file.write_text(json.dumps(recipe), encoding="utf-8")  # JSON is YAML
-    return run([LORALOOM, "train", str(file), "--out", str(out), "--json"])
+    return train(recipe, out)
 
 
 def stock(options: argparse.Namespace, name: str, out: Path) -> Measured:
     """The stock script of one experiment."""
     number = int(name[1:])
-    model = str(model_folder()) if options.model == "starter" else options.model
-    data = str(data_file("train")) if options.data == "starter" else options.data
-    return run(
-        [
-            *(
-                sys.executable,
-                "-m",
-                "benchmarks.stock_script",
-                "--model",
-                model,
-                "--data",
-                data,
-                "--out",
-                str(out),
-            ),
-            *("--r", str(RANKS[number % len(RANKS)]), "--learning-rate", str(RATES[number % len(RATES)])),
-            *("--batch-size", str(options.batch_size), "--max-steps", str(options.steps)),
-        ]
+    model = model_folder() if options.model == "starter" else options.model
+    data = data_file("train") if options.data == "starter" else options.data
+    return python(
+        *("-m", "benchmarks.stock_script", "--model", model, "--data", data, "--out", out),
+        *("--r", RANKS[number % len(RANKS)], "--learning-rate", RATES[number % len(RATES)]),
+        *("--batch-size", options.batch_size, "--max-steps", options.steps),
     )
 
 
@@ -118,10 +102,9 @@ def report(sides: dict[str, list[Measured]], imports: int, number: int) -> None:
             peak = max(m.peak_bytes for m in measured) - imports
             print(f"{side:10}  {seconds:8.1f} s (median)  {peak / 2**20:8,.0f} MiB above the imports")
     for other in ("separate", "stock"):
-        ratios = [a.seconds / b.seconds for a, b in zip(sides["bank"], sides[other], strict=False)]
-        if ratios:
-            spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-            print(f"bank of {number} / {other}: {statistics.median(ratios):.2f} ({spread})")
+        if sides[other]:
+            ours, theirs = ([m.seconds for m in sides[side]] for side in ("bank", other))
+            print(f"bank of {number} / {other}: {ratio(ours, theirs)}")
     peaks = [max(m.peak_bytes for m in sides[side]) - imports for side in ("bank", "one alone")]
     print(f"peak of the bank of {number} / of one alone: {peaks[0] / peaks[1]:.2f}")
 

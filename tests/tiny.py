@@ -2,7 +2,7 @@
 
 python tests/tiny.py OUT            all of them
 python tests/tiny.py OUT mt5-small-shape   one of mt5-small's true size (vocabulary 250,112)
-python tests/tiny.py OUT mt5-base-shape    one of mt5-base's
+python tests/tiny.py OUT mt5-base-shape    one of mt5-base's; mt0-large-shape is known too
 """
 
 from __future__ import annotations
@@ -63,9 +63,18 @@ MT5_BASE_SHAPE = {
     "num_decoder_layers": 12,
     "num_heads": 12,
 }
+MT0_LARGE_SHAPE = {
+    **MT5_SMALL_SHAPE,
+    "d_model": 1024,
+    "d_ff": 2816,
+    "num_layers": 24,
+    "num_decoder_layers": 24,
+    "num_heads": 16,
+}
 TRUE_SHAPES: dict[str, dict[str, Any]] = {
     "mt5-small-shape": MT5_SMALL_SHAPE,
     "mt5-base-shape": MT5_BASE_SHAPE,
+    "mt0-large-shape": MT0_LARGE_SHAPE,
 }
 KINDS = ("mt5", "t5", "flan", "umt5")
 

@@ -34,8 +34,8 @@ class Scale:
         return (value - self.low) / (self.high - self.low)
 
     def write(self, value: float) -> str:
-        """A tick's label."""
-        return f"1e{round(math.log10(value))}".replace("-", MINUS) if self.is_log else short_number(value)
+        """A tick's label; all of one axis are written in one way, so that they compare at a glance."""
+        return short_number(value) if all(map(_is_plain, self.ticks)) else _with_power(value)
 
 
 def linear_scale(low: float, high: float) -> Scale:
@@ -67,8 +67,17 @@ def nice_ticks(low: float, high: float, about: int) -> list[float]:
 
 def short_number(value: float) -> str:
     """A tick as people write it: 0.5, 1,200, 1e-5."""
-    if value == 0 or 1e-3 <= abs(value) < 1e6:
-        return f"{value:,.6g}".replace("-", MINUS)
+    return f"{value:,.6g}".replace("-", MINUS) if _is_plain(value) else _with_power(value)
+
+
+def _is_plain(value: float) -> bool:
+    """Whether a number is read more easily without a power of ten."""
+    return value == 0 or 1e-3 <= abs(value) < 1e6
+
+
+def _with_power(value: float) -> str:
+    if value == 0:
+        return "0"
     mantissa, power = f"{value:.5e}".split("e")
     return f"{float(mantissa):g}e{int(power)}".replace("-", MINUS)
 

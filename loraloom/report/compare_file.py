@@ -17,7 +17,7 @@ from loraloom.report.compared import (
     Difference,
     Verdict,
 )
-from loraloom.report.figures import finite
+from loraloom.report.reading import finite, read_document
 from loraloom.report.trained import group_of
 from loraloom.run import Run
 
@@ -67,24 +67,13 @@ def _rank(what: str) -> int:
 
 
 def _read(run: Run, name: str) -> Compared:
-    path = run.comparisons / f"{name}.json"
-    document = run.read_json(path)
-    try:
-        if document["format"] not in FORMATS:
-            raise RunError(
-                "was written by another version of LoRALoom",
-                where=str(path),
-                found=f"format {document['format']}",
-                allowed=", ".join(map(str, FORMATS)),
-                fix=f"`loraloom compare {run.folder}` writes it anew.",
-            )
-        return _compared(name, document)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise RunError(
-            f"is damaged: {type(error).__name__} {error}",
-            where=str(path),
-            fix=f"`loraloom compare {run.folder}` writes it anew.",
-        ) from None
+    return read_document(
+        run,
+        run.comparisons / f"{name}.json",
+        formats=FORMATS,
+        parse=lambda document: _compared(name, document),
+        fix=f"`loraloom compare {run.folder}` writes it anew.",
+    )
 
 
 def _compared(name: str, document: Mapping[str, Any]) -> Compared:

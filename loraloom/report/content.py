@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,9 @@ from loraloom.recipe.file import parse_recipe
 from loraloom.report.compare_file import comparison_names, read_compared
 from loraloom.report.compared import Compared
 from loraloom.report.effects import Effect, effects_of
-from loraloom.report.figures import finite
 from loraloom.report.range_test import RangeTest, range_test_for, read_range_test
 from loraloom.report.ranking import Ranking, rank
+from loraloom.report.reading import DAMAGE, finite
 from loraloom.report.recommended import Advice, advice_of, commented, only
 from loraloom.report.searched import Searched, read_searched
 from loraloom.report.trained import Trained, read_trained
@@ -78,6 +79,14 @@ class Content:
         """Whether the run itself is a range test of the learning rate: it has nothing to compare."""
         return self.range_test is not None and self.range_test.run == self.name
 
+    @property
+    def checks_summary(self) -> str:
+        """How many checks found nothing to worry about, which a note is not."""
+        levels = Counter(finding["level"] for finding in self.checks)
+        num_in_order = levels["ok"] + levels["note"]
+        notes = f", {levels['note']} with a note" if levels["note"] else ""
+        return f"{num_in_order} of {len(self.checks)} are in order{notes}."
+
 
 def read_content(folder: Path, compare_name: str | None = None) -> Content:
     """Read all that a report says about a run, from its plain files.
@@ -96,7 +105,7 @@ def read_content(folder: Path, compare_name: str | None = None) -> Content:
         raise RunError("is damaged: it names no seeds", where=str(run.provenance_file))
     try:
         return _content(run, provenance, read_compared(run, compare_name))
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+    except DAMAGE as error:
         raise RunError(
             f"the run's files do not fit together: {type(error).__name__} {error}",
             where=str(run.folder),

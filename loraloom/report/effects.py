@@ -20,7 +20,7 @@ from loraloom.report.ranking import Ranking
 
 @dataclass(frozen=True)
 class Level:
-    """One value of a setting, and how the experiments with it did.
+    """One value of a setting, and how the experiments (the trials, in a search) with it did.
 
     Args:
         value: as the recipe has it.
@@ -33,6 +33,17 @@ class Level:
     experiments: list[str]
     mean: float
     deviation: float | None
+
+    @classmethod
+    def of(cls, value: Any, figures: Mapping[str, float], deviation_of_one: float | None = None) -> Level:
+        """From each one's figure.
+
+        Args:
+            deviation_of_one: over the seeds, where only one has the value.
+        """
+        own = list(figures.values())
+        deviation = statistics.stdev(own) if len(own) > 1 else deviation_of_one
+        return cls(value, list(figures), statistics.fmean(own), deviation)
 
 
 @dataclass(frozen=True)
@@ -83,7 +94,7 @@ def effects_of(recipe: Recipe, ranking: Ranking | None, compared: Compared | Non
     keys = [
         key
         for key in next(iter(settings.values()), {})
-        if len({_label(own[key]) for own in settings.values()}) > 1
+        if len({label_of(own[key]) for own in settings.values()}) > 1
     ]
     return [_effect(key, keys, settings, ranking, pairs) for key in keys]
 
@@ -98,7 +109,12 @@ def settings_of(recipe: Recipe) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _label(value: Any) -> str:
+def label_of(value: Any) -> str:
+    """A setting's value as text, so that lists and objects too can be told apart and counted.
+
+    >>> label_of(["q", "v"]), label_of(1e-4)
+    ('["q", "v"]', '0.0001')
+    """
     return json.dumps(value, sort_keys=True)
 
 
@@ -111,11 +127,11 @@ def _effect(
 ) -> Effect:
     by_label: dict[str, list[str]] = {}
     for name, own in settings.items():
-        by_label.setdefault(_label(own[key]), []).append(name)
+        by_label.setdefault(label_of(own[key]), []).append(name)
     levels = [_level(settings[names[0]][key], names, ranking) for names in by_label.values()]
     levels.sort(key=lambda level: _order(level.value))
     contrasts = [
-        _contrast(pair, key, settings, [_label(level.value) for level in levels])
+        _contrast(pair, key, settings, [label_of(level.value) for level in levels])
         for pair in pairs
         if pair.experiment in settings and pair.against in settings
         if [other for other in keys if settings[pair.experiment][other] != settings[pair.against][other]]
@@ -128,9 +144,8 @@ def _effect(
 
 def _level(value: Any, names: list[str], ranking: Ranking) -> Level:
     places = {place.experiment: place for place in ranking.places}
-    figures = [places[name].value for name in names]
-    deviation = places[names[0]].deviation if len(names) == 1 else statistics.stdev(figures)
-    return Level(value, names, statistics.fmean(figures), deviation)
+    figures = {name: places[name].value for name in names}
+    return Level.of(value, figures, places[names[0]].deviation)
 
 
 def _order(value: Any) -> tuple[bool, float]:
@@ -143,7 +158,7 @@ def _contrast(
     pair: Difference, key: str, settings: Mapping[str, Mapping[str, Any]], order: Sequence[str]
 ) -> Contrast:
     """The later value minus the earlier one."""
-    place = {name: order.index(_label(settings[name][key])) for name in (pair.experiment, pair.against)}
+    place = {name: order.index(label_of(settings[name][key])) for name in (pair.experiment, pair.against)}
     pair = pair if place[pair.experiment] > place[pair.against] else pair.turned
     return Contrast(settings[pair.experiment][key], settings[pair.against][key], pair)
 
@@ -152,7 +167,7 @@ def _is_balanced(key: str, other: str, settings: Mapping[str, Mapping[str, Any]]
     """Whether every value of one setting saw the values of the other equally often."""
     seen: dict[str, Counter[str]] = {}
     for own in settings.values():
-        seen.setdefault(_label(own[key]), Counter())[_label(own[other])] += 1
+        seen.setdefault(label_of(own[key]), Counter())[label_of(own[other])] += 1
     shares = [{value: n / counts.total() for value, n in counts.items()} for counts in seen.values()]
     return all(share == shares[0] for share in shares)
 

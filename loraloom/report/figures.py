@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -110,13 +109,13 @@ def movement_written(value: float) -> str:
 
 
 def bytes_written(count: int | None) -> str:
-    """A size as people read it: 84.2 kB, 1.3 GB (powers of 1000, as disks and PEFT count)."""
+    """A size as people read it: 84.2 kB, 731 MB (powers of 1000, as disks and PEFT count)."""
     if count is None:
         return "–"
     size = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+            return f"{size:.{0 if unit == 'B' or size >= 100 else 1}f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
 
@@ -139,14 +138,3 @@ def setting_written(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "–", True: "true", False: "false"}[value]
     return re.sub(r"e([+-])0+", r"e\1", f"{value:.4g}") if isinstance(value, float) else str(value)
-
-
-def finite(value: Any) -> float:
-    """A number as a run's file should have it.
-
-    Raises:
-        ValueError, TypeError, OverflowError: it is none.
-    """
-    if not math.isfinite(value):
-        raise ValueError(f"{value} is no figure")
-    return float(value)

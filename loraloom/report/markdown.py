@@ -221,7 +221,7 @@ def _training(trained: Sequence[Trained]) -> str:
 
 def _checks(content: Content) -> str:
     loud = [finding for finding in content.checks if finding["level"] != "ok"]
-    lines = [f"Checks: {len(content.checks) - len(loud)} of {len(content.checks)} are in order."]
+    lines = [f"Checks: {content.checks_summary}"]
     lines += [
         f"- **{plain(finding['level'])}** {plain(finding['where'])}: {plain(finding['message'])} "
         f"{plain(finding['fix'])}".rstrip()

@@ -16,8 +16,8 @@ from loraloom.report.searched import Searched, Trial
 from loraloom.report.trained import Trained
 from loraloom.report.unseen import visible
 
-# Numbers this many times apart are even in the logarithm rather than on a line.
-LOG_FROM = 8.0
+# A setting's values this many times apart were chosen by their logarithm rather than by their size.
+LOG_SETTING_FROM = 8.0
 # What is larger, or not finite, is no setting of ours, and is written as it stands.
 LARGEST = 1e30
 
@@ -161,7 +161,7 @@ def _are_numbers(values: Sequence[Any]) -> bool:
 
 
 def _is_log(values: Sequence[Any]) -> bool:
-    return _are_numbers(values) and min(values) > 0 and max(values) / min(values) > LOG_FROM
+    return _are_numbers(values) and min(values) > 0 and max(values) / min(values) > LOG_SETTING_FROM
 
 
 def _named(value: Any) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from loraloom.errors import LoRALoomError, RunError
+from loraloom.errors import LoRALoomError
 from loraloom.recipe import Recipe
 from loraloom.recipe.file import parse_recipe
-from loraloom.report.figures import finite
+from loraloom.report.reading import finite, finite_or_none, read_document
 from loraloom.run import Run, open_run
 
 FILE = "range_test.json"
@@ -54,31 +54,27 @@ def read_range_test(run: Run) -> RangeTest | None:
     path = run.folder / FILE
     if not path.is_file():
         return None
-    document = run.read_json(path)
-    try:
-        if document["format"] != FORMAT:
-            raise ValueError(f"format {document['format']}")
-        return RangeTest(
-            run=run.folder.resolve().name,
-            num_steps=int(document["num_steps"]),
-            base_eval_loss=finite(document["base_eval_loss"]),
-            outcomes=[
-                Outcome(_rate(each["learning_rate"]), _number(each["eval_loss"]))
-                for each in document["results"]
-            ],
-            suggestion=_number(document["suggestion"]),
-            reason=str(document["reason"]),
-        )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise RunError(
-            f"is damaged: {type(error).__name__} {error}",
-            where=str(path),
-            fix="`loraloom check RECIPE --find-lr` makes another.",
-        ) from None
+    return read_document(
+        run,
+        path,
+        formats=[FORMAT],
+        parse=lambda document: _range_test(run.folder.resolve().name, document),
+        fix="`loraloom check RECIPE --find-lr` makes another.",
+    )
 
 
-def _number(value: Any) -> float | None:
-    return None if value is None else finite(value)
+def _range_test(run: str, document: Mapping[str, Any]) -> RangeTest:
+    return RangeTest(
+        run=run,
+        num_steps=int(document["num_steps"]),
+        base_eval_loss=finite(document["base_eval_loss"]),
+        outcomes=[
+            Outcome(_rate(each["learning_rate"]), finite_or_none(each["eval_loss"]))
+            for each in document["results"]
+        ],
+        suggestion=finite_or_none(document["suggestion"]),
+        reason=str(document["reason"]),
+    )
 
 
 def _rate(value: Any) -> float:

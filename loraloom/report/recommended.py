@@ -6,13 +6,13 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
+from loraloom.data.split import STARTER
 from loraloom.recipe import Recipe
 from loraloom.recipe.file import write_recipe
 from loraloom.report.compared import Compared
 from loraloom.report.searched import Searched
 from loraloom.report.unseen import visible
 
-STARTER = "starter"
 _WIDTH = 100
 
 

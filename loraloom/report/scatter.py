@@ -15,7 +15,6 @@ from loraloom.report.axes import (
     log_scale,
     on_box,
     percent,
-    short_number,
     stretched,
     x_axis,
     y_axis,
@@ -106,8 +105,7 @@ class _XPlaces:
     def ticks(self) -> Iterable[tuple[float, str]]:
         if self.scale is not None:
             ticks = self.scale.ticks[:: -(-len(self.scale.ticks) // MOST_NAMES)]
-            write = self.scale.write if self.scale.is_log else short_number
-            return [(self.scale.place(tick), write(tick)) for tick in ticks]
+            return [(self.scale.place(tick), self.scale.write(tick)) for tick in ticks]
         if len(self.names) > MOST_NAMES:
             return []  # each point says its own
         return [(self.place(name), _shortened(name)) for name in self.names]

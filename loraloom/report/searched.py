@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-import statistics
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from loraloom.errors import RunError
-from loraloom.report.figures import finite
+from loraloom.report.effects import Level, label_of
+from loraloom.report.reading import finite, read_document
 from loraloom.report.unseen import without_folders
 from loraloom.run import Run
 
@@ -45,16 +43,6 @@ class Trial:
     def is_whole(self) -> bool:
         """Whether it came to its end, so that its figure can be held against others."""
         return self.status in ("done", "stopped")
-
-
-@dataclass(frozen=True)
-class Level:
-    """One value of a setting: the mean and deviation of the trials with it that came to their end."""
-
-    value: Any
-    mean: float
-    deviation: float | None
-    num_trials: int
 
 
 @dataclass(frozen=True)
@@ -109,24 +97,16 @@ class Searched:
 
     def levels(self, key: str) -> list[Level]:
         """Of a setting with few values, what trials with each came to; empty where it has many."""
-        figures: dict[str, list[float]] = {}
-        values = {}
+        values: dict[str, Any] = {}
+        figures: dict[str, dict[str, float]] = {}
         for trial in self.trials:
             if trial.is_whole and trial.figure is not None and key in trial.parameters:
-                label = json.dumps(trial.parameters[key])
+                label = label_of(trial.parameters[key])
                 values[label] = trial.parameters[key]
-                figures.setdefault(label, []).append(trial.figure)
+                figures.setdefault(label, {})[trial.name] = trial.figure
         if len(figures) > MOST_LEVELS:
             return []
-        return [
-            Level(
-                values[label],
-                statistics.fmean(own),
-                statistics.stdev(own) if len(own) > 1 else None,
-                len(own),
-            )
-            for label, own in figures.items()
-        ]
+        return [Level.of(values[label], own) for label, own in figures.items()]
 
 
 def read_searched(run: Run, provenance: Mapping[str, Any], shown_as: Mapping[str, str]) -> Searched | None:
@@ -142,17 +122,13 @@ def read_searched(run: Run, provenance: Mapping[str, Any], shown_as: Mapping[str
     path = run.folder / FILE
     if not path.is_file():
         return None
-    document = run.read_json(path)
-    try:
-        if document["format"] not in FORMATS:
-            raise ValueError(f"format {document['format']}")
-        return _searched(document, provenance.get("search", {}), shown_as)
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        raise RunError(
-            f"is damaged: {type(error).__name__} {error}",
-            where=str(path),
-            fix="`loraloom search RECIPE --resume RUN` goes on from it, where it can be read.",
-        ) from None
+    return read_document(
+        run,
+        path,
+        formats=FORMATS,
+        parse=lambda document: _searched(document, provenance.get("search", {}), shown_as),
+        fix="`loraloom search RECIPE --resume RUN` goes on from it, where it can be read.",
+    )
 
 
 def _searched(document: Mapping[str, Any], asked: Mapping[str, Any], shown_as: Mapping[str, str]) -> Searched:

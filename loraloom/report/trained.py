@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from loraloom.errors import RunError
-from loraloom.report.figures import finite
+from loraloom.report.reading import finite_or_none
 from loraloom.report.unseen import without_folders
 from loraloom.run import Run
 
@@ -155,10 +155,10 @@ def _trained(
         step=int(entry.get("step", steps[-1]["experiment_step"] if steps else 0)),
         total_steps=_count(steps[-1].get("total_steps")) if steps else None,
         best_step=_count(entry.get("best_step")),
-        best_metric=_number(entry.get("best_metric")),
+        best_metric=finite_or_none(entry.get("best_metric")),
         metric=_origin(run, name).get("metric_for_best_model", ""),
-        forgetting=_number(entry.get("forgetting")),
-        retain_loss=_number(entry.get("retain_loss")),
+        forgetting=finite_or_none(entry.get("forgetting")),
+        retain_loss=finite_or_none(entry.get("retain_loss")),
         seed=seed,
         targets=[
             finding["message"]
@@ -179,10 +179,6 @@ def _trained(
 
 def _count(value: Any) -> int | None:
     return None if value is None else int(value)
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else finite(value)
 
 
 def _points(events: Iterable[Mapping[str, Any]], key: str) -> list[tuple[int, float]]:

@@ -1,4 +1,4 @@
-"""What the tests of data files share: ways to write and read them, and the real data where it is."""
+"""What the tests of data files share: ways to write and read them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,6 @@ from data_files import good_rows, write_lines
 from loraloom.data.examples import Examples, read_examples
 from loraloom.data.rows import Row, read_rows
 from loraloom.recipe import DataSettings
-
-SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-
-
-@pytest.fixture
-def real_data() -> Path:
-    """The folder of real data sets beside the repository."""
-    if not SHARED_DATA.is_dir():
-        pytest.skip("real data is not here: ../shared/data beside the repository")
-    return SHARED_DATA
 
 
 @pytest.fixture

@@ -185,9 +185,9 @@ def test_parquet_nulls_in_the_input_are_nothing(tmp_path):
         ("alpaca_zh_real.json", "instruction/input/output"),
     ],
 )
-def test_the_real_data_is_read_whole(real_data, name, layout):
-    examples = read_examples(real_data / name, DataSettings(train=name), shown_as=name)
-    rows = json.loads((real_data / name).read_text())
+def test_the_real_data_is_read_whole(shared_data, name, layout):
+    examples = read_examples(shared_data / name, DataSettings(train=name), shown_as=name)
+    rows = json.loads((shared_data / name).read_text())
     assert len(examples.examples) == 1_000
     assert examples.layout == layout
     answer = layout.rsplit("/", 1)[1]

@@ -3,43 +3,18 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.faults.training import Fruits, fruits, write_training
+from tests.faults.reference import Reference, at_operation, is_long
+from tests.faults.training import fruits, write_training
 from tests.faults.warm import Warm
 
 # What a test tried, in its report: [case, how many times, what came of it].
 PROPERTY = "fault"
-
-
-def is_long() -> bool:
-    """Whether this is `make faults`."""
-    return "LORALOOM_FAULTS" in os.environ
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A run that nothing disturbed.
-
-    Args:
-        recipe: its file.
-        folder: the run.
-        fruits: what came out of it.
-        operations: its file operations, in order, as `name path within the run`.
-        faults: what must be asked of every run that is compared with it.
-    """
-
-    recipe: Path
-    folder: Path
-    fruits: Fruits
-    operations: tuple[str, ...]
-    faults: dict[str, Any]
 
 
 @pytest.fixture(scope="session")
@@ -53,12 +28,12 @@ def reference(
         folder = tmp_path_factory.mktemp("reference")
         recipe = write_training(folder, tiny("mt5"), keep=1 if kind == "together" else 2)
         faults = {} if kind == "together" else {"waves": [["long", "short"], ["stopped"]]}
-        run, log = folder / "run", folder / "log"
-        instruments = {"root": str(run), "log": str(log)}
-        ended = warm.call("train", recipe, "--out", run, cwd=folder, faults={**instruments, **faults})
+        run, counted = folder / "run", at_operation(folder / "run", 0)
+        ended = warm.call("train", recipe, "--out", run, cwd=folder, faults={**counted, **faults})
         assert ended.code == 0, ended.stderr
-        operations = tuple(line.replace(f"{run}/", "") for line in log.read_text().splitlines())
-        return Reference(recipe, run, fruits(run), operations, faults)
+        lines = Path(counted["log"]).read_text().splitlines()
+        operations = tuple(line.replace(f"{run}/", "") for line in lines)
+        return Reference(warm, recipe, run, fruits(run), operations, faults)
 
     return made
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from loraloom.run import Run
-from tests.faults.conftest import Reference
-from tests.faults.test_kills import STEP, assert_fruits, newest_step, resume
+from tests.faults.reference import STEP, Reference, newest_step
 from tests.faults.training import events
 from tests.faults.warm import Warm
 
@@ -26,14 +25,10 @@ def truncate(file: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def interrupted(
-    warm: Warm, reference: Callable[[str], Reference], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def interrupted(reference: Callable[[str], Reference], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of "in waves", killed when it had two checkpoints."""
-    expected = reference("in waves")
     run = tmp_path_factory.mktemp("interrupted") / "run"
-    faults = {"call": STEP, "number": 9, **expected.faults}
-    warm.call("train", expected.recipe, "--out", run, cwd=run.parent, faults=faults)
+    reference("in waves").train(run, call=STEP, number=9)
     assert len(list(Run(run).checkpoints.glob("step-*"))) == 2
     return run
 
@@ -55,32 +50,32 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], None]]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_said_and_the_one_before_it_serves(
-    damage: str, warm: Warm, reference: Callable[[str], Reference], run: Path
+    damage: str, reference: Callable[[str], Reference], run: Path
 ) -> None:
     name, inflict = DAMAGES[damage]
     newest = newest_step(run)
     inflict(Run(run).checkpoints / f"step-{newest:06d}" / name)
-    ended = resume(warm, reference("in waves"), run)
+    ended = reference("in waves").resume(run)
     assert ended.code == 0, ended.stderr
     assert f"checkpoint step-{newest:06d} is not used: " in ended.stderr
     said = events(run, "damaged")
     assert [event["path"] for event in said] == [f"step-{newest:06d}"]
     assert said[0]["problem"]
     assert 0 < events(run, "resume")[-1]["step"] < newest
-    assert_fruits(run, reference("in waves"))
+    reference("in waves").assert_same(run)
 
 
 def test_with_every_checkpoint_damaged_it_begins_from_the_start_and_says_so(
-    warm: Warm, reference: Callable[[str], Reference], run: Path
+    reference: Callable[[str], Reference], run: Path
 ) -> None:
     for checkpoint in Run(run).checkpoints.glob("step-*"):
         flip_bit(checkpoint / CURRENT)
-    ended = resume(warm, reference("in waves"), run)
+    ended = reference("in waves").resume(run)
     assert ended.code == 0, ended.stderr
     assert ended.stderr.count("is not used") == 2
     assert "no checkpoint is whole, so training begins from the start" in ended.stderr
     assert events(run, "resume")[-1]["step"] == 0
-    assert_fruits(run, reference("in waves"))
+    reference("in waves").assert_same(run)
 
 
 def test_a_warning_is_shown_where_everything_else_is_quiet(
@@ -112,11 +107,11 @@ def times(run: Path) -> dict[str, tuple[int, bytes]]:
 
 @pytest.mark.parametrize("kind", ["together", "in waves"])
 def test_a_finished_run_is_verified_and_left_as_it_is(
-    kind: str, warm: Warm, reference: Callable[[str], Reference], tmp_path: Path
+    kind: str, reference: Callable[[str], Reference], tmp_path: Path
 ) -> None:
     run = Path(shutil.copytree(reference(kind).folder, tmp_path / "run"))
     before = times(run)
-    ended = resume(warm, reference(kind), run)
+    ended = reference(kind).resume(run)
     assert ended.code == 0, ended.stderr
     assert "it is finished, and whole" in ended.stderr
     assert times(run) == before
@@ -156,31 +151,31 @@ ADAPTER_DAMAGES: dict[str, tuple[str, Callable[[Path], None]]] = {
 
 @pytest.mark.parametrize("damage", ADAPTER_DAMAGES)
 def test_a_damaged_adapter_of_a_finished_run_is_written_anew_and_said(
-    damage: str, warm: Warm, reference: Callable[[str], Reference], finished: Path
+    damage: str, reference: Callable[[str], Reference], finished: Path
 ) -> None:
     name, inflict = ADAPTER_DAMAGES[damage]
     inflict(Run(finished).adapters / "long" / name)
     others = {name: value for name, value in times(finished).items() if name.startswith("adapters/short")}
-    ended = resume(warm, reference("together"), finished)
+    ended = reference("together").resume(finished)
     assert ended.code == 0, ended.stderr
     assert "adapters/long is written anew: " in ended.stderr
-    assert_fruits(finished, reference("together"))
+    reference("together").assert_same(finished)
     assert others.items() <= times(finished).items()
 
 
 def test_what_somebody_changed_on_purpose_is_kept_beside_what_is_written_anew(
-    warm: Warm, reference: Callable[[str], Reference], finished: Path
+    reference: Callable[[str], Reference], finished: Path
 ) -> None:
     expected = reference("together")
     card = Run(finished).adapters / "long" / "README.md"
     card.write_text(f"{card.read_text(encoding='utf-8')}My own notes.\n", encoding="utf-8")
     recipe = Run(finished).recipe_file
     recipe.write_text(f"# mine\n{recipe.read_text(encoding='utf-8')}", encoding="utf-8")
-    ended = resume(warm, expected, finished)
+    ended = expected.resume(finished)
     assert ended.code == 0, ended.stderr
     assert "what was there is in changed/adapters/long" in ended.stderr
     assert "what was there is in changed/recipe.yaml" in ended.stderr
-    assert_fruits(finished, expected)
+    expected.assert_same(finished)
     assert Run(finished).recipe_file.read_bytes() == (expected.folder / "recipe.yaml").read_bytes()
     changed = Run(finished).changed
     assert (changed / "adapters/long/README.md").read_text(encoding="utf-8").endswith("My own notes.\n")

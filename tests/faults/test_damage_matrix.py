@@ -22,8 +22,7 @@ from loraloom.errors import LoRALoomError
 from loraloom.run import Run
 from loraloom.seals import changed, log_problem
 from loraloom.training.checkpoint import newest_valid
-from tests.faults.conftest import Reference, is_long
-from tests.faults.test_kills import STEP, assert_fruits, resume
+from tests.faults.reference import STEP, Reference, is_long
 from tests.faults.training import fruits
 from tests.faults.warm import Warm
 
@@ -140,7 +139,6 @@ TRIED = [
 def test_it_is_found_or_harmless_and_what_goes_on_ends_with_the_right_bytes(
     damage: str,
     kind: str,
-    warm: Warm,
     reference: Callable[[str], Reference],
     runs: dict[str, Path],
     tmp_path: Path,
@@ -162,18 +160,18 @@ def test_it_is_found_or_harmless_and_what_goes_on_ends_with_the_right_bytes(
             (run / name).unlink()
         else:
             (run / name).write_bytes(content)
-        assert_comes_out_right(warm, reference("in waves"), run, name, (runs[kind] / name).read_bytes())
+        assert_comes_out_right(reference("in waves"), run, name, (runs[kind] / name).read_bytes())
         shutil.rmtree(run)
 
 
-def assert_comes_out_right(warm: Warm, expected: Reference, run: Path, name: str, original: bytes) -> None:
+def assert_comes_out_right(expected: Reference, run: Path, name: str, original: bytes) -> None:
     """Found and mended, found and refused, or harmless; with the file put back a refused run goes on."""
-    ended = resume(warm, expected, run)
+    ended = expected.resume(run)
     assert "Traceback" not in ended.stderr, name
     if ended.code == 1:
         assert is_said(name, ended.stderr), (name, ended.stderr)
         (run / name).write_bytes(original)
-        ended = resume(warm, expected, run)
+        ended = expected.resume(run)
     elif name not in HARMLESS:
         assert is_said(name, ended.stderr), (name, ended.stderr)
     assert ended.code == 0, (name, ended.stderr)
@@ -181,7 +179,7 @@ def assert_comes_out_right(warm: Warm, expected: Reference, run: Path, name: str
         assert fruits(run).adapters == expected.fruits.adapters
         assert fruits(run).ends == expected.fruits.ends
     else:
-        assert_fruits(run, expected)
+        expected.assert_same(run)
 
 
 def is_said(name: str, stderr: str) -> bool:

@@ -17,12 +17,10 @@ from pathlib import Path
 import pytest
 
 from loraloom.run import remove_remnants
-from loraloom.training.checkpoint import newest_valid, save_checkpoint
-from tests.faults.conftest import Reference, is_long
+from loraloom.training.checkpoint import save_checkpoint
 from tests.faults.instruments import FileOperations
-from tests.faults.test_kills import assert_fruits, resume
-from tests.faults.warm import Warm
-from tests.training.test_checkpoint import assert_same_state, state_at
+from tests.faults.reference import Reference, at_operation, is_long, sound_tick, tried
+from tests.training.test_checkpoint import state_at
 
 CRASHES = {
     "killed before": ("before", False),
@@ -30,6 +28,7 @@ CRASHES = {
     "power cut": ("before", True),
 }
 MEANING = "the last checkpoint or the one before it, bit for bit; the next save succeeds"
+NUM_PARTS = 60  # of all operations of a save in a whole training, by `make faults`
 
 
 def in_child(act: Callable[[], object]) -> int:
@@ -76,12 +75,9 @@ class Saves:
     def recover(self) -> int:
         """As a resume does; gives the tick it would go on from, which is one of the last two."""
         remove_remnants(self.folder)
-        state, verdicts = newest_valid(self.folder)
-        assert state is not None
-        assert not any(verdict.problem for verdict in verdicts)
-        assert state.tick in (10, 15)
-        assert_same_state(state, state_at(state.tick))
-        return state.tick
+        tick = sound_tick(self.folder)
+        assert tick in (10, 15)
+        return tick
 
     def recover_and_save(self) -> None:
         self.recover()
@@ -138,25 +134,20 @@ def of_one_save(reference: Reference) -> list[int]:
     return list(range(begins[1], begins[2]))
 
 
-@pytest.mark.parametrize("part", range(60 if is_long() else 1))
+@pytest.mark.parametrize("part", range(NUM_PARTS if is_long() else 1))
 def test_a_whole_training_killed_at_every_operation_of_a_save(
     part: int,
-    warm: Warm,
     reference: Callable[[str], Reference],
     tmp_path: Path,
     trying: Callable[..., None],
 ) -> None:
-    expected, run = reference("in waves"), tmp_path / "run"
-    operations = of_one_save(expected)
-    operations = operations[part::60] if is_long() else [random.Random(part).choice(operations)]
+    expected = reference("in waves")
+    operations = tried(of_one_save(expected), part, NUM_PARTS)
     trying(
         "a training killed at every file operation of a save", len(operations), "resumes to the same bytes"
     )
     for operation in operations:
         run = tmp_path / f"run-{operation}"
-        faults = {"root": str(run), "log": str(tmp_path / "log"), "operation": operation, **expected.faults}
-        killed = warm.call("train", expected.recipe, "--out", run, cwd=tmp_path, faults=faults)
+        killed = expected.train(run, **at_operation(run, operation))
         assert killed.code == -signal.SIGKILL, killed.stderr
-        ended = resume(warm, expected, run)
-        assert ended.code == 0, ended.stderr
-        assert_fruits(run, expected)
+        expected.assert_goes_on(run)

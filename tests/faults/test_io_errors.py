@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import random
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -16,18 +15,16 @@ import pytest
 from loraloom.errors import CheckpointError
 from loraloom.run import Run
 from loraloom.training.checkpoint import newest_valid, save_checkpoint
-from tests.faults.conftest import Reference, is_long
-from tests.faults.test_kills import STEP, assert_fruits, resume
-from tests.faults.warm import Warm
-from tests.training.test_checkpoint import assert_same_state, state_at
+from tests.faults.reference import STEP, Reference, at_operation, is_long, sound_tick, tried
+from tests.training.test_checkpoint import state_at
 
 MEANING = "an error that says it; the last good checkpoint serves; resumes to the same bytes"
+NUM_PARTS = 40  # of all fsyncs, by `make faults`
 
 
 @pytest.mark.parametrize("where", ["state.json", "events.jsonl", "adapters/.long.new", "result.json"])
 def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(
     where: str,
-    warm: Warm,
     reference: Callable[[str], Reference],
     tmp_path: Path,
     trying: Callable[..., None],
@@ -35,13 +32,11 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(
     trying("disk full", 1, MEANING)
     expected, run = reference("together"), tmp_path / "run"
     at = [n for n, line in enumerate(expected.operations, 1) if where in line]
-    faults = {"root": str(run), "log": str(tmp_path / "log"), "operation": at[len(at) // 3], "how": "full"}
-    ended = warm.call("train", expected.recipe, "--out", run, cwd=tmp_path, faults=faults)
+    ended = expected.train(run, **at_operation(run, at[len(at) // 3], how="full"))
     assert ended.code == 1
     assert "No space left on device" in ended.stderr
     assert "Traceback" not in ended.stderr
-    assert resume(warm, expected, run).code == 0
-    assert_fruits(run, expected)
+    expected.assert_goes_on(run)
 
 
 def fsyncs(reference: Reference) -> list[int]:
@@ -60,31 +55,26 @@ def is_of_a_removal(reference: Reference, number: int) -> bool:
     return before.startswith("rename") and before.endswith(".old")
 
 
-@pytest.mark.parametrize("part", range(40 if is_long() else 2))
+@pytest.mark.parametrize("part", range(NUM_PARTS if is_long() else 2))
 def test_an_fsync_that_fails_is_said_and_the_run_goes_on(
     part: int,
-    warm: Warm,
     reference: Callable[[str], Reference],
     tmp_path: Path,
     trying: Callable[..., None],
 ) -> None:
     expected = reference("together")
-    numbers = fsyncs(expected)
-    numbers = numbers[part::40] if is_long() else [random.Random(part).choice(numbers)]
+    numbers = tried(fsyncs(expected), part, NUM_PARTS)
     trying("an fsync fails with an I/O error", len(numbers), MEANING)
     for number in numbers:
         run = tmp_path / f"run-{number}"
-        faults = {"root": str(run), "log": str(tmp_path / "log"), "operation": number, "how": "broken"}
-        ended = warm.call("train", expected.recipe, "--out", run, cwd=tmp_path, faults=faults)
+        ended = expected.train(run, **at_operation(run, number, how="broken"))
         if is_of_a_removal(expected, number):
             assert ended.code == 0, ended.stderr
         else:
             assert ended.code == 1, expected.operations[number - 2 : number]
             assert "Input/output error" in ended.stderr
         assert "Traceback" not in ended.stderr
-        resumed = resume(warm, expected, run)
-        assert resumed.code == 0, resumed.stderr
-        assert_fruits(run, expected)
+        expected.assert_goes_on(run)
 
 
 @pytest.fixture
@@ -114,7 +104,6 @@ def fill(disk: Path) -> Path:
 
 
 def test_a_small_disk_that_fills_up(
-    warm: Warm,
     reference: Callable[[str], Reference],
     small_disk: Path,
     tmp_path: Path,
@@ -123,9 +112,8 @@ def test_a_small_disk_that_fills_up(
     """A real one: somebody else takes the room while the training runs."""
     trying("a small disk fills up", 1, MEANING)
     expected, run = reference("together"), small_disk / "run"
-    reached, go = tmp_path / "reached", tmp_path / "go"
-    faults = {"call": STEP, "number": 12, "reached": str(reached), "go": str(go)}
-    started = warm.start("train", expected.recipe, "--out", run, cwd=tmp_path, faults=faults)
+    reached, go = tmp_path / "reached", tmp_path / "go"  # on the other disk, which has room
+    started = expected.start(run, call=STEP, number=12, reached=str(reached), go=str(go))
     started.until(reached.exists)
     filler = fill(small_disk)
     go.touch()
@@ -135,13 +123,11 @@ def test_a_small_disk_that_fills_up(
     assert "Traceback" not in ended.stderr
     state, _ = newest_valid(Run(run).checkpoints)
     assert state is not None
-    again = resume(warm, expected, run)
+    again = expected.resume(run)
     assert again.code == 1  # there still is no room, and it says so
     assert "Traceback" not in again.stderr
     filler.unlink()
-    ended = resume(warm, expected, run)
-    assert ended.code == 0, ended.stderr
-    assert_fruits(run, expected, is_log_whole=False)
+    expected.assert_goes_on(run, is_log_whole=False)
 
 
 def save_with_broken_fsync(folder: Path, failing: int) -> int:
@@ -171,10 +157,7 @@ def test_every_fsync_of_a_save_that_fails(tmp_path: Path) -> None:
         save_checkpoint(folder, state_at(10), keep=1)
         with pytest.raises(CheckpointError, match="Input/output error"):
             save_with_broken_fsync(folder, failing)
-        state, verdicts = newest_valid(folder)
-        assert state is not None
-        assert not any(verdict.problem for verdict in verdicts)
-        assert_same_state(state, state_at(state.tick))
+        assert sound_tick(folder) in (10, 15)
         save_checkpoint(folder, state_at(15), keep=1)
-        assert_same_state(newest_valid(folder)[0], state_at(15))
+        assert sound_tick(folder) == 15
     save_with_broken_fsync(tmp_path / "0", total)

@@ -17,13 +17,11 @@ from typing import Any
 import pytest
 
 from loraloom.run import Run
-from tests.faults.conftest import Reference
-from tests.faults.training import SAVE_STEPS, events, fruits
-from tests.faults.warm import Ended, Warm
+from tests.faults.reference import STEP, Reference, at_operation, newest_step
+from tests.faults.training import SAVE_STEPS, events
 
 NUM_MOMENTS = int(os.environ.get("LORALOOM_FAULTS", "12"))
 MEANING = "resumes to the same bytes; at most one save interval is computed again"
-STEP = "loraloom.training.loop:_take_step"
 NUM_OPTIMIZER_STEPS = 16
 OUTSIDE_SAVES = (
     ("loraloom.workflows.prepare:load_base", 1),
@@ -35,7 +33,7 @@ OUTSIDE_SAVES = (
 )
 
 
-def moment(number: int, reference: Reference, run: Path, log: Path) -> dict[str, Any]:
+def moment(number: int, reference: Reference, run: Path) -> dict[str, Any]:
     """Where to die: inside a save for even numbers, elsewhere for odd ones."""
     draw = random.Random(number)
     if number % 2:
@@ -43,28 +41,8 @@ def moment(number: int, reference: Reference, run: Path, log: Path) -> dict[str,
         how = draw.choice(["before", "after"])
         return {"call": name, "number": draw.randint(1, most), "how": how}
     in_saves = [n for n, line in enumerate(reference.operations, 1) if " checkpoints/" in line]
-    return {
-        "root": str(run),
-        "log": str(log),
-        "operation": draw.choice(in_saves),
-        "how": draw.choice(["before", "half"]),
-        "is_power_cut": number % 4 == 0,
-    }
-
-
-def resume(warm: Warm, reference: Reference, run: Path, **faults: Any) -> Ended:
-    return warm.call(
-        "train", reference.recipe, "--resume", run, cwd=run.parent, faults={**faults, **reference.faults}
-    )
-
-
-def assert_fruits(run: Path, expected: Reference, *, is_log_whole: bool = True) -> None:
-    """The bytes, the ends and the losses of the undisturbed run; a power cut may cost lines of the log."""
-    found = fruits(run)
-    assert found.adapters == expected.fruits.adapters
-    assert found.ends == expected.fruits.ends
-    assert found.losses.items() <= expected.fruits.losses.items()
-    assert not is_log_whole or found.losses == expected.fruits.losses
+    operation, how = draw.choice(in_saves), draw.choice(["before", "half"])
+    return at_operation(run, operation, how=how, is_power_cut=number % 4 == 0)
 
 
 def assert_said_where(run: Path, newest: int) -> None:
@@ -72,15 +50,9 @@ def assert_said_where(run: Path, newest: int) -> None:
     assert events(run, "resume")[-1]["step"] == newest
 
 
-def newest_step(run: Path) -> int:
-    steps = [int(path.name.removeprefix("step-")) for path in Run(run).checkpoints.glob("step-*")]
-    return max(steps, default=0)
-
-
 @pytest.mark.parametrize("number", range(NUM_MOMENTS))
 def test_killed_anywhere_it_resumes_to_the_same_bytes(
     number: int,
-    warm: Warm,
     reference: Callable[[str], Reference],
     tmp_path: Path,
     trying: Callable[..., None],
@@ -89,19 +61,15 @@ def test_killed_anywhere_it_resumes_to_the_same_bytes(
     run = tmp_path / "run"
     how = "outside of saves" if number % 2 else "inside of saves, half of them with a power cut"
     trying(f"SIGKILL {how}", 1, MEANING)
-    faults = moment(number, expected, run, tmp_path / "log")
-    killed = warm.call(
-        "train", expected.recipe, "--out", run, cwd=tmp_path, faults={**faults, **expected.faults}
-    )
+    faults = moment(number, expected, run)
+    killed = expected.train(run, **faults)
     assert killed.code == -signal.SIGKILL, killed.stderr
     if number % 4 == 1:  # and once more, while it resumes
-        again = resume(warm, expected, run, call=STEP, number=2, how="after")
+        again = expected.resume(run, call=STEP, number=2, how="after")
         assert again.code in (-signal.SIGKILL, 0), again.stderr
     had_begun, newest = Run(run).events_file.exists(), newest_step(run)
     assert max((event["step"] for event in events(run, "train")), default=0) - newest <= SAVE_STEPS
-    ended = resume(warm, expected, run)
-    assert ended.code == 0, ended.stderr
-    assert_fruits(run, expected, is_log_whole=not faults.get("is_power_cut"))
+    ended = expected.assert_goes_on(run, is_log_whole=not faults.get("is_power_cut"))
     if had_begun or newest:
         assert_said_where(run, newest)
         assert f"resuming after step {newest}" in ended.stderr
@@ -111,48 +79,41 @@ def test_killed_anywhere_it_resumes_to_the_same_bytes(
 @pytest.mark.parametrize("number", range(NUM_MOMENTS // 4))
 def test_killed_from_outside_at_any_time(
     number: int,
-    warm: Warm,
     reference: Callable[[str], Reference],
     tmp_path: Path,
     trying: Callable[..., None],
 ) -> None:
     trying("SIGKILL from outside, at any time", 1, MEANING)
     expected, run = reference("together"), tmp_path / "run"
-    started = warm.start("train", expected.recipe, "--out", run, cwd=tmp_path)
+    started = expected.start(run)
     started.until((run / "provenance.json").exists)
     time.sleep(random.Random(number).uniform(0, 0.4))
     os.kill(started.pid, signal.SIGKILL)
     assert started.wait().code in (-signal.SIGKILL, 0)
-    ended = resume(warm, expected, run)
-    assert ended.code == 0, ended.stderr
-    assert_fruits(run, expected)
+    expected.assert_goes_on(run)
 
 
 def test_killed_again_inside_a_save_of_the_resume(
-    warm: Warm, reference: Callable[[str], Reference], tmp_path: Path
+    reference: Callable[[str], Reference], tmp_path: Path
 ) -> None:
     expected, run = reference("together"), tmp_path / "run"
-    warm.call("train", expected.recipe, "--out", run, cwd=tmp_path, faults={"call": STEP, "number": 9})
-    instruments = {"root": str(run), "log": str(tmp_path / "log"), "how": "half"}
+    expected.train(run, call=STEP, number=9)
     # 1 replaces nothing, so that the first save of the resume is met somewhere from 30 operations on.
     for operation in (30, 60):
-        killed = resume(warm, expected, run, operation=operation, **instruments)
+        killed = expected.resume(run, **at_operation(run, operation, how="half"))
         assert killed.code == -signal.SIGKILL, killed.stderr
-    assert resume(warm, expected, run).code == 0
-    assert_fruits(run, expected)
+    expected.assert_goes_on(run)
 
 
 @pytest.mark.parametrize("operation", [2, 6, 12, 18])
 def test_killed_while_the_run_is_made_it_can_begin_anew(
-    operation: int, warm: Warm, reference: Callable[[str], Reference], tmp_path: Path
+    operation: int, reference: Callable[[str], Reference], tmp_path: Path
 ) -> None:
     expected, run = reference("together"), tmp_path / "run"
-    faults = {"root": str(run), "log": str(tmp_path / "log"), "operation": operation}
-    train = ("train", expected.recipe, "--out", run)
-    assert warm.call(*train, cwd=tmp_path, faults=faults).code == -signal.SIGKILL
-    refused = resume(warm, expected, run)
+    assert expected.train(run, **at_operation(run, operation)).code == -signal.SIGKILL
+    refused = expected.resume(run)
     assert refused.code == 1
     assert "was stopped before it began" in refused.stderr
     assert f"loraloom train RECIPE --out {run}" in refused.stderr
-    assert warm.call(*train, cwd=tmp_path).code == 0
-    assert_fruits(run, expected)
+    assert expected.train(run).code == 0
+    expected.assert_same(run)

@@ -10,27 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import Reference, is_long
-from tests.faults.test_kills import STEP, assert_fruits, resume
-from tests.faults.test_signals import held
-from tests.faults.warm import Warm
+from tests.faults.reference import STEP, Reference, is_long
 
 
 @pytest.fixture(scope="module")
-def interrupted(
-    warm: Warm, reference: Callable[[str], Reference], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def interrupted(reference: Callable[[str], Reference], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of "together", killed in the middle."""
     run = tmp_path_factory.mktemp("interrupted") / "run"
-    faults = {"call": STEP, "number": 9}
-    warm.call("train", reference("together").recipe, "--out", run, cwd=run.parent, faults=faults)
+    reference("together").train(run, call=STEP, number=9)
     return run
 
 
 @pytest.mark.parametrize("number", range(50 if is_long() else 2))
 def test_of_two_processes_on_one_run_exactly_one_works(
     number: int,
-    warm: Warm,
     reference: Callable[[str], Reference],
     interrupted: Path,
     tmp_path: Path,
@@ -42,47 +35,46 @@ def test_of_two_processes_on_one_run_exactly_one_works(
     option = "--resume" if number % 2 else "--out"
     if number % 2:
         shutil.copytree(interrupted, run)
-    pair = [warm.start("train", expected.recipe, option, run, cwd=tmp_path) for _ in range(2)]
+    pair = [expected.start(run, option=option) for _ in range(2)]
     ended = [each.wait() for each in pair]
     assert sorted(each.code for each in ended) == [0, 1], [each.stderr for each in ended]
     winner = 0 if ended[0].code == 0 else 1
     assert f"another process works on this run (pid {pair[winner].pid})" in ended[1 - winner].stderr
     assert "Traceback" not in ended[1 - winner].stderr
-    assert_fruits(run, expected)
+    expected.assert_same(run)
 
 
 def test_a_process_that_comes_later_is_refused_and_changes_nothing(
-    warm: Warm, reference: Callable[[str], Reference], tmp_path: Path
+    reference: Callable[[str], Reference], tmp_path: Path
 ) -> None:
     expected, run = reference("together"), tmp_path / "run"
-    started = held(warm, expected, run, STEP, 5)
+    started = expected.held(run, STEP, 5)
     before = (run / "events.jsonl").read_bytes()
     for option in ("--resume", "--out"):
-        refused = warm.call("train", expected.recipe, option, run, cwd=tmp_path)
+        refused = expected.start(run, option=option).wait()
         assert refused.code == 1
         assert f"another process works on this run (pid {started.pid})" in refused.stderr
         assert "Traceback" not in refused.stderr
     assert (run / "events.jsonl").read_bytes() == before
     os.kill(started.pid, signal.SIGKILL)
     started.wait()
-    assert resume(warm, expected, run).code == 0  # the lock died with its holder
-    assert_fruits(run, expected)
+    assert expected.resume(run).code == 0  # the lock died with its holder
+    expected.assert_same(run)
 
 
 def test_a_worker_that_outlives_its_process_does_not_keep_the_lock(
-    warm: Warm, reference: Callable[[str], Reference], tmp_path: Path, trying: Callable[..., None]
+    reference: Callable[[str], Reference], tmp_path: Path, trying: Callable[..., None]
 ) -> None:
     trying("a worker outlives its killed process", 1, "the lock is free at once")
     expected, run, worker = reference("together"), tmp_path / "run", tmp_path / "worker"
-    faults = {"call": STEP, "number": 9, "worker": str(worker)}
-    killed = warm.call("train", expected.recipe, "--out", run, cwd=tmp_path, faults=faults)
+    killed = expected.train(run, call=STEP, number=9, worker=str(worker))
     assert killed.code == -signal.SIGKILL
     pid = int(worker.read_text())
     try:
         os.kill(pid, 0)  # it lives, with every descriptor that its parent had
         assert any(str(run / ".lock") == str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir())
-        ended = resume(warm, expected, run)
+        ended = expected.resume(run)
     finally:
         os.kill(pid, signal.SIGKILL)
     assert ended.code == 0, ended.stderr
-    assert_fruits(run, expected)
+    expected.assert_same(run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.faults.warm import Ended, Warm
+from tests.flows.terminals import Terminal
 
 # Stands in every row, and so must stand in no log.
 CANARY = "CANARY7f3a"
@@ -84,6 +85,14 @@ def make_project(warm: Warm, folder: Path, model: Path) -> Project:
 def project(warm: Warm, tiny: Callable[[str], Path], tmp_path: Path) -> Project:
     """A fresh one."""
     return make_project(warm, tmp_path, tiny("mt5"))
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    """Somebody listens to it."""
+    opened = Terminal()
+    yield opened
+    opened.close()
 
 
 @dataclass(frozen=True)

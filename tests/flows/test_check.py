@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from rich.cells import cell_len
 from transformers import AutoTokenizer
 
 from tests.flows.conftest import CANARY, Project, Trained, assert_refused, rows, write_json
-from tests.flows.test_output import ESCAPE_SEQUENCE, fresh, read_terminal
+from tests.flows.terminals import Terminal, fresh
 
 LEAKY = ("--set", "data.eval=eval.json", "--set", "data.test=0")
 
@@ -262,20 +260,12 @@ def test_findings_in_a_pipe_are_paragraphs_of_readable_width(project: Project) -
 
 
 @pytest.mark.parametrize("width", [60, 130])
-def test_findings_on_a_terminal_fit_it(width: int, trained: Trained) -> None:
-    master, other = os.openpty()
-    heard: list[bytes] = []
-    listener = threading.Thread(target=read_terminal, args=(master, heard), daemon=True)
-    listener.start()
-    path = Path(os.ttyname(other))
-    ended = trained.project.call("check", "recipe.yaml", stdout=path, COLUMNS=str(width), TERM="xterm")
-    listener.join(0.2)
-    os.close(other)
-    os.close(master)
+def test_findings_on_a_terminal_fit_it(width: int, trained: Trained, terminal: Terminal) -> None:
+    how = {"stdout": terminal.path, "COLUMNS": str(width), "TERM": "xterm"}
+    ended = trained.project.call("check", "recipe.yaml", **how)
     assert ended.code == 0
-    shown = ESCAPE_SEQUENCE.sub("", b"".join(heard).decode())
-    assert max(map(cell_len, shown.splitlines())) <= width
-    assert ("level " in shown) == (width == 130)
+    assert max(map(cell_len, terminal.shown.splitlines())) <= width
+    assert ("level " in terminal.shown) == (width == 130)
 
 
 def test_train_shows_no_row(project: Project, tiny: Callable[[str], Path]) -> None:

@@ -43,7 +43,7 @@ FAILED = {
     "prompts and a split": (("compare", "first", "--split", "test", "--prompt", "x"), "Give one of them"),
     "a blank prompt": (("compare", "first", "--prompt", " "), "prompt 1 is empty"),
     "a name that leaves the run": (("compare", "first", "--name", "../../x"), "cannot name a comparison"),
-    "an absolute name": (("compare", "first", "--name", "/tmp/x"), "cannot name a comparison"),
+    "an absolute name": (("compare", "first", "--name", "/elsewhere/x"), "cannot name a comparison"),
     "no data": (("init", "dat.json"), "Did you mean `data.json`?"),
     "resume of no run": (("train", "recipe.yaml", "--resume", "frist"), "there is no such run"),
 }

@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import resource
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 
-from tests.faults.warm import REPOSITORY
 from tests.flows.conftest import Trained
+from tests.flows.terminals import Terminal, fresh
 
-HEAVY = ("torch", "transformers", "peft", "datasets", "numpy", "sacrebleu", "pyarrow")
-LORALOOM = (sys.executable, "-c", "from loraloom.cli import main; main()")
 SECONDS_OF_HELP = 1.0
 UNREAD = Path("|")
-ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
-
-
-def fresh(*argv: str | Path, cwd: Path = REPOSITORY, **env: str) -> subprocess.CompletedProcess[str]:
-    """`loraloom …` in a new interpreter; stderr ends with the heavy modules that were imported."""
-    listing = f"atexit.register(lambda: print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr))"
-    program = f"import atexit, sys; {listing}; from loraloom.cli import main; main()"
-    command = [sys.executable, "-c", program, *map(str, argv)]
-    everything = {**os.environ, "PYTHONPATH": str(REPOSITORY), **env}
-    return subprocess.run(
-        command, cwd=cwd, env=everything, capture_output=True, encoding="utf-8", check=False
-    )
 
 
 VERBS = ("init", "check", "train", "compare", "predict", "runs", "recipe-schema")
@@ -69,23 +51,6 @@ def test_complaints_about_recipe_and_data_import_nothing_heavy(trained: Trained,
             assert ended.stderr.endswith("\n[]\n")
 
 
-@pytest.fixture
-def terminal() -> tuple[int, Path]:
-    """A terminal's master side, and the path of the other one."""
-    master, other = os.openpty()
-    yield master, Path(os.ttyname(other))
-    os.close(other)
-    os.close(master)
-
-
-def read_terminal(master: int, heard: list[bytes]) -> None:
-    try:
-        while content := os.read(master, 65536):
-            heard.append(content)
-    except OSError:
-        return
-
-
 WIDTH = 40
 
 
@@ -93,40 +58,24 @@ WIDTH = 40
     "argv",
     [("check", "recipe.yaml"), ("runs", "."), ("--help",), ("train", "recipe.yaml", "--resume", "first")],
 )
-def test_a_narrow_terminal_cuts_nothing(
-    argv: tuple[str, ...], trained: Trained, terminal: tuple[int, Path]
-) -> None:
-    master, path = terminal
-    heard: list[bytes] = []
-    listener = threading.Thread(target=read_terminal, args=(master, heard), daemon=True)
-    listener.start()
-    ended = trained.project.call(*argv, stdout=path, COLUMNS=str(WIDTH), TERM="xterm")
+def test_a_narrow_terminal_cuts_nothing(argv: tuple[str, ...], trained: Trained, terminal: Terminal) -> None:
+    ended = trained.project.call(*argv, stdout=terminal.path, COLUMNS=str(WIDTH), TERM="xterm")
     assert ended.code == 0
-    listener.join(0.2)
-    shown = ESCAPE_SEQUENCE.sub("", b"".join(heard).decode())
+    shown = terminal.shown
     assert max(map(cell_len, shown.splitlines())) <= WIDTH
     assert "…" not in shown
     if argv[0] == "check":
         assert "ok targets: wide: lora.target_modules: `all-linear` is 36 linears" in " ".join(shown.split())
 
 
-def test_a_live_line_where_stderr_is_a_terminal(
-    trained: Trained, terminal: tuple[int, Path], tmp_path: Path
-) -> None:
-    master, path = terminal
-    heard: list[bytes] = []
-    listener = threading.Thread(target=read_terminal, args=(master, heard), daemon=True)
-    listener.start()
-    ended = trained.project.call(
-        "train", "recipe.yaml", "--out", tmp_path / "run", stderr=path, COLUMNS="100", TERM="xterm"
-    )
+def test_a_live_line_where_stderr_is_a_terminal(trained: Trained, terminal: Terminal, tmp_path: Path) -> None:
+    how = {"stderr": terminal.path, "COLUMNS": "100", "TERM": "xterm"}
+    ended = trained.project.call("train", "recipe.yaml", "--out", tmp_path / "run", **how)
     assert ended.code == 0
     assert ended.stdout.splitlines()[0].split()[0] == "experiment"
-    listener.join(0.2)
-    shown = b"".join(heard).decode()
-    assert "━" in shown
-    assert "\x1b[?25h" in shown  # the cursor is shown again
-    assert ESCAPE_SEQUENCE.sub("", shown).rstrip().endswith(f"Next: loraloom compare {tmp_path / 'run'}")
+    assert "━" in terminal.written
+    assert "\x1b[?25h" in terminal.written  # the cursor is shown again
+    assert terminal.shown.rstrip().endswith(f"Next: loraloom compare {tmp_path / 'run'}")
 
 
 def test_piped_tables_are_as_wide_as_their_text(trained: Trained) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loraloom.report.axes import nice_ticks, short_number
+from loraloom.report.axes import Scale, linear_scale, log_scale, nice_ticks, short_number
 from loraloom.report.charts import Line, is_log, line_chart, thinned
 
 
@@ -60,3 +60,16 @@ def test_a_label_cannot_leave_its_place() -> None:
 )
 def test_ticks_read_as_people_write(value: float, text: str) -> None:
     assert short_number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("scale", "labels"),
+    [
+        (log_scale(0.2, 8.0), ["0.1", "1", "10"]),
+        (log_scale(2e-5, 0.05), ["1e−5", "1e−4", "1e−3", "1e−2", "1e−1"]),
+        (linear_scale(0.0, 1e-3), ["0", "2e−4", "4e−4", "6e−4", "8e−4", "1e−3"]),
+        (linear_scale(-0.5, 0.5), ["−0.6", "−0.4", "−0.2", "0", "0.2", "0.4", "0.6"]),
+    ],
+)
+def test_all_ticks_of_an_axis_are_written_in_one_way(scale: Scale, labels: list[str]) -> None:
+    assert [scale.write(tick) for tick in scale.ticks] == labels

@@ -13,9 +13,8 @@ import pytest
 
 from loraloom.errors import LoRALoomError
 from loraloom.workflows.report import render_report
+from tests.report.other_runs import make_range_test, make_search
 from tests.report.runs import make_run
-from tests.report.test_range_test import make_range_test
-from tests.report.test_searched import make_search
 
 STRANGE: tuple[Any, ...] = (None, "x", -1, 0, float("inf"), float("nan"), 10**400, [], {}, [[]], True)
 FEW = 3

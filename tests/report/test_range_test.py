@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,36 +11,9 @@ from loraloom.errors import RunError
 from loraloom.report.content import read_content
 from loraloom.report.markdown import render_markdown
 from loraloom.report.page import render_page
-from loraloom.run import Run
+from tests.report.other_runs import REASON, make_range_test
+from tests.report.parsed import Page
 from tests.report.runs import make_run
-from tests.report.test_page import Page
-
-RATES = {"1e-05": 1e-5, "0.001": 1e-3, "0.03": 3e-2}
-REASON = "0.001 lowered the eval loss by 1.000 in 30 steps."
-
-
-def make_range_test(folder: Path, lora: str = "") -> Run:
-    changes = {name: {"training": {"learning_rate": rate}} for name, rate in RATES.items()}
-    run = make_run(folder, compare=(), names=list(RATES), changes=changes)
-    with run.recipe_file.open("a", encoding="utf-8") as file:
-        file.write(lora)
-    shutil.rmtree(run.adapters)
-    document = {
-        "format": 1,
-        "experiment": "main",
-        "num_steps": 30,
-        "num_eval_rows": 6,
-        "base_eval_loss": 4.0,
-        "results": [
-            {"learning_rate": 1e-5, "eval_loss": 3.9, "gain": 0.1},
-            {"learning_rate": 1e-3, "eval_loss": 3.0, "gain": 1.0},
-            {"learning_rate": 3e-2, "eval_loss": None, "gain": None},
-        ],
-        "suggestion": 1e-3,
-        "reason": REASON,
-    }
-    (folder / "range_test.json").write_text(json.dumps(document), encoding="utf-8")
-    return run
 
 
 def test_its_own_page_has_plot_suggestion_and_reason(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from loraloom.report.content import read_content
 from loraloom.report.page import render_page
 from loraloom.report.trained import shared_seconds
+from tests.report.parsed import Page
 from tests.report.runs import STEPS, make_run
-from tests.report.test_page import Page
 
 
 def test_a_tick_is_shared_out_by_tokens() -> None:

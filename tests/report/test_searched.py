@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,51 +12,10 @@ from loraloom.recipe.file import read_recipe
 from loraloom.report.content import read_content
 from loraloom.report.markdown import render_markdown
 from loraloom.report.page import render_page
-from loraloom.run import Run
 from loraloom.workflows.report import write_report
-from tests.report.runs import FOLDER, make_run
-from tests.report.test_page import Page
-
-RATES = (1e-5, 1e-4, 1e-3, 1e-2)
-STATUSES = ("done", "pruned", "done", "failed")
-
-
-def make_search(folder: Path, *, compare: tuple[str, ...] = ()) -> Run:
-    trials = [
-        {
-            "name": f"trial-{number:04d}",
-            "parameters": {"training.learning_rate": rate, "lora.target_modules": targets},
-            "status": status,
-            "figure": None if status == "failed" else 2.5 - number / 10,
-            "steps": 40,
-            "best_step": None if status == "failed" else 30,
-            "forgetting": None,
-            "rungs": {},
-            "reason": f"loss nan at step 3 of {FOLDER}/data.json" if status == "failed" else "",
-        }
-        for number, (rate, status, targets) in enumerate(
-            zip(RATES, STATUSES, (["q", "v"], "all-linear", "all-linear", ["q"]), strict=True)
-        )
-    ]
-    kept = [trial for trial in trials if trial["status"] != "pruned"]
-    changes = {
-        str(trial["name"]): {
-            "training": {"learning_rate": trial["parameters"]["training.learning_rate"]},  # type: ignore[index]
-            "lora": {"target_modules": trial["parameters"]["lora.target_modules"]},  # type: ignore[index]
-        }
-        for trial in kept
-    }
-    run = make_run(folder, compare=compare, names=list(changes), changes=changes)
-    document: dict[str, Any] = {
-        "format": 1,
-        "metric": "eval_loss",
-        "higher_is_better": False,
-        "best": "trial-0002",
-        "trials": trials,
-        "importances": {"training.learning_rate": 0.8, "lora.target_modules": 0.2},
-    }
-    (folder / "search.json").write_text(json.dumps(document), encoding="utf-8")
-    return run
+from tests.report.other_runs import make_search
+from tests.report.parsed import Page
+from tests.report.runs import FOLDER
 
 
 def test_every_trial_is_there_the_best_first_and_what_failed_says_why(tmp_path: Path) -> None:
@@ -111,6 +69,7 @@ def test_means_are_over_the_trials_that_came_to_their_end(tmp_path: Path) -> Non
     search = read_content(make_search(tmp_path / "run").folder).search
     assert search is not None
     levels = {str(level.value): level for level in search.levels("lora.target_modules")}
-    assert (levels["all-linear"].mean, levels["all-linear"].num_trials) == (2.3, 1)  # the pruned one is out
+    assert levels["all-linear"].mean == 2.3
+    assert len(levels["all-linear"].experiments) == 1  # the pruned one is out
     assert set(levels) == {"all-linear", "['q', 'v']"}
     assert "2 trials that came to their end (1 given up early, 1 failed)" in search.sentence

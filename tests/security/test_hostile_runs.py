@@ -116,7 +116,7 @@ RECIPES: dict[str, tuple[Spoil, str]] = {
         "cannot name an experiment",
     ),
     "an experiment at an absolute path": (
-        recipe_line("  wide:", "  /tmp/wide:"),
+        recipe_line("  wide:", "  /elsewhere/wide:"),
         "cannot name an experiment",
     ),
     "a key twice": (lambda run, canary: _append(run / "recipe.yaml", "seed: 1\nseed: 2\n"), "is given twice"),

@@ -104,11 +104,11 @@ def test_turns_of_one_conversation_and_rows_that_share_a_source_are_one_group(lo
     assert groups[2] != groups[0]
 
 
-def test_the_real_conversations_are_read(real_data):
+def test_the_real_conversations_are_read(shared_data):
     from loraloom.data.examples import read_examples
     from loraloom.recipe import DataSettings
 
-    path = real_data / "conversations_real.json"
+    path = shared_data / "conversations_real.json"
     examples = read_examples(path, DataSettings(train=path.name), shown_as=path.name)
     assert len({example.row for example in examples.examples}) == 200
     assert len(examples.examples) == 636
