@@ -31,10 +31,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from loraloom.errors import RunError
-from loraloom.files import remove_remnants as remove_remnants
-from loraloom.files import replace_folder as replace_folder
 from loraloom.files import staged_path
-from loraloom.files import write_bytes as write_bytes
 from loraloom.lock import locked
 
 Report = Callable[..., None]

@@ -24,8 +24,9 @@ from loraloom.bank.peft_config import check_config, named_modules, names_all_mod
 from loraloom.base.loading import Base
 from loraloom.base.targets import Target, linears, peft_target_modules, resolve_targets, unique_targets
 from loraloom.errors import AdapterError
+from loraloom.files import replace_folder, write_bytes
 from loraloom.recipe import LoraSettings
-from loraloom.run import replace_folder, to_json, write_bytes
+from loraloom.run import to_json
 
 CONFIG, WEIGHTS, ORIGIN = "adapter_config.json", "adapter_model.safetensors", "loraloom.json"
 README = "README.md"

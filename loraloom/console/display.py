@@ -102,6 +102,9 @@ class Display:
         if fields["phase"] == "training":
             now = f"{fields['pass_tokens']:,} tokens a pass, and a step takes the same rows as before"
             what = f"in step {step} with {tried:,} tokens a pass; from now on at most {now}"
+        elif fields["phase"] == "lifted":
+            now = "it fails, and the others go on as if it had not been there"
+            what = f"in step {step} beside the adapter of {fields['experiment']}: {now}"
         else:
             now = f"{fields['eval_rows']}, which changes no figure"
             what = f"in the evaluation after step {step} with {tried} rows at once; from now on at most {now}"

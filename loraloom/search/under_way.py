@@ -232,7 +232,11 @@ class Search:
             e.name: self.initial[e.lora.init_adapter] for e in experiments if e.lora.init_adapter is not None
         }
         return replace(
-            self.setup, experiments=experiments, waves=[list(self.state.progress)], initial=initial
+            self.setup,
+            experiments=experiments,
+            waves=[list(self.state.progress)],
+            initial=initial,
+            num_others=self.request.num_trials - len(experiments),
         )
 
     def _rungs(self, name: str) -> dict[str, int]:

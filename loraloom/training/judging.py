@@ -47,8 +47,7 @@ def _judge(
     """Whether an experiment is the best it ever was, goes on, stops or fails."""
     progress, training = trainee.progress, trainee.experiment.training
     if not all(math.isfinite(value) for value in values.values()):
-        progress.status = "failed"
-        progress.reason = f"eval_loss is {values['eval_loss']} after step {progress.step}"
+        progress.fail(f"eval_loss is {values['eval_loss']} after step {progress.step}")
         return
     report(
         "eval",
@@ -109,14 +108,12 @@ def measure_forgetting(setup: Setup, trainee: Trainee, state: TrainingState, rep
         state.unfinished.append(trainee.name)
         return False
     if not math.isfinite(losses[trainee.name]):
-        progress.status = "failed"
-        progress.reason = f"the loss on data.retain is {losses[trainee.name]}"
+        progress.fail(f"the loss on data.retain is {losses[trainee.name]}")
         return True
     progress.retain_loss = losses[trainee.name]
     progress.forgetting = losses[trainee.name] - losses[BASE]
     if limit is not None and progress.forgetting > limit:
-        progress.status = "failed"
-        progress.reason = (
+        progress.fail(
             f"it forgets: the loss on data.retain rose by {progress.forgetting:.3f}, "
             f"and max_forgetting allows {limit:g}"
         )

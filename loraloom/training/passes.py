@@ -4,7 +4,8 @@ A pass takes the micro-batches of as many experiments as it may hold. When memor
 been stepped yet, so the step begins anew with narrower passes: fewer experiments share one, and then a
 micro-batch itself is cut into pieces of fewer rows. The optimizer batch stays what it was: losses and
 gradients are sums over tokens, and a token keeps its dropout (`bank/rows.py`). Only the order of the
-sums changes, so the limit is recorded, and a resume goes by it.
+sums changes, so the limit is recorded, and a resume goes by it. Where not even a single row fits beside
+an adapter, it is that adapter's own fault if the row fits beside another.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from loraloom.bank.objective import part_losses
 from loraloom.bank.rows import Excerpt, Rows, training_rows
@@ -46,6 +48,25 @@ class Piece:
     def rows(self) -> Sequence[int]:
         """Rows of the train set."""
         return self.micro_batch[self.first : self.stop]
+
+
+class RowTooLargeError(TrainingError):
+    """Memory does not hold the pass of a single row.
+
+    Args:
+        piece: the row, and whose it is.
+        where: the run.
+    """
+
+    def __init__(self, piece: Piece, where: str) -> None:
+        super().__init__(
+            "there is not enough memory for a step, not even row by row; checkpoints are as they were",
+            where=where,
+            found=f"training row {piece.rows[0] + 1}, {piece.num_tokens} tokens",
+            fix="Set training.gradient_checkpointing: true, or lower data.max_source_length and "
+            "data.max_target_length.",
+        )
+        self.piece = piece
 
 
 @dataclass(frozen=True)
@@ -94,32 +115,49 @@ def step_losses(
         Each trainee's loss; None where a signal came between two passes, and no gradient is left.
 
     Raises:
-        TrainingError: one row alone is too much for the memory there is.
+        RowTooLargeError: one row alone is too much for the memory there is; no gradient is left.
     """
     step = state.tick + 1
     while True:
         limit = state.limits_at(step).pass_tokens
         passes = list(plan_passes(plans, setup.train_set, setup.pass_tokens, limit))
-        try:
-            losses = _accumulate(setup, trainees, plans, passes)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-        else:
-            if losses is None:
-                _drop_gradients(trainees)
-            return losses
+        result = _accumulate(setup, trainees, plans, passes)
+        if isinstance(result, list):
+            return result
         _drop_gradients(trainees)
+        if result is None:
+            return None
         give_back()
-        limits = state.narrow(step, Limits(pass_tokens=_narrower(setup, passes)))
+        if result.num_rows == 1:
+            raise RowTooLargeError(result.pieces[0], str(setup.run.folder))
+        limits = state.narrow(step, Limits(pass_tokens=_narrower(result)))
         report(
             "memory",
             step=step,
             phase="training",
-            tried=max(each.num_tokens for each in passes),
+            tried=result.num_tokens,
             pass_tokens=limits.pass_tokens,
             eval_rows=limits.eval_rows,
         )
+
+
+def fits_beside_another(setup: Setup, trainees: Sequence[Trainee], piece: Piece) -> bool:
+    """Whether a row that is too much beside one adapter is not beside another of the same step.
+
+    Args:
+        setup: what is trained on.
+        trainees: who takes the step.
+        piece: the row, and whose it is.
+    """
+    for number in range(len(trainees)):
+        if number != piece.trainee:
+            other = Piece(number, piece.rows, 0, 1, piece.num_tokens)
+            fits = _backward(setup, trainees, Pass(0, [other]), [1] * len(trainees)) is not None
+            _drop_gradients(trainees)
+            give_back()
+            if fits:
+                return True
+    return False
 
 
 def plan_passes(
@@ -176,23 +214,38 @@ def _accumulate(
     trainees: Sequence[Trainee],
     plans: Sequence[Sequence[Sequence[int]]],
     passes: Sequence[Pass],
-) -> list[float] | None:
-    """Every pass of a step, forward and backward; None where a signal came between two."""
-    bank, examples = setup.bank, setup.train_set
+) -> list[float] | Pass | None:
+    """Every pass of a step; the one that memory did not hold, or None where a signal came between two."""
+    examples = setup.train_set
     num_labels = [sum(len(examples[row].labels) for rows in plan for row in rows) for plan in plans]
-    losses = torch.zeros(len(trainees), device=bank.base.device)
+    losses = torch.zeros(len(trainees), device=setup.bank.base.device)
     for number, each in enumerate(passes):
         if number and setup.stop:
             return None
+        parts = _backward(setup, trainees, each, num_labels)
+        if parts is None:
+            return each
+        losses[[piece.trainee for piece in each.pieces]] += parts
+    return losses.tolist()
+
+
+def _backward(
+    setup: Setup, trainees: Sequence[Trainee], each: Pass, num_labels: Sequence[int]
+) -> Tensor | None:
+    """One pass, forward and backward: the losses of its pieces; None where memory does not hold it."""
+    bank, examples = setup.bank, setup.train_set
+    try:
         batch = _batch(setup, trainees, each)
-        own = [piece.trainee for piece in each.pieces]
-        per_label = losses.new_tensor([1 / num_labels[trainee] for trainee in own])
+        per_label = torch.tensor([1 / num_labels[piece.trainee] for piece in each.pieces])
         # The backward pass recomputes activations under checkpointing: it needs to know whose rows.
         with bank.rows(_ownership(batch, trainees, each, examples)):
-            part = part_losses(bank.base, batch) * per_label
-            part.sum().backward()
-        losses[own] += part.detach()
-    return losses.tolist()
+            losses = part_losses(bank.base, batch) * per_label.to(bank.base.device)
+            losses.sum().backward()
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+    return losses.detach()
 
 
 def _batch(setup: Setup, trainees: Sequence[Trainee], each: Pass) -> Batch:
@@ -233,24 +286,9 @@ def _drop_gradients(trainees: Sequence[Trainee]) -> None:
         trainee.optimizer.zero_grad(set_to_none=True)
 
 
-def _narrower(setup: Setup, passes: Sequence[Pass]) -> int:
-    """Half of what the largest pass held, but as much as one experiment's share of it.
-
-    Raises:
-        TrainingError: every pass held a single row.
-    """
-    divisible = [each for each in passes if each.num_rows > 1]
-    if not divisible:
-        largest = max(passes, key=lambda each: each.num_tokens)
-        raise TrainingError(
-            "there is not enough memory for a step, not even row by row; checkpoints are as they were",
-            where=str(setup.run.folder),
-            found=f"training row {largest.pieces[0].rows[0] + 1}, {largest.num_tokens} tokens",
-            fix="Set training.gradient_checkpointing: true, or lower data.max_source_length and "
-            "data.max_target_length.",
-        )
-    largest = max(divisible, key=lambda each: each.num_tokens)
-    half = largest.num_tokens // 2
-    if len(largest.pieces) == 1:
+def _narrower(too_large: Pass) -> int:
+    """Half of what a pass held, but as much as one experiment's share of it."""
+    half = too_large.num_tokens // 2
+    if len(too_large.pieces) == 1:
         return half
-    return max(half, *(piece.num_tokens for piece in largest.pieces))
+    return max(half, *(piece.num_tokens for piece in too_large.pieces))

@@ -15,7 +15,7 @@ from loraloom.data.encoding import EncodedSet
 from loraloom.recipe import Experiment, GenerationSettings, TrainingSettings
 from loraloom.run import Run, create_run
 from loraloom.training.optimizer import make_optimizer, restore_optimizer
-from loraloom.training.state import Progress, Timetable, TrainingState
+from loraloom.training.state import Moment, Progress, Timetable, TrainingState
 from loraloom.training.stopping import StopRequest
 
 NO_LIMIT = 2**63
@@ -43,6 +43,7 @@ class Setup:
         eval_references: the eval rows' responses as text, where a metric needs them.
         retain_set: rows to measure forgetting on; may be empty.
         stop: set by a signal.
+        num_others: experiments of the run that are not among these.
         pass_tokens: tokens that one pass takes at the most, unless one micro-batch alone has more.
         pause: asked after every tick whether to save and return early, so that the caller may take
             experiments out of the state and put others in before it trains on.
@@ -60,8 +61,14 @@ class Setup:
     eval_references: Sequence[str] = ()
     retain_set: EncodedSet = NO_ROWS
     stop: StopRequest = field(default_factory=StopRequest)
+    num_others: int = 0
     pass_tokens: int = NO_LIMIT
     pause: Callable[[TrainingState], bool] = never
+
+    @property
+    def has_one_experiment(self) -> bool:
+        """Whether nothing is left to train where an experiment fails."""
+        return len(self.experiments) + self.num_others == 1
 
 
 @dataclass
@@ -77,6 +84,10 @@ class Trainee:
     def name(self) -> str:
         """Of the experiment and of its slot in the bank."""
         return self.experiment.name
+
+    def is_due(self, what: Moment) -> bool:
+        """Whether its last step calls for an evaluation (`eval`) or a checkpoint (`save`)."""
+        return not self.progress.has_ended and self.timetable.is_due(what, self.progress.step)
 
 
 def join(setup: Setup, state: TrainingState, name: str) -> Trainee:

@@ -13,6 +13,7 @@ from loraloom.bank.rows import seed_for
 from loraloom.data.batches import epoch_order
 from loraloom.recipe import Experiment
 
+Moment = Literal["eval", "save"]
 Status = Literal["waiting", "training", "done", "stopped", "failed"]
 ENDED: frozenset[Status] = frozenset({"done", "stopped", "failed"})
 
@@ -44,6 +45,10 @@ class Progress:
     def has_ended(self) -> bool:
         """Whether it takes no more steps."""
         return self.status in ENDED
+
+    def fail(self, reason: str) -> None:
+        """It takes no more steps, and what it has learnt is no result."""
+        self.status, self.reason = "failed", reason
 
 
 @dataclass
@@ -128,11 +133,21 @@ class TrainingState:
         self.limits[step] = self.limits_at(step).narrowed(limits)
         return self.limits[step]
 
+    def lift(self, step: int) -> None:
+        """Take back what limits a step's passes set: they were one experiment's fault, which has left."""
+        own = self.limits.pop(step, Limits())
+        if own.eval_rows is not None:
+            self.limits[step] = Limits(eval_rows=own.eval_rows)
+
     def replay(self, events: Iterable[Mapping[str, Any]]) -> None:
         """Take over the limits that a run's log has, those of steps that are taken again included."""
         for event in events:
             step, *limits = (event.get(key) for key in ("step", "pass_tokens", "eval_rows"))
-            if event.get("event") == "memory" and isinstance(step, int) and all(map(is_limit, limits)):
+            if event.get("event") != "memory" or not isinstance(step, int):
+                continue
+            if event.get("phase") == "lifted":
+                self.lift(step)
+            elif all(map(is_limit, limits)):
                 self.narrow(step, Limits(*limits))
 
 
@@ -176,7 +191,7 @@ class Timetable:
         size = self.experiment.training.per_device_train_batch_size
         return [rows[start : start + size] for start in range(0, len(rows), size)]
 
-    def is_due(self, what: Literal["eval", "save"], steps_taken: int) -> bool:
+    def is_due(self, what: Moment, steps_taken: int) -> bool:
         """Whether to evaluate or save after so many steps; the last step always counts."""
         training = self.experiment.training
         strategy = getattr(training, f"{what}_strategy")

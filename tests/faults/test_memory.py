@@ -49,7 +49,7 @@ def test_the_same_optimizer_batch_in_smaller_passes_and_a_resume_that_goes_by_th
     train = ("train", recipe, "--out")
     whole, tight = tmp_path / "whole", tmp_path / "tight"
     assert warm.call(*train, whole, cwd=tmp_path).code == 0
-    faults = {"call": "loraloom.training.loop:step_losses", "number": 1, "room_mib": ROOM_MIB}
+    faults = {"call": "loraloom.training.step:step_losses", "number": 1, "room_mib": ROOM_MIB}
     ended = warm.call(*train, tight, cwd=tmp_path, faults=faults)
     assert ended.code == 0, ended.stderr
     assert "warning: memory ran out in step 1" in ended.stderr
@@ -69,3 +69,24 @@ def test_the_same_optimizer_batch_in_smaller_passes_and_a_resume_that_goes_by_th
     assert events(tight, "resume")[-1]["step"] == 0
     assert fruits(tight).adapters == found.adapters
     assert fruits(tight).losses == found.losses
+
+
+def test_an_experiment_that_is_too_large_fails_alone(warm: Warm, recipe: Path, tmp_path: Path) -> None:
+    """The state of its optimizer alone is more than there is room for; that of the others is not."""
+    experiments = "experiments: {small: {}, large: {lora: {r: 4096}}, other: {seed: 7}}\n"
+    text = recipe.read_text(encoding="utf-8").replace("_size: 256", "_size: 4")
+    recipe.write_text(text + experiments, encoding="utf-8")
+    run = tmp_path / "run"
+    faults = {"call": "loraloom.training.step:step_losses", "number": 1, "room_mib": 16}
+    ended = warm.call("train", recipe, "--out", run, cwd=tmp_path, faults=faults)
+    assert ended.code == 3, ended.stderr
+    assert "Traceback" not in ended.stderr
+    outcome = json.loads(Run(run).result_file.read_text(encoding="utf-8"))["experiments"]
+    assert {name: entry["status"] for name, entry in outcome.items()} == {
+        "small": "done",
+        "large": "failed",
+        "other": "done",
+    }
+    assert outcome["large"]["reason"].startswith("out of memory")
+    assert sorted(path.name for path in Run(run).adapters.iterdir()) == ["other", "small"]
+    assert f"large failed: {outcome['large']['reason']}" in ended.stderr

@@ -14,7 +14,7 @@ from loraloom.bank.peft_folder import read_adapter
 from loraloom.base.loading import Base
 from loraloom.recipe import Experiment
 from loraloom.run import Run
-from loraloom.training import loop, measuring, passes
+from loraloom.training import measuring, passes, setup, step
 from loraloom.training.state import Timetable
 from tests.parity.rig import Trained, experiment, random_rows, train_all
 
@@ -57,7 +57,7 @@ def poison_loss(patch: pytest.MonkeyPatch, value: float) -> None:
 
 
 def poison_gradient(patch: pytest.MonkeyPatch, value: float) -> None:
-    real, calls = loop.step_losses, iter(range(1, 99))
+    real, calls = step.step_losses, iter(range(1, 99))
 
     def losses(setup: Any, *rest: Any) -> Any:
         found = real(setup, *rest)
@@ -65,11 +65,11 @@ def poison_gradient(patch: pytest.MonkeyPatch, value: float) -> None:
             setup.bank.parameters("b")[0].grad[0, 0] = value
         return found
 
-    patch.setattr(loop, "step_losses", losses)
+    patch.setattr(step, "step_losses", losses)
 
 
 def poison_weight(patch: pytest.MonkeyPatch, value: float) -> None:
-    real, calls = loop.make_optimizer, iter(NAMES)
+    real, calls = setup.make_optimizer, iter(NAMES)
 
     def make(parameters: Any, settings: Any) -> Any:
         optimizer, steps = real(parameters, settings), iter(range(1, 99))
@@ -83,7 +83,7 @@ def poison_weight(patch: pytest.MonkeyPatch, value: float) -> None:
             optimizer.register_step_post_hook(poison)
         return optimizer
 
-    patch.setattr(loop, "make_optimizer", make)
+    patch.setattr(setup, "make_optimizer", make)
 
 
 def poison_eval(patch: pytest.MonkeyPatch, value: float) -> None:

@@ -1,0 +1,177 @@
+"""One step of every experiment that is training: gradients of all in shared passes, an update for each.
+
+Until the first update nothing has changed, so that a signal, or memory that runs out, leaves all as it was.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from loraloom.run import Report
+from loraloom.training.memory import is_out_of_memory
+from loraloom.training.optimizer import (
+    clip_gradients,
+    gradient_norm,
+    learning_rate,
+    set_learning_rate,
+    weight_norm,
+)
+from loraloom.training.passes import RowTooLargeError, fits_beside_another, step_losses
+from loraloom.training.setup import Setup, Trainee
+from loraloom.training.state import TrainingState
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one optimizer step of one experiment gave, before the step is taken."""
+
+    loss: float
+    norm: torch.Tensor
+    num_tokens: int
+    rows: Sequence[int]
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the weights may change."""
+        return math.isfinite(self.loss) and math.isfinite(float(self.norm))
+
+    @property
+    def where(self) -> str:
+        """The rows it was taken on, by number."""
+        return f"training rows {', '.join(str(row + 1) for row in self.rows[:20])}"
+
+
+def take_step(setup: Setup, trainees: Sequence[Trainee], state: TrainingState, report: Report) -> None:
+    """One tick, up to its evaluation; a signal between two of its passes leaves all as it was before."""
+    started = time.perf_counter()
+    taking = list(trainees)
+    results: list[StepResult] | None = []
+    while taking:
+        try:
+            results = _gradients(setup, taking, state, report)
+            break
+        except RowTooLargeError as error:
+            taking.remove(_too_large(setup, taking, error, state, report))
+    if results is None:
+        return
+    _update_all(setup, taking, results, state, report, started)
+    state.tick += 1
+    state.unfinished = [t.name for t in trainees if t.is_due("eval")]
+
+
+def _too_large(
+    setup: Setup, trainees: Sequence[Trainee], error: RowTooLargeError, state: TrainingState, report: Report
+) -> Trainee:
+    """Who fails because a row does not fit beside its adapter; the others go on as if it had not been.
+
+    Raises:
+        RowTooLargeError: it fits beside no other adapter either, or there is no other experiment.
+    """
+    trainee = trainees[error.piece.trainee]
+    if setup.has_one_experiment:
+        raise error
+    if len(trainees) > 1 and not fits_beside_another(setup, trainees, error.piece):
+        raise error
+    beside = "fits beside another adapter, but not beside this one" if len(trainees) > 1 else "does not fit"
+    row = f"training row {error.piece.rows[0] + 1}, {error.piece.num_tokens} tokens, {beside}"
+    step = trainee.progress.step + 1
+    trainee.progress.fail(f"out of memory at step {step}: {row}; the weights are as they were before it")
+    state.lift(state.tick + 1)
+    limits = state.limits_at(state.tick + 1)
+    report(
+        "memory",
+        step=state.tick + 1,
+        phase="lifted",
+        experiment=trainee.name,
+        tried=error.piece.num_tokens,
+        pass_tokens=limits.pass_tokens,
+        eval_rows=limits.eval_rows,
+    )
+    return trainee
+
+
+def _gradients(
+    setup: Setup, trainees: Sequence[Trainee], state: TrainingState, report: Report
+) -> list[StepResult] | None:
+    """The loss and the gradient of everyone's next step; None where a signal came before they were there."""
+    bank, examples = setup.bank, setup.train_set
+    plans = [t.timetable.micro_batches(t.progress.step) for t in trainees]
+    losses = step_losses(setup, trainees, plans, state, report)
+    if losses is None:
+        return None
+    norms = [gradient_norm(bank.parameters(t.name)) for t in trainees]
+    rows = [[row for micro_batch in plan for row in micro_batch] for plan in plans]
+    num_tokens = [
+        sum(len(examples[row].input_ids) + len(examples[row].labels) for row in own) for own in rows
+    ]
+    return [StepResult(*result) for result in zip(losses, norms, num_tokens, rows, strict=True)]
+
+
+def _update_all(
+    setup: Setup,
+    trainees: Sequence[Trainee],
+    results: Sequence[StepResult],
+    state: TrainingState,
+    report: Report,
+    started: float,
+) -> None:
+    """Step each optimizer; an experiment whose loss, gradient or weights are not finite fails instead."""
+    for trainee, result in zip(trainees, results, strict=True):
+        if not result.is_finite:
+            _fail_step(trainee, f"loss {result.loss}, gradient norm {float(result.norm)}", result)
+            continue
+        try:
+            _update(setup, trainee, result)
+        except (MemoryError, RuntimeError) as error:
+            if setup.has_one_experiment or not is_out_of_memory(error):
+                raise
+            _fail_step(trainee, "out of memory for the state of its optimizer", result)
+    seconds = time.perf_counter() - started
+    for trainee, result in zip(trainees, results, strict=True):
+        if trainee.progress.status == "failed":
+            continue
+        timetable, step = trainee.timetable, trainee.progress.step
+        report(
+            "train",
+            step=state.tick + 1,
+            experiment=trainee.name,
+            experiment_step=step,
+            total_steps=timetable.total_steps,
+            epoch=round(step / timetable.steps_per_epoch, 4),
+            loss=result.loss,
+            learning_rate=learning_rate(trainee.experiment.training, step - 1, timetable.total_steps),
+            grad_norm=float(result.norm),
+            num_tokens=result.num_tokens,
+            tokens_per_second=round(result.num_tokens / seconds, 1),
+        )
+
+
+@torch.no_grad()
+def _update(setup: Setup, trainee: Trainee, result: StepResult) -> None:
+    """One optimizer step, taken back where it leaves weights that are not finite."""
+    progress, training = trainee.progress, trainee.experiment.training
+    parameters = setup.bank.parameters(trainee.name)
+    before = [parameter.clone() for parameter in parameters]
+    set_learning_rate(
+        trainee.optimizer, learning_rate(training, progress.step, trainee.timetable.total_steps)
+    )
+    clip_gradients(parameters, result.norm, training.max_grad_norm)
+    trainee.optimizer.step()
+    trainee.optimizer.zero_grad(set_to_none=True)
+    norm = float(weight_norm(parameters))
+    if math.isfinite(norm):
+        progress.step += 1
+        return
+    for parameter, old in zip(parameters, before, strict=True):
+        parameter.copy_(old)
+    _fail_step(trainee, f"loss {result.loss}, but the norm of the new weights {norm}", result)
+
+
+def _fail_step(trainee: Trainee, what: str, result: StepResult) -> None:
+    step = trainee.progress.step + 1
+    trainee.progress.fail(f"{what} at step {step} ({result.where}); the weights are as they were before it")
