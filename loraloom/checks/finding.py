@@ -29,6 +29,12 @@ class Finding:
     message: str
     fix: str = ""
 
+    @property
+    def line(self) -> str:
+        """All of it in one line, but for the check's name."""
+        text = f"{self.level}: {self.where}: {self.message}"
+        return f"{text.rstrip('.')}. {self.fix}" if self.fix else text
+
     def to_json(self) -> dict[str, Any]:
         """For checks.json."""
         return asdict(self)

@@ -68,7 +68,7 @@ class Display:
         findings: Sequence[Finding] = fields["findings"]
         for finding in findings:
             if finding.level in ("warning", "error") or finding.check == "targets":
-                self.say(f"{finding.level}: {finding.where}: {finding.message} {finding.fix}".rstrip())
+                self.say(finding.line)
         num_ok = sum(finding.level != "error" for finding in findings)
         self.say(f"{num_ok} of {len(findings)} checks passed")
 

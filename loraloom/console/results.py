@@ -136,4 +136,4 @@ def _figure_over_seeds(key: str, values: Sequence[float | None]) -> str:
 def _figure(key: str, value: float | None) -> str:
     if value is None:
         return "–"
-    return f"{value:.1%}" if key.startswith("share_") else f"{value:.4f}"
+    return f"{100 * value:.1f} %" if key.startswith("share_") else f"{value:.4f}"

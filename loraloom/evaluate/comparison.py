@@ -238,7 +238,8 @@ def sentence(
 
 def _percent(share: float) -> str:
     """`97 %`, and `0.5 %` where whole percents would hide what little there is."""
-    return f"{share:.0%}" if share in (0, 1) or 0.01 <= share <= 0.99 else f"{share:.1%}"
+    digits = 0 if share in (0, 1) or 0.01 <= share <= 0.99 else 1
+    return f"{100 * share:.{digits}f} %"
 
 
 def groups_to_json(evidence: Evidence, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def _placed(number: int, place: Place, ranking: Ranking) -> list[str]:
         if ranking.is_judged
         else f"{place.value:.4f}"
     )
-    share = "" if place.cost.share is None else f" ({place.cost.share:.0%})"
+    share = "" if place.cost.share is None else f" ({100 * place.cost.share:.0f} %)"
     return [
         f"{number}. {plain(place.experiment)}",
         value,

@@ -33,7 +33,7 @@ def _column(key: str, keys: Sequence[str], importances: Mapping[str, float]) -> 
     """The key without its section where that is clear, and how much it matters."""
     name = key.rpartition(".")[2]
     own = name if sum(other.rpartition(".")[2] == name for other in keys) == 1 else key
-    return f"{own} ({importances[key]:.0%})" if key in importances else own
+    return f"{own} ({100 * importances[key]:.0f} %)" if key in importances else own
 
 
 def _shown(value: Any) -> str:

@@ -50,7 +50,7 @@ def test_a_better_adapter_is_said_to_be_better_with_its_interval_and_rows() -> N
     assert text.startswith("good answers better than the base: chrF")
     assert "95 % interval" in text
     assert "30 test rows" in text
-    assert "100% of its answers differ" in text
+    assert "100 % of its answers differ" in text
 
 
 def test_losses_are_weighted_by_tokens_and_cut_answers_are_counted() -> None:
@@ -62,9 +62,9 @@ def test_losses_are_weighted_by_tokens_and_cut_answers_are_counted() -> None:
 
 
 def test_a_few_changed_answers_are_not_rounded_away() -> None:
-    assert comparison._percent(0.005) == "0.5%"
-    assert comparison._percent(0.999) == "99.9%"
-    assert comparison._percent(0.5) == "50%"
+    assert comparison._percent(0.005) == "0.5 %"
+    assert comparison._percent(0.999) == "99.9 %"
+    assert comparison._percent(0.5) == "50 %"
 
 
 def test_without_references_there_is_no_figure_that_needs_one() -> None:

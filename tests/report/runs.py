@@ -19,7 +19,7 @@ STEPS = 40
 EVAL_EVERY = 10
 SENTENCES = {
     "wide": "wide answers better than the base: chrF 31.4 against 12.0 (+19.4, 95 % interval +15.0 to +24.0) "
-    "on 3 test rows; 100% of its answers differ from the base's.",
+    "on 3 test rows; 100 % of its answers differ from the base's.",
     "slow": "slow did nothing: not one answer differs from the base's on 3 test rows (ΔW is 0.00012 of W).",
 }
 HOSTILE = (

@@ -301,7 +301,7 @@ def test_the_table_ranks_and_shows_what_varies(searched: Searched) -> None:
     ledger = Ledger.of(run, "eval_loss", higher_is_better=False)
     columns, rows = table(ledger.trials_ranked, "eval_loss", {"lora.r": 0.25})
     assert columns == [
-        "trial", "status", "eval_loss", "learning_rate", "r (25%)", "target_modules", "best step",
+        "trial", "status", "eval_loss", "learning_rate", "r (25 %)", "target_modules", "best step",
     ]  # fmt: skip
     assert len(rows) == 6
     done = [float(row[2]) for row in rows if row[1] == "done"]

@@ -12,7 +12,7 @@ from loraloom.data.examples import Example
 from loraloom.data.groups import source_key
 from loraloom.data.split import HELD_OUT
 
-SIMILAR_WORDS = f"{SIMILAR:.0%} of their {SHINGLE}-character shingles are the same"
+SIMILAR_WORDS = f"{100 * SIMILAR:.0f} % of their {SHINGLE}-character shingles are the same"
 
 
 def check_leakage(seen: DataSeen) -> list[Finding]:
