@@ -29,13 +29,14 @@ from loraloom.training.activations import Kept, Shape, count_kept
 from loraloom.training.largest import largest_passes, lay_out
 
 FLOAT32 = 4
-# The C library's heap keeps what is freed, and not all of it fits what comes next, the less so the more the
-# shapes of passes differ. Measured with glibc (benchmarks/memory.py): a pass of one experiment takes about
-# 1.5 times what its tensors sum up to, and with several experiments, whose passes take turns, 1.75 times.
-# To give it back after every pass costs 8 % of the time for a tenth of the peak.
-HEAP_ALONE, HEAP_TOGETHER = 1.5, 1.75
-# Pages of libraries that the first step touches, and everything small. Measured likewise.
-FIRST_TOUCHED = 8 * 2**20
+# The C library's heap keeps what is freed, and not all of it fits what comes next. Measured with glibc
+# (benchmarks/memory.py): passes take about 1.25 times what their tensors sum up to, of one experiment and
+# of eight. It was 1.5 and 1.75, and with long rows 2.9, while gradients and moments were laid into the gaps
+# between activations (training/optimizer.py). To give it back after every pass costs 8 % of the time.
+HEAP = 1.25
+# Pages of libraries that the first step touches, and everything small; the kernels of half precision are
+# more. Measured likewise.
+FIRST_TOUCHED, FIRST_TOUCHED_IN_HALF = 8 * 2**20, 24 * 2**20
 # Of each weight of an adapter: itself, its gradient, AdamW's two moments.
 WHILE_TRAINING = 4 * FLOAT32
 # Of those, what a checkpoint has, and the best so far.
@@ -136,30 +137,29 @@ def phases(
     there = {
         "adapters": weights * WHILE_TRAINING,
         "best adapters": FLOAT32 * sum(map(counter.num_weights, (*earlier, *wave))),
-        "first touched": FIRST_TOUCHED,
+        "first touched": FIRST_TOUCHED if _element(base) == FLOAT32 else FIRST_TOUCHED_IN_HALF,
     }
     largest = counter.largest_pass(wave, pass_tokens)
     at_work = max(_tile_bytes(base, largest.num_labels), largest.num_positions * _layer_bytes(base))
     of_pass = {"activations": largest.kept_bytes, "at work": at_work}
-    found = [Phase("training", {**there, **_with_heap(base, of_pass, len(wave))})]
+    found = [Phase("training", {**there, **_with_heap(base, of_pass)})]
     if len(eval_set):
         of_batch = _evaluation(base, len(wave), eval_set, training)
-        found.append(Phase("evaluation", {**there, **_with_heap(base, of_batch, len(wave))}))
+        found.append(Phase("evaluation", {**there, **_with_heap(base, of_batch)}))
         num_answering = sum(each.training.metric_for_best_model != "eval_loss" for each in wave)
         if num_answering:
             of_answers = _answers(base, num_answering, eval_set, generation)
-            found.append(Phase("answers", {**there, **_with_heap(base, of_answers, len(wave))}))
+            found.append(Phase("answers", {**there, **_with_heap(base, of_answers)}))
     if training.save_strategy != "no":
         found.append(Phase("saving", {**there, "checkpoint": weights * IN_CHECKPOINT}))
     return found
 
 
-def _with_heap(base: Base, parts: dict[str, int], num_slots: int) -> dict[str, int]:
+def _with_heap(base: Base, parts: dict[str, int]) -> dict[str, int]:
     """With what the allocator takes beside what comes and goes; a GPU's is not the C library's."""
     if base.device.type != "cpu":
         return parts
-    factor = HEAP_ALONE if num_slots == 1 else HEAP_TOGETHER
-    return {**parts, "allocator": int(sum(parts.values()) * (factor - 1))}
+    return {**parts, "allocator": int(sum(parts.values()) * (HEAP - 1))}
 
 
 def _evaluation(

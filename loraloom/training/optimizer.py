@@ -80,7 +80,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], norm: Tensor, max_norm: f
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Iterable[str]) -> dict[str, Tensor]:
-    """The optimizer's state as named tensors; empty before the first step.
+    """The optimizer's state as named tensors.
 
     Args:
         names: of the parameters, in the optimizer's order.
@@ -93,14 +93,29 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Iterable[str]) ->
     }
 
 
-def restore_optimizer(
+def start_optimizer(
     optimizer: torch.optim.Optimizer, names: Iterable[str], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Put back what `optimizer_tensors` gave."""
-    if not tensors:
-        return
+    """Lay out gradients and state, as `optimizer_tensors` gave it or as it is before the first step.
+
+    All of it is there before the first pass, and the gradients stay: what lives long and is small would
+    otherwise lie in the gaps that activations leave, and the heap would grow with every pass until the
+    next step's found none that is large enough (`benchmarks/memory.py`).
+    """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for name, parameter in zip(names, parameters, strict=True):
-        optimizer.state[parameter] = {
-            key: tensors[f"{name}.{key}"].to(parameter.device, copy=True) for key in STATE
-        }
+        parameter.grad = torch.zeros_like(parameter)
+        optimizer.state[parameter] = (
+            {key: tensors[f"{name}.{key}"].to(parameter.device, copy=True) for key in STATE}
+            if tensors
+            else {
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+                "step": torch.zeros((), device=parameter.device),
+            }
+        )
+
+
+def clear_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """For the next step."""
+    optimizer.zero_grad(set_to_none=False)

@@ -23,6 +23,7 @@ from loraloom.data.encoding import EncodedSet
 from loraloom.errors import TrainingError
 from loraloom.run import Report
 from loraloom.training.memory import give_back, is_out_of_memory
+from loraloom.training.optimizer import clear_gradients
 from loraloom.training.setup import NO_LIMIT, Setup, Trainee
 from loraloom.training.state import Limits, TrainingState
 
@@ -283,7 +284,7 @@ def _ownership(batch: Batch, trainees: Sequence[Trainee], each: Pass, examples: 
 
 def _drop_gradients(trainees: Sequence[Trainee]) -> None:
     for trainee in trainees:
-        trainee.optimizer.zero_grad(set_to_none=True)
+        clear_gradients(trainee.optimizer)
 
 
 def _narrower(too_large: Pass) -> int:

@@ -14,7 +14,7 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.data.encoding import EncodedSet
 from loraloom.recipe import Experiment, GenerationSettings, TrainingSettings
 from loraloom.run import Run, create_run
-from loraloom.training.optimizer import make_optimizer, restore_optimizer
+from loraloom.training.optimizer import make_optimizer, start_optimizer
 from loraloom.training.state import Moment, Progress, Timetable, TrainingState
 from loraloom.training.stopping import StopRequest
 
@@ -98,7 +98,7 @@ def join(setup: Setup, state: TrainingState, name: str) -> Trainee:
         progress.status = "training"
     setup.bank.attach(name, experiment.lora, experiment.seed, tensors.current or setup.initial.get(name))
     optimizer = make_optimizer(setup.bank.parameters(name), experiment.training)
-    restore_optimizer(optimizer, setup.bank.tensors(name), tensors.optimizer)
+    start_optimizer(optimizer, setup.bank.tensors(name), tensors.optimizer)
     return Trainee(experiment, Timetable(experiment, len(setup.train_set)), optimizer, progress)
 
 

@@ -15,6 +15,7 @@ import torch
 from loraloom.run import Report
 from loraloom.training.memory import is_out_of_memory
 from loraloom.training.optimizer import (
+    clear_gradients,
     clip_gradients,
     gradient_norm,
     learning_rate,
@@ -162,7 +163,7 @@ def _update(setup: Setup, trainee: Trainee, result: StepResult) -> None:
     )
     clip_gradients(parameters, result.norm, training.max_grad_norm)
     trainee.optimizer.step()
-    trainee.optimizer.zero_grad(set_to_none=True)
+    clear_gradients(trainee.optimizer)
     norm = float(weight_norm(parameters))
     if math.isfinite(norm):
         progress.step += 1
