@@ -18,9 +18,10 @@ from loraloom.run import quiet
 from loraloom.training.footprint import IN_CHECKPOINT, Counter, Phase, phases
 from loraloom.training.free_memory import free_bytes, peak_used_bytes, used_bytes
 from loraloom.training.largest import step_tokens
+from loraloom.training.memory import is_out_of_memory
 from loraloom.training.optimizer import clip_gradients, gradient_norm
-from loraloom.training.passes import step_losses
-from loraloom.training.setup import Setup, join
+from loraloom.training.passes import RowTooLargeError, step_losses
+from loraloom.training.setup import Setup, Trainee, join
 from loraloom.training.state import Timetable, TrainingState
 
 
@@ -151,12 +152,19 @@ def predict_memory(setup: Setup) -> Memory:
 
 
 def measure_pace(setup: Setup) -> Pace | None:
-    """Time a step of the first wave, forward, backward and optimizers, on fresh adapters."""
+    """Time a step of the first wave, forward, backward and optimizers, on fresh adapters.
+
+    Returns:
+        None where a signal came, or where memory does not hold it: training itself finds out whose fault
+        that is.
+    """
     examples, names = setup.train_set, setup.waves[0]
     state = TrainingState.at_start(list(names))
-    trainees = [join(setup, state, name) for name in names]
-    plans = [t.timetable.micro_batches(_middling_step(setup, t.timetable)) for t in trainees]
+    trainees: list[Trainee] = []
     try:
+        for name in names:
+            trainees.append(join(setup, state, name))
+        plans = [t.timetable.micro_batches(_middling_step(setup, t.timetable)) for t in trainees]
         started = time.perf_counter()
         if step_losses(setup, trainees, plans, state, quiet) is None:
             return None
@@ -165,9 +173,15 @@ def measure_pace(setup: Setup) -> Pace | None:
             clip_gradients(parameters, gradient_norm(parameters), trainee.experiment.training.max_grad_norm)
             trainee.optimizer.step()
         seconds = time.perf_counter() - started
+    except RowTooLargeError:
+        return None
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
     finally:
-        for trainee in trainees:
-            setup.bank.drop(trainee.name)
+        for slot in setup.bank.slots:
+            setup.bank.drop(slot)
     lengths = examples.source_lengths + examples.target_lengths
     rate = sum(int(lengths[rows].sum()) for plan in plans for rows in plan) / seconds
     timetables = [Timetable(experiment, len(examples)) for experiment in setup.experiments]

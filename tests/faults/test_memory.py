@@ -72,12 +72,12 @@ def test_the_same_optimizer_batch_in_smaller_passes_and_a_resume_that_goes_by_th
 
 
 def test_an_experiment_that_is_too_large_fails_alone(warm: Warm, recipe: Path, tmp_path: Path) -> None:
-    """The state of its optimizer alone is more than there is room for; that of the others is not."""
+    """Itself, its gradients and its moments are more than there is room for; those of the others are not."""
     experiments = "experiments: {small: {}, large: {lora: {r: 4096}}, other: {seed: 7}}\n"
     text = recipe.read_text(encoding="utf-8").replace("_size: 256", "_size: 4")
     recipe.write_text(text + experiments, encoding="utf-8")
     run = tmp_path / "run"
-    faults = {"call": "loraloom.training.step:step_losses", "number": 1, "room_mib": 16}
+    faults = {"call": "loraloom.workflows.train:foresee", "number": 1, "room_mib": 100}
     ended = warm.call("train", recipe, "--out", run, cwd=tmp_path, faults=faults)
     assert ended.code == 3, ended.stderr
     assert "Traceback" not in ended.stderr

@@ -17,7 +17,7 @@ from loraloom.base.loading import Base, load_base
 from loraloom.recipe import Experiment
 from loraloom.run import create_run
 from loraloom.training import prediction as module
-from loraloom.training.prediction import Prediction, predict, read_prediction
+from loraloom.training.prediction import Prediction, measure_pace, predict, read_prediction
 from loraloom.training.setup import Setup
 from loraloom.training.stopping import StopRequest
 from tests.parity import rig
@@ -159,3 +159,19 @@ def peak_of_imports() -> int:
 def test_the_peak_of_a_process_is_not_that_of_who_began_it() -> None:
     held = bytearray(2 * peak_of_imports())
     assert peak_of_imports() < len(held)
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), torch.OutOfMemoryError("CUDA out of memory")])
+@pytest.mark.parametrize("where", ["prediction.join", "passes.part_losses"])
+def test_a_step_that_memory_does_not_hold_is_not_timed(
+    mt5: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception
+) -> None:
+    """It is left to training to find out whose fault that is; the bank is as it was."""
+
+    def out_of_memory(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(f"loraloom.training.{where}", out_of_memory)
+    setup = setup_of(mt5, tmp_path / "run")
+    assert measure_pace(setup) is None
+    assert setup.bank.slots == ()
