@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from loraloom.cli.options import AsJson, RunFolder
-from loraloom.cli.steps import displayed, importing, print_json
+from loraloom.cli.steps import command, displayed, importing, print_json
 
 
 def merge(
@@ -55,4 +55,4 @@ def card(
             print_json(made)
         else:
             put(made["card"] if out is None else f"{out}\n")
-        display.next_command(f"loraloom merge {run} OUT --experiment {made['experiment']}")
+        display.next_command(command("merge", run, "OUT", "--experiment", made["experiment"]))

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from loraloom.cli.options import AsJson, RunFolder
-from loraloom.cli.steps import displayed, importing, print_json
+from loraloom.cli.steps import command, displayed, importing, print_json
+from loraloom.run import open_run
 
 
 def compare(
@@ -44,7 +45,14 @@ def compare(
         else:
             print_comparison(comparison, shown_rows=len(prompt) or 3)
         display.say(f"all answers: {comparison['file']}") if not as_json else None
-        display.next_command(f"loraloom predict {run} FILE")
+        display.next_command(_predict_command(run))
+
+
+def _predict_command(run: Path) -> str:
+    """One of several adapters has to be named."""
+    adapters = [path for path in open_run(run).adapters.iterdir() if path.is_dir()]
+    which = ("--experiment", "EXPERIMENT") if len(adapters) > 1 else ()
+    return command("predict", run, "FILE", *which)
 
 
 def report(
@@ -69,8 +77,10 @@ def report(
         if out == "-":
             put(render_report(run, format, compare))
         else:
-            put(f"{write_report(run, format, Path(out) if out else None, compare, display)}\n")
-        display.next_command(f"loraloom predict {run} FILE")
+            path = write_report(run, format, Path(out) if out else None, compare, display)
+            put(f"{path}\n")
+        is_recipe = format == "recipe" and out != "-"
+        display.next_command(command("train", path) if is_recipe else _predict_command(run))
 
 
 def predict(
@@ -96,7 +106,7 @@ def predict(
             for line in answers:
                 if not put(json.dumps(line, ensure_ascii=False) + "\n"):
                     break
-        display.next_command(f"loraloom compare {run} --prompts {file}")
+        display.next_command(command("compare", run, "--prompts", file))
 
 
 def runs(
@@ -116,4 +126,4 @@ def runs(
         else:
             display.say(f"there are no runs in {folder}")
         last = described[-1]["run"] if described else None
-        display.next_command(f"loraloom compare {last}" if last else "loraloom train RECIPE")
+        display.next_command(command("compare", last) if last else command("train", "RECIPE"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from loraloom.cli.options import Allow, AsJson, RecipeFile, Sets
-from loraloom.cli.steps import displayed, divide, importing, print_json, read
+from loraloom.cli.steps import command, displayed, divide, importing, print_json, read
 
 if TYPE_CHECKING:
     from loraloom.checks.finding import Finding
@@ -89,10 +89,11 @@ def check(
             print_json(document)
         if has_errors:
             raise typer.Exit(1)
-        better = "".join(f" --allow {name}" for name in allow)
-        if (rate := document.get("range_test", {}).get("suggestion")) is not None:
-            better += f" --set training.learning_rate={rate:g}"
-        display.next_command(f"loraloom {'check' if data_only else 'train'} {recipe}{better}")
+        rate = document.get("range_test", {}).get("suggestion")
+        found = [] if rate is None else [f"training.learning_rate={rate:g}"]
+        options = [word for name in allow for word in ("--allow", name)]
+        options += [word for key in (*sets, *found) for word in ("--set", key)]
+        display.next_command(command("check" if data_only else "train", recipe, *options))
 
 
 def _range_test(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,11 @@ def displayed(as_json: bool = False) -> Iterator[Display]:
         yield display
     finally:
         display.close()
+
+
+def command(*words: str | Path) -> str:
+    """A command line of ours to paste; names with spaces are quoted."""
+    return shlex.join(["loraloom", *map(str, words)])
 
 
 def print_json(value: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from loraloom.cli.options import Allow, AsJson, NewRun, RecipeFile, Sets
-from loraloom.cli.steps import displayed, divide, importing, print_json, read
+from loraloom.cli.steps import command, displayed, divide, importing, print_json, read
 
 if TYPE_CHECKING:
     from loraloom.recipe import Recipe
@@ -60,7 +60,7 @@ def train(
                     for name, entry in _entries(outcome.result)
                 ],
             )
-        display.next_command(f"loraloom compare {outcome.run.folder}")
+        display.next_command(command("compare", outcome.run.folder))
         if outcome.failed:
             raise typer.Exit(SOME_FAILED)
 
@@ -127,7 +127,7 @@ def search(
             print_json(found.to_json())
         else:
             print_table(*table(found.ledger.trials_ranked, found.ledger.metric, found.importances))
-        display.next_command(f"loraloom compare {found.run.folder} --experiment {found.best.name}")
+        display.next_command(command("compare", found.run.folder, "--experiment", found.best.name))
         if found.ledger.failed:
             raise typer.Exit(SOME_FAILED)
 

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from loraloom.checks.finding import Finding
+from loraloom.checks.listing import summary
 from loraloom.console.streams import TEXT_WIDTH, VISIBLE, Stderr
 from loraloom.training.plan_text import plan_lines
 
@@ -69,8 +70,8 @@ class Display:
         for finding in findings:
             if finding.level in ("warning", "error") or finding.check == "targets":
                 self.say(finding.line)
-        num_ok = sum(finding.level != "error" for finding in findings)
-        self.say(f"{num_ok} of {len(findings)} checks passed")
+        counts = next(summary(findings, TEXT_WIDTH, self.stderr, with_names=False))
+        self.say(f"{len(findings)} checks: {counts}")
 
     def _on_plan(self, fields: Mapping[str, Any]) -> None:
         for key, choice in fields["choices"].items():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from loraloom.errors import RunError
@@ -50,7 +52,17 @@ def read_compared(run: Run, name: str | None) -> Compared | None:
     if name is None:
         by_time = sorted(names, key=lambda each: _said(run, each, "time"), reverse=True)
         name = min(by_time, key=lambda each: _rank(_said(run, each, "what")), default=None)
-    return None if name is None else _read(run, name)
+    if name is None:
+        return None
+    compared = _read(run, name)
+    return replace(compared, is_stale=_has_trained_since(run, compared.time))
+
+
+def _has_trained_since(run: Run, time: str) -> bool:
+    """Whether the adapters went on learning after a comparison; times are of whole seconds."""
+    then = datetime.fromisoformat(time)
+    steps = (event for event in run.events() if event.get("event") == "train")
+    return any(datetime.fromisoformat(str(event["time"])) > then for event in steps if "time" in event)
 
 
 def _said(run: Run, name: str, key: str) -> str:

@@ -17,6 +17,11 @@ CLEAR = ("better", "worse")
 # What experiments are ranked by, and asked in pairs about.
 DECIDING = "chrf"
 
+STALE = (
+    "Training went on after this comparison: its answers are those of earlier adapters, and nothing is "
+    "recommended by them. `loraloom compare` asks the present ones."
+)
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -99,6 +104,7 @@ class Compared:
         pairs: the experiments against each other in chrF.
         movement: adapter → `{"total", "kinds"}`.
         signatures: figure → how it was computed.
+        is_stale: whether the adapters went on learning afterwards: these answers are no longer theirs.
     """
 
     name: str
@@ -121,6 +127,7 @@ class Compared:
     signatures: dict[str, str]
     generation: dict[str, Any]
     rows: list[AnsweredRow]
+    is_stale: bool = False
 
     @property
     def experiments(self) -> list[str]:
@@ -169,7 +176,9 @@ class Compared:
     @property
     def cautions(self) -> list[str]:
         """What should be kept in mind when reading the figures."""
-        found = [self._forgetting()] if "retain_loss" in self.figures[BASE_NAME] else []
+        found = [STALE] if self.is_stale else []
+        if "retain_loss" in self.figures[BASE_NAME]:
+            found.append(self._forgetting())
         if self.num_rows == 1:
             found.append("This is one row: it says nothing about others, and its intervals have no width.")
         elif self.num_rows < FEW_ROWS:

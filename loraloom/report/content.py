@@ -123,9 +123,10 @@ def _content(run: Run, provenance: dict[str, Any], comparison: Compared | None) 
     trained = read_trained(run, known["seeds"], result.get("experiments", {}), checks, shown_as)
     searched, tested = read_searched(run, provenance, shown_as), read_range_test(run)
     # A range test has nothing to choose from, and a search ranks its trials itself until they are compared.
-    is_ranked = tested is None and (searched is None or comparison is not None)
-    ranking = rank(trained, comparison) if is_ranked else None
-    advice = advice_of(recipe, comparison, searched)
+    current = None if comparison is None or comparison.is_stale else comparison
+    is_ranked = tested is None and (searched is None or current is not None)
+    ranking = rank(trained, current) if is_ranked else None
+    advice = advice_of(recipe, current, searched)
     return Content(
         name=run.folder.resolve().name,
         path=run.folder.resolve().name if run.folder.is_absolute() else str(run.folder),
@@ -137,7 +138,7 @@ def _content(run: Run, provenance: dict[str, Any], comparison: Compared | None) 
         comparison=comparison,
         comparisons=comparison_names(run),
         ranking=ranking,
-        effects=effects_of(recipe, ranking, comparison) if searched is None else [],
+        effects=effects_of(recipe, ranking, current) if searched is None else [],
         search=searched,
         range_test=tested or range_test_for(run, provenance, recipe),
         advice=advice,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from loraloom.report import figures
 from loraloom.report.compared import BASE_NAME, AnsweredRow, Compared, Difference
@@ -219,12 +219,16 @@ def _training(trained: Sequence[Trained]) -> str:
     return "\n".join(lines)
 
 
+def _sentences(finding: Mapping[str, str]) -> str:
+    message, fix = finding["message"], finding["fix"]
+    return f"{message.rstrip('.')}. {fix}" if fix else message
+
+
 def _checks(content: Content) -> str:
     loud = [finding for finding in content.checks if finding["level"] != "ok"]
     lines = [f"Checks: {content.checks_summary}"]
     lines += [
-        f"- **{plain(finding['level'])}** {plain(finding['where'])}: {plain(finding['message'])} "
-        f"{plain(finding['fix'])}".rstrip()
+        f"- **{plain(finding['level'])}** {plain(finding['where'])}: {plain(_sentences(finding))}"
         for finding in loud
     ]
     return "\n".join(lines) if content.checks else ""

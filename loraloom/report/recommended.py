@@ -38,7 +38,8 @@ def advice_of(recipe: Recipe, compared: Compared | None, searched: Searched | No
     else:
         return Advice(None, "")
     names = {experiment.group for experiment in recipe.resolved_experiments}
-    return advice if advice.experiment in names else Advice(None, advice.sentence)
+    is_there = advice.experiment is None or advice.experiment in names
+    return advice if is_there else Advice(None, "")
 
 
 def only(recipe: Recipe, group: str) -> Recipe:

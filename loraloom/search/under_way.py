@@ -154,7 +154,9 @@ class Search:
                 self._trial(name).rungs[rung] = figure
             for name in losers:
                 self._prune(
-                    name, f"not in the better half of {len(passed) + len(figures)} after {rung}% of its steps"
+                    name,
+                    f"not in the better half of {len(passed) + len(figures)} at its first evaluation after "
+                    f"{rung} % of its steps",
                 )
         if arrived:
             self._save()
@@ -213,7 +215,7 @@ class Search:
         ended = len(self.ledger.trials) - len(self.ledger.training)
         where = f"stopped and saved after step {self.state.tick}"
         so_far = f"{ended} of {self.request.num_trials} trials have ended"
-        how = f"the same command with --resume {self.run.folder} goes on"
+        how = f"the same command with --resume {self.run.folder} in place of --out goes on"
         raise Interrupted(signal_number or self.setup.stop.signal_number, f"{where}, {so_far}; {how}")
 
     def _is_break(self, state: TrainingState) -> bool:

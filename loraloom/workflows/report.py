@@ -8,6 +8,7 @@ from pathlib import Path
 from loraloom.errors import RecipeError, RunError
 from loraloom.files import replace_text
 from loraloom.recipe.file import parse_recipe
+from loraloom.report.compared import STALE
 from loraloom.report.content import Content, read_content
 from loraloom.report.markdown import render_markdown
 from loraloom.report.page import render_page
@@ -108,6 +109,8 @@ def write_report(
         raise RunError(f"cannot be written: {error.strerror}", where=str(path)) from None
     if format in WITHOUT_ROWS or content.is_range_test:
         return path
+    if content.comparison is not None and content.comparison.is_stale:
+        report("warning", message=STALE)
     if content.comparison is None:
         report("note", message=f"it shows no answers yet: `loraloom compare {run}` makes them")
     else:

@@ -94,6 +94,10 @@ def _resume(
     recipe: Recipe, folder: Path, run: Run, allowed: Collection[str], report: Report, stop: StopRequest
 ) -> Outcome:
     with run.locked():
+        if _is_search(run):
+            how = f"--resume {run.folder} in place of --out"
+            fix = f"Go on with it by the `loraloom search` command it was begun with, {how}."
+            raise RunError("is a search", where=str(run.folder), fix=fix)
         is_as_left = mend(run, recipe, folder, allowed, report)
         own_recipe, _, known = origin.run_recipe(run)
         if problems := origin.differences(recipe, own_recipe):
@@ -103,6 +107,15 @@ def _resume(
             report("resume", step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole")
             return _outcome(run)
         return _train(recipe, begun.allowing(allowed), report, stop)
+
+
+def _is_search(run: Run) -> bool:
+    """Asked before anything is mended, for a search writes its recipe as its trials come."""
+    try:
+        known = run.read_json(run.provenance_file)
+    except RunError:  # `mend` says what is wrong with it
+        return False
+    return isinstance(known, dict) and "search" in known
 
 
 def _train(recipe: Recipe, begun: Begun, report: Report, stop: StopRequest) -> Outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def test_from_a_data_file_to_answers(project: Project) -> None:
     assert checked.stdout.startswith("short row, data.json:")
     assert " in order\n" in checked.stdout
     assert "error" not in checked.stdout
-    assert next_command(checked) == "loraloom train mine.yaml"
+    assert next_command(checked) == shlex.join(["loraloom", "train", "mine.yaml", *SHORT])
 
     trained = project.call("train", "mine.yaml", *SHORT)
     assert trained.code == 0, trained.stderr

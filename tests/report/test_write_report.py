@@ -127,3 +127,26 @@ def test_a_report_needs_neither_torch_nor_transformers(tmp_path: Path) -> None:
         "assert not {'torch', 'transformers', 'peft', 'datasets', 'sacrebleu'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_comparison_of_adapters_that_went_on_learning_is_out_of_date(tmp_path: Path) -> None:
+    """Interrupted, compared, resumed: its figures are shown as what they are, and recommend nothing."""
+    run = make_run(tmp_path / "run")
+    fresh = read_content(run.folder)
+    assert fresh.comparison is not None
+    assert not fresh.comparison.is_stale
+    steps = [event for event in run.events() if event["event"] == "train"]
+    later = {**steps[-1], "time": "2099-01-01T00:00:00+00:00"}
+    with run.events_file.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(later) + "\n")
+    content, told = read_content(run.folder), []
+    assert content.comparison is not None
+    assert content.comparison.is_stale
+    assert (content.advice.experiment, content.advice.sentence) == (None, "")
+    page = write_report(run.folder, report=lambda event, **fields: told.append((event, fields))).read_text(
+        "utf-8"
+    )
+    assert "out of date" in page
+    assert told[0][0] == "warning"
+    with pytest.raises(RunError, match=r"there is no configuration to take.*loraloom compare"):
+        write_report(run.folder, "recipe")

@@ -120,7 +120,7 @@ def test_a_signal_is_heard_and_the_way_on_is_said(
     (tmp_path / "go").touch()
     stopped = started.wait()
     assert stopped.code == 143
-    assert f"the same command with --resume {run} goes on" in stopped.stderr
+    assert f"the same command with --resume {run} in place of --out goes on" in stopped.stderr
     before = ended(run)
     resumed = warm.call(*argv, "--resume", run, cwd=tmp_path)
     assert resumed.code == 0, resumed.stderr

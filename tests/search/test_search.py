@@ -144,6 +144,14 @@ def test_a_run_of_train_is_no_search(recipe: Path, tmp_path: Path) -> None:
         run_search(recipe, run, resume=True)
 
 
+def test_a_search_is_no_run_of_train_and_stays_as_it_is(searched: Searched, recipe: Path) -> None:
+    run = searched()
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file() and file.name != ".lock"}
+    with pytest.raises(RunError, match=r"is a search.*loraloom search.*--resume"):
+        train(read_recipe(recipe), folder=recipe.parent, resume=run)
+    assert {file: file.read_bytes() for file in before} == before
+
+
 def test_trials_that_do_not_fit_together_take_turns(
     searched: Searched, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
