@@ -58,7 +58,7 @@ def train(setup: Setup, state: TrainingState, report: Report) -> TrainingState:
                     _save(setup, trainees, state, report)
                 if setup.stop:
                     where = f"stopped and saved after step {state.tick}"
-                    how = f"`loraloom train --resume {setup.run.folder}` goes on, bit for bit"
+                    how = f"loraloom train --resume {setup.run.folder} goes on, bit for bit"
                     raise Interrupted(setup.stop.signal_number, f"{where}; {how}")
                 if is_pause:
                     _detach(setup, trainees)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from loraloom.recipe.file import parse_recipe
+from loraloom.search.reading import read_space
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -33,9 +34,15 @@ def test_both_languages_show_the_same_commands() -> None:
     assert len(ours) >= 7
 
 
-def test_the_recipe_that_is_shown_is_one() -> None:
+def test_the_recipe_and_the_space_that_are_shown_are_such(tmp_path: Path) -> None:
     for text in (README, CHINESE):
-        (shown,) = blocks(text, "yaml")
+        shown, searched = blocks(text, "yaml")
+        space = tmp_path / "space.yaml"
+        space.write_text(searched, encoding="utf-8")
+        keys = {
+            dimension.key for dimension in read_space(space, parse_recipe(shown, name="README")).dimensions
+        }
+        assert keys == {"lora.r", "training.learning_rate"}
         assert [e.name for e in parse_recipe(shown, name="README").resolved_experiments] == [
             "all",
             "narrow",
