@@ -96,10 +96,11 @@ class Group:
         gradients are zero.
         """
         r = max(adapter.r for adapter in self.adapters)
-        A = torch.stack([F.pad(a.A, (0, 0, 0, r - a.r)) for a in self.adapters])
-        scaled = [a.B * scaling for a, scaling in zip(self.adapters, self.scalings, strict=True)]
-        B = torch.stack([F.pad(B, (0, r - B.shape[1])) for B in scaled])
-        return A.to(dtype), B.to(dtype)
+        # A padding by nothing would copy all the same.
+        A = [a.A if a.r == r else F.pad(a.A, (0, 0, 0, r - a.r)) for a in self.adapters]
+        B = [a.B * scaling for a, scaling in zip(self.adapters, self.scalings, strict=True)]
+        B = [own if own.shape[1] == r else F.pad(own, (0, r - own.shape[1])) for own in B]
+        return torch.stack(A).to(dtype), torch.stack(B).to(dtype)
 
 
 class _AddLowRanks(torch.autograd.Function):
@@ -123,8 +124,9 @@ class _AddLowRanks(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         x, *saved = ctx.saved_tensors
-        lows, masks = saved[: len(ctx.groups)], saved[len(ctx.groups) :]
-        groups = [replace(group, kept=kept) for group, kept in zip(ctx.groups, masks, strict=False)]
+        num = len(ctx.groups)
+        lows, masks = saved[:num], saved[num : 2 * num]
+        groups = [replace(group, kept=kept) for group, kept in zip(ctx.groups, masks, strict=True)]
         into_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
         into_weights: list[Tensor] = []
         for group, low in zip(groups, lows, strict=True):

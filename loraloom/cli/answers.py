@@ -50,7 +50,7 @@ def compare(
 
 def _predict_command(run: Path) -> str:
     """One of several adapters has to be named."""
-    adapters = [path for path in open_run(run).adapters.iterdir() if path.is_dir()]
+    adapters = [path for path in open_run(run).adapters.glob("[!.]*") if path.is_dir()]
     which = ("--experiment", "EXPERIMENT") if len(adapters) > 1 else ()
     return command("predict", run, "FILE", *which)
 

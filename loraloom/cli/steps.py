@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def importing() -> Iterator[None]:
     """While a workflow is imported, and torch and transformers with it, nothing looks for garbage.
 
-    They make half a million objects that live as long as the process. Going through them again and again
+    They make some 400,000 objects that live as long as the process. Going through them again and again
     is a fifth of the import, and once more most of the process's end; frozen, they are passed over.
     """
     gc.disable()

@@ -59,10 +59,19 @@ def read_compared(run: Run, name: str | None) -> Compared | None:
 
 
 def _has_trained_since(run: Run, time: str) -> bool:
-    """Whether the adapters went on learning after a comparison; times are of whole seconds."""
-    then = datetime.fromisoformat(time)
-    steps = (event for event in run.events() if event.get("event") == "train")
-    return any(datetime.fromisoformat(str(event["time"])) > then for event in steps if "time" in event)
+    """Whether steps were taken after a comparison; a time that cannot be read says nothing."""
+    then = _moment(time)
+    steps = [_moment(event.get("time")) for event in run.events() if event.get("event") == "train"]
+    return then is not None and any(moment is not None and moment > then for moment in steps)
+
+
+def _moment(time: object) -> datetime | None:
+    """A time as `loraloom.run.now` writes it, in whatever zone; None where it is none."""
+    try:
+        moment = datetime.fromisoformat(str(time))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else None
 
 
 def _said(run: Run, name: str, key: str) -> str:

@@ -18,7 +18,7 @@ CLEAR = ("better", "worse")
 DECIDING = "chrf"
 
 STALE = (
-    "Training went on after this comparison: its answers are those of earlier adapters, and nothing is "
+    "Training went on after this comparison, so its answers may be those of earlier adapters, and nothing is "
     "recommended by them. `loraloom compare` asks the present ones."
 )
 
@@ -104,7 +104,7 @@ class Compared:
         pairs: the experiments against each other in chrF.
         movement: adapter → `{"total", "kinds"}`.
         signatures: figure → how it was computed.
-        is_stale: whether the adapters went on learning afterwards: these answers are no longer theirs.
+        is_stale: whether the adapters went on learning afterwards: these answers may no longer be theirs.
     """
 
     name: str

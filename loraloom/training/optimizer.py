@@ -98,9 +98,9 @@ def start_optimizer(
 ) -> None:
     """Lay out gradients and state, as `optimizer_tensors` gave it or as it is before the first step.
 
-    All of it is there before the first pass, and the gradients stay: what lives long and is small would
-    otherwise lie in the gaps that activations leave, and the heap would grow with every pass until the
-    next step's found none that is large enough (`benchmarks/memory.py`).
+    All of it is there before the first pass, and stays: what lives long and is small would otherwise be put
+    into the gaps that activations leave, the next pass would find none large enough, and the heap would
+    grow with every pass (`benchmarks/memory.py`).
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for name, parameter in zip(names, parameters, strict=True):

@@ -87,10 +87,10 @@ def examine(
     findings = check_material(material, of_data)
     if not any(finding.level == "error" for finding in findings):
         report("note", message="timing one step, to say what training will take")
-        findings += apply_allowed(check_resources(foresee_recipe(material)), allowed)
+        findings += check_resources(foresee_recipe(material))
     if deep and not any(finding.level == "error" for finding in findings):
         report("note", message="learning one batch by heart, to see what can be learnt; this takes a while")
-        findings += apply_allowed(_run(material, material.experiments, DEEP), allowed)
+        findings += _run(material, material.experiments, DEEP)
     batch = view_rows(
         base,
         split.train,
@@ -117,7 +117,7 @@ def check_material(
     late = _late_token_checks(of_data.seen, material.base)
     chosen = material.experiments if experiments is None else experiments
     of_model = _run(material, chosen, BEFORE_TRAINING)
-    return [*of_data.findings, *apply_allowed([*late, *of_model], of_data.allowed)]
+    return [*of_data.findings, *apply_allowed(late, of_data.allowed), *of_model]
 
 
 def _run(

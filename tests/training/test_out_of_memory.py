@@ -82,7 +82,7 @@ def test_a_resume_repeats_what_others_did_after_one_has_failed(
     memory_holds(monkeypatch, without("heavy"))
     whole = train(mt5, tmp_path / "run", "light", "heavy", "other")
     for path in (tmp_path / "run" / "checkpoints").iterdir():
-        if path.name > "step-000002" and int(path.name.removeprefix("step-")) > 2:
+        if int(path.name.removeprefix("step-")) > 2:
             shutil.rmtree(path)
     state, _ = newest_valid(tmp_path / "run" / "checkpoints")
     assert state is not None
@@ -100,7 +100,6 @@ def test_rows_that_fit_beside_no_adapter_are_no_experiments_fault(
     mt5: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory of the machine is short: what was trained stays as it is, and a resume goes on."""
-    train(mt5, tmp_path / "whole", "a", "b")
     steps = iter(range(99))
     memory_holds(monkeypatch, lambda slots, num_rows: next(steps) < 2)
     with pytest.raises(TrainingError, match=r"not even row by row.*training row \d+, \d+ tokens"):
