@@ -33,8 +33,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train every experiment of a recipe together."""
-    if out is not None and resume is not None:
-        raise typer.BadParameter("--out makes a new run and --resume goes on with one; give one of them")
+    _refuse_both(out, resume)
     if recipe is None and resume is None:
         raise typer.BadParameter("a recipe is needed, or --resume RUN")
     with displayed(as_json) as display:
@@ -57,12 +56,17 @@ def train(
                 ("experiment", "status", "steps", "best step", "best figure", "adapter"),
                 [
                     _experiment_row(outcome.run.folder, name, entry)
-                    for name, entry in _entries(outcome.result)
+                    for name, entry in outcome.result["experiments"].items()
                 ],
             )
         display.next_command(command("compare", outcome.run.folder))
         if outcome.failed:
             raise typer.Exit(SOME_FAILED)
+
+
+def _refuse_both(out: Path | None, resume: Path | None) -> None:
+    if out is not None and resume is not None:
+        raise typer.BadParameter("--out makes a new run and --resume goes on with one; give one of them")
 
 
 def _read_own(run: Path | None, sets: list[str]) -> tuple[Recipe, Path]:
@@ -77,10 +81,6 @@ def _read_own(run: Path | None, sets: list[str]) -> tuple[Recipe, Path]:
     assert run is not None
     recipe, folder, _ = run_recipe(open_run(run))
     return recipe, folder
-
-
-def _entries(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    return list(result["experiments"].items())
 
 
 def _experiment_row(folder: Path, name: str, entry: dict[str, Any]) -> tuple[str, ...]:
@@ -102,8 +102,7 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Try many settings of a recipe in one pass, and find the best."""
-    if out is not None and resume is not None:
-        raise typer.BadParameter("--out makes a new run and --resume goes on with one; give one of them")
+    _refuse_both(out, resume)
     with displayed(as_json) as display:
         settings, folder = read(recipe, sets, display)
         from loraloom.search.reading import read_space
