@@ -8,6 +8,7 @@ goes on after an interruption is the same loop from its first line.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -215,7 +216,7 @@ class Search:
         ended = len(self.ledger.trials) - len(self.ledger.training)
         where = f"stopped and saved after step {self.state.tick}"
         so_far = f"{ended} of {self.request.num_trials} trials have ended"
-        how = f"the same command with --resume {self.run.folder} in place of --out goes on"
+        how = f"the same command with --resume {shlex.quote(str(self.run.folder))} in place of --out goes on"
         raise Interrupted(signal_number or self.setup.stop.signal_number, f"{where}, {so_far}; {how}")
 
     def _is_break(self, state: TrainingState) -> bool:

@@ -8,6 +8,7 @@ gradient, and each adapter's own optimizer steps.
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 
 from loraloom.bank.dropout import base_dropout
@@ -58,7 +59,7 @@ def train(setup: Setup, state: TrainingState, report: Report) -> TrainingState:
                     _save(setup, trainees, state, report)
                 if setup.stop:
                     where = f"stopped and saved after step {state.tick}"
-                    how = f"loraloom train --resume {setup.run.folder} goes on, bit for bit"
+                    how = f"loraloom train --resume {shlex.quote(str(setup.run.folder))} goes on, bit for bit"
                     raise Interrupted(setup.stop.signal_number, f"{where}; {how}")
                 if is_pause:
                     _detach(setup, trainees)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -43,7 +44,7 @@ def device_errors_explained(run: Run) -> Iterator[None]:
                 "the device failed in the middle of training; checkpoints are as they were",
                 where=str(run.folder),
                 found=str(error).partition("\n")[0],
-                fix=f"When the device works again, `loraloom train --resume {run.folder}` goes on.",
+                fix=f"When the device works again, `loraloom train --resume {shlex.quote(str(run.folder))}` goes on.",
             ) from None
         if not is_out_of_memory(error):
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def _resume(
 ) -> Outcome:
     with run.locked():
         if _is_search(run):
-            how = f"--resume {run.folder} in place of --out"
+            how = f"--resume {shlex.quote(str(run.folder))} in place of --out"
             fix = f"Go on with it by the `loraloom search` command it was begun with, {how}."
             raise RunError("is a search", where=str(run.folder), fix=fix)
         is_as_left = mend(run, recipe, folder, allowed, report)
