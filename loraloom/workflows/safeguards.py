@@ -40,11 +40,12 @@ def device_errors_explained(run: Run) -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error):
+            resume = f"loraloom train --resume {shlex.quote(str(run.folder))}"
             raise TrainingError(
                 "the device failed in the middle of training; checkpoints are as they were",
                 where=str(run.folder),
                 found=str(error).partition("\n")[0],
-                fix=f"When the device works again, `loraloom train --resume {shlex.quote(str(run.folder))}` goes on.",
+                fix=f"When the device works again, `{resume}` goes on.",
             ) from None
         if not is_out_of_memory(error):
             raise
