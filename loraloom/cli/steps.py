@@ -31,11 +31,17 @@ def importing() -> Iterator[None]:
         gc.enable()
 
 
-def read(recipe: str, sets: list[str], display: Display) -> tuple[Recipe, Path]:
-    """A recipe, and the folder that its paths are relative to."""
+def read(
+    recipe: str, sets: list[str], display: Display, *, resume: Path | None = None
+) -> tuple[Recipe, Path]:
+    """A recipe, for a new run or the one that is resumed, and the folder that its paths are relative to."""
     from loraloom.recipe.file import read_recipe_with_notes
+    from loraloom.run import Run
 
-    reading = read_recipe_with_notes(recipe, sets)
+    resumed = None if resume is None else Run(resume).recipe_file
+    if resumed is not None and not resumed.is_file():
+        resumed = None  # the verb says what is wrong with the run
+    reading = read_recipe_with_notes(recipe, sets, resumed=resumed)
     for note in reading.notes:
         display("warning" if note.is_warning else "note", message=str(note))
     return reading.recipe, reading.folder

@@ -38,7 +38,7 @@ def train(
         raise typer.BadParameter("a recipe is needed, or --resume RUN")
     with displayed(as_json) as display:
         sets = sets if seeds is None else [*sets, f"seeds={seeds}"]
-        settings, folder = read(recipe, sets, display) if recipe else _read_own(resume, sets)
+        settings, folder = read(recipe, sets, display, resume=resume) if recipe else _read_own(resume, sets)
         split = None if resume else divide(settings, folder, allow)
         from loraloom.console import print_table
 
@@ -104,7 +104,7 @@ def search(
     """Try many settings of a recipe in one pass, and find the best."""
     _refuse_both(out, resume)
     with displayed(as_json) as display:
-        settings, folder = read(recipe, sets, display)
+        settings, folder = read(recipe, sets, display, resume=resume)
         from loraloom.search.reading import read_space
         from loraloom.search.request import make_request
 

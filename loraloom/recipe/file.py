@@ -11,7 +11,7 @@ reader and why it is the one: `yaml_tree`.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from loraloom.errors import Problem, RecipeError
 from loraloom.recipe.document import Recipe
+from loraloom.recipe.legacy import unstated
 from loraloom.recipe.messages import problems_of
 from loraloom.recipe.names import FIELDS, nearest
 from loraloom.recipe.options import lay_over
@@ -36,6 +37,7 @@ __all__ = [
     "parse_recipe_with_notes",
     "read_recipe",
     "read_recipe_with_notes",
+    "read_run_recipe",
     "recipe_schema",
     "shipped_recipes",
     "write_recipe",
@@ -72,14 +74,32 @@ def read_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
     return read_recipe_with_notes(path, sets).recipe
 
 
-def read_recipe_with_notes(path: Path | str, sets: Sequence[str] = ()) -> Reading:
-    """`read_recipe`, with its notes and the folder that relative paths start from."""
+def read_recipe_with_notes(
+    path: Path | str, sets: Sequence[str] = (), *, resumed: Path | None = None
+) -> Reading:
+    """`read_recipe`, with its notes and the folder that relative paths start from.
+
+    Args:
+        path, sets: as in `read_recipe`.
+        resumed: the recipe.yaml of the run that is resumed by this recipe; a setting that neither has
+            means what it meant when the run was made.
+    """
     file = _find(path)
     is_shipped = file.parent == _SHIPPED
     name = file.name if is_shipped else _shown_path(path)
-    recipe, notes = _understand(_decode(_read_bytes(file), name), name, sets)
+    older = {} if resumed is None else unstated(_stated(resumed))
+    recipe, notes = _understand(_decode(_read_bytes(file), name), name, sets, older)
     # A shipped recipe speaks of the user's files, not of files inside the package.
     return Reading(recipe, notes, Path() if is_shipped else file.parent)
+
+
+def read_run_recipe(path: Path) -> Recipe:
+    """The recipe of a run, from its recipe.yaml; a setting newer than the run means what it meant then.
+
+    Raises:
+        RecipeError: the file cannot be read, or everything that is wrong with it.
+    """
+    return read_recipe_with_notes(path, resumed=path).recipe
 
 
 def parse_recipe(text: str, *, name: str, sets: Sequence[str] = ()) -> Recipe:
@@ -167,11 +187,22 @@ def _decode(data: bytes, name: str) -> str:
         ) from None
 
 
-def _understand(text: str, name: str, sets: Sequence[str]) -> tuple[Recipe, tuple[Note, ...]]:
+def _stated(path: Path) -> set[tuple[str, ...]]:
+    """Canonical paths of the settings that a recipe's file has; empty if it is no recipe."""
+    name = _shown_path(path)
+    root, _ = compose(_decode(_read_bytes(path), name), lambda line: f"{name}:{line}")
+    return set(place(root).settings) if root is not None and isinstance(root.value, dict) else set()
+
+
+def _understand(
+    text: str, name: str, sets: Sequence[str], older: Mapping[tuple[str, ...], Any] | None = None
+) -> tuple[Recipe, tuple[Note, ...]]:
     root, problems = compose(text, lambda line: f"{name}:{line}")
     placed = place(_as_mapping(root, name, has_sets=bool(sets)))
     placed.problems = problems + placed.problems
     lay_over(placed, sets)
+    for path, value in (older or {}).items():
+        placed.settings.setdefault(path, Setting(value, name, ".".join(path)))
     _judge_script_keys(placed)
     try:
         recipe = Recipe.model_validate(placed.as_mapping())

@@ -12,7 +12,7 @@ import yaml
 
 from loraloom.errors import RunError
 from loraloom.recipe import Recipe
-from loraloom.recipe.file import parse_recipe
+from loraloom.recipe.file import read_run_recipe
 from loraloom.report.compare_file import comparison_names, read_compared
 from loraloom.report.compared import Compared
 from loraloom.report.effects import Effect, effects_of
@@ -115,7 +115,7 @@ def read_content(folder: Path, compare_name: str | None = None) -> Content:
 
 def _content(run: Run, provenance: dict[str, Any], comparison: Compared | None) -> Content:
     text = run.recipe_file.read_text(encoding="utf-8")
-    recipe = parse_recipe(text, name=str(run.recipe_file))
+    recipe = read_run_recipe(run.recipe_file)
     shown_as = _known_paths(run, provenance, text)
     known = without_folders(provenance, shown_as)
     checks = _checks(run, shown_as)

@@ -8,7 +8,7 @@ from typing import Any
 
 from loraloom.errors import LoRALoomError
 from loraloom.recipe import Recipe
-from loraloom.recipe.file import parse_recipe
+from loraloom.recipe.file import read_run_recipe
 from loraloom.report.reading import finite, finite_or_none, read_document
 from loraloom.run import Run, open_run
 
@@ -108,7 +108,7 @@ def _speaks_for(other: Run, provenance: Mapping[str, Any], recipe: Recipe) -> bo
         or theirs.get("data") != provenance.get("data")
     ):
         return False
-    tested = parse_recipe(other.recipe_file.read_text(encoding="utf-8"), name=str(other.recipe_file))
+    tested = read_run_recipe(other.recipe_file)
     return bool({*_what_decides(tested)} & {*_what_decides(recipe)})
 
 

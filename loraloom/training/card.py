@@ -19,7 +19,7 @@ from loraloom.data.formats.tables import HUB_PREFIX
 from loraloom.data.source_template import SourceTemplate
 from loraloom.errors import RunError
 from loraloom.recipe import Experiment, GenerationSettings, Recipe
-from loraloom.recipe.file import parse_recipe
+from loraloom.recipe.file import read_run_recipe
 from loraloom.run import Run
 
 PARTS = ("train", "eval", "test")
@@ -71,7 +71,7 @@ def read_facts(
     Raises:
         RunError: these cannot be read.
     """
-    recipe = parse_recipe(run.recipe_file.read_text(encoding="utf-8"), name=str(run.recipe_file))
+    recipe = read_run_recipe(run.recipe_file)
     split = run.read_json(run.split_file)
     try:
         files = [(_portable(file), str(sha256)) for file, sha256 in split["files"].items()]

@@ -16,7 +16,7 @@ from loraloom.data.examples import Examples
 from loraloom.data.split import Split
 from loraloom.errors import DataError, Problem, RunError
 from loraloom.recipe import Recipe
-from loraloom.recipe.file import read_recipe
+from loraloom.recipe.file import read_run_recipe
 from loraloom.run import Run, now
 from loraloom.training.plan import Plan
 from loraloom.workflows.prepare import Material
@@ -117,7 +117,7 @@ def run_recipe(run: Run) -> tuple[Recipe, Path, dict[str, Any]]:
     Raises:
         RecipeError, RunError: recipe.yaml or provenance.json is damaged.
     """
-    recipe = read_recipe(run.recipe_file)
+    recipe = read_run_recipe(run.recipe_file)
     provenance = read_provenance(run, recipe)
     return recipe, Path(provenance["folder"]), provenance
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from loraloom.errors import RecipeError, RunError
 from loraloom.files import replace_text
-from loraloom.recipe.file import parse_recipe
+from loraloom.recipe.file import read_run_recipe
 from loraloom.report.compared import STALE
 from loraloom.report.content import Content, read_content
 from loraloom.report.markdown import render_markdown
@@ -32,7 +32,7 @@ def render_recipe(content: Content, run: Run) -> str:
             found=advice.sentence,
             fix="" if advice.sentence else f"`loraloom compare {run.folder}` asks which is better.",
         )
-    recipe = parse_recipe(run.recipe_file.read_text(encoding="utf-8"), name=str(run.recipe_file))
+    recipe = read_run_recipe(run.recipe_file)
     folder = Path(read_provenance(run)["folder"])
     return commented(with_paths(only(recipe, advice.experiment), folder), advice.sentence)
 
