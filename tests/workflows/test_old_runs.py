@@ -37,6 +37,8 @@ def old(tmp_path: Path) -> Path:
         text = file.read_text(encoding="utf-8").replace("OLD_RUNS", str(folder.resolve()))
         file.write_text(text, encoding="utf-8")
         seal(file.parent, file.name)
+        for part in ("checkpoints", "adapters", "compare"):  # git keeps no empty folder
+            (file.parent / part).mkdir(exist_ok=True)
     return folder
 
 
