@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Tests run beside each other; with one thread each they do not wait for one another.
 JOBS ?= 2
 
-.PHONY: help install demo lint format test faults fuzz bench check clean
+.PHONY: help install demo lint format test oldest newest faults fuzz bench check clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -34,6 +34,27 @@ format: install ## let ruff rewrite what it can
 test: install ## the whole suite
 	$(BIN)/pytest --numprocesses $(JOBS)
 
+# The suite under other versions, each in an environment of its own. On Linux, a package index that has a CPU
+# build of torch saves gigabytes: `UV_TORCH_BACKEND=cpu make oldest`.
+OLDEST_PYTHON ?= $(shell python3.12 --version >/dev/null 2>&1 && echo python3.12 || echo $(PYTHON))
+NEWEST_PYTHON ?= $(PYTHON)
+# `make newest TORCH=torch` takes the newest torch too.
+TORCH ?= $(shell grep '^torch==' constraints.txt)
+
+oldest: ## the suite with the oldest versions that pyproject.toml allows, on Python 3.12 if it is there
+	$(call suite_in,.venv-oldest,$(OLDEST_PYTHON),--resolution lowest-direct)
+
+newest: ## the suite with the newest versions that pyproject.toml allows
+	$(call suite_in,.venv-newest,$(NEWEST_PYTHON),--upgrade '$(TORCH)')
+
+define suite_in
+	$(2) -m venv $(1)
+	$(1)/bin/python -m pip install --quiet uv
+	$(1)/bin/uv pip install --quiet --python $(1)/bin/python --editable '.[dev]' $(3)
+	$(1)/bin/python -m pip list | grep -iE '^(torch|transformers|peft|optuna|tokenizers|datasets) '
+	$(1)/bin/python -m pytest --numprocesses $(JOBS)
+endef
+
 faults: install ## kills, damage, full disks and signals, by the thousand; half an hour
 	LORALOOM_FAULTS=200 $(BIN)/pytest tests/faults --numprocesses $(JOBS)
 
@@ -53,4 +74,4 @@ bench: install ## times and memory beside the stock libraries, on the starter; s
 check: lint test ## what a commit needs
 
 clean: ## remove the environment and caches; never a run
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache dist
+	rm -rf $(VENV) .venv-oldest .venv-newest .pytest_cache .mypy_cache .ruff_cache dist

@@ -8,10 +8,15 @@ an attention of h over the rows of W, less one row. So it is computed as attenti
 softmax: Milakov & Gimelshein, 2018, https://arxiv.org/abs/1805.02867; Dao et al., 2022): vocabulary
 tile by tile, each tile of W read once for both products, loss and gradient in the same sweep. The
 logits of 250,112 tokens are never held; a tile of them is.
+
+Label smoothing by ε (Szegedy et al., 2016, https://arxiv.org/abs/1512.00567, as in torch's
+`cross_entropy`) puts the share ε of the target on all V tokens alike: W_y h becomes
+(1 − ε) W_y h + ε/V Σ_v W_v h, and both sums over v join the same sweep.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,27 +66,67 @@ class _TokenLoss(torch.autograd.Function):
     """Negative log-likelihood of each row's label; see the head of this file."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, labels: Tensor, head: OutputHead) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, labels: Tensor, head: OutputHead, smoothing: Tensor | None
+    ) -> Tensor:
         needs_gradient = bool(ctx.needs_input_grad[0])
         losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(hidden) if needs_gradient else None
         for start in range(0, len(hidden), BLOCK_ROWS):
             block = slice(start, start + BLOCK_ROWS)
             own = gradient[block] if gradient is not None else None
-            losses[block] = _sweep(hidden[block], labels[block], head, own)
+            epsilon = smoothing[block] if smoothing is not None else None
+            losses[block] = _sweep(hidden[block], labels[block], head, own, epsilon)
         if gradient is not None:
             ctx.save_for_backward(gradient)
         return losses
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * upstream[:, None].to(gradient.dtype), None, None
+        return gradient * upstream[:, None].to(gradient.dtype), None, None, None
 
 
-def _sweep(hidden: Tensor, labels: Tensor, head: OutputHead, gradient: Tensor | None) -> Tensor:
-    """Losses float32 [n] of one block of rows; writes ∂loss/∂hidden [n, d] where it is wanted."""
+class _Uniform:
+    """The mean over the vocabulary of each row's logits, and of their gradients: what smoothing adds.
+
+    Args:
+        epsilon: float32 [n], the share of each row's target that goes to all tokens alike.
+        hidden: [n, d].
+    """
+
+    def __init__(self, epsilon: Tensor, hidden: Tensor) -> None:
+        self._epsilon = epsilon
+        self._logits = torch.zeros(len(hidden), device=hidden.device)
+        self._rows = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device)
+        self._num_tokens = 0
+
+    def add(self, logits: Tensor, weight: Tensor, slope: Tensor | None) -> None:
+        """Take in a tile: logits float32 [n, tile], weight [tile, d], d(capped)/d(logit) [n, tile]."""
+        self._num_tokens += len(weight)
+        self._logits += logits.sum(1)
+        # Without a cap every row has the same gradient, the sum of the head's own rows.
+        self._rows += weight.sum(0, dtype=torch.float32) if slope is None else slope.to(weight.dtype) @ weight
+
+    def blend_logits(self, at_label: Tensor) -> Tensor:
+        """(1 − ε) of the label's logit and ε of the mean, [n]."""
+        return torch.lerp(at_label, self._logits / self._num_tokens, self._epsilon)
+
+    def blend_rows(self, label_rows: Tensor) -> Tensor:
+        """The same of their gradients, [n, d]."""
+        return torch.lerp(label_rows, self._rows / self._num_tokens, self._epsilon[:, None])
+
+
+def _sweep(
+    hidden: Tensor,
+    labels: Tensor,
+    head: OutputHead,
+    gradient: Tensor | None,
+    smoothing: Tensor | None = None,
+) -> Tensor:
+    """Losses float32 [n] of one block of rows; writes ∂loss/∂hidden [n, d] if it is wanted."""
+    uniform = _Uniform(smoothing, hidden) if smoothing is not None else None
     scaled = hidden * head.scale if head.scale != 1.0 else hidden
     peak = torch.full((len(hidden),), -torch.inf, device=hidden.device)
     total = torch.zeros(len(hidden), device=hidden.device)
@@ -103,6 +148,8 @@ def _sweep(hidden: Tensor, labels: Tensor, head: OutputHead, gradient: Tensor | 
         shrink = torch.exp(peak - new_peak)
         # d(capped)/d(logit), which is 1 without a cap
         slope = 1 - (logits / head.softcap).square() if head.softcap is not None else None
+        if uniform is not None:
+            uniform.add(logits, weight, slope)
         weights = logits.sub_(new_peak[:, None]).exp_()
         total = total * shrink + weights.sum(1)
         peak = new_peak
@@ -113,22 +160,27 @@ def _sweep(hidden: Tensor, labels: Tensor, head: OutputHead, gradient: Tensor | 
             mean_row.mul_(shrink[:, None]).add_(weights.to(weight.dtype) @ weight)
     if gradient is not None:
         label_rows = head.weight[labels].float() * slope_at_label[:, None]
+        if uniform is not None:
+            label_rows = uniform.blend_rows(label_rows)
         gradient.copy_((mean_row / total[:, None] - label_rows) * head.scale)
+    if uniform is not None:
+        wanted = uniform.blend_logits(wanted)
     return peak + total.log() - wanted
 
 
-def token_losses(hidden: Tensor, labels: Tensor, head: OutputHead) -> Tensor:
-    """Negative log-likelihood of each label.
+def token_losses(hidden: Tensor, labels: Tensor, head: OutputHead, smoothing: Tensor | None = None) -> Tensor:
+    """Negative log-likelihood of each label, or its label-smoothed cross-entropy.
 
     Args:
         hidden: the decoder's last states at label positions, [n, d].
         labels: int64 [n], none of them -100.
         head: frozen; gradients flow to `hidden` only, and only once.
+        smoothing: float32 [n], `label_smoothing` of torch's `cross_entropy` for each row; none by default.
 
     Returns:
         float32 [n].
     """
-    return _TokenLoss.apply(hidden, labels, head)  # type: ignore[no-any-return, no-untyped-call]
+    return _TokenLoss.apply(hidden, labels, head, smoothing)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def hidden_states(base: Base, batch: Batch) -> Tensor:
@@ -148,12 +200,17 @@ def hidden_states(base: Base, batch: Batch) -> Tensor:
     return decoded.last_hidden_state  # type: ignore[no-any-return]
 
 
-def part_losses(base: Base, batch: Batch) -> Tensor:
+def part_losses(base: Base, batch: Batch, label_smoothing: Sequence[float] = ()) -> Tensor:
     """The summed loss of each part of a batch, float32 [parts]; one pass through the base.
 
     Divide by the label tokens of the whole optimizer step.
+
+    Args:
+        base: with the adapters attached.
+        batch: its parts lie one after the other.
+        label_smoothing: of each part; none by default.
     """
-    _, losses = _label_losses(base, batch)
+    _, losses = _label_losses(base, batch, label_smoothing)
     return torch.stack([part.sum() for part in losses.split(list(batch.num_labels))])
 
 
@@ -171,10 +228,15 @@ def example_losses(base: Base, batch: Batch) -> list[Tensor]:
     return sums
 
 
-def _label_losses(base: Base, batch: Batch) -> tuple[Tensor, Tensor]:
+def _label_losses(base: Base, batch: Batch, label_smoothing: Sequence[float] = ()) -> tuple[Tensor, Tensor]:
     """Where a label stands, int64 [n] in the flattened labels, and its loss, float32 [n]."""
     hidden = hidden_states(base, batch)
     labels = batch.labels.reshape(-1)
     is_label = labels != IGNORED
     rows = is_label.nonzero()[:, 0]  # parts lie one after the other, so their label rows do too
-    return rows, token_losses(hidden.reshape(-1, hidden.shape[-1])[rows], labels[rows], output_head(base))
+    states = hidden.reshape(-1, hidden.shape[-1])[rows]
+    smoothing = None
+    if any(label_smoothing):
+        counts = torch.tensor(batch.num_labels)
+        smoothing = torch.tensor(label_smoothing).repeat_interleave(counts).to(states.device)
+    return rows, token_losses(states, labels[rows], output_head(base), smoothing)

@@ -59,6 +59,7 @@ SETTING_ALIASES = {
     "training.adam_epsilon": "epsilon eps adam_eps",
     "training.lr_scheduler_type": "scheduler lr_scheduler schedule lr_schedule",
     "training.warmup_steps": "warmup warmup_ratio num_warmup_steps",
+    "training.label_smoothing_factor": "label_smoothing label_smoothing_epsilon",
     "training.max_grad_norm": "grad_clip clip_grad_norm gradient_clipping gradient_clip_val grad_norm",
     "training.gradient_checkpointing": "activation_checkpointing use_gradient_checkpointing",
     "training.eval_strategy": "evaluation_strategy",
@@ -81,5 +82,6 @@ VALUE_ALIASES: dict[str, dict[Any, Any]] = {
     "training.save_strategy": {False: "no", "off": "no", "none": "no", "epochs": "epoch", "step": "steps"},
     "training.metric_for_best_model": {"loss": "eval_loss", "eval_chrf": "chrf"},
     "training.max_steps": _NO_LIMIT,
+    "training.label_smoothing_factor": {None: 0},
     "generation.top_k": {0: None},
 }

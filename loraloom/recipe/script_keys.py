@@ -174,11 +174,6 @@ _row(
     _UNSET,
     "AdamW and the schedule have their own keys",
 )
-_row(
-    "label_smoothing_factor label_smoothing",
-    (0, None),
-    "the loss is the plain cross-entropy over label tokens, so that eval_loss can be compared",
-)
 _row("neftune_noise_alpha", (None, 0), "no noise is added to embeddings")
 _row(
     "group_by_length sortish_sampler",

@@ -146,6 +146,13 @@ class TrainingSettings(Section):
     max_grad_norm: Number = Field(
         default=1.0, ge=0, description="Gradients are clipped to this norm; 0 turns it off."
     )
+    label_smoothing_factor: Number = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="The share of each label's weight that is spread over the whole vocabulary, in training "
+        "only: eval_loss is always the plain cross-entropy.",
+    )
     base_dropout: BaseDropout = Field(
         default=0.0,
         description="Dropout inside the frozen base: a probability, or `model` for its config's own.",

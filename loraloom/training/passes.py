@@ -238,9 +238,12 @@ def _backward(
     try:
         batch = _batch(setup, trainees, each)
         per_label = torch.tensor([1 / num_labels[piece.trainee] for piece in each.pieces])
+        smoothing = [
+            float(trainees[p.trainee].experiment.training.label_smoothing_factor) for p in each.pieces
+        ]
         # The backward pass recomputes activations under checkpointing: it needs to know whose rows.
         with bank.rows(_ownership(batch, trainees, each, examples)):
-            losses = part_losses(bank.base, batch) * per_label.to(bank.base.device)
+            losses = part_losses(bank.base, batch, smoothing) * per_label.to(bank.base.device)
             losses.sum().backward()
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):

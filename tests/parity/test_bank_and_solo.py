@@ -54,6 +54,7 @@ def experiments() -> list[Experiment]:
             lora={"r": 3, "lora_dropout": 0.3, "use_rslora": True, "target_modules": ["decoder:all-linear"]},
             seed=3,
             lr_scheduler_type="constant",
+            label_smoothing_factor=0.1,
             per_device_train_batch_size=3,
             max_steps=7,
         ),

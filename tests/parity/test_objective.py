@@ -42,7 +42,13 @@ def material(seed: int = 0, *, size: float = 1.0) -> tuple[Tensor, Tensor, Tenso
     return hidden, labels, torch.randn(V, D, generator=generator) * 0.3
 
 
-def reference(hidden: Tensor, labels: Tensor, head: OutputHead, upstream: Tensor) -> tuple[Tensor, Tensor]:
+def reference(
+    hidden: Tensor,
+    labels: Tensor,
+    head: OutputHead,
+    upstream: Tensor,
+    smoothing: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Loss of each row and ∂(upstream · losses)/∂hidden by autograd over all logits, in float64."""
     states = hidden.double().requires_grad_()
     logits = states * head.scale @ head.weight.double().t()
@@ -50,19 +56,30 @@ def reference(hidden: Tensor, labels: Tensor, head: OutputHead, upstream: Tensor
         logits = logits + head.bias.double()
     if head.softcap is not None:
         logits = head.softcap * torch.tanh(logits / head.softcap)
-    losses = F.cross_entropy(logits, labels, reduction="none")
+    smoothed = smoothing if smoothing is not None else torch.zeros(len(labels))
+    losses = torch.stack(
+        [
+            F.cross_entropy(row, label, label_smoothing=float(epsilon))
+            for row, label, epsilon in zip(logits, labels, smoothed, strict=True)
+        ]
+    )
     (losses * upstream.double()).sum().backward()
     assert states.grad is not None
     return losses.detach(), states.grad
 
 
 def assert_equal_to_reference(
-    hidden: Tensor, labels: Tensor, head: OutputHead, tolerance: float = 1e-5, floor: float = 0.0
+    hidden: Tensor,
+    labels: Tensor,
+    head: OutputHead,
+    tolerance: float = 1e-5,
+    floor: float = 0.0,
+    smoothing: Tensor | None = None,
 ) -> None:
     upstream = torch.rand(len(hidden), generator=torch.Generator().manual_seed(1)) + 0.1
-    expected, gradient = reference(hidden, labels, head, upstream)
+    expected, gradient = reference(hidden, labels, head, upstream, smoothing)
     states = hidden.clone().requires_grad_()
-    losses = token_losses(states, labels, head)
+    losses = token_losses(states, labels, head, smoothing)
     (losses * upstream).sum().backward()
     assert states.grad is not None
     assert losses.dtype == torch.float32
@@ -84,6 +101,20 @@ HEADS: dict[str, dict[str, Any]] = {
 def test_loss_and_gradient(options: dict[str, Any]) -> None:
     hidden, labels, weight = material()
     assert_equal_to_reference(hidden, labels, OutputHead(weight, **options))
+
+
+@pytest.mark.parametrize("options", HEADS.values(), ids=HEADS)
+def test_label_smoothing_equals_torchs(options: dict[str, Any]) -> None:
+    """Each row has its own, as experiments of one pass have; 0 among them, and nearly 1."""
+    hidden, labels, weight = material()
+    smoothing = torch.linspace(0, 0.99, N)
+    assert_equal_to_reference(hidden, labels, OutputHead(weight, **options), smoothing=smoothing)
+
+
+def test_smoothing_by_nothing_is_the_plain_loss() -> None:
+    hidden, labels, weight = material()
+    plain = token_losses(hidden, labels, OutputHead(weight))
+    torch.testing.assert_close(token_losses(hidden, labels, OutputHead(weight), torch.zeros(N)), plain)
 
 
 @pytest.mark.parametrize("size", [1e4, 1e-4])

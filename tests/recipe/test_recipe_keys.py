@@ -192,7 +192,7 @@ load_in_8bit: None
     assert any(
         "`training.output_dir: ./out` has no effect: every run makes its own directory" in n for n in notes
     )
-    assert len(notes) == 27
+    assert len(notes) == 26
     assert not any(note.is_warning for note in reading.notes)
 
 
@@ -211,7 +211,7 @@ load_in_8bit: None
         ("report_to: wandb", "`report_to: wandb` is refused: a run is recorded in its own directory"),
         ("push_to_hub: true", "is refused: nothing is ever uploaded"),
         ("optim: adafactor", "`optim: adafactor` is refused: the optimizer is torch's AdamW"),
-        ("label_smoothing_factor: 0.1", "`label_smoothing_factor: 0.1` is refused: the loss is the plain"),
+        ("label_smoothing_factor: 1", "`training.label_smoothing_factor`"),
         ("max_length: 256", "it does not say whether of source or of target. Set data.max_source_length"),
         ("test_size: 0.2", "Set data.eval (chooses checkpoints) or data.test (takes part in no choice)."),
         ("greater_is_better: true", "contradicts `training.metric_for_best_model: eval_loss`"),
