@@ -268,8 +268,36 @@ def freeze(model: PreTrainedModel) -> None:
     model.train()
 
 
-def recompute_activations(model: PreTrainedModel) -> None:
-    """Recompute each layer's activations in the backward pass instead of keeping them."""
-    # transformers renamed it on the way to version 6; 5.17 knows the old name only.
-    name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
-    getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
+# transformers renamed it on the way to version 6; 5.17 knows the old name only.
+_CHECKPOINTING = (
+    "activation" if hasattr(PreTrainedModel, "activation_checkpointing_enable") else "gradient"
+) + "_checkpointing"
+
+
+def recompute_activations(model: PreTrainedModel, enabled: bool) -> None:
+    """Recompute each layer's activations in the backward pass, or keep them.
+
+    Args:
+        model: of a loaded base.
+        enabled: the recipe's `gradient_checkpointing`.
+    """
+    if enabled:
+        getattr(model, f"{_CHECKPOINTING}_enable")({"use_reentrant": False})
+    elif recomputes_activations(model):
+        getattr(model, f"{_CHECKPOINTING}_disable")()
+
+
+def recomputes_activations(model: PreTrainedModel) -> bool:
+    """Whether each layer's activations are recomputed in the backward pass."""
+    return bool(getattr(model, f"is_{_CHECKPOINTING}"))
+
+
+@contextmanager
+def keeping_activations(model: PreTrainedModel) -> Iterator[None]:
+    """Keep activations for the time being, whatever is set."""
+    enabled = recomputes_activations(model)
+    recompute_activations(model, False)
+    try:
+        yield
+    finally:
+        recompute_activations(model, enabled)

@@ -20,6 +20,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import hidden_states
 from loraloom.bank.rows import training_rows
+from loraloom.base.loading import keeping_activations
 from loraloom.data.batches import Batch, Part, collate
 from loraloom.data.encoding import Encoded
 from loraloom.recipe import LoraSettings
@@ -89,7 +90,7 @@ def count_kept(bank: AdapterBank, settings: LoraSettings) -> Kept:
     """What a training pass keeps, by what it grows with.
 
     Args:
-        bank: without a slot of the name `probe`; its base does not recompute activations yet.
+        bank: without a slot of the name `probe`.
         settings: of the adapter that the pass has.
     """
     model = bank.base.model
@@ -97,7 +98,8 @@ def count_kept(bank: AdapterBank, settings: LoraSettings) -> Kept:
     try:
         source, target = _lengths(bank, settings)
         batch = _batch(bank, source, target)
-        kept = _kept_tensors(bank, batch)
+        with keeping_activations(model):  # what is recomputed follows from it, see `Kept.bytes`
+            kept = _kept_tensors(bank, batch)
     finally:
         bank.drop(PROBE)
     sums: dict[tuple[int, int], float] = {}

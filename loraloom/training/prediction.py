@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from loraloom.base.loading import recompute_activations
 from loraloom.recipe import Experiment
 from loraloom.run import quiet
 from loraloom.training.footprint import IN_CHECKPOINT, Counter, Phase, phases
@@ -124,8 +123,6 @@ def predict(setup: Setup) -> Prediction:
         TrainingError: memory does not hold a single row's pass.
     """
     memory = predict_memory(setup)
-    if setup.shared.gradient_checkpointing:
-        recompute_activations(setup.bank.base.model)
     waves = tuple(tuple(wave) for wave in setup.waves)
     return Prediction(waves, memory, measure_pace(setup), predict_disk(setup))
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.peft_folder import read_adapter
-from loraloom.base.loading import STARTER, Base, load_base
+from loraloom.base.loading import STARTER, Base, load_base, recompute_activations
 from loraloom.base.targets import Target
 from loraloom.data.encoding import EncodedSet, encode
 from loraloom.data.examples import Examples
@@ -101,13 +101,17 @@ def load_recipe_base(recipe: Recipe, folder: Path, decided: dict[str, str] | Non
 def prepare(
     recipe: Recipe, folder: Path, split: Split, base: Base, retained: Examples | None = None
 ) -> Material:
-    """Resolve targets, read the adapters to go on from, encode the rows.
+    """Resolve targets, read the adapters to go on from, encode the rows; let the base recompute or not.
+
+    Whatever trains or measures on this material (training, a search, a range test, the checks, a timed
+    step) does so as the recipe's `gradient_checkpointing` says.
 
     Raises:
         TargetError: with the unmatched names of every experiment.
         AdapterError: an adapter to go on from does not fit its experiment.
     """
     bank = AdapterBank(base)
+    recompute_activations(base.model, recipe.training.gradient_checkpointing)
     experiments = recipe.resolved_experiments
     targets = _targets(bank, experiments)
     initial = {

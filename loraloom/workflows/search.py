@@ -14,7 +14,6 @@ from typing import Any
 
 from torch import Tensor
 
-from loraloom.base.loading import recompute_activations
 from loraloom.data.split import Split
 from loraloom.errors import Problem, RecipeError, RunError, TrainingError
 from loraloom.files import replace_text
@@ -164,8 +163,6 @@ def _search(request: Request, begun: Begun, report: Report, stop: StopRequest) -
         begun = begun.knowing(decide_together(request, setup, begun.known, material, report))
     tell_plan(begun, findings, report)
     replace_text(run.folder / SPACE_FILE, request.space.text)
-    if recipe.training.gradient_checkpointing:
-        recompute_activations(material.base.model)
     stop.leaves_at_once = False
     searching = Search(request, run, begun.known, setup, _initial_by_path(material), report)
     with device_errors_explained(run):

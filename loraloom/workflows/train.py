@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loraloom.base.loading import recompute_activations
 from loraloom.data.split import Split
 from loraloom.errors import Interrupted, RunError, TrainingError
 from loraloom.recipe import Recipe
@@ -132,8 +131,6 @@ def _train(recipe: Recipe, begun: Begun, report: Report, stop: StopRequest) -> O
     begun, setup = _planned(begun, material, report, stop)
     tell_plan(begun, findings, report)
     state = where_to_go_on(run, material.experiments, record)
-    if recipe.training.gradient_checkpointing:
-        recompute_activations(material.base.model)
     _stop_before_training(stop)
     with device_errors_explained(run):
         train_loop(setup, state, record)
