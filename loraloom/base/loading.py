@@ -21,9 +21,8 @@ from loraloom.base.families import FAMILIES, Family
 from loraloom.base.fingerprints import fingerprint, tokenizer_fingerprint
 from loraloom.base.foreign import check_sizes, first_line, read_config
 from loraloom.base.kernel_caches import bound_kernel_caches
+from loraloom.base.supported import STARTER, check_supported, locate
 from loraloom.errors import ModelError
-
-STARTER = "starter"
 
 
 @dataclass(frozen=True)
@@ -130,32 +129,11 @@ def _locate(name: str) -> str:
         from loraloom.starter import model_folder
 
         return str(model_folder())
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelError("the folder holds no config.json", where=name, fix="Name a transformers folder.")
-        return str(path)
-    if path.exists():
-        raise ModelError("a model is a folder, and this is a file", where=name)
-    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
-    if looks_local:
-        raise ModelError("there is no such folder", where=name, fix="Check model_name_or_path.")
-    return name
+    return locate(name)
 
 
 def _read_config(path: str, name: str) -> Any:
-    values = read_config(path, name)
-    model_type, architectures = values.get("model_type"), values.get("architectures")
-    if not isinstance(model_type, str) or model_type not in FAMILIES:
-        listed = architectures if isinstance(architectures, list) else []
-        architecture = ", ".join(map(str, listed[:3])) or f"model_type {model_type!r}"
-        raise ModelError(
-            "is not an encoder-decoder that LoRALoom knows",
-            where=name,
-            found=architecture,
-            allowed=f"encoder-decoder models of the families {', '.join(FAMILIES)}",
-            fix="Causal models are not supported yet.",
-        )
+    check_supported(read_config(path, name), name)
     try:
         return AutoConfig.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds here; all mean an unusable config

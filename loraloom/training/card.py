@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from loraloom.base.loading import STARTER
+from loraloom.base.supported import STARTER
 from loraloom.data.formats.tables import HUB_PREFIX
 from loraloom.data.source_template import SourceTemplate
 from loraloom.errors import RunError

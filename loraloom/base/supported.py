@@ -1,0 +1,175 @@
+"""Whether a model is one that LoRALoom can train, told from its folder alone: no torch, no transformers.
+
+What cannot be trained is refused with the reason that fits it: an adapter is no model, a causal model has
+no encoder, a family that is not supported yet is named.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from loraloom.base.families import FAMILIES
+from loraloom.errors import ModelError
+
+STARTER = "starter"
+CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
+# How people call what config.json calls otherwise.
+_CALLED = {
+    "bart": "BART",
+    "bigbird_pegasus": "BigBird-Pegasus",
+    "blenderbot": "Blenderbot",
+    "blenderbot-small": "Blenderbot",
+    "fsmt": "FSMT",
+    "led": "LED",
+    "longt5": "LongT5",
+    "m2m_100": "M2M100 (NLLB)",
+    "marian": "Marian (opus-mt)",
+    "mbart": "mBART",
+    "mvp": "MVP",
+    "nllb-moe": "NLLB-MoE",
+    "pegasus": "Pegasus",
+    "pegasus_x": "Pegasus-X",
+    "plbart": "PLBart",
+    "prophetnet": "ProphetNet",
+    "switch_transformers": "SwitchTransformers",
+    "t5gemma": "T5Gemma",
+    "t5gemma2": "T5Gemma 2",
+}
+_READS_AUDIO = frozenset(
+    {
+        "canary",
+        "dia",
+        "moonshine",
+        "moonshine_streaming",
+        "pop2piano",
+        "seamless_m4t",
+        "seamless_m4t_v2",
+        "speech-encoder-decoder",
+        "speech_to_text",
+        "speecht5",
+        "whisper",
+    }
+)
+_READS_IMAGES = frozenset({"blip", "blip-2", "git", "pix2struct", "trocr", "udop", "vision-encoder-decoder"})
+_INSTEAD = "Name an encoder-decoder, for example google/flan-t5-base."
+
+
+def locate(name: str) -> str:
+    """Where a model's files are: a folder's path, or the hub name as it is.
+
+    Args:
+        name: a folder or a hub name; `starter` is the caller's to know.
+
+    Raises:
+        ModelError: it is no folder of a model, and no name that a hub could have.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / CONFIG).is_file():
+            raise ModelError(_what_it_is(path), where=name, fix=_what_to_name(path))
+        return str(path)
+    if path.exists():
+        raise ModelError("a model is a folder, and this is a file", where=name)
+    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if looks_local:
+        raise ModelError(
+            "there is no such folder",
+            where=name,
+            found=f"nothing at {path.absolute()}",
+            fix="Check model_name_or_path; a hub name has the form owner/name.",
+        )
+    return name
+
+
+def check_supported(values: Mapping[str, Any], name: str) -> None:
+    """Refuse a config of another architecture, with the reason.
+
+    Args:
+        values: of config.json.
+        name: what messages call the model.
+
+    Raises:
+        ModelError: LoRALoom cannot train it.
+    """
+    model_type = values.get("model_type")
+    listed = values.get("architectures")
+    architectures = [str(entry) for entry in listed[:3]] if isinstance(listed, list) else []
+    what, fix = _reason(model_type, architectures, values.get("is_encoder_decoder") is True)
+    if what:
+        raise ModelError(
+            what,
+            where=name,
+            found=", ".join(architectures) or f"model_type {model_type!r}",
+            allowed=f"encoder-decoder models of the families {', '.join(FAMILIES)}",
+            fix=fix,
+        )
+
+
+def check_folder(name: str) -> None:
+    """Refuse at once what a folder shows to be no model that can be trained; a hub name is not looked up.
+
+    Raises:
+        ModelError: there is no such folder, or it is of something else.
+    """
+    if name == STARTER:
+        return
+    config = Path(locate(name)) / CONFIG
+    if config.is_file():
+        try:
+            values = json.loads(config.read_bytes())
+        except (OSError, ValueError, RecursionError):
+            values = None
+        if not isinstance(values, dict):
+            raise ModelError(f"its {CONFIG} is not a JSON object", where=name, fix="Copy the folder again.")
+        check_supported(values, name)
+
+
+def _reason(model_type: Any, architectures: list[str], is_encoder_decoder: bool) -> tuple[str, str]:
+    """Why it cannot be trained and what to do; empty if it can."""
+    if any(entry.endswith("EncoderModel") for entry in architectures):
+        return f"{architectures[0]} is an encoder without a decoder, which cannot write answers", _INSTEAD
+    if not isinstance(model_type, str):
+        return f"its {CONFIG} names no model_type, so its architecture is not known", _INSTEAD
+    if model_type in FAMILIES:
+        return "", ""
+    called = _CALLED.get(model_type) or (architectures[0] if architectures else model_type)
+    if model_type in _READS_AUDIO | _READS_IMAGES:
+        what = "audio" if model_type in _READS_AUDIO else "images"
+        return f"{called} reads {what}, and LoRALoom trains models that read text", _INSTEAD
+    if is_encoder_decoder or model_type in _CALLED:
+        return f"{called} is an encoder-decoder that LoRALoom does not support yet", ""
+    if any("CausalLM" in entry or entry.endswith("LMHeadModel") for entry in architectures):
+        return f"{called} is a causal (decoder-only) model, and LoRALoom trains encoder-decoders", _INSTEAD
+    return f"{called} is not an encoder-decoder", _INSTEAD
+
+
+def _what_it_is(path: Path) -> str:
+    """What a folder without config.json is."""
+    if not (path / ADAPTER_CONFIG).is_file():
+        return f"the folder holds no {CONFIG}"
+    base = _base_of(path)
+    return f"is the folder of a LoRA adapter{f' for {base}' if base else ''}, not of a model"
+
+
+def _what_to_name(path: Path) -> str:
+    """What to name in place of a folder without config.json."""
+    if (path / ADAPTER_CONFIG).is_file():
+        return (
+            "Name the base as model_name_or_path, and this folder as lora.init_adapter to train it further."
+        )
+    inside = sorted(entry.parent.name for entry in path.glob(f"*/{CONFIG}"))
+    if inside:
+        return f"Name a folder in it that holds one: {', '.join(inside[:5])}."
+    return f"Name a folder in transformers' layout, with {CONFIG}, the weights and the tokenizer."
+
+
+def _base_of(path: Path) -> str:
+    """The base that an adapter names, if that is a plain short text."""
+    try:
+        base = json.loads((path / ADAPTER_CONFIG).read_bytes())["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return base if isinstance(base, str) and base.isprintable() and len(base) <= 200 else ""
