@@ -11,8 +11,8 @@ from typing import Any
 
 import regex
 
-from loraloom.base.targets import ALL_LINEAR
 from loraloom.errors import AdapterError
+from loraloom.recipe.target_names import ALL_LINEAR
 from loraloom.recipe.yaml_tree import shown_key
 
 # What PEFT can do and the bank does not, with the value at which it does nothing.

@@ -16,9 +16,7 @@ from torch import nn
 
 from loraloom.base.families import Family
 from loraloom.errors import Problem, TargetError
-
-ALL_LINEAR = "all-linear"
-PLACES = ("encoder", "decoder", "cross")
+from loraloom.recipe.target_names import ALL_LINEAR, parse_target
 
 Side = Literal["source", "target"]
 
@@ -103,7 +101,12 @@ def resolve_targets(
     patterns = [target_modules] if isinstance(target_modules, str) else list(target_modules)
     matches, problems = [], []
     for pattern in patterns:
-        place, _, bare = pattern.rpartition(":") if pattern.split(":")[0] in PLACES else ("", "", pattern)
+        try:
+            parsed = parse_target(pattern)
+        except ValueError as error:  # an adapter's configuration is not validated as a recipe is
+            problems.append(Problem(f"`{pattern}` {error}", where=key))
+            continue
+        place, bare = parsed.scope, parsed.pattern
         within = [target for target in available if _is_within(target, place, family)]
         try:
             found = _matching(within, bare, is_expression)

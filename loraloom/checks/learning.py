@@ -13,12 +13,12 @@ from typing import Any
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.rows import BASE, seed_for
-from loraloom.base.targets import ALL_LINEAR
 from loraloom.checks.finding import Finding, Level
 from loraloom.checks.gate import Gate
 from loraloom.data.encoding import EncodedSet
 from loraloom.evaluate.loss import eval_losses
 from loraloom.recipe import Experiment, GenerationSettings, LoraSettings
+from loraloom.recipe.target_names import ALL_LINEAR
 from loraloom.training.loop import train
 from loraloom.training.plan import make_plan
 from loraloom.training.setup import Setup, scratch_run

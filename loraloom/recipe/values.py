@@ -8,16 +8,11 @@ whoever shows them puts the name in front.
 from __future__ import annotations
 
 import math
-import re
-import warnings
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-ALL_LINEAR = "all-linear"
-TARGET_SCOPES = ("encoder", "decoder", "cross")
-_SCOPE = re.compile(r"\s*([a-z_]+):(?!\?)(.*)", re.DOTALL)
-_PLAIN_NAMES = re.compile(r"\s*(?:[a-z]+:)?\w+\s*(?:,\s*(?:[a-z]+:)?[\w.]+\s*)*,?\s*")
+from loraloom.recipe.target_names import read_target_modules
 
 
 class SettingError(ValueError):
@@ -100,44 +95,7 @@ BaseDropout = Annotated[
 ]
 
 
-def _target_modules(value: Any) -> Any:
-    """`all-linear`, a regular expression, or names; `q, v` is a list of two names."""
-    if isinstance(value, str):
-        if value.strip() and not _PLAIN_NAMES.fullmatch(value):
-            return _pattern(value.strip())
-        value = [name for name in value.split(",") if name.strip()]
-    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
-        raise ValueError("must be `all-linear`, a list of module names, or a regular expression")
-    names = [name.strip() for name in value]
-    if not names or not all(map(_unscoped, names)):
-        raise ValueError("names no module")
-    return list(dict.fromkeys(names))
-
-
-def _pattern(value: str) -> str:
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            re.compile(_unscoped(value))
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(
-            f"must be a regular expression that can be read ({error}), or a list of names"
-        ) from None
-    return value
-
-
-def _unscoped(target: str) -> str:
-    """A target without `encoder:`, `decoder:` or `cross:` in front."""
-    scope = _SCOPE.fullmatch(target)
-    if scope is None:
-        return target
-    if scope[1] not in TARGET_SCOPES:
-        raise ValueError(
-            f"may be limited with `encoder:`, `decoder:` or `cross:` in front, not with `{scope[1]}:`"
-        )
-    return scope[2].strip()
-
-
-TargetModules = Annotated[str | list[str], BeforeValidator(_target_modules)]
+TargetModules = Annotated[str | list[str], BeforeValidator(read_target_modules)]
 
 
 def _dtype(value: Any) -> Any:

@@ -10,6 +10,7 @@ from peft import LoraConfig, get_peft_model
 from loraloom.base.loading import Base
 from loraloom.base.targets import linears, peft_target_modules, resolve_targets, unique_targets
 from loraloom.errors import TargetError
+from loraloom.recipe import LoraSettings
 from tests.parity.rig import stock_model
 
 LAYERS = 2
@@ -49,6 +50,30 @@ def test_names_match_what_peft_matches(
     config = LoraConfig(r=2, target_modules=target_modules, task_type="SEQ_2_SEQ_LM")
     adapted = get_peft_model(stock_model(tiny(kind)), config).targeted_module_names
     assert names(base, target_modules) == set(adapted)
+
+
+def test_one_meaning_for_recipe_and_base(mt5: Base) -> None:
+    """What a recipe accepts matches; what it means does not depend on spaces, colons or commas in it."""
+    decoder_qv = {name for name in names(mt5, ["q", "v"]) if name.startswith("decoder.")}
+    for written in (
+        "decoder:q, decoder:v",
+        "decoder: q, decoder : v",
+        ["decoder: q", "decoder:v"],
+        "decoder:.*\\.(?:q|v)",
+        "decoder: .*\\.(?:q|v)",
+        "decoder:.*\\.(q|v)",
+    ):
+        assert names(mt5, LoraSettings(target_modules=written).target_modules) == decoder_qv, written
+    cross_q_and_wo = names(mt5, ["EncDecAttention.q", "wo"])
+    assert names(mt5, LoraSettings(target_modules="EncDecAttention.q, wo").target_modules) == cross_q_and_wo
+    whole = "decoder.block.1.layer.1.EncDecAttention.q"
+    assert names(mt5, LoraSettings(target_modules=whole).target_modules) == {whole}
+
+
+def test_a_part_that_no_model_has_is_named(mt5: Base) -> None:
+    assert "`head:q` may be limited with `encoder:`, `decoder:` or `cross:`" in complaint(
+        mt5, ["head:q", "v"]
+    )
 
 
 def test_a_name_is_the_end_of_a_path_at_a_dot(mt5: Base) -> None:
