@@ -115,15 +115,19 @@ def base_dropout(base: Base, ambient: Ambient, p: float) -> Any:
             setattr(parent, attribute, BaseDropout(p, path, side, ambient))
             replaced.append((parent, attribute, module))
     names = {module: path for path, module in model.named_modules()}
-    usual = model.config._attn_implementation
+    # transformers 5.17 tells the model alone, not its two stacks, which have configs of their own.
+    stacks = [model, model.get_encoder(), model.get_decoder()]
+    usual = [stack.config._attn_implementation for stack in stacks]
     AttentionInterface.register(ATTENTION, _attention(names, ambient, p))
     # An attention without masks of its own gets none (transformers.masking_utils), padding unmasked.
     AttentionMaskInterface.register(ATTENTION, eager_mask)
-    model.set_attn_implementation(ATTENTION)
+    for stack in stacks:
+        stack.set_attn_implementation(ATTENTION)
     try:
         yield
     finally:
-        model.set_attn_implementation(usual)
+        for stack, own in zip(stacks, usual, strict=True):
+            stack.set_attn_implementation(own)
         for parent, attribute, module in replaced:
             setattr(parent, attribute, module)
 
