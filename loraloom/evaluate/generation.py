@@ -7,6 +7,7 @@ transformers' `generate`, with the bank telling each beam whose it is.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -111,6 +112,7 @@ def _row_by_row(
     with bank.rows(Rows(tuple(Share(slot, len(chunk)) for slot in slots))):
         encoded = model.get_encoder()(input_ids=input_ids, attention_mask=source_mask).last_hidden_state
     cache = EncoderDecoderCache(DynamicCache(config=model.config), DynamicCache(config=model.config))
+    keyword = _cache_keyword(model.get_decoder())
     said = torch.full((num_rows, 1), bank.base.start_token_id, device=device)
     alive = list(range(num_rows))  # which row each line of the batch still stands for
     is_done = torch.zeros(num_rows, dtype=torch.bool, device=device)
@@ -122,8 +124,8 @@ def _row_by_row(
                 input_ids=said[:, -1:],
                 encoder_hidden_states=encoded,
                 encoder_attention_mask=source_mask,
-                past_key_values=cache,
                 use_cache=True,
+                **{keyword: cache},
             ).last_hidden_state
         logits = _logits(bank, hidden[:, -1])
         scores = processors(said, logits)
@@ -145,6 +147,11 @@ def _row_by_row(
             alive = [alive[line] for line in staying.tolist()]
             is_done = is_done[staying]
     return [answers[number * len(chunk) : (number + 1) * len(chunk)] for number in range(len(slots))]
+
+
+def _cache_keyword(decoder: Any) -> str:
+    """What a decoder calls its cache: transformers 5.24 renamed `past_key_values`, and warns of it."""
+    return "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"
 
 
 def _logits(bank: AdapterBank, hidden: Tensor) -> Tensor:
