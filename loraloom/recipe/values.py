@@ -86,6 +86,18 @@ def _is_part(number: int | float) -> bool:
 Part = Annotated[float | int | str, BeforeValidator(_part)]
 
 
+def _delimiter(value: Any) -> Any:
+    """One character; a tab may be spelt out, because it is hard to type and to see."""
+    if value in ("tab", "\\t", "\t"):
+        return "tab"
+    if not isinstance(value, str) or len(value) != 1 or value in '"\r\n':
+        raise ValueError("must be one character that is neither a double quote nor a line break, or `tab`")
+    return value
+
+
+Delimiter = Annotated[str, BeforeValidator(_delimiter)]
+
+
 def _base_dropout(value: Any) -> Any:
     if value == "model":
         return value
