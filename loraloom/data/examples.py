@@ -15,6 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from loraloom.data.formats.cells import as_text
 from loraloom.data.formats.json_rows import type_name
 from loraloom.data.formats.row import file_sha256, location, shown_name, shown_names
 from loraloom.data.formats.tables import HUB_PREFIX
@@ -271,13 +272,13 @@ class _Reading:
                 )
         elif isinstance(value, float) and not math.isfinite(value):
             self._refuse(row, f"{shown_name(field.name)} is {value}, which is neither text nor a number")
-        elif isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
+        elif (text := as_text(value, as_written=self._settings.stringify_as == "written")) is not None:
             if self._settings.stringify:
-                return str(value)
+                return text
             self._refuse(
                 row,
-                f"{shown_name(field.name)} is a number where text is needed",
-                "Set `data.stringify: true` to take numbers as text.",
+                f"{shown_name(field.name)} is {_kind(value)} where text is needed",
+                "Set `data.stringify: true` to take numbers, true and false, and dates as text.",
             )
         else:
             self._refuse(row, f"{shown_name(field.name)} is {_kind(value)} where text is needed")
@@ -292,7 +293,9 @@ def _rows(count: int) -> str:
 
 
 def _kind(value: Any) -> str:
-    return type_name(value) if isinstance(value, (dict, list, bool)) else f"of type {type(value).__name__}"
+    if isinstance(value, (dict, list, bool)):
+        return type_name(value)
+    return "a number" if isinstance(value, (int, float, Decimal)) else f"of type {type(value).__name__}"
 
 
 def _character_name(char: str) -> str:

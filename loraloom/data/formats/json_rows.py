@@ -45,12 +45,13 @@ def read_json(path: Path, settings: DataSettings, shown_as: str, findings: Findi
     named: Shape = "lines" if path.suffix.lower() in (".jsonl", ".ndjson") else "list"
     shape = _shape(head, whole, named, shown_as)
     text = itertools.chain([head], chunks)
+    exact = settings.stringify_as == "written"
     if shape == "lines":
         if named != "lines":
             findings.notes.append(f"{shown_as} holds one JSON object a line, and was read so")
-        yield from _lines(text, shown_as, findings)
+        yield from _lines(text, shown_as, findings, exact)
         return
-    cursor = JsonCursor(text, shown_as)
+    cursor = JsonCursor(text, shown_as, keep_written=exact)
     if shape == "list":
         if named != "list":
             findings.notes.append(f"{shown_as} holds one JSON list, and was read so")
@@ -128,8 +129,8 @@ def _is_rows(key: str, value: Any) -> bool:
     return is_list and bool(value) and isinstance(value[0], dict)
 
 
-def _lines(chunks: Iterator[str], shown_as: str, findings: Findings) -> Iterator[Row]:
-    decoder = StrictDecoder()
+def _lines(chunks: Iterator[str], shown_as: str, findings: Findings, exact: bool) -> Iterator[Row]:
+    decoder = StrictDecoder(keep_written=exact)
     number = 0
     for line_number, line in enumerate(text_lines(chunks), start=1):
         start = len(line) - len(line.lstrip(WHITESPACE))

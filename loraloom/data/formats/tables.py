@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from loraloom.data.formats.cells import Convert, exact_columns, exact_row
 from loraloom.data.formats.row import Findings, Row
 from loraloom.errors import DataError
 from loraloom.recipe import DataSettings
@@ -25,10 +26,11 @@ def read_parquet(path: Path, settings: DataSettings, shown_as: str, findings: Fi
     try:
         with parquet.ParquetFile(path, pre_buffer=False) as file:
             findings.num_rows = file.metadata.num_rows
+            exact = _exact(file.schema_arrow, settings, shown_as, findings)
             for batch in file.iter_batches(batch_size=PARQUET_BATCH_ROWS):
                 for values in batch.to_pylist():
                     number += 1
-                    yield Row(shown_as, number, None, values)
+                    yield Row(shown_as, number, None, exact_row(values, exact))
     except (arrow.ArrowException, OSError, ValueError) as error:
         raise DataError(
             f"is not a whole Parquet file ({type(error).__name__} after row {number})",
@@ -44,8 +46,14 @@ def read_hub(path: Path, settings: DataSettings, shown_as: str, findings: Findin
         raise DataError("is not a hub dataset's name", where=shown_as, allowed="hub:owner/name")
     dataset = _load_hub(name, settings, shown_as)
     findings.num_rows = len(dataset)
+    features = getattr(dataset, "features", None)
+    exact = _exact(features.arrow_schema, settings, shown_as, findings) if features else {}
     for number, values in enumerate(dataset, start=1):
-        yield Row(shown_as, number, None, values)
+        yield Row(shown_as, number, None, exact_row(values, exact))
+
+
+def _exact(schema: Any, settings: DataSettings, shown_as: str, findings: Findings) -> dict[str, Convert]:
+    return exact_columns(schema, shown_as, findings) if settings.stringify_as == "written" else {}
 
 
 def _load_hub(name: str, settings: DataSettings, shown_as: str) -> Any:
