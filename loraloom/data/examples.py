@@ -16,7 +16,7 @@ from typing import Any
 
 from loraloom.data.formats.cells import as_text
 from loraloom.data.formats.characters import bad_character
-from loraloom.data.formats.json_rows import type_name
+from loraloom.data.formats.json_list import type_name
 from loraloom.data.formats.row import file_sha256, location, shown_name, shown_names
 from loraloom.data.formats.tables import HUB_PREFIX
 from loraloom.data.groups import SourceGroups

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from loraloom.data.formats.delimiter import SAMPLE_CHARS, likely_delimiter, sep_line, separated_by
 from loraloom.data.formats.header import Header, read_header
-from loraloom.data.formats.row import Findings, Row, location
+from loraloom.data.formats.row import Findings, Row, location, suffix_of
 from loraloom.data.formats.text import text_chunks, text_lines
 from loraloom.data.formats.tsv_quoting import is_quoted
 from loraloom.errors import Problem
@@ -49,7 +49,7 @@ Record = tuple[int, list[str] | str]
 
 def has_header(shown_as: str) -> bool:
     """Whether a file's own first line names its columns, so that it may be a row if the header is missing."""
-    return _table_suffix(shown_as) in (".csv", ".tsv")
+    return suffix_of(shown_as) in (".csv", ".tsv")
 
 
 def read_csv(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> Iterator[Row]:
@@ -96,7 +96,7 @@ def _dialect(path: Path, settings: DataSettings, shown_as: str, findings: Findin
     # The module's default of 131,072 would refuse long documents; a bound stays, for an unclosed quote.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL_CHARS))
     head = _head(path, settings, shown_as)
-    usual = "\t" if _table_suffix(shown_as) == ".tsv" or _table_suffix(str(path)) == ".tsv" else ","
+    usual = "\t" if suffix_of(path.name) == ".tsv" else ","
     named = sep_line(head[0]) if head else None
     skip = int(named is not None)
     if settings.delimiter is not None:
@@ -120,10 +120,6 @@ def _dialect(path: Path, settings: DataSettings, shown_as: str, findings: Findin
         )
         findings.notes.append(f"{shown_as}: {told}")
     return Dialect(delimiter, bool(quoted), skip)
-
-
-def _table_suffix(name: str) -> str:
-    return Path(name.lower().removesuffix(".gz")).suffix
 
 
 def _head(path: Path, settings: DataSettings, shown_as: str) -> list[str]:
