@@ -91,7 +91,9 @@ def _delimiter(value: Any) -> Any:
     if value in ("tab", "\\t", "\t"):
         return "tab"
     if not isinstance(value, str) or len(value) != 1 or value in '"\r\n':
-        raise ValueError("must be one character that is neither a double quote nor a line break, or `tab`")
+        raise ValueError(
+            "must be `tab`, or one character in quotes that is neither a double quote nor a line break"
+        )
     return value
 
 

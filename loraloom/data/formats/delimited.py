@@ -19,7 +19,10 @@ from loraloom.errors import Problem
 from loraloom.recipe import DataSettings
 
 MAX_CELL_CHARS = 1 << 24
-_QUOTED = "A cell with the separator, a quote or a line break in it stands in double quotes."
+_QUOTED = (
+    "A cell with the separator, a quote or a line break in it stands in double quotes, and a quote inside "
+    "is written twice; set `data.quoting: none` if double quotes are part of the text."
+)
 _PLAIN = "Double quotes are read as text here; set `data.quoting: csv` if they stand around cells."
 
 

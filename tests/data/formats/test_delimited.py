@@ -218,6 +218,7 @@ def test_a_file_that_fits_its_suffix_is_never_read_otherwise(noted):
     values, notes = noted("a.csv", "q;x,r\na;b,c\nd;e,f\n")
     assert values == [{"q;x": "a;b", "r": "c"}, {"q;x": "d;e", "r": "f"}]
     assert notes == ""
+    assert noted("a.csv", "q;x;y,r\na;b;c,d\n")[0] == [{"q;x;y": "a;b;c", "r": "d"}]
 
 
 @pytest.mark.parametrize(("said", "mark"), [("~", "~"), ("tab", "\t"), ("\\t", "\t"), ("\t", "\t")])
@@ -227,7 +228,7 @@ def test_the_separator_can_be_said(noted, said, mark):
 
 @pytest.mark.parametrize("said", ["", ",,", '"', "\n"])
 def test_a_separator_is_one_character(said):
-    with pytest.raises(ValueError, match="must be one character"):
+    with pytest.raises(ValueError, match="must be `tab`, or one character"):
         DataSettings(train="x", delimiter=said)
 
 
@@ -289,3 +290,27 @@ def test_quotes_behind_a_space_are_kept_and_noted(noted):
     values, notes = noted("a.csv", 'q,r\n"a", "b"\n')
     assert values == [{"q": "a", "r": ' "b"'}]
     assert "a space in front of their double quotes" in notes
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+@pytest.mark.parametrize("index", [True, False])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_what_pandas_writes_is_read_back(noted, tmp_path, mark, index, name):
+    pandas = pytest.importorskip("pandas")
+    rows = [
+        {"q": 'He said "no, no", and; left', "r": "two\nlines"},
+        {"q": '"quoted"', "r": "tab\there"},
+        {"q": " plain ", "r": "x"},
+    ]
+    text = pandas.DataFrame(rows).to_csv(sep=mark, index=index)
+    values, notes = noted(name, text)
+    assert values == rows
+    assert ("an index without a name" in notes) == index
+    assert (AS_CSV in notes) == (mark == "\t")
+
+
+def test_a_row_that_none_can_read_is_refused_with_the_way_out(read):
+    message = refusal(read, "a.csv", 'q,r\n"Hi," he said,b\n')
+    assert "data.quoting: none" in message
+    rows = read("a.csv", 'q;r\n"Hi," he said;b\n', quoting="none")
+    assert rows[0].values == {"q": '"Hi," he said', "r": "b"}
