@@ -9,6 +9,7 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from loraloom.data.formats.delimiter import SAMPLE_CHARS, likely_delimiter, sep_line, separated_by
 from loraloom.data.formats.header import Header, read_header
@@ -46,8 +47,18 @@ class Dialect:
         return _QUOTED if self.quoted else _PLAIN
 
 
-# The line a record begins on, and its cells, or what is wrong with it.
-Record = tuple[int, list[str] | str]
+class Record(NamedTuple):
+    """A row of cells as it stands in the file.
+
+    Args:
+        begins_on: the line, from 1.
+        cells: what it holds, or what is wrong with it.
+        num_cells: if it spans several lines, how many cells each has if quotes are text.
+    """
+
+    begins_on: int
+    cells: list[str] | str
+    num_cells: tuple[int, ...] = ()
 
 
 def has_header(shown_as: str) -> bool:
@@ -67,7 +78,7 @@ def read_csv(path: Path, settings: DataSettings, shown_as: str, findings: Findin
     records = _quoted_records(lines, dialect) if dialect.quoted else _plain_records(lines, dialect)
     header: Header | None = None
     number = num_blank = 0
-    for begins_on, cells in records:
+    for begins_on, cells, num_cells in records:
         where = location(shown_as, begins_on)
         if isinstance(cells, str):
             number += header is not None
@@ -80,6 +91,7 @@ def read_csv(path: Path, settings: DataSettings, shown_as: str, findings: Findin
                 header = read_header(cells, dialect.delimiter, where)
         elif "".join(cells).strip():
             number += 1
+            header.see_lines(num_cells, begins_on)
             values = header.values(cells, number, where, dialect.fix, findings)
             if values is not None:
                 yield Row(shown_as, number, begins_on, values)
@@ -145,26 +157,35 @@ def _after(lines: Iterator[str], skip: int) -> Iterator[str]:
 
 
 def _quoted_records(lines: Iterator[str], dialect: Dialect) -> Iterator[Record]:
-    reader = csv.reader(_after(lines, dialect.skip), delimiter=dialect.delimiter, strict=True)
+    taken: list[str] = []
+
+    def kept() -> Iterator[str]:
+        for line in _after(lines, dialect.skip):
+            taken.append(line)
+            yield line
+
+    reader = csv.reader(kept(), delimiter=dialect.delimiter, strict=True)
     while True:
         begins_on = reader.line_num + dialect.skip + 1
+        taken.clear()
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield begins_on, _told(error)
-        else:
-            yield begins_on, cells
+            yield Record(begins_on, _told(error))
+            continue
+        spans = tuple(line.count(dialect.delimiter) + 1 for line in taken) if len(taken) > 1 else ()
+        yield Record(begins_on, cells, spans)
 
 
 def _plain_records(lines: Iterator[str], dialect: Dialect) -> Iterator[Record]:
     for number, line in enumerate(_after(lines, dialect.skip), start=dialect.skip + 1):
         body = line.removesuffix("\n").removesuffix("\r")
         if "\r" in body:
-            yield number, "has a carriage return in it; lines end in \\n or \\r\\n"
+            yield Record(number, "has a carriage return in it; lines end in \\n or \\r\\n")
         else:
-            yield number, body.split(dialect.delimiter) if body else []
+            yield Record(number, body.split(dialect.delimiter) if body else [])
 
 
 def _told(error: csv.Error) -> str:

@@ -29,6 +29,8 @@ class Header:
         self._shortest = max(place for place, name in enumerate(cells) if name) + 1
         self._has_index = False
         self._num_near_quoted = 0
+        self._num_spanning = 0
+        self._like_rows: list[int] = []
         self._is_first = True
 
     @property
@@ -67,6 +69,18 @@ class Header:
                 return None
         return values
 
+    def see_lines(self, num_cells: Sequence[int], begins_on: int) -> None:
+        """Take in a row that spans several lines: an unclosed quote melts rows together just so.
+
+        Args:
+            num_cells: of each of its lines, if quotes are text; empty for a row on one line.
+            begins_on: its first line.
+        """
+        if num_cells and all(number == len(self._cells) for number in num_cells):
+            self._like_rows.append(begins_on)
+        elif num_cells:
+            self._num_spanning += 1
+
     def notes(self, shown_as: str) -> list[str]:
         """What was accepted and should be known; to be asked after the last row."""
         num_empty = len(self._cells) - len(self.names) - self._num_leading * self._has_index
@@ -79,6 +93,12 @@ class Header:
             notes.append(
                 f"{shown_as}: cells that have a space in front of their double quotes, and keep both: "
                 f"{self._num_near_quoted} (take the spaces out if the quotes stand around cells)"
+            )
+        if len(self._like_rows) > self._num_spanning:
+            notes.append(
+                f"{shown_as}: rows that span several lines of which each could be a row of its own: "
+                f"{len(self._like_rows)}, the first on line {self._like_rows[0]} "
+                "(set `data.quoting: none` if their double quotes are part of the text)"
             )
         return notes
 

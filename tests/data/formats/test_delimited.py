@@ -314,3 +314,13 @@ def test_a_row_that_none_can_read_is_refused_with_the_way_out(read):
     assert "data.quoting: none" in message
     rows = read("a.csv", 'q;r\n"Hi," he said;b\n', quoting="none")
     assert rows[0].values == {"q": '"Hi," he said', "r": "b"}
+
+
+def test_rows_that_quotes_may_have_melted_together_are_noted(noted):
+    melted = 'q,r\na,"open\nb,close"\nc,d\n'
+    values, notes = noted("a.csv", melted)
+    assert values[0] == {"q": "a", "r": "open\nb,close"}  # so CSV says
+    assert "could be a row of its own: 1, the first on line 2" in notes
+    assert [row["r"] for row in noted("a.csv", melted, quoting="none")[0]] == ['"open', 'close"', "d"]
+    spanning = 'q,r\na,"one\ntwo"\nb,"one, two,\nthree"\nc,"x\ny,z"\n'
+    assert noted("a.csv", spanning)[1] == ""
