@@ -114,10 +114,11 @@ def _is_table(value: dict[str, Any], named: Shape, columns: Collection[str]) -> 
     members = [member_of(key, inner) for key, inner in value.items()]
     found = arrangement(members, columns)
     if found is None:
-        # Several lists of rows, of which none is named, are refused as such.
-        return sum(member.kind == "rows" for member in members) > 1 and not any(
-            member.key in CONVERSATION_COLUMNS for member in members
-        )
+        # What no row can be is refused as a table: several lists of rows, columns of unequal length.
+        kinds = [member.kind for member in members]
+        columns_only = named == "list" and len(kinds) > 1 and set(kinds) == {"values"}
+        is_talk = any(member.key in CONVERSATION_COLUMNS for member in members)
+        return columns_only or (kinds.count("rows") > 1 and not is_talk)
     if named == "list":
         return True
     # In a file of one object a line, one line is a row unless it can hardly be one.

@@ -180,7 +180,11 @@ def _columns_note(members: Sequence[Member]) -> str:
 
 def _list_in(chosen: Member, tables: Sequence[Member]) -> Arrangement:
     note = f"the rows are those of the list {shown_name(chosen.key)}"
-    others = [f"{shown_name(table.key)} ({table.length} rows)" for table in tables if table is not chosen]
+    others = [
+        f"{shown_name(table.key)} ({table.length} {'row' if table.length == 1 else 'rows'})"
+        for table in tables
+        if table is not chosen
+    ]
     if others:
         note += f"; not read: {', '.join(others)} (to use them, save each as a file, as for `data.eval`)"
     return Arrangement("list", note, chosen.key)

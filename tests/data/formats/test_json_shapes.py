@@ -69,7 +69,7 @@ def test_what_pandas_writes_is_read(noted, orient):
 def test_only_train_is_read_and_the_others_are_named(noted):
     assert noted(json.dumps({"test": [], "train": ROWS}))[0] == ROWS
     _, notes = noted(json.dumps({"validation": ROWS[:2], "train": ROWS, "test": ROWS[:1]}))
-    assert "the list `train`; not read: `validation` (2 rows), `test` (1 rows)" in notes
+    assert "the list `train`; not read: `validation` (2 rows), `test` (1 row)" in notes
 
 
 def test_rows_under_labels_know_their_lines(read):
@@ -161,6 +161,11 @@ def test_a_first_list_that_the_recipe_knows_names_the_columns(noted, read):
 )
 def test_a_table_that_does_not_fit_is_refused_by_its_shape(read, table, told):
     assert told in refusal(read, "a.json", json.dumps(table, indent=1))
+
+
+def test_columns_of_different_lengths_on_one_line_are_refused_by_their_shape(read):
+    message = refusal(read, "a.json", '{"instruction": ["q1", "q2"], "response": ["a"]}')
+    assert "columns of different lengths: `instruction` 2, `response` 1" in message
 
 
 def test_problems_before_a_break_are_told_with_it(read):
