@@ -7,7 +7,6 @@ import hashlib
 import itertools
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +14,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from loraloom.data.formats.json_rows import type_name
+from loraloom.data.formats.cells import as_text
+from loraloom.data.formats.characters import bad_character
+from loraloom.data.formats.json_list import type_name
 from loraloom.data.formats.row import file_sha256, location, shown_name, shown_names
 from loraloom.data.formats.tables import HUB_PREFIX
 from loraloom.data.groups import SourceGroups
@@ -27,9 +28,6 @@ from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
 
 SAMPLE_ROWS = 100
-# Line and form feeds are white space; the other control characters and half a surrogate pair are
-# never meant, and tokenizers or files choke on them.
-_NOT_TEXT = re.compile("[\x00-\x08\x0e-\x1f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,13 +251,12 @@ class _Reading:
         """The field as text; "" after a problem was told, or for an optional one that is not there."""
         value = field.value
         if isinstance(value, str):
-            bad = _NOT_TEXT.search(value)
+            bad = bad_character(value)
             if bad is None:
                 return value
+            name, place = bad
             self._refuse(
-                row,
-                f"{shown_name(field.name)} holds {_character_name(bad.group())}",
-                f"It is character {bad.start() + 1} there; take it out.",
+                row, f"{shown_name(field.name)} holds {name}", f"It is character {place} there; take it out."
             )
         elif value is MISSING:
             if not field.optional:
@@ -271,13 +268,13 @@ class _Reading:
                 )
         elif isinstance(value, float) and not math.isfinite(value):
             self._refuse(row, f"{shown_name(field.name)} is {value}, which is neither text nor a number")
-        elif isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
+        elif (text := as_text(value, as_written=self._settings.stringify_as == "written")) is not None:
             if self._settings.stringify:
-                return str(value)
+                return text
             self._refuse(
                 row,
-                f"{shown_name(field.name)} is a number where text is needed",
-                "Set `data.stringify: true` to take numbers as text.",
+                f"{shown_name(field.name)} is {_kind(value)} where text is needed",
+                "Set `data.stringify: true` to take numbers, true and false, and dates as text.",
             )
         else:
             self._refuse(row, f"{shown_name(field.name)} is {_kind(value)} where text is needed")
@@ -292,12 +289,6 @@ def _rows(count: int) -> str:
 
 
 def _kind(value: Any) -> str:
-    return type_name(value) if isinstance(value, (dict, list, bool)) else f"of type {type(value).__name__}"
-
-
-def _character_name(char: str) -> str:
-    code = ord(char)
-    if code == 0:
-        return "NUL (U+0000)"
-    kind = "half a surrogate pair" if code >= 0xD800 else "a control character"
-    return f"{kind} (U+{code:04X})"
+    if isinstance(value, (dict, list, bool)):
+        return type_name(value)
+    return "a number" if isinstance(value, (int, float, Decimal)) else f"of type {type(value).__name__}"

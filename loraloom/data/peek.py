@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from loraloom.errors import DataError
 from loraloom.recipe import DataSettings
 
 PEEK_ROWS = 2_000
+# Some seconds of reading: a larger file's rows are estimated from this much of it.
+COUNTED_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Peek:
         layout: how rows would be read; None where no layout fits without `data.columns`.
         suggested_columns: a guess at `data.columns`, where no layout fits.
         num_rows: how many rows the file has.
-        exact: whether that was counted, or estimated from the bytes read.
+        exact: whether that was counted; a very large file's are estimated, which a note says.
         source, response: lengths over the first rows; None where no layout fits.
         notes: what was accepted and should be known.
     """
@@ -51,7 +53,7 @@ class Peek:
 
 
 def peek(path: Path, settings: DataSettings, *, shown_as: str | None = None) -> Peek:
-    """Look at the first rows of a data file.
+    """Look at the first rows of a data file, and count all of them.
 
     Args:
         path: the file.
@@ -59,14 +61,18 @@ def peek(path: Path, settings: DataSettings, *, shown_as: str | None = None) -> 
         shown_as: the file's name in messages; its path where not given.
 
     Raises:
-        DataError: the file cannot be read, or one of its first rows is not usable.
+        DataError: the file cannot be read, or has a row that is none, or one of its first rows
+            is not usable.
     """
     shown_as = shown_as or str(path)
     findings = Findings()
     rows = scan_rows(path, settings, shown_as=shown_as, findings=findings)
     first = list(itertools.islice(rows, PEEK_ROWS))
     findings.raise_problems()
-    num_rows, exact = _num_rows(path, first, findings)
+    num_rows, exact = _num_rows(path, len(first), rows, findings)
+    findings.raise_problems()
+    if not exact:
+        findings.notes.append(f"{shown_as} has about {num_rows:,} rows, estimated from its beginning")
     sample = [row.values for row in first]
     try:
         recognise(sample, settings.columns, where=shown_as)
@@ -96,12 +102,15 @@ def peek(path: Path, settings: DataSettings, *, shown_as: str | None = None) -> 
     )
 
 
-def _num_rows(path: Path, first: Sequence[Row], findings: Findings) -> tuple[int, bool]:
+def _num_rows(path: Path, num_read: int, rest: Iterator[Row], findings: Findings) -> tuple[int, bool]:
+    """How many rows a file has, and whether that is counted rather than estimated."""
     if findings.num_rows is not None:
         return findings.num_rows, True
-    if len(first) < PEEK_ROWS:
-        return len(first), True
-    return max(len(first), round(len(first) * path.stat().st_size / findings.bytes_read)), False
+    for _ in rest:
+        num_read += 1
+        if findings.bytes_read >= COUNTED_BYTES and findings.bytes_read < path.stat().st_size:
+            return round(num_read * path.stat().st_size / findings.bytes_read), False
+    return num_read, True
 
 
 def _lengths(texts: Sequence[str]) -> Lengths:

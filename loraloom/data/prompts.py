@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loraloom.data.examples import examples_of
-from loraloom.data.formats.row import Row, check_file
+from loraloom.data.formats.characters import bad_character
+from loraloom.data.formats.row import Row, check_file, location
+from loraloom.data.formats.text import numbered_lines
 from loraloom.data.layouts.table import recognise
 from loraloom.data.rows import Findings, scan_rows
 from loraloom.data.source_template import SourceTemplate
@@ -18,6 +20,7 @@ from loraloom.recipe import DataSettings
 # What an answer's column is called in the layouts known here.
 RESPONSES = ("response", "output", "completion", "answer", "target", "summary", "highlights", "target_text")
 STAND_IN = "-"
+TEXT_SUFFIX = ".txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Prompt:
         source: the whole source text, as in training.
         response: the known answer, or None.
         path: where it comes from.
-        row: which row there, from 1.
+        row: which row there, from 1; of a text file, which line.
     """
 
     source: str
@@ -37,7 +40,9 @@ class Prompt:
     row: int
 
 
-def read_prompts(path: Path, settings: DataSettings, *, shown_as: str) -> list[Prompt]:
+def read_prompts(
+    path: Path, settings: DataSettings, *, shown_as: str, findings: Findings | None = None
+) -> list[Prompt]:
     """The prompts of a file.
 
     Args:
@@ -45,13 +50,14 @@ def read_prompts(path: Path, settings: DataSettings, *, shown_as: str) -> list[P
             be left out.
         settings: as in training, so that a prompt becomes the same source text.
         shown_as: the file's name in messages.
+        findings: takes in the notes on how the file was read.
 
     Raises:
         DataError: with every problem of the file.
     """
-    if path.suffix == ".txt":
-        return _text_prompts(path, settings, shown_as)
-    findings = Findings()
+    findings = findings if findings is not None else Findings()
+    if path.suffix.lower() == TEXT_SUFFIX:
+        return _text_prompts(path, settings, shown_as, findings)
     rows = list(scan_rows(path, settings, shown_as=shown_as, findings=findings))
     findings.raise_problems()
     missing = _missing_response(rows, settings, shown_as)
@@ -68,35 +74,53 @@ def prompts_of_texts(
     """Prompts given as text, with the recipe's `source_prefix` in front.
 
     Raises:
-        DataError: a text is blank, or `source_prefix` is a template over columns, which a text has not.
+        DataError: a text is blank or holds what is no character, or `source_prefix` is a template
+            over columns, which a text has not.
     """
+    findings = Findings()
+    for number, text in enumerate(texts, start=1):
+        if text.strip():
+            _judge(text, f"prompt {number}", shown_as, number, findings)
+        else:
+            findings.refuse(Problem(f"prompt {number} is empty", where=shown_as), number)
+    findings.raise_problems()
+    return _prompts(list(enumerate(texts, start=1)), settings, shown_as)
+
+
+def _text_prompts(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> list[Prompt]:
+    """A prompt a line; each has its line's number, and blank lines are none."""
+    check_file(path, shown_as)
+    lines = numbered_lines(path, settings.encoding, shown_as, findings)
+    numbered = [(number, line) for number, line in lines if line.strip()]
+    if not numbered:
+        raise DataError("holds no prompt", where=shown_as, fix="Write one a line.")
+    for number, line in numbered:
+        where = location(shown_as, number)
+        if "\r" in line:
+            what, fix = "the prompt has a carriage return in it", "Let lines end in \\n or \\r\\n."
+            findings.refuse(Problem(what, where=where, fix=fix), number)
+        _judge(line, "the prompt", where, number, findings)
+    findings.raise_problems()
+    return _prompts(numbered, settings, shown_as)
+
+
+def _judge(text: str, what: str, where: str, number: int, findings: Findings) -> None:
+    """Refuse what training refuses in a text."""
+    if bad := bad_character(text):
+        name, place = bad
+        fix = f"It is character {place} there; take it out."
+        findings.refuse(Problem(f"{what} holds {name}", where=where, fix=fix), number)
+
+
+def _prompts(numbered: Sequence[tuple[int, str]], settings: DataSettings, shown_as: str) -> list[Prompt]:
     template = SourceTemplate(settings.source_prefix)
-    if texts and template.columns:
+    if numbered and template.columns:
         raise DataError(
             "data.source_prefix is a template over columns, and a text alone has none",
             where=shown_as,
             fix="Give the prompts as a data file with these columns: " + ", ".join(template.columns) + ".",
         )
-    blank = [number for number, text in enumerate(texts, start=1) if not text.strip()]
-    if blank:
-        raise DataError(Problem(f"prompt {number} is empty", where=shown_as) for number in blank)
-    return [
-        Prompt(template.fill({}) + text, None, shown_as, number) for number, text in enumerate(texts, start=1)
-    ]
-
-
-def _text_prompts(path: Path, settings: DataSettings, shown_as: str) -> list[Prompt]:
-    check_file(path, shown_as)
-    try:
-        lines = path.read_text(encoding=settings.encoding).splitlines()
-    except (UnicodeDecodeError, LookupError) as error:
-        raise DataError(
-            f"is not {settings.encoding} text ({error})", where=shown_as, fix="Save it as UTF-8."
-        ) from None
-    texts = [line for line in lines if line.strip()]
-    if not texts:
-        raise DataError("holds no prompt", where=shown_as, fix="Write one a line.")
-    return prompts_of_texts(texts, settings, shown_as=shown_as)
+    return [Prompt(template.fill({}) + text, None, shown_as, number) for number, text in numbered]
 
 
 def _missing_response(rows: Sequence[Row], settings: DataSettings, shown_as: str) -> str | None:

@@ -1,6 +1,6 @@
 """Data file to rows, streaming; each row knows its file and line.
 
-path ──suffix──▶ formats/json_rows.py, formats/tables.py ──▶ Row, Row, Row, …
+path ──suffix──▶ formats/json_rows.py, delimited.py, tables.py ──▶ Row, Row, Row, …
                                                         └──▶ Findings: notes, problems
 """
 
@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from loraloom.data.formats.delimited import read_csv
 from loraloom.data.formats.json_rows import read_json
 from loraloom.data.formats.row import Findings, Row, check_file
-from loraloom.data.formats.tables import HUB_PREFIX, read_csv, read_hub, read_parquet
+from loraloom.data.formats.tables import HUB_PREFIX, read_hub, read_parquet
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
 

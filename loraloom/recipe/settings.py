@@ -13,7 +13,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from loraloom.recipe.values import BaseDropout, Count, Number, Part, SettingError, TargetModules
+from loraloom.recipe.values import BaseDropout, Count, Delimiter, Number, Part, SettingError, TargetModules
 
 # One forward pass serves all experiments, so these cannot differ between them.
 SHARED_TRAINING_KEYS = frozenset(
@@ -69,7 +69,23 @@ class DataSettings(Section):
         default=256, ge=2, le=1_000_000, description="Target tokens kept, EOS included."
     )
     encoding: str = Field(default="utf-8", description="The character encoding of text files.")
-    stringify: bool = Field(default=False, description="Allow numbers where text is expected.")
+    delimiter: Delimiter | None = Field(
+        default=None,
+        description="What separates cells in csv and tsv files: a character, or `tab`. Null detects it.",
+    )
+    quoting: Literal["auto", "csv", "none"] = Field(
+        default="auto",
+        description="Double quotes in csv and tsv files: `csv`, around cells; `none`, part of the text. "
+        "`auto` is `csv`, but with tabs between the cells it is what the file itself shows.",
+    )
+    stringify: bool = Field(
+        default=False, description="Allow numbers, true and false, and dates where text is expected."
+    )
+    stringify_as: Literal["written", "python"] = Field(
+        default="written",
+        description="`written`: numbers as the file writes them, or as shortest that reads back in their own "
+        "type; class labels by their names. `python`: as Python prints the values, like LoRALoom 0.1.",
+    )
     on_empty: Literal["error", "drop"] = Field(default="error", description="What to do with empty rows.")
     hub_config: str | None = Field(default=None, description="The configuration of a hub dataset.")
     hub_split: str = Field(default="train", description="The split of a hub dataset to read.")

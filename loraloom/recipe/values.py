@@ -81,6 +81,20 @@ def _is_part(number: int | float) -> bool:
 Part = Annotated[float | int | str, BeforeValidator(_part)]
 
 
+def _delimiter(value: Any) -> Any:
+    """One character; a tab may be spelt out, because it is hard to type and to see."""
+    if value in ("tab", "\\t", "\t"):
+        return "tab"
+    if not isinstance(value, str) or len(value) != 1 or value in '"\r\n':
+        raise ValueError(
+            "must be `tab`, or one character in quotes that is neither a double quote nor a line break"
+        )
+    return value
+
+
+Delimiter = Annotated[str, BeforeValidator(_delimiter)]
+
+
 def _base_dropout(value: Any) -> Any:
     if value == "model":
         return value

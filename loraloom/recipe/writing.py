@@ -139,6 +139,7 @@ def commented_recipe(
     layout: str = "",
     columns: Mapping[str, str] | None = None,
     num_rows: int | None = None,
+    is_estimate: bool = False,
     max_source_length: int | None = None,
     max_target_length: int | None = None,
     learning_rate: float | None = None,
@@ -152,6 +153,7 @@ def commented_recipe(
         layout: what the data was recognised as, for a comment.
         columns: which column is what, where it had to be mapped.
         num_rows: how many rows the data has, for a comment.
+        is_estimate: whether that was estimated rather than counted, which the comment says.
         max_source_length: tokens that hold nearly every source.
         max_target_length: tokens that hold nearly every target.
         learning_rate, num_train_epochs: where the defaults would do nothing.
@@ -162,7 +164,8 @@ def commented_recipe(
     given: dict[str, Any] = {"train": train, "columns": dict(columns or {})}
     given |= {"learning_rate": learning_rate, "num_train_epochs": num_train_epochs}
     given |= {"max_source_length": max_source_length, "max_target_length": max_target_length}
-    facts = [f"{num_rows:,} rows" if num_rows is not None else "", layout and f"recognised as {layout}"]
+    counted = "" if num_rows is None else f"{'about ' if is_estimate else ''}{num_rows:,} rows"
+    facts = [counted, layout and f"recognised as {layout}"]
     text = _comment(_help(Recipe, "model_name_or_path")) + _dump({"model_name_or_path": model})
     for name, section, keys in _TOUCHED:
         text += "\n" + (

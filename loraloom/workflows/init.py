@@ -45,6 +45,7 @@ def init_recipe(data: Path, model: str, *, report: Report = quiet) -> str:
         layout=seen.layout or "",
         columns=seen.suggested_columns,
         num_rows=seen.num_rows,
+        is_estimate=not seen.exact,
         max_source_length=_limit(seen.source),
         max_target_length=_limit(seen.response),
         learning_rate=STARTER_RATE if model == STARTER else None,

@@ -9,6 +9,7 @@ from typing import Any
 from loraloom.bank.rows import BASE
 from loraloom.data.encoding import encode_texts
 from loraloom.data.prompts import Prompt, read_prompts
+from loraloom.data.rows import Findings
 from loraloom.evaluate.generation import answer
 from loraloom.run import Report, open_run, quiet
 from loraloom.workflows import provenance as origin
@@ -43,7 +44,10 @@ def predict(
     opened = open_run(run)
     recipe, _, _ = origin.run_recipe(opened)
     wanted = [] if base else [experiment or only_experiment(opened, recipe)]
-    prompts = read_prompts(file, recipe.data, shown_as=str(file))
+    findings = Findings()
+    prompts = read_prompts(file, recipe.data, shown_as=str(file), findings=findings)
+    for note in findings.notes:
+        report("note", message=note)
     loaded = load_run(run, wanted, with_base=base)
     return _answers(loaded, prompts, report)
 

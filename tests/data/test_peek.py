@@ -22,14 +22,41 @@ def test_a_small_file_is_counted_and_measured(tmp_path):
     assert (seen.source.p50, seen.source.p90, seen.source.longest) == (51, 91, 100)
 
 
-@pytest.mark.parametrize("as_list", [True, False])
-def test_a_large_file_is_estimated_from_its_first_rows(tmp_path, as_list):
-    rows = [{"instruction": "q" * 100, "response": f"{i}"} for i in range(30_000)]
-    path = tmp_path / ("a.json" if as_list else "a.jsonl")
-    path.write_text(json.dumps(rows)) if as_list else write_lines(path, rows)
-    seen = peek(path, SETTINGS)
+LARGE = [{"instruction": "q" * 100, "response": "a" * (10 if i < 5_000 else 90)} for i in range(9_013)]
+
+
+def write(path, rows, shape):
+    if shape == "lines":
+        return write_lines(path, rows)
+    if shape == "table":
+        path.write_text("instruction,response\n" + "".join(",".join(row.values()) + "\n" for row in rows))
+    else:
+        path.write_text(json.dumps(rows if shape == "list" else {"data": rows}))
+    return path
+
+
+SHAPES = [("a.jsonl", "lines"), ("a.json", "list"), ("a.json", "object"), ("a.csv", "table")]
+
+
+@pytest.mark.parametrize(("name", "shape"), SHAPES)
+def test_the_rows_of_a_large_file_are_counted(tmp_path, name, shape):
+    seen = peek(write(tmp_path / name, LARGE, shape), SETTINGS)
+    assert (seen.num_rows, seen.exact) == (9_013, True)
+    assert not any("estimated" in note for note in seen.notes)
+
+
+@pytest.mark.parametrize(("name", "shape"), SHAPES)
+def test_a_very_large_file_is_estimated_and_that_is_said(tmp_path, monkeypatch, name, shape):
+    monkeypatch.setattr("loraloom.data.peek.COUNTED_BYTES", 1_300_000)
+    seen = peek(write(tmp_path / name, LARGE, shape), SETTINGS)
     assert not seen.exact
-    assert seen.num_rows == pytest.approx(30_000, rel=0.3)
+    assert seen.num_rows == pytest.approx(9_013, rel=0.3)
+    assert any(f"about {seen.num_rows:,} rows, estimated" in note for note in seen.notes)
+
+
+def test_a_row_that_is_none_is_refused_wherever_it_stands(tmp_path):
+    path = write_lines(tmp_path / "a.jsonl", [*LARGE, "text"])
+    assert "a.jsonl:9014: row 9014 is text" in refusal(peek, path, SETTINGS, shown_as="a.jsonl")
 
 
 def test_an_unknown_layout_still_shows_columns_and_a_guess(tmp_path):

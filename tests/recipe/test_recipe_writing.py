@@ -143,6 +143,13 @@ def test_the_commented_recipe_holds_what_was_learnt_about_the_data() -> None:
     assert max(map(len, text.splitlines())) <= 110
 
 
+def test_a_number_of_rows_that_is_estimated_is_called_so() -> None:
+    assert "# Data: 1,234 rows\n" in commented_recipe("starter", "a.json", num_rows=1_234)
+    assert "# Data: about 1,234 rows\n" in commented_recipe(
+        "starter", "a.json", num_rows=1_234, is_estimate=True
+    )
+
+
 def test_the_commented_recipe_needs_a_model_and_data_only() -> None:
     text = commented_recipe("starter", "starter")
     assert parse_recipe(text, name="r") == parse_recipe("model: starter\ndata: starter", name="r")

@@ -1,13 +1,16 @@
-"""JSON to rows: a list of objects, an object around such a list, or one object a line."""
+"""JSON to rows: a list of objects, one object a line, or one object (json_shapes.py says of which shapes)."""
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from loraloom.data.formats.json_list import ONE_LIST, is_sound, nameless, rows_of_list
+from loraloom.data.formats.json_object import rows_of_object, survey
+from loraloom.data.formats.json_shapes import CONVERSATION_COLUMNS, arrangement, member_of
 from loraloom.data.formats.json_text import (
     WHITESPACE,
     JsonCursor,
@@ -16,7 +19,7 @@ from loraloom.data.formats.json_text import (
     not_json,
     too_deep,
 )
-from loraloom.data.formats.row import Findings, Row, location, shown_name
+from loraloom.data.formats.row import Findings, Row, location, suffix_of
 from loraloom.data.formats.text import text_chunks, text_lines
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
@@ -24,10 +27,6 @@ from loraloom.recipe import DataSettings
 Shape = Literal["list", "lines", "object"]
 
 SNIFF_CHARS = 1 << 20
-# A list under one of these is a single row's conversation, not a file's rows.
-CONVERSATION_COLUMNS = ("conversation", "conversations", "messages")
-_ONE_LIST = "Put the rows in one list, `[ {…}, {…} ]`, or one object on each line of a .jsonl file."
-_JSON_TYPES = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
 
 
 def read_json(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> Iterator[Row]:
@@ -40,32 +39,31 @@ def read_json(path: Path, settings: DataSettings, shown_as: str, findings: Findi
         DataError: the text breaks off or is not JSON. In the one-object-a-line shape, reading
             goes on after a bad line and the problems are in `findings`.
     """
+    columns = settings.columns.values()
     chunks = text_chunks(path, settings.encoding, shown_as, findings)
     head, whole = _head(chunks)
-    named: Shape = "lines" if path.suffix.lower() in (".jsonl", ".ndjson") else "list"
-    shape = _shape(head, whole, named, shown_as)
+    named: Shape = "lines" if suffix_of(path.name) in (".jsonl", ".ndjson") else "list"
+    shape = _shape(head, whole, named, shown_as, columns)
     text = itertools.chain([head], chunks)
+    exact = settings.stringify_as == "written"
     if shape == "lines":
         if named != "lines":
             findings.notes.append(f"{shown_as} holds one JSON object a line, and was read so")
-        yield from _lines(text, shown_as, findings)
+        yield from _lines(text, shown_as, findings, exact)
         return
-    cursor = JsonCursor(text, shown_as)
+    cursor = JsonCursor(text, shown_as, keep_written=exact)
     if shape == "list":
         if named != "list":
             findings.notes.append(f"{shown_as} holds one JSON list, and was read so")
         cursor.peek()
         cursor.skip()
-        yield from _list(cursor, shown_as, findings)
+        yield from rows_of_list(cursor, shown_as, findings, columns)
     else:
-        yield from _object(cursor, shown_as, findings)
+        surveyed = JsonCursor(text_chunks(path, settings.encoding, shown_as, Findings()), shown_as)
+        found = survey(surveyed, shown_as, columns)
+        yield from rows_of_object(cursor, found, shown_as, findings, columns)
     if cursor.peek():
-        raise cursor.refuse("more follows the end of the list of rows", fix=_ONE_LIST)
-
-
-def type_name(value: Any) -> str:
-    """A JSON value's type, for messages."""
-    return _JSON_TYPES.get(type(value), "a number")
+        raise cursor.refuse("more follows the end of the list of rows", fix=ONE_LIST)
 
 
 def _head(chunks: Iterator[str]) -> tuple[str, bool]:
@@ -83,28 +81,50 @@ def _head(chunks: Iterator[str]) -> tuple[str, bool]:
     return "".join(pieces), True
 
 
-def _shape(head: str, whole: bool, named: Shape, shown_as: str) -> Shape:
+def _shape(head: str, whole: bool, named: Shape, shown_as: str, columns: Collection[str]) -> Shape:
     """What a file is, from its head, and from its name where its first line may be a bad row."""
     body = head.lstrip(WHITESPACE)
-    first, _, rest = body.partition("\n")
+    first, ended, rest = body.partition("\n")
     rest = rest.lstrip(WHITESPACE)
-    rows_follow = _whole_object(rest.partition("\n")[0]) is not None
-    if named == "lines" and (body.startswith("{") or (rows_follow and first.strip() != "[")):
-        return "lines"
+    first_value, second_value = _whole_value(first), _whole_value(rest.partition("\n")[0])
+    if isinstance(first_value, list) and isinstance(second_value, list):
+        raise nameless(location(shown_as, 1))  # one list a line
+    if isinstance(first_value, dict):
+        is_table = whole and not rest and _is_table(first_value, named, columns)
+        return "object" if is_table else "lines"
+    rows_follow = isinstance(second_value, dict)
+    opened = first.rstrip(WHITESPACE)
+    if named == "lines" and rows_follow and opened != "[":
+        return "lines"  # behind a bad first row
     if body.startswith("["):
         return "list"
     if body and not body.startswith("{"):
         raise DataError(
             "is not JSON: it begins with neither `[` nor `{`", where=shown_as, fix=_what_it_may_be(body)
         )
-    value = _whole_object(first)
-    if value is None and first.rstrip(WHITESPACE).endswith("["):
+    if named == "lines" and not (ended and opened.endswith(("{", "[", ","))):
+        return "lines"  # nothing shows that the first line is more than a bad row
+    if opened.endswith("["):
         return "object"  # {"data": [ and then one row a line
-    if value is not None:
-        alone = whole and not rest
-        wraps = any(_is_rows(key, inner) for key, inner in value.items())
-        return "object" if alone and wraps else "lines"
     return "lines" if not body or rows_follow else "object"
+
+
+def _is_table(value: dict[str, Any], named: Shape, columns: Collection[str]) -> bool:
+    """Whether an object alone in its file holds all rows, and is not one row itself."""
+    members = [member_of(key, inner) for key, inner in value.items()]
+    found = arrangement(members, columns)
+    if found is None:
+        # What no row can be is refused as a table: several lists of rows, columns of unequal length.
+        kinds = [member.kind for member in members]
+        columns_only = named == "list" and len(kinds) > 1 and set(kinds) == {"values"}
+        is_talk = any(member.key in CONVERSATION_COLUMNS for member in members)
+        return columns_only or (kinds.count("rows") > 1 and not is_talk)
+    if named == "list":
+        return True
+    # In a file of one object a line, one line is a row unless it can hardly be one.
+    if found.kind == "list":
+        return all(member.kind not in ("scalar", "empty") for member in members)
+    return found.kind != "columns" or (all(member.length > 1 for member in members) and len(members) > 1)
 
 
 def _what_it_may_be(body: str) -> str:
@@ -112,24 +132,20 @@ def _what_it_may_be(body: str) -> str:
         return "It looks like a web page: download the file itself."
     if body.startswith("version https://git-lfs"):
         return "It is a Git LFS pointer: run `git lfs pull`."
-    return _ONE_LIST
+    return ONE_LIST
 
 
-def _whole_object(line: str) -> dict[str, Any] | None:
+def _whole_value(line: str) -> Any:
+    """The object or list that a line is; None if it is another thing, or no JSON."""
     try:
         value, end = StrictDecoder().decode(line)
     except (json.JSONDecodeError, TooDeepError):
         return None
-    return value if isinstance(value, dict) and not line[end:].strip(WHITESPACE) else None
+    return value if isinstance(value, dict | list) and not line[end:].strip(WHITESPACE) else None
 
 
-def _is_rows(key: str, value: Any) -> bool:
-    is_list = isinstance(value, list) and key not in CONVERSATION_COLUMNS
-    return is_list and bool(value) and isinstance(value[0], dict)
-
-
-def _lines(chunks: Iterator[str], shown_as: str, findings: Findings) -> Iterator[Row]:
-    decoder = StrictDecoder()
+def _lines(chunks: Iterator[str], shown_as: str, findings: Findings, exact: bool) -> Iterator[Row]:
+    decoder = StrictDecoder(keep_written=exact)
     number = 0
     for line_number, line in enumerate(text_lines(chunks), start=1):
         start = len(line) - len(line.lstrip(WHITESPACE))
@@ -157,74 +173,5 @@ def _lines(chunks: Iterator[str], shown_as: str, findings: Findings) -> Iterator
                 number,
             )
             continue
-        if _is_sound(value, decoder.flaws, number, location(shown_as, line_number), findings):
+        if is_sound(value, decoder.flaws, number, location(shown_as, line_number), findings):
             yield Row(shown_as, number, line_number, value)
-
-
-def _list(cursor: JsonCursor, shown_as: str, findings: Findings) -> Iterator[Row]:
-    """Rows of the list whose `[` was just read, up to and over its `]`."""
-    if cursor.peek() == "]":
-        cursor.skip()
-        return
-    for number in itertools.count(1):
-        cursor.peek()
-        line = cursor.line
-        value = cursor.value(f"row {number}")
-        if _is_sound(value, cursor.flaws, number, location(shown_as, line), findings):
-            yield Row(shown_as, number, line, value)
-        mark = cursor.peek()
-        if mark not in (",", "]"):
-            raise _unclosed(cursor, mark, number)
-        cursor.skip()
-        if mark == "]":
-            return
-
-
-def _unclosed(cursor: JsonCursor, mark: str, number: int) -> DataError:
-    if mark:
-        return cursor.refuse(f"after row {number}, a comma or `]` is missing")
-    return cursor.refuse(
-        f"the file ends after row {number}, before the `]` that closes the list",
-        fix="It seems cut off: copy or download it again.",
-    )
-
-
-def _object(cursor: JsonCursor, shown_as: str, findings: Findings) -> Iterator[Row]:
-    """Rows of the one list of objects inside an object, such as {"version": 1, "data": […]}."""
-    found: list[str] = []
-    cursor.peek()
-    cursor.skip()
-    while cursor.peek() != "}":
-        if cursor.peek() != '"':
-            raise cursor.refuse("a key in double quotes is missing here", fix=_ONE_LIST)
-        key = cursor.value("a key")
-        if cursor.peek() != ":":
-            raise cursor.refuse("a colon is missing after a key", fix=_ONE_LIST)
-        cursor.skip()
-        if cursor.peek() == "[" and key not in CONVERSATION_COLUMNS and not found:
-            cursor.skip()
-            if cursor.peek() in ("{", "]"):
-                found.append(key)
-                yield from _list(cursor, shown_as, findings)
-            else:
-                raise cursor.refuse(f"{shown_name(key)} is not a list of objects", fix=_ONE_LIST)
-        elif _is_rows(key, cursor.value(shown_name(key))):
-            found.append(key)
-        mark = cursor.peek()
-        if mark == ",":
-            cursor.skip()
-        elif mark != "}":
-            raise cursor.refuse(f"after {shown_name(key)}, a comma or `}}` is missing", fix=_ONE_LIST)
-    cursor.skip()
-    if len(found) != 1:
-        lists = f"lists {' and '.join(map(shown_name, found))}" if found else "no list of rows"
-        raise DataError(f"holds one object with {lists}; one list is needed", where=shown_as, fix=_ONE_LIST)
-    findings.notes.append(f"{shown_as}: the rows are those of the list {shown_name(found[0])}")
-
-
-def _is_sound(value: Any, flaws: list[str], number: int, where: str, findings: Findings) -> bool:
-    if not isinstance(value, dict):
-        flaws = [f"is {type_name(value)} where an object is needed"]
-    for flaw in flaws:
-        findings.refuse(Problem(f"row {number} {flaw}", where=where), number)
-    return not flaws

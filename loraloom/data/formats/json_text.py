@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from loraloom.data.formats.cells import WrittenNumber
 from loraloom.data.formats.row import location, shown_name
 from loraloom.errors import DataError, Problem
 
@@ -44,10 +45,14 @@ class StrictDecoder:
 
     After `decode`, `flaws` lists keys that stand twice and numbers that are out of range. NaN and
     Infinity come out as floats: whether they matter depends on the column.
+
+    Args:
+        keep_written: numbers that Python would write otherwise come out as `WrittenNumber`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep_written: bool = True) -> None:
         self.flaws: list[str] = []
+        self._keep_written = keep_written
         self._scanner = json.JSONDecoder(
             object_pairs_hook=self._object, parse_int=self._int, parse_float=self._float
         )
@@ -81,17 +86,19 @@ class StrictDecoder:
             ]
         return values
 
-    def _int(self, digits: str) -> int:
+    def _int(self, digits: str) -> int | float:
         if len(digits) > MAX_INT_DIGITS:
             self.flaws.append(f"holds a number of {len(digits)} digits; {MAX_INT_DIGITS} can be read")
             return 0
+        if digits == "-0" and self._keep_written:
+            return WrittenNumber(-0.0, digits)
         return int(digits)
 
     def _float(self, digits: str) -> float:
         value = float(digits)
         if math.isinf(value):
             self.flaws.append("holds a number too large to be read")
-        return value
+        return WrittenNumber(value, digits) if self._keep_written else value
 
 
 class JsonCursor:
@@ -100,13 +107,14 @@ class JsonCursor:
     Args:
         chunks: the text, in pieces.
         shown_as: the file's name in messages.
+        keep_written: as in `StrictDecoder`.
     """
 
-    def __init__(self, chunks: Iterator[str], shown_as: str) -> None:
+    def __init__(self, chunks: Iterator[str], shown_as: str, *, keep_written: bool = True) -> None:
         self.line = 1
         self._chunks = chunks
         self._shown_as = shown_as
-        self._decoder = StrictDecoder()
+        self._decoder = StrictDecoder(keep_written=keep_written)
         self._buffer = ""
         self._position = 0
         self._line_start = 0  # where the present line begins, relative to the buffer; may be negative

@@ -81,6 +81,11 @@ class Findings:
             raise DataError(self.problems)
 
 
+def suffix_of(name: str) -> str:
+    """The suffix that says how a file is written, in small letters: `.csv`, of `a.csv.gz` too."""
+    return Path(name.lower().removesuffix(".gz")).suffix
+
+
 def location(path: str, line: int | None = None, column: int | None = None) -> str:
     """`file:line:column`, as far as they are known."""
     return ":".join(str(part) for part in (path, line, column) if part is not None)

@@ -74,6 +74,19 @@ def text_lines(chunks: Iterable[str]) -> Iterator[str]:
         yield rest
 
 
+def numbered_lines(path: Path, encoding: str, shown_as: str, findings: Findings) -> Iterator[tuple[int, str]]:
+    """Every line of a text file with its number, from 1, and without its end; blank ones too.
+
+    Args:
+        path, encoding, shown_as, findings: as in `text_chunks`.
+
+    Raises:
+        DataError: as in `text_chunks`.
+    """
+    for number, line in enumerate(text_lines(text_chunks(path, encoding, shown_as, findings)), start=1):
+        yield number, line.removesuffix("\n").removesuffix("\r")
+
+
 def text_codec(encoding: str) -> codecs.CodecInfo:
     """The codec of a character encoding.
 

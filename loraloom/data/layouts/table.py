@@ -17,9 +17,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
-from loraloom.data.formats.json_rows import CONVERSATION_COLUMNS
+from loraloom.data.formats.delimited import has_header
+from loraloom.data.formats.json_shapes import CONVERSATION_COLUMNS
 from loraloom.data.formats.row import shown_name, shown_names
-from loraloom.data.formats.tables import has_header
 from loraloom.data.layouts.conversation import conversation
 from loraloom.data.layouts.exchange import MISSING, Exchange, Field, Flaw, Layout, Recogniser, Values
 from loraloom.errors import DataError, Problem

@@ -171,9 +171,9 @@ def test_one_conversation_on_a_line_is_a_row_and_not_a_file(read):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ('{\n "train": [{"a": 1}],\n "test": [{"a": 1}]\n}', "lists `train` and `test`"),
+        ('{\n "dev": [{"a": 1}],\n "test": [{"a": 1}]\n}', "lists `dev` and `test`"),
         ('{\n "a": 1\n}', "no list of rows"),
-        ('{\n "a": ["x"]\n}', "`a` is not a list of objects"),
+        ('{\n "a": ["x"], "n": 1\n}', "`a` is not a list of objects"),
         ("<!DOCTYPE html>", "web page"),
         ("version https://git-lfs.github.com/spec/v1", "git lfs pull"),
         ("instruction,response", "neither `[` nor `{`"),
@@ -229,6 +229,7 @@ def test_whatever_json_writes_as_a_list_is_read_back_with_its_lines(
 def test_whatever_json_writes_as_lines_is_read_back_with_its_lines(
     tmp_path, rows, ascii_only, data, chunk_bytes
 ):
+    rows = [*rows, {"last": 1}]  # one line alone may be a whole table
     lines: list[str] = []
     expected: list[int] = []
     for row in rows:

@@ -1,0 +1,200 @@
+"""CSV and TSV to rows, as pandas, R, Excel and scripts write them.
+
+first lines ──delimiter.py──▶ separator ──tsv_quoting.py──▶ cells ──header.py──▶ Row, Row, …
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from loraloom.data.formats.delimiter import SAMPLE_CHARS, likely_delimiter, sep_line, separated_by
+from loraloom.data.formats.header import Header, read_header
+from loraloom.data.formats.row import Findings, Row, location, suffix_of
+from loraloom.data.formats.text import text_chunks, text_lines
+from loraloom.data.formats.tsv_quoting import is_quoted
+from loraloom.errors import Problem
+from loraloom.recipe import DataSettings
+
+MAX_CELL_CHARS = 1 << 24
+_QUOTED = (
+    "A cell with the separator, a quote or a line break in it stands in double quotes, and a quote inside "
+    "is written twice; set `data.quoting: none` if double quotes are part of the text."
+)
+_PLAIN = "Double quotes are read as text here; set `data.quoting: csv` if they stand around cells."
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a file's cells are written.
+
+    Args:
+        delimiter: what separates them.
+        quoted: whether double quotes stand around cells; else they are text.
+        skip: lines before the header: Excel's `sep=` line.
+    """
+
+    delimiter: str
+    quoted: bool
+    skip: int
+
+    @property
+    def fix(self) -> str:
+        """What to do about cells that cannot be told apart."""
+        return _QUOTED if self.quoted else _PLAIN
+
+
+class Record(NamedTuple):
+    """A row of cells as it stands in the file.
+
+    Args:
+        begins_on: the line, from 1.
+        cells: what it holds, or what is wrong with it.
+        num_cells: if it spans several lines, how many cells each has if quotes are text.
+    """
+
+    begins_on: int
+    cells: list[str] | str
+    num_cells: tuple[int, ...] = ()
+
+
+def has_header(shown_as: str) -> bool:
+    """Whether a file's own first line names its columns, so that it may be a row if the header is missing."""
+    return suffix_of(shown_as) in (".csv", ".tsv")
+
+
+def read_csv(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> Iterator[Row]:
+    """Rows of a .csv or .tsv file with a header; reading goes on after a bad row.
+
+    Its separator and its quoting are found out where the recipe does not say them, and noted where
+    they are not what the suffix promises. An index without a name, empty columns and rows of
+    separators alone are left out, with a note. Such rows count, so that numbers are a spreadsheet's.
+    """
+    dialect = _dialect(path, settings, shown_as, findings)
+    lines = text_lines(text_chunks(path, settings.encoding, shown_as, findings))
+    records = _quoted_records(lines, dialect) if dialect.quoted else _plain_records(lines, dialect)
+    header: Header | None = None
+    number = num_blank = 0
+    for begins_on, cells, num_cells in records:
+        where = location(shown_as, begins_on)
+        if isinstance(cells, str):
+            number += header is not None
+            what = f"row {number}" if header else "the header"
+            findings.refuse(Problem(f"{what} {cells}", where=where, fix=dialect.fix), number)
+            if header is None:
+                return
+        elif header is None:
+            if "".join(cells).strip():
+                header = read_header(cells, dialect.delimiter, where)
+        elif "".join(cells).strip():
+            number += 1
+            header.see_lines(num_cells, begins_on)
+            values = header.values(cells, number, where, dialect.fix, findings)
+            if values is not None:
+                yield Row(shown_as, number, begins_on, values)
+        elif len(cells) > 1:
+            number += 1
+            num_blank += 1
+        elif cells and len(header.names) == 1:
+            number += 1
+            yield Row(shown_as, number, begins_on, {header.names[0]: cells[0]})
+    if num_blank:
+        findings.notes.append(f"{shown_as}: rows of separators alone, left out: {num_blank}")
+    findings.notes += header.notes(shown_as) if header else []
+
+
+def _dialect(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> Dialect:
+    """What the recipe says, and else what the file shows. Only what is not usual is noted."""
+    # The module's default of 131,072 would refuse long documents; a bound stays, for an unclosed quote.
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL_CHARS))
+    head = _head(path, settings, shown_as)
+    usual = "\t" if suffix_of(path.name) == ".tsv" else ","
+    named = sep_line(head[0]) if head else None
+    skip = int(named is not None)
+    if settings.delimiter is not None:
+        delimiter = "\t" if settings.delimiter == "tab" else settings.delimiter
+    else:
+        delimiter = named or likely_delimiter(head, usual)
+        if delimiter != usual:
+            told = (
+                f"cells are separated by {separated_by(delimiter)} (`data.delimiter` sets another separator)"
+            )
+            findings.notes.append(f"{shown_as}: {told}")
+    if settings.quoting != "auto" or delimiter != "\t":
+        return Dialect(delimiter, settings.quoting != "none", skip)
+    lines = text_lines(text_chunks(path, settings.encoding, shown_as, Findings()))
+    quoted = is_quoted(_after(lines, skip), delimiter)
+    if quoted is not None:
+        told = (
+            "double quotes were read as standing around cells, as in CSV (`data.quoting: none` keeps them)"
+            if quoted
+            else "double quotes were read as part of the text (`data.quoting: csv` reads them as in CSV)"
+        )
+        findings.notes.append(f"{shown_as}: {told}")
+    return Dialect(delimiter, bool(quoted), skip)
+
+
+def _head(path: Path, settings: DataSettings, shown_as: str) -> list[str]:
+    """The first lines; the last is left out if the file goes on, because its row may too."""
+    head: list[str] = []
+    num_chars = 0
+    lines = text_lines(text_chunks(path, settings.encoding, shown_as, Findings()))
+    for line in lines:
+        head.append(line)
+        num_chars += len(line)
+        if num_chars >= SAMPLE_CHARS:
+            return head[:-1] or head
+    return head
+
+
+def _after(lines: Iterator[str], skip: int) -> Iterator[str]:
+    for _ in range(skip):
+        next(lines, None)
+    return lines
+
+
+def _quoted_records(lines: Iterator[str], dialect: Dialect) -> Iterator[Record]:
+    taken: list[str] = []
+
+    def kept() -> Iterator[str]:
+        for line in _after(lines, dialect.skip):
+            taken.append(line)
+            yield line
+
+    reader = csv.reader(kept(), delimiter=dialect.delimiter, strict=True)
+    while True:
+        begins_on = reader.line_num + dialect.skip + 1
+        taken.clear()
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield Record(begins_on, _told(error))
+            continue
+        spans = tuple(line.count(dialect.delimiter) + 1 for line in taken) if len(taken) > 1 else ()
+        yield Record(begins_on, cells, spans)
+
+
+def _plain_records(lines: Iterator[str], dialect: Dialect) -> Iterator[Record]:
+    for number, line in enumerate(_after(lines, dialect.skip), start=dialect.skip + 1):
+        body = line.removesuffix("\n").removesuffix("\r")
+        if "\r" in body:
+            yield Record(number, "has a carriage return in it; lines end in \\n or \\r\\n")
+        else:
+            yield Record(number, body.split(dialect.delimiter) if body else [])
+
+
+def _told(error: csv.Error) -> str:
+    message = str(error)
+    if "unexpected end of data" in message:
+        return "opens a double quote that nothing closes"
+    if "field larger" in message:
+        return f"has a cell of more than {MAX_CELL_CHARS:,} characters; a double quote is probably not closed"
+    if "expected after" in message:
+        return "has text right after a closing double quote"
+    # The one error left: a carriage return that is neither quoted nor the end of a line.
+    return "has a carriage return outside double quotes; lines end in \\n or \\r\\n"

@@ -1,0 +1,164 @@
+"""Rows of a file that is one JSON object: what it holds is surveyed first, then its rows are read."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from loraloom.data.formats.json_list import ONE_LIST, is_sound, rows_of_list, unclosed
+from loraloom.data.formats.json_shapes import (
+    STREAM,
+    Arrangement,
+    Kind,
+    Member,
+    arrangement,
+    member_of,
+    refusal,
+    rows_of_columns,
+)
+from loraloom.data.formats.json_text import JsonCursor
+from loraloom.data.formats.row import Findings, Row, location, shown_name
+from loraloom.errors import DataError, Problem
+
+_KINDS: dict[str, Kind] = {"{": "rows", "[": "lists", "]": "empty"}
+
+
+def survey(cursor: JsonCursor, shown_as: str, columns: Collection[str]) -> Arrangement:
+    """How the rows of an object are arranged.
+
+    Args:
+        cursor: at the object's beginning, of a pass of its own over the file.
+        shown_as: the file's name in messages.
+        columns: the columns that the recipe names.
+
+    Raises:
+        DataError: it is arranged in no way known here, or is not whole. If rows can be read before
+            it breaks off, nothing is raised yet: reading them finds the same, after their problems.
+    """
+    members: list[Member] = []
+    broken: DataError | None = None
+    try:
+        for key in _keys(cursor):
+            if cursor.peek() == "[":
+                _survey_list(cursor, key, members)
+            else:
+                members.append(member_of(key, cursor.value(shown_name(key))))
+    except DataError as error:
+        broken = error
+    found = arrangement(members, columns)
+    if found is None and not broken and cursor.peek() == "{":
+        return STREAM
+    if found is None or (broken and found.kind != "list"):
+        raise broken or refusal(members, shown_as)
+    return found
+
+
+def rows_of_object(
+    cursor: JsonCursor, found: Arrangement, shown_as: str, findings: Findings, columns: Collection[str]
+) -> Iterator[Row]:
+    """The rows of the object at the cursor, up to and over its `}`.
+
+    Args:
+        cursor: at the object's beginning.
+        found: what `survey` found.
+        shown_as, findings: as for every reader.
+        columns: the columns that the recipe names.
+
+    Raises:
+        DataError: the object breaks off, or is not JSON.
+    """
+    if found.kind == "list":
+        for key in _keys(cursor):
+            if key == found.key and cursor.peek() == "[":
+                cursor.skip()
+                yield from rows_of_list(cursor, shown_as, findings, columns)
+            else:
+                cursor.value(shown_name(key))
+    elif found.kind == "stream":
+        for number in itertools.count(1):
+            yield from _row(cursor, number, shown_as, findings)
+            if not cursor.peek():
+                break
+    elif found.kind == "labels":
+        for number, _ in enumerate(_keys(cursor), start=1):
+            yield from _row(cursor, number, shown_as, findings)
+    else:
+        yield from _rows_of_table(cursor, found, shown_as, findings)
+    findings.notes.append(f"{shown_as}: {found.note}")
+
+
+def _row(cursor: JsonCursor, number: int, shown_as: str, findings: Findings) -> Iterator[Row]:
+    """The row at the cursor; none if something is wrong with it, which goes to the findings."""
+    cursor.peek()
+    line = cursor.line
+    value = cursor.value(f"row {number}")
+    if is_sound(value, cursor.flaws, number, location(shown_as, line), findings):
+        yield Row(shown_as, number, line, value)
+
+
+def _rows_of_table(
+    cursor: JsonCursor, found: Arrangement, shown_as: str, findings: Findings
+) -> Iterator[Row]:
+    """Rows of a whole table that stands column by column, or apart from its columns' names."""
+    held: dict[str, Any] = {}
+    for key in _keys(cursor):
+        if key in held:
+            raise cursor.refuse(f"the key {shown_name(key)} stands twice in one object")
+        held[key] = cursor.value(shown_name(key))
+        for flaw in cursor.flaws:
+            findings.refuse(Problem(f"{shown_name(key)} {flaw}", where=shown_as))
+    if found.kind == "split":
+        for number, cells in enumerate(held["data"], start=1):
+            if isinstance(cells, list) and len(cells) == len(held["columns"]):
+                yield Row(shown_as, number, None, dict(zip(map(str, held["columns"]), cells, strict=True)))
+            else:
+                what = f"row {number} is no list of {len(held['columns'])} values, one for each column"
+                findings.refuse(Problem(what, where=shown_as), number)
+        return
+    try:
+        rows = rows_of_columns(held)
+    except ValueError as error:
+        raise DataError(str(error), where=shown_as, fix=ONE_LIST) from None
+    for number, values in enumerate(rows, start=1):
+        yield Row(shown_as, number, None, values)
+
+
+def _keys(cursor: JsonCursor) -> Iterator[str]:
+    """The keys of an object, with the cursor at the value of each, which the caller reads."""
+    cursor.peek()
+    cursor.skip()
+    while cursor.peek() != "}":
+        if cursor.peek() != '"':
+            raise cursor.refuse("a key in double quotes is missing here", fix=ONE_LIST)
+        key = cursor.value("a key")
+        if cursor.peek() != ":":
+            raise cursor.refuse("a colon is missing after a key", fix=ONE_LIST)
+        cursor.skip()
+        cursor.peek()
+        yield key
+        mark = cursor.peek()
+        if mark == ",":
+            cursor.skip()
+        elif mark != "}":
+            raise cursor.refuse(f"after {shown_name(key)}, a comma or `}}` is missing", fix=ONE_LIST)
+    cursor.skip()
+
+
+def _survey_list(cursor: JsonCursor, key: str, members: list[Member]) -> None:
+    """Add a list's member, and count its elements one by one; of a broken one, those before the break."""
+    cursor.skip()
+    kind = _KINDS.get(cursor.peek(), "values")
+    length = 0
+    try:
+        while cursor.peek() != "]":
+            cursor.value(f"row {length + 1}")
+            length += 1
+            mark = cursor.peek()
+            if mark == ",":
+                cursor.skip()
+            elif mark != "]":
+                raise unclosed(cursor, mark, f"row {length}")
+    finally:
+        members.append(Member(key, kind, length))
+    cursor.skip()

@@ -1,0 +1,190 @@
+"""How the rows of one JSON object are arranged: in a list under a key, in columns, or under labels.
+
+{"version": 1, "data": [{…}, {…}]}                  ─▶ list `data`
+{"train": [{…}], "validation": [{…}]}               ─▶ list `train`
+{"instruction": [a, b], "response": [c, d]}         ─▶ columns
+{"instruction": {"0": a}, "response": {"0": c}}     ─▶ columns (pandas' default)
+{"0": {"instruction": a, "response": c}, "1": {…}}  ─▶ labels (pandas' orient="index")
+{"columns": […], "index": […], "data": [[…], […]]}  ─▶ split (pandas' orient="split")
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from loraloom.data.formats.json_list import ONE_LIST
+from loraloom.data.formats.row import shown_name, shown_names
+from loraloom.errors import DataError
+
+# A list under one of these is a single row's conversation, not a file's rows.
+CONVERSATION_COLUMNS = ("conversation", "conversations", "messages")
+Kind = Literal["rows", "lists", "values", "empty", "object", "scalar"]
+_LISTS: tuple[Kind, ...] = ("rows", "lists", "values", "empty")
+_NUMBER = re.compile(r"-?\d+")
+_TRAIN = ("train", "training")
+_SPLIT = {"columns", "index", "data"}
+# So many more objects than keys in each, all the same keys: they are rows under labels of their own.
+_ROWS_A_KEY = 10
+_RECORDS = 'In pandas: `df.to_json(FILE, orient="records", force_ascii=False)`.'
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A key of the object, and what stands under it.
+
+    Args:
+        key: its name.
+        kind: a list's by its first element: `rows` of objects, `lists` of lists, `values` or `empty`.
+        length: of a list; how many keys an object has.
+        inner: an object's keys.
+    """
+
+    key: str
+    kind: Kind
+    length: int = 0
+    inner: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """Where the rows are.
+
+    Args:
+        kind: as above.
+        key: the list's.
+        note: what a user should know of it, after the file's name.
+    """
+
+    kind: Literal["list", "columns", "labels", "split", "stream"]
+    note: str
+    key: str = ""
+
+
+STREAM = Arrangement("stream", "holds one JSON object after another, over several lines, and was read so")
+
+
+def member_of(key: str, value: Any) -> Member:
+    """The member for a value already read."""
+    if isinstance(value, dict):
+        return Member(key, "object", len(value), frozenset(value))
+    if not isinstance(value, list):
+        return Member(key, "scalar")
+    return Member(key, kind_of_list(value[0] if value else None, is_empty=not value), len(value))
+
+
+def kind_of_list(first: Any, *, is_empty: bool) -> Kind:
+    """A list's kind, by its first element."""
+    if is_empty:
+        return "empty"
+    return "rows" if isinstance(first, dict) else "lists" if isinstance(first, list) else "values"
+
+
+def arrangement(members: Sequence[Member], columns: Collection[str]) -> Arrangement | None:
+    """How the rows are arranged; None if the object shows none, or two that fit.
+
+    Args:
+        members: the object's, in order.
+        columns: the columns that the recipe names, which tell columns from labels.
+    """
+    if any(member.key in CONVERSATION_COLUMNS and member.kind == "rows" for member in members):
+        return None  # one row
+    by_key = {member.key: member for member in members}
+    if _is_split(by_key):
+        return Arrangement("split", 'was read as pandas writes it with orient="split"')
+    if members and all(member.kind == "object" for member in members):
+        return _of_objects(members, columns)
+    lists = [member for member in members if member.kind in _LISTS]
+    tables = [member for member in lists if member.kind == "rows"]
+    is_even = len(lists) == len(members) and len({member.length for member in lists}) == 1
+    if is_even and lists[0].kind in ("values", "lists"):
+        return Arrangement("columns", _columns_note(members))
+    if not tables:
+        empty = [member for member in lists if member.kind == "empty"]
+        return _list_in(empty[0], []) if lists and lists[0].kind == "empty" else None
+    if lists[0].kind not in ("rows", "empty"):
+        return None
+    named = [table for table in tables if table.key.lower() in _TRAIN] if len(tables) > 1 else tables
+    return _list_in(named[0], tables) if len(named) == 1 else None
+
+
+def refusal(members: Sequence[Member], where: str) -> DataError:
+    """The error for an object without an arrangement: what it holds, and what to write."""
+    lists = [member for member in members if member.kind in _LISTS]
+    tables = [member for member in lists if member.kind == "rows" and member.key not in CONVERSATION_COLUMNS]
+    first = next((member for member in lists if member.key not in CONVERSATION_COLUMNS), None)
+    if len(tables) > 1:
+        what = f"holds one object with lists {' and '.join(shown_name(table.key) for table in tables)}; "
+        return DataError(what + "one list is needed", where=where, fix="Save each list as a file of its own.")
+    if len(lists) == len(members) > 1 and not tables and all(member.length for member in lists):
+        lengths = ", ".join(f"{shown_name(member.key)} {member.length}" for member in lists[:12])
+        what = f"holds columns of different lengths: {lengths}"
+        return DataError(what, where=where, fix=f"Give each row a value in every column. {_RECORDS}")
+    if members and all(member.kind == "object" for member in members):
+        what = "holds one object of objects, in which rows and columns cannot be told apart"
+        return DataError(what, where=where, fix=f"Set `data.columns`, or write a list of rows. {_RECORDS}")
+    if first is not None and first.kind != "rows":
+        what = f"holds one object with no list of rows: {shown_name(first.key)} is not a list of objects"
+        return DataError(what, where=where, fix=ONE_LIST)
+    what = "holds one object with no list of rows; one list is needed"
+    return DataError(what, where=where, fix=ONE_LIST)
+
+
+def rows_of_columns(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of columns that are lists, or objects with a value for each row's label.
+
+    Raises:
+        ValueError: a column does not have the rows of the first one; the text says which.
+    """
+    first, *_ = columns.values()
+    labels = list(first) if isinstance(first, dict) else range(len(first))
+    for name, column in columns.items():
+        same = type(column) is type(first) and len(column) == len(first)
+        if not same or (isinstance(column, dict) and column.keys() != first.keys()):
+            raise ValueError(f"the column {shown_name(name)} does not have the rows of the first one")
+    return [{name: column[label] for name, column in columns.items()} for label in labels]
+
+
+def _is_split(by_key: Mapping[str, Member]) -> bool:
+    if not {"columns", "data"} <= by_key.keys() <= _SPLIT:
+        return False
+    return by_key["columns"].kind == "values" and by_key["data"].kind in ("lists", "empty")
+
+
+def _of_objects(members: Sequence[Member], columns: Collection[str]) -> Arrangement | None:
+    outer, inner = {member.key for member in members}, members[0].inner
+    same = all(member.inner == inner for member in members)
+    outer_numbered, inner_numbered = _numbered(outer), _numbered(inner)
+    named = set(columns)
+    as_columns = Arrangement("columns", _columns_note(members))
+    as_labels = Arrangement("labels", f"its {len(members)} keys were read as labels of rows, and left out")
+    if outer_numbered != inner_numbered:
+        return as_labels if outer_numbered else as_columns if same else None
+    if len(members) < 2 or outer_numbered or not same:
+        return None
+    if named and (named <= outer) != (named <= inner):
+        return as_columns if named <= outer else as_labels
+    enough = len(members) >= _ROWS_A_KEY * len(inner) and len(inner) > 1
+    return as_labels if enough else None
+
+
+def _numbered(keys: Collection[str]) -> bool:
+    return bool(keys) and all(_NUMBER.fullmatch(key) for key in keys)
+
+
+def _columns_note(members: Sequence[Member]) -> str:
+    return f"was read column by column: {shown_names([member.key for member in members])}"
+
+
+def _list_in(chosen: Member, tables: Sequence[Member]) -> Arrangement:
+    note = f"the rows are those of the list {shown_name(chosen.key)}"
+    others = [
+        f"{shown_name(table.key)} ({table.length} {'row' if table.length == 1 else 'rows'})"
+        for table in tables
+        if table is not chosen
+    ]
+    if others:
+        note += f"; not read: {', '.join(others)} (to use them, save each as a file, as for `data.eval`)"
+    return Arrangement("list", note, chosen.key)

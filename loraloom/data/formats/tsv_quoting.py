@@ -1,0 +1,134 @@
+r"""Whether double quotes in a tab-separated file are quoting, as in CSV, or part of the text.
+
+Plain TSV knows no quoting: `"Hi," he said` is a cell as it stands. pandas and R write TSV with CSV's
+quoting. Read the wrong way, cells lose their quotes or rows melt together, and no row looks wrong.
+So the whole file is read both ways, and what it shows decides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+# A quote that nothing closes shall not gather the whole file.
+MAX_RECORD_CHARS = 1 << 20
+_QUOTED = re.compile(r'"[^"]*(?:""[^"]*)*"')
+_NUMBER = re.compile(r"\s*[-+]?[\d.,]+(?:[eE][-+]?\d+)?\s*")
+
+
+@dataclass(slots=True)
+class _Plain:
+    """What a file comes to where quotes are text.
+
+    Args:
+        width: cells of the header.
+        num_bad: lines of another number of cells.
+        begins: whether a cell begins with a quote; without one, both readings are the same.
+        stray: whether a cell has quotes in it otherwise than CSV would write them.
+        doubled: whether a quoted cell has quotes inside, each written twice.
+        header_quoted: whether a name in the header is quoted.
+        quoted, bare: the columns in which a text is quoted, or is not.
+    """
+
+    width: int = 0
+    num_bad: int = 0
+    begins: bool = False
+    stray: bool = False
+    doubled: bool = False
+    header_quoted: bool = False
+    quoted: set[int] = field(default_factory=set)
+    bare: set[int] = field(default_factory=set)
+
+    def add(self, cells: list[str]) -> None:
+        is_header = self.width == 0
+        self.width = self.width or len(cells)
+        self.num_bad += len(cells) != self.width
+        for column, cell in enumerate(cells):
+            if '"' not in cell:
+                if not is_header and cell.strip() and not _NUMBER.fullmatch(cell):
+                    self.bare.add(column)
+                continue
+            self.begins |= cell.startswith('"')
+            if not _QUOTED.fullmatch(cell):
+                self.stray = True
+            elif is_header:
+                self.header_quoted = True
+            else:
+                self.quoted.add(column)
+                self.doubled |= '""' in cell[1:-1]
+
+
+class _Csv:
+    """What a file comes to where cells are quoted, by the letter of RFC 4180."""
+
+    def __init__(self, delimiter: str) -> None:
+        self.num_bad = 0
+        self._delimiter = delimiter
+        mark = re.escape(delimiter)
+        cell = rf'(?:{_QUOTED.pattern}|[^"{mark}]*)'
+        self._row = re.compile(rf"{cell}(?:{mark}{cell})*")
+        self._open: list[str] = []
+        self._num_quotes = self._num_chars = 0
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether a quoted cell is open, so that a blank line is part of it."""
+        return bool(self._open)
+
+    def add(self, line: str, width: int) -> None:
+        self._open.append(line)
+        self._num_quotes += line.count('"')
+        self._num_chars += len(line)
+        # A row is whole when its quotes are even in number.
+        if self._num_quotes % 2 and self._num_chars <= MAX_RECORD_CHARS:
+            return
+        row = "".join(self._open).rstrip("\r\n")
+        fits = self._row.fullmatch(row) and _QUOTED.sub("", row).count(self._delimiter) + 1 == width
+        self.num_bad += 0 if fits else len(self._open)
+        self._open.clear()
+        self._num_quotes = self._num_chars = 0
+
+    def end(self) -> None:
+        self.num_bad += len(self._open)
+
+
+def is_quoted(lines: Iterable[str], delimiter: str) -> bool | None:
+    """Whether the cells of a tab-separated file are quoted as in CSV.
+
+    Args:
+        lines: the whole file's, with their line breaks.
+        delimiter: what separates the cells.
+
+    Returns:
+        None if no cell begins with a double quote, so that both readings are the same. If both fit
+        as well, True only if the quotes stand as a CSV writer leaves them.
+    """
+    plain, quoted = _Plain(), _Csv(delimiter)
+    for line in lines:
+        body = line.rstrip("\r\n")
+        if body:
+            plain.add(body.split(delimiter))
+        if body or quoted.is_inside:
+            quoted.add(line, plain.width)
+    quoted.end()
+    if not plain.begins:
+        return None
+    if quoted.num_bad != plain.num_bad:
+        return quoted.num_bad < plain.num_bad
+    return _is_written_as_csv(plain, fits=quoted.num_bad == 0)
+
+
+def _is_written_as_csv(plain: _Plain, *, fits: bool) -> bool:
+    """Whether quotes stand as a CSV writer leaves them, of a file that can be read both ways.
+
+    Quotes around a few texts are no sign: they may be quotations.
+
+    Args:
+        plain: what the file comes to where quotes are text.
+        fits: whether every row fits where they are not.
+    """
+    if plain.header_quoted or (plain.doubled and fits):
+        return True
+    all_text_quoted = bool(plain.quoted) and not plain.bare
+    return not plain.stray and (plain.doubled or all_text_quoted)
