@@ -9,6 +9,7 @@ from pathlib import Path
 
 from loraloom.data.examples import examples_of
 from loraloom.data.formats.row import Row, check_file
+from loraloom.data.layouts.nested import is_in
 from loraloom.data.layouts.table import recognise
 from loraloom.data.rows import Findings, scan_rows
 from loraloom.data.source_template import SourceTemplate
@@ -110,7 +111,7 @@ def _missing_response(rows: Sequence[Row], settings: DataSettings, shown_as: str
     sample = [row.values for row in rows[:100]]
     if settings.columns:
         mapped = settings.columns.get("response")
-        return mapped if mapped and not any(mapped in values for values in sample) else None
+        return mapped if mapped and not is_in(sample, mapped) else None
     try:
         recognise(sample, {}, where=shown_as)
     except DataError as error:

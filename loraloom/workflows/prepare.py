@@ -13,7 +13,7 @@ from loraloom.bank.peft_folder import read_adapter
 from loraloom.base.loading import STARTER, Base, load_base
 from loraloom.base.targets import Target
 from loraloom.data.encoding import EncodedSet, encode
-from loraloom.data.examples import Examples
+from loraloom.data.part import PartRead
 from loraloom.data.split import Split
 from loraloom.errors import AdapterError, Problem, TargetError
 from loraloom.recipe import Experiment, Recipe
@@ -99,7 +99,7 @@ def load_recipe_base(recipe: Recipe, folder: Path, decided: dict[str, str] | Non
 
 
 def prepare(
-    recipe: Recipe, folder: Path, split: Split, base: Base, retained: Examples | None = None
+    recipe: Recipe, folder: Path, split: Split, base: Base, retained: PartRead | None = None
 ) -> Material:
     """Resolve targets, read the adapters to go on from, encode the rows.
 

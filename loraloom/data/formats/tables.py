@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from loraloom.data.formats.opening import data_suffix
 from loraloom.data.formats.row import Findings, Row, location
 from loraloom.data.formats.text import text_chunks, text_lines
 from loraloom.errors import DataError, Problem
@@ -23,12 +24,12 @@ _QUOTING = "A cell with the separator, a quote or a line break in it stands in d
 
 def has_header(shown_as: str) -> bool:
     """Whether a file's own first line names its columns, so that it may be a row if the header is missing."""
-    return Path(shown_as).suffix.lower() in (".csv", ".tsv")
+    return data_suffix(shown_as) in (".csv", ".tsv")
 
 
 def read_csv(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> Iterator[Row]:
     """Rows of a .csv or .tsv file with a header; reading goes on after a bad row."""
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    separator = "\t" if data_suffix(path) == ".tsv" else ","
     # The module's default of 131,072 would refuse long documents; a bound stays, for an unclosed quote.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL_CHARS))
     lines = text_lines(text_chunks(path, settings.encoding, shown_as, findings))
@@ -44,7 +45,11 @@ def read_csv(path: Path, settings: DataSettings, shown_as: str, findings: Findin
         except csv.Error as error:
             number += header is not None
             what = f"row {number}" if header else "the header"
-            findings.refuse(_bad_csv(error, what, location(shown_as, begins_on)), number)
+            problem = _bad_csv(error, what, location(shown_as, begins_on))
+            if _swallows_rows(error) or header is None:  # so that this is no matter of one bad row
+                findings.refuse(problem)
+            else:
+                findings.refuse(problem, number)
             if header is None:
                 return
             continue
@@ -117,6 +122,11 @@ def _load_hub(name: str, settings: DataSettings, shown_as: str) -> Any:
         what = f"cannot be loaded ({type(error).__name__}{': ' if reason else ''}{reason})"
         fix = "`data.hub_config` and `data.hub_split` choose its configuration and split."
     raise DataError(what, where=shown_as, fix=fix)
+
+
+def _swallows_rows(error: csv.Error) -> bool:
+    """Whether a quote that nothing closes has made one cell of the rows that follow."""
+    return any(told in str(error) for told in ("unexpected end of data", "field larger"))
 
 
 def _is_blank_line(cells: list[str], header: list[str] | None) -> bool:

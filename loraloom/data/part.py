@@ -1,0 +1,130 @@
+"""The files of a part of the data -> its examples: each file in its own layout, groups over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from loraloom.data.examples import Example, grouped, read_examples
+from loraloom.data.formats.row import DroppedRow
+from loraloom.data.groups import SourceGroups
+from loraloom.data.locating import DataFile, Located, locate
+from loraloom.errors import DataError, Problem
+from loraloom.recipe import DataSettings
+
+Part = Literal["train", "eval", "test"]
+HeldOut = Literal["eval", "test"]
+PARTS: tuple[Part, ...] = ("train", "eval", "test")
+HELD_OUT: tuple[HeldOut, ...] = ("eval", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class PartRead:
+    """The rows of one part of the data.
+
+    Args:
+        examples: in the order of the files, and of their rows.
+        sha256: of each file, by its name.
+        dropped: the bad rows that were left out, by their file's name; files without any are not in it.
+        notes: what was accepted and should be known.
+    """
+
+    examples: list[Example]
+    sha256: dict[str, str]
+    dropped: dict[str, list[DroppedRow]]
+    notes: list[str]
+
+
+def read_part(files: Sequence[DataFile], settings: DataSettings) -> PartRead:
+    """Read all files of a part.
+
+    Each file's layout is recognised by itself, so that files of different layouts go together.
+
+    Args:
+        files: at least one.
+        settings: as in `read_examples`.
+
+    Raises:
+        DataError: with every problem of every file.
+    """
+    groups = SourceGroups()
+    part = PartRead([], {}, {}, [])
+    notes: dict[str, list[str]] = {}  # what is noted -> the files it is true of
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            read = read_examples(file.path, settings, shown_as=file.name, groups=groups)
+        except DataError as error:
+            problems += error.problems
+            continue
+        part.examples.extend(read.examples)
+        part.sha256[file.name] = read.sha256
+        if read.bad:
+            part.dropped[file.name] = read.bad
+        for note in read.notes:
+            notes.setdefault(note.removeprefix(file.name), []).append(file.name)
+    if problems:
+        raise DataError(problems)
+    if len(files) > 1:  # a later file may have joined groups of an earlier one
+        part.examples[:] = [grouped(example, groups) for example in part.examples]
+    part.notes.extend(_of_files(note, names) for note, names in notes.items())
+    return part
+
+
+def _of_files(note: str, names: Sequence[str]) -> str:
+    """A note that is true of some files, said once."""
+    others = len(names) - 1
+    if not note.startswith((" ", ":")):  # it does not begin with a file's name
+        return note
+    also = f" (and {others:,} other file{'s' * (others > 1)} likewise)" if others else ""
+    return f"{names[0]}{also}{note}"
+
+
+def locate_parts(settings: DataSettings, folder: Path) -> dict[Part, Located]:
+    """The files of each part that has files of its own.
+
+    Raises:
+        DataError: with every problem; also if two parts name the same file.
+    """
+    located: dict[Part, Located] = {}
+    problems: list[Problem] = []
+    part_of: dict[Path, Part] = {}
+    for part in PARTS:
+        value = getattr(settings, part)
+        if not isinstance(value, str | list):
+            continue
+        try:
+            located[part] = locate(part, value, folder, split=settings.hub_split)
+        except DataError as error:
+            problems += error.problems
+            continue
+        for file in located[part].files:
+            same = part_of.setdefault(file.path.resolve(), part)
+            if same != part:
+                problems.append(_in_two_parts(part, same, file))
+    if problems:
+        raise DataError(problems)
+    return located
+
+
+def _in_two_parts(part: Part, same: Part, file: DataFile) -> Problem:
+    fix = f"Give a share instead, such as `{part}: 0.1`: rows are then taken out of data.train."
+    if file.is_found:
+        fix = f"Write data.{same} so that it leaves the file out, or give a share, such as `{part}: 0.1`."
+    return Problem(f"names the same file as data.{same}", where=f"data.{part}", found=file.name, fix=fix)
+
+
+def read_parts(located: Mapping[Part, Located], settings: DataSettings) -> dict[Part, PartRead]:
+    """Every part's rows, or every problem of every file."""
+    read: dict[Part, PartRead] = {}
+    problems: list[Problem] = []
+    for part, own in located.items():
+        try:
+            read[part] = read_part(own.files, settings)
+        except DataError as error:
+            problems += error.problems
+    if problems:
+        raise DataError(problems)
+    return read
