@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -101,7 +101,8 @@ def read_examples(
         path, shown_as: as in `read_rows`.
         settings: `columns`, `source_prefix`, `conversation_history`, `stringify`, `on_empty`, `on_bad`
             and what `read_rows` uses.
-        groups: those of the files read before, where several belong together.
+        groups: those of the files read before, where several belong together; the caller then puts the
+            examples `in_groups` after the last file.
 
     Raises:
         DataError: with every problem of the file: those of `read_rows`, a layout that is not
@@ -132,6 +133,7 @@ def examples_of(
         findings: where problems with reading the file come in as `rows` advances.
         groups: as in `read_examples`.
     """
+    own = SourceGroups() if groups is None else groups
     sample = list(itertools.islice(rows, SAMPLE_ROWS))
     if not sample:
         if findings.dropped:
@@ -139,14 +141,15 @@ def examples_of(
         findings.raise_problems()
     try:
         values = [row.values for row in sample]
-        reading = _Reading(settings, values, findings, shown_as, groups or SourceGroups())
+        reading = _Reading(settings, values, findings, shown_as, own)
     except DataError as error:
         raise DataError([*findings.problems, *error.problems]) from None
     for row in itertools.chain(sample, rows):
         reading.add(row)
     findings.raise_problems()
+    examples = reading.examples()
     return Examples(
-        examples=reading.examples(),
+        examples=in_groups(examples, own) if groups is None else examples,
         layout=reading.layout.name,
         notes=findings.notes + reading.notes(),
         dropped=reading.dropped,
@@ -155,9 +158,12 @@ def examples_of(
     )
 
 
-def grouped(example: Example, groups: SourceGroups) -> Example:
-    """An example in its group, as far as that is known by now."""
-    return dataclasses.replace(example, group=repr(groups.of((example.path, example.row))))
+def in_groups(examples: Sequence[Example], groups: SourceGroups) -> list[Example]:
+    """The examples, each in its group; after every row is read that a group may hold."""
+    return [
+        dataclasses.replace(example, group=repr(groups.of((example.path, example.row))))
+        for example in examples
+    ]
 
 
 def _digested(rows: Iterator[Row], digest: hashlib._Hash) -> Iterator[Row]:
@@ -213,7 +219,7 @@ class _Reading:
         self._examples += members
 
     def examples(self) -> list[Example]:
-        """All examples, each in its group.
+        """All examples, not yet in groups.
 
         Raises:
             DataError: none is left.
@@ -222,8 +228,6 @@ class _Reading:
             num_bad = len(self._findings.dropped)
             self._findings.refuse(none_left(self._shown_as, self.dropped, num_bad))
             self._findings.raise_problems()
-        for position, example in enumerate(self._examples):
-            self._examples[position] = grouped(example, self._groups)
         return self._examples
 
     def notes(self) -> list[str]:

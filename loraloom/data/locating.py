@@ -131,7 +131,7 @@ def _in_folder(key: DataKey, entry: str, folder: Path, split: str) -> Located:
         raise DataError(f"cannot be read: {error.strerror}", where=entry) from None
     hidden = [name for name in names if name.startswith(".")]
     visible = [name for name in names if not name.startswith(".")]
-    located = _sorted_out(key, entry, entry, folder, visible, hidden)
+    located = _sorted_out(key, entry, entry, folder, visible, hidden, takes_folders=False)
     if located.files:
         return located
     inside = [name for name in visible if _is_folder(folder / name)]
@@ -181,7 +181,7 @@ def _of_pattern(key: DataKey, entry: str, folder: Path) -> Located:
     if "**" in rest:  # it goes into the folders that it matches
         names = {name for name in names if not _is_folder(root / name)}
     hidden = sorted(matches(include_hidden=True) - names) if "**" not in rest else []
-    located = _sorted_out(key, entry, prefix, root, sorted(names), hidden)
+    located = _sorted_out(key, entry, prefix, root, sorted(names), hidden, takes_folders=True)
     if located.files:
         return located
     raise DataError(
@@ -194,7 +194,14 @@ def _of_pattern(key: DataKey, entry: str, folder: Path) -> Located:
 
 
 def _sorted_out(
-    key: DataKey, entry: str, prefix: str, root: Path, names: Sequence[str], hidden: Sequence[str]
+    key: DataKey,
+    entry: str,
+    prefix: str,
+    root: Path,
+    names: Sequence[str],
+    hidden: Sequence[str],
+    *,
+    takes_folders: bool,
 ) -> Located:
     """Data files, and the rest by what it is.
 
@@ -204,17 +211,18 @@ def _sorted_out(
         root: where the names are.
         names: files and folders there, sorted.
         hidden: those left out because they are hidden.
+        takes_folders: whether a folder of `save_to_disk` among them is read.
     """
     files: list[DataFile] = []
-    left_out: dict[str, list[str]] = {"hidden": list(hidden), "subfolders": [], "no data files": []}
+    left_out: dict[str, list[str]] = {"hidden": list(hidden), "subfolders": [], "not data": []}
     for name in names:
         path = root / name
-        if _is_folder(path) and is_saved_dataset(path):
+        if takes_folders and _is_folder(path) and is_saved_dataset(path):
             files += _in_folder(key, below(prefix, name), path, "").files
         elif _is_folder(path):
             left_out["subfolders"].append(name)
         elif not is_readable(path):
-            left_out["no data files"].append(name)
+            left_out["not data"].append(name)
         else:
             files.append(DataFile(below(prefix, name), path, is_found=True))
     _check_one_part(key, entry, files, prefix)

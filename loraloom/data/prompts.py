@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loraloom.data.examples import examples_of
+from loraloom.data.formats.opening import data_suffix
 from loraloom.data.formats.row import Row, check_file
+from loraloom.data.formats.text import text_chunks
 from loraloom.data.layouts.nested import is_in
 from loraloom.data.layouts.table import recognise
 from loraloom.data.rows import Findings, scan_rows
@@ -50,7 +52,7 @@ def read_prompts(path: Path, settings: DataSettings, *, shown_as: str) -> list[P
     Raises:
         DataError: with every problem of the file.
     """
-    if path.suffix == ".txt":
+    if data_suffix(path) == ".txt":
         return _text_prompts(path, settings, shown_as)
     findings = Findings()
     rows = list(scan_rows(path, settings, shown_as=shown_as, findings=findings))
@@ -88,12 +90,7 @@ def prompts_of_texts(
 
 def _text_prompts(path: Path, settings: DataSettings, shown_as: str) -> list[Prompt]:
     check_file(path, shown_as)
-    try:
-        lines = path.read_text(encoding=settings.encoding).splitlines()
-    except (UnicodeDecodeError, LookupError) as error:
-        raise DataError(
-            f"is not {settings.encoding} text ({error})", where=shown_as, fix="Save it as UTF-8."
-        ) from None
+    lines = "".join(text_chunks(path, settings.encoding, shown_as, Findings())).splitlines()
     texts = [line for line in lines if line.strip()]
     if not texts:
         raise DataError("holds no prompt", where=shown_as, fix="Write one a line.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from loraloom.data.locating import locate
-from loraloom.data.part import PartRead, read_part
+from loraloom.data.part_files import PartRead, read_part
 from loraloom.recipe import DataSettings
 
 

@@ -17,7 +17,8 @@ from loraloom.data.formats.row import DroppedRow, shown_names
 from loraloom.data.groups import choose_parts, source_key
 from loraloom.data.locating import Located
 from loraloom.data.named import STARTER, shown_data
-from loraloom.data.part import HELD_OUT, PARTS, HeldOut, Part, PartRead, locate_parts, read_part, read_parts
+from loraloom.data.part_files import PartRead, locate_parts, read_part, read_parts
+from loraloom.data.parts import HELD_OUT, PARTS, HeldOut, Part
 from loraloom.data.unchanged import check_hashes, check_unchanged, saved_ids
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings

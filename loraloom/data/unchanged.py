@@ -10,7 +10,7 @@ from loraloom.data.formats.row import check_file, file_sha256, shown_names
 from loraloom.data.formats.tables import HUB_PREFIX
 from loraloom.data.locating import Located
 from loraloom.data.named import saved_file
-from loraloom.data.part import PARTS, Part
+from loraloom.data.parts import PARTS, Part
 from loraloom.errors import DataError, Problem
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from loraloom.checks.finding import Finding, raise_errors
 from loraloom.data.named import name_of
-from loraloom.data.part import PartRead
+from loraloom.data.part_files import PartRead
 from loraloom.data.retain import read_retained
 from loraloom.data.split import Split, split_examples
 from loraloom.errors import LoRALoomError

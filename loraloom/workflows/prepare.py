@@ -13,7 +13,7 @@ from loraloom.bank.peft_folder import read_adapter
 from loraloom.base.loading import STARTER, Base, load_base
 from loraloom.base.targets import Target
 from loraloom.data.encoding import EncodedSet, encode
-from loraloom.data.part import PartRead
+from loraloom.data.part_files import PartRead
 from loraloom.data.split import Split
 from loraloom.errors import AdapterError, Problem, TargetError
 from loraloom.recipe import Experiment, Recipe

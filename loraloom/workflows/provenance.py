@@ -12,7 +12,7 @@ import torch
 
 from loraloom.bank.peft_folder import portable_name
 from loraloom.base.choices import Choice
-from loraloom.data.part import PartRead
+from loraloom.data.part_files import PartRead
 from loraloom.data.split import Split
 from loraloom.errors import DataError, Problem, RunError
 from loraloom.recipe import Recipe

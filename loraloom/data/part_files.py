@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from loraloom.data.examples import Example, grouped, read_examples
+from loraloom.data.examples import Example, in_groups, read_examples
 from loraloom.data.formats.row import DroppedRow
 from loraloom.data.groups import SourceGroups
 from loraloom.data.locating import DataFile, Located, locate
+from loraloom.data.noted import said_once
+from loraloom.data.parts import PARTS, Part
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
-
-Part = Literal["train", "eval", "test"]
-HeldOut = Literal["eval", "test"]
-PARTS: tuple[Part, ...] = ("train", "eval", "test")
-HELD_OUT: tuple[HeldOut, ...] = ("eval", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +47,7 @@ def read_part(files: Sequence[DataFile], settings: DataSettings) -> PartRead:
     """
     groups = SourceGroups()
     part = PartRead([], {}, {}, [])
-    notes: dict[str, list[str]] = {}  # what is noted -> the files it is true of
+    notes: list[tuple[str, list[str]]] = []
     problems: list[Problem] = []
     for file in files:
         try:
@@ -63,23 +59,12 @@ def read_part(files: Sequence[DataFile], settings: DataSettings) -> PartRead:
         part.sha256[file.name] = read.sha256
         if read.bad:
             part.dropped[file.name] = read.bad
-        for note in read.notes:
-            notes.setdefault(note.removeprefix(file.name), []).append(file.name)
+        notes.append((file.name, read.notes))
     if problems:
         raise DataError(problems)
-    if len(files) > 1:  # a later file may have joined groups of an earlier one
-        part.examples[:] = [grouped(example, groups) for example in part.examples]
-    part.notes.extend(_of_files(note, names) for note, names in notes.items())
+    part.examples[:] = in_groups(part.examples, groups)  # a later file may join groups of an earlier one
+    part.notes.extend(said_once(notes))
     return part
-
-
-def _of_files(note: str, names: Sequence[str]) -> str:
-    """A note that is true of some files, said once."""
-    others = len(names) - 1
-    if not note.startswith((" ", ":")):  # it does not begin with a file's name
-        return note
-    also = f" (and {others:,} other file{'s' * (others > 1)} likewise)" if others else ""
-    return f"{names[0]}{also}{note}"
 
 
 def locate_parts(settings: DataSettings, folder: Path) -> dict[Part, Located]:
@@ -90,7 +75,7 @@ def locate_parts(settings: DataSettings, folder: Path) -> dict[Part, Located]:
     """
     located: dict[Part, Located] = {}
     problems: list[Problem] = []
-    part_of: dict[Path, Part] = {}
+    first: dict[Path, tuple[Part, DataFile]] = {}
     for part in PARTS:
         value = getattr(settings, part)
         if not isinstance(value, str | list):
@@ -101,18 +86,19 @@ def locate_parts(settings: DataSettings, folder: Path) -> dict[Part, Located]:
             problems += error.problems
             continue
         for file in located[part].files:
-            same = part_of.setdefault(file.path.resolve(), part)
+            same, other = first.setdefault(file.path.resolve(), (part, file))
             if same != part:
-                problems.append(_in_two_parts(part, same, file))
+                problems.append(_in_two_parts(part, same, file, other))
     if problems:
         raise DataError(problems)
     return located
 
 
-def _in_two_parts(part: Part, same: Part, file: DataFile) -> Problem:
+def _in_two_parts(part: Part, same: Part, file: DataFile, other: DataFile) -> Problem:
+    leaves_out = [key for key, found in ((same, other.is_found), (part, file.is_found)) if found]
     fix = f"Give a share instead, such as `{part}: 0.1`: rows are then taken out of data.train."
-    if file.is_found:
-        fix = f"Write data.{same} so that it leaves the file out, or give a share, such as `{part}: 0.1`."
+    if leaves_out:
+        fix = f"Write data.{leaves_out[0]} so that it leaves the file out, or move the file. " + fix
     return Problem(f"names the same file as data.{same}", where=f"data.{part}", found=file.name, fix=fix)
 
 
