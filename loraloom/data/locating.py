@@ -21,7 +21,14 @@ from loraloom.data.formats.row import shown_name, shown_names
 from loraloom.data.formats.tables import HUB_PREFIX
 from loraloom.data.named import STARTER, below
 from loraloom.data.rows import FORMATS, is_readable
-from loraloom.data.saved import HELD_OUT_SPLITS, is_saved_dataset, is_saved_dict, saved_shards, saved_splits
+from loraloom.data.saved import (
+    HELD_OUT_SPLITS,
+    is_cache,
+    is_saved_dataset,
+    is_saved_dict,
+    saved_shards,
+    saved_splits,
+)
 from loraloom.errors import DataError, Problem
 
 DataKey = Literal["train", "eval", "test", "retain"]
@@ -214,7 +221,7 @@ def _sorted_out(
         takes_folders: whether a folder of `save_to_disk` among them is read.
     """
     files: list[DataFile] = []
-    left_out: dict[str, list[str]] = {"hidden": list(hidden), "subfolders": [], "not data": []}
+    left_out: dict[str, list[str]] = {"hidden": list(hidden), "subfolders": [], "not data": [], "caches": []}
     for name in names:
         path = root / name
         if takes_folders and _is_folder(path) and is_saved_dataset(path):
@@ -223,6 +230,8 @@ def _sorted_out(
             left_out["subfolders"].append(name)
         elif not is_readable(path):
             left_out["not data"].append(name)
+        elif is_cache(path):
+            left_out["caches"].append(name)
         else:
             files.append(DataFile(below(prefix, name), path, is_found=True))
     _check_one_part(key, entry, files, prefix)
@@ -241,7 +250,8 @@ def _check_one_part(key: DataKey, entry: str, files: Sequence[DataFile], prefix:
         if part is not None:
             of_part.setdefault(part, []).append(file.name)
     if len(of_part) > 1:
-        lines = [f"{part}: {own[0] if len(own) == 1 else own[:3]}" for part, own in of_part.items()]
+        parts = sorted(of_part.items(), key=lambda each: list(_PART_WORDS.values()).index(each[0]))
+        lines = [f"{part}: {own[0]}" if len(own) == 1 else f"{part}: {own[:3]}" for part, own in parts]
         raise DataError(
             "its files are named as those of several parts",
             where=f"data.{key}",

@@ -49,6 +49,16 @@ def saved_shards(folder: Path, shown_as: str) -> list[str]:
     raise DataError("lists no files", where=f"{shown_as}/{STATE_FILE}", fix="Call `save_to_disk` again.")
 
 
+def is_cache(path: Path) -> bool:
+    """Whether a file lies beside a saved Dataset's own files and is none of them."""
+    folder = path.parent
+    return (
+        path.suffix == ".arrow"
+        and is_saved_dataset(folder)
+        and path.name not in saved_shards(folder, str(folder))
+    )
+
+
 def saved_splits(folder: Path, shown_as: str) -> list[str]:
     """The splits of a saved DatasetDict.
 
