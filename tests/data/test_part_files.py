@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 from data_files import good_rows, refusal, write_lines
@@ -47,10 +48,8 @@ def test_every_row_knows_its_file_and_every_file_its_sum(folder):
 
 def test_the_order_is_that_of_names_whatever_the_folder_says(folder, monkeypatch):
     before = split_of(folder, eval=5)
-    import pathlib
-
-    listed = pathlib.Path.iterdir
-    monkeypatch.setattr(pathlib.Path, "iterdir", lambda self: reversed(list(listed(self))))
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda self: reversed(list(listed(self))))
     assert split_of(folder, eval=5) == before
 
 

@@ -92,7 +92,7 @@ def _elements(value: Any, rest: str) -> Any:
             return MISSING
         place = int(index)
         value = value[place] if -len(value) <= place < len(value) else None
-    return _at(value, rest.removeprefix("."))
+    return MISSING if rest == "." else _at(value, rest.removeprefix("."))
 
 
 def _splits(name: str) -> Iterator[tuple[str, str]]:
