@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from loraloom.data.formats.opening import data_stem
+from loraloom.data.formats.opening import data_suffix
 from loraloom.data.formats.row import shown_name, shown_names
 from loraloom.data.formats.tables import HUB_PREFIX
 from loraloom.data.named import STARTER, below
+from loraloom.data.part_words import check_one_part
 from loraloom.data.rows import FORMATS, is_readable
 from loraloom.data.saved import (
-    HELD_OUT_SPLITS,
+    SPLITS_OF,
     is_cache,
     is_saved_dataset,
     is_saved_dict,
@@ -31,24 +31,15 @@ from loraloom.data.saved import (
 )
 from loraloom.errors import DataError, Problem
 
-DataKey = Literal["train", "eval", "test", "retain"]
-StarterFile = Literal["train", "eval", "test", "probe"]
+DataKey = Literal["train", "eval", "test", "retain", "prompts"]
+StarterFile = Literal["train", "eval", "test", "probe", "prompts"]
 
 _STARTER_FILES: dict[DataKey, StarterFile] = {
     "train": "train",
     "eval": "eval",
     "test": "test",
     "retain": "probe",
-}
-# What files are called that hold one part of a dataset each, as the hub's own rules have it.
-_PART_WORDS = {
-    word: part
-    for part, words in {
-        "train": "train training",
-        "eval": "validation valid val dev eval evaluation",
-        "test": "test testing",
-    }.items()
-    for word in words.split()
+    "prompts": "prompts",
 }
 
 
@@ -85,7 +76,7 @@ def locate(key: DataKey, value: str | Sequence[str], folder: Path, *, split: str
     """The files that a recipe names under `data.train`, `data.eval`, `data.test` or `data.retain`.
 
     Args:
-        key: which of them; it decides what `starter` and a saved DatasetDict stand for.
+        key: which of them, or rows to answer; it decides what `starter` and a saved DatasetDict stand for.
         value: a file, folder, pattern, dataset of the hub or `starter`; or a list of these.
         folder: the recipe's folder, which paths are relative to.
         split: which split of a saved DatasetDict is `data.train`'s.
@@ -126,6 +117,10 @@ def _locate(key: DataKey, entry: str, folder: Path, split: str) -> Located:
     return Located([DataFile(entry, path)])
 
 
+def _where(key: DataKey) -> str:
+    return "rows to answer" if key == "prompts" else f"data.{key}"
+
+
 def _in_folder(key: DataKey, entry: str, folder: Path, split: str) -> Located:
     if is_saved_dict(folder):
         return _split_of_dict(key, entry, folder, split)
@@ -144,7 +139,7 @@ def _in_folder(key: DataKey, entry: str, folder: Path, split: str) -> Located:
     inside = [name for name in visible if _is_folder(folder / name)]
     raise DataError(
         "holds no data file",
-        where=f"data.{key}",
+        where=_where(key),
         found=f"{shown_name(entry)}, which is {folder.resolve()}",
         allowed=", ".join(FORMATS),
         fix=f"Its subfolders are not looked into; name {' or '.join(_shown_below(entry, inside))}."
@@ -155,18 +150,20 @@ def _in_folder(key: DataKey, entry: str, folder: Path, split: str) -> Located:
 
 def _split_of_dict(key: DataKey, entry: str, folder: Path, split: str) -> Located:
     splits = saved_splits(folder, entry)
-    wanted = HELD_OUT_SPLITS.get(key, (split,))
+    wanted = SPLITS_OF.get(key, (split,))
     own = next((name for name in wanted if name in splits), None)
     if own is None:
         raise DataError(
-            f"the saved DatasetDict has no split {' or '.join(map(shown_name, wanted))} for it",
-            where=f"data.{key}",
+            f"the saved DatasetDict has no split {' or '.join(map(shown_name, wanted))} for it"
+            if wanted
+            else "a saved DatasetDict has several splits",
+            where=_where(key),
             found=f"{shown_name(entry)} with {shown_names(splits)}",
             fix=f"Name a split as a folder: {' or '.join(_shown_below(entry, splits))}.",
         )
     inside = _in_folder(key, below(entry, own), folder / own, split)
     others = [name for name in splits if name != own]
-    note = f"{entry}: data.{key} is its split {shown_name(own)}"
+    note = f"{entry}: {_where(key)} is its split {shown_name(own)}"
     if others:
         note += f"; its others are {shown_names(others)}"
     return Located(inside.files, [note, *inside.notes])
@@ -193,7 +190,7 @@ def _of_pattern(key: DataKey, entry: str, folder: Path) -> Located:
         return located
     raise DataError(
         "matches no data file" if names else "matches no file",
-        where=f"data.{key}",
+        where=_where(key),
         found=shown_name(entry),
         allowed=", ".join(FORMATS) if names else "",
         fix=_what_was_searched(root),
@@ -228,36 +225,17 @@ def _sorted_out(
             files += _in_folder(key, below(prefix, name), path, "").files
         elif _is_folder(path):
             left_out["subfolders"].append(name)
-        elif not is_readable(path):
+        elif not (is_readable(path) or (key == "prompts" and data_suffix(path) == ".txt")):
             left_out["not data"].append(name)
         elif is_cache(path):
             left_out["caches"].append(name)
         else:
             files.append(DataFile(below(prefix, name), path, is_found=True))
-    _check_one_part(key, entry, files, prefix)
+    if key != "prompts":
+        check_one_part([file.name for file in files], prefix, entry, _where(key))
     rest = [f"{what}: {shown_names(own)}" for what, own in left_out.items() if own]
     note = f"{entry}: {len(files)} data file{'s' * (len(files) != 1)}"
     return Located(files, [f"{note}; left out: {'; '.join(rest)}" if rest else note] if files else [])
-
-
-def _check_one_part(key: DataKey, entry: str, files: Sequence[DataFile], prefix: str) -> None:
-    """Refuse train.jsonl and test.jsonl as one part: it would be trained on what it is judged by."""
-    of_part: dict[str, list[str]] = {}
-    for file in files:
-        below = Path(file.name.removeprefix(prefix))
-        words = re.split(r"[\W\d_]+", str(below.with_name(data_stem(below))).lower())
-        part = next((_PART_WORDS[word] for word in words if word in _PART_WORDS), None)
-        if part is not None:
-            of_part.setdefault(part, []).append(file.name)
-    if len(of_part) > 1:
-        parts = sorted(of_part.items(), key=lambda each: list(_PART_WORDS.values()).index(each[0]))
-        lines = [f"{part}: {own[0]}" if len(own) == 1 else f"{part}: {own[:3]}" for part, own in parts]
-        raise DataError(
-            "its files are named as those of several parts",
-            where=f"data.{key}",
-            found=shown_name(entry),
-            fix=f"Name each part's own, such as `{'`, `'.join(lines)}`; to take all for one part, list them.",
-        )
 
 
 def _named_twice(files: Sequence[DataFile], key: DataKey) -> list[Problem]:
@@ -270,7 +248,7 @@ def _named_twice(files: Sequence[DataFile], key: DataKey) -> list[Problem]:
             problems.append(
                 Problem(
                     f"names one file twice{also}",
-                    where=f"data.{key}",
+                    where=_where(key),
                     found=file.name,
                     fix="Keep one of the two: its rows would count twice.",
                 )

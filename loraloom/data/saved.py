@@ -17,7 +17,7 @@ from loraloom.errors import DataError
 STATE_FILE = "state.json"
 SPLITS_FILE = "dataset_dict.json"
 # What the splits are called that a part takes, the usual name first.
-HELD_OUT_SPLITS = {"eval": ("validation", "valid", "val", "dev", "eval"), "test": ("test",)}
+SPLITS_OF = {"eval": ("validation", "valid", "val", "dev", "eval"), "test": ("test",), "prompts": ()}
 
 
 def is_saved_dataset(folder: Path) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from loraloom.data.encoding import EncodedSet, encode, encode_texts
+from loraloom.data.prompt_files import prompts_of_files
 from loraloom.data.prompts import Prompt, prompts_of_texts, read_prompts
 from loraloom.data.retain import read_retained
 from loraloom.errors import DataError, Interrupted, RunError
@@ -64,7 +65,7 @@ def compare(
         LoRALoomError: the run, its data or its adapters are not usable.
         Interrupted: SIGINT or SIGTERM; the same call goes on where it stopped.
     """
-    rows, what = _rows(run, split, prompts, prompts_file)
+    rows, what = _rows(run, split, prompts, prompts_file, report)
     name = _file_name(name or what)
     loaded = load_run(run, experiments)
     for note in loaded.notes:
@@ -106,7 +107,11 @@ def _file_name(name: str) -> str:
 
 
 def _rows(
-    folder: Path, split: SplitName | None, prompts: Sequence[str], prompts_file: Path | None
+    folder: Path,
+    split: SplitName | None,
+    prompts: Sequence[str],
+    prompts_file: Path | None,
+    report: Report,
 ) -> tuple[list[Prompt], str]:
     """The rows to answer and what to call them, before any model is loaded."""
     run = open_run(folder)
@@ -116,7 +121,11 @@ def _rows(
             raise DataError("--split and prompts are two answers to one question", fix="Give one of them.")
         rows = prompts_of_texts(prompts, recipe.data)
         if prompts_file is not None:
-            rows += read_prompts(prompts_file, recipe.data, shown_as=str(prompts_file))
+            rows += prompts_of_files(
+                str(prompts_file),
+                lambda path, name: read_prompts(path, recipe.data, shown_as=name),
+                lambda note: report("note", message=note),
+            )
         return rows, "prompts"
     parts = origin.run_split(run, recipe, recipe_folder)
     part = split or ("test" if parts.test else "eval")
