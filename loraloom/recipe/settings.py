@@ -88,8 +88,8 @@ class DataSettings(Section):
     on_empty: Literal["error", "drop"] = Field(default="error", description="What to do with empty rows.")
     on_bad: Literal["error", "drop"] = Field(
         default="error",
-        description="What to do with rows that cannot be read or used (and with empty ones, unless `on_empty` "
-        "drops them); dropped rows are counted, and listed in split.json.",
+        description="What to do with rows that cannot be read or used, and with empty ones unless `on_empty` "
+        "drops them; dropped rows are counted, and listed in split.json.",
     )
     hub_config: str | None = Field(default=None, description="The configuration of a hub dataset.")
     hub_split: str = Field(
