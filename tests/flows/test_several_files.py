@@ -27,7 +27,7 @@ def test_from_a_folder_to_answers(project: Project) -> None:
     assert "train: [data/a.jsonl, data/b.jsonl.gz]" in begun.stdout
     assert "# Data: 20 rows" in begun.stdout
 
-    sets = ("--set", "data.train=data", "--set", "training.max_steps=2", "--set", "experiments={}")
+    sets = ("--set", "data.train=data", "--set", "training.max_steps=2")
     refused = project.call("train", "recipe.yaml", *sets, "--out", "run")
     assert_refused(refused, "data/c.jsonl:5:", "data.on_bad: drop")
     assert not (project.folder / "run").exists()
@@ -48,11 +48,11 @@ def test_from_a_folder_to_answers(project: Project) -> None:
     (project.folder / "data" / "later.jsonl").write_text("", encoding="utf-8")
     compared = project.call("compare", "run")
     assert compared.code == 0, compared.stderr
-    answered = project.call("predict", "run", "data/b.jsonl.gz")
+    answered = project.call("predict", "run", "data/b.jsonl.gz", "--experiment", "wide")
     assert len(answered.stdout.splitlines()) == 10
     (project.folder / "data" / "later.jsonl").unlink()
     (project.folder / "data" / "c.jsonl").write_text(json.dumps(rows(1)[0]), encoding="utf-8")
-    several = project.call("predict", "run", "data")
+    several = project.call("predict", "run", "data", "--experiment", "wide")
     told = [json.loads(line) for line in several.stdout.splitlines()]
     places = [(each["file"], each["row"]) for each in told]
     assert places[9:11] == [
