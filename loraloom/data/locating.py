@@ -19,7 +19,7 @@ from loraloom.data.formats.opening import data_suffix
 from loraloom.data.formats.row import shown_name, shown_names
 from loraloom.data.formats.tables import HUB_PREFIX
 from loraloom.data.named import STARTER, below
-from loraloom.data.part_words import check_one_part
+from loraloom.data.part_words import several_parts
 from loraloom.data.rows import FORMATS, is_readable
 from loraloom.data.saved import (
     SPLITS_OF,
@@ -51,12 +51,13 @@ class DataFile:
         name: as messages, rows and split.json have it: what the user wrote; below a folder or pattern,
             that and the rest of the path.
         path: where it is; not looked at for a dataset of the hub.
-        is_found: whether a folder or a pattern gave it, so that others may come and go beside it.
+        found_by: the folder or pattern that gave it, so that others may come and go beside it; empty for a
+            file that is named itself.
     """
 
     name: str
     path: Path
-    is_found: bool = False
+    found_by: str = ""
 
 
 @dataclass(slots=True)
@@ -72,7 +73,9 @@ class Located:
     notes: list[str] = field(default_factory=list)
 
 
-def locate(key: DataKey, value: str | Sequence[str], folder: Path, *, split: str = "train") -> Located:
+def locate(
+    key: DataKey, value: str | Sequence[str], folder: Path, *, split: str = "train", is_checked: bool = True
+) -> Located:
     """The files that a recipe names under `data.train`, `data.eval`, `data.test` or `data.retain`.
 
     Args:
@@ -80,6 +83,7 @@ def locate(key: DataKey, value: str | Sequence[str], folder: Path, *, split: str
         value: a file, folder, pattern, dataset of the hub or `starter`; or a list of these.
         folder: the recipe's folder, which paths are relative to.
         split: which split of a saved DatasetDict is `data.train`'s.
+        is_checked: refuse files that do not go together; not needed for those of a split that was made.
 
     Raises:
         DataError: with every problem: a folder or pattern that holds no data file, one that holds files of
@@ -95,7 +99,9 @@ def locate(key: DataKey, value: str | Sequence[str], folder: Path, *, split: str
             continue
         located.files += own.files
         located.notes += own.notes
-    problems += _named_twice(located.files, key)
+    if is_checked:
+        problems += _named_twice(located.files, key)
+        problems += [] if key == "prompts" else _of_several_parts(located.files, key)
     if problems:
         raise DataError(problems)
     return located
@@ -126,7 +132,7 @@ def _in_folder(key: DataKey, entry: str, folder: Path, split: str) -> Located:
         return _split_of_dict(key, entry, folder, split)
     if is_saved_dataset(folder):
         names = saved_shards(folder, entry)
-        return Located([DataFile(below(entry, name), folder / name, is_found=True) for name in names])
+        return Located([DataFile(below(entry, name), folder / name, found_by=entry) for name in names])
     try:
         names = sorted(child.name for child in folder.iterdir())
     except OSError as error:
@@ -230,12 +236,19 @@ def _sorted_out(
         elif is_cache(path):
             left_out["caches"].append(name)
         else:
-            files.append(DataFile(below(prefix, name), path, is_found=True))
-    if key != "prompts":
-        check_one_part([file.name for file in files], prefix, entry, _where(key))
+            files.append(DataFile(below(prefix, name), path, found_by=entry))
     rest = [f"{what}: {shown_names(own)}" for what, own in left_out.items() if own]
     note = f"{entry}: {len(files)} data file{'s' * (len(files) != 1)}"
     return Located(files, [f"{note}; left out: {'; '.join(rest)}" if rest else note] if files else [])
+
+
+def _of_several_parts(files: Sequence[DataFile], key: DataKey) -> list[Problem]:
+    found: dict[str, list[str]] = {}
+    for file in files:
+        if file.found_by:
+            found.setdefault(file.found_by, []).append(file.name)
+    told = (several_parts(names, entry, _where(key)) for entry, names in found.items())
+    return [problem for problem in told if problem is not None]
 
 
 def _named_twice(files: Sequence[DataFile], key: DataKey) -> list[Problem]:

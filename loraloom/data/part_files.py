@@ -67,8 +67,12 @@ def read_part(files: Sequence[DataFile], settings: DataSettings) -> PartRead:
     return part
 
 
-def locate_parts(settings: DataSettings, folder: Path) -> dict[Part, Located]:
+def locate_parts(settings: DataSettings, folder: Path, *, is_checked: bool = True) -> dict[Part, Located]:
     """The files of each part that has files of its own.
+
+    Args:
+        settings, folder: as in `split_examples`.
+        is_checked: as in `locate`.
 
     Raises:
         DataError: with every problem; also if two parts name the same file.
@@ -81,13 +85,13 @@ def locate_parts(settings: DataSettings, folder: Path) -> dict[Part, Located]:
         if not isinstance(value, str | list):
             continue
         try:
-            located[part] = locate(part, value, folder, split=settings.hub_split)
+            located[part] = locate(part, value, folder, split=settings.hub_split, is_checked=is_checked)
         except DataError as error:
             problems += error.problems
             continue
         for file in located[part].files:
             same, other = first.setdefault(file.path.resolve(), (part, file))
-            if same != part:
+            if is_checked and same != part:
                 problems.append(_in_two_parts(part, same, file, other))
     if problems:
         raise DataError(problems)
@@ -95,7 +99,7 @@ def locate_parts(settings: DataSettings, folder: Path) -> dict[Part, Located]:
 
 
 def _in_two_parts(part: Part, same: Part, file: DataFile, other: DataFile) -> Problem:
-    leaves_out = [key for key, found in ((same, other.is_found), (part, file.is_found)) if found]
+    leaves_out = [key for key, found in ((same, other.found_by), (part, file.found_by)) if found]
     fix = f"Give a share instead, such as `{part}: 0.1`: rows are then taken out of data.train."
     if leaves_out:
         fix = f"Write data.{leaves_out[0]} so that it leaves the file out, or move the file. " + fix

@@ -75,7 +75,7 @@ class Split:
                 `saved` is not what `to_json` writes.
         """
         ids = saved_ids(saved, shown_as)
-        located = locate_parts(settings, folder)
+        located = locate_parts(settings, folder, is_checked=False)
         new = check_unchanged(saved["files"], located, folder, shown_as)
         read = {
             part: read_part([file for file in own.files if file.name not in new], settings)

@@ -58,10 +58,10 @@ def check_unchanged(
     files = {file.name: file for own in located.values() for file in own.files}
     gone = [name for name in saved if name not in files]
     new = {name for name in files if name not in saved}
-    if any(file.is_found for file in files.values()):
+    if any(file.found_by for file in files.values()):
         for name in gone:
             check_file(saved_file(name, folder), name)
-    named = sorted(name for name in new if not files[name].is_found)
+    named = sorted(name for name in new if not files[name].found_by)
     if gone or named:
         raise DataError(
             "is the split of other files",

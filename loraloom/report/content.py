@@ -189,10 +189,8 @@ def _checks(run: Run, shown_as: Mapping[str, str]) -> list[dict[str, str]]:
 
 def _known_paths(run: Run, provenance: Mapping[str, Any], recipe: str) -> dict[str, str]:
     """Absolute paths that the run's files may hold, and what a reader sees instead."""
-    files = [
-        *provenance.get("data", {}),
-        *(sha256 if isinstance(sha256 := provenance.get("retain"), dict) else ()),
-    ]
+    retained = provenance.get("retain")
+    files = [*provenance.get("data", {}), *(retained if isinstance(retained, dict) else ())]
     named = [*paths_in(yaml.safe_load(recipe)), *filter(is_absolute, files)]
     folders = [str(run.folder.resolve()), str(provenance.get("folder", "")), str(Path.home())]
     return {folder: "…" for folder in folders if len(folder) > 1} | {

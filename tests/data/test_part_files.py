@@ -11,7 +11,10 @@ from data_files import good_rows, refusal, write_lines
 
 from loraloom.data.retain import read_retained
 from loraloom.data.split import Split, split_examples
+from loraloom.errors import RunError
 from loraloom.recipe import DataSettings
+from loraloom.run import Run
+from loraloom.workflows.provenance import check_same_retained
 
 
 @pytest.fixture
@@ -135,12 +138,32 @@ class TestRestore:
         assert (now.train, now.eval, now.files) == (before.train, before.eval, before.files)
         assert any("not read: `data/later.jsonl`" in note for note in now.notes)
 
+    @pytest.mark.parametrize("name", ["test.jsonl", "sub.parquet"])
+    def test_no_file_that_came_later_stands_in_the_way(self, folder, name):
+        (folder / "data" / "a.jsonl").rename(folder / "data" / "train.jsonl")
+        saved = split_examples(self.SETTINGS, folder).to_json()
+        (folder / "data" / name).write_text("")
+        assert Split.restore(saved, self.SETTINGS, folder).to_json() == saved
+
     def test_a_file_that_the_recipe_adds_by_name_is_another_split(self, saved, folder):
         write_lines(folder / "more.jsonl", good_rows(2))
         settings = DataSettings(train=["data", "more.jsonl"], eval=6)
         message = refusal(Split.restore, saved, settings, folder)
         assert "split.json: is the split of other files" in message
         assert "`more.jsonl`" in message
+
+
+def test_a_run_names_what_changed_of_rows_to_retain(folder):
+    settings = DataSettings(train="starter", retain="data")
+    run = Run(folder / "run")
+    before = {"retain": read_retained(settings, folder).sha256}
+    check_same_retained(before, read_retained(settings, folder), run)
+    write_lines(folder / "data" / "a.jsonl", good_rows(3))
+    (folder / "data" / "c.csv").unlink()
+    with pytest.raises(RunError) as caught:
+        check_same_retained(before, read_retained(settings, folder), run)
+    assert "data/a.jsonl, data/c.csv" in str(caught.value)
+    assert "b.json" not in str(caught.value)
 
 
 def test_rows_to_retain_may_be_several_files(folder):
