@@ -22,7 +22,7 @@ _OPENERS: dict[str, Callable[[BinaryIO], BinaryIO]] = {
 }
 COMPRESSED = tuple(_OPENERS)
 _MAGIC = {
-    ".gz": re.compile(rb"\x1f\x8b\x08"),
+    ".gz": re.compile(rb"\x1f\x8b"),
     ".bz2": re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"),  # with blocks, or empty
     ".xz": re.compile(rb"\xfd7zXZ\0"),
 }
