@@ -85,7 +85,12 @@ def report(
 
 def predict(
     run: RunFolder,
-    file: Annotated[Path, typer.Argument(help="Rows to answer: a data file, or text with a prompt a line.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="Rows to answer: a data file, or text with a prompt a line; or a folder of them."
+        ),
+    ],
     experiment: Annotated[str | None, typer.Option(help="Whose adapter answers.")] = None,
     base: Annotated[bool, typer.Option("--base", help="The base answers, without an adapter.")] = False,
     as_json: AsJson = False,

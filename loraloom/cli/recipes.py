@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def init(
-    data: Annotated[Path, typer.Argument(help="A file of instruction/response pairs.")],
+    data: Annotated[
+        list[Path], typer.Argument(help="Files of instruction/response pairs, or a folder of them.")
+    ],
     model: Annotated[str, typer.Option(help="A folder, a hub name, or `starter`.")] = "starter",
     as_json: AsJson = False,
 ) -> None:

@@ -8,8 +8,8 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,13 @@ from typing import Any
 from loraloom.data.formats.cells import as_text
 from loraloom.data.formats.characters import bad_character
 from loraloom.data.formats.json_list import type_name
-from loraloom.data.formats.row import file_sha256, location, shown_name, shown_names
+from loraloom.data.formats.row import DroppedRow, file_sha256, location, shown_name, shown_names
 from loraloom.data.formats.tables import HUB_PREFIX
 from loraloom.data.groups import SourceGroups
 from loraloom.data.layouts.exchange import MISSING, Exchange, Field, Flaw, Layout
+from loraloom.data.layouts.nested import column_of, is_in, names_in, value_at
 from loraloom.data.layouts.table import columns_of, recognise
+from loraloom.data.left_out import none_left, told_of_bad, told_of_empty
 from loraloom.data.rows import Findings, Row, scan_rows
 from loraloom.data.source_template import SourceTemplate
 from loraloom.errors import DataError, Problem
@@ -73,6 +75,7 @@ class Examples:
         notes: what was accepted and should be known: extra columns, rows dropped.
         dropped: how many empty exchanges `data.on_empty: drop` left out.
         sha256: of the file's bytes; of a hub dataset, of its rows.
+        bad: the rows that `data.on_bad: drop` left out.
     """
 
     examples: list[Example]
@@ -80,56 +83,85 @@ class Examples:
     notes: list[str]
     dropped: int
     sha256: str
+    bad: list[DroppedRow] = field(default_factory=list)
 
 
-def read_examples(path: Path, settings: DataSettings, *, shown_as: str) -> Examples:
+def read_examples(
+    path: Path,
+    settings: DataSettings,
+    *,
+    shown_as: str,
+    groups: SourceGroups | None = None,
+) -> Examples:
     """Read a data file as examples.
 
     Args:
         path, shown_as: as in `read_rows`.
-        settings: `columns`, `source_prefix`, `conversation_history`, `stringify`, `on_empty` and
-            what `read_rows` uses.
+        settings: `columns`, `source_prefix`, `conversation_history`, `stringify`, `on_empty`, `on_bad`
+            and what `read_rows` uses.
+        groups: those of the files read before, where several belong together; the caller then puts the
+            examples `in_groups` after the last file.
 
     Raises:
         DataError: with every problem of the file: those of `read_rows`, a layout that is not
             known, and text that is missing, null, NaN, empty, not text, or holds what is not a character.
     """
-    findings = Findings()
+    findings = Findings(on_bad=settings.on_bad)
     rows = scan_rows(path, settings, shown_as=shown_as, findings=findings)
     if not shown_as.startswith(HUB_PREFIX):
-        read = examples_of(rows, settings, findings, shown_as=shown_as)
+        read = examples_of(rows, settings, findings, shown_as=shown_as, groups=groups)
         return dataclasses.replace(read, sha256=file_sha256(path))
     digest = hashlib.sha256()
-    read = examples_of(_digested(rows, digest), settings, findings, shown_as=shown_as)
+    read = examples_of(_digested(rows, digest), settings, findings, shown_as=shown_as, groups=groups)
     return dataclasses.replace(read, sha256=digest.hexdigest())
 
 
 def examples_of(
-    rows: Iterator[Row], settings: DataSettings, findings: Findings, *, shown_as: str
+    rows: Iterator[Row],
+    settings: DataSettings,
+    findings: Findings,
+    *,
+    shown_as: str,
+    groups: SourceGroups | None = None,
 ) -> Examples:
     """`read_examples` for rows that `scan_rows` gives; `sha256` is left empty.
 
     Args:
         rows: of one file.
         findings: where problems with reading the file come in as `rows` advances.
+        groups: as in `read_examples`.
     """
+    own = SourceGroups() if groups is None else groups
     sample = list(itertools.islice(rows, SAMPLE_ROWS))
     if not sample:
+        if findings.dropped:
+            findings.refuse(none_left(shown_as, 0, len(findings.dropped)))
         findings.raise_problems()
     try:
-        reading = _Reading(settings, [row.values for row in sample], findings, shown_as)
+        values = [row.values for row in sample]
+        reading = _Reading(settings, values, findings, shown_as, own)
     except DataError as error:
         raise DataError([*findings.problems, *error.problems]) from None
     for row in itertools.chain(sample, rows):
         reading.add(row)
     findings.raise_problems()
+    examples = reading.examples()
     return Examples(
-        examples=reading.examples(),
+        examples=in_groups(examples, own) if groups is None else examples,
         layout=reading.layout.name,
         notes=findings.notes + reading.notes(),
         dropped=reading.dropped,
         sha256="",
+        bad=findings.dropped,
     )
+
+
+def in_groups(examples: Sequence[Example], groups: SourceGroups) -> list[Example]:
+    """The examples, each in its group; after every row is read that a group may hold."""
+    return [
+        dataclasses.replace(example, group=repr(groups.of((example.path, example.row))))
+        for example in examples
+    ]
 
 
 def _digested(rows: Iterator[Row], digest: hashlib._Hash) -> Iterator[Row]:
@@ -142,7 +174,12 @@ class _Reading:
     """The rows of one file on their way to examples."""
 
     def __init__(
-        self, settings: DataSettings, sample: list[dict[str, Any]], findings: Findings, shown_as: str
+        self,
+        settings: DataSettings,
+        sample: list[dict[str, Any]],
+        findings: Findings,
+        shown_as: str,
+        groups: SourceGroups,
     ) -> None:
         self.layout: Layout = recognise(sample, settings.columns, where=shown_as)
         self.dropped = 0
@@ -150,16 +187,20 @@ class _Reading:
         self._findings = findings
         self._shown_as = shown_as
         self._template = SourceTemplate(settings.source_prefix)
-        found = columns_of(sample)
-        self._template.check(list(self.layout.holes or found), self.layout.response)
+        holes = self.layout.holes
+        if holes is None:
+            inside = [name for name in self._template.columns if is_in(sample, name)]
+            holes = (*columns_of(sample), *names_in(sample), *inside)
+        self._template.check(list(dict.fromkeys(holes)), self.layout.response)
         self._read_columns = {*self.layout.columns, *self._template.columns}
+        self._read_columns |= {column_of(values, name) for values in sample for name in self._read_columns}
         self._extra: dict[str, None] = {}
         self._told: Counter[str] = Counter()
         self._examples: list[Example] = []
-        self._groups = SourceGroups()
+        self._groups = groups
 
     def add(self, row: Row) -> None:
-        """Take in a row; what is wrong with it goes to the findings."""
+        """Take in a row; what is wrong with it goes to the findings, and none of it is taken then."""
         for name in row.values.keys() - self._read_columns:
             self._extra[name] = None
         members: list[Example] = []
@@ -170,23 +211,21 @@ class _Reading:
                     members.append(example)
         except Flaw as flaw:
             self._refuse(row, str(flaw))
-        self._groups.join(row.number, [member.source for member in members])
+        if self._findings.is_bad(row.number):
+            return
+        self._groups.join((row.path, row.number), [member.source for member in members])
         self._examples += members
 
     def examples(self) -> list[Example]:
-        """All examples, each in its group.
+        """All examples, not yet in groups.
 
         Raises:
             DataError: none is left.
         """
         if not self._examples:
-            self._findings.refuse(
-                Problem(f"no row is left: all {self.dropped} were empty", where=self._shown_as)
-            )
+            num_bad = len(self._findings.dropped)
+            self._findings.refuse(none_left(self._shown_as, self.dropped, num_bad))
             self._findings.raise_problems()
-        for position, example in enumerate(self._examples):
-            group = str(self._groups.of(example.row))
-            self._examples[position] = dataclasses.replace(example, group=group)
         return self._examples
 
     def notes(self) -> list[str]:
@@ -199,7 +238,9 @@ class _Reading:
             unused = shown_name(self.layout.asked[0])
             notes.append(f"data.source_prefix is a template without {unused}, whose text is in no source")
         if self.dropped:
-            notes.append(f"{path}: {self.dropped} empty {_rows(self.dropped)} dropped (data.on_empty: drop)")
+            notes.append(f"{path}: {told_of_empty(self.dropped)}")
+        if self._findings.dropped:
+            notes.append(f"{path}: {told_of_bad(self._findings.dropped)}")
         notes += [f"{path}: {count} {what}" for what, count in sorted(self._told.items())]
         return notes
 
@@ -208,7 +249,7 @@ class _Reading:
         num_problems = self._findings.num_problems
         source = self._source(row, exchange)
         response = self._text(row, exchange.response)
-        if self._findings.num_problems > num_problems:
+        if self._findings.num_problems > num_problems or self._findings.is_bad(row.number):
             return None
         for text, name in ((source, exchange.instruction.name), (response, exchange.response.name)):
             if text.strip():
@@ -240,7 +281,7 @@ class _Reading:
         """The text that a template's `{name}` stands for."""
         if self.layout.holes is None:
             optional = name in self.layout.asked[1:]
-            return self._text(row, Field(name, row.values.get(name, MISSING), optional))
+            return self._text(row, Field(name, value_at(row.values, name), optional))
         if name == "system":
             return self._text(row, exchange.system) if exchange.system else ""
         if name == "history":
@@ -282,10 +323,6 @@ class _Reading:
 
     def _refuse(self, row: Row, what: str, fix: str = "") -> None:
         self._findings.refuse(Problem(f"row {row.number}: {what}", where=row.where, fix=fix), row.number)
-
-
-def _rows(count: int) -> str:
-    return "row" if count == 1 else "rows"
 
 
 def _kind(value: Any) -> str:

@@ -7,6 +7,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+RowId = tuple[str, int]  # a file's name and the row's number there
+
 
 def source_key(source: str) -> bytes:
     """What two sources share when a model cannot tell them apart.
@@ -22,24 +24,24 @@ class SourceGroups:
     """Which rows belong together: a conversation's turns are one row's, and rows may share a source."""
 
     def __init__(self) -> None:
-        self._row_of: dict[bytes, int] = {}  # a source's first row
-        self._joined: dict[int, int] = {}  # a row to an earlier one of its group: a forest
+        self._row_of: dict[bytes, RowId] = {}  # a source's first row
+        self._joined: dict[RowId, RowId] = {}  # a row to another one of its group: a forest
 
-    def join(self, row: int, sources: Iterable[str]) -> None:
+    def join(self, row: RowId, sources: Iterable[str]) -> None:
         """Note a row's sources, and join it with the earlier rows that share one."""
         for source in sources:
             first = self._row_of.setdefault(source_key(source), row)
             if first != row:
                 self._unite(row, first)
 
-    def of(self, row: int) -> int:
-        """The first row of a row's group."""
+    def of(self, row: RowId) -> RowId:
+        """The row that a row's group is known by."""
         while (parent := self._joined.get(row, row)) != row:
             self._joined[row] = self._joined.get(parent, parent)
             row = parent
         return row
 
-    def _unite(self, row: int, other: int) -> None:
+    def _unite(self, row: RowId, other: RowId) -> None:
         first, second = sorted((self.of(row), self.of(other)))
         if first != second:
             self._joined[second] = first

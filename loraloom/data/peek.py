@@ -9,8 +9,10 @@ from pathlib import Path
 
 from loraloom.data.examples import examples_of
 from loraloom.data.layouts.table import columns_of, recognise, suggested_columns
+from loraloom.data.locating import DataFile
+from loraloom.data.noted import said_once
 from loraloom.data.rows import Findings, Row, scan_rows
-from loraloom.errors import DataError
+from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
 
 PEEK_ROWS = 2_000
@@ -99,6 +101,52 @@ def peek(path: Path, settings: DataSettings, *, shown_as: str | None = None) -> 
         source=_lengths([example.source for example in read.examples]),
         response=_lengths([example.response for example in read.examples]),
         notes=read.notes,
+    )
+
+
+def peek_files(files: Sequence[DataFile], settings: DataSettings) -> Peek:
+    """Look at the first rows of each of several files, as one.
+
+    Args:
+        files: at least one.
+        settings: as in `read_examples`.
+
+    Raises:
+        DataError: with what is wrong with each file.
+    """
+    seen: list[Peek] = []
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            seen.append(peek(file.path, settings, shown_as=file.name))
+        except DataError as error:
+            problems += error.problems
+    if problems:
+        raise DataError(problems)
+    unknown = next((each for each in seen if each.layout is None), None)
+    layouts = dict.fromkeys(each.layout for each in seen if each.layout is not None)
+    return Peek(
+        columns=list(dict.fromkeys(column for each in seen for column in each.columns)),
+        layout=None if unknown else " and ".join(layouts),
+        suggested_columns=unknown.suggested_columns if unknown else {},
+        num_rows=sum(each.num_rows for each in seen),
+        exact=all(each.exact for each in seen),
+        source=_longest([each.source for each in seen]),
+        response=_longest([each.response for each in seen]),
+        notes=said_once((file.name, each.notes) for file, each in zip(files, seen, strict=True)),
+    )
+
+
+def _longest(lengths: Sequence[Lengths | None]) -> Lengths | None:
+    """Of each percentile, that of the file whose texts are longest."""
+    known = [each for each in lengths if each is not None]
+    if not known:
+        return None
+    return Lengths(
+        p50=max(each.p50 for each in known),
+        p90=max(each.p90 for each in known),
+        p99=max(each.p99 for each in known),
+        longest=max(each.longest for each in known),
     )
 
 

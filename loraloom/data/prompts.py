@@ -9,8 +9,10 @@ from pathlib import Path
 
 from loraloom.data.examples import examples_of
 from loraloom.data.formats.characters import bad_character
+from loraloom.data.formats.opening import data_suffix
 from loraloom.data.formats.row import Row, check_file, location
 from loraloom.data.formats.text import numbered_lines
+from loraloom.data.layouts.nested import is_in
 from loraloom.data.layouts.table import recognise
 from loraloom.data.rows import Findings, scan_rows
 from loraloom.data.source_template import SourceTemplate
@@ -56,7 +58,7 @@ def read_prompts(
         DataError: with every problem of the file.
     """
     findings = findings if findings is not None else Findings()
-    if path.suffix.lower() == TEXT_SUFFIX:
+    if data_suffix(path) == TEXT_SUFFIX:
         return _text_prompts(path, settings, shown_as, findings)
     rows = list(scan_rows(path, settings, shown_as=shown_as, findings=findings))
     findings.raise_problems()
@@ -134,7 +136,7 @@ def _missing_response(rows: Sequence[Row], settings: DataSettings, shown_as: str
     sample = [row.values for row in rows[:100]]
     if settings.columns:
         mapped = settings.columns.get("response")
-        return mapped if mapped and not any(mapped in values for values in sample) else None
+        return mapped if mapped and not is_in(sample, mapped) else None
     try:
         recognise(sample, {}, where=shown_as)
     except DataError as error:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from loraloom.data.examples import Examples, read_examples
-from loraloom.data.split import STARTER
+from loraloom.data.locating import locate
+from loraloom.data.part_files import PartRead, read_part
 from loraloom.recipe import DataSettings
 
 
-def read_retained(settings: DataSettings, folder: Path) -> Examples | None:
+def read_retained(settings: DataSettings, folder: Path) -> PartRead | None:
     """The rows of `data.retain`; None where the recipe names none.
 
     Args:
@@ -21,12 +21,7 @@ def read_retained(settings: DataSettings, folder: Path) -> Examples | None:
     """
     if settings.retain is None:
         return None
-    if settings.retain == STARTER:
-        from loraloom.starter import data_file
-
-        path, name = data_file("probe"), f"{STARTER}:probe.json"
-    else:
-        path, name = folder / Path(settings.retain).expanduser(), settings.retain
-    return read_examples(
-        path, settings.model_copy(update={"columns": {}, "source_prefix": ""}), shown_as=name
-    )
+    located = locate("retain", settings.retain, folder, split=settings.hub_split)
+    read = read_part(located.files, settings.model_copy(update={"columns": {}, "source_prefix": ""}))
+    read.notes[:0] = located.notes
+    return read

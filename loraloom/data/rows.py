@@ -1,7 +1,7 @@
 """Data file to rows, streaming; each row knows its file and line.
 
-path ──suffix──▶ formats/json_rows.py, delimited.py, tables.py ──▶ Row, Row, Row, …
-                                                        └──▶ Findings: notes, problems
+path ──suffix──▶ formats/json_rows.py, delimited.py, … ──▶ Row, Row, Row, …
+                                                      └──▶ Findings: notes, problems, rows left out
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from loraloom.data.formats.arrow import read_arrow
 from loraloom.data.formats.delimited import read_csv
 from loraloom.data.formats.json_rows import read_json
+from loraloom.data.formats.opening import COMPRESSED, compression_of, data_suffix
 from loraloom.data.formats.row import Findings, Row, check_file
 from loraloom.data.formats.tables import HUB_PREFIX, read_hub, read_parquet
 from loraloom.errors import DataError, Problem
@@ -27,13 +29,15 @@ FORMATS: dict[str, Reader] = {
     ".csv": read_csv,
     ".tsv": read_csv,
     ".parquet": read_parquet,
+    ".arrow": read_arrow,
 }
+TEXT_FORMATS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
 _OTHER_SUFFIXES = {
-    ".gz": "Decompress it first.",
-    ".zip": "Decompress it first.",
+    ".zip": "Unpack it first.",
+    ".tar": "Unpack it first.",
+    ".tgz": "Unpack it first.",
     ".zst": "Decompress it first.",
-    ".xz": "Decompress it first.",
-    ".bz2": "Decompress it first.",
+    ".lz4": "Decompress it first.",
     ".xlsx": "Save the sheet as CSV (UTF-8).",
     ".xls": "Save the sheet as CSV (UTF-8).",
 }
@@ -44,7 +48,7 @@ def read_rows(path: Path, settings: DataSettings, *, shown_as: str) -> Iterator[
 
     Args:
         path: the file; not looked at when `shown_as` is a hub dataset, `hub:owner/name`.
-        settings: `encoding`, `hub_config` and `hub_split` are used.
+        settings: `encoding`, `on_bad`, `hub_config` and `hub_split` are used.
         shown_as: the name that rows and messages carry, as the user wrote it.
 
     Yields:
@@ -54,7 +58,7 @@ def read_rows(path: Path, settings: DataSettings, *, shown_as: str) -> Iterator[
         DataError: the file cannot be read, has no row, or has bad ones. Where reading can go on
             after a bad row, this comes last and holds every problem.
     """
-    findings = Findings()
+    findings = Findings(on_bad=settings.on_bad)
     yield from scan_rows(path, settings, shown_as=shown_as, findings=findings)
     findings.raise_problems()
 
@@ -69,20 +73,32 @@ def scan_rows(path: Path, settings: DataSettings, *, shown_as: str, findings: Fi
     except DataError as error:
         for problem in error.problems:
             findings.refuse(problem)
-    if none_yet and not findings.num_problems:
+    if none_yet and not findings.num_problems and not findings.dropped:
         findings.refuse(Problem("holds 0 rows", where=shown_as, fix="Check that it is the file you mean."))
+
+
+def is_readable(path: Path) -> bool:
+    """Whether a file's name says that it is of a format known here."""
+    suffix = data_suffix(path)
+    return suffix in (TEXT_FORMATS if compression_of(path) else FORMATS)
 
 
 def _reader(path: Path, shown_as: str) -> Reader:
     if shown_as.startswith(HUB_PREFIX):
         return read_hub
     check_file(path, shown_as)
-    suffix = path.suffix.lower()
-    if suffix not in FORMATS:
+    if is_readable(path):
+        return FORMATS[data_suffix(path)]
+    suffix = data_suffix(path)
+    if suffix in FORMATS:
         raise DataError(
-            f"a file ending in `{suffix}` cannot be read" if suffix else "has no suffix that says what it is",
+            f"a {suffix} file that is compressed as a whole cannot be read",
             where=shown_as,
-            allowed=", ".join(FORMATS),
-            fix=_OTHER_SUFFIXES.get(suffix, ""),
+            fix="Decompress it first; the format compresses its own columns.",
         )
-    return FORMATS[suffix]
+    raise DataError(
+        f"a file ending in `{suffix}` cannot be read" if suffix else "has no suffix that says what it is",
+        where=shown_as,
+        allowed=", ".join(FORMATS) + f"; those of text also as {', '.join(COMPRESSED)}",
+        fix=_OTHER_SUFFIXES.get(suffix, ""),
+    )

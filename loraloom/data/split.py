@@ -1,30 +1,29 @@
 """Train, eval and test: which examples are whose, with no source on two sides.
 
 data.train ──▶ examples ──groups, shuffled by split_seed──▶ train
-data.eval, data.test: a share or count of those, or a file of their own
+data.eval, data.test: a share or count of those, or files of their own
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from loraloom.data.examples import Example, read_examples
-from loraloom.data.formats.row import check_file, file_sha256
-from loraloom.data.formats.tables import HUB_PREFIX
+from loraloom.data.examples import Example
+from loraloom.data.formats.row import DroppedRow, shown_names
 from loraloom.data.groups import choose_parts, source_key
+from loraloom.data.locating import Located
+from loraloom.data.named import STARTER, shown_data
+from loraloom.data.part_files import PartRead, locate_parts, read_part, read_parts
+from loraloom.data.parts import HELD_OUT, PARTS, HeldOut, Part
+from loraloom.data.unchanged import check_hashes, check_unchanged, saved_ids
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
 
-Part = Literal["train", "eval", "test"]
-HeldOut = Literal["eval", "test"]
-
-STARTER = "starter"
-PARTS: tuple[Part, ...] = ("train", "eval", "test")
-HELD_OUT: tuple[HeldOut, ...] = ("eval", "test")
+__all__ = ["HELD_OUT", "PARTS", "STARTER", "HeldOut", "Part", "Split", "split_examples"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +34,7 @@ class Split:
         train, eval, test: in file order; `eval` and `test` may be empty.
         files: each file's name, as the user wrote it, and its sha256.
         notes: what was accepted and should be known.
+        dropped: the bad rows that `data.on_bad: drop` left out, by their file's name.
     """
 
     train: list[Example]
@@ -42,15 +42,22 @@ class Split:
     test: list[Example]
     files: dict[str, str]
     notes: list[str]
+    dropped: dict[str, list[DroppedRow]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """What split.json holds: {"files": {path: sha256}, "train": [[path, row], …], …}.
 
-        An answer of a conversation is [path, row, turn].
+        An answer of a conversation is [path, row, turn]. If bad rows were dropped, there is also
+        {"dropped": [[path, row, where, why], …]}.
         """
-        return {"files": dict(self.files)} | {
-            part: [list(example.id) for example in getattr(self, part)] for part in PARTS
-        }
+        dropped = [
+            [name, row.number, row.where, row.why] for name, rows in self.dropped.items() for row in rows
+        ]
+        return (
+            {"files": dict(self.files)}
+            | {part: [list(example.id) for example in getattr(self, part)] for part in PARTS}
+            | ({"dropped": dropped} if dropped else {})
+        )
 
     @classmethod
     def restore(
@@ -67,12 +74,15 @@ class Split:
             DataError: a file is not the one that was split, its rows are read differently now, or
                 `saved` is not what `to_json` writes.
         """
-        ids = _saved_ids(saved, shown_as)
-        files = _files(settings, folder)
-        _check_unchanged(saved["files"], files, shown_as)
-        read = [read_examples(path, settings, shown_as=name) for name, path in files.items()]
-        _check_hashes(saved["files"], dict(zip(files, (examples.sha256 for examples in read), strict=True)))
-        by_id = {example.id: example for examples in read for example in examples.examples}
+        ids = saved_ids(saved, shown_as)
+        located = locate_parts(settings, folder, is_checked=False)
+        new = check_unchanged(saved["files"], located, folder, shown_as)
+        read = {
+            part: read_part([file for file in own.files if file.name not in new], settings)
+            for part, own in located.items()
+        }
+        check_hashes(saved["files"], _sha256(read))
+        by_id = {example.id: example for own in read.values() for example in own.examples}
         lost = [
             Problem(f"row {row[1]} of {row[0]} is in it, but is not read as an example now", where=shown_as)
             for part in PARTS
@@ -82,8 +92,10 @@ class Split:
         if lost:
             raise DataError([*lost, Problem("a setting of `data` differs from the run's", where=shown_as)])
         parts = {part: [by_id[row] for row in ids[part]] for part in PARTS}
-        notes = [note for examples in read for note in examples.notes]
-        return cls(**parts, files=dict(saved["files"]), notes=notes)
+        notes = _notes(located, read)
+        if new:
+            notes.append(f"not among the files that were split, and not read: {shown_names(sorted(new))}")
+        return cls(**parts, files=dict(saved["files"]), notes=notes, dropped=_dropped(read))
 
 
 def split_examples(settings: DataSettings, folder: Path, *, allow_leakage: bool = False) -> Split:
@@ -102,17 +114,13 @@ def split_examples(settings: DataSettings, folder: Path, *, allow_leakage: bool 
         DataError: a file is not usable, there are too few rows, or a source of an `eval` or `test`
             file is in another part too, and that is not allowed.
     """
-    files = _files(settings, folder)
-    read = {name: read_examples(path, settings, shown_as=name) for name, path in files.items()}
-    parts: dict[Part, list[Example]] = {}
-    for part in PARTS:
-        name = _shown_as(part, getattr(settings, part))
-        if name is not None:
-            parts[part] = read[name].examples
+    located = locate_parts(settings, folder)
+    read = read_parts(located, settings)
+    parts = {part: own.examples for part, own in read.items()}
     if len(parts) > 1 and not allow_leakage:
         _check_no_leak(parts)
-    train_name = next(iter(files))
-    notes = [note for examples in read.values() for note in examples.notes]
+    train_name = shown_data(settings.train)
+    notes = _notes(located, read)
     wanted = _wanted(settings, len(parts["train"]), train_name)
     parts |= _divide(parts["train"], wanted, settings.split_seed, train_name)
     for part, number in wanted.items():
@@ -125,56 +133,23 @@ def split_examples(settings: DataSettings, folder: Path, *, allow_leakage: bool 
         train=parts["train"],
         eval=parts.get("eval", []),
         test=parts.get("test", []),
-        files={name: examples.sha256 for name, examples in read.items()},
+        files=_sha256(read),
         notes=notes,
+        dropped=_dropped(read),
     )
 
 
-def locate(part: Part, name: str, folder: Path) -> Path:
-    """Where a part's file is.
-
-    Args:
-        part: which part of the data it is.
-        name: what the recipe says: a path, a hub dataset, or `starter`.
-        folder: what paths are relative to.
-    """
-    if name == STARTER:
-        from loraloom.starter import data_file
-
-        return data_file(part)
-    return Path(name) if name.startswith(HUB_PREFIX) else folder / Path(name).expanduser()
+def _sha256(read: Mapping[Part, PartRead]) -> dict[str, str]:
+    return {name: sha256 for own in read.values() for name, sha256 in own.sha256.items()}
 
 
-def _shown_as(part: Part, value: float | int | str) -> str | None:
-    """A part's file as messages and split.json name it; None where it is a share or a count."""
-    if not isinstance(value, str):
-        return None
-    return f"{STARTER}:{part}.json" if value == STARTER else value
+def _dropped(read: Mapping[Part, PartRead]) -> dict[str, list[DroppedRow]]:
+    return {name: rows for own in read.values() for name, rows in own.dropped.items()}
 
 
-def _files(settings: DataSettings, folder: Path) -> dict[str, Path]:
-    """Each file the recipe names, once, and where it is.
-
-    Raises:
-        DataError: two parts name the same file.
-    """
-    files: dict[str, Path] = {}
-    part_of: dict[Path, Part] = {}
-    for part in PARTS:
-        value = getattr(settings, part)
-        name = _shown_as(part, value)
-        if name is None:
-            continue
-        files[name] = locate(part, value, folder)
-        same = part_of.setdefault(files[name].resolve(), part)
-        if same != part:
-            raise DataError(
-                f"names the same file as data.{same}",
-                where=f"data.{part}",
-                found=name,
-                fix=f"Give a share instead, such as `{part}: 0.1`: rows are then taken out of data.train.",
-            )
-    return files
+def _notes(located: Mapping[Part, Located], read: Mapping[Part, PartRead]) -> list[str]:
+    of_files = [note for own in located.values() for note in own.notes]
+    return of_files + [note for own in read.values() for note in own.notes]
 
 
 def _wanted(settings: DataSettings, num_rows: int, train_name: str) -> dict[HeldOut, int]:
@@ -186,7 +161,7 @@ def _wanted(settings: DataSettings, num_rows: int, train_name: str) -> dict[Held
     wanted: dict[HeldOut, int] = {}
     for part in HELD_OUT:
         value = getattr(settings, part)
-        if isinstance(value, str) or value == 0:
+        if isinstance(value, str | list) or value == 0:
             continue
         if num_rows < 2:
             raise DataError(
@@ -257,56 +232,3 @@ def _check_no_leak(parts: Mapping[Part, Sequence[Example]]) -> None:
             seen.setdefault(key, example)
     if problems:
         raise DataError(problems)
-
-
-def _saved_ids(saved: Mapping[str, Any], shown_as: str) -> dict[Part, list[tuple[Any, ...]]]:
-    """The rows of each part.
-
-    Raises:
-        DataError: `saved` is not what `Split.to_json` writes.
-    """
-    files = saved.get("files")
-    parts = [saved.get(part) for part in PARTS]
-    rows = [row for part in parts if isinstance(part, list) for row in part]
-    if (
-        not isinstance(files, dict)
-        or not all(isinstance(part, list) for part in parts)
-        or not all(
-            isinstance(row, list) and [type(x) for x in row] in ([str, int], [str, int, int]) for row in rows
-        )
-    ):
-        raise DataError(
-            "is damaged",
-            where=shown_as,
-            allowed='{"files": {path: sha256}, "train": [[path, row], …], "eval": […], "test": […]}',
-        )
-    return {part: [tuple(row) for row in saved[part]] for part in PARTS}
-
-
-def _check_unchanged(saved: Mapping[str, str], files: Mapping[str, Path], shown_as: str) -> None:
-    """Refuse other files than those that were split, before any is read as data."""
-    if set(saved) != set(files):
-        raise DataError(
-            "is the split of other files",
-            where=shown_as,
-            found=", ".join(saved),
-            allowed=f"the recipe's: {', '.join(files)}",
-        )
-    on_disk = {name: path for name, path in files.items() if not name.startswith(HUB_PREFIX)}
-    for name, path in on_disk.items():
-        check_file(path, name)
-    _check_hashes(saved, {name: file_sha256(path) for name, path in on_disk.items()})
-
-
-def _check_hashes(saved: Mapping[str, str], now: Mapping[str, str]) -> None:
-    changed = [
-        Problem(
-            f"has changed since it was split: its sha256 was {saved[name]} and is {sha256}",
-            where=name,
-            fix="Put the old file back, or start a new run.",
-        )
-        for name, sha256 in now.items()
-        if sha256 != saved[name]
-    ]
-    if changed:
-        raise DataError(changed)

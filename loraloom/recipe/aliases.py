@@ -39,6 +39,7 @@ SETTING_ALIASES = {
     "input_max_length source_length",
     "data.max_target_length": "max_output_length max_target_len max_output_len target_max_length "
     "output_max_length max_label_length max_answer_length target_length",
+    "data.on_bad": "on_bad_lines on_bad_rows",
     "data.hub_config": "dataset_config dataset_config_name",
     "lora.r": "rank lora_r lora_rank",
     "lora.lora_alpha": "alpha",
@@ -77,6 +78,7 @@ _NO_LIMIT: dict[Any, Any] = {-1: None, 0: None}
 VALUE_ALIASES: dict[str, dict[Any, Any]] = {
     "dtype": {"fp32": "float32", "float": "float32", "bf16": "bfloat16"}
     | {f"torch.{name}": name for name in ("float32", "bfloat16", "float16")},
+    "data.on_bad": {"skip": "drop", "ignore": "drop", "raise": "error"},
     "lora.target_modules": dict.fromkeys(("all", "all_linear", "all_linear_layers"), "all-linear"),
     "training.eval_strategy": {False: "no", "off": "no", "none": "no", "epochs": "epoch", "step": "steps"},
     "training.save_strategy": {False: "no", "off": "no", "none": "no", "epochs": "epoch", "step": "steps"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 from pydantic.fields import FieldInfo
 
@@ -60,11 +61,13 @@ def field_path(path: Path) -> Path:
     return path[:2] if path[:1] and path[0] in SECTIONS else path[:1]
 
 
-def is_text(path: Path) -> bool:
-    """Whether a setting is text whatever it looks like: a column named 2024 is a name."""
+def is_text(path: Path, value: Any = None) -> bool:
+    """Whether a setting is text whatever its value looks like: a column named 2024 is a name."""
     if path[:2] == COLUMNS:
         return len(path) > 2
-    return path in FIELDS and FIELDS[path].annotation in (str, str | None)
+    annotation = FIELDS[path].annotation if path in FIELDS else None
+    is_one_of_a_list = annotation in (str | list[str], str | list[str] | None)
+    return annotation in (str, str | None) or (is_one_of_a_list and not isinstance(value, list))
 
 
 def keys_of(section: str) -> list[str]:

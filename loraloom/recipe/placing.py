@@ -215,7 +215,7 @@ def _place_key(placed: Placed, key: str, child: Node, experiment: Path, section:
         if section not in ("", path[0]) and f"{section}.{key}" not in ALIASES:
             what = f"{shown_key(written)} does not belong in `{section}`; it was read as `{'.'.join(path)}`"
             placed.notes.append(Note(what, child.where))
-        _add(placed, (*experiment, *path), child, written, is_text=is_text(path))
+        _add(placed, (*experiment, *path), child, written, is_text=is_text(path, child.value))
 
 
 def _written(key: str, section: str, experiment: Path) -> str:

@@ -11,9 +11,19 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from loraloom.recipe.values import BaseDropout, Count, Delimiter, Number, Part, SettingError, TargetModules
+from loraloom.recipe.values import (
+    BaseDropout,
+    Count,
+    Delimiter,
+    Files,
+    FilesOrNone,
+    Number,
+    Part,
+    SettingError,
+    TargetModules,
+)
 
 # One forward pass serves all experiments, so these cannot differ between them.
 SHARED_TRAINING_KEYS = frozenset(
@@ -38,22 +48,28 @@ class Section(BaseModel):
 class DataSettings(Section):
     """Which rows, and how they become tokens."""
 
-    train: str = Field(
-        description="A json, jsonl, csv, tsv or parquet file, a hub dataset (hub:owner/name), or `starter`."
+    train: Files = Field(
+        description="A file (json, jsonl, csv, tsv, parquet, arrow; those of text also as .gz, .bz2, .xz), a "
+        "folder of such files or of save_to_disk, a pattern (data/*.jsonl), a hub dataset (hub:owner/name), "
+        "or `starter`; or a list of these."
     )
     eval: Part = Field(
-        default=0.1, description="Chooses checkpoints and stops early: a share, a count, or a file."
+        default=0.1,
+        description="Chooses checkpoints and stops early: a share, a count, or files as in `train`.",
     )
     test: Part = Field(default=0, description="Takes part in no choice, carries the final figures: likewise.")
-    retain: str | None = Field(
+    retain: FilesOrNone = Field(
         default=None,
-        description="Rows to measure forgetting on: a file, or `starter` for the probe that comes with it.",
+        description="Rows to measure forgetting on: files as in `train`, or `starter` for the probe that "
+        "comes with it.",
     )
     split_seed: Count = Field(
         default=42, description="Its own seed, so that more training seeds keep the same rows."
     )
     columns: dict[Literal["instruction", "input", "response"], str] = Field(
-        default_factory=dict, description="Which column is what, where it is not recognised by itself."
+        default_factory=dict,
+        description="Which column is what, where it is not recognised by itself; `translation.de` and "
+        "`answers.text[0]` are inside columns.",
     )
     source_prefix: str = Field(
         default="",
@@ -87,15 +103,16 @@ class DataSettings(Section):
         "type; class labels by their names. `python`: as Python prints the values, like LoRALoom 0.1.",
     )
     on_empty: Literal["error", "drop"] = Field(default="error", description="What to do with empty rows.")
+    on_bad: Literal["error", "drop"] = Field(
+        default="error",
+        description="What to do with rows that cannot be read or used, and with empty ones unless `on_empty` "
+        "drops them; dropped rows are counted, and listed in split.json.",
+    )
     hub_config: str | None = Field(default=None, description="The configuration of a hub dataset.")
-    hub_split: str = Field(default="train", description="The split of a hub dataset to read.")
-
-    @field_validator("train")
-    @classmethod
-    def _named(cls, value: str) -> str:
-        if not value.strip():
-            raise ValueError("names no file")
-        return value
+    hub_split: str = Field(
+        default="train",
+        description="The split to read of a hub dataset; of a saved DatasetDict, data.train's.",
+    )
 
     @model_validator(mode="after")
     def _rows_left(self) -> Self:

@@ -58,15 +58,41 @@ Count = Annotated[int, BeforeValidator(_count)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1), BeforeValidator(_count)]
 
 
+def _files(value: Any) -> Any:
+    """One name of a file or dataset, or a list of them."""
+    for name in value if isinstance(value, list | tuple) else [value]:
+        if not isinstance(name, str):
+            raise ValueError("must be a file's name, or a list of such names")
+        if not name.strip():
+            raise ValueError("names no file")
+    if isinstance(value, str):
+        return value
+    if not value:
+        raise ValueError("is an empty list, which names no file")
+    return list(value)
+
+
+def _files_or_none(value: Any) -> Any:
+    return None if value is None else _files(value)
+
+
+Files = Annotated[str | list[str], BeforeValidator(_files)]
+FilesOrNone = Annotated[str | list[str] | None, BeforeValidator(_files_or_none)]
+
+
 def _part(value: Any) -> Any:
-    """A share, a count or a file; text that looks like a number is one."""
+    """A share, a count or files; text that looks like a number is one."""
+    if isinstance(value, list | tuple):
+        return _files(value)
     read = as_number(value) if isinstance(value, str) else _no_bool(value)
     if read is None and isinstance(value, str):
         if not value.strip():
             raise ValueError("names no file")
         return value
     if not isinstance(read, int | float) or not _is_part(read):
-        raise ValueError("must be a share of at least 0 and below 1, a whole number of rows, or a file")
+        raise ValueError(
+            "must be a share of at least 0 and below 1, a whole number of rows, or a file or list of files"
+        )
     if isinstance(read, float) and read == 1.0:
         raise ValueError("must be below 1 where it is a share: 1.0 leaves no row to train on")
     return int(read) if float(read).is_integer() else read
@@ -78,7 +104,7 @@ def _is_part(number: int | float) -> bool:
     return math.isfinite(number) and 0 <= number < 2**53 and (number < 1 or number.is_integer())
 
 
-Part = Annotated[float | int | str, BeforeValidator(_part)]
+Part = Annotated[float | int | str | list[str], BeforeValidator(_part)]
 
 
 def _delimiter(value: Any) -> Any:

@@ -134,7 +134,7 @@ _EXPERIMENTS = """\
 
 def commented_recipe(
     model: str,
-    train: str,
+    train: str | list[str],
     *,
     layout: str = "",
     columns: Mapping[str, str] | None = None,
@@ -149,7 +149,7 @@ def commented_recipe(
 
     Args:
         model: a folder, a hub name, or `starter`.
-        train: the data file.
+        train: the data file, or a list of them.
         layout: what the data was recognised as, for a comment.
         columns: which column is what, where it had to be mapped.
         num_rows: how many rows the data has, for a comment.

@@ -111,6 +111,8 @@ def _syntax_error(error: yaml.MarkedYAMLError, locate: Locate) -> RecipeError:
     elif problem.startswith("mapping values are not allowed"):
         problem = "`: ` stands where no value may begin"
         fix = "Is the line above indented alike? Text that holds `: ` needs quotes."
+    elif error.context == "while scanning an alias":
+        problem, fix = "`*` begins the name of an alias", "Text that begins with `*` needs quotes."
     elif error.context and error.context_mark and error.context_mark.line + 1 != line:
         problem += f", {error.context} that begins in line {error.context_mark.line + 1}"
     return RecipeError(f"not readable as YAML, column {column}: {problem}", where=locate(line), fix=fix)
@@ -189,7 +191,7 @@ class _Composer:
             raise RecipeError(
                 f"`*{event.anchor}` refers to no value above it",
                 where=self.here(),
-                fix=f"Mark one with `&{event.anchor}`.",
+                fix=f"Mark one with `&{event.anchor}`; text that begins with `*` needs quotes.",
             )
         return Node(node.value, where, node.text, node.size)
 

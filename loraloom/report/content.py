@@ -166,7 +166,10 @@ def _advised(recipe: Recipe, advice: Advice, shown_as: Mapping[str, str]) -> str
 
 
 def _retained(provenance: Mapping[str, Any]) -> dict[str, str]:
-    return {"data.retain": provenance["retain"]} if provenance.get("retain") else {}
+    sha256 = provenance.get("retain") or {}
+    if isinstance(sha256, str):
+        return {"data.retain": sha256}
+    return {f"data.retain: {name}": own for name, own in sha256.items()}
 
 
 _BASE_KEYS = ("name", "fingerprint", "tokenizer_fingerprint", "head_is_tied")
@@ -186,7 +189,9 @@ def _checks(run: Run, shown_as: Mapping[str, str]) -> list[dict[str, str]]:
 
 def _known_paths(run: Run, provenance: Mapping[str, Any], recipe: str) -> dict[str, str]:
     """Absolute paths that the run's files may hold, and what a reader sees instead."""
-    named = [*paths_in(yaml.safe_load(recipe)), *filter(is_absolute, provenance.get("data", {}))]
+    retained = provenance.get("retain")
+    files = [*provenance.get("data", {}), *(retained if isinstance(retained, dict) else ())]
+    named = [*paths_in(yaml.safe_load(recipe)), *filter(is_absolute, files)]
     folders = [str(run.folder.resolve()), str(provenance.get("folder", "")), str(Path.home())]
     return {folder: "…" for folder in folders if len(folder) > 1} | {
         path: f"…/{last_part(path)}" for path in named
@@ -206,6 +211,8 @@ def _recipe_text(text: str, shown_as: Mapping[str, str]) -> str:
 def _hidden(value: Any, key: str = "") -> Any:
     if isinstance(value, dict):
         return {inner: _hidden(item, str(inner)) for inner, item in value.items()}
+    if isinstance(value, list):
+        return [_hidden(item, key) for item in value]
     return f"…/{last_part(value)}" if list(paths_in(value, key)) else value
 
 

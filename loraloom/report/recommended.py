@@ -6,7 +6,7 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-from loraloom.data.split import STARTER
+from loraloom.data.named import is_on_disk
 from loraloom.recipe import Recipe
 from loraloom.recipe.file import write_recipe
 from loraloom.report.compared import Compared
@@ -57,8 +57,7 @@ def with_paths(recipe: Recipe, folder: Path) -> Recipe:
     """
 
     def in_full(name: str) -> str:
-        path = folder / Path(name).expanduser()
-        return str(path) if name != STARTER and path.exists() else name
+        return str(folder / Path(name).expanduser()) if is_on_disk(name, folder) else name
 
     tree = recipe.model_dump()
     places = [(tree, "model_name_or_path"), (tree["lora"], "init_adapter")]
@@ -66,6 +65,8 @@ def with_paths(recipe: Recipe, folder: Path) -> Recipe:
     for section, key in places:
         if isinstance(section[key], str):
             section[key] = in_full(section[key])
+        elif isinstance(section[key], list):
+            section[key] = [in_full(name) for name in section[key]]
     return Recipe.model_validate(tree)
 
 

@@ -56,6 +56,9 @@ def paths_in(value: Any, key: str = "") -> Iterator[str]:
     if isinstance(value, dict):
         for inner, item in value.items():
             yield from paths_in(item, str(inner))
+    elif isinstance(value, list):
+        for item in value:
+            yield from paths_in(item, key)
     elif isinstance(value, str) and key in PATH_KEYS and is_absolute(value):
         yield value
 

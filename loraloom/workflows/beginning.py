@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from loraloom.checks.finding import Finding, raise_errors
-from loraloom.data.examples import Examples
+from loraloom.data.named import name_of
+from loraloom.data.part_files import PartRead
 from loraloom.data.retain import read_retained
 from loraloom.data.split import Split, split_examples
 from loraloom.errors import LoRALoomError
@@ -49,7 +50,7 @@ class Begun:
     run: Run
     folder: Path
     split: Split
-    retained: Examples | None
+    retained: PartRead | None
     known: dict[str, Any]
 
     def knowing(self, known: dict[str, Any]) -> Begun:
@@ -66,7 +67,7 @@ class Begun:
 
 def name_of_data(recipe: Recipe) -> str:
     """What a run of this recipe is called."""
-    return Path(recipe.data.train.rpartition(":")[2]).stem
+    return name_of(recipe.data.train)
 
 
 @contextmanager
@@ -150,7 +151,8 @@ def look_at_rows(begun: Begun, recipe: Recipe, report: Report) -> tuple[DataChec
     split, known = begun.split, begun.known
     choices = origin.decided(known)
     origin.set_threads(choices)
-    for note in split.notes:
+    of_retained = [] if begun.retained is None else begun.retained.notes
+    for note in [*split.notes, *(f"data.retain: {note}" for note in of_retained)]:
         report("note", message=note)
     report("data", train=len(split.train), eval=len(split.eval), test=len(split.test))
     of_data = check_data(recipe, begun.folder, split, known.get("allowed", []))

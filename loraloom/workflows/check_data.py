@@ -11,6 +11,7 @@ from loraloom.checks.data.seen import DataSeen
 from loraloom.checks.data.suite import run_data_checks
 from loraloom.checks.data.tokenizer import NoTokenizerError, TextTokenizer
 from loraloom.checks.finding import Finding
+from loraloom.data.named import shown_data
 from loraloom.data.split import STARTER, Split
 from loraloom.recipe import Recipe
 
@@ -50,7 +51,7 @@ def check_data(recipe: Recipe, folder: Path, split: Split, allowed: Collection[s
         allowed: names of checks whose errors become warnings.
     """
     seen = _see(recipe, folder, split)
-    notes = [Finding("note", "data", recipe.data.train, note) for note in split.notes]
+    notes = [Finding("note", "data", shown_data(recipe.data.train), note) for note in split.notes]
     sizes = f"{len(split.train)} rows train, {len(split.eval)} eval, {len(split.test)} test"
     found = apply_allowed(run_data_checks(seen), allowed)
     return DataChecked(seen, [*notes, Finding("ok", "split", "data", sizes), *found], allowed)

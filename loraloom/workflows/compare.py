@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from loraloom.data.encoding import EncodedSet, encode, encode_texts
+from loraloom.data.prompt_files import prompts_of_files
 from loraloom.data.prompts import Prompt, prompts_of_texts, read_prompts
 from loraloom.data.retain import read_retained
-from loraloom.data.rows import Findings
 from loraloom.errors import DataError, Interrupted, RunError
 from loraloom.evaluate import comparison
 from loraloom.evaluate.comparison import BASE_NAME, ModelAnswers
@@ -121,10 +121,13 @@ def _rows(
             raise DataError("--split and prompts are two answers to one question", fix="Give one of them.")
         rows = prompts_of_texts(prompts, recipe.data)
         if prompts_file is not None:
-            findings = Findings()
-            rows += read_prompts(prompts_file, recipe.data, shown_as=str(prompts_file), findings=findings)
-            for note in findings.notes:
-                report("note", message=note)
+            rows += prompts_of_files(
+                str(prompts_file),
+                lambda path, name, findings: read_prompts(
+                    path, recipe.data, shown_as=name, findings=findings
+                ),
+                lambda note: report("note", message=note),
+            )
         return rows, "prompts"
     parts = origin.run_split(run, recipe, recipe_folder)
     part = split or ("test" if parts.test else "eval")

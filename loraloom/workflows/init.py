@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
-from loraloom.data.peek import Lengths, peek
-from loraloom.data.split import STARTER
+from loraloom.data.locating import locate
+from loraloom.data.named import STARTER
+from loraloom.data.peek import Lengths, peek_files
 from loraloom.recipe import DataSettings
 from loraloom.recipe.file import commented_recipe
 from loraloom.run import Report, quiet
@@ -18,19 +20,22 @@ STARTER_RATE = 1e-3  # what its own recipe takes; a small model moves too little
 USUAL_BATCH, FEWEST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 8, 100, 3, 30
 
 
-def init_recipe(data: Path, model: str, *, report: Report = quiet) -> str:
-    """A commented recipe for a data file, as YAML.
+def init_recipe(data: Path | Sequence[Path], model: str, *, report: Report = quiet) -> str:
+    """A commented recipe for data files, as YAML.
 
     Args:
-        data: the file; the recipe names it as given, so it belongs beside the recipe.
+        data: files or folders, as in `data.train`; the recipe names them as given, so they belong beside it.
         model: for `model_name_or_path`.
         report: told of notes.
 
     Raises:
-        DataError: the file cannot be read.
+        DataError: a file cannot be read.
     """
-    seen = peek(data, DataSettings(train=str(data)), shown_as=str(data))
-    for note in seen.notes:
+    named = [str(data)] if isinstance(data, Path) else [str(path) for path in data]
+    settings = DataSettings(train=named)
+    located = locate("train", named, Path(), split=settings.hub_split)
+    seen = peek_files(located.files, settings)
+    for note in [*located.notes, *seen.notes]:
         report("note", message=note)
     if seen.layout is None:
         columns = ", ".join(f"{role}: {name}" for role, name in seen.suggested_columns.items())
@@ -41,7 +46,7 @@ def init_recipe(data: Path, model: str, *, report: Report = quiet) -> str:
         )
     return commented_recipe(
         model,
-        str(data),
+        named[0] if len(named) == 1 else named,
         layout=seen.layout or "",
         columns=seen.suggested_columns,
         num_rows=seen.num_rows,

@@ -8,8 +8,8 @@ from typing import Any
 
 from loraloom.bank.rows import BASE
 from loraloom.data.encoding import encode_texts
+from loraloom.data.prompt_files import prompts_of_files
 from loraloom.data.prompts import Prompt, read_prompts
-from loraloom.data.rows import Findings
 from loraloom.evaluate.generation import answer
 from loraloom.run import Report, open_run, quiet
 from loraloom.workflows import provenance as origin
@@ -30,13 +30,14 @@ def predict(
 
     Args:
         run: the run directory.
-        file: rows as in training (references are not looked at), or a text file, a prompt a line.
+        file: rows as in training (references are not looked at), or a text file, a prompt a line; or a
+            folder or pattern of such files.
         experiment: whose adapter answers; may be left out where the run has one.
         base: the base answers instead.
         report: told of progress.
 
     Yields:
-        `{"row": from 1, "source", "answer"}` in the file's order.
+        `{"row": from 1, "source", "answer"}` in the file's order; of several files also `"file"`.
 
     Raises:
         LoRALoomError: the run or the file is not usable; before the first answer.
@@ -44,16 +45,18 @@ def predict(
     opened = open_run(run)
     recipe, _, _ = origin.run_recipe(opened)
     wanted = [] if base else [experiment or only_experiment(opened, recipe)]
-    findings = Findings()
-    prompts = read_prompts(file, recipe.data, shown_as=str(file), findings=findings)
-    for note in findings.notes:
-        report("note", message=note)
+    prompts = prompts_of_files(
+        str(file),
+        lambda path, name, findings: read_prompts(path, recipe.data, shown_as=name, findings=findings),
+        lambda note: report("note", message=note),
+    )
     loaded = load_run(run, wanted, with_base=base)
     return _answers(loaded, prompts, report)
 
 
 def _answers(loaded: Loaded, prompts: list[Prompt], report: Report) -> Iterator[dict[str, Any]]:
     tokenizer, recipe = loaded.base.tokenizer, loaded.recipe
+    has_several = len({prompt.path for prompt in prompts}) > 1
     slot = next(iter(loaded.slots.values()), BASE)
     for start in range(0, len(prompts), ROWS_AT_ONCE):
         chunk = prompts[start : start + ROWS_AT_ONCE]
@@ -63,5 +66,6 @@ def _answers(loaded: Loaded, prompts: list[Prompt], report: Report) -> Iterator[
         tokens = answer(loaded.bank, [slot], sources, recipe.generation, seed=recipe.seed)[slot]
         texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
         for prompt, text in zip(chunk, texts, strict=True):
-            yield {"row": prompt.row, "source": prompt.source, "answer": text}
+            file = {"file": prompt.path} if has_several else {}
+            yield {**file, "row": prompt.row, "source": prompt.source, "answer": text}
         report("answered", done=start + len(chunk), total=len(prompts))

@@ -14,7 +14,7 @@ from loraloom.base.loading import Base, load_base, recompute_activations
 from loraloom.base.supported import STARTER
 from loraloom.base.targets import Target
 from loraloom.data.encoding import EncodedSet, encode
-from loraloom.data.examples import Examples
+from loraloom.data.part_files import PartRead
 from loraloom.data.split import Split
 from loraloom.errors import AdapterError, Problem, TargetError
 from loraloom.recipe import Experiment, Recipe
@@ -100,7 +100,7 @@ def load_recipe_base(recipe: Recipe, folder: Path, decided: dict[str, str] | Non
 
 
 def prepare(
-    recipe: Recipe, folder: Path, split: Split, base: Base, retained: Examples | None = None
+    recipe: Recipe, folder: Path, split: Split, base: Base, retained: PartRead | None = None
 ) -> Material:
     """Resolve targets, read the adapters to go on from, encode the rows; let the base recompute or not.
 

@@ -12,7 +12,7 @@ import torch
 
 from loraloom.bank.peft_folder import portable_name
 from loraloom.base.choices import Choice
-from loraloom.data.examples import Examples
+from loraloom.data.part_files import PartRead
 from loraloom.data.split import Split
 from loraloom.errors import DataError, Problem, RunError
 from loraloom.recipe import Recipe
@@ -34,7 +34,7 @@ def at_start(
     recipe: Recipe,
     folder: Path,
     split: Split,
-    retained: Examples | None = None,
+    retained: PartRead | None = None,
     allowed: Collection[str] = (),
 ) -> dict[str, Any]:
     """What is known before the base is loaded."""
@@ -44,7 +44,7 @@ def at_start(
         "versions": versions(),
         "platform": platform.platform(),
         "data": split.files,
-        "retain": retained.sha256 if retained else None,
+        "retain": _sha256(retained),
         "seeds": {e.name: e.seed for e in recipe.resolved_experiments},
         "allowed": sorted(set(allowed)),  # checks whose errors the user allows
         "choices": {},
@@ -140,15 +140,31 @@ def run_split(run: Run, recipe: Recipe, folder: Path) -> Split:
         ) from None
 
 
-def check_same_retained(provenance: dict[str, Any], retained: Examples | None, run: Run) -> None:
+def check_same_retained(provenance: dict[str, Any], retained: PartRead | None, run: Run) -> None:
     """Refuse to go on with other rows to measure forgetting on.
 
     Raises:
-        RunError: the file is another one now.
+        RunError: the files are others now, or have changed.
     """
-    now_there = retained.sha256 if retained else None
-    if provenance.get("retain", now_there) != now_there:
-        raise RunError("the file of data.retain has changed since the run began", where=str(run.folder))
+    now_there = _sha256(retained)
+    before = provenance.get("retain", now_there)
+    if before == now_there:
+        return
+    if isinstance(before, dict) and isinstance(now_there, dict):
+        names = sorted(name for name in before.keys() | now_there if before.get(name) != now_there.get(name))
+        what = (
+            f"files of data.retain have changed, are gone or are new since the run began: {', '.join(names)}"
+        )
+    else:
+        what = "the file of data.retain has changed since the run began"
+    raise RunError(what, where=str(run.folder))
+
+
+def _sha256(retained: PartRead | None) -> str | dict[str, str] | None:
+    """Of the one file to measure forgetting on; of each, by name, where there are several."""
+    if retained is None:
+        return None
+    return next(iter(retained.sha256.values())) if len(retained.sha256) == 1 else dict(retained.sha256)
 
 
 def differences(recipe: Recipe, other: Recipe) -> list[Problem]:

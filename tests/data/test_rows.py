@@ -81,7 +81,8 @@ def test_a_pipe_is_refused_at_once(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "fix"), [("a.txt", ""), ("a", ""), ("a.json.gz", "Decompress"), ("a.xlsx", "CSV")]
+    ("name", "fix"),
+    [("a.txt", ""), ("a", ""), ("a.json.zst", "Decompress"), ("a.tar.gz", "Unpack"), ("a.xlsx", "CSV")],
 )
 def test_another_suffix_is_refused_with_those_known(read, name, fix):
     message = refusal(read, name, "x")

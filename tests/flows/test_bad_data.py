@@ -135,7 +135,8 @@ REFUSED: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     ),
     "35 one row": ("bad.json", f"[{GOOD[0]}]".encode(), ("bad.json", "1 row", "`data.eval: 0`")),
     "a suffix that says nothing": ("bad.data", TEXT.encode(), ("bad.data", ".jsonl")),
-    "an archive": ("bad.json.gz", b"\x1f\x8b", ("bad.json.gz", "Decompress it first")),
+    "an archive": ("bad.json.zst", b"(\xb5/\xfd", ("bad.json.zst", "Decompress it first")),
+    "half a compressed file": ("bad.json.gz", b"\x1f\x8b", ("bad.json.gz", "damaged or cut off")),
 }
 
 
@@ -170,7 +171,7 @@ def test_37_a_link_is_followed(project: Project) -> None:
 
 def test_38_a_directory(project: Project) -> None:
     (project.folder / "bad.json").mkdir()
-    refuse_data(project, "bad.json", "bad.json: is a directory")
+    refuse_data(project, "bad.json", "data.train: holds no data file", "bad.json")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")

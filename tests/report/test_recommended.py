@@ -59,6 +59,17 @@ def test_paths_are_written_in_full_where_there_is_something(tmp_path: Path) -> N
     assert with_paths(placed, tmp_path / "elsewhere") == placed
 
 
+def test_lists_folders_and_patterns_are_written_in_full(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "rows.json").write_text("[]", encoding="utf-8")
+    data = {"train": ["data", "hub:owner/name"], "eval": "data/*.json", "test": ["gone/*.json"]}
+    recipe = Recipe.model_validate({"model_name_or_path": "starter", "data": data})
+    placed = with_paths(recipe, tmp_path)
+    assert placed.data.train == [str(tmp_path / "data"), "hub:owner/name"]
+    assert placed.data.eval == str(tmp_path / "data" / "*.json")
+    assert placed.data.test == ["gone/*.json"]
+
+
 def test_the_page_shows_it_and_the_verb_writes_it(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", changes=CHANGES)
     path = write_report(run.folder, "recipe")

@@ -13,13 +13,18 @@ from typing import NamedTuple
 
 from loraloom.data.formats.delimiter import SAMPLE_CHARS, likely_delimiter, sep_line, separated_by
 from loraloom.data.formats.header import Header, read_header
-from loraloom.data.formats.row import Findings, Row, location, suffix_of
+from loraloom.data.formats.opening import data_suffix
+from loraloom.data.formats.row import Findings, Row, location
 from loraloom.data.formats.text import text_chunks, text_lines
 from loraloom.data.formats.tsv_quoting import is_quoted
 from loraloom.errors import Problem
 from loraloom.recipe import DataSettings
 
 MAX_CELL_CHARS = 1 << 24
+_UNCLOSED = "opens a double quote that nothing closes"
+_TOO_LARGE = f"has a cell of more than {MAX_CELL_CHARS:,} characters; a double quote is probably not closed"
+# One cell has taken in the rows behind it, so that leaving out this row would lose them too.
+_SWALLOWING = (_UNCLOSED, _TOO_LARGE)
 _QUOTED = (
     "A cell with the separator, a quote or a line break in it stands in double quotes, and a quote inside "
     "is written twice; set `data.quoting: none` if double quotes are part of the text."
@@ -63,7 +68,7 @@ class Record(NamedTuple):
 
 def has_header(shown_as: str) -> bool:
     """Whether a file's own first line names its columns, so that it may be a row if the header is missing."""
-    return suffix_of(shown_as) in (".csv", ".tsv")
+    return data_suffix(shown_as) in (".csv", ".tsv")
 
 
 def read_csv(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> Iterator[Row]:
@@ -83,7 +88,11 @@ def read_csv(path: Path, settings: DataSettings, shown_as: str, findings: Findin
         if isinstance(cells, str):
             number += header is not None
             what = f"row {number}" if header else "the header"
-            findings.refuse(Problem(f"{what} {cells}", where=where, fix=dialect.fix), number)
+            problem = Problem(f"{what} {cells}", where=where, fix=dialect.fix)
+            if cells in _SWALLOWING or header is None:  # this is no matter of one bad row
+                findings.refuse(problem)
+            else:
+                findings.refuse(problem, number)
             if header is None:
                 return
         elif header is None:
@@ -111,7 +120,7 @@ def _dialect(path: Path, settings: DataSettings, shown_as: str, findings: Findin
     # The module's default of 131,072 would refuse long documents; a bound stays, for an unclosed quote.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL_CHARS))
     head = _head(path, settings, shown_as)
-    usual = "\t" if suffix_of(path.name) == ".tsv" else ","
+    usual = "\t" if data_suffix(path) == ".tsv" else ","
     named = sep_line(head[0]) if head else None
     skip = int(named is not None)
     if settings.delimiter is not None:
@@ -191,9 +200,9 @@ def _plain_records(lines: Iterator[str], dialect: Dialect) -> Iterator[Record]:
 def _told(error: csv.Error) -> str:
     message = str(error)
     if "unexpected end of data" in message:
-        return "opens a double quote that nothing closes"
+        return _UNCLOSED
     if "field larger" in message:
-        return f"has a cell of more than {MAX_CELL_CHARS:,} characters; a double quote is probably not closed"
+        return _TOO_LARGE
     if "expected after" in message:
         return "has text right after a closing double quote"
     # The one error left: a carriage return that is neither quoted nor the end of a line.

@@ -19,7 +19,8 @@ from loraloom.data.formats.json_text import (
     not_json,
     too_deep,
 )
-from loraloom.data.formats.row import Findings, Row, location, suffix_of
+from loraloom.data.formats.opening import data_suffix
+from loraloom.data.formats.row import Findings, Row, location
 from loraloom.data.formats.text import text_chunks, text_lines
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
@@ -42,7 +43,7 @@ def read_json(path: Path, settings: DataSettings, shown_as: str, findings: Findi
     columns = settings.columns.values()
     chunks = text_chunks(path, settings.encoding, shown_as, findings)
     head, whole = _head(chunks)
-    named: Shape = "lines" if suffix_of(path.name) in (".jsonl", ".ndjson") else "list"
+    named: Shape = "lines" if data_suffix(path) in (".jsonl", ".ndjson") else "list"
     shape = _shape(head, whole, named, shown_as, columns)
     text = itertools.chain([head], chunks)
     exact = settings.stringify_as == "written"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import hashlib
 import math
+import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from loraloom.errors import DataError, Problem
 
@@ -16,6 +18,8 @@ from loraloom.errors import DataError, Problem
 KEPT_PROBLEMS = 1_000
 COUNTED_ONLY = Problem("a further problem, counted but not kept")
 SHOWN_NAMES = 12
+_ROW = re.compile(r"row \d+:? ")
+_DROP_HINT = "To train without bad rows, set `data.on_bad: drop`."
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +44,45 @@ class Row:
         return location(self.path, self.line)
 
 
+@dataclass(frozen=True, slots=True)
+class DroppedRow:
+    """A bad row that `data.on_bad: drop` left out.
+
+    Args:
+        number: which row of its file, from 1.
+        where: `file:line`, or the file alone where it has no lines.
+        why: what is wrong with it, without any of its text.
+    """
+
+    number: int
+    where: str
+    why: str
+
+    @property
+    def place(self) -> str:
+        """Its line as text; its row where the file has no lines."""
+        line = re.search(r":(\d+)(?::\d+)?$", self.where)
+        return line[1] if line else f"row {self.number}"
+
+
 @dataclass(slots=True)
 class Findings:
     """What reading a file turned up besides its rows.
 
     Args:
         notes: things accepted that a user should know of.
-        bytes_read: how far reading has come.
+        bytes_read: how far reading has come in the file on disk.
         num_rows: how many rows the file says it has, where its format says so.
+        on_bad: `data.on_bad`; with `drop`, a row with a problem is left out and the file is not refused
+            for it. Left empty where no setting can say so.
     """
 
     notes: list[str] = field(default_factory=list)
     bytes_read: int = 0
     num_rows: int | None = None
+    on_bad: Literal["", "error", "drop"] = ""
     _placed: list[tuple[float, Problem]] = field(default_factory=list)
+    _dropped: dict[int, DroppedRow] = field(default_factory=dict)
 
     @property
     def num_problems(self) -> int:
@@ -63,15 +92,34 @@ class Findings:
     @property
     def problems(self) -> list[Problem]:
         """What the file is refused for, in file order; what concerns no row comes last."""
-        return [problem for _, problem in sorted(self._placed, key=lambda placed: placed[0])]
+        placed = sorted(self._placed, key=lambda placed: placed[0])
+        problems = [problem for _, problem in placed]
+        if self.on_bad == "error" and placed and placed[0][0] < math.inf:
+            fix = f"{problems[0].fix} {_DROP_HINT}".strip()
+            problems[0] = dataclasses.replace(problems[0], fix=fix)
+        return problems
+
+    @property
+    def dropped(self) -> list[DroppedRow]:
+        """The bad rows that were left out, in file order."""
+        return [self._dropped[row] for row in sorted(self._dropped)]
+
+    def is_bad(self, row: int) -> bool:
+        """Whether a row has a problem and is left out for it."""
+        return row in self._dropped
 
     def refuse(self, problem: Problem, row: float = math.inf) -> None:
         """Count a problem, and keep it while there are not too many.
 
         Args:
             problem: what is wrong.
-            row: the number of the row it concerns; none where reading stops.
+            row: the number of the row it concerns; none where reading stops, or where what follows may
+                have been read as a part of the row.
         """
+        if self.on_bad == "drop" and row < math.inf:
+            number = int(row)
+            self._dropped.setdefault(number, DroppedRow(number, problem.where, _why(problem)))
+            return
         kept = self.num_problems < KEPT_PROBLEMS
         self._placed.append((row, problem) if kept else (math.inf, COUNTED_ONLY))
 
@@ -81,9 +129,10 @@ class Findings:
             raise DataError(self.problems)
 
 
-def suffix_of(name: str) -> str:
-    """The suffix that says how a file is written, in small letters: `.csv`, of `a.csv.gz` too."""
-    return Path(name.lower().removesuffix(".gz")).suffix
+def _why(problem: Problem) -> str:
+    what = _ROW.sub("", problem.what, count=1)
+    numbers = [f"{name}: {value}" for name, value in (("found", problem.found), ("allowed", problem.allowed))]
+    return f"{what} ({', '.join(numbers)})" if problem.found else what
 
 
 def location(path: str, line: int | None = None, column: int | None = None) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from loraloom.data.formats.charset import likely_encoding, wide_encoding
+from loraloom.data.formats.opening import open_data
 from loraloom.data.formats.row import Findings, location
 from loraloom.errors import DataError
 
@@ -21,10 +22,10 @@ def text_chunks(path: Path, encoding: str, shown_as: str, findings: Findings) ->
     """Decode a file piece by piece, so that its size does not matter.
 
     Args:
-        path: a readable file.
+        path: a readable file; decompressed on the way if its name says that it is compressed.
         encoding: what the recipe says in `data.encoding`.
         shown_as: the file's name in messages.
-        findings: told of a byte order mark, and of how many bytes were read.
+        findings: told of a byte order mark, and of how many bytes of the file were read.
 
     Yields:
         Pieces of text, none empty, without a byte order mark.
@@ -34,28 +35,25 @@ def text_chunks(path: Path, encoding: str, shown_as: str, findings: Findings) ->
             offset, and the encoding they are probably in.
     """
     codec = text_codec(encoding)
-    try:
-        with path.open("rb") as file:
-            head = file.read(CHUNK_BYTES)
-            data = _without_mark(head, codec.name, shown_as, findings)
-            offset, line = len(head) - len(data), 1
-            decoder = codec.incrementaldecoder("strict")
-            while True:
-                pending = len(decoder.getstate()[0])
-                try:
-                    text = decoder.decode(data, final=not data)
-                except UnicodeError as error:
-                    raise _undecodable(error, offset - pending, line, codec.name, file, shown_as) from None
-                line += text.count("\n")
-                offset += len(data)
-                findings.bytes_read = offset
-                if text:
-                    yield text
-                if not data:
-                    return
-                data = file.read(CHUNK_BYTES)
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=shown_as) from None
+    with open_data(path, shown_as) as (file, position):
+        head = file.read(CHUNK_BYTES)
+        data = _without_mark(head, codec.name, shown_as, findings)
+        offset, line = len(head) - len(data), 1
+        decoder = codec.incrementaldecoder("strict")
+        while True:
+            pending = len(decoder.getstate()[0])
+            try:
+                text = decoder.decode(data, final=not data)
+            except UnicodeError as error:
+                raise _undecodable(error, offset - pending, line, codec.name, file, shown_as) from None
+            line += text.count("\n")
+            offset += len(data)
+            findings.bytes_read = position()
+            if text:
+                yield text
+            if not data:
+                return
+            data = file.read(CHUNK_BYTES)
 
 
 def text_lines(chunks: Iterable[str]) -> Iterator[str]:

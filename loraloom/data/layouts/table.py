@@ -22,6 +22,7 @@ from loraloom.data.formats.json_shapes import CONVERSATION_COLUMNS
 from loraloom.data.formats.row import shown_name, shown_names
 from loraloom.data.layouts.conversation import conversation
 from loraloom.data.layouts.exchange import MISSING, Exchange, Field, Flaw, Layout, Recogniser, Values
+from loraloom.data.layouts.nested import is_in, names_in, value_at
 from loraloom.errors import DataError, Problem
 
 _PLAIN_YAML = re.compile(r"[^\W\d][\w /-]*")
@@ -33,15 +34,15 @@ def field_layout(instruction: str, response: str, *inputs: str) -> Layout:
     """A row is one exchange; its texts are columns.
 
     Args:
-        instruction, response: columns that must be there.
-        inputs: columns that may be there, whose texts follow the instruction's.
+        instruction, response: columns that must be there, or paths into columns (`answers.text[0]`).
+        inputs: such that may be there, whose texts follow the instruction's.
     """
 
     def exchanges(values: Values, told: Counter[str]) -> Iterator[Exchange]:
         yield Exchange(
-            Field(instruction, values.get(instruction, MISSING)),
-            Field(response, values.get(response, MISSING)),
-            tuple(Field(name, values[name], optional=True) for name in inputs if name in values),
+            Field(instruction, value_at(values, instruction)),
+            Field(response, value_at(values, response)),
+            tuple(Field(name, value_at(values, name), optional=True) for name in inputs),
         )
 
     name = "/".join([instruction, *(f"[{column}]" for column in inputs), response])
@@ -180,17 +181,17 @@ def _mapped(found: list[str], sample: Sequence[Values], columns: Mapping[Role, s
         Problem(
             f"there is no column {shown_name(name)} in {where}",
             where=f"data.columns.{role}",
-            allowed=_shown_columns(found, where),
+            allowed=_shown_columns(names_in(sample), where),
         )
         for role, name in columns.items()
-        if name not in found
+        if not is_in(sample, name)
     ]
     if absent:
         raise DataError(absent)
     if len(set(columns.values())) < len(columns):
         raise DataError("gives one column two roles", where="data.columns")
     inputs = [columns["input"]] if "input" in columns else []
-    return _named_for(field_layout(columns["instruction"], columns["response"], *inputs), found)
+    return _named_for(field_layout(columns["instruction"], columns["response"], *inputs), [*found, *inputs])
 
 
 def _unrecognised(found: list[str], sample: Sequence[Values], where: str) -> Problem:
