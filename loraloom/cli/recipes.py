@@ -20,14 +20,21 @@ if TYPE_CHECKING:
 def init(
     data: Annotated[Path, typer.Argument(help="A file of instruction/response pairs.")],
     model: Annotated[str, typer.Option(help="A folder, a hub name, or `starter`.")] = "starter",
+    columns: Annotated[
+        list[str],
+        typer.Option(
+            metavar="ROLE=COLUMN",
+            help="Which column is what, where it is not recognised; repeat it: instruction=…, response=….",
+        ),
+    ] = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """Look at a data file and write a commented recipe for it to stdout."""
     from loraloom.console import put
-    from loraloom.workflows.init import init_recipe
+    from loraloom.workflows.init import init_recipe, read_columns
 
     with displayed(as_json) as display:
-        text = init_recipe(data, model, report=display)
+        text = init_recipe(data, model, columns=read_columns(columns), report=display)
         if as_json:
             print_json({"recipe": text})
         else:

@@ -8,7 +8,6 @@ import itertools
 import json
 import math
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -18,9 +17,19 @@ from typing import Any
 from loraloom.data.formats.json_rows import type_name
 from loraloom.data.formats.row import file_sha256, location, shown_name, shown_names
 from loraloom.data.formats.tables import HUB_PREFIX
-from loraloom.data.groups import SourceGroups
-from loraloom.data.layouts.exchange import MISSING, Exchange, Field, Flaw, Layout
+from loraloom.data.groups import SourceGroups, source_key
+from loraloom.data.layouts.exchange import (
+    MISSING,
+    Exchange,
+    Field,
+    Flaw,
+    Layout,
+    LayoutOptions,
+    UnknownRoles,
+)
 from loraloom.data.layouts.table import columns_of, recognise
+from loraloom.data.layouts.told import Told
+from loraloom.data.layouts.turns import is_empty
 from loraloom.data.rows import Findings, Row, scan_rows
 from loraloom.data.source_template import SourceTemplate
 from loraloom.errors import DataError, Problem
@@ -38,12 +47,15 @@ class Example:
 
     Args:
         source: the whole source text: prefix or template, system text, history, instruction, input.
-        response: the text to answer, unaltered.
+        response: the text to answer, unaltered; empty if the row is to be answered.
         path: the file, as the user wrote it.
         row: which row of it, from 1.
         line: the line the row begins on; None where the format has no lines.
         turn: which answer of its conversation, from 1; 0 outside one.
         group: examples of one group must stay on one side of a split.
+        has_history: whether turns of its conversation stand before it.
+        is_shared: whether its source is a turn that many conversations have. It ties its conversation to
+            no other one, so it may be trained on and is never held out.
     """
 
     source: str
@@ -53,6 +65,8 @@ class Example:
     line: int | None
     turn: int
     group: str
+    has_history: bool = False
+    is_shared: bool = False
 
     @property
     def id(self) -> tuple[str, int] | tuple[str, int, int]:
@@ -89,8 +103,8 @@ def read_examples(path: Path, settings: DataSettings, *, shown_as: str) -> Examp
 
     Args:
         path, shown_as: as in `read_rows`.
-        settings: `columns`, `source_prefix`, `conversation_history`, `stringify`, `on_empty` and
-            what `read_rows` uses.
+        settings: `columns`, `labels`, `roles`, `answer_weights`, `context_columns`, `source_prefix`,
+            `conversation_history`, `stringify`, `on_empty` and what `read_rows` uses.
 
     Raises:
         DataError: with every problem of the file: those of `read_rows`, a layout that is not
@@ -107,23 +121,34 @@ def read_examples(path: Path, settings: DataSettings, *, shown_as: str) -> Examp
 
 
 def examples_of(
-    rows: Iterator[Row], settings: DataSettings, findings: Findings, *, shown_as: str
+    rows: Iterator[Row],
+    settings: DataSettings,
+    findings: Findings,
+    *,
+    shown_as: str,
+    to_answer: bool = False,
 ) -> Examples:
     """`read_examples` for rows that `scan_rows` gives; `sha256` is left empty.
 
     Args:
         rows: of one file.
         findings: where problems with reading the file come in as `rows` advances.
+        to_answer: the rows are to be answered: a question at the end of a conversation is an example,
+            whose response is empty.
     """
     sample = list(itertools.islice(rows, SAMPLE_ROWS))
     if not sample:
         findings.raise_problems()
     try:
-        reading = _Reading(settings, [row.values for row in sample], findings, shown_as)
+        options = LayoutOptions.of(settings, to_answer=to_answer)
+        reading = _Reading(settings, options, [row.values for row in sample], findings, shown_as)
     except DataError as error:
+        if not findings.problems:
+            raise
         raise DataError([*findings.problems, *error.problems]) from None
     for row in itertools.chain(sample, rows):
         reading.add(row)
+    reading.refuse_unknown_roles()
     findings.raise_problems()
     return Examples(
         examples=reading.examples(),
@@ -144,9 +169,15 @@ class _Reading:
     """The rows of one file on their way to examples."""
 
     def __init__(
-        self, settings: DataSettings, sample: list[dict[str, Any]], findings: Findings, shown_as: str
+        self,
+        settings: DataSettings,
+        options: LayoutOptions,
+        sample: list[dict[str, Any]],
+        findings: Findings,
+        shown_as: str,
     ) -> None:
-        self.layout: Layout = recognise(sample, settings.columns, where=shown_as)
+        self.layout: Layout = recognise(sample, options, where=shown_as)
+        self._options = options
         self.dropped = 0
         self._settings = settings
         self._findings = findings
@@ -155,8 +186,11 @@ class _Reading:
         found = columns_of(sample)
         self._template.check(list(self.layout.holes or found), self.layout.response)
         self._read_columns = {*self.layout.columns, *self._template.columns}
+        if self._template.columns:
+            self._read_columns -= set(self.layout.context) - set(self._template.columns)
         self._extra: dict[str, None] = {}
-        self._told: Counter[str] = Counter()
+        self._told = Told()
+        self._num_entries = 0
         self._examples: list[Example] = []
         self._groups = SourceGroups()
 
@@ -166,12 +200,15 @@ class _Reading:
             self._extra[name] = None
         members: list[Example] = []
         try:
-            for exchange in self.layout.exchanges(row.values, self._told):
+            for exchange in self.layout.exchanges(row.values, self._options, self._told):
                 example = self._example(row, exchange)
                 if example is not None:
                     members.append(example)
+        except UnknownRoles as roles:
+            self._told.unknown(row, roles.places)
         except Flaw as flaw:
-            self._refuse(row, str(flaw))
+            self._refuse(row, str(flaw), flaw.fix)
+        self._num_entries += bool(members) and members[0].turn > 0
         self._groups.join(row.number, [member.source for member in members])
         self._examples += members
 
@@ -186,9 +223,11 @@ class _Reading:
                 Problem(f"no row is left: all {self.dropped} were empty", where=self._shown_as)
             )
             self._findings.raise_problems()
+        shared = self._groups.tie()
         for position, example in enumerate(self._examples):
             group = str(self._groups.of(example.row))
-            self._examples[position] = dataclasses.replace(example, group=group)
+            is_shared = bool(shared) and source_key(example.source) in shared
+            self._examples[position] = dataclasses.replace(example, group=group, is_shared=is_shared)
         return self._examples
 
     def notes(self) -> list[str]:
@@ -202,17 +241,31 @@ class _Reading:
             notes.append(f"data.source_prefix is a template without {unused}, whose text is in no source")
         if self.dropped:
             notes.append(f"{path}: {self.dropped} empty {_rows(self.dropped)} dropped (data.on_empty: drop)")
-        notes += [f"{path}: {count} {what}" for what, count in sorted(self._told.items())]
+        if self._num_entries:
+            counts = f"{self._num_entries:,} {self.layout.entries} give {len(self._examples):,} rows"
+            notes.append(f"{path}: {counts}, one for each answer that is learnt")
+        notes += [f"{path}: {note}" for note in self._told.notes()]
         return notes
+
+    def refuse_unknown_roles(self) -> None:
+        """Refuse the roles that are not known, each once, with the lines that say whose they are."""
+        for row, problem in self._told.problems():
+            self._findings.refuse(problem, row.number)
 
     def _example(self, row: Row, exchange: Exchange) -> Example | None:
         """The exchange's example; None where it is empty or not usable."""
         num_problems = self._findings.num_problems
         source = self._source(row, exchange)
-        response = self._text(row, exchange.response)
+        answer = exchange.response
+        if answer is not None and self._options.to_answer and is_empty(answer.value):
+            answer = None
+        response = self._text(row, answer) if answer is not None else ""
         if self._findings.num_problems > num_problems:
             return None
-        for text, name in ((source, exchange.instruction.name), (response, exchange.response.name)):
+        named = [(source, _asked_name(exchange))]
+        if answer is not None:
+            named.append((response, answer.name))
+        for text, name in named:
             if text.strip():
                 continue
             if self._settings.on_empty == "drop":
@@ -221,7 +274,10 @@ class _Reading:
                 state = "blank" if text else "empty"
                 self._refuse(row, f"{shown_name(name)} is {state}", "Fill it, or set `data.on_empty: drop`.")
             return None
-        return Example(source, response, row.path, row.number, row.line, exchange.turn, group="")
+        has_history = bool(exchange.history) and not exchange.history_is_given
+        return Example(
+            source, response, row.path, row.number, row.line, exchange.turn, group="", has_history=has_history
+        )
 
     def _source(self, row: Row, exchange: Exchange) -> str:
         """The whole source text; empty where the row asks nothing."""
@@ -229,25 +285,33 @@ class _Reading:
             texts = {name: self._hole(row, exchange, name) for name in self._template.columns}
             asked = [text for name, text in texts.items() if name in self.layout.asked]
             return self._template.fill(texts) if any(text.strip() for text in asked or texts.values()) else ""
-        asked = [self._text(row, field) for field in (exchange.instruction, *exchange.inputs)]
-        if not any(text.strip() for text in asked):
+        asked = [self._labelled(row, field) for field in (exchange.instruction, *exchange.inputs)]
+        is_labelled = any(field.label for field in (exchange.instruction, *exchange.inputs))
+        if not (all if is_labelled else any)(text.strip() for text in asked):
             return ""
         before = [self._text(row, exchange.system)] if exchange.system else []
-        if self._settings.conversation_history:
+        if self._settings.conversation_history or exchange.history_is_given:
             before += [self._text(row, said) for said in exchange.history]
         joined = "\n".join(text for text in before + asked if text.strip())
         return self._template.fill({}) + joined
 
+    def _labelled(self, row: Row, field: Field) -> str:
+        """The field's text with its label in front; nothing if it is blank."""
+        text = self._text(row, field)
+        return f"{field.label}{text}" if text.strip() else ""
+
     def _hole(self, row: Row, exchange: Exchange, name: str) -> str:
         """The text that a template's `{name}` stands for."""
-        if self.layout.holes is None:
+        is_context = name in self.layout.context
+        if self.layout.holes is None and not is_context:
             optional = name in self.layout.asked[1:]
             return self._text(row, Field(name, row.values.get(name, MISSING), optional))
-        if name == "system":
-            return self._text(row, exchange.system) if exchange.system else ""
-        if name == "history":
+        if name == "history" or (is_context and exchange.history and exchange.history[0].name == name):
             return "\n".join(self._text(row, said) for said in exchange.history)
-        return self._text(row, exchange.instruction)
+        if name == "system" or is_context:
+            return self._text(row, exchange.system) if exchange.system else ""
+        asked = dict(zip(self.layout.asked, (exchange.instruction, *exchange.inputs), strict=False))
+        return self._text(row, asked[name])
 
     def _text(self, row: Row, field: Field) -> str:
         """The field as text; "" after a problem was told, or for an optional one that is not there."""
@@ -272,19 +336,28 @@ class _Reading:
         elif isinstance(value, float) and not math.isfinite(value):
             self._refuse(row, f"{shown_name(field.name)} is {value}, which is neither text nor a number")
         elif isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
-            if self._settings.stringify:
+            if self._settings.stringify or field.number:
                 return str(value)
             self._refuse(
                 row,
                 f"{shown_name(field.name)} is a number where text is needed",
                 "Set `data.stringify: true` to take numbers as text.",
             )
+        elif isinstance(value, bool) and field.number:
+            return str(value).lower()
         else:
             self._refuse(row, f"{shown_name(field.name)} is {_kind(value)} where text is needed")
         return ""
 
     def _refuse(self, row: Row, what: str, fix: str = "") -> None:
         self._findings.refuse(Problem(f"row {row.number}: {what}", where=row.where, fix=fix), row.number)
+
+
+def _asked_name(exchange: Exchange) -> str:
+    """What is blank where an exchange asks nothing; of texts that are labelled, each must be there."""
+    labelled = [field for field in (exchange.instruction, *exchange.inputs) if field.label]
+    blank = [field.name for field in labelled if not str(field.value or "").strip()]
+    return blank[0] if blank else exchange.instruction.name
 
 
 def _rows(count: int) -> str:

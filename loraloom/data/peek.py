@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loraloom.data.examples import examples_of
-from loraloom.data.layouts.table import columns_of, recognise, suggested_columns
+from loraloom.data.layouts.table import columns_of
 from loraloom.data.rows import Findings, Row, scan_rows
-from loraloom.errors import DataError
 from loraloom.recipe import DataSettings
 
 PEEK_ROWS = 2_000
@@ -32,21 +31,25 @@ class Peek:
 
     Args:
         columns: in the order they appear.
-        layout: how rows would be read; None where no layout fits without `data.columns`.
-        suggested_columns: a guess at `data.columns`, where no layout fits.
+        layout: how rows would be read.
         num_rows: how many rows the file has.
         exact: whether that was counted, or estimated from the bytes read.
-        source, response: lengths over the first rows; None where no layout fits.
+        num_examples: what these rows give; of a conversation, each answer is one. Estimated as `num_rows` is.
+        num_entries: how many of the first rows are conversations or articles, which give several examples.
+        num_later_turns: how many examples of the first rows are later turns of a conversation.
+        source, response: lengths over the first rows.
         notes: what was accepted and should be known.
     """
 
     columns: list[str]
-    layout: str | None
-    suggested_columns: dict[str, str]
+    layout: str
     num_rows: int
     exact: bool
-    source: Lengths | None
-    response: Lengths | None
+    num_examples: int
+    num_entries: int
+    num_later_turns: int
+    source: Lengths
+    response: Lengths
     notes: list[str]
 
 
@@ -59,7 +62,8 @@ def peek(path: Path, settings: DataSettings, *, shown_as: str | None = None) -> 
         shown_as: the file's name in messages; its path where not given.
 
     Raises:
-        DataError: the file cannot be read, or one of its first rows is not usable.
+        DataError: the file cannot be read, its columns are of no layout known here, or one of its first
+            rows is not usable.
     """
     shown_as = shown_as or str(path)
     findings = Findings()
@@ -68,28 +72,15 @@ def peek(path: Path, settings: DataSettings, *, shown_as: str | None = None) -> 
     findings.raise_problems()
     num_rows, exact = _num_rows(path, first, findings)
     sample = [row.values for row in first]
-    try:
-        recognise(sample, settings.columns, where=shown_as)
-    except DataError:
-        if settings.columns:
-            raise
-        return Peek(
-            columns=columns_of(sample),
-            layout=None,
-            suggested_columns=suggested_columns(sample),
-            num_rows=num_rows,
-            exact=exact,
-            source=None,
-            response=None,
-            notes=findings.notes,
-        )
     read = examples_of(iter(first), settings, findings, shown_as=shown_as)
     return Peek(
         columns=columns_of(sample),
         layout=read.layout,
-        suggested_columns={},
         num_rows=num_rows,
         exact=exact,
+        num_examples=round(len(read.examples) * num_rows / len(first)),
+        num_entries=len({example.row for example in read.examples if example.turn}),
+        num_later_turns=sum(example.has_history for example in read.examples),
         source=_lengths([example.source for example in read.examples]),
         response=_lengths([example.response for example in read.examples]),
         notes=read.notes,

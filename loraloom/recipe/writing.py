@@ -108,7 +108,19 @@ def _without_default(value: Mapping[str, Any]) -> dict[str, Any]:
 
 # What a person will want to touch first; everything else is in the documentation.
 _TOUCHED: tuple[tuple[str, type[Section], tuple[str, ...]], ...] = (
-    ("data", DataSettings, ("train", "columns", "eval", "test", "max_source_length", "max_target_length")),
+    (
+        "data",
+        DataSettings,
+        (
+            "train",
+            "columns",
+            "conversation_history",
+            "eval",
+            "test",
+            "max_source_length",
+            "max_target_length",
+        ),
+    ),
     ("lora", LoraSettings, ("r", "lora_alpha", "lora_dropout", "target_modules")),
     (
         "training",
@@ -123,6 +135,7 @@ _TOUCHED: tuple[tuple[str, type[Section], tuple[str, ...]], ...] = (
         ),
     ),
 )
+_WHEN_GIVEN = frozenset({"conversation_history"})  # says nothing about most data
 _EXAMPLES = {"early_stopping_patience": 3}  # of settings that are off by default
 _EXPERIMENTS = """\
 # Experiments train together on one copy of the base; each states only what differs from the above.
@@ -138,7 +151,8 @@ def commented_recipe(
     *,
     layout: str = "",
     columns: Mapping[str, str] | None = None,
-    num_rows: int | None = None,
+    size: str = "",
+    conversation_history: bool | None = None,
     max_source_length: int | None = None,
     max_target_length: int | None = None,
     learning_rate: float | None = None,
@@ -151,7 +165,8 @@ def commented_recipe(
         train: the data file.
         layout: what the data was recognised as, for a comment.
         columns: which column is what, where it had to be mapped.
-        num_rows: how many rows the data has, for a comment.
+        size: how much data there is, for a comment.
+        conversation_history: whether earlier turns are context; None where there are none.
         max_source_length: tokens that hold nearly every source.
         max_target_length: tokens that hold nearly every target.
         learning_rate, num_train_epochs: where the defaults would do nothing.
@@ -162,7 +177,8 @@ def commented_recipe(
     given: dict[str, Any] = {"train": train, "columns": dict(columns or {})}
     given |= {"learning_rate": learning_rate, "num_train_epochs": num_train_epochs}
     given |= {"max_source_length": max_source_length, "max_target_length": max_target_length}
-    facts = [f"{num_rows:,} rows" if num_rows is not None else "", layout and f"recognised as {layout}"]
+    given |= {"conversation_history": conversation_history}
+    facts = [size, layout and f"recognised as {layout}"]
     text = _comment(_help(Recipe, "model_name_or_path")) + _dump({"model_name_or_path": model})
     for name, section, keys in _TOUCHED:
         text += "\n" + (
@@ -170,6 +186,8 @@ def commented_recipe(
         )
         text += f"{name}:\n"
         for key in keys:
+            if key in _WHEN_GIVEN and given[key] is None:
+                continue
             text += textwrap.indent(_setting(section, key, given.get(key)), "  ")
     text += f"\n{_EXPERIMENTS}\n"
     for key in ("dtype", "device", "seed"):

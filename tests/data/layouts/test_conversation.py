@@ -78,7 +78,7 @@ def test_what_has_no_counterpart_is_counted(load):
         ({"messages": "text"}, "`messages` should be a list of turns"),
         ({"other": 1}, "`messages` should be a list of turns"),
         ({"messages": ["text"]}, "`messages[0]` should be an object"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "`messages[0].role` names no speaker"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "`messages[0].role` is `tool`, a role not known"),
         (said("messages", "q"), "`messages` holds no question that is answered"),
         (said("messages", "q", None), "`messages[1].content` is null"),
         (said("messages", "q", ["parts"]), "`messages[1].content` is a list where text is needed"),
