@@ -27,14 +27,15 @@ def init(
             help="Which column is what, where it is not recognised; repeat it: instruction=…, response=….",
         ),
     ] = [],  # noqa: B006
+    sets: Sets = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """Look at a data file and write a commented recipe for it to stdout."""
     from loraloom.console import put
-    from loraloom.workflows.init import init_recipe, read_columns
+    from loraloom.workflows.init import init_recipe
 
     with displayed(as_json) as display:
-        text = init_recipe(data, model, columns=read_columns(columns), report=display)
+        text = init_recipe(data, model, columns=columns, sets=sets, report=display)
         if as_json:
             print_json({"recipe": text})
         else:

@@ -108,19 +108,7 @@ def _without_default(value: Mapping[str, Any]) -> dict[str, Any]:
 
 # What a person will want to touch first; everything else is in the documentation.
 _TOUCHED: tuple[tuple[str, type[Section], tuple[str, ...]], ...] = (
-    (
-        "data",
-        DataSettings,
-        (
-            "train",
-            "columns",
-            "conversation_history",
-            "eval",
-            "test",
-            "max_source_length",
-            "max_target_length",
-        ),
-    ),
+    ("data", DataSettings, ("train", "columns", "eval", "test", "max_source_length", "max_target_length")),
     ("lora", LoraSettings, ("r", "lora_alpha", "lora_dropout", "target_modules")),
     (
         "training",
@@ -135,7 +123,6 @@ _TOUCHED: tuple[tuple[str, type[Section], tuple[str, ...]], ...] = (
         ),
     ),
 )
-_WHEN_GIVEN = frozenset({"conversation_history"})  # says nothing about most data
 _EXAMPLES = {"early_stopping_patience": 3}  # of settings that are off by default
 _EXPERIMENTS = """\
 # Experiments train together on one copy of the base; each states only what differs from the above.
@@ -147,12 +134,10 @@ _EXPERIMENTS = """\
 
 def commented_recipe(
     model: str,
-    train: str,
+    data: Mapping[str, Any],
     *,
     layout: str = "",
-    columns: Mapping[str, str] | None = None,
     size: str = "",
-    conversation_history: bool | None = None,
     max_source_length: int | None = None,
     max_target_length: int | None = None,
     learning_rate: float | None = None,
@@ -162,11 +147,9 @@ def commented_recipe(
 
     Args:
         model: a folder, a hub name, or `starter`.
-        train: the data file.
+        data: what is to stand under `data`: `train` at least.
         layout: what the data was recognised as, for a comment.
-        columns: which column is what, where it had to be mapped.
         size: how much data there is, for a comment.
-        conversation_history: whether earlier turns are context; None where there are none.
         max_source_length: tokens that hold nearly every source.
         max_target_length: tokens that hold nearly every target.
         learning_rate, num_train_epochs: where the defaults would do nothing.
@@ -174,10 +157,8 @@ def commented_recipe(
     Returns:
         YAML that `parse_recipe` reads.
     """
-    given: dict[str, Any] = {"train": train, "columns": dict(columns or {})}
-    given |= {"learning_rate": learning_rate, "num_train_epochs": num_train_epochs}
-    given |= {"max_source_length": max_source_length, "max_target_length": max_target_length}
-    given |= {"conversation_history": conversation_history}
+    given: dict[str, Any] = {"learning_rate": learning_rate, "num_train_epochs": num_train_epochs}
+    given |= {"max_source_length": max_source_length, "max_target_length": max_target_length, **data}
     facts = [size, layout and f"recognised as {layout}"]
     text = _comment(_help(Recipe, "model_name_or_path")) + _dump({"model_name_or_path": model})
     for name, section, keys in _TOUCHED:
@@ -185,9 +166,8 @@ def commented_recipe(
             _comment("Data: " + ", ".join(filter(None, facts))) if name == "data" and any(facts) else ""
         )
         text += f"{name}:\n"
-        for key in keys:
-            if key in _WHEN_GIVEN and given[key] is None:
-                continue
+        further = [key for key in data if key not in keys] if name == "data" else []
+        for key in (*keys, *further):
             text += textwrap.indent(_setting(section, key, given.get(key)), "  ")
     text += f"\n{_EXPERIMENTS}\n"
     for key in ("dtype", "device", "seed"):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
+import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from loraloom.data.layouts.table import NoLayoutError
 from loraloom.data.peek import Lengths, Peek, peek
 from loraloom.data.split import STARTER
-from loraloom.errors import DataError, Problem
+from loraloom.errors import DataError, Problem, RecipeError
 from loraloom.recipe import DataSettings
-from loraloom.recipe.file import commented_recipe
+from loraloom.recipe.file import commented_recipe, parse_recipe
 from loraloom.run import Report, quiet
 
 # A generous guess where no tokenizer is at hand: Chinese has about a token a character, and
@@ -24,32 +28,37 @@ USUAL_BATCH, FEWEST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 8, 100, 3, 30
 
 
 def init_recipe(
-    data: Path, model: str, *, columns: Mapping[str, str] | None = None, report: Report = quiet
+    data: Path,
+    model: str,
+    *,
+    columns: Sequence[str] = (),
+    sets: Sequence[str] = (),
+    report: Report = quiet,
 ) -> str:
     """A commented recipe for a data file, as YAML.
 
     Args:
         data: the file; the recipe names it as given, so it belongs beside the recipe.
         model: for `model_name_or_path`.
-        columns: which column is what, as in `data.columns`; needed where it is not recognised.
+        columns: `role=column` each, as in `data.columns`; needed where they are not recognised.
+        sets: `key=value` each, for settings of `data` that reading the file takes.
         report: told of notes.
 
     Raises:
         DataError: the file cannot be read, or which column is what is not recognised.
+        RecipeError: `columns` or `sets` cannot be understood.
     """
-    columns = dict(columns or {})
+    stated = _stated(data, model, columns, sets)
     # A question such as "and then?" means nothing without what was said before.
-    settings = DataSettings.model_validate(
-        {"train": str(data), "columns": columns, "conversation_history": True}
-    )
+    settings = DataSettings.model_validate({"conversation_history": True} | stated)
     try:
         seen = peek(data, settings, shown_as=str(data))
     except NoLayoutError as error:
-        raise DataError(_ask(error, data)) from None
+        raise DataError([_ask(error, data)]) from None
     for note in seen.notes:
         report("note", message=note)
-    has_history = seen.num_later_turns > 0
-    if has_history:
+    if seen.num_later_turns and "conversation_history" not in stated:
+        stated["conversation_history"] = True
         report(
             "note",
             message=f"{seen.num_later_turns:,} answers come later in a conversation: the recipe says "
@@ -57,11 +66,9 @@ def init_recipe(
         )
     return commented_recipe(
         model,
-        str(data),
+        stated | {"train": str(data)},
         layout=seen.layout,
         size=_size(seen),
-        columns=columns,
-        conversation_history=True if has_history else None,
         max_source_length=_limit(seen.source),
         max_target_length=_limit(seen.response),
         learning_rate=STARTER_RATE if model == STARTER else None,
@@ -69,44 +76,47 @@ def init_recipe(
     )
 
 
-def read_columns(given: Sequence[str]) -> dict[str, str]:
-    """What `--columns` says, such as `instruction=title`.
+def _stated(data: Path, model: str, columns: Sequence[str], sets: Sequence[str]) -> dict[str, Any]:
+    """The settings of `data` that the options state.
 
     Raises:
-        DataError: it names no role, or one twice.
+        RecipeError: they cannot be understood, or belong elsewhere.
     """
-    columns: dict[str, str] = {}
-    problems: list[Problem] = []
-    for each in given:
-        role, _, name = (part.strip() for part in each.partition("="))
-        if role not in ROLES or not name:
-            problems.append(
+    # `--columns instruction=title,response=body` is one for each, but a name may have a comma in it.
+    roles = "|".join(ROLES)
+    each = [part for given in columns for part in re.split(rf",\s*(?=(?:{roles})=)", given)]
+    unclear = [part for part in each if not re.fullmatch(rf"(?:{roles})=.+", part, re.DOTALL)]
+    if unclear:
+        raise RecipeError(
+            [
                 Problem(
                     "is not a role and a column",
-                    where=f"--columns {each}",
+                    where=f"--columns {part}",
                     allowed=f"ROLE=COLUMN, where ROLE is {', '.join(ROLES)}",
-                    fix="Repeat the option for each of them.",
                 )
-            )
-        elif role in columns:
-            problems.append(Problem(f"names {role} twice", where=f"--columns {each}"))
-        columns[role] = name
-    if problems:
-        raise DataError(problems)
-    return columns
+                for part in unclear
+            ]
+        )
+    text = json.dumps({"model_name_or_path": model, "data": {"train": str(data)}})
+    recipe = parse_recipe(text, name="init", sets=[*sets, *(f"data.columns.{part}" for part in each)])
+    elsewhere = recipe.model_fields_set - {"model_name_or_path", "data"}
+    if elsewhere:
+        raise RecipeError(
+            f"init takes settings of `data` only, not of {', '.join(sorted(elsewhere))}",
+            where="--set",
+            fix="Write the others into the recipe.",
+        )
+    return recipe.data.model_dump(exclude_unset=True)
 
 
 def _ask(error: NoLayoutError, data: Path) -> Problem:
     """Which column is what is the user's to say; the message has the command that says it."""
-    command = " ".join(
-        ["loraloom init", shlex.quote(str(data)), *(f"--columns {role}=COLUMN" for role in ROLES[:2])]
-    )
-    return Problem(
-        error.what,
-        where=str(data),
-        found=error.found,
-        allowed=error.allowed,
-        fix=f"Say which column is asked and which is answered:\n  {command}\n"
+    named = [f"{role}={name}" for role, name in zip(ROLES, error.example, strict=False)]
+    options = " ".join(f"--columns {shlex.quote(each)}" for each in named)
+    return dataclasses.replace(
+        error.problem,
+        fix="Say which is asked and which is answered, for example:\n"
+        f"  loraloom init {shlex.quote(str(data))} {options}\n"
         "`input`, `system` and `history` may be named in the same way.",
     )
 

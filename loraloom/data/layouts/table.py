@@ -46,16 +46,14 @@ class NoLayoutError(DataError):
     """Which column holds the question and which the answer is not recognised.
 
     Args:
-        what: why not.
-        where: the file.
-        found: its columns.
-        allowed: what would be recognised.
-        fix: the lines of a recipe that say it.
+        problem: why not, the columns found, and the lines of a recipe that say it.
+        example: two names to show in such lines: a question's and an answer's.
     """
 
-    def __init__(self, what: str, *, where: str, found: str = "", allowed: str = "", fix: str = "") -> None:
-        super().__init__(what, where=where, found=found, allowed=allowed, fix=fix)
-        self.what, self.found, self.allowed = what, found, allowed
+    def __init__(self, problem: Problem, example: tuple[str, str]) -> None:
+        super().__init__([problem])
+        self.problem = problem
+        self.example = example
 
 
 def field_layout(instruction: str, response: str, *inputs: str) -> Layout:
@@ -167,18 +165,18 @@ def _of_most(found: list[str], sample: Sequence[Values], where: str) -> Layout:
     ranked = _ranked(LAYOUTS, found, sample)
     languages = [] if ranked and ranked[0].columns != ("translation",) else _languages(sample)
     if len(languages) > 2 and not _most_have_one_pair(sample):
-        raise _many_languages(languages, where)
+        what = f"its translations are of {len(languages)} languages, and an adapter learns one direction"
+        raise _no_layout(what, shown_names(languages), where, (languages[0], languages[1]))
     ranked = ranked or _ranked(LABELLED, found, sample)
     if not ranked:
-        raise _unrecognised(found, where)
+        # Which of them is asked is the user's to say: an example with names of theirs would be a guess.
+        what, columns = "its columns are of no layout known here", shown_columns(found, where)
+        example = ("QUESTION_COLUMN", "ANSWER_COLUMN")
+        raise _no_layout(what, columns if found else "no column", where, example, allowed=RECOGNISED)
     best, *rivals = ranked
     if rivals:
-        raise NoLayoutError(
-            f"the columns fit {best.name} and {rivals[0].name} alike",
-            where=where,
-            found=shown_columns(found, where),
-            fix=_lines_to_write(best.asked[0], best.response),
-        )
+        what = f"the columns fit {best.name} and {rivals[0].name} alike"
+        raise _no_layout(what, shown_columns(found, where), where, (best.asked[0], best.response))
     return best
 
 
@@ -204,13 +202,11 @@ def _most_have_one_pair(sample: Sequence[Values]) -> bool:
     return len(pair) == 2 and 2 * count > pairs.total()
 
 
-def _many_languages(languages: list[str], where: str) -> NoLayoutError:
-    return NoLayoutError(
-        f"its translations are of {len(languages)} languages, and an adapter learns one direction",
-        where=where,
-        found=shown_names(languages),
-        fix=_lines_to_write(languages[0], languages[1], "The first is translated into the second."),
-    )
+def _no_layout(
+    what: str, found: str, where: str, example: tuple[str, str], allowed: str = ""
+) -> NoLayoutError:
+    problem = Problem(what, where=where, found=found, allowed=allowed, fix=_lines_to_write(*example))
+    return NoLayoutError(problem, example)
 
 
 def _named_for(layout: Layout, found: list[str]) -> Layout:
@@ -272,17 +268,6 @@ def _direction(languages: list[str], columns: Mapping[str, str], where: str) -> 
     return translation_layout(columns["instruction"], columns["response"])
 
 
-def _unrecognised(found: list[str], where: str) -> NoLayoutError:
-    return NoLayoutError(
-        "its columns are of no layout known here",
-        where=where,
-        found=shown_columns(found, where) if found else "no column",
-        allowed=RECOGNISED,
-        # Which of them is asked is the user's to say: an example with names of theirs would be a guess.
-        fix=_lines_to_write("QUESTION_COLUMN", "ANSWER_COLUMN"),
-    )
-
-
 def shown_columns(found: list[str], where: str) -> str:
     """The columns by name; of a table whose first line may be a row, not a header, only their number."""
     are_names = all(len(name) <= _LONGEST_NAME and _COLUMN_NAME.fullmatch(name) for name in found)
@@ -291,16 +276,11 @@ def shown_columns(found: list[str], where: str) -> str:
     return shown_names(found)
 
 
-def _lines_to_write(
-    instruction: str,
-    response: str,
-    more: str = "Optional are `input`, whose text follows the instruction's, and `system` and `history` "
-    "before it.",
-) -> str:
+def _lines_to_write(instruction: str, response: str) -> str:
     return (
         "Say in the recipe which is which, for example:\n"
         f"  data:\n    columns:\n      instruction: {_yaml(instruction)}\n      response: {_yaml(response)}\n"
-        f"{more}"
+        "Optional are `input`, whose text follows the instruction's, and `system` and `history` before it."
     )
 
 

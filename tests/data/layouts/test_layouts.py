@@ -73,7 +73,10 @@ def test_an_unknown_layout_says_what_is_there_and_what_to_write(load):
     message = refusal(load, [{"Frage": "q", "n": 1, "Antwort": "a"}] * 20)
     assert "data.jsonl: its columns are of no layout known here (found: `Frage`, `n`, `Antwort`)" in message
     assert "instruction/response" in message
-    assert "  data:\n    columns:\n      instruction: Frage\n      response: Antwort\n" in message
+    assert (
+        "  data:\n    columns:\n      instruction: QUESTION_COLUMN\n      response: ANSWER_COLUMN\n"
+        in message
+    )
 
 
 def test_two_layouts_that_fit_alike_are_not_chosen_between(load):
