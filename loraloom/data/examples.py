@@ -143,8 +143,6 @@ def examples_of(
         options = LayoutOptions.of(settings, to_answer=to_answer)
         reading = _Reading(settings, options, [row.values for row in sample], findings, shown_as)
     except DataError as error:
-        if not findings.problems:
-            raise
         raise DataError([*findings.problems, *error.problems]) from None
     for row in itertools.chain(sample, rows):
         reading.add(row)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loraloom.data.examples import examples_of
-from loraloom.data.layouts.table import columns_of
+from loraloom.data.layouts.exchange import LayoutOptions
+from loraloom.data.layouts.table import columns_of, recognise
 from loraloom.data.rows import Findings, Row, scan_rows
 from loraloom.recipe import DataSettings
 
@@ -62,8 +63,8 @@ def peek(path: Path, settings: DataSettings, *, shown_as: str | None = None) -> 
         shown_as: the file's name in messages; its path where not given.
 
     Raises:
-        DataError: the file cannot be read, its columns are of no layout known here, or one of its first
-            rows is not usable.
+        NoLayoutError: which column is what is not recognised.
+        DataError: the file cannot be read, or one of its first rows is not usable.
     """
     shown_as = shown_as or str(path)
     findings = Findings()
@@ -72,6 +73,7 @@ def peek(path: Path, settings: DataSettings, *, shown_as: str | None = None) -> 
     findings.raise_problems()
     num_rows, exact = _num_rows(path, first, findings)
     sample = [row.values for row in first]
+    recognise(sample, LayoutOptions.of(settings), where=shown_as)
     read = examples_of(iter(first), settings, findings, shown_as=shown_as)
     return Peek(
         columns=columns_of(sample),

@@ -133,7 +133,7 @@ def _missing_response(rows: Sequence[Row], settings: DataSettings, shown_as: str
     except DataError as error:
         ways = _ways_to_ask(sample, options, shown_as)
         if not ways:
-            raise error from None
+            raise DataError(error.problems) from None
         if len(ways) > 1:
             columns = " or ".join(f"`{column}`" for column in ways.values())
             raise DataError(

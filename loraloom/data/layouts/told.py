@@ -54,7 +54,7 @@ class Told:
 def _lines_to_write(roles: list[str]) -> str:
     names = ", ".join(json.dumps(role, ensure_ascii=False) for role in roles if shown_role(role)[0] == "`")
     return (
-        "Say in the recipe whose turns they are, for example:\n"
+        "Say in the recipe, or with --set, whose turns they are, for example:\n"
         f"  data:\n    roles: {{user: [{names}]}}\n"
         "Each may stand under user, assistant, system or ignored, which leaves its turns out."
     )
