@@ -107,7 +107,7 @@ def turns_of(column: str, entries: Sequence[Any], read: Entry, reading: TurnRead
         try:
             turns += read(place, entry, reading)
         except UnknownRoles as roles:
-            unknown = {**roles.places, **unknown}
+            unknown |= {role: where for role, where in roles.places.items() if role not in unknown}
     if unknown:
         raise UnknownRoles(unknown)
     num_ignored = sum(turn.speaker == IGNORED for turn in turns)
