@@ -17,7 +17,6 @@ from loraloom.data.groups import SourceGroups, source_key
 from loraloom.data.split import Split, split_examples
 from loraloom.recipe import DataSettings
 
-
 LETTERS = [chr(code) for code in range(0x4E00, 0x4E00 + 3000)]
 
 
