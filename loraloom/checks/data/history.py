@@ -35,7 +35,7 @@ def check_history(seen: DataSeen) -> list[Finding]:
     short = sum(len(example.source) <= FEW_CHARS for example in later)
     again = sum(asked[source_key(example.source)] > 1 for example in later)
     message = (
-        f"{of_rows}, and is trained without what was said before: {short:,} of these sources have at most "
+        f"{of_rows}, and are trained without what was said before: {short:,} of these sources have at most "
         f"{FEW_CHARS} characters, and {again:,} are the source of another row as well"
     )
     fix = "Set `data.conversation_history: true` to put the earlier turns into the source, oldest first."
