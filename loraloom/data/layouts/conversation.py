@@ -162,6 +162,13 @@ def _one_question(asked: list[Field]) -> Field:
     return bad or dataclasses.replace(asked[0], value="\n".join(said.value for said in asked))
 
 
+def conversation_of_any_column(values: Values) -> Layout | None:
+    """The recogniser of conversations in a column of another name; not of rows with two such columns."""
+    columns = [(column, keys_of_turns(entries)) for column, entries in values.items() if column != "history"]
+    found = [(column, keys) for column, keys in columns if keys is not None and keys in _SPOKEN[:2]]
+    return conversation_layout(*found[0]) if len(found) == 1 else None
+
+
 def conversation(column: str) -> Recogniser:
     """The recogniser of conversations in a column, whichever way their turns are written."""
     layouts = {keys: conversation_layout(column, keys) for keys in ENTRIES}

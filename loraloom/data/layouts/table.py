@@ -20,7 +20,7 @@ from loraloom.data.formats.json_rows import CONVERSATION_COLUMNS
 from loraloom.data.formats.row import shown_name, shown_names
 from loraloom.data.formats.tables import has_header
 from loraloom.data.layouts.context import with_context
-from loraloom.data.layouts.conversation import conversation
+from loraloom.data.layouts.conversation import conversation, conversation_of_any_column
 from loraloom.data.layouts.exchange import (
     MISSING,
     Exchange,
@@ -161,13 +161,13 @@ def recognise(sample: Sequence[Values], options: LayoutOptions, *, where: str) -
 
 
 def _of_most(found: list[str], sample: Sequence[Values], where: str) -> Layout:
-    """The layout that most rows have; those of a known task come after pairs of question and answer."""
+    """The layout that most rows have; of those that are not in `LAYOUTS` only where none of these fits."""
     ranked = _ranked(LAYOUTS, found, sample)
     languages = [] if ranked and ranked[0].columns != ("translation",) else _languages(sample)
     if len(languages) > 2 and not _most_have_one_pair(sample):
         what = f"its translations are of {len(languages)} languages, and an adapter learns one direction"
         raise _no_layout(what, shown_names(languages), where, (languages[0], languages[1]))
-    ranked = ranked or _ranked(LABELLED, found, sample)
+    ranked = ranked or _ranked((*LABELLED, conversation_of_any_column), found, sample)
     if not ranked:
         # Which of them is asked is the user's to say: an example with names of theirs would be a guess.
         what, columns = "its columns are of no layout known here", shown_columns(found, where)

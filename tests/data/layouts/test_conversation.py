@@ -233,3 +233,11 @@ def test_other_ways_to_write_turns(load, keys):
 def test_the_rows_and_the_conversations_are_both_counted(load):
     notes = load([said("messages", f"q{i}", "a", f"r{i}", "b") for i in range(10)]).notes
     assert "data.jsonl: 10 conversations give 20 rows, one for each answer that is learnt" in notes
+
+
+def test_a_conversation_in_a_column_of_another_name_is_found(load):
+    entries = said("messages", "q", "a")["messages"]
+    examples = load([{"id": 1, "dialog_turns": entries}] * 3)
+    assert sources_and_responses(examples)[0] == ("q", "a")
+    two = refusal(load, [{"chosen": entries, "rejected": entries}] * 3)
+    assert "(found: `chosen`, `rejected`)" in two
