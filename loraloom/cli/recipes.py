@@ -22,6 +22,14 @@ def init(
         list[Path], typer.Argument(help="Files of instruction/response pairs, or a folder of them.")
     ],
     model: Annotated[str, typer.Option(help="A folder, a hub name, or `starter`.")] = "starter",
+    columns: Annotated[
+        list[str],
+        typer.Option(
+            metavar="ROLE=COLUMN",
+            help="Which column is what, where it is not recognised; repeat it: instruction=…, response=….",
+        ),
+    ] = [],  # noqa: B006
+    sets: Sets = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """Look at a data file and write a commented recipe for it to stdout."""
@@ -29,7 +37,7 @@ def init(
     from loraloom.workflows.init import init_recipe
 
     with displayed(as_json) as display:
-        text = init_recipe(data, model, report=display)
+        text = init_recipe(data, model, columns=columns, sets=sets, report=display)
         if as_json:
             print_json({"recipe": text})
         else:

@@ -7,7 +7,6 @@ import hashlib
 import itertools
 import json
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -19,10 +18,20 @@ from loraloom.data.formats.characters import bad_character
 from loraloom.data.formats.json_list import type_name
 from loraloom.data.formats.row import DroppedRow, file_sha256, location, shown_name, shown_names
 from loraloom.data.formats.tables import HUB_PREFIX
-from loraloom.data.groups import SourceGroups
-from loraloom.data.layouts.exchange import MISSING, Exchange, Field, Flaw, Layout
+from loraloom.data.groups import SourceGroups, source_key
+from loraloom.data.layouts.exchange import (
+    MISSING,
+    Exchange,
+    Field,
+    Flaw,
+    Layout,
+    LayoutOptions,
+    UnknownRoles,
+)
 from loraloom.data.layouts.nested import column_of, is_in, names_in, value_at
 from loraloom.data.layouts.table import columns_of, recognise
+from loraloom.data.layouts.told import Told
+from loraloom.data.layouts.turns import is_empty
 from loraloom.data.left_out import none_left, told_of_bad, told_of_empty
 from loraloom.data.rows import Findings, Row, scan_rows
 from loraloom.data.source_template import SourceTemplate
@@ -38,12 +47,15 @@ class Example:
 
     Args:
         source: the whole source text: prefix or template, system text, history, instruction, input.
-        response: the text to answer, unaltered.
+        response: the text to answer, unaltered; empty if the row is to be answered.
         path: the file, as the user wrote it.
         row: which row of it, from 1.
         line: the line the row begins on; None where the format has no lines.
         turn: which answer of its conversation, from 1; 0 outside one.
         group: examples of one group must stay on one side of a split.
+        has_history: whether turns of its conversation stand before it.
+        is_shared: whether its source is a turn that many conversations have. It ties its conversation to
+            no other one, so it may be trained on and is never held out.
     """
 
     source: str
@@ -53,6 +65,8 @@ class Example:
     line: int | None
     turn: int
     group: str
+    has_history: bool = False
+    is_shared: bool = False
 
     @property
     def id(self) -> tuple[str, int] | tuple[str, int, int]:
@@ -97,8 +111,8 @@ def read_examples(
 
     Args:
         path, shown_as: as in `read_rows`.
-        settings: `columns`, `source_prefix`, `conversation_history`, `stringify`, `on_empty`, `on_bad`
-            and what `read_rows` uses.
+        settings: `columns`, `labels`, `roles`, `answer_weights`, `context_columns`, `source_prefix`,
+            `conversation_history`, `stringify`, `on_empty`, `on_bad` and what `read_rows` uses.
         groups: those of the files read before, where several belong together; the caller then puts the
             examples `in_groups` after the last file.
 
@@ -123,6 +137,7 @@ def examples_of(
     *,
     shown_as: str,
     groups: SourceGroups | None = None,
+    to_answer: bool = False,
 ) -> Examples:
     """`read_examples` for rows that `scan_rows` gives; `sha256` is left empty.
 
@@ -130,6 +145,8 @@ def examples_of(
         rows: of one file.
         findings: where problems with reading the file come in as `rows` advances.
         groups: as in `read_examples`.
+        to_answer: the rows are to be answered: a question at the end of a conversation is an example,
+            whose response is empty.
     """
     own = SourceGroups() if groups is None else groups
     sample = list(itertools.islice(rows, SAMPLE_ROWS))
@@ -138,12 +155,13 @@ def examples_of(
             findings.refuse(none_left(shown_as, 0, len(findings.dropped)))
         findings.raise_problems()
     try:
-        values = [row.values for row in sample]
-        reading = _Reading(settings, values, findings, shown_as, own)
+        options = LayoutOptions.of(settings, to_answer=to_answer)
+        reading = _Reading(settings, options, [row.values for row in sample], findings, shown_as, own)
     except DataError as error:
         raise DataError([*findings.problems, *error.problems]) from None
     for row in itertools.chain(sample, rows):
         reading.add(row)
+    reading.refuse_unknown_roles()
     findings.raise_problems()
     examples = reading.examples()
     return Examples(
@@ -158,8 +176,13 @@ def examples_of(
 
 def in_groups(examples: Sequence[Example], groups: SourceGroups) -> list[Example]:
     """The examples, each in its group; after every row is read that a group may hold."""
+    shared = groups.tie()
     return [
-        dataclasses.replace(example, group=repr(groups.of((example.path, example.row))))
+        dataclasses.replace(
+            example,
+            group=repr(groups.of((example.path, example.row))),
+            is_shared=bool(shared) and source_key(example.source) in shared,
+        )
         for example in examples
     ]
 
@@ -176,12 +199,14 @@ class _Reading:
     def __init__(
         self,
         settings: DataSettings,
+        options: LayoutOptions,
         sample: list[dict[str, Any]],
         findings: Findings,
         shown_as: str,
         groups: SourceGroups,
     ) -> None:
-        self.layout: Layout = recognise(sample, settings.columns, where=shown_as)
+        self.layout: Layout = recognise(sample, options, where=shown_as)
+        self._options = options
         self.dropped = 0
         self._settings = settings
         self._findings = findings
@@ -193,9 +218,12 @@ class _Reading:
             holes = (*columns_of(sample), *names_in(sample), *inside)
         self._template.check(list(dict.fromkeys(holes)), self.layout.response)
         self._read_columns = {*self.layout.columns, *self._template.columns}
+        if self._template.columns:
+            self._read_columns -= set(self.layout.context) - set(self._template.columns)
         self._read_columns |= {column_of(values, name) for values in sample for name in self._read_columns}
         self._extra: dict[str, None] = {}
-        self._told: Counter[str] = Counter()
+        self._told = Told()
+        self._num_entries = 0
         self._examples: list[Example] = []
         self._groups = groups
 
@@ -205,14 +233,17 @@ class _Reading:
             self._extra[name] = None
         members: list[Example] = []
         try:
-            for exchange in self.layout.exchanges(row.values, self._told):
+            for exchange in self.layout.exchanges(row.values, self._options, self._told):
                 example = self._example(row, exchange)
                 if example is not None:
                     members.append(example)
+        except UnknownRoles as roles:
+            self._told.unknown(row, roles.places)
         except Flaw as flaw:
-            self._refuse(row, str(flaw))
+            self._refuse(row, str(flaw), flaw.fix)
         if self._findings.is_bad(row.number):
             return
+        self._num_entries += bool(members) and members[0].turn > 0
         self._groups.join((row.path, row.number), [member.source for member in members])
         self._examples += members
 
@@ -241,17 +272,31 @@ class _Reading:
             notes.append(f"{path}: {told_of_empty(self.dropped)}")
         if self._findings.dropped:
             notes.append(f"{path}: {told_of_bad(self._findings.dropped)}")
-        notes += [f"{path}: {count} {what}" for what, count in sorted(self._told.items())]
+        if self._num_entries:
+            counts = f"{self._num_entries:,} {self.layout.entries} give {len(self._examples):,} rows"
+            notes.append(f"{path}: {counts}, one for each answer that is learnt")
+        notes += [f"{path}: {note}" for note in self._told.notes()]
         return notes
+
+    def refuse_unknown_roles(self) -> None:
+        """Refuse the roles that are not known, each once, with the lines that say whose they are."""
+        for _, problem in self._told.problems():
+            self._findings.refuse(problem)  # no matter of one bad row: a setting is missing
 
     def _example(self, row: Row, exchange: Exchange) -> Example | None:
         """The exchange's example; None where it is empty or not usable."""
         num_problems = self._findings.num_problems
         source = self._source(row, exchange)
-        response = self._text(row, exchange.response)
+        answer = exchange.response
+        if answer is not None and self._options.to_answer and is_empty(answer.value):
+            answer = None
+        response = self._text(row, answer) if answer is not None else ""
         if self._findings.num_problems > num_problems or self._findings.is_bad(row.number):
             return None
-        for text, name in ((source, exchange.instruction.name), (response, exchange.response.name)):
+        named = [(source, _asked_name(exchange))]
+        if answer is not None:
+            named.append((response, answer.name))
+        for text, name in named:
             if text.strip():
                 continue
             if self._settings.on_empty == "drop":
@@ -260,7 +305,10 @@ class _Reading:
                 state = "blank" if text else "empty"
                 self._refuse(row, f"{shown_name(name)} is {state}", "Fill it, or set `data.on_empty: drop`.")
             return None
-        return Example(source, response, row.path, row.number, row.line, exchange.turn, group="")
+        has_history = bool(exchange.history) and not exchange.history_is_given
+        return Example(
+            source, response, row.path, row.number, row.line, exchange.turn, group="", has_history=has_history
+        )
 
     def _source(self, row: Row, exchange: Exchange) -> str:
         """The whole source text; empty where the row asks nothing."""
@@ -268,25 +316,33 @@ class _Reading:
             texts = {name: self._hole(row, exchange, name) for name in self._template.columns}
             asked = [text for name, text in texts.items() if name in self.layout.asked]
             return self._template.fill(texts) if any(text.strip() for text in asked or texts.values()) else ""
-        asked = [self._text(row, field) for field in (exchange.instruction, *exchange.inputs)]
-        if not any(text.strip() for text in asked):
+        asked = [self._labelled(row, field) for field in (exchange.instruction, *exchange.inputs)]
+        is_labelled = any(field.label for field in (exchange.instruction, *exchange.inputs))
+        if not (all if is_labelled else any)(text.strip() for text in asked):
             return ""
         before = [self._text(row, exchange.system)] if exchange.system else []
-        if self._settings.conversation_history:
+        if self._settings.conversation_history or exchange.history_is_given:
             before += [self._text(row, said) for said in exchange.history]
         joined = "\n".join(text for text in before + asked if text.strip())
         return self._template.fill({}) + joined
 
+    def _labelled(self, row: Row, field: Field) -> str:
+        """The field's text with its label in front; nothing if it is blank."""
+        text = self._text(row, field)
+        return f"{field.label}{text}" if text.strip() else ""
+
     def _hole(self, row: Row, exchange: Exchange, name: str) -> str:
         """The text that a template's `{name}` stands for."""
-        if self.layout.holes is None:
+        is_context = name in self.layout.context
+        if self.layout.holes is None and not is_context:
             optional = name in self.layout.asked[1:]
             return self._text(row, Field(name, value_at(row.values, name), optional))
-        if name == "system":
-            return self._text(row, exchange.system) if exchange.system else ""
-        if name == "history":
+        if name == "history" or (is_context and exchange.history and exchange.history[0].name == name):
             return "\n".join(self._text(row, said) for said in exchange.history)
-        return self._text(row, exchange.instruction)
+        if name == "system" or is_context:
+            return self._text(row, exchange.system) if exchange.system else ""
+        asked = dict(zip(self.layout.asked, (exchange.instruction, *exchange.inputs), strict=False))
+        return self._text(row, asked[name])
 
     def _text(self, row: Row, field: Field) -> str:
         """The field as text; "" after a problem was told, or for an optional one that is not there."""
@@ -310,7 +366,7 @@ class _Reading:
         elif isinstance(value, float) and not math.isfinite(value):
             self._refuse(row, f"{shown_name(field.name)} is {value}, which is neither text nor a number")
         elif (text := as_text(value, as_written=self._settings.stringify_as == "written")) is not None:
-            if self._settings.stringify:
+            if self._settings.stringify or field.number:
                 return text
             self._refuse(
                 row,
@@ -323,6 +379,13 @@ class _Reading:
 
     def _refuse(self, row: Row, what: str, fix: str = "") -> None:
         self._findings.refuse(Problem(f"row {row.number}: {what}", where=row.where, fix=fix), row.number)
+
+
+def _asked_name(exchange: Exchange) -> str:
+    """What is blank where an exchange asks nothing; of texts that are labelled, each must be there."""
+    labelled = [field for field in (exchange.instruction, *exchange.inputs) if field.label]
+    blank = [field.name for field in labelled if not str(field.value or "").strip()]
+    return blank[0] if blank else exchange.instruction.name
 
 
 def _kind(value: Any) -> str:

@@ -8,6 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 RowId = tuple[str, int]  # a file's name and the row's number there
+# Of all conversations, the share that one group may hold: with a few larger ones no usual eval share
+# could be met. Opening and closing turns are in far more, copies and branches of one in far fewer.
+LARGEST = 0.05
 
 
 def source_key(source: str) -> bytes:
@@ -21,18 +24,59 @@ def source_key(source: str) -> bytes:
 
 
 class SourceGroups:
-    """Which rows belong together: a conversation's turns are one row's, and rows may share a source."""
+    """Which rows belong together: those that ask the same, in the same conversation or alone.
+
+    A turn that few conversations share ties them. One that many share ties nothing, for it would
+    tie all of them: it is *shared*, and who splits keeps what has it as a source on one side.
+    """
 
     def __init__(self) -> None:
-        self._row_of: dict[bytes, RowId] = {}  # a source's first row
         self._joined: dict[RowId, RowId] = {}  # a row to another one of its group: a forest
+        self._alone: dict[bytes, RowId] = {}  # what rows of one source ask -> the first of them
+        self._together: dict[frozenset[bytes], RowId] = {}  # what conversations ask, as a set -> the first
+        # A turn's source -> the first rows of the sets that have it.
+        self._holders: dict[bytes, list[RowId]] = {}
 
     def join(self, row: RowId, sources: Iterable[str]) -> None:
-        """Note a row's sources, and join it with the earlier rows that share one."""
-        for source in sources:
-            first = self._row_of.setdefault(source_key(source), row)
-            if first != row:
-                self._unite(row, first)
+        """Note a row's sources, and join it with a row before it that has the same ones."""
+        keys = frozenset(map(source_key, sources))
+        if not keys:
+            return
+        if len(keys) == 1:
+            first = self._alone.setdefault(next(iter(keys)), row)
+        else:
+            first = self._together.setdefault(keys, row)
+        if first != row:
+            self._joined[row] = first
+        elif len(keys) > 1:
+            for key in keys:
+                self._holders.setdefault(key, []).append(row)
+
+    def tie(self) -> frozenset[bytes]:
+        """Join the rows that share a turn, after all are noted.
+
+        Returns:
+            The keys of the shared turns: a group that they tied would hold more than a share of
+            `LARGEST` of all that is asked.
+        """
+        for key, rows in self._holders.items():
+            if key in self._alone:
+                rows.append(self._alone[key])
+        most = max(2, int(LARGEST * (len(self._alone) + len(self._together))))
+        sizes: Counter[RowId] = Counter()
+        shared = set()
+        held = [(key, sorted(rows)) for key, rows in self._holders.items() if len(rows) > 1]
+        # The rarest first: what few conversations have says most about which belong together.
+        for key, rows in sorted(held, key=lambda each: (len(each[1]), each[1])):
+            groups = sorted({self.of(row) for row in rows})
+            size = sum(sizes[group] or 1 for group in groups)
+            if len(groups) > 1 and size > most:
+                shared.add(key)
+                continue
+            for group in groups[1:]:
+                self._joined[group] = groups[0]
+            sizes[groups[0]] = size
+        return frozenset(shared)
 
     def of(self, row: RowId) -> RowId:
         """The row that a row's group is known by."""
@@ -40,11 +84,6 @@ class SourceGroups:
             self._joined[row] = self._joined.get(parent, parent)
             row = parent
         return row
-
-    def _unite(self, row: RowId, other: RowId) -> None:
-        first, second = sorted((self.of(row), self.of(other)))
-        if first != second:
-            self._joined[second] = first
 
 
 def choose_parts(sizes: Sequence[int], wanted: Sequence[int]) -> list[list[int]]:

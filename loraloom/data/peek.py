@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loraloom.data.examples import examples_of
-from loraloom.data.layouts.table import columns_of, recognise, suggested_columns
+from loraloom.data.layouts.exchange import LayoutOptions
+from loraloom.data.layouts.table import NoLayoutError, columns_of, recognise
 from loraloom.data.locating import DataFile
 from loraloom.data.noted import said_once
 from loraloom.data.rows import Findings, Row, scan_rows
@@ -36,21 +37,25 @@ class Peek:
 
     Args:
         columns: in the order they appear.
-        layout: how rows would be read; None where no layout fits without `data.columns`.
-        suggested_columns: a guess at `data.columns`, where no layout fits.
+        layout: how rows would be read.
         num_rows: how many rows the file has.
         exact: whether that was counted; a very large file's are estimated, which a note says.
-        source, response: lengths over the first rows; None where no layout fits.
+        num_examples: what these rows give; each answer of a conversation is one; estimated from the first.
+        num_entries: how many of the first rows are conversations or articles, which give several examples.
+        num_later_turns: how many examples of the first rows are later turns of a conversation.
+        source, response: lengths over the first rows.
         notes: what was accepted and should be known.
     """
 
     columns: list[str]
-    layout: str | None
-    suggested_columns: dict[str, str]
+    layout: str
     num_rows: int
     exact: bool
-    source: Lengths | None
-    response: Lengths | None
+    num_examples: int
+    num_entries: int
+    num_later_turns: int
+    source: Lengths
+    response: Lengths
     notes: list[str]
 
 
@@ -63,6 +68,7 @@ def peek(path: Path, settings: DataSettings, *, shown_as: str | None = None) -> 
         shown_as: the file's name in messages; its path where not given.
 
     Raises:
+        NoLayoutError: which column is what is not recognised.
         DataError: the file cannot be read, or has a row that is none, or one of its first rows
             is not usable.
     """
@@ -76,28 +82,16 @@ def peek(path: Path, settings: DataSettings, *, shown_as: str | None = None) -> 
     if not exact:
         findings.notes.append(f"{shown_as} has about {num_rows:,} rows, estimated from its beginning")
     sample = [row.values for row in first]
-    try:
-        recognise(sample, settings.columns, where=shown_as)
-    except DataError:
-        if settings.columns:
-            raise
-        return Peek(
-            columns=columns_of(sample),
-            layout=None,
-            suggested_columns=suggested_columns(sample),
-            num_rows=num_rows,
-            exact=exact,
-            source=None,
-            response=None,
-            notes=findings.notes,
-        )
+    recognise(sample, LayoutOptions.of(settings), where=shown_as)
     read = examples_of(iter(first), settings, findings, shown_as=shown_as)
     return Peek(
         columns=columns_of(sample),
         layout=read.layout,
-        suggested_columns={},
         num_rows=num_rows,
         exact=exact,
+        num_examples=round(len(read.examples) * num_rows / len(first)),
+        num_entries=len({example.row for example in read.examples if example.turn}),
+        num_later_turns=sum(example.has_history for example in read.examples),
         source=_lengths([example.source for example in read.examples]),
         response=_lengths([example.response for example in read.examples]),
         notes=read.notes,
@@ -112,41 +106,43 @@ def peek_files(files: Sequence[DataFile], settings: DataSettings) -> Peek:
         settings: as in `read_examples`.
 
     Raises:
+        NoLayoutError: which column is what is not recognised in one of them, and else nothing is wrong.
         DataError: with what is wrong with each file.
     """
     seen: list[Peek] = []
     problems: list[Problem] = []
+    unknown: NoLayoutError | None = None
     for file in files:
         try:
             seen.append(peek(file.path, settings, shown_as=file.name))
         except DataError as error:
             problems += error.problems
+            unknown = error if isinstance(error, NoLayoutError) else unknown
+    if unknown is not None and len(problems) == 1:
+        raise unknown
     if problems:
         raise DataError(problems)
-    unknown = next((each for each in seen if each.layout is None), None)
-    layouts = dict.fromkeys(each.layout for each in seen if each.layout is not None)
     return Peek(
         columns=list(dict.fromkeys(column for each in seen for column in each.columns)),
-        layout=None if unknown else " and ".join(layouts),
-        suggested_columns=unknown.suggested_columns if unknown else {},
+        layout=" and ".join(dict.fromkeys(each.layout for each in seen)),
         num_rows=sum(each.num_rows for each in seen),
         exact=all(each.exact for each in seen),
+        num_examples=sum(each.num_examples for each in seen),
+        num_entries=sum(each.num_entries for each in seen),
+        num_later_turns=sum(each.num_later_turns for each in seen),
         source=_longest([each.source for each in seen]),
         response=_longest([each.response for each in seen]),
         notes=said_once((file.name, each.notes) for file, each in zip(files, seen, strict=True)),
     )
 
 
-def _longest(lengths: Sequence[Lengths | None]) -> Lengths | None:
+def _longest(lengths: Sequence[Lengths]) -> Lengths:
     """Of each percentile, that of the file whose texts are longest."""
-    known = [each for each in lengths if each is not None]
-    if not known:
-        return None
     return Lengths(
-        p50=max(each.p50 for each in known),
-        p90=max(each.p90 for each in known),
-        p99=max(each.p99 for each in known),
-        longest=max(each.longest for each in known),
+        p50=max(each.p50 for each in lengths),
+        p90=max(each.p90 for each in lengths),
+        p99=max(each.p99 for each in lengths),
+        longest=max(each.longest for each in lengths),
     )
 
 

@@ -6,21 +6,36 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from loraloom.data.examples import examples_of
 from loraloom.data.formats.characters import bad_character
 from loraloom.data.formats.opening import data_suffix
 from loraloom.data.formats.row import Row, check_file, location
 from loraloom.data.formats.text import numbered_lines
+from loraloom.data.layouts.exchange import MISSING, Flaw, LayoutOptions
 from loraloom.data.layouts.nested import is_in
 from loraloom.data.layouts.table import recognise
+from loraloom.data.layouts.told import Told
 from loraloom.data.rows import Findings, scan_rows
 from loraloom.data.source_template import SourceTemplate
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
 
 # What an answer's column is called in the layouts known here.
-RESPONSES = ("response", "output", "completion", "answer", "target", "summary", "highlights", "target_text")
+RESPONSES = (
+    "response",
+    "output",
+    "completion",
+    "answer",
+    "target",
+    "summary",
+    "highlights",
+    "target_text",
+    "label",
+    "score",
+    "answers",
+)
 STAND_IN = "-"
 TEXT_SUFFIX = ".txt"
 
@@ -49,7 +64,7 @@ def read_prompts(
 
     Args:
         path: a `.txt` file with a prompt a line, or a data file as in training, whose answers may
-            be left out.
+            be left out. A conversation that ends in a question is that question, after its history.
         settings: as in training, so that a prompt becomes the same source text.
         shown_as: the file's name in messages.
         findings: takes in the notes on how the file was read.
@@ -66,8 +81,9 @@ def read_prompts(
     if missing is not None:
         # With a stand-in for the answer, every rule about sources holds as in training.
         rows = [dataclasses.replace(row, values={**row.values, missing: STAND_IN}) for row in rows]
-    examples = examples_of(iter(rows), settings, findings, shown_as=shown_as).examples
-    return [Prompt(e.source, e.response if missing is None else None, e.path, e.row) for e in examples]
+    examples = examples_of(iter(rows), settings, findings, shown_as=shown_as, to_answer=True).examples
+    is_known = missing is None
+    return [Prompt(e.source, (e.response or None) if is_known else None, e.path, e.row) for e in examples]
 
 
 def prompts_of_texts(
@@ -134,17 +150,41 @@ def _missing_response(rows: Sequence[Row], settings: DataSettings, shown_as: str
     if not rows:
         return None
     sample = [row.values for row in rows[:100]]
+    options = LayoutOptions.of(settings, to_answer=True)
     if settings.columns:
         mapped = settings.columns.get("response")
         return mapped if mapped and not is_in(sample, mapped) else None
     try:
-        recognise(sample, {}, where=shown_as)
+        recognise(sample, options, where=shown_as)
     except DataError as error:
-        for column in RESPONSES:
-            try:
-                recognise([{**values, column: STAND_IN} for values in sample], {}, where=shown_as)
-            except DataError:
-                continue
-            return column
-        raise error from None
+        ways = _ways_to_ask(sample, options, shown_as)
+        if not ways:
+            raise DataError(error.problems) from None
+        if len(ways) > 1:
+            columns = " or ".join(f"`{column}`" for column in ways.values())
+            raise DataError(
+                "its rows have no answers, and without their column they could be asked in several ways",
+                where=shown_as,
+                fix=f"Add the column that the training rows have ({columns}), with null in it.",
+            ) from None
+        return next(iter(ways.values()))
     return None
+
+
+def _ways_to_ask(
+    sample: Sequence[dict[str, Any]], options: LayoutOptions, shown_as: str
+) -> dict[tuple[tuple[str, str], ...], str]:
+    """How rows without answers may be asked -> the answer's column that makes it so; the fullest only."""
+    ways: dict[tuple[tuple[str, str], ...], str] = {}
+    for column in RESPONSES:
+        answered = [{**values, column: STAND_IN} for values in sample]
+        try:
+            layout = recognise(answered, options, where=shown_as)
+            asked = next(layout.exchanges(answered[0], options, Told()), None)
+        except (DataError, Flaw):
+            continue
+        if asked is not None:
+            texts = [text for text in (asked.instruction, *asked.inputs) if text.value is not MISSING]
+            ways.setdefault(tuple((text.name, text.label) for text in texts), column)
+    most = max(map(len, ways), default=0)
+    return {way: column for way, column in ways.items() if len(way) == most}

@@ -6,19 +6,18 @@ data.eval, data.test: a share or count of those, or files of their own
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from loraloom.data.examples import Example
 from loraloom.data.formats.row import DroppedRow, shown_names
-from loraloom.data.groups import choose_parts, source_key
+from loraloom.data.leaks import refuse_leaks, without_shared_turns
 from loraloom.data.locating import Located
 from loraloom.data.named import STARTER, shown_data
 from loraloom.data.part_files import PartRead, locate_parts, read_part, read_parts
-from loraloom.data.parts import HELD_OUT, PARTS, HeldOut, Part
+from loraloom.data.parts import HELD_OUT, PARTS, HeldOut, Part, divide, rows_wanted
 from loraloom.data.unchanged import check_hashes, check_unchanged, saved_ids
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
@@ -102,8 +101,9 @@ def split_examples(settings: DataSettings, folder: Path, *, allow_leakage: bool 
     """Read the files of a recipe's `data` and divide their examples.
 
     Examples with one source, and the turns of one conversation, stay together; shares and counts
-    are met as nearly as that allows. The same files and `split_seed` give the same split on every
-    machine.
+    are met as nearly as that allows. A turn that many conversations share ties nothing: what has it
+    as its source is trained on and never held out. The same files and `split_seed` give the same
+    split on every machine.
 
     Args:
         settings: the recipe's `data`.
@@ -117,12 +117,19 @@ def split_examples(settings: DataSettings, folder: Path, *, allow_leakage: bool 
     located = locate_parts(settings, folder)
     read = read_parts(located, settings)
     parts = {part: own.examples for part, own in read.items()}
-    if len(parts) > 1 and not allow_leakage:
-        _check_no_leak(parts)
-    train_name = shown_data(settings.train)
     notes = _notes(located, read)
-    wanted = _wanted(settings, len(parts["train"]), train_name)
-    parts |= _divide(parts["train"], wanted, settings.split_seed, train_name)
+    if len(parts) > 1 and not allow_leakage:
+        parts, left_out = without_shared_turns(parts)
+        notes += left_out
+        refuse_leaks(parts)
+    train_name = shown_data(settings.train)
+    wanted = rows_wanted(settings, parts["train"], train_name)
+    parts |= divide(parts["train"], wanted, settings, train_name)
+    if wanted and (num_shared := sum(example.is_shared for example in parts["train"])):
+        notes.append(
+            f"{train_name}: the sources of {num_shared:,} rows are turns that many conversations share: "
+            f"these rows are trained on, and stay out of {' and '.join(wanted)}"
+        )
     for part, number in wanted.items():
         if number != len(parts[part]):
             notes.append(
@@ -150,85 +157,3 @@ def _dropped(read: Mapping[Part, PartRead]) -> dict[str, list[DroppedRow]]:
 def _notes(located: Mapping[Part, Located], read: Mapping[Part, PartRead]) -> list[str]:
     of_files = [note for own in located.values() for note in own.notes]
     return of_files + [note for own in read.values() for note in own.notes]
-
-
-def _wanted(settings: DataSettings, num_rows: int, train_name: str) -> dict[HeldOut, int]:
-    """How many rows of the training file each held-out part asks for.
-
-    Raises:
-        DataError: there are too few.
-    """
-    wanted: dict[HeldOut, int] = {}
-    for part in HELD_OUT:
-        value = getattr(settings, part)
-        if isinstance(value, str | list) or value == 0:
-            continue
-        if num_rows < 2:
-            raise DataError(
-                "holds 1 row; to split it, at least 2 are needed",
-                where=train_name,
-                fix=f"Add rows, or set `data.{part}: 0`.",
-            )
-        wanted[part] = value if isinstance(value, int) else max(1, round(value * num_rows))
-        if wanted[part] >= num_rows:
-            raise DataError(
-                f"asks for {wanted[part]} rows, but {train_name} has {num_rows}: none is left to train on",
-                where=f"data.{part}",
-                allowed=f"a share below 1, or a count up to {num_rows - 1}",
-            )
-    if sum(wanted.values()) >= num_rows:
-        asked = " and ".join(f"{number} rows for {part}" for part, number in wanted.items())
-        raise DataError(
-            f"{asked} leave none of the {num_rows} rows of {train_name} to train on",
-            where="data.eval, data.test",
-            fix="Ask for less.",
-        )
-    return wanted
-
-
-def _divide(
-    examples: Sequence[Example], wanted: Mapping[HeldOut, int], seed: int, train_name: str
-) -> dict[Part, list[Example]]:
-    """Take the held-out parts' rows out of the training file's, by whole groups."""
-    sizes: dict[str, int] = {}
-    for example in examples:
-        sizes[example.group] = sizes.get(example.group, 0) + 1
-    groups = list(sizes)
-    random.Random(seed).shuffle(groups)
-    part_of: dict[str, Part] = {}
-    chosen = choose_parts([sizes[group] for group in groups], list(wanted.values()))
-    for part, positions in zip(wanted, chosen, strict=True):
-        if not positions:
-            raise DataError(
-                f"no rows can be taken out for data.{part}: rows with one source, and turns of one "
-                f"conversation, stay together, and there are {len(groups)} such groups",
-                where=train_name,
-                fix=f"Add rows, or set `data.{part}: 0`.",
-            )
-        part_of |= {groups[position]: part for position in positions}
-    divided: dict[Part, list[Example]] = {"train": [], **{part: [] for part in wanted}}
-    for example in examples:
-        divided[part_of.get(example.group, "train")].append(example)
-    return divided
-
-
-def _check_no_leak(parts: Mapping[Part, Sequence[Example]]) -> None:
-    """Refuse a source that stands in two files, naming each pair of rows."""
-    seen: dict[bytes, Example] = {}
-    problems: list[Problem] = []
-    for examples in parts.values():
-        keys = [source_key(example.source) for example in examples]
-        for key, example in zip(keys, examples, strict=True):
-            other = seen.get(key)
-            if other is not None:
-                problems.append(
-                    Problem(
-                        f"row {example.row} has the same source as row {other.row} of {other.where}",
-                        where=example.where,
-                        fix="Take it out of one of the two, or accept it with --allow leakage.",
-                    )
-                )
-        for key, example in zip(keys, examples, strict=True):
-            seen.setdefault(key, example)
-    if problems:
-        raise DataError(problems)

@@ -14,6 +14,8 @@ from typing import Any
 MEANT_IN_0_1: dict[tuple[str, ...], Any] = {
     ("data", "quoting"): "csv",  # in a TSV too, which knows none by itself
     ("data", "stringify_as"): "python",
+    ("data", "answer_weights"): False,
+    ("data", "context_columns"): False,
 }
 
 

@@ -66,10 +66,27 @@ class DataSettings(Section):
     split_seed: Count = Field(
         default=42, description="Its own seed, so that more training seeds keep the same rows."
     )
-    columns: dict[Literal["instruction", "input", "response"], str] = Field(
+    columns: dict[Literal["instruction", "input", "response", "system", "history"], str] = Field(
         default_factory=dict,
         description="Which column is what, where it is not recognised by itself; `translation.de` and "
         "`answers.text[0]` are inside columns.",
+    )
+    labels: list[str] = Field(
+        default_factory=list,
+        description="The names of classes that a label column gives as numbers, from 0 on.",
+    )
+    roles: dict[Literal["system", "user", "assistant", "ignored"], list[str]] = Field(
+        default_factory=dict,
+        description="Whose turns a role names, where it is not known by itself: `{user: [tool]}`.",
+    )
+    answer_weights: bool = Field(
+        default=True,
+        description="Take an answer that says `weight: 0`, `loss: false` or `train: false`, or that only "
+        "calls a tool, as context and not as a target.",
+    )
+    context_columns: bool = Field(
+        default=True,
+        description="Put the columns `system` and `history` that stand beside a question before it.",
     )
     source_prefix: str = Field(
         default="",

@@ -134,12 +134,10 @@ _EXPERIMENTS = """\
 
 def commented_recipe(
     model: str,
-    train: str | list[str],
+    data: Mapping[str, Any],
     *,
     layout: str = "",
-    columns: Mapping[str, str] | None = None,
-    num_rows: int | None = None,
-    is_estimate: bool = False,
+    size: str = "",
     max_source_length: int | None = None,
     max_target_length: int | None = None,
     learning_rate: float | None = None,
@@ -149,11 +147,9 @@ def commented_recipe(
 
     Args:
         model: a folder, a hub name, or `starter`.
-        train: the data file, or a list of them.
+        data: what is to stand under `data`: `train` at least.
         layout: what the data was recognised as, for a comment.
-        columns: which column is what, where it had to be mapped.
-        num_rows: how many rows the data has, for a comment.
-        is_estimate: whether that was estimated rather than counted, which the comment says.
+        size: how much data there is, for a comment.
         max_source_length: tokens that hold nearly every source.
         max_target_length: tokens that hold nearly every target.
         learning_rate, num_train_epochs: where the defaults would do nothing.
@@ -161,18 +157,17 @@ def commented_recipe(
     Returns:
         YAML that `parse_recipe` reads.
     """
-    given: dict[str, Any] = {"train": train, "columns": dict(columns or {})}
-    given |= {"learning_rate": learning_rate, "num_train_epochs": num_train_epochs}
-    given |= {"max_source_length": max_source_length, "max_target_length": max_target_length}
-    counted = "" if num_rows is None else f"{'about ' if is_estimate else ''}{num_rows:,} rows"
-    facts = [counted, layout and f"recognised as {layout}"]
+    given: dict[str, Any] = {"learning_rate": learning_rate, "num_train_epochs": num_train_epochs}
+    given |= {"max_source_length": max_source_length, "max_target_length": max_target_length, **data}
+    facts = [size, layout and f"recognised as {layout}"]
     text = _comment(_help(Recipe, "model_name_or_path")) + _dump({"model_name_or_path": model})
     for name, section, keys in _TOUCHED:
         text += "\n" + (
             _comment("Data: " + ", ".join(filter(None, facts))) if name == "data" and any(facts) else ""
         )
         text += f"{name}:\n"
-        for key in keys:
+        further = [key for key in data if key not in keys] if name == "data" else []
+        for key in (*keys, *further):
             text += textwrap.indent(_setting(section, key, given.get(key)), "  ")
     text += f"\n{_EXPERIMENTS}\n"
     for key in ("dtype", "device", "seed"):

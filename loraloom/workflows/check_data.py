@@ -12,7 +12,7 @@ from loraloom.checks.data.suite import run_data_checks
 from loraloom.checks.data.tokenizer import NoTokenizerError, TextTokenizer
 from loraloom.checks.finding import Finding
 from loraloom.data.named import shown_data
-from loraloom.data.split import STARTER, Split
+from loraloom.data.split import PARTS, STARTER, Split
 from loraloom.recipe import Recipe
 
 
@@ -53,8 +53,16 @@ def check_data(recipe: Recipe, folder: Path, split: Split, allowed: Collection[s
     seen = _see(recipe, folder, split)
     notes = [Finding("note", "data", shown_data(recipe.data.train), note) for note in split.notes]
     sizes = f"{len(split.train)} rows train, {len(split.eval)} eval, {len(split.test)} test"
+    sizes += _entries(split)
     found = apply_allowed(run_data_checks(seen), allowed)
     return DataChecked(seen, [*notes, Finding("ok", "split", "data", sizes), *found], allowed)
+
+
+def _entries(split: Split) -> str:
+    """How many conversations or articles the rows are from; nothing where each is an entry of its own."""
+    rows = [example for part in PARTS for example in getattr(split, part)]
+    entries = {(example.path, example.row) for example in rows if example.turn}
+    return f"; a row is an answer, and they are from {len(entries):,} entries of the file" if entries else ""
 
 
 def _see(recipe: Recipe, folder: Path, split: Split) -> DataSeen:

@@ -59,12 +59,11 @@ def test_a_row_that_is_none_is_refused_wherever_it_stands(tmp_path):
     assert "a.jsonl:9014: row 9014 is text" in refusal(peek, path, SETTINGS, shown_as="a.jsonl")
 
 
-def test_an_unknown_layout_still_shows_columns_and_a_guess(tmp_path):
+def test_an_unknown_layout_is_refused_with_its_columns_and_no_guess(tmp_path):
     rows = [{"n": 1, "Frage": "q", "Antwort": "a"}] * 3
-    seen = peek(write_lines(tmp_path / "a.jsonl", rows), SETTINGS)
-    assert seen.layout is None
-    assert seen.suggested_columns == {"instruction": "Frage", "response": "Antwort"}
-    assert seen.columns == ["n", "Frage", "Antwort"]
+    message = refusal(peek, write_lines(tmp_path / "a.jsonl", rows), SETTINGS)
+    assert "found: `n`, `Frage`, `Antwort`" in message
+    assert "instruction: Frage" not in message
 
 
 def test_a_bad_first_row_is_refused(tmp_path):

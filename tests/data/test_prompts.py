@@ -1,89 +1,75 @@
-"""Prompts of text files: one reader of lines, the rules of training."""
+"""Rows to answer: conversations are asked their last question."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
-from data_files import refusal
+from data_files import refusal, write_lines
 
-from loraloom.data.formats.row import Findings
-from loraloom.data.prompts import Prompt, prompts_of_texts, read_prompts
+from loraloom.data.prompts import read_prompts
 from loraloom.recipe import DataSettings
-
-Ask = Callable[..., list[Prompt]]
-SETTINGS = DataSettings(train="x")
 
 
 @pytest.fixture
-def ask(tmp_path: Path) -> Ask:
-    def write_and_read(content: bytes | str, name: str = "p.txt", **options: str) -> list[Prompt]:
-        (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
-        settings = DataSettings(train="x", **options)
-        return read_prompts(tmp_path / name, settings, shown_as=name, findings=options_findings)
+def prompts(tmp_path):
+    def write_and_read(rows, **settings):
+        path = write_lines(tmp_path / "p.jsonl", rows)
+        read = read_prompts(path, DataSettings(train="x", **settings), shown_as="p.jsonl")
+        return [(prompt.source, prompt.response, prompt.row) for prompt in read]
 
-    options_findings = Findings()
-    write_and_read.findings = options_findings  # type: ignore[attr-defined]
     return write_and_read
 
 
-def pairs(prompts: list[Prompt]) -> list[tuple[int, str]]:
-    return [(prompt.row, prompt.source) for prompt in prompts]
+def messages(*texts):
+    return {
+        "messages": [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
+    }
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_prompt_and_is_noted(ask):
-    assert pairs(ask(b"\xef\xbb\xbfone\r\ntwo\r\n")) == [(1, "one"), (2, "two")]
-    assert any("byte order mark" in note for note in ask.findings.notes)
+def test_a_conversation_that_ends_in_a_question_is_that_question_after_its_history(prompts):
+    rows = [messages("q1", "a1", "q2", "a2", "q3"), messages("only")]
+    assert prompts(rows, conversation_history=True) == [("q1\na1\nq2\na2\nq3", None, 1), ("only", None, 2)]
+    assert prompts(rows) == [("q3", None, 1), ("only", None, 2)]
 
 
-@pytest.mark.parametrize("inside", ["\u2028", "\u2029", "\x85", "\x0c", "\x0b"])
-def test_only_a_line_feed_ends_a_prompt(ask, inside):
-    assert pairs(ask(f"one{inside}more\ntwo")) == [(1, f"one{inside}more"), (2, "two")]
+def test_a_conversation_that_ends_in_an_answer_is_asked_each_of_its_questions(prompts):
+    assert prompts([messages("q1", "a1", "q2", "a2"), messages("q3")]) == [
+        ("q1", "a1", 1),
+        ("q2", "a2", 1),
+        ("q3", None, 2),
+    ]
 
 
-def test_prompts_have_the_numbers_of_their_lines(ask):
-    assert pairs(ask("\n\none\n  \n\u3000\ntwo\n\n")) == [(3, "one"), (6, "two")]
+def test_pairs_may_end_without_an_answer(prompts):
+    rows = [
+        {"conversation": [{"system": "s", "input": "q1", "output": "a1"}, {"input": "q2"}]},
+        {"conversation": [{"input": "q3", "output": ""}]},
+        {"conversation": [{"input": "q4"}]},
+    ]
+    assert prompts(rows, conversation_history=True) == [
+        ("s\nq1\na1\nq2", None, 1),
+        ("q3", None, 2),
+        ("q4", None, 3),
+    ]
 
 
-@pytest.mark.parametrize("name", ["P.TXT", "p.Txt", "p.txt"])
-def test_the_suffix_is_read_in_any_case(ask, name):
-    assert pairs(ask("one\n", name)) == [(1, "one")]
+def test_the_file_may_begin_with_a_question_alone(prompts):
+    assert prompts([{"conversation": [{"input": "q"}]}]) == [("q", None, 1)]
 
 
-@pytest.mark.parametrize("encoding", ["gbk", "utf-16", "utf-16-le"])
-def test_another_encoding_is_named_and_read_when_said(ask, encoding):
-    text = "我们可以说，你们也是这样的人。\n你好，我很理解你的感受。\n"
-    assert f"data.encoding: {encoding}" in refusal(ask, text.encode(encoding))
-    assert [row for row, _ in pairs(ask(text.encode(encoding), encoding=encoding))] == [1, 2]
+def test_a_conversation_without_a_question_is_refused(prompts):
+    row = {"messages": [{"role": "system", "content": "s"}]}
+    assert "`messages` holds no question" in refusal(prompts, [row])
 
 
-def test_the_prefix_stands_in_front(ask):
-    assert pairs(ask("\none\n", source_prefix="say: ")) == [(2, "say: one")]
-    assert "template over columns" in refusal(ask, "one\n", source_prefix="say: {q}")
+def test_pairs_of_a_known_task_are_asked_as_in_training(prompts):
+    assert prompts([{"premise": "p", "hypothesis": "h"}]) == [("premise: p\nhypothesis: h", None, 1)]
+    assert prompts([{"question": "q", "sentence": "s"}]) == [("question: q\nsentence: s", None, 1)]
 
 
-def test_what_is_no_text_is_refused_with_its_line_all_at_once(ask):
-    message = refusal(ask, "one\n\ntw\0o\nol\x1bd\nmac\rlines\n")
-    assert "p.txt:3: the prompt holds NUL (U+0000). It is character 3 there" in message
-    assert "p.txt:4: the prompt holds a control character (U+001B)" in message
-    assert "p.txt:5: the prompt has a carriage return in it" in message
-    assert "3 problems in all" in message
-    assert "mac" not in message
-
-
-@pytest.mark.parametrize("content", [b"", b" \n\n", b"\xef\xbb\xbf\n"])
-def test_a_file_of_no_prompt_is_refused(ask, content):
-    assert "p.txt: holds no prompt" in refusal(ask, content)
-
-
-def test_texts_given_by_hand_follow_the_same_rules():
-    assert pairs(prompts_of_texts(["a\nb"], SETTINGS)) == [(1, "a\nb")]
-    message = refusal(prompts_of_texts, ["fine", " ", "a\0"], SETTINGS)
-    assert "--prompt: prompt 2 is empty" in message
-    assert "--prompt: prompt 3 holds NUL" in message
-
-
-def test_how_a_table_of_prompts_was_read_is_noted(ask):
-    assert pairs(ask("instruction;id\none;1\n", "p.csv")) == [(1, "one")]
-    assert any("separated by semicolons" in note for note in ask.findings.notes)
+def test_what_could_be_asked_in_two_ways_is_not_guessed(prompts):
+    message = refusal(prompts, [{"question": "q", "context": "c"}])
+    assert "could be asked in several ways" in message
+    assert prompts([{"question": "q", "context": "c", "answers": None}]) == [
+        ("question: q\ncontext: c", None, 1)
+    ]
+    assert prompts([{"question": "q", "context": "c", "answer": None}]) == [("q\nc", None, 1)]

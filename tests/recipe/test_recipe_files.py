@@ -40,7 +40,7 @@ def test_lists_are_set_on_the_command_line_and_written_back() -> None:
     assert (data.train, data.eval, data.test) == (["a.json", "b.json"], ["c"], "*.json")
     recipe = parse_recipe(f"{HEAD}data: {{train: [a.json, 'b, c.json'], eval: [d]}}", name="r.yaml")
     assert parse_recipe(write_recipe(recipe), name="r.yaml") == recipe
-    text = commented_recipe("starter", ["a.json", "b: c.json"])
+    text = commented_recipe("starter", {"train": ["a.json", "b: c.json"]})
     assert parse_recipe(text, name="r.yaml").data.train == ["a.json", "b: c.json"]
 
 

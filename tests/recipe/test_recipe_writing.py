@@ -122,10 +122,13 @@ def test_every_default_is_written_and_chinese_stays_readable() -> None:
 def test_the_commented_recipe_holds_what_was_learnt_about_the_data() -> None:
     text = commented_recipe(
         "google/mt5-small",
-        "我的 数据: 1.json",
+        {
+            "train": "我的 数据: 1.json",
+            "columns": {"instruction": "q", "response": "no"},
+            "conversation_history": True,
+        },
         layout="instruction/output rows",
-        columns={"instruction": "q", "response": "no"},
-        num_rows=1234,
+        size="1,234 rows",
         max_source_length=64,
         max_target_length=512,
     )
@@ -133,6 +136,7 @@ def test_the_commented_recipe_holds_what_was_learnt_about_the_data() -> None:
     data = DataSettings(
         train="我的 数据: 1.json",
         columns={"instruction": "q", "response": "no"},
+        conversation_history=True,
         max_source_length=64,
         max_target_length=512,
     )
@@ -143,15 +147,14 @@ def test_the_commented_recipe_holds_what_was_learnt_about_the_data() -> None:
     assert max(map(len, text.splitlines())) <= 110
 
 
-def test_a_number_of_rows_that_is_estimated_is_called_so() -> None:
-    assert "# Data: 1,234 rows\n" in commented_recipe("starter", "a.json", num_rows=1_234)
+def test_the_size_of_the_data_is_said_as_it_is_given() -> None:
     assert "# Data: about 1,234 rows\n" in commented_recipe(
-        "starter", "a.json", num_rows=1_234, is_estimate=True
+        "starter", {"train": "a.json"}, size="about 1,234 rows"
     )
 
 
 def test_the_commented_recipe_needs_a_model_and_data_only() -> None:
-    text = commented_recipe("starter", "starter")
+    text = commented_recipe("starter", {"train": "starter"})
     assert parse_recipe(text, name="r") == parse_recipe("model: starter\ndata: starter", name="r")
     assert "columns" not in text
     assert "# Data" not in text

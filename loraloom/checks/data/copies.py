@@ -120,13 +120,18 @@ def _near_across(seen: DataSeen) -> list[Finding]:
 def _near(
     rows: Sequence[Example], texts: Sequence[str], first_later: int = 0
 ) -> list[tuple[Example, Example]]:
-    """Rows from `first_later` on that nearly repeat an earlier one; below it where it is not 0."""
+    """Rows from `first_later` on that nearly repeat an earlier one; below it where it is not 0.
+
+    With their history, the later turns of one conversation are nearly alike by nature: they do not count.
+    """
+    owners = [(example.path, example.row) for example in rows]
     found: dict[int, int] = {}
     seen: dict[str, int] = {}
     for place, text in enumerate(texts):
-        if (earlier := seen.setdefault(text, place)) != place:
+        earlier = seen.setdefault(text, place)
+        if owners[earlier] != owners[place]:
             found[place] = earlier
-    found = {**near_copies(texts), **found}
+    found = {**near_copies(texts, owners=owners), **found}
     return [
         (rows[later], rows[earlier])
         for later, earlier in sorted(found.items())
@@ -165,9 +170,14 @@ def _row_key(example: Example) -> tuple[bytes, str]:
 
 def _pairs(pairs: Sequence[tuple[Example, Example]]) -> str:
     """Which row is like which, for the first few: `rows 21 = 3, 22 = 3 and 4 more`."""
-    alike = [f"{later.row} = {_seen_from(later, earlier)}" for later, earlier in pairs]
+    alike = [f"{_number(later)} = {_seen_from(later, earlier)}" for later, earlier in pairs]
     return f"rows {first_few(alike)}"
 
 
+def _number(example: Example) -> str:
+    """Which row of its file it is, and which answer of its conversation."""
+    return f"{example.row} (answer {example.turn})" if example.turn else str(example.row)
+
+
 def _seen_from(row: Example, other: Example) -> str:
-    return str(other.row) if other.path == row.path else f"{other.row} of {other.path}"
+    return _number(other) if other.path == row.path else f"{_number(other)} of {other.path}"

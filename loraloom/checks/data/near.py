@@ -7,7 +7,7 @@ name candidates; the Jaccard similarity of the sets of shingles, computed exactl
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -31,12 +31,15 @@ _MIXED = np.uint64(0xFF51AFD7ED558CCD)  # the finaliser of MurmurHash3
 _HALF = np.uint64(32)
 
 
-def near_copies(texts: Sequence[str], similar: float = SIMILAR) -> dict[int, int]:
+def near_copies(
+    texts: Sequence[str], similar: float = SIMILAR, owners: Sequence[Hashable] | None = None
+) -> dict[int, int]:
     """Which text nearly repeats which earlier one.
 
     Args:
         texts: bare of what does not matter; those under 16 characters are passed over.
         similar: the Jaccard similarity of their sets of 4-character shingles that counts.
+        owners: whose text each is; texts of one owner are not compared.
 
     Returns:
         Places of later texts → places of earlier ones.
@@ -57,6 +60,8 @@ def near_copies(texts: Sequence[str], similar: float = SIMILAR) -> dict[int, int
         # The share of equal minima estimates the similarity; only near ones are worth computing it.
         near = (signed[candidates] == signed[later]).mean(axis=1) >= similar - 0.15
         for earlier in np.asarray(candidates)[near].tolist():
+            if owners is not None and owners[long[earlier]] == owners[long[later]]:
+                continue
             if _jaccard(shingles[earlier], shingles[later]) >= similar:
                 found[long[later]] = long[earlier]
                 break

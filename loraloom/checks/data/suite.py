@@ -7,6 +7,7 @@ from collections.abc import Callable
 from loraloom.checks.data.alike import check_alike, check_copied, check_cut_off
 from loraloom.checks.data.characters import check_characters, check_html
 from loraloom.checks.data.copies import check_duplicates, check_leakage, check_near_duplicates
+from loraloom.checks.data.history import check_history
 from loraloom.checks.data.personal import check_personal_data
 from loraloom.checks.data.scripts import check_scripts
 from loraloom.checks.data.seen import DataSeen
@@ -24,6 +25,7 @@ DATA: dict[str, DataCheck] = {
     "leakage": check_leakage,
     "duplicates": check_duplicates,
     "near-duplicates": check_near_duplicates,
+    "history": check_history,
     "alike": check_alike,
     "copied": check_copied,
     "cut-off": check_cut_off,

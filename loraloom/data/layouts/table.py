@@ -15,19 +15,46 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
 
 from loraloom.data.formats.delimited import has_header
 from loraloom.data.formats.json_shapes import CONVERSATION_COLUMNS
 from loraloom.data.formats.row import shown_name, shown_names
-from loraloom.data.layouts.conversation import conversation
-from loraloom.data.layouts.exchange import MISSING, Exchange, Field, Flaw, Layout, Recogniser, Values
+from loraloom.data.layouts.context import with_context
+from loraloom.data.layouts.conversation import conversation, conversation_of_any_column
+from loraloom.data.layouts.exchange import (
+    MISSING,
+    Exchange,
+    Field,
+    Flaw,
+    Layout,
+    LayoutOptions,
+    Recogniser,
+    Values,
+)
+from loraloom.data.layouts.labelled import LABELLED
 from loraloom.data.layouts.nested import is_in, names_in, value_at
+from loraloom.data.layouts.told import Told
 from loraloom.errors import DataError, Problem
 
 _PLAIN_YAML = re.compile(r"[^\W\d][\w /-]*")
 _YAML_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
-Role = Literal["instruction", "input", "response"]
+# A name like these is no row's text, so it can be shown although the first line may be a row.
+_COLUMN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*([ _.-][A-Za-z0-9]+){0,3}")
+_LONGEST_NAME = 30
+
+
+class NoLayoutError(DataError):
+    """Which column holds the question and which the answer is not recognised.
+
+    Args:
+        problem: why not, the columns found, and the lines of a recipe that say it.
+        example: two names to show in such lines: a question's and an answer's.
+    """
+
+    def __init__(self, problem: Problem, example: tuple[str, str]) -> None:
+        super().__init__([problem])
+        self.problem = problem
+        self.example = example
 
 
 def field_layout(instruction: str, response: str, *inputs: str) -> Layout:
@@ -38,7 +65,7 @@ def field_layout(instruction: str, response: str, *inputs: str) -> Layout:
         inputs: such that may be there, whose texts follow the instruction's.
     """
 
-    def exchanges(values: Values, told: Counter[str]) -> Iterator[Exchange]:
+    def exchanges(values: Values, options: LayoutOptions, told: Told) -> Iterator[Exchange]:
         yield Exchange(
             Field(instruction, value_at(values, instruction)),
             Field(response, value_at(values, response)),
@@ -53,7 +80,7 @@ def field_layout(instruction: str, response: str, *inputs: str) -> Layout:
 def translation_layout(source: str, target: str) -> Layout:
     """A row is {"translation": {source: …, target: …}}."""
 
-    def exchanges(values: Values, told: Counter[str]) -> Iterator[Exchange]:
+    def exchanges(values: Values, options: LayoutOptions, told: Told) -> Iterator[Exchange]:
         pair = values.get("translation", MISSING)
         if not isinstance(pair, dict):
             raise Flaw(f"`translation` should hold {shown_name(source)} and {shown_name(target)}")
@@ -72,8 +99,21 @@ def _fields(instruction: str, response: str, *inputs: str) -> Recogniser:
 
 
 def _translation(values: Values) -> Layout | None:
-    pair = values.get("translation")
-    return translation_layout(*pair) if isinstance(pair, dict) and len(pair) == 2 else None
+    languages = _languages([values])
+    return translation_layout(*languages) if len(languages) == 2 else None
+
+
+def _languages(sample: Sequence[Values]) -> list[str]:
+    """The languages that the translations of some rows have, in the order they first appear."""
+    pairs = [values.get("translation") for values in sample]
+    spoken = [
+        language
+        for pair in pairs
+        if isinstance(pair, dict)
+        for language, text in pair.items()
+        if text is not None or len(pair) == 2  # a table gives every row the languages of all rows
+    ]
+    return list(dict.fromkeys(spoken))
 
 
 LAYOUTS: tuple[Recogniser, ...] = (
@@ -95,17 +135,18 @@ LAYOUTS: tuple[Recogniser, ...] = (
 )
 RECOGNISED = (
     "instruction/response, instruction/input/output, prompt/completion, question/answer, source/target, "
-    "text/summary, document/summary, article/highlights, translation pairs, and conversations "
-    "(messages, conversations, conversation)"
+    "text/summary, document/summary, article/highlights, translation pairs, conversations "
+    "(messages, conversations, conversation), text/label, premise/hypothesis/label, "
+    "sentence1/sentence2/label or score, and question/context/answers"
 )
 
 
-def recognise(sample: Sequence[Values], columns: Mapping[Role, str], *, where: str) -> Layout:
+def recognise(sample: Sequence[Values], options: LayoutOptions, *, where: str) -> Layout:
     """The layout of a file, from its first rows: the one most of them have.
 
     Args:
         sample: the first rows' values, at least one.
-        columns: the recipe's `data.columns`; it decides where it is not empty.
+        options: what the recipe says of it; its `columns` decide where they are not empty.
         where: the file's name, for messages.
 
     Raises:
@@ -113,12 +154,39 @@ def recognise(sample: Sequence[Values], columns: Mapping[Role, str], *, where: s
             message has the columns found and the lines to write.
     """
     found = columns_of(sample)
-    if columns:
-        return _mapped(found, sample, columns, where)
+    if options.columns:
+        layout = _mapped(found, sample, options.columns, where)
+    else:
+        layout = _of_most(found, sample, where)
+    return with_context(_named_for(layout, found), found, options)
+
+
+def _of_most(found: list[str], sample: Sequence[Values], where: str) -> Layout:
+    """The layout that most rows have; of those that are not in `LAYOUTS` only where none of these fits."""
+    ranked = _ranked(LAYOUTS, found, sample)
+    languages = [] if ranked and ranked[0].columns != ("translation",) else _languages(sample)
+    if len(languages) > 2 and not _most_have_one_pair(sample):
+        what = f"its translations are of {len(languages)} languages, and an adapter learns one direction"
+        raise _no_layout(what, shown_names(languages), where, (languages[0], languages[1]))
+    ranked = ranked or _ranked((*LABELLED, conversation_of_any_column), found, sample)
+    if not ranked:
+        # Which of them is asked is the user's to say: an example with names of theirs would be a guess.
+        what, columns = "its columns are of no layout known here", shown_columns(found, where)
+        example = ("QUESTION_COLUMN", "ANSWER_COLUMN")
+        raise _no_layout(what, columns if found else "no column", where, example, allowed=RECOGNISED)
+    best, *rivals = ranked
+    if rivals:
+        what = f"the columns fit {best.name} and {rivals[0].name} alike"
+        raise _no_layout(what, shown_columns(found, where), where, (best.asked[0], best.response))
+    return best
+
+
+def _ranked(recognisers: Sequence[Recogniser], found: list[str], sample: Sequence[Values]) -> list[Layout]:
+    """The layout that fits best; others with it that fit as well."""
     fits: Counter[str] = Counter()
     layouts: dict[str, Layout] = {}
     for values in sample:
-        for layout in filter(None, (read(values) for read in LAYOUTS)):
+        for layout in filter(None, (read(values) for read in recognisers)):
             layouts[layout.name] = layout
             fits[layout.name] += 1
 
@@ -126,17 +194,20 @@ def recognise(sample: Sequence[Values], columns: Mapping[Role, str], *, where: s
         return fits[layout.name], sum(column in found for column in layout.columns)
 
     ranked = sorted(layouts.values(), key=weight, reverse=True)
-    if not ranked:
-        raise DataError(_unrecognised(found, sample, where))
-    best, *others = ranked
-    rivals = [layout for layout in others if weight(layout) == weight(best)]
-    if rivals:
-        raise DataError(
-            f"the columns fit {best.name} and {rivals[0].name} alike",
-            where=where,
-            fix=_lines_to_write(best.asked[0], best.response),
-        )
-    return _named_for(best, found)
+    return [layout for layout in ranked if weight(layout) == weight(ranked[0])]
+
+
+def _most_have_one_pair(sample: Sequence[Values]) -> bool:
+    pairs = Counter(frozenset(_languages([values])) for values in sample if "translation" in values)
+    pair, count = pairs.most_common(1)[0]
+    return len(pair) == 2 and 2 * count > pairs.total()
+
+
+def _no_layout(
+    what: str, found: str, where: str, example: tuple[str, str], allowed: str = ""
+) -> NoLayoutError:
+    problem = Problem(what, where=where, found=found, allowed=allowed, fix=_lines_to_write(*example))
+    return NoLayoutError(problem, example)
 
 
 def _named_for(layout: Layout, found: list[str]) -> Layout:
@@ -152,36 +223,22 @@ def columns_of(sample: Sequence[Values]) -> list[str]:
     return list(dict.fromkeys(name for values in sample for name in values))
 
 
-def suggested_columns(sample: Sequence[Values]) -> dict[str, str]:
-    """A guess at `data.columns` for rows of no known layout: the first two columns that hold text."""
-    texts = [
-        name
-        for name in columns_of(sample)
-        if any(isinstance(values.get(name), str) and values[name].strip() for values in sample)
-    ]
-    return {"instruction": texts[0], "response": texts[1]} if len(texts) > 1 else {}
-
-
-def _mapped(found: list[str], sample: Sequence[Values], columns: Mapping[Role, str], where: str) -> Layout:
+def _mapped(found: list[str], sample: Sequence[Values], columns: Mapping[str, str], where: str) -> Layout:
     lacking = [role for role in ("instruction", "response") if role not in columns]
     if lacking:
         raise DataError(
             f"names {', '.join(columns)} but not {' and '.join(lacking)}",
             where="data.columns",
-            fix=f"Found in {where}: {_shown_columns(found, where)}.",
+            fix=f"Found in {where}: {shown_columns(found, where)}.",
         )
-    languages = columns_of([values["translation"] for values in sample if _translation(values)])
-    if (
-        "translation" in found
-        and not set(columns.values()) & set(found)
-        and set(columns.values()) <= set(languages)
-    ):
-        return translation_layout(columns["instruction"], columns["response"])
+    languages = _languages(sample)
+    if languages and not any(is_in(sample, columns[role]) for role in ("instruction", "response")):
+        return _direction(languages, columns, where)
     absent = [
         Problem(
             f"there is no column {shown_name(name)} in {where}",
             where=f"data.columns.{role}",
-            allowed=_shown_columns(names_in(sample), where),
+            allowed=shown_columns(names_in(sample), where),
         )
         for role, name in columns.items()
         if not is_in(sample, name)
@@ -191,31 +248,40 @@ def _mapped(found: list[str], sample: Sequence[Values], columns: Mapping[Role, s
     if len(set(columns.values())) < len(columns):
         raise DataError("gives one column two roles", where="data.columns")
     inputs = [columns["input"]] if "input" in columns else []
-    return _named_for(field_layout(columns["instruction"], columns["response"], *inputs), [*found, *inputs])
+    return field_layout(columns["instruction"], columns["response"], *inputs)
 
 
-def _unrecognised(found: list[str], sample: Sequence[Values], where: str) -> Problem:
-    guess = {} if has_header(where) else suggested_columns(sample)
-    guess = guess or {"instruction": "COLUMN", "response": "COLUMN"}
-    return Problem(
-        "its columns are of no layout known here",
-        where=where,
-        found=_shown_columns(found, where) if found else "no column",
-        allowed=RECOGNISED,
-        fix=_lines_to_write(guess["instruction"], guess["response"]),
-    )
+def _direction(languages: list[str], columns: Mapping[str, str], where: str) -> Layout:
+    """The two languages that `columns` names, of a translation's."""
+    absent = [
+        Problem(
+            f"the translations of {where} have no {shown_name(columns[role])}",
+            where=f"data.columns.{role}",
+            allowed=shown_names(languages),
+        )
+        for role in ("instruction", "response")
+        if columns[role] not in languages
+    ]
+    if absent:
+        raise DataError(absent)
+    if columns["instruction"] == columns["response"]:
+        raise DataError("gives one language two roles", where="data.columns")
+    return translation_layout(columns["instruction"], columns["response"])
 
 
-def _shown_columns(found: list[str], where: str) -> str:
-    """The columns by name; of a table only their number: without a header, its first row would be shown."""
-    return f"{len(found)} columns in its first line" if has_header(where) else shown_names(found)
+def shown_columns(found: list[str], where: str) -> str:
+    """The columns by name; of a table whose first line may be a row, not a header, only their number."""
+    are_names = all(len(name) <= _LONGEST_NAME and _COLUMN_NAME.fullmatch(name) for name in found)
+    if has_header(where) and not are_names:
+        return f"{len(found)} columns in its first line"
+    return shown_names(found)
 
 
 def _lines_to_write(instruction: str, response: str) -> str:
     return (
         "Say in the recipe which is which, for example:\n"
         f"  data:\n    columns:\n      instruction: {_yaml(instruction)}\n      response: {_yaml(response)}\n"
-        "Optional is `input`, whose text follows the instruction's."
+        "Optional are `input`, whose text follows the instruction's, and `system` and `history` before it."
     )
 
 

@@ -82,10 +82,10 @@ def test_a_format_that_compresses_itself_is_not_unpacked(read, name):
 
 def test_a_header_of_a_compressed_table_is_not_shown(tmp_path):
     """Without a header, it would be the first row."""
-    (tmp_path / "data.csv.gz").write_bytes(gzip.compress(b"geheim eins,geheim zwei\na,b\n"))
+    (tmp_path / "data.csv.gz").write_bytes(gzip.compress("秘密一,秘密二\na,b\n".encode()))
     settings = DataSettings(train="x", columns={"instruction": "a", "response": "b"})
     message = refusal(read_prompts, tmp_path / "data.csv.gz", settings, shown_as="data.csv.gz")
-    assert "geheim" not in message
+    assert "秘密" not in message
 
 
 def test_prompts_and_a_first_look_take_compressed_files(tmp_path):

@@ -78,7 +78,7 @@ def test_what_has_no_counterpart_is_counted(load):
         ({"messages": "text"}, "`messages` should be a list of turns"),
         ({"other": 1}, "`messages` should be a list of turns"),
         ({"messages": ["text"]}, "`messages[0]` should be an object"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "`messages[0].role` names no speaker"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "`messages[0].role` is `tool`, a role not known"),
         (said("messages", "q"), "`messages` holds no question that is answered"),
         (said("messages", "q", None), "`messages[1].content` is null"),
         (said("messages", "q", ["parts"]), "`messages[1].content` is a list where text is needed"),
@@ -113,3 +113,131 @@ def test_the_real_conversations_are_read(shared_data):
     assert len({example.row for example in examples.examples}) == 200
     assert len(examples.examples) == 636
     assert all(2 <= sum(e.row == row for e in examples.examples) <= 5 for row in range(1, 201))
+
+
+def turns(*entries):
+    """A row of messages: (role, content) or (role, content, further keys)."""
+    return {
+        "messages": [
+            {"role": role, "content": content} | (more[0] if more else {}) for role, content, *more in entries
+        ]
+    }
+
+
+def sources_and_responses(examples):
+    return [(example.source, example.response) for example in examples.examples]
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [{"weight": 0}, {"loss": False}, {"train": False}, {"training": False}, {"weight": 0.0, "loss": False}],
+)
+def test_an_answer_marked_so_is_context_and_no_target(load, mark):
+    row = turns(("user", "q1"), ("assistant", "a1", mark), ("user", "q2"), ("assistant", "a2", {"weight": 1}))
+    examples = load([row], conversation_history=True)
+    assert sources_and_responses(examples) == [("q1\na1\nq2", "a2")]
+    assert examples.examples[0].turn == 2
+    assert any("1 answers marked as context" in note for note in examples.notes)
+    every = load([row], answer_weights=False)
+    assert [response for _, response in sources_and_responses(every)] == ["a1", "a2"]
+
+
+def test_a_mark_of_a_pair_counts_too(load):
+    row = paired(("q1", "a1"), ("q2", "a2"))
+    row["conversation"][0]["output_with_loss"] = False
+    assert [e.response for e in load([row]).examples] == ["a2"]
+
+
+@pytest.mark.parametrize(
+    ("mark", "told"),
+    [
+        ({"weight": 0, "train": True}, "`messages[1]` says both `weight: false` and `train: true`"),
+        ({"weight": 0.5}, "`messages[1].weight` is neither 0 nor 1"),
+        ({"loss": "no"}, "`messages[1].loss` is neither 0 nor 1"),
+    ],
+)
+def test_a_mark_that_is_unclear_is_refused(load, mark, told):
+    row = turns(("user", "q"), ("assistant", "a", mark))
+    assert f"data.jsonl:1: row 1: {told}" in refusal(load, [row])
+
+
+def test_keys_inside_turns_that_are_not_used_are_counted(load):
+    row = turns(
+        ("user", "q", {"images": ["x.png"], "name": None}),
+        ("assistant", "a", {"reasoning_content": "because", "weight": 1, "tool_calls": []}),
+    )
+    notes = load([row] * 3).notes
+    assert (
+        "data.jsonl: keys inside turns that are not used: `images` (in 3), `reasoning_content` (in 3) turns"
+        in notes
+    )
+
+
+def test_an_answer_that_only_calls_a_tool_leaves_the_question_open(load):
+    call = {"tool_calls": [{"function": {"name": "weather"}}]}
+    row = turns(("user", "q"), ("assistant", None, call), ("tool", "22 C"), ("assistant", "warm"))
+    read = load([row] * 2, roles={"user": ["tool"]})
+    assert sources_and_responses(read) == [("q\n22 C", "warm")] * 2
+    assert any("2 answers without text that call a tool, not learnt" in note for note in read.notes)
+    assert sources_and_responses(load([row], roles={"ignored": ["tool"]})) == [("q", "warm")]
+
+
+def test_content_in_typed_parts_is_its_text(load):
+    parts = [
+        {"type": "text", "text": "see"},
+        {"type": "image_url", "image_url": {}},
+        {"type": "text", "text": "?"},
+    ]
+    examples = load([turns(("user", parts), ("assistant", [{"type": "text", "text": "a"}]))])
+    assert sources_and_responses(examples) == [("see\n?", "a")]
+    assert any("1 parts of turns that are not text" in note for note in examples.notes)
+    only_image = turns(("user", parts[1:2]), ("assistant", "a"))
+    assert "`messages[0].content` is empty" in refusal(load, [only_image])
+
+
+@pytest.mark.parametrize(
+    ("user", "assistant"),
+    [("Human", "chatgpt"), ("USER", "Assistant"), ("human", "bing"), ("prompter", "GPT"), ("用户", "助手")],
+)
+def test_usual_names_of_roles_are_known_in_any_case(load, user, assistant):
+    assert sources_and_responses(load([turns((user, "q"), (assistant, "a"))])) == [("q", "a")]
+
+
+def test_unknown_roles_are_all_named_once_with_the_lines_to_write(load):
+    rows = [turns(("user", f"q{i}"), ("observation", "x"), ("Sage", "a")) for i in range(30)]
+    message = refusal(load, rows)
+    assert "row 1: `messages[1].role` is `observation`, a role not known here (in 30 rows)" in message
+    assert "row 1: `messages[2].role` is `Sage`, a role not known here (in 30 rows)" in message
+    assert 'roles: {user: ["observation", "Sage"]}' in message
+    assert message.count("not known here") == 2
+    mapped = load(rows, roles={"ignored": ["observation"], "assistant": ["sage"]})
+    assert sources_and_responses(mapped)[0] == ("q0", "a")
+    assert any("30 turns of roles that data.roles ignores" in note for note in mapped.notes)
+
+
+def test_a_role_that_may_be_a_rows_text_is_not_shown(load):
+    message = refusal(load, [turns(("user", "q"), ("I told nobody, but my name is Anna!", "a"))])
+    assert "Anna" not in message
+    assert "a text of 35 characters" in message
+
+
+@pytest.mark.parametrize(
+    "keys", [("role", "value"), ("from", "content"), ("speaker", "text")], ids=lambda keys: "/".join(keys)
+)
+def test_other_ways_to_write_turns(load, keys):
+    who, what = keys
+    row = {"messages": [{who: "user", what: "q"}, {who: "assistant", what: "a"}]}
+    assert sources_and_responses(load([row])) == [("q", "a")]
+
+
+def test_the_rows_and_the_conversations_are_both_counted(load):
+    notes = load([said("messages", f"q{i}", "a", f"r{i}", "b") for i in range(10)]).notes
+    assert "data.jsonl: 10 conversations give 20 rows, one for each answer that is learnt" in notes
+
+
+def test_a_conversation_in_a_column_of_another_name_is_found(load):
+    entries = said("messages", "q", "a")["messages"]
+    examples = load([{"id": 1, "dialog_turns": entries}] * 3)
+    assert sources_and_responses(examples)[0] == ("q", "a")
+    two = refusal(load, [{"chosen": entries, "rejected": entries}] * 3)
+    assert "(found: `chosen`, `rejected`)" in two

@@ -73,7 +73,10 @@ def test_an_unknown_layout_says_what_is_there_and_what_to_write(load):
     message = refusal(load, [{"Frage": "q", "n": 1, "Antwort": "a"}] * 20)
     assert "data.jsonl: its columns are of no layout known here (found: `Frage`, `n`, `Antwort`)" in message
     assert "instruction/response" in message
-    assert "  data:\n    columns:\n      instruction: Frage\n      response: Antwort\n" in message
+    assert (
+        "  data:\n    columns:\n      instruction: QUESTION_COLUMN\n      response: ANSWER_COLUMN\n"
+        in message
+    )
 
 
 def test_two_layouts_that_fit_alike_are_not_chosen_between(load):
@@ -105,3 +108,26 @@ def test_an_input_that_first_comes_late_is_still_read(load):
     rows = [{"instruction": f"q{i}", "output": "a"} for i in range(150)]
     rows[140]["input"] = "late"
     assert load(rows).examples[140].source == "q140\nlate"
+
+
+def test_two_of_several_languages_are_chosen_by_columns_or_refused(load):
+    rows = [{"translation": {"en": f"e{i}", "de": f"d{i}", "zh": f"z{i}"}} for i in range(5)]
+    message = refusal(load, rows)
+    assert "3 languages" in message
+    assert "(found: `en`, `de`, `zh`)" in message
+    assert "instruction: en\n      response: de\n" in message
+    chosen = load(rows, columns={"instruction": "zh", "response": "en"})
+    assert texts(chosen)[1] == ("z1", "e1")
+    assert "the translations of data.jsonl have no `fr`" in refusal(
+        load, rows, columns={"instruction": "en", "response": "fr"}
+    )
+
+
+def test_languages_that_a_table_leaves_empty_do_not_count(load):
+    rows = [{"translation": {"en": f"e{i}", "de": f"d{i}", "fr": None}} for i in range(5)]
+    assert texts(load(rows))[0] == ("e0", "d0")
+
+
+def test_rows_of_different_pairs_of_languages_are_refused(load):
+    rows = [{"translation": {"en": "e", ("de", "fr")[i % 2]: "x"}} for i in range(6)]
+    assert "3 languages" in refusal(load, rows)

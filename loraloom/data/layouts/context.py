@@ -1,0 +1,96 @@
+"""Columns beside a question that are its context: `system` and `history`, as LLaMA-Factory has them.
+
+{"system": …, "history": [[question, answer], …], "instruction": …, "output": …}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from loraloom.data.layouts.conversation import ENTRIES, keys_of_turns, turns_of
+from loraloom.data.layouts.exchange import Exchange, Field, Flaw, Layout, LayoutOptions, Values
+from loraloom.data.layouts.told import Told
+from loraloom.data.layouts.turns import TurnReading
+
+SYSTEM, HISTORY = "system", "history"
+
+
+def with_context(layout: Layout, found: Sequence[str], options: LayoutOptions) -> Layout:
+    """The layout, reading also the columns that hold a system text and the earlier turns.
+
+    Args:
+        layout: how the rows are read otherwise.
+        found: the columns of the file.
+        options: `columns` may name them; if it names others only, these two are left alone.
+    """
+    if options.columns:
+        names = {role: options.columns[role] for role in (SYSTEM, HISTORY) if role in options.columns}
+    elif options.context_columns:
+        is_conversation = layout.entries == "conversations"
+        roles = (SYSTEM,) if is_conversation else (SYSTEM, HISTORY)
+        names = {role: role for role in roles if role in found and role not in layout.columns}
+    else:
+        names = {}
+    if not names:
+        return layout
+
+    def exchanges(values: Values, options: LayoutOptions, told: Told) -> Iterator[Exchange]:
+        for exchange in layout.exchanges(values, options, told):
+            yield _in_context(exchange, names, values, options, told)
+
+    columns = tuple(names.values())
+    return dataclasses.replace(
+        layout,
+        name=f"{layout.name} with {' and '.join(columns)}",
+        columns=(*layout.columns, *columns),
+        exchanges=exchanges,
+        context=columns,
+    )
+
+
+def _in_context(
+    exchange: Exchange, names: dict[str, str], values: Values, options: LayoutOptions, told: Told
+) -> Exchange:
+    if SYSTEM in names and exchange.system is None and values.get(names[SYSTEM]) is not None:
+        system = Field(names[SYSTEM], values[names[SYSTEM]])
+        exchange = dataclasses.replace(exchange, system=system)
+    if HISTORY in names:
+        history = _history(names[HISTORY], values.get(names[HISTORY]), options, told)
+        exchange = dataclasses.replace(exchange, history=history, history_is_given=True)
+    return exchange
+
+
+def _history(name: str, value: Any, options: LayoutOptions, told: Told) -> tuple[Field, ...]:
+    """The earlier turns: pairs, turns with roles, or text as it is."""
+    value = _parsed(value)
+    if value is None or value == [] or value == "":
+        return ()
+    if isinstance(value, str):
+        return (Field(name, value),)
+    keys = keys_of_turns(value)
+    if keys is not None:
+        turns = turns_of(name, value, ENTRIES[keys], TurnReading.of(options, told))
+        return tuple(turn.said for turn in turns)
+    if isinstance(value, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in value):
+        return tuple(
+            Field(f"{name}[{position}][{side}]", pair[side])
+            for position, pair in enumerate(value)
+            for side in (0, 1)
+        )
+    raise Flaw(
+        f"`{name}` should be a list of [question, answer] pairs",
+        "Give the earlier turns so, or set `data.context_columns: false` to leave the column out.",
+    )
+
+
+def _parsed(value: Any) -> Any:
+    """A list that stands as JSON in a table's cell."""
+    if isinstance(value, str) and value.lstrip().startswith("[["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value

@@ -1,0 +1,184 @@
+"""Data sets of a known task, whose answer is a class, a score or a span: each becomes a text to a text.
+
+{"premise": …, "hypothesis": …, "label": …}            ─▶ "premise: …\\nhypothesis: …" to the label
+{"sentence1": …, "sentence2": …, "score": 3.8}         ─▶ "sentence1: …\\nsentence2: …" to "3.8"
+{"text": …, "label": …}                                ─▶ the text to the label
+{"question": …, "context": …, "answers": {"text": […]}} ─▶ "question: …\\ncontext: …" to the first answer
+
+Texts are named as T5 was trained on them (Raffel et al., 2020, appendix D), each on a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from loraloom.data.layouts.exchange import (
+    MISSING,
+    Exchange,
+    Field,
+    Flaw,
+    Layout,
+    LayoutOptions,
+    Recogniser,
+    Values,
+)
+from loraloom.data.layouts.told import Told
+
+_PAIRS = (
+    ("premise", "hypothesis"),
+    ("sentence1", "sentence2"),
+    ("question1", "question2"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+    ("question", "sentence"),
+    ("question", "passage"),
+    ("title", "content"),
+)
+_TEXTS = ("text", "sentence", "content", "review", "comment", "tweet", "utterance")
+# Of a label and its name in words, the words are learnt. The others say the same of the row as `label`.
+_LABELS = ("label_text", "label_name", "gold_label", "label")
+_OF_PAIRS = ("score", "similarity_score", "is_duplicate")
+_OF_TEXTS = ("sentiment", "category", "intent", "emotion")
+# How GLUE, SNLI and their kin write that a pair has no label. A single text's -1 may be a class.
+_UNLABELLED = (-1, "-1", "-")
+
+
+def labelled_layout(texts: tuple[str, ...], label: str) -> Layout:
+    """A row is one text or several, and a class or a score.
+
+    Args:
+        texts: columns that must be there; of several, each text has its column's name in front.
+        label: the column that is learnt.
+    """
+
+    def exchanges(values: Values, options: LayoutOptions, told: Told) -> Iterator[Exchange]:
+        named = len(texts) > 1
+        first, *others = (
+            Field(text, values.get(text, MISSING), label=f"{text}: " if named else "") for text in texts
+        )
+        answer = values.get(label, MISSING)
+        if named and label in _LABELS and answer in _UNLABELLED:
+            response = Field(f"{label} (-1, not labelled)", None)
+        else:
+            response = _label(label, answer, options, told)
+        yield Exchange(first, response, tuple(others))
+
+    return Layout("/".join([*texts, label]), (*texts, label), texts, label, exchanges)
+
+
+def squad_layout() -> Layout:
+    """A row is a question, the text it is about, and its answers, of which the first is learnt."""
+
+    def exchanges(values: Values, options: LayoutOptions, told: Told) -> Iterator[Exchange]:
+        yield Exchange(
+            Field("question", values.get("question", MISSING), label="question: "),
+            _first_answer("answers", values.get("answers", MISSING), told),
+            (Field("context", values.get("context", MISSING), label="context: "),),
+        )
+
+    columns = ("question", "context", "answers")
+    return Layout("question/context/answers (SQuAD)", columns, columns[:2], "answers", exchanges)
+
+
+def article_layout() -> Layout:
+    """A row is an article of SQuAD's own files: paragraphs, each with questions on its text."""
+
+    def exchanges(values: Values, options: LayoutOptions, told: Told) -> Iterator[Exchange]:
+        number = 0
+        for i, paragraph in enumerate(_objects("paragraphs", values.get("paragraphs"))):
+            for j, asked in enumerate(_objects(f"paragraphs[{i}].qas", paragraph.get("qas"))):
+                number += 1
+                place = f"paragraphs[{i}].qas[{j}]"
+                yield Exchange(
+                    Field(f"{place}.question", asked.get("question", MISSING), label="question: "),
+                    _first_answer(f"{place}.answers", asked.get("answers", MISSING), told),
+                    (
+                        Field(
+                            f"paragraphs[{i}].context", paragraph.get("context", MISSING), label="context: "
+                        ),
+                    ),
+                    turn=number,
+                )
+
+    return Layout(
+        "paragraphs of questions (SQuAD)",
+        ("paragraphs",),
+        ("question", "context"),
+        "answers",
+        exchanges,
+        holes=("question", "context"),
+        entries="articles",
+    )
+
+
+def _objects(place: str, value: Any) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise Flaw(f"`{place}` should be a list of objects")
+    return value
+
+
+def _first_answer(name: str, value: Any, told: Told) -> Field:
+    """The first of a question's answers; empty if it has none, as SQuAD 2 has such questions."""
+    texts = value.get("text", MISSING) if isinstance(value, dict) else value
+    if not isinstance(texts, list):
+        return Field(f"{name}.text" if isinstance(value, dict) else name, texts)
+    answers = [text["text"] if isinstance(text, dict) and "text" in text else text for text in texts]
+    if len({text for text in answers if isinstance(text, str)}) > 1:
+        told.what["questions with several answers, of which the first is learnt"] += 1
+    return Field(f"{name}.text[0]", answers[0] if answers else "", number=True)
+
+
+def _label(name: str, value: Any, options: LayoutOptions, told: Told) -> Field:
+    """A class by its name where `data.labels` has one, else as the file writes it."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if options.labels and (is_number or (isinstance(value, str) and value.strip().isdigit())):
+        number = int(value) if float(value).is_integer() else -1
+        if not 0 <= number < len(options.labels):
+            raise Flaw(
+                f"`{name}` is a number that data.labels has no name for",
+                f"It names {len(options.labels)}, from 0 to {len(options.labels) - 1}.",
+            )
+        return Field(name, options.labels[number])
+    if is_number and name not in _OF_PAIRS:
+        told.what[
+            "labels are numbers, learnt as such; `data.labels: [NAME, …]` gives them names, from 0 on"
+        ] += 1
+    return Field(name, value, number=True)
+
+
+def _labelled(texts: tuple[str, ...], labels: tuple[str, ...]) -> Recogniser:
+    """The recogniser of some texts with one label; not of those with two that could be meant."""
+    layouts = {label: labelled_layout(texts, label) for label in labels}
+
+    def recognise(values: Values) -> Layout | None:
+        if any(text not in values for text in texts):
+            return None
+        present = [label for label in labels if label in values]
+        in_words = [label for label in present if label in _LABELS]
+        meant = in_words[:1] + [label for label in present if label not in _LABELS]
+        return layouts[meant[0]] if len(meant) == 1 else None
+
+    return recognise
+
+
+def _squad(values: Values) -> Layout | None:
+    return _SQUAD if {"question", "context", "answers"} <= values.keys() else None
+
+
+def _article(values: Values) -> Layout | None:
+    paragraphs = values.get("paragraphs")
+    if not isinstance(paragraphs, list) or not paragraphs or not isinstance(paragraphs[0], dict):
+        return None
+    return _ARTICLE if "qas" in paragraphs[0] else None
+
+
+_SQUAD = squad_layout()
+_ARTICLE = article_layout()
+
+LABELLED: tuple[Recogniser, ...] = (
+    *(_labelled(texts, (*_LABELS, *_OF_PAIRS)) for texts in _PAIRS),
+    *(_labelled((text,), (*_LABELS, *_OF_TEXTS)) for text in _TEXTS),
+    _squad,
+    _article,
+)

@@ -1,0 +1,150 @@
+"""One entry of a conversation to its turns: who speaks, what is said, and whether it is learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from loraloom.data.layouts.exchange import MISSING, Field, Flaw, LayoutOptions, UnknownRoles, Values
+from loraloom.data.layouts.roles import ASSISTANT, SYSTEM, USER, folded, role_names
+from loraloom.data.layouts.told import Told
+
+# Each says of an answer whether it is learnt: OpenAI's, ms-swift's, Axolotl's two, XTuner's.
+FLAGS = ("weight", "loss", "train", "training", "output_with_loss")
+_CALLS = ("tool_calls", "function_call")
+_TEXT_PARTS = ("text", "input_text", "output_text")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one entry of a conversation says, and as whom.
+
+    Args:
+        speaker: system, user, assistant or ignored.
+        said: the text.
+        is_learnt: whether an answer is a target; if not, it is context.
+        only_calls: whether it has no text because it calls a tool.
+    """
+
+    speaker: str
+    said: Field
+    is_learnt: bool = True
+    only_calls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TurnReading:
+    """What is known while the turns of a conversation are read.
+
+    Args:
+        roles: each known role, in small letters -> whose turns it names.
+        marks: whether `weight: 0` and its kin are obeyed.
+        told: what should be known of the reading.
+    """
+
+    roles: Mapping[str, str]
+    marks: bool
+    told: Told
+
+    @classmethod
+    def of(cls, options: LayoutOptions, told: Told) -> TurnReading:
+        """The reading that a recipe asks for."""
+        return cls(role_names(options.roles), options.answer_weights, told)
+
+
+Entry = Callable[[str, Values, TurnReading], Iterator[Turn]]
+
+
+def spoken(who: str, text: str) -> Entry:
+    """Entries like {"role": "user", "content": …}."""
+
+    def turns(place: str, entry: Values, reading: TurnReading) -> Iterator[Turn]:
+        role = entry.get(who, MISSING)
+        if not isinstance(role, str):
+            raise Flaw(f"`{place}.{who}` should be the name of a role")
+        speaker = reading.roles.get(folded(role))
+        if speaker is None:
+            raise UnknownRoles({role: f"{place}.{who}"})
+        said = _said(f"{place}.{text}", entry.get(text, MISSING), reading.told)
+        read = [who, text]
+        if speaker == ASSISTANT:
+            read += FLAGS
+            only_calls = is_empty(said.value) and any(entry.get(key) for key in _CALLS)
+            yield Turn(speaker, said, is_learnt(place, entry, reading), reading.marks and only_calls)
+        else:
+            yield Turn(speaker, said)
+        _count_unused(entry, read, reading.told)
+
+    return turns
+
+
+def paired(question: str, answer: str) -> Entry:
+    """Entries like {"system": …, "input": …, "output": …}."""
+
+    def turns(place: str, entry: Values, reading: TurnReading) -> Iterator[Turn]:
+        told = reading.told
+        if entry.get("system") is not None:
+            yield Turn(SYSTEM, _said(f"{place}.system", entry["system"], told))
+        yield Turn(USER, _said(f"{place}.{question}", entry.get(question, MISSING), told))
+        said = _said(f"{place}.{answer}", entry.get(answer, MISSING), told)
+        yield Turn(ASSISTANT, said, is_learnt(place, entry, reading))
+        _count_unused(entry, ["system", question, answer, *FLAGS], told)
+
+    return turns
+
+
+def is_learnt(place: str, entry: Values, reading: TurnReading) -> bool:
+    """Whether an answer is a target, by `weight: 0`, `loss: false` and their kin.
+
+    Raises:
+        Flaw: a mark is neither yes nor no, or two contradict each other.
+    """
+    if not reading.marks:
+        return True
+    marks: dict[str, bool] = {}
+    for key in FLAGS:
+        value = entry.get(key)
+        if value is None:
+            continue
+        if not isinstance(value, (bool, int, float)) or value not in (0, 1):
+            raise Flaw(
+                f"`{place}.{key}` is neither 0 nor 1, false nor true",
+                "An answer is learnt or it is context; there is nothing in between. "
+                "`data.answer_weights: false` learns every answer, whatever it is marked.",
+            )
+        marks[key] = bool(value)
+    if len(set(marks.values())) > 1:
+        shown = " and ".join(f"`{key}: {str(mark).lower()}`" for key, mark in marks.items())
+        raise Flaw(f"`{place}` says both {shown}", "Keep the one that is meant.")
+    return all(marks.values())
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a turn says nothing."""
+    return value is MISSING or value is None or (isinstance(value, str) and not value.strip())
+
+
+def _said(name: str, value: Any, told: Told) -> Field:
+    """The text of a turn; of a list of typed parts, those that are text, a line each."""
+    if not isinstance(value, list) or not value or not all(_is_part(part) for part in value):
+        return Field(name, value)
+    texts = [part["text"] for part in value if part.get("type", "text") in _TEXT_PARTS]
+    if len(texts) < len(value):
+        told.what["parts of turns that are not text (images, audio and the like), left out"] += len(
+            value
+        ) - len(texts)
+    return Field(name, "\n".join(texts))
+
+
+def _is_part(part: Any) -> bool:
+    if not isinstance(part, dict) or not ("type" in part or "text" in part):
+        return False
+    return part.get("type", "text") not in _TEXT_PARTS or isinstance(part.get("text"), str)
+
+
+def _count_unused(entry: Values, read: list[str], told: Told) -> None:
+    for key, value in entry.items():
+        # A table gives every turn the keys of all turns; without a value they say nothing.
+        if key not in read and value is not None and value != "" and value != [] and value != {}:
+            told.unused_keys[key] += 1
