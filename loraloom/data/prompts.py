@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from loraloom.data.examples import examples_of
-from loraloom.data.formats.characters import bad_character
 from loraloom.data.formats.opening import data_suffix
 from loraloom.data.formats.row import Row, check_file, location
 from loraloom.data.formats.text import numbered_lines
@@ -92,14 +91,11 @@ def prompts_of_texts(
     """Prompts given as text, with the recipe's `source_prefix` in front.
 
     Raises:
-        DataError: a text is blank or holds what is no character, or `source_prefix` is a template
-            over columns, which a text has not.
+        DataError: a text is blank, or `source_prefix` is a template over columns, which a text has not.
     """
     findings = Findings()
     for number, text in enumerate(texts, start=1):
-        if text.strip():
-            _judge(text, f"prompt {number}", shown_as, number, findings)
-        else:
+        if not text.strip():
             findings.refuse(Problem(f"prompt {number} is empty", where=shown_as), number)
     findings.raise_problems()
     return _prompts(list(enumerate(texts, start=1)), settings, shown_as)
@@ -117,17 +113,8 @@ def _text_prompts(path: Path, settings: DataSettings, shown_as: str, findings: F
         if "\r" in line:
             what, fix = "the prompt has a carriage return in it", "Let lines end in \\n or \\r\\n."
             findings.refuse(Problem(what, where=where, fix=fix), number)
-        _judge(line, "the prompt", where, number, findings)
     findings.raise_problems()
     return _prompts(numbered, settings, shown_as)
-
-
-def _judge(text: str, what: str, where: str, number: int, findings: Findings) -> None:
-    """Refuse what training refuses in a text."""
-    if bad := bad_character(text):
-        name, place = bad
-        fix = f"It is character {place} there; take it out."
-        findings.refuse(Problem(f"{what} holds {name}", where=where, fix=fix), number)
 
 
 def _prompts(numbered: Sequence[tuple[int, str]], settings: DataSettings, shown_as: str) -> list[Prompt]:
