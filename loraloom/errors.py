@@ -6,6 +6,7 @@
     ├── ModelError           a base model's folder, its tokenizer, its dtype or device
     │   └── TargetError      a target name that matches nothing, or what must not be adapted
     ├── AdapterError         an adapter folder that does not belong to this base, or is damaged
+    ├── BankError            a base that another thread, bank or pass is using
     ├── RunError             a run directory: in use, of another recipe, incomplete
     │   └── CheckpointError  a checkpoint that is damaged or incomplete
     ├── CheckError           a check before training found an error
@@ -113,6 +114,10 @@ class TargetError(ModelError):
 
 class AdapterError(LoRALoomError):
     """An adapter folder is damaged, or does not belong to this base."""
+
+
+class BankError(LoRALoomError):
+    """A base is in use by another thread, bank or pass; two at once would mix their adapters."""
 
 
 class RunError(LoRALoomError):

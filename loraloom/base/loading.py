@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from loraloom.base.families import FAMILIES, Family
 from loraloom.base.fingerprints import fingerprint, tokenizer_fingerprint
 from loraloom.base.foreign import check_sizes, first_line, read_config
 from loraloom.base.kernel_caches import bound_kernel_caches
+from loraloom.base.occupancy import Occupancy
 from loraloom.errors import ModelError
 
 STARTER = "starter"
@@ -40,6 +41,7 @@ class Base:
         fingerprint: of the weights, the same for every dtype they are loaded in.
         tokenizer_fingerprint: of the vocabulary.
         choices: device and dtype, with their reasons.
+        occupancy: who is using it; one thread and one pass at a time.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Base:
     fingerprint: str
     tokenizer_fingerprint: str
     choices: dict[str, Choice]
+    occupancy: Occupancy = field(default_factory=Occupancy, compare=False, repr=False)
 
     @property
     def device(self) -> torch.device:

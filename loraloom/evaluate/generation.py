@@ -7,7 +7,8 @@ transformers' `generate`, with the bank telling each beam whose it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -55,13 +56,14 @@ def answer(
 
     Returns:
         For each slot, for each row, the tokens of its answer without start and EOS.
+
+    Raises:
+        BankError: another thread is using the base, or the rows of a pass are set.
     """
     # Rows of like length together, so that few tokens are padding.
     order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
     answers: dict[str | None, list[list[int]]] = {slot: [[] for _ in sources] for slot in slots}
-    was_training = bank.base.model.training
-    bank.base.model.eval()  # in train mode with checkpointing, transformers refuses a cache
-    try:
+    with _answering(bank):
         for start in range(0, len(order), settings.batch_size):
             chosen = order[start : start + settings.batch_size]
             chunk = [sources[index] for index in chosen]
@@ -73,9 +75,22 @@ def answer(
                 for index, row in zip(chosen, rows, strict=True):
                     answers[slot][index] = row
             on_rows(start + len(chosen))
-    finally:
-        bank.base.model.train(was_training)
     return answers
+
+
+@contextmanager
+def _answering(bank: AdapterBank) -> Iterator[None]:
+    """The base in eval mode: in train mode with checkpointing, transformers refuses a cache.
+
+    The mode is the base's: no other thread may set or reset it meanwhile.
+    """
+    with bank.hold():
+        was_training = bank.base.model.training
+        bank.base.model.eval()
+        try:
+            yield
+        finally:
+            bank.base.model.train(was_training)
 
 
 def _padded(
