@@ -45,6 +45,8 @@ def predict(
     wanted = [] if base else [experiment or only_experiment(opened, recipe)]
     prompts = read_prompts(file, recipe.data, shown_as=str(file))
     loaded = load_run(run, wanted, with_base=base)
+    for note in loaded.notes:
+        report("note", message=note)
     return _answers(loaded, prompts, report)
 
 
