@@ -62,6 +62,17 @@ def _visible(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
+def one_line(said: object, limit: int = 300) -> str:
+    """What another program said, on one line; its second line often names what is wrong.
+
+    Args:
+        said: an exception, or text.
+        limit: characters; a longer text is cut at a word, and shows that it is.
+    """
+    text = " ".join(str(said).split())
+    return text if len(text) <= limit else f"{text[:limit].rpartition(' ')[0] or text[:limit]} …"
+
+
 class LoRALoomError(Exception):
     """The root of the tree: a message for the user, not a bug.
 

@@ -19,7 +19,7 @@ from loraloom.base.activations import fuse_activations
 from loraloom.base.choices import Choice, choose_device, choose_dtype, estimated_parameters
 from loraloom.base.families import FAMILIES, Family
 from loraloom.base.fingerprints import fingerprint, tokenizer_fingerprint
-from loraloom.base.foreign import check_sizes, first_line, read_config
+from loraloom.base.foreign import check_sizes, read_config, said_by
 from loraloom.base.kernel_caches import bound_kernel_caches
 from loraloom.base.occupancy import Occupancy
 from loraloom.errors import ModelError
@@ -162,7 +162,7 @@ def _read_config(path: str, name: str) -> Any:
     try:
         return AutoConfig.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds here; all mean an unusable config
-        raise ModelError("its config cannot be read", where=name, found=first_line(error)) from None
+        raise ModelError("its config cannot be read", where=name, found=said_by(error)) from None
 
 
 def _family(config: Any, name: str) -> Family:
@@ -175,7 +175,7 @@ def _load_tokenizer(path: str, name: str) -> Tokenizer:
     try:
         return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # many kinds: a missing file, sentencepiece, a damaged JSON
-        raise ModelError("its tokenizer cannot be loaded", where=name, found=first_line(error)) from None
+        raise ModelError("its tokenizer cannot be loaded", where=name, found=said_by(error)) from None
 
 
 def _load_weights(path: str, name: str, dtype: torch.dtype, allow_bin_weights: bool) -> PreTrainedModel:
@@ -202,7 +202,7 @@ def _load_weights(path: str, name: str, dtype: torch.dtype, allow_bin_weights: b
                 where=name,
                 fix="Set allow_bin_weights: true to load them weights-only, or convert them to safetensors.",
             ) from None
-        raise ModelError("its weights cannot be loaded", where=name, found=first_line(error)) from None
+        raise ModelError("its weights cannot be loaded", where=name, found=said_by(error)) from None
     missing = sorted(report["missing_keys"])
     if missing or report["mismatched_keys"]:
         wrong = missing or sorted(str(key) for key in report["mismatched_keys"])
