@@ -8,6 +8,7 @@ from loraloom.checks.data.alike import check_alike, check_copied, check_cut_off
 from loraloom.checks.data.characters import check_characters, check_html
 from loraloom.checks.data.copies import check_duplicates, check_leakage, check_near_duplicates
 from loraloom.checks.data.personal import check_personal_data
+from loraloom.checks.data.placeholders import check_placeholders
 from loraloom.checks.data.scripts import check_scripts
 from loraloom.checks.data.seen import DataSeen
 from loraloom.checks.data.tokens import (
@@ -25,6 +26,7 @@ DATA: dict[str, DataCheck] = {
     "duplicates": check_duplicates,
     "near-duplicates": check_near_duplicates,
     "alike": check_alike,
+    "placeholders": check_placeholders,
     "copied": check_copied,
     "cut-off": check_cut_off,
     "characters": check_characters,
