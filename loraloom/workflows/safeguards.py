@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from loraloom.checks.resources import check_disk
-from loraloom.errors import RunError, TrainingError, one_line
+from loraloom.errors import RunError, TrainingError
 from loraloom.run import Run
 from loraloom.training.memory import is_out_of_memory
 from loraloom.training.prediction import predict_disk
@@ -44,7 +44,7 @@ def device_errors_explained(run: Run) -> Iterator[None]:
             raise TrainingError(
                 "the device failed in the middle of training; checkpoints are as they were",
                 where=str(run.folder),
-                found=one_line(error),
+                found=str(error).partition("\n")[0],
                 fix=f"When the device works again, `{resume}` goes on.",
             ) from None
         if not is_out_of_memory(error):
