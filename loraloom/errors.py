@@ -6,6 +6,7 @@
     ├── ModelError           a base model's folder, its tokenizer, its dtype or device
     │   └── TargetError      a target name that matches nothing, or what must not be adapted
     ├── AdapterError         an adapter folder that does not belong to this base, or is damaged
+    ├── BankError            a base that another thread, bank or pass is using
     ├── RunError             a run directory: in use, of another recipe, incomplete
     │   └── CheckpointError  a checkpoint that is damaged or incomplete
     ├── CheckError           a check before training found an error
@@ -61,6 +62,17 @@ def _visible(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
+def one_line(said: object, limit: int = 300) -> str:
+    """What another program said, on one line; its second line often names what is wrong.
+
+    Args:
+        said: an exception, or text.
+        limit: characters; a longer text is cut at a word, and shows that it is.
+    """
+    text = " ".join(str(said).split())
+    return text if len(text) <= limit else f"{text[:limit].rpartition(' ')[0] or text[:limit]} …"
+
+
 class LoRALoomError(Exception):
     """The root of the tree: a message for the user, not a bug.
 
@@ -113,6 +125,10 @@ class TargetError(ModelError):
 
 class AdapterError(LoRALoomError):
     """An adapter folder is damaged, or does not belong to this base."""
+
+
+class BankError(LoRALoomError):
+    """A base is in use by another thread, bank or pass; two at once would mix their adapters."""
 
 
 class RunError(LoRALoomError):

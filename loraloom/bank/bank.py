@@ -12,7 +12,7 @@ from loraloom.bank.linear import BankLinear, LowRank
 from loraloom.bank.rows import Ambient, IndexedRows, Rows, seed_for
 from loraloom.base.loading import Base
 from loraloom.base.targets import Target, linears, resolve_targets, unique_targets
-from loraloom.errors import AdapterError
+from loraloom.errors import AdapterError, BankError
 from loraloom.recipe import LoraSettings
 
 
@@ -25,11 +25,18 @@ class AdapterBank:
         with bank.rows(Rows((Share("narrow", 4), Share(None, 4)))):
             ...  # rows 0–3 are the adapter's, 4–7 the base's
 
+    A base has one user at a time: a second thread, a second bank with adapters, and rows within rows are
+    refused. Nothing refuses a pass outside of `rows`: while another thread has rows set, it has them too.
+
     Args:
         base: its linears are wrapped while an adapter targets them, and are themselves again after.
+
+    Raises:
+        BankError: another bank has adapters on this base.
     """
 
     def __init__(self, base: Base) -> None:
+        _check_unwrapped(base)
         self.base = base
         self.ambient = Ambient()
         self._wrapped: dict[str, BankLinear] = {}
@@ -55,8 +62,9 @@ class AdapterBank:
 
         Raises:
             TargetError: a name matches nothing.
+            BankError: another thread is using the base.
         """
-        with self._unwrapped():
+        with self.hold(), self._unwrapped():
             return unique_targets(resolve_targets(self.base.model, self.base.family, settings.target_modules))
 
     def attach(
@@ -77,8 +85,17 @@ class AdapterBank:
         Raises:
             TargetError: a target name matches nothing.
             AdapterError: `tensors` are not those of these targets and this rank.
+            BankError: the base is in use, or another bank has adapters on it.
         """
+        with self._change("attached"):
+            self._attach(slot, settings, seed, tensors)
+
+    def _attach(
+        self, slot: str, settings: LoraSettings, seed: int, tensors: Mapping[str, Tensor] | None
+    ) -> None:
         assert slot not in self._settings, f"{slot} is attached already"
+        if not self._wrapped:
+            _check_unwrapped(self.base)
         targets = self.targets_of(settings)
         if tensors is not None:
             _check_tensors(slot, settings, targets, tensors)
@@ -102,13 +119,18 @@ class AdapterBank:
             )
 
     def drop(self, slot: str) -> None:
-        """Take an adapter away; a linear that no adapter targets any more is itself again."""
-        del self._settings[slot]
-        for name, linear in list(self._wrapped.items()):
-            linear.slots.pop(slot, None)
-            if not linear.slots:
-                self._put(name, linear.base)
-                del self._wrapped[name]
+        """Take an adapter away; a linear that no adapter targets any more is itself again.
+
+        Raises:
+            BankError: the base is in use.
+        """
+        with self._change("dropped"):
+            del self._settings[slot]
+            for name, linear in list(self._wrapped.items()):
+                linear.slots.pop(slot, None)
+                if not linear.slots:
+                    self._put(name, linear.base)
+                    del self._wrapped[name]
 
     def parts(self, slot: str) -> dict[str, LowRank]:
         """An adapter's part in each linear it targets, by the linear's name, in the model's order.
@@ -141,7 +163,12 @@ class AdapterBank:
 
         Raises:
             AdapterError: they are not those of this adapter.
+            BankError: the base is in use.
         """
+        with self._change("overwritten"):
+            self._load(slot, tensors)
+
+    def _load(self, slot: str, tensors: Mapping[str, Tensor]) -> None:
         own = self.tensors(slot)
         if own.keys() != tensors.keys():
             differing = sorted(own.keys() ^ tensors.keys())
@@ -153,12 +180,32 @@ class AdapterBank:
 
     @contextmanager
     def rows(self, rows: Rows | IndexedRows) -> Iterator[None]:
-        """While it lasts, the rows of every pass belong as said; backward passes included."""
-        outer, self.ambient.rows = self.ambient.rows, rows
-        try:
+        """While it lasts, the rows of every pass belong as said; backward passes included.
+
+        Raises:
+            BankError: another thread is using the base, or rows are set already.
+        """
+        with self.base.occupancy.one_pass():
+            self.ambient.rows = rows
+            try:
+                yield
+            finally:
+                self.ambient.rows = None
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep other threads away between passes too: for work of many passes, or that sets the base's mode.
+
+        Raises:
+            BankError: another thread is using the base.
+        """
+        with self.base.occupancy.claim():
             yield
-        finally:
-            self.ambient.rows = outer
+
+    @contextmanager
+    def _change(self, done: str) -> Iterator[None]:
+        with self.base.occupancy.change(f"an adapter cannot be {done} while the rows of a pass are set"):
+            yield
 
     def _wrap(self, target: Target) -> BankLinear:
         if target.name not in self._wrapped:
@@ -181,6 +228,16 @@ class AdapterBank:
         finally:
             for name, linear in self._wrapped.items():
                 self._put(name, linear)
+
+
+def _check_unwrapped(base: Base) -> None:
+    wrapped = (name for name, module in base.model.named_modules() if isinstance(module, BankLinear))
+    if (first := next(wrapped, None)) is not None:
+        raise BankError(
+            "another bank has adapters on this base, and a second would take their places without a word",
+            where=first,
+            fix="Attach all adapters to one bank, or drop those of the other bank first.",
+        )
 
 
 def _check_tensors(

@@ -47,7 +47,13 @@ def merge_adapter(bank: AdapterBank, slot: str) -> Merged:
 
     Raises:
         ModelError: a merged linear is not W + s·B·A.
+        BankError: another thread is using the base.
     """
+    with bank.hold():
+        return _merge(bank, slot)
+
+
+def _merge(bank: AdapterBank, slot: str) -> Merged:
     parts = bank.parts(slot)
     modules = {target.name: target.module for target in bank.available if target.name in parts}
     bank.drop(slot)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -23,9 +24,10 @@ from torch import Tensor
 from loraloom.bank.peft_config import check_config, named_modules, names_all_modules
 from loraloom.base.loading import Base
 from loraloom.base.targets import Target, linears, peft_target_modules, resolve_targets, unique_targets
-from loraloom.errors import AdapterError
+from loraloom.errors import AdapterError, Problem, one_line
 from loraloom.files import replace_folder, write_bytes
 from loraloom.recipe import LoraSettings
+from loraloom.recipe.yaml_tree import shown_value
 from loraloom.run import to_json
 
 CONFIG, WEIGHTS, ORIGIN = "adapter_config.json", "adapter_model.safetensors", "loraloom.json"
@@ -137,10 +139,22 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
             use_rslora=config.get("use_rslora", False),
             target_modules=sorted({name.rpartition(".")[0] for name in tensors}),
         )
-    except (KeyError, ValueError) as error:
+    except KeyError as error:
         raise AdapterError(
-            "its configuration is not usable", where=where, found=str(error).split("\n")[0]
+            f"its configuration is not usable: {CONFIG} lacks `{error.args[0]}`", where=where
         ) from None
+    except ValidationError as error:
+        raise AdapterError(
+            Problem(
+                f"its configuration is not usable: `{'.'.join(map(str, detail['loc']))}` of {CONFIG}",
+                where=where,
+                found=shown_value(detail["input"]),
+                allowed=detail["msg"],
+            )
+            for detail in error.errors(include_url=False)
+        ) from None
+    except ValueError as error:
+        raise AdapterError("its configuration is not usable", where=where, found=one_line(error)) from None
     origin = _read_json(folder / ORIGIN, where) if (folder / ORIGIN).is_file() else {}
     if base is not None:
         _check_origin(origin, base, where)

@@ -19,7 +19,7 @@ from typing import Any
 
 from transformers.utils import cached_file
 
-from loraloom.errors import ModelError, Problem
+from loraloom.errors import ModelError, Problem, one_line
 from loraloom.recipe.yaml_tree import shown_key
 
 CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
@@ -59,7 +59,7 @@ def read_config(path: str, name: str) -> dict[str, Any]:
         raise ModelError(
             "its config cannot be loaded",
             where=name,
-            found=first_line(error),
+            found=said_by(error),
             fix="Without a connection to the hub, name a local folder, or `starter`.",
         ) from None
     values = _read_object(Path(str(file)), name)
@@ -104,10 +104,10 @@ def check_sizes(num_weights: int, path: str, name: str) -> None:
         )
 
 
-def first_line(error: BaseException) -> str:
-    """The kind of an exception and the beginning of what it says."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+def said_by(error: BaseException) -> str:
+    """The kind of an exception and what it says, on one line."""
+    text = one_line(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _beside(path: str, file: str) -> Path | None:

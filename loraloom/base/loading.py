@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from loraloom.base.activations import fuse_activations
 from loraloom.base.choices import Choice, choose_device, choose_dtype, estimated_parameters
 from loraloom.base.families import FAMILIES, Family
 from loraloom.base.fingerprints import fingerprint, tokenizer_fingerprint
-from loraloom.base.foreign import check_sizes, first_line, read_config
+from loraloom.base.foreign import check_sizes, read_config, said_by
 from loraloom.base.kernel_caches import bound_kernel_caches
+from loraloom.base.occupancy import Occupancy
 from loraloom.base.supported import STARTER, check_supported, locate
 from loraloom.errors import ModelError
 
@@ -39,6 +40,7 @@ class Base:
         fingerprint: of the weights, the same for every dtype they are loaded in.
         tokenizer_fingerprint: of the vocabulary.
         choices: device and dtype, with their reasons.
+        occupancy: who is using it; one thread and one pass at a time.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Base:
     fingerprint: str
     tokenizer_fingerprint: str
     choices: dict[str, Choice]
+    occupancy: Occupancy = field(default_factory=Occupancy, compare=False, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -137,7 +140,7 @@ def _read_config(path: str, name: str) -> Any:
     try:
         return AutoConfig.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds here; all mean an unusable config
-        raise ModelError("its config cannot be read", where=name, found=first_line(error)) from None
+        raise ModelError("its config cannot be read", where=name, found=said_by(error)) from None
 
 
 def _family(config: Any, name: str) -> Family:
@@ -150,7 +153,7 @@ def _load_tokenizer(path: str, name: str) -> Tokenizer:
     try:
         return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # many kinds: a missing file, sentencepiece, a damaged JSON
-        raise ModelError("its tokenizer cannot be loaded", where=name, found=first_line(error)) from None
+        raise ModelError("its tokenizer cannot be loaded", where=name, found=said_by(error)) from None
 
 
 def _load_weights(path: str, name: str, dtype: torch.dtype, allow_bin_weights: bool) -> PreTrainedModel:
@@ -177,7 +180,7 @@ def _load_weights(path: str, name: str, dtype: torch.dtype, allow_bin_weights: b
                 where=name,
                 fix="Set allow_bin_weights: true to load them weights-only, or convert them to safetensors.",
             ) from None
-        raise ModelError("its weights cannot be loaded", where=name, found=first_line(error)) from None
+        raise ModelError("its weights cannot be loaded", where=name, found=said_by(error)) from None
     missing = sorted(report["missing_keys"])
     if missing or report["mismatched_keys"]:
         wrong = missing or sorted(str(key) for key in report["mismatched_keys"])

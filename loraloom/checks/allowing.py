@@ -6,12 +6,12 @@ error of the model is no opinion: training would crash, or go through and be wro
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from loraloom.checks.data.suite import DATA, TOKENS
 from loraloom.checks.finding import Finding
+from loraloom.recipe.typos import nearest
 
 ALLOWABLE = (*DATA, *TOKENS)
 
@@ -21,8 +21,8 @@ def why_not_allowable(name: str) -> str:
     if name in ALLOWABLE:
         return ""
     known = f"The checks of the data: {', '.join(ALLOWABLE)}"
-    if near := difflib.get_close_matches(name, ALLOWABLE, n=1):
-        return f"there is no check `{name}` of the data. Did you mean {near[0]}? {known}"
+    if near := nearest(name, ALLOWABLE):
+        return f"there is no check `{name}` of the data. Did you mean {near}? {known}"
     return (
         f"`{name}` cannot be allowed: it is no check of the data, and after any other error training would "
         f"crash, or go through and what it learnt would be wrong. {known}"

@@ -6,9 +6,8 @@ To add a check, write a function and give it its place in `suite.py`.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -23,7 +22,8 @@ from loraloom.checks.finding import Finding
 from loraloom.checks.silent import describe_silent
 from loraloom.data.batches import Batch, Part, collate
 from loraloom.data.encoding import IGNORED, Encoded, EncodedSet
-from loraloom.recipe import Experiment
+from loraloom.evaluate.decoding import describe_unused, unused_settings
+from loraloom.recipe import Experiment, GenerationSettings
 from loraloom.training.plan import pass_tokens
 
 # Rows at these places of all lengths: short ones, because a large model takes its time, and of different
@@ -53,6 +53,7 @@ class Gate:
         train_set: encoded rows.
         rows: a few of them.
         batch: the same, as training lays them out.
+        generation: how answers are made.
     """
 
     base: Base
@@ -61,6 +62,7 @@ class Gate:
     train_set: EncodedSet
     rows: Sequence[Encoded]
     batch: Batch
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
 
     @property
     def distinct_experiments(self) -> list[Experiment]:
@@ -84,6 +86,7 @@ def run_gate(
     *,
     packing: bool,
     checks: Sequence[Callable[[Gate], list[Finding]]],
+    generation: GenerationSettings | None = None,
 ) -> list[Finding]:
     """Run checks on a few real rows, in order.
 
@@ -91,7 +94,8 @@ def run_gate(
     """
     by_length = np.argsort(train_set.source_lengths + train_set.target_lengths, kind="stable")
     rows = [train_set[int(by_length[int(share * len(train_set))])] for share in LENGTH_QUANTILES]
-    gate = Gate(base, experiments, initial, train_set, rows, _batch(base, [None], rows, packing))
+    batch, decoding = _batch(base, [None], rows, packing), generation or GenerationSettings()
+    gate = Gate(base, experiments, initial, train_set, rows, batch, decoding)
     findings: list[Finding] = []
     for check in checks:
         findings += check(gate)
@@ -277,23 +281,12 @@ def _gradient_finding(bank: AdapterBank, name: str, base_is_frozen: bool, batch:
 
 
 def check_generation(gate: Gate) -> list[Finding]:
-    """The base's own generation settings can be saved; transformers refuses at the very end of a run."""
-    config = gate.base.model.generation_config
-    try:
-        config.validate(strict=True)
-    except ValueError as error:
-        # One line for each: "- `temperature`: `do_sample` is not set to `True`. …"
-        names = re.findall(r"^- `(\w+)`", str(error), re.MULTILINE)
-        what = ", ".join(names) or " ".join(str(error).split())[:200]
-        return [
-            Finding(
-                "warning",
-                "generation",
-                "generation_config.json of the base",
-                f"holds settings that decoding ignores, and saving a merged model would fail: {what}",
-                "LoRALoom decodes by the recipe's `generation` section alone.",
-            )
-        ]
-    return [
-        Finding("ok", "generation", "generation", "nothing would be ignored, and the settings can be saved")
+    """What the base's own generation settings ask for and answers here do not follow."""
+    unused = describe_unused(gate.base, gate.generation)
+    if not unused:
+        return [Finding("ok", "generation", "generation", "the base's own settings ask for nothing else")]
+    ours = [
+        key for key in unused_settings(gate.base, gate.generation) if key in GenerationSettings.model_fields
     ]
+    fix = f"To follow the base, set {', '.join(sorted(ours))} in `generation`." if ours else ""
+    return [Finding("note", "generation", "base", unused, fix)]

@@ -114,6 +114,9 @@ def print_comparison(comparison: Mapping[str, Any], shown_rows: int = 3) -> None
             for key in keys
         ],
     )
+    for key, signature in comparison.get("signatures", {}).items():
+        if key not in keys:
+            stdout.print(Text(f"{key}: {signature}".translate(VISIBLE), style="dim"))
     for row in comparison["rows"][:shown_rows]:
         stdout.print()
         stdout.print(Text(row["source"].translate(VISIBLE), style="bold"))

@@ -89,7 +89,7 @@ class Examples:
         notes: what was accepted and should be known: extra columns, rows dropped.
         dropped: how many empty exchanges `data.on_empty: drop` left out.
         sha256: of the file's bytes; of a hub dataset, of its rows.
-        bad: the rows that `data.on_bad: drop` left out.
+        bad: the rows that `data.on_invalid: drop` left out.
     """
 
     examples: list[Example]
@@ -112,7 +112,7 @@ def read_examples(
     Args:
         path, shown_as: as in `read_rows`.
         settings: `columns`, `labels`, `roles`, `answer_weights`, `context_columns`, `source_prefix`,
-            `conversation_history`, `stringify`, `on_empty`, `on_bad` and what `read_rows` uses.
+            `conversation_history`, `stringify`, `on_empty`, `on_invalid` and what `read_rows` uses.
         groups: those of the files read before, where several belong together; the caller then puts the
             examples `in_groups` after the last file.
 
@@ -120,7 +120,7 @@ def read_examples(
         DataError: with every problem of the file: those of `read_rows`, a layout that is not
             known, and text that is missing, null, NaN, empty, not text, or holds what is not a character.
     """
-    findings = Findings(on_bad=settings.on_bad)
+    findings = Findings(on_invalid=settings.on_invalid)
     rows = scan_rows(path, settings, shown_as=shown_as, findings=findings)
     if not shown_as.startswith(HUB_PREFIX):
         read = examples_of(rows, settings, findings, shown_as=shown_as, groups=groups)
@@ -365,7 +365,7 @@ class _Reading:
                 )
         elif isinstance(value, float) and not math.isfinite(value):
             self._refuse(row, f"{shown_name(field.name)} is {value}, which is neither text nor a number")
-        elif (text := as_text(value, as_written=self._settings.stringify_as == "written")) is not None:
+        elif (text := as_text(value, as_written=self._settings.number_format == "written")) is not None:
             if self._settings.stringify or field.number:
                 return text
             self._refuse(

@@ -15,7 +15,7 @@ def none_left(shown_as: str, num_empty: int, num_bad: int) -> Problem:
     """The problem with a file whose rows were all dropped."""
     counts = [f"{count} were {what}" for count, what in ((num_empty, "empty"), (num_bad, "bad")) if count]
     what = counts[0] if len(counts) == 1 else " and ".join(counts)
-    fix = "Look at them with `data.on_bad: error`." if num_bad else ""
+    fix = "Look at them with `data.on_invalid: error`." if num_bad else ""
     return Problem(f"no row is left: {'all ' if len(counts) == 1 else ''}{what}", where=shown_as, fix=fix)
 
 
@@ -31,7 +31,7 @@ def told_of_bad(dropped: Sequence[DroppedRow]) -> str:
         reasons.append(f"{unit}{', '.join(places[:SHOWN_PLACES])}{more}: {why}")
     if len(by_reason) > SHOWN_REASONS:
         reasons.append(f"{len(by_reason) - SHOWN_REASONS:,} more reasons")
-    bad = f"{len(dropped):,} bad {_rows(len(dropped))} dropped (data.on_bad: drop)"
+    bad = f"{len(dropped):,} bad {_rows(len(dropped))} dropped (data.on_invalid: drop)"
     return f"{bad}: {'; '.join(reasons)}"
 
 

@@ -48,7 +48,7 @@ def read_rows(path: Path, settings: DataSettings, *, shown_as: str) -> Iterator[
 
     Args:
         path: the file; not looked at when `shown_as` is a hub dataset, `hub:owner/name`.
-        settings: `encoding`, `on_bad`, `hub_config` and `hub_split` are used.
+        settings: `encoding`, `on_invalid`, `hub_config` and `hub_split` are used.
         shown_as: the name that rows and messages carry, as the user wrote it.
 
     Yields:
@@ -58,7 +58,7 @@ def read_rows(path: Path, settings: DataSettings, *, shown_as: str) -> Iterator[
         DataError: the file cannot be read, has no row, or has bad ones. Where reading can go on
             after a bad row, this comes last and holds every problem.
     """
-    findings = Findings(on_bad=settings.on_bad)
+    findings = Findings(on_invalid=settings.on_invalid)
     yield from scan_rows(path, settings, shown_as=shown_as, findings=findings)
     findings.raise_problems()
 

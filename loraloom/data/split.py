@@ -33,7 +33,7 @@ class Split:
         train, eval, test: in file order; `eval` and `test` may be empty.
         files: each file's name, as the user wrote it, and its sha256.
         notes: what was accepted and should be known.
-        dropped: the bad rows that `data.on_bad: drop` left out, by their file's name.
+        dropped: the bad rows that `data.on_invalid: drop` left out, by their file's name.
     """
 
     train: list[Example]

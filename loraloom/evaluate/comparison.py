@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from loraloom.evaluate.metrics import DESCRIPTIONS, METRICS, Numbers, share_changed
+from loraloom.evaluate.metrics import DESCRIPTIONS, Numbers, share_changed
 from loraloom.evaluate.movement import Movement
+from loraloom.evaluate.scoring import Scoring
 from loraloom.evaluate.statistics import (
     FEWEST_ROWS,
     Difference,
@@ -63,7 +64,7 @@ class Evidence:
 def figures(
     answers: ModelAnswers,
     base: ModelAnswers,
-    references: Sequence[str] | None,
+    scoring: Scoring | None,
     num_labels: Sequence[int],
     max_new_tokens: int,
 ) -> dict[str, float]:
@@ -71,14 +72,14 @@ def figures(
 
     Args:
         answers, base: its and the base's.
-        references: the rows' responses, where all have one.
+        scoring: holds answers against the rows' responses; None where there are none.
         num_labels: label tokens of each row's reference.
         max_new_tokens: the limit at which an answer is cut.
     """
     found: dict[str, float] = {}
-    if references is not None:
+    if scoring is not None:
         found["eval_loss"] = sum(answers.losses) / sum(num_labels)
-        found |= {name: metric.compute(answers.texts, references) for name, metric in METRICS.items()}
+        found |= scoring.figures(answers.texts)
     found["share_changed"] = share_changed(answers.texts, base.texts)
     found |= {name: describe(answers.texts) for name, describe in DESCRIPTIONS.items()}
     found["share_cut"] = sum(n >= max_new_tokens for n in answers.num_tokens) / len(answers.num_tokens)
@@ -88,7 +89,7 @@ def figures(
 def weigh(
     models: Mapping[str, ModelAnswers],
     groups: Mapping[str, Sequence[str]],
-    references: Sequence[str],
+    scoring: Scoring,
     num_labels: Sequence[int],
 ) -> Evidence:
     """Intervals for every experiment, and its differences from the base and from the others.
@@ -96,13 +97,13 @@ def weigh(
     Args:
         models: what each said; the base is one of them.
         groups: experiment → its seeds' models; the base's group is itself.
-        references, num_labels: as in `figures`.
+        scoring, num_labels: as in `figures`.
     """
     drawn: dict[str, dict[str, Draws]] = {group: {} for group in groups}
     directions: dict[str, bool | None] = {"eval_loss": False}
-    directions |= {name: metric.higher_is_better for name, metric in METRICS.items()}
+    directions |= {name: metric.higher_is_better for name, metric in scoring.metrics.items()}
     for metric in directions:
-        statistics, figure = _statistics(metric, models, references, num_labels)
+        statistics, figure = _statistics(metric, models, scoring, num_labels)
         draws = draw_figures(statistics, figure)
         for group, names in groups.items():
             drawn[group][metric] = over_seeds([draws[name] for name in names])
@@ -138,13 +139,14 @@ def weigh(
 
 
 def _statistics(
-    metric: str, models: Mapping[str, ModelAnswers], references: Sequence[str], num_labels: Sequence[int]
+    metric: str, models: Mapping[str, ModelAnswers], scoring: Scoring, num_labels: Sequence[int]
 ) -> tuple[dict[str, Numbers], Callable[[Numbers], Numbers]]:
     if metric == "eval_loss":
         labels = np.array(num_labels, dtype=np.float64)
         found = {name: np.column_stack([np.array(own.losses), labels]) for name, own in models.items()}
         return found, lambda sums: np.asarray(sums[..., 0] / sums[..., 1])
-    known = METRICS[metric]
+    known = scoring.metrics[metric]
+    references = scoring.references
     return {name: known.statistics(own.texts, references) for name, own in models.items()}, known.figure
 
 

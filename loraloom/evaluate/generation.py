@@ -2,13 +2,15 @@
 
 Greedy decoding and sampling are our own loop: every model's rows lie in one batch, caches are
 kept, and rows that are done leave. The logits processors are transformers' own. Beams go through
-transformers' `generate`, with the bank telling each beam whose it is.
+transformers' `generate`, with the bank telling each beam whose it is, and with our configuration
+in place of the model's own (`decoding.py`): both obey the recipe and nothing else.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,6 +28,7 @@ from transformers.generation import (
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import output_head
 from loraloom.bank.rows import Rows, Share, seed_for
+from loraloom.evaluate.decoding import generation_config, replaced_generation_config
 from loraloom.recipe import GenerationSettings
 
 # Caches are copied when rows leave, so they leave in company.
@@ -56,13 +59,14 @@ def answer(
 
     Returns:
         For each slot, for each row, the tokens of its answer without start and EOS.
+
+    Raises:
+        BankError: another thread is using the base, or the rows of a pass are set.
     """
     # Rows of like length together, so that few tokens are padding.
     order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
     answers: dict[str | None, list[list[int]]] = {slot: [[] for _ in sources] for slot in slots}
-    was_training = bank.base.model.training
-    bank.base.model.eval()  # in train mode with checkpointing, transformers refuses a cache
-    try:
+    with _answering(bank):
         for start in range(0, len(order), settings.batch_size):
             chosen = order[start : start + settings.batch_size]
             chunk = [sources[index] for index in chosen]
@@ -74,9 +78,22 @@ def answer(
                 for index, row in zip(chosen, rows, strict=True):
                     answers[slot][index] = row
             on_rows(start + len(chosen))
-    finally:
-        bank.base.model.train(was_training)
     return answers
+
+
+@contextmanager
+def _answering(bank: AdapterBank) -> Iterator[None]:
+    """The base in eval mode: in train mode with checkpointing, transformers refuses a cache.
+
+    The mode is the base's: no other thread may set or reset it meanwhile.
+    """
+    with bank.hold():
+        was_training = bank.base.model.training
+        bank.base.model.eval()
+        try:
+            yield
+        finally:
+            bank.base.model.train(was_training)
 
 
 def _padded(
@@ -210,20 +227,9 @@ def _by_beams(
     on_token()
     input_ids, mask = _padded(bank, slots, chunk)
     rows = Rows(tuple(Share(slot, len(chunk)) for slot in slots), expansion=settings.num_beams)
-    with bank.rows(rows):
-        out = bank.base.model.generate(
-            input_ids=input_ids,
-            attention_mask=mask,
-            max_new_tokens=settings.max_new_tokens,
-            num_beams=settings.num_beams,
-            do_sample=False,
-            repetition_penalty=float(settings.repetition_penalty),
-            no_repeat_ngram_size=settings.no_repeat_ngram_size,
-            length_penalty=1.0 if settings.length_penalty is None else float(settings.length_penalty),
-            eos_token_id=bank.base.eos_token_id,
-            pad_token_id=bank.base.pad_token_id,
-            decoder_start_token_id=bank.base.start_token_id,
-        )
+    config = generation_config(bank.base, settings)
+    with bank.rows(rows), replaced_generation_config(bank.base, config):
+        out = bank.base.model.generate(input_ids=input_ids, attention_mask=mask, generation_config=config)
     answers = [_without_specials(row, bank.base.eos_token_id) for row in out[:, 1:].tolist()]
     return [answers[number * len(chunk) : (number + 1) * len(chunk)] for number in range(len(slots))]
 

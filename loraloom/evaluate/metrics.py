@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 from sacrebleu.metrics import BLEU, CHRF
 
+from loraloom.evaluate.words import EXTRAS, Words, words_of
+
 Numbers = npt.NDArray[np.float64]
-CJK = ("\u3400", "\u9fff")
 REPEATED_LENGTH, REPEATED_SHARE = 4, 0.5
 
 
@@ -50,12 +51,6 @@ class Metric:
 def normalise(text: str) -> str:
     """NFKC, without white space at the ends."""
     return unicodedata.normalize("NFKC", text).strip()
-
-
-def is_chinese(texts: Sequence[str]) -> bool:
-    """Whether most letters are Chinese characters."""
-    letters = Counter(CJK[0] <= char <= CJK[1] for text in texts for char in text if char.isalpha())
-    return letters[True] > letters[False]
 
 
 def _ratio(sums: Numbers) -> Numbers:
@@ -99,13 +94,35 @@ def _chrf_signature(references: Sequence[str]) -> str:
 
 
 @cache
-def _bleu(is_chinese_text: bool) -> BLEU:
-    return BLEU(tokenize="zh" if is_chinese_text else "13a")
+def _bleu(tokenizer: str) -> BLEU:
+    return BLEU(tokenize=tokenizer)
+
+
+def why_no_bleu(words: Words) -> str:
+    """Why there is no BLEU of these references; empty if there is one."""
+    if words.tokenizer is None:
+        return (
+            f"sacrebleu has no tokenizer for {words.script}, which is written without spaces between words; "
+            "chrF and ROUGE-L count characters"
+        )
+    try:
+        _bleu(words.tokenizer)
+    except (RuntimeError, ImportError):  # sacrebleu's word for a missing extra
+        extra = EXTRAS[words.tokenizer]
+        return (
+            f"sacrebleu's {words.tokenizer} tokenizer for {words.script} is not installed; "
+            f"pip install 'loraloom[{extra}]'"
+        )
+    return ""
 
 
 def _bleu_statistics(answers: Sequence[str], references: Sequence[str]) -> Numbers:
+    words = words_of(references)
+    if why := why_no_bleu(words):
+        raise ValueError(why)
     pairs = [normalise(a) for a in answers], [[normalise(r) for r in references]]
-    return np.array(_bleu(is_chinese(references))._extract_corpus_statistics(*pairs), dtype=np.float64)
+    found = _bleu(str(words.tokenizer))._extract_corpus_statistics(*pairs)
+    return np.array(found, dtype=np.float64)
 
 
 def _bleu_figure(sums: Numbers) -> Numbers:
@@ -122,9 +139,12 @@ def _bleu_figure(sums: Numbers) -> Numbers:
 
 
 def _bleu_signature(references: Sequence[str]) -> str:
-    metric = BLEU(tokenize="zh" if is_chinese(references) else "13a")
+    words = words_of(references)
+    if why := why_no_bleu(words):
+        return f"not computed: {why}{words.signature}"
+    metric = BLEU(tokenize=str(words.tokenizer))
     metric.corpus_score(["a"], [["a"]])
-    return f"{metric.get_signature()}|norm:NFKC"
+    return f"{metric.get_signature()}|norm:NFKC{words.signature}"
 
 
 # ROUGE-L: Lin, 2004, over characters: rouge-score drops everything outside [a-z0-9].

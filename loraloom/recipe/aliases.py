@@ -25,12 +25,13 @@ SETTING_ALIASES = {
     "model_name_or_path": "model model_name model_id model_path base_model base_model_name "
     "base_model_name_or_path pretrained_model_name_or_path",
     "dtype": "torch_dtype",
-    "seed": "random_seed training.seed lora.seed",
+    "seed": "random_seed random_state seed_everything training.seed lora.seed",
     "data.train": "data train_file train_data train_path train_dataset data_file data_files data_path "
     "dataset dataset_name data.file data.path data.name",
-    "data.eval": "eval_file eval_data eval_size eval_split eval_dataset val_size valid validation_file "
+    "data.eval": "eval_file eval_data eval_path eval_size eval_ratio val_ratio valid_file validation_path "
+    "dev_file dev_data eval_split eval_dataset val_size valid validation_file "
     "validation_split validation_size data.validation data.val data.valid",
-    "data.test": "test_file test_data data.test_split",
+    "data.test": "test_file test_data test_path data.test_split",
     "data.split_seed": "data.seed",
     "data.columns.instruction": "instruction_column text_column source_column prompt_column",
     "data.columns.response": "response_column summary_column target_column output_column answer_column",
@@ -39,7 +40,7 @@ SETTING_ALIASES = {
     "input_max_length source_length",
     "data.max_target_length": "max_output_length max_target_len max_output_len target_max_length "
     "output_max_length max_label_length max_answer_length target_length",
-    "data.on_bad": "on_bad_lines on_bad_rows",
+    "data.on_invalid": "on_bad_lines on_bad_rows",
     "data.hub_config": "dataset_config dataset_config_name",
     "lora.r": "rank lora_r lora_rank",
     "lora.lora_alpha": "alpha",
@@ -54,14 +55,15 @@ SETTING_ALIASES = {
     "training.gradient_accumulation_steps": "grad_accum grad_accumulation grad_accum_steps "
     "accumulation_steps gradient_accumulation accumulate_grad_batches",
     "training.per_device_eval_batch_size": "eval_batch_size per_gpu_eval_batch_size val_batch_size",
-    "training.weight_decay": "wd",
+    "training.weight_decay": "wd weight_decay_rate",
     "training.adam_beta1": "beta1",
     "training.adam_beta2": "beta2",
     "training.adam_epsilon": "epsilon eps adam_eps",
     "training.lr_scheduler_type": "scheduler lr_scheduler schedule lr_schedule",
-    "training.warmup_steps": "warmup warmup_ratio num_warmup_steps",
+    "training.warmup_steps": "warmup warmup_ratio warmup_proportion num_warmup_steps",
     "training.label_smoothing_factor": "label_smoothing label_smoothing_epsilon",
-    "training.max_grad_norm": "grad_clip clip_grad_norm gradient_clipping gradient_clip_val grad_norm",
+    "training.max_grad_norm": "grad_clip clip_grad_norm gradient_clipping gradient_clip_val grad_norm "
+    "max_norm",
     "training.gradient_checkpointing": "activation_checkpointing use_gradient_checkpointing",
     "training.eval_strategy": "evaluation_strategy",
     "training.save_total_limit": "keep keep_last",
@@ -78,7 +80,7 @@ _NO_LIMIT: dict[Any, Any] = {-1: None, 0: None}
 VALUE_ALIASES: dict[str, dict[Any, Any]] = {
     "dtype": {"fp32": "float32", "float": "float32", "bf16": "bfloat16"}
     | {f"torch.{name}": name for name in ("float32", "bfloat16", "float16")},
-    "data.on_bad": {"skip": "drop", "ignore": "drop", "raise": "error"},
+    "data.on_invalid": {"skip": "drop", "ignore": "drop", "raise": "error"},
     "lora.target_modules": dict.fromkeys(("all", "all_linear", "all_linear_layers"), "all-linear"),
     "training.eval_strategy": {False: "no", "off": "no", "none": "no", "epochs": "epoch", "step": "steps"},
     "training.save_strategy": {False: "no", "off": "no", "none": "no", "epochs": "epoch", "step": "steps"},

@@ -22,10 +22,11 @@ from loraloom.errors import Problem, RecipeError
 from loraloom.recipe.document import Recipe
 from loraloom.recipe.legacy import unstated
 from loraloom.recipe.messages import problems_of
-from loraloom.recipe.names import FIELDS, nearest
+from loraloom.recipe.names import FIELDS
 from loraloom.recipe.options import lay_over
 from loraloom.recipe.placing import Note, Placed, Setting, place
 from loraloom.recipe.script_keys import SCRIPT_KEYS
+from loraloom.recipe.typos import nearest
 from loraloom.recipe.writing import commented_recipe, recipe_schema, write_recipe
 from loraloom.recipe.yaml_tree import MAX_CHARACTERS, Node, compose, shown_value
 

@@ -13,7 +13,7 @@ from typing import Any
 # Canonical path of the setting -> what LoRALoom 0.1, which did not have it, did.
 MEANT_IN_0_1: dict[tuple[str, ...], Any] = {
     ("data", "quoting"): "csv",  # in a TSV too, which knows none by itself
-    ("data", "stringify_as"): "python",
+    ("data", "number_format"): "python",
     ("data", "answer_weights"): False,
     ("data", "context_columns"): False,
 }

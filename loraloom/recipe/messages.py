@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from loraloom.errors import Problem
-from loraloom.recipe.names import FIELDS, Path, field_path, nearest
+from loraloom.recipe.names import FIELDS, SECTION_EXAMPLES, Path, field_path
 from loraloom.recipe.placing import Placed
+from loraloom.recipe.typos import nearest
 from loraloom.recipe.values import SettingError
 from loraloom.recipe.yaml_tree import shown_key, shown_value
 
@@ -35,6 +36,16 @@ _EXAMPLES = {
     ("model_name_or_path",): "Add `model_name_or_path: starter`, a folder, or a hub name.",
     ("data",): "Add `data: {train: data.json}`.",
     ("data", "train"): "Add `train: data.json` to `data`.",
+}
+_TEXTS = {
+    ("model_name_or_path",): "starter",
+    ("data", "train"): "data.json",
+    ("data", "eval"): "eval.json",
+    ("data", "test"): "test.json",
+    ("data", "retain"): "retain.json",
+    ("data", "columns"): "question",
+    ("data", "source_prefix"): '"summarize: "',
+    ("lora", "init_adapter"): "adapters/main",
 }
 
 
@@ -71,7 +82,7 @@ def _problem(detail: ErrorDetails, placed: Placed, name: str) -> Problem:
         where,
         found=shown_value(detail["input"]),
         allowed=_allowed(detail, setting),
-        fix="" if path[0] == "experiments" else _fix(detail, setting),
+        fix=_fix_of_kind(detail, setting) or ("" if path[0] == "experiments" else _fix(detail, setting)),
     )
 
 
@@ -119,6 +130,18 @@ def _allowed(detail: ErrorDetails, setting: Path) -> str:
 
 def _number(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.12g}"
+
+
+def _fix_of_kind(detail: ErrorDetails, setting: Path) -> str:
+    """How a value of the kind that is asked for is written; empty where the kind says it."""
+    kind = detail["type"].partition("_")[0]
+    if kind == "string":
+        info = FIELDS.get(setting)
+        default = info.default if info is not None and isinstance(info.default, str) else ""
+        example = _TEXTS.get(setting) or default or "a text"
+        return f"Write one text, as in `{'.'.join(setting)}: {example}`."
+    below = SECTION_EXAMPLES.get(".".join(setting))
+    return f"Write its settings below it, as in `{below}`." if kind in ("dict", "model") and below else ""
 
 
 def _fix(detail: ErrorDetails, setting: Path) -> str:

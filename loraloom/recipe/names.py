@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -12,6 +10,7 @@ from loraloom.recipe.aliases import ALIASES
 from loraloom.recipe.document import Recipe
 from loraloom.recipe.script_keys import SCRIPT_KEYS
 from loraloom.recipe.settings import Section
+from loraloom.recipe.typos import nearest
 
 Path = tuple[str, ...]
 
@@ -26,6 +25,14 @@ FIELDS: dict[Path, FieldInfo] = {
     (section, name): info for section, model in SECTIONS.items() for name, info in model.model_fields.items()
 }
 COLUMNS: Path = ("data", "columns")
+# What a section looks like, for messages about what stands in its place.
+SECTION_EXAMPLES = {
+    "data": "data: {train: data.json}",
+    "data.columns": "data.columns: {instruction: question}",
+    "lora": "lora: {r: 16}",
+    "training": "training: {learning_rate: 1e-4}",
+    "generation": "generation: {max_new_tokens: 128}",
+}
 
 
 def canonical_path(section: str, key: str) -> Path | None:
@@ -84,13 +91,7 @@ def nearest_key(section: str, key: str) -> str:
     aliases = {alias.rpartition(".")[2]: path for alias, path in ALIASES.items()}
     own_aliases = {alias: path for alias, path in aliases.items() if path.startswith(f"{section}.")}
     for names in (own, own_aliases, everywhere | aliases):
-        match = nearest(key.replace("-", "_").lower(), names)
+        match = nearest(key, names)
         if match:
             return names[match]
     return ""
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """The most similar of some names, or "" if none is similar."""
-    matches = difflib.get_close_matches(name[:80], list(names), n=1, cutoff=0.7)
-    return matches[0] if matches else ""

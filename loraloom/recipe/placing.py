@@ -13,7 +13,16 @@ from typing import Any
 
 from loraloom.errors import Problem
 from loraloom.recipe.aliases import ALIASES, SECTION_ALIASES, VALUE_ALIASES
-from loraloom.recipe.names import COLUMNS, SECTIONS, Path, canonical_path, is_text, keys_of, nearest_key
+from loraloom.recipe.names import (
+    COLUMNS,
+    SECTION_EXAMPLES,
+    SECTIONS,
+    Path,
+    canonical_path,
+    is_text,
+    keys_of,
+    nearest_key,
+)
 from loraloom.recipe.script_keys import SCRIPT_KEYS
 from loraloom.recipe.values import as_number
 from loraloom.recipe.yaml_tree import Node, shown_key, shown_value
@@ -204,7 +213,8 @@ def _place_key(placed: Placed, key: str, child: Node, experiment: Path, section:
         _place_other(placed, key, child, section, experiment)
     elif path in {(name,) for name in SECTIONS}:
         what = f"`{path[0]}` must be a mapping of settings"
-        placed.problems.append(Problem(what, child.where, found=shown_value(child.plain())))
+        fix = f"Write its settings below it, as in `{SECTION_EXAMPLES[path[0]]}`."
+        placed.problems.append(Problem(what, child.where, found=shown_value(child.plain()), fix=fix))
     elif path == COLUMNS and (child.value is None or isinstance(child.value, dict)):
         placed.places.setdefault((*experiment, *path), child.where)
         if child.value is None:
@@ -230,6 +240,10 @@ def _place_other(placed: Placed, key: str, child: Node, section: str, experiment
             placed.script_keys.append((spelling, Setting(child.plain(), child.where, written)))
             return
     what = f"unknown key {shown_key(written)}"
+    if section and key in SECTIONS:
+        fix = f"`{key}` is a section of its own: write it outside of `{section}`."
+        placed.problems.append(Problem(what, child.where, fix=fix))
+        return
     suggestion = nearest_key(section, key) if len(placed.problems) < SUGGESTED else ""
     if suggestion:
         placed.problems.append(

@@ -7,31 +7,12 @@ is refused with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-ANY_VALUE = None
+from loraloom.recipe.script_key import ANY_VALUE, ScriptKey
+from loraloom.recipe.trainer_keys import TRAINER_KEYS
 
-
-@dataclass(frozen=True)
-class ScriptKey:
-    """A key of another script.
-
-    Args:
-        reason: why its value makes no difference, or why it cannot be had.
-        allowed: values that say what happens anyway; ANY_VALUE where none makes a difference.
-        fix: what to write in its place.
-        needs: a setting, and for a value of this key the values which that setting must have.
-    """
-
-    reason: str
-    allowed: tuple[Any, ...] | None = ANY_VALUE
-    fix: str = ""
-    needs: tuple[str, Mapping[Any, tuple[Any, ...]]] = field(default=("", {}))
-
-
-SCRIPT_KEYS: dict[str, ScriptKey] = {}
+SCRIPT_KEYS: dict[str, ScriptKey] = dict(TRAINER_KEYS)  # those of other trainers, and the following
 
 
 def _row(keys: str, allowed: tuple[Any, ...] | None, reason: str, fix: str = "", **more: Any) -> None:

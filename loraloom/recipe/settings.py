@@ -114,13 +114,13 @@ class DataSettings(Section):
     stringify: bool = Field(
         default=False, description="Allow numbers, true and false, and dates where text is expected."
     )
-    stringify_as: Literal["written", "python"] = Field(
+    number_format: Literal["written", "python"] = Field(
         default="written",
         description="`written`: numbers as the file writes them, or as shortest that reads back in their own "
         "type; class labels by their names. `python`: as Python prints the values, like LoRALoom 0.1.",
     )
     on_empty: Literal["error", "drop"] = Field(default="error", description="What to do with empty rows.")
-    on_bad: Literal["error", "drop"] = Field(
+    on_invalid: Literal["error", "drop"] = Field(
         default="error",
         description="What to do with rows that cannot be read or used, and with empty ones unless `on_empty` "
         "drops them; dropped rows are counted, and listed in split.json.",

@@ -62,7 +62,9 @@ def _files(value: Any) -> Any:
     """One name of a file or dataset, or a list of them."""
     for name in value if isinstance(value, list | tuple) else [value]:
         if not isinstance(name, str):
-            raise ValueError("must be a file's name, or a list of such names")
+            raise ValueError(
+                "must be a file's name, or a list of such names. Write it as in `data.train: data.json`"
+            )
         if not name.strip():
             raise ValueError("names no file")
     if isinstance(value, str):

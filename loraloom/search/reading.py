@@ -24,8 +24,8 @@ from pydantic import ValidationError
 from loraloom.errors import Problem, RecipeError
 from loraloom.recipe import SHARED_TRAINING_KEYS, Recipe
 from loraloom.recipe.messages import problems_of
-from loraloom.recipe.names import nearest
 from loraloom.recipe.placing import Placed, Setting, place
+from loraloom.recipe.typos import nearest
 from loraloom.recipe.yaml_tree import compose, shown_key, shown_value
 from loraloom.search.dimensions import EXAMPLE, read_dimension
 from loraloom.search.space import Dimension, Space, nested_changes, with_experiments

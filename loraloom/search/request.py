@@ -7,7 +7,7 @@ from typing import Any
 
 from loraloom.errors import Problem, RecipeError
 from loraloom.recipe import Recipe
-from loraloom.recipe.names import nearest
+from loraloom.recipe.typos import nearest
 from loraloom.search.space import Space
 
 SAMPLERS = ("tpe", "random", "grid")

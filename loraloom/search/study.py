@@ -29,7 +29,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from loraloom.bank.rows import seed_for
-from loraloom.errors import RunError
+from loraloom.errors import RunError, one_line
 from loraloom.run import Report
 from loraloom.search.ledger import FILE as LEDGER_FILE
 from loraloom.search.ledger import Trial
@@ -252,8 +252,8 @@ def _value(dimension: Dimension, drawn: Any) -> Any:
 
 
 def _cause(error: BaseException) -> str:
-    """What the database itself said, in its first line."""
+    """What the database itself said."""
     while error.__cause__ is not None:
         error = error.__cause__
     said = str(getattr(error, "orig", None) or error) or type(error).__name__
-    return said.splitlines()[0]
+    return one_line(said)

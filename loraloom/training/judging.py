@@ -9,6 +9,7 @@ import torch
 
 from loraloom.bank.rows import BASE
 from loraloom.evaluate.metrics import METRICS
+from loraloom.evaluate.scoring import score_against
 from loraloom.run import Report
 from loraloom.training.measuring import SignalCameError, held_out_answers, held_out_losses
 from loraloom.training.setup import Setup, Trainee
@@ -82,11 +83,8 @@ def _generation_figures(
 ) -> dict[str, dict[str, float]]:
     answers = held_out_answers(setup, names, setup.eval_set, state, report)
     decode = setup.bank.base.tokenizer.batch_decode
-    figures = {}
-    for name in names:
-        texts = decode(answers[name], skip_special_tokens=True)
-        figures[name] = {key: metric.compute(texts, setup.eval_references) for key, metric in METRICS.items()}
-    return figures
+    scoring = score_against(setup.eval_references, setup.bank.base.tokenizer)
+    return {name: scoring.figures(decode(answers[name], skip_special_tokens=True)) for name in names}
 
 
 def copy_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

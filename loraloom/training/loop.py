@@ -39,11 +39,11 @@ def train(setup: Setup, state: TrainingState, report: Report) -> TrainingState:
         Interrupted: a signal came; the checkpoint of this tick is written.
         CheckpointError: a checkpoint could not be written.
         TrainingError: memory does not hold a single row's pass, and that is no experiment's own fault.
+        BankError: another thread is using the base.
     """
-    p = setup.shared.base_dropout
-    with base_dropout(
-        setup.bank.base, setup.bank.ambient, setup.bank.base.model_dropout if p == "model" else float(p)
-    ):
+    asked = setup.shared.base_dropout
+    p = setup.bank.base.model_dropout if asked == "model" else float(asked)
+    with setup.bank.hold(), base_dropout(setup.bank.base, setup.bank.ambient, p):
         for wave in setup.waves:
             trainees = _join_all(setup, [n for n in wave if not _has_left(state, n)], state, report)
             while trainees:

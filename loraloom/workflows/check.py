@@ -130,6 +130,7 @@ def _run(
         material.train_set,
         packing=material.recipe.training.packing,
         checks=checks,
+        generation=material.recipe.generation,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loraloom.checks.allowing import apply_allowed
@@ -12,6 +12,7 @@ from loraloom.checks.data.suite import run_data_checks
 from loraloom.checks.data.tokenizer import NoTokenizerError, TextTokenizer
 from loraloom.checks.finding import Finding
 from loraloom.data.named import shown_data
+from loraloom.data.retain import read_retained
 from loraloom.data.split import PARTS, STARTER, Split
 from loraloom.recipe import Recipe
 
@@ -50,7 +51,8 @@ def check_data(recipe: Recipe, folder: Path, split: Split, allowed: Collection[s
         split: the recipe's rows.
         allowed: names of checks whose errors become warnings.
     """
-    seen = _see(recipe, folder, split)
+    retained = read_retained(recipe.data, folder)
+    seen = replace(_see(recipe, folder, split), retained=retained.examples if retained else ())
     notes = [Finding("note", "data", shown_data(recipe.data.train), note) for note in split.notes]
     sizes = f"{len(split.train)} rows train, {len(split.eval)} eval, {len(split.test)} test"
     sizes += _entries(split)

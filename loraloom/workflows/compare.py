@@ -22,8 +22,8 @@ from loraloom.evaluate import comparison
 from loraloom.evaluate.comparison import BASE_NAME, ModelAnswers
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import eval_losses, row_losses
-from loraloom.evaluate.metrics import METRICS
 from loraloom.evaluate.movement import movement
+from loraloom.evaluate.scoring import score_against
 from loraloom.files import replace_text
 from loraloom.recipe import EXPERIMENT_NAME
 from loraloom.run import Report, Run, now, open_run, quiet, to_json
@@ -247,9 +247,10 @@ def _summary(
 ) -> dict[str, Any]:
     """Figures, differences, movement, sentences, and what to take."""
     references = [row.response or "" for row in rows] if num_labels else None
+    scoring = None if references is None else score_against(references, loaded.base.tokenizer)
     limit = loaded.recipe.generation.max_new_tokens
     models: dict[str, dict[str, Any]] = {
-        model: {"figures": comparison.figures(own, answers[BASE_NAME], references, num_labels, limit)}
+        model: {"figures": comparison.figures(own, answers[BASE_NAME], scoring, num_labels, limit)}
         for model, own in answers.items()
     }
     moved = {model: movement(loaded.bank, model) for model in loaded.adapters}
@@ -259,7 +260,7 @@ def _summary(
         models[model]["figures"]["retain_loss"] = loss
     groups = _groups(loaded)
     where = f"{len(rows)} {what} rows" if what != "prompts" else f"{len(rows)} prompts"
-    evidence = comparison.weigh(answers, groups, references, num_labels) if references is not None else None
+    evidence = comparison.weigh(answers, groups, scoring, num_labels) if scoring is not None else None
     sentences = [
         comparison.sentence(
             group,
@@ -277,13 +278,13 @@ def _summary(
         "models": models,
         "differences": [],
     }
-    if references is None or evidence is None:
+    if scoring is None or evidence is None:
         return {**summary, "signatures": {}}
     sizes = {group: _size(loaded, names) for group, names in groups.items() if group != BASE_NAME}
     choice, why = comparison.recommendation(evidence, sizes, where)
     return {
         **summary,
-        "signatures": {key: metric.signature(references) for key, metric in METRICS.items()},
+        "signatures": scoring.signatures,
         "groups": comparison.groups_to_json(evidence, groups),
         "differences": [difference.to_json() for difference in evidence.differences],
         "pairs": [difference.to_json() for difference in evidence.pairs],

@@ -13,6 +13,7 @@ from loraloom.bank.rows import BASE
 from loraloom.base.loading import Base
 from loraloom.errors import ModelError, RunError
 from loraloom.evaluate.comparison import BASE_NAME
+from loraloom.evaluate.decoding import describe_unused
 from loraloom.recipe import Recipe
 from loraloom.run import Run, open_run
 from loraloom.training.checkpoint import newest_valid
@@ -61,6 +62,8 @@ def load_run(folder: Path, experiments: Sequence[str] | None = None, *, with_bas
     adapters = {name: so_far.get(name) or read_adapter(run.adapters / name, base) for name in names}
     for name, adapter in adapters.items():
         bank.attach(name, adapter.settings, seed=0, tensors=adapter.tensors)
+    if unused := describe_unused(base, recipe.generation):
+        notes.append(unused)
     slots: dict[str, str | None] = {BASE_NAME: BASE} if with_base else {}
     return Loaded(
         run, recipe, recipe_folder, base, bank, slots | {name: name for name in names}, adapters, notes

@@ -51,6 +51,8 @@ def predict(
         lambda note: report("note", message=note),
     )
     loaded = load_run(run, wanted, with_base=base)
+    for note in loaded.notes:
+        report("note", message=note)
     return _answers(loaded, prompts, report)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.linear import BankLinear
@@ -232,17 +233,17 @@ def test_a_target_that_matches_nothing_stops_the_gate(mt5: Base) -> None:
     assert not any(isinstance(module, BankLinear) for module in mt5.model.modules())
 
 
-def test_generation_settings_that_could_not_be_saved_are_found(mt5: Base) -> None:
-    """A temperature without do_sample, as many published models have: saving a merged model raises."""
-    config = mt5.model.generation_config
-    config.temperature, config.top_p = 0.7, 0.9
-    try:
-        found = findings(mt5)
-    finally:
-        config.temperature = config.top_p = None
+def test_what_the_base_asks_for_and_answers_do_not_follow_is_noted(
+    mt5: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many published models have a temperature without do_sample; some force or forbid tokens."""
+    own = GenerationConfig(temperature=0.7, top_p=0.9, num_beams=4, forced_bos_token_id=7, eos_token_id=1)
+    monkeypatch.setattr(mt5.model, "generation_config", own)
+    found = findings(mt5)
     (finding,) = of(found, "generation")
-    assert finding.level == "warning"
-    assert finding.message.endswith("would fail: temperature, top_p")
+    assert finding.level == "note"
+    assert "not used (forced_bos_token_id, num_beams, temperature, top_p)" in finding.message
+    assert finding.fix == "To follow the base, set num_beams, temperature, top_p in `generation`."
     assert errors(found) == []
 
 

@@ -12,11 +12,20 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.base.loading import load_base
 from loraloom.evaluate import comparison
 from loraloom.evaluate.comparison import ModelAnswers
+from loraloom.evaluate.metrics import METRICS
 from loraloom.evaluate.movement import Movement, delta_norm, movement
+from loraloom.evaluate.scoring import Scoring
 from loraloom.recipe import LoraSettings
 
 REFERENCES = [f"遇到第{number}件事时，先停下来，再慢慢想。" for number in range(30)]
 NUM_LABELS = [20] * 30
+
+
+def scored(references: list[str]) -> Scoring:
+    return Scoring(references, METRICS, {})
+
+
+SCORING = scored(REFERENCES)
 
 
 def answers(texts: list[str], loss: float) -> ModelAnswers:
@@ -34,8 +43,8 @@ GROUPS = {name: [name] for name in MODELS}
 
 
 def sentence(name: str, total: float = 0.01) -> str:
-    figures = comparison.figures(MODELS[name], MODELS["base"], REFERENCES, NUM_LABELS, 8)
-    evidence = comparison.weigh(MODELS, GROUPS, REFERENCES, NUM_LABELS)
+    figures = comparison.figures(MODELS[name], MODELS["base"], SCORING, NUM_LABELS, 8)
+    evidence = comparison.weigh(MODELS, GROUPS, SCORING, NUM_LABELS)
     return comparison.sentence(name, figures, [Movement(total, {})], evidence, "30 test rows")
 
 
@@ -55,7 +64,7 @@ def test_a_better_adapter_is_said_to_be_better_with_its_interval_and_rows() -> N
 
 def test_losses_are_weighted_by_tokens_and_cut_answers_are_counted() -> None:
     uneven = ModelAnswers(["一", "二"], [8, 3], [80.0, 2.0])
-    found = comparison.figures(uneven, uneven, ["一", "二"], [40, 2], 8)
+    found = comparison.figures(uneven, uneven, scored(["一", "二"]), [40, 2], 8)
     assert found["eval_loss"] == pytest.approx(82 / 42)
     assert found["share_cut"] == 0.5
     assert found["exact_match"] == 1
@@ -75,12 +84,12 @@ def test_without_references_there_is_no_figure_that_needs_one() -> None:
 
 
 def test_the_ranking_leaves_out_the_base() -> None:
-    assert comparison.ranking(comparison.weigh(MODELS, GROUPS, REFERENCES, NUM_LABELS)) == ["good", "idle"]
+    assert comparison.ranking(comparison.weigh(MODELS, GROUPS, SCORING, NUM_LABELS)) == ["good", "idle"]
 
 
 def recommend(models: dict[str, ModelAnswers], sizes: dict[str, int]) -> tuple[str | None, str]:
     groups = {name: [name] for name in models}
-    evidence = comparison.weigh(models, groups, REFERENCES, NUM_LABELS)
+    evidence = comparison.weigh(models, groups, SCORING, NUM_LABELS)
     return comparison.recommendation(evidence, sizes, "30 test rows")
 
 
@@ -116,10 +125,10 @@ def test_where_nothing_beats_the_base_nothing_is_recommended() -> None:
 def test_seeds_of_one_experiment_are_one_group() -> None:
     models = {"base": MODELS["base"], "a@1": MODELS["good"], "a@2": MODELS["idle"]}
     groups = {"base": ["base"], "a": ["a@1", "a@2"]}
-    evidence = comparison.weigh(models, groups, REFERENCES, NUM_LABELS)
+    evidence = comparison.weigh(models, groups, SCORING, NUM_LABELS)
     told = comparison.groups_to_json(evidence, groups)["a"]
     one, two = (
-        comparison.figures(models[name], models["base"], REFERENCES, NUM_LABELS, 8)["chrf"]
+        comparison.figures(models[name], models["base"], SCORING, NUM_LABELS, 8)["chrf"]
         for name in groups["a"]
     )
     assert told["models"] == ["a@1", "a@2"]

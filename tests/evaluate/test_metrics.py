@@ -14,11 +14,11 @@ from loraloom.evaluate.metrics import (
     METRICS,
     common_subsequence,
     distinct,
-    is_chinese,
     is_repetitive,
     normalise,
     share_changed,
 )
+from loraloom.evaluate.words import words_of
 
 CHINESE = "我你他她们的是不了在有和好，。？！"
 LATIN = ["the", "cat", "sat", "on", "a", "mat", "and", "it", "was", "good", ".", ",", "?"]
@@ -36,7 +36,7 @@ def rows(seed: int, num: int, chinese: bool) -> list[str]:
 def test_bleu_equals_sacrebleu(num: int, chinese: bool) -> None:
     for seed in range(20):
         answers, references = rows(seed, num, chinese), rows(seed + 100, num, chinese)
-        tokenizer = "zh" if is_chinese(references) else "13a"
+        tokenizer = words_of(references).tokenizer
         pairs = [normalise(a) for a in answers], [[normalise(r) for r in references]]
         expected = BLEU(tokenize=tokenizer).corpus_score(*pairs).score
         assert METRICS["bleu"].compute(answers, references) == pytest.approx(expected, abs=1e-9)

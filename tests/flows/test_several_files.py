@@ -29,13 +29,13 @@ def test_from_a_folder_to_answers(project: Project) -> None:
 
     sets = ("--set", "data.train=data", "--set", "training.max_steps=2")
     refused = project.call("train", "recipe.yaml", *sets, "--out", "run")
-    assert_refused(refused, "data/c.jsonl:5:", "data.on_bad: drop")
+    assert_refused(refused, "data/c.jsonl:5:", "data.on_invalid: drop")
     assert not (project.folder / "run").exists()
 
-    trained = project.call("train", "recipe.yaml", *sets, "--set", "data.on_bad=drop", "--out", "run")
+    trained = project.call("train", "recipe.yaml", *sets, "--set", "data.on_invalid=drop", "--out", "run")
     assert trained.code == 0, trained.stderr
     assert "left out: not data: `about.md`" in trained.stderr
-    assert "1 bad row dropped (data.on_bad: drop): line 5" in trained.stderr
+    assert "1 bad row dropped (data.on_invalid: drop): line 5" in trained.stderr
     split = json.loads((project.folder / "run" / "split.json").read_text(encoding="utf-8"))
     assert list(split["files"]) == ["data/a.jsonl", "data/b.jsonl.gz", "data/c.jsonl"]
     assert sum(len(split[part]) for part in ("train", "eval", "test")) == 24

@@ -70,5 +70,5 @@ def test_what_names_no_file_is_refused(data: str, told: str) -> None:
 
 
 def test_bad_rows_are_dropped_under_the_names_of_pandas() -> None:
-    assert read("{train: a, on_bad_lines: skip}").on_bad == "drop"
-    assert read("{train: a}").on_bad == "error"
+    assert read("{train: a, on_bad_lines: skip}").on_invalid == "drop"
+    assert read("{train: a}").on_invalid == "error"

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from loraloom.checks.data.letters import bare, normal
+from loraloom.checks.data.placeholders import placeholder
 from loraloom.checks.data.seen import DataSeen, of_sample, places, sample, share
 from loraloom.checks.finding import Finding
 from loraloom.data.examples import Example
 
 FEWEST_ROWS = 20  # a share of fewer says nothing
 DOMINANT = 0.5
+STOCK = 0.2  # of the rows: a stock answer of so many is what an adapter learns first
+SHORT_RESPONSE = 60  # characters
 BEGINNING = 12  # characters
 LONG_RESPONSE = 40  # characters; a shorter one may well be a title or a label
 # Below it, a few are the writer's manner; above the other, texts of this file do not end in a full stop.
@@ -32,7 +35,7 @@ def check_alike(seen: DataSeen) -> list[Finding]:
     findings = [
         *_one_response(rows, responses),
         *_one_source(rows, [bare(example.source) for example in rows]),
-    ] or _one_beginning(rows, responses)
+    ] or [*_one_short_answer(rows), *_one_beginning(rows, responses)]
     looked_at = of_sample(len(rows), len(seen.split.train))
     return [replace(finding, message=f"{finding.message}{looked_at}") for finding in findings] or [
         Finding("ok", "alike", "data.train", "no one response, beginning or source dominates")
@@ -51,6 +54,23 @@ def _one_response(rows: Sequence[Example], responses: Sequence[str]) -> list[Fin
         f"{share(count, len(rows))} training rows have one and the same response; it will answer everything"
     )
     return [Finding("warning", "alike", places(same), message, "Leave most of them out.")]
+
+
+def _one_short_answer(rows: Sequence[Example]) -> list[Finding]:
+    """A stock answer among free texts; of a set of labels any may be as frequent."""
+    (text, count), *others = Counter(example.response for example in rows).most_common()
+    rest = len(rows) - count
+    if len(text) > SHORT_RESPONSE or count < STOCK * len(rows) or len(others) < DOMINANT * rest:
+        return []
+    if placeholder(text):  # that check names it
+        return []
+    same = [example for example in rows if example.response == text]
+    message = (
+        f"{share(count, len(rows))} training rows have one and the same short response, while the others' "
+        "are texts of their own; it will answer much"
+    )
+    fix = "Look whether it stands for a missing answer; leave most of them out."
+    return [Finding("warning", "alike", places(same), message, fix)]
 
 
 def _one_source(rows: Sequence[Example], sources: Sequence[str]) -> list[Finding]:

@@ -40,12 +40,14 @@ class DataSeen:
         settings: the recipe's `data`.
         tokenizer: of the base; None where it cannot be had without the model.
         without_tokenizer: why there is none.
+        retained: the rows of data.retain.
     """
 
     split: Split
     settings: DataSettings
     tokenizer: TextTokenizer | None = None
     without_tokenizer: str = ""
+    retained: Sequence[Example] = ()
     _encoded: dict[tuple[str, str], EncodedText] = field(default_factory=dict, repr=False, compare=False)
 
     @property

@@ -9,6 +9,7 @@ from loraloom.checks.data.characters import check_characters, check_html
 from loraloom.checks.data.copies import check_duplicates, check_leakage, check_near_duplicates
 from loraloom.checks.data.history import check_history
 from loraloom.checks.data.personal import check_personal_data
+from loraloom.checks.data.placeholders import check_placeholders
 from loraloom.checks.data.scripts import check_scripts
 from loraloom.checks.data.seen import DataSeen
 from loraloom.checks.data.tokens import (
@@ -27,6 +28,7 @@ DATA: dict[str, DataCheck] = {
     "near-duplicates": check_near_duplicates,
     "history": check_history,
     "alike": check_alike,
+    "placeholders": check_placeholders,
     "copied": check_copied,
     "cut-off": check_cut_off,
     "characters": check_characters,

@@ -20,7 +20,7 @@ def read_arrow(path: Path, settings: DataSettings, shown_as: str, findings: Find
     """Rows of an .arrow file, in Arrow's stream or file form, a batch at a time."""
     import pyarrow as arrow
 
-    number, is_written = 0, settings.stringify_as == "written"
+    number, is_written = 0, settings.number_format == "written"
     try:
         with arrow.memory_map(str(path)) as file:
             if not _has_end(file):

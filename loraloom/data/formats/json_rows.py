@@ -46,7 +46,7 @@ def read_json(path: Path, settings: DataSettings, shown_as: str, findings: Findi
     named: Shape = "lines" if data_suffix(path) in (".jsonl", ".ndjson") else "list"
     shape = _shape(head, whole, named, shown_as, columns)
     text = itertools.chain([head], chunks)
-    exact = settings.stringify_as == "written"
+    exact = settings.number_format == "written"
     if shape == "lines":
         if named != "lines":
             findings.notes.append(f"{shown_as} holds one JSON object a line, and was read so")

@@ -19,7 +19,7 @@ KEPT_PROBLEMS = 1_000
 COUNTED_ONLY = Problem("a further problem, counted but not kept")
 SHOWN_NAMES = 12
 _ROW = re.compile(r"row \d+:? ")
-_DROP_HINT = "To train without bad rows, set `data.on_bad: drop`."
+_DROP_HINT = "To train without bad rows, set `data.on_invalid: drop`."
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class DroppedRow:
-    """A bad row that `data.on_bad: drop` left out.
+    """A bad row that `data.on_invalid: drop` left out.
 
     Args:
         number: which row of its file, from 1.
@@ -73,14 +73,14 @@ class Findings:
         notes: things accepted that a user should know of.
         bytes_read: how far reading has come in the file on disk.
         num_rows: how many rows the file says it has, where its format says so.
-        on_bad: `data.on_bad`; with `drop`, a row with a problem is left out and the file is not refused
+        on_invalid: `data.on_invalid`; with `drop`, a row with a problem is left out and the file is not refused
             for it. Left empty where no setting can say so.
     """
 
     notes: list[str] = field(default_factory=list)
     bytes_read: int = 0
     num_rows: int | None = None
-    on_bad: Literal["", "error", "drop"] = ""
+    on_invalid: Literal["", "error", "drop"] = ""
     _placed: list[tuple[float, Problem]] = field(default_factory=list)
     _dropped: dict[int, DroppedRow] = field(default_factory=dict)
 
@@ -94,7 +94,7 @@ class Findings:
         """What the file is refused for, in file order; what concerns no row comes last."""
         placed = sorted(self._placed, key=lambda placed: placed[0])
         problems = [problem for _, problem in placed]
-        if self.on_bad == "error" and placed and placed[0][0] < math.inf:
+        if self.on_invalid == "error" and placed and placed[0][0] < math.inf:
             fix = f"{problems[0].fix} {_DROP_HINT}".strip()
             problems[0] = dataclasses.replace(problems[0], fix=fix)
         return problems
@@ -116,7 +116,7 @@ class Findings:
             row: the number of the row it concerns; none where reading stops, or where what follows may
                 have been read as a part of the row.
         """
-        if self.on_bad == "drop" and row < math.inf:
+        if self.on_invalid == "drop" and row < math.inf:
             number = int(row)
             self._dropped.setdefault(number, DroppedRow(number, problem.where, _why(problem)))
             return

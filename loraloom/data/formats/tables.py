@@ -9,7 +9,7 @@ from typing import Any
 
 from loraloom.data.formats.cells import Convert, exact_columns, exact_row
 from loraloom.data.formats.row import Findings, Row
-from loraloom.errors import DataError
+from loraloom.errors import DataError, one_line
 from loraloom.recipe import DataSettings
 
 HUB_PREFIX = "hub:"
@@ -53,7 +53,7 @@ def read_hub(path: Path, settings: DataSettings, shown_as: str, findings: Findin
 
 
 def _exact(schema: Any, settings: DataSettings, shown_as: str, findings: Findings) -> dict[str, Convert]:
-    return exact_columns(schema, shown_as, findings) if settings.stringify_as == "written" else {}
+    return exact_columns(schema, shown_as, findings) if settings.number_format == "written" else {}
 
 
 def _load_hub(name: str, settings: DataSettings, shown_as: str) -> Any:
@@ -68,7 +68,9 @@ def _load_hub(name: str, settings: DataSettings, shown_as: str) -> Any:
         what = "the hub has no such dataset, or it needs a login, or the hub cannot be reached"
         fix = "Check the name; for a private one, log in with `hf auth login`."
     except Exception as error:  # builder errors have no common class, and some quote a row
-        reason = str(error).strip().partition("\n")[0][:200] if isinstance(error, ValueError) else ""
+        # The list of configurations stands on a second line; pyarrow quotes the row.
+        is_told = isinstance(error, ValueError) and not type(error).__module__.startswith("pyarrow")
+        reason = one_line(error) if is_told else ""
         what = f"cannot be loaded ({type(error).__name__}{': ' if reason else ''}{reason})"
         fix = "`data.hub_config` and `data.hub_split` choose its configuration and split."
     raise DataError(what, where=shown_as, fix=fix)

@@ -66,7 +66,7 @@ def test_a_number_in_json_is_written_as_the_file_writes_it(tmp_path, name, writt
 def test_0_1_wrote_numbers_as_python_prints_them(tmp_path, parquet):
     import pyarrow as arrow
 
-    then = {"stringify_as": MEANT_IN_0_1["data", "stringify_as"]}
+    then = {"number_format": MEANT_IN_0_1["data", "number_format"]}
     rows = [f'{{"instruction": "{n}", "response": {n}}}' for n in ("3.10", "1e5", "-0")]
     (tmp_path / "a.jsonl").write_text("\n".join(rows))
     settings = DataSettings(train="a.jsonl", stringify=True, **then)

@@ -1,4 +1,4 @@
-"""`data.on_bad: drop`: which rows it leaves out, what is told of them, and what it never lets pass."""
+"""`data.on_invalid: drop`: which rows it leaves out, what is told of them, and what it never lets pass."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def split(tmp_path):
 
     def write_and_split(name, content, **options):
         (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
-        settings = DataSettings(train=name, **{"eval": 0, "on_bad": "drop", **options})
+        settings = DataSettings(train=name, **{"eval": 0, "on_invalid": "drop", **options})
         return split_examples(settings, tmp_path)
 
     return write_and_split
@@ -42,7 +42,7 @@ def test_a_bad_row_is_left_out_and_told_of_without_its_text(split, around, bad):
     read = split("data.jsonl", around(bad))
     assert [example.row for example in read.train] == [*range(1, 11), *range(12, 22)]
     (note,) = [note for note in read.notes if "dropped" in note]
-    assert note.startswith("data.jsonl: 1 bad row dropped (data.on_bad: drop): line 11: ")
+    assert note.startswith("data.jsonl: 1 bad row dropped (data.on_invalid: drop): line 11: ")
     assert BAD[bad] in note
     ((path, number, where, why),) = read.to_json()["dropped"]
     assert (path, number, where.split(":")[:2]) == ("data.jsonl", 11, ["data.jsonl", "11"])
@@ -92,7 +92,9 @@ def test_rows_of_a_format_without_lines_are_listed_by_number(split, tmp_path):
     rows = [*good_rows(3), {"instruction": "x", "response": None}, *good_rows(1)]
     parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "data.parquet")
     read = split("data.parquet", (tmp_path / "data.parquet").read_bytes())
-    assert any("1 bad row dropped (data.on_bad: drop): row 4: `response` is null" in n for n in read.notes)
+    assert any(
+        "1 bad row dropped (data.on_invalid: drop): row 4: `response` is null" in n for n in read.notes
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,21 +124,21 @@ def test_a_file_of_bad_rows_alone_is_an_error(split):
 
 
 def test_the_setting_is_named_once_where_it_would_help(split, around):
-    message = refusal(split, "data.jsonl", around("{", "{"), on_bad="error")
-    assert message.count("data.on_bad: drop") == 1
-    assert "data.on_bad" not in refusal(split, "data.jsonl", b"\xff" * 9, on_bad="error")
+    message = refusal(split, "data.jsonl", around("{", "{"), on_invalid="error")
+    assert message.count("data.on_invalid: drop") == 1
+    assert "data.on_invalid" not in refusal(split, "data.jsonl", b"\xff" * 9, on_invalid="error")
 
 
 def test_rows_to_answer_are_never_dropped(tmp_path):
     write_lines(tmp_path / "p.jsonl", [*good_rows(2), {"instruction": 5}])
-    settings = DataSettings(train="x", on_bad="drop")
+    settings = DataSettings(train="x", on_invalid="drop")
     message = refusal(read_prompts, tmp_path / "p.jsonl", settings, shown_as="p.jsonl")
     assert "p.jsonl:3: row 3" in message
-    assert "data.on_bad" not in message
+    assert "data.on_invalid" not in message
 
 
 def test_the_same_rows_come_back(tmp_path):
     write_lines(tmp_path / "a.jsonl", [*good_rows(5), {"instruction": "x"}, *good_rows(9)[5:]])
-    settings = DataSettings(train="a.jsonl", eval=2, on_bad="drop")
+    settings = DataSettings(train="a.jsonl", eval=2, on_invalid="drop")
     before = split_examples(settings, tmp_path)
     assert Split.restore(json.loads(json.dumps(before.to_json())), settings, tmp_path) == before

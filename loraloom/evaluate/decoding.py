@@ -1,0 +1,135 @@
+"""How answers are made: by the recipe's `generation` section alone, whatever the base's folder says.
+
+transformers' `generate` fills every value that it is not given from the model's own configuration: forced
+and forbidden tokens, time limits, several answers a row. Our greedy decoding knows nothing of these, and
+rows that come twice would be taken for other rows. So the model's own gives way for the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from transformers import GenerationConfig
+
+from loraloom.base.loading import Base
+from loraloom.recipe import GenerationSettings
+
+# Values that change no answer; folders written by older versions of transformers list them all.
+AT_REST: dict[str, tuple[Any, ...]] = {
+    "max_length": (20,),
+    "num_beams": (1,),
+    "num_beam_groups": (1,),
+    "num_return_sequences": (1,),
+    "temperature": (1.0,),
+    "top_k": (50,),
+    "top_p": (1.0,),
+    "typical_p": (1.0,),
+    "guidance_scale": (1.0,),
+    "length_penalty": (1.0,),
+    "repetition_penalty": (1.0,),
+    "encoder_repetition_penalty": (1.0,),
+}
+# What a configuration holds beside: about its file, about speed, about what `generate` hands back.
+BESIDE_ANSWERS = frozenset(
+    [
+        "transformers_version",
+        "use_cache",
+        "bos_token_id",
+        "pad_token_id",
+        "low_memory",
+        "remove_invalid_values",
+        "return_dict_in_generate",
+        "output_attentions",
+        "output_hidden_states",
+        "output_scores",
+        "output_logits",
+        "cache_implementation",
+        "cache_config",
+        "max_cache_len",
+        "compile_config",
+        "disable_compile",
+        "prefill_chunk_size",
+        "continuous_batching_config",
+        "is_assistant",
+        "num_assistant_tokens",
+        "num_assistant_tokens_schedule",
+        "assistant_confidence_threshold",
+        "prompt_lookup_num_tokens",
+        "max_matching_ngram_size",
+        "assistant_early_exit",
+        "assistant_lookbehind",
+        "target_lookbehind",
+        "assistant_ensemble_weight",
+        "speculation_type",
+        "use_mtp",
+        "chunk_size_feed_forward",
+    ]
+)
+
+
+def generation_config(base: Base, settings: GenerationSettings) -> GenerationConfig:
+    """The recipe's way of answering as transformers writes it, with the base's special tokens.
+
+    Args:
+        base: gives the ids of start, end and padding.
+        settings: of the recipe.
+    """
+    values = settings.model_dump(exclude={"batch_size"}, exclude_none=True)
+    if settings.do_sample:
+        # Not given means off here; transformers would fill in 50.
+        values = {"top_k": 0, "top_p": 1.0, "temperature": 1.0, **values}
+    return GenerationConfig(
+        **values,
+        decoder_start_token_id=base.start_token_id,
+        eos_token_id=base.eos_token_id,
+        pad_token_id=base.pad_token_id,
+    )
+
+
+@contextmanager
+def replaced_generation_config(base: Base, config: GenerationConfig) -> Iterator[None]:
+    """While it lasts, the model has this configuration and no other to fill gaps from."""
+    own = base.model.generation_config
+    base.model.generation_config = config
+    try:
+        yield
+    finally:
+        base.model.generation_config = own
+
+
+def unused_settings(base: Base, settings: GenerationSettings) -> dict[str, Any]:
+    """The settings of the base's own generation configuration that answers here do not follow.
+
+    Args:
+        base: its configuration is of generation_config.json or, without that file, of config.json.
+        settings: of the recipe; what it sets alike is followed.
+
+    Returns:
+        `{key: the base's value}`; a value that changes no answer is left out.
+    """
+    ours = generation_config(base, settings)
+    return {
+        key: value
+        for key, value in base.model.generation_config.to_dict().items()
+        if not key.startswith("_") and key not in BESIDE_ANSWERS and not _is_followed(key, value, ours)
+    }
+
+
+def _is_followed(key: str, value: Any, ours: GenerationConfig) -> bool:
+    if value in AT_REST.get(key, ()) or (not value and not key.endswith("token_id")):
+        return True
+    own = ours.max_new_tokens if key == "max_length" else getattr(ours, key, None)
+    return value is None or value in (own, [own])
+
+
+def describe_unused(base: Base, settings: GenerationSettings) -> str:
+    """What of the base's generation configuration is not used, as one sentence; empty if nothing is."""
+    unused = unused_settings(base, settings)
+    if not unused:
+        return ""
+    return (
+        f"the base's own generation settings are not used ({', '.join(sorted(unused))}): answers follow the "
+        "recipe's `generation` section alone"
+    )

@@ -1,0 +1,97 @@
+"""References as the model can write them: white space and invisible characters as its tokenizer leaves them.
+
+Tokenizers of the T5 family turn line breaks, tabs and runs of spaces into one space, and drop characters
+that nobody sees. No model could then write such a reference, and a perfect answer had an exact match of 0.
+What else a tokenizer loses, an unknown letter above all, stays in the reference: that is a shortcoming.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from loraloom.data.encoding import encode_texts
+
+WHOLE = 2**31  # tokens: nothing is cut
+# Each with what stands in its place in a reference whose other characters the tokenizer changes too.
+_KINDS: Mapping[str, tuple[re.Pattern[str], str]] = {
+    "line breaks": (re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*"), " "),
+    "tabs and runs of spaces": (re.compile(r"[^\S\n\r\v\f\x1c-\x1e\x85\u2028\u2029]{2,}|\t"), " "),
+    "invisible characters": (re.compile(r"[\x00-\x08\x0e-\x1b\x7f\xad\u061c\u180e\u200b-\u200f\u202a-\u202e"
+                                        r"\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff]"), ""),
+}  # fmt: skip
+_OTHER = "other spaces"
+
+
+@dataclass(frozen=True)
+class Expressible:
+    """References to compare answers with.
+
+    Args:
+        references: as the model can write them.
+        num_changed: of them.
+        kinds: what was changed in them.
+    """
+
+    references: list[str]
+    num_changed: int = 0
+    kinds: list[str] = field(default_factory=list)
+
+    @property
+    def signature(self) -> str:
+        """What was changed, to follow a figure's signature; empty if nothing was."""
+        if not self.num_changed:
+            return ""
+        return f"|refs:{', '.join(self.kinds)} as tokenized ({self.num_changed} of {len(self.references)})"
+
+
+def expressible(references: Sequence[str], tokenizer: Tokenizer) -> Expressible:
+    """The references after encoding and decoding, where that changes nothing but what is not seen.
+
+    Args:
+        references: as the data file has them.
+        tokenizer: of the model that answers.
+    """
+    ids, _ = encode_texts(references, tokenizer, WHOLE, as_target=True)
+    decoded = tokenizer.batch_decode(ids, skip_special_tokens=True)
+    pairs = list(zip(references, decoded, strict=True))
+    is_same = [_visible(written) == _visible(read) for written, read in pairs]
+    found: dict[str, None] = {}
+    for (written, read), same in zip(pairs, is_same, strict=True):
+        if same:
+            found.update(dict.fromkeys(_lost(written, read)))
+    changed = [
+        read if same else _without(written, found)
+        for (written, read), same in zip(pairs, is_same, strict=True)
+    ]
+    num = sum(_ends(written) != _ends(own) for written, own in zip(references, changed, strict=True))
+    return Expressible(changed, num, [kind for kind in (*_KINDS, _OTHER) if kind in found])
+
+
+def _ends(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).strip()
+
+
+def _visible(text: str) -> str:
+    """A text without white space and what is not seen."""
+    return "".join(_KINDS["invisible characters"][0].sub("", unicodedata.normalize("NFKC", text)).split())
+
+
+def _lost(written: str, read: str) -> list[str]:
+    """The kinds of which a decoded text has fewer."""
+    before, after = _ends(written), _ends(read)
+    if before == after:
+        return []
+    lost = [k for k, (form, _) in _KINDS.items() if len(form.findall(before)) > len(form.findall(after))]
+    return lost or [_OTHER]
+
+
+def _without(text: str, kinds: Mapping[str, None]) -> str:
+    for kind, (form, instead) in _KINDS.items():
+        if kind in kinds:
+            text = form.sub(instead, text)
+    return text

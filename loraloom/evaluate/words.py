@@ -1,0 +1,71 @@
+"""How BLEU cuts references into words: by sacrebleu's tokenizer for their script, if there is one."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# Written without spaces between words, and sacrebleu has no tokenizer that works without a download.
+WITHOUT_SPACES = {
+    "THAI": "Thai",
+    "LAO": "Lao",
+    "KHMER": "Khmer",
+    "MYANMAR": "Burmese",
+    "TIBETAN": "Tibetan",
+    "JAVANESE": "Javanese",
+    "BALINESE": "Balinese",
+    "TAI": "Tai",
+    "NEW": "Tai",  # NEW TAI LUE LETTER …
+}
+NAMES = {"CJK": "Chinese", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "HANGUL": "Korean"}
+OTHER = "spaced"  # scripts with spaces between words
+TOKENIZERS = {"Chinese": "zh", "Japanese": "ja-mecab", "Korean": "ko-mecab", OTHER: "13a"}
+EXTRAS = {"ja-mecab": "ja", "ko-mecab": "ko"}
+KANA_SHARE = 0.05  # of kana and Han letters: Chinese text has no kana, Japanese has both
+PURE = 0.95  # of the letters; below it a signature says what the rest is
+
+
+@dataclass(frozen=True)
+class Words:
+    """How references are cut into words.
+
+    Args:
+        tokenizer: sacrebleu's name of it; None where there is none.
+        script: that most letters are of.
+        shares: of the letters in each script, the largest first.
+    """
+
+    tokenizer: str | None
+    script: str
+    shares: dict[str, float]
+
+    @property
+    def signature(self) -> str:
+        """Which scripts decided, to follow a figure's signature; empty if there is one only."""
+        if self.shares.get(self.script, 1.0) >= PURE:
+            return ""
+        parts = (f"{name} {100 * share:.0f} %" for name, share in self.shares.items() if share >= 0.005)
+        return f"|letters:{', '.join(parts)}"
+
+
+def words_of(references: Sequence[str]) -> Words:
+    """Choose by the script that most letters of the references are of."""
+    letters: Counter[str] = Counter()
+    for char, num in Counter(unicodedata.normalize("NFKC", "".join(references))).items():
+        if char.isalpha():
+            letters[_script(char)] += num
+    # Japanese is written in Han letters too.
+    if letters["Japanese"] > KANA_SHARE * (letters["Japanese"] + letters["Chinese"]):
+        letters["Japanese"] += letters.pop("Chinese", 0)
+    shares = {name: num / letters.total() for name, num in letters.most_common() if num}
+    script = next(iter(shares), OTHER)
+    if shares.get(OTHER) == shares.get(script):
+        script = OTHER
+    return Words(TOKENIZERS.get(script), script, shares)
+
+
+def _script(char: str) -> str:
+    first = unicodedata.name(char, "").partition(" ")[0]
+    return NAMES.get(first) or WITHOUT_SPACES.get(first, OTHER)

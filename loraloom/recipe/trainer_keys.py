@@ -1,0 +1,202 @@
+"""Keys of other trainers (LLaMA-Factory, Axolotl, Lightning, Ludwig and home-made scripts), and their fix.
+
+They are told here because the setting that a key looks like is often another one: `max_samples` is not
+`max_steps`. One plain table, as in `script_keys.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loraloom.recipe.script_key import ANY_VALUE, OFF, UNSET, ScriptKey
+
+# Keys, the values that say what happens anyway, the reason, and what to write in their place.
+_ROWS: tuple[tuple[str, tuple[Any, ...] | None, str, str], ...] = (
+    # Which rows.
+    (
+        "max_samples num_samples num_train_samples max_rows max_train_rows sample_size subset_size "
+        "limit_train_batches",
+        UNSET,
+        "all rows are used",
+        "Shorten the file, or set training.max_steps.",
+    ),
+    (
+        "max_eval_rows max_val_samples eval_samples max_eval_steps max_eval_batches limit_val_batches",
+        UNSET,
+        "every evaluation is over all eval rows",
+        "Set data.eval to a number of rows, or shorten its file.",
+    ),
+    (
+        "max_test_samples test_samples limit_test_batches",
+        UNSET,
+        "all test rows are used",
+        "Set data.test to a number of rows, or shorten its file.",
+    ),
+    (
+        "test_ratio",
+        (),
+        "scripts use it for the rows that choose the checkpoint, too",
+        "Set data.eval (chooses checkpoints) or data.test (takes part in no choice).",
+    ),
+    (
+        "train_ratio train_split split_ratio",
+        (),
+        "what is not held out is trained on",
+        "Set data.eval, and data.test, to a share or a number of rows.",
+    ),
+    ("shuffle", (True, None), "rows come in an order drawn from `seed` alone", ""),
+    (
+        "input_column question_column context_column label_column id_column",
+        (),
+        "columns are recognised, or mapped by data.columns",
+        "Write data.columns: {instruction: …, response: …}.",
+    ),
+    ("remove_columns", ANY_VALUE, "columns are recognised, or mapped by data.columns", ""),
+    (
+        "max_len max_seq_len sequence_length block_size maximum_length max_tokens",
+        (),
+        "it does not say whether of source or of target",
+        "Set data.max_source_length, data.max_target_length or generation.max_new_tokens.",
+    ),
+    ("tokenizer_path tokenizer_kwargs", UNSET, "the tokenizer is the base model's own", ""),
+    (
+        "num_workers num_proc streaming preprocessing_batch_size",
+        ANY_VALUE,
+        "it changes how fast a Trainer runs, not what it learns",
+        "",
+    ),
+    # The base, and what is trained on it.
+    ("model_type model_class architecture", ANY_VALUE, "the base's own config.json says what it is", ""),
+    (
+        "quantization_bit quantization bits",
+        UNSET,
+        "the base is held in bfloat16 or float32, not quantised",
+        "Leave it out; dtype: bfloat16 halves the base's memory.",
+    ),
+    (
+        "precision mixed_precision amp fp16_opt_level",
+        OFF,
+        "`dtype` says what the frozen base is held in; adapters are float32",
+        "Set dtype: bfloat16 or dtype: float32.",
+    ),
+    (
+        "num_gpus n_gpu gpus gpu devices num_nodes world_size accelerator strategy",
+        (1, 0, -1, "auto", *UNSET),
+        "a run uses one device",
+        "Set device.",
+    ),
+    (
+        "finetuning_type peft_method adapter_type",
+        ("lora", "LORA", "LoRA", None),
+        "LoRALoom trains LoRA adapters",
+        "",
+    ),
+    ("use_lora use_peft", (True, None), "LoRALoom trains LoRA adapters", ""),
+    ("stage", ("sft", None), "LoRALoom trains on rows of an instruction and a response", ""),
+    (
+        "adapter adapter_path adapter_name adapter_name_or_path lora_path lora_weights",
+        UNSET,
+        "an adapter is named by the setting that says what becomes of it",
+        "lora.init_adapter goes on from an adapter.",
+    ),
+    (
+        "lora_target_linear",
+        OFF,
+        "`lora.target_modules` says what is adapted",
+        "Set lora.target_modules: all-linear.",
+    ),
+    ("lora_scale scaling", (), "an adapter is scaled by lora_alpha / r", "Set lora.lora_alpha."),
+    (
+        "rank_dropout module_dropout loraplus_lr_ratio loraplus_lr_embedding",
+        UNSET,
+        "this variant of LoRA is not offered",
+        "",
+    ),
+    (
+        "dropout_rate hidden_dropout_prob attention_dropout activation_dropout",
+        (),
+        "it does not say whether of the base or of the adapters",
+        "Set training.base_dropout, or lora.lora_dropout.",
+    ),
+    # How training goes.
+    (
+        "min_lr lr_end num_cycles decay_steps momentum",
+        UNSET,
+        "AdamW and the schedule have their own keys",
+        "",
+    ),
+    (
+        "beta betas adam_betas",
+        (),
+        "they are two settings",
+        "Set training.adam_beta1 and training.adam_beta2.",
+    ),
+    (
+        "warmup_epochs",
+        (0, None),
+        "the warmup is counted in steps",
+        "Set training.warmup_steps; below 1 it is a share of all steps.",
+    ),
+    (
+        "global_batch_size total_batch_size effective_batch_size",
+        (),
+        "a step's batch is training.per_device_train_batch_size × training.gradient_accumulation_steps",
+        "Set these two.",
+    ),
+    (
+        "eval_every eval_every_steps eval_interval val_check_interval",
+        (),
+        "evaluations follow training.eval_strategy",
+        "Set training.eval_strategy: steps and training.eval_steps.",
+    ),
+    (
+        "save_every save_interval checkpoint_every",
+        (),
+        "checkpoints follow training.save_strategy",
+        "Set training.save_strategy: steps and training.save_steps.",
+    ),
+    (
+        "early_stop early_stopping_rounds patience_epochs",
+        OFF,
+        "patience is counted in evaluations",
+        "Set training.early_stopping_patience.",
+    ),
+    ("min_delta", (0, None), "it has another name here", "Set training.early_stopping_threshold."),
+    (
+        "metric metric_name monitor",
+        (),
+        "it has another name here",
+        "Set training.metric_for_best_model: eval_loss or chrf.",
+    ),
+    (
+        "keep_best save_best_model",
+        (True, None),
+        "the best checkpoint becomes the adapter",
+        "Set training.eval_strategy: no to keep the last one.",
+    ),
+    ("deterministic", ANY_VALUE, "every random number follows `seed`, whatever else happens", ""),
+    (
+        "resume resume_training load_checkpoint checkpoint_path ckpt_path",
+        OFF,
+        "a recipe says what to do, not where it stood",
+        "Use `loraloom train RECIPE --resume RUN`.",
+    ),
+    # Where things go, and what is logged.
+    (
+        "save_dir results_dir experiment_name project_name",
+        ANY_VALUE,
+        "every run makes its own directory and writes into no other",
+        "",
+    ),
+    ("log_every log_interval log_steps print_every", ANY_VALUE, "every step is recorded in events.jsonl", ""),
+    (
+        "wandb use_wandb wandb_project wandb_entity tensorboard",
+        UNSET,
+        "a run is recorded in its own directory, and sent nowhere",
+        "Leave it out; events.jsonl can be read by any tracker.",
+    ),
+)
+
+TRAINER_KEYS = {
+    key: ScriptKey(reason, allowed, fix) for keys, allowed, reason, fix in _ROWS for key in keys.split()
+}

@@ -1,0 +1,65 @@
+"""Which known name a mistyped one is: only what slips of the finger explain, never another word.
+
+`max_samples` is as near to `max_steps` as many a slip is to what was meant, and means something else.
+So words are compared one by one, and each may differ by a letter or two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+LONGEST = 200  # characters that are looked at
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The known name that a mistyped one most likely is, or "" if slips explain none.
+
+    >>> nearest("lerning_rate", ["learning_rate"]), nearest("max_samples", ["max_steps"])
+    ('learning_rate', '')
+    """
+    plain = _plain(name[:LONGEST])
+    found = [(slips, known) for known in names if (slips := _slips(plain, _plain(known))) is not None]
+    return min(found, key=lambda pair: pair[0])[1] if found else ""
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_")
+
+
+def _slips(name: str, known: str) -> int | None:
+    """How many slips turn one into the other; None if they are too many."""
+    words, known_words = name.split("_"), known.split("_")
+    if len(words) > 1 and len(words) < len(known_words) and set(words) <= set(known_words):
+        return len(known) - len(name)  # a word was left out: max_grad for max_grad_norm
+    whole = _distance(name.replace("_", ""), known.replace("_", ""))
+    if len(words) != len(known_words):
+        return _allowed(whole, name, known)
+    ways = [zip(words, known_words, strict=True), zip(sorted(words), sorted(known_words), strict=True)]
+    counts = []
+    for way in ways:
+        of_words = [_allowed(_distance(a, b), a, b) for a, b in way]
+        counts += [sum(filter(None, of_words))] if None not in of_words else []
+    return min(counts) if counts and _allowed(min(counts), name, known) is not None else None
+
+
+def _allowed(distance: int, name: str, known: str) -> int | None:
+    """The distance, if a slip or two explain it in a name of this length."""
+    length = min(len(name), len(known))
+    return distance if distance <= (0 if length < 3 else 1 if length < 6 else 2) else None
+
+
+def _distance(a: str, b: str) -> int:
+    """Letters added, left out, taken for another or exchanged with the next one (Damerau, 1964)."""
+    if abs(len(a) - len(b)) > 2:  # more than is ever allowed
+        return LONGEST
+    before: list[int] = []
+    last = list(range(len(b) + 1))
+    for i, x in enumerate(a, start=1):
+        row = [i]
+        for j, y in enumerate(b, start=1):
+            cost = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (x != y))
+            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
+                cost = min(cost, before[j - 2] + 1)
+            row.append(cost)
+        before, last = last, row
+    return last[-1]
