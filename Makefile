@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Tests run beside each other; with one thread each they do not wait for one another.
 JOBS ?= 2
 
-.PHONY: help install demo lint format test oldest newest faults fuzz bench check clean
+.PHONY: help install demo lint format test oldest newest faults fuzz bench check clean exports compat
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -33,6 +33,11 @@ format: install ## let ruff rewrite what it can
 
 test: install ## the whole suite
 	$(BIN)/pytest --numprocesses $(JOBS)
+
+# 43 MB that nobody else needs, so it is not part of `install`.
+exports: install ## merged folders in CTranslate2, as their README says
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,exports]'
+	$(BIN)/pytest tests/workflows/test_ctranslate2.py
 
 # The suite under other versions, each in an environment of its own. On Linux, a package index that has a CPU
 # build of torch saves gigabytes: `UV_TORCH_BACKEND=cpu make oldest`.
