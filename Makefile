@@ -39,6 +39,9 @@ exports: install ## merged folders in CTranslate2, as their README says
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,exports]'
 	$(BIN)/pytest tests/workflows/test_ctranslate2.py
 
+compat: install ## our adapters in older versions of PEFT, each in an environment of its own
+	$(BIN)/python -m tools.check_peft_versions --folder .venv-compat
+
 # The suite under other versions, each in an environment of its own. On Linux, a package index that has a CPU
 # build of torch saves gigabytes: `UV_TORCH_BACKEND=cpu make oldest`.
 OLDEST_PYTHON ?= $(shell python3.12 --version >/dev/null 2>&1 && echo python3.12 || echo $(PYTHON))
@@ -79,4 +82,4 @@ bench: install ## times and memory beside the stock libraries, on the starter; s
 check: lint test ## what a commit needs
 
 clean: ## remove the environment and caches; never a run
-	rm -rf $(VENV) .venv-oldest .venv-newest .pytest_cache .mypy_cache .ruff_cache dist
+	rm -rf $(VENV) .venv-oldest .venv-newest .pytest_cache .mypy_cache .ruff_cache dist .venv-compat

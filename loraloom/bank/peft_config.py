@@ -13,6 +13,7 @@ import regex
 
 from loraloom.errors import AdapterError
 from loraloom.recipe.target_names import ALL_LINEAR
+from loraloom.recipe import LoraSettings
 from loraloom.recipe.yaml_tree import shown_key
 
 # What PEFT can do and the bank does not, with the value at which it does nothing.
@@ -70,6 +71,30 @@ KNOWN = UNSUPPORTED.keys() | READ_HERE | NARROWING | WITHOUT_EFFECT
 INITS_THAT_MOVE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 MAX_EXPRESSION = 10_000
 SECONDS_FOR_AN_EXPRESSION = 1.0
+
+
+def config_values(settings: LoraSettings, target_modules: Sequence[str], base: str) -> dict[str, Any]:
+    """What adapter_config.json says of an adapter of ours: the keys that PEFT 0.10 (2024) knew, no others.
+
+    An older PEFT fails on a key that it does not know, even where that says nothing (measured: 0.10 and
+    0.12 on `"corda_config": null`, which newer versions write). What is at its default is left out.
+
+    Args:
+        target_modules: as PEFT matches them.
+        base: the base's name, without a path of this machine.
+    """
+    alpha = settings.lora_alpha
+    values = {
+        "base_model_name_or_path": base,
+        "inference_mode": True,
+        "lora_alpha": int(alpha) if float(alpha).is_integer() else alpha,
+        "lora_dropout": float(settings.lora_dropout),
+        "peft_type": "LORA",
+        "r": settings.r,
+        "target_modules": sorted(target_modules),
+        "task_type": "SEQ_2_SEQ_LM",
+    }
+    return {**values, "use_rslora": True} if settings.use_rslora else values
 
 
 def check_config(config: Mapping[str, Any], where: str) -> None:

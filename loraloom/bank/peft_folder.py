@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from loraloom.bank.peft_config import check_config, named_modules, names_all_modules
+from loraloom.bank.peft_config import check_config, config_values, named_modules, names_all_modules
 from loraloom.base.loading import Base
 from loraloom.base.targets import Target, linears, peft_target_modules, resolve_targets, unique_targets
 from loraloom.errors import AdapterError
@@ -60,7 +60,7 @@ def write_adapter(
     origin: Mapping[str, Any],
     card: str = "",
 ) -> None:
-    """Write an adapter so that `PeftModel.from_pretrained` loads it; as a whole or not at all.
+    """Write an adapter that PEFT 0.10 and newer load with `from_pretrained`; as a whole or not at all.
 
     Args:
         folder: replaced if it exists.
@@ -70,26 +70,12 @@ def write_adapter(
         origin: more to say in loraloom.json.
         card: the README.md, if any.
     """
-    from peft import LoraConfig  # takes a second to import
-
     adapted = sorted({name.rpartition(".")[0] for name in tensors})
-    alpha = settings.lora_alpha
-    config = LoraConfig(
-        r=settings.r,
-        lora_alpha=int(alpha) if float(alpha).is_integer() else alpha,
-        lora_dropout=float(settings.lora_dropout),
-        use_rslora=settings.use_rslora,
-        target_modules=peft_target_modules(adapted, available),
-        task_type="SEQ_2_SEQ_LM",
-        # PEFT would keep an absolute path of this machine here.
-        base_model_name_or_path=portable_name(base.name),
-        inference_mode=True,
-    )
     staged = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(staged, ignore_errors=True)
-    config.save_pretrained(staged)
-    values = json.loads((staged / CONFIG).read_text(encoding="utf-8"))
-    values["target_modules"] = sorted(values["target_modules"])  # PEFT holds a set, in no order
+    staged.mkdir(parents=True)
+    # PEFT would keep an absolute path of this machine as the base's name.
+    values = config_values(settings, peft_target_modules(adapted, available), portable_name(base.name))
     write_bytes(staged / CONFIG, to_json(values).encode())
     named = {f"{PREFIX}{name}.weight": t.to("cpu", torch.float32).contiguous() for name, t in tensors.items()}
     write_bytes(staged / WEIGHTS, save(named, metadata={"format": "pt"}))
