@@ -38,7 +38,7 @@ def folder(mt5: Base, tmp_path: Path) -> Path:
     return tmp_path / "a"
 
 
-# LoraConfig, PeftConfig and PeftConfigMixin of PEFT 0.10.0 (src/peft/tuners/lora/config.py, src/peft/config.py).
+# LoraConfig, PeftConfig and their mixin in PEFT 0.10.0 (src/peft/tuners/lora/config.py, src/peft/config.py).
 # Any other key is a TypeError there. `make compat` loads our adapters in 0.10, 0.12 and 0.15.
 KNOWN_TO_PEFT_0_10 = {
     "alpha_pattern",
