@@ -61,6 +61,7 @@ def load_run(folder: Path, experiments: Sequence[str] | None = None, *, with_bas
     adapters = {name: so_far.get(name) or read_adapter(run.adapters / name, base) for name in names}
     for name, adapter in adapters.items():
         bank.attach(name, adapter.settings, seed=0, tensors=adapter.tensors)
+        notes += adapter.notes
     slots: dict[str, str | None] = {BASE_NAME: BASE} if with_base else {}
     return Loaded(
         run, recipe, recipe_folder, base, bank, slots | {name: name for name in names}, adapters, notes

@@ -96,7 +96,8 @@ def merge(
     split, about_rows = _split(opened, recipe, folder)
     notes += about_rows
     with stop_on_signals() as stop, _staged(out) as staged:
-        bank = _load(recipe, folder, opened.adapters / name, name)
+        bank, of_adapter = _load(recipe, folder, opened.adapters / name, name)
+        notes += of_adapter
         base = bank.base
         check_dtype(dtype, base.model.config.model_type)
         chosen = choose_dtype(dtype, base)
@@ -136,8 +137,14 @@ def _split(run: Run, recipe: Recipe, folder: Path) -> tuple[Split | None, list[s
         return None, [f"the run's rows are not there, so the proof takes random tokens: {why}"]
 
 
-def _load(recipe: Recipe, folder: Path, adapter_folder: Path, name: str) -> AdapterBank:
-    """The run's base in float32 on the CPU, whatever it was trained in, with the adapter attached."""
+def _load(
+    recipe: Recipe, folder: Path, adapter_folder: Path, name: str
+) -> tuple[AdapterBank, tuple[str, ...]]:
+    """The run's base in float32 on the CPU, whatever it was trained in, with the adapter attached.
+
+    Returns:
+        The bank, and what should be known of the adapter.
+    """
     base = load_base(
         locate_model(recipe.model_name_or_path, folder),
         dtype="float32",
@@ -147,7 +154,7 @@ def _load(recipe: Recipe, folder: Path, adapter_folder: Path, name: str) -> Adap
     adapter = read_adapter(adapter_folder, base)
     bank = AdapterBank(base)
     bank.attach(name, adapter.settings, seed=0, tensors=adapter.tensors)
-    return bank
+    return bank, adapter.notes
 
 
 def _publish(model: Path, out: Path, stop: StopRequest) -> int:
