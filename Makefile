@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Tests run beside each other; with one thread each they do not wait for one another.
 JOBS ?= 2
 
-.PHONY: help install demo lint format test oldest newest faults fuzz bench check clean
+.PHONY: help install demo lint format test oldest newest faults fuzz bench check clean exports compat
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -33,6 +33,14 @@ format: install ## let ruff rewrite what it can
 
 test: install ## the whole suite
 	$(BIN)/pytest --numprocesses $(JOBS)
+
+# 43 MB that nobody else needs, so it is not part of `install`.
+exports: install ## merged folders in CTranslate2, as their README says
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,exports]'
+	$(BIN)/pytest tests/workflows/test_ctranslate2.py
+
+compat: install ## our adapters in older versions of PEFT, each in an environment of its own
+	$(BIN)/python -m tools.check_peft_versions --folder .venv-compat
 
 # The suite under other versions, each in an environment of its own. On Linux, a package index that has a CPU
 # build of torch saves gigabytes: `UV_TORCH_BACKEND=cpu make oldest`.
@@ -74,4 +82,4 @@ bench: install ## times and memory beside the stock libraries, on the starter; s
 check: lint test ## what a commit needs
 
 clean: ## remove the environment and caches; never a run
-	rm -rf $(VENV) .venv-oldest .venv-newest .pytest_cache .mypy_cache .ruff_cache dist
+	rm -rf $(VENV) .venv-oldest .venv-newest .pytest_cache .mypy_cache .ruff_cache dist .venv-compat

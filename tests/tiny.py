@@ -99,12 +99,13 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def make_folder(folder: Path, kind: str, *, seed: int = 0, **changes: Any) -> Path:
+def make_folder(folder: Path, kind: str, *, seed: int = 0, tied: bool | None = None, **changes: Any) -> Path:
     """One model folder.
 
     Args:
         kind: `mt5` (gated, a head of its own), `t5` (tied, scaled), `flan` (gated, a head of its own),
             `umt5` (a bias in every layer), or one of `TRUE_SHAPES`.
+        tied: whether the embedding is the output head; by default as the real models of that kind have it.
         changes: to the config.
     """
     torch.manual_seed(seed)
@@ -125,7 +126,7 @@ def make_folder(folder: Path, kind: str, *, seed: int = 0, **changes: Any) -> Pa
         model = UMT5ForConditionalGeneration(UMT5Config(feed_forward_proj="gated-gelu", **shape))
     else:
         raise ValueError(kind)
-    if kind != "t5":
+    if not (kind == "t5" if tied is None else tied):
         # Built from a config it comes out tied, whatever the family; the real ones have their own head.
         head = torch.randn(model.lm_head.weight.shape) * shape["d_model"] ** -0.5
         model.lm_head.weight = torch.nn.Parameter(head)

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import regex
-
 from loraloom.errors import AdapterError
-from loraloom.recipe.target_names import ALL_LINEAR
+from loraloom.recipe import LoraSettings
 from loraloom.recipe.yaml_tree import shown_key
 
 # What PEFT can do and the bank does not, with the value at which it does nothing.
@@ -35,6 +33,9 @@ UNSUPPORTED: dict[str, Any] = {
     "target_parameters": None,
     "trainable_token_indices": None,
 }
+# What PEFT merges rightly into the weights; of the rest a merged model is none, or another.
+MERGED_BY_PEFT = {"use_dora", "rank_pattern", "alpha_pattern", "lora_bias", "bias", "modules_to_save"}
+EMBEDDINGS = {"shared", "embed_tokens"}
 READ_HERE = {
     "peft_type",
     "r",
@@ -68,8 +69,47 @@ KNOWN = UNSUPPORTED.keys() | READ_HERE | NARROWING | WITHOUT_EFFECT
 # These begin by changing the base's own weights, so that the adapter alone means nothing (measured on
 # peft 0.21: logits off by 2.7 with pissa, and by 4.3 with olora, without a word).
 INITS_THAT_MOVE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
-MAX_EXPRESSION = 10_000
-SECONDS_FOR_AN_EXPRESSION = 1.0
+
+
+def _way_out(key: str, config: Mapping[str, Any]) -> str:
+    """How to go on from such an adapter all the same."""
+    if key not in MERGED_BY_PEFT:
+        return ""
+    fix = (
+        "Merge it with PEFT: PeftModel.from_pretrained(model, ADAPTER).merge_and_unload()."
+        "save_pretrained(FOLDER), copy the base's tokenizer files into FOLDER, and set "
+        "model_name_or_path: FOLDER"
+    )
+    saved = config.get("modules_to_save") or []
+    embeddings = [name for name in saved if isinstance(name, str) and name in EMBEDDINGS]
+    if key == "modules_to_save" and embeddings:
+        # Measured on peft 0.21: the merged model's tied copies are not the trained ones.
+        return f"PEFT does not merge {embeddings[0]} rightly on this family either: train without it"
+    return fix
+
+
+def config_values(settings: LoraSettings, target_modules: Sequence[str], base: str) -> dict[str, Any]:
+    """What adapter_config.json says of an adapter of ours: the keys that PEFT 0.10 (2024) knew, no others.
+
+    An older PEFT fails on a key that it does not know, even where that says nothing (measured: 0.10 and
+    0.12 on `"corda_config": null`, which newer versions write). What is at its default is left out.
+
+    Args:
+        target_modules: as PEFT matches them.
+        base: the base's name, without a path of this machine.
+    """
+    alpha = settings.lora_alpha
+    values = {
+        "base_model_name_or_path": base,
+        "inference_mode": True,
+        "lora_alpha": int(alpha) if float(alpha).is_integer() else alpha,
+        "lora_dropout": float(settings.lora_dropout),
+        "peft_type": "LORA",
+        "r": settings.r,
+        "target_modules": sorted(target_modules),
+        "task_type": "SEQ_2_SEQ_LM",
+    }
+    return {**values, "use_rslora": True} if settings.use_rslora else values
 
 
 def check_config(config: Mapping[str, Any], where: str) -> None:
@@ -83,7 +123,9 @@ def check_config(config: Mapping[str, Any], where: str) -> None:
         raise AdapterError("is no LoRA adapter", where=where, found=found, allowed="LORA")
     for key, usual in UNSUPPORTED.items():
         if config.get(key, usual) not in (usual, None):
-            raise AdapterError(f"uses `{key}`, which LoRALoom does not compute", where=where)
+            raise AdapterError(
+                f"uses `{key}`, which LoRALoom does not compute", where=where, fix=_way_out(key, config)
+            )
     unknown = [
         key for key, value in config.items() if key not in KNOWN and value not in (None, False, {}, [])
     ]
@@ -102,37 +144,3 @@ def check_config(config: Mapping[str, Any], where: str) -> None:
             found=f"init_lora_weights: {str(config['init_lora_weights'])[:40]}",
             fix="Convert it with PEFT: save_pretrained(…, path_initial_model_for_weight_conversion=…).",
         )
-
-
-def names_all_modules(config: Mapping[str, Any]) -> bool:
-    """Whether target_modules alone says which modules an adapter has."""
-    return not any(config.get(key) for key in NARROWING)
-
-
-def named_modules(named: Any, available: Sequence[str], where: str) -> str | list[str]:
-    """An adapter's target_modules as `resolve_targets` takes them, an expression already matched.
-
-    A foreign expression may be made to be matched for years (`(a+)+`), so it gets a second.
-
-    Args:
-        named: what adapter_config.json says.
-        available: the names of the base's linears.
-
-    Raises:
-        AdapterError: it is no target list, or an expression that matches nothing or takes too long.
-    """
-    if isinstance(named, list) and named and all(isinstance(name, str) for name in named):
-        return named
-    if not isinstance(named, str) or not 0 < len(named) <= MAX_EXPRESSION:
-        raise AdapterError("names no target_modules", where=where, found="adapter_config.json")
-    if named == ALL_LINEAR:
-        return named
-    try:
-        expression = regex.compile(named, regex.VERSION0)
-        matched = [n for n in available if expression.fullmatch(n, timeout=SECONDS_FOR_AN_EXPRESSION)]
-    except (regex.error, TimeoutError, RecursionError, OverflowError) as error:
-        what = "takes too long to match" if isinstance(error, TimeoutError) else "is no regular expression"
-        raise AdapterError(f"its target_modules {what}", where=where) from None
-    if not matched:
-        raise AdapterError("its target_modules matches no linear of this base", where=where)
-    return matched

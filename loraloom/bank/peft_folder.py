@@ -21,9 +21,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from loraloom.bank.peft_config import check_config, named_modules, names_all_modules
+from loraloom.bank.peft_config import check_config, config_values
+from loraloom.bank.peft_targets import check_complete
 from loraloom.base.loading import Base
-from loraloom.base.targets import Target, linears, peft_target_modules, resolve_targets, unique_targets
+from loraloom.base.targets import Target, peft_target_modules
 from loraloom.errors import AdapterError, Problem, one_line
 from loraloom.files import replace_folder, write_bytes
 from loraloom.recipe import LoraSettings
@@ -33,6 +34,7 @@ from loraloom.run import to_json
 CONFIG, WEIGHTS, ORIGIN = "adapter_config.json", "adapter_model.safetensors", "loraloom.json"
 README = "README.md"
 PREFIX = "base_model.model."
+SHOWN_SUBFOLDERS = 5
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,14 @@ class Adapter:
         settings: rank, scale, dropout; `target_modules` lists the adapted modules by whole path.
         tensors: as `AdapterBank.tensors` gives them.
         origin: what loraloom.json says, or {} for a folder of PEFT's own.
+        notes: what should be known of it on this base.
     """
 
     folder: Path
     settings: LoraSettings
     tensors: dict[str, Tensor]
     origin: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 def write_adapter(
@@ -62,7 +66,7 @@ def write_adapter(
     origin: Mapping[str, Any],
     card: str = "",
 ) -> None:
-    """Write an adapter so that `PeftModel.from_pretrained` loads it; as a whole or not at all.
+    """Write an adapter that PEFT 0.10 and newer load with `from_pretrained`; as a whole or not at all.
 
     Args:
         folder: replaced if it exists.
@@ -72,26 +76,12 @@ def write_adapter(
         origin: more to say in loraloom.json.
         card: the README.md, if any.
     """
-    from peft import LoraConfig  # takes a second to import
-
     adapted = sorted({name.rpartition(".")[0] for name in tensors})
-    alpha = settings.lora_alpha
-    config = LoraConfig(
-        r=settings.r,
-        lora_alpha=int(alpha) if float(alpha).is_integer() else alpha,
-        lora_dropout=float(settings.lora_dropout),
-        use_rslora=settings.use_rslora,
-        target_modules=peft_target_modules(adapted, available),
-        task_type="SEQ_2_SEQ_LM",
-        # PEFT would keep an absolute path of this machine here.
-        base_model_name_or_path=portable_name(base.name),
-        inference_mode=True,
-    )
     staged = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(staged, ignore_errors=True)
-    config.save_pretrained(staged)
-    values = json.loads((staged / CONFIG).read_text(encoding="utf-8"))
-    values["target_modules"] = sorted(values["target_modules"])  # PEFT holds a set, in no order
+    staged.mkdir(parents=True)
+    # PEFT would keep an absolute path of this machine as the base's name.
+    values = config_values(settings, peft_target_modules(adapted, available), portable_name(base.name))
     write_bytes(staged / CONFIG, to_json(values).encode())
     named = {f"{PREFIX}{name}.weight": t.to("cpu", torch.float32).contiguous() for name, t in tensors.items()}
     write_bytes(staged / WEIGHTS, save(named, metadata={"format": "pt"}))
@@ -128,6 +118,7 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
         AdapterError: it is missing, damaged, of a kind the bank does not compute, or of another base.
     """
     where = str(folder)
+    _check_place(folder)
     config = _read_json(folder / CONFIG, where)
     check_config(config, where)
     tensors = _read_tensors(folder / WEIGHTS, where)
@@ -156,10 +147,33 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
     except ValueError as error:
         raise AdapterError("its configuration is not usable", where=where, found=one_line(error)) from None
     origin = _read_json(folder / ORIGIN, where) if (folder / ORIGIN).is_file() else {}
+    notes: list[str] = []
     if base is not None:
         _check_origin(origin, base, where)
-        _check_complete(config, settings, base, where)
-    return Adapter(folder, settings, tensors, origin)
+        notes = check_complete(config, settings.target_modules, base.model, base.family, where)
+    return Adapter(folder, settings, tensors, origin, tuple(notes))
+
+
+def _check_place(folder: Path) -> None:
+    """Refuse a folder that is not there, or whose adapters lie in its subfolders; the message names them.
+
+    PEFT saves an adapter that is not called `default` in a subfolder of that name, and Trainers a
+    checkpoint in one of theirs; our runs have them in `adapters/`.
+    """
+    if not folder.is_dir():
+        what = "an adapter is a folder, and this is a file" if folder.exists() else "there is no such folder"
+        raise AdapterError(what, where=str(folder), fix="Name the folder that holds adapter_config.json.")
+    if (folder / CONFIG).exists():
+        return
+    below = sorted(file.parent for file in [*folder.glob(f"*/{CONFIG}"), *folder.glob(f"*/*/{CONFIG}")])
+    if below:
+        names = [str(each.relative_to(folder)) for each in below]
+        raise AdapterError(
+            f"has no {CONFIG}, and {len(names)} of its subfolders do",
+            where=str(folder),
+            found=", ".join(names[:SHOWN_SUBFOLDERS]) + (", …" if len(names) > SHOWN_SUBFOLDERS else ""),
+            fix=f"Name {'it' if len(names) == 1 else 'one of them'}: {below[0]}",
+        )
 
 
 def _read_json(path: Path, where: str) -> dict[str, Any]:
@@ -207,23 +221,6 @@ def _read_tensors(path: Path, where: str) -> dict[str, Tensor]:
             found=", ".join(sorted(halves)[:3]),
         )
     return tensors
-
-
-def _check_complete(config: Mapping[str, Any], settings: LoraSettings, base: Base, where: str) -> None:
-    """Refuse an adapter that lacks whole modules: PEFT would leave them at zero, with a warning at most."""
-    if not names_all_modules(config):
-        return
-    available = [target.name for target in linears(base.model, base.family)]
-    named = named_modules(config.get("target_modules"), available, where)
-    matches = resolve_targets(base.model, base.family, named, key=f"{where}: target_modules")
-    lacking = {target.name for target in unique_targets(matches)} - set(settings.target_modules)
-    if lacking:
-        raise AdapterError(
-            f"lacks the tensors of {len(lacking)} modules that its target_modules names",
-            where=where,
-            found=f"nothing for {min(lacking)}",
-            fix="The folder is incomplete: copy it again.",
-        )
 
 
 def _check_origin(origin: Mapping[str, Any], base: Base, where: str) -> None:

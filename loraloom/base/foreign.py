@@ -63,14 +63,14 @@ def read_config(path: str, name: str) -> dict[str, Any]:
             fix="Without a connection to the hub, name a local folder, or `starter`.",
         ) from None
     values = _read_object(Path(str(file)), name)
-    tokenizer = _read_beside(path, TOKENIZER_CONFIG, name)
+    tokenizer = read_beside(path, TOKENIZER_CONFIG, name)
     problems = [
         *_config_problems(values, name),
         *_code_problems(tokenizer, TOKENIZER_CONFIG, name),
         *_tokenizer_problems(tokenizer, name),
         *(problem for index in INDEXES for problem in _index_problems(path, index, name)),
     ]
-    if _beside(path, "adapter_config.json") is not None:
+    if file_beside(path, "adapter_config.json") is not None:
         problems.append(
             Problem(
                 "is an adapter's folder: it holds an adapter_config.json, and transformers would load "
@@ -110,16 +110,21 @@ def said_by(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _beside(path: str, file: str) -> Path | None:
-    """Another file of the same folder or hub model; None where it has none."""
+def file_beside(path: str, file: str) -> Path | None:
+    """Another file of the same folder or hub model; None if it has no such file."""
     found = cached_file(
         path, file, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False
     )
     return None if found is None else Path(str(found))
 
 
-def _read_beside(path: str, file: str, name: str) -> dict[str, Any]:
-    found = _beside(path, file)
+def read_beside(path: str, file: str, name: str) -> dict[str, Any]:
+    """The values of another JSON file of the same folder or hub model; none if it has no such file.
+
+    Raises:
+        ModelError: it cannot be read, or is no JSON object.
+    """
+    found = file_beside(path, file)
     return {} if found is None else _read_object(found, name)
 
 
@@ -199,18 +204,18 @@ def _tokenizer_problems(values: Mapping[str, Any], name: str) -> Iterator[Proble
             allowed="a tokenizer that transformers ships, such as T5Tokenizer",
         )
     listed = values.get("fast_tokenizer_files") or []
-    if not isinstance(listed, list) or not all(map(_is_plain_name, listed)):
+    if not isinstance(listed, list) or not all(map(is_plain_name, listed)):
         yield _outside(TOKENIZER_CONFIG, name)
 
 
 def _index_problems(path: str, index: str, name: str) -> Iterator[Problem]:
-    file = _beside(path, index)
+    file = file_beside(path, index)
     if file is None:
         return
     shards = _read_object(file, name).get("weight_map")
     if not isinstance(shards, dict) or not shards:
         yield Problem(f"{index} has no `weight_map`", where=name, fix="Copy the folder again.")
-    elif not all(map(_is_plain_name, shards.values())):
+    elif not all(map(is_plain_name, shards.values())):
         yield _outside(index, name)
     elif not all(shard.endswith(INDEXES[index]) for shard in shards.values()):
         yield Problem(
@@ -228,7 +233,8 @@ def _outside(file: str, name: str) -> Problem:
     )
 
 
-def _is_plain_name(value: Any) -> bool:
+def is_plain_name(value: Any) -> bool:
+    """Whether a value names a file in this folder and no path."""
     return (
         isinstance(value, str) and re.fullmatch(r"[\w.\-]+", value) is not None and not value.startswith(".")
     )

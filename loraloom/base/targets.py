@@ -190,3 +190,33 @@ def peft_target_modules(adapted: Sequence[str], available: Sequence[Target]) -> 
     suffixes = {name.rpartition(".")[2] for name in chosen}
     all_named_so = {target.name for target in available if target.suffix in suffixes}
     return sorted(suffixes if all_named_so == chosen else chosen)
+
+
+def target_setting(adapted: Sequence[str], available: Sequence[Target]) -> str:
+    """The shortest value of `lora.target_modules` that stands for exactly these linears, as YAML.
+
+    Returns:
+        `all-linear`, a list of names' ends, an expression over whole layers, or a list of whole paths.
+    """
+    chosen = set(adapted)
+    if chosen == {target.name for target in available}:
+        return ALL_LINEAR
+    names = peft_target_modules(adapted, available)
+    if not chosen.issubset(names):
+        return f"[{', '.join(names)}]"
+    expression = _expression_for(chosen)
+    matched = {target.name for target in available if re.fullmatch(expression, target.name)}
+    return f"'{expression}'" if matched == chosen else f"[{', '.join(names)}]"
+
+
+def _expression_for(names: set[str]) -> str:
+    """`encoder.block.0.layer.0.SelfAttention.q`, … → an expression over side, layer and last name."""
+    parts = [name.split(".", 3) for name in names]
+    sides, stacks, layers = (sorted({part[at] for part in parts if len(part) == 4}) for at in range(3))
+    ends = sorted({name.rpartition(".")[2] for name in names})
+    return r"\.".join((_any_of(sides), _any_of(stacks), _any_of(layers), ".*", _any_of(ends)))
+
+
+def _any_of(choices: Sequence[str]) -> str:
+    escaped = [re.escape(choice) for choice in choices]
+    return escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"

@@ -159,6 +159,8 @@ def look_at_rows(begun: Begun, recipe: Recipe, report: Report) -> tuple[DataChec
     raise_errors(of_data.findings)
     base = load_recipe_base(recipe, begun.folder, choices)
     material = prepare(recipe, begun.folder, split, base, begun.retained)
+    for note in material.notes:
+        report("note", message=note)
     origin.check_same_base(known, material)
     return of_data, material
 

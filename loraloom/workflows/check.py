@@ -81,6 +81,8 @@ def examine(
     base = load_recipe_base(recipe, folder)
     report("base", choices={key: {"value": c.value, "reason": c.reason} for key, c in base.choices.items()})
     material = prepare(recipe, folder, split, base)
+    for note in material.notes:
+        report("note", message=note)
     chosen = [
         Finding("ok", key, key, f"{choice.value}: {choice.reason}") for key, choice in base.choices.items()
     ]

@@ -158,6 +158,8 @@ def _find(begun: Begun, recipe: Recipe, experiment: str, report: Report, stop: S
     run = begun.run
     few = replace(begun.split, eval=_some(begun.split.eval, NUM_EVAL_ROWS))
     material = prepare(recipe, begun.folder, few, load_recipe_base(recipe, begun.folder))
+    for note in material.notes:
+        report("note", message=note)
     plan = make_plan(material.experiments, material.base, material.train_set)
     begun.knowing(origin.once_decided(begun.known, material, plan))
     losses: dict[str, float] = {}

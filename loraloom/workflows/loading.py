@@ -62,6 +62,7 @@ def load_run(folder: Path, experiments: Sequence[str] | None = None, *, with_bas
     adapters = {name: so_far.get(name) or read_adapter(run.adapters / name, base) for name in names}
     for name, adapter in adapters.items():
         bank.attach(name, adapter.settings, seed=0, tensors=adapter.tensors)
+        notes += adapter.notes
     if unused := describe_unused(base, recipe.generation):
         notes.append(unused)
     slots: dict[str, str | None] = {BASE_NAME: BASE} if with_base else {}

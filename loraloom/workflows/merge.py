@@ -38,11 +38,11 @@ from loraloom.workflows.merging.folder import (
     check_dtype,
     check_space,
     choose_dtype,
-    generation_config,
     save_model,
     sync,
 )
 from loraloom.workflows.merging.fresh_process import ProofRows, speak
+from loraloom.workflows.merging.generation import generation_config
 from loraloom.workflows.merging.proof import (
     Proof,
     ask_fresh_process,
@@ -76,7 +76,8 @@ def merge(
         report: told of progress and of what should be known.
 
     Returns:
-        `{"folder", "experiment", "dtype", "dtype_reason", "bytes", "movement", "proof", "notes"}`.
+        `{"folder", "experiment", "dtype", "dtype_reason", "bytes", "movement", "generation", "proof",
+        "notes"}`; `generation` is what became of the settings that the base's own file states.
 
     Raises:
         RunError: the run has no such adapter, `out` exists, or there is too little room.
@@ -95,19 +96,20 @@ def merge(
     split, about_rows = _split(opened, recipe, folder)
     notes += about_rows
     with stop_on_signals() as stop, _staged(out) as staged:
-        bank = _load(recipe, folder, opened.adapters / name, name)
+        bank, of_adapter = _load(recipe, folder, opened.adapters / name, name)
+        notes += of_adapter
         base = bank.base
         check_dtype(dtype, base.model.config.model_type)
         chosen = choose_dtype(dtype, base)
         check_space(out.parent, base.model, getattr(torch, chosen.value))
-        base.model.generation_config, dropped = generation_config(base, recipe.generation)
-        if dropped:
-            notes.append(f"the base's own {', '.join(dropped)} gave way to the recipe's generation settings")
+        base.model.generation_config, inherited = generation_config(base, recipe.generation)
+        notes += inherited.notes()
         for note in notes:
             report("note", message=note)
         moved = movement(bank, name)
         rows = proof_rows(base, recipe, choose_rows(split))
-        proof = _merge(bank, name, rows, chosen.value, staged, stop, report)
+        proof, of_files = _merge(bank, name, rows, chosen.value, staged, stop, report)
+        notes += of_files
         for note in remarks(proof, chosen.value):
             report("note", message=note)
         result: dict[str, Any] = {
@@ -116,10 +118,12 @@ def merge(
             "dtype": chosen.value,
             "dtype_reason": chosen.reason,
             "movement": moved.total,
+            "generation": inherited.as_dict(),
             "proof": asdict(proof),
             "notes": [*notes, *remarks(proof, chosen.value)],
         }
-        write_bytes(staged / MODEL / README, merged_card(facts, result, proof).encode())
+        scale = base.family.output_scale(base.model.config)
+        write_bytes(staged / MODEL / README, merged_card(facts, result, proof, logit_scale=scale).encode())
         result["bytes"] = _publish(staged / MODEL, out, stop)
     return result
 
@@ -133,8 +137,14 @@ def _split(run: Run, recipe: Recipe, folder: Path) -> tuple[Split | None, list[s
         return None, [f"the run's rows are not there, so the proof takes random tokens: {why}"]
 
 
-def _load(recipe: Recipe, folder: Path, adapter_folder: Path, name: str) -> AdapterBank:
-    """The run's base in float32 on the CPU, whatever it was trained in, with the adapter attached."""
+def _load(
+    recipe: Recipe, folder: Path, adapter_folder: Path, name: str
+) -> tuple[AdapterBank, tuple[str, ...]]:
+    """The run's base in float32 on the CPU, whatever it was trained in, with the adapter attached.
+
+    Returns:
+        The bank, and what should be known of the adapter.
+    """
     base = load_base(
         locate_model(recipe.model_name_or_path, folder),
         dtype="float32",
@@ -144,7 +154,7 @@ def _load(recipe: Recipe, folder: Path, adapter_folder: Path, name: str) -> Adap
     adapter = read_adapter(adapter_folder, base)
     bank = AdapterBank(base)
     bank.attach(name, adapter.settings, seed=0, tensors=adapter.tensors)
-    return bank
+    return bank, adapter.notes
 
 
 def _publish(model: Path, out: Path, stop: StopRequest) -> int:
@@ -190,8 +200,12 @@ def _merge(
     staged: Path,
     stop: StopRequest,
     report: Report,
-) -> Proof:
-    """Merge, save below `staged`, and prove; the base's memory is given back on the way."""
+) -> tuple[Proof, list[str]]:
+    """Merge, save below `staged`, and prove; the base's memory is given back on the way.
+
+    Returns:
+        What was shown, and what is not as in the base's folder.
+    """
     model = bank.base.model.eval()
     with bank.rows(Rows((Share(name, len(rows.sources)),))):
         wanted = speak(model, rows)
@@ -205,14 +219,16 @@ def _merge(
         beside = round_weights(model, merged, getattr(torch, dtype))
         expected = {"float32": speak(model, rows), "auto": wanted}
         model.to(getattr(torch, dtype))
-    save_model(bank.base, staged / MODEL)
+    notes = save_model(bank.base, staged / MODEL)
+    for note in notes:
+        report("note", message=note)
     model.to("meta")  # a fresh process needs the memory now
     report("note", message=f"merged {len(merged.modules)} linears; a fresh process proves the folder")
     fresh_process.ask(staged / PROOF, rows, expected)
     measured = ask_fresh_process(staged / MODEL, staged / PROOF, stop)
     check_equal(measured["float32"], "read by plain transformers, the folder does not say what it should")
     check_tokenizer(measured["float32"], rows)
-    return Proof(
+    proof = Proof(
         rows=f"{len(rows.sources)} rows of {'the run' if rows.texts else 'random tokens'}",
         num_merged=len(merged.modules),
         weight_error=merged.largest_error,
@@ -221,3 +237,4 @@ def _merge(
         rounding=measured.get("auto"),
         rounding_beside_update=beside,
     )
+    return proof, notes

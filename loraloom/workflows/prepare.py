@@ -12,7 +12,7 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.peft_folder import read_adapter
 from loraloom.base.loading import Base, load_base, recompute_activations
 from loraloom.base.supported import STARTER
-from loraloom.base.targets import Target
+from loraloom.base.targets import Target, target_setting
 from loraloom.data.encoding import EncodedSet, encode
 from loraloom.data.part_files import PartRead
 from loraloom.data.split import Split
@@ -35,6 +35,7 @@ class Material:
         initial: tensors of the adapters that experiments go on from.
         train_set, eval_set, retain_set: encoded; the last two may be empty.
         eval_references: the eval rows' responses as text.
+        notes: what should be known of the adapters that experiments go on from.
     """
 
     recipe: Recipe
@@ -46,6 +47,7 @@ class Material:
     eval_set: EncodedSet
     retain_set: EncodedSet
     eval_references: Sequence[str]
+    notes: tuple[str, ...] = ()
 
     def setup(
         self, run: Run, stop: StopRequest, *, waves: Sequence[Sequence[str]], pass_tokens: int
@@ -115,8 +117,9 @@ def prepare(
     recompute_activations(base.model, recipe.training.gradient_checkpointing)
     experiments = recipe.resolved_experiments
     targets = _targets(bank, experiments)
+    notes: list[str] = []
     initial = {
-        e.name: _initial(e, folder, base, targets[e.name])
+        e.name: _initial(e, folder, bank, targets[e.name], notes)
         for e in experiments
         if e.lora.init_adapter is not None
     }
@@ -129,6 +132,7 @@ def prepare(
         base=base,
         bank=bank,
         experiments=experiments,
+        notes=tuple(dict.fromkeys(notes)),
         initial=initial,
         train_set=encode(split.train, base.tokenizer, **limits),
         eval_set=encode(split.eval, base.tokenizer, **limits),
@@ -151,10 +155,11 @@ def _targets(bank: AdapterBank, experiments: Sequence[Experiment]) -> dict[str, 
 
 
 def _initial(
-    experiment: Experiment, folder: Path, base: Base, targets: Sequence[Target]
+    experiment: Experiment, folder: Path, bank: AdapterBank, targets: Sequence[Target], notes: list[str]
 ) -> dict[str, Tensor]:
     lora = experiment.lora
-    adapter = read_adapter(folder / Path(lora.init_adapter or "").expanduser(), base)
+    adapter = read_adapter(folder / Path(lora.init_adapter or "").expanduser(), bank.base)
+    notes += adapter.notes
     where = f"{experiment.name}: lora.init_adapter"
     problems = [
         Problem(
@@ -179,7 +184,8 @@ def _initial(
                 f"and lacks {len(missing)} that it names",
                 where=where,
                 found=min(surplus or missing),
-                fix="Set lora.target_modules to what the adapter was trained with.",
+                fix="Set lora.target_modules: "
+                f"{target_setting(adapter.settings.target_modules, bank.available)}.",
             )
         )
     if problems:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 
 from loraloom.bank.bank import AdapterBank
@@ -35,6 +36,63 @@ def folder(mt5: Base, tmp_path: Path) -> Path:
     )
     bank.drop("a")
     return tmp_path / "a"
+
+
+# LoraConfig, PeftConfig and their mixin in PEFT 0.10.0 (src/peft/tuners/lora/config.py, src/peft/config.py).
+# Any other key is a TypeError there. `make compat` loads our adapters in 0.10, 0.12 and 0.15.
+KNOWN_TO_PEFT_0_10 = {
+    "alpha_pattern",
+    "auto_mapping",
+    "base_model_name_or_path",
+    "bias",
+    "fan_in_fan_out",
+    "inference_mode",
+    "init_lora_weights",
+    "layer_replication",
+    "layers_pattern",
+    "layers_to_transform",
+    "loftq_config",
+    "lora_alpha",
+    "lora_dropout",
+    "megatron_config",
+    "megatron_core",
+    "modules_to_save",
+    "peft_type",
+    "r",
+    "rank_pattern",
+    "revision",
+    "target_modules",
+    "task_type",
+    "use_dora",
+    "use_rslora",
+}
+
+
+@pytest.mark.parametrize(
+    "lora", [{}, {"use_rslora": True, "lora_dropout": 0.1}, {"target_modules": r"decoder\..*\.q"}]
+)
+def test_our_configuration_has_no_key_that_an_older_peft_does_not_know(
+    mt5: Base, tmp_path: Path, lora: dict[str, Any]
+) -> None:
+    bank = AdapterBank(mt5)
+    settings = attach_speaking(bank, "a", seed=1, r=3, lora_alpha=2.5, **lora)
+    write_adapter(
+        tmp_path / "a",
+        base=mt5,
+        settings=settings,
+        tensors=bank.tensors("a"),
+        available=bank.available,
+        origin={},
+    )
+    bank.drop("a")
+    values = json.loads((tmp_path / "a" / CONFIG).read_text(encoding="utf-8"))
+    assert values.keys() <= KNOWN_TO_PEFT_0_10
+    assert None not in values.values()
+    # Read by this version, it is the same as what this version would have written.
+    written = LoraConfig.from_pretrained(tmp_path / "a").to_dict()
+    usual = LoraConfig().to_dict()
+    assert {key for key, value in written.items() if value != usual[key]} <= values.keys()
+    assert (written["r"], written["lora_alpha"], written["use_rslora"]) == (3, 2.5, settings.use_rslora)
 
 
 def change_config(folder: Path, **values: Any) -> None:

@@ -129,7 +129,7 @@ def test_a_runs_card_has_figures_once_they_are_computed(
     with_peft, after_merge = code_blocks(text)
     answers = [run_code(block, run, monkeypatch)["answer"].tolist() for block in (with_peft, after_merge)]
     assert answers[0] == answers[1]
-    (block,) = code_blocks((run / "merged" / "README.md").read_text(encoding="utf-8"))
+    block = code_blocks((run / "merged" / "README.md").read_text(encoding="utf-8"))[0]
     assert run_code(block, run / "merged", monkeypatch)["answer"].tolist() == answers[0]
 
 

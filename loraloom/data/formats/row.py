@@ -73,8 +73,8 @@ class Findings:
         notes: things accepted that a user should know of.
         bytes_read: how far reading has come in the file on disk.
         num_rows: how many rows the file says it has, where its format says so.
-        on_invalid: `data.on_invalid`; with `drop`, a row with a problem is left out and the file is not refused
-            for it. Left empty where no setting can say so.
+        on_invalid: `data.on_invalid`; with `drop`, a row with a problem is left out and the file is not
+            refused for it. Left empty if no setting can say so.
     """
 
     notes: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""A merged model as a plain transformers folder: its dtype, its generation settings, its files, its card."""
+"""A merged model as a plain transformers folder: its dtype, its size, its files."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
 from safetensors import SafetensorError, safe_open
-from transformers import GenerationConfig, PreTrainedModel
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+from transformers import PreTrainedModel
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from loraloom.base.choices import Choice
 from loraloom.base.families import FAMILIES
+from loraloom.base.foreign import file_beside
 from loraloom.base.loading import Base
 from loraloom.errors import ModelError, RunError
 from loraloom.files import fsync_folder
-from loraloom.recipe import GenerationSettings
 from loraloom.workflows.merging.proof import NUM_ROWS, TARGET_TOKENS
+from loraloom.workflows.merging.tokenizer import copy_tokenizer
 
 DTYPES = ("float32", "bfloat16", "float16")
 STORED = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
@@ -28,8 +28,6 @@ STORED = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 SHARD_SIZE = "2GB"
 # For the tokenizer and the configs.
 ROOM_BESIDE = 64 * 2**20
-# Of a generation config: what is no way of answering.
-BESIDE_ANSWERING = ("token_id", "token_ids", "transformers_version", "use_cache")
 
 
 def check_dtype(dtype: str | None, model_type: str | None) -> None:
@@ -65,52 +63,15 @@ def choose_dtype(wanted: str | None, base: Base) -> Choice:
 
 def stored_dtype(path: str) -> str | None:
     """What the safetensors files of a folder or hub name hold most of; None where there are none."""
-    file = _cached(path, SAFE_WEIGHTS_NAME)
-    if file is None and (index := _cached(path, SAFE_WEIGHTS_INDEX_NAME)):
-        shards = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values()
-        file = _cached(path, sorted(set(shards))[0])
+    file = file_beside(path, SAFE_WEIGHTS_NAME)
+    if file is None and (index := file_beside(path, SAFE_WEIGHTS_INDEX_NAME)):
+        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        file = file_beside(path, sorted(set(shards))[0])
     if file is None:
         return None
     with safe_open(file, framework="pt") as weights:
         found = [weights.get_slice(key).get_dtype() for key in weights.keys()]  # noqa: SIM118
     return STORED.get(max(set(found), key=found.count))
-
-
-def _cached(path: str, file: str) -> str | None:
-    found = cached_file(
-        path, file, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False
-    )
-    return None if found is None else str(found)
-
-
-def generation_config(base: Base, settings: GenerationSettings) -> tuple[Any, list[str]]:
-    """How the merged model answers by itself: as the recipe says, with the base's special tokens.
-
-    Returns:
-        The config, and the settings of the base's own that it does not take over.
-    """
-    values = settings.model_dump(exclude={"batch_size"}, exclude_none=True)
-    if settings.do_sample:
-        # Not given means off here; transformers would fill in 50.
-        values = {"top_k": 0, "top_p": 1.0, "temperature": 1.0, **values}
-    config = GenerationConfig(
-        **values,
-        decoder_start_token_id=base.start_token_id,
-        eos_token_id=base.eos_token_id,
-        pad_token_id=base.pad_token_id,
-    )
-    before = base.model.generation_config.to_diff_dict()
-    if before.get("_from_model_config"):  # the base has no settings of its own
-        return config, []
-    usual = GenerationConfig().to_dict()
-    dropped = [
-        key
-        for key, value in before.items()
-        if not key.endswith(BESIDE_ANSWERING)
-        and value != usual.get(key)
-        and value != getattr(config, key, None)
-    ]
-    return config, dropped
 
 
 def check_space(folder: Path, model: PreTrainedModel, dtype: torch.dtype) -> None:
@@ -133,8 +94,11 @@ def check_space(folder: Path, model: PreTrainedModel, dtype: torch.dtype) -> Non
         )
 
 
-def save_model(base: Base, folder: Path) -> None:
-    """Write model and tokenizer; read the weights back and compare every bit.
+def save_model(base: Base, folder: Path) -> list[str]:
+    """Write the model, and the base's own tokenizer files; read the weights back and compare every bit.
+
+    Returns:
+        What is not as in the base's folder.
 
     Raises:
         RunError: they could not be written.
@@ -144,7 +108,7 @@ def save_model(base: Base, folder: Path) -> None:
     transformers.utils.logging.disable_progress_bar()
     try:
         base.model.save_pretrained(folder, max_shard_size=SHARD_SIZE)
-        base.tokenizer.save_pretrained(folder)
+        notes = copy_tokenizer(base, folder)
     except (OSError, SafetensorError) as error:
         raise RunError(
             "the merged model could not be written", where=str(folder.parent), found=str(error).split("\n")[0]
@@ -155,6 +119,7 @@ def save_model(base: Base, folder: Path) -> None:
     for file in folder.glob("*.safetensors"):
         file.chmod((folder / "config.json").stat().st_mode)  # safetensors 0.8 leaves it to its user alone
     _check_files(base.model, folder)
+    return notes
 
 
 def _check_files(model: PreTrainedModel, folder: Path) -> None:

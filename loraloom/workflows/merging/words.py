@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from loraloom.training.card import Facts, front_matter, merged_code, python_block, table, training_sections
+from loraloom.training.card import (
+    Facts,
+    code,
+    front_matter,
+    merged_code,
+    python_block,
+    table,
+    training_sections,
+)
+from loraloom.workflows.merging.generation import FILE, Inherited
 from loraloom.workflows.merging.proof import Proof
 
 
@@ -65,8 +74,13 @@ def _share(measured: dict[str, Any], others: str = " (the others are ties)") -> 
     return f"{same} of {num}{others if same < num else ''}"
 
 
-def merged_card(facts: Facts, result: dict[str, Any], proof: Proof) -> str:
-    """README.md of the merged folder."""
+def merged_card(facts: Facts, result: dict[str, Any], proof: Proof, *, logit_scale: float) -> str:
+    """README.md of the merged folder.
+
+    Args:
+        result: as `merge` returns it.
+        logit_scale: the factor on the hidden states before the output head.
+    """
     return "\n".join(
         [
             front_matter(facts, "transformers", "merged"),
@@ -78,9 +92,11 @@ def merged_card(facts: Facts, result: dict[str, Any], proof: Proof) -> str:
             "",
             python_block(merged_code(facts, ".", "this folder")),
             "",
+            *_generation(result["generation"]),
             "## Elsewhere",
             "",
             *_notes(facts, proof),
+            *_ctranslate2(is_scaled=logit_scale != 1.0),
             "## Proof",
             "",
             "Base with adapter, against this folder as a fresh process with plain transformers read it.",
@@ -108,9 +124,50 @@ def _notes(facts: Facts, proof: Proof) -> list[str]:
             "not tie them. That is as it should be: the head is the base's own.",
             "",
         ]
+    return lines
+
+
+def _generation(inherited: dict[str, Any]) -> list[str]:
+    """What the folder's own generation settings are, and what became of the base's."""
+    found = Inherited(**inherited)
+    return [
+        "`generate` answers as the recipe's `generation` section says; the settings are in",
+        f"{code(FILE)}. Arguments of a call go before them.",
+        "",
+        *(f"- {note[0].upper()}{note[1:]}." for note in found.notes()),
+        *([""] if found.notes() else []),
+    ]
+
+
+def _ctranslate2(*, is_scaled: bool) -> list[str]:
+    """What its converter does with this very model; its flag stands for the scale, not for the tying."""
+    imported = "from ctranslate2.converters import TransformersConverter\n"
+    lines = [
+        "CTranslate2's converter (4.8.5) multiplies the states before the output head by d_model^-0.5 if the",
+        "loaded config says `tie_word_embeddings: true`, which transformers 5 loads for every T5, mT5 and",
+        "UMT5, whatever config.json says. This model",
+    ]
+    if is_scaled:
+        lines[-1] += " scales them too, so convert it as it is and leave the flag alone:"
+        block = f'{imported}\nTransformersConverter(".").convert("ct2")\n'
+    else:
+        lines[-1] += " does not, so all scores would be wrong. Set the flag between loading and converting:"
+        block = (
+            f"{imported}\n\n"
+            "class Converter(TransformersConverter):\n"
+            "    def load_model(self, model_class, name, **options):\n"
+            "        model = super().load_model(model_class, name, **options)\n"
+            "        model.config.tie_word_embeddings = False\n"
+            "        return model\n\n\n"
+            'Converter(".").convert("ct2")\n'
+        )
     return [
         *lines,
-        "CTranslate2's converter (4.8, under transformers 5) reads that flag too and mis-scales a head that",
-        "is not tied: set `model.config.tie_word_embeddings = False` on the loaded model before converting.",
+        "",
+        python_block(block),
+        "",
+        "Its `Translator` takes tokens and adds no end of text: give it",
+        '`tokenizer.convert_ids_to_tokens(tokenizer(text)["input_ids"])`, and `beam_size=1` for greedy',
+        "answers (its default is a beam of 2).",
         "",
     ]

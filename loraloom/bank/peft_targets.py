@@ -1,0 +1,203 @@
+"""Which linears an adapter_config.json names, as PEFT finds them, and which of an adapter's tensors that is.
+
+PEFT adapts what its target_modules match and says nothing of names that match nothing: `wi` beside `q` on
+a gated T5 is saved in the list, and no tensor belongs to it. So a name without a match is a note; a
+matched linear without tensors, which PEFT would leave at zero, is an incomplete folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import regex
+from torch import nn
+
+from loraloom.base.targets import linears
+from loraloom.errors import AdapterError
+from loraloom.recipe.target_names import ALL_LINEAR
+
+MAX_EXPRESSION = 10_000
+SECONDS_FOR_AN_EXPRESSION = 1.0
+# Which number in a path is the layer's: the first in PEFT today, the last in older versions.
+FIRST, LAST = "first", "last"
+SHOWN_NAMES = 5
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a configuration names.
+
+    Args:
+        modules: linears of the base.
+        unmatched: names of its list that match no linear.
+    """
+
+    modules: frozenset[str]
+    unmatched: tuple[str, ...] = ()
+
+
+def check_complete(
+    config: Mapping[str, Any], modules: Sequence[str], model: nn.Module, family: Any, where: str
+) -> list[str]:
+    """Whether an adapter has tensors for exactly what its configuration names on this base.
+
+    Args:
+        config: adapter_config.json, already checked for what the bank does not compute.
+        modules: those that the adapter has tensors for.
+        model, family: of the base.
+        where: the adapter's folder, for messages.
+
+    Returns:
+        Notes: names in its list that match nothing.
+
+    Raises:
+        AdapterError: whole modules lack their tensors, or have some that nothing names.
+    """
+    available = [target.name for target in linears(model, family)]
+    own = set(modules)
+    readings = [named_modules(config, available, where, layer) for layer in (FIRST, LAST)]
+    named = min(readings, key=lambda reading: len(reading.modules ^ own))
+    _check_others(config, named, model, available, where)
+    if lacking := named.modules - own:
+        raise AdapterError(
+            f"lacks the tensors of {len(lacking)} modules that its target_modules names",
+            where=where,
+            found=f"nothing for {min(lacking)}",
+            fix="The folder is incomplete: copy it again.",
+        )
+    if surplus := (own & set(available)) - named.modules:
+        raise AdapterError(
+            f"has tensors for {len(surplus)} modules that its adapter_config.json does not name, which PEFT "
+            "would leave out without a word",
+            where=where,
+            found=min(surplus),
+            fix="Add them to target_modules in adapter_config.json if they belong to it.",
+        )
+    if not named.unmatched:
+        return []
+    shown = ", ".join(f"`{name}`" for name in sorted(named.unmatched)[:SHOWN_NAMES])
+    more = f" and {len(named.unmatched) - SHOWN_NAMES} more" if len(named.unmatched) > SHOWN_NAMES else ""
+    return [
+        f"{where}: {shown}{more} in its target_modules matches no linear of this base, so it has no such "
+        f"tensors; it adapts {len(own)} of {len(available)} linears"
+    ]
+
+
+def _check_others(
+    config: Mapping[str, Any], named: Named, model: nn.Module, available: Sequence[str], where: str
+) -> None:
+    """Refuse what PEFT would find outside the linears we adapt: the head, an embedding, a norm."""
+    own, targets = set(available), config.get("target_modules")
+    others = {path: module for path, module in model.named_modules() if path and path not in own}
+    if isinstance(targets, str):
+        layers = [path for path, module in others.items() if isinstance(module, nn.Linear | nn.Embedding)]
+        found = [] if targets == ALL_LINEAR else _fullmatches(targets, layers, "target_modules", where)
+    else:
+        unmatched = set(named.unmatched)
+        found = [path for path in others if path in unmatched or unmatched.intersection(_ends(path))]
+    excluded = _excluded(config.get("exclude_modules"), found, where)
+    if left := sorted(set(found) - set(excluded)):
+        raise AdapterError(
+            "its target_modules names a module that LoRALoom does not adapt, and it has no tensors for it",
+            where=where,
+            found=left[0],
+            fix="The folder is incomplete: copy it again; or take that name out of adapter_config.json.",
+        )
+
+
+def named_modules(config: Mapping[str, Any], available: Sequence[str], where: str, layer: str) -> Named:
+    """Read target_modules, exclude_modules and layers_to_transform as PEFT does.
+
+    Args:
+        available: the names of the base's linears.
+        layer: which number in a path is the layer's, `first` or `last`.
+
+    Raises:
+        AdapterError: one of them is no list or expression, takes too long, or nothing is left.
+    """
+    named = config.get("target_modules")
+    excluded = set(_excluded(config.get("exclude_modules"), available, where))
+    candidates = [name for name in available if name not in excluded]
+    if isinstance(named, str) and named:
+        matched = candidates
+        if named != ALL_LINEAR:
+            matched = _fullmatches(named, candidates, "target_modules", where)
+        if not matched:
+            raise AdapterError("its target_modules matches no linear of this base", where=where)
+        return Named(frozenset(matched))
+    names = _names(named)
+    if not names:
+        raise AdapterError("names no target_modules", where=where, found="adapter_config.json")
+    exact = [name for name in candidates if name in names]
+    by_end = [name for name in candidates if name not in names and names.intersection(_ends(name))]
+    found = frozenset([*exact, *_of_layers(config, by_end, where, layer)])
+    if not found:
+        raise AdapterError("its target_modules matches no linear of this base", where=where)
+    hit = {end for name in available for end in (name, *_ends(name))}
+    return Named(found, tuple(sorted(names - hit)))
+
+
+def _ends(name: str) -> list[str]:
+    """`a.b.c` → `b.c`, `c`."""
+    parts = name.split(".")
+    return [".".join(parts[start:]) for start in range(1, len(parts))]
+
+
+def _names(values: Any) -> set[str]:
+    """A list of names; empty if it is anything else."""
+    is_list = isinstance(values, list) and all(isinstance(value, str) and value for value in values)
+    return set(values) if is_list else set()
+
+
+def _excluded(value: Any, available: Sequence[str], where: str) -> list[str]:
+    if not value:
+        return []
+    if isinstance(value, str):
+        return _fullmatches(value, available, "exclude_modules", where)
+    names = _names(value)
+    if not names:
+        raise AdapterError("its exclude_modules is no list of names", where=where)
+    return [name for name in available if name in names or names.intersection(_ends(name))]
+
+
+def _of_layers(config: Mapping[str, Any], names: Sequence[str], where: str, layer: str) -> list[str]:
+    """Those in the layers that layers_to_transform lists; all if it lists none."""
+    wanted = config.get("layers_to_transform")
+    if wanted is None or wanted == []:
+        return list(names)
+    layers = wanted if isinstance(wanted, list) else [wanted]
+    if not all(isinstance(number, int) and not isinstance(number, bool) for number in layers):
+        raise AdapterError("its layers_to_transform is no list of whole numbers", where=where)
+    patterns = config.get("layers_pattern") or [r"[^.]*"]
+    patterns = [patterns] if isinstance(patterns, str) else patterns
+    if not _names(patterns):
+        raise AdapterError("its layers_pattern is no list of names", where=where)
+    start = r"(?:^|.*?\.)" if layer == FIRST else r"(?:^|.*\.)"
+    before = "|".join(f"(?:{pattern})" for pattern in patterns)
+    expression = _compiled(rf"{start}(?:{before})\.(\d+)\..*", "layers_pattern", where)
+    matches = ((name, _match(expression, name, "layers_pattern", where)) for name in names)
+    return [name for name, match in matches if match and int(match[1]) in layers]
+
+
+def _fullmatches(pattern: str, names: Sequence[str], key: str, where: str) -> list[str]:
+    expression = _compiled(pattern, key, where)
+    return [name for name in names if _match(expression, name, key, where)]
+
+
+def _compiled(pattern: str, key: str, where: str) -> Any:
+    if len(pattern) > MAX_EXPRESSION:
+        raise AdapterError(f"its {key} is too long for a regular expression", where=where)
+    try:
+        return regex.compile(pattern, regex.VERSION0)
+    except (regex.error, RecursionError, OverflowError):
+        raise AdapterError(f"its {key} is no regular expression", where=where) from None
+
+
+def _match(expression: Any, name: str, key: str, where: str) -> Any:
+    """A foreign expression may be made to be matched for years (`(a+)+`), so it gets a second."""
+    try:
+        return expression.fullmatch(name, timeout=SECONDS_FOR_AN_EXPRESSION)
+    except TimeoutError:
+        raise AdapterError(f"its {key} takes too long to match", where=where) from None
