@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import pytest
 
 from loraloom import Recipe, compare, train
 from loraloom.errors import DataError
+from loraloom.workflows import answering
 
 ROWS = [
     {"instruction": f"如何处理{a}{b}", "response": f"先{b}再{a}"}
@@ -46,8 +46,7 @@ def test_what_was_answered_before_an_interruption_is_not_answered_again(
 ) -> None:
     whole = without_time(compare(run))
     (run / "compare" / "eval.json").unlink()
-    # By its module's name: `loraloom.workflows.compare` the attribute may be the function.
-    monkeypatch.setattr(importlib.import_module("loraloom.workflows.compare"), "BATCHES_AT_ONCE", 1)
+    monkeypatch.setattr(answering, "BATCHES_AT_ONCE", 1)
 
     def killed(event: str, **fields: Any) -> None:
         if event == "answered" and fields["done"] == 6:
