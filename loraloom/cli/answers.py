@@ -18,7 +18,9 @@ def compare(
     split: Annotated[str | None, typer.Option(help="eval or test; test where the run has one.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="A file of other rows to answer.")] = None,
     prompt: Annotated[list[str], typer.Option(help="A text to answer; may be given several times.")] = [],  # noqa: B006
-    experiment: Annotated[list[str], typer.Option(help="Only this experiment; several times.")] = [],  # noqa: B006
+    experiment: Annotated[
+        list[str], typer.Option(help="Only this experiment, all its seeds; several times.")
+    ] = [],  # noqa: B006
     name: Annotated[str | None, typer.Option(help="Name of the file in the run's compare/.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -86,8 +88,14 @@ def report(
 def predict(
     run: RunFolder,
     file: Annotated[Path, typer.Argument(help="Rows to answer: a data file, or text with a prompt a line.")],
-    experiment: Annotated[str | None, typer.Option(help="Whose adapter answers.")] = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="Whose adapter answers; of several seeds one: main@42.")
+    ] = None,
     base: Annotated[bool, typer.Option("--base", help="The base answers, without an adapter.")] = False,
+    keep: Annotated[
+        list[str],
+        typer.Option(help="A column to keep beside the answer; several times. An id is kept anyway."),
+    ] = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """Answer every row of a file; one JSON object a line on stdout."""
@@ -99,7 +107,7 @@ def predict(
         with importing():
             from loraloom.workflows.predict import predict as run_prediction
 
-        answers = run_prediction(run, file, experiment=experiment, base=base, report=display)
+        answers = run_prediction(run, file, experiment=experiment, base=base, keep=keep, report=display)
         if as_json:
             print_json({"answers": list(answers)})
         else:
