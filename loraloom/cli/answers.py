@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -45,9 +46,14 @@ def compare(
         if as_json:
             print_json(comparison)
         else:
-            print_comparison(comparison, shown_rows=len(prompt) or 3)
+            print_comparison(comparison, shown_rows=_rows_to_show(comparison, prompt))
         display.say(f"all answers: {comparison['file']}") if not as_json else None
         display.next_command(_predict_command(run))
+
+
+def _rows_to_show(comparison: Mapping[str, Any], prompts: list[str]) -> int:
+    """Prompts are few and chosen, so all of them unless they are a file of many; of other rows some."""
+    return max(len(prompts), 10) if comparison["what"] == "prompts" else 3
 
 
 def _predict_command(run: Path) -> str:

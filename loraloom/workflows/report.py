@@ -113,8 +113,10 @@ def write_report(
         raise RunError(f"cannot be written: {error.strerror}", where=str(path)) from None
     if format in WITHOUT_ROWS or content.is_range_test:
         return path
-    if content.comparison is not None and content.comparison.is_stale:
+    if any(each.is_stale for each in (content.comparison, *content.prompts) if each is not None):
         report("warning", message=STALE)
+    for notice in content.notices:
+        report("warning", message=notice)
     if content.comparison is None:
         report("note", message=f"it shows no answers yet: `loraloom compare {run}` makes them")
     else:
