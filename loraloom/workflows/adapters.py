@@ -190,7 +190,7 @@ def _lacking(name: str, endings: Mapping[str, Ending]) -> str:
         return f"{name} has no adapter"
     how = "failed" if ending.status == "failed" else "was pruned, which keeps no adapter,"
     reason = f": {ending.reason}" if ending.reason else ""
-    return f"{name} {how} at step {ending.step:,}{reason}"
+    return f"{name} {how} after step {ending.step:,}{reason}"
 
 
 def _train_on(run: Run) -> str:

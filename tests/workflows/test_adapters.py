@@ -55,10 +55,10 @@ def test_an_experiment_stands_for_all_its_seeds_where_several_may_answer(seeded:
     assert adapters_of(seeded, recipe, ["wide@43", "wide", "wide"])[0] == ["wide@43", "wide@42"]
     chosen, notes = adapters_of(seeded, recipe, ["narrow"])
     assert chosen == ["narrow@42"]
-    assert notes == ["narrow@43 failed at step 3: its loss is not finite; narrow is the others"]
+    assert notes == ["narrow@43 failed after step 3: its loss is not finite; narrow is the others"]
     chosen, notes = adapters_of(seeded, recipe, None)
     assert chosen == ["wide@42", "wide@43", "narrow@42"]
-    assert notes == ["narrow@43 failed at step 3: its loss is not finite"]
+    assert notes == ["narrow@43 failed after step 3: its loss is not finite"]
 
 
 def test_where_one_is_needed_several_seeds_are_refused_with_their_names_and_a_command(seeded: Run) -> None:
@@ -97,7 +97,7 @@ def test_every_wrong_name_is_said_at_once_with_its_own_reason(seeded: Run) -> No
     said = [str(problem) for problem in refused.value.problems]
     assert len(said) == 3
     assert "has no experiment `something`" in said[0]
-    assert "narrow@43 failed at step 3: its loss is not finite. Allowed: wide@42" in said[1]
+    assert "narrow@43 failed after step 3: its loss is not finite. Allowed: wide@42" in said[1]
     assert "`predict --base` lets the base answer" in said[2]
 
 
@@ -111,10 +111,12 @@ def test_a_pruned_trial_says_so_and_one_with_an_adapter_answers(tmp_path: Path) 
     entries = {"trial-0000": {"status": "done"}, "trial-0002": {"status": "failed", "reason": "not finite"}}
     run = run_with(tmp_path, entries, trials)
     assert one_adapter(run, recipe, "trial-0000", usage=["card", "run"]) == ("trial-0000", [])
-    pruned = r"trial-0001 was pruned, which keeps no adapter, at step 4: behind at 25 %\. Allowed: trial-0000"
+    pruned = (
+        r"trial-0001 was pruned, which keeps no adapter, after step 4: behind at 25 %\. Allowed: trial-0000"
+    )
     with pytest.raises(RunError, match=pruned):
         one_adapter(run, recipe, "trial-0001", usage=["card", "run"])
-    with pytest.raises(RunError, match="trial-0002 failed at step 7: not finite"):
+    with pytest.raises(RunError, match="trial-0002 failed after step 7: not finite"):
         adapters_of(run, recipe, ["trial-0002"])
 
 
