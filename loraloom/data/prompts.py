@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ def read_prompts(
     shown_as: str,
     with_answers: bool = True,
     keep: Sequence[str] | None = None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> list[Prompt]:
     """The prompts of a file.
 
@@ -59,6 +60,7 @@ def read_prompts(
         shown_as: the file's name in messages.
         with_answers: whether known answers are wanted; else they are not even looked at.
         keep: columns to keep, besides an id; None keeps nothing.
+        note: told of rows that are left out.
 
     Raises:
         DataError: with every problem of the file, or a column to keep is not in it.
@@ -78,11 +80,13 @@ def read_prompts(
         dataclasses.replace(row, values=place.filled(row.values)) if place and row.number in unknown else row
         for row in rows
     ]
-    examples = examples_of(iter(filled), settings, findings, shown_as=shown_as).examples
+    read = examples_of(iter(filled), settings, findings, shown_as=shown_as)
+    if read.dropped:
+        note(f"{shown_as}: {read.dropped} empty questions are not answered (data.on_empty: drop)")
     values = {row.number: kept_values(row, kept) for row in rows}
     return [
         Prompt(e.source, None if e.row in unknown else e.response, e.path, e.row, values[e.row])
-        for e in examples
+        for e in read.examples
     ]
 
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from loraloom.errors import RunError
+from loraloom.recipe.names import nearest
 from loraloom.report.compared import (
     BASE_NAME,
     DECIDING,
@@ -48,7 +49,7 @@ def read_compared(run: Run, name: str | None) -> Compared | None:
             f"has no comparison `{name}`",
             where=str(run.folder),
             allowed=", ".join(names),
-            fix="" if names else f"`loraloom compare {run.folder}` makes one.",
+            fix=_fix_for(name, names, run),
         )
     if name is None:
         by_time = sorted(names, key=lambda each: _said(run, each, "time"), reverse=True)
@@ -57,6 +58,13 @@ def read_compared(run: Run, name: str | None) -> Compared | None:
         return None
     compared = _read(run, name)
     return replace(compared, is_stale=_has_trained_since(run, compared.time))
+
+
+def _fix_for(name: str, names: Sequence[str], run: Run) -> str:
+    if not names:
+        return f"`loraloom compare {run.folder}` makes one."
+    near = nearest(name, names)
+    return f"Did you mean `{near}`?" if near else ""
 
 
 def read_prompts_compared(run: Run, shown: Compared | None) -> tuple[list[Compared], list[str]]:

@@ -66,7 +66,7 @@ def compare(
             comparison.
         Interrupted: SIGINT or SIGTERM; the same call goes on where it stopped.
     """
-    rows, what = _rows(run, split, prompts, prompts_file)
+    rows, what = _rows(run, split, prompts, prompts_file, report)
     name = _file_name(name or what)
     with _alone(open_run(run), name):
         then = now()  # what is learnt from here on is not in the adapters that answer
@@ -137,7 +137,11 @@ def _file_name(name: str) -> str:
 
 
 def _rows(
-    folder: Path, split: SplitName | None, prompts: Sequence[str], prompts_file: Path | None
+    folder: Path,
+    split: SplitName | None,
+    prompts: Sequence[str],
+    prompts_file: Path | None,
+    report: Report,
 ) -> tuple[list[Prompt], str]:
     """The rows to answer and what to call them, before any model is loaded."""
     run = open_run(folder)
@@ -147,7 +151,12 @@ def _rows(
             raise DataError("--split and prompts are two answers to one question", fix="Give one of them.")
         rows = prompts_of_texts(prompts, recipe.data)
         if prompts_file is not None:
-            rows += read_prompts(prompts_file, recipe.data, shown_as=str(prompts_file))
+            rows += read_prompts(
+                prompts_file,
+                recipe.data,
+                shown_as=str(prompts_file),
+                note=lambda text: report("note", message=text),
+            )
         return rows, "prompts"
     parts = origin.run_split(run, recipe, recipe_folder)
     part = split or ("test" if parts.test else "eval")

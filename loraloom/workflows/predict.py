@@ -53,7 +53,14 @@ def predict(
         so_far = {} if opened.is_finished else best_so_far(opened, recipe)
         usage = ["predict", str(run), str(file)]
         wanted = [one_adapter(opened, recipe, experiment, usage=usage, so_far=so_far)[0]]
-    prompts = read_prompts(file, recipe.data, shown_as=str(file), with_answers=False, keep=keep)
+    prompts = read_prompts(
+        file,
+        recipe.data,
+        shown_as=str(file),
+        with_answers=False,
+        keep=keep,
+        note=lambda text: report("note", message=text),
+    )
     _tell_kept(prompts, keep, report)
     loaded = load_run(run, wanted, with_base=base)
     for note in loaded.notes:

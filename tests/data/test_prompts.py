@@ -102,6 +102,14 @@ def test_a_question_still_has_to_be_there(tmp_path: Path) -> None:
         )
 
 
+def test_questions_that_are_dropped_are_counted_aloud(tmp_path: Path) -> None:
+    told: list[str] = []
+    rows = [{"id": 1, "instruction": ""}, {"id": 2, "instruction": "乙"}]
+    (prompt,) = prompts_of(tmp_path, rows, data={"on_empty": "drop"}, keep=(), note=told.append)
+    assert (prompt.row, dict(prompt.kept)) == (2, {"id": 2})
+    assert told == ["rows.json: 1 empty questions are not answered (data.on_empty: drop)"]
+
+
 @pytest.mark.parametrize("name", ["id", "ID", "idx", "uid", "UUID", "_id", "Question_ID", "index"])
 def test_an_id_is_known_by_its_name(tmp_path: Path, name: str) -> None:
     rows = [{name: n * 11, "instruction": text, "other": 1} for n, text in enumerate(ASKED)]

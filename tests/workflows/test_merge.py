@@ -35,6 +35,7 @@ from loraloom.workflows.merging.folder import generation_config, stored_dtype
 from loraloom.workflows.merging.fresh_process import ProofRows, Spoken, difference, speak
 from loraloom.workflows.merging.proof import ask_fresh_process, check_equal
 from tests.parity.rig import stock_model
+from tests.test_lock import held_by_a_child
 from tests.tiny import KINDS
 from tests.workflows.trained import machine_paths
 
@@ -432,3 +433,16 @@ def change_json(file: Path, **values: Any) -> None:
 def change_adapter(run: Path, change: Callable[[str, torch.Tensor], torch.Tensor]) -> None:
     file = run / "adapters" / "main" / "adapter_model.safetensors"
     save_file({name: change(name, tensor) for name, tensor in load_file(file).items()}, file)
+
+
+def test_of_two_merges_into_one_folder_the_second_is_refused_with_the_pid(
+    trained: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = copy_of(trained("mt5"), tmp_path)
+    staged = tmp_path / ".merged.merging"
+    staged.mkdir()
+    with held_by_a_child(staged / ".lock") as pid, pytest.raises(RunError) as refused:
+        merge(run, tmp_path / "merged")
+    assert f"merged: another process merges into this folder (pid {pid})" in str(refused.value)
+    assert not (tmp_path / "merged").exists()
+    assert [path.name for path in staged.iterdir()] == [".lock"]
