@@ -14,7 +14,9 @@ from loraloom.cli.steps import command, displayed, importing, print_json
 def merge(
     run: RunFolder,
     out: Annotated[Path, typer.Argument(help="The folder to make; it must not exist.")],
-    experiment: Annotated[str | None, typer.Option(help="Whose adapter.")] = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="Whose adapter; of several seeds one: main@42.")
+    ] = None,
     dtype: Annotated[
         str | None, typer.Option(help="float32 or bfloat16; by default as the base's own files.")
     ] = None,
@@ -41,7 +43,9 @@ def merge(
 
 def card(
     run: RunFolder,
-    experiment: Annotated[str | None, typer.Option(help="Whose adapter.")] = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="Whose adapter; of several seeds one: main@42.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="A file for it, replaced if there; else stdout.")] = None,
     as_json: AsJson = False,
 ) -> None:

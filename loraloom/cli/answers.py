@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,7 +19,9 @@ def compare(
     split: Annotated[str | None, typer.Option(help="eval or test; test where the run has one.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="A file of other rows to answer.")] = None,
     prompt: Annotated[list[str], typer.Option(help="A text to answer; may be given several times.")] = [],  # noqa: B006
-    experiment: Annotated[list[str], typer.Option(help="Only this experiment; several times.")] = [],  # noqa: B006
+    experiment: Annotated[
+        list[str], typer.Option(help="Only this experiment, all its seeds; several times.")
+    ] = [],  # noqa: B006
     name: Annotated[str | None, typer.Option(help="Name of the file in the run's compare/.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -43,9 +46,14 @@ def compare(
         if as_json:
             print_json(comparison)
         else:
-            print_comparison(comparison, shown_rows=len(prompt) or 3)
+            print_comparison(comparison, shown_rows=_rows_to_show(comparison, prompt))
         display.say(f"all answers: {comparison['file']}") if not as_json else None
         display.next_command(_predict_command(run))
+
+
+def _rows_to_show(comparison: Mapping[str, Any], prompts: list[str]) -> int:
+    """Prompts are few and chosen, so all of them unless they are a file of many; of other rows some."""
+    return max(len(prompts), 10) if comparison["what"] == "prompts" else 3
 
 
 def _predict_command(run: Path) -> str:
@@ -91,8 +99,14 @@ def predict(
             help="Rows to answer: a data file, or text with a prompt a line; or a folder of them."
         ),
     ],
-    experiment: Annotated[str | None, typer.Option(help="Whose adapter answers.")] = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="Whose adapter answers; of several seeds one: main@42.")
+    ] = None,
     base: Annotated[bool, typer.Option("--base", help="The base answers, without an adapter.")] = False,
+    keep: Annotated[
+        list[str],
+        typer.Option(help="A column to keep beside the answer; several times. An id is kept anyway."),
+    ] = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """Answer every row of a file; one JSON object a line on stdout."""
@@ -104,7 +118,7 @@ def predict(
         with importing():
             from loraloom.workflows.predict import predict as run_prediction
 
-        answers = run_prediction(run, file, experiment=experiment, base=base, report=display)
+        answers = run_prediction(run, file, experiment=experiment, base=base, keep=keep, report=display)
         if as_json:
             print_json({"answers": list(answers)})
         else:

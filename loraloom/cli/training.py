@@ -137,16 +137,17 @@ def demo(
 ) -> None:
     """The main job on the embedded starter, offline: checks, training, comparison, report."""
     with displayed(as_json) as display:
-        from loraloom.console import print_comparison
+        from loraloom.console import print_answers, print_comparison
 
         with importing():
             from loraloom.workflows.demo import demo as run_demo
 
         shown = run_demo(out=out, report=display)
         if as_json:
-            print_json({"report": str(shown.report_file), **shown.comparison})
+            print_json({"report": str(shown.report_file), **shown.comparison, "prompts": shown.prompts})
         else:
             print_comparison(shown.comparison)
+            print_answers(shown.prompts, len(shown.prompts["rows"]), "The three prompts of the starter:")
         display.next_command("loraloom init YOUR-DATA.json --model bigscience/mt0-large > recipe.yaml")
         if not as_json:
             typer.echo(shown.report_file)

@@ -2,6 +2,7 @@
 
 from loraloom.console.display import Display
 from loraloom.console.results import (
+    print_answers,
     print_batch,
     print_comparison,
     print_findings,
@@ -12,6 +13,7 @@ from loraloom.console.streams import put
 
 __all__ = [
     "Display",
+    "print_answers",
     "print_batch",
     "print_comparison",
     "print_findings",

@@ -104,7 +104,7 @@ def print_comparison(comparison: Mapping[str, Any], shown_rows: int = 3) -> None
         stdout.print(Text(comparison["recommendation"]["sentence"], style="bold"))
     stdout.print()
     models: Mapping[str, Mapping[str, Any]] = comparison["models"]
-    groups: Mapping[str, Any] = comparison.get("groups") or {name: {"models": [name]} for name in models}
+    groups = _groups(comparison)
     keys = list(dict.fromkeys(key for model in models.values() for key in model["figures"]))
     columns = [[models[name]["figures"] for name in group["models"]] for group in groups.values()]
     print_table(
@@ -117,6 +117,16 @@ def print_comparison(comparison: Mapping[str, Any], shown_rows: int = 3) -> None
     for key, signature in comparison.get("signatures", {}).items():
         if key not in keys:
             stdout.print(Text(f"{key}: {signature}".translate(VISIBLE), style="dim"))
+    print_answers(comparison, shown_rows)
+
+
+def print_answers(comparison: Mapping[str, Any], shown_rows: int, title: str = "") -> None:
+    """What base and adapters said to the first rows, and how many more there are; under a title, if given."""
+    stdout = Stdout(highlight=False, soft_wrap=True)
+    if title:
+        stdout.print()
+        stdout.print(Text(title))
+    groups = _groups(comparison)
     for row in comparison["rows"][:shown_rows]:
         stdout.print()
         stdout.print(Text(row["source"].translate(VISIBLE), style="bold"))
@@ -125,6 +135,16 @@ def print_comparison(comparison: Mapping[str, Any], shown_rows: int = 3) -> None
             stdout.print(Text(f"  {first}: {row['answers'][first]}".translate(VISIBLE)))
         if row["reference"] is not None:
             stdout.print(Text(f"  reference: {row['reference']}".translate(VISIBLE), style="dim"))
+    more = len(comparison["rows"]) - shown_rows
+    if more > 0:
+        stdout.print()
+        stdout.print(Text(f"… and {more:,} more {'row' if more == 1 else 'rows'}", style="dim"))
+
+
+def _groups(comparison: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Experiment → its models, also where nothing could be judged."""
+    models = comparison["models"]
+    return comparison.get("groups") or {name: {"models": [name]} for name in models}
 
 
 def _figure_over_seeds(key: str, values: Sequence[float | None]) -> str:

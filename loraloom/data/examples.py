@@ -31,7 +31,6 @@ from loraloom.data.layouts.exchange import (
 from loraloom.data.layouts.nested import column_of, is_in, names_in, value_at
 from loraloom.data.layouts.table import columns_of, recognise
 from loraloom.data.layouts.told import Told
-from loraloom.data.layouts.turns import is_empty
 from loraloom.data.left_out import none_left, told_of_bad, told_of_empty
 from loraloom.data.rows import Findings, Row, scan_rows
 from loraloom.data.source_template import SourceTemplate
@@ -138,6 +137,7 @@ def examples_of(
     shown_as: str,
     groups: SourceGroups | None = None,
     to_answer: bool = False,
+    with_answers: bool = True,
 ) -> Examples:
     """`read_examples` for rows that `scan_rows` gives; `sha256` is left empty.
 
@@ -147,6 +147,7 @@ def examples_of(
         groups: as in `read_examples`.
         to_answer: the rows are to be answered: a question at the end of a conversation is an example,
             whose response is empty.
+        with_answers: whether answers are looked at; else every response is empty, whatever stands there.
     """
     own = SourceGroups() if groups is None else groups
     sample = list(itertools.islice(rows, SAMPLE_ROWS))
@@ -155,7 +156,7 @@ def examples_of(
             findings.refuse(none_left(shown_as, 0, len(findings.dropped)))
         findings.raise_problems()
     try:
-        options = LayoutOptions.of(settings, to_answer=to_answer)
+        options = LayoutOptions.of(settings, to_answer=to_answer, with_answers=with_answers)
         reading = _Reading(settings, options, [row.values for row in sample], findings, shown_as, own)
     except DataError as error:
         raise DataError([*findings.problems, *error.problems]) from None
@@ -288,7 +289,7 @@ class _Reading:
         num_problems = self._findings.num_problems
         source = self._source(row, exchange)
         answer = exchange.response
-        if answer is not None and self._options.to_answer and is_empty(answer.value):
+        if answer is not None and not self._options.needs(answer):
             answer = None
         response = self._text(row, answer) if answer is not None else ""
         if self._findings.num_problems > num_problems or self._findings.is_bad(row.number):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from loraloom.data.examples import examples_of
 from loraloom.data.formats.opening import data_suffix
 from loraloom.data.formats.row import Row, check_file, location
 from loraloom.data.formats.text import numbered_lines
+from loraloom.data.kept_columns import check_kept, id_column, kept_values
 from loraloom.data.layouts.exchange import MISSING, Flaw, LayoutOptions
 from loraloom.data.layouts.nested import is_in
 from loraloom.data.layouts.table import recognise
@@ -48,41 +49,60 @@ class Prompt:
         response: the known answer, or None.
         path: where it comes from.
         row: which row there, from 1; of a text file, which line.
+        kept: columns of that row to give back beside the answer.
     """
 
     source: str
     response: str | None
     path: str
     row: int
+    kept: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_prompts(
-    path: Path, settings: DataSettings, *, shown_as: str, findings: Findings | None = None
+    path: Path,
+    settings: DataSettings,
+    *,
+    shown_as: str,
+    with_answers: bool = True,
+    keep: Sequence[str] | None = None,
+    findings: Findings | None = None,
 ) -> list[Prompt]:
     """The prompts of a file.
 
     Args:
         path: a `.txt` file with a prompt a line, or a data file as in training, whose answers may
-            be left out. A conversation that ends in a question is that question, after its history.
+            be left out, in every row or in some. A conversation that ends in a question is that question,
+            after its history.
         settings: as in training, so that a prompt becomes the same source text.
         shown_as: the file's name in messages.
+        with_answers: whether known answers are wanted; else they are not even looked at.
+        keep: columns to keep, besides an id; None keeps nothing.
         findings: takes in the notes on how the file was read.
 
     Raises:
-        DataError: with every problem of the file.
+        DataError: with every problem of the file, or a column to keep is not in it.
     """
     findings = findings if findings is not None else Findings()
     if data_suffix(path) == TEXT_SUFFIX:
+        if keep:
+            raise DataError("a text file has no columns to keep", where="--keep", found=", ".join(keep))
         return _text_prompts(path, settings, shown_as, findings)
     rows = list(scan_rows(path, settings, shown_as=shown_as, findings=findings))
     findings.raise_problems()
     missing = _missing_response(rows, settings, shown_as)
+    kept = [] if keep is None else _kept_columns(rows, keep, settings, missing, shown_as)
+    values = {row.number: kept_values(row, kept) for row in rows}
     if missing is not None:
-        # With a stand-in for the answer, every rule about sources holds as in training.
-        rows = [dataclasses.replace(row, values={**row.values, missing: STAND_IN}) for row in rows]
-    examples = examples_of(iter(rows), settings, findings, shown_as=shown_as, to_answer=True).examples
-    is_known = missing is None
-    return [Prompt(e.source, (e.response or None) if is_known else None, e.path, e.row) for e in examples]
+        rows = [dataclasses.replace(row, values=_with_null(row.values, missing)) for row in rows]
+    read = examples_of(
+        iter(rows), settings, findings, shown_as=shown_as, to_answer=True, with_answers=with_answers
+    )
+    if read.dropped:
+        findings.notes.append(
+            f"{shown_as}: {read.dropped} empty questions are not answered (data.on_empty: drop)"
+        )
+    return [Prompt(e.source, e.response or None, e.path, e.row, values[e.row]) for e in read.examples]
 
 
 def prompts_of_texts(
@@ -129,7 +149,7 @@ def _prompts(numbered: Sequence[tuple[int, str]], settings: DataSettings, shown_
 
 
 def _missing_response(rows: Sequence[Row], settings: DataSettings, shown_as: str) -> str | None:
-    """The answer's column where the rows have none; None where they have it.
+    """The answer's column if the rows have none; None if they have it.
 
     Raises:
         DataError: the rows are of no known layout even with an answer.
@@ -175,3 +195,28 @@ def _ways_to_ask(
             ways.setdefault(tuple((text.name, text.label) for text in texts), column)
     most = max(map(len, ways), default=0)
     return {way: column for way, column in ways.items() if len(way) == most}
+
+
+def _with_null(values: Mapping[str, Any], column: str) -> dict[str, Any]:
+    """A row with an answer that is not known: in a column, in `translation`, or where a path leads."""
+    pair = values.get("translation")
+    if isinstance(pair, dict) and column not in values and "." not in column:
+        return {**values, "translation": {column: None, **pair}}
+    head, dot, rest = column.partition(".")
+    if dot and isinstance(values.get(head), dict):
+        return {**values, head: _with_null(values[head], rest)}
+    return {**values, column: values.get(column)}
+
+
+def _kept_columns(
+    rows: Sequence[Row],
+    keep: Sequence[str],
+    settings: DataSettings,
+    missing: str | None,
+    shown_as: str,
+) -> list[str]:
+    """The columns to keep, the id first."""
+    check_kept(keep, rows, shown_as=shown_as)
+    used = {*settings.columns.values(), *([missing] if missing else [])}
+    own = id_column(rows, used)
+    return list(dict.fromkeys([*([own] if own else []), *keep]))

@@ -38,7 +38,7 @@ class ModelAnswers:
     Args:
         texts: its answers.
         num_tokens: of each answer, EOS not counted.
-        losses: summed loss of each row's reference; empty where there are no references.
+        losses: summed loss of each row's reference; 0 for a row without one.
     """
 
     texts: list[str] = field(default_factory=list)

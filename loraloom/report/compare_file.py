@@ -1,4 +1,4 @@
-"""`compare/<name>.json` -> `Compared`: which of a run's comparisons a report shows, and how it is read."""
+"""`compare/<name>.json` -> `Compared`: which of a run's comparisons a report shows, and how they are read."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from loraloom.errors import RunError
+from loraloom.recipe.typos import nearest
 from loraloom.report.compared import (
     BASE_NAME,
     DECIDING,
@@ -19,13 +20,14 @@ from loraloom.report.compared import (
     Difference,
     Verdict,
 )
-from loraloom.report.reading import finite, read_document
+from loraloom.report.reading import DAMAGE, finite, read_document
 from loraloom.report.trained import group_of
 from loraloom.run import Run
 
 FORMATS = (1,)
 # The most final rows first: test rows took part in no choice, eval rows chose checkpoints.
-ORDER = ("test", "eval", "prompts")
+PROMPTS = "prompts"
+ORDER = ("test", "eval", PROMPTS)
 
 
 def comparison_names(run: Run) -> list[str]:
@@ -47,7 +49,7 @@ def read_compared(run: Run, name: str | None) -> Compared | None:
             f"has no comparison `{name}`",
             where=str(run.folder),
             allowed=", ".join(names),
-            fix="" if names else f"`loraloom compare {run.folder}` makes one.",
+            fix=_fix_for(name, names, run),
         )
     if name is None:
         by_time = sorted(names, key=lambda each: _said(run, each, "time"), reverse=True)
@@ -56,6 +58,38 @@ def read_compared(run: Run, name: str | None) -> Compared | None:
         return None
     compared = _read(run, name)
     return replace(compared, is_stale=_has_trained_since(run, compared.time))
+
+
+def _fix_for(name: str, names: Sequence[str], run: Run) -> str:
+    if not names:
+        return f"`loraloom compare {run.folder}` makes one."
+    near = nearest(name, names)
+    return f"Did you mean `{near}`?" if near else ""
+
+
+def read_prompts_compared(run: Run, shown: Compared | None) -> tuple[list[Compared], list[str]]:
+    """Every comparison of prompts besides the one whose figures are shown; and which could not be read.
+
+    A person asks for these first, whatever rows the figures are on.
+
+    Args:
+        shown: the comparison whose figures are shown.
+
+    Returns:
+        The comparisons, the newest first, and the names of those of any kind that are damaged.
+    """
+    found, damaged = [], []
+    for name in comparison_names(run):
+        if shown is not None and name == shown.name:
+            continue
+        try:
+            document = run.read_json(run.comparisons / f"{name}.json")
+            if document["what"] == PROMPTS:
+                compared = _read(run, name)
+                found.append(replace(compared, is_stale=_has_trained_since(run, compared.time)))
+        except (RunError, *DAMAGE):
+            damaged.append(name)
+    return sorted(found, key=lambda each: each.time, reverse=True), damaged
 
 
 def _has_trained_since(run: Run, time: str) -> bool:
@@ -114,6 +148,7 @@ def _compared(name: str, document: Mapping[str, Any]) -> Compared:
         what=str(document["what"]),
         time=str(document["time"]),
         num_rows=int(document["num_rows"]),
+        num_judged=int(document.get("num_judged", document["num_rows"])),
         num_truncated_sources=int(document["num_truncated_sources"]),
         took_part_in_a_choice=bool(document["took_part_in_a_choice"]),
         verdicts=_verdicts(document, means, differences),

@@ -91,6 +91,7 @@ class Compared:
     Args:
         name: of its file.
         what: `test`, `eval` or `prompts`.
+        num_judged: rows that the figures are over: those with a known answer, if some have one.
         took_part_in_a_choice: whether these rows also chose the checkpoints.
         verdicts: one an experiment; those that did nothing first, then the best.
         recommendation: which experiment to take and why; empty where there are no references.
@@ -111,6 +112,7 @@ class Compared:
     what: str
     time: str
     num_rows: int
+    num_judged: int
     num_truncated_sources: int
     took_part_in_a_choice: bool
     verdicts: list[Verdict]
@@ -128,6 +130,11 @@ class Compared:
     generation: dict[str, Any]
     rows: list[AnsweredRow]
     is_stale: bool = False
+
+    @property
+    def columns(self) -> list[str]:
+        """What stands side by side: the base, then the experiments, the best first."""
+        return [BASE_NAME, *self.ranking]
 
     @property
     def experiments(self) -> list[str]:
@@ -150,6 +157,9 @@ class Compared:
         noun = "row" if self.num_rows == 1 else "rows"
         if self.what == "prompts":
             num = f"{self.num_rows:,} {noun}"
+            if self.num_judged < self.num_rows:
+                num = f"{self.num_judged:,} of {num}"
+                return f"These figures are on {num} given as prompts: those with a known answer."
             return f"These figures are on {num} given as prompts; they took part in no choice."
         rows = f"{self.num_rows:,} {self.what} {noun}"
         if self.took_part_in_a_choice:
@@ -179,10 +189,10 @@ class Compared:
         found = [STALE] if self.is_stale else []
         if "retain_loss" in self.figures[BASE_NAME]:
             found.append(self._forgetting())
-        if self.num_rows == 1:
+        if self.num_judged == 1:
             found.append("This is one row: it says nothing about others, and its intervals have no width.")
-        elif self.num_rows < FEW_ROWS:
-            found.append(f"{self.num_rows} rows are few: an interval from so few is itself uncertain.")
+        elif self.num_judged < FEW_ROWS:
+            found.append(f"{self.num_judged} rows are few: an interval from so few is itself uncertain.")
         if not self.signatures:
             found.append("There are no references, so nothing here says which answers are better.")
         if self.signatures:

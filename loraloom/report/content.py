@@ -13,7 +13,7 @@ import yaml
 from loraloom.errors import RunError
 from loraloom.recipe import Recipe
 from loraloom.recipe.file import read_run_recipe
-from loraloom.report.compare_file import comparison_names, read_compared
+from loraloom.report.compare_file import comparison_names, read_compared, read_prompts_compared
 from loraloom.report.compared import Compared
 from loraloom.report.effects import Effect, effects_of
 from loraloom.report.range_test import RangeTest, range_test_for, read_range_test
@@ -22,6 +22,7 @@ from loraloom.report.reading import DAMAGE, finite
 from loraloom.report.recommended import Advice, advice_of, commented, only
 from loraloom.report.searched import Searched, read_searched
 from loraloom.report.trained import Trained, read_trained
+from loraloom.report.under_way import UnderWay, read_under_way
 from loraloom.report.unseen import is_absolute, last_part, paths_in, replace_known, without_folders
 from loraloom.run import Run, open_run
 
@@ -36,6 +37,9 @@ class Content:
         base: its name and fingerprints; empty before it was loaded.
         rows: how many rows `train`, `eval` and `test` have.
         comparison: what is shown of `comparisons`, None where there is none.
+        prompts: the comparisons of prompts besides that one, the newest first.
+        under_way: comparisons that are being made, or were interrupted.
+        damaged: comparisons besides that one whose files cannot be read.
         ranking: the experiments, best first; None where nothing ranks them.
         effects: of every setting that differs between experiments.
         search: the trials, where the run is a search.
@@ -59,6 +63,9 @@ class Content:
     experiments: list[Trained]
     comparison: Compared | None
     comparisons: list[str]
+    prompts: list[Compared]
+    under_way: list[UnderWay]
+    damaged: list[str]
     ranking: Ranking | None
     effects: list[Effect]
     search: Searched | None
@@ -73,6 +80,13 @@ class Content:
     data: dict[str, str]
     choices: dict[str, dict[str, str]]
     cost: dict[str, float]
+
+    @property
+    def notices(self) -> list[str]:
+        """What is not shown although it is there, or will be."""
+        fix = "`loraloom compare` writes it anew."
+        lost = [f"The comparison `{name}` is damaged and not shown; {fix}" for name in self.damaged]
+        return [*(each.sentence for each in self.under_way), *lost]
 
     @property
     def is_range_test(self) -> bool:
@@ -127,6 +141,7 @@ def _content(run: Run, provenance: dict[str, Any], comparison: Compared | None) 
     is_ranked = tested is None and (searched is None or current is not None)
     ranking = rank(trained, current) if is_ranked else None
     advice = advice_of(recipe, current, searched)
+    prompts, damaged = read_prompts_compared(run, comparison)
     return Content(
         name=run.folder.resolve().name,
         path=run.folder.resolve().name if run.folder.is_absolute() else str(run.folder),
@@ -137,6 +152,9 @@ def _content(run: Run, provenance: dict[str, Any], comparison: Compared | None) 
         experiments=trained,
         comparison=comparison,
         comparisons=comparison_names(run),
+        prompts=prompts,
+        under_way=read_under_way(run),
+        damaged=damaged,
         ranking=ranking,
         effects=effects_of(recipe, ranking, current) if searched is None else [],
         search=searched,

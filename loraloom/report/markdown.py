@@ -16,6 +16,7 @@ from loraloom.report.trained import Trained
 from loraloom.report.unseen import visible
 
 SHOWN_ROWS = 3
+SHOWN_PROMPTS = 10
 SHOWN_TRIALS = 10
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&$])")
 _MENTION = re.compile(r"([@#])(?=\w)")
@@ -26,6 +27,7 @@ def render_markdown(content: Content) -> str:
     parts = [f"## {plain(content.name)}", _origin(content)]
     if not content.is_finished:
         parts.append("Training has not ended: this is how far it has come.")
+    parts += map(plain, content.notices)
     parts += [f"- **failed**: {plain(each.name)} {plain(each.reason)}" for each in _failed(content)]
     parts += _advice(content)
     if content.ranking is not None:
@@ -40,6 +42,7 @@ def render_markdown(content: Content) -> str:
         parts.append(f"No answers have been compared yet: `loraloom compare {content.path}`.")
     else:
         parts += _comparison(content.comparison)
+    parts += [_prompts(asked, content) for asked in content.prompts]
     parts += [_effects(content.effects), _training(content.experiments), _checks(content)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -197,6 +200,20 @@ def _cell(compared: Compared, group: str, key: str) -> str:
     own, low, high = figures.written_difference(key, difference.difference, difference.low, difference.high)
     word = figures.verdict_word(key, difference.verdict)
     return f"{text}<br>{own} \\[{low}, {high}\\]" + (f"<br>{plain(word)}" if word else "")
+
+
+def _prompts(asked: Compared, content: Content) -> str:
+    """What was asked besides: the prompts are in sight, as somebody chose them."""
+    title = "Prompts" if len(content.prompts) == 1 else f"Prompts: {plain(asked.name)}"
+    parts = [f"### {title}"]
+    if asked.is_stale:
+        parts.append(plain(asked.cautions[0]))
+    parts += [fenced(_answered(row)) for row in asked.rows[:SHOWN_PROMPTS]]
+    more = len(asked.rows) - SHOWN_PROMPTS
+    if more > 0:
+        command = f"`loraloom report {content.path} --compare {asked.name} --format csv`"
+        parts.append(f"{more:,} more: {command} has them all.")
+    return "\n\n".join(parts)
 
 
 def _answers(compared: Compared) -> str:

@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   // What is folded away is printed too, but for the answers and recipes: they may be pages.
-  const folded = [...document.querySelectorAll("details:not(#more):not(.seeds):not(.advised):not(.columns)")];
+  const folded = [...document.querySelectorAll("details:not(#more):not(.more):not(.seeds):not(.advised):not(.columns)")];
   let opened = [];
   addEventListener("beforeprint", () => {
     opened = folded.filter((details) => !details.open);
@@ -29,7 +29,7 @@
 
   const tools = document.querySelector(".tools");
   if (!tools) return;
-  const rows = [...document.querySelectorAll(".row")];
+  const rows = [...document.querySelectorAll("#answers .row")];
   const more = document.getElementById("more");
   const [search, which, jump, count] = ["search-rows", "which", "jump", "count"].map((id) => document.getElementById(id));
   const texts = new Map();
@@ -71,7 +71,7 @@
   });
   for (const box of tools.querySelectorAll(".columns input")) {
     box.addEventListener("change", () => {
-      for (const cell of document.querySelectorAll(`[data-column="${box.value}"]`)) cell.hidden = !box.checked;
+      for (const cell of document.querySelectorAll(`#answers [data-column="${box.value}"]`)) cell.hidden = !box.checked;
     });
     box.checked = true; // a browser that comes back remembers boxes, not what they hid
   }

@@ -31,6 +31,9 @@ FOLDER = Path(__file__).parent
 # Rows in sight at once, rows on the page, characters of a text: a page must open on a phone.
 FIRST_ROWS = 5
 MOST_ROWS = 2000
+# The same of the prompts, of which the first few are what a person wants to see.
+FIRST_PROMPTS = 10
+MOST_PROMPTS = 200
 MOST_CHARACTERS = 4000
 # Sentences, and pairs of experiments, in sight at once: a table above or below has them all.
 MOST_VERDICTS = 6
@@ -51,12 +54,13 @@ def render_page(content: Content) -> str:
             content=content,
             compared=content.comparison,
             colours=_colours(content),
-            language=language_of(_texts(content.comparison)),
             style=Markup(style),
             script=Markup(script),
             policy=policy(style, script),
             first_rows=FIRST_ROWS,
             most_rows=MOST_ROWS,
+            first_prompts=FIRST_PROMPTS,
+            most_prompts=MOST_PROMPTS,
             most_verdicts=MOST_VERDICTS,
             judged=_judged(content.comparison),
             pair_reach=_farthest(content.comparison.pairs if content.comparison else []),
@@ -119,6 +123,7 @@ def _environment() -> Environment:
         "verdict_word": figures.verdict_word,
         "mark": _mark,
         "reach": _reach,
+        "language": _language,
         "base_name": BASE_NAME,
     }
     return environment
@@ -136,7 +141,8 @@ def _mark(base: str, text: str) -> Marked:
 def _colours(content: Content) -> dict[str, str]:
     """The classes of each adapter's colour, its experiment's, the same in every part of the page."""
     names = [trained.name for trained in content.experiments]
-    names += content.comparison.adapters if content.comparison else []
+    for compared in (*([content.comparison] if content.comparison else []), *content.prompts):
+        names += compared.adapters
     groups = list(dict.fromkeys(map(group_of, names)))
     own = {name: colour(groups.index(group_of(name))) for name in [*groups, *names]}
     return {BASE_NAME: "base"} | own
@@ -182,8 +188,9 @@ def _farthest(differences: Iterable[Difference]) -> float:
     return max((max(abs(d.low), abs(d.high), abs(d.difference)) for d in differences), default=0.0)
 
 
-def _texts(compared: Compared | None) -> list[str]:
-    return [row.source for row in islice(compared.rows, SAMPLE)] if compared else []
+def _language(compared: Compared) -> str:
+    """The language tag of a comparison's rows."""
+    return language_of(row.source for row in islice(compared.rows, SAMPLE))
 
 
 def language_of(texts: Iterable[str]) -> str:

@@ -11,6 +11,8 @@ from loraloom.bank.peft_folder import CONFIG, portable_name, read_adapter
 from loraloom.errors import RunError
 from loraloom.evaluate.comparison import BASE_NAME
 from loraloom.files import replace_text
+from loraloom.lock import writing
+from loraloom.report.trained import group_of
 from loraloom.run import Run, open_run
 from loraloom.training.card import (
     Facts,
@@ -23,7 +25,7 @@ from loraloom.training.card import (
     training_sections,
 )
 from loraloom.workflows import provenance as origin
-from loraloom.workflows.loading import adapter_names, only_experiment
+from loraloom.workflows.adapters import one_adapter
 from loraloom.workflows.provenance_file import read_provenance
 
 # The figures of rows that took part in no choice come first.
@@ -47,12 +49,14 @@ def card(run: Path, *, experiment: str | None = None, out: Path | None = None) -
     """
     opened = open_run(run)
     recipe, _, _ = origin.run_recipe(opened)
-    name = experiment or only_experiment(opened, recipe)
-    adapter_names(opened, recipe, [name])
-    text = run_card(opened, adapter_facts(opened, name))
-    if out is not None:
+    name, _ = one_adapter(opened, recipe, experiment, usage=["card", str(run)])
+    if out is None:
+        text = run_card(opened, adapter_facts(opened, name))
+    else:
         try:
-            replace_text(out, text)
+            with writing(out, doing="writes this card"):
+                text = run_card(opened, adapter_facts(opened, name))
+                replace_text(out, text)
         except OSError as error:
             raise RunError(f"cannot be written: {error.strerror}", where=str(out)) from None
     return {"experiment": name, "card": text, "file": None if out is None else str(out)}
@@ -124,14 +128,21 @@ def _figures(run: Run, facts: Facts, folder: str) -> list[str]:
 
 def _comparison_lines(comparison: Mapping[str, Any], name: str, what: str) -> list[str]:
     models = comparison["models"]
-    adapters = [model for model in models if model != BASE_NAME]
-    sentence = dict(zip(adapters, comparison["sentences"], strict=True))[name]
-    found = {d["metric"]: d for d in comparison["differences"] if d["model"] == name}
+    groups: dict[str, list[str]] = {}
+    for model in models:
+        groups.setdefault(group_of(model), []).append(model)
+    group = group_of(name)
+    experiments = [each for each in groups if each != BASE_NAME]
+    sentence = dict(zip(experiments, comparison["sentences"], strict=True))[group]
+    found = {d["metric"]: d for d in comparison["differences"] if d["model"] == group}
     own, base = models[name]["figures"], models[BASE_NAME]["figures"]
     rows = [(key, f"{base[key]:.4f}", f"{own[key]:.4f}", *_interval(found.get(key))) for key in own]
     lines = [sentence, ""]
     if comparison["took_part_in_a_choice"]:
         lines += ["These rows chose the checkpoint, so the figures are flattering.", ""]
+    if len(groups[group]) > 1:
+        seeds = f"{len(groups[group])} seeds of {group}"
+        lines += [f"The sentence and the differences are over {seeds}; the adapter's column is its own.", ""]
     lines += table(("figure", "base", "adapter", "difference, 95 % interval", "verdict"), rows)
     signatures = comparison["signatures"].items()
     lines += ["", *(f"- {key}: {signature}" for key, signature in signatures)] if signatures else []

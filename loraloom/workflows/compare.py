@@ -1,39 +1,40 @@
 """compare: base and adapters answer the same rows in one pass; what differs, in figures and side by side.
 
-Answers are kept as they come in `compare/.<name>.partial.jsonl`, so that a comparison of ten thousand
-rows that was interrupted goes on where it stopped; the finished `compare/<name>.json` replaces it.
+Answers are kept as they come, see `partial_answers.py`, so that a comparison of ten thousand rows that was
+interrupted goes on where it stopped; the finished `compare/<name>.json` takes their place. One process makes
+a comparison of one name; others may be made beside it, and beside training.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from contextlib import AbstractContextManager
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from loraloom.data.encoding import EncodedSet, encode, encode_texts
+from loraloom.data.encoding import encode, encode_texts
 from loraloom.data.prompt_files import prompts_of_files
 from loraloom.data.prompts import Prompt, prompts_of_texts, read_prompts
 from loraloom.data.retain import read_retained
-from loraloom.errors import DataError, Interrupted, RunError
+from loraloom.errors import DataError, RunError
 from loraloom.evaluate import comparison
 from loraloom.evaluate.comparison import BASE_NAME, ModelAnswers
-from loraloom.evaluate.generation import answer
-from loraloom.evaluate.loss import eval_losses, row_losses
+from loraloom.evaluate.loss import eval_losses
 from loraloom.evaluate.movement import movement
 from loraloom.evaluate.scoring import score_against
 from loraloom.files import replace_text
+from loraloom.lock import locked
 from loraloom.recipe import EXPERIMENT_NAME
+from loraloom.report.under_way import lock_file, partial_file
 from loraloom.run import Report, Run, now, open_run, quiet, to_json
-from loraloom.training.stopping import stop_on_signals
 from loraloom.workflows import provenance as origin
+from loraloom.workflows.answering import answers_of, target_ids
 from loraloom.workflows.loading import Loaded, load_run
+from loraloom.workflows.partial_answers import Answers
 
 SplitName = Literal["eval", "test"]
 FORMAT = 1
-BATCHES_AT_ONCE = 4  # between two looks at the clock and two writes to the disk
 
 
 def compare(
@@ -62,27 +63,57 @@ def compare(
         "rows": [{"source", "reference", "answers": {model: text}}], …}`.
 
     Raises:
-        LoRALoomError: the run, its data or its adapters are not usable.
+        LoRALoomError: the run, its data or its adapters are not usable, or another process makes this
+            comparison.
         Interrupted: SIGINT or SIGTERM; the same call goes on where it stopped.
     """
     rows, what = _rows(run, split, prompts, prompts_file, report)
     name = _file_name(name or what)
-    loaded = load_run(run, experiments)
-    for note in loaded.notes:
-        report("note", message=note)
+    with _alone(open_run(run), name):
+        then = now()  # what is learnt from here on is not in the adapters that answer
+        loaded = load_run(run, experiments)
+        for note in loaded.notes:
+            report("note", message=note)
+        return _compare(loaded, rows, what, name, then, report)
+
+
+def _alone(run: Run, name: str) -> AbstractContextManager[None]:
+    """Hold a comparison, for this process alone."""
+    run.comparisons.mkdir(exist_ok=True)
+    return locked(
+        lock_file(run, name),
+        doing=f"makes the comparison `{name}` of this run",
+        where=run.folder,
+        fix="Wait for it, or give this one a name of its own with --name.",
+        is_temporary=True,
+    )
+
+
+def _compare(
+    loaded: Loaded, rows: Sequence[Prompt], what: str, name: str, then: str, report: Report
+) -> dict[str, Any]:
+    """What the file holds, and where it is."""
     limit = loaded.recipe.data.max_source_length
     sources, num_cut = encode_texts([row.source for row in rows], loaded.base.tokenizer, limit)
     if num_cut:
         report("note", message=f"{num_cut} of {len(rows)} sources are cut to {limit} tokens")
-    answers, num_labels = _answers(loaded, rows, sources, name, report)
+    targets = target_ids(loaded, rows)
+    judged = [number for number, target in enumerate(targets) if target]
+    if 0 < len(judged) < len(rows):
+        num = f"{len(judged)} of {len(rows)}"
+        report(
+            "note", message=f"{num} rows have a known answer: the figures are over these, all are answered"
+        )
+    answers = answers_of(loaded, rows, sources, targets, name, report)
     result = {
         "format": FORMAT,
         "what": what,
-        "time": now(),
+        "time": then,
         "num_rows": len(rows),
+        "num_judged": len(judged) or len(rows),
         "num_truncated_sources": num_cut,
         "took_part_in_a_choice": what == "eval",
-        **_summary(loaded, rows, answers, num_labels, what),
+        **_summary(loaded, rows, answers, targets, what),
         "rows": [
             {
                 "source": row.source,
@@ -94,7 +125,7 @@ def compare(
     }
     file = loaded.run.comparisons / f"{name}.json"
     replace_text(file, to_json(result))
-    _partial_file(loaded.run, name).unlink(missing_ok=True)
+    partial_file(loaded.run, name).unlink(missing_ok=True)
     return result | {"file": str(file)}
 
 
@@ -139,115 +170,24 @@ def _rows(
     return [Prompt(e.source, e.response, e.path, e.row) for e in examples], part
 
 
-def _answers(
-    loaded: Loaded, rows: Sequence[Prompt], sources: Sequence[Sequence[int]], name: str, report: Report
-) -> tuple[dict[str, ModelAnswers], list[int]]:
-    """What every model says to every row, taken up where an earlier call left off."""
-    targets: list[list[int]] = []
-    if all(row.response is not None for row in rows):
-        texts = [row.response or "" for row in rows]
-        limit = loaded.recipe.data.max_target_length
-        targets, _ = encode_texts(texts, loaded.base.tokenizer, limit, as_target=True)
-    answers = {model: ModelAnswers() for model in loaded.slots}
-    partial = _partial_file(loaded.run, name)
-    partial.parent.mkdir(exist_ok=True)
-    done = _take_up(partial, _key(loaded, rows), answers)
-    if done:
-        report("note", message=f"going on after the {done} rows that were answered before")
-    size = loaded.recipe.generation.batch_size * BATCHES_AT_ONCE
-    with stop_on_signals() as stop:
-        while done < len(rows):
-            chunk = slice(done, done + size)
-            answered = _answer_chunk(loaded, sources[chunk], targets[chunk])
-            with partial.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({model: asdict(own) for model, own in answered.items()}) + "\n")
-            _extend(answers, answered)
-            done = min(done + size, len(rows))
-            report("answered", done=done, total=len(rows))
-            if stop and done < len(rows):
-                raise Interrupted(
-                    stop.signal_number, f"stopped after {done} of {len(rows)} rows; the same command goes on"
-                )
-    return answers, [len(target) for target in targets]
-
-
-def _answer_chunk(
-    loaded: Loaded, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
-) -> dict[str, ModelAnswers]:
-    """Answers and losses of every model for some rows, each in one pass."""
-    slots, recipe = list(loaded.slots.values()), loaded.recipe
-    tokens = answer(loaded.bank, slots, sources, recipe.generation, seed=recipe.seed)
-    losses: list[list[float]] = [[] for _ in slots]
-    if targets:
-        size = recipe.training.per_device_eval_batch_size
-        losses = row_losses(loaded.bank, slots, EncodedSet(sources, targets), batch_size=size).tolist()
-    decode = loaded.base.tokenizer.batch_decode
-    return {
-        model: ModelAnswers(
-            texts=decode(tokens[slot], skip_special_tokens=True),
-            num_tokens=[len(row) for row in tokens[slot]],
-            losses=own,
-        )
-        for (model, slot), own in zip(loaded.slots.items(), losses, strict=True)
-    }
-
-
-def _partial_file(run: Run, name: str) -> Path:
-    return run.comparisons / f".{name}.partial.jsonl"
-
-
-def _key(loaded: Loaded, rows: Sequence[Prompt]) -> str:
-    """What answers depend on; answers of another key are not taken up."""
-    digest = hashlib.sha256(loaded.recipe.generation.model_dump_json().encode())
-    digest.update(loaded.base.fingerprint.encode())
-    for name, adapter in loaded.adapters.items():
-        digest.update(name.encode())
-        for key, tensor in sorted(adapter.tensors.items()):
-            digest.update(key.encode() + tensor.numpy().tobytes())
-    for row in rows:
-        digest.update(f"{row.source}\0{row.response}\0".encode())
-    return digest.hexdigest()
-
-
-def _take_up(partial: Path, key: str, answers: dict[str, ModelAnswers]) -> int:
-    """Read what an interrupted call answered; how many rows that is."""
-    try:
-        first, *lines = partial.read_text(encoding="utf-8").splitlines()
-        is_same = json.loads(first) == {"key": key}
-    except (OSError, ValueError, RecursionError):
-        first, lines, is_same = "", [], False
-    if not is_same:
-        partial.write_text(json.dumps({"key": key}) + "\n", encoding="utf-8")
-        return 0
-    whole = []
-    for line in lines:
-        try:
-            chunk = {model: ModelAnswers(**own) for model, own in json.loads(line).items()}
-        except (ValueError, TypeError, AttributeError, RecursionError):
-            break  # cut by the interruption
-        whole.append(line)
-        _extend(answers, chunk)
-    replace_text(partial, "\n".join([first, *whole]) + "\n")
-    return len(answers[BASE_NAME].texts)
-
-
-def _extend(answers: dict[str, ModelAnswers], more: dict[str, ModelAnswers]) -> None:
-    for model, own in more.items():
-        answers[model].texts.extend(own.texts)
-        answers[model].num_tokens.extend(own.num_tokens)
-        answers[model].losses.extend(own.losses)
+def _only(own: ModelAnswers, numbers: Sequence[int]) -> ModelAnswers:
+    """The answers to some rows."""
+    return ModelAnswers(
+        **{part.name: [getattr(own, part.name)[n] for n in numbers] for part in fields(ModelAnswers)}
+    )
 
 
 def _summary(
-    loaded: Loaded,
-    rows: Sequence[Prompt],
-    answers: dict[str, ModelAnswers],
-    num_labels: list[int],
-    what: str,
+    loaded: Loaded, rows: Sequence[Prompt], answers: Answers, targets: Sequence[Sequence[int]], what: str
 ) -> dict[str, Any]:
-    """Figures, differences, movement, sentences, and what to take."""
-    references = [row.response or "" for row in rows] if num_labels else None
+    """Figures, differences, movement, sentences, and what to take: over the rows with a known answer."""
+    judged = [number for number, target in enumerate(targets) if target]
+    references = [rows[number].response or "" for number in judged] if judged else None
     scoring = None if references is None else score_against(references, loaded.base.tokenizer)
+    num_labels = [len(targets[number]) for number in judged]
+    if judged:
+        answers = {model: _only(own, judged) for model, own in answers.items()}
+    num_rows = len(judged) or len(rows)
     limit = loaded.recipe.generation.max_new_tokens
     models: dict[str, dict[str, Any]] = {
         model: {"figures": comparison.figures(own, answers[BASE_NAME], scoring, num_labels, limit)}
@@ -259,7 +199,7 @@ def _summary(
     for model, loss in _retain_losses(loaded).items():
         models[model]["figures"]["retain_loss"] = loss
     groups = _groups(loaded)
-    where = f"{len(rows)} {what} rows" if what != "prompts" else f"{len(rows)} prompts"
+    where = f"{num_rows} {what} rows" if what != "prompts" else f"{num_rows} prompts"
     evidence = comparison.weigh(answers, groups, scoring, num_labels) if scoring is not None else None
     sentences = [
         comparison.sentence(

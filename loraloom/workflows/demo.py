@@ -21,18 +21,20 @@ class Demo:
     Args:
         run: the run directory.
         comparison: as `compare` gives it, on the test rows.
+        prompts: the same, of the starter's three prompts.
         report_file: the page to look at.
     """
 
     run: Run
     comparison: dict[str, Any]
+    prompts: dict[str, Any]
     report_file: Path
 
 
 def demo(*, out: Path | None = None, report: Report = quiet) -> Demo:
     """Train an adapter on the starter, compare it with the base on unseen situations, write the report.
 
-    The article's three prompts are answered too, in `compare/prompts.json`.
+    The starter's three prompts are answered too, by base and adapter.
 
     Args:
         out: the run directory; by default a fresh one below `runs/`.
@@ -40,5 +42,5 @@ def demo(*, out: Path | None = None, report: Report = quiet) -> Demo:
     """
     outcome = train(read_recipe("starter"), out=out or fresh_folder("demo"), report=report)
     comparison = compare(outcome.run.folder, report=report)
-    compare(outcome.run.folder, prompts_file=data_file("prompts"), report=report)
-    return Demo(outcome.run, comparison, write_report(outcome.run.folder, report=report))
+    prompts = compare(outcome.run.folder, prompts_file=data_file("prompts"), report=report)
+    return Demo(outcome.run, comparison, prompts, write_report(outcome.run.folder, report=report))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.peft_folder import Adapter, read_adapter
 from loraloom.bank.rows import BASE
 from loraloom.base.loading import Base
-from loraloom.errors import ModelError, RunError
+from loraloom.errors import ModelError
 from loraloom.evaluate.comparison import BASE_NAME
 from loraloom.evaluate.decoding import describe_unused
 from loraloom.recipe import Recipe
 from loraloom.run import Run, open_run
 from loraloom.training.checkpoint import newest_valid
 from loraloom.workflows import provenance as origin
+from loraloom.workflows.adapters import adapters_of
 from loraloom.workflows.prepare import load_recipe_base
 
 
@@ -56,7 +57,7 @@ def load_run(folder: Path, experiments: Sequence[str] | None = None, *, with_bas
     run = open_run(folder)
     recipe, recipe_folder, known = origin.run_recipe(run)
     so_far = {} if run.is_finished else best_so_far(run, recipe)
-    names, notes = adapter_names(run, recipe, experiments, so_far)
+    names, notes = adapters_of(run, recipe, experiments, so_far)
     base = _load_base(recipe, recipe_folder, known, notes)
     bank = AdapterBank(base)
     adapters = {name: so_far.get(name) or read_adapter(run.adapters / name, base) for name in names}
@@ -85,62 +86,6 @@ def best_so_far(run: Run, recipe: Recipe) -> dict[str, Adapter]:
             settings = experiment.lora.model_copy(update={"target_modules": modules})
             found[experiment.name] = Adapter(run.checkpoints, settings, best, {})
     return found
-
-
-def adapter_names(
-    run: Run, recipe: Recipe, wanted: Sequence[str] | None, so_far: Container[str] = ()
-) -> tuple[list[str], list[str]]:
-    """The adapters to load, and notes on those that are not what one may think.
-
-    Args:
-        wanted: experiments, each standing for all its seeds; all where not given.
-        so_far: experiments without a finished adapter whose best so far will do.
-
-    Raises:
-        RunError: an experiment is unknown, or has no adapter yet.
-    """
-    listed: list[str] = []
-    seeds: dict[str, list[str]] = {}
-    for experiment in recipe.resolved_experiments:
-        listed.append(experiment.name)
-        seeds.setdefault(experiment.group, []).append(experiment.name)
-    if wanted is not None:  # an experiment's name stands for all its seeds
-        wanted = [name for given in wanted for name in seeds.get(given, [given])]
-    finished = [name for name in listed if (run.adapters / name).is_dir()]
-    there = [name for name in listed if name in finished or name in so_far]
-    unknown = [name for name in wanted or [] if name not in listed]
-    if unknown:
-        raise RunError(f"has no experiment `{unknown[0]}`", where=str(run.folder), allowed=", ".join(listed))
-    lacking = [name for name in wanted or [] if name not in there]
-    if lacking or not (there or wanted == []):
-        what = (
-            f"experiment `{lacking[0]}` has no adapter" if lacking else "there is no finished adapter in it"
-        )
-        raise RunError(what, where=str(run.folder), fix="Train on with `loraloom train RECIPE --resume RUN`.")
-    notes = (
-        [] if run.is_finished else ["training has not ended; these are the adapters that are finished so far"]
-    )
-    notes += [f"{name} has no adapter" for name in listed if name not in there and wanted is None]
-    chosen = list(there if wanted is None else wanted)
-    notes += [f"{name} is still training: this is its best so far" for name in chosen if name not in finished]
-    return chosen, notes
-
-
-def only_experiment(run: Run, recipe: Recipe) -> str:
-    """The one experiment of a run.
-
-    Raises:
-        RunError: it has several; the message names them.
-    """
-    names = [experiment.name for experiment in recipe.resolved_experiments]
-    if len(names) > 1:
-        raise RunError(
-            "the run has several experiments",
-            where=str(run.folder),
-            allowed=", ".join(names),
-            fix="Say --experiment NAME.",
-        )
-    return names[0]
 
 
 def _load_base(recipe: Recipe, folder: Path, known: dict[str, Any], notes: list[str]) -> Base:

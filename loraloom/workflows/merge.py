@@ -27,12 +27,13 @@ from loraloom.data.split import Split
 from loraloom.errors import DataError, RunError
 from loraloom.evaluate.movement import movement
 from loraloom.files import fsync_folder, write_bytes
+from loraloom.lock import locked
 from loraloom.recipe import Recipe
-from loraloom.run import Report, Run, open_run, quiet
+from loraloom.run import LOCK_FILE, Report, Run, open_run, quiet
 from loraloom.training.stopping import StopRequest, stop_on_signals
 from loraloom.workflows import provenance as origin
+from loraloom.workflows.adapters import one_adapter
 from loraloom.workflows.card import adapter_facts
-from loraloom.workflows.loading import adapter_names, only_experiment
 from loraloom.workflows.merging import fresh_process
 from loraloom.workflows.merging.folder import (
     check_dtype,
@@ -87,8 +88,7 @@ def merge(
     """
     opened = open_run(run)
     recipe, folder, _ = origin.run_recipe(opened)
-    name = experiment or only_experiment(opened, recipe)
-    _, notes = adapter_names(opened, recipe, [name])
+    name, notes = one_adapter(opened, recipe, experiment, usage=["merge", str(run), str(out)])
     _check_out(out)
     adapter = read_adapter(opened.adapters / name)  # before the base, which takes longer
     check_dtype(dtype, adapter.origin.get("model_type"))
@@ -182,7 +182,7 @@ def _staged(out: Path) -> Iterator[Path]:
         staged.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot be made: {error.strerror}", where=str(staged)) from None
-    with Run(staged).locked():  # another merge into the same folder is refused
+    with locked(staged / LOCK_FILE, doing="merges into this folder", where=out):
         for part in (MODEL, PROOF):
             shutil.rmtree(staged / part, ignore_errors=True)  # of one that was killed
             (staged / part).mkdir()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from loraloom.bank.rows import BASE
 from loraloom.data.encoding import encode_texts
+from loraloom.data.kept_columns import output_name
 from loraloom.data.prompt_files import prompts_of_files
 from loraloom.data.prompts import Prompt, read_prompts
 from loraloom.evaluate.generation import answer
 from loraloom.run import Report, open_run, quiet
 from loraloom.workflows import provenance as origin
-from loraloom.workflows.loading import Loaded, load_run, only_experiment
+from loraloom.workflows.adapters import one_adapter
+from loraloom.workflows.loading import Loaded, best_so_far, load_run
 
 ROWS_AT_ONCE = 512
 
@@ -24,36 +26,60 @@ def predict(
     *,
     experiment: str | None = None,
     base: bool = False,
+    keep: Sequence[str] = (),
     report: Report = quiet,
 ) -> Iterator[dict[str, Any]]:
     """Answer every row of a file.
 
     Args:
         run: the run directory.
-        file: rows as in training (references are not looked at), or a text file, a prompt a line; or a
-            folder or pattern of such files.
+        file: rows as in training, whose answers may be missing and are not looked at; or a text file, a
+            prompt a line; or a folder or pattern of such files.
         experiment: whose adapter answers; may be left out where the run has one.
         base: the base answers instead.
-        report: told of progress.
+        keep: columns of the file to keep in the output, besides its id.
+        report: told of progress, and which column is the id.
 
     Yields:
-        `{"row": from 1, "source", "answer"}` in the file's order; of several files also `"file"`.
+        `{"row": from 1, …, "source", "answer"}` in the file's order, with the file's id and the kept
+        columns between; of several files also `"file"`. A column that is called as one of these has
+        `_in_file` after its name.
 
     Raises:
         LoRALoomError: the run or the file is not usable; before the first answer.
     """
     opened = open_run(run)
     recipe, _, _ = origin.run_recipe(opened)
-    wanted = [] if base else [experiment or only_experiment(opened, recipe)]
+    wanted: list[str] = []
+    if not base:
+        so_far = {} if opened.is_finished else best_so_far(opened, recipe)
+        usage = ["predict", str(run), str(file)]
+        wanted = [one_adapter(opened, recipe, experiment, usage=usage, so_far=so_far)[0]]
     prompts = prompts_of_files(
         str(file),
-        lambda path, name, findings: read_prompts(path, recipe.data, shown_as=name, findings=findings),
+        lambda path, name, findings: read_prompts(
+            path, recipe.data, shown_as=name, with_answers=False, keep=keep, findings=findings
+        ),
         lambda note: report("note", message=note),
     )
+    _tell_kept(prompts, keep, report)
     loaded = load_run(run, wanted, with_base=base)
     for note in loaded.notes:
         report("note", message=note)
     return _answers(loaded, prompts, report)
+
+
+def _tell_kept(prompts: Sequence[Prompt], keep: Sequence[str], report: Report) -> None:
+    """Say which column is the id, and which columns have another name in the output."""
+    asked = [output_name(name) for name in keep]
+    for name in prompts[0].kept if prompts else ():
+        if name not in asked:
+            report(
+                "note", message=f"the column `{name}` is taken for the rows' id and kept beside the answers"
+            )
+    for name in keep:
+        if output_name(name) != name:
+            report("note", message=f"the column `{name}` of the file is `{output_name(name)}` in the output")
 
 
 def _answers(loaded: Loaded, prompts: list[Prompt], report: Report) -> Iterator[dict[str, Any]]:
@@ -69,5 +95,5 @@ def _answers(loaded: Loaded, prompts: list[Prompt], report: Report) -> Iterator[
         texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
         for prompt, text in zip(chunk, texts, strict=True):
             file = {"file": prompt.path} if has_several else {}
-            yield {**file, "row": prompt.row, "source": prompt.source, "answer": text}
+            yield {**file, "row": prompt.row, **prompt.kept, "source": prompt.source, "answer": text}
         report("answered", done=start + len(chunk), total=len(prompts))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from loraloom.errors import RecipeError, RunError
 from loraloom.files import replace_text
+from loraloom.lock import writing
 from loraloom.recipe.file import read_run_recipe
 from loraloom.report.compared import STALE
 from loraloom.report.content import Content, read_content
@@ -92,9 +93,9 @@ def write_report(
         LoRALoomError: as in `render_report`, or the file cannot be written.
     """
     render = _renderer(format)
-    content = read_content(run, compare_name)
-    text = render(content, open_run(run))
     path = run / FILES[format] if out is None else out
+    if out is None:
+        open_run(run)  # or the message would be about its folder
     if path.is_dir():
         raise RunError("is a folder", where=str(path), fix=f"Give a file: --out {path / FILES[format]}")
     if not path.parent.is_dir():
@@ -104,13 +105,18 @@ def write_report(
             fix=f"Make it first: mkdir -p {path.parent}",
         )
     try:
-        replace_text(path, (BYTE_ORDER_MARK if format == "csv" else "") + text)
+        with writing(path, doing="writes this report"):
+            content = read_content(run, compare_name)
+            text = render(content, open_run(run))
+            replace_text(path, (BYTE_ORDER_MARK if format == "csv" else "") + text)
     except OSError as error:
         raise RunError(f"cannot be written: {error.strerror}", where=str(path)) from None
     if format in WITHOUT_ROWS or content.is_range_test:
         return path
-    if content.comparison is not None and content.comparison.is_stale:
+    if any(each.is_stale for each in (content.comparison, *content.prompts) if each is not None):
         report("warning", message=STALE)
+    for notice in content.notices:
+        report("warning", message=notice)
     if content.comparison is None:
         report("note", message=f"it shows no answers yet: `loraloom compare {run}` makes them")
     else:

@@ -152,7 +152,7 @@ def test_predict_by_the_base_and_by_an_adapter(trained: Trained) -> None:
 
 def test_predict_asks_whose_adapter_where_there_are_several(trained: Trained) -> None:
     ended = trained.project.call("predict", "first", "data.json")
-    assert_refused(ended, "RunError: first: ", "several experiments", "wide, narrow", "--experiment NAME")
+    assert_refused(ended, "RunError: first: ", "several experiments", "narrow (", "--experiment wide`")
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")

@@ -109,7 +109,7 @@ def test_an_interrupted_life_leaves_no_text_behind(watched: Watched) -> None:
     """A comparison that is cut keeps its answers in the run's own compare folder."""
     fill(watched)
     assert watched.project.call("train", "recipe.yaml", "--out", "run").code == 0
-    faults = {"call": "loraloom.workflows.compare:_extend", "number": 1}
+    faults = {"call": "loraloom.workflows.answering:_joined", "number": 1}
     killed = watched.project.call("compare", "run", faults=faults)
     assert killed.code != 0
     found = holders(watched.project.folder) - INPUTS
@@ -158,5 +158,7 @@ def test_a_message_about_a_bad_row_has_none_of_its_text(
             ),
         }[verb]
     )
-    assert not any(canary in ended.stdout + ended.stderr for canary in CANARIES)
+    # Of a row without a usable answer compare and predict may give the answers: that is no message.
+    said = ended.stderr if verb in MAY_SHOW and ended.code == 0 else ended.stdout + ended.stderr
+    assert not any(canary in said for canary in CANARIES)
     assert "Traceback" not in ended.stderr

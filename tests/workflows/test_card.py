@@ -137,7 +137,7 @@ def test_figures_of_other_experiments_are_not_ones_own(trained: Callable[..., Pa
     run = Path(shutil.copytree(trained("mt5", "narrow", "wide"), tmp_path / "run"))
     compare(run, experiments=["wide"])
     assert "No figures were computed" in card(run, experiment="narrow")["card"]
-    with pytest.raises(RunError, match=r"several experiments.*narrow, wide"):
+    with pytest.raises(RunError, match=r"several experiments.*narrow \(eval_loss .*wide"):
         card(run)
     (run / "compare" / "eval.json").write_text('{"models": {"wide": {}}}', encoding="utf-8")
     with pytest.raises(RunError, match=r"eval\.json: is not what `loraloom compare` writes"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -13,6 +13,7 @@ import pytest
 
 from loraloom import Recipe, compare, train
 from loraloom.errors import DataError
+from loraloom.workflows import answering
 
 ROWS = [
     {"instruction": f"如何处理{a}{b}", "response": f"先{b}再{a}"}
@@ -21,8 +22,9 @@ ROWS = [
 ]
 
 
-@pytest.fixture
-def run(tmp_path: Path, tiny: Callable[[str], Path]) -> Path:
+@pytest.fixture(scope="module")
+def made(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tmp_path = tmp_path_factory.mktemp("made")
     (tmp_path / "rows.json").write_text(json.dumps(ROWS), encoding="utf-8")
     recipe = Recipe.model_validate(
         {
@@ -37,6 +39,12 @@ def run(tmp_path: Path, tiny: Callable[[str], Path]) -> Path:
     return tmp_path / "run"
 
 
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Path:
+    """A run of two experiments, not compared yet."""
+    return Path(shutil.copytree(made, tmp_path / "run"))
+
+
 def without_time(comparison: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in comparison.items() if key not in ("time", "file")}
 
@@ -46,8 +54,7 @@ def test_what_was_answered_before_an_interruption_is_not_answered_again(
 ) -> None:
     whole = without_time(compare(run))
     (run / "compare" / "eval.json").unlink()
-    # By its module's name: `loraloom.workflows.compare` the attribute may be the function.
-    monkeypatch.setattr(importlib.import_module("loraloom.workflows.compare"), "BATCHES_AT_ONCE", 1)
+    monkeypatch.setattr(answering, "BATCHES_AT_ONCE", 1)
 
     def killed(event: str, **fields: Any) -> None:
         if event == "answered" and fields["done"] == 6:
@@ -69,12 +76,176 @@ def test_what_was_answered_before_an_interruption_is_not_answered_again(
     assert not partial.exists()
 
 
-def test_answers_of_other_settings_are_not_taken_up(run: Path) -> None:
+@pytest.fixture(scope="module")
+def left_behind(made: Path) -> tuple[str, list[Any]]:
+    """A partial file with three chunks of two rows, of twelve; and what the rows come to undisturbed."""
+
+    def killed(event: str, **fields: Any) -> None:
+        if event == "answered" and fields["done"] == 6:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answering, "BATCHES_AT_ONCE", 1)
+        whole = compare(made)
+        (made / "compare" / "eval.json").unlink()
+        with pytest.raises(KeyboardInterrupt):
+            compare(made, report=killed)
+    partial = made / "compare" / ".eval.partial.jsonl"
+    text = partial.read_text(encoding="utf-8")
+    partial.unlink()
+    return text, whole["rows"]
+
+
+@pytest.fixture
+def interrupted(
+    run: Path, left_behind: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> tuple[Path, list[Any]]:
+    """The partial file in a run of its own, and the rows."""
+    monkeypatch.setattr(answering, "BATCHES_AT_ONCE", 1)
     partial = run / "compare" / ".eval.partial.jsonl"
-    partial.write_text('{"key": "of other adapters"}\n{"base": {"texts": ["x"]}}\n', encoding="utf-8")
+    partial.write_text(left_behind[0], encoding="utf-8")
+    return partial, left_behind[1]
+
+
+def altered(line: str, **changes: Any) -> str:
+    """A chunk that says something else, and whose sum is right."""
+    content = {key: value for key, value in json.loads(line).items() if key != "sha256"} | changes
+    return json.dumps({**content, "sha256": hashlib.sha256(json.dumps(content).encode()).hexdigest()})
+
+
+def of_other_rows(line: str) -> str:
+    return altered(line, rows=["0" * 64, "1" * 64])
+
+
+def of_other_models(line: str) -> str:
+    return altered(line, answers={"base": json.loads(line)["answers"]["base"]})
+
+
+def with_too_few_answers(line: str) -> str:
+    return altered(line, rows=json.loads(line)["rows"][:1])
+
+
+def with_another_answer(line: str) -> str:
+    return line.replace('"texts": ["', '"texts": ["x', 1)
+
+
+FAULTS: dict[str, tuple[Callable[[list[str]], list[str]], int]] = {
+    "as it was left": (lambda c: c, 6),
+    "written twice": (lambda c: [*c, *c], 6),
+    "in another order": (lambda c: c[::-1], 6),
+    "the first lost": (lambda c: c[1:], 4),
+    "all but the last lost, twice": (lambda c: [c[2], c[2]], 2),
+    "torn in the middle": (lambda c: [c[0], c[1][: len(c[1]) // 2], c[2]], 4),
+    "two lines run into each other": (lambda c: [c[0], c[1][:40] + c[2]], 2),
+    "of other rows": (lambda c: [of_other_rows(c[0]), c[1], c[2]], 4),
+    "of other models": (lambda c: [c[0], of_other_models(c[1]), c[2]], 4),
+    "fewer rows than answers": (lambda c: [c[0], c[1], with_too_few_answers(c[2])], 4),
+    "an answer altered": (lambda c: [c[0], with_another_answer(c[1]), c[2]], 4),
+    "two of one row at odds": (
+        lambda c: [*c, altered(c[0], answers=json.loads(c[1])["answers"])],
+        4,
+    ),
+    "without any rows named, as 0.1 wrote it": (
+        lambda c: [json.dumps(json.loads(line)["answers"]) for line in (c[1], c[1], c[0], c[2])],
+        0,
+    ),
+    "no JSON at all": (lambda c: ["[]", "null", "7", "{}", "\x00", "[" * 100_000], 0),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_whatever_a_partial_file_holds_every_row_has_its_own_answers(
+    interrupted: tuple[Path, list[Any]], fault: str
+) -> None:
+    partial, rows = interrupted
+    change, num_taken_up = FAULTS[fault]
+    header, *chunks = partial.read_text(encoding="utf-8").splitlines()
+    partial.write_text("\n".join([header, *change(chunks)]) + "\n", encoding="utf-8")
+    told: list[Any] = []
+    again = compare(partial.parents[1], report=lambda event, **fields: told.append((event, fields)))
+    assert again["rows"] == rows
+    assert len([event for event, _ in told if event == "answered"]) == (12 - num_taken_up) / 2
+    assert not partial.exists()
+
+
+def test_a_partial_file_of_0_1_with_rows_of_others_is_not_taken_up(
+    interrupted: tuple[Path, list[Any]],
+) -> None:
+    """Its header had the key alone, and a row's place told whose answers they were."""
+    partial, rows = interrupted
+    header, first, second, third = partial.read_text(encoding="utf-8").splitlines()
+    lines = [json.dumps(json.loads(line)["answers"]) for line in (second, second, first, third)]
+    key = json.dumps({"key": json.loads(header)["key"]})
+    partial.write_text("\n".join([key, *lines]) + "\n", encoding="utf-8")
     told: list[str] = []
-    compare(run, report=lambda event, **fields: told.append(event))
+    again = compare(partial.parents[1], report=lambda event, **fields: told.append(event))
+    assert again["rows"] == rows
+    assert told.count("answered") == 6
+
+
+def test_other_prompts_under_one_name_do_not_take_up_each_others_answers(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answering, "BATCHES_AT_ONCE", 1)
+    first, second = ["朋友", "学校", "家人"], ["学校", "朋友", "家人"]
+    wanted = compare(run, prompts=second)["rows"]
+
+    def killed(event: str, **fields: Any) -> None:
+        if event == "answered":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(run, prompts=first, report=killed)
+    told: list[str] = []
+    assert compare(run, prompts=second, report=lambda event, **f: told.append(event))["rows"] == wanted
     assert "note" not in told
+
+
+def test_answers_of_other_settings_are_not_taken_up(interrupted: tuple[Path, list[Any]]) -> None:
+    partial, _ = interrupted
+    told: list[str] = []
+    compare(partial.parents[1], experiments=["long"], report=lambda event, **fields: told.append(event))
+    assert "note" not in told
+
+
+def test_a_comparison_is_as_old_as_the_adapters_that_answered(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was learnt while it was made is not in it: the report has to see that."""
+    moments = iter(f"2026-11-27T10:00:{second:02}+00:00" for second in range(60))
+    monkeypatch.setattr("loraloom.workflows.compare.now", lambda: next(moments))
+    seen: list[str] = []
+
+    def report(event: str, **fields: Any) -> None:
+        if event == "answered":
+            seen.append(next(moments))
+
+    assert compare(run, report=report)["time"] < min(seen)
+
+
+def test_figures_are_over_the_rows_with_a_known_answer_and_all_rows_are_answered(
+    run: Path, tmp_path: Path
+) -> None:
+    rows = [dict(row) for row in ROWS[:6]]
+    (tmp_path / "whole.json").write_text(json.dumps(rows[:4]), encoding="utf-8")
+    rows[4]["response"] = ""
+    del rows[5]["response"]
+    (tmp_path / "some.json").write_text(json.dumps([rows[4], *rows[:4], rows[5]]), encoding="utf-8")
+    told: list[str] = []
+    whole = compare(run, prompts_file=tmp_path / "whole.json")
+    some = compare(
+        run,
+        prompts_file=tmp_path / "some.json",
+        report=lambda event, **fields: told.append(fields.get("message", "")),
+    )
+    assert "4 of 6 rows have a known answer: the figures are over these, all are answered" in told
+    assert (some["num_rows"], some["num_judged"]) == (6, 4)
+    assert [row["reference"] is None for row in some["rows"]] == [True, *[False] * 4, True]
+    assert all(row["answers"].keys() == {"base", "long", "short"} for row in some["rows"])
+    assert some["rows"][1:5] == whole["rows"]
+    for model, own in whole["models"].items():
+        assert some["models"][model]["figures"] == pytest.approx(own["figures"], rel=1e-5)
+    assert "on 4 prompts" in some["sentences"][0]
 
 
 def test_of_an_experiment_still_training_its_best_so_far_answers(run: Path) -> None:

@@ -34,6 +34,7 @@ from loraloom.workflows.merging.folder import stored_dtype
 from loraloom.workflows.merging.fresh_process import ProofRows, Spoken, difference, speak
 from loraloom.workflows.merging.proof import ask_fresh_process, check_equal
 from tests.parity.rig import stock_model
+from tests.test_lock import held_by_a_child
 from tests.tiny import KINDS
 from tests.workflows.trained import machine_paths
 
@@ -280,7 +281,7 @@ def test_a_run_of_several_experiments_asks_which_and_an_unfinished_one_says_so(
     trained: Callable[..., Path], tmp_path: Path
 ) -> None:
     run = copy_of(trained("mt5", "narrow", "wide"), tmp_path)
-    with pytest.raises(RunError, match=r"several experiments.*narrow, wide.*--experiment"):
+    with pytest.raises(RunError, match=r"several experiments.*narrow \(.*wide \(.*--experiment narrow"):
         merge(run, tmp_path / "merged")
     shutil.rmtree(run / "adapters" / "wide")
     (run / "result.json").unlink()
@@ -412,3 +413,16 @@ def change_json(file: Path, **values: Any) -> None:
 def change_adapter(run: Path, change: Callable[[str, torch.Tensor], torch.Tensor]) -> None:
     file = run / "adapters" / "main" / "adapter_model.safetensors"
     save_file({name: change(name, tensor) for name, tensor in load_file(file).items()}, file)
+
+
+def test_of_two_merges_into_one_folder_the_second_is_refused_with_the_pid(
+    trained: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = copy_of(trained("mt5"), tmp_path)
+    staged = tmp_path / ".merged.merging"
+    staged.mkdir()
+    with held_by_a_child(staged / ".lock") as pid, pytest.raises(RunError) as refused:
+        merge(run, tmp_path / "merged")
+    assert f"merged: another process merges into this folder (pid {pid})" in str(refused.value)
+    assert not (tmp_path / "merged").exists()
+    assert [path.name for path in staged.iterdir()] == [".lock"]

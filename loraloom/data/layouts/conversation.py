@@ -23,6 +23,7 @@ from loraloom.data.layouts.exchange import (
     Recogniser,
     UnknownRoles,
     Values,
+    is_empty,
 )
 from loraloom.data.layouts.roles import IGNORED, SYSTEM, USER
 from loraloom.data.layouts.told import Told
@@ -30,7 +31,6 @@ from loraloom.data.layouts.turns import (
     Entry,
     Turn,
     TurnReading,
-    is_empty,
     paired,
     spoken,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,13 @@ from loraloom.recipe import DataSettings
 Values = Mapping[str, Any]
 
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a value says nothing: missing, null, NaN or blank."""
+    if isinstance(value, float):
+        return math.isnan(value)
+    return value is MISSING or value is None or (isinstance(value, str) and not value.strip())
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +100,7 @@ class LayoutOptions:
         answer_weights: `data.answer_weights`.
         context_columns: `data.context_columns`.
         to_answer: the rows are to be answered: a question at the end of a conversation is asked.
+        with_answers: whether known answers are looked at.
     """
 
     columns: Mapping[Any, str] = field(default_factory=dict)
@@ -100,9 +109,12 @@ class LayoutOptions:
     answer_weights: bool = True
     context_columns: bool = True
     to_answer: bool = False
+    with_answers: bool = True
 
     @classmethod
-    def of(cls, settings: DataSettings, *, to_answer: bool = False) -> LayoutOptions:
+    def of(
+        cls, settings: DataSettings, *, to_answer: bool = False, with_answers: bool = True
+    ) -> LayoutOptions:
         """What a recipe says about how rows are read."""
         return cls(
             columns=settings.columns,
@@ -111,7 +123,12 @@ class LayoutOptions:
             answer_weights=settings.answer_weights,
             context_columns=settings.context_columns,
             to_answer=to_answer,
+            with_answers=with_answers,
         )
+
+    def needs(self, answer: Field) -> bool:
+        """Whether an answer is read: not one that is empty or not looked at, if rows are to be answered."""
+        return self.with_answers and not (self.to_answer and is_empty(answer.value))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from loraloom.data.layouts.exchange import MISSING, Field, Flaw, LayoutOptions, UnknownRoles, Values
+from loraloom.data.layouts.exchange import (
+    MISSING,
+    Field,
+    Flaw,
+    LayoutOptions,
+    UnknownRoles,
+    Values,
+    is_empty,
+)
 from loraloom.data.layouts.roles import ASSISTANT, SYSTEM, USER, folded, role_names
 from loraloom.data.layouts.told import Told
 
@@ -118,11 +126,6 @@ def is_learnt(place: str, entry: Values, reading: TurnReading) -> bool:
         shown = " and ".join(f"`{key}: {str(mark).lower()}`" for key, mark in marks.items())
         raise Flaw(f"`{place}` says both {shown}", "Keep the one that is meant.")
     return all(marks.values())
-
-
-def is_empty(value: Any) -> bool:
-    """Whether a turn says nothing."""
-    return value is MISSING or value is None or (isinstance(value, str) and not value.strip())
 
 
 def _said(name: str, value: Any, told: Told) -> Field:
