@@ -22,6 +22,8 @@ from loraloom.data.groups import SourceGroups
 from loraloom.data.layouts.exchange import MISSING, Exchange, Field, Flaw, Layout
 from loraloom.data.layouts.table import columns_of, recognise
 from loraloom.data.rows import Findings, Row, scan_rows
+from loraloom.data.source import join, packed
+from loraloom.data.source_maker import SourceMaker
 from loraloom.data.source_template import SourceTemplate
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
@@ -44,6 +46,7 @@ class Example:
         line: the line the row begins on; None where the format has no lines.
         turn: which answer of its conversation, from 1; 0 outside one.
         group: examples of one group must stay on one side of a split.
+        parts: which stretch of the source is what, as `source.packed` has it.
     """
 
     source: str
@@ -53,6 +56,7 @@ class Example:
     line: int | None
     turn: int
     group: str
+    parts: bytes = b""
 
     @property
     def id(self) -> tuple[str, int] | tuple[str, int, int]:
@@ -154,6 +158,7 @@ class _Reading:
         self._template = SourceTemplate(settings.source_prefix)
         found = columns_of(sample)
         self._template.check(list(self.layout.holes or found), self.layout.response)
+        self._sources = SourceMaker(self._template, self.layout, settings.conversation_history, self._text)
         self._read_columns = {*self.layout.columns, *self._template.columns}
         self._extra: dict[str, None] = {}
         self._told: Counter[str] = Counter()
@@ -208,7 +213,8 @@ class _Reading:
     def _example(self, row: Row, exchange: Exchange) -> Example | None:
         """The exchange's example; None where it is empty or not usable."""
         num_problems = self._findings.num_problems
-        source = self._source(row, exchange)
+        pieces = self._sources.pieces(row, exchange)
+        source = join(pieces)
         response = self._text(row, exchange.response)
         if self._findings.num_problems > num_problems:
             return None
@@ -221,33 +227,16 @@ class _Reading:
                 state = "blank" if text else "empty"
                 self._refuse(row, f"{shown_name(name)} is {state}", "Fill it, or set `data.on_empty: drop`.")
             return None
-        return Example(source, response, row.path, row.number, row.line, exchange.turn, group="")
-
-    def _source(self, row: Row, exchange: Exchange) -> str:
-        """The whole source text; empty where the row asks nothing."""
-        if self._template.columns:
-            texts = {name: self._hole(row, exchange, name) for name in self._template.columns}
-            asked = [text for name, text in texts.items() if name in self.layout.asked]
-            return self._template.fill(texts) if any(text.strip() for text in asked or texts.values()) else ""
-        asked = [self._text(row, field) for field in (exchange.instruction, *exchange.inputs)]
-        if not any(text.strip() for text in asked):
-            return ""
-        before = [self._text(row, exchange.system)] if exchange.system else []
-        if self._settings.conversation_history:
-            before += [self._text(row, said) for said in exchange.history]
-        joined = "\n".join(text for text in before + asked if text.strip())
-        return self._template.fill({}) + joined
-
-    def _hole(self, row: Row, exchange: Exchange, name: str) -> str:
-        """The text that a template's `{name}` stands for."""
-        if self.layout.holes is None:
-            optional = name in self.layout.asked[1:]
-            return self._text(row, Field(name, row.values.get(name, MISSING), optional))
-        if name == "system":
-            return self._text(row, exchange.system) if exchange.system else ""
-        if name == "history":
-            return "\n".join(self._text(row, said) for said in exchange.history)
-        return self._text(row, exchange.instruction)
+        return Example(
+            source,
+            response,
+            row.path,
+            row.number,
+            row.line,
+            exchange.turn,
+            group="",
+            parts=packed(pieces),
+        )
 
     def _text(self, row: Row, field: Field) -> str:
         """The field as text; "" after a problem was told, or for an optional one that is not there."""

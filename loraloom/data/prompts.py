@@ -11,6 +11,7 @@ from loraloom.data.examples import examples_of
 from loraloom.data.formats.row import Row, check_file
 from loraloom.data.layouts.table import recognise
 from loraloom.data.rows import Findings, scan_rows
+from loraloom.data.source import Kind, Piece, join, packed
 from loraloom.data.source_template import SourceTemplate
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
@@ -29,12 +30,14 @@ class Prompt:
         response: the known answer, or None.
         path: where it comes from.
         row: which row there, from 1.
+        parts: which stretch of the source is what, as `source.packed` has it.
     """
 
     source: str
     response: str | None
     path: str
     row: int
+    parts: bytes = b""
 
 
 def read_prompts(path: Path, settings: DataSettings, *, shown_as: str) -> list[Prompt]:
@@ -59,7 +62,9 @@ def read_prompts(path: Path, settings: DataSettings, *, shown_as: str) -> list[P
         # With a stand-in for the answer, every rule about sources holds as in training.
         rows = [dataclasses.replace(row, values={**row.values, missing: STAND_IN}) for row in rows]
     examples = examples_of(iter(rows), settings, findings, shown_as=shown_as).examples
-    return [Prompt(e.source, e.response if missing is None else None, e.path, e.row) for e in examples]
+    return [
+        Prompt(e.source, e.response if missing is None else None, e.path, e.row, e.parts) for e in examples
+    ]
 
 
 def prompts_of_texts(
@@ -80,9 +85,12 @@ def prompts_of_texts(
     blank = [number for number, text in enumerate(texts, start=1) if not text.strip()]
     if blank:
         raise DataError(Problem(f"prompt {number} is empty", where=shown_as) for number in blank)
-    return [
-        Prompt(template.fill({}) + text, None, shown_as, number) for number, text in enumerate(texts, start=1)
-    ]
+    fixed = Piece(Kind.FIXED, template.fill({}))
+    prompts = []
+    for number, text in enumerate(texts, start=1):
+        pieces = [fixed, Piece(Kind.QUESTION, text)]
+        prompts.append(Prompt(join(pieces), None, shown_as, number, packed(pieces)))
+    return prompts
 
 
 def _text_prompts(path: Path, settings: DataSettings, shown_as: str) -> list[Prompt]:

@@ -125,7 +125,7 @@ def _rows(
         raise DataError(
             f"the run has no {part} rows", where=str(folder), fix="Give --prompt TEXT or --prompts FILE."
         )
-    return [Prompt(e.source, e.response, e.path, e.row) for e in examples], part
+    return [Prompt(e.source, e.response, e.path, e.row, e.parts) for e in examples], part
 
 
 def _answers(
