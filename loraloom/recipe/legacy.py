@@ -11,7 +11,9 @@ from collections.abc import Collection
 from typing import Any
 
 # Canonical path of the setting -> what LoRALoom 0.1, which did not have it, did.
-MEANT_IN_0_1: dict[tuple[str, ...], Any] = {}
+MEANT_IN_0_1: dict[tuple[str, ...], Any] = {
+    ("data", "source_truncation"): "right",
+}
 
 
 def unstated(stated: Collection[tuple[str, ...]]) -> dict[tuple[str, ...], Any]:

@@ -68,6 +68,11 @@ class DataSettings(Section):
     max_target_length: Count = Field(
         default=256, ge=2, le=1_000_000, description="Target tokens kept, EOS included."
     )
+    source_truncation: Literal["context", "right"] = Field(
+        default="context",
+        description="What a source that is too long loses: `context`, the oldest history first, then the "
+        "longest context, never the question; `right`, its end.",
+    )
     encoding: str = Field(default="utf-8", description="The character encoding of text files.")
     stringify: bool = Field(default=False, description="Allow numbers where text is expected.")
     on_empty: Literal["error", "drop"] = Field(default="error", description="What to do with empty rows.")

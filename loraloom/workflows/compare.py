@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from loraloom.data.encoding import EncodedSet, encode, encode_texts
+from loraloom.data.encoding import EncodedSet, describe_cuts, encode_sources, encode_texts
 from loraloom.data.prompts import Prompt, prompts_of_texts, read_prompts
 from loraloom.data.retain import read_retained
 from loraloom.errors import DataError, Interrupted, RunError
@@ -29,6 +29,7 @@ from loraloom.run import Report, Run, now, open_run, quiet, to_json
 from loraloom.training.stopping import stop_on_signals
 from loraloom.workflows import provenance as origin
 from loraloom.workflows.loading import Loaded, load_run
+from loraloom.workflows.prepare import encode_rows
 
 SplitName = Literal["eval", "test"]
 FORMAT = 1
@@ -70,16 +71,16 @@ def compare(
     for note in loaded.notes:
         report("note", message=note)
     limit = loaded.recipe.data.max_source_length
-    sources, num_cut = encode_texts([row.source for row in rows], loaded.base.tokenizer, limit)
-    if num_cut:
-        report("note", message=f"{num_cut} of {len(rows)} sources are cut to {limit} tokens")
+    sources, cuts = encode_sources(rows, loaded.base.tokenizer, limit, loaded.recipe.data.source_truncation)
+    if said := describe_cuts("", cuts, limit):
+        report("note", message=said)
     answers, num_labels = _answers(loaded, rows, sources, name, report)
     result = {
         "format": FORMAT,
         "what": what,
         "time": now(),
         "num_rows": len(rows),
-        "num_truncated_sources": num_cut,
+        "num_truncated_sources": int(cuts.astype(bool).sum()),
         "took_part_in_a_choice": what == "eval",
         **_summary(loaded, rows, answers, num_labels, what),
         "rows": [
@@ -286,13 +287,8 @@ def _retain_losses(loaded: Loaded) -> dict[str, float]:
     retained = read_retained(loaded.recipe.data, loaded.folder)
     if retained is None:
         return {}
-    data, size = loaded.recipe.data, loaded.recipe.training.per_device_eval_batch_size
-    rows = encode(
-        retained.examples,
-        loaded.base.tokenizer,
-        max_source_length=data.max_source_length,
-        max_target_length=data.max_target_length,
-    )
+    size = loaded.recipe.training.per_device_eval_batch_size
+    rows = encode_rows(retained.examples, loaded.base, loaded.recipe)
     losses = eval_losses(loaded.bank, list(loaded.slots.values()), rows, batch_size=size)
     return {model: losses[slot] for model, slot in loaded.slots.items()}
 

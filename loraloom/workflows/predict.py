@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from loraloom.bank.rows import BASE
-from loraloom.data.encoding import encode_texts
+from loraloom.data.encoding import describe_cuts, encode_sources
 from loraloom.data.prompts import Prompt, read_prompts
 from loraloom.evaluate.generation import answer
 from loraloom.run import Report, open_run, quiet
@@ -51,13 +53,15 @@ def predict(
 def _answers(loaded: Loaded, prompts: list[Prompt], report: Report) -> Iterator[dict[str, Any]]:
     tokenizer, recipe = loaded.base.tokenizer, loaded.recipe
     slot = next(iter(loaded.slots.values()), BASE)
+    limit, cuts = recipe.data.max_source_length, []
     for start in range(0, len(prompts), ROWS_AT_ONCE):
         chunk = prompts[start : start + ROWS_AT_ONCE]
-        sources, num_cut = encode_texts([p.source for p in chunk], tokenizer, recipe.data.max_source_length)
-        if num_cut:
-            report("note", message=f"{num_cut} sources are cut to {recipe.data.max_source_length} tokens")
+        sources, cut = encode_sources(chunk, tokenizer, limit, recipe.data.source_truncation)
+        cuts.append(cut)
         tokens = answer(loaded.bank, [slot], sources, recipe.generation, seed=recipe.seed)[slot]
         texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
         for prompt, text in zip(chunk, texts, strict=True):
             yield {"row": prompt.row, "source": prompt.source, "answer": text}
         report("answered", done=start + len(chunk), total=len(prompts))
+    if cuts and (said := describe_cuts("", np.concatenate(cuts), limit)):
+        report("note", message=said)

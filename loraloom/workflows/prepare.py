@@ -13,7 +13,7 @@ from loraloom.bank.peft_folder import read_adapter
 from loraloom.base.loading import STARTER, Base, load_base
 from loraloom.base.targets import Target
 from loraloom.data.encoding import EncodedSet, encode
-from loraloom.data.examples import Examples
+from loraloom.data.examples import Example, Examples
 from loraloom.data.split import Split
 from loraloom.errors import AdapterError, Problem, TargetError
 from loraloom.recipe import Experiment, Recipe
@@ -115,20 +115,27 @@ def prepare(
         for e in experiments
         if e.lora.init_adapter is not None
     }
-    limits = {
-        "max_source_length": recipe.data.max_source_length,
-        "max_target_length": recipe.data.max_target_length,
-    }
     return Material(
         recipe=recipe,
         base=base,
         bank=bank,
         experiments=experiments,
         initial=initial,
-        train_set=encode(split.train, base.tokenizer, **limits),
-        eval_set=encode(split.eval, base.tokenizer, **limits),
-        retain_set=encode(retained.examples if retained else [], base.tokenizer, **limits),
+        train_set=encode_rows(split.train, base, recipe),
+        eval_set=encode_rows(split.eval, base, recipe),
+        retain_set=encode_rows(retained.examples if retained else [], base, recipe),
         eval_references=[example.response for example in split.eval],
+    )
+
+
+def encode_rows(examples: Sequence[Example], base: Base, recipe: Recipe) -> EncodedSet:
+    """Rows as a recipe's base reads them."""
+    return encode(
+        examples,
+        base.tokenizer,
+        max_source_length=recipe.data.max_source_length,
+        max_target_length=recipe.data.max_target_length,
+        truncation=recipe.data.source_truncation,
     )
 
 
