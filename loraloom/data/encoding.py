@@ -113,6 +113,11 @@ class EncodedSet(Sequence[Encoded]):
         return np.diff(self._target_starts)
 
     @property
+    def target_tokens(self) -> npt.NDArray[np.int32]:
+        """Every token that stands in a target, once."""
+        return np.unique(self._targets)
+
+    @property
     def final_labels(self) -> npt.NDArray[np.int32]:
         """The last token of each target, which should be EOS."""
         return self._targets[self._target_starts[1:] - 1]

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from loraloom.errors import Problem
 from loraloom.recipe.names import FIELDS, Path, field_path, nearest
 from loraloom.recipe.placing import Placed
+from loraloom.recipe.settings import DEFAULT_FROM
 from loraloom.recipe.values import SettingError
 from loraloom.recipe.yaml_tree import shown_key, shown_value
 
@@ -129,6 +130,8 @@ def _fix(detail: ErrorDetails, setting: Path) -> str:
     info = FIELDS.get(setting)
     if info is None or info.is_required() or info.default_factory is not None:
         return ""
+    if isinstance(info.json_schema_extra, dict) and DEFAULT_FROM in info.json_schema_extra:
+        return f"The default is what `{info.json_schema_extra[DEFAULT_FROM]}` is."
     if info.default is None:
         return "Leave it out to do without."
     default = shown_value(info.default)

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from loraloom.bank.rows import BASE
+from loraloom.base.answer_text import sentinels_in
+from loraloom.evaluate.generation import cut_words
 from loraloom.evaluate.metrics import METRICS
 from loraloom.run import Report
 from loraloom.training.measuring import SignalCameError, held_out_answers, held_out_losses
@@ -81,11 +83,14 @@ def _generation_figures(
     setup: Setup, names: Sequence[str], state: TrainingState, report: Report
 ) -> dict[str, dict[str, float]]:
     answers = held_out_answers(setup, names, setup.eval_set, state, report)
-    decode = setup.bank.base.tokenizer.batch_decode
-    figures = {}
+    limit = setup.generation.max_new_tokens
+    if said := cut_words({name: [len(row) for row in answers[name]] for name in names}, limit):
+        report("note", message=said)
+    references, figures = setup.eval_references, {}
+    kept = sentinels_in(references)
     for name in names:
-        texts = decode(answers[name], skip_special_tokens=True)
-        figures[name] = {key: metric.compute(texts, setup.eval_references) for key, metric in METRICS.items()}
+        texts = setup.bank.base.answer_text.texts(answers[name], kept)
+        figures[name] = {key: metric.compute(texts, references) for key, metric in METRICS.items()}
     return figures
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from loraloom.checks.allowing import apply_allowed
 from loraloom.checks.data.seen import DataSeen
 from loraloom.checks.data.suite import run_data_checks
-from loraloom.checks.data.tokenizer import NoTokenizerError, TextTokenizer
+from loraloom.checks.data.tokenizer import CONFIG_FILE, TOKENIZER_FILE, NoTokenizerError, TextTokenizer
 from loraloom.checks.finding import Finding
 from loraloom.data.split import STARTER, Split
+from loraloom.errors import ModelError
 from loraloom.recipe import Recipe
 
 
@@ -40,28 +41,58 @@ class DataChecked:
         ]
 
 
-def check_data(recipe: Recipe, folder: Path, split: Split, allowed: Collection[str] = ()) -> DataChecked:
-    """Every check of the data; those of its tokens only where the base's tokenizer.json lies on this machine.
+def check_data(
+    recipe: Recipe,
+    folder: Path,
+    split: Split,
+    allowed: Collection[str] = (),
+    *,
+    loads_tokenizer: bool = False,
+) -> DataChecked:
+    """Every check of the data; those of its tokens only where the base's tokenizer lies on this machine.
 
     Args:
         recipe: what would be done.
         folder: what its paths are relative to.
         split: the recipe's rows.
         allowed: names of checks whose errors become warnings.
+        loads_tokenizer: import transformers for a tokenizer without a tokenizer.json, because no base
+            will be loaded.
     """
-    seen = _see(recipe, folder, split)
+    seen = _see(recipe, folder, split, loads_tokenizer)
     notes = [Finding("note", "data", recipe.data.train, note) for note in split.notes]
     sizes = f"{len(split.train)} rows train, {len(split.eval)} eval, {len(split.test)} test"
     found = apply_allowed(run_data_checks(seen), allowed)
     return DataChecked(seen, [*notes, Finding("ok", "split", "data", sizes), *found], allowed)
 
 
-def _see(recipe: Recipe, folder: Path, split: Split) -> DataSeen:
+def _see(recipe: Recipe, folder: Path, split: Split, loads_tokenizer: bool) -> DataSeen:
+    tokenizer, why = None, ""
     try:
-        tokenizer = TextTokenizer.of_folder(_tokenizer_folder(recipe.model_name_or_path, folder))
+        tokenizer = _tokenizer(_tokenizer_folder(recipe.model_name_or_path, folder), loads_tokenizer)
     except NoTokenizerError as error:
-        return DataSeen(split, recipe.data, without_tokenizer=str(error))
-    return DataSeen(split, recipe.data, tokenizer)
+        why = str(error)
+    limit = recipe.generation.max_new_tokens
+    return DataSeen(split, recipe.data, tokenizer, without_tokenizer=why, max_new_tokens=limit)
+
+
+def _tokenizer(model: Path, may_load: bool) -> TextTokenizer:
+    """The tokenizer of a model's folder.
+
+    Raises:
+        NoTokenizerError: it has no tokenizer.json, and may not be loaded or cannot be.
+    """
+    try:
+        return TextTokenizer.of_folder(model)
+    except NoTokenizerError:
+        if not may_load or not (model / CONFIG_FILE).is_file() or (model / TOKENIZER_FILE).is_file():
+            raise
+    from loraloom.base.tokenizer import load_tokenizer
+
+    try:
+        return TextTokenizer.of_transformers(load_tokenizer(str(model), str(model)))
+    except ModelError as error:
+        raise NoTokenizerError(str(error.problems[0])) from None
 
 
 def _tokenizer_folder(name: str, folder: Path) -> Path:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from loraloom.base.answer_text import sentinels_in
 from loraloom.data.encoding import EncodedSet, describe_cuts, encode_sources, encode_texts
 from loraloom.data.prompts import Prompt, prompts_of_texts, read_prompts
 from loraloom.data.retain import read_retained
 from loraloom.errors import DataError, Interrupted, RunError
 from loraloom.evaluate import comparison
 from loraloom.evaluate.comparison import BASE_NAME, ModelAnswers
-from loraloom.evaluate.generation import answer
+from loraloom.evaluate.generation import answer, cut_words
 from loraloom.evaluate.loss import eval_losses, row_losses
 from loraloom.evaluate.metrics import METRICS
 from loraloom.evaluate.movement import movement
@@ -75,6 +76,9 @@ def compare(
     if said := describe_cuts("", cuts, limit):
         report("note", message=said)
     answers, num_labels = _answers(loaded, rows, sources, name, report)
+    lengths = {model: own.num_tokens for model, own in answers.items()}
+    if said := cut_words(lengths, loaded.recipe.generation.max_new_tokens):
+        report("note", message=said)
     result = {
         "format": FORMAT,
         "what": what,
@@ -138,6 +142,7 @@ def _answers(
         texts = [row.response or "" for row in rows]
         limit = loaded.recipe.data.max_target_length
         targets, _ = encode_texts(texts, loaded.base.tokenizer, limit, as_target=True)
+    kept = loaded.answer_tokens | sentinels_in(row.response or "" for row in rows)
     answers = {model: ModelAnswers() for model in loaded.slots}
     partial = _partial_file(loaded.run, name)
     partial.parent.mkdir(exist_ok=True)
@@ -148,7 +153,7 @@ def _answers(
     with stop_on_signals() as stop:
         while done < len(rows):
             chunk = slice(done, done + size)
-            answered = _answer_chunk(loaded, sources[chunk], targets[chunk])
+            answered = _answer_chunk(loaded, sources[chunk], targets[chunk], kept)
             with partial.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({model: asdict(own) for model, own in answered.items()}) + "\n")
             _extend(answers, answered)
@@ -162,7 +167,10 @@ def _answers(
 
 
 def _answer_chunk(
-    loaded: Loaded, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
+    loaded: Loaded,
+    sources: Sequence[Sequence[int]],
+    targets: Sequence[Sequence[int]],
+    kept: Collection[str],
 ) -> dict[str, ModelAnswers]:
     """Answers and losses of every model for some rows, each in one pass."""
     slots, recipe = list(loaded.slots.values()), loaded.recipe
@@ -171,10 +179,10 @@ def _answer_chunk(
     if targets:
         size = recipe.training.per_device_eval_batch_size
         losses = row_losses(loaded.bank, slots, EncodedSet(sources, targets), batch_size=size).tolist()
-    decode = loaded.base.tokenizer.batch_decode
+    texts_of = loaded.base.answer_text.texts
     return {
         model: ModelAnswers(
-            texts=decode(tokens[slot], skip_special_tokens=True),
+            texts=texts_of(tokens[slot], kept),
             num_tokens=[len(row) for row in tokens[slot]],
             losses=own,
         )
@@ -236,7 +244,8 @@ def _summary(
     what: str,
 ) -> dict[str, Any]:
     """Figures, differences, movement, sentences, and what to take."""
-    references = [row.response or "" for row in rows] if num_labels else None
+    expressible = loaded.base.answer_text.expressible
+    references = expressible([row.response or "" for row in rows]) if num_labels else None
     limit = loaded.recipe.generation.max_new_tokens
     models: dict[str, dict[str, Any]] = {
         model: {"figures": comparison.figures(own, answers[BASE_NAME], references, num_labels, limit)}

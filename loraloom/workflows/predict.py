@@ -11,7 +11,8 @@ import numpy as np
 from loraloom.bank.rows import BASE
 from loraloom.data.encoding import describe_cuts, encode_sources
 from loraloom.data.prompts import Prompt, read_prompts
-from loraloom.evaluate.generation import answer
+from loraloom.evaluate.comparison import BASE_NAME
+from loraloom.evaluate.generation import answer, cut_words
 from loraloom.run import Report, open_run, quiet
 from loraloom.workflows import provenance as origin
 from loraloom.workflows.loading import Loaded, load_run, only_experiment
@@ -53,15 +54,19 @@ def predict(
 def _answers(loaded: Loaded, prompts: list[Prompt], report: Report) -> Iterator[dict[str, Any]]:
     tokenizer, recipe = loaded.base.tokenizer, loaded.recipe
     slot = next(iter(loaded.slots.values()), BASE)
-    limit, cuts = recipe.data.max_source_length, []
+    limit, cuts, lengths = recipe.data.max_source_length, [], []
     for start in range(0, len(prompts), ROWS_AT_ONCE):
         chunk = prompts[start : start + ROWS_AT_ONCE]
         sources, cut = encode_sources(chunk, tokenizer, limit, recipe.data.source_truncation)
         cuts.append(cut)
         tokens = answer(loaded.bank, [slot], sources, recipe.generation, seed=recipe.seed)[slot]
-        texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        lengths += [len(row) for row in tokens]
+        texts = loaded.base.answer_text.texts(tokens, loaded.answer_tokens)
         for prompt, text in zip(chunk, texts, strict=True):
             yield {"row": prompt.row, "source": prompt.source, "answer": text}
         report("answered", done=start + len(chunk), total=len(prompts))
-    if cuts and (said := describe_cuts("", np.concatenate(cuts), limit)):
+    name = next(iter(loaded.slots), BASE_NAME)
+    of_answers = cut_words({name: lengths}, recipe.generation.max_new_tokens)
+    of_sources = describe_cuts("", np.concatenate(cuts), limit) if cuts else ""
+    for said in filter(None, (of_sources, of_answers)):
         report("note", message=said)

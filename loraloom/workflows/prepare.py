@@ -12,7 +12,7 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.peft_folder import read_adapter
 from loraloom.base.loading import STARTER, Base, load_base
 from loraloom.base.targets import Target
-from loraloom.data.encoding import EncodedSet, encode
+from loraloom.data.encoding import EncodedSet, describe_cuts, encode
 from loraloom.data.examples import Example, Examples
 from loraloom.data.split import Split
 from loraloom.errors import AdapterError, Problem, TargetError
@@ -33,7 +33,7 @@ class Material:
         experiments: of the recipe.
         initial: tensors of the adapters that experiments go on from.
         train_set, eval_set, retain_set: encoded; the last two may be empty.
-        eval_references: the eval rows' responses as text.
+        eval_references: the eval rows' responses as text, as the tokenizer gives them back.
     """
 
     recipe: Recipe
@@ -124,7 +124,7 @@ def prepare(
         train_set=encode_rows(split.train, base, recipe),
         eval_set=encode_rows(split.eval, base, recipe),
         retain_set=encode_rows(retained.examples if retained else [], base, recipe),
-        eval_references=[example.response for example in split.eval],
+        eval_references=base.answer_text.expressible([example.response for example in split.eval]),
     )
 
 
@@ -137,6 +137,14 @@ def encode_rows(examples: Sequence[Example], base: Base, recipe: Recipe) -> Enco
         max_target_length=recipe.data.max_target_length,
         truncation=recipe.data.source_truncation,
     )
+
+
+def cut_notes(material: Material) -> list[str]:
+    """What was cut of the sources of each part, in sentences."""
+    limit = material.recipe.data.max_source_length
+    parts = {"train": material.train_set, "eval": material.eval_set, "retain": material.retain_set}
+    notes = [describe_cuts(part, encoded.source_cuts, limit) for part, encoded in parts.items()]
+    return [note for note in notes if note]
 
 
 def _targets(bank: AdapterBank, experiments: Sequence[Experiment]) -> dict[str, Sequence[Target]]:
