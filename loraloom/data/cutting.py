@@ -33,10 +33,8 @@ CUT_NAMES: Mapping[int, str] = {
 }
 # The recipe's own text stays whole, beside a question that must be cut, up to this share of the limit.
 FIXED_SHARE = 1 / 4
-# Close enough: a search ends where so small a share of the limit is left unused.
-UNUSED_SHARE = 1 / 128
-# A guess by proportion is nearly always right at once; halving is sure to end.
-GUESSES = 6
+# Guesses by proportion are nearly right at once; halving is sure to end.
+GUESSES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +148,15 @@ def _cut_at_level(pieces: Sequence[Piece], group: set[Kind], none: Ids, tokens: 
 def _most(attempt: Callable[[int], str], none: Ids, top: int, tokens: int, limit: int) -> Attempt:
     """The largest number below `top` whose text fits, and its tokens.
 
+    The largest, not one that is near: texts that begin alike must be cut at one place, whatever follows.
+
     Args:
         attempt: a number to a text that grows with it.
         none: the tokens at 0, which fit, or are as few as can be.
         tokens: how many there are at `top`, which do not fit.
     """
     low, high, ids, num_attempts = 0, top, none, 0
-    while high - low > 1 and limit - len(ids) > limit * UNUSED_SHARE:
+    while high - low > 1:
         share = (limit - len(ids)) / max(1, tokens - len(ids))
         guess = low + int(share * (high - low)) if num_attempts < GUESSES else (low + high) // 2
         guess = min(max(guess, low + 1), high - 1)

@@ -186,7 +186,7 @@ def describe_cuts(whose: str, cuts: npt.NDArray[np.uint8], limit: int) -> str:
     if not cuts.any():
         return ""
     counted = f"{np.count_nonzero(cuts):,} of {len(cuts):,} {whose} sources".replace("  ", " ")
-    return f"{counted} are longer than {limit} tokens; cut were {cut_words(cuts)}"
+    return f"{counted} are cut to {limit} tokens: {cut_words(cuts)}"
 
 
 class _TokenIds:

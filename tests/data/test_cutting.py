@@ -175,7 +175,7 @@ def test_turns_of_a_conversation_stay_apart(tmp_path):
     assert len(set(texts)) == 6
     assert all(text.endswith(f"Question number {n}?") for n, text in enumerate(texts))
     assert describe_cuts("train", cuts, 100) == (
-        "5 of 6 train sources are longer than 100 tokens; cut were the history in 5"
+        "5 of 6 train sources are cut to 100 tokens: the history in 5"
     )
 
 
@@ -212,7 +212,7 @@ def test_the_system_text_of_a_conversation_gives_way(tmp_path):
     ]
     texts, cuts = sources(read(tmp_path, rows), 64)
     assert texts == ["s" * (62 - len(f"Why {n}?")) + f"\nWhy {n}?" for n in range(16)]
-    assert describe_cuts("", cuts, 64).endswith("cut were the system text in 16")
+    assert describe_cuts("", cuts, 64).endswith(": the system text in 16")
 
 
 def test_prompts_are_cut_as_rows_are(tmp_path):
