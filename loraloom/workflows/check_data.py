@@ -111,9 +111,10 @@ def _tokenizer_folder(name: str, folder: Path) -> Path:
     from huggingface_hub import try_to_load_from_cache
 
     try:
-        cached = try_to_load_from_cache(name, "tokenizer.json")
+        found = [try_to_load_from_cache(name, file) for file in (TOKENIZER_FILE, CONFIG_FILE)]
     except ValueError:  # no name that the hub could have; loading the base says so
-        cached = None
-    if not isinstance(cached, str):
-        raise NoTokenizerError("the base's tokenizer.json is not on this machine yet")
+        found = []
+    cached = next((path for path in found if isinstance(path, str)), None)
+    if cached is None:
+        raise NoTokenizerError("the base's tokenizer is not on this machine yet")
     return Path(cached).parent

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+from array import array
+from collections.abc import Sequence
+
 from loraloom.checks.data.seen import DataSeen, of_sample, places, share
 from loraloom.checks.data.tokenizer import TextTokenizer
 from loraloom.checks.finding import Finding, Level
@@ -14,14 +18,14 @@ SAME_ERROR = 0.05
 
 def check_same_sources(seen: DataSeen) -> list[Finding]:
     """Rows that ask different things and are one to the base, because of a cut or of its tokenizer."""
-    texts: dict[tuple[int, ...], bytes] = {}
-    mixed: set[tuple[int, ...]] = set()
+    texts: dict[bytes, bytes] = {}
+    mixed: set[bytes] = set()
     num_rows = num_all = 0
     for part in seen.parts:
         fitted = seen.fitted(part)
         num_rows, num_all = num_rows + len(fitted.rows), num_all + len(seen.parts[part])
         for example, ids in zip(fitted.rows, fitted.ids, strict=True):
-            tokens = tuple(ids)
+            tokens = _digest(ids)
             key = source_key(example.source)
             if texts.setdefault(tokens, key) != key:
                 mixed.add(tokens)
@@ -39,16 +43,21 @@ def check_same_sources(seen: DataSeen) -> list[Finding]:
     return [Finding(level, "same-sources", places(rows), message, _fix(seen, len(rows), num_cut))]
 
 
-def _rows_of(seen: DataSeen, mixed: set[tuple[int, ...]]) -> tuple[list[Example], int]:
+def _rows_of(seen: DataSeen, mixed: set[bytes]) -> tuple[list[Example], int]:
     """The rows that have one of these sources, and how many of them were cut."""
     rows, num_cut = [], 0
     for part in seen.parts:
         fitted = seen.fitted(part)
         for example, ids, cut in zip(fitted.rows, fitted.ids, fitted.cuts.tolist(), strict=True):
-            if tuple(ids) in mixed:
+            if _digest(ids) in mixed:
                 rows.append(example)
                 num_cut += cut > 0
     return rows, num_cut
+
+
+def _digest(ids: Sequence[int]) -> bytes:
+    """What stands for some tokens; 20,000 tuples of them would be a hundred megabytes."""
+    return hashlib.blake2b(array("i", ids).tobytes(), digest_size=16).digest()
 
 
 def _fix(seen: DataSeen, num_rows: int, num_cut: int) -> str:

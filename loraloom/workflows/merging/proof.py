@@ -15,7 +15,7 @@ import torch
 
 import loraloom
 from loraloom.base.loading import Base
-from loraloom.data.encoding import encode_sources, encode_texts
+from loraloom.data.encoding import encode_texts
 from loraloom.data.examples import Example
 from loraloom.data.split import Split
 from loraloom.errors import Interrupted, ModelError
@@ -68,7 +68,7 @@ def proof_rows(base: Base, recipe: Recipe, examples: Sequence[Example]) -> Proof
     if examples:
         source_limit = min(recipe.data.max_source_length, SOURCE_TOKENS)
         target_limit = min(recipe.data.max_target_length, TARGET_TOKENS)
-        sources, _ = encode_sources(examples, base.tokenizer, source_limit, recipe.data.source_truncation)
+        sources, _ = encode_texts(texts, base.tokenizer, source_limit)
         targets, _ = encode_texts(
             [e.response for e in examples], base.tokenizer, target_limit, as_target=True
         )
