@@ -52,9 +52,9 @@ def check_truncation(seen: DataSeen) -> list[Finding]:
         tight, whole = _within(lengths, 1 - TO_CUT), int(lengths.max())
         if is_cut.any():
             cut = [example for example, own in zip(encoded.rows, is_cut.tolist(), strict=True) if own]
-            kinds = f" ({cut_words(seen.fitted('train').cuts)})" if side == "source" else ""
-            what = f"{share(len(cut), len(lengths))} training {side}s are cut at {limit} tokens{kinds}"
-            message = f"{what}; EOS stays{_of_sample(seen, side)}; {tight} would cut 1 %, {whole} none"
+            what = f"{share(len(cut), len(lengths))} training {side}s are cut at {limit} tokens; EOS stays"
+            kinds = f"; cut are {cut_words(seen.fitted('train').cuts)}" if side == "source" else ""
+            message = f"{what}{_of_sample(seen, side)}{kinds}; {tight} would cut 1 %, {whole} none"
             fix = f"Set {setting}: {tight if tight > limit else whole}."
             findings.append(Finding("warning", "truncation", setting, f"{message} ({places(cut)})", fix))
         else:
