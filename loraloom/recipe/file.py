@@ -89,7 +89,10 @@ def read_recipe_with_notes(
     file = _find(path)
     is_shipped = file.parent == _SHIPPED
     name = file.name if is_shipped else _shown_path(path)
-    older = {} if resumed is None else meant_by_run(_stated(resumed))
+    stated = {} if resumed is None else _stated(resumed)
+    older = (
+        meant_by_run(stated) if stated else {}
+    )  # a damaged one says nothing; the verb repairs or refuses it
     recipe, notes = _understand(_decode(_read_bytes(file), name), name, sets, older)
     # A shipped recipe speaks of the user's files, not of files inside the package.
     return Reading(recipe, notes, Path() if is_shipped else file.parent)
@@ -106,7 +109,8 @@ def read_run_recipe(path: Path) -> Recipe:
 
 def checks_newer_than(run_recipe: Path) -> frozenset[str]:
     """The checks of the data that a run was begun without, by its recipe.yaml."""
-    return CHECKS_SINCE_0_1 if is_of_0_1(_stated(run_recipe)) else frozenset()
+    stated = _stated(run_recipe)
+    return CHECKS_SINCE_0_1 if stated and is_of_0_1(stated) else frozenset()
 
 
 def parse_recipe(text: str, *, name: str, sets: Sequence[str] = ()) -> Recipe:
@@ -197,7 +201,10 @@ def _decode(data: bytes, name: str) -> str:
 def _stated(path: Path) -> dict[tuple[str, ...], Any]:
     """The settings that a recipe's file has, by their canonical paths; none if it is no recipe."""
     name = _shown_path(path)
-    root, _ = compose(_decode(_read_bytes(path), name), lambda line: f"{name}:{line}")
+    try:
+        root, _ = compose(_decode(_read_bytes(path), name), lambda line: f"{name}:{line}")
+    except RecipeError:
+        return {}
     if root is None or not isinstance(root.value, dict):
         return {}
     return {key: setting.value for key, setting in place(root).settings.items()}
