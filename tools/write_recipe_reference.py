@@ -10,6 +10,7 @@ from typing import Any
 
 from loraloom.recipe import aliases as names
 from loraloom.recipe.file import recipe_schema
+from loraloom.recipe.settings import DEFAULT_FROM
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "recipe.md"
 HEAD = """# The recipe
@@ -69,7 +70,7 @@ def table(properties: dict[str, Any], required: set[str]) -> str:
 
 def default(value: dict[str, Any]) -> str:
     """A setting's default as YAML would have it."""
-    shown = value.get("default", "")
+    shown = value.get(DEFAULT_FROM, value.get("default", ""))
     if shown is None:
         return "–"
     return f"`{str(shown).lower() if isinstance(shown, bool) else shown}`" if shown != "" else "empty"

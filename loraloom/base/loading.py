@@ -6,16 +6,18 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from torch import nn
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from loraloom.base.activations import fuse_activations
+from loraloom.base.answer_text import AnswerText
 from loraloom.base.choices import Choice, choose_device, choose_dtype, estimated_parameters
 from loraloom.base.families import FAMILIES, Family
 from loraloom.base.fingerprints import fingerprint, tokenizer_fingerprint
@@ -23,6 +25,7 @@ from loraloom.base.foreign import check_sizes, read_config, said_by
 from loraloom.base.kernel_caches import bound_kernel_caches
 from loraloom.base.occupancy import Occupancy
 from loraloom.base.supported import STARTER, check_supported, locate
+from loraloom.base.tokenizer import check_tokenizer, forget_state, load_tokenizer
 from loraloom.errors import ModelError
 
 
@@ -40,6 +43,7 @@ class Base:
         fingerprint: of the weights, the same for every dtype they are loaded in.
         tokenizer_fingerprint: of the vocabulary.
         choices: device and dtype, with their reasons.
+        notes: what was found in its files and not taken over.
         occupancy: who is using it; one thread and one pass at a time.
     """
 
@@ -52,7 +56,13 @@ class Base:
     fingerprint: str
     tokenizer_fingerprint: str
     choices: dict[str, Choice]
+    notes: tuple[str, ...] = ()
     occupancy: Occupancy = field(default_factory=Occupancy, compare=False, repr=False)
+
+    @cached_property
+    def answer_text(self) -> AnswerText:
+        """How the tokens of its answers become text."""
+        return AnswerText(self.tokenizer, {self.pad_token_id, self.eos_token_id, self.start_token_id})
 
     @property
     def device(self) -> torch.device:
@@ -106,11 +116,12 @@ def load_base(
     check_sizes(estimated_parameters(config), path, name)
     placed = choose_device(device)
     chosen_dtype = choose_dtype(dtype, torch.device(placed.value), config)
-    tokenizer = _load_tokenizer(path, name)
+    tokenizer = load_tokenizer(path, name)
+    notes = forget_state(tokenizer)
     model = _load_weights(path, name, getattr(torch, chosen_dtype.value), allow_bin_weights)
     model.to(torch.device(placed.value))
     head_is_tied = _declare_tying(model)
-    _check_tokenizer(tokenizer, model, name)
+    check_tokenizer(tokenizer, model, name)
     model_dropout = float(getattr(config, "dropout_rate", getattr(config, "dropout", 0.0)))
     freeze(model)
     fuse_activations(model)
@@ -124,6 +135,7 @@ def load_base(
         fingerprint=fingerprint(model),
         tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
         choices={"device": placed, "dtype": chosen_dtype},
+        notes=notes,
     )
 
 
@@ -147,13 +159,6 @@ def _family(config: Any, name: str) -> Family:
     if not getattr(config, "is_encoder_decoder", False):
         raise ModelError("its config says it is no encoder-decoder", where=name)
     return FAMILIES[config.model_type]
-
-
-def _load_tokenizer(path: str, name: str) -> Tokenizer:
-    try:
-        return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-    except Exception as error:  # many kinds: a missing file, sentencepiece, a damaged JSON
-        raise ModelError("its tokenizer cannot be loaded", where=name, found=said_by(error)) from None
 
 
 def _load_weights(path: str, name: str, dtype: torch.dtype, allow_bin_weights: bool) -> PreTrainedModel:
@@ -216,22 +221,6 @@ def _declare_tying(model: PreTrainedModel) -> bool:
     tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
     model.config.tie_word_embeddings = tied
     return tied
-
-
-def _check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, name: str) -> None:
-    for token in ("pad", "eos"):
-        if getattr(tokenizer, f"{token}_token_id") is None:
-            raise ModelError(f"its tokenizer has no {token} token", where=name)
-    if getattr(model.config, "decoder_start_token_id", None) is None:
-        model.config.decoder_start_token_id = tokenizer.pad_token_id
-    size = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > size:
-        raise ModelError(
-            "its tokenizer has more tokens than the model has embeddings",
-            where=name,
-            found=f"{len(tokenizer)} tokens, {size} embeddings",
-            fix="Use the tokenizer the model was trained with.",
-        )
 
 
 def freeze(model: PreTrainedModel) -> None:

@@ -53,7 +53,10 @@ def check_tokenizer(gate: Gate) -> list[Finding]:
     message = f"{len(ids):,} tokens, {num_embeddings:,} embeddings"
     if spare := num_embeddings - len(ids):
         message += f"; {spare:,} stand for no token, which does no harm"
-    return [Finding("ok", "tokenizer", "base", message)]
+    return [
+        *(Finding("note", "tokenizer", "base", note) for note in base.notes),
+        Finding("ok", "tokenizer", "base", message),
+    ]
 
 
 def check_special_tokens(gate: Gate) -> list[Finding]:

@@ -78,7 +78,7 @@ def check(
         if data_only:
             from loraloom.workflows.check_data import check_data
 
-            of_data = check_data(settings, folder, split, allow)
+            of_data = check_data(settings, folder, split, allow, loads_tokenizer=True)
             findings = [*of_data.findings, *of_data.without_tokens]
         else:
             with importing():

@@ -1,18 +1,24 @@
-"""Examples → token ids: nothing is padded here, every sequence ends in EOS, what was cut is counted."""
+"""Examples → token ids: nothing is padded here, every sequence ends in EOS, what was cut is counted.
+
+A source that is too long loses what `data.source_truncation` says (`cutting`), a response its end.
+"""
 
 from __future__ import annotations
 
 import itertools
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from loraloom.data.cutting import AT_THE_END, cut_words, shorten_all
+from loraloom.data.source import pieces_of
 from loraloom.errors import DataError
 
+Truncation = Literal["context", "right"]
 IGNORED = -100  # the label of a position that takes no part in the loss, as in torch's cross_entropy
 CHUNK = 1000
 
@@ -26,12 +32,20 @@ class Tokenizer(Protocol):
         """Texts → `{"input_ids": …}`."""
 
 
-class Texts(Protocol):
-    """What is needed of an example."""
+class Asked(Protocol):
+    """What is needed of a prompt."""
 
     @property
     def source(self) -> str:
         """What is asked."""
+
+    @property
+    def parts(self) -> bytes:
+        """Which stretch of the source is what."""
+
+
+class Texts(Asked, Protocol):
+    """What is needed of an example."""
 
     @property
     def response(self) -> str:
@@ -56,20 +70,17 @@ class EncodedSet(Sequence[Encoded]):
 
     Args:
         sources, targets: token ids of each example.
-        num_truncated_sources, num_truncated_targets: how many were cut to the limit.
     """
 
     def __init__(
         self,
         sources: Iterable[Sequence[int]],
         targets: Iterable[Sequence[int]],
-        num_truncated_sources: int = 0,
-        num_truncated_targets: int = 0,
     ) -> None:
         self._sources, self._source_starts = _flatten(sources)
         self._targets, self._target_starts = _flatten(targets)
-        self.num_truncated_sources = num_truncated_sources
-        self.num_truncated_targets = num_truncated_targets
+        self.source_cuts = np.zeros(len(self), dtype=np.uint8)  # of each, a bit for each kind that was cut
+        self.num_truncated_targets = 0
 
     def __len__(self) -> int:
         return len(self._source_starts) - 1
@@ -87,6 +98,11 @@ class EncodedSet(Sequence[Encoded]):
         return (self[index] for index in range(len(self)))
 
     @property
+    def num_truncated_sources(self) -> int:
+        """How many sources were cut to the limit."""
+        return int(np.count_nonzero(self.source_cuts))
+
+    @property
     def source_lengths(self) -> npt.NDArray[np.int64]:
         """Tokens of each source, EOS included."""
         return np.diff(self._source_starts)
@@ -95,6 +111,11 @@ class EncodedSet(Sequence[Encoded]):
     def target_lengths(self) -> npt.NDArray[np.int64]:
         """Tokens of each target, EOS included."""
         return np.diff(self._target_starts)
+
+    @property
+    def target_tokens(self) -> npt.NDArray[np.int32]:
+        """Every token that stands in a target, once."""
+        return np.unique(self._targets)
 
     @property
     def final_labels(self) -> npt.NDArray[np.int32]:
@@ -112,23 +133,38 @@ def _flatten(sequences: Iterable[Sequence[int]]) -> tuple[npt.NDArray[np.int32],
 
 
 def encode(
-    examples: Sequence[Texts], tokenizer: Tokenizer, *, max_source_length: int, max_target_length: int
+    examples: Sequence[Texts],
+    tokenizer: Tokenizer,
+    *,
+    max_source_length: int,
+    max_target_length: int,
+    truncation: Truncation = "context",
 ) -> EncodedSet:
     """Token ids of sources and responses.
 
     Args:
-        examples: with `source` and `response`.
+        examples: with `source`, `parts` and `response`.
         tokenizer: a transformers tokenizer.
         max_source_length, max_target_length: tokens kept, EOS included.
+        truncation: what a source that is too long loses.
 
     Raises:
         DataError: the tokenizer has no EOS token.
     """
-    sources = _TokenIds((e.source for e in examples), tokenizer, max_source_length)
+    sources = _Sources(examples, tokenizer, max_source_length, truncation)
     targets = _TokenIds((e.response for e in examples), tokenizer, max_target_length, as_target=True)
     encoded = EncodedSet(sources, targets)
-    encoded.num_truncated_sources, encoded.num_truncated_targets = sources.num_cut, targets.num_cut
+    encoded.source_cuts = sources.all_cuts
+    encoded.num_truncated_targets = targets.num_cut
     return encoded
+
+
+def encode_sources(
+    rows: Sequence[Asked], tokenizer: Tokenizer, limit: int, truncation: Truncation
+) -> tuple[list[list[int]], npt.NDArray[np.uint8]]:
+    """Token ids of each source, at most `limit` of them, EOS always last; and what was cut of each."""
+    sources = _Sources(rows, tokenizer, limit, truncation)
+    return list(sources), sources.all_cuts
 
 
 def encode_texts(
@@ -137,6 +173,20 @@ def encode_texts(
     """Token ids of each text, at most `limit` of them, EOS always last; and how many texts were cut."""
     ids = _TokenIds(texts, tokenizer, limit, as_target=as_target)
     return list(ids), ids.num_cut
+
+
+def describe_cuts(whose: str, cuts: npt.NDArray[np.uint8], limit: int) -> str:
+    """One sentence on sources that were cut; "" if none was.
+
+    Args:
+        whose: `train` or `eval`, say; may be "".
+        cuts: as `EncodedSet.source_cuts`.
+        limit: data.max_source_length.
+    """
+    if not cuts.any():
+        return ""
+    counted = f"{np.count_nonzero(cuts):,} of {len(cuts):,} {whose} sources".replace("  ", " ")
+    return f"{counted} are cut to {limit} tokens: {cut_words(cuts)}"
 
 
 class _TokenIds:
@@ -149,21 +199,86 @@ class _TokenIds:
     def __init__(
         self, texts: Iterable[str], tokenizer: Tokenizer, limit: int, *, as_target: bool = False
     ) -> None:
-        if tokenizer.eos_token_id is None:
-            raise DataError("the tokenizer has no EOS token, so no answer would ever end")
         self.num_cut = 0
-        self._texts, self._tokenizer, self._limit = iter(texts), tokenizer, limit
-        self._eos = tokenizer.eos_token_id
-        self._keyword = "text_target" if as_target else "text"
+        self._texts, self._limit = iter(texts), limit
+        self._whole = _Whole(tokenizer, "text_target" if as_target else "text")
 
     def __iter__(self) -> Iterator[list[int]]:
         while chunk := list(itertools.islice(self._texts, CHUNK)):
-            encoded = self._tokenizer(**{self._keyword: chunk}, return_attention_mask=False, verbose=False)
-            yield from map(self._bounded, encoded["input_ids"])
+            yield from map(self._bounded, self._whole(chunk))
 
     def _bounded(self, ids: list[int]) -> list[int]:
-        whole = ids if ids and ids[-1] == self._eos else [*ids, self._eos]
-        if len(whole) <= self._limit:
-            return whole
-        self.num_cut += 1
-        return [*whole[: self._limit - 1], self._eos]
+        if len(ids) > self._limit:
+            self.num_cut += 1
+        return cut_at_end(ids, self._limit)
+
+
+class _Sources:
+    """The same of sources, cut as `data.source_truncation` says."""
+
+    def __init__(
+        self, rows: Iterable[Asked], tokenizer: Tokenizer, limit: int, truncation: Truncation
+    ) -> None:
+        self._rows, self._limit, self._truncation = iter(rows), limit, truncation
+        self._whole = _Whole(tokenizer, "text")
+        self._cuts = array("B")
+
+    @property
+    def all_cuts(self) -> npt.NDArray[np.uint8]:
+        """What was cut of each, a bit for each kind."""
+        return np.frombuffer(self._cuts, dtype=np.uint8) if self._cuts else np.zeros(0, dtype=np.uint8)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        while chunk := list(itertools.islice(self._rows, CHUNK)):
+            whole = self._whole([row.source for row in chunk])
+            yielded, cuts = fit_sources(chunk, whole, self._limit, self._truncation, self._whole)
+            self._cuts.frombytes(cuts.tobytes())
+            yield from yielded
+
+
+def fit_sources(
+    rows: Sequence[Asked],
+    whole: Sequence[list[int]],
+    limit: int,
+    truncation: Truncation,
+    tokenize: Callable[[list[str]], list[list[int]]],
+) -> tuple[list[list[int]], npt.NDArray[np.uint8]]:
+    """Cut those of some sources that are too long.
+
+    Args:
+        rows: the sources.
+        whole: the tokens of each, EOS last, nothing cut.
+        limit, truncation: as in `encode`.
+        tokenize: texts to tokens like `whole`.
+
+    Returns:
+        The tokens of each, and what was cut of each, uint8 [rows], a bit for each kind.
+    """
+    fitting, cuts = list(whole), np.zeros(len(rows), dtype=np.uint8)
+    too_long = [place for place, ids in enumerate(whole) if len(ids) > limit]
+    if truncation == "right":
+        for place in too_long:
+            fitting[place], cuts[place] = cut_at_end(whole[place], limit), 1 << AT_THE_END
+        return fitting, cuts
+    asked = ((pieces_of(rows[place].source, rows[place].parts), len(whole[place])) for place in too_long)
+    for place, shorter in zip(too_long, shorten_all(asked, limit, tokenize), strict=True):
+        fitting[place], cuts[place] = shorter.ids, shorter.cuts
+    return fitting, cuts
+
+
+def cut_at_end(ids: list[int], limit: int) -> list[int]:
+    """No more than `limit` tokens of a sequence that ends in EOS, and still does."""
+    return ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
+
+
+class _Whole:
+    """Texts to token ids, EOS last, nothing cut."""
+
+    def __init__(self, tokenizer: Tokenizer, keyword: str) -> None:
+        if tokenizer.eos_token_id is None:
+            raise DataError("the tokenizer has no EOS token, so no answer would ever end")
+        self._tokenizer, self._keyword, self._eos = tokenizer, keyword, tokenizer.eos_token_id
+
+    def __call__(self, texts: list[str]) -> list[list[int]]:
+        encoded = self._tokenizer(**{self._keyword: texts}, return_attention_mask=False, verbose=False)
+        return [ids if ids and ids[-1] == self._eos else [*ids, self._eos] for ids in encoded["input_ids"]]

@@ -28,11 +28,13 @@ from loraloom.data.layouts.exchange import (
     LayoutOptions,
     UnknownRoles,
 )
-from loraloom.data.layouts.nested import column_of, is_in, names_in, value_at
+from loraloom.data.layouts.nested import column_of, is_in, names_in
 from loraloom.data.layouts.table import columns_of, recognise
 from loraloom.data.layouts.told import Told
 from loraloom.data.left_out import none_left, told_of_bad, told_of_empty
 from loraloom.data.rows import Findings, Row, scan_rows
+from loraloom.data.source import join, packed
+from loraloom.data.source_maker import SourceMaker
 from loraloom.data.source_template import SourceTemplate
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
@@ -55,6 +57,7 @@ class Example:
         has_history: whether turns of its conversation stand before it.
         is_shared: whether its source is a turn that many conversations have. It ties its conversation to
             no other one, so it may be trained on and is never held out.
+        parts: which stretch of the source is what, as `source.packed` has it.
     """
 
     source: str
@@ -66,6 +69,7 @@ class Example:
     group: str
     has_history: bool = False
     is_shared: bool = False
+    parts: bytes = b""
 
     @property
     def id(self) -> tuple[str, int] | tuple[str, int, int]:
@@ -218,6 +222,7 @@ class _Reading:
             inside = [name for name in self._template.columns if is_in(sample, name)]
             holes = (*columns_of(sample), *names_in(sample), *inside)
         self._template.check(list(dict.fromkeys(holes)), self.layout.response)
+        self._sources = SourceMaker(self._template, self.layout, settings.conversation_history, self._text)
         self._read_columns = {*self.layout.columns, *self._template.columns}
         if self._template.columns:
             self._read_columns -= set(self.layout.context) - set(self._template.columns)
@@ -287,7 +292,8 @@ class _Reading:
     def _example(self, row: Row, exchange: Exchange) -> Example | None:
         """The exchange's example; None where it is empty or not usable."""
         num_problems = self._findings.num_problems
-        source = self._source(row, exchange)
+        pieces = self._sources.pieces(row, exchange)
+        source = join(pieces)
         answer = exchange.response
         if answer is not None and not self._options.needs(answer):
             answer = None
@@ -306,44 +312,17 @@ class _Reading:
                 state = "blank" if text else "empty"
                 self._refuse(row, f"{shown_name(name)} is {state}", "Fill it, or set `data.on_empty: drop`.")
             return None
-        has_history = bool(exchange.history) and not exchange.history_is_given
         return Example(
-            source, response, row.path, row.number, row.line, exchange.turn, group="", has_history=has_history
+            source,
+            response,
+            row.path,
+            row.number,
+            row.line,
+            exchange.turn,
+            group="",
+            has_history=bool(exchange.history) and not exchange.history_is_given,
+            parts=packed(pieces),
         )
-
-    def _source(self, row: Row, exchange: Exchange) -> str:
-        """The whole source text; empty where the row asks nothing."""
-        if self._template.columns:
-            texts = {name: self._hole(row, exchange, name) for name in self._template.columns}
-            asked = [text for name, text in texts.items() if name in self.layout.asked]
-            return self._template.fill(texts) if any(text.strip() for text in asked or texts.values()) else ""
-        asked = [self._labelled(row, field) for field in (exchange.instruction, *exchange.inputs)]
-        is_labelled = any(field.label for field in (exchange.instruction, *exchange.inputs))
-        if not (all if is_labelled else any)(text.strip() for text in asked):
-            return ""
-        before = [self._text(row, exchange.system)] if exchange.system else []
-        if self._settings.conversation_history or exchange.history_is_given:
-            before += [self._text(row, said) for said in exchange.history]
-        joined = "\n".join(text for text in before + asked if text.strip())
-        return self._template.fill({}) + joined
-
-    def _labelled(self, row: Row, field: Field) -> str:
-        """The field's text with its label in front; nothing if it is blank."""
-        text = self._text(row, field)
-        return f"{field.label}{text}" if text.strip() else ""
-
-    def _hole(self, row: Row, exchange: Exchange, name: str) -> str:
-        """The text that a template's `{name}` stands for."""
-        is_context = name in self.layout.context
-        if self.layout.holes is None and not is_context:
-            optional = name in self.layout.asked[1:]
-            return self._text(row, Field(name, value_at(row.values, name), optional))
-        if name == "history" or (is_context and exchange.history and exchange.history[0].name == name):
-            return "\n".join(self._text(row, said) for said in exchange.history)
-        if name == "system" or is_context:
-            return self._text(row, exchange.system) if exchange.system else ""
-        asked = dict(zip(self.layout.asked, (exchange.instruction, *exchange.inputs), strict=False))
-        return self._text(row, asked[name])
 
     def _text(self, row: Row, field: Field) -> str:
         """The field as text; "" after a problem was told, or for an optional one that is not there."""

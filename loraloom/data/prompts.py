@@ -18,6 +18,7 @@ from loraloom.data.layouts.nested import is_in
 from loraloom.data.layouts.table import recognise
 from loraloom.data.layouts.told import Told
 from loraloom.data.rows import Findings, scan_rows
+from loraloom.data.source import Kind, Piece, join, packed
 from loraloom.data.source_template import SourceTemplate
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
@@ -49,6 +50,7 @@ class Prompt:
         response: the known answer, or None.
         path: where it comes from.
         row: which row there, from 1; of a text file, which line.
+        parts: which stretch of the source is what, as `source.packed` has it.
         kept: columns of that row to give back beside the answer.
     """
 
@@ -56,6 +58,7 @@ class Prompt:
     response: str | None
     path: str
     row: int
+    parts: bytes = b""
     kept: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -102,7 +105,9 @@ def read_prompts(
         findings.notes.append(
             f"{shown_as}: {read.dropped} empty questions are not answered (data.on_empty: drop)"
         )
-    return [Prompt(e.source, e.response or None, e.path, e.row, values[e.row]) for e in read.examples]
+    return [
+        Prompt(e.source, e.response or None, e.path, e.row, e.parts, values[e.row]) for e in read.examples
+    ]
 
 
 def prompts_of_texts(
@@ -145,7 +150,12 @@ def _prompts(numbered: Sequence[tuple[int, str]], settings: DataSettings, shown_
             where=shown_as,
             fix="Give the prompts as a data file with these columns: " + ", ".join(template.columns) + ".",
         )
-    return [Prompt(template.fill({}) + text, None, shown_as, number) for number, text in numbered]
+    fixed = Piece(Kind.FIXED, template.fill({}))
+    prompts = []
+    for number, text in numbered:
+        pieces = [fixed, Piece(Kind.QUESTION, text)]
+        prompts.append(Prompt(join(pieces), None, shown_as, number, packed(pieces)))
+    return prompts
 
 
 def _missing_response(rows: Sequence[Row], settings: DataSettings, shown_as: str) -> str | None:

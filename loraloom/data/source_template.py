@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from loraloom.data.formats.row import shown_name, shown_names
+from loraloom.data.source import Kind, Piece
 from loraloom.errors import DataError
 
 _PARTS = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|[{}])")
@@ -62,6 +64,17 @@ class SourceTemplate:
                     allowed=shown_names([column for column in allowed if column != answer]),
                     fix="Write `{{` and `}}` for literal braces.",
                 )
+
+    def pieces(self, holes: Mapping[str, Sequence[Piece]]) -> list[Piece]:
+        """The template with what stands in each column's place; the last of a hole has no gap."""
+        pieces: list[Piece] = []
+        for is_column, part in self._parts:
+            if is_column:
+                filled = [piece for piece in holes[part] if piece.text]
+                pieces += [*filled[:-1], *(replace(last, gap="") for last in filled[-1:])]
+            else:
+                pieces.append(Piece(Kind.FIXED, part))
+        return pieces
 
     def fill(self, texts: Mapping[str, str]) -> str:
         """The text with each column's in its place."""

@@ -12,8 +12,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from transformers import PreTrainedTokenizerBase as Tokenizer
-
+from loraloom.base.answer_text import AnswerText, sentinels_in
 from loraloom.data.encoding import encode_texts
 
 WHOLE = 2**31  # tokens: nothing is cut
@@ -49,15 +48,15 @@ class Expressible:
         return f"|refs:{', '.join(self.kinds)} as tokenized ({self.num_changed} of {len(self.references)})"
 
 
-def expressible(references: Sequence[str], tokenizer: Tokenizer) -> Expressible:
+def expressible(references: Sequence[str], answer_text: AnswerText) -> Expressible:
     """The references after encoding and decoding, where that changes nothing but what is not seen.
 
     Args:
         references: as the data file has them.
-        tokenizer: of the model that answers.
+        answer_text: how the tokens of the model that answers become text.
     """
-    ids, _ = encode_texts(references, tokenizer, WHOLE, as_target=True)
-    decoded = tokenizer.batch_decode(ids, skip_special_tokens=True)
+    ids, _ = encode_texts(references, answer_text.tokenizer, WHOLE, as_target=True)
+    decoded = answer_text.texts(ids, sentinels_in(references))
     pairs = list(zip(references, decoded, strict=True))
     is_same = [_visible(written) == _visible(read) for written, read in pairs]
     found: dict[str, None] = {}

@@ -9,7 +9,7 @@ in place of the model's own (`decoding.py`): both obey the recipe and nothing el
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,6 +33,19 @@ from loraloom.recipe import GenerationSettings
 
 # Caches are copied when rows leave, so they leave in company.
 LEAVING_SHARE = 0.125
+
+
+def cut_words(num_tokens: Mapping[str, Sequence[int]], max_new_tokens: int) -> str:
+    """One sentence on answers that ended because they might not be longer; "" if none did.
+
+    Args:
+        num_tokens: model → tokens of each of its answers, EOS not counted.
+        max_new_tokens: that an answer may have.
+    """
+    cut = {model: sum(number >= max_new_tokens for number in own) for model, own in num_tokens.items()}
+    told = [f"{model} {number:,} of {len(num_tokens[model]):,}" for model, number in cut.items() if number]
+    limit = f"generation.max_new_tokens ({max_new_tokens})"
+    return f"answers were cut at {limit}: {', '.join(told)}" if told else ""
 
 
 @torch.no_grad()

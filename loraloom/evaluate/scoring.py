@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from transformers import PreTrainedTokenizerBase as Tokenizer
-
+from loraloom.base.answer_text import AnswerText
 from loraloom.evaluate.expressible import expressible
 from loraloom.evaluate.metrics import METRICS, Metric, why_no_bleu
 from loraloom.evaluate.words import words_of
@@ -35,14 +34,14 @@ class Scoring:
         return {name: metric.compute(answers, self.references) for name, metric in self.metrics.items()}
 
 
-def score_against(references: Sequence[str], tokenizer: Tokenizer) -> Scoring:
+def score_against(references: Sequence[str], answer_text: AnswerText) -> Scoring:
     """Choose the figures for some references.
 
     Args:
         references: the rows' responses, as the data file has them.
-        tokenizer: of the model that answers: what it cannot write is not asked of it.
+        answer_text: of the model that answers: what it cannot write is not asked of it.
     """
-    written = expressible(references, tokenizer)
+    written = expressible(references, answer_text)
     left_out = {"bleu"} if why_no_bleu(words_of(written.references)) else set()
     return Scoring(
         references=written.references,

@@ -84,6 +84,15 @@ class Recipe(Section):
         )
 
     @model_validator(mode="after")
+    def _answers_as_long_as_responses(self) -> Self:
+        """An answer may be as long as what is learnt, unless the recipe says how long."""
+        if "max_new_tokens" not in self.generation.model_fields_set:
+            length = {"max_new_tokens": self.data.max_target_length}
+            # The one place where a section is replaced; a recipe is frozen for everybody else.
+            self.__dict__["generation"] = self.generation.model_copy(update=length)
+        return self
+
+    @model_validator(mode="after")
     def _evaluations_possible(self) -> Self:
         place = self._place_of("early_stopping_patience")
         if self.data.eval == 0 and place:

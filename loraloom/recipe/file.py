@@ -20,7 +20,8 @@ from pydantic import ValidationError
 
 from loraloom.errors import Problem, RecipeError
 from loraloom.recipe.document import Recipe
-from loraloom.recipe.legacy import unstated
+from loraloom.recipe.doubts import doubts
+from loraloom.recipe.legacy import CHECKS_SINCE_0_1, is_of_0_1, meant_by_run
 from loraloom.recipe.messages import problems_of
 from loraloom.recipe.names import FIELDS
 from loraloom.recipe.options import lay_over
@@ -33,6 +34,7 @@ from loraloom.recipe.yaml_tree import MAX_CHARACTERS, Node, compose, shown_value
 __all__ = [
     "Note",
     "Reading",
+    "checks_newer_than",
     "commented_recipe",
     "parse_recipe",
     "parse_recipe_with_notes",
@@ -88,7 +90,10 @@ def read_recipe_with_notes(
     file = _find(path)
     is_shipped = file.parent == _SHIPPED
     name = file.name if is_shipped else _shown_path(path)
-    older = {} if resumed is None else unstated(_stated(resumed))
+    stated = {} if resumed is None else _stated(resumed)
+    older = (
+        meant_by_run(stated) if stated else {}
+    )  # a damaged one says nothing; the verb repairs or refuses it
     recipe, notes = _understand(_decode(_read_bytes(file), name), name, sets, older)
     # A shipped recipe speaks of the user's files, not of files inside the package.
     return Reading(recipe, notes, Path() if is_shipped else file.parent)
@@ -101,6 +106,12 @@ def read_run_recipe(path: Path) -> Recipe:
         RecipeError: the file cannot be read, or everything that is wrong with it.
     """
     return read_recipe_with_notes(path, resumed=path).recipe
+
+
+def checks_newer_than(run_recipe: Path) -> frozenset[str]:
+    """The checks of the data that a run was begun without, by its recipe.yaml."""
+    stated = _stated(run_recipe)
+    return CHECKS_SINCE_0_1 if stated and is_of_0_1(stated) else frozenset()
 
 
 def parse_recipe(text: str, *, name: str, sets: Sequence[str] = ()) -> Recipe:
@@ -188,11 +199,16 @@ def _decode(data: bytes, name: str) -> str:
         ) from None
 
 
-def _stated(path: Path) -> set[tuple[str, ...]]:
-    """Canonical paths of the settings that a recipe's file has; empty if it is no recipe."""
+def _stated(path: Path) -> dict[tuple[str, ...], Any]:
+    """The settings that a recipe's file has, by their canonical paths; none if it is no recipe."""
     name = _shown_path(path)
-    root, _ = compose(_decode(_read_bytes(path), name), lambda line: f"{name}:{line}")
-    return set(place(root).settings) if root is not None and isinstance(root.value, dict) else set()
+    try:
+        root, _ = compose(_decode(_read_bytes(path), name), lambda line: f"{name}:{line}")
+    except RecipeError:
+        return {}
+    if root is None or not isinstance(root.value, dict):
+        return {}
+    return {key: setting.value for key, setting in place(root).settings.items()}
 
 
 def _understand(
@@ -211,7 +227,7 @@ def _understand(
         placed.problems += problems_of(error, placed, name)
     if placed.problems:
         raise RecipeError(sorted(placed.problems, key=_line))
-    return recipe, (*placed.notes, *_doubts(recipe, placed, name))
+    return recipe, (*placed.notes, *doubts(recipe, placed, name))
 
 
 def _as_mapping(root: Node | None, name: str, *, has_sets: bool) -> Node:
@@ -281,20 +297,3 @@ def _hashable(value: Any) -> bool:
 def _setting(placed: Placed, key: str) -> Any:
     path = tuple(key.split("."))
     return placed.settings[path].value if path in placed.settings else FIELDS[path].default
-
-
-def _doubts(recipe: Recipe, placed: Placed, name: str) -> list[Note]:
-    """What is allowed, and yet is seldom meant."""
-    doubts = []
-    seen: dict[Any, str] = {}
-    for experiment in recipe.resolved_experiments:
-        settings = repr((experiment.lora, experiment.training, experiment.seed))
-        twin = seen.setdefault(settings, experiment.name)
-        if twin != experiment.name:
-            where = placed.where(("experiments", experiment.name), name)
-            what = f"experiment `{experiment.name}` differs in nothing from `{twin}`"
-            doubts.append(Note(what, where, is_warning=True))
-    if recipe.data.eval == 0:
-        what = "`data.eval` is 0, so nothing chooses the checkpoint: each adapter is the last one"
-        doubts.append(Note(what, placed.where(("data", "eval"), name), is_warning=True))
-    return doubts

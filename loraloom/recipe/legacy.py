@@ -7,7 +7,7 @@ old run keeps what it was trained with.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Any
 
 # Canonical path of the setting -> what LoRALoom 0.1, which did not have it, did.
@@ -16,13 +16,28 @@ MEANT_IN_0_1: dict[tuple[str, ...], Any] = {
     ("data", "number_format"): "python",
     ("data", "answer_weights"): False,
     ("data", "context_columns"): False,
+    ("data", "source_truncation"): "right",
 }
 
 
-def unstated(stated: Collection[tuple[str, ...]]) -> dict[tuple[str, ...], Any]:
-    """The settings that a run's recipe.yaml does not have, with what they mean there.
+# Settings of 0.1 whose default is another one now: a recipe that leaves them out and resumes a run means
+# what the run's recipe.yaml says.
+DEFAULTS_CHANGED: frozenset[tuple[str, ...]] = frozenset({("generation", "max_new_tokens")})
+
+# Checks of the data that 0.1 did not have: what a run was begun with cannot keep it from being resumed.
+CHECKS_SINCE_0_1 = frozenset({"same-sources"})
+
+
+def meant_by_run(stated: Mapping[tuple[str, ...], Any]) -> dict[tuple[str, ...], Any]:
+    """What settings mean that a recipe leaves out, if it resumes a run or is the run's own.
 
     Args:
-        stated: canonical paths of the settings that it has.
+        stated: settings that the run's recipe.yaml has, by their canonical paths.
     """
-    return {path: value for path, value in MEANT_IN_0_1.items() if path not in stated}
+    newer = {path: value for path, value in MEANT_IN_0_1.items() if path not in stated}
+    return newer | {path: stated[path] for path in DEFAULTS_CHANGED if path in stated}
+
+
+def is_of_0_1(stated: Mapping[tuple[str, ...], Any]) -> bool:
+    """Whether a run's recipe.yaml lacks a setting that came after 0.1."""
+    return any(path not in stated for path in MEANT_IN_0_1)

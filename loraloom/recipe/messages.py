@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from loraloom.errors import Problem
 from loraloom.recipe.names import FIELDS, SECTION_EXAMPLES, Path, field_path
 from loraloom.recipe.placing import Placed
+from loraloom.recipe.settings import DEFAULT_FROM
 from loraloom.recipe.typos import nearest
 from loraloom.recipe.values import SettingError
 from loraloom.recipe.yaml_tree import shown_key, shown_value
@@ -152,6 +153,8 @@ def _fix(detail: ErrorDetails, setting: Path) -> str:
     info = FIELDS.get(setting)
     if info is None or info.is_required() or info.default_factory is not None:
         return ""
+    if isinstance(info.json_schema_extra, dict) and DEFAULT_FROM in info.json_schema_extra:
+        return f"The default is what `{info.json_schema_extra[DEFAULT_FROM]}` is."
     if info.default is None:
         return "Leave it out to do without."
     default = shown_value(info.default)

@@ -212,7 +212,11 @@ _row(
     "padding takes no part in the loss, and packing leaves little of it",
 )
 _row("pad_to_multiple_of", ANY_VALUE, "padding takes no part in the loss, and packing leaves little of it")
-_row("truncation", (True, "longest_first", "only_first", None), "longer texts are cut, and counted")
+_row(
+    "truncation",
+    (True, "longest_first", "only_first", None),
+    "longer texts are cut, and counted; data.source_truncation says where",
+)
 _row("label_pad_token_id", (-100,), "padding takes no part in the loss")
 _row("ignore_pad_token_for_loss", (True, None), "padding takes no part in the loss")
 _row(

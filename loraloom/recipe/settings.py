@@ -39,6 +39,10 @@ SHARED_TRAINING_KEYS = frozenset(
 )
 
 
+# In a JSON Schema: the setting whose value another one has if it is not stated.
+DEFAULT_FROM = "x-default-from"
+
+
 class Section(BaseModel):
     """A part of a recipe: immutable, with no key that it does not know."""
 
@@ -100,6 +104,11 @@ class DataSettings(Section):
     )
     max_target_length: Count = Field(
         default=256, ge=2, le=1_000_000, description="Target tokens kept, EOS included."
+    )
+    source_truncation: Literal["context", "right"] = Field(
+        default="context",
+        description="What a source that is too long loses: `context`, the oldest history first, then the "
+        "longest context, never the question; `right`, its end.",
     )
     encoding: str = Field(default="utf-8", description="The character encoding of text files.")
     delimiter: Delimiter | None = Field(
@@ -258,7 +267,13 @@ class TrainingSettings(Section):
 class GenerationSettings(Section):
     """How answers are made; names as in transformers' GenerationConfig."""
 
-    max_new_tokens: Count = Field(default=128, ge=1, le=1_000_000, description="Tokens an answer may have.")
+    max_new_tokens: Count = Field(
+        default=256,
+        ge=1,
+        le=1_000_000,
+        description="Tokens an answer may have; as many as a response, unless stated.",
+        json_schema_extra={DEFAULT_FROM: "data.max_target_length"},
+    )
     num_beams: Count = Field(default=1, ge=1, le=256, description="1 is greedy.")
     do_sample: bool = Field(default=False, description="Draw tokens instead of taking the likeliest.")
     temperature: Number | None = Field(default=None, gt=0, description="Only with do_sample.")

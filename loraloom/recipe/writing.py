@@ -12,6 +12,7 @@ import yaml
 
 from loraloom.recipe.document import Recipe
 from loraloom.recipe.settings import (
+    DEFAULT_FROM,
     SHARED_TRAINING_KEYS,
     DataSettings,
     LoraSettings,
@@ -90,6 +91,10 @@ def recipe_schema() -> dict[str, Any]:
             "seed": _without_default(schema["properties"]["seed"]),
         },
     }
+    for section in sections.values():
+        for value in section["properties"].values():
+            if DEFAULT_FROM in value:
+                del value["default"]
     schema["properties"]["experiments"]["additionalProperties"] = {"$ref": "#/$defs/ExperimentChanges"}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 

@@ -221,7 +221,18 @@ def _answer_code(facts: Facts, *, is_in_config: bool = False) -> str:
     return (
         f'inputs = tokenizer({json.dumps(text, ensure_ascii=False)}, return_tensors="pt")\n'
         f"answer = model.generate(**inputs{options})\n"
-        "print(tokenizer.decode(answer[0], skip_special_tokens=True))\n"
+        f"{_printing_code(facts)}"
+    )
+
+
+def _printing_code(facts: Facts) -> str:
+    """How to show an answer: without special tokens, unless the adapter was trained to say some."""
+    if not facts.origin.get("answer_tokens"):
+        return "print(tokenizer.decode(answer[0], skip_special_tokens=True))\n"
+    return (
+        "# skip_special_tokens would drop tokens that belong to the answer\n"
+        "ends = {tokenizer.pad_token_id, tokenizer.eos_token_id, model.config.decoder_start_token_id}\n"
+        "print(tokenizer.decode([token for token in answer[0].tolist() if token not in ends]))\n"
     )
 
 

@@ -41,6 +41,8 @@ def export(setup: Setup, state: TrainingState, name: str) -> None:
         "best_metric": progress.best_metric,
         "metric_for_best_model": experiment.training.metric_for_best_model,
     }
+    if tokens := base.answer_text.special_in(setup.train_set.target_tokens.tolist()):
+        origin["answer_tokens"] = tokens  # which `skip_special_tokens` would drop from its answers
     kept = kept_in(setup.run, state, name)
     assert kept is not None, f"{name} has learnt nothing"
     has_failed = progress.status == "failed"

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from loraloom.bank.rows import BASE
+from loraloom.base.answer_text import sentinels_in
+from loraloom.evaluate.generation import cut_words
 from loraloom.evaluate.metrics import METRICS
 from loraloom.evaluate.scoring import score_against
 from loraloom.run import Report
@@ -82,9 +84,12 @@ def _generation_figures(
     setup: Setup, names: Sequence[str], state: TrainingState, report: Report
 ) -> dict[str, dict[str, float]]:
     answers = held_out_answers(setup, names, setup.eval_set, state, report)
-    decode = setup.bank.base.tokenizer.batch_decode
-    scoring = score_against(setup.eval_references, setup.bank.base.tokenizer)
-    return {name: scoring.figures(decode(answers[name], skip_special_tokens=True)) for name in names}
+    limit = setup.generation.max_new_tokens
+    if said := cut_words({name: [len(row) for row in answers[name]] for name in names}, limit):
+        report("note", message=said)
+    answer_text = setup.bank.base.answer_text
+    scoring, kept = score_against(setup.eval_references, answer_text), sentinels_in(setup.eval_references)
+    return {name: scoring.figures(answer_text.texts(answers[name], kept)) for name in names}
 
 
 def copy_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 
+from loraloom.base.answer_text import sentinels_in
 from loraloom.data.encoding import EncodedSet, encode_texts
 from loraloom.data.prompts import Prompt
 from loraloom.errors import Interrupted
@@ -45,7 +46,8 @@ def answers_of(
 ) -> Answers:
     """What every model says to every row; what an earlier call answered is taken up."""
     names = row_names(rows, sources, targets)
-    partial = PartialAnswers(partial_file(loaded.run, name), _key(loaded), list(loaded.slots), names)
+    kept = loaded.answer_tokens | sentinels_in(row.response or "" for row in rows)
+    partial = PartialAnswers(partial_file(loaded.run, name), _key(loaded, kept), list(loaded.slots), names)
     size = _rows_at_once(loaded)
     chunks = [slice(start, start + size) for start in range(0, len(rows), size)]
     answered = {chunk.start: own for chunk in chunks if (own := partial.of(names[chunk])) is not None}
@@ -56,7 +58,7 @@ def answers_of(
         for chunk in chunks:
             if chunk.start in answered:
                 continue
-            answered[chunk.start] = _answer_chunk(loaded, sources[chunk], targets[chunk])
+            answered[chunk.start] = _answer_chunk(loaded, sources[chunk], targets[chunk], kept)
             partial.add(names[chunk], answered[chunk.start])
             done += len(names[chunk])
             report("answered", done=done, total=len(rows))
@@ -85,7 +87,10 @@ def _joined(chunks: Sequence[Answers]) -> Answers:
 
 
 def _answer_chunk(
-    loaded: Loaded, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
+    loaded: Loaded,
+    sources: Sequence[Sequence[int]],
+    targets: Sequence[Sequence[int]],
+    kept: Collection[str],
 ) -> Answers:
     """Answers and losses of every model for some rows, each in one pass."""
     slots, recipe = list(loaded.slots.values()), loaded.recipe
@@ -97,10 +102,10 @@ def _answer_chunk(
         for own, found in zip(losses, row_losses(loaded.bank, slots, known, batch_size=size), strict=True):
             for number, loss in zip(judged, found.tolist(), strict=True):
                 own[number] = loss
-    decode = loaded.base.tokenizer.batch_decode
+    texts_of = loaded.base.answer_text.texts
     return {
         model: ModelAnswers(
-            texts=decode(tokens[slot], skip_special_tokens=True),
+            texts=texts_of(tokens[slot], kept),
             num_tokens=[len(row) for row in tokens[slot]],
             losses=own,
         )
@@ -108,7 +113,7 @@ def _answer_chunk(
     }
 
 
-def _key(loaded: Loaded) -> str:
+def _key(loaded: Loaded, kept: Collection[str]) -> str:
     """What answers depend on besides their rows; answers of another key are not taken up."""
     base, recipe = loaded.base, loaded.recipe
     settings = [
@@ -119,6 +124,7 @@ def _key(loaded: Loaded) -> str:
         base.fingerprint,
         str(base.device),
         str(base.model.dtype),
+        sorted(kept),  # tokens that stand in the texts
     ]
     digest = hashlib.sha256(json.dumps(settings).encode())
     for name, adapter in loaded.adapters.items():

@@ -22,14 +22,14 @@ from loraloom.data.retain import read_retained
 from loraloom.data.split import Split, split_examples
 from loraloom.errors import LoRALoomError
 from loraloom.recipe import Experiment, Recipe
-from loraloom.recipe.file import write_recipe
+from loraloom.recipe.file import checks_newer_than, write_recipe
 from loraloom.run import Report, Run, create_run, to_json
 from loraloom.seals import put
 from loraloom.workflows import provenance as origin
 from loraloom.workflows.check import check_material
 from loraloom.workflows.check_data import DataChecked, check_data
 from loraloom.workflows.planning import on_resources
-from loraloom.workflows.prepare import Material, load_recipe_base, prepare
+from loraloom.workflows.prepare import Material, cut_notes, load_recipe_base, prepare
 
 # Once the log has one of these, there is something to go on with.
 FRUITFUL = ("train", "trial")
@@ -133,6 +133,8 @@ def reopen(run: Run, recipe: Recipe, folder: Path, known: dict[str, Any]) -> Beg
     """
     split, retained = origin.run_split(run, recipe, folder), read_retained(recipe.data, folder)
     origin.check_same_retained(known, retained, run)
+    if newer := checks_newer_than(run.recipe_file):
+        known = origin.with_allowed(known, newer)
     return Begun(run, folder, split, retained, known)
 
 
@@ -162,6 +164,8 @@ def look_at_rows(begun: Begun, recipe: Recipe, report: Report) -> tuple[DataChec
     for note in material.notes:
         report("note", message=note)
     origin.check_same_base(known, material)
+    for note in cut_notes(material):
+        report("note", message=note)
     return of_data, material
 
 

@@ -11,7 +11,7 @@ from loraloom.checks.allowing import apply_allowed
 from loraloom.checks.batch_view import RowView, view_rows
 from loraloom.checks.data.seen import DataSeen
 from loraloom.checks.data.suite import run_token_checks
-from loraloom.checks.data.tokenizer import NoTokenizerError, TextTokenizer
+from loraloom.checks.data.tokenizer import TextTokenizer
 from loraloom.checks.finding import Finding
 from loraloom.checks.gate import run_gate
 from loraloom.checks.resources import check_resources
@@ -21,7 +21,7 @@ from loraloom.recipe import Experiment, Recipe
 from loraloom.run import Report, quiet
 from loraloom.workflows.check_data import DataChecked, check_data
 from loraloom.workflows.planning import foresee_recipe
-from loraloom.workflows.prepare import Material, load_recipe_base, prepare
+from loraloom.workflows.prepare import Material, cut_notes, load_recipe_base, prepare
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def examine(
     base = load_recipe_base(recipe, folder)
     report("base", choices={key: {"value": c.value, "reason": c.reason} for key, c in base.choices.items()})
     material = prepare(recipe, folder, split, base)
-    for note in material.notes:
+    for note in (*material.notes, *cut_notes(material)):
         report("note", message=note)
     chosen = [
         Finding("ok", key, key, f"{choice.value}: {choice.reason}") for key, choice in base.choices.items()
@@ -139,9 +139,4 @@ def _run(
 def _late_token_checks(seen: DataSeen, base: Base) -> list[Finding]:
     if seen.tokenizer is not None:
         return []
-    try:
-        tokenizer = TextTokenizer.of_transformers(base.tokenizer)
-    except NoTokenizerError as error:
-        message = f"lengths and unknown tokens were not looked at: {error}"
-        return [Finding("note", "lengths", "model_name_or_path", message)]
-    return run_token_checks(replace(seen, tokenizer=tokenizer))
+    return run_token_checks(replace(seen, tokenizer=TextTokenizer.of_transformers(base.tokenizer)))

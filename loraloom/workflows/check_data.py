@@ -9,11 +9,12 @@ from pathlib import Path
 from loraloom.checks.allowing import apply_allowed
 from loraloom.checks.data.seen import DataSeen
 from loraloom.checks.data.suite import run_data_checks
-from loraloom.checks.data.tokenizer import NoTokenizerError, TextTokenizer
+from loraloom.checks.data.tokenizer import CONFIG_FILE, TOKENIZER_FILE, NoTokenizerError, TextTokenizer
 from loraloom.checks.finding import Finding
 from loraloom.data.named import shown_data
 from loraloom.data.retain import read_retained
 from loraloom.data.split import PARTS, STARTER, Split
+from loraloom.errors import ModelError
 from loraloom.recipe import Recipe
 
 
@@ -42,17 +43,27 @@ class DataChecked:
         ]
 
 
-def check_data(recipe: Recipe, folder: Path, split: Split, allowed: Collection[str] = ()) -> DataChecked:
-    """Every check of the data; those of its tokens only where the base's tokenizer.json lies on this machine.
+def check_data(
+    recipe: Recipe,
+    folder: Path,
+    split: Split,
+    allowed: Collection[str] = (),
+    *,
+    loads_tokenizer: bool = False,
+) -> DataChecked:
+    """Every check of the data; those of its tokens only where the base's tokenizer lies on this machine.
 
     Args:
         recipe: what would be done.
         folder: what its paths are relative to.
         split: the recipe's rows.
         allowed: names of checks whose errors become warnings.
+        loads_tokenizer: import transformers for a tokenizer without a tokenizer.json, because no base
+            will be loaded.
     """
     retained = read_retained(recipe.data, folder)
-    seen = replace(_see(recipe, folder, split), retained=retained.examples if retained else ())
+    seen = _see(recipe, folder, split, loads_tokenizer)
+    seen = replace(seen, retained=retained.examples if retained else ())
     notes = [Finding("note", "data", shown_data(recipe.data.train), note) for note in split.notes]
     sizes = f"{len(split.train)} rows train, {len(split.eval)} eval, {len(split.test)} test"
     sizes += _entries(split)
@@ -67,12 +78,33 @@ def _entries(split: Split) -> str:
     return f"; a row is an answer, and they are from {len(entries):,} entries of the file" if entries else ""
 
 
-def _see(recipe: Recipe, folder: Path, split: Split) -> DataSeen:
+def _see(recipe: Recipe, folder: Path, split: Split, loads_tokenizer: bool) -> DataSeen:
+    tokenizer, why = None, ""
     try:
-        tokenizer = TextTokenizer.of_folder(_tokenizer_folder(recipe.model_name_or_path, folder))
+        tokenizer = _tokenizer(_tokenizer_folder(recipe.model_name_or_path, folder), loads_tokenizer)
     except NoTokenizerError as error:
-        return DataSeen(split, recipe.data, without_tokenizer=str(error))
-    return DataSeen(split, recipe.data, tokenizer)
+        why = str(error)
+    limit = recipe.generation.max_new_tokens
+    return DataSeen(split, recipe.data, tokenizer, without_tokenizer=why, max_new_tokens=limit)
+
+
+def _tokenizer(model: Path, may_load: bool) -> TextTokenizer:
+    """The tokenizer of a model's folder.
+
+    Raises:
+        NoTokenizerError: it has no tokenizer.json, and may not be loaded or cannot be.
+    """
+    try:
+        return TextTokenizer.of_folder(model)
+    except NoTokenizerError:
+        if not may_load or not (model / CONFIG_FILE).is_file() or (model / TOKENIZER_FILE).is_file():
+            raise
+    from loraloom.base.tokenizer import load_tokenizer
+
+    try:
+        return TextTokenizer.of_transformers(load_tokenizer(str(model), str(model)))
+    except ModelError as error:
+        raise NoTokenizerError(str(error.problems[0])) from None
 
 
 def _tokenizer_folder(name: str, folder: Path) -> Path:
@@ -91,9 +123,10 @@ def _tokenizer_folder(name: str, folder: Path) -> Path:
     from huggingface_hub import try_to_load_from_cache
 
     try:
-        cached = try_to_load_from_cache(name, "tokenizer.json")
+        found = [try_to_load_from_cache(name, file) for file in (TOKENIZER_FILE, CONFIG_FILE)]
     except ValueError:  # no name that the hub could have; loading the base says so
-        cached = None
-    if not isinstance(cached, str):
-        raise NoTokenizerError("the base's tokenizer.json is not on this machine yet")
+        found = []
+    cached = next((path for path in found if isinstance(path, str)), None)
+    if cached is None:
+        raise NoTokenizerError("the base's tokenizer is not on this machine yet")
     return Path(cached).parent

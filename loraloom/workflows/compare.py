@@ -13,13 +13,14 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from loraloom.data.encoding import encode, encode_texts
+from loraloom.data.encoding import describe_cuts, encode_sources
 from loraloom.data.prompt_files import prompts_of_files
 from loraloom.data.prompts import Prompt, prompts_of_texts, read_prompts
 from loraloom.data.retain import read_retained
 from loraloom.errors import DataError, RunError
 from loraloom.evaluate import comparison
 from loraloom.evaluate.comparison import BASE_NAME, ModelAnswers
+from loraloom.evaluate.generation import cut_words
 from loraloom.evaluate.loss import eval_losses
 from loraloom.evaluate.movement import movement
 from loraloom.evaluate.scoring import score_against
@@ -32,6 +33,7 @@ from loraloom.workflows import provenance as origin
 from loraloom.workflows.answering import answers_of, target_ids
 from loraloom.workflows.loading import Loaded, load_run
 from loraloom.workflows.partial_answers import Answers
+from loraloom.workflows.prepare import encode_rows
 
 SplitName = Literal["eval", "test"]
 FORMAT = 1
@@ -94,9 +96,9 @@ def _compare(
 ) -> dict[str, Any]:
     """What the file holds, and where it is."""
     limit = loaded.recipe.data.max_source_length
-    sources, num_cut = encode_texts([row.source for row in rows], loaded.base.tokenizer, limit)
-    if num_cut:
-        report("note", message=f"{num_cut} of {len(rows)} sources are cut to {limit} tokens")
+    sources, cuts = encode_sources(rows, loaded.base.tokenizer, limit, loaded.recipe.data.source_truncation)
+    if said := describe_cuts("", cuts, limit):
+        report("note", message=said)
     targets = target_ids(loaded, rows)
     judged = [number for number, target in enumerate(targets) if target]
     if 0 < len(judged) < len(rows):
@@ -105,13 +107,16 @@ def _compare(
             "note", message=f"{num} rows have a known answer: the figures are over these, all are answered"
         )
     answers = answers_of(loaded, rows, sources, targets, name, report)
+    lengths = {model: own.num_tokens for model, own in answers.items()}
+    if said := cut_words(lengths, loaded.recipe.generation.max_new_tokens):
+        report("note", message=said)
     result = {
         "format": FORMAT,
         "what": what,
         "time": then,
         "num_rows": len(rows),
         "num_judged": len(judged) or len(rows),
-        "num_truncated_sources": num_cut,
+        "num_truncated_sources": int(cuts.astype(bool).sum()),
         "took_part_in_a_choice": what == "eval",
         **_summary(loaded, rows, answers, targets, what),
         "rows": [
@@ -167,7 +172,7 @@ def _rows(
         raise DataError(
             f"the run has no {part} rows", where=str(folder), fix="Give --prompt TEXT or --prompts FILE."
         )
-    return [Prompt(e.source, e.response, e.path, e.row) for e in examples], part
+    return [Prompt(e.source, e.response, e.path, e.row, e.parts) for e in examples], part
 
 
 def _only(own: ModelAnswers, numbers: Sequence[int]) -> ModelAnswers:
@@ -183,7 +188,7 @@ def _summary(
     """Figures, differences, movement, sentences, and what to take: over the rows with a known answer."""
     judged = [number for number, target in enumerate(targets) if target]
     references = [rows[number].response or "" for number in judged] if judged else None
-    scoring = None if references is None else score_against(references, loaded.base.tokenizer)
+    scoring = None if references is None else score_against(references, loaded.base.answer_text)
     num_labels = [len(targets[number]) for number in judged]
     if judged:
         answers = {model: _only(own, judged) for model, own in answers.items()}
@@ -238,13 +243,8 @@ def _retain_losses(loaded: Loaded) -> dict[str, float]:
     retained = read_retained(loaded.recipe.data, loaded.folder)
     if retained is None:
         return {}
-    data, size = loaded.recipe.data, loaded.recipe.training.per_device_eval_batch_size
-    rows = encode(
-        retained.examples,
-        loaded.base.tokenizer,
-        max_source_length=data.max_source_length,
-        max_target_length=data.max_target_length,
-    )
+    size = loaded.recipe.training.per_device_eval_batch_size
+    rows = encode_rows(retained.examples, loaded.base, loaded.recipe)
     losses = eval_losses(loaded.bank, list(loaded.slots.values()), rows, batch_size=size)
     return {model: losses[slot] for model, slot in loaded.slots.items()}
 

@@ -41,6 +41,12 @@ class Loaded:
     adapters: dict[str, Adapter]
     notes: list[str]
 
+    @property
+    def answer_tokens(self) -> frozenset[str]:
+        """The special tokens that the adapters were trained to say."""
+        said = [adapter.origin.get("answer_tokens") for adapter in self.adapters.values()]
+        return frozenset(str(token) for tokens in said if isinstance(tokens, list) for token in tokens)
+
 
 def load_run(folder: Path, experiments: Sequence[str] | None = None, *, with_base: bool = True) -> Loaded:
     """Load a run's base and attach its adapters.

@@ -6,12 +6,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from loraloom.bank.rows import BASE
-from loraloom.data.encoding import encode_texts
+from loraloom.data.encoding import describe_cuts, encode_sources
 from loraloom.data.kept_columns import output_name
 from loraloom.data.prompt_files import prompts_of_files
 from loraloom.data.prompts import Prompt, read_prompts
-from loraloom.evaluate.generation import answer
+from loraloom.evaluate.comparison import BASE_NAME
+from loraloom.evaluate.generation import answer, cut_words
 from loraloom.run import Report, open_run, quiet
 from loraloom.workflows import provenance as origin
 from loraloom.workflows.adapters import one_adapter
@@ -86,14 +89,20 @@ def _answers(loaded: Loaded, prompts: list[Prompt], report: Report) -> Iterator[
     tokenizer, recipe = loaded.base.tokenizer, loaded.recipe
     has_several = len({prompt.path for prompt in prompts}) > 1
     slot = next(iter(loaded.slots.values()), BASE)
+    limit, cuts, lengths = recipe.data.max_source_length, [], []
     for start in range(0, len(prompts), ROWS_AT_ONCE):
         chunk = prompts[start : start + ROWS_AT_ONCE]
-        sources, num_cut = encode_texts([p.source for p in chunk], tokenizer, recipe.data.max_source_length)
-        if num_cut:
-            report("note", message=f"{num_cut} sources are cut to {recipe.data.max_source_length} tokens")
+        sources, cut = encode_sources(chunk, tokenizer, limit, recipe.data.source_truncation)
+        cuts.append(cut)
         tokens = answer(loaded.bank, [slot], sources, recipe.generation, seed=recipe.seed)[slot]
-        texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        lengths += [len(row) for row in tokens]
+        texts = loaded.base.answer_text.texts(tokens, loaded.answer_tokens)
         for prompt, text in zip(chunk, texts, strict=True):
             file = {"file": prompt.path} if has_several else {}
             yield {**file, "row": prompt.row, **prompt.kept, "source": prompt.source, "answer": text}
         report("answered", done=start + len(chunk), total=len(prompts))
+    name = next(iter(loaded.slots), BASE_NAME)
+    of_answers = cut_words({name: lengths}, recipe.generation.max_new_tokens)
+    of_sources = describe_cuts("", np.concatenate(cuts), limit) if cuts else ""
+    for said in filter(None, (of_sources, of_answers)):
+        report("note", message=said)

@@ -13,7 +13,8 @@ from loraloom.bank.peft_folder import read_adapter
 from loraloom.base.loading import Base, load_base, recompute_activations
 from loraloom.base.supported import STARTER
 from loraloom.base.targets import Target, target_setting
-from loraloom.data.encoding import EncodedSet, encode
+from loraloom.data.encoding import EncodedSet, describe_cuts, encode
+from loraloom.data.examples import Example
 from loraloom.data.part_files import PartRead
 from loraloom.data.split import Split
 from loraloom.errors import AdapterError, Problem, TargetError
@@ -123,10 +124,6 @@ def prepare(
         for e in experiments
         if e.lora.init_adapter is not None
     }
-    limits = {
-        "max_source_length": recipe.data.max_source_length,
-        "max_target_length": recipe.data.max_target_length,
-    }
     return Material(
         recipe=recipe,
         base=base,
@@ -134,11 +131,30 @@ def prepare(
         experiments=experiments,
         notes=tuple(dict.fromkeys(notes)),
         initial=initial,
-        train_set=encode(split.train, base.tokenizer, **limits),
-        eval_set=encode(split.eval, base.tokenizer, **limits),
-        retain_set=encode(retained.examples if retained else [], base.tokenizer, **limits),
+        train_set=encode_rows(split.train, base, recipe),
+        eval_set=encode_rows(split.eval, base, recipe),
+        retain_set=encode_rows(retained.examples if retained else [], base, recipe),
         eval_references=[example.response for example in split.eval],
     )
+
+
+def encode_rows(examples: Sequence[Example], base: Base, recipe: Recipe) -> EncodedSet:
+    """Rows as a recipe's base reads them."""
+    return encode(
+        examples,
+        base.tokenizer,
+        max_source_length=recipe.data.max_source_length,
+        max_target_length=recipe.data.max_target_length,
+        truncation=recipe.data.source_truncation,
+    )
+
+
+def cut_notes(material: Material) -> list[str]:
+    """What was cut of the sources of each part, in sentences."""
+    limit = material.recipe.data.max_source_length
+    parts = {"train": material.train_set, "eval": material.eval_set, "retain": material.retain_set}
+    notes = [describe_cuts(part, encoded.source_cuts, limit) for part, encoded in parts.items()]
+    return [note for note in notes if note]
 
 
 def _targets(bank: AdapterBank, experiments: Sequence[Experiment]) -> dict[str, Sequence[Target]]:

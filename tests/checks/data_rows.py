@@ -38,11 +38,17 @@ def examples(pairs: Pairs, path: str = "data.jsonl") -> list[Example]:
 
 
 def seen(
-    train: Pairs, *, held_out: Pairs = (), tokenizer: TextTokenizer | None = None, **settings: Any
+    train: Pairs,
+    *,
+    held_out: Pairs = (),
+    tokenizer: TextTokenizer | None = None,
+    max_new_tokens: int | None = None,
+    **settings: Any,
 ) -> DataSeen:
     """What the checks look at; `held_out` is the eval part, of a file of its own."""
     split = Split(examples(train), examples(held_out, "eval.jsonl"), [], {}, [])
-    return DataSeen(split, DataSettings(train="data.jsonl", **settings), tokenizer)
+    data = DataSettings(train="data.jsonl", **settings)
+    return DataSeen(split, data, tokenizer, max_new_tokens=max_new_tokens)
 
 
 def only(findings: Sequence[Finding]) -> Finding:

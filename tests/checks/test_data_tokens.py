@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer
 
 from loraloom.base.loading import Base
-from loraloom.checks.data.tokenizer import NoTokenizerError, TextTokenizer
+from loraloom.checks.data.tokenizer import FastBackend, NoTokenizerError, TextTokenizer
 from loraloom.checks.data.tokens import (
     check_lengths,
     check_round_trip,
@@ -47,7 +47,7 @@ def character_tokenizer(characters: str, *, nfkc: bool = False) -> TextTokenizer
     if nfkc:
         backend.normalizer = normalizers.NFKC()
     backend.add_special_tokens(["</s>", "<unk>"])
-    return TextTokenizer(backend, unk_token_id=1, eos_token_id=0)
+    return TextTokenizer(FastBackend(backend), unk_token="<unk>", eos_token="</s>")
 
 
 def test_tokens_are_those_that_training_makes(folder: Path) -> None:

@@ -267,7 +267,7 @@ def test_a_prompt_past_the_limit_is_said_and_an_empty_one_is_refused(run: Path) 
         prompts=["如何处理压力" * 5],
         report=lambda event, **fields: told.append(fields.get("message", "")),
     )
-    assert "1 of 1 sources are cut to 8 tokens" in told
+    assert "1 of 1 sources are cut to 8 tokens: the question itself in 1" in told
     with pytest.raises(DataError, match="prompt 2 is empty"):
         compare(run, prompts=["你好", "  "])
 

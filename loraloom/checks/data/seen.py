@@ -6,7 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from loraloom.checks.data.tokenizer import TextTokenizer
+from loraloom.data.encoding import fit_sources
 from loraloom.data.examples import Example
 from loraloom.data.split import PARTS, Part, Split
 from loraloom.recipe import DataSettings
@@ -32,6 +36,21 @@ class EncodedText:
 
 
 @dataclass(frozen=True)
+class FittedSources:
+    """The sources of some rows as training reads them.
+
+    Args:
+        rows: all of a part, or a sample of it.
+        ids: of each, EOS last, cut to the limit.
+        cuts: what was cut of each, uint8 [rows], a bit for each kind.
+    """
+
+    rows: Sequence[Example]
+    ids: list[list[int]]
+    cuts: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
 class DataSeen:
     """What the data checks look at.
 
@@ -41,6 +60,7 @@ class DataSeen:
         tokenizer: of the base; None where it cannot be had without the model.
         without_tokenizer: why there is none.
         retained: the rows of data.retain.
+        max_new_tokens: tokens that an answer may have; None where nobody is to answer.
     """
 
     split: Split
@@ -48,7 +68,9 @@ class DataSeen:
     tokenizer: TextTokenizer | None = None
     without_tokenizer: str = ""
     retained: Sequence[Example] = ()
+    max_new_tokens: int | None = None
     _encoded: dict[tuple[str, str], EncodedText] = field(default_factory=dict, repr=False, compare=False)
+    _fitted: dict[str, FittedSources] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def parts(self) -> dict[Part, list[Example]]:
@@ -68,6 +90,16 @@ class DataSeen:
             ids = self.tokenizer.ids([getattr(example, side) for example in rows])
             self._encoded[part, side] = EncodedText(rows, ids)
         return self._encoded[part, side]
+
+    def fitted(self, part: Part) -> FittedSources:
+        """The sources of a part as training reads them, made once; needs the tokenizer."""
+        assert self.tokenizer is not None
+        if part not in self._fitted:
+            whole, data = self.encoded(part, "source"), self.settings
+            limit, truncation = data.max_source_length, data.source_truncation
+            ids, cuts = fit_sources(whole.rows, whole.ids, limit, truncation, self.tokenizer.ids)
+            self._fitted[part] = FittedSources(whole.rows, ids, cuts)
+        return self._fitted[part]
 
 
 def sample(rows: Sequence[T], size: int = SAMPLE_ROWS) -> Sequence[T]:

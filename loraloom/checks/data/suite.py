@@ -13,11 +13,13 @@ from loraloom.checks.data.placeholders import check_placeholders
 from loraloom.checks.data.scripts import check_scripts
 from loraloom.checks.data.seen import DataSeen
 from loraloom.checks.data.tokens import (
+    check_answer_length,
     check_lengths,
     check_round_trip,
     check_truncation,
     check_unknown_tokens,
 )
+from loraloom.checks.data.told_apart import check_control_tokens, check_same_sources
 from loraloom.checks.finding import Finding
 
 DataCheck = Callable[[DataSeen], list[Finding]]
@@ -40,6 +42,9 @@ DATA: dict[str, DataCheck] = {
 TOKENS: dict[str, DataCheck] = {
     "lengths": check_lengths,
     "truncation": check_truncation,
+    "same-sources": check_same_sources,
+    "answer-length": check_answer_length,
+    "control-tokens": check_control_tokens,
     "unknown-tokens": check_unknown_tokens,
     "round-trip": check_round_trip,
 }

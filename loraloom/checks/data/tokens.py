@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from loraloom.checks.data.letters import normal
 from loraloom.checks.data.seen import DataSeen, EncodedText, of_sample, percent, places, share
-from loraloom.checks.finding import Finding
+from loraloom.checks.data.told_apart import control_tokens
+from loraloom.checks.finding import Finding, Level
+from loraloom.data.cutting import cut_words
 from loraloom.data.examples import Example
 
 PERCENTILES = (50, 90, 95, 99)
@@ -51,7 +53,8 @@ def check_truncation(seen: DataSeen) -> list[Finding]:
         if is_cut.any():
             cut = [example for example, own in zip(encoded.rows, is_cut.tolist(), strict=True) if own]
             what = f"{share(len(cut), len(lengths))} training {side}s are cut at {limit} tokens; EOS stays"
-            message = f"{what}{_of_sample(seen, side)}; {tight} would cut 1 %, {whole} none"
+            kinds = f"; cut are {cut_words(seen.fitted('train').cuts)}" if side == "source" else ""
+            message = f"{what}{_of_sample(seen, side)}{kinds}; {tight} would cut 1 %, {whole} none"
             fix = f"Set {setting}: {tight if tight > limit else whole}."
             findings.append(Finding("warning", "truncation", setting, f"{message} ({places(cut)})", fix))
         else:
@@ -60,6 +63,27 @@ def check_truncation(seen: DataSeen) -> list[Finding]:
             )
             findings.append(Finding("ok", "truncation", setting, message))
     return findings
+
+
+def check_answer_length(seen: DataSeen) -> list[Finding]:
+    """Whether answers may be as long as the responses that are learnt."""
+    if seen.max_new_tokens is None:
+        return [Finding("ok", "answer-length", "generation", "nobody is to answer")]
+    limit, key = seen.max_new_tokens, "generation.max_new_tokens"
+    encoded = seen.encoded("train", "response")
+    learnt = np.minimum(_lengths(encoded), seen.settings.max_target_length)
+    is_longer = learnt > limit
+    looked_at = _of_sample(seen, "response")
+    if not is_longer.any():
+        message = f"no training response is longer than the {limit} tokens that an answer may have"
+        return [Finding("ok", "answer-length", key, f"{message}{looked_at}")]
+    rows = [example for example, own in zip(encoded.rows, is_longer.tolist(), strict=True) if own]
+    message = (
+        f"{share(len(rows), len(learnt))} training responses are longer than the {limit} tokens that an "
+        f"answer may have{looked_at}: such answers will be cut ({places(rows)})"
+    )
+    fix = f"Set {key}: {seen.settings.max_target_length}, which is data.max_target_length, or leave it out."
+    return [Finding("warning", "answer-length", key, message, fix)]
 
 
 def check_unknown_tokens(seen: DataSeen) -> list[Finding]:
@@ -72,13 +96,16 @@ def _unknown(seen: DataSeen, side: Side) -> Finding | None:
     assert seen.tokenizer is not None
     unknown = seen.tokenizer.unk_token_id
     encoded = seen.encoded("train", side)
-    rows = [example for example, ids in zip(encoded.rows, encoded.ids, strict=True) if unknown in ids]
-    if not rows:
+    literal = seen.tokenizer.unk_token or "\0"  # written out it is no unknown character: see control-tokens
+    counts = [
+        ids.count(unknown) - getattr(example, side).count(literal) if unknown in ids else 0
+        for example, ids in zip(encoded.rows, encoded.ids, strict=True)
+    ]
+    rows = [example for example, count in zip(encoded.rows, counts, strict=True) if count > 0]
+    if unknown is None or not rows:
         return None
-    part = sum(ids.count(unknown or 0) for ids in encoded.ids) / sum(map(len, encoded.ids))
-    level: Literal["note", "warning", "error"] = (
-        "error" if part >= UNKNOWN_ERROR else "warning" if part >= UNKNOWN_WARNING else "note"
-    )
+    part = sum(count for count in counts if count > 0) / sum(map(len, encoded.ids))
+    level: Level = "error" if part >= UNKNOWN_ERROR else "warning" if part >= UNKNOWN_WARNING else "note"
     message = (
         f"{percent(part)} of the tokens of training {side}s are unknown to the tokenizer, "
         f"in {share(len(rows), len(encoded.ids))} rows{_of_sample(seen, side)}"
@@ -119,7 +146,7 @@ def _round_trip(seen: DataSeen, side: Side) -> list[Finding]:
     lost: dict[str, list[Example]] = {}
     for example, back in zip(encoded.rows, seen.tokenizer.texts(encoded.ids), strict=True):
         text: str = getattr(example, side)
-        if back != text:
+        if back != text and not control_tokens(seen.tokenizer, text):
             for kind in differences(text, back):
                 lost.setdefault(kind, []).append(example)
     findings = []
