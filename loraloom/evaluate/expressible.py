@@ -55,10 +55,13 @@ def expressible(references: Sequence[str], answer_text: AnswerText) -> Expressib
         references: as the data file has them.
         answer_text: how the tokens of the model that answers become text.
     """
+    if not references:
+        return Expressible([])
+    unknown = str(answer_text.tokenizer.unk_token or "<unk>")
     ids, _ = encode_texts(references, answer_text.tokenizer, WHOLE, as_target=True)
     decoded = answer_text.texts(ids, sentinels_in(references))
     pairs = list(zip(references, decoded, strict=True))
-    is_same = [_visible(written) == _visible(read) for written, read in pairs]
+    is_same = [_is_same(written, read, unknown) for written, read in pairs]
     found: dict[str, None] = {}
     for (written, read), same in zip(pairs, is_same, strict=True):
         if same:
@@ -69,6 +72,17 @@ def expressible(references: Sequence[str], answer_text: AnswerText) -> Expressib
     ]
     num = sum(_ends(written) != _ends(own) for written, own in zip(references, changed, strict=True))
     return Expressible(changed, num, [kind for kind in (*_KINDS, _OTHER) if kind in found])
+
+
+def _is_same(written: str, read: str, unknown: str) -> bool:
+    """Whether a decoded text differs in nothing that is seen.
+
+    An invisible character that the vocabulary lacks is read as the unknown token, in answers too.
+    """
+    wanted = _visible(written)
+    return wanted == _visible(read) or (
+        unknown not in written and wanted == _visible(read.replace(unknown, ""))
+    )
 
 
 def _ends(text: str) -> str:

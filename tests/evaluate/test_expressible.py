@@ -50,7 +50,7 @@ def answers_of(tokenizer: Any) -> AnswerText:
 
 def perfect(tokenizer: Any, references: list[str]) -> list[str]:
     """What a model says that has learnt every reference by heart."""
-    return tokenizer.batch_decode(tokenizer(references)["input_ids"], skip_special_tokens=True)
+    return answers_of(tokenizer).texts(tokenizer(references)["input_ids"])
 
 
 UNSEEN = {
@@ -86,7 +86,7 @@ def test_a_perfect_answer_has_the_highest_figures(t5: Any, reference: str) -> No
 
 def test_what_was_folded_is_said_by_kind(t5: Any) -> None:
     found = expressible(["the cat\nsat", "one  two", "the\xadcat", "one two"], answers_of(t5))
-    assert found.references == ["the cat sat", "one two", "thecat", "one two"]
+    assert found.references == ["the cat sat", "one two", "the<unk>cat", "one two"]
     expected = "|refs:line breaks, tabs and runs of spaces, invisible characters as tokenized (3 of 4)"
     assert found.signature == expected
 

@@ -5,11 +5,18 @@ from __future__ import annotations
 import pytest
 from sacrebleu.metrics import BLEU
 
+from loraloom.base.answer_text import AnswerText
 from loraloom.evaluate import metrics
 from loraloom.evaluate.metrics import METRICS
 from loraloom.evaluate.scoring import score_against
 from loraloom.evaluate.words import words_of
 from tests.tiny import make_tokenizer
+
+
+def answer_text() -> AnswerText:
+    tokenizer = make_tokenizer()
+    return AnswerText(tokenizer, {tokenizer.pad_token_id, tokenizer.eos_token_id})
+
 
 TEXTS = {
     "Chinese": "我今天感到很焦虑，应该怎么办呢？",
@@ -60,7 +67,7 @@ def test_of_mixed_languages_the_signature_says_what_was_chosen_and_what_the_rest
 @pytest.mark.parametrize("script", ["Thai", "Lao", "Khmer", "Burmese", "Tibetan"])
 def test_without_a_tokenizer_there_is_no_figure_and_the_signature_says_why(script: str) -> None:
     text = [TEXTS[script]] * 8
-    scoring = score_against(text, make_tokenizer())
+    scoring = score_against(text, answer_text())
     figures = scoring.figures(text)
     assert "bleu" not in figures
     assert scoring.signatures["bleu"].startswith(f"not computed: sacrebleu has no tokenizer for {script}")
@@ -76,7 +83,7 @@ def test_a_missing_extra_is_named_with_its_install_line(
         raise RuntimeError(f"Please install them: pip install sacrebleu[{extra}]")
 
     monkeypatch.setattr(metrics, "_bleu", missing)
-    scoring = score_against([TEXTS[script]] * 8, make_tokenizer())
+    scoring = score_against([TEXTS[script]] * 8, answer_text())
     assert "bleu" not in scoring.metrics
     assert f"pip install 'loraloom[{extra}]'" in scoring.signatures["bleu"]
     assert scoring.signatures["bleu"].startswith("not computed: ")

@@ -46,7 +46,7 @@ def test_a_written_recipe_has_the_number() -> None:
 
 
 def test_init_and_what_it_writes_agree() -> None:
-    assert tokens(commented_recipe("starter", "a.json", max_target_length=1024)) == 1024
+    assert tokens(commented_recipe("starter", {"train": "a.json"}, max_target_length=1024)) == 1024
 
 
 def test_a_message_says_what_it_is_by_default() -> None:

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from loraloom import compare, train
 from loraloom.evaluate import generation
 from loraloom.recipe.file import parse_recipe
-from loraloom.workflows.merging.folder import generation_config
+from loraloom.workflows.merging.generation import generation_config
 from loraloom.workflows.predict import predict
 from loraloom.workflows.prepare import load_recipe_base
 from tests.tiny import make_folder

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from loraloom.recipe.legacy import unstated
+from loraloom.recipe.legacy import meant_by_run
 
-OLD = {path[1]: value for path, value in unstated(()).items() if path[:1] == ("data",)}
+OLD = {path[1]: value for path, value in meant_by_run({}).items() if path[:1] == ("data",)}
 
 
 def test_what_an_answer_is_marked_with_makes_no_difference(load):
