@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Tests run beside each other; with one thread each they do not wait for one another.
 JOBS ?= 2
 
-.PHONY: help install demo lint format test oldest newest faults fuzz bench check clean exports compat
+.PHONY: help install demo lint format test oldest newest faults fuzz bench check clean extras compat
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -34,10 +34,10 @@ format: install ## let ruff rewrite what it can
 test: install ## the whole suite
 	$(BIN)/pytest --numprocesses $(JOBS)
 
-# 43 MB that nobody else needs, so it is not part of `install`.
-exports: install ## merged folders in CTranslate2, as their README says
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,exports]'
-	$(BIN)/pytest tests/workflows/test_ctranslate2.py
+# Some 60 MB that few need, so they are not part of `install`.
+extras: install ## what optional packages bring: merged folders in CTranslate2, BLEU of Japanese and Korean
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,exports,ja,ko]'
+	$(BIN)/pytest tests/workflows/test_ctranslate2.py tests/evaluate/test_words.py
 
 compat: install ## our adapters in older versions of PEFT, each in an environment of its own
 	$(BIN)/python -m tools.check_peft_versions --folder .venv-compat
@@ -82,4 +82,4 @@ bench: install ## times and memory beside the stock libraries, on the starter; s
 check: lint test ## what a commit needs
 
 clean: ## remove the environment and caches; never a run
-	rm -rf $(VENV) .venv-oldest .venv-newest .pytest_cache .mypy_cache .ruff_cache dist .venv-compat
+	rm -rf $(VENV) .venv-oldest .venv-newest .pytest_cache .mypy_cache .ruff_cache .venv-compat dist

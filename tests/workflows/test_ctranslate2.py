@@ -1,4 +1,4 @@
-"""What a merged folder's README says about CTranslate2, done to the letter: `make exports` runs it."""
+"""What a merged folder's README says about CTranslate2, done to the letter: `make extras` runs it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from loraloom.workflows.merging import fresh_process
 from tests.tiny import make_folder
 from tests.workflows.trained import ROWS, train_small
 
-ctranslate2 = pytest.importorskip("ctranslate2", reason="`make exports` installs it")
+ctranslate2 = pytest.importorskip("ctranslate2", reason="`make extras` installs it")
 
 # Kind, whether the head is the embedding, and whether the states are scaled before it.
 BASES = [
