@@ -43,7 +43,7 @@ from loraloom.workflows.merging.folder import (
     sync,
 )
 from loraloom.workflows.merging.fresh_process import ProofRows, speak
-from loraloom.workflows.merging.generation import generation_config
+from loraloom.workflows.merging.generation import merged_generation_config
 from loraloom.workflows.merging.proof import (
     Proof,
     ask_fresh_process,
@@ -102,7 +102,7 @@ def merge(
         check_dtype(dtype, base.model.config.model_type)
         chosen = choose_dtype(dtype, base)
         check_space(out.parent, base.model, getattr(torch, chosen.value))
-        base.model.generation_config, inherited = generation_config(base, recipe.generation)
+        base.model.generation_config, inherited = merged_generation_config(base, recipe.generation)
         notes += inherited.notes()
         for note in notes:
             report("note", message=note)

@@ -17,7 +17,7 @@ from loraloom.recipe import GenerationSettings
 from loraloom.workflows import merge as workflow
 from loraloom.workflows.merge import merge
 from loraloom.workflows.merging import fresh_process
-from loraloom.workflows.merging.generation import Inherited, generation_config
+from loraloom.workflows.merging.generation import Inherited, merged_generation_config
 from tests.tiny import make_folder
 from tests.workflows.trained import train_small
 
@@ -76,7 +76,7 @@ def test_every_stated_setting_is_accounted_for_wherever_it_is_stated(
 ) -> None:
     stated = {"its own file": OWN, "marked": {**OWN, "_from_model_config": True}, "config.json": None}[where]
     base = based(stated, None if stated else OWN)
-    config, inherited = generation_config(base, settings())
+    config, inherited = merged_generation_config(base, settings())
     assert inherited.file == ("config.json" if stated is None else "generation_config.json")
     assert inherited.replaced == {"num_beams": [4, 1], "max_length": [20, 33], "eos_token_id": [[1, 9], 1]}
     assert inherited.dropped == {"forced_bos_token_id": 7, "suppress_tokens": [3, 4]}
@@ -91,7 +91,7 @@ def test_every_stated_setting_is_accounted_for_wherever_it_is_stated(
 
 @pytest.mark.parametrize("marked", [{}, {"_from_model_config": True}])
 def test_values_at_rest_are_nothing_to_speak_of(based: Callable[..., Base], marked: dict[str, bool]) -> None:
-    _, inherited = generation_config(based({**FULL, **marked, "eos_token_id": 1}), settings())
+    _, inherited = merged_generation_config(based({**FULL, **marked, "eos_token_id": 1}), settings())
     assert inherited == Inherited("generation_config.json", kept={"eos_token_id": 1})
     assert inherited.notes() == []
 
@@ -100,7 +100,7 @@ def test_keys_in_config_json_count_only_if_there_is_no_other_file(based: Callabl
     """As transformers reads them."""
     base = based({"num_beams": 3, "eos_token_id": 1}, {"num_beams": 5, "forced_bos_token_id": 7})
     assert base.model.generation_config.num_beams == 3
-    _, inherited = generation_config(base, settings())
+    _, inherited = merged_generation_config(base, settings())
     assert (inherited.replaced, inherited.dropped) == ({"num_beams": [3, 1]}, {})
 
 
@@ -123,7 +123,7 @@ def test_keys_in_config_json_count_only_if_there_is_no_other_file(based: Callabl
 def test_what_loraloom_answers_without_is_dropped_by_name(
     based: Callable[..., Base], key: str, value: Any
 ) -> None:
-    config, inherited = generation_config(based({key: value, "num_beams": 2}), settings(num_beams=2))
+    config, inherited = merged_generation_config(based({key: value, "num_beams": 2}), settings(num_beams=2))
     assert inherited.dropped == {key: value}
     assert inherited.kept == {"num_beams": 2}
     assert getattr(config, key, None) in (None, GenerationConfig().to_dict().get(key))
@@ -132,7 +132,7 @@ def test_what_loraloom_answers_without_is_dropped_by_name(
 
 def test_a_long_list_is_shortened_in_words_and_whole_in_the_result(based: Callable[..., Base]) -> None:
     many = list(range(100, 190))
-    _, inherited = generation_config(based({"suppress_tokens": many}), settings())
+    _, inherited = merged_generation_config(based({"suppress_tokens": many}), settings())
     assert inherited.as_dict()["dropped"] == {"suppress_tokens": many}
     (note,) = inherited.notes()
     assert "[100, 101, 102" in note
@@ -148,7 +148,7 @@ def test_a_temperature_that_greedy_ignores_does_not_stop_the_merged_model_from_b
         settings(do_sample=True, top_p=0.9),
         settings(num_beams=3, length_penalty=0.5),
     ):
-        config, inherited = generation_config(base, chosen)
+        config, inherited = merged_generation_config(base, chosen)
         config.save_pretrained(
             tmp_path / "saved"
         )  # of a changed one, transformers would refuse a temperature
@@ -163,7 +163,7 @@ def test_a_damaged_file_is_said(based: Callable[..., Base], tmp_path: Path) -> N
     base = based({"eos_token_id": 1})
     (tmp_path / "base" / "generation_config.json").write_text("[]", encoding="utf-8")
     with pytest.raises(ModelError, match=r"generation_config\.json is no JSON object"):
-        generation_config(base, settings())
+        merged_generation_config(base, settings())
 
 
 def test_a_merge_says_it_in_its_result_and_its_readme(

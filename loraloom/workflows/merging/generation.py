@@ -16,6 +16,7 @@ from transformers import GenerationConfig
 
 from loraloom.base.foreign import CONFIG, file_beside, read_beside
 from loraloom.base.loading import Base
+from loraloom.evaluate.decoding import generation_config
 from loraloom.recipe import GenerationSettings
 
 FILE = "generation_config.json"
@@ -105,7 +106,7 @@ class Inherited:
         return found
 
 
-def generation_config(base: Base, settings: GenerationSettings) -> tuple[GenerationConfig, Inherited]:
+def merged_generation_config(base: Base, settings: GenerationSettings) -> tuple[GenerationConfig, Inherited]:
     """The merged model's own way of answering: the recipe's, with the base's special tokens.
 
     Returns:
@@ -114,19 +115,12 @@ def generation_config(base: Base, settings: GenerationSettings) -> tuple[Generat
     Raises:
         ModelError: the base's file cannot be read.
     """
-    stated = stated_settings(base)
-    values = settings.model_dump(exclude={"batch_size"}, exclude_none=True)
-    if settings.do_sample:
-        # Not given means off here; transformers would fill in 50.
-        values = {"top_k": 0, "top_p": 1.0, "temperature": 1.0, **values}
-    config = GenerationConfig(
-        **values,
-        **{key: stated[1][key] for key in KEPT if key in stated[1]},
-        decoder_start_token_id=base.start_token_id,
-        eos_token_id=base.eos_token_id,
-        pad_token_id=base.pad_token_id,
-    )
-    return config, _compared(config, *stated)
+    file, stated = stated_settings(base)
+    config = generation_config(base, settings)
+    for key in KEPT:
+        if key in stated:
+            setattr(config, key, stated[key])
+    return config, _compared(config, file, stated)
 
 
 def stated_settings(base: Base) -> tuple[str, dict[str, Any]]:
