@@ -1,0 +1,256 @@
+"""Count how hard the house is to enter: files, functions, cycles, and how many rooms a step passes.
+
+    python -m tools.house                     # the counts, a line each
+    python -m tools.house --json              # the same for a comparison of two checkouts
+    python -m tools.house --files step        # which files a training step passes (or: row, recipe)
+
+What can be read off the text is counted there. How many files and lines a training step, a row or a recipe
+passes is traced on a real one: every function of the package that is entered while it happens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import re
+import statistics
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).resolve().parents[1] / "loraloom"
+LONGEST = 300  # lines of a file
+# Nouns of this project's own making; each stands for a term that the field has.
+COINED = ("tick", "wave", "seal", "mend", "foresee", "weigh", "peek", "begun", "spoken", "placed", "kept in")
+_PARTICIPLE = re.compile(r"(?:ed|ken|pt|en|un|own|aid|old)$")
+_NO_PARTICIPLE = {"Attempt", "Excerpt", "Interrupted", "Need", "Prompt", "Run"}
+
+
+def sources() -> list[Path]:
+    """Every module of the package."""
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    """A module's place in the package: `training/step.py`."""
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def function_lengths() -> list[int]:
+    """Lines of each function and method, its docstring left out."""
+    lengths = []
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                lengths.append(sum((each.end_lineno or 0) - each.lineno + 1 for each in body))
+    return lengths
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Each module's imports of the package, lazy ones too."""
+    modules = {
+        ("loraloom." + name_of(path)[:-3].replace("/", ".")).removesuffix(".__init__") for path in sources()
+    }
+    graph: dict[str, set[str]] = {}
+    for path in sources():
+        own = ("loraloom." + name_of(path)[:-3].replace("/", ".")).removesuffix(".__init__")
+        graph[own] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                named = [f"{node.module}.{alias.name}" for alias in node.names]
+                graph[own] |= {each if each in modules else node.module for each in named} & modules - {own}
+    return graph
+
+
+def cycles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """The strongly connected parts of more than one module (Tarjan, 1972)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[set[str]] = []
+
+    def visit(node: str) -> None:
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for other in graph[node]:
+            if other not in index:
+                visit(other)
+                low[node] = min(low[node], low[other])
+            elif other in stack:
+                low[node] = min(low[node], index[other])
+        if low[node] == index[node]:
+            part = set(stack[stack.index(node) :])
+            del stack[stack.index(node) :]
+            if len(part) > 1:
+                found.append(part)
+
+    for node in graph:
+        if node not in index:
+            visit(node)
+    return found
+
+
+def class_names() -> Iterator[str]:
+    """Every class of the package."""
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                yield node.name
+
+
+def verbs() -> set[str]:
+    """The commands of the command line, as files would be called."""
+    tree = ast.parse((PACKAGE / "cli" / "app.py").read_text(encoding="utf-8"))
+    imported = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    return {
+        alias.name
+        for node in imported
+        if (node.module or "").startswith("loraloom.cli")
+        for alias in node.names
+    }
+
+
+def from_text() -> dict[str, Any]:
+    """What can be counted without running anything."""
+    texts = {name_of(path): path.read_text(encoding="utf-8") for path in sources()}
+    lines = {name: text.count("\n") for name, text in texts.items()}
+    stems = Counter(Path(name).stem for name in texts if not name.endswith("__init__.py"))
+    every = "\n".join(texts.values())
+    lengths = function_lengths()
+    workflows = {Path(name).stem for name in texts if name.startswith("workflows/") and name.count("/") == 1}
+    return {
+        "files": len(texts),
+        "lines": sum(lines.values()),
+        f"files over {LONGEST} lines": sorted(name for name, number in lines.items() if number > LONGEST),
+        "functions": len(lengths),
+        "lines of a function, median": statistics.median(lengths),
+        "lines of the longest function": max(lengths),
+        "import cycles": [sorted(part) for part in cycles(import_graph())],
+        "file names with several meanings": sorted(stem for stem, number in stems.items() if number > 1),
+        "classes that are participles": sorted(
+            name for name in class_names() if _PARTICIPLE.search(name) and name not in _NO_PARTICIPLE
+        ),
+        "files in workflows/ that are no verb": sorted(workflows - verbs() - {"__init__"}),
+        "signatures with a folder": len(re.findall(r"\bfolder: Path\b", every)),
+        "dict[str, Any]": every.count("dict[str, Any]"),
+        "coined nouns": {word: len(re.findall(rf"\b{word}s?\b", every)) for word in COINED},
+    }
+
+
+class Trace:
+    """Which functions of the package are entered, in order, while it is on."""
+
+    def __init__(self) -> None:
+        self.entered: list[tuple[str, str, int]] = []
+
+    def __call__(self, frame: Any, event: str, arg: Any) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(str(PACKAGE)):
+            code = frame.f_code
+            self.entered.append((name_of(Path(code.co_filename)), code.co_qualname, code.co_firstlineno))
+
+    def during(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, traced whenever it is called."""
+
+        def traced(*args: Any, **kwargs: Any) -> Any:
+            sys.setprofile(self)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                sys.setprofile(None)
+
+        return traced
+
+    def summary(self) -> dict[str, Any]:
+        """Files, their lines, functions, and how often the path changes to a file it has been in before."""
+        files = list(dict.fromkeys(name for name, _, _ in self.entered))
+        path = [
+            name
+            for number, (name, _, _) in enumerate(self.entered)
+            if number == 0 or self.entered[number - 1][0] != name
+        ]
+        seen: set[str] = set()
+        returns = 0
+        for name in path:
+            returns += name in seen
+            seen.add(name)
+        return {
+            "files": len(files),
+            "lines of these files": sum(
+                (PACKAGE / name).read_text(encoding="utf-8").count("\n") for name in files
+            ),
+            "functions": len({(name, function) for name, function, _ in self.entered}),
+            "returns to a file": returns,
+            "which": files,
+        }
+
+
+def trace_all() -> dict[str, dict[str, Any]]:
+    """One training step, the way of a row to its batch, and the reading of a recipe."""
+    from loraloom.data import batches, split
+    from loraloom.recipe.file import read_recipe
+    from loraloom.training import loop
+    from loraloom.workflows.train import train
+    from tests.tiny import make_folder
+
+    step, row, recipe = Trace(), Trace(), Trace()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_folder(folder / "base", "mt5")
+        pairs = [{"instruction": f"ask {n}", "response": f"answer {n}"} for n in range(12)]
+        (folder / "rows.json").write_text(json.dumps(pairs), encoding="utf-8")
+        (folder / "recipe.yaml").write_text(
+            "model_name_or_path: base\ndata: {train: rows.json, eval: 4}\nlora: {r: 2}\n"
+            "training: {max_steps: 1, learning_rate: 1.0e-2}\ndevice: cpu\n",
+            encoding="utf-8",
+        )
+        read = recipe.during(read_recipe)(folder / "recipe.yaml")
+        loop.take_step = step.during(loop.take_step)  # type: ignore[attr-defined]
+        parts = row.during(split.split_examples)(read.data, folder)
+        train(read, folder=folder, out=folder / "run", split=parts)
+        from loraloom.base.loading import load_base
+        from loraloom.data.encoding import encode
+
+        tokenizer = load_base(str(folder / "base"), device="cpu").tokenizer
+        encoded = row.during(encode)(parts.train, tokenizer, max_source_length=64, max_target_length=64)
+        row.during(batches.collate)([batches.Part("a", list(encoded)[:4])], pad_token_id=0, start_token_id=0)
+    return {"step": step.summary(), "row": row.summary(), "recipe": recipe.summary()}
+
+
+def main() -> None:
+    """Print the counts."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="one document instead of lines")
+    parser.add_argument(
+        "--files", choices=("step", "row", "recipe"), help="only the files that one of them passes"
+    )
+    given = parser.parse_args()
+    traced = trace_all()
+    if given.files:
+        print("\n".join(traced[given.files]["which"]))
+        return
+    counts = from_text()
+    if given.json:
+        print(json.dumps({**counts, "traced": traced}, ensure_ascii=False, indent=1))
+        return
+    for name, value in counts.items():
+        listed = value if isinstance(value, list) else []
+        inner = (
+            ", ".join(f"{word} {number}" for word, number in value.items()) if isinstance(value, dict) else ""
+        )
+        shown = len(listed) if isinstance(value, list) else inner or value
+        print(f"{name}: {shown}" + (f" ({', '.join(map(str, listed))})" if listed else ""))
+    for name, summary in traced.items():
+        print(
+            f"{name}: " + ", ".join(f"{number} {what}" for what, number in summary.items() if what != "which")
+        )
+
+
+if __name__ == "__main__":
+    main()
