@@ -7,6 +7,7 @@ no encoder, a family that is not supported yet is named.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ _READS_AUDIO = frozenset(
     }
 )
 _READS_IMAGES = frozenset({"blip", "blip-2", "git", "pix2struct", "trocr", "udop", "vision-encoder-decoder"})
+_NAME = re.compile(r"[A-Za-z][\w.-]{0,79}")  # what a config may be called by in a message
 _INSTEAD = "Name an encoder-decoder, for example google/flan-t5-base."
 
 
@@ -96,13 +98,14 @@ def check_supported(values: Mapping[str, Any], name: str) -> None:
     """
     model_type = values.get("model_type")
     listed = values.get("architectures")
-    architectures = [str(entry) for entry in listed[:3]] if isinstance(listed, list) else []
+    named = [str(entry) for entry in listed[:3]] if isinstance(listed, list) else []
+    architectures = [name for name in named if _NAME.fullmatch(name)]
     what, fix = _reason(model_type, architectures, values.get("is_encoder_decoder") is True)
     if what:
         raise ModelError(
             what,
             where=name,
-            found=", ".join(architectures) or f"model_type {model_type!r}",
+            found=", ".join(architectures) or f"model_type {str(model_type)[:80]!r}",
             allowed=f"encoder-decoder models of the families {', '.join(FAMILIES)}",
             fix=fix,
         )
@@ -135,7 +138,8 @@ def _reason(model_type: Any, architectures: list[str], is_encoder_decoder: bool)
         return f"its {CONFIG} names no model_type, so its architecture is not known", _INSTEAD
     if model_type in FAMILIES:
         return "", ""
-    called = _CALLED.get(model_type) or (architectures[0] if architectures else model_type)
+    plain = model_type if _NAME.fullmatch(model_type) else "its architecture"
+    called = _CALLED.get(model_type) or (architectures[0] if architectures else plain)
     if model_type in _READS_AUDIO | _READS_IMAGES:
         what = "audio" if model_type in _READS_AUDIO else "images"
         return f"{called} reads {what}, and LoRALoom trains models that read text", _INSTEAD

@@ -86,7 +86,7 @@ def _generation_figures(
     answers = held_out_answers(setup, names, setup.eval_set, state, report)
     limit = setup.generation.max_new_tokens
     if said := cut_words({name: [len(row) for row in answers[name]] for name in names}, limit):
-        report("note", message=said)
+        report("note", step=state.tick, message=said)
     answer_text = setup.bank.base.answer_text
     scoring, kept = score_against(setup.eval_references, answer_text), sentinels_in(setup.eval_references)
     return {name: scoring.figures(answer_text.texts(answers[name], kept)) for name in names}

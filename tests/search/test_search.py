@@ -188,8 +188,8 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
     """The losses of the second trial are no numbers from its second step on."""
     real = passes.part_losses
 
-    def losses(base: Base, batch: Batch) -> Tensor:
-        found = real(base, batch)
+    def losses(base: Base, batch: Batch, *smoothing: Any) -> Tensor:
+        found = real(base, batch, *smoothing)
         if "trial-0001" not in batch.slots or next(looks) < 2:
             return found
         factor = torch.ones_like(found)
@@ -231,7 +231,9 @@ def test_where_every_trial_fails_that_is_an_error(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = passes.part_losses
-    monkeypatch.setattr(passes, "part_losses", lambda base, batch: real(base, batch) * math.inf)
+    monkeypatch.setattr(
+        passes, "part_losses", lambda base, batch, *smoothing: real(base, batch, *smoothing) * math.inf
+    )
     with pytest.raises(TrainingError, match="no trial came to its end: trial-0000: loss inf"):
         run_search(recipe, tmp_path / "run", num_trials=1)
     assert (tmp_path / "run" / "search.json").is_file()

@@ -178,11 +178,14 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "a million layers": (set_config(num_layers=1_000_000), "a far larger model than its files hold"),
     "a width of text": (set_config(d_model="wide"), "`d_model` is no size"),
     "a depth below 0": (set_config(num_layers=-3), "`num_layers` is no size"),
-    "a family that is none": (set_config(model_type=["mt5"]), "is not an encoder-decoder"),
-    "a family with control characters": (set_config(model_type="\x1b[2Jmt5"), "is not an encoder-decoder"),
+    "a family that is none": (set_config(model_type=["mt5"]), "its config.json names no model_type"),
+    "a family with control characters": (
+        set_config(model_type="\x1b[2Jmt5"),
+        "is an encoder-decoder that LoRALoom does not support",
+    ),
     "architectures with control characters": (
         set_config(model_type="x", architectures=["\x1b]0;owned\x07"]),
-        "is not an encoder-decoder",
+        "x is an encoder-decoder that LoRALoom does not support yet",
     ),
     "an activation that is code": (
         set_config(feed_forward_proj="gated-os.system", dense_act_fn="os.system"),

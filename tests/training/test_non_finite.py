@@ -46,8 +46,8 @@ def train(base: Base, folder: Path, experiments: list[Experiment]) -> Trained:
 def poison_loss(patch: pytest.MonkeyPatch, value: float) -> None:
     real, calls = passes.part_losses, iter(range(1, 99))
 
-    def losses(base: Base, batch: Any) -> Any:
-        found = real(base, batch)
+    def losses(base: Base, batch: Any, *smoothing: Any) -> Any:
+        found = real(base, batch, *smoothing)
         factor = torch.ones_like(found)
         if next(calls) == FAILING_STEP:
             factor[batch.slots.index("b")] = value

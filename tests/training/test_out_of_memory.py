@@ -37,11 +37,11 @@ def memory_holds(
     """Passes go through where `allowed(slots, rows)` says so; gives the slots of all that are tried."""
     real, tried = passes.part_losses, []
 
-    def losses(base: Base, batch: Any) -> Any:
+    def losses(base: Base, batch: Any, *smoothing: Any) -> Any:
         tried.append(batch.slots)
         if not allowed(batch.slots, int((batch.source_segments.amax(1)).sum())):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return real(base, batch)
+        return real(base, batch, *smoothing)
 
     monkeypatch.setattr(passes, "part_losses", losses)
     return tried

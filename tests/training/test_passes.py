@@ -143,12 +143,12 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch, most_tokens: int, error: ty
     """Let a pass of more tokens fail; gives the tokens of every pass that is tried."""
     real, tried = passes.part_losses, []
 
-    def losses(base: Base, batch: Any) -> Any:
+    def losses(base: Base, batch: Any, *smoothing: Any) -> Any:
         num_tokens = int((batch.source_segments > 0).sum() + (batch.target_segments > 0).sum())
         tried.append(num_tokens)
         if num_tokens > most_tokens:
             raise error("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
-        return real(base, batch)
+        return real(base, batch, *smoothing)
 
     monkeypatch.setattr(passes, "part_losses", losses)
     return tried

@@ -55,10 +55,10 @@ def test_a_lost_device_is_said_and_the_resume_ends_with_the_same_bytes(
     assert train(recipe, "--out", whole).exit_code == 0
     real, calls = passes.part_losses, itertools.count(1)
 
-    def lost(base: Any, batch: Any) -> Any:
+    def lost(base: Any, batch: Any, *smoothing: Any) -> Any:
         if next(calls) == FAILING_PASS:
             raise torch.AcceleratorError("CUDA error: unspecified launch failure\nSearch for `cudaErrorX'")
-        return real(base, batch)
+        return real(base, batch, *smoothing)
 
     with monkeypatch.context() as patch:
         patch.setattr(passes, "part_losses", lost)
