@@ -35,7 +35,7 @@ from loraloom.workflows.beginning import (
 from loraloom.workflows.ending import entry_of, result_of
 from loraloom.workflows.planning import foresee
 from loraloom.workflows.prepare import Material
-from loraloom.workflows.resuming import is_exported, is_whole, mend, seal_finished, where_to_go_on
+from loraloom.workflows.resuming import is_exported, is_search, is_whole, mend, seal_finished, where_to_go_on
 from loraloom.workflows.safeguards import check_room, device_errors_explained
 
 
@@ -94,7 +94,7 @@ def _resume(
     recipe: Recipe, folder: Path, run: Run, allowed: Collection[str], report: Report, stop: StopRequest
 ) -> Outcome:
     with run.locked():
-        if _is_search(run):
+        if is_search(run):
             how = f"--resume {shlex.quote(str(run.folder))} in place of --out"
             fix = f"Go on with it by the `loraloom search` command it was begun with, {how}."
             raise RunError("is a search", where=str(run.folder), fix=fix)
@@ -107,15 +107,6 @@ def _resume(
             report("resume", step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole")
             return _outcome(run)
         return _train(recipe, begun.allowing(allowed), report, stop)
-
-
-def _is_search(run: Run) -> bool:
-    """Asked before anything is mended, for a search writes its recipe as its trials come."""
-    try:
-        known = run.read_json(run.provenance_file)
-    except RunError:  # `mend` says what is wrong with it
-        return False
-    return isinstance(known, dict) and "search" in known
 
 
 def _train(recipe: Recipe, begun: Begun, report: Report, stop: StopRequest) -> Outcome:
