@@ -58,18 +58,25 @@ def seal(run: Run, paths: Iterable[Path]) -> None:
         _write(run, {**sums, **own})
 
 
-def changed(run: Run) -> list[str]:
+def changed(run: Run, below: str = "") -> list[str]:
     """The sealed files that are not as the run wrote them, by their paths in the run.
 
     .sums.json is among them where it was changed itself; then nothing is known of the others. A run
     without it is older than seals, or lost it: that alone is no harm.
+
+    Args:
+        below: a folder of the run, `adapters/main/`, if only its files matter.
     """
     if not run.sums_file.is_file():
         return []
     sums = _read(run)
     if sums is None:
         return [run.sums_file.name]
-    return [name for name, known in sums.items() if _sum_of_file(run.folder / name) not in known]
+    return [
+        name
+        for name, known in sums.items()
+        if name.startswith(below) and _sum_of_file(run.folder / name) not in known
+    ]
 
 
 def log_problem(run: Run, step: int) -> str:

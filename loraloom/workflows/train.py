@@ -12,6 +12,7 @@ from typing import Any
 from loraloom.data.split import Split
 from loraloom.errors import Interrupted, RunError, TrainingError
 from loraloom.recipe import Recipe
+from loraloom.report.range_test import FILE as RANGE_TEST_FILE
 from loraloom.run import Report, Run, fresh_folder, open_run, quiet, to_json
 from loraloom.seals import put
 from loraloom.training.exporting import export
@@ -98,6 +99,9 @@ def _resume(
             how = f"--resume {shlex.quote(str(run.folder))} in place of --out"
             fix = f"Go on with it by the `loraloom search` command it was begun with, {how}."
             raise RunError("is a search", where=str(run.folder), fix=fix)
+        if (run.folder / RANGE_TEST_FILE).is_file():
+            fix = "Begin a new one by `loraloom check RECIPE --find-lr`, or train by `loraloom train RECIPE`."
+            raise RunError("is a range test, which is not gone on with", where=str(run.folder), fix=fix)
         is_as_left = mend(run, recipe, folder, allowed, report)
         own_recipe, _, known = origin.run_recipe(run)
         if problems := origin.differences(recipe, own_recipe):
