@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from loraloom.bank.peft_folder import portable_name
+from loraloom.bank.peft_base import portable_name
 from loraloom.base.choices import Choice
 from loraloom.data.part_files import PartRead
 from loraloom.data.split import Split
