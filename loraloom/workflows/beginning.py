@@ -58,6 +58,17 @@ class Begun:
         put(self.run, self.run.provenance_file, to_json(known))
         return replace(self, known=known)
 
+    def going_on(self, report: Report) -> Begun:
+        """With this process as one more that worked on the run; other versions than before are said."""
+        now_here = origin.session(self.known)
+        if changes := origin.version_changes(self.known, now_here):
+            report(
+                "note",
+                message="the run goes on under other versions, so figures may differ from those of an "
+                f"uninterrupted run: {'; '.join(changes)}",
+            )
+        return self.knowing(origin.with_session(self.known, now_here))
+
     def allowing(self, allowed: Collection[str]) -> Begun:
         """With checks whose errors the user allows now, beside those it was begun with."""
         if set(allowed) <= set(self.known.get("allowed", [])):

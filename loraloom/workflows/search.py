@@ -120,7 +120,7 @@ def _resume(
         if run.is_finished:
             report("resume", step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole")
             return Found(run, ledger_of(request, run), run.read_json(run.folder / LEDGER_FILE)["importances"])
-        return _search(request, begun.allowing(allowed), report, stop)
+        return _search(request, begun.allowing(allowed).going_on(report), report, stop)
 
 
 def _differences(request: Request, own: Recipe, known: dict[str, Any] | None, run: Run) -> list[Problem]:

@@ -110,7 +110,7 @@ def _resume(
         if run.is_finished and is_as_left and is_whole(run, own_recipe, report):
             report("resume", step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole")
             return _outcome(run)
-        return _train(recipe, begun.allowing(allowed), report, stop)
+        return _train(recipe, begun.allowing(allowed).going_on(report), report, stop)
 
 
 def _train(recipe: Recipe, begun: Begun, report: Report, stop: StopRequest) -> Outcome:
