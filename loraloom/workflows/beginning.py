@@ -8,6 +8,7 @@ resumed.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -121,7 +122,8 @@ def begin(
         except BaseException as error:
             is_fruitless = isinstance(error, LoRALoomError) and not _bore_fruit(run)
             if is_fruitless or not is_resumable:
-                shutil.rmtree(run.folder)
+                # Windows keeps a file that is held; a new run takes over what that leaves.
+                shutil.rmtree(run.folder, ignore_errors=os.name == "nt")
             raise
 
 
