@@ -9,6 +9,8 @@ from pathlib import Path
 
 def fsync_folder(folder: Path) -> None:
     """Make the names in a folder survive a power cut (fsync(2) on a file does not cover its name)."""
+    if os.name == "nt":
+        return  # Windows opens no folders
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,17 +1,32 @@
-"""One process at a time in a folder, or at a file, whoever dies."""
+"""One process at a time in a folder, or at a file, whoever dies.
+
+POSIX record locks where there are any, `filelock` elsewhere (Windows). Not filelock everywhere: it takes
+flock(2), which belongs to the open file, and so a forked worker that outlives a killed process keeps the
+run locked (a test holds that it does not).
+"""
 
 from __future__ import annotations
 
 import errno
-import fcntl
+import importlib
 import os
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from loraloom.errors import RunError
+
+fcntl: Any
+try:
+    fcntl = importlib.import_module("fcntl")
+except ImportError:  # Windows
+    fcntl = None
+    with warnings.catch_warnings(action="ignore"):  # where it finds neither system's locks, it says so
+        filelock: Any = importlib.import_module("filelock")
 
 # A process that only asks whose the folder is holds the lock for a moment, and a holder writes its pid
 # only after it has the lock.
@@ -37,8 +52,8 @@ def locked(
 ) -> Iterator[None]:
     """Hold what a lock file stands for, for this process and this call alone.
 
-    POSIX record locks are not inherited by children, so a worker that outlives the process does not
-    keep it locked; the kernel drops the lock however the process ends.
+    It is not inherited by children, so a worker that outlives the process does not keep it locked, and it
+    ends however the process ends.
 
     Args:
         path: the lock file, made where it is not; it then has the holder's process id.
@@ -59,17 +74,59 @@ def locked(
             raise RunError(f"this process {doing} already (pid {pid})", where=str(where), fix=fix)
         time.sleep(PATIENCE_SECONDS / 10)
     try:
-        descriptor = _taken(path, deadline, is_temporary, doing, where, fix)
-        try:
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        hold = _guarded if fcntl is None else _record_locked
+        with hold(path, deadline, is_temporary, doing, where, fix):
             yield
-        finally:
-            if is_temporary:
-                path.unlink(missing_ok=True)  # while it is held: another's file of this name is never removed
-            os.close(descriptor)
     finally:
         _held.discard(_key(path))
+
+
+@contextmanager
+def _record_locked(
+    path: Path, deadline: float, is_temporary: bool, doing: str, where: Path, fix: str
+) -> Iterator[None]:
+    descriptor = _taken(path, deadline, is_temporary, doing, where, fix)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        if is_temporary:
+            path.unlink(missing_ok=True)  # while it is held: another's file of this name is never removed
+        os.close(descriptor)
+
+
+@contextmanager
+def _guarded(
+    path: Path, deadline: float, is_temporary: bool, doing: str, where: Path, fix: str
+) -> Iterator[None]:
+    """Hold by filelock a file beside the lock file: what Windows has locked, nobody else can read."""
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "symbolic links are not followed here", str(path))
+    guard = _guard(path)
+    try:
+        guard.acquire(timeout=max(0.0, deadline - time.monotonic()), poll_interval=PATIENCE_SECONDS / 10)
+    except filelock.Timeout:
+        pid = path.read_text(errors="replace").strip() if path.is_file() else ""
+        raise RunError(
+            f"another process {doing} (pid {pid or 'unknown'})", where=str(where), fix=fix
+        ) from None
+    try:
+        path.write_text(f"{os.getpid()}\n")
+        yield
+    finally:
+        if is_temporary:
+            path.unlink(missing_ok=True)
+        guard.release()
+
+
+def _guard(path: Path) -> Any:
+    return filelock.FileLock(guard_file(path), thread_local=False)
+
+
+def guard_file(path: Path) -> Path:
+    """What is locked in place of a lock file where there are no POSIX locks."""
+    return path.with_name(f"{path.name}.guard")
 
 
 @contextmanager
@@ -96,6 +153,8 @@ def is_held(path: Path) -> bool:
     with _mutex:
         if _key(path) in _held:
             return True
+        if fcntl is None:
+            return _is_guarded(path)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
         except OSError:
@@ -106,6 +165,18 @@ def is_held(path: Path) -> bool:
             return False  # a file system without locks: nobody holds one
         finally:
             os.close(descriptor)
+
+
+def _is_guarded(path: Path) -> bool:
+    if not guard_file(path).exists():
+        return False
+    guard = _guard(path)
+    try:
+        guard.acquire(timeout=PATIENCE_SECONDS)
+    except filelock.Timeout:
+        return True
+    guard.release()
+    return False
 
 
 def _key(path: Path) -> tuple[int, str]:

@@ -32,7 +32,7 @@ from typing import Any, BinaryIO
 
 from loraloom.errors import RunError
 from loraloom.files import staged_path
-from loraloom.lock import locked
+from loraloom.lock import guard_file, locked
 
 Report = Callable[..., None]
 """Told of every event as it happens: `report("train", step=3, loss=2.1, …)`."""
@@ -86,9 +86,10 @@ class Run:
         parts = (self.checkpoints, self.adapters, self.comparisons)
         files = (self.recipe_file, self.split_file, self.provenance_file, self.sums_file)
         found = set(self.folder.iterdir())
-        ours = {self.folder / LOCK_FILE, *parts, *files, *map(staged_path, files)}
+        lock = self.folder / LOCK_FILE
+        ours = {lock, guard_file(lock), *parts, *files, *map(staged_path, files)}
         # Without the lock there are only empty folders: a lone recipe.yaml may be the user's own.
-        is_ours = found <= ours and (self.folder / LOCK_FILE in found or found <= set(parts))
+        is_ours = found <= ours and (lock in found or guard_file(lock) in found or found <= set(parts))
         return is_ours and not any(any(part.iterdir()) for part in parts if part in found)
 
     @property

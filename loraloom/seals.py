@@ -26,12 +26,11 @@ def put(run: Run, path: Path, text: str) -> None:
     """Replace one of a run's files as a whole, and seal it.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: it cannot be written, or .sums.json is damaged.
     """
-    name = path.name
+    name, sums = path.name, _known(run)
     try:
         # The old sum stays beside the new one: whichever file a crash leaves is right.
-        sums = _read(run) or {}
         _write(run, {**sums, name: [*sums.get(name, [])[-1:], _sum(text.encode())]})
         replace_text(path, text)
     except OSError as error:
@@ -48,25 +47,36 @@ def is_sealed(run: Run, path: Path, text: str) -> bool:
 
 
 def seal(run: Run, paths: Iterable[Path]) -> None:
-    """Seal files that are there already, as they are now."""
+    """Seal files that are there already, as they are now.
+
+    Raises:
+        RunError: .sums.json is damaged.
+    """
     own = {str(path.relative_to(run.folder)): [_sum(path.read_bytes())] for path in paths}
-    sums = _read(run) or {}
+    sums = _known(run)
     if any(sums.get(name) != value for name, value in own.items()):
         _write(run, {**sums, **own})
 
 
-def changed(run: Run) -> list[str]:
+def changed(run: Run, below: str = "") -> list[str]:
     """The sealed files that are not as the run wrote them, by their paths in the run.
 
     .sums.json is among them where it was changed itself; then nothing is known of the others. A run
     without it is older than seals, or lost it: that alone is no harm.
+
+    Args:
+        below: a folder of the run, `adapters/main/`, if only its files matter.
     """
     if not run.sums_file.is_file():
         return []
     sums = _read(run)
     if sums is None:
         return [run.sums_file.name]
-    return [name for name, known in sums.items() if _sum_of_file(run.folder / name) not in known]
+    return [
+        name
+        for name, known in sums.items()
+        if name.startswith(below) and _sum_of_file(run.folder / name) not in known
+    ]
 
 
 def log_problem(run: Run, step: int) -> str:
@@ -106,6 +116,23 @@ def _event(line: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return event if isinstance(event, dict) else {}
+
+
+def _known(run: Run) -> dict[str, list[str]]:
+    """The sums so far, to add to.
+
+    Raises:
+        RunError: the file is damaged. To begin it anew would call every change so far the run's own; a
+            resume says what happened and keeps the damaged file aside.
+    """
+    sums = _read(run)
+    if sums is None and run.sums_file.is_file():
+        raise RunError(
+            "is damaged: it is not as the run wrote it",
+            where=str(run.sums_file),
+            fix="Go on with --resume: it keeps this file aside and says what it cannot verify any more.",
+        )
+    return sums or {}
 
 
 def _read(run: Run) -> dict[str, list[str]] | None:

@@ -47,11 +47,16 @@ def test_a_run_without_sums_is_not_accused(run: Run) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"files": {}, "sha256": "0"}', b"\xff"])
-def test_sums_that_were_changed_say_so_and_are_begun_anew(run: Run, content: bytes) -> None:
+def test_sums_that_were_changed_say_so_and_are_never_begun_anew_by_a_write(run: Run, content: bytes) -> None:
+    """Else whatever was changed before would be the run's own from then on."""
     run.sums_file.write_bytes(content)
     assert changed(run) == [".sums.json"]
-    seal(run, [run.recipe_file])
-    assert changed(run) == []
+    with pytest.raises(RunError, match=r"\.sums\.json: is damaged.*--resume"):
+        seal(run, [run.recipe_file])
+    with pytest.raises(RunError, match=r"\.sums\.json: is damaged.*--resume"):
+        put(run, run.recipe_file, "seed: 4\n")
+    assert run.sums_file.read_bytes() == content
+    assert run.recipe_file.read_text() == "seed: 1\n"
 
 
 def test_it_knows_the_very_text_and_no_other(run: Run) -> None:

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from loraloom.bank.peft_base import check_fingerprints, portable_name, unverified
 from loraloom.bank.peft_config import check_config, config_values
 from loraloom.bank.peft_targets import check_complete
 from loraloom.base.loading import Base
@@ -101,12 +102,6 @@ def write_adapter(
     replace_folder(staged, folder)
 
 
-def portable_name(name: str) -> str:
-    """A model's name without a path of this machine: a hub name, or a folder's last part."""
-    is_path = Path(name).is_absolute() or name.startswith((".", "~")) or Path(name).is_dir()
-    return Path(name).name if is_path else name
-
-
 def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
     """Read an adapter that we or PEFT wrote.
 
@@ -149,8 +144,9 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
     origin = _read_json(folder / ORIGIN, where) if (folder / ORIGIN).is_file() else {}
     notes: list[str] = []
     if base is not None:
-        _check_origin(origin, base, where)
+        check_fingerprints(origin, base, where)
         notes = check_complete(config, settings.target_modules, base.model, base.family, where)
+        notes += unverified(config, origin, settings.target_modules, base, where)
     return Adapter(folder, settings, tensors, origin, tuple(notes))
 
 
@@ -221,18 +217,3 @@ def _read_tensors(path: Path, where: str) -> dict[str, Tensor]:
             found=", ".join(sorted(halves)[:3]),
         )
     return tensors
-
-
-def _check_origin(origin: Mapping[str, Any], base: Base, where: str) -> None:
-    for key, own, what in (
-        ("base_fingerprint", base.fingerprint, "another base model"),
-        ("tokenizer_fingerprint", base.tokenizer_fingerprint, "another vocabulary"),
-    ):
-        if origin.get(key, own) != own:
-            raise AdapterError(
-                f"was trained on {what}",
-                where=where,
-                found=f"{origin.get('base')} {str(origin[key])[:12]}",
-                allowed=f"{portable_name(base.name)} {own[:12]}",
-                fix="Use it with the base it was trained on.",
-            )

@@ -14,6 +14,7 @@ from typing import Any
 import regex
 from torch import nn
 
+from loraloom.bank.peft_base import check_not_deeper, check_not_shallower
 from loraloom.base.targets import linears
 from loraloom.errors import AdapterError
 from loraloom.recipe.target_names import ALL_LINEAR
@@ -53,14 +54,17 @@ def check_complete(
         Notes: names in its list that match nothing.
 
     Raises:
-        AdapterError: whole modules lack their tensors, or have some that nothing names.
+        AdapterError: it was made for a model with other layers; whole modules lack their tensors, or have
+            some that nothing names.
     """
     available = [target.name for target in linears(model, family)]
     own = set(modules)
+    check_not_deeper(config, own, available, where)
     readings = [named_modules(config, available, where, layer) for layer in (FIRST, LAST)]
     named = min(readings, key=lambda reading: len(reading.modules ^ own))
     _check_others(config, named, model, available, where)
     if lacking := named.modules - own:
+        check_not_shallower(config, own, lacking, available, where)
         raise AdapterError(
             f"lacks the tensors of {len(lacking)} modules that its target_modules names",
             where=where,

@@ -30,9 +30,12 @@ def choose_device(wanted: str) -> Choice:
     if wanted == "auto":
         if torch.cuda.is_available():
             return Choice("cuda", f"a GPU is there: {torch.cuda.get_device_name()}")
-        if torch.backends.mps.is_available():
-            return Choice("mps", "an Apple GPU is there")
-        return Choice("cpu", f"no GPU is there; {torch.get_num_threads()} threads")
+        threads = f"{torch.get_num_threads()} threads"
+        if torch.backends.mps.is_available():  # it has no float64, and no run of ours proves it
+            return Choice(
+                "cpu", f"{threads}; an Apple GPU is there, and was never tried: device: mps takes it"
+            )
+        return Choice("cpu", f"no GPU is there; {threads}")
     kind, _, index = wanted.partition(":")
     if kind == "cuda" and (not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count()):
         raise ModelError(
@@ -44,6 +47,8 @@ def choose_device(wanted: str) -> Choice:
         )
     if kind == "mps" and not torch.backends.mps.is_available():
         raise ModelError("the device is not there", where="device", found=wanted, fix="Set device: auto.")
+    if kind == "mps":
+        return Choice(wanted, "the recipe says so; LoRALoom was never run on an Apple GPU")
     return Choice(wanted, "the recipe says so")
 
 

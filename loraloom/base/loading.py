@@ -118,6 +118,8 @@ def load_base(
     chosen_dtype = choose_dtype(dtype, torch.device(placed.value), config)
     tokenizer = load_tokenizer(path, name)
     notes = forget_state(tokenizer)
+    if placed.value == "mps":
+        notes = (*notes, "device: mps was never tried by LoRALoom, and an Apple GPU has no float64")
     model = _load_weights(path, name, getattr(torch, chosen_dtype.value), allow_bin_weights)
     model.to(torch.device(placed.value))
     head_is_tied = _declare_tying(model)

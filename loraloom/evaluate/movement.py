@@ -78,7 +78,8 @@ def weight_norm(linear: nn.Linear) -> float:
 
 def delta_norm(part: LowRank) -> float:
     """‖s B A‖ without the product: ‖B A‖² = ⟨Bᵀ B, A Aᵀ⟩, both only [r, r]."""
-    A, B = part.A.detach().double(), part.B.detach().double()
+    device = "cpu" if part.A.device.type == "mps" else part.A.device  # an Apple GPU has no float64
+    A, B = (each.detach().to(device).double() for each in (part.A, part.B))
     square = float(((B.t() @ B) * (A @ A.t())).sum())
     return float(part.scaling * max(square, 0.0) ** 0.5)
 

@@ -53,7 +53,9 @@ class Recipe(Section):
         default="auto", description="The frozen base's; adapters are always trained in float32."
     )
     device: str = Field(
-        default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, mps."
+        default="auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        description="auto, cpu, cuda, cuda:1, mps (untested).",
     )
     seed: Seed = Field(default=42, description="Initial weights, data order, dropout.")
     seeds: Count = Field(

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from loraloom.errors import RunError
-from loraloom.files import replace_text
 from loraloom.run import Run, to_json
+from loraloom.seals import put
 
 FORMAT = 1
 FILE = "search.json"
@@ -85,7 +86,7 @@ class Ledger:
             RunError: the file is damaged.
         """
         ledger = cls(run, metric, higher_is_better)
-        file = run.folder / FILE
+        file = ledger.file
         if file.exists():
             try:
                 ledger.trials = [Trial(**entry) for entry in run.read_json(file)["trials"]]
@@ -98,8 +99,16 @@ class Ledger:
 
         Args:
             more: entries of the document besides the trials.
+
+        Raises:
+            RunError: it cannot be written.
         """
-        replace_text(self.run.folder / FILE, to_json(self.to_json() | more))
+        put(self.run, self.file, to_json(self.to_json() | more))
+
+    @property
+    def file(self) -> Path:
+        """The run's search.json."""
+        return self.run.folder / FILE
 
     def to_json(self) -> dict[str, Any]:
         """The document."""

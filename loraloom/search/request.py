@@ -16,6 +16,10 @@ LARGEST_GRID = 100_000
 ROUNDS_OF_TPE = 4
 FEWEST_TOGETHER = 4
 
+# In the run of a search: the space that was asked for, and the best trial as a recipe.
+SPACE_FILE = "space.yaml"
+BEST_FILE = "best.yaml"
+
 
 @dataclass(frozen=True)
 class Request:

@@ -42,6 +42,28 @@ def ledger_of(request: Request, run: Run) -> Ledger:
     return Ledger.of(run, metric, higher_is_better=is_score)
 
 
+def valid_experiments(request: Request, trials: Sequence[Trial]) -> dict[str, Experiment]:
+    """Of every trial whose settings go together."""
+    experiments = {}
+    for trial in trials:
+        try:
+            experiments[trial.name] = _experiment(request, trial)
+        except ValidationError:
+            continue  # it was recorded as failed
+    return experiments
+
+
+def _experiment(request: Request, trial: Trial) -> Experiment:
+    return experiments_of(request.recipe, {trial.name: trial.parameters})[0]
+
+
+def experiments_as_recipe(request: Request, trials: Sequence[Trial]) -> str:
+    """A run's recipe.yaml with the trials as its experiments, for every verb that reads a run."""
+    valid = valid_experiments(request, trials)
+    changes = {trial.name: nested_changes(trial.parameters) for trial in trials if trial.name in valid}
+    return write_recipe(with_experiments(request.recipe, changes))
+
+
 class Search:
     """A search that is under way: the trials, who of them is in the bank, and how far those are."""
 
@@ -60,7 +82,7 @@ class Search:
         self.study = Study(
             run.folder / STUDY_FILE, request, higher_is_better=self.ledger.higher_is_better, report=report
         )
-        self.experiments = self._valid_experiments()
+        self.experiments = valid_experiments(request, self.ledger.trials)
         self.rungs: dict[str, dict[str, int]] = {}
         self.state = self._recovered_state()
 
@@ -88,19 +110,6 @@ class Search:
         """Into events.jsonl, and on."""
         self.run.append_event(event, **fields)
         self.report(event, **fields)
-
-    def _valid_experiments(self) -> dict[str, Experiment]:
-        """Of every trial whose settings go together."""
-        experiments = {}
-        for trial in self.ledger.trials:
-            try:
-                experiments[trial.name] = self._experiment(trial)
-            except ValidationError:
-                continue  # it was recorded as failed
-        return experiments
-
-    def _experiment(self, trial: Trial) -> Experiment:
-        return experiments_of(self.request.recipe, {trial.name: trial.parameters})[0]
 
     def _recovered_state(self) -> TrainingState:
         """Of the newest checkpoint, what belongs to trials that have not ended."""
@@ -185,7 +194,7 @@ class Search:
         while self._has_place():
             trial = Trial(trial_name(len(self.ledger.trials)), self.study.draw())
             try:
-                self.experiments[trial.name] = self._experiment(trial)
+                self.experiments[trial.name] = _experiment(self.request, trial)
             except ValidationError as error:
                 trial.status = "failed"
                 trial.reason = f"its settings do not go together: {error.errors()[0]['msg']}"
@@ -260,9 +269,8 @@ class Search:
 
     def write_recipe(self, trials: Sequence[Trial]) -> None:
         """The run's recipe with the trials as its experiments, for every verb that reads a run."""
+        put(self.run, self.run.recipe_file, experiments_as_recipe(self.request, trials))
         trials = [trial for trial in trials if trial.name in self.experiments]
-        changes = {trial.name: nested_changes(trial.parameters) for trial in trials}
-        put(self.run, self.run.recipe_file, write_recipe(with_experiments(self.request.recipe, changes)))
         seeds = {trial.name: self.experiments[trial.name].seed for trial in trials}
         put(self.run, self.run.provenance_file, to_json(self.known | {"seeds": seeds}))
 

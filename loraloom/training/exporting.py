@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from loraloom.bank.peft_folder import portable_name, write_adapter
+from loraloom.bank.peft_base import portable_name
+from loraloom.bank.peft_folder import write_adapter
 from loraloom.base.targets import peft_target_modules
 from loraloom.errors import LoRALoomError
 from loraloom.run import Run

@@ -9,13 +9,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from loraloom.bank.peft_folder import README
 from loraloom.errors import LoRALoomError, Problem, RunError
 from loraloom.evaluate.comparison import BASE_NAME
 from loraloom.recipe import Recipe
 from loraloom.recipe.typos import nearest
 from loraloom.run import Run
+from loraloom.seals import changed
 from loraloom.search.ledger import FILE as LEDGER_FILE
 
 MOST_NAMED = 12
@@ -75,7 +78,19 @@ def adapters_of(
     if chosen and not run.is_finished:
         notes.insert(0, "training has not ended; these are the adapters that are finished so far")
     notes += [f"{name} is still training: this is its best so far" for name in chosen if name not in finished]
+    notes += _not_as_written(run, [name for name in chosen if name in finished])
     return chosen, notes
+
+
+def _not_as_written(run: Run, names: Sequence[str]) -> list[str]:
+    """Notes on files of adapters that have changed since the run wrote them; a card may be anybody's."""
+    files = dict.fromkeys(file for name in names for file in changed(run, f"{run.adapters.name}/{name}/"))
+    found = [file for file in files if Path(file).name != README]
+    if run.sums_file.name in found:
+        return [
+            f"{run.sums_file.name} is damaged, so it is not known whether adapters are as the run wrote them"
+        ]
+    return [f"{file} is not as the run wrote it, so what follows may be of another adapter" for file in found]
 
 
 def one_adapter(

@@ -8,6 +8,7 @@ resumed.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -57,6 +58,17 @@ class Begun:
         """With another provenance, which is written too."""
         put(self.run, self.run.provenance_file, to_json(known))
         return replace(self, known=known)
+
+    def going_on(self, report: Report) -> Begun:
+        """With this process as one more that worked on the run; other versions than before are said."""
+        now_here = origin.session(self.known)
+        if changes := origin.version_changes(self.known, now_here):
+            report(
+                "note",
+                message="the run goes on under other versions, so figures may differ from those of an "
+                f"uninterrupted run: {'; '.join(changes)}",
+            )
+        return self.knowing(origin.with_session(self.known, now_here))
 
     def allowing(self, allowed: Collection[str]) -> Begun:
         """With checks whose errors the user allows now, beside those it was begun with."""
@@ -110,7 +122,8 @@ def begin(
         except BaseException as error:
             is_fruitless = isinstance(error, LoRALoomError) and not _bore_fruit(run)
             if is_fruitless or not is_resumable:
-                shutil.rmtree(run.folder)
+                # Windows keeps a file that is held; a new run takes over what that leaves.
+                shutil.rmtree(run.folder, ignore_errors=os.name == "nt")
             raise
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from loraloom.bank.peft_folder import CONFIG, portable_name, read_adapter
+from loraloom.bank.peft_base import portable_name
+from loraloom.bank.peft_folder import CONFIG, read_adapter
 from loraloom.errors import RunError
 from loraloom.evaluate.comparison import BASE_NAME
 from loraloom.files import replace_text

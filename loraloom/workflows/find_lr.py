@@ -35,6 +35,7 @@ from loraloom.workflows import provenance as origin
 from loraloom.workflows.beginning import Begun, begin, name_of_data
 from loraloom.workflows.ending import entry_of, result_of
 from loraloom.workflows.prepare import load_recipe_base, prepare
+from loraloom.workflows.resuming import seal_finished
 from loraloom.workflows.safeguards import device_errors_explained
 
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
@@ -198,11 +199,12 @@ def _finish(run: Run, found: RangeTest, state: TrainingState, seconds: float) ->
     """Write what was found; result.json comes last and says that it is finished."""
     for adapter in run.adapters.iterdir():
         shutil.rmtree(adapter)
-    run.sums_file.unlink()  # it knows of adapters that are gone
+    run.sums_file.unlink()  # it knows of adapters that are gone; what is left is sealed below
     document = {key: value for key, value in found.to_json().items() if key != "run"}
     replace_text(run.folder / FILE, to_json({"format": FORMAT, **document}))
     entries = {name: entry_of(progress) for name, progress in state.progress.items()}
     replace_text(run.result_file, to_json(result_of(entries, state.tick, seconds)))
+    seal_finished(run)
 
 
 def suggest(results: Sequence[RateResult]) -> tuple[float | None, str]:

@@ -175,7 +175,7 @@ def _initial(
 ) -> dict[str, Tensor]:
     lora = experiment.lora
     adapter = read_adapter(folder / Path(lora.init_adapter or "").expanduser(), bank.base)
-    notes += adapter.notes
+    notes += [note for note in adapter.notes if note not in notes]  # one adapter may serve several
     where = f"{experiment.name}: lora.init_adapter"
     problems = [
         Problem(

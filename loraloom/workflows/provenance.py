@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from loraloom.bank.peft_folder import portable_name
+from loraloom.bank.peft_base import portable_name
 from loraloom.base.choices import Choice
 from loraloom.data.part_files import PartRead
 from loraloom.data.split import Split
@@ -54,6 +54,32 @@ def at_start(
 def with_allowed(provenance: dict[str, Any], allowed: Collection[str]) -> dict[str, Any]:
     """With checks whose errors the user allows now, beside those of before."""
     return {**provenance, "allowed": sorted({*provenance.get("allowed", []), *allowed})}
+
+
+def session(known: Mapping[str, Any]) -> dict[str, Any]:
+    """What a process that goes on with a run computes with: when, where, and with which versions.
+
+    Args:
+        known: the run's provenance: a search depends on one package more.
+    """
+    more = ["optuna"] if "search" in known else []
+    return {"started": now(), "versions": versions(*more), "platform": platform.platform()}
+
+
+def with_session(provenance: dict[str, Any], session: Mapping[str, Any]) -> dict[str, Any]:
+    """With one more process in `sessions`; the first is the one that began the run."""
+    first = {key: provenance[key] for key in ("started", "versions", "platform") if key in provenance}
+    return {**provenance, "sessions": [*provenance.get("sessions", [first]), dict(session)]}
+
+
+def version_changes(provenance: Mapping[str, Any], session: Mapping[str, Any]) -> list[str]:
+    """`torch 2.11.0, before 2.13.0`: what a process has in other versions than the one before it."""
+    before = {**provenance, **(provenance.get("sessions") or [{}])[-1]}["versions"]
+    return [
+        f"{name} {own}, before {before.get(name, 'none')}"
+        for name, own in session["versions"].items()
+        if before.get(name) != own
+    ]
 
 
 def once_decided(provenance: dict[str, Any], material: Material, plan: Plan) -> dict[str, Any]:

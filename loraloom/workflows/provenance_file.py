@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from loraloom.errors import RunError
 from loraloom.recipe import Recipe
@@ -54,6 +54,11 @@ class _Base(_Part):
     tokenizer_fingerprint: str
 
 
+class _Session(_Part):
+    started: str
+    versions: dict[str, str]
+
+
 class _Provenance(_Part):
     """What other code relies on; all else is for people."""
 
@@ -65,6 +70,7 @@ class _Provenance(_Part):
     choices: _Choices
     base: _Base | None = None
     waves: list[list[str]] = []
+    sessions: Annotated[list[_Session], Field(min_length=1)] | None = None  # before any resume there is none
 
 
 def read_provenance(run: Run, recipe: Recipe | None = None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from loraloom.report.page import render_page
 from loraloom.report.recommended import commented, only, with_paths
 from loraloom.report.tables import render_csv, render_json
 from loraloom.run import Report, Run, open_run, quiet
+from loraloom.seals import changed
 from loraloom.workflows.provenance_file import read_provenance
 
 
@@ -111,6 +112,8 @@ def write_report(
             replace_text(path, (BYTE_ORDER_MARK if format == "csv" else "") + text)
     except OSError as error:
         raise RunError(f"cannot be written: {error.strerror}", where=str(path)) from None
+    for name in [name for name in changed(open_run(run)) if "/" not in name]:
+        report("warning", message=f"{name} is not as the run wrote it, so the report may show other figures")
     if format in WITHOUT_ROWS or content.is_range_test:
         return path
     if any(each.is_stale for each in (content.comparison, *content.prompts) if each is not None):

@@ -14,11 +14,23 @@ from loraloom.errors import AdapterError, LoRALoomError, RunError
 from loraloom.files import remove_remnants, replace_text
 from loraloom.recipe import Experiment, Recipe
 from loraloom.recipe.file import write_recipe
+from loraloom.report.range_test import FILE as RANGE_TEST_FILE
 from loraloom.run import Report, Run, to_json
 from loraloom.seals import changed, is_sealed, log_problem, seal
+from loraloom.search.ledger import FILE as LEDGER_FILE
+from loraloom.search.request import BEST_FILE, SPACE_FILE
 from loraloom.training.checkpoint import Verdict, newest_valid
 from loraloom.training.exporting import kept_in
 from loraloom.training.state import TrainingState
+
+
+def is_search(run: Run) -> bool:
+    """Whether a run is a search's: asked before anything is mended, for a search has files of its own."""
+    try:
+        known = run.read_json(run.provenance_file)
+    except RunError:  # whoever goes on says what is wrong with it
+        return False
+    return isinstance(known, dict) and "search" in known
 
 
 def mend(run: Run, recipe: Recipe, folder: Path, allowed: Collection[str], report: Report) -> bool:
@@ -45,8 +57,8 @@ def mend(run: Run, recipe: Recipe, folder: Path, allowed: Collection[str], repor
     }
     names = set(changed(run))
     for path, make in sources.items():
-        if path.name in names and (text := _as_it_was(run, path, make)) is not None:
-            report("changed", path=path.name, what=_set_aside(run, path.name))
+        if path.name in names and (text := as_it_was(run, path, make)) is not None:
+            report("changed", path=path.name, what=set_aside(run, path.name))
             replace_text(path, text)
             names.remove(path.name)
     deciding = (run.recipe_file.name, run.split_file.name, run.provenance_file.name)
@@ -59,9 +71,11 @@ def mend(run: Run, recipe: Recipe, folder: Path, allowed: Collection[str], repor
     has_checkpoint = any(run.checkpoints.iterdir())
     is_as_left = True
     for name in sorted(names):
-        if _part(name) == name or has_checkpoint:
-            report("changed", path=name, what=_set_aside(run, name))
-            _remove(run.folder / _part(name))
+        if name == run.sums_file.name and run.is_finished and not has_checkpoint:
+            renew_sums(run, report)
+        elif _part(name) == name or has_checkpoint:
+            report("changed", path=name, what=set_aside(run, name))
+            remove(run.folder / _part(name))
             is_as_left = False
         else:
             report("changed", path=name, what="it stays so: no checkpoint has it")
@@ -74,26 +88,40 @@ def _part(name: str) -> str:
     return folder or name
 
 
-def _set_aside(run: Run, name: str) -> str:
+def set_aside(run: Run, name: str) -> str:
     """Keep a copy of what is there now, for whoever changed it on purpose; gives what to say."""
     part, anew = run.folder / _part(name), "it is written anew"
     if not part.exists():
         return anew
     kept = run.changed / _part(name)
-    _remove(kept)
+    remove(kept)
     kept.parent.mkdir(parents=True, exist_ok=True)
     (shutil.copytree if part.is_dir() else shutil.copy2)(part, kept)
     return f"{anew}; what was there is in {kept.relative_to(run.folder)}"
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 
 
-def _as_it_was(run: Run, path: Path, make: Callable[[], str]) -> str | None:
+def renew_sums(run: Run, report: Report) -> None:
+    """Keep a damaged .sums.json aside, and seal what is there now.
+
+    Args:
+        report: told that nothing could be verified.
+    """
+    name = run.sums_file.name
+    kept = set_aside(run, name)
+    report("changed", path=name, what=f"no file could be verified by it; {kept}")
+    remove(run.sums_file)
+    seal_finished(run)
+
+
+def as_it_was(run: Run, path: Path, make: Callable[[], str]) -> str | None:
     """A file's text, made again; None where that is not what it was."""
     try:
         text = make()
@@ -115,7 +143,7 @@ def is_whole(run: Run, recipe: Recipe, report: Report) -> bool:
     else:
         entries = run.read_json(run.result_file)["experiments"]
         good = [experiment for experiment in experiments if entries[experiment.name]["status"] != "failed"]
-        has_all = not verdicts and all(_tensors(run.adapters / e.name, e) is not None for e in good)
+        has_all = not verdicts and all(tensors_of(run.adapters / e.name, e) is not None for e in good)
     if has_all:
         _say_damages(run, state, verdicts, report)
     return has_all
@@ -126,7 +154,7 @@ def is_exported(run: Run, state: TrainingState, experiment: Experiment) -> bool:
     kept = kept_in(run, state, experiment.name)
     if kept is None:
         return True
-    tensors, best = _tensors(run.folder / kept, experiment), state.tensors[experiment.name].best
+    tensors, best = tensors_of(run.folder / kept, experiment), state.tensors[experiment.name].best
     return (
         tensors is not None
         and tensors.keys() == best.keys()
@@ -134,7 +162,7 @@ def is_exported(run: Run, state: TrainingState, experiment: Experiment) -> bool:
     )
 
 
-def _tensors(folder: Path, experiment: Experiment) -> dict[str, torch.Tensor] | None:
+def tensors_of(folder: Path, experiment: Experiment) -> dict[str, torch.Tensor] | None:
     """The tensors of an experiment's adapter; None where its folder is damaged."""
     try:
         adapter = read_adapter(folder)
@@ -171,12 +199,13 @@ def _say_damages(run: Run, state: TrainingState | None, verdicts: Sequence[Verdi
 
 
 def seal_finished(run: Run) -> None:
-    """Remember every file of a run that has come to its end."""
+    """Remember every file of a run that stays as it is from now on."""
     seal(run, _lasting_files(run))
 
 
 def _lasting_files(run: Run) -> Iterator[Path]:
     own = (run.recipe_file, run.split_file, run.provenance_file, run.checks_file, run.result_file)
-    yield from (path for path in own if path.is_file())
+    of_other_verbs = (run.folder / name for name in (SPACE_FILE, LEDGER_FILE, BEST_FILE, RANGE_TEST_FILE))
+    yield from (path for path in (*own, *of_other_verbs) if path.is_file())
     for folder in (run.adapters, run.failed):
         yield from sorted(path for path in folder.rglob("*") if path.is_file())

@@ -16,16 +16,14 @@ from torch import Tensor
 
 from loraloom.data.split import Split
 from loraloom.errors import Problem, RecipeError, RunError, TrainingError
-from loraloom.files import replace_text
 from loraloom.recipe import Recipe
-from loraloom.recipe.file import write_recipe
 from loraloom.run import Report, Run, fresh_folder, open_run, quiet, to_json
 from loraloom.seals import put
 from loraloom.search.halving import rung_steps
 from loraloom.search.ledger import FILE as LEDGER_FILE
 from loraloom.search.ledger import Ledger, Trial
-from loraloom.search.request import Request
-from loraloom.search.space import experiments_of, probe_experiments, with_experiments
+from loraloom.search.request import BEST_FILE, SPACE_FILE, Request
+from loraloom.search.space import probe_experiments, with_experiments
 from loraloom.search.under_way import Search, ledger_of
 from loraloom.training.plan import pass_tokens
 from loraloom.training.setup import Setup
@@ -44,10 +42,9 @@ from loraloom.workflows.beginning import (
 from loraloom.workflows.ending import result_of
 from loraloom.workflows.planning import decide_together
 from loraloom.workflows.prepare import Material
+from loraloom.workflows.resuming import is_search, seal_finished
 from loraloom.workflows.safeguards import device_errors_explained
-
-SPACE_FILE = "space.yaml"
-BEST_FILE = "best.yaml"
+from loraloom.workflows.search_resuming import best_recipe, verify_search
 
 
 @dataclass(frozen=True)
@@ -114,14 +111,16 @@ def _resume(
     request: Request, folder: Path, run: Run, allowed: Collection[str], report: Report, stop: StopRequest
 ) -> Found:
     with run.locked():
+        if is_search(run):
+            verify_search(run, request, folder, allowed, report)
         own_recipe, _, known = origin.run_recipe(run)
         if problems := _differences(request, own_recipe, known.get("search"), run):
             raise RunError(problems)
         begun = reopen(run, request.recipe, folder, known)
         if run.is_finished:
-            report("resume", step=run.read_json(run.result_file)["steps"], reason="it is finished")
+            report("resume", step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole")
             return Found(run, ledger_of(request, run), run.read_json(run.folder / LEDGER_FILE)["importances"])
-        return _search(request, begun.allowing(allowed), report, stop)
+        return _search(request, begun.allowing(allowed).going_on(report), report, stop)
 
 
 def _differences(request: Request, own: Recipe, known: dict[str, Any] | None, run: Run) -> list[Problem]:
@@ -162,7 +161,7 @@ def _search(request: Request, begun: Begun, report: Report, stop: StopRequest) -
     if "together" not in begun.known:
         begun = begun.knowing(decide_together(request, setup, begun.known, material, report))
     tell_plan(begun, findings, report)
-    replace_text(run.folder / SPACE_FILE, request.space.text)
+    put(run, run.folder / SPACE_FILE, request.space.text)
     stop.leaves_at_once = False
     searching = Search(request, run, begun.known, setup, _initial_by_path(material), report)
     with device_errors_explained(run):
@@ -213,11 +212,12 @@ def _finish(searching: Search, seconds: float) -> Found:
             where=str(run.folder),
             fix="Narrow the space: lower the learning rates first.",
         )
-    replace_text(run.folder / BEST_FILE, _best_recipe(request, ledger))
+    put(run, run.folder / BEST_FILE, best_recipe(request, ledger))
     kept = [trial for trial in ledger.trials if trial.status != "pruned"]
     searching.write_recipe(kept)
     result = result_of({trial.name: _entry(trial) for trial in kept}, searching.state.tick, seconds)
     put(run, run.result_file, to_json(result))
+    seal_finished(run)
     for checkpoint in run.checkpoints.iterdir():  # nothing is left to go on with
         shutil.rmtree(checkpoint)
     return Found(run, ledger, importances)
@@ -233,15 +233,3 @@ def _entry(trial: Trial) -> dict[str, Any]:
         "best_metric": trial.figure,
         "forgetting": trial.forgetting,
     }
-
-
-def _best_recipe(request: Request, ledger: Ledger) -> str:
-    """The best trial as a recipe of its own."""
-    best = ledger.ranking[0]
-    experiment = experiments_of(request.recipe, {best.name: best.parameters})[0]
-    settings = {"lora": experiment.lora, "training": experiment.training, "seed": experiment.seed}
-    figure = f"{ledger.metric} {best.figure:.4f}"
-    return (
-        f"# {best.name}, the best of {request.num_trials} trials: {figure}.\n"
-        "# Its paths are relative to the folder of the recipe that was searched.\n"
-    ) + write_recipe(request.recipe.model_copy(update=settings))

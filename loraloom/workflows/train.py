@@ -12,6 +12,7 @@ from typing import Any
 from loraloom.data.split import Split
 from loraloom.errors import Interrupted, RunError, TrainingError
 from loraloom.recipe import Recipe
+from loraloom.report.range_test import FILE as RANGE_TEST_FILE
 from loraloom.run import Report, Run, fresh_folder, open_run, quiet, to_json
 from loraloom.seals import put
 from loraloom.training.exporting import export
@@ -35,7 +36,7 @@ from loraloom.workflows.beginning import (
 from loraloom.workflows.ending import entry_of, result_of
 from loraloom.workflows.planning import foresee
 from loraloom.workflows.prepare import Material
-from loraloom.workflows.resuming import is_exported, is_whole, mend, seal_finished, where_to_go_on
+from loraloom.workflows.resuming import is_exported, is_search, is_whole, mend, seal_finished, where_to_go_on
 from loraloom.workflows.safeguards import check_room, device_errors_explained
 
 
@@ -94,10 +95,13 @@ def _resume(
     recipe: Recipe, folder: Path, run: Run, allowed: Collection[str], report: Report, stop: StopRequest
 ) -> Outcome:
     with run.locked():
-        if _is_search(run):
+        if is_search(run):
             how = f"--resume {shlex.quote(str(run.folder))} in place of --out"
             fix = f"Go on with it by the `loraloom search` command it was begun with, {how}."
             raise RunError("is a search", where=str(run.folder), fix=fix)
+        if (run.folder / RANGE_TEST_FILE).is_file():
+            fix = "Begin a new one by `loraloom check RECIPE --find-lr`, or train by `loraloom train RECIPE`."
+            raise RunError("is a range test, which is not gone on with", where=str(run.folder), fix=fix)
         is_as_left = mend(run, recipe, folder, allowed, report)
         own_recipe, _, known = origin.run_recipe(run)
         if problems := origin.differences(recipe, own_recipe):
@@ -106,16 +110,7 @@ def _resume(
         if run.is_finished and is_as_left and is_whole(run, own_recipe, report):
             report("resume", step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole")
             return _outcome(run)
-        return _train(recipe, begun.allowing(allowed), report, stop)
-
-
-def _is_search(run: Run) -> bool:
-    """Asked before anything is mended, for a search writes its recipe as its trials come."""
-    try:
-        known = run.read_json(run.provenance_file)
-    except RunError:  # `mend` says what is wrong with it
-        return False
-    return isinstance(known, dict) and "search" in known
+        return _train(recipe, begun.allowing(allowed).going_on(report), report, stop)
 
 
 def _train(recipe: Recipe, begun: Begun, report: Report, stop: StopRequest) -> Outcome:

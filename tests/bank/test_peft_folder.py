@@ -14,7 +14,8 @@ from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.peft_folder import portable_name, read_adapter, write_adapter
+from loraloom.bank.peft_base import portable_name
+from loraloom.bank.peft_folder import read_adapter, write_adapter
 from loraloom.base.loading import Base
 from loraloom.errors import AdapterError
 from tests.parity.rig import attach_speaking

@@ -73,7 +73,7 @@ def test_the_articles_adapter_is_taken_as_peft_takes_it_and_the_unmatched_name_i
     folder, said = made(target_modules=ARTICLE)
     assert "wi" in json.loads((folder / CONFIG).read_text(encoding="utf-8"))["target_modules"]
     adapter = read_adapter(folder, mt5)
-    (note,) = adapter.notes
+    note, _ = adapter.notes
     assert "`wi` in its target_modules matches no linear of this base" in note
     assert "it adapts 28 of 36 linears" in note
     assert len(adapter.settings.target_modules) == 28

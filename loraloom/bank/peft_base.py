@@ -1,0 +1,206 @@
+"""Which base an adapter was made for, as far as its folder tells: by fingerprint, by name, by its layers.
+
+PEFT loads an adapter onto any base whose linears have the same names and shapes; so does the bank. Only our
+own folders have a fingerprint of the weights; of others there is a name, which may be a path of elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from loraloom.base.loading import Base
+from loraloom.base.targets import linears
+from loraloom.errors import AdapterError, one_line
+from loraloom.recipe.target_names import ALL_LINEAR
+
+NAME = "base_model_name_or_path"
+# The hub's cache: …/models--google--mt5-small/snapshots/<revision>
+SNAPSHOT = re.compile(r"models--([^/\\]+?)--([^/\\]+)[/\\]snapshots[/\\]")
+STACKS = ("encoder", "decoder")
+LAYER = re.compile(r"(encoder|decoder)\.[^.]+\.(\d+)\.")
+
+
+def portable_name(name: str) -> str:
+    """A model's name without a path of this machine: a hub name, or a folder's last part."""
+    is_path = Path(name).is_absolute() or name.startswith((".", "~")) or Path(name).is_dir()
+    return Path(name).name if is_path else name
+
+
+def check_fingerprints(origin: Mapping[str, Any], base: Base, where: str) -> None:
+    """Refuse an adapter that remembers another base or another vocabulary.
+
+    Args:
+        origin: its loraloom.json, or {}.
+        base: what it is put on.
+        where: its folder, for the message.
+
+    Raises:
+        AdapterError: a fingerprint differs.
+    """
+    for key, own, what in (
+        ("base_fingerprint", base.fingerprint, "another base model"),
+        ("tokenizer_fingerprint", base.tokenizer_fingerprint, "another vocabulary"),
+    ):
+        if origin.get(key, own) != own:
+            raise AdapterError(
+                f"was trained on {what}",
+                where=where,
+                found=f"{origin.get('base')} {str(origin[key])[:12]}",
+                allowed=f"{portable_name(base.name)} {own[:12]}",
+                fix="Use it with the base it was trained on.",
+            )
+
+
+def unverified(
+    config: Mapping[str, Any], origin: Mapping[str, Any], modules: Sequence[str], base: Base, where: str
+) -> list[str]:
+    """Say of an adapter without a fingerprint that its base cannot be verified, and what speaks against it.
+
+    Args:
+        config: its adapter_config.json.
+        origin: its loraloom.json, or {}.
+        modules: those that it has tensors for.
+        base: what it is put on.
+        where: its folder, for the notes.
+    """
+    if "base_fingerprint" in origin:
+        return []
+    named, ours = config.get(NAME), portable_name(base.name)
+    missing = (
+        "it has no fingerprint of its base (PEFT writes none), so it cannot be verified that these are the "
+        "weights it was trained on"
+    )
+    if not isinstance(named, str) or not named.strip():
+        said = "names no base"
+    elif is_same_name(named, base.name):
+        said = f"names {_shown(named)} as its base, as here"
+    else:
+        said = f"was made for {_shown(named)}, and is put on {ours}"
+    return [f"{where} {said}; {missing}", *_of_fewer_layers(modules, base, where)]
+
+
+def _of_fewer_layers(modules: Sequence[str], base: Base, where: str) -> list[str]:
+    """PEFT may list all its linears by whole paths (all-linear), so that those of more layers do not lack."""
+    own = num_layers(modules)
+    has = num_layers(target.name for target in linears(base.model, base.family))
+    if all(count == has.get(stack) for stack, count in own.items()):
+        return []
+    counted, ours = _counted(own, has)
+    return [
+        f"{where} has tensors for {counted} layers, and this base has {ours}: that is meant if layers were "
+        "left out, and wrong if it was made for a smaller model"
+    ]
+
+
+def _counted(own: Mapping[str, int], has: Mapping[str, int]) -> tuple[str, str]:
+    """`4 encoder and 4 decoder`, `8 and 8`."""
+    counted = " and ".join(f"{count} {stack}" for stack, count in own.items())
+    return counted, " and ".join(str(has.get(stack, 0)) for stack in own)
+
+
+def is_same_name(named: str, other: str) -> bool:
+    """Whether two names may be one model's: hub names, folders that are called like it, hub snapshots.
+
+    >>> is_same_name("google/mt5-small", "/models/mt5-small/")
+    True
+    >>> is_same_name("google/flan-t5-base", "mine/flan-t5-base")
+    False
+    """
+    first, second = _parts(named), _parts(other)
+    if _is_hub_name(named, first) and _is_hub_name(other, second):
+        return first == second
+    return first[-1:] == second[-1:]
+
+
+def _parts(name: str) -> list[str]:
+    if snapshot := SNAPSHOT.search(name):
+        return [snapshot[1].casefold(), snapshot[2].casefold()]
+    return [part.casefold() for part in re.split(r"[/\\]+", name.strip()) if part not in ("", ".")]
+
+
+def _is_hub_name(name: str, parts: list[str]) -> bool:
+    is_path = name.startswith((".", "~", "/", "\\")) or Path(name).is_dir()
+    return bool(SNAPSHOT.search(name)) or (len(parts) == 2 and not is_path)
+
+
+def _shown(name: str) -> str:
+    """A hub name, or the last part of a path: the rest is of somebody's machine."""
+    parts = [part for part in re.split(r"[/\\]+", name.strip()) if part]
+    if snapshot := SNAPSHOT.search(name):
+        parts = [snapshot[1], snapshot[2]]
+    is_hub_name = _is_hub_name(name, parts)
+    return one_line("/".join(parts) if is_hub_name else (parts or [name])[-1])
+
+
+def check_not_deeper(
+    config: Mapping[str, Any], modules: Iterable[str], available: Iterable[str], where: str
+) -> None:
+    """Refuse an adapter with tensors for layers that the base does not have.
+
+    Args:
+        config: its adapter_config.json.
+        modules: those that it has tensors for.
+        available: the linears of the base.
+        where: its folder, for the message.
+
+    Raises:
+        AdapterError: it was made for a deeper model.
+    """
+    own, has = num_layers(modules), num_layers(available)
+    if any(count > has.get(stack, 0) for stack, count in own.items()):
+        raise _made_for_others(config, own, has, where)
+
+
+def check_not_shallower(
+    config: Mapping[str, Any],
+    modules: Iterable[str],
+    lacking: Iterable[str],
+    available: Iterable[str],
+    where: str,
+) -> None:
+    """Refuse an adapter all of whose missing tensors belong to layers behind its last one.
+
+    Args:
+        lacking: linears of the base that its configuration names, and that it has no tensors for.
+        config, modules, available, where: as in `check_not_deeper`.
+
+    Raises:
+        AdapterError: it was made for a model with fewer layers.
+    """
+    own, has = num_layers(modules), num_layers(available)
+    layers = [LAYER.match(name) for name in lacking]
+    if all(layer and own.get(layer[1]) and int(layer[2]) >= own[layer[1]] for layer in layers):
+        raise _made_for_others(config, own, has, where)
+
+
+def num_layers(modules: Iterable[str]) -> dict[str, int]:
+    """How many layers each stack has, by the names of modules.
+
+    >>> num_layers(["encoder.block.0.layer.0.SelfAttention.q", "encoder.block.3.layer.0.SelfAttention.q"])
+    {'encoder': 4}
+    """
+    found: dict[str, int] = {}
+    for layer in filter(None, map(LAYER.match, modules)):
+        found[layer[1]] = max(found.get(layer[1], 0), int(layer[2]) + 1)
+    return {stack: found[stack] for stack in STACKS if stack in found}
+
+
+def _made_for_others(
+    config: Mapping[str, Any], own: Mapping[str, int], has: Mapping[str, int], where: str
+) -> AdapterError:
+    """The error for an adapter of a model with another number of layers."""
+    targets = config.get("target_modules")
+    may_skip = config.get("layers_to_transform") is not None or (
+        isinstance(targets, str) and targets != ALL_LINEAR
+    )
+    counted, ours = _counted(own, has)
+    named = config.get(NAME)
+    model = f", {_shown(named)}" if isinstance(named, str) and named.strip() else ""
+    return AdapterError(
+        f"was made for a model with {'at least ' if may_skip else ''}{counted} layers; this base has {ours}",
+        where=where,
+        fix=f"Use it with the base it was trained on{model}.",
+    )
