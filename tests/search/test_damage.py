@@ -64,7 +64,7 @@ def test_every_file_of_a_finished_search_is_verified(run: Path, recipe: Path) ->
         content = (run / name).read_bytes()
         flip(run / name)
         with pytest.raises(
-            RunError, match=rf"{re.escape(name)}: (not as the search wrote it|cannot be read)"
+            RunError, match=rf"{re.escape(name)}: (not as the search wrote it|cannot be read|is damaged)"
         ):
             run_search(recipe, run, resume=True)
         (run / name).write_bytes(content)
