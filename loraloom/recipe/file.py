@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from loraloom.errors import Problem, RecipeError
+from loraloom.recipe.begun_in import folder_of
 from loraloom.recipe.document import Recipe
 from loraloom.recipe.doubts import doubts
 from loraloom.recipe.legacy import CHECKS_SINCE_0_1, is_of_0_1, meant_by_run
@@ -65,7 +66,7 @@ class Reading:
 
 
 def read_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
-    """Read a recipe's file.
+    """Read a recipe's file; its relative paths are relative to the file's folder.
 
     Args:
         path: the file, or the name of a recipe that comes with LoRALoom, e.g. `article`.
@@ -74,7 +75,9 @@ def read_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: the file cannot be read, or everything that is wrong with it.
     """
-    return read_recipe_with_notes(path, sets).recipe
+    reading = read_recipe_with_notes(path, sets)
+    is_shipped = _find(path).parent == _SHIPPED
+    return reading.recipe if is_shipped else reading.recipe.in_folder(reading.folder)
 
 
 def read_recipe_with_notes(
@@ -96,7 +99,7 @@ def read_recipe_with_notes(
     )  # a damaged one says nothing; the verb repairs or refuses it
     recipe, notes = _understand(_decode(_read_bytes(file), name), name, sets, older)
     # A shipped recipe speaks of the user's files, not of files inside the package.
-    return Reading(recipe, notes, Path() if is_shipped else file.parent)
+    return Reading(recipe, notes, Path() if is_shipped else folder_of(file))
 
 
 def read_run_recipe(path: Path) -> Recipe:
@@ -115,7 +118,7 @@ def checks_newer_than(run_recipe: Path) -> frozenset[str]:
 
 
 def parse_recipe(text: str, *, name: str, sets: Sequence[str] = ()) -> Recipe:
-    """Read a recipe from text.
+    """Read a recipe from text; its relative paths are relative to the working directory.
 
     Args:
         text: YAML.

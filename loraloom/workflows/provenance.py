@@ -122,6 +122,21 @@ def run_recipe(run: Run) -> tuple[Recipe, Path, dict[str, Any]]:
     return recipe, Path(provenance["folder"]), provenance
 
 
+def folder_to_resume(run: Run, recipe: Recipe, folder: Path | None) -> Path:
+    """What the paths of a recipe are relative to that goes on with a run.
+
+    Args:
+        folder: what the caller says; by default the folder of the recipe's file. Of a recipe that was
+            read from no file, it is the folder that the run was begun in.
+    """
+    if folder is not None or recipe.has_folder:
+        return recipe.folder if folder is None else folder
+    try:
+        return Path(read_provenance(run)["folder"])
+    except RunError:  # looking at the run's files says what is wrong with it
+        return recipe.folder
+
+
 def run_split(run: Run, recipe: Recipe, folder: Path) -> Split:
     """A run's split, from the same files.
 

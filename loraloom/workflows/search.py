@@ -77,7 +77,7 @@ class Found:
 def search(
     request: Request,
     *,
-    folder: Path = Path(),
+    folder: Path | None = None,
     out: Path | None = None,
     resume: Path | None = None,
     split: Split | None = None,
@@ -88,7 +88,7 @@ def search(
 
     Args:
         request: recipe, space, and how many.
-        folder: what the recipe's paths are relative to.
+        folder: what the recipe's paths are relative to; by default the folder of the file it was read from.
         out: the run directory; by default a fresh one below `runs/`.
         resume: a run of the same request to go on with, instead of a new one.
         split: of a new run, where the caller has divided the recipe's data already.
@@ -103,7 +103,10 @@ def search(
         report("note", message=note)
     with stop_on_signals(leaves_at_once=True) as stop:
         if resume is not None:
-            return _resume(request, folder, open_run(resume), allowed, report, stop)
+            run = open_run(resume)
+            folder = origin.folder_to_resume(run, request.recipe, folder)
+            return _resume(request, folder, run, allowed, report, stop)
+        folder = request.recipe.folder if folder is None else folder
         more = {"search": request.to_json(), "versions": origin.versions("optuna")}
         out = out or fresh_folder(f"{name_of_data(request.recipe)}-search")
         with begin(request.recipe, folder, out, split, allowed=allowed, more=more) as begun:

@@ -60,7 +60,7 @@ class Outcome:
 def train(
     recipe: Recipe,
     *,
-    folder: Path = Path(),
+    folder: Path | None = None,
     out: Path | None = None,
     resume: Path | None = None,
     split: Split | None = None,
@@ -71,7 +71,7 @@ def train(
 
     Args:
         recipe: what to do.
-        folder: what its paths are relative to.
+        folder: what its paths are relative to; by default the folder of the file it was read from.
         out: the run directory; by default a fresh one below `runs/`.
         resume: a run of this recipe to go on with, instead of a new one.
         split: of a new run, where the caller has divided the recipe's data already.
@@ -84,7 +84,10 @@ def train(
     """
     with stop_on_signals(leaves_at_once=True) as stop:
         if resume is not None:
-            return _resume(recipe, folder, open_run(resume), allowed, report, stop)
+            run = open_run(resume)
+            folder = origin.folder_to_resume(run, recipe, folder)
+            return _resume(recipe, folder, run, allowed, report, stop)
+        folder = recipe.folder if folder is None else folder
         out = out or fresh_folder(name_of_data(recipe))
         with begin(recipe, folder, out, split, allowed=allowed) as begun:
             return _train(recipe, begun, report, stop)
