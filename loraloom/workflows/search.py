@@ -42,6 +42,7 @@ from loraloom.workflows.beginning import (
     tell_plan,
 )
 from loraloom.workflows.ending import result_of
+from loraloom.workflows.places import Moved, find_places
 from loraloom.workflows.planning import decide_together
 from loraloom.workflows.prepare import Material
 from loraloom.workflows.safeguards import device_errors_explained
@@ -82,6 +83,8 @@ def search(
     resume: Path | None = None,
     split: Split | None = None,
     allowed: Collection[str] = (),
+    base: Path | None = None,
+    data: Path | None = None,
     report: Report = quiet,
 ) -> Found:
     """Train as many trials as asked for, and find the best.
@@ -93,6 +96,9 @@ def search(
         resume: a run of the same request to go on with, instead of a new one.
         split: of a new run, where the caller has divided the recipe's data already.
         allowed: names of checks whose errors become warnings; a resumed run keeps those it began with.
+        base, data: where a resumed run's base and its data are now, if they were moved: the base's folder,
+            and the folder that takes the place of the one where the data was, or a file. They must be
+            the same.
         report: told of every event.
 
     Raises:
@@ -105,7 +111,7 @@ def search(
         if resume is not None:
             run = open_run(resume)
             folder = origin.folder_to_resume(run, request.recipe, folder)
-            return _resume(request, folder, run, allowed, report, stop)
+            return _resume(request, folder, run, Moved(base, data), allowed, report, stop)
         folder = request.recipe.folder if folder is None else folder
         more = {"search": request.to_json(), "versions": origin.versions("optuna")}
         out = out or fresh_folder(f"{name_of_data(request.recipe)}-search")
@@ -114,13 +120,20 @@ def search(
 
 
 def _resume(
-    request: Request, folder: Path, run: Run, allowed: Collection[str], report: Report, stop: StopRequest
+    request: Request,
+    folder: Path,
+    run: Run,
+    moved: Moved,
+    allowed: Collection[str],
+    report: Report,
+    stop: StopRequest,
 ) -> Found:
     with run.locked():
         own_recipe, _, known = origin.run_recipe(run)
         if problems := _differences(request, own_recipe, known.get("search"), run):
             raise RunError(problems)
-        begun = reopen(run, request.recipe, folder, known)
+        places = find_places(run, own_recipe, known, folder=folder, base=moved.base, data=moved.data)
+        begun = reopen(run, request.recipe, places, known, report)
         if run.is_finished:
             report("resume", step=run.read_json(run.result_file)["steps"], reason="it is finished")
             return Found(run, ledger_of(request, run), run.read_json(run.folder / LEDGER_FILE)["importances"])
