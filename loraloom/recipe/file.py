@@ -76,8 +76,7 @@ def read_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
         RecipeError: the file cannot be read, or everything that is wrong with it.
     """
     reading = read_recipe_with_notes(path, sets)
-    is_shipped = _find(path).parent == _SHIPPED
-    return reading.recipe if is_shipped else reading.recipe.in_folder(reading.folder)
+    return reading.recipe if _find(path).parent == _SHIPPED else reading.recipe.in_folder(reading.folder)
 
 
 def read_recipe_with_notes(
@@ -94,12 +93,12 @@ def read_recipe_with_notes(
     is_shipped = file.parent == _SHIPPED
     name = file.name if is_shipped else _shown_path(path)
     stated = {} if resumed is None else _stated(resumed)
-    older = (
-        meant_by_run(stated) if stated else {}
-    )  # a damaged one says nothing; the verb repairs or refuses it
+    # A damaged one says nothing; the verb repairs or refuses it.
+    older = meant_by_run(stated) if stated else {}
     recipe, notes = _understand(_decode(_read_bytes(file), name), name, sets, older)
     # A shipped recipe speaks of the user's files, not of files inside the package.
-    return Reading(recipe, notes, Path() if is_shipped else folder_of(file))
+    place = resumed if is_shipped else file
+    return Reading(recipe, notes, Path() if place is None else folder_of(place))
 
 
 def read_run_recipe(path: Path) -> Recipe:
@@ -133,8 +132,7 @@ def parse_recipe(text: str, *, name: str, sets: Sequence[str] = ()) -> Recipe:
 
 def parse_recipe_with_notes(text: str, *, name: str, sets: Sequence[str] = ()) -> Reading:
     """`parse_recipe`, with its notes; relative paths start from the working directory."""
-    recipe, notes = _understand(text, name, sets)
-    return Reading(recipe, notes, Path())
+    return Reading(*_understand(text, name, sets), Path())
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -270,7 +268,10 @@ def _judge_script_keys(placed: Placed) -> None:
         elif value not in known.allowed:
             placed.problems.append(_refused(said, given, known.reason, known.fix, known.allowed))
         elif (
-            needed and _hashable(value) and value in values and _setting(placed, needed) not in values[value]
+            needed
+            and not isinstance(value, list | dict)
+            and value in values
+            and _setting(placed, needed) not in values[value]
         ):
             what = f"{said} contradicts `{needed}: {_shown(_setting(placed, needed))}`; {known.reason}"
             placed.problems.append(Problem(what, given.where, fix=known.fix))
@@ -291,10 +292,6 @@ def _script_value(value: Any) -> Any:
 
 def _shown(value: Any) -> str:
     return value if isinstance(value, str) and value.isprintable() and len(value) < 60 else shown_value(value)
-
-
-def _hashable(value: Any) -> bool:
-    return not isinstance(value, list | dict)
 
 
 def _setting(placed: Placed, key: str) -> Any:

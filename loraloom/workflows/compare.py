@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from loraloom.data.encoding import describe_cuts, encode_sources
 from loraloom.data.part_files import PartRead
-from loraloom.data.prompt_files import prompts_of_files
-from loraloom.data.prompts import Prompt, prompts_of_texts, read_prompts
-from loraloom.errors import DataError, LoRALoomError, RunError
+from loraloom.data.prompts import Prompt
+from loraloom.errors import RunError
 from loraloom.evaluate import comparison
 from loraloom.evaluate.comparison import BASE_NAME, ModelAnswers
 from loraloom.evaluate.generation import cut_words
@@ -26,17 +25,17 @@ from loraloom.evaluate.movement import movement
 from loraloom.evaluate.scoring import score_against
 from loraloom.files import replace_text
 from loraloom.lock import locked
-from loraloom.recipe import EXPERIMENT_NAME, Recipe
+from loraloom.recipe import EXPERIMENT_NAME
 from loraloom.report.under_way import lock_file, partial_file
 from loraloom.run import Report, Run, now, open_run, quiet, to_json
 from loraloom.workflows import provenance as origin
 from loraloom.workflows.answering import answers_of, target_ids
+from loraloom.workflows.compared_rows import SplitName, prompts_asked, retained_rows, rows_of_part
 from loraloom.workflows.loading import Loaded, load_run
 from loraloom.workflows.partial_answers import Answers
-from loraloom.workflows.places import Places, find_places
+from loraloom.workflows.places import find_places
 from loraloom.workflows.prepare import encode_rows
 
-SplitName = Literal["eval", "test"]
 FORMAT = 1
 
 
@@ -78,10 +77,10 @@ def compare(
     recipe, _, known = origin.run_recipe(opened)
     places = find_places(opened, recipe, known, base=base, data=data)
     if prompts or prompts_file is not None:
-        rows, what = _prompts(recipe, split, prompts, prompts_file, report), "prompts"
+        rows, what = prompts_asked(recipe, split, prompts, prompts_file, report), "prompts"
     else:
-        rows, what = _rows(opened, recipe, places, known, split)
-    retained = _retained(opened, recipe, places, known, what, report)
+        rows, what = rows_of_part(opened, recipe, places, known, split)
+    retained = retained_rows(opened, recipe, places, known, what, report)
     name = _file_name(name or what)
     with _alone(opened, name):
         then = now()  # what is learnt from here on is not in the adapters that answer
@@ -158,53 +157,6 @@ def _file_name(name: str) -> str:
             f"`{name}` cannot name a comparison", where="--name", allowed="letters, digits, `-`, `_` and `.`"
         )
     return name
-
-
-def _prompts(
-    recipe: Recipe,
-    split: SplitName | None,
-    prompts: Sequence[str],
-    prompts_file: Path | None,
-    report: Report,
-) -> list[Prompt]:
-    """The rows that the user asks for, before any model is loaded."""
-    if split is not None:
-        raise DataError("--split and prompts are two answers to one question", fix="Give one of them.")
-    rows = prompts_of_texts(prompts, recipe.data)
-    if prompts_file is not None:
-        rows += prompts_of_files(
-            str(prompts_file),
-            lambda path, name, findings: read_prompts(path, recipe.data, shown_as=name, findings=findings),
-            lambda note: report("note", message=note),
-        )
-    return rows
-
-
-def _retained(
-    run: Run, recipe: Recipe, places: Places, known: dict[str, Any], what: str, report: Report
-) -> PartRead | None:
-    """The rows to measure forgetting on; prompts are answered without them too, and that is said."""
-    try:
-        return origin.run_retained(run, recipe, places, known)
-    except LoRALoomError as error:
-        if what != "prompts":
-            raise
-        report("note", message=f"what was forgotten is not measured: {error.problems[0]}")
-        return None
-
-
-def _rows(
-    run: Run, recipe: Recipe, places: Places, known: dict[str, Any], split: SplitName | None
-) -> tuple[list[Prompt], str]:
-    """The rows of a part of the run's data, and the part's name, before any model is loaded."""
-    parts = origin.run_split(run, recipe, places, known)
-    part = split or ("test" if parts.test else "eval")
-    examples = getattr(parts, part)
-    if not examples:
-        raise DataError(
-            f"the run has no {part} rows", where=str(run.folder), fix="Give --prompt TEXT or --prompts FILE."
-        )
-    return [Prompt(e.source, e.response, e.path, e.row, e.parts) for e in examples], part
 
 
 def _only(own: ModelAnswers, numbers: Sequence[int]) -> ModelAnswers:

@@ -15,6 +15,7 @@ from loraloom.search.reading import parse_space
 from loraloom.search.request import make_request
 from loraloom.workflows.find_lr import find_learning_rate
 from loraloom.workflows.search import search
+from tests.faults.warm import Warm
 from tests.flows.conftest import RECIPE, rows, write_json
 
 SHORT = ["training.max_steps=2", "experiments="]
@@ -102,3 +103,22 @@ def test_the_recipe_of_a_run_starts_from_where_the_run_was_begun(project: Path) 
     assert again.read_json(again.split_file) == run.read_json(run.split_file)
     shutil.copy(run.recipe_file, "copied.yaml")
     assert read_recipe("copied.yaml").folder == Path.cwd()
+
+
+def test_a_run_of_a_shipped_recipe_goes_on_from_where_it_was_begun(
+    project: Path, warm: Warm, tmp_path: Path
+) -> None:
+    sets = ["--set", "data.train=data.json", "--set", "data.eval=4", "--set", "training.max_steps=2"]
+    sets += [
+        "--set",
+        "model_name_or_path=base",
+        "--set",
+        "experiments=",
+        "--set",
+        "generation.max_new_tokens=8",
+    ]
+    sets += ["--set", "data.test=0", "--set", "lora.r=2"]
+    ended = warm.call("train", "article", *sets, "--out", "run", cwd=project)
+    assert ended.code == 0, ended.stderr
+    ended = warm.call("train", "article", *sets, "--resume", "project/run", cwd=tmp_path)
+    assert "finished, and whole" in ended.stderr, ended.stderr
