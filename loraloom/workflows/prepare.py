@@ -96,7 +96,9 @@ def locate_model(name: str, folder: Path) -> str:
             fix="Name it relative to the recipe's folder, or in full.",
         )
     looks_local = name.startswith((".", "~")) or name.count("/") > 1
-    return str(relative) if relative.exists() or looks_local else name
+    if relative.exists():
+        return str(relative)
+    return str(relative.absolute()) if looks_local and folder.resolve() != Path.cwd() else name
 
 
 def load_recipe_base(
