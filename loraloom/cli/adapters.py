@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from loraloom.cli.options import AsJson, RunFolder
+from loraloom.cli.options import AsJson, MovedBase, MovedData, RunFolder
 from loraloom.cli.steps import command, displayed, importing, print_json
 
 
@@ -20,6 +20,8 @@ def merge(
     dtype: Annotated[
         str | None, typer.Option(help="float32 or bfloat16; by default as the base's own files.")
     ] = None,
+    base: MovedBase = None,
+    data: MovedData = None,
     as_json: AsJson = False,
 ) -> None:
     """Write base + adapter as one plain transformers folder, proven equal."""
@@ -30,7 +32,7 @@ def merge(
             from loraloom.workflows.merge import merge as run_merge
         from loraloom.workflows.merging.words import figures
 
-        merged = run_merge(run, out, experiment=experiment, dtype=dtype, report=display)
+        merged = run_merge(run, out, experiment=experiment, dtype=dtype, base=base, data=data, report=display)
         if as_json:
             print_json(merged)
         else:

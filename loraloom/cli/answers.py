@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from loraloom.cli.options import AsJson, RunFolder
-from loraloom.cli.steps import command, displayed, importing, print_json
+from loraloom.cli.options import AsJson, MovedBase, MovedData, RunFolder
+from loraloom.cli.steps import command, displayed, importing, moved_words, print_json
 from loraloom.run import open_run
 
 
@@ -23,6 +23,8 @@ def compare(
         list[str], typer.Option(help="Only this experiment, all its seeds; several times.")
     ] = [],  # noqa: B006
     name: Annotated[str | None, typer.Option(help="Name of the file in the run's compare/.")] = None,
+    base: MovedBase = None,
+    data: MovedData = None,
     as_json: AsJson = False,
 ) -> None:
     """Let base and adapters answer the same rows in one pass."""
@@ -41,6 +43,8 @@ def compare(
             prompts_file=prompts,
             experiments=experiment or None,
             name=name,
+            base=base,
+            data=data,
             report=display,
         )
         if as_json:
@@ -48,7 +52,7 @@ def compare(
         else:
             print_comparison(comparison, shown_rows=_rows_to_show(comparison, prompt))
         display.say(f"all answers: {comparison['file']}") if not as_json else None
-        display.next_command(_predict_command(run))
+        display.next_command(_predict_command(run, base))
 
 
 def _rows_to_show(comparison: Mapping[str, Any], prompts: list[str]) -> int:
@@ -56,11 +60,11 @@ def _rows_to_show(comparison: Mapping[str, Any], prompts: list[str]) -> int:
     return max(len(prompts), 10) if comparison["what"] == "prompts" else 3
 
 
-def _predict_command(run: Path) -> str:
+def _predict_command(run: Path, base: Path | None = None) -> str:
     """One of several adapters has to be named."""
     adapters = [path for path in open_run(run).adapters.glob("[!.]*") if path.is_dir()]
     which = ("--experiment", "EXPERIMENT") if len(adapters) > 1 else ()
-    return command("predict", run, "FILE", *which)
+    return command("predict", run, "FILE", *which, *moved_words(base))
 
 
 def report(
@@ -100,32 +104,31 @@ def predict(
         ),
     ],
     experiment: Annotated[
-        str | None, typer.Option(help="Whose adapter answers; of several seeds one: main@42.")
+        str | None,
+        typer.Option(help="Whose adapter answers; of several seeds one: main@42; `base`: none."),
     ] = None,
-    base: Annotated[bool, typer.Option("--base", help="The base answers, without an adapter.")] = False,
     keep: Annotated[
         list[str],
         typer.Option(help="A column to keep beside the answer; several times. An id is kept anyway."),
     ] = [],  # noqa: B006
+    base: MovedBase = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer every row of a file; one JSON object a line on stdout."""
-    if base and experiment is not None:
-        raise typer.BadParameter("--base and --experiment are two answers to one question")
     with displayed(as_json) as display:
         from loraloom.console import put
 
         with importing():
             from loraloom.workflows.predict import predict as run_prediction
 
-        answers = run_prediction(run, file, experiment=experiment, base=base, keep=keep, report=display)
+        answers = run_prediction(run, file, experiment=experiment, keep=keep, base=base, report=display)
         if as_json:
             print_json({"answers": list(answers)})
         else:
             for line in answers:
                 if not put(json.dumps(line, ensure_ascii=False) + "\n"):
                     break
-        display.next_command(command("compare", run, "--prompts", file))
+        display.next_command(command("compare", run, "--prompts", file, *moved_words(base)))
 
 
 def runs(

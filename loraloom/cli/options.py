@@ -22,6 +22,20 @@ RecipeFile = Annotated[str, typer.Argument(help="A recipe's YAML file, or the na
 RunFolder = Annotated[Path, typer.Argument(help="A run directory.")]
 NewRun = Annotated[Path | None, typer.Option(help="The run directory; by default a new one below runs/.")]
 Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the recipe.")]
+MovedBase = Annotated[
+    Path | None,
+    typer.Option(
+        "--base", metavar="FOLDER", help="Where the run's base is now, if it was moved; it must be the same."
+    ),
+]
+MovedData = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="The folder, or the one file, where the run's data is now, if it was moved; unchanged.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Allow = Annotated[
     list[str],

@@ -71,6 +71,11 @@ def command(*words: str | Path) -> str:
     return shlex.join(["loraloom", *map(str, words)])
 
 
+def moved_words(base: Path | None = None, data: Path | None = None) -> list[str | Path]:
+    """The options that name a moved base and moved data, for the next command."""
+    return [word for option, path in (("--base", base), ("--data", data)) if path for word in (option, path)]
+
+
 def print_json(value: Any) -> None:
     """One document on stdout."""
     from loraloom.console import put

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from loraloom.cli.options import Allow, AsJson, NewRun, RecipeFile, Sets
-from loraloom.cli.steps import command, displayed, divide, importing, print_json, read
+from loraloom.cli.options import Allow, AsJson, MovedBase, MovedData, NewRun, RecipeFile, Sets
+from loraloom.cli.steps import command, displayed, divide, importing, moved_words, print_json, read
 
 if TYPE_CHECKING:
     from loraloom.recipe import Recipe
@@ -30,10 +30,13 @@ def train(
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Train each experiment from so many seeds.")] = None,
     allow: Allow = [],  # noqa: B006
+    base: MovedBase = None,
+    data: MovedData = None,
     as_json: AsJson = False,
 ) -> None:
     """Train every experiment of a recipe together."""
     _refuse_both(out, resume)
+    _refuse_moved(resume, base, data)
     if recipe is None and resume is None:
         raise typer.BadParameter("a recipe is needed, or --resume RUN")
     with displayed(as_json) as display:
@@ -46,7 +49,15 @@ def train(
             from loraloom.workflows.train import train as run_training
 
         outcome = run_training(
-            settings, folder=folder, out=out, resume=resume, split=split, allowed=allow, report=display
+            settings,
+            folder=folder,
+            out=out,
+            resume=resume,
+            split=split,
+            allowed=allow,
+            base=base,
+            data=data,
+            report=display,
         )
         display.close()
         if as_json:
@@ -59,7 +70,7 @@ def train(
                     for name, entry in outcome.result["experiments"].items()
                 ],
             )
-        display.next_command(command("compare", outcome.run.folder))
+        display.next_command(command("compare", outcome.run.folder, *moved_words(base, data)))
         if outcome.failed:
             raise typer.Exit(SOME_FAILED)
 
@@ -67,6 +78,14 @@ def train(
 def _refuse_both(out: Path | None, resume: Path | None) -> None:
     if out is not None and resume is not None:
         raise typer.BadParameter("--out makes a new run and --resume goes on with one; give one of them")
+
+
+def _refuse_moved(resume: Path | None, base: Path | None, data: Path | None) -> None:
+    if resume is None and (base is not None or data is not None):
+        raise typer.BadParameter(
+            "--base and --data say where those of a resumed run are now; a new one takes "
+            "--set model_name_or_path=FOLDER and --set data.train=FILE"
+        )
 
 
 def _read_own(run: Path | None, sets: list[str]) -> tuple[Recipe, Path]:
@@ -99,10 +118,13 @@ def search(
     out: NewRun = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this run of the same search.")] = None,
     allow: Allow = [],  # noqa: B006
+    base: MovedBase = None,
+    data: MovedData = None,
     as_json: AsJson = False,
 ) -> None:
     """Try many settings of a recipe in one pass, and find the best."""
     _refuse_both(out, resume)
+    _refuse_moved(resume, base, data)
     with displayed(as_json) as display:
         settings, folder = read(recipe, sets, display, resume=resume)
         from loraloom.search.reading import read_space
@@ -119,14 +141,24 @@ def search(
             from loraloom.workflows.search import search as run_search
 
         found = run_search(
-            request, folder=folder, out=out, resume=resume, split=split, allowed=allow, report=display
+            request,
+            folder=folder,
+            out=out,
+            resume=resume,
+            split=split,
+            allowed=allow,
+            base=base,
+            data=data,
+            report=display,
         )
         display.close()
         if as_json:
             print_json(found.to_json())
         else:
             print_table(*table(found.ledger.trials_ranked, found.ledger.metric, found.importances))
-        display.next_command(command("compare", found.run.folder, "--experiment", found.best.name))
+        display.next_command(
+            command("compare", found.run.folder, "--experiment", found.best.name, *moved_words(base, data))
+        )
         if found.ledger.failed:
             raise typer.Exit(SOME_FAILED)
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from loraloom.data.formats.opening import data_suffix
@@ -74,7 +75,13 @@ class Located:
 
 
 def locate(
-    key: DataKey, value: str | Sequence[str], folder: Path, *, split: str = "train", is_checked: bool = True
+    key: DataKey,
+    value: str | Sequence[str],
+    folder: Path,
+    *,
+    split: str = "train",
+    is_checked: bool = True,
+    moved: Mapping[str, Path] = MappingProxyType({}),
 ) -> Located:
     """The files that a recipe names under `data.train`, `data.eval`, `data.test` or `data.retain`.
 
@@ -84,6 +91,7 @@ def locate(
         folder: the recipe's folder, which paths are relative to.
         split: which split of a saved DatasetDict is `data.train`'s.
         is_checked: refuse files that do not go together; not needed for those of a split that was made.
+        moved: names in `value` that are elsewhere now → where.
 
     Raises:
         DataError: with every problem: a folder or pattern that holds no data file, one that holds files of
@@ -93,7 +101,7 @@ def locate(
     problems: list[Problem] = []
     for entry in [value] if isinstance(value, str) else value:
         try:
-            own = _locate(key, entry, folder, split)
+            own = _locate(key, entry, moved.get(entry, folder / Path(entry).expanduser()), split)
         except DataError as error:
             problems += error.problems
             continue
@@ -107,7 +115,7 @@ def locate(
     return located
 
 
-def _locate(key: DataKey, entry: str, folder: Path, split: str) -> Located:
+def _locate(key: DataKey, entry: str, path: Path, split: str) -> Located:
     if entry == STARTER:
         from loraloom.starter import data_file
 
@@ -115,11 +123,10 @@ def _locate(key: DataKey, entry: str, folder: Path, split: str) -> Located:
         return Located([DataFile(f"{STARTER}:{own}.json", data_file(own))])
     if entry.startswith(HUB_PREFIX):
         return Located([DataFile(entry, Path(entry))])
-    path = folder / Path(entry).expanduser()
     if _is_folder(path):
         return _in_folder(key, entry, path, split)
     if glob.has_magic(entry) and not os.path.lexists(path):
-        return _of_pattern(key, entry, folder)
+        return _of_pattern(key, entry, path)
     return Located([DataFile(entry, path)])
 
 
@@ -175,11 +182,11 @@ def _split_of_dict(key: DataKey, entry: str, folder: Path, split: str) -> Locate
     return Located(inside.files, [note, *inside.notes])
 
 
-def _of_pattern(key: DataKey, entry: str, folder: Path) -> Located:
+def _of_pattern(key: DataKey, entry: str, path: Path) -> Located:
     parts = Path(entry).parts
     first = next(number for number, part in enumerate(parts) if glob.has_magic(part))
     prefix = str(Path(*parts[:first])) if first else ""
-    root = folder / Path(prefix).expanduser()
+    root = path.parents[len(parts) - first - 1]
     rest = str(Path(*parts[first:]))
 
     def matches(include_hidden: bool) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from loraloom.data.examples import Example, in_groups, read_examples
 from loraloom.data.formats.row import DroppedRow
@@ -67,12 +68,18 @@ def read_part(files: Sequence[DataFile], settings: DataSettings) -> PartRead:
     return part
 
 
-def locate_parts(settings: DataSettings, folder: Path, *, is_checked: bool = True) -> dict[Part, Located]:
+def locate_parts(
+    settings: DataSettings,
+    folder: Path,
+    *,
+    is_checked: bool = True,
+    moved: Mapping[str, Path] = MappingProxyType({}),
+) -> dict[Part, Located]:
     """The files of each part that has files of its own.
 
     Args:
         settings, folder: as in `split_examples`.
-        is_checked: as in `locate`.
+        is_checked, moved: as in `locate`.
 
     Raises:
         DataError: with every problem; also if two parts name the same file.
@@ -85,7 +92,9 @@ def locate_parts(settings: DataSettings, folder: Path, *, is_checked: bool = Tru
         if not isinstance(value, str | list):
             continue
         try:
-            located[part] = locate(part, value, folder, split=settings.hub_split, is_checked=is_checked)
+            located[part] = locate(
+                part, value, folder, split=settings.hub_split, is_checked=is_checked, moved=moved
+            )
         except DataError as error:
             problems += error.problems
             continue

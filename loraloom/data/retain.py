@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from loraloom.data.locating import locate
 from loraloom.data.part_files import PartRead, read_part
 from loraloom.recipe import DataSettings
 
 
-def read_retained(settings: DataSettings, folder: Path) -> PartRead | None:
+def read_retained(
+    settings: DataSettings, folder: Path, moved: Mapping[str, Path] = MappingProxyType({})
+) -> PartRead | None:
     """The rows of `data.retain`; None where the recipe names none.
 
     Args:
         settings: the recipe's `data`; layout and mapping are recognised for this file by itself.
         folder: the recipe's folder, which paths are relative to.
+        moved: names that are elsewhere now → where.
 
     Raises:
         DataError: the file is not usable.
     """
     if settings.retain is None:
         return None
-    located = locate("retain", settings.retain, folder, split=settings.hub_split)
+    located = locate("retain", settings.retain, folder, split=settings.hub_split, moved=moved)
     read = read_part(located.files, settings.model_copy(update={"columns": {}, "source_prefix": ""}))
     read.notes[:0] = located.notes
     return read

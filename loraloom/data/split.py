@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from loraloom.data.examples import Example
@@ -60,7 +61,13 @@ class Split:
 
     @classmethod
     def restore(
-        cls, saved: Mapping[str, Any], settings: DataSettings, folder: Path, *, shown_as: str = "split.json"
+        cls,
+        saved: Mapping[str, Any],
+        settings: DataSettings,
+        folder: Path,
+        *,
+        shown_as: str = "split.json",
+        moved: Mapping[str, Path] = MappingProxyType({}),
     ) -> Split:
         """The split that `to_json` wrote, from the same files.
 
@@ -68,14 +75,15 @@ class Split:
             saved: what split.json holds.
             settings, folder: as in `split_examples`.
             shown_as: split.json's name, for messages.
+            moved: names of data that are elsewhere now → where.
 
         Raises:
             DataError: a file is not the one that was split, its rows are read differently now, or
                 `saved` is not what `to_json` writes.
         """
         ids = saved_ids(saved, shown_as)
-        located = locate_parts(settings, folder, is_checked=False)
-        new = check_unchanged(saved["files"], located, folder, shown_as)
+        located = locate_parts(settings, folder, is_checked=False, moved=moved)
+        new = check_unchanged(saved["files"], located, None if moved else folder, shown_as)
         read = {
             part: read_part([file for file in own.files if file.name not in new], settings)
             for part, own in located.items()

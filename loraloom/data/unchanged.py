@@ -39,14 +39,14 @@ def saved_ids(saved: Mapping[str, Any], shown_as: str) -> dict[Part, list[tuple[
 
 
 def check_unchanged(
-    saved: Mapping[str, str], located: Mapping[Part, Located], folder: Path, shown_as: str
+    saved: Mapping[str, str], located: Mapping[Part, Located], folder: Path | None, shown_as: str
 ) -> set[str]:
     """Refuse other files than those that were split, before any is read as data.
 
     Args:
         saved: split.json's names, and the sha256 of each.
         located: the files that the recipe names now.
-        folder: the recipe's folder.
+        folder: the recipe's folder; None if data was moved, and the names do not say where it is.
         shown_as: split.json's name, for messages.
 
     Returns:
@@ -58,7 +58,7 @@ def check_unchanged(
     files = {file.name: file for own in located.values() for file in own.files}
     gone = [name for name in saved if name not in files]
     new = {name for name in files if name not in saved}
-    if any(file.found_by for file in files.values()):
+    if folder is not None and any(file.found_by for file in files.values()):
         for name in gone:
             check_file(saved_file(name, folder), name)
     named = sorted(name for name in new if not files[name].found_by)

@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from loraloom.errors import Problem, RecipeError
+from loraloom.recipe.begun_in import folder_of
 from loraloom.recipe.document import Recipe
 from loraloom.recipe.doubts import doubts
 from loraloom.recipe.legacy import CHECKS_SINCE_0_1, is_of_0_1, meant_by_run
@@ -65,7 +66,7 @@ class Reading:
 
 
 def read_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
-    """Read a recipe's file.
+    """Read a recipe's file; its relative paths are relative to the file's folder.
 
     Args:
         path: the file, or the name of a recipe that comes with LoRALoom, e.g. `article`.
@@ -74,7 +75,8 @@ def read_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: the file cannot be read, or everything that is wrong with it.
     """
-    return read_recipe_with_notes(path, sets).recipe
+    reading = read_recipe_with_notes(path, sets)
+    return reading.recipe if _find(path).parent == _SHIPPED else reading.recipe.in_folder(reading.folder)
 
 
 def read_recipe_with_notes(
@@ -91,12 +93,12 @@ def read_recipe_with_notes(
     is_shipped = file.parent == _SHIPPED
     name = file.name if is_shipped else _shown_path(path)
     stated = {} if resumed is None else _stated(resumed)
-    older = (
-        meant_by_run(stated) if stated else {}
-    )  # a damaged one says nothing; the verb repairs or refuses it
+    # A damaged one says nothing; the verb repairs or refuses it.
+    older = meant_by_run(stated) if stated else {}
     recipe, notes = _understand(_decode(_read_bytes(file), name), name, sets, older)
     # A shipped recipe speaks of the user's files, not of files inside the package.
-    return Reading(recipe, notes, Path() if is_shipped else file.parent)
+    place = resumed if is_shipped else file
+    return Reading(recipe, notes, Path() if place is None else folder_of(place))
 
 
 def read_run_recipe(path: Path) -> Recipe:
@@ -115,7 +117,7 @@ def checks_newer_than(run_recipe: Path) -> frozenset[str]:
 
 
 def parse_recipe(text: str, *, name: str, sets: Sequence[str] = ()) -> Recipe:
-    """Read a recipe from text.
+    """Read a recipe from text; its relative paths are relative to the working directory.
 
     Args:
         text: YAML.
@@ -130,8 +132,7 @@ def parse_recipe(text: str, *, name: str, sets: Sequence[str] = ()) -> Recipe:
 
 def parse_recipe_with_notes(text: str, *, name: str, sets: Sequence[str] = ()) -> Reading:
     """`parse_recipe`, with its notes; relative paths start from the working directory."""
-    recipe, notes = _understand(text, name, sets)
-    return Reading(recipe, notes, Path())
+    return Reading(*_understand(text, name, sets), Path())
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -267,7 +268,10 @@ def _judge_script_keys(placed: Placed) -> None:
         elif value not in known.allowed:
             placed.problems.append(_refused(said, given, known.reason, known.fix, known.allowed))
         elif (
-            needed and _hashable(value) and value in values and _setting(placed, needed) not in values[value]
+            needed
+            and not isinstance(value, list | dict)
+            and value in values
+            and _setting(placed, needed) not in values[value]
         ):
             what = f"{said} contradicts `{needed}: {_shown(_setting(placed, needed))}`; {known.reason}"
             placed.problems.append(Problem(what, given.where, fix=known.fix))
@@ -288,10 +292,6 @@ def _script_value(value: Any) -> Any:
 
 def _shown(value: Any) -> str:
     return value if isinstance(value, str) and value.isprintable() and len(value) < 60 else shown_value(value)
-
-
-def _hashable(value: Any) -> bool:
-    return not isinstance(value, list | dict)
 
 
 def _setting(placed: Placed, key: str) -> Any:

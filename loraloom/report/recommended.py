@@ -6,7 +6,8 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-from loraloom.data.named import is_on_disk
+from loraloom.data.formats.tables import HUB_PREFIX
+from loraloom.data.named import STARTER, is_on_disk
 from loraloom.recipe import Recipe
 from loraloom.recipe.file import write_recipe
 from loraloom.report.compared import Compared
@@ -68,6 +69,24 @@ def with_paths(recipe: Recipe, folder: Path) -> Recipe:
         elif isinstance(section[key], list):
             section[key] = [in_full(name) for name in section[key]]
     return Recipe.model_validate(tree)
+
+
+def not_found(recipe: Recipe, folder: Path) -> str:
+    """Which names of data have no file any more, in a sentence; empty if all have.
+
+    Args:
+        folder: what the recipe's paths are relative to.
+    """
+    values = [
+        v
+        for key in ("train", "eval", "test", "retain")
+        if isinstance(v := getattr(recipe.data, key), str | list)
+    ]
+    names = [name for value in values for name in ([value] if isinstance(value, str) else value)]
+    lost = [n for n in names if n != STARTER and not n.startswith(HUB_PREFIX) and not is_on_disk(n, folder)]
+    if not lost:
+        return ""
+    return f"Not in {folder} any more, and named as the run names it: {', '.join(dict.fromkeys(lost))}."
 
 
 def commented(recipe: Recipe, *comments: str) -> str:

@@ -181,7 +181,7 @@ def _problem(
     """Why a name gives no adapter, and what to do."""
     where, listed = str(run.folder), [name for own in groups.values() for name in own]
     if given == BASE_NAME:
-        fix = "`predict --base` lets the base answer; `compare` asks it always."
+        fix = "`predict --experiment base` lets it answer; `compare` asks it always."
         return Problem("the base is no experiment", where, found=given, fix=fix)
     ended = {name: endings[name] for name in names if name in endings}
     if given not in groups and given not in listed and not ended:

@@ -29,6 +29,8 @@ from loraloom.seals import put
 from loraloom.workflows import provenance as origin
 from loraloom.workflows.check import check_material
 from loraloom.workflows.check_data import DataChecked, check_data
+from loraloom.workflows.loading import load_run_base
+from loraloom.workflows.places import Places
 from loraloom.workflows.planning import on_resources
 from loraloom.workflows.prepare import Material, cut_notes, load_recipe_base, prepare
 
@@ -46,6 +48,7 @@ class Begun:
         split: its rows.
         retained: those to measure forgetting on.
         known: its provenance.
+        places: where it finds what it names; None for a new run, which finds it where its recipe says.
     """
 
     run: Run
@@ -53,6 +56,7 @@ class Begun:
     split: Split
     retained: PartRead | None
     known: dict[str, Any]
+    places: Places | None = None
 
     def knowing(self, known: dict[str, Any]) -> Begun:
         """With another provenance, which is written too."""
@@ -132,23 +136,26 @@ def _bore_fruit(run: Run) -> bool:
     return has_results or any(event.get("event") in FRUITFUL for event in run.events())
 
 
-def reopen(run: Run, recipe: Recipe, folder: Path, known: dict[str, Any]) -> Begun:
+def reopen(run: Run, recipe: Recipe, places: Places, known: dict[str, Any], report: Report) -> Begun:
     """A run to go on with, on the rows that it was begun with.
 
     Args:
         run: locked.
         recipe: its own.
-        folder: what the recipe's paths are relative to.
+        places: where it finds what it names.
         known: its provenance.
+        report: told of what is in another place now.
 
     Raises:
         DataError, RunError: the rows are not as they were.
     """
-    split, retained = origin.run_split(run, recipe, folder), read_retained(recipe.data, folder)
-    origin.check_same_retained(known, retained, run)
+    for note in places.notes:
+        report("note", message=note)
+    split = origin.run_split(run, recipe, places, known)
+    retained = origin.run_retained(run, recipe, places, known)
     if newer := checks_newer_than(run.recipe_file):
         known = origin.with_allowed(known, newer)
-    return Begun(run, folder, split, retained, known)
+    return Begun(run, places.folder, split, retained, known, places)
 
 
 def look_at_rows(begun: Begun, recipe: Recipe, report: Report) -> tuple[DataChecked, Material]:
@@ -170,13 +177,18 @@ def look_at_rows(begun: Begun, recipe: Recipe, report: Report) -> tuple[DataChec
     for note in [*split.notes, *(f"data.retain: {note}" for note in of_retained)]:
         report("note", message=note)
     report("data", train=len(split.train), eval=len(split.eval), test=len(split.test))
-    of_data = check_data(recipe, begun.folder, split, known.get("allowed", []))
+    places = begun.places or Places(begun.folder)
+    at = recipe if places.base is None else recipe.model_copy(update={"model_name_or_path": str(places.base)})
+    of_data = check_data(at, begun.folder, split, known.get("allowed", []), retained=begun.retained)
     raise_errors(of_data.findings)
-    base = load_recipe_base(recipe, begun.folder, choices)
+    base = (
+        load_recipe_base(recipe, begun.folder, choices)
+        if begun.places is None
+        else load_run_base(recipe, places, known)
+    )
     material = prepare(recipe, begun.folder, split, base, begun.retained)
     for note in material.notes:
         report("note", message=note)
-    origin.check_same_base(known, material)
     for note in cut_notes(material):
         report("note", message=note)
     return of_data, material

@@ -42,7 +42,7 @@ class Checked:
 def check(
     recipe: Recipe,
     *,
-    folder: Path = Path(),
+    folder: Path | None = None,
     split: Split | None = None,
     allowed: Collection[str] = (),
     report: Report = quiet,
@@ -51,7 +51,7 @@ def check(
 
     Args:
         recipe: what would be done.
-        folder: what its paths are relative to.
+        folder: what its paths are relative to; by default the folder of the file it was read from.
         split: where the caller has divided the recipe's data already.
         allowed: names of checks whose errors become warnings.
         report: told of notes on the way.
@@ -68,13 +68,14 @@ def check(
 def examine(
     recipe: Recipe,
     *,
-    folder: Path = Path(),
+    folder: Path | None = None,
     split: Split | None = None,
     allowed: Collection[str] = (),
     deep: bool = False,
     report: Report = quiet,
 ) -> Checked:
     """`check`, with the base and rows that were looked at; `deep` also tries to overfit one batch."""
+    folder = recipe.folder if folder is None else folder
     split = split or split_examples(recipe.data, folder, allow_leakage="leakage" in allowed)
     report("data", train=len(split.train), eval=len(split.eval), test=len(split.test))
     of_data = check_data(recipe, folder, split, allowed)

@@ -12,6 +12,7 @@ from loraloom.checks.data.suite import run_data_checks
 from loraloom.checks.data.tokenizer import CONFIG_FILE, TOKENIZER_FILE, NoTokenizerError, TextTokenizer
 from loraloom.checks.finding import Finding
 from loraloom.data.named import shown_data
+from loraloom.data.part_files import PartRead
 from loraloom.data.retain import read_retained
 from loraloom.data.split import PARTS, STARTER, Split
 from loraloom.errors import ModelError
@@ -50,6 +51,7 @@ def check_data(
     allowed: Collection[str] = (),
     *,
     loads_tokenizer: bool = False,
+    retained: PartRead | None = None,
 ) -> DataChecked:
     """Every check of the data; those of its tokens only where the base's tokenizer lies on this machine.
 
@@ -60,8 +62,9 @@ def check_data(
         allowed: names of checks whose errors become warnings.
         loads_tokenizer: import transformers for a tokenizer without a tokenizer.json, because no base
             will be loaded.
+        retained: the rows of `data.retain`, where the caller has read them already.
     """
-    retained = read_retained(recipe.data, folder)
+    retained = retained or read_retained(recipe.data, folder)
     seen = _see(recipe, folder, split, loads_tokenizer)
     seen = replace(seen, retained=retained.examples if retained else ())
     notes = [Finding("note", "data", shown_data(recipe.data.train), note) for note in split.notes]
@@ -117,9 +120,8 @@ def _tokenizer_folder(name: str, folder: Path) -> Path:
         from loraloom.starter import model_folder
 
         return model_folder()
-    for path in (folder / Path(name).expanduser(), Path(name).expanduser()):
-        if path.is_dir():
-            return path
+    if (path := folder / Path(name).expanduser()).is_dir():
+        return path
     from huggingface_hub import try_to_load_from_cache
 
     try:

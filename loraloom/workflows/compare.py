@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from loraloom.data.encoding import describe_cuts, encode_sources
-from loraloom.data.prompt_files import prompts_of_files
-from loraloom.data.prompts import Prompt, prompts_of_texts, read_prompts
-from loraloom.data.retain import read_retained
-from loraloom.errors import DataError, RunError
+from loraloom.data.part_files import PartRead
+from loraloom.data.prompts import Prompt
+from loraloom.errors import RunError
 from loraloom.evaluate import comparison
 from loraloom.evaluate.comparison import BASE_NAME, ModelAnswers
 from loraloom.evaluate.generation import cut_words
@@ -31,11 +30,12 @@ from loraloom.report.under_way import lock_file, partial_file
 from loraloom.run import Report, Run, now, open_run, quiet, to_json
 from loraloom.workflows import provenance as origin
 from loraloom.workflows.answering import answers_of, target_ids
+from loraloom.workflows.compared_rows import SplitName, prompts_asked, retained_rows, rows_of_part
 from loraloom.workflows.loading import Loaded, load_run
 from loraloom.workflows.partial_answers import Answers
+from loraloom.workflows.places import find_places
 from loraloom.workflows.prepare import encode_rows
 
-SplitName = Literal["eval", "test"]
 FORMAT = 1
 
 
@@ -47,6 +47,8 @@ def compare(
     prompts_file: Path | None = None,
     experiments: Sequence[str] | None = None,
     name: str | None = None,
+    base: Path | None = None,
+    data: Path | None = None,
     report: Report = quiet,
 ) -> dict[str, Any]:
     """Let base and adapters answer the same rows; write `compare/<name>.json` in the run.
@@ -57,6 +59,8 @@ def compare(
         prompts, prompts_file: other rows instead, from text or a file.
         experiments: whose adapters; all where not given.
         name: of the file; by default what was compared.
+        base, data: where the run's base and its data are now, if they were moved: the base's folder, and
+            the folder that takes the place of the one where the data was, or a file. They must be the same.
         report: told of progress, `report("answered", done=…, total=…)`.
 
     Returns:
@@ -69,14 +73,21 @@ def compare(
             comparison.
         Interrupted: SIGINT or SIGTERM; the same call goes on where it stopped.
     """
-    rows, what = _rows(run, split, prompts, prompts_file, report)
+    opened = open_run(run)
+    recipe, _, known = origin.run_recipe(opened)
+    places = find_places(opened, recipe, known, base=base, data=data)
+    if prompts or prompts_file is not None:
+        rows, what = prompts_asked(recipe, split, prompts, prompts_file, report), "prompts"
+    else:
+        rows, what = rows_of_part(opened, recipe, places, known, split)
+    retained = retained_rows(opened, recipe, places, known, what, report)
     name = _file_name(name or what)
-    with _alone(open_run(run), name):
+    with _alone(opened, name):
         then = now()  # what is learnt from here on is not in the adapters that answer
-        loaded = load_run(run, experiments)
+        loaded = load_run(run, experiments, places=places)
         for note in loaded.notes:
             report("note", message=note)
-        return _compare(loaded, rows, what, name, then, report)
+        return _compare(loaded, rows, retained, what, name, then, report)
 
 
 def _alone(run: Run, name: str) -> AbstractContextManager[None]:
@@ -92,7 +103,13 @@ def _alone(run: Run, name: str) -> AbstractContextManager[None]:
 
 
 def _compare(
-    loaded: Loaded, rows: Sequence[Prompt], what: str, name: str, then: str, report: Report
+    loaded: Loaded,
+    rows: Sequence[Prompt],
+    retained: PartRead | None,
+    what: str,
+    name: str,
+    then: str,
+    report: Report,
 ) -> dict[str, Any]:
     """What the file holds, and where it is."""
     limit = loaded.recipe.data.max_source_length
@@ -118,7 +135,7 @@ def _compare(
         "num_judged": len(judged) or len(rows),
         "num_truncated_sources": int(cuts.astype(bool).sum()),
         "took_part_in_a_choice": what == "eval",
-        **_summary(loaded, rows, answers, targets, what),
+        **_summary(loaded, rows, answers, targets, retained, what),
         "rows": [
             {
                 "source": row.source,
@@ -142,39 +159,6 @@ def _file_name(name: str) -> str:
     return name
 
 
-def _rows(
-    folder: Path,
-    split: SplitName | None,
-    prompts: Sequence[str],
-    prompts_file: Path | None,
-    report: Report,
-) -> tuple[list[Prompt], str]:
-    """The rows to answer and what to call them, before any model is loaded."""
-    run = open_run(folder)
-    recipe, recipe_folder, _ = origin.run_recipe(run)
-    if prompts or prompts_file is not None:
-        if split is not None:
-            raise DataError("--split and prompts are two answers to one question", fix="Give one of them.")
-        rows = prompts_of_texts(prompts, recipe.data)
-        if prompts_file is not None:
-            rows += prompts_of_files(
-                str(prompts_file),
-                lambda path, name, findings: read_prompts(
-                    path, recipe.data, shown_as=name, findings=findings
-                ),
-                lambda note: report("note", message=note),
-            )
-        return rows, "prompts"
-    parts = origin.run_split(run, recipe, recipe_folder)
-    part = split or ("test" if parts.test else "eval")
-    examples = getattr(parts, part)
-    if not examples:
-        raise DataError(
-            f"the run has no {part} rows", where=str(folder), fix="Give --prompt TEXT or --prompts FILE."
-        )
-    return [Prompt(e.source, e.response, e.path, e.row, e.parts) for e in examples], part
-
-
 def _only(own: ModelAnswers, numbers: Sequence[int]) -> ModelAnswers:
     """The answers to some rows."""
     return ModelAnswers(
@@ -183,7 +167,12 @@ def _only(own: ModelAnswers, numbers: Sequence[int]) -> ModelAnswers:
 
 
 def _summary(
-    loaded: Loaded, rows: Sequence[Prompt], answers: Answers, targets: Sequence[Sequence[int]], what: str
+    loaded: Loaded,
+    rows: Sequence[Prompt],
+    answers: Answers,
+    targets: Sequence[Sequence[int]],
+    retained: PartRead | None,
+    what: str,
 ) -> dict[str, Any]:
     """Figures, differences, movement, sentences, and what to take: over the rows with a known answer."""
     judged = [number for number, target in enumerate(targets) if target]
@@ -201,7 +190,7 @@ def _summary(
     moved = {model: movement(loaded.bank, model) for model in loaded.adapters}
     for model, own in moved.items():
         models[model]["movement"] = asdict(own)
-    for model, loss in _retain_losses(loaded).items():
+    for model, loss in _retain_losses(loaded, retained).items():
         models[model]["figures"]["retain_loss"] = loss
     groups = _groups(loaded)
     where = f"{num_rows} {what} rows" if what != "prompts" else f"{num_rows} prompts"
@@ -238,9 +227,8 @@ def _summary(
     }
 
 
-def _retain_losses(loaded: Loaded) -> dict[str, float]:
+def _retain_losses(loaded: Loaded, retained: PartRead | None) -> dict[str, float]:
     """The loss of every model on `data.retain`, all in one pass; what an adapter adds it has forgotten."""
-    retained = read_retained(loaded.recipe.data, loaded.folder)
     if retained is None:
         return {}
     size = loaded.recipe.training.per_device_eval_batch_size

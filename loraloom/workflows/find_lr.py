@@ -92,7 +92,7 @@ class RangeTest:
 def find_learning_rate(
     recipe: Recipe,
     *,
-    folder: Path = Path(),
+    folder: Path | None = None,
     out: Path | None = None,
     split: Split | None = None,
     findings: Sequence[Finding] = (),
@@ -102,7 +102,7 @@ def find_learning_rate(
 
     Args:
         recipe: its data, base, adapter and batch size; its learning rate is not looked at.
-        folder: what its paths are relative to.
+        folder: what its paths are relative to; by default the folder of the file it was read from.
         out: the folder to make; by default a fresh one below `runs/`.
         split: where the caller has divided the recipe's data already.
         findings: of the checks that came before it, for the run's own record.
@@ -112,6 +112,7 @@ def find_learning_rate(
         LoRALoomError: recipe, data or base are not usable, or there are no eval rows.
         Interrupted: SIGINT or SIGTERM. Either way nothing is left.
     """
+    folder = recipe.folder if folder is None else folder
     split = split or split_examples(recipe.data, folder)
     if not split.eval:
         raise DataError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from loraloom.run import Run, open_run
 from loraloom.training.checkpoint import newest_valid
 from loraloom.workflows import provenance as origin
 from loraloom.workflows.adapters import adapters_of
+from loraloom.workflows.places import Places, find_places, saying_where_base_was
 from loraloom.workflows.prepare import load_recipe_base
 
 
@@ -34,7 +35,6 @@ class Loaded:
 
     run: Run
     recipe: Recipe
-    folder: Path
     base: Base
     bank: AdapterBank
     slots: dict[str, str | None]
@@ -48,23 +48,32 @@ class Loaded:
         return frozenset(str(token) for tokens in said if isinstance(tokens, list) for token in tokens)
 
 
-def load_run(folder: Path, experiments: Sequence[str] | None = None, *, with_base: bool = True) -> Loaded:
+def load_run(
+    folder: Path,
+    experiments: Sequence[str] | None = None,
+    *,
+    with_base: bool = True,
+    places: Places | None = None,
+) -> Loaded:
     """Load a run's base and attach its adapters.
 
     Args:
         folder: the run directory; of an experiment still training, its best so far is loaded.
         experiments: whose adapters; all that are there where not given.
         with_base: whether the base answers too.
+        places: where the run finds what it names; by default where it was begun.
 
     Raises:
         RunError: it is no run, or has no such adapter.
         AdapterError: an adapter is damaged or belongs to another base.
     """
     run = open_run(folder)
-    recipe, recipe_folder, known = origin.run_recipe(run)
+    recipe, _, known = origin.run_recipe(run)
+    places = places or find_places(run, recipe, known)
     so_far = {} if run.is_finished else best_so_far(run, recipe)
     names, notes = adapters_of(run, recipe, experiments, so_far)
-    base = _load_base(recipe, recipe_folder, known, notes)
+    notes += places.notes
+    base = _load_base(recipe, places, known, notes)
     bank = AdapterBank(base)
     adapters = {name: so_far.get(name) or read_adapter(run.adapters / name, base) for name in names}
     for name, adapter in adapters.items():
@@ -73,9 +82,7 @@ def load_run(folder: Path, experiments: Sequence[str] | None = None, *, with_bas
     if unused := describe_unused(base, recipe.generation):
         notes.append(unused)
     slots: dict[str, str | None] = {BASE_NAME: BASE} if with_base else {}
-    return Loaded(
-        run, recipe, recipe_folder, base, bank, slots | {name: name for name in names}, adapters, notes
-    )
+    return Loaded(run, recipe, base, bank, slots | {name: name for name in names}, adapters, notes)
 
 
 def best_so_far(run: Run, recipe: Recipe) -> dict[str, Adapter]:
@@ -94,13 +101,36 @@ def best_so_far(run: Run, recipe: Recipe) -> dict[str, Adapter]:
     return found
 
 
-def _load_base(recipe: Recipe, folder: Path, known: dict[str, Any], notes: list[str]) -> Base:
+def load_run_base(
+    recipe: Recipe, places: Places, known: dict[str, Any], choices: dict[str, str] | None = None
+) -> Base:
+    """The base that a run was begun with.
+
+    Args:
+        recipe, known: the run's, and its provenance.
+        places: where the base is.
+        choices: dtype and device; by default those that the run was begun with.
+
+    Raises:
+        ModelError: it is not usable; the message says where it was looked for.
+        RunError: it is another one.
+    """
+    choices = origin.decided(known) if choices is None else choices
+    with saying_where_base_was(recipe, places, known):
+        base = load_recipe_base(recipe, places.folder, choices, at=places.base)
+    origin.check_same_base(known, base)
+    recorded = (known.get("base") or {}).get("name")
+    # Adapters and cards go on naming the base as before.
+    return base if places.base is None or recorded is None else replace(base, name=recorded)
+
+
+def _load_base(recipe: Recipe, places: Places, known: dict[str, Any], notes: list[str]) -> Base:
     choices = origin.decided(known)
     try:
-        return load_recipe_base(recipe, folder, choices)
+        return load_run_base(recipe, places, known)
     except ModelError as error:
         if error.problems[0].where != "device":
             raise
         device = choices.get("device")
         notes.append(f"the run's device, {device}, is not here; figures may differ in the last digits")
-        return load_recipe_base(recipe, folder)
+        return load_run_base(recipe, places, known, {})

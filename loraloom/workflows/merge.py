@@ -22,7 +22,6 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.merging import merge_adapter, round_weights
 from loraloom.bank.peft_folder import README, read_adapter
 from loraloom.bank.rows import Rows, Share
-from loraloom.base.loading import load_base
 from loraloom.data.split import Split
 from loraloom.errors import DataError, RunError
 from loraloom.evaluate.movement import movement
@@ -34,6 +33,7 @@ from loraloom.training.stopping import StopRequest, stop_on_signals
 from loraloom.workflows import provenance as origin
 from loraloom.workflows.adapters import one_adapter
 from loraloom.workflows.card import adapter_facts
+from loraloom.workflows.loading import load_run_base
 from loraloom.workflows.merging import fresh_process
 from loraloom.workflows.merging.folder import (
     check_dtype,
@@ -54,7 +54,7 @@ from loraloom.workflows.merging.proof import (
     stop_if_asked,
 )
 from loraloom.workflows.merging.words import merged_card, remarks
-from loraloom.workflows.prepare import locate_model
+from loraloom.workflows.places import Places, find_places
 
 MODEL, PROOF = "model", "proof"
 
@@ -65,6 +65,8 @@ def merge(
     *,
     experiment: str | None = None,
     dtype: str | None = None,
+    base: Path | None = None,
+    data: Path | None = None,
     report: Report = quiet,
 ) -> dict[str, Any]:
     """Write base + adapter as one plain transformers folder, and prove it.
@@ -73,6 +75,8 @@ def merge(
         run: the run directory.
         out: the folder to make; it must not exist.
         experiment: whose adapter; may be left out where the run has one.
+        base, data: where the run's base and its data are now, if they were moved: the base's folder, and
+            the folder that takes the place of the one where the data was, or a file. They must be the same.
         dtype: to save in, `float32` or `bfloat16`; by default that of the base's own files.
         report: told of progress and of what should be known.
 
@@ -87,27 +91,28 @@ def merge(
         Interrupted: SIGINT or SIGTERM; nothing is left either.
     """
     opened = open_run(run)
-    recipe, folder, _ = origin.run_recipe(opened)
+    recipe, _, known = origin.run_recipe(opened)
+    places = find_places(opened, recipe, known, base=base, data=data)
     name, notes = one_adapter(opened, recipe, experiment, usage=["merge", str(run), str(out)])
     _check_out(out)
     adapter = read_adapter(opened.adapters / name)  # before the base, which takes longer
     check_dtype(dtype, adapter.origin.get("model_type"))
     facts = adapter_facts(opened, name)
-    split, about_rows = _split(opened, recipe, folder)
-    notes += about_rows
+    split, about_rows = _split(opened, recipe, places, known)
+    notes += [*places.notes, *about_rows]
     with stop_on_signals() as stop, _staged(out) as staged:
-        bank, of_adapter = _load(recipe, folder, opened.adapters / name, name)
+        bank, of_adapter = _load(recipe, places, known, opened.adapters / name, name)
         notes += of_adapter
-        base = bank.base
-        check_dtype(dtype, base.model.config.model_type)
-        chosen = choose_dtype(dtype, base)
-        check_space(out.parent, base.model, getattr(torch, chosen.value))
-        base.model.generation_config, inherited = merged_generation_config(base, recipe.generation)
+        loaded = bank.base
+        check_dtype(dtype, loaded.model.config.model_type)
+        chosen = choose_dtype(dtype, loaded)
+        check_space(out.parent, loaded.model, getattr(torch, chosen.value))
+        loaded.model.generation_config, inherited = merged_generation_config(loaded, recipe.generation)
         notes += inherited.notes()
         for note in notes:
             report("note", message=note)
         moved = movement(bank, name)
-        rows = proof_rows(base, recipe, choose_rows(split))
+        rows = proof_rows(loaded, recipe, choose_rows(split))
         proof, of_files = _merge(bank, name, rows, chosen.value, staged, stop, report)
         notes += of_files
         for note in remarks(proof, chosen.value):
@@ -122,35 +127,30 @@ def merge(
             "proof": asdict(proof),
             "notes": [*notes, *remarks(proof, chosen.value)],
         }
-        scale = base.family.output_scale(base.model.config)
+        scale = loaded.family.output_scale(loaded.model.config)
         write_bytes(staged / MODEL / README, merged_card(facts, result, proof, logit_scale=scale).encode())
         result["bytes"] = _publish(staged / MODEL, out, stop)
     return result
 
 
-def _split(run: Run, recipe: Recipe, folder: Path) -> tuple[Split | None, list[str]]:
+def _split(run: Run, recipe: Recipe, places: Places, known: dict[str, Any]) -> tuple[Split | None, list[str]]:
     """The run's rows; where they are gone, why, for a merge needs none of them."""
     try:
-        return origin.run_split(run, recipe, folder), []
+        return origin.run_split(run, recipe, places, known), []
     except DataError as error:
         why = str(error.problems[0])
         return None, [f"the run's rows are not there, so the proof takes random tokens: {why}"]
 
 
 def _load(
-    recipe: Recipe, folder: Path, adapter_folder: Path, name: str
+    recipe: Recipe, places: Places, known: dict[str, Any], adapter_folder: Path, name: str
 ) -> tuple[AdapterBank, tuple[str, ...]]:
     """The run's base in float32 on the CPU, whatever it was trained in, with the adapter attached.
 
     Returns:
         The bank, and what should be known of the adapter.
     """
-    base = load_base(
-        locate_model(recipe.model_name_or_path, folder),
-        dtype="float32",
-        device="cpu",
-        allow_bin_weights=recipe.allow_bin_weights,
-    )
+    base = load_run_base(recipe, places, known, {"dtype": "float32", "device": "cpu"})
     adapter = read_adapter(adapter_folder, base)
     bank = AdapterBank(base)
     bank.attach(name, adapter.settings, seed=0, tensors=adapter.tensors)

@@ -19,6 +19,7 @@ from loraloom.run import Report, open_run, quiet
 from loraloom.workflows import provenance as origin
 from loraloom.workflows.adapters import one_adapter
 from loraloom.workflows.loading import Loaded, best_so_far, load_run
+from loraloom.workflows.places import find_places
 
 ROWS_AT_ONCE = 512
 
@@ -28,8 +29,8 @@ def predict(
     file: Path,
     *,
     experiment: str | None = None,
-    base: bool = False,
     keep: Sequence[str] = (),
+    base: Path | None = None,
     report: Report = quiet,
 ) -> Iterator[dict[str, Any]]:
     """Answer every row of a file.
@@ -38,9 +39,9 @@ def predict(
         run: the run directory.
         file: rows as in training, whose answers may be missing and are not looked at; or a text file, a
             prompt a line; or a folder or pattern of such files.
-        experiment: whose adapter answers; may be left out where the run has one.
-        base: the base answers instead.
+        experiment: whose adapter answers; may be left out where the run has one; `base` for the base.
         keep: columns of the file to keep in the output, besides its id.
+        base: the folder where the run's base is now, if it was moved; it must be the same.
         report: told of progress, and which column is the id.
 
     Yields:
@@ -52,9 +53,11 @@ def predict(
         LoRALoomError: the run or the file is not usable; before the first answer.
     """
     opened = open_run(run)
-    recipe, _, _ = origin.run_recipe(opened)
+    recipe, _, known = origin.run_recipe(opened)
+    places = find_places(opened, recipe, known, base=base)
+    asks_base = experiment == BASE_NAME
     wanted: list[str] = []
-    if not base:
+    if not asks_base:
         so_far = {} if opened.is_finished else best_so_far(opened, recipe)
         usage = ["predict", str(run), str(file)]
         wanted = [one_adapter(opened, recipe, experiment, usage=usage, so_far=so_far)[0]]
@@ -66,7 +69,7 @@ def predict(
         lambda note: report("note", message=note),
     )
     _tell_kept(prompts, keep, report)
-    loaded = load_run(run, wanted, with_base=base)
+    loaded = load_run(run, wanted, with_base=asks_base, places=places)
     for note in loaded.notes:
         report("note", message=note)
     return _answers(loaded, prompts, report)

@@ -17,7 +17,7 @@ from loraloom.data.encoding import EncodedSet, describe_cuts, encode
 from loraloom.data.examples import Example
 from loraloom.data.part_files import PartRead
 from loraloom.data.split import Split
-from loraloom.errors import AdapterError, Problem, TargetError
+from loraloom.errors import AdapterError, ModelError, Problem, TargetError
 from loraloom.recipe import Experiment, Recipe
 from loraloom.run import Run
 from loraloom.training.setup import Setup
@@ -79,23 +79,41 @@ class Material:
 
 
 def locate_model(name: str, folder: Path) -> str:
-    """A model's folder relative to the recipe's, where there is one; otherwise the name as it is."""
-    if name == STARTER:
-        return name
-    relative = folder / Path(name).expanduser()
-    return str(relative) if relative.exists() else name
+    """A model's folder relative to the recipe's, where there is one; otherwise the name as it is.
+
+    Raises:
+        ModelError: there is none, and transformers would take the working directory's.
+    """
+    own = Path(name).expanduser()
+    if name == STARTER or own.is_absolute():
+        return str(own)
+    relative = folder / own
+    if not relative.exists() and own.is_dir():
+        raise ModelError(
+            "there is no such folder in the recipe's; the one in the working directory is not taken for it",
+            where=name,
+            found=f"nothing at {relative.absolute()}, and a folder at {own.absolute()}",
+            fix="Name it relative to the recipe's folder, or in full.",
+        )
+    looks_local = name.startswith((".", "~")) or name.count("/") > 1
+    if relative.exists():
+        return str(relative)
+    return str(relative.absolute()) if looks_local and folder.resolve() != Path.cwd() else name
 
 
-def load_recipe_base(recipe: Recipe, folder: Path, decided: dict[str, str] | None = None) -> Base:
+def load_recipe_base(
+    recipe: Recipe, folder: Path, decided: dict[str, str] | None = None, *, at: Path | None = None
+) -> Base:
     """The base of a recipe.
 
     Args:
         folder: the recipe's.
         decided: dtype and device as a run's provenance has them, so that nothing is decided anew.
+        at: the base's own folder, if it is not where the recipe says.
     """
     decided = decided or {}
     return load_base(
-        locate_model(recipe.model_name_or_path, folder),
+        locate_model(recipe.model_name_or_path, folder) if at is None else str(at),
         dtype=decided.get("dtype", recipe.dtype),
         device=decided.get("device", recipe.device),
         allow_bin_weights=recipe.allow_bin_weights,

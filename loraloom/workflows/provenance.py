@@ -12,13 +12,16 @@ import torch
 
 from loraloom.bank.peft_base import portable_name
 from loraloom.base.choices import Choice
+from loraloom.base.loading import Base
 from loraloom.data.part_files import PartRead
+from loraloom.data.retain import read_retained
 from loraloom.data.split import Split
-from loraloom.errors import DataError, Problem, RunError
+from loraloom.errors import Problem, RunError
 from loraloom.recipe import Recipe
 from loraloom.recipe.file import read_run_recipe
 from loraloom.run import Run, now
 from loraloom.training.plan import Plan
+from loraloom.workflows.places import Places, saying_where_data_was
 from loraloom.workflows.prepare import Material
 from loraloom.workflows.provenance_file import read_provenance
 
@@ -115,14 +118,13 @@ def decided(provenance: dict[str, Any]) -> dict[str, str]:
     return {key: str(choice["value"]) for key, choice in provenance.get("choices", {}).items()}
 
 
-def check_same_base(provenance: dict[str, Any], material: Material) -> None:
+def check_same_base(provenance: dict[str, Any], base: Base) -> None:
     """Refuse to go on with another base than the run's.
 
     Raises:
         RunError: base or tokenizer differ.
     """
-    known = provenance.get("base", {})
-    base = material.base
+    known = provenance.get("base") or {}
     for key, own in (
         ("fingerprint", base.fingerprint),
         ("tokenizer_fingerprint", base.tokenizer_fingerprint),
@@ -132,7 +134,7 @@ def check_same_base(provenance: dict[str, Any], material: Material) -> None:
             raise RunError(
                 f"the run was trained on another {what}",
                 where="model_name_or_path",
-                found=own[:12],
+                found=f"{own[:12]} ({base.name})",
                 allowed=f"{known[key][:12]} ({known['name']})",
             )
 
@@ -148,8 +150,27 @@ def run_recipe(run: Run) -> tuple[Recipe, Path, dict[str, Any]]:
     return recipe, Path(provenance["folder"]), provenance
 
 
-def run_split(run: Run, recipe: Recipe, folder: Path) -> Split:
+def folder_to_resume(run: Run, recipe: Recipe, folder: Path | None) -> Path:
+    """What the paths of a recipe are relative to that goes on with a run.
+
+    Args:
+        folder: what the caller says; by default the folder of the recipe's file. Of a recipe that was
+            read from no file, it is the folder that the run was begun in.
+    """
+    if folder is not None or recipe.has_folder:
+        return recipe.folder if folder is None else folder
+    try:
+        return Path(read_provenance(run)["folder"])
+    except RunError:  # looking at the run's files says what is wrong with it
+        return recipe.folder
+
+
+def run_split(run: Run, recipe: Recipe, places: Places, known: dict[str, Any]) -> Split:
     """A run's split, from the same files.
+
+    Args:
+        run, recipe, known: the run, its recipe, and its provenance.
+        places: where its data is.
 
     Raises:
         RunError: split.json is damaged.
@@ -158,12 +179,23 @@ def run_split(run: Run, recipe: Recipe, folder: Path) -> Split:
     saved = run.read_json(run.split_file)
     if not isinstance(saved, dict):
         raise RunError("is damaged: it is no JSON object", where=str(run.split_file))
-    try:
-        return Split.restore(saved, recipe.data, folder, shown_as=str(run.split_file))
-    except DataError as error:
-        raise DataError(
-            [*error.problems, Problem("the run's data must be as it was", where=str(run.folder))]
-        ) from None
+    with saying_where_data_was(run, places, known):
+        return Split.restore(
+            saved, recipe.data, places.folder, shown_as=str(run.split_file), moved=places.data
+        )
+
+
+def run_retained(run: Run, recipe: Recipe, places: Places, known: dict[str, Any]) -> PartRead | None:
+    """A run's rows to measure forgetting on, from the same files.
+
+    Raises:
+        DataError: a file is gone.
+        RunError: one has changed.
+    """
+    with saying_where_data_was(run, places, known):
+        retained = read_retained(recipe.data, places.folder, places.data)
+    check_same_retained(known, retained, run)
+    return retained
 
 
 def check_same_retained(provenance: dict[str, Any], retained: PartRead | None, run: Run) -> None:

@@ -13,7 +13,7 @@ from loraloom.report.compared import STALE
 from loraloom.report.content import Content, read_content
 from loraloom.report.markdown import render_markdown
 from loraloom.report.page import render_page
-from loraloom.report.recommended import commented, only, with_paths
+from loraloom.report.recommended import commented, not_found, only, with_paths
 from loraloom.report.tables import render_csv, render_json
 from loraloom.run import Report, Run, open_run, quiet
 from loraloom.seals import changed
@@ -36,7 +36,9 @@ def render_recipe(content: Content, run: Run) -> str:
         )
     recipe = read_run_recipe(run.recipe_file)
     folder = Path(read_provenance(run)["folder"])
-    return commented(with_paths(only(recipe, advice.experiment), folder), advice.sentence)
+    own = only(recipe, advice.experiment)
+    lost = not_found(own, folder)
+    return commented(with_paths(own, folder), advice.sentence, *([lost] if lost else []))
 
 
 FORMATS: dict[str, Callable[[Content, Run], str]] = {

@@ -40,6 +40,7 @@ from loraloom.workflows.beginning import (
     tell_plan,
 )
 from loraloom.workflows.ending import result_of
+from loraloom.workflows.places import Moved, find_places
 from loraloom.workflows.planning import decide_together
 from loraloom.workflows.prepare import Material
 from loraloom.workflows.resuming import is_search, seal_finished
@@ -74,22 +75,27 @@ class Found:
 def search(
     request: Request,
     *,
-    folder: Path = Path(),
+    folder: Path | None = None,
     out: Path | None = None,
     resume: Path | None = None,
     split: Split | None = None,
     allowed: Collection[str] = (),
+    base: Path | None = None,
+    data: Path | None = None,
     report: Report = quiet,
 ) -> Found:
     """Train as many trials as asked for, and find the best.
 
     Args:
         request: recipe, space, and how many.
-        folder: what the recipe's paths are relative to.
+        folder: what the recipe's paths are relative to; by default the folder of the file it was read from.
         out: the run directory; by default a fresh one below `runs/`.
         resume: a run of the same request to go on with, instead of a new one.
         split: of a new run, where the caller has divided the recipe's data already.
         allowed: names of checks whose errors become warnings; a resumed run keeps those it began with.
+        base, data: where a resumed run's base and its data are now, if they were moved: the base's folder,
+            and the folder that takes the place of the one where the data was, or a file. They must be
+            the same.
         report: told of every event.
 
     Raises:
@@ -100,7 +106,10 @@ def search(
         report("note", message=note)
     with stop_on_signals(leaves_at_once=True) as stop:
         if resume is not None:
-            return _resume(request, folder, open_run(resume), allowed, report, stop)
+            run = open_run(resume)
+            folder = origin.folder_to_resume(run, request.recipe, folder)
+            return _resume(request, folder, run, Moved(base, data), allowed, report, stop)
+        folder = request.recipe.folder if folder is None else folder
         more = {"search": request.to_json(), "versions": origin.versions("optuna")}
         out = out or fresh_folder(f"{name_of_data(request.recipe)}-search")
         with begin(request.recipe, folder, out, split, allowed=allowed, more=more) as begun:
@@ -108,7 +117,13 @@ def search(
 
 
 def _resume(
-    request: Request, folder: Path, run: Run, allowed: Collection[str], report: Report, stop: StopRequest
+    request: Request,
+    folder: Path,
+    run: Run,
+    moved: Moved,
+    allowed: Collection[str],
+    report: Report,
+    stop: StopRequest,
 ) -> Found:
     with run.locked():
         if is_search(run):
@@ -116,7 +131,8 @@ def _resume(
         own_recipe, _, known = origin.run_recipe(run)
         if problems := _differences(request, own_recipe, known.get("search"), run):
             raise RunError(problems)
-        begun = reopen(run, request.recipe, folder, known)
+        places = find_places(run, own_recipe, known, folder=folder, base=moved.base, data=moved.data)
+        begun = reopen(run, request.recipe, places, known, report)
         if run.is_finished:
             report("resume", step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole")
             return Found(run, ledger_of(request, run), run.read_json(run.folder / LEDGER_FILE)["importances"])

@@ -34,6 +34,7 @@ from loraloom.workflows.beginning import (
     tell_plan,
 )
 from loraloom.workflows.ending import entry_of, result_of
+from loraloom.workflows.places import Moved, find_places
 from loraloom.workflows.planning import foresee
 from loraloom.workflows.prepare import Material
 from loraloom.workflows.resuming import is_exported, is_search, is_whole, mend, seal_finished, where_to_go_on
@@ -61,22 +62,27 @@ class Outcome:
 def train(
     recipe: Recipe,
     *,
-    folder: Path = Path(),
+    folder: Path | None = None,
     out: Path | None = None,
     resume: Path | None = None,
     split: Split | None = None,
     allowed: Collection[str] = (),
+    base: Path | None = None,
+    data: Path | None = None,
     report: Report = quiet,
 ) -> Outcome:
     """Train every experiment of a recipe, together.
 
     Args:
         recipe: what to do.
-        folder: what its paths are relative to.
+        folder: what its paths are relative to; by default the folder of the file it was read from.
         out: the run directory; by default a fresh one below `runs/`.
         resume: a run of this recipe to go on with, instead of a new one.
         split: of a new run, where the caller has divided the recipe's data already.
         allowed: names of checks whose errors become warnings; a resumed run keeps those it began with.
+        base, data: where a resumed run's base and its data are now, if they were moved: the base's folder,
+            and the folder that takes the place of the one where the data was, or a file. They must be
+            the same.
         report: told of every event, `report("train", step=…, loss=…, …)`.
 
     Raises:
@@ -85,14 +91,23 @@ def train(
     """
     with stop_on_signals(leaves_at_once=True) as stop:
         if resume is not None:
-            return _resume(recipe, folder, open_run(resume), allowed, report, stop)
+            run = open_run(resume)
+            folder = origin.folder_to_resume(run, recipe, folder)
+            return _resume(recipe, folder, run, Moved(base, data), allowed, report, stop)
+        folder = recipe.folder if folder is None else folder
         out = out or fresh_folder(name_of_data(recipe))
         with begin(recipe, folder, out, split, allowed=allowed) as begun:
             return _train(recipe, begun, report, stop)
 
 
 def _resume(
-    recipe: Recipe, folder: Path, run: Run, allowed: Collection[str], report: Report, stop: StopRequest
+    recipe: Recipe,
+    folder: Path,
+    run: Run,
+    moved: Moved,
+    allowed: Collection[str],
+    report: Report,
+    stop: StopRequest,
 ) -> Outcome:
     with run.locked():
         if is_search(run):
@@ -106,7 +121,8 @@ def _resume(
         own_recipe, _, known = origin.run_recipe(run)
         if problems := origin.differences(recipe, own_recipe):
             raise RunError(problems)
-        begun = reopen(run, recipe, folder, known)
+        places = find_places(run, recipe, known, folder=folder, base=moved.base, data=moved.data)
+        begun = reopen(run, recipe, places, known, report)
         if run.is_finished and is_as_left and is_whole(run, own_recipe, report):
             report("resume", step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole")
             return _outcome(run)

@@ -18,7 +18,7 @@ USAGE = {
     "two recipes": ("train", "recipe.yaml", "recipe.yaml"),
     "out and resume": ("train", "recipe.yaml", "--out", "new", "--resume", "first"),
     "no such split": ("compare", "first", "--split", "train"),
-    "base and experiment": ("predict", "first", "data.json", "--base", "--experiment", "wide"),
+    "a moved base of a new run": ("train", "recipe.yaml", "--base", "elsewhere"),
     "no file to answer": ("predict", "first"),
 }
 
@@ -39,7 +39,10 @@ FAILED = {
     "no run": (("compare", "."), "this folder is no run"),
     "a file as a run": (("compare", "data.json"), "there is no such run"),
     "no such experiment": (("compare", "first", "--experiment", "main"), "Allowed: wide, narrow"),
-    "no such prompts": (("predict", "first", "date.json", "--base"), "Did you mean `data.json`?"),
+    "no such prompts": (
+        ("predict", "first", "date.json", "--experiment", "base"),
+        "Did you mean `data.json`?",
+    ),
     "prompts and a split": (("compare", "first", "--split", "test", "--prompt", "x"), "Give one of them"),
     "a blank prompt": (("compare", "first", "--prompt", " "), "prompt 1 is empty"),
     "a name that leaves the run": (("compare", "first", "--name", "../../x"), "cannot name a comparison"),

@@ -143,7 +143,7 @@ def test_predict_by_the_base_and_by_an_adapter(trained: Trained) -> None:
         json.loads(trained.project.call("compare", "first", "--json").stdout),
     )
     wanted = {row["source"]: row["answers"] for row in compared["rows"]}
-    for model, options in (("base", ["--base"]), ("narrow", ["--experiment", "narrow"])):
+    for model, options in (("base", ["--experiment", "base"]), ("narrow", ["--experiment", "narrow"])):
         answered = call("predict", "first", "data.json", *options)
         assert answered.code == 0, answered.stderr
         found = {line["source"]: line["answer"] for line in map(json.loads, answered.stdout.splitlines())}
@@ -173,7 +173,7 @@ JSON_CALLS = {
     "train": ("train", "recipe.yaml", *SHORT),
     "resume": ("train", "recipe.yaml", "--resume", "first"),
     "compare": ("compare", "first", "--name", "as-json"),
-    "predict": ("predict", "first", "data.json", "--base"),
+    "predict": ("predict", "first", "data.json", "--experiment", "base"),
     "runs": ("runs", "."),
     "no runs": ("runs", "nowhere"),
 }

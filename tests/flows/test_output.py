@@ -90,7 +90,7 @@ def test_piped_tables_are_as_wide_as_their_text(trained: Trained) -> None:
 def test_a_reader_that_has_enough_is_no_failure(verb: str, trained: Trained) -> None:
     """`loraloom … | head`"""
     argv = {
-        "predict": ("first", "data.json", "--base"),
+        "predict": ("first", "data.json", "--experiment", "base"),
         "compare": ("first", "--name", "piped"),
         "check": ("recipe.yaml",),
         "runs": (".",),
@@ -116,7 +116,11 @@ def test_training_goes_on_when_nobody_reads_its_progress(trained: Trained, tmp_p
 
 
 def test_a_full_disk_behind_stdout_is_said(trained: Trained) -> None:
-    for argv in (("predict", "first", "data.json", "--base"), ("runs", "."), ("init", "data.json", "--json")):
+    for argv in (
+        ("predict", "first", "data.json", "--experiment", "base"),
+        ("runs", "."),
+        ("init", "data.json", "--json"),
+    ):
         ended = trained.project.call(*argv, stdout=Path("/dev/full"))
         assert ended.code == 1
         assert ended.stderr.splitlines()[-1] == "OSError: No space left on device"
@@ -126,8 +130,8 @@ def test_a_full_disk_behind_stdout_is_said(trained: Trained) -> None:
 def test_results_are_utf8_in_every_locale(trained: Trained) -> None:
     for argv in (
         ("compare", "first", "--name", "locale"),
-        ("predict", "first", "data.json", "--base"),
-        ("predict", "first", "data.json", "--base", "--json"),
+        ("predict", "first", "data.json", "--experiment", "base"),
+        ("predict", "first", "data.json", "--experiment", "base", "--json"),
         ("check", "recipe.yaml"),
     ):
         plain = trained.project.call(*argv)
@@ -151,5 +155,5 @@ def test_control_characters_of_a_text_do_not_reach_the_terminal(trained: Trained
     assert ended.code == 0, ended.stderr
     assert "好\\x1b[2J\\u202e\\x9b你" in ended.stdout
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", ended.stdout)
-    predicted = trained.project.call("predict", "first", file, "--base")
+    predicted = trained.project.call("predict", "first", file, "--experiment", "base")
     assert json.loads(predicted.stdout)["source"] == asked

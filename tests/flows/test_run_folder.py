@@ -179,7 +179,7 @@ def test_a_damaged_run_is_refused_by_every_verb(
     (own_run / name).write_text(content)
     verbs: list[tuple[str | Path, ...]] = [("compare", own_run, "--split", "eval")]
     if name != "split.json":
-        verbs.append(("predict", own_run, "data.json", "--base"))
+        verbs.append(("predict", own_run, "data.json", "--experiment", "base"))
     for argv in verbs:
         assert_refused(trained.project.call(*argv), said)
     listed = trained.project.call("runs", own_run.parent, "--json")
@@ -207,7 +207,7 @@ def test_data_that_changed_under_a_run_is_refused(project: Project) -> None:
         project.call("train", "recipe.yaml", "--resume", "run", "--set", "training.max_steps=1"), *said
     )
     assert_refused(project.call("compare", "run"), *said)
-    assert project.call("predict", "run", "data.json", "--base").code == 0
+    assert project.call("predict", "run", "data.json", "--experiment", "base").code == 0
 
 
 def test_another_base_under_a_run_is_refused(project: Project) -> None:

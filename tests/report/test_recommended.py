@@ -13,7 +13,7 @@ from loraloom.errors import RunError
 from loraloom.recipe import Recipe
 from loraloom.recipe.file import parse_recipe, read_recipe, shipped_recipes
 from loraloom.report.content import read_content
-from loraloom.report.recommended import commented, only, with_paths
+from loraloom.report.recommended import commented, not_found, only, with_paths
 from loraloom.workflows.report import render_report, write_report
 from tests.report.runs import FOLDER, make_run
 
@@ -68,6 +68,10 @@ def test_lists_folders_and_patterns_are_written_in_full(tmp_path: Path) -> None:
     assert placed.data.train == [str(tmp_path / "data"), "hub:owner/name"]
     assert placed.data.eval == str(tmp_path / "data" / "*.json")
     assert placed.data.test == ["gone/*.json"]
+    assert (
+        not_found(recipe, tmp_path)
+        == f"Not in {tmp_path} any more, and named as the run names it: gone/*.json."
+    )
 
 
 def test_the_page_shows_it_and_the_verb_writes_it(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_every_wrong_name_is_said_at_once_with_its_own_reason(seeded: Run) -> No
     assert len(said) == 3
     assert "has no experiment `something`" in said[0]
     assert "narrow@43 failed after step 3: its loss is not finite. Allowed: wide@42" in said[1]
-    assert "`predict --base` lets the base answer" in said[2]
+    assert "`predict --experiment base` lets it answer" in said[2]
 
 
 def test_a_pruned_trial_says_so_and_one_with_an_adapter_answers(tmp_path: Path) -> None:

@@ -256,7 +256,7 @@ def test_what_is_there_stays(trained: Callable[..., Path], tmp_path: Path) -> No
 def test_a_dtype_that_does_not_do_is_refused_before_anything_is_loaded(
     trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, message: str
 ) -> None:
-    monkeypatch.delattr(workflow, "load_base")
+    monkeypatch.delattr(workflow, "load_run_base")
     with pytest.raises(ModelError, match=message):
         merge(trained("t5"), tmp_path / "merged", dtype=dtype)
     assert_nothing_left(tmp_path)

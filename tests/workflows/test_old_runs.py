@@ -114,6 +114,31 @@ def test_a_search_is_compared_and_its_best_recipe_is_read(old: Path, warm: Warm)
     done(warm.call("check", "best.yaml", "--data-only", *allowed, cwd=old))
 
 
+def test_moved_runs_are_used_with_base_and_data_named(old: Path, warm: Warm) -> None:
+    """As they lie in a repository: begun in a folder that is nowhere."""
+    where = old / "finished" / "provenance.json"
+    where.write_text(where.read_text(encoding="utf-8").replace(str(old.resolve()), "/gone"), encoding="utf-8")
+    seal(where.parent, where.name)
+    (old / "base").rename(old / "renamed")
+    (old / "rows.json").rename(old / "kept.json")
+    refused = warm.call("compare", "finished", cwd=old)
+    assert refused.code == 1
+    assert "looked for in /gone" in refused.stderr
+    assert "--data PATH" in refused.stderr
+    moved = ("--base", "renamed", "--data", "kept.json")
+    before = json.loads((old / "finished" / "compare" / "test.json").read_bytes())
+    done(warm.call("compare", "finished", *moved, cwd=old))
+    after = json.loads((old / "finished" / "compare" / "test.json").read_bytes())
+    assert [row["source"] for row in after["rows"]] == [row["source"] for row in before["rows"]]
+    assert "finished, and whole" in done(warm.call("train", "--resume", "finished", *moved, cwd=old)).stderr
+    (old / "asked.jsonl").write_text('{"instruction": "如何处理焦虑？"}\n', encoding="utf-8")
+    words = ("predict", "finished", "asked.jsonl", "--experiment", "wide", "--base")
+    assert "looked for at" in warm.call(*words[:-1], cwd=old).stderr
+    done(warm.call(*words, "renamed", cwd=old))
+    words = ("merge", "finished", "merged", "--experiment", "wide")
+    done(warm.call(*words, *moved, cwd=old))
+
+
 def test_predict_and_merge(old: Path, warm: Warm) -> None:
     (old / "asked.jsonl").write_text('{"instruction": "如何处理焦虑？"}\n', encoding="utf-8")
     answered = done(warm.call("predict", "finished", "asked.jsonl", "--experiment", "wide", cwd=old)).stdout
