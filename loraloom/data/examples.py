@@ -261,7 +261,7 @@ class _Reading:
         """
         if not self._examples:
             num_bad = len(self._findings.dropped)
-            self._findings.refuse(none_left(self._shown_as, self.dropped, num_bad))
+            self._findings.refuse(none_left(self._shown_as, self.dropped, num_bad, self._told.notes()))
             self._findings.raise_problems()
         return self._examples
 
