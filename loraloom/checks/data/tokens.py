@@ -53,7 +53,7 @@ def check_truncation(seen: DataSeen) -> list[Finding]:
         if is_cut.any():
             cut = [example for example, own in zip(encoded.rows, is_cut.tolist(), strict=True) if own]
             what = f"{share(len(cut), len(lengths))} training {side}s are cut at {limit} tokens; EOS stays"
-            kinds = f"; cut are {cut_words(seen.fitted('train').cuts)}" if side == "source" else ""
+            kinds = f"; what is cut: {cut_words(seen.fitted('train').cuts)}" if side == "source" else ""
             message = f"{what}{_of_sample(seen, side)}{kinds}; {tight} would cut 1 %, {whole} none"
             fix = f"Set {setting}: {tight if tight > limit else whole}."
             findings.append(Finding("warning", "truncation", setting, f"{message} ({places(cut)})", fix))

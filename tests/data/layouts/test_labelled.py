@@ -105,7 +105,7 @@ def test_an_article_of_squads_own_files_gives_a_row_for_each_question(load):
         ("question: q2\ncontext: c1", "a2"),
     ]
     assert [example.id[1:] for example in examples.examples] == [(1, 1), (1, 2), (1, 3)]
-    assert any("1 articles give 3 rows" in note for note in examples.notes)
+    assert any("1 article gives 3 rows" in note for note in examples.notes)
 
 
 def test_a_pair_of_question_and_answer_comes_before_a_label(load):
