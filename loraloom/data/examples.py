@@ -368,7 +368,7 @@ class _Reading:
             return f"Write a row for each, or name one in `data.columns`: {shown_name(f'{field.name}[0]')}."
         if isinstance(field.value, dict):
             return f"Name what is inside it in `data.columns`: {shown_name(f'{field.name}.KEY')}."
-        return ""
+        return "Write the column as text."
 
     def _refuse(self, row: Row, what: str, fix: str = "") -> None:
         self._findings.refuse(Problem(f"row {row.number}: {what}", where=row.where, fix=fix), row.number)

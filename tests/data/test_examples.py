@@ -54,6 +54,7 @@ def test_what_is_not_text_is_refused_with_line_row_and_field(load, bad, told):
     [
         (["a", "b"], "Write a row for each, or name one in `data.columns`: `response[0]`."),
         ({"text": "a"}, "Name what is inside it in `data.columns`: `response.KEY`."),
+        (["a", {"b": 1}], "Write a row for each"),
     ],
 )
 def test_a_column_that_holds_more_than_a_text_is_refused_with_the_way_to_what_is_inside(load, value, fix):

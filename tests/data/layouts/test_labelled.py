@@ -60,6 +60,13 @@ def test_classes_that_are_numbers_get_the_names_that_the_recipe_gives(load):
     )
 
 
+def test_names_for_classes_that_have_other_names_already_are_told_to_be_unused(load):
+    rows = [{"text": f"t{i}", "label": ("neg", "pos")[i % 2]} for i in range(6)]
+    examples = load(rows, labels=["negative", "positive"])
+    assert [response for _, response in pairs(examples)] == ["neg", "pos"] * 3
+    assert any("6 labels are texts already" in note for note in examples.notes)
+
+
 def test_a_pair_without_its_label_is_empty_and_a_single_texts_minus_one_is_a_class(load):
     rows = [{"premise": "p", "hypothesis": f"h{i}", "label": (i, -1)[i == 2]} for i in range(4)]
     assert "row 3: `label (-1, not labelled)` is null" in refusal(load, rows)
