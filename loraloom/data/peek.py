@@ -73,16 +73,15 @@ def peek(path: Path, settings: DataSettings, *, shown_as: str | None = None) -> 
             is not usable.
     """
     shown_as = shown_as or str(path)
-    findings = Findings()
+    findings = Findings(on_invalid=settings.on_invalid)
     rows = scan_rows(path, settings, shown_as=shown_as, findings=findings)
     first = list(itertools.islice(rows, PEEK_ROWS))
-    findings.raise_problems()
     num_rows, exact = _num_rows(path, len(first), rows, findings)
-    findings.raise_problems()
     if not exact:
         findings.notes.append(f"{shown_as} has about {num_rows:,} rows, estimated from its beginning")
     sample = [row.values for row in first]
-    recognise(sample, LayoutOptions.of(settings), where=shown_as)
+    if first and not findings.num_problems:  # else all problems come at once, from `examples_of`
+        recognise(sample, LayoutOptions.of(settings), where=shown_as)
     read = examples_of(iter(first), settings, findings, shown_as=shown_as)
     return Peek(
         columns=columns_of(sample),
