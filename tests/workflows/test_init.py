@@ -77,6 +77,20 @@ def test_a_wrong_option_is_refused(write: Callable[..., Path]) -> None:
         init_recipe(path, "starter", sets=["lora.r=4"])
 
 
+def test_answers_that_are_reckoned_from_the_first_rows_are_said_to_be_so(
+    write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loraloom.data.peek.PEEK_ROWS", 10)
+    said: list[str] = []
+    short = [talk(n, "user", "assistant") for n in range(10)]
+    long = [talk(n, "user", "assistant", "user", "assistant") for n in range(10, 20)]
+    text = init_recipe(
+        write(short + long), "starter", report=lambda _, **facts: said.append(facts["message"])
+    )
+    assert "# Data: about 20 rows, each an answer, from 20 entries" in text
+    assert any("the first 10 rows were looked at for what follows" in note for note in said)
+
+
 def test_conversations_of_several_turns_get_their_history(write: Callable[..., Path]) -> None:
     said: list[str] = []
     path = write([talk(n, "user", "assistant", "user", "assistant") for n in range(30)])
@@ -84,6 +98,7 @@ def test_conversations_of_several_turns_get_their_history(write: Callable[..., P
     assert parse_recipe(text, name="r").data.conversation_history is True
     assert "# Data: 60 rows, each an answer, from 30 entries, recognised as messages" in text
     assert any("30 answers come later in a conversation" in note for note in said)
+    assert not any("looked at" in note for note in said)
     own = init_recipe(path, "starter", sets=["data.conversation_history=false"])
     assert parse_recipe(own, name="r").data.conversation_history is False
     single = init_recipe(write([talk(n, "user", "assistant") for n in range(30)]), "starter")
