@@ -69,6 +69,14 @@ def test_columns_say_which_is_which(write: Callable[..., Path], columns: list[st
     assert recipe.data.columns == {"instruction": "title", "response": "body"}
 
 
+def test_a_table_of_one_column_is_refused_with_the_setting_that_separates_cells(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("instruction~response\nq~a\n")
+    with pytest.raises(DataError, match=r"set `data\.delimiter`.*found: 1 column in its first line"):
+        init_recipe(path, "starter")
+    assert "/response" in init_recipe(path, "starter", sets=['data.delimiter="~"'])
+
+
 def test_a_wrong_option_is_refused(write: Callable[..., Path]) -> None:
     path = write([{"title": "t", "body": "b"}])
     with pytest.raises(RecipeError, match="ROLE=COLUMN, where ROLE is instruction, response, input"):
