@@ -145,7 +145,9 @@ def _text_prompts(path: Path, settings: DataSettings, shown_as: str, findings: F
 
 def _prompts(numbered: Sequence[tuple[int, str]], settings: DataSettings, shown_as: str) -> list[Prompt]:
     template = SourceTemplate(settings.source_prefix)
-    if numbered and template.columns:
+    if not numbered:
+        return []
+    if template.columns:
         raise DataError(
             "data.source_prefix is a template over columns, and a text alone has none",
             where=shown_as,
