@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -187,30 +187,6 @@ def describe_cuts(whose: str, cuts: npt.NDArray[np.uint8], limit: int) -> str:
         return ""
     counted = f"{np.count_nonzero(cuts):,} of {len(cuts):,} {whose} sources".replace("  ", " ")
     return f"{counted} are cut to {limit} tokens: {cut_words(cuts)}"
-
-
-def controls_in(ids: Sequence[int], controls: Mapping[int, str]) -> frozenset[str]:
-    """The control tokens that a source holds before its end, because its text has their names.
-
-    Args:
-        ids: EOS last.
-        controls: id -> name.
-    """
-    return frozenset(controls[id] for id in controls.keys() & ids[:-1])
-
-
-def describe_controls(found: Sequence[frozenset[str]]) -> str:
-    """One sentence on sources that hold control tokens; "" if none does.
-
-    Args:
-        found: of each source, as `controls_in` tells.
-    """
-    names = sorted(frozenset().union(*found))
-    if not names:
-        return ""
-    counted = f"{sum(map(bool, found)):,} of {len(found):,} sources"
-    shown = " or ".join(f"`{name}`" for name in names)
-    return f"{counted} hold the text {shown}, which the tokenizer takes for a control token"
 
 
 class _TokenIds:

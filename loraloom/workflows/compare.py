@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from loraloom.base.tokenizer import control_names
-from loraloom.data.encoding import controls_in, describe_controls, describe_cuts, encode_sources
+from loraloom.data.control_tokens import controls_in, describe_controls
+from loraloom.data.encoding import describe_cuts, encode_sources
 from loraloom.data.prompt_files import prompts_of_files
 from loraloom.data.prompts import Prompt, prompts_of_texts, read_prompts
 from loraloom.data.retain import read_retained

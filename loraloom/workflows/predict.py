@@ -10,7 +10,8 @@ import numpy as np
 
 from loraloom.bank.rows import BASE
 from loraloom.base.tokenizer import control_names
-from loraloom.data.encoding import controls_in, describe_controls, describe_cuts, encode_sources
+from loraloom.data.control_tokens import controls_in, describe_controls
+from loraloom.data.encoding import describe_cuts, encode_sources
 from loraloom.data.kept_columns import output_name
 from loraloom.data.prompt_files import prompts_of_files
 from loraloom.data.prompts import Prompt, read_prompts
