@@ -62,3 +62,9 @@ def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, name: str) -> 
             found=f"{len(tokenizer)} tokens, {size} embeddings",
             fix="Use the tokenizer the model was trained with.",
         )
+
+
+def control_names(tokenizer: Tokenizer) -> dict[int, str]:
+    """The tokens that end a text or pad it, by id: their names in a text become these."""
+    ids = {tokenizer.eos_token_id: tokenizer.eos_token, tokenizer.pad_token_id: tokenizer.pad_token}
+    return {id: str(name) for id, name in ids.items() if id is not None}

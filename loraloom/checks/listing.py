@@ -25,7 +25,9 @@ def to_show(findings: Iterable[Finding], *, show_all: bool) -> list[Finding]:
 
 def paragraph(finding: Finding, width: int, console: Console) -> Iterator[Text]:
     """Level, check and place; then what was found and what to do, in the same line where they are short."""
-    head = Text.assemble((finding.level, COLOURS[finding.level]), f" {finding.check}: {finding.where}:")
+    # What a note on a file says begins with the file's name.
+    place = "" if finding.message.startswith(finding.where) else f" {finding.where}:"
+    head = Text.assemble((finding.level, COLOURS[finding.level]), f" {finding.check}:{place}")
     message = Text(finding.message)
     if not finding.fix and head.cell_len + 1 + message.cell_len <= width:
         yield Text.assemble(head, " ", message)

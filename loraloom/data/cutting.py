@@ -178,7 +178,20 @@ def _with_turns(pieces: Sequence[Piece], number: int) -> list[Piece]:
 
 def _at_level(pieces: Sequence[Piece], group: set[Kind], level: int) -> list[Piece]:
     """With no more than so many characters of each piece of a group."""
-    return [replace(piece, text=piece.text[:level]) if piece.kind in group else piece for piece in pieces]
+    return [
+        replace(piece, text=_beginning(piece, level)) if piece.kind in group else piece for piece in pieces
+    ]
+
+
+def _beginning(piece: Piece, level: int) -> str:
+    """A piece's first characters; the recipe's own text keeps the white space at its end, if anything.
+
+    No gap stands after it, so what follows would melt with it: `… into EnglishHow are you?`.
+    """
+    text = piece.text[:level]
+    if piece.kind == Kind.FIXED and text and not text[-1].isspace():
+        text += piece.text[max(level, len(piece.text.rstrip())) :]
+    return text
 
 
 def _bits(pieces: Iterable[Piece]) -> int:

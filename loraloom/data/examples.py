@@ -261,7 +261,7 @@ class _Reading:
         """
         if not self._examples:
             num_bad = len(self._findings.dropped)
-            self._findings.refuse(none_left(self._shown_as, self.dropped, num_bad))
+            self._findings.refuse(none_left(self._shown_as, self.dropped, num_bad, self._told.notes()))
             self._findings.raise_problems()
         return self._examples
 
@@ -279,7 +279,9 @@ class _Reading:
         if self._findings.dropped:
             notes.append(f"{path}: {told_of_bad(self._findings.dropped)}")
         if self._num_entries:
-            counts = f"{self._num_entries:,} {self.layout.entries} give {len(self._examples):,} rows"
+            of = _counted(self._num_entries, self.layout.entries)
+            gives = "give" if self._num_entries > 1 else "gives"
+            counts = f"{of} {gives} {_counted(len(self._examples), 'rows')}"
             notes.append(f"{path}: {counts}, one for each answer that is learnt")
         notes += [f"{path}: {note}" for note in self._told.notes()]
         return notes
@@ -354,8 +356,19 @@ class _Reading:
                 "Set `data.stringify: true` to take numbers, true and false, and dates as text.",
             )
         else:
-            self._refuse(row, f"{shown_name(field.name)} is {_kind(value)} where text is needed")
+            what = f"{shown_name(field.name)} is {_kind(value)} where text is needed"
+            self._refuse(row, what, self._way_inside(field))
         return ""
+
+    def _way_inside(self, field: Field) -> str:
+        """How to have a text that is inside of a column; what is inside a turn is for the user to write."""
+        if self.layout.holes is not None:
+            return ""
+        if isinstance(field.value, list):
+            return f"Write a row for each, or name one in `data.columns`: {shown_name(f'{field.name}[0]')}."
+        if isinstance(field.value, dict):
+            return f"Name what is inside it in `data.columns`: {shown_name(f'{field.name}.KEY')}."
+        return "Write the column as text."
 
     def _refuse(self, row: Row, what: str, fix: str = "") -> None:
         self._findings.refuse(Problem(f"row {row.number}: {what}", where=row.where, fix=fix), row.number)
@@ -366,6 +379,10 @@ def _asked_name(exchange: Exchange) -> str:
     labelled = [field for field in (exchange.instruction, *exchange.inputs) if field.label]
     blank = [field.name for field in labelled if not str(field.value or "").strip()]
     return blank[0] if blank else exchange.instruction.name
+
+
+def _counted(number: int, plural: str) -> str:
+    return f"{number:,} {plural.removesuffix('s') if number == 1 else plural}"
 
 
 def _kind(value: Any) -> str:

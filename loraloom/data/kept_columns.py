@@ -8,8 +8,9 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
-from loraloom.data.formats.delimited import has_header
-from loraloom.data.formats.row import Row, shown_name, shown_names
+from loraloom.data.formats.cells import WrittenNumber
+from loraloom.data.formats.row import Row, shown_name
+from loraloom.data.layouts.table import shown_columns
 from loraloom.errors import DataError, Problem
 
 # By which a row is known elsewhere; the first of them that a file has, in whatever case, is carried through.
@@ -55,7 +56,7 @@ def check_kept(keep: Sequence[str], rows: Sequence[Row], *, shown_as: str) -> No
         DataError: with every such column.
     """
     columns = _columns(rows)
-    found = f"{len(columns)} columns in its first line" if has_header(shown_as) else shown_names(columns)
+    found = shown_columns(columns, shown_as)
     problems = [
         Problem(f"there is no column {shown_name(name)} in {shown_as}", where="--keep", allowed=found)
         for name in keep
@@ -87,6 +88,8 @@ def _plain(value: Any) -> Any:
     """A value as JSON holds it: exact where JSON can be, else as text."""
     if value is None or isinstance(value, str | bool | int):
         return value
+    if isinstance(value, WrittenNumber):
+        value = float(value.written)  # 3.8 of 32 bits is no 3.799999952316284
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Decimal):

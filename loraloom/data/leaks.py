@@ -71,7 +71,7 @@ def refuse_leaks(parts: Mapping[Part, Sequence[Example]]) -> None:
             if other is not None:
                 problems.append(
                     Problem(
-                        f"row {example.row} has the same source as row {other.row} of {other.where}",
+                        f"{_named(example)} has the same source as {_named(other)} of {other.where}",
                         where=example.where,
                         fix="Take it out of one of the two, or accept it with --allow leakage.",
                     )
@@ -80,3 +80,7 @@ def refuse_leaks(parts: Mapping[Part, Sequence[Example]]) -> None:
             seen.setdefault(key, example)
     if problems:
         raise DataError(problems)
+
+
+def _named(example: Example) -> str:
+    return f"row {example.row}" + (f" (answer {example.turn})" if example.turn else "")

@@ -9,10 +9,21 @@ from loraloom.errors import Problem
 
 SHOWN_PLACES = 20
 SHOWN_REASONS = 10
+NOTHING_LEARNT = "Mark the answers that are to be learnt, or set `data.answer_weights: false` to learn all."
 
 
-def none_left(shown_as: str, num_empty: int, num_bad: int) -> Problem:
-    """The problem with a file whose rows were all dropped."""
+def none_left(shown_as: str, num_empty: int, num_bad: int, why: Sequence[str] = ()) -> Problem:
+    """The problem with a file that gives nothing to learn.
+
+    Args:
+        num_empty, num_bad: rows that were dropped.
+        why: what else was left out, each with its count; what to do is the user's to say.
+    """
+    if not num_empty and not num_bad:
+        what = "holds no answer that is learnt" + (f": {'; '.join(why)}" if why else "")
+        return Problem(
+            what, where=shown_as, fix=NOTHING_LEARNT if why else "Check that it is the file you mean."
+        )
     counts = [f"{count} were {what}" for count, what in ((num_empty, "empty"), (num_bad, "bad")) if count]
     what = counts[0] if len(counts) == 1 else " and ".join(counts)
     fix = "Look at them with `data.on_invalid: error`." if num_bad else ""

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from loraloom.data.formats.opening import data_suffix
-from loraloom.data.formats.row import shown_name, shown_names
+from loraloom.data.formats.row import PATHS_ARE_RELATIVE, shown_name, shown_names
 from loraloom.data.formats.tables import HUB_PREFIX
 from loraloom.data.named import STARTER, below
 from loraloom.data.part_words import several_parts
@@ -282,9 +282,7 @@ def _shown_below(entry: str, names: Sequence[str]) -> list[str]:
 
 def _what_was_searched(root: Path) -> str:
     if not _is_folder(root):
-        return (
-            f"The folder {root.absolute()} does not exist; patterns are relative to the recipe's own folder."
-        )
+        return f"The folder {root.absolute()} does not exist; {PATHS_ARE_RELATIVE}."
     names = sorted(child.name for child in root.iterdir())
     holds = f"holds {shown_names(names)}" if names else "is empty"
     return f"Searched was {root.resolve()}, which {holds}."

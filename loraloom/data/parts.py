@@ -93,11 +93,14 @@ def _too_few_groups(
         fix = f"Set `data.conversation_history: true`, so that a turn is told from its like. {fix}"
     elif not num_shared and num_groups == 1:
         fix = f"Check that the column that differs is read. {fix}"
-    shared = f", {num_shared:,} have a source that many conversations share" if num_shared else ""
+    make = f"make {num_groups} such {'group' if num_groups == 1 else 'groups'}"
+    rows = f"its {counted(examples)} {make}"
+    if num_shared:
+        shared = f"{num_shared:,} have a source that many conversations share"
+        rows = f"of its {counted(examples)}, {shared}, and the others {make}"
     return Problem(
         f"no rows can be taken out for data.{part}: rows with one source, and turns of one conversation, "
-        f"stay together; of its {counted(examples)}{shared}, and the others make {num_groups} such "
-        f"{'group' if num_groups == 1 else 'groups'}",
+        f"stay together; {rows}",
         where=train_name,
         fix=fix,
     )

@@ -40,6 +40,7 @@ class Peek:
         layout: how rows would be read.
         num_rows: how many rows the file has.
         exact: whether that was counted; a very large file's are estimated, which a note says.
+        num_looked_at: how many rows were looked at; what follows is of these.
         num_examples: what these rows give; each answer of a conversation is one; estimated from the first.
         num_entries: how many of the first rows are conversations or articles, which give several examples.
         num_later_turns: how many examples of the first rows are later turns of a conversation.
@@ -51,6 +52,7 @@ class Peek:
     layout: str
     num_rows: int
     exact: bool
+    num_looked_at: int
     num_examples: int
     num_entries: int
     num_later_turns: int
@@ -73,22 +75,27 @@ def peek(path: Path, settings: DataSettings, *, shown_as: str | None = None) -> 
             is not usable.
     """
     shown_as = shown_as or str(path)
-    findings = Findings()
+    findings = Findings(on_invalid=settings.on_invalid)
     rows = scan_rows(path, settings, shown_as=shown_as, findings=findings)
     first = list(itertools.islice(rows, PEEK_ROWS))
-    findings.raise_problems()
     num_rows, exact = _num_rows(path, len(first), rows, findings)
-    findings.raise_problems()
     if not exact:
         findings.notes.append(f"{shown_as} has about {num_rows:,} rows, estimated from its beginning")
+    if num_rows > len(first):
+        findings.notes.append(
+            f"{shown_as}: the first {len(first):,} rows were looked at for what follows; "
+            "`loraloom check` looks at all"
+        )
     sample = [row.values for row in first]
-    recognise(sample, LayoutOptions.of(settings), where=shown_as)
+    if first and not findings.num_problems:  # else all problems come at once, from `examples_of`
+        recognise(sample, LayoutOptions.of(settings), where=shown_as)
     read = examples_of(iter(first), settings, findings, shown_as=shown_as)
     return Peek(
         columns=columns_of(sample),
         layout=read.layout,
         num_rows=num_rows,
         exact=exact,
+        num_looked_at=len(first),
         num_examples=round(len(read.examples) * num_rows / len(first)),
         num_entries=len({example.row for example in read.examples if example.turn}),
         num_later_turns=sum(example.has_history for example in read.examples),
@@ -127,6 +134,7 @@ def peek_files(files: Sequence[DataFile], settings: DataSettings) -> Peek:
         layout=" and ".join(dict.fromkeys(each.layout for each in seen)),
         num_rows=sum(each.num_rows for each in seen),
         exact=all(each.exact for each in seen),
+        num_looked_at=sum(each.num_looked_at for each in seen),
         num_examples=sum(each.num_examples for each in seen),
         num_entries=sum(each.num_entries for each in seen),
         num_later_turns=sum(each.num_later_turns for each in seen),

@@ -91,7 +91,8 @@ def read_prompts(
         if keep:
             raise DataError("a text file has no columns to keep", where="--keep", found=", ".join(keep))
         return _text_prompts(path, settings, shown_as, findings)
-    rows = list(scan_rows(path, settings, shown_as=shown_as, findings=findings))
+    also = (f"{TEXT_SUFFIX} (a prompt a line)",)
+    rows = list(scan_rows(path, settings, shown_as=shown_as, findings=findings, also=also))
     findings.raise_problems()
     missing = _missing_response(rows, settings, shown_as)
     kept = [] if keep is None else _kept_columns(rows, keep, settings, missing, shown_as)
@@ -144,7 +145,9 @@ def _text_prompts(path: Path, settings: DataSettings, shown_as: str, findings: F
 
 def _prompts(numbered: Sequence[tuple[int, str]], settings: DataSettings, shown_as: str) -> list[Prompt]:
     template = SourceTemplate(settings.source_prefix)
-    if numbered and template.columns:
+    if not numbered:
+        return []
+    if template.columns:
         raise DataError(
             "data.source_prefix is a template over columns, and a text alone has none",
             where=shown_as,

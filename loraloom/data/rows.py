@@ -6,7 +6,7 @@ path ──suffix──▶ formats/json_rows.py, delimited.py, … ──▶ Row
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from loraloom.data.formats.arrow import read_arrow
@@ -63,11 +63,17 @@ def read_rows(path: Path, settings: DataSettings, *, shown_as: str) -> Iterator[
     findings.raise_problems()
 
 
-def scan_rows(path: Path, settings: DataSettings, *, shown_as: str, findings: Findings) -> Iterator[Row]:
-    """`read_rows` for a caller that adds problems of its own: they all go to `findings`, in file order."""
+def scan_rows(
+    path: Path, settings: DataSettings, *, shown_as: str, findings: Findings, also: Sequence[str] = ()
+) -> Iterator[Row]:
+    """`read_rows` for a caller that adds problems of its own: they all go to `findings`, in file order.
+
+    Args:
+        also: suffixes that the caller reads by itself, for the message on a file of none that is known.
+    """
     none_yet = True
     try:
-        for row in _reader(path, shown_as)(path, settings, shown_as, findings):
+        for row in _reader(path, shown_as, also)(path, settings, shown_as, findings):
             none_yet = False
             yield row
     except DataError as error:
@@ -83,7 +89,7 @@ def is_readable(path: Path) -> bool:
     return suffix in (TEXT_FORMATS if compression_of(path) else FORMATS)
 
 
-def _reader(path: Path, shown_as: str) -> Reader:
+def _reader(path: Path, shown_as: str, also: Sequence[str]) -> Reader:
     if shown_as.startswith(HUB_PREFIX):
         return read_hub
     check_file(path, shown_as)
@@ -99,6 +105,6 @@ def _reader(path: Path, shown_as: str) -> Reader:
     raise DataError(
         f"a file ending in `{suffix}` cannot be read" if suffix else "has no suffix that says what it is",
         where=shown_as,
-        allowed=", ".join(FORMATS) + f"; those of text also as {', '.join(COMPRESSED)}",
+        allowed=", ".join([*FORMATS, *also]) + f"; those of text also as {', '.join(COMPRESSED)}",
         fix=_OTHER_SUFFIXES.get(suffix, ""),
     )

@@ -39,6 +39,8 @@ SHARED_TRAINING_KEYS = frozenset(
 )
 
 
+# No limit on tokens may be larger.
+MAX_TOKENS = 1_000_000
 # In a JSON Schema: the setting whose value another one has if it is not stated.
 DEFAULT_FROM = "x-default-from"
 
@@ -100,10 +102,10 @@ class DataSettings(Section):
         default=False, description="Give each answer of a conversation its earlier turns as context."
     )
     max_source_length: Count = Field(
-        default=256, ge=4, le=1_000_000, description="Source tokens kept, EOS included."
+        default=256, ge=4, le=MAX_TOKENS, description="Source tokens kept, EOS included."
     )
     max_target_length: Count = Field(
-        default=256, ge=2, le=1_000_000, description="Target tokens kept, EOS included."
+        default=256, ge=2, le=MAX_TOKENS, description="Target tokens kept, EOS included."
     )
     source_truncation: Literal["context", "right"] = Field(
         default="context",
@@ -270,7 +272,7 @@ class GenerationSettings(Section):
     max_new_tokens: Count = Field(
         default=256,
         ge=1,
-        le=1_000_000,
+        le=MAX_TOKENS,
         description="Tokens an answer may have; as many as a response, unless stated.",
         json_schema_extra={DEFAULT_FROM: "data.max_target_length"},
     )

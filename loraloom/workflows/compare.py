@@ -13,6 +13,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from loraloom.base.tokenizer import control_names
+from loraloom.data.control_tokens import controls_in, describe_controls
 from loraloom.data.encoding import describe_cuts, encode_sources
 from loraloom.data.part_files import PartRead
 from loraloom.data.prompts import Prompt
@@ -114,7 +116,9 @@ def _compare(
     """What the file holds, and where it is."""
     limit = loaded.recipe.data.max_source_length
     sources, cuts = encode_sources(rows, loaded.base.tokenizer, limit, loaded.recipe.data.source_truncation)
-    if said := describe_cuts("", cuts, limit):
+    controls = control_names(loaded.base.tokenizer)
+    of_controls = describe_controls([controls_in(ids, controls) for ids in sources])
+    for said in filter(None, (describe_cuts("", cuts, limit), of_controls)):
         report("note", message=said)
     targets = target_ids(loaded, rows)
     judged = [number for number, target in enumerate(targets) if target]

@@ -131,7 +131,9 @@ def _size(seen: Peek) -> str:
     about = "" if seen.exact else "about "
     if not seen.num_entries:
         return f"{about}{seen.num_rows:,} rows"
-    return f"{about}{seen.num_examples:,} rows, each an answer, from {about}{seen.num_rows:,} entries"
+    about_answers = "" if seen.num_looked_at == seen.num_rows else "about "
+    answers = f"{about_answers}{seen.num_examples:,} rows, each an answer"
+    return f"{answers}, from {about}{seen.num_rows:,} entries"
 
 
 def _epochs(num_examples: int) -> int:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from loraloom.bank.rows import BASE
+from loraloom.base.tokenizer import control_names
+from loraloom.data.control_tokens import controls_in, describe_controls
 from loraloom.data.encoding import describe_cuts, encode_sources
 from loraloom.data.kept_columns import output_name
 from loraloom.data.prompt_files import prompts_of_files
@@ -93,10 +95,12 @@ def _answers(loaded: Loaded, prompts: list[Prompt], report: Report) -> Iterator[
     has_several = len({prompt.path for prompt in prompts}) > 1
     slot = next(iter(loaded.slots.values()), BASE)
     limit, cuts, lengths = recipe.data.max_source_length, [], []
+    controls, held = control_names(tokenizer), []
     for start in range(0, len(prompts), ROWS_AT_ONCE):
         chunk = prompts[start : start + ROWS_AT_ONCE]
         sources, cut = encode_sources(chunk, tokenizer, limit, recipe.data.source_truncation)
         cuts.append(cut)
+        held += [controls_in(ids, controls) for ids in sources]
         tokens = answer(loaded.bank, [slot], sources, recipe.generation, seed=recipe.seed)[slot]
         lengths += [len(row) for row in tokens]
         texts = loaded.base.answer_text.texts(tokens, loaded.answer_tokens)
@@ -107,5 +111,5 @@ def _answers(loaded: Loaded, prompts: list[Prompt], report: Report) -> Iterator[
     name = next(iter(loaded.slots), BASE_NAME)
     of_answers = cut_words({name: lengths}, recipe.generation.max_new_tokens)
     of_sources = describe_cuts("", np.concatenate(cuts), limit) if cuts else ""
-    for said in filter(None, (of_sources, of_answers)):
+    for said in filter(None, (of_sources, describe_controls(held), of_answers)):
         report("note", message=said)

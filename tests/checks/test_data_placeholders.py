@@ -105,7 +105,7 @@ def test_a_label_that_is_such_a_word_is_named_in_a_note() -> None:
     rows = [(source, LABELS[number % 4]) for number, (source, _) in enumerate(good(100))]
     found = only(check_placeholders(seen(rows)))
     assert found.level == "note"
-    assert "`none` 25" in found.message
+    assert "25 of 100 (25 %) answers are `none`, one of few" in found.message
     assert "a label of yours" in found.fix
 
 

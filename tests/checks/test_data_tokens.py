@@ -119,6 +119,14 @@ def test_30_rows_that_are_cut_are_named(tokenizer: TextTokenizer) -> None:
     assert response.level == "ok"
 
 
+def test_no_limit_is_suggested_that_a_recipe_cannot_have(
+    tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loraloom.checks.data.tokens.MAX_TOKENS", 300)
+    source, _ = check_truncation(seen([*good(10), ("好" * 300, "好")], tokenizer=tokenizer))
+    assert source.fix == "Shorten these texts, or take them out."
+
+
 def test_unknown_tokens_by_their_share() -> None:
     knows = character_tokenizer("".join(s + r for s, r in good(40)))
     assert {f.level for f in check_unknown_tokens(seen(good(40), tokenizer=knows))} == {"ok"}

@@ -89,9 +89,9 @@ def test_what_the_tokenizer_does_not_know_makes_one_of_two() -> None:
 def test_truncation_says_what_was_cut(tokenizer: TextTokenizer) -> None:
     data = with_system(seen(good(10), tokenizer=tokenizer), "好" * 400)
     source, _ = check_truncation(data)
-    assert "are cut at 256 tokens; EOS stays; cut are the system text in 10;" in source.message
+    assert "are cut at 256 tokens; EOS stays; what is cut: the system text in 10;" in source.message
     long, _ = check_truncation(seen([("好" * 300, "答")], tokenizer=tokenizer))
-    assert "cut are the question itself in 1;" in long.message
+    assert "what is cut: the question itself in 1;" in long.message
 
 
 def test_answers_shorter_than_what_is_learnt_are_a_warning(tokenizer: TextTokenizer) -> None:

@@ -99,7 +99,7 @@ def test_a_question_is_cut_only_when_it_is_too_long_by_itself_and_then_at_its_en
 def test_a_short_prefix_stays_beside_a_question_that_must_be_cut_anyway():
     prefix = Piece(F, "sum: ")
     assert cut([prefix, Piece(Q, "q" * 100)], 41) == ("sum: " + "q" * 35, {Q})
-    assert cut([prefix, Piece(Q, "q" * 38)], 41) == ("su" + "q" * 38, {F})  # the question fits by itself
+    assert cut([prefix, Piece(Q, "q" * 38)], 41) == ("s " + "q" * 38, {F})  # the question fits by itself
     assert cut([prefix, Piece(X, "i" * 30), Piece(Q, "q" * 30)], 41) == ("sum: iiiii" + "q" * 30, {X})
 
 
@@ -107,6 +107,12 @@ def test_a_long_prefix_is_a_context_like_others():
     pieces = [Piece(F, "p" * 100), Piece(Q, "q" * 20), Piece(F, "?")]
     assert cut(pieces, 41) == ("p" * 19 + "q" * 20 + "?", {F})
     assert cut(pieces, 21) == ("q" * 20, {F})
+
+
+def test_a_prefix_that_is_cut_does_not_melt_with_the_question():
+    pieces = [Piece(F, "translate into English:\n"), Piece(Q, "how are you?")]
+    assert cut(pieces, 22) == ("translat\nhow are you?", {F})
+    assert cut(pieces, 24) == ("translate how are you?", {F})
 
 
 def test_what_stood_beside_a_dropped_piece_is_not_left_behind():

@@ -49,6 +49,18 @@ def test_what_is_not_text_is_refused_with_line_row_and_field(load, bad, told):
     assert "problems in all" not in message
 
 
+@pytest.mark.parametrize(
+    ("value", "fix"),
+    [
+        (["a", "b"], "Write a row for each, or name one in `data.columns`: `response[0]`."),
+        ({"text": "a"}, "Name what is inside it in `data.columns`: `response.KEY`."),
+        (["a", {"b": 1}], "Write a row for each"),
+    ],
+)
+def test_a_column_that_holds_more_than_a_text_is_refused_with_the_way_to_what_is_inside(load, value, fix):
+    assert fix in refusal(load, [{"instruction": "q", "response": value}] * 3)
+
+
 def test_all_problems_of_reading_and_of_content_come_at_once_in_file_order(tmp_path):
     lines = [json.dumps(row) for row in with_bad({"instruction": "q"}, {"instruction": 1, "response": None})]
     lines[3:3] = ["{"]

@@ -80,7 +80,10 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
     [
         ("data/*.tsv", ("data.train: matches no file", "`data/*.tsv`", "which holds", "`a.jsonl`")),
         ("data/*.md", ("matches no data file", ".jsonl")),
-        ("gone/*.jsonl", ("matches no file", "gone does not exist", "recipe's own folder")),
+        (
+            "gone/*.jsonl",
+            ("matches no file", "gone does not exist", "relative to its folder"),
+        ),
         ("empty", ("holds no data file", "`empty`")),
         ("outer", ("holds no data file", "`outer/data`")),
         (["data/a.jsonl", "./data/a.jsonl"], ("names one file twice", "also as `data/a.jsonl`")),

@@ -69,3 +69,19 @@ def test_an_unknown_layout_is_refused_with_its_columns_and_no_guess(tmp_path):
 def test_a_bad_first_row_is_refused(tmp_path):
     path = write_lines(tmp_path / "a.jsonl", [*good_rows(), {"instruction": "q", "response": None}])
     assert "a.jsonl:21" in refusal(peek, path, SETTINGS, shown_as="a.jsonl")
+
+
+def test_all_problems_of_a_file_come_at_once_in_file_order(tmp_path):
+    path = write_lines(tmp_path / "a.jsonl", good_rows(4))
+    path.write_text(path.read_text() + '{"instruction": "q", "response": 5}\n{bad\n{"instruction": "q"}\n')
+    message = refusal(peek, path, SETTINGS, shown_as="a.jsonl")
+    assert [line.split(":")[1] for line in message.splitlines()[:3]] == ["5", "6", "7"]
+    assert "set `data.on_invalid: drop`" in message
+
+
+def test_bad_rows_are_left_out_of_the_look_where_the_recipe_drops_them(tmp_path):
+    path = write_lines(tmp_path / "a.jsonl", good_rows(4))
+    path.write_text(path.read_text() + '{"instruction": "q", "response": 5}\n{bad\n')
+    seen = peek(path, SETTINGS.model_copy(update={"on_invalid": "drop"}))
+    assert seen.layout == "instruction/response"
+    assert any("2 bad rows dropped" in note for note in seen.notes)

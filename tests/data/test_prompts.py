@@ -39,6 +39,16 @@ def test_a_conversation_that_ends_in_an_answer_is_asked_each_of_its_questions(pr
     ]
 
 
+def test_a_conversation_whose_answers_are_all_context_is_asked_its_last_question(prompts):
+    marked = messages("q1", "a1", "q2", "a2")
+    for turn in marked["messages"][1::2]:
+        turn["weight"] = 0
+    assert prompts([marked, messages("q3")], conversation_history=True) == [
+        ("q1\na1\nq2", None, 1),
+        ("q3", None, 2),
+    ]
+
+
 def test_pairs_may_end_without_an_answer(prompts):
     rows = [
         {"conversation": [{"system": "s", "input": "q1", "output": "a1"}, {"input": "q2"}]},

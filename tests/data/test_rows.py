@@ -43,7 +43,9 @@ def test_a_missing_file_suggests_its_neighbours(tmp_path):
     assert "counseling.json: no such file" in message
     assert "Did you mean `counselling.json`?" in message
     assert "`other.jsonl`" in refusal(rows_of, tmp_path / "other.json")
-    assert "folder does not exist" in refusal(rows_of, tmp_path / "nowhere" / "data.json")
+    message = refusal(rows_of, tmp_path / "nowhere" / "data.json")
+    assert f"The folder {tmp_path / 'nowhere'} does not exist" in message
+    assert f"looked for in {tmp_path}" in refusal(rows_of, tmp_path / "quite_another.csv")
 
 
 def test_a_directory_is_refused_and_its_files_named(tmp_path):

@@ -142,7 +142,7 @@ def test_a_file_of_its_own_loses_the_turns_that_train_has_too(split):
 def test_a_copied_conversation_in_a_file_of_its_own_is_still_refused(split):
     train = [talk("hello", f"q{i}") for i in range(40)]
     message = refusal(split, train, held_out=[talk("q3", "q3"), talk("new", "q9")])
-    assert "row 1 has the same source as row 4" in message
+    assert "row 1 (answer 1) has the same source as row 4 (answer 2)" in message
     assert "row 2" not in message
     kept = split(train, held_out=[talk("hello", "q3")], allow_leakage=True)
     assert len(kept.eval) == 2
@@ -172,3 +172,8 @@ def test_later_turns_with_their_history_do_not_count_as_near_copies(split):
     copied = split([*rows, rows[0]], eval=0, conversation_history=True)
     found = check_near_duplicates(DataSeen(copied, DataSettings(train="train.jsonl")))
     assert [each.level for each in found] == ["ok"]  # word for word the same: that is check_duplicates'
+
+
+def test_a_file_of_one_group_is_refused_in_a_whole_sentence(split):
+    message = refusal(split, [talk("hello") for _ in range(40)])
+    assert "stay together; its 40 rows from 40 entries of the file make 1 such group. Check" in message

@@ -75,8 +75,13 @@ def test_a_file_of_no_prompt_is_refused(ask, content):
     assert "p.txt: holds no prompt" in refusal(ask, content)
 
 
+def test_the_suffix_of_text_is_named_where_a_file_of_another_is_refused(ask):
+    assert ".txt (a prompt a line)" in refusal(ask, "hello\n", "p.md")
+
+
 def test_texts_given_by_hand_follow_the_same_rules():
     assert pairs(prompts_of_texts(["a\nb"], SETTINGS)) == [(1, "a\nb")]
+    assert prompts_of_texts([], DataSettings(train="x", source_prefix="{a}: {b}")) == []
     assert "--prompt: prompt 2 is empty" in refusal(prompts_of_texts, ["fine", " "], SETTINGS)
 
 

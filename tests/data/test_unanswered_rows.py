@@ -88,6 +88,17 @@ def test_a_table_with_empty_cells(tmp_path: Path) -> None:
     assert [(p.response, dict(p.kept)) for p in found] == [(None, {"ID": "007"}), ("known", {"ID": "008"})]
 
 
+def test_a_number_that_is_kept_is_the_files(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    scores = pyarrow.array([3.8, None], type=pyarrow.float32())
+    table = pyarrow.table({"instruction": ["甲", "乙"], "scores": [[1], [2]], "score": scores})
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    settings = DataSettings(train="x.json")
+    found = read_prompts(tmp_path / "rows.parquet", settings, shown_as="rows.parquet", keep=["score"])
+    assert [json.dumps(p.kept["score"]) for p in found] == ["3.8", "null"]
+
+
 def test_an_answer_that_is_not_looked_at_may_be_anything(tmp_path: Path) -> None:
     rows = [{"instruction": "甲", "response": value} for value in (3, ["a"], {"b": 1}, "\u0000", True)]
     found = prompts_of(tmp_path, rows, with_answers=False)

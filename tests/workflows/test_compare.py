@@ -277,6 +277,16 @@ def test_a_prompt_past_the_limit_is_said_and_an_empty_one_is_refused(run: Path) 
         compare(run, prompts=["你好", "  "])
 
 
+def test_a_prompt_that_holds_the_name_of_a_control_token_is_told_of(run: Path) -> None:
+    told: list[str] = []
+    compare(
+        run,
+        prompts=["a</s>b", "a b"],
+        report=lambda event, **fields: told.append(fields.get("message", "")),
+    )
+    assert "1 of 2 sources hold the text `</s>`, which the tokenizer takes for a control token" in told
+
+
 def test_init_plans_enough_steps_for_a_few_rows_and_no_more_than_usual_for_many(tmp_path: Path) -> None:
     from loraloom.recipe.file import parse_recipe
     from loraloom.workflows.init import init_recipe

@@ -69,12 +69,34 @@ def test_columns_say_which_is_which(write: Callable[..., Path], columns: list[st
     assert recipe.data.columns == {"instruction": "title", "response": "body"}
 
 
+def test_a_table_of_one_column_is_refused_with_the_setting_that_separates_cells(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("instruction~response\nq~a\n")
+    with pytest.raises(DataError, match=r"set `data\.delimiter`.*found: 1 column in its first line"):
+        init_recipe(path, "starter")
+    assert "/response" in init_recipe(path, "starter", sets=['data.delimiter="~"'])
+
+
 def test_a_wrong_option_is_refused(write: Callable[..., Path]) -> None:
     path = write([{"title": "t", "body": "b"}])
     with pytest.raises(RecipeError, match="ROLE=COLUMN, where ROLE is instruction, response, input"):
         init_recipe(path, "starter", columns=["question=title"])
     with pytest.raises(RecipeError, match="settings of `data` only, not of lora"):
         init_recipe(path, "starter", sets=["lora.r=4"])
+
+
+def test_answers_that_are_reckoned_from_the_first_rows_are_said_to_be_so(
+    write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loraloom.data.peek.PEEK_ROWS", 10)
+    said: list[str] = []
+    short = [talk(n, "user", "assistant") for n in range(10)]
+    long = [talk(n, "user", "assistant", "user", "assistant") for n in range(10, 20)]
+    text = init_recipe(
+        write(short + long), "starter", report=lambda _, **facts: said.append(facts["message"])
+    )
+    assert "# Data: about 20 rows, each an answer, from 20 entries" in text
+    assert any("the first 10 rows were looked at for what follows" in note for note in said)
 
 
 def test_conversations_of_several_turns_get_their_history(write: Callable[..., Path]) -> None:
@@ -84,6 +106,7 @@ def test_conversations_of_several_turns_get_their_history(write: Callable[..., P
     assert parse_recipe(text, name="r").data.conversation_history is True
     assert "# Data: 60 rows, each an answer, from 30 entries, recognised as messages" in text
     assert any("30 answers come later in a conversation" in note for note in said)
+    assert not any("looked at" in note for note in said)
     own = init_recipe(path, "starter", sets=["data.conversation_history=false"])
     assert parse_recipe(own, name="r").data.conversation_history is False
     single = init_recipe(write([talk(n, "user", "assistant") for n in range(30)]), "starter")

@@ -70,7 +70,9 @@ def _responses(part: str, rows: Sequence[Example]) -> Iterator[Finding]:
         return
     words = Counter(word for _, word in named)
     if level == "warning" and len(words) == 1 and _are_labels(rows):
-        message = f"{share(len(named), len(rows))} answers are {_listed(words)}, one of few that there are"
+        word = named[0][1]
+        shown = f"consist of {word}" if word == SIGNS else f"are `{word}`"
+        message = f"{share(len(named), len(rows))} answers {shown}, one of few answers that there are"
         fix = (
             "If it is a label of yours, all is well; if it stands for a missing answer, take these rows out."
         )

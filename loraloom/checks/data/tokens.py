@@ -16,6 +16,7 @@ from loraloom.checks.data.told_apart import control_tokens
 from loraloom.checks.finding import Finding, Level
 from loraloom.data.cutting import cut_words
 from loraloom.data.examples import Example
+from loraloom.recipe.settings import MAX_TOKENS
 
 PERCENTILES = (50, 90, 95, 99)
 TO_CUT = 0.01  # the share of rows that a suggested limit would cut
@@ -53,9 +54,14 @@ def check_truncation(seen: DataSeen) -> list[Finding]:
         if is_cut.any():
             cut = [example for example, own in zip(encoded.rows, is_cut.tolist(), strict=True) if own]
             what = f"{share(len(cut), len(lengths))} training {side}s are cut at {limit} tokens; EOS stays"
-            kinds = f"; cut are {cut_words(seen.fitted('train').cuts)}" if side == "source" else ""
+            kinds = f"; what is cut: {cut_words(seen.fitted('train').cuts)}" if side == "source" else ""
             message = f"{what}{_of_sample(seen, side)}{kinds}; {tight} would cut 1 %, {whole} none"
-            fix = f"Set {setting}: {tight if tight > limit else whole}."
+            wanted = tight if tight > limit else whole
+            fix = (
+                f"Set {setting}: {wanted}."
+                if wanted <= MAX_TOKENS
+                else "Shorten these texts, or take them out."
+            )
             findings.append(Finding("warning", "truncation", setting, f"{message} ({places(cut)})", fix))
         else:
             message = (

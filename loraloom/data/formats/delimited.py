@@ -23,7 +23,8 @@ from loraloom.recipe import DataSettings
 MAX_CELL_CHARS = 1 << 24
 _UNCLOSED = "opens a double quote that nothing closes"
 _TOO_LARGE = f"has a cell of more than {MAX_CELL_CHARS:,} characters; a double quote is probably not closed"
-# One cell has taken in the rows behind it, so that leaving out this row would lose them too.
+# One cell has taken in the rows behind it, so that leaving out this row would lose them too. So may any
+# other row on several lines in which the quotes are not in order.
 _SWALLOWING = (_UNCLOSED, _TOO_LARGE)
 _QUOTED = (
     "A cell with the separator, a quote or a line break in it stands in double quotes, and a quote inside "
@@ -89,7 +90,7 @@ def read_csv(path: Path, settings: DataSettings, shown_as: str, findings: Findin
             number += header is not None
             what = f"row {number}" if header else "the header"
             problem = Problem(f"{what} {cells}", where=where, fix=dialect.fix)
-            if cells in _SWALLOWING or header is None:  # this is no matter of one bad row
+            if cells in _SWALLOWING or num_cells or header is None:  # this is no matter of one bad row
                 findings.refuse(problem)
             else:
                 findings.refuse(problem, number)
@@ -177,13 +178,13 @@ def _quoted_records(lines: Iterator[str], dialect: Dialect) -> Iterator[Record]:
     while True:
         begins_on = reader.line_num + dialect.skip + 1
         taken.clear()
+        cells: list[str] | str
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield Record(begins_on, _told(error))
-            continue
+            cells = _told(error)
         spans = tuple(line.count(dialect.delimiter) + 1 for line in taken) if len(taken) > 1 else ()
         yield Record(begins_on, cells, spans)
 

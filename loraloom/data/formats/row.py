@@ -18,6 +18,7 @@ from loraloom.errors import DataError, Problem
 KEPT_PROBLEMS = 1_000
 COUNTED_ONLY = Problem("a further problem, counted but not kept")
 SHOWN_NAMES = 12
+PATHS_ARE_RELATIVE = "paths in a recipe are relative to its folder, those of a command to the current one"
 _ROW = re.compile(r"row \d+:? ")
 _DROP_HINT = "To train without bad rows, set `data.on_invalid: drop`."
 
@@ -201,10 +202,10 @@ def _where_it_may_be(path: Path) -> str:
         return "It is a symbolic link to a file that does not exist."
     folder = path.parent
     if not folder.is_dir():
-        return "Its folder does not exist either; paths are relative to the recipe's own folder."
+        return f"The folder {folder.absolute()} does not exist either; {PATHS_ARE_RELATIVE}."
     siblings = _files_in(folder)
     same_stem = [name for name in siblings if Path(name).stem.lower() == path.stem.lower()]
     near = list(dict.fromkeys(same_stem + difflib.get_close_matches(path.name, siblings, n=3, cutoff=0.7)))
     if near:
         return f"Did you mean {' or '.join(shown_name(name) for name in near[:3])}?"
-    return "Paths are relative to the recipe's own folder."
+    return f"It was looked for in {folder.absolute()}; {PATHS_ARE_RELATIVE}."

@@ -121,6 +121,7 @@ def _exchanges_of(turns: Sequence[Turn], column: str, told: Told, *, to_answer: 
     asked: list[Field] = []
     history: tuple[Field, ...] = ()
     exchanges: list[Exchange] = []
+    as_context: Exchange | None = None
     num_answers = 0
     for turn in turns:
         if turn.speaker == SYSTEM:
@@ -135,11 +136,11 @@ def _exchanges_of(turns: Sequence[Turn], column: str, told: Told, *, to_answer: 
         elif asked:
             num_answers += 1
             question = _one_question(asked)
+            exchange = Exchange(question, turn.said, system=system, history=history, turn=num_answers)
             if turn.is_learnt:
-                exchanges.append(
-                    Exchange(question, turn.said, system=system, history=history, turn=num_answers)
-                )
+                exchanges.append(exchange)
             else:
+                as_context = dataclasses.replace(exchange, response=None)
                 told.what["answers marked as context (by weight, loss or train), not learnt"] += 1
             history, asked = (*history, question, turn.said), []
         else:
@@ -151,7 +152,9 @@ def _exchanges_of(turns: Sequence[Turn], column: str, told: Told, *, to_answer: 
     if asked:
         told.what["questions at the end of a conversation, with no answer, left out"] += 1
     if not num_answers and not any(turn.only_calls for turn in turns):
-        raise Flaw(f"`{column}` holds no question that is answered")
+        raise Flaw(f"`{column}` holds no question" + ("" if to_answer else " that is answered"))
+    if to_answer and not exchanges and as_context is not None:
+        return [as_context]  # every row is answered, if without a reference
     return exchanges
 
 

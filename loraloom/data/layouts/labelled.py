@@ -140,6 +140,8 @@ def _label(name: str, value: Any, options: LayoutOptions, told: Told) -> Field:
                 f"It names {len(options.labels)}, from 0 to {len(options.labels) - 1}.",
             )
         return Field(name, options.labels[number])
+    if options.labels and isinstance(value, str) and value not in options.labels:
+        told.what["labels are texts already, which `data.labels` does not change"] += 1
     if is_number and name not in _OF_PAIRS:
         told.what[
             "labels are numbers, learnt as such; `data.labels: [NAME, …]` gives them names, from 0 on"

@@ -173,6 +173,10 @@ def _of_most(found: list[str], sample: Sequence[Values], where: str) -> Layout:
         # Which of them is asked is the user's to say: an example with names of theirs would be a guess.
         what, columns = "its columns are of no layout known here", shown_columns(found, where)
         example = ("QUESTION_COLUMN", "ANSWER_COLUMN")
+        if has_header(where) and len(found) == 1:
+            what = (
+                "has one column; if another sign separates its cells, set `data.delimiter` to it, in quotes"
+            )
         raise _no_layout(what, columns if found else "no column", where, example, allowed=RECOGNISED)
     best, *rivals = ranked
     if rivals:
@@ -273,7 +277,8 @@ def shown_columns(found: list[str], where: str) -> str:
     """The columns by name; of a table whose first line may be a row, not a header, only their number."""
     are_names = all(len(name) <= _LONGEST_NAME and _COLUMN_NAME.fullmatch(name) for name in found)
     if has_header(where) and not are_names:
-        return f"{len(found)} columns in its first line"
+        count = "1 column" if len(found) == 1 else f"{len(found)} columns"
+        return f"{count} in its first line"
     return shown_names(found)
 
 

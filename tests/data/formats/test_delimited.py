@@ -75,6 +75,12 @@ def test_text_after_a_closing_quote_is_refused(read):
     )
 
 
+def test_rows_that_an_unclosed_quote_took_in_are_never_dropped_as_one_bad_row(read):
+    content = table('"open,a', "q,b", '"again,c')
+    message = refusal(read, "a.csv", content, on_invalid="drop")
+    assert "a.csv:12: row 11 has text right after a closing double quote" in message
+
+
 @pytest.mark.parametrize(
     ("header", "told"),
     [

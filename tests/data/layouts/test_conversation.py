@@ -142,6 +142,13 @@ def test_an_answer_marked_so_is_context_and_no_target(load, mark):
     assert [response for _, response in sources_and_responses(every)] == ["a1", "a2"]
 
 
+def test_a_file_whose_answers_are_all_context_is_refused_with_the_reason(load):
+    row = turns(("user", "q1"), ("assistant", "a1", {"weight": 0}))
+    message = refusal(load, [row] * 3)
+    assert "holds no answer that is learnt: 3 answers marked as context" in message
+    assert "`data.answer_weights: false`" in message
+
+
 def test_a_mark_of_a_pair_counts_too(load):
     row = paired(("q1", "a1"), ("q2", "a2"))
     row["conversation"][0]["output_with_loss"] = False

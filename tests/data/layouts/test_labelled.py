@@ -60,6 +60,13 @@ def test_classes_that_are_numbers_get_the_names_that_the_recipe_gives(load):
     )
 
 
+def test_names_for_classes_that_have_other_names_already_are_told_to_be_unused(load):
+    rows = [{"text": f"t{i}", "label": ("neg", "pos")[i % 2]} for i in range(6)]
+    examples = load(rows, labels=["negative", "positive"])
+    assert [response for _, response in pairs(examples)] == ["neg", "pos"] * 3
+    assert any("6 labels are texts already" in note for note in examples.notes)
+
+
 def test_a_pair_without_its_label_is_empty_and_a_single_texts_minus_one_is_a_class(load):
     rows = [{"premise": "p", "hypothesis": f"h{i}", "label": (i, -1)[i == 2]} for i in range(4)]
     assert "row 3: `label (-1, not labelled)` is null" in refusal(load, rows)
@@ -105,7 +112,7 @@ def test_an_article_of_squads_own_files_gives_a_row_for_each_question(load):
         ("question: q2\ncontext: c1", "a2"),
     ]
     assert [example.id[1:] for example in examples.examples] == [(1, 1), (1, 2), (1, 3)]
-    assert any("1 articles give 3 rows" in note for note in examples.notes)
+    assert any("1 article gives 3 rows" in note for note in examples.notes)
 
 
 def test_a_pair_of_question_and_answer_comes_before_a_label(load):
