@@ -144,7 +144,7 @@ def test_53_another_width(project: Project, trained: Trained) -> None:
 def test_53_another_depth(project: Project, trained: Trained) -> None:
     adapter = other_base(project, trained, num_layers=1)
     forget_origin(adapter)
-    refuse_adapter(project, "adapter", "target_modules")
+    refuse_adapter(project, "adapter", "1 encoder and 2 decoder layers; this base has 2 and 2")
 
 
 def test_54_another_rank(project: Project, adapter: Path) -> None:
