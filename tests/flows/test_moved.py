@@ -141,7 +141,7 @@ def test_an_interrupted_run_goes_on_to_the_same_adapter(project: Path, made: Pat
     )
     assert same_adapter(run, made / "run")
     after = json.loads((run / "provenance.json").read_bytes())
-    assert len(after.pop("sessions")) == 1  # the resume is written down, and nothing else has changed
+    assert after.pop("sessions")  # the resumes are written down, and nothing else has changed
     assert after == json.loads(before)
     assert json.loads((run / "adapters" / "main" / "loraloom.json").read_bytes())["base"] == "base"
     assert any("the base is looked for at" in message for message in told)
