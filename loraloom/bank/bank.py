@@ -183,8 +183,15 @@ class AdapterBank:
         """While it lasts, the rows of every pass belong as said; backward passes included.
 
         Raises:
-            BankError: another thread is using the base, or rows are set already.
+            BankError: an owner has no adapter here, another thread is using the base, or rows are set
+                already.
         """
+        unknown = rows.owners - self._settings.keys()
+        if unknown:  # no linear would have it, and the base would answer in its place
+            raise BankError(
+                f"no adapter `{min(unknown)}` is attached to this bank",
+                allowed=", ".join(self._settings) or "the base alone",
+            )
         with self.base.occupancy.one_pass():
             self.ambient.rows = rows
             try:

@@ -34,8 +34,21 @@ UNSUPPORTED: dict[str, Any] = {
     "trainable_token_indices": None,
 }
 # What PEFT merges rightly into the weights; of the rest a merged model is none, or another.
-MERGED_BY_PEFT = {"use_dora", "rank_pattern", "alpha_pattern", "lora_bias", "bias", "modules_to_save"}
+MERGED_BY_PEFT = {
+    "use_dora",
+    "rank_pattern",
+    "alpha_pattern",
+    "lora_bias",
+    "bias",
+    "modules_to_save",
+    "trainable_token_indices",
+}
 EMBEDDINGS = {"shared", "embed_tokens"}
+MERGE_WITH_PEFT = (
+    "Merge it with PEFT: PeftModel.from_pretrained(model, ADAPTER).merge_and_unload()."
+    "save_pretrained(FOLDER), copy the base's tokenizer files into FOLDER, and set "
+    "model_name_or_path: FOLDER"
+)
 READ_HERE = {
     "peft_type",
     "r",
@@ -75,17 +88,12 @@ def _way_out(key: str, config: Mapping[str, Any]) -> str:
     """How to go on from such an adapter all the same."""
     if key not in MERGED_BY_PEFT:
         return ""
-    fix = (
-        "Merge it with PEFT: PeftModel.from_pretrained(model, ADAPTER).merge_and_unload()."
-        "save_pretrained(FOLDER), copy the base's tokenizer files into FOLDER, and set "
-        "model_name_or_path: FOLDER"
-    )
     saved = config.get("modules_to_save") or []
     embeddings = [name for name in saved if isinstance(name, str) and name in EMBEDDINGS]
     if key == "modules_to_save" and embeddings:
         # Measured on peft 0.21: the merged model's tied copies are not the trained ones.
         return f"PEFT does not merge {embeddings[0]} rightly on this family either: train without it"
-    return fix
+    return MERGE_WITH_PEFT
 
 
 def config_values(settings: LoraSettings, target_modules: Sequence[str], base: str) -> dict[str, Any]:

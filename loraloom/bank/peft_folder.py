@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from loraloom.bank.peft_base import check_fingerprints, portable_name, unverified
-from loraloom.bank.peft_config import check_config, config_values
+from loraloom.bank.peft_config import MERGE_WITH_PEFT, check_config, config_values
 from loraloom.bank.peft_targets import check_complete
 from loraloom.base.loading import Base
 from loraloom.base.targets import Target, peft_target_modules
@@ -36,6 +36,12 @@ CONFIG, WEIGHTS, ORIGIN = "adapter_config.json", "adapter_model.safetensors", "l
 README = "README.md"
 PREFIX = "base_model.model."
 SHOWN_SUBFOLDERS = 5
+# PEFT saves them whole if the vocabulary was resized (measured on peft 0.21: it merges them rightly).
+EMBEDDINGS_SAVED = {"shared", "lm_head"}
+_RESIZED = (
+    "Its base had its vocabulary resized before training. Load and resize that base in the same way, as "
+    f"`model`, with the tokenizer of that training. {MERGE_WITH_PEFT}"
+)
 
 
 @dataclass(frozen=True)
@@ -200,7 +206,12 @@ def _read_tensors(path: Path, where: str) -> dict[str, Tensor]:
     for name, tensor in raw.items():
         bare = name.removeprefix(PREFIX).removesuffix(".weight")
         if not name.startswith(PREFIX) or not bare.endswith((".lora_A", ".lora_B")):
-            raise AdapterError("holds a tensor that is no part of a LoRA adapter", where=where, found=name)
+            raise AdapterError(
+                "holds a tensor that is no part of a LoRA adapter",
+                where=where,
+                found=name,
+                fix=_RESIZED if bare in EMBEDDINGS_SAVED else "",
+            )
         if not tensor.is_floating_point():
             raise AdapterError(
                 f"holds {tensor.dtype} where a floating point is needed", where=where, found=name

@@ -148,6 +148,11 @@ class Rows:
     def __post_init__(self) -> None:
         self.spans(sum(share.num_rows for share in self.shares), "rows")
 
+    @property
+    def owners(self) -> frozenset[str]:
+        """The adapters that have rows."""
+        return frozenset(share.slot for share in self.shares if share.slot is not BASE)
+
     def spans(self, num_rows: int, module: str) -> list[tuple[str | None, int, int]]:
         """Slot, first row and end of each share, in a batch of `num_rows` rows."""
         total = sum(share.num_rows for share in self.shares)
@@ -172,6 +177,11 @@ class IndexedRows:
 
     slots: tuple[str | None, ...]
     expansion: int = 1
+
+    @property
+    def owners(self) -> frozenset[str]:
+        """The adapters that have rows."""
+        return frozenset(slot for slot in self.slots if slot is not BASE)
 
     def indices(self, num_rows: int, module: str, device: torch.device) -> Iterator[tuple[str, Tensor]]:
         """Each adapter with the rows that are its own, int64 [n], in a batch of `num_rows` rows."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from loraloom.base.activations import fuse_activations
@@ -21,12 +21,14 @@ from loraloom.base.answer_text import AnswerText
 from loraloom.base.choices import Choice, choose_device, choose_dtype, estimated_parameters
 from loraloom.base.families import FAMILIES, Family
 from loraloom.base.fingerprints import fingerprint, tokenizer_fingerprint
-from loraloom.base.foreign import check_sizes, read_config, said_by
+from loraloom.base.foreign import CONFIG, check_sizes, file_beside, read_config, said_by
 from loraloom.base.kernel_caches import bound_kernel_caches
 from loraloom.base.occupancy import Occupancy
 from loraloom.base.supported import STARTER, check_supported, locate
 from loraloom.base.tokenizer import check_tokenizer, forget_state, load_tokenizer
 from loraloom.errors import ModelError
+
+GENERATION = "generation_config.json"
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,7 @@ def _load_weights(path: str, name: str, dtype: torch.dtype, allow_bin_weights: b
                 where=name,
                 fix="Set allow_bin_weights: true to load them weights-only, or convert them to safetensors.",
             ) from None
+        _check_generation(path, name)
         raise ModelError("its weights cannot be loaded", where=name, found=said_by(error)) from None
     missing = sorted(report["missing_keys"])
     if missing or report["mismatched_keys"]:
@@ -198,6 +201,27 @@ def _load_weights(path: str, name: str, dtype: torch.dtype, allow_bin_weights: b
             fix="transformers would draw them at random. The folder is incomplete: copy it again.",
         )
     return model
+
+
+def _check_generation(path: str, name: str) -> None:
+    """Refuse generation settings that transformers does not take, for which it loads no weights either.
+
+    Several answers a row without beams are such (transformers 5.23).
+
+    Raises:
+        ModelError: it does not take them.
+    """
+    file = GENERATION if file_beside(path, GENERATION) is not None else CONFIG
+    try:
+        with _quiet_transformers():
+            GenerationConfig.from_pretrained(path, config_file_name=file, _from_model_config=file == CONFIG)
+    except Exception as error:  # whatever kind it raises, the settings are at fault
+        raise ModelError(
+            f"transformers refuses the generation settings of its {file}",
+            where=name,
+            found=said_by(error),
+            fix=f"Take them out of {file}: LoRALoom answers by the recipe's `generation` section alone.",
+        ) from None
 
 
 @contextmanager

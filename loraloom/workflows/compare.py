@@ -197,7 +197,8 @@ def _summary(
     for model, loss in _retain_losses(loaded, retained).items():
         models[model]["figures"]["retain_loss"] = loss
     groups = _groups(loaded)
-    where = f"{num_rows} {what} rows" if what != "prompts" else f"{num_rows} prompts"
+    of_what = "prompt" if what == "prompts" else f"{what} row"
+    where = f"{num_rows} {of_what}{'' if num_rows == 1 else 's'}"
     evidence = comparison.weigh(answers, groups, scoring, num_labels) if scoring is not None else None
     sentences = [
         comparison.sentence(

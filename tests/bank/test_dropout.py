@@ -17,10 +17,17 @@ from loraloom.bank.rows import Draws, training_rows
 from loraloom.base.loading import Base
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import eval_losses
-from loraloom.recipe import GenerationSettings
+from loraloom.recipe import GenerationSettings, LoraSettings
 from tests.parity.rig import attach_speaking, batch_of, random_rows
 
 ROWS = random_rows(6, seed=3)
+
+
+def bank_of_nothing(base: Base) -> AdapterBank:
+    """With an adapter `a` as it begins, which adds nothing and drops nothing of its own."""
+    bank = AdapterBank(base)
+    bank.attach("a", LoraSettings(r=1, lora_dropout=0.0, target_modules=["q"]), seed=1)
+    return bank
 
 
 def test_it_drops_where_transformers_drops(
@@ -48,7 +55,7 @@ def test_it_drops_where_transformers_drops(
     monkeypatch.setattr(
         dropout_module, "attention_mask", lambda draws, slot, name, sides, p, like: torch.full_like(like, 0.5)
     )
-    bank = AdapterBank(base)
+    bank = bank_of_nothing(base)
     with torch.no_grad(), base_dropout(base, bank.ambient, 0.1):
         for row, wanted in zip(ROWS, expected, strict=True):
             batch = batch_of(base, {"a": [row]})
@@ -92,7 +99,7 @@ def test_every_place_and_every_use_draws_its_own_mask(mt5: Base, monkeypatch: py
         return mask
 
     monkeypatch.setattr(Draws, "token_mask", recording)
-    bank = AdapterBank(mt5)
+    bank = bank_of_nothing(mt5)
     rows = list(random_rows(6, seed=3))
     batch = batch_of(mt5, {"a": rows})
     with torch.no_grad(), base_dropout(mt5, bank.ambient, 0.3):

@@ -17,7 +17,7 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.linear import BankLinear
 from loraloom.bank.merging import merge_adapter
 from loraloom.bank.objective import hidden_states, part_losses
-from loraloom.bank.rows import Rows, Share, shares_of
+from loraloom.bank.rows import IndexedRows, Rows, Share, shares_of
 from loraloom.base.loading import Base
 from loraloom.base.occupancy import Occupancy
 from loraloom.data.batches import Batch
@@ -117,6 +117,26 @@ def test_targets_are_not_looked_up_under_another_threads_pass(bank: AdapterBank)
     """Looking them up takes every adapter off for a moment."""
     with bank.rows(Rows((Share("a", 4),))), pytest.raises(BankError):
         elsewhere(lambda: bank.targets_of(LoraSettings()))
+
+
+@pytest.mark.parametrize("rows", [Rows((Share("a", 1), Share("c", 2))), IndexedRows((None, "c", "a"))])
+def test_an_owner_without_an_adapter_is_refused_and_not_answered_by_the_base(
+    bank: AdapterBank, rows: Rows | IndexedRows
+) -> None:
+    with (
+        pytest.raises(BankError, match=r"no adapter `c` is attached to this bank\. Allowed: a, b"),
+        bank.rows(rows),
+    ):
+        pass
+    with pytest.raises(BankError, match="no adapter `typo`"):
+        answer(bank, [None, "typo"], SOURCES, BRIEF)
+    bank.drop("a")
+    with pytest.raises(BankError, match="no adapter `a`"):
+        answer(bank, ["a"], SOURCES, BRIEF)
+    bank.drop("b")
+    with pytest.raises(BankError, match="Allowed: the base alone"):
+        answer(bank, ["b"], SOURCES, BRIEF)
+    assert len(answer(bank, [None], SOURCES, BRIEF)[None]) == len(SOURCES)
 
 
 def test_rows_within_rows_are_refused_and_the_outer_ones_stay(bank: AdapterBank) -> None:

@@ -214,6 +214,8 @@ def test_the_setting_that_a_message_gives_stands_for_the_same_modules(
         {"rank_pattern": {"q": 2}},
         {"alpha_pattern": {"v": 3}},
         {"modules_to_save": ["final_layer_norm"]},
+        {"modules_to_save": ["lm_head"]},
+        {"trainable_token_indices": {"shared": [3, 4]}},
     ],
 )
 def test_the_way_out_that_a_refusal_names_leads_to_the_same_model(
@@ -230,6 +232,19 @@ def test_the_way_out_that_a_refusal_names_leads_to_the_same_model(
     with torch.no_grad():
         logits = base.model(input_ids=IDS, decoder_input_ids=START, use_cache=False).logits
     torch.testing.assert_close(logits, said, rtol=1e-5, atol=1e-5 * float(said.abs().max()))
+
+
+def test_embeddings_saved_for_a_resized_vocabulary_come_with_what_to_do(made: Made) -> None:
+    folder, _ = made(target_modules=["q"])
+    file = folder / "adapter_model.safetensors"
+    held = load_file(file)
+    save_file({**held, "base_model.model.shared.weight": torch.zeros(4, 32)}, file)
+    with pytest.raises(AdapterError, match=r"shared\.weight.*vocabulary resized.*merge_and_unload"):
+        read_adapter(folder)
+    save_file({**held, "base_model.model.shared.lora_embedding_A": torch.zeros(4, 32)}, file)
+    with pytest.raises(AdapterError, match="no part of a LoRA adapter") as caught:
+        read_adapter(folder)
+    assert "merge_and_unload" not in str(caught.value)  # PEFT does not merge that one rightly
 
 
 def test_an_embedding_that_peft_does_not_merge_rightly_gets_no_such_advice(made: Made) -> None:

@@ -11,6 +11,7 @@ from transformers import GenerationConfig
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.base.loading import Base, load_base
+from loraloom.errors import ModelError
 from loraloom.evaluate.decoding import describe_unused, unused_settings
 from loraloom.evaluate.generation import answer
 from loraloom.recipe import GenerationSettings
@@ -95,6 +96,23 @@ def test_a_folder_that_asks_for_several_answers_gives_each_row_its_own(tmp_path:
     assert answers(folder) == clean
     loaded = load_base(str(folder), dtype="float32", device="cpu")
     assert set(unused_settings(loaded, BEAMS)) == {"num_return_sequences", "forced_bos_token_id"}
+
+
+@pytest.mark.parametrize("place", ["generation_config.json", "config.json"])
+def test_settings_that_transformers_refuses_are_named_and_not_the_weights(tmp_path: Path, place: str) -> None:
+    folder = make_folder(tmp_path / "base", "mt5")
+    if place == "config.json":
+        (folder / "generation_config.json").unlink()
+    file = folder / place
+    asked = {"num_return_sequences": 2, "do_sample": False, "num_beams": 1}
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | asked), encoding="utf-8")
+    with pytest.raises(ModelError) as caught:
+        load_base(str(folder), device="cpu")
+    said = str(caught.value)
+    assert f"refuses the generation settings of its {place}" in said
+    assert "num_return_sequences" in said
+    assert f"Take them out of {place}" in said
+    assert "weights" not in said
 
 
 def test_the_models_own_settings_come_back_when_answering_fails(

@@ -80,7 +80,7 @@ def test_a_batch_of_other_rows_than_were_said_is_refused(mt5: Base, rows: Rows |
 
 
 def test_rows_are_taken_back_when_an_error_passes(mt5: Base) -> None:
-    bank = AdapterBank(mt5)
+    bank = bank_of_three(mt5)
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), bank.rows(Rows((Share("a", 1),))):
             raise ZeroDivisionError

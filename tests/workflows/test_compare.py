@@ -287,6 +287,11 @@ def test_a_prompt_that_holds_the_name_of_a_control_token_is_told_of(run: Path) -
     assert "1 of 2 sources hold the text `</s>`, which the tokenizer takes for a control token" in told
 
 
+def test_one_prompt_is_not_spoken_of_in_the_plural(run: Path) -> None:
+    (said,) = compare(run, prompts=["你好"])["sentences"][:1]
+    assert " on 1 prompt;" in said or " on 1 prompt (" in said
+
+
 def test_init_plans_enough_steps_for_a_few_rows_and_no_more_than_usual_for_many(tmp_path: Path) -> None:
     from loraloom.recipe.file import parse_recipe
     from loraloom.workflows.init import init_recipe

@@ -96,6 +96,21 @@ def test_values_at_rest_are_nothing_to_speak_of(based: Callable[..., Base], mark
     assert inherited.notes() == []
 
 
+def test_settings_for_tasks_do_not_go_before_the_recipes(based: Callable[..., Base], tmp_path: Path) -> None:
+    """T5's config.json has them: beams, lengths and a prefix for `pipeline("summarization")`."""
+    tasks = {"translation_en_to_de": {"prefix": "translate: "}, "summarization": {"num_beams": 4}}
+    base = based({"eos_token_id": 1}, {"task_specific_params": tasks})
+    _, inherited = generation_config(base, settings())
+    assert inherited.tasks == ["summarization", "translation_en_to_de"]
+    dropped, kept = inherited.notes()
+    assert "dropped from the base's config.json: task_specific_params" in dropped
+    assert "summarization" in dropped
+    assert "eos_token_id 1" in kept
+    base.model.config.save_pretrained(tmp_path / "merged")
+    saved = json.loads((tmp_path / "merged" / "config.json").read_text(encoding="utf-8"))
+    assert not saved.get("task_specific_params")
+
+
 def test_keys_in_config_json_count_only_if_there_is_no_other_file(based: Callable[..., Base]) -> None:
     """As transformers reads them."""
     base = based({"num_beams": 3, "eos_token_id": 1}, {"num_beams": 5, "forced_bos_token_id": 7})

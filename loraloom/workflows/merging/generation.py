@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from transformers import GenerationConfig
@@ -74,12 +74,14 @@ class Inherited:
         kept: stated by the merged folder too, with the same value.
         replaced: by the recipe's, or by the tokens the adapter was trained with: [stated, now].
         dropped: LoRALoom answers without it.
+        tasks: names in config.json's task_specific_params, which the merged folder does not have.
     """
 
     file: str
     kept: dict[str, Any] = field(default_factory=dict)
     replaced: dict[str, list[Any]] = field(default_factory=dict)
     dropped: dict[str, Any] = field(default_factory=dict)
+    tasks: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """For a result."""
@@ -100,6 +102,11 @@ class Inherited:
                 f"dropped from the base's {self.file}: {', '.join(pairs)}; LoRALoom's answers, of which the "
                 f"run's figures are, were made without. If your use needs it, set it in the merged {FILE}"
             )
+        if self.tasks:
+            found.append(
+                f"dropped from the base's {CONFIG}: task_specific_params {_shown(self.tasks)}; pipelines of "
+                "transformers 4 would answer by these, with a prefix that the adapter was not trained with"
+            )
         if found and self.kept:
             kept = ", ".join(f"{key} {_shown(value)}" for key, value in self.kept.items())
             found.append(f"kept of the base's {self.file}: {kept}")
@@ -108,6 +115,8 @@ class Inherited:
 
 def merged_generation_config(base: Base, settings: GenerationSettings) -> tuple[GenerationConfig, Inherited]:
     """The merged model's own way of answering: the recipe's, with the base's special tokens.
+
+    The base's config loses what pipelines would put before it.
 
     Returns:
         The configuration, and what became of the base's own.
@@ -120,7 +129,19 @@ def merged_generation_config(base: Base, settings: GenerationSettings) -> tuple[
     for key in KEPT:
         if key in stated:
             setattr(config, key, stated[key])
-    return config, _compared(config, file, stated)
+    return config, replace(_compared(config, file, stated), tasks=_forget_tasks(base))
+
+
+def _forget_tasks(base: Base) -> list[str]:
+    """Take task_specific_params out of the config that is saved; the names of their tasks.
+
+    `pipeline("summarization")` of transformers 4.57 puts them before generation_config.json.
+    """
+    tasks = getattr(base.model.config, "task_specific_params", None)
+    if not tasks:
+        return []
+    base.model.config.task_specific_params = None
+    return sorted(map(str, tasks))
 
 
 def stated_settings(base: Base) -> tuple[str, dict[str, Any]]:
