@@ -100,7 +100,7 @@ def test_settings_for_tasks_do_not_go_before_the_recipes(based: Callable[..., Ba
     """T5's config.json has them: beams, lengths and a prefix for `pipeline("summarization")`."""
     tasks = {"translation_en_to_de": {"prefix": "translate: "}, "summarization": {"num_beams": 4}}
     base = based({"eos_token_id": 1}, {"task_specific_params": tasks})
-    _, inherited = generation_config(base, settings())
+    _, inherited = merged_generation_config(base, settings())
     assert inherited.tasks == ["summarization", "translation_en_to_de"]
     dropped, kept = inherited.notes()
     assert "dropped from the base's config.json: task_specific_params" in dropped
