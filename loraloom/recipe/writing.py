@@ -182,7 +182,7 @@ def commented_recipe(
 
 def _setting(section: type[Section], key: str, value: Any) -> str:
     """One setting under its help; commented out where neither a value nor a default is there."""
-    default = section.model_fields[key].get_default(call_default_factory=True)
+    default = section.model_fields[key].get_default(call_default_factory=True, validated_data={})
     value = default if value is None else value
     help_text = _comment(_help(section, key))
     if value is None:

@@ -296,7 +296,8 @@ def test_devices_are_chosen_by_what_is_there(monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(ModelError, match="the device is not there"):
             choose_device(absent)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert choose_device("auto").value == "mps"
+    assert choose_device("auto").value == "cpu"  # never run there
+    assert choose_device("mps").value == "mps"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
