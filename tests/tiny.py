@@ -131,6 +131,8 @@ def make_folder(folder: Path, kind: str, *, seed: int = 0, tied: bool | None = N
         head = torch.randn(model.lm_head.weight.shape) * shape["d_model"] ** -0.5
         model.lm_head.weight = torch.nn.Parameter(head)
         model.config.tie_word_embeddings = False
+    if kind == "umt5" and hasattr(model.config, "scale_decoder_outputs"):
+        model.config.scale_decoder_outputs = bool(tied)  # transformers 5.24 has a flag of its own for it
     model.generation_config.eos_token_id = 1
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

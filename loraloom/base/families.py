@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 
@@ -43,15 +42,18 @@ def _t5_scale(config: Any) -> float:
 def _umt5_scale(config: Any) -> float:
     # transformers scales if the flag says tied, which loading sets to what the weights say; since 5.24
     # by a flag of its own.
-    by_own_flag = _has_own_scale(type(config))
-    is_scaled = config.scale_decoder_outputs if by_own_flag else config.tie_word_embeddings
+    is_scaled = config.scale_decoder_outputs if _has_own_scale(config) else config.tie_word_embeddings
     return float(config.d_model**-0.5) if is_scaled else 1.0
 
 
-@cache
-def _has_own_scale(config_class: type) -> bool:
-    """Whether configs of this class say apart from tying whether outputs are scaled."""
-    return hasattr(config_class(), "scale_decoder_outputs")
+_OWN_SCALE: dict[str, bool] = {}  # a config's class -> whether it says apart from tying what is scaled
+
+
+def _has_own_scale(config: Any) -> bool:
+    kind = type(config)
+    if kind.__name__ not in _OWN_SCALE:
+        _OWN_SCALE[kind.__name__] = hasattr(kind(), "scale_decoder_outputs")
+    return _OWN_SCALE[kind.__name__]
 
 
 # float16: the feed-forward of T5 overflows it, so the loss becomes 0 or NaN
