@@ -8,7 +8,6 @@ run locked (a test holds that it does not).
 from __future__ import annotations
 
 import errno
-import importlib
 import os
 import threading
 import time
@@ -21,12 +20,13 @@ from typing import Any
 from loraloom.errors import RunError
 
 fcntl: Any
+filelock: Any
 try:
-    fcntl = importlib.import_module("fcntl")
+    import fcntl
 except ImportError:  # Windows
     fcntl = None
-    with warnings.catch_warnings(action="ignore"):  # where it finds neither system's locks, it says so
-        filelock: Any = importlib.import_module("filelock")
+    with warnings.catch_warnings(action="ignore"):  # if it finds neither system's locks, it says so
+        import filelock
 
 # A process that only asks whose the folder is holds the lock for a moment, and a holder writes its pid
 # only after it has the lock.

@@ -18,7 +18,7 @@ from loraloom.data.split import Split
 from loraloom.errors import Problem, RecipeError, RunError, TrainingError
 from loraloom.recipe import Recipe
 from loraloom.run import Report, Run, fresh_folder, open_run, quiet, to_json
-from loraloom.seals import put
+from loraloom.seals import changed, put
 from loraloom.search.halving import rung_steps
 from loraloom.search.ledger import FILE as LEDGER_FILE
 from loraloom.search.ledger import Ledger, Trial
@@ -126,17 +126,30 @@ def _resume(
     stop: StopRequest,
 ) -> Found:
     with run.locked():
+        # Another request is said as such, unless what it is held against is not what the search wrote.
+        if not {run.recipe_file.name, run.provenance_file.name, run.sums_file.name} & set(changed(run)):
+            _refuse_another(request, run)
         if is_search(run):
             verify_search(run, request, folder, allowed, report)
-        own_recipe, _, known = origin.run_recipe(run)
-        if problems := _differences(request, own_recipe, known.get("search"), run):
-            raise RunError(problems)
+        own_recipe, known = _refuse_another(request, run)
         places = find_places(run, own_recipe, known, folder=folder, base=moved.base, data=moved.data)
         begun = reopen(run, request.recipe, places, known, report)
         if run.is_finished:
             report("resume", step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole")
             return Found(run, ledger_of(request, run), run.read_json(run.folder / LEDGER_FILE)["importances"])
         return _search(request, begun.allowing(allowed).going_on(report), report, stop)
+
+
+def _refuse_another(request: Request, run: Run) -> tuple[Recipe, dict[str, Any]]:
+    """The run's recipe and provenance.
+
+    Raises:
+        RunError: the run is of another request, or of none.
+    """
+    own_recipe, _, known = origin.run_recipe(run)
+    if problems := _differences(request, own_recipe, known.get("search"), run):
+        raise RunError(problems)
+    return own_recipe, known
 
 
 def _differences(request: Request, own: Recipe, known: dict[str, Any] | None, run: Run) -> list[Problem]:
