@@ -79,7 +79,7 @@ def measure(file: Path) -> None:
         SystemExit: the last peak is beyond the bound.
     """
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    from loraloom.data.split import split_examples
+    from loraloom.data.splitting.split import split_examples
     from loraloom.recipe import DataSettings
 
     print(f"{'':24}{'seconds':>8}{'peak':>10}")

@@ -17,16 +17,16 @@ from typing import Any
 from benchmarks.rounds import options_of
 from loraloom import Recipe
 from loraloom.bank.bank import AdapterBank
+from loraloom.bank.ownership import BASE
 from loraloom.bank.peft_folder import read_adapter
-from loraloom.bank.rows import BASE
-from loraloom.checks.movement import forecast
-from loraloom.data.split import split_examples
+from loraloom.checks.movement_forecast import forecast
+from loraloom.commands.train import train
+from loraloom.data.splitting.split import split_examples
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import eval_losses
 from loraloom.evaluate.movement import movement, percent
 from loraloom.recipe import Experiment, GenerationSettings
-from loraloom.workflows.prepare import Material, load_recipe_base, prepare
-from loraloom.workflows.train import train
+from loraloom.session.material import Material, load_recipe_base, prepare
 
 FEW, ALL = ["q", "v"], "all-linear"
 COLUMNS = (

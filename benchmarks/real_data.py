@@ -19,7 +19,7 @@ from benchmarks.rounds import options_of
 from loraloom import Recipe, compare, train
 from loraloom.data.examples import read_examples
 from loraloom.recipe import DataSettings
-from loraloom.run import Run
+from loraloom.run.folder import Run
 
 SMALL = {
     **SHAPES["mt5-small"],

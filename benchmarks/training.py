@@ -20,15 +20,15 @@ from transformers import AutoModelForSeq2SeqLM, DataCollatorForSeq2Seq
 
 from benchmarks.rounds import options_of, ratio
 from loraloom.bank.objective import part_losses
-from loraloom.bank.rows import training_rows
+from loraloom.bank.ownership import training_rows
 from loraloom.base.loading import Base
 from loraloom.data.batches import Part, collate
-from loraloom.data.split import split_examples
+from loraloom.data.splitting.split import split_examples
 from loraloom.recipe import Recipe
+from loraloom.session.material import Material, load_recipe_base, prepare
 from loraloom.starter import model_folder
 from loraloom.training.optimizer import clip_gradients, gradient_norm, make_optimizer
 from loraloom.training.state import Timetable
-from loraloom.workflows.prepare import Material, load_recipe_base, prepare
 
 MAX_NORM = 1.0
 

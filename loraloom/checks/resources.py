@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from loraloom.checks.finding import Finding
-from loraloom.training import plan_text
-from loraloom.training.prediction import Disk, Memory, Prediction
+from loraloom.forecast import plan_text
+from loraloom.forecast.prediction import Disk, Memory, Prediction
 
 CHECKPOINTS_TO_FIT = 3
 # Less is left to the system and to what was not foreseen.

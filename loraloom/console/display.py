@@ -12,7 +12,7 @@ from rich.text import Text
 from loraloom.checks.finding import Finding
 from loraloom.checks.listing import summary
 from loraloom.console.streams import TEXT_WIDTH, VISIBLE, Stderr
-from loraloom.training.plan_text import plan_lines
+from loraloom.forecast.plan_text import plan_lines
 
 SECONDS_BETWEEN_LINES = 5.0
 # Shown even where a verb is quiet.

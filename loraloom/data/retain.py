@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from loraloom.data.locating import locate
-from loraloom.data.part_files import PartRead, read_part
+from loraloom.data.files.location import locate
+from loraloom.data.files.part_files import PartContents, read_part
 from loraloom.recipe import DataSettings
 
 
 def read_retained(
     settings: DataSettings, folder: Path, moved: Mapping[str, Path] = MappingProxyType({})
-) -> PartRead | None:
+) -> PartContents | None:
     """The rows of `data.retain`; None where the recipe names none.
 
     Args:

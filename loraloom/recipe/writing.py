@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from loraloom.recipe.document import Recipe
+from loraloom.recipe.schema import Recipe
 from loraloom.recipe.settings import (
     DEFAULT_FROM,
     SHARED_TRAINING_KEYS,

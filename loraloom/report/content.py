@@ -12,19 +12,19 @@ import yaml
 
 from loraloom.errors import RunError
 from loraloom.recipe import Recipe
-from loraloom.recipe.file import read_run_recipe
-from loraloom.report.compare_file import comparison_names, read_compared, read_prompts_compared
-from loraloom.report.compared import Compared
+from loraloom.recipe.reading import read_run_recipe
+from loraloom.report.comparison_reading import comparison_names, read_compared, read_prompts_compared
+from loraloom.report.comparison_view import ComparisonView
 from loraloom.report.effects import Effect, effects_of
+from loraloom.report.json_files import DAMAGE, finite
 from loraloom.report.range_test import RangeTest, range_test_for, read_range_test
 from loraloom.report.ranking import Ranking, rank
-from loraloom.report.reading import DAMAGE, finite
-from loraloom.report.recommended import Advice, advice_of, commented, only
-from loraloom.report.searched import Searched, read_searched
-from loraloom.report.trained import Trained, read_trained
-from loraloom.report.under_way import UnderWay, read_under_way
-from loraloom.report.unseen import is_absolute, last_part, paths_in, replace_known, without_folders
-from loraloom.run import Run, open_run
+from loraloom.report.recommendation import Advice, advice_of, commented, only
+from loraloom.report.search_view import SearchView, read_searched
+from loraloom.report.training_view import TrainingView, read_trained
+from loraloom.report.unfinished_comparisons import UnfinishedComparison, read_under_way
+from loraloom.report.visible_text import is_absolute, last_part, paths_in, replace_known, without_folders
+from loraloom.run.folder import Run, open_run
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,15 @@ class Content:
     is_finished: bool
     base: dict[str, Any]
     rows: dict[str, int]
-    experiments: list[Trained]
-    comparison: Compared | None
+    experiments: list[TrainingView]
+    comparison: ComparisonView | None
     comparisons: list[str]
-    prompts: list[Compared]
-    under_way: list[UnderWay]
+    prompts: list[ComparisonView]
+    under_way: list[UnfinishedComparison]
     damaged: list[str]
     ranking: Ranking | None
     effects: list[Effect]
-    search: Searched | None
+    search: SearchView | None
     range_test: RangeTest | None
     advice: Advice
     advised_recipe: str
@@ -127,7 +127,7 @@ def read_content(folder: Path, compare_name: str | None = None) -> Content:
         ) from None
 
 
-def _content(run: Run, provenance: dict[str, Any], comparison: Compared | None) -> Content:
+def _content(run: Run, provenance: dict[str, Any], comparison: ComparisonView | None) -> Content:
     text = run.recipe_file.read_text(encoding="utf-8")
     recipe = read_run_recipe(run.recipe_file)
     shown_as = _known_paths(run, provenance, text)

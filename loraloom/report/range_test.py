@@ -8,9 +8,9 @@ from typing import Any
 
 from loraloom.errors import LoRALoomError
 from loraloom.recipe import Recipe
-from loraloom.recipe.file import read_run_recipe
-from loraloom.report.reading import finite, finite_or_none, read_document
-from loraloom.run import Run, open_run
+from loraloom.recipe.reading import read_run_recipe
+from loraloom.report.json_files import finite, finite_or_none, read_document
+from loraloom.run.folder import Run, open_run
 
 FILE = "range_test.json"
 FORMAT = 1

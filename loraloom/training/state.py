@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from loraloom.bank.rows import seed_for
+from loraloom.bank.ownership import seed_for
 from loraloom.data.batches import epoch_order
 from loraloom.recipe import Experiment
 

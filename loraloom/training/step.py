@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
-from loraloom.run import Report
-from loraloom.training.memory import is_out_of_memory
+from loraloom.run.folder import Report
+from loraloom.training.micro_batches import RowTooLargeError, fits_beside_another, step_losses
 from loraloom.training.optimizer import (
     clear_gradients,
     clip_gradients,
@@ -22,7 +22,7 @@ from loraloom.training.optimizer import (
     set_learning_rate,
     weight_norm,
 )
-from loraloom.training.passes import RowTooLargeError, fits_beside_another, step_losses
+from loraloom.training.out_of_memory import is_out_of_memory
 from loraloom.training.setup import Setup, Trainee
 from loraloom.training.state import TrainingState
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from loraloom.checks.data.alike import check_alike
 from loraloom.checks.data.placeholders import SIGNS, check_placeholders, placeholder
+from loraloom.checks.data.responses import check_alike
 from loraloom.checks.finding import Finding
-from loraloom.data.split import split_examples
+from loraloom.data.splitting.split import split_examples
 from loraloom.recipe import Recipe
-from loraloom.workflows.check_data import check_data
+from loraloom.session.data_checks import check_data
 from tests.checks.data_rows import examples, good, only, seen
 
 WRITTEN = (

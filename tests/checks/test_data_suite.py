@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from loraloom.checks.allowing import apply_allowed, why_not_allowable
-from loraloom.checks.data.seen import of_sample, percent, places, sample
-from loraloom.checks.data.suite import DATA, TOKENS, DataCheck, run_data_checks
-from loraloom.checks.data.tokenizer import TextTokenizer
+from loraloom.checks.allowances import apply_allowed, why_not_allowable
+from loraloom.checks.data.data_suite import DATA, TOKENS, DataCheck, run_data_checks
+from loraloom.checks.data.data_view import of_sample, percent, places, sample
+from loraloom.checks.data.light_tokenizer import TextTokenizer
 from loraloom.checks.finding import Finding
-from loraloom.data.split import split_examples
+from loraloom.data.splitting.split import split_examples
 from loraloom.recipe import DataSettings
-from loraloom.recipe.file import read_recipe
+from loraloom.recipe.reading import read_recipe
+from loraloom.session.data_checks import check_data
 from loraloom.starter import model_folder
-from loraloom.workflows.check_data import check_data
 from tests.checks.data_rows import examples, good, seen
 
 ROOT = Path(__file__).resolve().parents[2]

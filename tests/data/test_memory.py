@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, "benchmarks")
 from million_rows import write_rows
 from loraloom.data.encoding import encode
-from loraloom.data.split import split_examples
+from loraloom.data.splitting.split import split_examples
 from loraloom.recipe import DataSettings
 from loraloom.base.loading import load_base
 

@@ -7,8 +7,8 @@ import json
 import pytest
 from data_files import good_rows, refusal, write_lines
 
-from loraloom.data.prompts import read_prompts
-from loraloom.data.split import Split, split_examples
+from loraloom.data.prompts.prompts import read_prompts
+from loraloom.data.splitting.split import Split, split_examples
 from loraloom.recipe import DataSettings
 
 BAD = {

@@ -10,11 +10,11 @@ import pytest
 from data_files import good_rows, refusal, write_lines
 
 from loraloom.data.retain import read_retained
-from loraloom.data.split import Split, split_examples
+from loraloom.data.splitting.split import Split, split_examples
 from loraloom.errors import RunError
 from loraloom.recipe import DataSettings
-from loraloom.run import Run
-from loraloom.workflows.provenance import check_same_retained
+from loraloom.run.folder import Run
+from loraloom.session.provenance import check_same_retained
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from data_files import good_rows, refusal, write_lines
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loraloom.data.groups import source_key
-from loraloom.data.split import Split, split_examples
+from loraloom.data.splitting.groups import source_key
+from loraloom.data.splitting.split import Split, split_examples
 from loraloom.recipe import DataSettings
 
 
@@ -91,7 +91,7 @@ def test_the_split_depends_on_its_seed_and_on_nothing_else(split, tmp_path):
     assert split(good_rows(200), eval=0.2).eval == first.eval
     script = (
         "import sys, json\nfrom pathlib import Path\n"
-        "from loraloom.data.split import split_examples\nfrom loraloom.recipe import DataSettings\n"
+        "from loraloom.data.splitting.split import split_examples\nfrom loraloom.recipe import DataSettings\n"
         "settings = DataSettings(train='train.jsonl', eval=0.2, test=0.1)\n"
         "print(json.dumps(split_examples(settings, Path(sys.argv[1])).to_json()))\n"
         "assert not {'torch', 'transformers', 'datasets', 'pyarrow'} & set(sys.modules)\n"

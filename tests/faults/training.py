@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loraloom.run import Run
+from loraloom.run.folder import Run
 
 NUM_ROWS = 16
 SAVE_STEPS = 2

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 import loraloom
+from loraloom.commands.find_lr import find_learning_rate
+from loraloom.commands.search import search
 from loraloom.errors import DataError, LoRALoomError
-from loraloom.recipe.file import parse_recipe, read_recipe, read_recipe_with_notes, write_recipe
-from loraloom.search.reading import parse_space
+from loraloom.recipe.reading import parse_recipe, read_recipe, read_recipe_with_notes, write_recipe
 from loraloom.search.request import make_request
-from loraloom.workflows.find_lr import find_learning_rate
-from loraloom.workflows.search import search
+from loraloom.search.space_file import parse_space
 from tests.faults.warm import Warm
 from tests.flows.conftest import RECIPE, rows, write_json
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from loraloom.commands.compare import compare
+from loraloom.commands.merge import merge
+from loraloom.commands.predict import predict
+from loraloom.commands.train import train
 from loraloom.errors import DataError, LoRALoomError, ModelError, RunError
-from loraloom.recipe.file import read_recipe
-from loraloom.run import Run
-from loraloom.workflows.compare import compare
-from loraloom.workflows.merge import merge
-from loraloom.workflows.predict import predict
-from loraloom.workflows.train import train
+from loraloom.recipe.reading import read_recipe
+from loraloom.run.folder import Run
 from tests.faults.warm import Warm
 from tests.flows.conftest import RECIPE, rows, write_json
 

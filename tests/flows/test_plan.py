@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from loraloom.recipe.file import read_recipe
-from loraloom.run import Run
-from loraloom.workflows.train import train
+from loraloom.commands.train import train
+from loraloom.recipe.reading import read_recipe
+from loraloom.run.folder import Run
 from tests.flows.conftest import Project
 
 

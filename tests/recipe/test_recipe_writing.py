@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loraloom.recipe import SHARED_TRAINING_KEYS, DataSettings, LoraSettings, Recipe, TrainingSettings
-from loraloom.recipe.file import (
+from loraloom.recipe.reading import (
     commented_recipe,
     parse_recipe,
     parse_recipe_with_notes,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from loraloom.run import Run
+from loraloom.run.folder import Run
 
 FOLDER = "/home/someone/secret project"
 NAMES = ("wide", "slow")

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from loraloom.lock import locked
+from loraloom.commands.report import write_report
 from loraloom.report.content import read_content
+from loraloom.report.csv_and_json import render_json
 from loraloom.report.markdown import render_markdown
 from loraloom.report.page import FIRST_PROMPTS, MOST_PROMPTS, render_page
-from loraloom.report.tables import render_json
-from loraloom.report.under_way import lock_file, partial_file
-from loraloom.run import Run
-from loraloom.workflows.report import write_report
+from loraloom.report.unfinished_comparisons import lock_file, partial_file
+from loraloom.run.folder import Run
+from loraloom.run.lock import locked
 from tests.report.parsed import Page
 from tests.report.runs import HOSTILE, NAMES, comparison, hostile_rows, make_run, write
 

@@ -9,7 +9,7 @@ import pytest
 
 from loraloom.report.content import read_content
 from loraloom.report.page import render_page
-from loraloom.report.trained import shared_seconds
+from loraloom.report.training_view import shared_seconds
 from tests.report.parsed import Page
 from tests.report.runs import STEPS, make_run
 

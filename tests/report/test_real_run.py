@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from loraloom.recipe.file import read_recipe_with_notes
+from loraloom.commands.compare import compare
+from loraloom.commands.report import write_report
+from loraloom.commands.train import train
+from loraloom.recipe.reading import read_recipe_with_notes
 from loraloom.report.content import read_content
+from loraloom.report.csv_and_json import render_csv, render_json
 from loraloom.report.markdown import render_markdown
 from loraloom.report.page import render_page
-from loraloom.report.tables import render_csv, render_json
-from loraloom.workflows.compare import compare
-from loraloom.workflows.report import write_report
-from loraloom.workflows.train import train
 from tests.faults.training import NUM_ROWS, write_training
 
 

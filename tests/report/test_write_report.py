@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from loraloom.cli import app
+from loraloom.commands.report import FILES, FORMATS, write_report
 from loraloom.errors import RecipeError, RunError
 from loraloom.report.content import read_content
-from loraloom.workflows.report import FILES, FORMATS, write_report
 from tests.report.runs import make_run
 
 
@@ -122,7 +122,7 @@ def test_the_command_line(tmp_path: Path) -> None:
 def test_a_report_needs_neither_torch_nor_transformers(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     code = (
-        "import sys; from pathlib import Path; from loraloom.workflows.report import write_report; "
+        "import sys; from pathlib import Path; from loraloom.commands.report import write_report; "
         f"write_report(Path({str(run.folder)!r})); "
         "assert not {'torch', 'transformers', 'peft', 'datasets', 'sacrebleu'} & set(sys.modules)"
     )

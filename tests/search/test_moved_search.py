@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from loraloom.commands.search import search
 from loraloom.errors import DataError, ModelError
-from loraloom.recipe.file import parse_recipe, read_run_recipe, write_recipe
-from loraloom.workflows.search import search
+from loraloom.recipe.reading import parse_recipe, read_run_recipe, write_recipe
 from tests.search.small import fruits, request_of, run_search, write_recipe_file
 
 

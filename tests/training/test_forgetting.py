@@ -12,7 +12,7 @@ import pytest
 
 from loraloom import Recipe, train
 from loraloom.errors import RunError, TrainingError
-from loraloom.training import measuring
+from loraloom.training import held_out
 
 ROWS = [{"instruction": f"如何处理{a}{b}", "response": f"先{b}再{a}"} for a in "朋友学校" for b in "压力心情"]
 KNOWN = [{"instruction": "好", "response": "你好"}, {"instruction": "我", "response": "自己"}]
@@ -52,13 +52,13 @@ def test_it_is_the_rise_of_the_loss_on_the_retained_rows(
 def test_forgetting_more_than_allowed_fails_the_experiment(
     recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = measuring.eval_losses
+    real = held_out.eval_losses
 
     def as_if_it_forgot(bank: Any, slots: Any, *rest: Any, **options: Any) -> Any:
         losses = real(bank, slots, *rest, **options)
         return {slot: loss + 5 * (slot is not None and None in slots) for slot, loss in losses.items()}
 
-    monkeypatch.setattr(measuring, "eval_losses", as_if_it_forgot)
+    monkeypatch.setattr(held_out, "eval_losses", as_if_it_forgot)
     with pytest.raises(TrainingError, match=r"it forgets: the loss on data\.retain rose by"):
         train(recipe(max_forgetting=0.5), folder=tmp_path, out=tmp_path / "run")
     assert not (tmp_path / "run" / "adapters" / "main").exists()
@@ -67,13 +67,13 @@ def test_forgetting_more_than_allowed_fails_the_experiment(
 def test_a_loss_on_the_retained_rows_that_is_not_finite_fails_the_experiment(
     recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = measuring.eval_losses
+    real = held_out.eval_losses
 
     def spoilt(bank: Any, slots: Any, *rest: Any, **options: Any) -> Any:
         losses = real(bank, slots, *rest, **options)
         return {slot: math.nan if slot and None in slots else loss for slot, loss in losses.items()}
 
-    monkeypatch.setattr(measuring, "eval_losses", spoilt)
+    monkeypatch.setattr(held_out, "eval_losses", spoilt)
     with pytest.raises(
         TrainingError, match=r"the loss on data\.retain is nan; what it had learnt by step \d+ is in"
     ):

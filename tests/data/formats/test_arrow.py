@@ -7,7 +7,7 @@ from data_files import good_rows, refusal
 
 from loraloom.data.formats.row import Findings
 from loraloom.data.rows import read_rows, scan_rows
-from loraloom.data.split import split_examples
+from loraloom.data.splitting.split import split_examples
 from loraloom.recipe import DataSettings
 
 pa = pytest.importorskip("pyarrow")
