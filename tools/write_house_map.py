@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "loraloom"
 PAGE = ROOT / "docs" / "architecture.md"
+WIDTH = 28  # of the names, where a description begins
 BEGIN, END = "    loraloom/\n", "**Layers.**"
 # In the order of the layers: what stands below may import what stands above.
 ROOMS = (
@@ -55,9 +56,11 @@ def first_line(path: Path) -> str:
 def lines_of(path: Path, indent: str) -> Iterator[str]:
     """A module's line, or a package's with all that is in it."""
     if path.is_file():
-        yield f"{indent}{path.name:<{28 - len(indent)}}{' ' * (len(path.name) >= 28 - len(indent))}{first_line(path)}"
+        name = f"{indent}{path.name} "
+        yield f"{name:<{WIDTH}}{first_line(path)}"
         return
-    yield f"{indent}{path.name + '/':<{28 - len(indent)}}{first_line(path / '__init__.py')}"
+    name = f"{indent}{path.name}/ "
+    yield f"{name:<{WIDTH}}{first_line(path / '__init__.py')}"
     modules = sorted(each for each in path.glob("*.py") if each.name != "__init__.py")
     packages = sorted(each.parent for each in path.glob("*/__init__.py"))
     for each in (*modules, *packages):
