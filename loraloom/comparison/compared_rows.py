@@ -13,7 +13,6 @@ from loraloom.errors import DataError, LoRALoomError
 from loraloom.recipe import Recipe
 from loraloom.run.folder import Report, Run
 from loraloom.session import provenance as origin
-from loraloom.session.locations import Locations
 
 SplitName = Literal["eval", "test"]
 
@@ -39,11 +38,11 @@ def prompts_asked(
 
 
 def retained_rows(
-    run: Run, recipe: Recipe, places: Locations, known: dict[str, Any], what: str, report: Report
+    run: Run, recipe: Recipe, known: dict[str, Any], what: str, report: Report
 ) -> PartContents | None:
     """The rows to measure forgetting on; prompts are answered without them too, and that is said."""
     try:
-        return origin.run_retained(run, recipe, places, known)
+        return origin.run_retained(run, recipe, known)
     except LoRALoomError as error:
         if what != "prompts":
             raise
@@ -52,10 +51,10 @@ def retained_rows(
 
 
 def rows_of_part(
-    run: Run, recipe: Recipe, places: Locations, known: dict[str, Any], split: SplitName | None
+    run: Run, recipe: Recipe, known: dict[str, Any], split: SplitName | None
 ) -> tuple[list[Prompt], str]:
     """The rows of a part of the run's data, and the part's name, before any model is loaded."""
-    parts = origin.run_split(run, recipe, places, known)
+    parts = origin.run_split(run, recipe, known)
     part = split or ("test" if parts.test else "eval")
     examples = getattr(parts, part)
     if not examples:
