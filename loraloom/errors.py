@@ -12,7 +12,7 @@
     ├── CheckError           a check before training found an error
     └── TrainingError        training cannot go on
         └── NonFiniteError   a loss or gradient is NaN or infinite
-    Interrupted              SIGINT or SIGTERM arrived; what was done is saved
+    Interrupted              SIGINT, SIGTERM or a program asked to stop; what was done is saved
 
 A `LoRALoomError` carries one or more `Problem`s, so that a user sees everything that is wrong
 at once. Its text is the whole message: what happened, where, what was found, what is allowed,
@@ -152,10 +152,10 @@ class NonFiniteError(TrainingError):
 
 
 class Interrupted(Exception):
-    """SIGINT or SIGTERM arrived and what was done is saved.
+    """A verb was asked to stop, and what was done is saved.
 
     Args:
-        signal_number: 2 or 15; a command exits with 128 plus this.
+        signal_number: 2 or 15, and a command exits with 128 plus this; 0 if a program asked.
         message: where things stand and how to go on.
     """
 

@@ -35,6 +35,8 @@ ROOMS = (
     "session",
     "comparison",
     "commands",
+    "results.py",
+    "api.py",
     "console",
     "cli",
 )
