@@ -1,4 +1,4 @@
-"""check --find-lr: a learning-rate range test, as eight short adapters in one pass.
+"""find-lr, check --find-lr: a learning-rate range test, as eight short adapters in one pass.
 
 Smith (2017, https://arxiv.org/abs/1506.01186) sweeps the rate within one training; with a bank each
 rate can have an adapter of its own, so that no rate begins from what a smaller one has learnt.
