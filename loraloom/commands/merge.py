@@ -42,7 +42,8 @@ from loraloom.export.proof import (
 from loraloom.export.transformers_folder import check_dtype, check_space, choose_dtype, save_model, sync
 from loraloom.recipe import Recipe
 from loraloom.run.atomic import fsync_folder, write_bytes
-from loraloom.run.folder import LOCK_FILE, Report, Run, open_run, quiet
+from loraloom.run.events import Note, Report, quiet
+from loraloom.run.folder import LOCK_FILE, Run, open_run
 from loraloom.run.lock import locked
 from loraloom.session import provenance as origin
 from loraloom.session.adapter_names import one_adapter
@@ -104,13 +105,13 @@ def merge(
         loaded.model.generation_config, inherited = merged_generation_config(loaded, recipe.generation)
         notes += inherited.notes()
         for note in notes:
-            report("note", message=note)
+            report(Note(message=note))
         moved = movement(bank, name)
         rows = proof_rows(loaded, recipe, choose_rows(split))
         proof, of_files = _merge(bank, name, rows, chosen.value, staged, stop, report)
         notes += of_files
         for note in remarks(proof, chosen.value):
-            report("note", message=note)
+            report(Note(message=note))
         result: dict[str, Any] = {
             "folder": str(out),
             "experiment": name,
@@ -217,9 +218,9 @@ def _merge(
         model.to(getattr(torch, dtype))
     notes = save_model(bank.base, staged / MODEL)
     for note in notes:
-        report("note", message=note)
+        report(Note(message=note))
     model.to("meta")  # a fresh process needs the memory now
-    report("note", message=f"merged {len(merged.modules)} linears; a fresh process proves the folder")
+    report(Note(message=f"merged {len(merged.modules)} linears; a fresh process proves the folder"))
     fresh_process.generate_answers(staged / PROOF, rows, expected)
     measured = ask_fresh_process(staged / MODEL, staged / PROOF, stop)
     check_equal(measured["float32"], "read by plain transformers, the folder does not say what it should")

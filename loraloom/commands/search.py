@@ -18,7 +18,8 @@ from loraloom.data.splitting.split import Split
 from loraloom.errors import Problem, RecipeError, RunError, TrainingError
 from loraloom.forecast.plan import pass_tokens
 from loraloom.recipe import Recipe
-from loraloom.run.folder import Report, Run, fresh_folder, open_run, quiet, to_json
+from loraloom.run.events import Note, Report, Resume, quiet
+from loraloom.run.folder import Run, fresh_folder, open_run, to_json
 from loraloom.run.integrity import changed_files, write_recorded
 from loraloom.search.driver import SearchDriver, ledger_of
 from loraloom.search.halving import rung_steps
@@ -103,7 +104,7 @@ def search(
         Interrupted: SIGINT or SIGTERM; what was done is saved.
     """
     for note in request.notes:
-        report("note", message=note)
+        report(Note(message=note))
     with stop_on_signals(leaves_at_once=True) as stop:
         if resume is not None:
             run = open_run(resume)
@@ -135,7 +136,7 @@ def _resume(
         places = find_locations(run, own_recipe, known, folder=folder, base=moved.base, data=moved.data)
         begun = resume_session(run, request.recipe, places, known, report)
         if run.is_finished:
-            report("resume", step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole")
+            report(Resume(step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole"))
             return SearchOutcome(
                 run, ledger_of(request, run), run.read_json(run.folder / LEDGER_FILE)["importances"]
             )

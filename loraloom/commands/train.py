@@ -14,7 +14,8 @@ from loraloom.errors import Interrupted, RunError, TrainingError
 from loraloom.forecast.plan import make_plan
 from loraloom.recipe import Recipe
 from loraloom.report.range_test import FILE as RANGE_TEST_FILE
-from loraloom.run.folder import Report, Run, fresh_folder, open_run, quiet, to_json
+from loraloom.run.events import AdapterExport, Report, Resume, quiet
+from loraloom.run.folder import Run, fresh_folder, open_run, to_json
 from loraloom.run.integrity import write_recorded
 from loraloom.session import provenance as origin
 from loraloom.session.locations import Relocation, find_locations
@@ -90,7 +91,7 @@ def train(
         base, data: where a resumed run's base and its data are now, if they were moved: the base's folder,
             and the folder that takes the place of the one where the data was, or a file. They must be
             the same.
-        report: told of every event, `report("train", step=…, loss=…, …)`.
+        report: told of every event, `report(TrainStep(step=…, loss=…, …))`.
 
     Raises:
         LoRALoomError: something is wrong with recipe, data, base or run.
@@ -131,19 +132,14 @@ def _resume(
         places = find_locations(run, recipe, known, folder=folder, base=moved.base, data=moved.data)
         begun = resume_session(run, recipe, places, known, report)
         if run.is_finished and is_as_left and is_whole(run, own_recipe, report):
-            report("resume", step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole")
+            report(Resume(step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole"))
             return _outcome(run)
         return _train(recipe, begun.allowing(allowed).going_on(report), report, stop)
 
 
 def _train(recipe: Recipe, begun: RunSession, report: Report, stop: StopRequest) -> Outcome:
     run = begun.run
-
-    def record(event: str, **fields: Any) -> None:
-        run.append_event(event, **fields)
-        report(event, **fields)
-
-    started = time.monotonic()
+    started, record = time.monotonic(), run.recorder(report)
     of_data, material = report_rows(begun, recipe, report)
     findings = require_checks(begun, material, of_data, report)
     begun, setup = _planned(begun, material, report, stop)
@@ -183,7 +179,7 @@ def _finish(setup: Setup, state: TrainingState, seconds: float, report: Report) 
     """Make sure that every adapter is there, and say how each experiment ended."""
     for experiment in setup.experiments:
         if not is_exported(setup.run, state, experiment):
-            report("export", experiment=experiment.name, reason="its adapter was missing or damaged")
+            report(AdapterExport(experiment=experiment.name, reason="its adapter was missing or damaged"))
             export(setup, state, experiment.name)
     moved = measure_movements(setup, state, report)
     entries = {

@@ -11,7 +11,8 @@ from loraloom.data.prompts.prompt_files import prompts_of_files
 from loraloom.data.prompts.prompts import Prompt, prompts_of_texts, read_prompts
 from loraloom.errors import DataError, LoRALoomError
 from loraloom.recipe import Recipe
-from loraloom.run.folder import Report, Run
+from loraloom.run.events import Note, Report
+from loraloom.run.folder import Run
 from loraloom.session import provenance as origin
 from loraloom.session.locations import Locations
 
@@ -33,7 +34,7 @@ def prompts_asked(
         rows += prompts_of_files(
             str(prompts_file),
             lambda path, name, findings: read_prompts(path, recipe.data, shown_as=name, findings=findings),
-            lambda note: report("note", message=note),
+            lambda note: report(Note(message=note)),
         )
     return rows
 
@@ -47,7 +48,7 @@ def retained_rows(
     except LoRALoomError as error:
         if what != "prompts":
             raise
-        report("note", message=f"what was forgotten is not measured: {error.problems[0]}")
+        report(Note(message=f"what was forgotten is not measured: {error.problems[0]}"))
         return None
 
 

@@ -20,7 +20,8 @@ from loraloom.errors import Interrupted
 from loraloom.evaluate.metrics import METRICS
 from loraloom.recipe import Experiment
 from loraloom.recipe.reading import write_recipe
-from loraloom.run.folder import Report, Run, to_json
+from loraloom.run.events import CheckpointDamage, ExperimentEnd, Note, Report, Resume, TrialStart
+from loraloom.run.folder import Run, to_json
 from loraloom.run.integrity import write_recorded
 from loraloom.search.halving import rung_due, rung_steps, worse_half
 from loraloom.search.ledger import Ledger, Trial, trial_name
@@ -77,6 +78,7 @@ class SearchDriver:
         report: Report,
     ) -> None:
         self.request, self.run, self.known, self.setup, self.report = request, run, known, setup, report
+        self.record = run.recorder(report)
         self.initial = initial
         self.ledger = ledger_of(request, run)
         self.study = Study(
@@ -106,26 +108,19 @@ class SearchDriver:
                 self._stop()
             self._train()
 
-    def record(self, event: str, **fields: Any) -> None:
-        """Into events.jsonl, and on."""
-        self.run.append_event(event, **fields)
-        self.report(event, **fields)
-
     def _recovered_state(self) -> TrainingState:
         """Of the newest checkpoint, what belongs to trials that have not ended."""
         state, verdicts = newest_valid(self.run.checkpoints)
         for verdict in verdicts:
             if verdict.problem:
-                self.record("damaged", path=verdict.folder.name, problem=verdict.problem)
+                self.record(CheckpointDamage(path=verdict.folder.name, problem=verdict.problem))
         names = [trial.name for trial in self.ledger.training]
         if names or verdicts:
             step, reason = (
                 (0, "no checkpoint is whole") if state is None else (state.tick, "the newest checkpoint")
             )
             ended = len(self.ledger.trials) - len(names)
-            self.record(
-                "resume", step=step, reason=f"{reason}; {ended} trials have ended, {len(names)} go on"
-            )
+            self.record(Resume(step=step, reason=f"{reason}; {ended} trials have ended, {len(names)} go on"))
         fresh = TrainingState.at_start(names)
         state = state or fresh
         state.replay(self.run.events())
@@ -177,15 +172,16 @@ class SearchDriver:
         _take_figures(trial, progress)
         self._let_go(name)
         self.record(
-            "end",
-            step=self.state.tick,
-            experiment=name,
-            experiment_step=progress.step,
-            status=trial.status,
-            reason=reason,
-            best_step=progress.best_step,
-            best_metric=progress.best_metric,
-            forgetting=None,
+            ExperimentEnd(
+                step=self.state.tick,
+                experiment=name,
+                experiment_step=progress.step,
+                status=trial.status,
+                reason=reason,
+                best_step=progress.best_step,
+                best_metric=progress.best_metric,
+                forgetting=None,
+            )
         )
 
     def _draw(self) -> None:
@@ -202,11 +198,11 @@ class SearchDriver:
                 self.state.progress[trial.name], self.state.tensors[trial.name] = Progress(), SlotTensors()
             self.ledger.trials.append(trial)
             self._save()
-            self.record("trial", experiment=trial.name, parameters=trial.parameters)
+            self.record(TrialStart(experiment=trial.name, parameters=trial.parameters))
         if drawn := self.ledger.trials[before:]:
             names = drawn[0].name if len(drawn) == 1 else f"{drawn[0].name} to {drawn[-1].name}"
             verb = "joins" if len(drawn) == 1 else "join"
-            self.report("note", message=f"{names} {verb}: {len(self.ledger.training)} trials in one pass")
+            self.report(Note(message=f"{names} {verb}: {len(self.ledger.training)} trials in one pass"))
         self.write_recipe(self.ledger.trials)
 
     def _has_place(self) -> bool:

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from loraloom.bank.peft_base import portable_name
-from loraloom.base.device_and_dtype import Choice
 from loraloom.base.loading import Base
 from loraloom.data.files.part_files import PartContents
 from loraloom.data.retain import read_retained
@@ -20,6 +19,7 @@ from loraloom.errors import Problem, RunError
 from loraloom.forecast.plan import Plan
 from loraloom.recipe import Recipe
 from loraloom.recipe.reading import read_run_recipe
+from loraloom.run.documents.choice import Choice
 from loraloom.run.folder import Run, now
 from loraloom.session.locations import Locations, explain_data_location
 from loraloom.session.material import Material

@@ -6,12 +6,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from loraloom.base.device_and_dtype import Choice
 from loraloom.checks.finding import Finding
 from loraloom.checks.resources import check_resources
 from loraloom.forecast.plan import Plan, make_plan
-from loraloom.forecast.prediction import Prediction, free_disk_bytes, predict, read_prediction
-from loraloom.run.folder import RUNS_FOLDER, Report
+from loraloom.forecast.prediction import free_disk_bytes, predict
+from loraloom.run.documents.choice import Choice
+from loraloom.run.documents.prediction import Prediction, read_prediction
+from loraloom.run.events import Report, StepTiming
+from loraloom.run.folder import RUNS_FOLDER
 from loraloom.search.concurrency import choose_trial_concurrency
 from loraloom.search.ledger import trial_name
 from loraloom.search.request import Request
@@ -33,7 +35,7 @@ def predict_resources(setup: Setup, report: Report) -> dict[str, Any]:
     Raises:
         TrainingError: memory does not hold a single row's pass.
     """
-    report("timing")
+    report(StepTiming())
     with device_errors_explained(setup.run):
         return predict(setup).to_json()
 

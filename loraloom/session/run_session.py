@@ -24,7 +24,10 @@ from loraloom.data.splitting.split import Split, split_examples
 from loraloom.errors import LoRALoomError
 from loraloom.recipe import Experiment, Recipe
 from loraloom.recipe.reading import checks_newer_than, write_recipe
-from loraloom.run.folder import Report, Run, create_run, to_json
+from loraloom.run.documents.choice import Choice
+from loraloom.run.documents.prediction import read_prediction
+from loraloom.run.events import CheckResults, Note, Report, RowCounts, TrainingPlan, TrainStep, TrialStart
+from loraloom.run.folder import Run, create_run, to_json
 from loraloom.run.integrity import write_recorded
 from loraloom.session import provenance as origin
 from loraloom.session.answering_model import load_run_base
@@ -35,7 +38,7 @@ from loraloom.session.material_checks import check_material
 from loraloom.session.resource_plan import report_resources
 
 # Once the log has one of these, there is something to go on with.
-FRUITFUL = ("train", "trial")
+FRUITFUL = (TrainStep, TrialStart)
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,10 @@ class RunSession:
         now_here = origin.session(self.known)
         if changes := origin.version_changes(self.known, now_here):
             report(
-                "note",
-                message="the run goes on under other versions, so figures may differ from those of an "
-                f"uninterrupted run: {'; '.join(changes)}",
+                Note(
+                    message="the run goes on under other versions, so figures may differ from those of an "
+                    f"uninterrupted run: {'; '.join(changes)}"
+                )
             )
         return self.knowing(origin.with_session(self.known, now_here))
 
@@ -133,7 +137,7 @@ def create_session(
 
 def _bore_fruit(run: Run) -> bool:
     has_results = any(any(part.iterdir()) for part in (run.checkpoints, run.adapters))
-    return has_results or any(event.get("event") in FRUITFUL for event in run.events())
+    return has_results or any(isinstance(event, FRUITFUL) for event in run.events())
 
 
 def resume_session(
@@ -152,7 +156,7 @@ def resume_session(
         DataError, RunError: the rows are not as they were.
     """
     for note in places.notes:
-        report("note", message=note)
+        report(Note(message=note))
     split = origin.run_split(run, recipe, places, known)
     retained = origin.run_retained(run, recipe, places, known)
     if newer := checks_newer_than(run.recipe_file):
@@ -177,8 +181,8 @@ def report_rows(begun: RunSession, recipe: Recipe, report: Report) -> tuple[Data
     origin.set_threads(choices)
     of_retained = [] if begun.retained is None else begun.retained.notes
     for note in [*split.notes, *(f"data.retain: {note}" for note in of_retained)]:
-        report("note", message=note)
-    report("data", train=len(split.train), eval=len(split.eval), test=len(split.test))
+        report(Note(message=note))
+    report(RowCounts(train=len(split.train), eval=len(split.eval), test=len(split.test)))
     places = begun.places or Locations(begun.folder)
     at = recipe if places.base is None else recipe.model_copy(update={"model_name_or_path": str(places.base)})
     of_data = check_data(at, begun.folder, split, known.get("allowed", []), retained=begun.retained)
@@ -190,9 +194,9 @@ def report_rows(begun: RunSession, recipe: Recipe, report: Report) -> tuple[Data
     )
     material = prepare(recipe, begun.folder, split, base, begun.retained)
     for note in material.notes:
-        report("note", message=note)
+        report(Note(message=note))
     for note in cut_notes(material):
-        report("note", message=note)
+        report(Note(message=note))
     return of_data, material
 
 
@@ -217,7 +221,7 @@ def require_checks(
     """
     findings = check_material(material, of_data, experiments=experiments)
     _write_findings(begun.run, findings)
-    report("checks", findings=findings)
+    report(CheckResults(findings=findings))
     raise_errors(findings)
     return findings
 
@@ -232,13 +236,9 @@ def report_plan(begun: RunSession, findings: Sequence[Finding], report: Report) 
     """
     known, resources = begun.known, report_resources(begun.known)
     _write_findings(begun.run, [*findings, *resources])
-    report(
-        "plan",
-        folder=str(begun.run.folder),
-        choices=known["choices"],
-        plan=known.get("plan"),
-        findings=resources,
-    )
+    choices = {key: Choice(**choice) for key, choice in known["choices"].items()}
+    plan = read_prediction(known.get("plan"))
+    report(TrainingPlan(folder=str(begun.run.folder), choices=choices, plan=plan, findings=resources))
 
 
 def _write_findings(run: Run, findings: Sequence[Finding]) -> None:

@@ -13,10 +13,12 @@ import pytest
 from loraloom.commands.train import train
 from loraloom.errors import RunError
 from loraloom.recipe.reading import read_run_recipe
+from loraloom.run.events import Event
 from loraloom.run.folder import Run
 from loraloom.run.integrity import changed_files
 from loraloom.session import provenance
 from loraloom.session.provenance_file import read_provenance
+from tests.events import message_of
 
 
 @pytest.fixture
@@ -31,9 +33,9 @@ def run(trained: Callable[..., Path], tmp_path: Path) -> Run:
 def notes_of_resume(run: Run) -> list[str]:
     notes: list[str] = []
 
-    def report(event: str, **fields: Any) -> None:
-        if event == "note" and "versions" in fields["message"]:
-            notes.append(fields["message"])
+    def report(event: Event) -> None:
+        if "versions" in message_of(event):
+            notes.append(message_of(event))
 
     train(read_run_recipe(run.recipe_file), resume=run.folder, report=report)
     return notes

@@ -49,7 +49,7 @@ def test_a_program_trains_compares_and_predicts(tiny: Callable[[str], Path], tmp
     assert {finding.level for finding in findings} <= {"ok", "note", "warning"}
     heard: list[str] = []
     outcome = loraloom.train(
-        recipe, folder=tmp_path, out=tmp_path / "run", report=lambda event, **fields: heard.append(event)
+        recipe, folder=tmp_path, out=tmp_path / "run", report=lambda event: heard.append(event.kind)
     )
     assert outcome.failed == []
     assert {"train", "eval", "save", "end"} <= set(heard)
