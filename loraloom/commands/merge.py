@@ -42,6 +42,7 @@ from loraloom.export.proof import (
 from loraloom.export.transformers_folder import check_dtype, check_space, choose_dtype, save_model, sync
 from loraloom.recipe import Recipe
 from loraloom.run.atomic import fsync_folder, write_bytes
+from loraloom.run.documents.provenance import Provenance
 from loraloom.run.events import Note, Report, quiet
 from loraloom.run.folder import LOCK_FILE, Run, open_run
 from loraloom.run.lock import locked
@@ -128,9 +129,7 @@ def merge(
     return result
 
 
-def _split(
-    run: Run, recipe: Recipe, places: Locations, known: dict[str, Any]
-) -> tuple[Split | None, list[str]]:
+def _split(run: Run, recipe: Recipe, places: Locations, known: Provenance) -> tuple[Split | None, list[str]]:
     """The run's rows; where they are gone, why, for a merge needs none of them."""
     try:
         return origin.run_split(run, recipe, places, known), []
@@ -140,7 +139,7 @@ def _split(
 
 
 def _load(
-    recipe: Recipe, places: Locations, known: dict[str, Any], adapter_folder: Path, name: str
+    recipe: Recipe, places: Locations, known: Provenance, adapter_folder: Path, name: str
 ) -> tuple[AdapterBank, tuple[str, ...]]:
     """The run's base in float32 on the CPU, whatever it was trained in, with the adapter attached.
 

@@ -36,7 +36,7 @@ def render_recipe(content: Content, run: Run) -> str:
             fix="" if advice.sentence else f"`loraloom compare {run.folder}` asks which is better.",
         )
     recipe = read_run_recipe(run.recipe_file)
-    folder = Path(read_provenance(run)["folder"])
+    folder = Path(read_provenance(run).folder)
     own = only(recipe, advice.experiment)
     lost = not_found(own, folder)
     return commented(with_paths(own, folder), advice.sentence, *([lost] if lost else []))

@@ -156,16 +156,16 @@ def _planned(
 ) -> tuple[RunSession, Setup]:
     """The run with its plan, which a new one makes and a resumed one keeps, and what to train by it."""
     known = begun.known
-    is_new = "waves" not in known
+    is_new = known.waves is None
     if is_new:
         release_memory()  # what the gate took, so that all of it counts as free
         plan = make_plan(material.experiments, material.base, material.train_set)
         known = origin.once_decided(known, material, plan)
-    pass_tokens = int(known["choices"]["pass_tokens"]["value"])
-    setup = material.setup(begun.run, stop, waves=known["waves"], pass_tokens=pass_tokens)
+    pass_tokens = int(known.decided["pass_tokens"])
+    setup = material.setup(begun.run, stop, waves=known.waves or [], pass_tokens=pass_tokens)
     check_room(setup)
     if is_new:
-        begun = begun.knowing({**known, "plan": predict_resources(setup, report)})
+        begun = begun.knowing(known.replaced(plan=predict_resources(setup, report)))
     return begun, setup
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from loraloom.data.files.part_files import PartContents
 from loraloom.data.prompts.prompt_files import prompts_of_files
 from loraloom.data.prompts.prompts import Prompt, prompts_of_texts, read_prompts
 from loraloom.errors import DataError, LoRALoomError
 from loraloom.recipe import Recipe
+from loraloom.run.documents.provenance import Provenance
 from loraloom.run.events import Note, Report
 from loraloom.run.folder import Run
 from loraloom.session import provenance as origin
@@ -40,7 +41,7 @@ def prompts_asked(
 
 
 def retained_rows(
-    run: Run, recipe: Recipe, places: Locations, known: dict[str, Any], what: str, report: Report
+    run: Run, recipe: Recipe, places: Locations, known: Provenance, what: str, report: Report
 ) -> PartContents | None:
     """The rows to measure forgetting on; prompts are answered without them too, and that is said."""
     try:
@@ -53,7 +54,7 @@ def retained_rows(
 
 
 def rows_of_part(
-    run: Run, recipe: Recipe, places: Locations, known: dict[str, Any], split: SplitName | None
+    run: Run, recipe: Recipe, places: Locations, known: Provenance, split: SplitName | None
 ) -> tuple[list[Prompt], str]:
     """The rows of a part of the run's data, and the part's name, before any model is loaded."""
     parts = origin.run_split(run, recipe, places, known)

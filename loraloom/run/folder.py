@@ -32,17 +32,26 @@ from typing import Any, BinaryIO
 
 from loraloom.errors import RunError
 from loraloom.run.atomic import staged_path
+from loraloom.run.documents.document import read_json, to_json
 from loraloom.run.events import CheckpointSave, Event, Report, read_events
 from loraloom.run.lock import guard_file, locked
+
+__all__ = [
+    "LOCK_FILE",
+    "RUNS_FOLDER",
+    "SUMS_FILE",
+    "Run",
+    "create_run",
+    "fresh_folder",
+    "list_runs",
+    "now",
+    "open_run",
+    "to_json",
+]
 
 RUNS_FOLDER = "runs"
 LOCK_FILE = ".lock"
 SUMS_FILE = ".sums.json"
-
-
-def to_json(value: Any) -> str:
-    """JSON as every file of a run has it: readable, Chinese as Chinese, NaN refused."""
-    return json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
 
 @dataclass
@@ -107,14 +116,7 @@ class Run:
         Raises:
             RunError: it is missing or is not JSON.
         """
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RunError(
-                f"the run has no {path.name}", where=str(self.folder), fix="Is this a run directory?"
-            ) from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise RunError("cannot be read", where=str(path), found=str(error)) from None
+        return read_json(path)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from pydantic import ValidationError
 from torch import Tensor
@@ -20,8 +19,9 @@ from loraloom.errors import Interrupted
 from loraloom.evaluate.metrics import METRICS
 from loraloom.recipe import Experiment
 from loraloom.recipe.reading import write_recipe
+from loraloom.run.documents.provenance import Provenance
 from loraloom.run.events import CheckpointDamage, ExperimentEnd, Note, Report, Resume, TrialStart
-from loraloom.run.folder import Run, to_json
+from loraloom.run.folder import Run
 from loraloom.run.integrity import write_recorded
 from loraloom.search.halving import rung_due, rung_steps, worse_half
 from loraloom.search.ledger import Ledger, Trial, trial_name
@@ -72,7 +72,7 @@ class SearchDriver:
         self,
         request: Request,
         run: Run,
-        known: dict[str, Any],
+        known: Provenance,
         setup: Setup,
         initial: dict[str, dict[str, Tensor]],
         report: Report,
@@ -207,7 +207,7 @@ class SearchDriver:
 
     def _has_place(self) -> bool:
         is_asked_for = len(self.ledger.trials) < self.request.num_trials
-        return is_asked_for and len(self.ledger.training) < self.known["together"]
+        return is_asked_for and len(self.ledger.training) < (self.known.together or 0)
 
     def _train(self) -> None:
         """Until a trial ends or reaches a rung."""
@@ -268,7 +268,7 @@ class SearchDriver:
         write_recorded(self.run, self.run.recipe_file, experiments_as_recipe(self.request, trials))
         trials = [trial for trial in trials if trial.name in self.experiments]
         seeds = {trial.name: self.experiments[trial.name].seed for trial in trials}
-        write_recorded(self.run, self.run.provenance_file, to_json(self.known | {"seeds": seeds}))
+        write_recorded(self.run, self.run.provenance_file, self.known.replaced(seeds=seeds).text())
 
 
 def _take_figures(trial: Trial, progress: Progress) -> None:

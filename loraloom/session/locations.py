@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from loraloom.data.files.relocation import find_moved
 from loraloom.errors import DataError, ModelError, Problem, RunError
 from loraloom.recipe import Recipe
+from loraloom.run.documents.provenance import Provenance
 from loraloom.run.folder import Run
 
 
@@ -46,7 +46,7 @@ class Locations:
 def find_locations(
     run: Run,
     recipe: Recipe,
-    known: Mapping[str, Any],
+    known: Provenance,
     *,
     folder: Path | None = None,
     base: Path | None = None,
@@ -63,7 +63,7 @@ def find_locations(
     Raises:
         DataError, ModelError: there is nothing at `base` or `data`.
     """
-    recorded = Path(str(known["folder"]))
+    recorded = Path(known.folder)
     here = recorded if folder is None else folder
     moved: dict[str, Path] = {}
     notes = []
@@ -91,29 +91,29 @@ def find_locations(
     return Locations(here.absolute(), None if base is None else base.absolute(), moved, tuple(notes))
 
 
-def _sums(run: Run, recipe: Recipe, known: Mapping[str, Any]) -> dict[str, str]:
+def _sums(run: Run, recipe: Recipe, known: Provenance) -> dict[str, str]:
     """The sha256 of every file of the run's data, by its name."""
     try:
         saved = run.read_json(run.split_file)
         files = dict(saved["files"])
     except (RunError, KeyError, TypeError, ValueError):  # reading the split says what is wrong with it
         files = {}
-    retained = known.get("retain")
+    retained = known.retain
     if isinstance(retained, str) and isinstance(recipe.data.retain, str):
         retained = {recipe.data.retain: retained}
     return files | (retained if isinstance(retained, dict) else {})
 
 
 @contextmanager
-def explain_data_location(run: Run, places: Locations, known: Mapping[str, Any]) -> Iterator[None]:
+def explain_data_location(run: Run, places: Locations, known: Provenance) -> Iterator[None]:
     """Add to a complaint about a run's data where it was looked for, and how to name another place."""
     try:
         yield
     except DataError as error:
         moved = "; ".join(f"{name} at {path}" for name, path in places.data.items())
         found = f"looked for in {places.folder}{f'; {moved}' if moved else ''}"
-        if str(places.folder) != known["folder"]:
-            found += f"; the run was begun in {known['folder']}"
+        if str(places.folder) != known.folder:
+            found += f"; the run was begun in {known.folder}"
         problem = Problem(
             "the run's data must be as it was",
             where=str(run.folder),
@@ -124,7 +124,7 @@ def explain_data_location(run: Run, places: Locations, known: Mapping[str, Any])
 
 
 @contextmanager
-def explain_base_location(recipe: Recipe, places: Locations, known: Mapping[str, Any]) -> Iterator[None]:
+def explain_base_location(recipe: Recipe, places: Locations, known: Provenance) -> Iterator[None]:
     """Add to a complaint about a run's base where it was looked for, and how to name another place."""
     try:
         yield
@@ -140,6 +140,6 @@ def explain_base_location(recipe: Recipe, places: Locations, known: Mapping[str,
         raise ModelError([*error.problems, problem]) from None
 
 
-def _base_words(recipe: Recipe, known: Mapping[str, Any]) -> str:
-    fingerprint = (known.get("base") or {}).get("fingerprint", "")
+def _base_words(recipe: Recipe, known: Provenance) -> str:
+    fingerprint = "" if known.base is None else known.base.fingerprint
     return f"the base `{recipe.model_name_or_path}`" + (f" ({fingerprint[:12]})" if fingerprint else "")

@@ -24,8 +24,7 @@ from loraloom.data.splitting.split import Split, split_examples
 from loraloom.errors import LoRALoomError
 from loraloom.recipe import Experiment, Recipe
 from loraloom.recipe.reading import checks_newer_than, write_recipe
-from loraloom.run.documents.choice import Choice
-from loraloom.run.documents.prediction import read_prediction
+from loraloom.run.documents.provenance import Provenance
 from loraloom.run.events import CheckResults, Note, Report, RowCounts, TrainingPlan, TrainStep, TrialStart
 from loraloom.run.folder import Run, create_run, to_json
 from loraloom.run.integrity import write_recorded
@@ -58,31 +57,31 @@ class RunSession:
     folder: Path
     split: Split
     retained: PartContents | None
-    known: dict[str, Any]
+    known: Provenance
     places: Locations | None = None
 
-    def knowing(self, known: dict[str, Any]) -> RunSession:
+    def knowing(self, known: Provenance) -> RunSession:
         """With another provenance, which is written too."""
-        write_recorded(self.run, self.run.provenance_file, to_json(known))
+        write_recorded(self.run, self.run.provenance_file, known.text())
         return replace(self, known=known)
 
     def going_on(self, report: Report) -> RunSession:
         """With this process as one more that worked on the run; other versions than before are said."""
-        now_here = origin.session(self.known)
-        if changes := origin.version_changes(self.known, now_here):
+        process = origin.this_process(self.known)
+        if changes := self.known.version_changes(process):
             report(
                 Note(
                     message="the run goes on under other versions, so figures may differ from those of an "
                     f"uninterrupted run: {'; '.join(changes)}"
                 )
             )
-        return self.knowing(origin.with_session(self.known, now_here))
+        return self.knowing(self.known.with_process(process))
 
     def allowing(self, allowed: Collection[str]) -> RunSession:
         """With checks whose errors the user allows now, beside those it was begun with."""
-        if set(allowed) <= set(self.known.get("allowed", [])):
+        if set(allowed) <= set(self.known.allowed):
             return self
-        return self.knowing(origin.with_allowed(self.known, allowed))
+        return self.knowing(self.known.allowing(allowed))
 
 
 def run_name(recipe: Recipe) -> str:
@@ -125,7 +124,7 @@ def create_session(
         try:
             write_recorded(run, run.recipe_file, write_recipe(recipe))
             write_recorded(run, run.split_file, to_json(split.to_json()))
-            known = {**origin.at_start(recipe, folder, split, retained, allowed), **(more or {})}
+            known = origin.at_start(recipe, folder, split, retained, allowed).replaced(**(more or {}))
             yield RunSession(run, folder, split, retained, known).knowing(known)
         except BaseException as error:
             is_fruitless = isinstance(error, LoRALoomError) and not _bore_fruit(run)
@@ -141,7 +140,7 @@ def _bore_fruit(run: Run) -> bool:
 
 
 def resume_session(
-    run: Run, recipe: Recipe, places: Locations, known: dict[str, Any], report: Report
+    run: Run, recipe: Recipe, places: Locations, known: Provenance, report: Report
 ) -> RunSession:
     """A run to go on with, on the rows that it was begun with.
 
@@ -160,7 +159,7 @@ def resume_session(
     split = origin.run_split(run, recipe, places, known)
     retained = origin.run_retained(run, recipe, places, known)
     if newer := checks_newer_than(run.recipe_file):
-        known = origin.with_allowed(known, newer)
+        known = known.allowing(newer)
     return RunSession(run, places.folder, split, retained, known, places)
 
 
@@ -177,7 +176,7 @@ def report_rows(begun: RunSession, recipe: Recipe, report: Report) -> tuple[Data
         LoRALoomError: the base is not usable, or is another one than the run's.
     """
     split, known = begun.split, begun.known
-    choices = origin.decided(known)
+    choices = known.decided
     origin.set_threads(choices)
     of_retained = [] if begun.retained is None else begun.retained.notes
     for note in [*split.notes, *(f"data.retain: {note}" for note in of_retained)]:
@@ -185,7 +184,7 @@ def report_rows(begun: RunSession, recipe: Recipe, report: Report) -> tuple[Data
     report(RowCounts(train=len(split.train), eval=len(split.eval), test=len(split.test)))
     places = begun.places or Locations(begun.folder)
     at = recipe if places.base is None else recipe.model_copy(update={"model_name_or_path": str(places.base)})
-    of_data = check_data(at, begun.folder, split, known.get("allowed", []), retained=begun.retained)
+    of_data = check_data(at, begun.folder, split, known.allowed, retained=begun.retained)
     raise_errors(of_data.findings)
     base = (
         load_recipe_base(recipe, begun.folder, choices)
@@ -236,9 +235,8 @@ def report_plan(begun: RunSession, findings: Sequence[Finding], report: Report) 
     """
     known, resources = begun.known, report_resources(begun.known)
     _write_findings(begun.run, [*findings, *resources])
-    choices = {key: Choice(**choice) for key, choice in known["choices"].items()}
-    plan = read_prediction(known.get("plan"))
-    report(TrainingPlan(folder=str(begun.run.folder), choices=choices, plan=plan, findings=resources))
+    folder = str(begun.run.folder)
+    report(TrainingPlan(folder=folder, choices=known.choices, plan=known.prediction, findings=resources))
 
 
 def _write_findings(run: Run, findings: Sequence[Finding]) -> None:
