@@ -39,7 +39,7 @@ def test_a_comparison_without_bleu_is_shown_everywhere(
             "experiments": {"a": {}, "b": {"lora": {"r": 4}}},
         }
     )
-    run = train(recipe, folder=tmp_path, out=tmp_path / "run").run
+    run = train(recipe.in_folder(tmp_path), out=tmp_path / "run").run
     evaluated = [event for event in run.events() if isinstance(event, Evaluation)]
     assert evaluated
     assert all("chrf" in event.figures and "bleu" not in event.figures for event in evaluated)
