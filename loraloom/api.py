@@ -2,12 +2,13 @@
 
     import loraloom
 
-    result = loraloom.train("recipe.yaml", report=lambda event, **fields: print(event, fields))
+    result = loraloom.train("recipe.yaml", report=print)
     print(loraloom.compare(result.run).sentences)
 
-No function here writes to the terminal or installs a signal handler. `report` is told of every event as it
-happens; `stop` is a `StopRequest`, which any thread may set: the verb then saves and raises `Interrupted`.
-Inside of `with stop_on_signals() as stop`, SIGINT and SIGTERM set one, as on the command line.
+No function here writes to the terminal or installs a signal handler. `report` is told of every event of
+`loraloom.run.events` as it happens; `stop` is a `StopRequest`, which any thread may set: the verb then saves
+and raises `Interrupted`. Inside of `with stop_on_signals() as stop`, SIGINT and SIGTERM set one, as on the
+command line.
 
 Torch is imported when a function that needs it is called. Two functions are not called like their commands,
 because parts of the package are: `search` is `run_search`, and `report` is `write_report`.
@@ -35,13 +36,15 @@ from loraloom.results import (
     TrainResult,
     TrialResult,
 )
-from loraloom.run.folder import RUNS_FOLDER, Report, quiet
+from loraloom.run.events import Event, Note, Report, WarningNote, quiet
+from loraloom.run.folder import RUNS_FOLDER
 from loraloom.training.signals import StopRequest, stop_on_signals
 
 if TYPE_CHECKING:
     from loraloom.commands.find_lr import RangeTest
 
 __all__ = [
+    "Event",
     "Interrupted",
     "LoRALoomError",
     "Recipe",
@@ -167,7 +170,7 @@ def train(
         resume: a run to resume, instead of a new one.
         allowed: names of checks whose errors become warnings.
         base, data: where a resumed run's base and data are now, if they were moved.
-        report: told of every event: `report("train", step=…, loss=…, …)`.
+        report: told of every event, `report(TrainStep(step=…, loss=…, …))`.
         stop: if it is set, the step is finished and saved; the run can be resumed.
 
     Raises:
@@ -269,7 +272,7 @@ def compare(
         experiments: whose adapters; by default all.
         name: of the file in the run's `compare/`; by default what was compared.
         base, data: where the run's base and data are now, if they were moved.
-        report: told of progress, `report("answered", done=…, total=…)`.
+        report: told of progress, `report(AnswerProgress(done=…, total=…))`.
         stop: if it is set, the answers so far are kept, and the same call resumes the comparison.
 
     Raises:
@@ -496,7 +499,7 @@ def _read(recipe: AnyRecipe, report: Report, *, resumed: Path | None = None) -> 
     own = None if resumed is None else Run(resumed).recipe_file
     reading = read_recipe_with_notes(recipe, resumed=own if own is not None and own.is_file() else None)
     for note in reading.notes:
-        report("warning" if note.is_warning else "note", message=str(note))
+        report((WarningNote if note.is_warning else Note)(message=str(note)))
     return reading.recipe
 
 

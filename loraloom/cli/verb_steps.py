@@ -34,6 +34,7 @@ def importing() -> Iterator[None]:
 def read(recipe: str, sets: list[str], display: Display, *, resume: Path | None = None) -> Recipe:
     """A recipe, for a new run or the one that is resumed."""
     from loraloom.recipe.reading import read_recipe_with_notes
+    from loraloom.run.events import Note, WarningNote
     from loraloom.run.folder import Run
 
     resumed = None if resume is None else Run(resume).recipe_file
@@ -41,7 +42,7 @@ def read(recipe: str, sets: list[str], display: Display, *, resume: Path | None 
         resumed = None  # the verb says what is wrong with the run
     reading = read_recipe_with_notes(recipe, sets, resumed=resumed)
     for note in reading.notes:
-        display("warning" if note.is_warning else "note", message=str(note))
+        display((WarningNote if note.is_warning else Note)(message=str(note)))
     return reading.recipe
 
 

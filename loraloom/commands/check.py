@@ -11,7 +11,7 @@ from loraloom.checks.model_suite import DEEP
 from loraloom.checks.resources import check_resources
 from loraloom.data.splitting.split import Split, split_examples
 from loraloom.recipe import Recipe
-from loraloom.run.folder import Report, quiet
+from loraloom.run.events import BaseChoices, Note, Report, RowCounts, quiet
 from loraloom.session.data_checks import check_data
 from loraloom.session.material import Material, cut_notes, load_recipe_base, prepare
 from loraloom.session.material_checks import check_material, run_model_checks
@@ -76,14 +76,14 @@ def examine(
     """
     stop = StopRequest() if stop is None else stop
     split = split or split_examples(recipe.data, allow_leakage="leakage" in allowed)
-    report("data", train=len(split.train), eval=len(split.eval), test=len(split.test))
+    report(RowCounts(train=len(split.train), eval=len(split.eval), test=len(split.test)))
     of_data = check_data(recipe, split, allowed)
     stop.raise_if_set(STOPPED)
     base = load_recipe_base(recipe)
-    report("base", choices={key: {"value": c.value, "reason": c.reason} for key, c in base.choices.items()})
+    report(BaseChoices(choices=base.choices))
     material = prepare(recipe, split, base)
     for note in (*material.notes, *cut_notes(material)):
-        report("note", message=note)
+        report(Note(message=note))
     chosen = [
         Finding("ok", key, key, f"{choice.value}: {choice.reason}") for key, choice in base.choices.items()
     ]
@@ -91,10 +91,10 @@ def examine(
     findings = check_material(material, of_data)
     stop.raise_if_set(STOPPED)
     if not any(finding.level == "error" for finding in findings):
-        report("note", message="timing one step, to say what training will take")
+        report(Note(message="timing one step, to say what training will take"))
         findings += check_resources(predict_recipe_resources(material))
     if deep and not any(finding.level == "error" for finding in findings):
-        report("note", message="learning one batch by heart, to see what can be learnt; this takes a while")
+        report(Note(message="learning one batch by heart, to see what can be learnt; this takes a while"))
         findings += run_model_checks(material, material.experiments, DEEP)
     stop.raise_if_set(STOPPED)
     batch = view_rows(

@@ -31,7 +31,8 @@ from loraloom.evaluate.scoring import score_against
 from loraloom.recipe import EXPERIMENT_NAME
 from loraloom.report.unfinished_comparisons import lock_file, partial_file
 from loraloom.run.atomic import replace_text
-from loraloom.run.folder import Report, Run, now, open_run, quiet, to_json
+from loraloom.run.events import Note, Report, quiet
+from loraloom.run.folder import Run, now, open_run, to_json
 from loraloom.run.lock import locked
 from loraloom.session import provenance as origin
 from loraloom.session.answering_model import AnsweringModel, load_run
@@ -65,7 +66,7 @@ def compare(
         name: of the file; by default what was compared.
         base, data: where the run's base and its data are now, if they were moved: the base's folder, and
             the folder that takes the place of the one where the data was, or a file. They must be the same.
-        report: told of progress, `report("answered", done=…, total=…)`.
+        report: told of progress, `report(AnswerProgress(done=…, total=…))`.
         stop: the caller's own token to stop by; without one, SIGINT and SIGTERM ask to stop.
 
     Returns:
@@ -91,7 +92,7 @@ def compare(
         then = now()  # what is learnt from here on is not in the adapters that answer
         loaded = load_run(run, experiments, recipe=recipe)
         for note in [*moved, *loaded.notes]:
-            report("note", message=note)
+            report(Note(message=note))
         return _compare(loaded, rows, retained, what, name, then, report, stop)
 
 
@@ -123,18 +124,16 @@ def _compare(
     controls = control_names(loaded.base.tokenizer)
     of_controls = describe_controls([controls_in(ids, controls) for ids in sources])
     for said in filter(None, (describe_cuts("", cuts, limit), of_controls)):
-        report("note", message=said)
+        report(Note(message=said))
     targets = target_ids(loaded, rows)
     judged = [number for number, target in enumerate(targets) if target]
     if 0 < len(judged) < len(rows):
         num = f"{len(judged)} of {len(rows)}"
-        report(
-            "note", message=f"{num} rows have a known answer: the figures are over these, all are answered"
-        )
+        report(Note(message=f"{num} rows have a known answer: the figures are over these, all are answered"))
     answers = answers_of(loaded, rows, sources, targets, name, report, stop)
     lengths = {model: own.num_tokens for model, own in answers.items()}
     if said := cut_words(lengths, loaded.recipe.generation.max_new_tokens):
-        report("note", message=said)
+        report(Note(message=said))
     result = {
         "format": FORMAT,
         "what": what,

@@ -26,7 +26,8 @@ from loraloom.forecast.plan import make_plan
 from loraloom.recipe import Experiment, Recipe
 from loraloom.report.range_test import FILE, FORMAT
 from loraloom.run.atomic import replace_text
-from loraloom.run.folder import Report, Run, fresh_folder, quiet, to_json
+from loraloom.run.events import Evaluation, Event, Note, Report, quiet
+from loraloom.run.folder import Run, fresh_folder, to_json
 from loraloom.run.integrity import write_recorded
 from loraloom.session import provenance as origin
 from loraloom.session.material import load_recipe_base, prepare
@@ -165,23 +166,22 @@ def _find(begun: RunSession, recipe: Recipe, experiment: str, report: Report, st
     few = replace(begun.split, eval=_some(begun.split.eval, NUM_EVAL_ROWS))
     material = prepare(recipe, few, load_recipe_base(recipe))
     for note in material.notes:
-        report("note", message=note)
+        report(Note(message=note))
     plan = make_plan(material.experiments, material.base, material.train_set)
     begun.knowing(origin.once_decided(begun.known, material, plan))
     losses: dict[str, float] = {}
 
-    def record(event: str, **fields: Any) -> None:
-        if event == "eval":
-            losses[fields["experiment"]] = fields["eval_loss"]
-        run.append_event(event, **fields)
-        report(event, **fields)
+    def collect(event: Event) -> None:
+        if isinstance(event, Evaluation):
+            losses[event.experiment] = event.figures["eval_loss"]
+        report(event)
 
     setup = material.setup(run, stop, waves=plan.waves, pass_tokens=plan.pass_tokens)
     state = TrainingState.at_start([each.name for each in material.experiments])
     with device_errors_explained(run):
         size = recipe.training.per_device_eval_batch_size
         before = eval_losses(material.bank, [BASE], material.eval_set, batch_size=size)[BASE]
-        train_loop(setup, state, record)
+        train_loop(setup, state, run.recorder(collect))
     results = tuple(_result(each, losses.get(each.name), before) for each in material.experiments)
     suggestion, reason = suggest(results)
     found = RangeTest(

@@ -20,7 +20,7 @@ from loraloom.errors import DataError, Problem, RecipeError
 from loraloom.recipe import DataSettings
 from loraloom.recipe.reading import commented_recipe, parse_recipe
 from loraloom.recipe.relative_paths import Locations
-from loraloom.run.folder import Report, quiet
+from loraloom.run.events import Note, Report, quiet
 
 # A generous guess where no tokenizer is at hand: Chinese has about a token a character, and
 # sub-words hold several Latin letters. `loraloom check` counts what is really cut.
@@ -63,13 +63,14 @@ def init_recipe(
     except NoLayoutError as error:
         raise DataError([_ask(error, named)]) from None
     for note in [*located.notes, *seen.notes]:
-        report("note", message=note)
+        report(Note(message=note))
     if seen.num_later_turns and "conversation_history" not in stated:
         stated["conversation_history"] = True
         report(
-            "note",
-            message=f"{seen.num_later_turns:,} answers come later in a conversation: the recipe says "
-            "`conversation_history: true`, so that each has the turns before it as context",
+            Note(
+                message=f"{seen.num_later_turns:,} answers come later in a conversation: the recipe says "
+                "`conversation_history: true`, so that each has the turns before it as context"
+            )
         )
     return commented_recipe(
         model,

@@ -42,7 +42,9 @@ from loraloom.export.proof import (
 from loraloom.export.transformers_folder import check_dtype, check_space, choose_dtype, save_model, sync
 from loraloom.recipe import Recipe
 from loraloom.run.atomic import fsync_folder, write_bytes
-from loraloom.run.folder import LOCK_FILE, Report, Run, open_run, quiet
+from loraloom.run.documents.provenance import Provenance
+from loraloom.run.events import Note, Report, quiet
+from loraloom.run.folder import LOCK_FILE, Run, open_run
 from loraloom.run.lock import locked
 from loraloom.session import provenance as origin
 from loraloom.session.adapter_names import one_adapter
@@ -106,13 +108,13 @@ def merge(
         loaded.model.generation_config, inherited = merged_generation_config(loaded, recipe.generation)
         notes += inherited.notes()
         for note in notes:
-            report("note", message=note)
+            report(Note(message=note))
         shift = movement(bank, name)
         rows = proof_rows(loaded, recipe, choose_rows(split))
         proof, of_files = _merge(bank, name, rows, chosen.value, staged, stop, report)
         notes += of_files
         for note in remarks(proof, chosen.value):
-            report("note", message=note)
+            report(Note(message=note))
         result: dict[str, Any] = {
             "folder": str(out),
             "experiment": name,
@@ -129,7 +131,7 @@ def merge(
     return result
 
 
-def _split(run: Run, recipe: Recipe, known: dict[str, Any]) -> tuple[Split | None, list[str]]:
+def _split(run: Run, recipe: Recipe, known: Provenance) -> tuple[Split | None, list[str]]:
     """The run's rows; where they are gone, why, for a merge needs none of them."""
     try:
         return origin.run_split(run, recipe, known), []
@@ -139,7 +141,7 @@ def _split(run: Run, recipe: Recipe, known: dict[str, Any]) -> tuple[Split | Non
 
 
 def _load(
-    recipe: Recipe, known: dict[str, Any], adapter_folder: Path, name: str
+    recipe: Recipe, known: Provenance, adapter_folder: Path, name: str
 ) -> tuple[AdapterBank, tuple[str, ...]]:
     """The run's base in float32 on the CPU, whatever it was trained in, with the adapter attached.
 
@@ -217,9 +219,9 @@ def _merge(
         model.to(getattr(torch, dtype))
     notes = save_model(bank.base, staged / MODEL)
     for note in notes:
-        report("note", message=note)
+        report(Note(message=note))
     model.to("meta")  # a fresh process needs the memory now
-    report("note", message=f"merged {len(merged.modules)} linears; a fresh process proves the folder")
+    report(Note(message=f"merged {len(merged.modules)} linears; a fresh process proves the folder"))
     fresh_process.generate_answers(staged / PROOF, rows, expected)
     measured = ask_fresh_process(staged / MODEL, staged / PROOF, stop)
     check_equal(measured["float32"], "read by plain transformers, the folder does not say what it should")

@@ -18,7 +18,9 @@ from loraloom.data.splitting.split import Split
 from loraloom.errors import Problem, RecipeError, RunError, TrainingError
 from loraloom.forecast.plan import pass_tokens
 from loraloom.recipe import Recipe
-from loraloom.run.folder import Report, Run, fresh_folder, open_run, quiet, to_json
+from loraloom.run.documents.provenance import Provenance, SearchRequest
+from loraloom.run.events import Note, Report, Resume, quiet
+from loraloom.run.folder import Run, fresh_folder, open_run, to_json
 from loraloom.run.integrity import changed_files, write_recorded
 from loraloom.search.driver import SearchDriver, ledger_of
 from loraloom.search.halving import rung_steps
@@ -103,13 +105,13 @@ def search(
         Interrupted: it was asked to stop; what was done is saved.
     """
     for note in request.notes:
-        report("note", message=note)
+        report(Note(message=note))
     with stop_on_signals(stop, leaves_at_once=True) as stop:
         if resume is not None:
             run = open_run(resume)
             request = replace(request, recipe=origin.in_folder_to_resume(run, request.recipe))
             return _resume(request, run, Relocation(base, data), allowed, report, stop)
-        more = {"search": request.to_json(), "versions": origin.versions("optuna")}
+        more = {"search": request.as_document(), "versions": origin.versions("optuna")}
         out = out or fresh_folder(f"{run_name(request.recipe)}-search")
         with create_session(request.recipe, out, split, allowed=allowed, more=more) as begun:
             return _search(request, begun, report, stop)
@@ -132,37 +134,38 @@ def _resume(
         known = _refuse_another(request, run)
         begun = resume_session(run, request.recipe, known, moved, report)
         if run.is_finished:
-            report("resume", step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole")
+            report(Resume(step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole"))
             return SearchOutcome(
                 run, ledger_of(request, run), run.read_json(run.folder / LEDGER_FILE)["importances"]
             )
         return _search(request, begun.allowing(allowed).going_on(report), report, stop)
 
 
-def _refuse_another(request: Request, run: Run) -> dict[str, Any]:
-    """The run's provenance.
+def _refuse_another(request: Request, run: Run) -> Provenance:
+    """The provenance of the run.
 
     Raises:
         RunError: the run is of another request, or of none.
     """
     own_recipe, known = origin.run_recipe(run)
-    if problems := _differences(request, own_recipe, known.get("search"), run):
+    if problems := _differences(request, own_recipe, known.search, run):
         raise RunError(problems)
     return known
 
 
-def _differences(request: Request, own: Recipe, known: dict[str, Any] | None, run: Run) -> list[Problem]:
+def _differences(request: Request, own: Recipe, known: SearchRequest | None, run: Run) -> list[Problem]:
     """In what a request differs from the one that a run was begun with."""
     if known is None:
         fix = "Go on with it by `loraloom train`."
         return [Problem("this run is no search", str(run.folder), fix=fix)]
     problems = origin.differences(request.recipe, own.model_copy(update={"experiments": {}}))
-    asked = request.to_json()
+    asked = request.as_document()
     for part in ("trials", "sampler", "halving"):
-        if asked[part] != known[part]:
+        own_part, known_part = getattr(asked, part), getattr(known, part)
+        if own_part != known_part:
             what = "differs from the search that this run began with"
-            problems.append(Problem(what, f"--{part}", found=str(asked[part]), allowed=str(known[part])))
-    ours, theirs = asked["space"], known["space"]
+            problems.append(Problem(what, f"--{part}", found=str(own_part), allowed=str(known_part)))
+    ours, theirs = asked.space, known.space
     problems += [
         Problem(
             "differs from the run's space",
@@ -186,7 +189,7 @@ def _search(request: Request, begun: RunSession, report: Report, stop: StopReque
     kinds = {repr(experiment.lora): experiment for experiment in material.experiments}
     findings = require_checks(begun, material, of_data, report, list(kinds.values()))
     setup = _setup(material, run, stop)
-    if "together" not in begun.known:
+    if begun.known.together is None:
         begun = begun.knowing(choose_concurrency(request, setup, begun.known, material, report))
     report_plan(begun, findings, report)
     write_recorded(run, run.folder / SPACE_FILE, request.space.text)

@@ -14,7 +14,8 @@ from loraloom.errors import RunError, TrainingError
 from loraloom.forecast.plan import make_plan
 from loraloom.recipe import Recipe
 from loraloom.report.range_test import FILE as RANGE_TEST_FILE
-from loraloom.run.folder import Report, Run, fresh_folder, open_run, quiet, to_json
+from loraloom.run.events import AdapterExport, Report, Resume, quiet
+from loraloom.run.folder import Run, fresh_folder, open_run, to_json
 from loraloom.run.integrity import write_recorded
 from loraloom.session import provenance as origin
 from loraloom.session.locations import Relocation
@@ -89,7 +90,7 @@ def train(
         base, data: where a resumed run's base and its data are now, if they were moved: the base's folder,
             and the folder that takes the place of the one where the data was, or a file. They must be
             the same.
-        report: told of every event, `report("train", step=…, loss=…, …)`.
+        report: told of every event, `report(TrainStep(step=…, loss=…, …))`.
         stop: the caller's own token to stop by; without one, SIGINT and SIGTERM ask to stop.
 
     Raises:
@@ -128,19 +129,14 @@ def _resume(
             raise RunError(problems)
         begun = resume_session(run, recipe, known, moved, report)
         if run.is_finished and is_as_left and is_whole(run, own_recipe, report):
-            report("resume", step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole")
+            report(Resume(step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole"))
             return _outcome(run)
         return _train(begun.allowing(allowed).going_on(report), report, stop)
 
 
 def _train(begun: RunSession, report: Report, stop: StopRequest) -> Outcome:
     run = begun.run
-
-    def record(event: str, **fields: Any) -> None:
-        run.append_event(event, **fields)
-        report(event, **fields)
-
-    started = time.monotonic()
+    started, record = time.monotonic(), run.recorder(report)
     of_data, material = report_rows(begun, report)
     findings = require_checks(begun, material, of_data, report)
     begun, setup = _planned(begun, material, report, stop)
@@ -157,16 +153,16 @@ def _planned(
 ) -> tuple[RunSession, Setup]:
     """The run with its plan, which a new one makes and a resumed one keeps, and what to train by it."""
     known = begun.known
-    is_new = "waves" not in known
+    is_new = known.waves is None
     if is_new:
         release_memory()  # what the gate took, so that all of it counts as free
         plan = make_plan(material.experiments, material.base, material.train_set)
         known = origin.once_decided(known, material, plan)
-    pass_tokens = int(known["choices"]["pass_tokens"]["value"])
-    setup = material.setup(begun.run, stop, waves=known["waves"], pass_tokens=pass_tokens)
+    pass_tokens = int(known.decided["pass_tokens"])
+    setup = material.setup(begun.run, stop, waves=known.waves or [], pass_tokens=pass_tokens)
     check_room(setup)
     if is_new:
-        begun = begun.knowing({**known, "plan": predict_resources(setup, report)})
+        begun = begun.knowing(known.replaced(plan=predict_resources(setup, report)))
     return begun, setup
 
 
@@ -179,7 +175,7 @@ def _finish(setup: Setup, state: TrainingState, seconds: float, report: Report) 
     """Make sure that every adapter is there, and say how each experiment ended."""
     for experiment in setup.experiments:
         if not is_exported(setup.run, state, experiment):
-            report("export", experiment=experiment.name, reason="its adapter was missing or damaged")
+            report(AdapterExport(experiment=experiment.name, reason="its adapter was missing or damaged"))
             export(setup, state, experiment.name)
     moved = measure_movements(setup, state, report)
     entries = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.ownership import BASE
@@ -15,6 +14,7 @@ from loraloom.errors import ModelError
 from loraloom.evaluate.comparison import BASE_NAME
 from loraloom.evaluate.decoding import describe_unused
 from loraloom.recipe import Recipe
+from loraloom.run.documents.provenance import Provenance
 from loraloom.run.folder import Run, open_run
 from loraloom.session import provenance as origin
 from loraloom.session.adapter_names import adapters_of
@@ -100,7 +100,7 @@ def best_so_far(run: Run, recipe: Recipe) -> dict[str, Adapter]:
     return found
 
 
-def load_run_base(recipe: Recipe, known: dict[str, Any], choices: dict[str, str] | None = None) -> Base:
+def load_run_base(recipe: Recipe, known: Provenance, choices: dict[str, str] | None = None) -> Base:
     """The base that a run was begun with.
 
     Args:
@@ -111,17 +111,17 @@ def load_run_base(recipe: Recipe, known: dict[str, Any], choices: dict[str, str]
         ModelError: it is not usable; the message says where it was looked for.
         RunError: it is another one.
     """
-    choices = origin.decided(known) if choices is None else choices
+    choices = known.decided if choices is None else choices
     with explain_base_location(recipe, known):
         base = load_recipe_base(recipe, choices)
     origin.check_same_base(known, base)
-    recorded = (known.get("base") or {}).get("name")
+    recorded = None if known.base is None else known.base.name
     # Adapters and cards go on naming the base as before.
     return base if recipe.locations.base is None or recorded is None else replace(base, name=recorded)
 
 
-def _load_base(recipe: Recipe, known: dict[str, Any], notes: list[str]) -> Base:
-    choices = origin.decided(known)
+def _load_base(recipe: Recipe, known: Provenance, notes: list[str]) -> Base:
+    choices = known.decided
     try:
         return load_run_base(recipe, known)
     except ModelError as error:

@@ -6,16 +6,16 @@ its sha256; nothing in the run changes by it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from loraloom.data.files.relocation import find_moved
 from loraloom.errors import DataError, ModelError, Problem, RunError
 from loraloom.recipe import Recipe
 from loraloom.recipe.relative_paths import Locations
+from loraloom.run.documents.provenance import Provenance
 from loraloom.run.folder import Run
 
 
@@ -28,7 +28,7 @@ class Relocation:
 
 
 def relocated(
-    run: Run, recipe: Recipe, known: Mapping[str, Any], relocation: Relocation
+    run: Run, recipe: Recipe, known: Provenance, relocation: Relocation
 ) -> tuple[Recipe, list[str]]:
     """A run's recipe with what it names where it is now.
 
@@ -43,7 +43,7 @@ def relocated(
         DataError, ModelError: there is nothing at the new place of base or data.
     """
     base, data = relocation.base, relocation.data
-    recorded = Path(str(known["folder"]))
+    recorded = Path(known.folder)
     here = recipe.folder
     moved: dict[str, Path] = {}
     notes = []
@@ -72,29 +72,29 @@ def relocated(
     return recipe.located(Locations(here.absolute(), base, moved)), notes
 
 
-def _sums(run: Run, recipe: Recipe, known: Mapping[str, Any]) -> dict[str, str]:
+def _sums(run: Run, recipe: Recipe, known: Provenance) -> dict[str, str]:
     """The sha256 of every file of the run's data, by its name."""
     try:
         saved = run.read_json(run.split_file)
         files = dict(saved["files"])
     except (RunError, KeyError, TypeError, ValueError):  # reading the split says what is wrong with it
         files = {}
-    retained = known.get("retain")
+    retained = known.retain
     if isinstance(retained, str) and isinstance(recipe.data.retain, str):
         retained = {recipe.data.retain: retained}
     return files | (retained if isinstance(retained, dict) else {})
 
 
 @contextmanager
-def explain_data_location(run: Run, recipe: Recipe, known: Mapping[str, Any]) -> Iterator[None]:
+def explain_data_location(run: Run, recipe: Recipe, known: Provenance) -> Iterator[None]:
     """Add to a complaint about a run's data where it was looked for, and how to name another place."""
     try:
         yield
     except DataError as error:
         moved = "; ".join(f"{name} at {path}" for name, path in recipe.locations.data.items())
         found = f"looked for in {recipe.folder}{f'; {moved}' if moved else ''}"
-        if str(recipe.folder) != known["folder"]:
-            found += f"; the run was begun in {known['folder']}"
+        if str(recipe.folder) != known.folder:
+            found += f"; the run was begun in {known.folder}"
         problem = Problem(
             "the run's data must be as it was",
             where=str(run.folder),
@@ -105,7 +105,7 @@ def explain_data_location(run: Run, recipe: Recipe, known: Mapping[str, Any]) ->
 
 
 @contextmanager
-def explain_base_location(recipe: Recipe, known: Mapping[str, Any]) -> Iterator[None]:
+def explain_base_location(recipe: Recipe, known: Provenance) -> Iterator[None]:
     """Add to a complaint about a run's base where it was looked for, and how to name another place."""
     try:
         yield
@@ -121,6 +121,6 @@ def explain_base_location(recipe: Recipe, known: Mapping[str, Any]) -> Iterator[
         raise ModelError([*error.problems, problem]) from None
 
 
-def _base_words(recipe: Recipe, known: Mapping[str, Any]) -> str:
-    fingerprint = (known.get("base") or {}).get("fingerprint", "")
+def _base_words(recipe: Recipe, known: Provenance) -> str:
+    fingerprint = "" if known.base is None else known.base.fingerprint
     return f"the base `{recipe.model_name_or_path}`" + (f" ({fingerprint[:12]})" if fingerprint else "")

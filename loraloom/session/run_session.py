@@ -24,7 +24,9 @@ from loraloom.data.splitting.split import Split, split_examples
 from loraloom.errors import LoRALoomError
 from loraloom.recipe import Experiment, Recipe
 from loraloom.recipe.reading import checks_newer_than, write_recipe
-from loraloom.run.folder import Report, Run, create_run, to_json
+from loraloom.run.documents.provenance import Provenance
+from loraloom.run.events import CheckResults, Note, Report, RowCounts, TrainingPlan, TrainStep, TrialStart
+from loraloom.run.folder import Run, create_run, to_json
 from loraloom.run.integrity import write_recorded
 from loraloom.session import provenance as origin
 from loraloom.session.answering_model import load_run_base
@@ -35,7 +37,7 @@ from loraloom.session.material_checks import check_material
 from loraloom.session.resource_plan import report_resources
 
 # Once the log has one of these, there is something to go on with.
-FRUITFUL = ("train", "trial")
+FRUITFUL = (TrainStep, TrialStart)
 
 
 @dataclass(frozen=True)
@@ -55,30 +57,31 @@ class RunSession:
     recipe: Recipe
     split: Split
     retained: PartContents | None
-    known: dict[str, Any]
+    known: Provenance
     is_resumed: bool = False
 
-    def knowing(self, known: dict[str, Any]) -> RunSession:
+    def knowing(self, known: Provenance) -> RunSession:
         """With another provenance, which is written too."""
-        write_recorded(self.run, self.run.provenance_file, to_json(known))
+        write_recorded(self.run, self.run.provenance_file, known.text())
         return replace(self, known=known)
 
     def going_on(self, report: Report) -> RunSession:
         """With this process as one more that worked on the run; other versions than before are said."""
-        now_here = origin.session(self.known)
-        if changes := origin.version_changes(self.known, now_here):
+        process = origin.this_process(self.known)
+        if changes := self.known.version_changes(process):
             report(
-                "note",
-                message="the run goes on under other versions, so figures may differ from those of an "
-                f"uninterrupted run: {'; '.join(changes)}",
+                Note(
+                    message="the run goes on under other versions, so figures may differ from those of an "
+                    f"uninterrupted run: {'; '.join(changes)}"
+                )
             )
-        return self.knowing(origin.with_session(self.known, now_here))
+        return self.knowing(self.known.with_process(process))
 
     def allowing(self, allowed: Collection[str]) -> RunSession:
         """With checks whose errors the user allows now, beside those it was begun with."""
-        if set(allowed) <= set(self.known.get("allowed", [])):
+        if set(allowed) <= set(self.known.allowed):
             return self
-        return self.knowing(origin.with_allowed(self.known, allowed))
+        return self.knowing(self.known.allowing(allowed))
 
 
 def run_name(recipe: Recipe) -> str:
@@ -119,7 +122,7 @@ def create_session(
         try:
             write_recorded(run, run.recipe_file, write_recipe(recipe))
             write_recorded(run, run.split_file, to_json(split.to_json()))
-            known = {**origin.at_start(recipe, split, retained, allowed), **(more or {})}
+            known = origin.at_start(recipe, split, retained, allowed).replaced(**(more or {}))
             yield RunSession(run, recipe, split, retained, known).knowing(known)
         except BaseException as error:
             is_fruitless = isinstance(error, LoRALoomError) and not _bore_fruit(run)
@@ -131,11 +134,11 @@ def create_session(
 
 def _bore_fruit(run: Run) -> bool:
     has_results = any(any(part.iterdir()) for part in (run.checkpoints, run.adapters))
-    return has_results or any(event.get("event") in FRUITFUL for event in run.events())
+    return has_results or any(isinstance(event, FRUITFUL) for event in run.events())
 
 
 def resume_session(
-    run: Run, recipe: Recipe, known: dict[str, Any], relocation: Relocation, report: Report
+    run: Run, recipe: Recipe, known: Provenance, relocation: Relocation, report: Report
 ) -> RunSession:
     """A run to go on with, on the rows that it was begun with.
 
@@ -151,11 +154,11 @@ def resume_session(
     """
     recipe, notes = relocated(run, recipe, known, relocation)
     for note in notes:
-        report("note", message=note)
+        report(Note(message=note))
     split = origin.run_split(run, recipe, known)
     retained = origin.run_retained(run, recipe, known)
     if newer := checks_newer_than(run.recipe_file):
-        known = origin.with_allowed(known, newer)
+        known = known.allowing(newer)
     return RunSession(run, recipe, split, retained, known, is_resumed=True)
 
 
@@ -171,20 +174,20 @@ def report_rows(begun: RunSession, report: Report) -> tuple[DataCheckReport, Mat
         LoRALoomError: the base is not usable, or is another one than the run's.
     """
     recipe, split, known = begun.recipe, begun.split, begun.known
-    choices = origin.decided(known)
+    choices = known.decided
     origin.set_threads(choices)
     of_retained = [] if begun.retained is None else begun.retained.notes
     for note in [*split.notes, *(f"data.retain: {note}" for note in of_retained)]:
-        report("note", message=note)
-    report("data", train=len(split.train), eval=len(split.eval), test=len(split.test))
-    of_data = check_data(recipe, split, known.get("allowed", []), retained=begun.retained)
+        report(Note(message=note))
+    report(RowCounts(train=len(split.train), eval=len(split.eval), test=len(split.test)))
+    of_data = check_data(recipe, split, known.allowed, retained=begun.retained)
     raise_errors(of_data.findings)
     base = load_run_base(recipe, known) if begun.is_resumed else load_recipe_base(recipe, choices)
     material = prepare(recipe, split, base, begun.retained)
     for note in material.notes:
-        report("note", message=note)
+        report(Note(message=note))
     for note in cut_notes(material):
-        report("note", message=note)
+        report(Note(message=note))
     return of_data, material
 
 
@@ -209,7 +212,7 @@ def require_checks(
     """
     findings = check_material(material, of_data, experiments=experiments)
     _write_findings(begun.run, findings)
-    report("checks", findings=findings)
+    report(CheckResults(findings=findings))
     raise_errors(findings)
     return findings
 
@@ -224,13 +227,8 @@ def report_plan(begun: RunSession, findings: Sequence[Finding], report: Report) 
     """
     known, resources = begun.known, report_resources(begun.known)
     _write_findings(begun.run, [*findings, *resources])
-    report(
-        "plan",
-        folder=str(begun.run.folder),
-        choices=known["choices"],
-        plan=known.get("plan"),
-        findings=resources,
-    )
+    folder = str(begun.run.folder)
+    report(TrainingPlan(folder=folder, choices=known.choices, plan=known.prediction, findings=resources))
 
 
 def _write_findings(run: Run, findings: Sequence[Finding]) -> None:

@@ -10,7 +10,8 @@ from loraloom.data.splitting.split import split_examples
 from loraloom.errors import RunError
 from loraloom.recipe.reading import write_recipe
 from loraloom.run.atomic import replace_text
-from loraloom.run.folder import Report, Run, to_json
+from loraloom.run.events import FileChange, Report
+from loraloom.run.folder import Run, to_json
 from loraloom.run.integrity import changed_files, is_recorded
 from loraloom.search.driver import experiments_as_recipe, ledger_of, valid_experiments
 from loraloom.search.ledger import FILE as LEDGER_FILE
@@ -41,12 +42,12 @@ def verify_search(run: Run, request: Request, allowed: Collection[str], report: 
         names = set()
     for path, make in _sources(run, request, allowed, names).items():
         if path.name in names and (text := matching_original(run, path, make)) is not None:
-            report("changed", path=path.name, what=set_aside(run, path.name))
+            report(FileChange(path=path.name, what=set_aside(run, path.name)))
             replace_text(path, text)
             names.remove(path.name)
     lost = {name for name in names if not _is_for_reading(run, name)}
     for name in sorted(names - lost):
-        report("changed", path=name, what="it stays so: it decides nothing")
+        report(FileChange(path=name, what="it stays so: it decides nothing"))
     lost |= set(_unreadable_adapters(run, request)) if not lost else set()
     if lost:
         raise RunError(

@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,6 +18,7 @@ from loraloom.console import print_range_test
 from loraloom.errors import DataError, Interrupted
 from loraloom.recipe.reading import read_recipe
 from loraloom.report.content import read_content
+from loraloom.run.events import Event, TrainStep
 from loraloom.run.folder import list_runs
 
 
@@ -111,8 +111,8 @@ def test_a_run_made_later_from_the_same_recipe_shows_it(
 
 
 def test_a_signal_leaves_nothing(recipe: Callable[[float], Recipe], tmp_path: Path) -> None:
-    def stop(event: str, **fields: Any) -> None:
-        if event == "train" and fields["step"] == 3 and fields["experiment"] == f"{RATES[0]:g}":
+    def stop(event: Event) -> None:
+        if isinstance(event, TrainStep) and (event.step, event.experiment) == (3, f"{RATES[0]:g}"):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Interrupted, match="begins it anew"):

@@ -17,6 +17,7 @@ from loraloom.commands.train import train
 from loraloom.errors import AdapterError
 from loraloom.recipe.reading import parse_recipe
 from tests.commands.trained import ROWS
+from tests.events import message_of
 from tests.parity.rig import stock_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
@@ -54,14 +55,10 @@ def test_training_goes_on_from_the_articles_adapter_and_says_what_it_lacks(
 ) -> None:
     told: list[str] = []
 
-    def listen(event: str, **fields: Any) -> None:
-        if event == "note":
-            told.append(fields["message"])
-
     outcome = train(
         recipe(tiny("mt5"), target_modules=["q", "v", "k", "o", "wo"]).in_folder(tmp_path),
         out=tmp_path / "run",
-        report=listen,
+        report=lambda event: told.append(message_of(event)),
     )
     assert [note for note in told if "`wi` in its target_modules matches no linear of this base" in note]
     before = load_file(article / "adapter_model.safetensors")

@@ -16,10 +16,12 @@ import pytest
 import loraloom
 from loraloom.cli.app import app
 from loraloom.results import TrainResult
+from loraloom.run.events import Event
 from tests.faults.warm import REPOSITORY
 from tests.flows.conftest import RECIPE, rows, write_json
 
 PUBLIC = [
+    "Event",
     "Interrupted",
     "LoRALoomError",
     "Recipe",
@@ -97,7 +99,7 @@ def test_a_program_trains_compares_and_predicts(recipe: loraloom.Recipe, tmp_pat
     assert checked.errors == ()
     assert len(checked.batch) == 3
     heard: list[str] = []
-    result = loraloom.train(recipe, out=tmp_path / "run", report=lambda event, **fields: heard.append(event))
+    result = loraloom.train(recipe, out=tmp_path / "run", report=lambda event: heard.append(event.kind))
     assert result.failed == ()
     assert [own.status for own in result.experiments.values()] == ["done", "done"]
     assert (tmp_path / "run" / "adapters" / "wide").samefile(result.experiments["wide"].adapter or "")
@@ -161,8 +163,8 @@ def test_another_thread_stops_a_training_and_it_is_resumed(
     long = recipe.revised({"training": recipe.training.model_dump() | {"max_steps": 6}})
     stop, ended = loraloom.StopRequest(), []
 
-    def tell(event: str, **fields: Any) -> None:
-        if event == "train":
+    def tell(event: Event) -> None:
+        if event.kind == "train":
             threading.Thread(target=stop.stop).start()
 
     def work() -> None:
@@ -210,7 +212,7 @@ def test_a_token_that_is_set_stops_every_long_verb(
 def test_signals_are_left_to_the_program_unless_it_asks(recipe: loraloom.Recipe, tmp_path: Path) -> None:
     seen: list[Any] = []
 
-    def tell(event: str, **fields: Any) -> None:
+    def tell(event: Event) -> None:
         seen.append(signal.getsignal(signal.SIGINT))
 
     before = signal.getsignal(signal.SIGINT)
