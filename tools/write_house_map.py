@@ -36,7 +36,7 @@ ROOMS = (
     "comparison",
     "commands",
     "results.py",
-    "api.py",
+    "api",
     "console",
     "cli",
 )

@@ -19,13 +19,42 @@ def _known_checks(names: list[str]) -> list[str]:
 
 
 RecipeFile = Annotated[str, typer.Argument(help="A recipe's YAML file, or the name of one that comes along.")]
+RunOrNone = Annotated[
+    Path | None, typer.Argument(help="A run directory; left out with --adapter.", show_default=False)
+]
+Adapters = Annotated[
+    list[str],
+    typer.Option(
+        "--adapter",
+        metavar="[NAME=]FOLDER",
+        help="An adapter that belongs to no run, on the base of --base; several times.",
+    ),
+]
+OneAdapter = Annotated[
+    str | None,
+    typer.Option(
+        "--adapter",
+        metavar="[NAME=]FOLDER",
+        help="An adapter that belongs to no run, on the base of --base; then RUN is left out.",
+    ),
+]
+AnswerSets = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="With --adapter: a key of `generation` or `data`, as in a recipe, or dtype, device, seed.",
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(help="A run directory.")]
 NewRun = Annotated[Path | None, typer.Option(help="The run directory; by default a new one below runs/.")]
 Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the recipe.")]
 MovedBase = Annotated[
     Path | None,
     typer.Option(
-        "--base", metavar="FOLDER", help="Where the run's base is now, if it was moved; it must be the same."
+        "--base",
+        metavar="FOLDER",
+        help="Where the run's base is now, if it was moved; it must be the same. With --adapter: the base.",
     ),
 ]
 MovedData = Annotated[
@@ -33,7 +62,8 @@ MovedData = Annotated[
     typer.Option(
         "--data",
         metavar="PATH",
-        help="The folder, or the one file, where the run's data is now, if it was moved; unchanged.",
+        help="The folder, or the one file, where the run's data is now, if it was moved; unchanged. "
+        "With --adapter: a file of rows.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]

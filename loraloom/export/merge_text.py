@@ -86,13 +86,14 @@ def merged_card(facts: Facts, result: dict[str, Any], proof: Proof, *, logit_sca
             front_matter(facts, "transformers", "merged"),
             f"# {facts.base} with the LoRA adapter {facts.experiment.name} merged",
             "",
-            "Trained and merged with LoRALoom: W + s·B·A in float32. Plain transformers loads it.",
+            f"{'Trained and merged' if facts.has_run else 'Merged'} with LoRALoom: W + s·B·A in float32. "
+            "Plain transformers loads it.",
             "",
             "## Use",
             "",
             python_block(merged_code(facts, ".", "this folder")),
             "",
-            *_generation(result["generation"]),
+            *_generation(result["generation"], has_run=facts.has_run),
             "## Elsewhere",
             "",
             *_notes(facts, proof),
@@ -127,11 +128,13 @@ def _notes(facts: Facts, proof: Proof) -> list[str]:
     return lines
 
 
-def _generation(inherited: dict[str, Any]) -> list[str]:
+def _generation(inherited: dict[str, Any], *, has_run: bool) -> list[str]:
     """What the folder's own generation settings are, and what became of the base's."""
     found = GenerationDefaults(**inherited)
     return [
-        "`generate` answers as the recipe's `generation` section says; the settings are in",
+        "`generate` answers as the recipe's `generation` section says; the settings are in"
+        if has_run
+        else "`generate` answers by LoRALoom's defaults and what `--set` stated; the settings are in",
         f"{code(FILE)}. Arguments of a call go before them.",
         "",
         *(f"- {note[0].upper()}{note[1:]}." for note in found.notes()),

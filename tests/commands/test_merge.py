@@ -25,17 +25,18 @@ from typer.testing import CliRunner
 from loraloom.bank.linear import LowRank
 from loraloom.base.loading import Base
 from loraloom.cli import app
-from loraloom.commands import merge as workflow
+from loraloom.commands import merge as merge_verb
 from loraloom.commands.merge import merge
 from loraloom.errors import AdapterError, Interrupted, ModelError, RunError
 from loraloom.export import fresh_process
+from loraloom.export import merged_folder as workflow
 from loraloom.export.fresh_process import ModelOutputs, ProofRows, difference, run_model
 from loraloom.export.proof import ask_fresh_process, check_equal
 from loraloom.export.transformers_folder import stored_dtype
 from loraloom.training.signals import StopRequest
 from tests.commands.trained import machine_paths
 from tests.parity.rig import stock_model
-from tests.test_lock import held_by_a_child
+from tests.run.test_lock import held_by_a_child
 from tests.tiny import KINDS
 
 # PEFT still asks transformers for the old name of activation checkpointing.
@@ -256,7 +257,7 @@ def test_what_is_there_stays(trained: Callable[..., Path], tmp_path: Path) -> No
 def test_a_dtype_that_does_not_do_is_refused_before_anything_is_loaded(
     trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, message: str
 ) -> None:
-    monkeypatch.delattr(workflow, "load_run_base")
+    monkeypatch.delattr(merge_verb, "load_run_base")
     with pytest.raises(ModelError, match=message):
         merge(trained("t5"), tmp_path / "merged", dtype=dtype)
     assert_nothing_left(tmp_path)
