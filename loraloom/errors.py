@@ -24,6 +24,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from loraloom.text.visible import visible
+
 SHOWN_PROBLEMS = 20
 
 
@@ -53,24 +55,8 @@ class Problem:
             text = f"{text.rstrip('.')}. Allowed: {self.allowed}"
         if self.fix:
             text = f"{text.rstrip('.')}. {self.fix}"
-        text = _visible(text)
+        text = visible(text)
         return text if text.endswith((".", "?", "!", "。")) else f"{text}."
-
-
-def _visible(text: str) -> str:
-    """Text that no terminal obeys: what is found in a foreign file may hold control characters."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
-
-
-def one_line(said: object, limit: int = 300) -> str:
-    """What another program said, on one line; its second line often names what is wrong.
-
-    Args:
-        said: an exception, or text.
-        limit: characters; a longer text is cut at a word, and shows that it is.
-    """
-    text = " ".join(str(said).split())
-    return text if len(text) <= limit else f"{text[:limit].rpartition(' ')[0] or text[:limit]} …"
 
 
 class LoRALoomError(Exception):

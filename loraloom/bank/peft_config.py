@@ -11,7 +11,7 @@ from typing import Any
 
 from loraloom.errors import AdapterError
 from loraloom.recipe import LoraSettings
-from loraloom.recipe.yaml_tree import shown_key
+from loraloom.text.visible import quoted
 
 # What PEFT can do and the bank does not, with the value at which it does nothing.
 UNSUPPORTED: dict[str, Any] = {
@@ -140,7 +140,7 @@ def check_config(config: Mapping[str, Any], where: str) -> None:
     if unknown:
         written = config.get("peft_version")
         raise AdapterError(
-            f"sets {shown_key(unknown[0])}, which is not known here and may change what it computes",
+            f"sets {quoted(unknown[0])}, which is not known here and may change what it computes",
             where=where,
             found=f"written by PEFT {str(written)[:20]}" if written else "",
             fix="A newer LoRALoom may know it; or take it out of adapter_config.json.",

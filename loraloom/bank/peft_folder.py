@@ -26,11 +26,12 @@ from loraloom.bank.peft_config import MERGE_WITH_PEFT, check_config, config_valu
 from loraloom.bank.peft_targets import check_complete
 from loraloom.base.loading import Base
 from loraloom.base.targets import Target, peft_target_modules
-from loraloom.errors import AdapterError, Problem, one_line
+from loraloom.errors import AdapterError, Problem
 from loraloom.recipe import LoraSettings
 from loraloom.recipe.yaml_tree import shown_value
 from loraloom.run.atomic import replace_folder, write_bytes
 from loraloom.run.folder import to_json
+from loraloom.text.visible import one_line
 
 CONFIG, WEIGHTS, ORIGIN = "adapter_config.json", "adapter_model.safetensors", "loraloom.json"
 README = "README.md"

@@ -44,9 +44,10 @@ from loraloom.checks.finding import Finding
 from loraloom.checks.gate import Gate
 from loraloom.data.batches import Part, collate
 from loraloom.data.encoding import EncodedExample, EncodedSet
-from loraloom.evaluate.movement import HARDLY_MOVED, percent, weight_norm
+from loraloom.evaluate.movement import HARDLY_MOVED, weight_norm
 from loraloom.forecast.plan import pass_tokens
 from loraloom.recipe import Experiment, LoraSettings
+from loraloom.text.units import percent
 from loraloom.training.optimizer import learning_rate
 from loraloom.training.state import Timetable
 

@@ -17,6 +17,7 @@ from loraloom.cli.verb_steps import (
     read,
     split_recipe_data,
 )
+from loraloom.text.units import NONE, figure
 
 if TYPE_CHECKING:
     from loraloom.recipe import Recipe
@@ -111,8 +112,8 @@ def _read_own(run: Path | None, sets: list[str]) -> tuple[Recipe, Path]:
 
 
 def _experiment_row(folder: Path, name: str, entry: dict[str, Any]) -> tuple[str, ...]:
-    best = "–" if entry["best_metric"] is None else f"{entry['best_metric']:.4f}"
-    adapter = "–" if entry["status"] == "failed" else str(folder / "adapters" / name)
+    best = figure(entry["best_metric"])
+    adapter = NONE if entry["status"] == "failed" else str(folder / "adapters" / name)
     return name, entry["status"], str(entry["step"]), str(entry["best_step"]), best, adapter
 
 

@@ -18,7 +18,7 @@ from loraloom.data.formats.cells import as_text
 from loraloom.data.formats.invalid_characters import bad_character
 from loraloom.data.formats.json_list import type_name
 from loraloom.data.formats.parquet import HUB_PREFIX
-from loraloom.data.formats.row import DroppedRow, file_sha256, location, shown_name, shown_names
+from loraloom.data.formats.row import DroppedRow, file_sha256, location, shown_names
 from loraloom.data.layouts.column_paths import column_of, is_in, names_in
 from loraloom.data.layouts.exchange import MISSING, Exchange, Field, Flaw, Layout, LayoutOptions, UnknownRoles
 from loraloom.data.layouts.layout_notes import LayoutNotes
@@ -30,6 +30,7 @@ from loraloom.data.sources.source_template import SourceTemplate
 from loraloom.data.splitting.groups import SourceGroups, source_key
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
+from loraloom.text.visible import quoted
 
 SAMPLE_ROWS = 100
 
@@ -266,7 +267,7 @@ class _Reading:
         if self._extra:
             notes.append(f"{path}: columns not used: {shown_names(sorted(self._extra))}")
         if template.columns and self.layout.asked[0] not in template.columns:
-            unused = shown_name(self.layout.asked[0])
+            unused = quoted(self.layout.asked[0])
             notes.append(f"data.source_prefix is a template without {unused}, whose text is in no source")
         if self.dropped:
             notes.append(f"{path}: {describe_empty(self.dropped)}")
@@ -306,7 +307,7 @@ class _Reading:
                 self.dropped += 1
             else:
                 state = "blank" if text else "empty"
-                self._refuse(row, f"{shown_name(name)} is {state}", "Fill it, or set `data.on_empty: drop`.")
+                self._refuse(row, f"{quoted(name)} is {state}", "Fill it, or set `data.on_empty: drop`.")
             return None
         return Example(
             source,
@@ -329,28 +330,26 @@ class _Reading:
                 return value
             name, place = bad
             self._refuse(
-                row, f"{shown_name(field.name)} holds {name}", f"It is character {place} there; take it out."
+                row, f"{quoted(field.name)} holds {name}", f"It is character {place} there; take it out."
             )
         elif value is MISSING:
             if not field.optional:
-                self._refuse(row, f"{shown_name(field.name)} is missing")
+                self._refuse(row, f"{quoted(field.name)} is missing")
         elif value is None:
             if not field.optional and self._settings.on_empty == "error":
-                self._refuse(
-                    row, f"{shown_name(field.name)} is null", "Fill it, or set `data.on_empty: drop`."
-                )
+                self._refuse(row, f"{quoted(field.name)} is null", "Fill it, or set `data.on_empty: drop`.")
         elif isinstance(value, float) and not math.isfinite(value):
-            self._refuse(row, f"{shown_name(field.name)} is {value}, which is neither text nor a number")
+            self._refuse(row, f"{quoted(field.name)} is {value}, which is neither text nor a number")
         elif (text := as_text(value, as_written=self._settings.number_format == "written")) is not None:
             if self._settings.stringify or field.number:
                 return text
             self._refuse(
                 row,
-                f"{shown_name(field.name)} is {_kind(value)} where text is needed",
+                f"{quoted(field.name)} is {_kind(value)} where text is needed",
                 "Set `data.stringify: true` to take numbers, true and false, and dates as text.",
             )
         else:
-            what = f"{shown_name(field.name)} is {_kind(value)} where text is needed"
+            what = f"{quoted(field.name)} is {_kind(value)} where text is needed"
             self._refuse(row, what, self._way_inside(field))
         return ""
 
@@ -359,9 +358,9 @@ class _Reading:
         if self.layout.holes is not None:
             return ""
         if isinstance(field.value, list):
-            return f"Write a row for each, or name one in `data.columns`: {shown_name(f'{field.name}[0]')}."
+            return f"Write a row for each, or name one in `data.columns`: {quoted(f'{field.name}[0]')}."
         if isinstance(field.value, dict):
-            return f"Name what is inside it in `data.columns`: {shown_name(f'{field.name}.KEY')}."
+            return f"Name what is inside it in `data.columns`: {quoted(f'{field.name}.KEY')}."
         return "Write the column as text."
 
     def _refuse(self, row: Row, what: str, fix: str = "") -> None:

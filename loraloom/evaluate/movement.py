@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -82,9 +81,3 @@ def delta_norm(part: LowRank) -> float:
     A, B = (each.detach().to(device).double() for each in (part.A, part.B))
     square = float(((B.t() @ B) * (A @ A.t())).sum())
     return float(part.scaling * max(square, 0.0) ** 0.5)
-
-
-def percent(share: float) -> str:
-    """With two digits that count: 0.034 %, 3.6 %, 12 %."""
-    digits = max(0, 1 - math.floor(math.log10(100 * share))) if share > 0 else 0
-    return f"{100 * share:.{digits}f} %"

@@ -14,7 +14,8 @@ from loraloom.report.range_test import RangeTest
 from loraloom.report.scatter import Point, scatter_chart
 from loraloom.report.search_view import SearchView, Trial
 from loraloom.report.training_view import TrainingView
-from loraloom.report.visible_text import visible
+from loraloom.text import units
+from loraloom.text.visible import visible
 
 # A setting's values this many times apart were chosen by their logarithm rather than by their size.
 LOG_SETTING_FROM = 8.0
@@ -115,12 +116,12 @@ def search_charts(searched: SearchView | None) -> dict[str, Markup]:
 
 
 def _told(trial: Trial, key: str) -> str:
-    value = figures.setting_written(trial.parameters[key])
+    value = units.setting(trial.parameters[key])
     return visible(f"{trial.name}, {value}: {trial.status}, {_figure(trial.figure)}")
 
 
 def _figure(value: float | None) -> str:
-    return "no figure" if value is None else f"{value:.4f}"
+    return "no figure" if value is None else units.figure(value)
 
 
 def rate_test_chart(test: RangeTest | None, content: Content) -> Markup:
@@ -165,4 +166,4 @@ def _is_log(values: Sequence[Any]) -> bool:
 
 
 def _named(value: Any) -> str:
-    return visible(figures.setting_written(value))
+    return visible(units.setting(value))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from loraloom.evaluate.movement import HARDLY_MOVED, movement_of_tensors, percent
+from loraloom.evaluate.movement import HARDLY_MOVED, movement_of_tensors
 from loraloom.run.folder import Report
+from loraloom.text.units import percent
 from loraloom.training.setup import Setup
 from loraloom.training.state import TrainingState
 

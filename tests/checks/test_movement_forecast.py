@@ -20,7 +20,7 @@ from loraloom.checks.movement_forecast import agreement, check_movement, forecas
 from loraloom.commands.train import train
 from loraloom.data.encoding import EncodedSet, encode
 from loraloom.data.splitting.split import split_examples
-from loraloom.evaluate.movement import movement, movement_of_tensors, percent
+from loraloom.evaluate.movement import movement, movement_of_tensors
 from loraloom.recipe import DataSettings, Experiment, Recipe
 from loraloom.session.answering_model import load_run
 from tests.faults.warm import Warm
@@ -180,13 +180,6 @@ def test_it_leaves_the_base_as_it_was(mt5: Base) -> None:
 def test_one_row_is_enough(mt5: Base) -> None:
     (finding,) = found(mt5, experiment("a"), rows=EncodedSet([[5, 1]], [[6, 7, 1]]))
     assert "‖ΔW‖/‖W‖" in finding.message
-
-
-@pytest.mark.parametrize(
-    ("share", "text"), [(0.00034, "0.034 %"), (0.036, "3.6 %"), (0.123, "12 %"), (2.5, "250 %"), (0.0, "0 %")]
-)
-def test_percentages_have_two_digits_that_count(share: float, text: str) -> None:
-    assert percent(share) == text
 
 
 def test_the_article_is_told_that_its_third_recipe_hardly_moves_the_model(warm: Warm, tmp_path: Path) -> None:

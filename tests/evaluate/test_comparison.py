@@ -70,12 +70,6 @@ def test_losses_are_weighted_by_tokens_and_cut_answers_are_counted() -> None:
     assert found["exact_match"] == 1
 
 
-def test_a_few_changed_answers_are_not_rounded_away() -> None:
-    assert comparison._percent(0.005) == "0.5 %"
-    assert comparison._percent(0.999) == "99.9 %"
-    assert comparison._percent(0.5) == "50 %"
-
-
 def test_without_references_there_is_no_figure_that_needs_one() -> None:
     found = comparison.figures(MODELS["good"], MODELS["base"], None, [], 8)
     assert "chrf" not in found

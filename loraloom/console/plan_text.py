@@ -9,10 +9,12 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from loraloom.checks.resources import describe_pace
+from loraloom.text.units import size
+
 LABEL_WIDTH = 9
 FEWEST_COLUMNS = 24
 MANY = 4  # experiments of a wave that are named one by one
-UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 def plan_lines(plan: Mapping[str, Any], width: int) -> list[str]:
@@ -25,7 +27,7 @@ def plan_lines(plan: Mapping[str, Any], width: int) -> list[str]:
     subjects = (
         ("trains", trains(plan["waves"])),
         ("memory", memory(plan["memory"])),
-        ("time", pace(plan["pace"])),
+        ("time", describe_pace(plan["pace"])),
         ("disk", disk(plan["disk"])),
     )
     room = max(FEWEST_COLUMNS, width) - LABEL_WIDTH
@@ -56,39 +58,12 @@ def memory(values: Mapping[str, Any]) -> str:
     )
 
 
-def pace(values: Mapping[str, Any] | None) -> str:
-    """How long the steps take."""
-    if values is None:
-        return "not known: stopped before a step was timed"
-    return (
-        f"about {duration(values['seconds'])} of steps ({duration(values['epoch_seconds'])} an epoch), "
-        "by one timed step; evaluations come on top"
-    )
-
-
 def disk(values: Mapping[str, Any]) -> str:
     """What checkpoints take."""
     return (
         f"{size(values['checkpoint_bytes'])} a checkpoint at the most, {values['num_kept']} kept; "
         f"{size(values['free_bytes'])} free"
     )
-
-
-def size(num_bytes: float) -> str:
-    """Bytes as people write them: `1.4 GiB`."""
-    power = 0
-    while num_bytes >= 1024 and power < len(UNITS) - 1:
-        num_bytes /= 1024
-        power += 1
-    return f"{num_bytes:.1f} {UNITS[power]}" if power > 2 else f"{num_bytes:.0f} {UNITS[power]}"
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it, to two digits or so: `40 s`, `12 min`, `2 h 10 min`."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def _names(wave: list[str]) -> str:
