@@ -11,7 +11,6 @@
     │   └── CheckpointError  a checkpoint that is damaged or incomplete
     ├── CheckError           a check before training found an error
     └── TrainingError        training cannot go on
-        └── NonFiniteError   a loss or gradient is NaN or infinite
     Interrupted              SIGINT or SIGTERM arrived; what was done is saved
 
 A `LoRALoomError` carries one or more `Problem`s, so that a user sees everything that is wrong
@@ -131,10 +130,6 @@ class CheckError(LoRALoomError):
 
 class TrainingError(LoRALoomError):
     """Training cannot go on."""
-
-
-class NonFiniteError(TrainingError):
-    """A loss or a gradient is NaN or infinite; the weights are as they were before it."""
 
 
 class Interrupted(Exception):

@@ -52,11 +52,6 @@ class Match:
     pattern: str
     targets: tuple[Target, ...]
 
-    @property
-    def num_base_parameters(self) -> int:
-        """Weights of the matched linears."""
-        return sum(target.module.weight.numel() for target in self.targets)
-
     def num_adapter_parameters(self, r: int) -> int:
         """Weights of A and B over the matched linears."""
         return sum(target.num_adapter_parameters(r) for target in self.targets)
