@@ -13,7 +13,7 @@ from rich.text import Text
 from loraloom.checks.finding import Finding
 from loraloom.console.finding_text import COLOURS, paragraph, summary, to_show
 from loraloom.console.streams import Stdout, text_width
-from loraloom.text.units import figure, percent
+from loraloom.text.units import counted, figure, percent
 from loraloom.text.visible import visible
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def print_answers(comparison: Mapping[str, Any], shown_rows: int, title: str = "
     more = len(comparison["rows"]) - shown_rows
     if more > 0:
         stdout.print()
-        stdout.print(Text(f"… and {more:,} more {'row' if more == 1 else 'rows'}", style="dim"))
+        stdout.print(Text(f"… and {counted(more, 'more row')}", style="dim"))
 
 
 def _groups(comparison: Mapping[str, Any]) -> Mapping[str, Any]:

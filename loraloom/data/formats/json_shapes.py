@@ -18,6 +18,7 @@ from typing import Any, Literal
 from loraloom.data.formats.json_list import ONE_LIST
 from loraloom.data.formats.row import shown_names
 from loraloom.errors import DataError
+from loraloom.text.units import counted
 from loraloom.text.visible import quoted
 
 # A list under one of these is a single row's conversation, not a file's rows.
@@ -182,9 +183,7 @@ def _columns_note(members: Sequence[Member]) -> str:
 def _list_in(chosen: Member, tables: Sequence[Member]) -> Arrangement:
     note = f"the rows are those of the list {quoted(chosen.key)}"
     others = [
-        f"{quoted(table.key)} ({table.length} {'row' if table.length == 1 else 'rows'})"
-        for table in tables
-        if table is not chosen
+        f"{quoted(table.key)} ({counted(table.length, 'row')})" for table in tables if table is not chosen
     ]
     if others:
         note += f"; not read: {', '.join(others)} (to use them, save each as a file, as for `data.eval`)"
