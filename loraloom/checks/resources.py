@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from loraloom.checks.finding import Finding
-from loraloom.forecast.prediction import Disk, Memory, Prediction
+from loraloom.run.documents.prediction import Disk, Memory, Pace, Prediction
 from loraloom.text.units import estimated_duration, size
 
 CHECKPOINTS_TO_FIT = 3
@@ -23,7 +20,7 @@ def check_resources(prediction: Prediction) -> list[Finding]:
     return [
         check_memory(prediction.memory, num_waves=len(prediction.waves)),
         check_disk(prediction.disk),
-        Finding("ok", "time", "training", describe_pace(prediction.to_json()["pace"])),
+        Finding("ok", "time", "training", describe_pace(prediction.pace)),
     ]
 
 
@@ -59,9 +56,9 @@ def check_disk(disk: Disk) -> Finding:
     return Finding("ok", "disk", "training", f"a checkpoint takes {one} at the most; {free} free")
 
 
-def describe_pace(pace: Mapping[str, Any] | None) -> str:
-    """How long the steps take, from a prediction's JSON; None if no step was timed."""
+def describe_pace(pace: Pace | None) -> str:
+    """How long the steps take; None if no step was timed."""
     if pace is None:
         return "not known: stopped before a step was timed"
-    steps, epoch = estimated_duration(pace["seconds"]), estimated_duration(pace["epoch_seconds"])
+    steps, epoch = estimated_duration(pace.seconds), estimated_duration(pace.epoch_seconds)
     return f"about {steps} of steps ({epoch} an epoch), by one timed step; evaluations come on top"

@@ -6,10 +6,10 @@ It is read from what provenance.json holds, so that a resumed run shows the plan
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from loraloom.checks.resources import describe_pace
+from loraloom.run.documents.prediction import Disk, Memory, Prediction
 from loraloom.text.units import size
 
 LABEL_WIDTH = 9
@@ -17,18 +17,18 @@ FEWEST_COLUMNS = 24
 MANY = 4  # experiments of a wave that are named one by one
 
 
-def plan_lines(plan: Mapping[str, Any], width: int) -> list[str]:
+def plan_lines(plan: Prediction, width: int) -> list[str]:
     """The plan, a paragraph a subject, none wider than `width` columns.
 
     Args:
-        plan: a `Prediction` as JSON.
+        plan: what is predicted.
         width: of the terminal.
     """
     subjects = (
-        ("trains", trains(plan["waves"])),
-        ("memory", memory(plan["memory"])),
-        ("time", describe_pace(plan["pace"])),
-        ("disk", disk(plan["disk"])),
+        ("trains", trains(plan.waves)),
+        ("memory", memory(plan.memory)),
+        ("time", describe_pace(plan.pace)),
+        ("disk", disk(plan.disk)),
     )
     room = max(FEWEST_COLUMNS, width) - LABEL_WIDTH
     return ["plan", *(line for label, text in subjects for line in _paragraph(label, text, room))]
@@ -39,7 +39,7 @@ def _paragraph(label: str, text: str, room: int) -> Iterator[str]:
         yield f"  {label if number == 0 else '':{LABEL_WIDTH - 2}}{line}"
 
 
-def trains(waves: list[list[str]]) -> str:
+def trains(waves: Sequence[Sequence[str]]) -> str:
     """Who trains together."""
     if len(waves) == 1:
         return _names(waves[0]) + (" together, in one wave" if len(waves[0]) > 1 else "")
@@ -47,25 +47,24 @@ def trains(waves: list[list[str]]) -> str:
     return f"in {len(waves)} waves, because memory does not hold all at once: {each}"
 
 
-def memory(values: Mapping[str, Any]) -> str:
+def memory(values: Memory) -> str:
     """The peak, its largest parts, and what is free."""
-    parts = ", ".join(f"{name} {size(num)}" for name, num in values["parts"].items() if num)
-    needed = sum(values["parts"].values())
+    parts = ", ".join(f"{name} {size(num)}" for name, num in values.parts.items() if num)
     return (
-        f"{size(values['peak_bytes'])} at the peak: {size(values['loaded_bytes'])} loaded already "
-        f"(base {size(values['base_bytes'])}) and {size(needed)} more for {values['phase']} ({parts}); "
-        f"{size(values['free_bytes'])} free"
+        f"{size(values.peak_bytes)} at the peak: {size(values.loaded_bytes)} loaded already "
+        f"(base {size(values.base_bytes)}) and {size(values.needed_bytes)} more for {values.phase} ({parts})"
+        f"; {size(values.free_bytes)} free"
     )
 
 
-def disk(values: Mapping[str, Any]) -> str:
+def disk(values: Disk) -> str:
     """What checkpoints take."""
     return (
-        f"{size(values['checkpoint_bytes'])} a checkpoint at the most, {values['num_kept']} kept; "
-        f"{size(values['free_bytes'])} free"
+        f"{size(values.checkpoint_bytes)} a checkpoint at the most, {values.num_kept} kept; "
+        f"{size(values.free_bytes)} free"
     )
 
 
-def _names(wave: list[str]) -> str:
+def _names(wave: Sequence[str]) -> str:
     shown = ", ".join(wave[:MANY])
     return shown if len(wave) <= MANY else f"{shown} and {len(wave) - MANY} more"
