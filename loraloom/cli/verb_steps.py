@@ -31,10 +31,8 @@ def importing() -> Iterator[None]:
         gc.enable()
 
 
-def read(
-    recipe: str, sets: list[str], display: Display, *, resume: Path | None = None
-) -> tuple[Recipe, Path]:
-    """A recipe, for a new run or the one that is resumed, and the folder that its paths are relative to."""
+def read(recipe: str, sets: list[str], display: Display, *, resume: Path | None = None) -> Recipe:
+    """A recipe, for a new run or the one that is resumed."""
     from loraloom.recipe.reading import read_recipe_with_notes
     from loraloom.run.events import Note, WarningNote
     from loraloom.run.folder import Run
@@ -45,14 +43,14 @@ def read(
     reading = read_recipe_with_notes(recipe, sets, resumed=resumed)
     for note in reading.notes:
         display((WarningNote if note.is_warning else Note)(message=str(note)))
-    return reading.recipe, reading.folder
+    return reading.recipe
 
 
-def split_recipe_data(recipe: Recipe, folder: Path, allow: list[str]) -> Split:
+def split_recipe_data(recipe: Recipe, allow: list[str]) -> Split:
     """Before a workflow is imported, and torch with it: a complaint about data comes at once."""
     from loraloom.data.splitting.split import split_examples
 
-    return split_examples(recipe.data, folder, allow_leakage="leakage" in allow)
+    return split_examples(recipe.data, allow_leakage="leakage" in allow)
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def card(run: Path, *, experiment: str | None = None, out: Path | None = None) -
         AdapterError: the adapter is damaged.
     """
     opened = open_run(run)
-    recipe, _, _ = origin.run_recipe(opened)
+    recipe, _ = origin.run_recipe(opened)
     name, _ = one_adapter(opened, recipe, experiment, usage=["card", str(run)])
     if out is None:
         text = run_card(opened, adapter_facts(opened, name))

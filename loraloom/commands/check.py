@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
 from loraloom.checks.batch_view import RowView, view_rows
 from loraloom.checks.finding import Finding
@@ -37,7 +36,6 @@ class CheckReport:
 def check(
     recipe: Recipe,
     *,
-    folder: Path | None = None,
     split: Split | None = None,
     allowed: Collection[str] = (),
     report: Report = quiet,
@@ -46,7 +44,6 @@ def check(
 
     Args:
         recipe: what would be done.
-        folder: what its paths are relative to; by default the folder of the file it was read from.
         split: where the caller has divided the recipe's data already.
         allowed: names of checks whose errors become warnings.
         report: told of notes on the way.
@@ -57,26 +54,24 @@ def check(
     Raises:
         LoRALoomError: recipe, data or base cannot even be read.
     """
-    return examine(recipe, folder=folder, split=split, allowed=allowed, report=report).findings
+    return examine(recipe, split=split, allowed=allowed, report=report).findings
 
 
 def examine(
     recipe: Recipe,
     *,
-    folder: Path | None = None,
     split: Split | None = None,
     allowed: Collection[str] = (),
     deep: bool = False,
     report: Report = quiet,
 ) -> CheckReport:
     """`check`, with the base and rows that were looked at; `deep` also tries to overfit one batch."""
-    folder = recipe.folder if folder is None else folder
-    split = split or split_examples(recipe.data, folder, allow_leakage="leakage" in allowed)
+    split = split or split_examples(recipe.data, allow_leakage="leakage" in allowed)
     report(RowCounts(train=len(split.train), eval=len(split.eval), test=len(split.test)))
-    of_data = check_data(recipe, folder, split, allowed)
-    base = load_recipe_base(recipe, folder)
+    of_data = check_data(recipe, split, allowed)
+    base = load_recipe_base(recipe)
     report(BaseChoices(choices=base.choices))
-    material = prepare(recipe, folder, split, base)
+    material = prepare(recipe, split, base)
     for note in (*material.notes, *cut_notes(material)):
         report(Note(message=note))
     chosen = [

@@ -36,7 +36,7 @@ from loraloom.run.folder import Run, now, open_run, to_json
 from loraloom.run.lock import locked
 from loraloom.session import provenance as origin
 from loraloom.session.answering_model import AnsweringModel, load_run
-from loraloom.session.locations import find_locations
+from loraloom.session.locations import Relocation, relocated
 from loraloom.session.material import encode_rows
 
 FORMAT = 1
@@ -77,18 +77,18 @@ def compare(
         Interrupted: SIGINT or SIGTERM; the same call goes on where it stopped.
     """
     opened = open_run(run)
-    recipe, _, known = origin.run_recipe(opened)
-    places = find_locations(opened, recipe, known, base=base, data=data)
+    recipe, known = origin.run_recipe(opened)
+    recipe, moved = relocated(opened, recipe, known, Relocation(base, data))
     if prompts or prompts_file is not None:
         rows, what = prompts_asked(recipe, split, prompts, prompts_file, report), "prompts"
     else:
-        rows, what = rows_of_part(opened, recipe, places, known, split)
-    retained = retained_rows(opened, recipe, places, known, what, report)
+        rows, what = rows_of_part(opened, recipe, known, split)
+    retained = retained_rows(opened, recipe, known, what, report)
     name = _file_name(name or what)
     with _alone(opened, name):
         then = now()  # what is learnt from here on is not in the adapters that answer
-        loaded = load_run(run, experiments, places=places)
-        for note in loaded.notes:
+        loaded = load_run(run, experiments, recipe=recipe)
+        for note in [*moved, *loaded.notes]:
             report(Note(message=note))
         return _compare(loaded, rows, retained, what, name, then, report)
 

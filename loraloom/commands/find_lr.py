@@ -93,7 +93,6 @@ class RangeTest:
 def find_learning_rate(
     recipe: Recipe,
     *,
-    folder: Path | None = None,
     out: Path | None = None,
     split: Split | None = None,
     findings: Sequence[Finding] = (),
@@ -103,7 +102,6 @@ def find_learning_rate(
 
     Args:
         recipe: its data, base, adapter and batch size; its learning rate is not looked at.
-        folder: what its paths are relative to; by default the folder of the file it was read from.
         out: the folder to make; by default a fresh one below `runs/`.
         split: where the caller has divided the recipe's data already.
         findings: of the checks that came before it, for the run's own record.
@@ -113,8 +111,7 @@ def find_learning_rate(
         LoRALoomError: recipe, data or base are not usable, or there are no eval rows.
         Interrupted: SIGINT or SIGTERM. Either way nothing is left.
     """
-    folder = recipe.folder if folder is None else folder
-    split = split or split_examples(recipe.data, folder)
+    split = split or split_examples(recipe.data)
     if not split.eval:
         raise DataError(
             "a range test needs eval rows to judge by", where="data.eval", fix="Set data.eval: 0.1."
@@ -126,7 +123,7 @@ def find_learning_rate(
         # So short a run is begun anew sooner than mended.
         with (
             stop_on_signals() as stop,
-            create_session(tried, folder, out, split, is_resumable=False) as begun,
+            create_session(tried, out, split, is_resumable=False) as begun,
         ):
             write_recorded(
                 begun.run, begun.run.checks_file, to_json([finding.to_json() for finding in findings])
@@ -158,14 +155,14 @@ def _recipe_of_rates(recipe: Recipe, own: Experiment) -> Recipe:
         "seed": own.seed,
         "seeds": 1,
     }
-    return Recipe.model_validate(recipe.model_dump() | changes)
+    return recipe.revised(changes)
 
 
 def _find(begun: RunSession, recipe: Recipe, experiment: str, report: Report, stop: StopRequest) -> RangeTest:
     started = time.monotonic()
     run = begun.run
     few = replace(begun.split, eval=_some(begun.split.eval, NUM_EVAL_ROWS))
-    material = prepare(recipe, begun.folder, few, load_recipe_base(recipe, begun.folder))
+    material = prepare(recipe, few, load_recipe_base(recipe))
     for note in material.notes:
         report(Note(message=note))
     plan = make_plan(material.experiments, material.base, material.train_set)

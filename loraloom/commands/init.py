@@ -19,6 +19,7 @@ from loraloom.data.preview import Lengths, Preview, preview_files
 from loraloom.errors import DataError, Problem, RecipeError
 from loraloom.recipe import DataSettings
 from loraloom.recipe.reading import commented_recipe, parse_recipe
+from loraloom.recipe.relative_paths import Locations
 from loraloom.run.events import Note, Report, quiet
 
 # A generous guess where no tokenizer is at hand: Chinese has about a token a character, and
@@ -56,7 +57,7 @@ def init_recipe(
     stated = _stated(named, model, columns, sets)
     # A question such as "and then?" means nothing without what was said before.
     settings = DataSettings.model_validate({"conversation_history": True} | stated)
-    located = locate("train", named, Path(), split=settings.hub_split)
+    located = locate("train", named, Locations(), split=settings.hub_split)
     try:
         seen = preview_files(located.files, settings)
     except NoLayoutError as error:

@@ -22,7 +22,7 @@ from loraloom.run.folder import open_run
 from loraloom.session import provenance as origin
 from loraloom.session.adapter_names import one_adapter
 from loraloom.session.answering_model import AnsweringModel, best_so_far, load_run
-from loraloom.session.locations import find_locations
+from loraloom.session.locations import Relocation, relocated
 
 ROWS_AT_ONCE = 512
 
@@ -56,8 +56,8 @@ def predict(
         LoRALoomError: the run or the file is not usable; before the first answer.
     """
     opened = open_run(run)
-    recipe, _, known = origin.run_recipe(opened)
-    places = find_locations(opened, recipe, known, base=base)
+    recipe, known = origin.run_recipe(opened)
+    recipe, moved = relocated(opened, recipe, known, Relocation(base))
     asks_base = experiment == BASE_NAME
     wanted: list[str] = []
     if not asks_base:
@@ -72,8 +72,8 @@ def predict(
         lambda note: report(Note(message=note)),
     )
     _tell_kept(prompts, keep, report)
-    loaded = load_run(run, wanted, with_base=asks_base, places=places)
-    for note in loaded.notes:
+    loaded = load_run(run, wanted, with_base=asks_base, recipe=recipe)
+    for note in [*moved, *loaded.notes]:
         report(Note(message=note))
     return _answers(loaded, prompts, report)
 

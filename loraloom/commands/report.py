@@ -35,11 +35,10 @@ def render_recipe(content: Content, run: Run) -> str:
             found=advice.sentence,
             fix="" if advice.sentence else f"`loraloom compare {run.folder}` asks which is better.",
         )
-    recipe = read_run_recipe(run.recipe_file)
-    folder = Path(read_provenance(run).folder)
+    recipe = read_run_recipe(run.recipe_file).in_folder(Path(read_provenance(run).folder))
     own = only(recipe, advice.experiment)
-    lost = not_found(own, folder)
-    return commented(with_paths(own, folder), advice.sentence, *([lost] if lost else []))
+    lost = not_found(own)
+    return commented(with_paths(own), advice.sentence, *([lost] if lost else []))
 
 
 FORMATS: dict[str, Callable[[Content, Run], str]] = {

@@ -18,7 +18,7 @@ from loraloom.run.events import AdapterExport, Report, Resume, quiet
 from loraloom.run.folder import Run, fresh_folder, open_run, to_json
 from loraloom.run.integrity import write_recorded
 from loraloom.session import provenance as origin
-from loraloom.session.locations import Relocation, find_locations
+from loraloom.session.locations import Relocation
 from loraloom.session.material import Material
 from loraloom.session.outcome import experiment_outcome, run_outcome
 from loraloom.session.repair import (
@@ -70,7 +70,6 @@ class Outcome:
 def train(
     recipe: Recipe,
     *,
-    folder: Path | None = None,
     out: Path | None = None,
     resume: Path | None = None,
     split: Split | None = None,
@@ -83,7 +82,6 @@ def train(
 
     Args:
         recipe: what to do.
-        folder: what its paths are relative to; by default the folder of the file it was read from.
         out: the run directory; by default a fresh one below `runs/`.
         resume: a run of this recipe to go on with, instead of a new one.
         split: of a new run, where the caller has divided the recipe's data already.
@@ -100,17 +98,15 @@ def train(
     with stop_on_signals(leaves_at_once=True) as stop:
         if resume is not None:
             run = open_run(resume)
-            folder = origin.folder_to_resume(run, recipe, folder)
-            return _resume(recipe, folder, run, Relocation(base, data), allowed, report, stop)
-        folder = recipe.folder if folder is None else folder
+            recipe = origin.in_folder_to_resume(run, recipe)
+            return _resume(recipe, run, Relocation(base, data), allowed, report, stop)
         out = out or fresh_folder(run_name(recipe))
-        with create_session(recipe, folder, out, split, allowed=allowed) as begun:
-            return _train(recipe, begun, report, stop)
+        with create_session(recipe, out, split, allowed=allowed) as begun:
+            return _train(begun, report, stop)
 
 
 def _resume(
     recipe: Recipe,
-    folder: Path,
     run: Run,
     moved: Relocation,
     allowed: Collection[str],
@@ -125,22 +121,21 @@ def _resume(
         if (run.folder / RANGE_TEST_FILE).is_file():
             fix = "Begin a new one by `loraloom check RECIPE --find-lr`, or train by `loraloom train RECIPE`."
             raise RunError("is a range test, which is not gone on with", where=str(run.folder), fix=fix)
-        is_as_left = repair(run, recipe, folder, allowed, report)
-        own_recipe, _, known = origin.run_recipe(run)
+        is_as_left = repair(run, recipe, allowed, report)
+        own_recipe, known = origin.run_recipe(run)
         if problems := origin.differences(recipe, own_recipe):
             raise RunError(problems)
-        places = find_locations(run, recipe, known, folder=folder, base=moved.base, data=moved.data)
-        begun = resume_session(run, recipe, places, known, report)
+        begun = resume_session(run, recipe, known, moved, report)
         if run.is_finished and is_as_left and is_whole(run, own_recipe, report):
             report(Resume(step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole"))
             return _outcome(run)
-        return _train(recipe, begun.allowing(allowed).going_on(report), report, stop)
+        return _train(begun.allowing(allowed).going_on(report), report, stop)
 
 
-def _train(recipe: Recipe, begun: RunSession, report: Report, stop: StopRequest) -> Outcome:
+def _train(begun: RunSession, report: Report, stop: StopRequest) -> Outcome:
     run = begun.run
     started, record = time.monotonic(), run.recorder(report)
-    of_data, material = report_rows(begun, recipe, report)
+    of_data, material = report_rows(begun, report)
     findings = require_checks(begun, material, of_data, report)
     begun, setup = _planned(begun, material, report, stop)
     report_plan(begun, findings, report)

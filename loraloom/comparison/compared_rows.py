@@ -15,7 +15,6 @@ from loraloom.run.documents.provenance import Provenance
 from loraloom.run.events import Note, Report
 from loraloom.run.folder import Run
 from loraloom.session import provenance as origin
-from loraloom.session.locations import Locations
 
 SplitName = Literal["eval", "test"]
 
@@ -41,11 +40,11 @@ def prompts_asked(
 
 
 def retained_rows(
-    run: Run, recipe: Recipe, places: Locations, known: Provenance, what: str, report: Report
+    run: Run, recipe: Recipe, known: Provenance, what: str, report: Report
 ) -> PartContents | None:
     """The rows to measure forgetting on; prompts are answered without them too, and that is said."""
     try:
-        return origin.run_retained(run, recipe, places, known)
+        return origin.run_retained(run, recipe, known)
     except LoRALoomError as error:
         if what != "prompts":
             raise
@@ -54,10 +53,10 @@ def retained_rows(
 
 
 def rows_of_part(
-    run: Run, recipe: Recipe, places: Locations, known: Provenance, split: SplitName | None
+    run: Run, recipe: Recipe, known: Provenance, split: SplitName | None
 ) -> tuple[list[Prompt], str]:
     """The rows of a part of the run's data, and the part's name, before any model is loaded."""
-    parts = origin.run_split(run, recipe, places, known)
+    parts = origin.run_split(run, recipe, known)
     part = split or ("test" if parts.test else "eval")
     examples = getattr(parts, part)
     if not examples:

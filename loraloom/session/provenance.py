@@ -22,7 +22,7 @@ from loraloom.recipe.reading import read_run_recipe
 from loraloom.run.documents.choice import Choice
 from loraloom.run.documents.provenance import BaseIdentity, ProcessRecord, Provenance
 from loraloom.run.folder import Run, now
-from loraloom.session.locations import Locations, explain_data_location
+from loraloom.session.locations import explain_data_location
 from loraloom.session.material import Material
 from loraloom.session.provenance_file import read_provenance
 
@@ -36,7 +36,6 @@ def versions(*more: str) -> dict[str, str]:
 
 def at_start(
     recipe: Recipe,
-    folder: Path,
     split: Split,
     retained: PartContents | None = None,
     allowed: Collection[str] = (),
@@ -44,7 +43,7 @@ def at_start(
     """What is known before the base is loaded."""
     return Provenance(
         started=now(),
-        folder=str(folder.resolve()),  # what the recipe's relative paths are relative to
+        folder=str(recipe.folder.resolve()),  # what the recipe's relative paths are relative to
         versions=versions(),
         platform=platform.platform(),
         data=split.files,
@@ -114,38 +113,32 @@ def check_same_base(provenance: Provenance, base: Base) -> None:
             )
 
 
-def run_recipe(run: Run) -> tuple[Recipe, Path, Provenance]:
-    """A run's recipe, the folder its paths are relative to, and its provenance.
+def run_recipe(run: Run) -> tuple[Recipe, Provenance]:
+    """A run's recipe, in the folder that the run was begun in, and its provenance.
 
     Raises:
         RecipeError, RunError: recipe.yaml or provenance.json is damaged.
     """
     recipe = read_run_recipe(run.recipe_file)
     provenance = read_provenance(run, recipe)
-    return recipe, Path(provenance.folder), provenance
+    return recipe.in_folder(Path(provenance.folder)), provenance
 
 
-def folder_to_resume(run: Run, recipe: Recipe, folder: Path | None) -> Path:
-    """What the paths of a recipe are relative to that goes on with a run.
-
-    Args:
-        folder: what the caller says; by default the folder of the recipe's file. Of a recipe that was
-            read from no file, it is the folder that the run was begun in.
-    """
-    if folder is not None or recipe.has_folder:
-        return recipe.folder if folder is None else folder
+def in_folder_to_resume(run: Run, recipe: Recipe) -> Recipe:
+    """A recipe that resumes a run: in the folder that the run was begun in, if it was read from no file."""
+    if recipe.has_folder:
+        return recipe
     try:
-        return Path(read_provenance(run).folder)
+        return recipe.in_folder(Path(read_provenance(run).folder))
     except RunError:  # looking at the run's files says what is wrong with it
-        return recipe.folder
+        return recipe
 
 
-def run_split(run: Run, recipe: Recipe, places: Locations, known: Provenance) -> Split:
+def run_split(run: Run, recipe: Recipe, known: Provenance) -> Split:
     """A run's split, from the same files.
 
     Args:
-        run, recipe, known: the run, its recipe, and its provenance.
-        places: where its data is.
+        run, recipe, known: the run, its recipe with its data where it is now, and its provenance.
 
     Raises:
         RunError: split.json is damaged.
@@ -154,21 +147,19 @@ def run_split(run: Run, recipe: Recipe, places: Locations, known: Provenance) ->
     saved = run.read_json(run.split_file)
     if not isinstance(saved, dict):
         raise RunError("is damaged: it is no JSON object", where=str(run.split_file))
-    with explain_data_location(run, places, known):
-        return Split.restore(
-            saved, recipe.data, places.folder, shown_as=str(run.split_file), moved=places.data
-        )
+    with explain_data_location(run, recipe, known):
+        return Split.restore(saved, recipe.data, shown_as=str(run.split_file))
 
 
-def run_retained(run: Run, recipe: Recipe, places: Locations, known: Provenance) -> PartContents | None:
+def run_retained(run: Run, recipe: Recipe, known: Provenance) -> PartContents | None:
     """A run's rows to measure forgetting on, from the same files.
 
     Raises:
         DataError: a file is gone.
         RunError: one has changed.
     """
-    with explain_data_location(run, places, known):
-        retained = read_retained(recipe.data, places.folder, places.data)
+    with explain_data_location(run, recipe, known):
+        retained = read_retained(recipe.data)
     check_same_retained(known, retained, run)
     return retained
 

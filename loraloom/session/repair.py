@@ -34,13 +34,12 @@ def is_search(run: Run) -> bool:
     return isinstance(known, dict) and "search" in known
 
 
-def repair(run: Run, recipe: Recipe, folder: Path, allowed: Collection[str], report: Report) -> bool:
+def repair(run: Run, recipe: Recipe, allowed: Collection[str], report: Report) -> bool:
     """Look at every sealed file of a run before it goes on, and write anew what can be.
 
     Args:
         run: locked.
         recipe: what the caller goes on with.
-        folder: what its paths are relative to.
         allowed: names of checks whose errors are warnings.
         report: told of every file that is not as the run wrote it.
 
@@ -53,7 +52,7 @@ def repair(run: Run, recipe: Recipe, folder: Path, allowed: Collection[str], rep
     sources: dict[Path, Callable[[], str]] = {
         run.recipe_file: lambda: write_recipe(recipe),
         run.split_file: lambda: to_json(
-            split_examples(recipe.data, folder, allow_leakage="leakage" in allowed).to_json()
+            split_examples(recipe.data, allow_leakage="leakage" in allowed).to_json()
         ),
     }
     names = set(changed_files(run))

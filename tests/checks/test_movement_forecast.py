@@ -50,7 +50,7 @@ def starter() -> Base:
 @pytest.fixture(scope="module")
 def starter_rows(starter: Base) -> EncodedSet:
     """Some rows of its own data, cut short."""
-    split = split_examples(DataSettings(train="starter", eval=0), Path())
+    split = split_examples(DataSettings(train="starter", eval=0))
     return encode(split.train[:120], starter.tokenizer, max_source_length=24, max_target_length=12)
 
 
@@ -218,8 +218,7 @@ def test_at_the_end_of_training_the_movement_is_kept_and_next_to_none_is_said(
     )
     said: list[str] = []
     outcome = train(
-        recipe,
-        folder=tmp_path,
+        recipe.in_folder(tmp_path),
         out=tmp_path / "run",
         report=lambda event: said.append(message_of(event)),
     )

@@ -45,7 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         name="recipe",
     )
-    train(recipe, folder=folder, out=folder / "run")
+    train(recipe.in_folder(folder), out=folder / "run")
     return folder / "run"
 
 
@@ -114,7 +114,7 @@ def test_training_says_that_answers_are_cut(run: Path, says: Callable[[str], Non
     shutil.copy(run.parent / "rows.json", tmp_path / "rows.json")
     recipe = parse_recipe((run / "recipe.yaml").read_text(encoding="utf-8"), name="recipe")
     told: list[dict[str, Any]] = []
-    train(recipe, folder=tmp_path, out=tmp_path / "run", report=lambda event: told.append(event.to_json()))
+    train(recipe.in_folder(tmp_path), out=tmp_path / "run", report=lambda event: told.append(event.to_json()))
     assert "answers were cut at generation.max_new_tokens (20): main 4 of 4" in messages(told)
 
 

@@ -37,7 +37,7 @@ def made(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) 
             "experiments": {"long": {"training": {"num_train_epochs": 4}}, "short": {}},
         }
     )
-    train(recipe, folder=tmp_path, out=tmp_path / "run")
+    train(recipe.in_folder(tmp_path), out=tmp_path / "run")
     return tmp_path / "run"
 
 

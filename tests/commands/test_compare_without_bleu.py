@@ -12,7 +12,6 @@ from loraloom import Recipe, compare, train
 from loraloom.commands.card import card
 from loraloom.commands.report import write_report
 from loraloom.console.results import print_comparison
-from loraloom.run.events import Evaluation
 
 ROWS = [
     {"instruction": f"ถาม {ask}{number}", "response": f"ตอบ{answer}\n{number}"}
@@ -39,8 +38,8 @@ def test_a_comparison_without_bleu_is_shown_everywhere(
             "experiments": {"a": {}, "b": {"lora": {"r": 4}}},
         }
     )
-    run = train(recipe, folder=tmp_path, out=tmp_path / "run").run
-    evaluated = [event for event in run.events() if isinstance(event, Evaluation)]
+    run = train(recipe.in_folder(tmp_path), out=tmp_path / "run").run
+    evaluated = [event for event in run.events() if event["event"] == "eval"]
     assert evaluated
     assert all("chrf" in event.figures and "bleu" not in event.figures for event in evaluated)
     comparison = compare(run.folder)

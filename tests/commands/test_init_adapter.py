@@ -56,8 +56,7 @@ def test_training_goes_on_from_the_articles_adapter_and_says_what_it_lacks(
     told: list[str] = []
 
     outcome = train(
-        recipe(tiny("mt5"), target_modules=["q", "v", "k", "o", "wo"]),
-        folder=tmp_path,
+        recipe(tiny("mt5"), target_modules=["q", "v", "k", "o", "wo"]).in_folder(tmp_path),
         out=tmp_path / "run",
         report=lambda event: told.append(message_of(event)),
     )
@@ -75,7 +74,7 @@ def test_other_targets_are_refused_with_those_to_set(
     article: Path, tiny: Callable[[str], Path], tmp_path: Path, targets: Any
 ) -> None:
     with pytest.raises(AdapterError, match=r"Set lora\.target_modules: \[k, o, q, v, wo\]"):
-        check(recipe(tiny("mt5"), target_modules=targets), folder=tmp_path)
+        check(recipe(tiny("mt5"), target_modules=targets).in_folder(tmp_path))
 
 
 def test_layers_to_transform_are_told_as_an_expression(tiny: Callable[[str], Path], tmp_path: Path) -> None:
@@ -85,8 +84,8 @@ def test_layers_to_transform_are_told_as_an_expression(tiny: Callable[[str], Pat
     get_peft_model(stock_model(tiny("mt5")), lora).save_pretrained(tmp_path / "article")
     (tmp_path / "rows.json").write_text(json.dumps(ROWS, ensure_ascii=False), encoding="utf-8")
     with pytest.raises(AdapterError, match=r"Set lora\.target_modules: '\(dec") as caught:
-        check(recipe(tiny("mt5"), target_modules=["q", "v"]), folder=tmp_path)
+        check(recipe(tiny("mt5"), target_modules=["q", "v"]).in_folder(tmp_path))
     expression = str(caught.value).split("'")[1]
     assert expression == r"(decoder|encoder)\.block\.1\..*\.(q|v)"
-    findings = check(recipe(tiny("mt5"), target_modules=expression), folder=tmp_path)
+    findings = check(recipe(tiny("mt5"), target_modules=expression).in_folder(tmp_path))
     assert not [finding for finding in findings if finding.level == "error"]

@@ -43,9 +43,9 @@ def test_the_event_has_the_plan_and_a_resume_the_same_one(project: Project) -> N
             told.append(event)
 
     recipe, folder = read_recipe(project.folder / "recipe.yaml"), project.folder / "run"
-    train(recipe, folder=project.folder, out=folder, report=report)
+    train(recipe.in_folder(project.folder), out=folder, report=report)
     Run(folder).result_file.unlink()  # as if it had been killed at its very end
-    train(recipe, folder=project.folder, resume=folder, report=report)
+    train(recipe.in_folder(project.folder), resume=folder, report=report)
     first, second = told
     assert first.plan == second.plan == read_prediction(plan_of(folder))
     assert [finding.check for finding in first.findings] == ["memory", "disk", "time"]

@@ -65,7 +65,7 @@ def run_search(
 ) -> SearchOutcome:
     """Search into a folder, or go on there."""
     where: dict[str, Any] = {"resume" if resume else "out": out}
-    return search(request_of(recipe, **options), folder=recipe.parent, report=report, **where)
+    return search(request_of(recipe, **options), report=report, **where)
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def test_every_trial_equals_its_configuration_trained_alone(
 ) -> None:
     for number, own in enumerate(parameters(searched())[:3]):
         alone = with_experiments(read_recipe(recipe), {"alone": nested_changes(own)})
-        run = train(alone, folder=recipe.parent, out=tmp_path / str(number)).run.folder
+        run = train(alone.in_folder(recipe.parent), out=tmp_path / str(number)).run.folder
         for kind in ("train", "eval"):
             together = losses(searched(), kind, f"trial-{number:04d}")
             assert together == pytest.approx(losses(run, kind, "alone"), rel=1e-4)
@@ -141,7 +141,7 @@ def test_a_resume_with_another_recipe_is_refused(searched: SearchView, recipe: P
 
 def test_a_run_of_train_is_no_search(recipe: Path, tmp_path: Path) -> None:
     short = with_experiments(read_recipe(recipe), {})
-    run = train(short, folder=recipe.parent, out=tmp_path / "run").run.folder
+    run = train(short.in_folder(recipe.parent), out=tmp_path / "run").run.folder
     with pytest.raises(RunError, match="this run is no search"):
         run_search(recipe, run, resume=True)
 
@@ -150,7 +150,7 @@ def test_a_search_is_no_run_of_train_and_stays_as_it_is(searched: SearchView, re
     run = searched()
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file() and file.name != ".lock"}
     with pytest.raises(RunError, match=r"is a search.*loraloom search.*--resume"):
-        train(read_recipe(recipe), folder=recipe.parent, resume=run)
+        train(read_recipe(recipe).in_folder(recipe.parent), resume=run)
     assert {file: file.read_bytes() for file in before} == before
 
 
