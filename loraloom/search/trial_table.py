@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loraloom.search.ledger import Trial
+from loraloom.run.documents.search import Trial
 
 
 def table(
