@@ -121,5 +121,5 @@ def test_training_says_that_answers_are_cut(run: Path, says: Callable[[str], Non
 def test_a_merged_model_answers_as_long_as_the_responses(run: Path) -> None:
     recipe = parse_recipe((run / "recipe.yaml").read_text(encoding="utf-8"), name="recipe")
     assert recipe.generation.max_new_tokens == 20
-    config, _ = merged_generation_config(load_recipe_base(recipe, run.parent), recipe.generation)
+    config, _ = merged_generation_config(load_recipe_base(recipe.in_folder(run.parent)), recipe.generation)
     assert config.max_new_tokens == 20

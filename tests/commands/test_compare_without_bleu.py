@@ -12,6 +12,7 @@ from loraloom import Recipe, compare, train
 from loraloom.commands.card import card
 from loraloom.commands.report import write_report
 from loraloom.console.results import print_comparison
+from loraloom.run.events import Evaluation
 
 ROWS = [
     {"instruction": f"ถาม {ask}{number}", "response": f"ตอบ{answer}\n{number}"}
@@ -39,7 +40,7 @@ def test_a_comparison_without_bleu_is_shown_everywhere(
         }
     )
     run = train(recipe.in_folder(tmp_path), out=tmp_path / "run").run
-    evaluated = [event for event in run.events() if event["event"] == "eval"]
+    evaluated = [event for event in run.events() if isinstance(event, Evaluation)]
     assert evaluated
     assert all("chrf" in event.figures and "bleu" not in event.figures for event in evaluated)
     comparison = compare(run.folder)

@@ -91,7 +91,7 @@ def test_one_base_prepared_twice_is_as_the_later_recipe_says(recipe_of: Callable
     split = split_examples(recipe.data)
     base = load_base(recipe.model_name_or_path, device="cpu")
     for way in (True, False, True):
-        prepare(recipe_of(way), Path(), split, base)
+        prepare(recipe_of(way), split, base)
         assert recomputes_activations(base.model) is way
 
 
