@@ -18,7 +18,7 @@ from loraloom.text.visible import visible
 
 if TYPE_CHECKING:
     from loraloom.checks.batch_view import RowView
-    from loraloom.commands.find_lr import RangeTest
+    from loraloom.run.documents.range_test import RangeTest
 
 WIDE = 120  # columns; five columns of a table need them
 BAR_WIDTH = 30

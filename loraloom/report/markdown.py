@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from loraloom.report import figures
 from loraloom.report.comparison_view import BASE_NAME, AnsweredRow, ComparisonView, Difference
 from loraloom.report.content import Content
 from loraloom.report.effects import Effect
-from loraloom.report.range_test import RangeTest
 from loraloom.report.ranking import Place, Ranking
 from loraloom.report.search_view import SearchView
 from loraloom.report.training_view import TrainingView
+from loraloom.run.documents.checks import Finding
+from loraloom.run.documents.range_test import RangeTest
 from loraloom.text import units
 from loraloom.text.visible import visible
 
@@ -148,7 +149,7 @@ def _range_test(test: RangeTest, run: str) -> str:
     where = "" if test.run == run else f" ({plain(test.run)})"
     rows = [
         [f"{each.learning_rate:g}", "not finite" if each.eval_loss is None else f"{each.eval_loss:.4f}"]
-        for each in test.outcomes
+        for each in test.results
     ]
     table = _table(["learning rate", f"eval loss (base {test.base_eval_loss:.4f})"], rows)
     return f"Range test of the learning rate{where}: {plain(test.reason)}\n\n{table}"
@@ -237,16 +238,15 @@ def _training(trained: Sequence[TrainingView]) -> str:
     return "\n".join(lines)
 
 
-def _sentences(finding: Mapping[str, str]) -> str:
-    message, fix = finding["message"], finding["fix"]
-    return f"{message.rstrip('.')}. {fix}" if fix else message
+def _sentences(finding: Finding) -> str:
+    return f"{finding.message.rstrip('.')}. {finding.fix}" if finding.fix else finding.message
 
 
 def _checks(content: Content) -> str:
-    loud = [finding for finding in content.checks if finding["level"] != "ok"]
+    loud = [finding for finding in content.checks if finding.level != "ok"]
     lines = [f"Checks: {content.checks_summary}"]
     lines += [
-        f"- **{plain(finding['level'])}** {plain(finding['where'])}: {plain(_sentences(finding))}"
+        f"- **{plain(finding.level)}** {plain(finding.where)}: {plain(_sentences(finding))}"
         for finding in loud
     ]
     return "\n".join(lines) if content.checks else ""

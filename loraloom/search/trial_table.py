@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from loraloom.search.ledger import Trial
+from loraloom.run.documents.search import Trial
 from loraloom.text.units import NONE, figure, percent, setting
 
 

@@ -215,7 +215,7 @@ def test_at_the_end_of_training_the_movement_is_kept_and_next_to_none_is_said(
         out=tmp_path / "run",
         report=lambda event: said.append(message_of(event)),
     )
-    moved = {name: entry["movement"] for name, entry in outcome.result["experiments"].items()}
+    moved = {name: entry.movement for name, entry in outcome.result.experiments.items()}
     assert moved["slow"] < 1e-3 < moved["usual"]
     loaded = load_run(outcome.run.folder)
     assert moved["usual"] == pytest.approx(movement(loaded.bank, "usual").total, rel=1e-4)
