@@ -11,7 +11,7 @@
     │   └── CheckpointError  a checkpoint that is damaged or incomplete
     ├── CheckError           a check before training found an error
     └── TrainingError        training cannot go on
-    Interrupted              SIGINT or SIGTERM arrived; what was done is saved
+    Interrupted              SIGINT, SIGTERM or a program asked to stop; what was done is saved
 
 A `LoRALoomError` carries one or more `Problem`s, so that a user sees everything that is wrong
 at once. Its text is the whole message: what happened, where, what was found, what is allowed,
@@ -133,10 +133,10 @@ class TrainingError(LoRALoomError):
 
 
 class Interrupted(Exception):
-    """SIGINT or SIGTERM arrived and what was done is saved.
+    """A verb was asked to stop, and what was done is saved.
 
     Args:
-        signal_number: 2 or 15; a command exits with 128 plus this.
+        signal_number: 2 or 15, and a command exits with 128 plus this; 0 if a program asked.
         message: where things stand and how to go on.
     """
 

@@ -1,7 +1,7 @@
 """The layers of the house, held by its own imports.
 
     text → errors → recipe → run → data | base → bank → evaluate → training → forecast → checks | report
-    → search → export → session → comparison → commands → console → cli
+    → search → export → session → comparison → commands → results → api → console → cli
 
 What stands right may import what stands left; siblings never import each other; a lazy import counts.
 """
@@ -31,6 +31,8 @@ LAYERS = (
     {"session"},
     {"comparison"},
     {"commands"},
+    {"results"},
+    {"api"},
     {"console", "web"},
     {"cli"},
 )
@@ -38,8 +40,10 @@ LEVEL = {name: number for number, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "transformers", "peft", "datasets", "sacrebleu"}
 # `--help` and every complaint about a recipe or a data file come at once.
 LIGHT = (
+    "api.py",
     "cli",
     "errors.py",
+    "results.py",
     "text",
     "run",
     "recipe",

@@ -36,6 +36,8 @@ ROOMS = (
     "session",
     "comparison",
     "commands",
+    "results.py",
+    "api.py",
     "console",
     "cli",
 )
