@@ -122,16 +122,10 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
     where = str(folder)
     _check_place(folder)
     config = _read_json(folder / CONFIG, where)
-    check_config(config, where)
-    tensors = _read_tensors(folder / WEIGHTS, where)
+    kind = check_config(config, where)
+    tensors = _read_tensors(folder / WEIGHTS, kind.tensor_names, where)
     try:
-        settings = LoraSettings(
-            r=config["r"],
-            lora_alpha=config["lora_alpha"],
-            lora_dropout=config.get("lora_dropout", 0.0),
-            use_rslora=config.get("use_rslora", False),
-            target_modules=sorted({name.rpartition(".")[0] for name in tensors}),
-        )
+        settings = kind.settings_of(config, sorted({name.rpartition(".")[0] for name in tensors}))
     except KeyError as error:
         raise AdapterError(
             f"its configuration is not usable: {CONFIG} lacks `{error.args[0]}`", where=where
@@ -191,7 +185,7 @@ def _read_json(path: Path, where: str) -> dict[str, Any]:
     return values
 
 
-def _read_tensors(path: Path, where: str) -> dict[str, Tensor]:
+def _read_tensors(path: Path, ends: Sequence[str], where: str) -> dict[str, Tensor]:
     if not path.is_file():
         pickled = (path.parent / "adapter_model.bin").is_file()
         raise AdapterError(
@@ -206,7 +200,7 @@ def _read_tensors(path: Path, where: str) -> dict[str, Tensor]:
     tensors = {}
     for name, tensor in raw.items():
         bare = name.removeprefix(PREFIX).removesuffix(".weight")
-        if not name.startswith(PREFIX) or not bare.endswith((".lora_A", ".lora_B")):
+        if not name.startswith(PREFIX) or bare.rpartition(".")[2] not in ends:
             raise AdapterError(
                 "holds a tensor that is no part of a LoRA adapter",
                 where=where,
@@ -221,7 +215,7 @@ def _read_tensors(path: Path, where: str) -> dict[str, Tensor]:
         if not torch.isfinite(tensors[bare]).all():
             raise AdapterError("holds NaN or infinite values", where=where, found=name)
     modules = {name.rpartition(".")[0] for name in tensors}
-    halves = [m for m in modules if f"{m}.lora_A" not in tensors or f"{m}.lora_B" not in tensors]
+    halves = [m for m in modules if not all(f"{m}.{end}" in tensors for end in ends)]
     if halves or not tensors:
         raise AdapterError(
             f"{len(halves)} modules lack their A or their B" if halves else "holds no tensors",

@@ -62,7 +62,7 @@ def test_the_prediction_holds_within_a_factor_of_3(
     trained = train_all(starter, RECIPES, starter_rows, tmp_path / "run")
     bank, ratios = AdapterBank(starter), {}
     for each in RECIPES:
-        moved = movement_of_tensors(bank, trained.adapter(each.name), each.lora.scaling).total
+        moved = movement_of_tensors(bank, trained.adapter(each.name), each.lora).total
         ratios[each.name] = forecasts[each.name].movement() / moved
     assert all(1 / FACTOR < ratio < FACTOR for ratio in ratios.values()), ratios
 
@@ -75,7 +75,7 @@ def test_it_is_no_matter_of_the_starter(mt5: Base, tmp_path: Path) -> None:
     trained = train_all(mt5, recipes, rows, tmp_path / "run")
     bank, ratios = AdapterBank(mt5), {}
     for each in recipes:
-        moved = movement_of_tensors(bank, trained.adapter(each.name), each.lora.scaling).total
+        moved = movement_of_tensors(bank, trained.adapter(each.name), each.lora).total
         ratios[each.name] = forecasts[each.name].movement() / moved
     assert all(1 / FACTOR < ratio < FACTOR for ratio in ratios.values()), ratios
 

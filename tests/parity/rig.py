@@ -16,7 +16,7 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.linear import BankLinear
 from loraloom.bank.objective import part_losses
 from loraloom.bank.ownership import training_rows
-from loraloom.base.loading import Base
+from loraloom.base.loading import Base, recompute_activations
 from loraloom.data.batches import Batch, Part, collate
 from loraloom.data.encoding import EncodedExample, EncodedSet
 from loraloom.recipe import Experiment, GenerationSettings, LoraSettings, TrainingSettings
@@ -203,14 +203,12 @@ def train_all(
 
 @contextmanager
 def recomputing(base: Base) -> Iterator[None]:
-    """Activation checkpointing, by the name that this version of transformers has for it."""
-    model: Any = base.model
-    name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
-    getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
+    """Activation checkpointing, as a recipe sets it."""
+    recompute_activations(base.model, True)
     try:
         yield
     finally:
-        getattr(model, f"{name}_checkpointing_disable")()
+        recompute_activations(base.model, False)
 
 
 def unwrap(base: Base) -> None:
