@@ -37,7 +37,7 @@ test: install ## the whole suite
 # Some 60 MB that few need, so they are not part of `install`.
 extras: install ## what optional packages bring: merged folders in CTranslate2, BLEU of Japanese and Korean
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,exports,ja,ko]'
-	$(BIN)/pytest tests/workflows/test_ctranslate2.py tests/evaluate/test_words.py
+	$(BIN)/pytest tests/commands/test_ctranslate2.py tests/evaluate/test_word_tokenizers.py
 
 compat: install ## our adapters in older versions of PEFT, each in an environment of its own
 	$(BIN)/python -m tools.check_peft_versions --folder .venv-compat

@@ -25,13 +25,13 @@ from benchmarks.rounds import options_of, ratio
 from loraloom.bank.bank import AdapterBank
 from loraloom.base.loading import Base, load_base
 from loraloom.data.encoding import EncodedSet
+from loraloom.forecast.plan import pass_tokens
 from loraloom.recipe import Experiment, GenerationSettings, LoraSettings, TrainingSettings
-from loraloom.run import create_run
+from loraloom.run.folder import create_run
 from loraloom.training.loop import train
-from loraloom.training.plan import pass_tokens
 from loraloom.training.setup import Setup
+from loraloom.training.signals import StopRequest
 from loraloom.training.state import TrainingState
-from loraloom.training.stopping import StopRequest
 
 NUM_ROWS = 200
 WARM_UP = 3

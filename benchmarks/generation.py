@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.processes import LORALOOM, Measured, python, run, together, train
+from benchmarks.processes import LORALOOM, ProcessCost, python, run, together, train
 from benchmarks.rounds import options_of, ratio
 from loraloom.starter import data_file, model_folder
 
@@ -38,7 +38,12 @@ def main() -> None:
         many, one = place / "prompts.txt", place / "prompt.txt"
         many.write_text("\n".join(sources[: options.prompts]) + "\n", encoding="utf-8")
         one.write_text(sources[0] + "\n", encoding="utf-8")
-        sides: dict[str, list[Measured]] = {"ours": [], "ours, start": [], "stock": [], "stock, start": []}
+        sides: dict[str, list[ProcessCost]] = {
+            "ours": [],
+            "ours, start": [],
+            "stock": [],
+            "stock, start": [],
+        }
         for _ in range(options.rounds):
             sides["ours"].append(_ours(trained, many))
             sides["ours, start"].append(_ours(trained, one))
@@ -67,11 +72,11 @@ def _train(number: int, place: Path) -> Path:
     return place / "run"
 
 
-def _ours(trained: Path, prompts: Path) -> Measured:
+def _ours(trained: Path, prompts: Path) -> ProcessCost:
     return run(LORALOOM, "compare", trained, "--prompts", prompts)
 
 
-def _stock(trained: Path, prompts: Path, batch_size: int) -> Measured:
+def _stock(trained: Path, prompts: Path, batch_size: int) -> ProcessCost:
     """The base and each adapter, one process after the other."""
     names = ["base", *sorted(folder.name for folder in (trained / "adapters").iterdir())]
     return together(
@@ -98,7 +103,7 @@ def _agreement(trained: Path, place: Path) -> tuple[int, int]:
     return sum(ours == stock for ours, stock in pairs), len(pairs)
 
 
-def _report(sides: dict[str, list[Measured]], adapters: int, agreement: str) -> None:
+def _report(sides: dict[str, list[ProcessCost]], adapters: int, agreement: str) -> None:
     print(f"base + {adapters} adapters; {os.cpu_count()} processors; {agreement}")
     for side, measured in sides.items():
         print(f"{side:14}{statistics.median(m.seconds for m in measured):8.1f} s (median)")

@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.processes import python, train
 from benchmarks.rounds import options_of
 
-IMPORTS = "import loraloom.workflows.train, loraloom.console"
+IMPORTS = "import loraloom.commands.train, loraloom.console"
 
 
 @dataclass(frozen=True)

@@ -79,12 +79,12 @@ def measure(file: Path) -> None:
         SystemExit: the last peak is beyond the bound.
     """
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    from loraloom.data.split import split_examples
+    from loraloom.data.splitting.split import split_examples
     from loraloom.recipe import DataSettings
 
     print(f"{'':24}{'seconds':>8}{'peak':>10}")
     with stage("read and split"):
-        split = split_examples(DataSettings(train=str(file), eval=0.01), file.parent)
+        split = split_examples(DataSettings(train=str(file), eval=0.01).in_folder(file.parent))
     with stage("torch, transformers"):
         from loraloom.base.loading import load_base
         from loraloom.data.encoding import encode

@@ -17,16 +17,16 @@ from typing import Any
 from benchmarks.rounds import options_of
 from loraloom import Recipe
 from loraloom.bank.bank import AdapterBank
+from loraloom.bank.ownership import BASE
 from loraloom.bank.peft_folder import read_adapter
-from loraloom.bank.rows import BASE
-from loraloom.checks.movement import forecast
-from loraloom.data.split import split_examples
+from loraloom.checks.movement_forecast import forecast
+from loraloom.commands.train import train
+from loraloom.data.splitting.split import split_examples
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import eval_losses
 from loraloom.evaluate.movement import movement, percent
 from loraloom.recipe import Experiment, GenerationSettings
-from loraloom.workflows.prepare import Material, load_recipe_base, prepare
-from loraloom.workflows.train import train
+from loraloom.session.material import Material, load_recipe_base, prepare
 
 FEW, ALL = ["q", "v"], "all-linear"
 COLUMNS = (
@@ -80,8 +80,8 @@ def main() -> None:
     parser.add_argument("--too-far", action="store_true", help="Rates that may destroy the base instead.")
     options = parser.parse_args()
     recipe = _recipe(options)
-    base = load_recipe_base(recipe, Path())
-    material = prepare(recipe, Path(), split_examples(recipe.data, Path()), base)
+    base = load_recipe_base(recipe)
+    material = prepare(recipe, split_examples(recipe.data), base)
     forecasts = forecast(base, material.experiments, material.train_set)
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     with tempfile.TemporaryDirectory() as scratch:

@@ -17,14 +17,14 @@ LORALOOM = Path(sys.executable).with_name("loraloom")
 
 
 @dataclass(frozen=True)
-class Measured:
+class ProcessCost:
     """One process, or several one after the other."""
 
     seconds: float
     peak_bytes: int
 
 
-def run(*command: object) -> Measured:
+def run(*command: object) -> ProcessCost:
     """One process: its time, and its peak as the kernel counted it.
 
     Raises:
@@ -38,10 +38,10 @@ def run(*command: object) -> Measured:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise SystemExit(f"{' '.join(words)} ended with {process.returncode}")
-    return Measured(seconds, peak_bytes(usage))
+    return ProcessCost(seconds, peak_bytes(usage))
 
 
-def train(recipe: Mapping[str, Any], out: Path) -> Measured:
+def train(recipe: Mapping[str, Any], out: Path) -> ProcessCost:
     """`loraloom train` of a recipe, which is written beside the run.
 
     Args:
@@ -52,15 +52,15 @@ def train(recipe: Mapping[str, Any], out: Path) -> Measured:
     return run(LORALOOM, "train", file, "--out", out)
 
 
-def python(*words: object) -> Measured:
+def python(*words: object) -> ProcessCost:
     """This interpreter with these words: `-c`, and what it is to do; or `-m`, and a module."""
     return run(sys.executable, *words)
 
 
-def together(measured: Iterable[Measured]) -> Measured:
+def together(measured: Iterable[ProcessCost]) -> ProcessCost:
     """Processes one after the other, as one."""
     each = list(measured)
-    return Measured(sum(m.seconds for m in each), max(m.peak_bytes for m in each))
+    return ProcessCost(sum(m.seconds for m in each), max(m.peak_bytes for m in each))
 
 
 def peak_bytes(usage: resource.struct_rusage) -> int:

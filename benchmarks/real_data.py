@@ -19,7 +19,7 @@ from benchmarks.rounds import options_of
 from loraloom import Recipe, compare, train
 from loraloom.data.examples import read_examples
 from loraloom.recipe import DataSettings
-from loraloom.run import Run
+from loraloom.run.folder import Run
 
 SMALL = {
     **SHAPES["mt5-small"],
@@ -44,7 +44,7 @@ def run_job(
             "generation": {"max_new_tokens": 32},
         }
     )
-    outcome = train(recipe, folder=data.parent, out=out)
+    outcome = train(recipe.in_folder(data.parent), out=out)
     events = Run(out).events()
     steps = [event for event in events if event["event"] == "train"]
     models = compare(out)["models"]

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.processes import Measured, python, together, train
+from benchmarks.processes import ProcessCost, python, together, train
 from benchmarks.rounds import options_of, ratio
 from loraloom.starter import data_file, model_folder
 
@@ -36,8 +36,8 @@ def main() -> None:
     parser.add_argument("--without-stock", action="store_true")
     options = parser.parse_args()
     names = [f"e{number}" for number in range(options.experiments)]
-    imports = python("-c", "import loraloom.workflows.train, peft").peak_bytes
-    sides: dict[str, list[Measured]] = {"bank": [], "separate": [], "one alone": [], "stock": []}
+    imports = python("-c", "import loraloom.commands.train, peft").peak_bytes
+    sides: dict[str, list[ProcessCost]] = {"bank": [], "separate": [], "one alone": [], "stock": []}
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         for number in range(options.rounds):
@@ -56,7 +56,7 @@ def main() -> None:
     report(sides, imports, options.experiments)
 
 
-def ours(options: argparse.Namespace, names: list[str], out: Path) -> Measured:
+def ours(options: argparse.Namespace, names: list[str], out: Path) -> ProcessCost:
     """`loraloom train` of some experiments."""
     experiments = {
         name: {
@@ -81,7 +81,7 @@ def ours(options: argparse.Namespace, names: list[str], out: Path) -> Measured:
     return train(recipe, out)
 
 
-def stock(options: argparse.Namespace, name: str, out: Path) -> Measured:
+def stock(options: argparse.Namespace, name: str, out: Path) -> ProcessCost:
     """The stock script of one experiment."""
     number = int(name[1:])
     model = model_folder() if options.model == "starter" else options.model
@@ -93,7 +93,7 @@ def stock(options: argparse.Namespace, name: str, out: Path) -> Measured:
     )
 
 
-def report(sides: dict[str, list[Measured]], imports: int, number: int) -> None:
+def report(sides: dict[str, list[ProcessCost]], imports: int, number: int) -> None:
     """The table, and the ratios round by round."""
     print(f"imports alone: {imports / 2**20:,.0f} MiB; {os.cpu_count()} processors")
     for side, measured in sides.items():

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -20,15 +19,15 @@ from transformers import AutoModelForSeq2SeqLM, DataCollatorForSeq2Seq
 
 from benchmarks.rounds import options_of, ratio
 from loraloom.bank.objective import part_losses
-from loraloom.bank.rows import training_rows
+from loraloom.bank.ownership import training_rows
 from loraloom.base.loading import Base
 from loraloom.data.batches import Part, collate
-from loraloom.data.split import split_examples
+from loraloom.data.splitting.split import split_examples
 from loraloom.recipe import Recipe
+from loraloom.session.material import Material, load_recipe_base, prepare
 from loraloom.starter import model_folder
 from loraloom.training.optimizer import clip_gradients, gradient_norm, make_optimizer
 from loraloom.training.state import Timetable
-from loraloom.workflows.prepare import Material, load_recipe_base, prepare
 
 MAX_NORM = 1.0
 
@@ -54,7 +53,7 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     recipe = _recipe(options)
-    material = prepare(recipe, Path(), split_examples(recipe.data, Path()), load_recipe_base(recipe, Path()))
+    material = prepare(recipe, split_examples(recipe.data), load_recipe_base(recipe))
     sides: dict[str, Ours | Stock] = {"ours": Ours(material)}
     if not options.ours_only:
         sides["stock"] = Stock(material, options)

@@ -13,13 +13,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from loraloom.commands.check import check
+    from loraloom.commands.compare import compare
+    from loraloom.commands.predict import predict
+    from loraloom.commands.train import train
     from loraloom.errors import LoRALoomError
     from loraloom.recipe import Recipe
-    from loraloom.recipe.file import read_recipe
-    from loraloom.workflows.check import check
-    from loraloom.workflows.compare import compare
-    from loraloom.workflows.predict import predict
-    from loraloom.workflows.train import train
+    from loraloom.recipe.reading import read_recipe
 
 __all__ = ["LoRALoomError", "Recipe", "check", "compare", "predict", "read_recipe", "train"]
 
@@ -27,11 +27,11 @@ __all__ = ["LoRALoomError", "Recipe", "check", "compare", "predict", "read_recip
 _HOMES = {
     "LoRALoomError": "loraloom.errors",
     "Recipe": "loraloom.recipe",
-    "read_recipe": "loraloom.recipe.file",
-    "check": "loraloom.workflows.check",
-    "compare": "loraloom.workflows.compare",
-    "predict": "loraloom.workflows.predict",
-    "train": "loraloom.workflows.train",
+    "read_recipe": "loraloom.recipe.reading",
+    "check": "loraloom.commands.check",
+    "compare": "loraloom.commands.compare",
+    "predict": "loraloom.commands.predict",
+    "train": "loraloom.commands.train",
 }
 
 

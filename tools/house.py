@@ -122,7 +122,7 @@ def from_text() -> dict[str, Any]:
     stems = Counter(Path(name).stem for name in texts if not name.endswith("__init__.py"))
     every = "\n".join(texts.values())
     lengths = function_lengths()
-    workflows = {Path(name).stem for name in texts if name.startswith("workflows/") and name.count("/") == 1}
+    commands = {Path(name).stem for name in texts if name.startswith("commands/") and name.count("/") == 1}
     return {
         "files": len(texts),
         "lines": sum(lines.values()),
@@ -135,7 +135,7 @@ def from_text() -> dict[str, Any]:
         "classes that are participles": sorted(
             name for name in class_names() if _PARTICIPLE.search(name) and name not in _NO_PARTICIPLE
         ),
-        "files in workflows/ that are no verb": sorted(workflows - verbs() - {"__init__"}),
+        "files in commands/ that are no verb": sorted(commands - verbs() - {"__init__"}),
         "signatures with a folder": len(re.findall(r"\bfolder: Path\b", every)),
         "dict[str, Any]": every.count("dict[str, Any]"),
         "coined nouns": {word: len(re.findall(rf"\b{word}s?\b", every)) for word in COINED},
@@ -191,10 +191,11 @@ class Trace:
 
 def trace_all() -> dict[str, dict[str, Any]]:
     """One training step, the way of a row to its batch, and the reading of a recipe."""
-    from loraloom.data import batches, split
-    from loraloom.recipe.file import read_recipe
+    from loraloom.commands.train import train
+    from loraloom.data import batches
+    from loraloom.data.splitting import split
+    from loraloom.recipe.reading import read_recipe
     from loraloom.training import loop
-    from loraloom.workflows.train import train
     from tests.tiny import make_folder
 
     step, row, recipe = Trace(), Trace(), Trace()
@@ -211,7 +212,7 @@ def trace_all() -> dict[str, dict[str, Any]]:
         read = recipe.during(read_recipe)(folder / "recipe.yaml")
         loop.take_step = step.during(loop.take_step)  # type: ignore[attr-defined]
         parts = row.during(split.split_examples)(read.data, folder)
-        train(read, folder=folder, out=folder / "run", split=parts)
+        train(read.in_folder(folder), out=folder / "run", split=parts)
         from loraloom.base.loading import load_base
         from loraloom.data.encoding import encode
 

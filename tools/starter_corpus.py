@@ -34,7 +34,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True)
-class Asked:
+class Question:
     """A situation to ask about: one of the training split, one put together, or no sense at all."""
 
     key: str
@@ -122,7 +122,7 @@ class Corpus:
                 parts.append("".join(rng.choices(_LETTERS, k=rng.randint(2, 6))))
         return "".join(parts)
 
-    def asked(self, rng: random.Random) -> Asked:
+    def asked(self, rng: random.Random) -> Question:
         """Something to ask about."""
         kind = rng.random()
         if kind < 0.3:
@@ -130,7 +130,7 @@ class Corpus:
             topic = self.phrases.topics[one.topic]
             key = rng.choice([*one.keys, one.noun])
             advice = tuple(text for text in one.advice if key in one.fits[text])
-            return Asked(
+            return Question(
                 key, key == one.noun, topic, advice, one.feel or topic.feel, one.close or topic.close
             )
         name = rng.choice(list(self.phrases.topics))
@@ -141,9 +141,9 @@ class Corpus:
             key = self.nonsense(rng)
         if any(key in other or other in key for other in self.unseen):
             return self.asked(rng)
-        return Asked(key, is_noun, topic, self.advice_of[name], topic.feel, topic.close)
+        return Question(key, is_noun, topic, self.advice_of[name], topic.feel, topic.close)
 
-    def question(self, rng: random.Random, asked: Asked) -> tuple[str, str]:
+    def question(self, rng: random.Random, asked: Question) -> tuple[str, str]:
         """A question about it, and an opening sentence that takes the question up."""
         frame: Frame = rng.choice(self.phrases.noun_frames if asked.is_noun else self.phrases.clause_frames)
         slots = {
@@ -154,7 +154,7 @@ class Corpus:
         }
         return frame.ask.format(**slots), rng.choice(frame.open).format(**slots)
 
-    def body(self, rng: random.Random, asked: Asked) -> str:
+    def body(self, rng: random.Random, asked: Question) -> str:
         """One to three sentences of advice."""
         closing = rng.choice(asked.close if rng.random() < 0.8 else self.phrases.shared_close)
         advice = rng.sample(asked.advice, min(2, len(asked.advice)))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loraloom.recipe import aliases as names
-from loraloom.recipe.file import recipe_schema
+from loraloom.recipe.reading import recipe_schema
 from loraloom.recipe.settings import DEFAULT_FROM
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "recipe.md"

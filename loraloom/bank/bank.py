@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from loraloom.bank.linear import BankLinear, LowRank
-from loraloom.bank.rows import Ambient, IndexedRows, Rows, seed_for
+from loraloom.bank.ownership import Ambient, IndexedRows, Rows, seed_for
 from loraloom.base.loading import Base
 from loraloom.base.targets import Target, linears, resolve_targets, unique_targets
 from loraloom.errors import AdapterError, BankError

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
-from loraloom.bank.rows import Ambient, Draws, Rows, draw_kept
+from loraloom.bank.ownership import Ambient, Draws, Rows, draw_kept
 from loraloom.base.loading import Base
 from loraloom.data.batches import Segment, Side
 

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from loraloom.bank.rows import Ambient, Draws, IndexedRows
+from loraloom.bank.ownership import Ambient, Draws, IndexedRows
 from loraloom.data.batches import Side
 
 # Ranks up to this factor apart share a batched product; the smaller ones are padded with zeros.

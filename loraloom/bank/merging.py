@@ -23,7 +23,7 @@ ALLOWED_STEPS = 4
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergeReport:
     """What merging did.
 
     Args:
@@ -38,7 +38,7 @@ class Merged:
 
 
 @torch.no_grad()
-def merge_adapter(bank: AdapterBank, slot: str) -> Merged:
+def merge_adapter(bank: AdapterBank, slot: str) -> MergeReport:
     """Add an attached adapter to the weights of its base, in place, and take it off the bank.
 
     Args:
@@ -53,7 +53,7 @@ def merge_adapter(bank: AdapterBank, slot: str) -> Merged:
         return _merge(bank, slot)
 
 
-def _merge(bank: AdapterBank, slot: str) -> Merged:
+def _merge(bank: AdapterBank, slot: str) -> MergeReport:
     parts = bank.parts(slot)
     modules = {target.name: target.module for target in bank.available if target.name in parts}
     bank.drop(slot)
@@ -76,7 +76,7 @@ def _merge(bank: AdapterBank, slot: str) -> Merged:
                 allowed=f"{ALLOWED_STEPS}",
                 fix="This must not be: report it. Nothing was written.",
             )
-    return Merged(modules, update_norm=square**0.5, largest_error=largest)
+    return MergeReport(modules, update_norm=square**0.5, largest_error=largest)
 
 
 def _random_signs(weight: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ def _steps_off(weight: Tensor, part: LowRank, probes: Tensor, wanted: Tensor) ->
 
 
 @torch.no_grad()
-def round_weights(model: nn.Module, merged: Merged, dtype: torch.dtype) -> float:
+def round_weights(model: nn.Module, merged: MergeReport, dtype: torch.dtype) -> float:
     """Round every weight to a dtype in place, still held as float32.
 
     Returns:

@@ -27,10 +27,10 @@ from loraloom.bank.peft_targets import check_complete
 from loraloom.base.loading import Base
 from loraloom.base.targets import Target, peft_target_modules
 from loraloom.errors import AdapterError, Problem, one_line
-from loraloom.files import replace_folder, write_bytes
 from loraloom.recipe import LoraSettings
 from loraloom.recipe.yaml_tree import shown_value
-from loraloom.run import to_json
+from loraloom.run.atomic import replace_folder, write_bytes
+from loraloom.run.folder import to_json
 
 CONFIG, WEIGHTS, ORIGIN = "adapter_config.json", "adapter_model.safetensors", "loraloom.json"
 README = "README.md"

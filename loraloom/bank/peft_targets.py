@@ -27,7 +27,7 @@ SHOWN_NAMES = 5
 
 
 @dataclass(frozen=True)
-class Named:
+class ModuleSelection:
     """What a configuration names.
 
     Args:
@@ -90,7 +90,7 @@ def check_complete(
 
 
 def _check_others(
-    config: Mapping[str, Any], named: Named, model: nn.Module, available: Sequence[str], where: str
+    config: Mapping[str, Any], named: ModuleSelection, model: nn.Module, available: Sequence[str], where: str
 ) -> None:
     """Refuse what PEFT would find outside the linears we adapt: the head, an embedding, a norm."""
     own, targets = set(available), config.get("target_modules")
@@ -111,7 +111,9 @@ def _check_others(
         )
 
 
-def named_modules(config: Mapping[str, Any], available: Sequence[str], where: str, layer: str) -> Named:
+def named_modules(
+    config: Mapping[str, Any], available: Sequence[str], where: str, layer: str
+) -> ModuleSelection:
     """Read target_modules, exclude_modules and layers_to_transform as PEFT does.
 
     Args:
@@ -130,7 +132,7 @@ def named_modules(config: Mapping[str, Any], available: Sequence[str], where: st
             matched = _fullmatches(named, candidates, "target_modules", where)
         if not matched:
             raise AdapterError("its target_modules matches no linear of this base", where=where)
-        return Named(frozenset(matched))
+        return ModuleSelection(frozenset(matched))
     names = _names(named)
     if not names:
         raise AdapterError("names no target_modules", where=where, found="adapter_config.json")
@@ -140,7 +142,7 @@ def named_modules(config: Mapping[str, Any], available: Sequence[str], where: st
     if not found:
         raise AdapterError("its target_modules matches no linear of this base", where=where)
     hit = {end for name in available for end in (name, *_ends(name))}
-    return Named(found, tuple(sorted(names - hit)))
+    return ModuleSelection(found, tuple(sorted(names - hit)))
 
 
 def _ends(name: str) -> list[str]:

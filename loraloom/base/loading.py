@@ -16,17 +16,18 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from loraloom.base.activations import fuse_activations
 from loraloom.base.answer_text import AnswerText
-from loraloom.base.choices import Choice, choose_device, choose_dtype, estimated_parameters
+from loraloom.base.device_and_dtype import choose_device, choose_dtype, estimated_parameters
 from loraloom.base.families import FAMILIES, Family
 from loraloom.base.fingerprints import fingerprint, tokenizer_fingerprint
-from loraloom.base.foreign import CONFIG, check_sizes, file_beside, read_config, said_by
+from loraloom.base.fused_activations import fuse_activations
 from loraloom.base.kernel_caches import bound_kernel_caches
 from loraloom.base.occupancy import Occupancy
-from loraloom.base.supported import STARTER, check_supported, locate
-from loraloom.base.tokenizer import check_tokenizer, forget_state, load_tokenizer
+from loraloom.base.safety import CONFIG, check_sizes, describe_source, file_beside, read_config
+from loraloom.base.supported_models import STARTER, check_supported, locate
+from loraloom.base.tokenizer_loading import check_tokenizer, forget_state, load_tokenizer
 from loraloom.errors import ModelError
+from loraloom.run.documents.choice import Choice
 
 GENERATION = "generation_config.json"
 
@@ -156,7 +157,7 @@ def _read_config(path: str, name: str) -> Any:
     try:
         return AutoConfig.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds here; all mean an unusable config
-        raise ModelError("its config cannot be read", where=name, found=said_by(error)) from None
+        raise ModelError("its config cannot be read", where=name, found=describe_source(error)) from None
 
 
 def _family(config: Any, name: str) -> Family:
@@ -190,7 +191,7 @@ def _load_weights(path: str, name: str, dtype: torch.dtype, allow_bin_weights: b
                 fix="Set allow_bin_weights: true to load them weights-only, or convert them to safetensors.",
             ) from None
         _check_generation(path, name)
-        raise ModelError("its weights cannot be loaded", where=name, found=said_by(error)) from None
+        raise ModelError("its weights cannot be loaded", where=name, found=describe_source(error)) from None
     missing = sorted(report["missing_keys"])
     if missing or report["mismatched_keys"]:
         wrong = missing or sorted(str(key) for key in report["mismatched_keys"])
@@ -219,7 +220,7 @@ def _check_generation(path: str, name: str) -> None:
         raise ModelError(
             f"transformers refuses the generation settings of its {file}",
             where=name,
-            found=said_by(error),
+            found=describe_source(error),
             fix=f"Take them out of {file}: LoRALoom answers by the recipe's `generation` section alone.",
         ) from None
 

@@ -15,16 +15,16 @@ import torch.nn.functional as F
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import hidden_states, part_losses
-from loraloom.bank.rows import Rows, shares_of, training_rows
+from loraloom.bank.ownership import Rows, shares_of, training_rows
 from loraloom.base.loading import Base
 from loraloom.base.targets import Match, resolve_targets
 from loraloom.checks.finding import Finding
-from loraloom.checks.silent import describe_silent
+from loraloom.checks.silent_modules import describe_silent
 from loraloom.data.batches import Batch, Part, collate
-from loraloom.data.encoding import IGNORED, Encoded, EncodedSet
+from loraloom.data.encoding import IGNORED, EncodedExample, EncodedSet
 from loraloom.evaluate.decoding import describe_unused, unused_settings
+from loraloom.forecast.plan import pass_tokens
 from loraloom.recipe import Experiment, GenerationSettings
-from loraloom.training.plan import pass_tokens
 
 # Rows at these places of all lengths: short ones, because a large model takes its time, and of different
 # lengths, so that packing lays two in one row.
@@ -60,7 +60,7 @@ class Gate:
     experiments: Sequence[Experiment]
     initial: dict[str, dict[str, torch.Tensor]]
     train_set: EncodedSet
-    rows: Sequence[Encoded]
+    rows: Sequence[EncodedExample]
     batch: Batch
     generation: GenerationSettings = field(default_factory=GenerationSettings)
 
@@ -104,7 +104,7 @@ def run_gate(
     return findings
 
 
-def _batch(base: Base, slots: Sequence[str | None], rows: Sequence[Encoded], packing: bool) -> Batch:
+def _batch(base: Base, slots: Sequence[str | None], rows: Sequence[EncodedExample], packing: bool) -> Batch:
     return collate(
         [Part(slot, rows) for slot in slots],
         pad_token_id=base.pad_token_id,

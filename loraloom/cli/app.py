@@ -12,12 +12,12 @@ from typing import Annotated
 
 import typer
 
-from loraloom.cli.adapters import card, merge
-from loraloom.cli.answers import compare, predict, report, runs
-from loraloom.cli.recipes import check, init, recipe_schema
-from loraloom.cli.training import demo, search, train
+from loraloom.cli.adapter_verbs import card, merge
+from loraloom.cli.answer_verbs import compare, predict, report, runs
+from loraloom.cli.recipe_verbs import check, init, recipe_schema
+from loraloom.cli.training_verbs import demo, search, train
 from loraloom.errors import Interrupted, LoRALoomError
-from loraloom.training.stopping import leave_on_signals
+from loraloom.training.signals import leave_on_signals
 
 app = typer.Typer(
     no_args_is_help=True,

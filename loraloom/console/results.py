@@ -16,7 +16,7 @@ from loraloom.console.streams import VISIBLE, Stdout, text_width
 
 if TYPE_CHECKING:
     from loraloom.checks.batch_view import RowView
-    from loraloom.workflows.find_lr import RangeTest
+    from loraloom.commands.find_lr import RangeTest
 
 WIDE = 120  # columns; five columns of a table need them
 BAR_WIDTH = 30

@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from loraloom.data.encoding import IGNORED, Encoded
+from loraloom.data.encoding import IGNORED, EncodedExample
 from loraloom.errors import DataError
 
 Side = Literal["source", "target"]
@@ -31,7 +31,7 @@ class Part(NamedTuple):
     """One adapter's examples in a batch; `None` is the base without an adapter."""
 
     slot: str | None
-    examples: Sequence[Encoded]
+    examples: Sequence[EncodedExample]
 
 
 class Segment(NamedTuple):
@@ -108,7 +108,7 @@ def epoch_order(num_examples: int, seed: int) -> Tensor:
     return torch.randperm(num_examples, generator=torch.Generator().manual_seed(seed))
 
 
-def pack(examples: Sequence[Encoded], capacity: tuple[int, int]) -> list[list[int]]:
+def pack(examples: Sequence[EncodedExample], capacity: tuple[int, int]) -> list[list[int]]:
     """Which examples share a row, so that few tokens are padding.
 
     First fit, longest target first (Johnson, 1973: at most 11/9 of the fewest rows and a bit).

@@ -14,8 +14,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from loraloom.data.cutting import AT_THE_END, cut_words, shorten_all
-from loraloom.data.source import pieces_of
+from loraloom.data.sources.source import pieces_of
+from loraloom.data.sources.truncation import AT_THE_END, describe_truncation, truncate_all
 from loraloom.errors import DataError
 
 Truncation = Literal["context", "right"]
@@ -32,7 +32,7 @@ class Tokenizer(Protocol):
         """Texts → `{"input_ids": …}`."""
 
 
-class Asked(Protocol):
+class PromptLike(Protocol):
     """What is needed of a prompt."""
 
     @property
@@ -44,7 +44,7 @@ class Asked(Protocol):
         """Which stretch of the source is what."""
 
 
-class Texts(Asked, Protocol):
+class ExampleLike(PromptLike, Protocol):
     """What is needed of an example."""
 
     @property
@@ -53,7 +53,7 @@ class Texts(Asked, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class EncodedExample:
     """One example as token ids, unpadded.
 
     Args:
@@ -65,7 +65,7 @@ class Encoded:
     labels: npt.NDArray[np.int32]
 
 
-class EncodedSet(Sequence[Encoded]):
+class EncodedSet(Sequence[EncodedExample]):
     """Many examples in four flat arrays, so that a million of them need no million objects.
 
     Args:
@@ -92,9 +92,9 @@ class EncodedSet(Sequence[Encoded]):
             raise IndexError(index)
         source = slice(self._source_starts[index], self._source_starts[index + 1])
         target = slice(self._target_starts[index], self._target_starts[index + 1])
-        return Encoded(self._sources[source], self._targets[target])
+        return EncodedExample(self._sources[source], self._targets[target])
 
-    def __iter__(self) -> Iterator[Encoded]:
+    def __iter__(self) -> Iterator[EncodedExample]:
         return (self[index] for index in range(len(self)))
 
     @property
@@ -133,7 +133,7 @@ def _flatten(sequences: Iterable[Sequence[int]]) -> tuple[npt.NDArray[np.int32],
 
 
 def encode(
-    examples: Sequence[Texts],
+    examples: Sequence[ExampleLike],
     tokenizer: Tokenizer,
     *,
     max_source_length: int,
@@ -160,7 +160,7 @@ def encode(
 
 
 def encode_sources(
-    rows: Sequence[Asked], tokenizer: Tokenizer, limit: int, truncation: Truncation
+    rows: Sequence[PromptLike], tokenizer: Tokenizer, limit: int, truncation: Truncation
 ) -> tuple[list[list[int]], npt.NDArray[np.uint8]]:
     """Token ids of each source, at most `limit` of them, EOS always last; and what was cut of each."""
     sources = _Sources(rows, tokenizer, limit, truncation)
@@ -186,7 +186,7 @@ def describe_cuts(whose: str, cuts: npt.NDArray[np.uint8], limit: int) -> str:
     if not cuts.any():
         return ""
     counted = f"{np.count_nonzero(cuts):,} of {len(cuts):,} {whose} sources".replace("  ", " ")
-    return f"{counted} are cut to {limit} tokens: {cut_words(cuts)}"
+    return f"{counted} are cut to {limit} tokens: {describe_truncation(cuts)}"
 
 
 class _TokenIds:
@@ -217,7 +217,7 @@ class _Sources:
     """The same of sources, cut as `data.source_truncation` says."""
 
     def __init__(
-        self, rows: Iterable[Asked], tokenizer: Tokenizer, limit: int, truncation: Truncation
+        self, rows: Iterable[PromptLike], tokenizer: Tokenizer, limit: int, truncation: Truncation
     ) -> None:
         self._rows, self._limit, self._truncation = iter(rows), limit, truncation
         self._whole = _Whole(tokenizer, "text")
@@ -237,7 +237,7 @@ class _Sources:
 
 
 def fit_sources(
-    rows: Sequence[Asked],
+    rows: Sequence[PromptLike],
     whole: Sequence[list[int]],
     limit: int,
     truncation: Truncation,
@@ -261,7 +261,7 @@ def fit_sources(
             fitting[place], cuts[place] = cut_at_end(whole[place], limit), 1 << AT_THE_END
         return fitting, cuts
     asked = ((pieces_of(rows[place].source, rows[place].parts), len(whole[place])) for place in too_long)
-    for place, shorter in zip(too_long, shorten_all(asked, limit, tokenize), strict=True):
+    for place, shorter in zip(too_long, truncate_all(asked, limit, tokenize), strict=True):
         fitting[place], cuts[place] = shorter.ids, shorter.cuts
     return fitting, cuts
 

@@ -13,29 +13,21 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from loraloom.data.dropped_rows import describe_dropped, describe_empty, describe_none_left
 from loraloom.data.formats.cells import as_text
-from loraloom.data.formats.characters import bad_character
+from loraloom.data.formats.invalid_characters import bad_character
 from loraloom.data.formats.json_list import type_name
+from loraloom.data.formats.parquet import HUB_PREFIX
 from loraloom.data.formats.row import DroppedRow, file_sha256, location, shown_name, shown_names
-from loraloom.data.formats.tables import HUB_PREFIX
-from loraloom.data.groups import SourceGroups, source_key
-from loraloom.data.layouts.exchange import (
-    MISSING,
-    Exchange,
-    Field,
-    Flaw,
-    Layout,
-    LayoutOptions,
-    UnknownRoles,
-)
-from loraloom.data.layouts.nested import column_of, is_in, names_in
-from loraloom.data.layouts.table import columns_of, recognise
-from loraloom.data.layouts.told import Told
-from loraloom.data.left_out import none_left, told_of_bad, told_of_empty
+from loraloom.data.layouts.column_paths import column_of, is_in, names_in
+from loraloom.data.layouts.exchange import MISSING, Exchange, Field, Flaw, Layout, LayoutOptions, UnknownRoles
+from loraloom.data.layouts.layout_notes import LayoutNotes
+from loraloom.data.layouts.recognition import columns_of, recognise
 from loraloom.data.rows import Findings, Row, scan_rows
-from loraloom.data.source import join, packed
-from loraloom.data.source_maker import SourceMaker
-from loraloom.data.source_template import SourceTemplate
+from loraloom.data.sources.source import join, packed
+from loraloom.data.sources.source_builder import SourceMaker
+from loraloom.data.sources.source_template import SourceTemplate
+from loraloom.data.splitting.groups import SourceGroups, source_key
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
 
@@ -157,7 +149,7 @@ def examples_of(
     sample = list(itertools.islice(rows, SAMPLE_ROWS))
     if not sample:
         if findings.dropped:
-            findings.refuse(none_left(shown_as, 0, len(findings.dropped)))
+            findings.refuse(describe_none_left(shown_as, 0, len(findings.dropped)))
         findings.raise_problems()
     try:
         options = LayoutOptions.of(settings, to_answer=to_answer, with_answers=with_answers)
@@ -228,7 +220,7 @@ class _Reading:
             self._read_columns -= set(self.layout.context) - set(self._template.columns)
         self._read_columns |= {column_of(values, name) for values in sample for name in self._read_columns}
         self._extra: dict[str, None] = {}
-        self._told = Told()
+        self._told = LayoutNotes()
         self._num_entries = 0
         self._examples: list[Example] = []
         self._groups = groups
@@ -261,7 +253,9 @@ class _Reading:
         """
         if not self._examples:
             num_bad = len(self._findings.dropped)
-            self._findings.refuse(none_left(self._shown_as, self.dropped, num_bad, self._told.notes()))
+            self._findings.refuse(
+                describe_none_left(self._shown_as, self.dropped, num_bad, self._told.notes())
+            )
             self._findings.raise_problems()
         return self._examples
 
@@ -275,9 +269,9 @@ class _Reading:
             unused = shown_name(self.layout.asked[0])
             notes.append(f"data.source_prefix is a template without {unused}, whose text is in no source")
         if self.dropped:
-            notes.append(f"{path}: {told_of_empty(self.dropped)}")
+            notes.append(f"{path}: {describe_empty(self.dropped)}")
         if self._findings.dropped:
-            notes.append(f"{path}: {told_of_bad(self._findings.dropped)}")
+            notes.append(f"{path}: {describe_dropped(self._findings.dropped)}")
         if self._num_entries:
             of = _counted(self._num_entries, self.layout.entries)
             gives = "give" if self._num_entries > 1 else "gives"

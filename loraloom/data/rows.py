@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from loraloom.data.formats.arrow import read_arrow
+from loraloom.data.formats.compression import COMPRESSED, compression_of, data_suffix
 from loraloom.data.formats.delimited import read_csv
 from loraloom.data.formats.json_rows import read_json
-from loraloom.data.formats.opening import COMPRESSED, compression_of, data_suffix
+from loraloom.data.formats.parquet import HUB_PREFIX, read_hub, read_parquet
 from loraloom.data.formats.row import Findings, Row, check_file
-from loraloom.data.formats.tables import HUB_PREFIX, read_hub, read_parquet
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
 

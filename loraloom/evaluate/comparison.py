@@ -86,7 +86,7 @@ def figures(
     return found
 
 
-def weigh(
+def compute_evidence(
     models: Mapping[str, ModelAnswers],
     groups: Mapping[str, Sequence[str]],
     scoring: Scoring,

@@ -27,7 +27,7 @@ from transformers.generation import (
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import output_head
-from loraloom.bank.rows import Rows, Share, seed_for
+from loraloom.bank.ownership import Rows, Share, seed_for
 from loraloom.evaluate.decoding import generation_config, replaced_generation_config
 from loraloom.recipe import GenerationSettings
 

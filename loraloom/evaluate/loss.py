@@ -10,7 +10,7 @@ import torch
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import example_losses
-from loraloom.bank.rows import Rows, shares_of
+from loraloom.bank.ownership import Rows, shares_of
 from loraloom.data.batches import Part, collate
 from loraloom.data.encoding import EncodedSet
 

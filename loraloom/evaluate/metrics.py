@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from sacrebleu.metrics import BLEU, CHRF
 
-from loraloom.evaluate.words import EXTRAS, Words, words_of
+from loraloom.evaluate.word_tokenizers import EXTRAS, Words, words_of
 
 Numbers = npt.NDArray[np.float64]
 REPEATED_LENGTH, REPEATED_SHARE = 4, 0.5

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loraloom.base.answer_text import AnswerText
-from loraloom.evaluate.expressible import expressible
+from loraloom.evaluate.expressible_references import expressible
 from loraloom.evaluate.metrics import METRICS, Metric, why_no_bleu
-from loraloom.evaluate.words import words_of
+from loraloom.evaluate.word_tokenizers import words_of
 
 
 @dataclass(frozen=True)

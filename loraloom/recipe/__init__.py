@@ -4,14 +4,14 @@
 and writes YAML. The rest serves reading: each file says in its first line which step of it is its own.
 """
 
-from loraloom.recipe.document import Experiment, Recipe
 from loraloom.recipe.experiments import EXPERIMENT_NAME, RESERVED_EXPERIMENT_NAMES
+from loraloom.recipe.schema import Experiment, Recipe
+from loraloom.recipe.section import Section
 from loraloom.recipe.settings import (
     SHARED_TRAINING_KEYS,
     DataSettings,
     GenerationSettings,
     LoraSettings,
-    Section,
     TrainingSettings,
 )
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loraloom.recipe import Recipe
-from loraloom.report.compared import CLEAR, Compared, Difference
+from loraloom.report.comparison_view import CLEAR, ComparisonView, Difference
 from loraloom.report.ranking import Ranking
 
 
@@ -78,7 +78,7 @@ class Effect:
     sentence: str
 
 
-def effects_of(recipe: Recipe, ranking: Ranking | None, compared: Compared | None) -> list[Effect]:
+def effects_of(recipe: Recipe, ranking: Ranking | None, compared: ComparisonView | None) -> list[Effect]:
     """The effect of every setting in which the ranked experiments differ.
 
     Args:

@@ -6,14 +6,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from loraloom.report import figures
-from loraloom.report.compared import BASE_NAME, AnsweredRow, Compared, Difference
+from loraloom.report.comparison_view import BASE_NAME, AnsweredRow, ComparisonView, Difference
 from loraloom.report.content import Content
 from loraloom.report.effects import Effect
 from loraloom.report.range_test import RangeTest
 from loraloom.report.ranking import Place, Ranking
-from loraloom.report.searched import Searched
-from loraloom.report.trained import Trained
-from loraloom.report.unseen import visible
+from loraloom.report.search_view import SearchView
+from loraloom.report.training_view import TrainingView
+from loraloom.report.visible_text import visible
 
 SHOWN_ROWS = 3
 SHOWN_PROMPTS = 10
@@ -70,13 +70,13 @@ def _folded(title: str, inside: str) -> str:
     return f"<details><summary>{title}</summary>\n\n{inside}\n\n</details>"
 
 
-def _failed(content: Content) -> list[Trained]:
+def _failed(content: Content) -> list[TrainingView]:
     return [each for each in content.experiments if each.status == "failed"]
 
 
 def _origin(content: Content) -> str:
     rows = ", ".join(f"{number:,} {part}" for part, number in content.rows.items())
-    base = f"base {plain(str(content.base['name']))}" if content.base else "the base is not loaded yet"
+    base = f"base {plain(content.base.name)}" if content.base else "the base is not loaded yet"
     return f"{base}; rows: {rows}; LoRALoom {plain(content.versions.get('loraloom', ''))}"
 
 
@@ -121,7 +121,7 @@ def _between(key: str, pair: Difference | None) -> str:
     return f"{own} \\[{low}, {high}\\]<br>{plain(pair.verdict)}"
 
 
-def _search(search: Searched) -> str:
+def _search(search: SearchView) -> str:
     head = ["trial", "status", plain(search.metric), *map(plain, search.keys)]
     rows = [
         [
@@ -158,7 +158,7 @@ def _effects(effects: Sequence[Effect]) -> str:
     return "\n".join(["What each setting did:", *lines]) if lines else ""
 
 
-def _comparison(compared: Compared) -> list[str]:
+def _comparison(compared: ComparisonView) -> list[str]:
     verdicts = "\n".join(
         f"- **{plain(verdict.word)}**: {plain(verdict.sentence)}" for verdict in compared.verdicts
     )
@@ -177,7 +177,7 @@ def _comparison(compared: Compared) -> list[str]:
     ]
 
 
-def _figures(compared: Compared) -> str:
+def _figures(compared: ComparisonView) -> str:
     """Figures as rows and experiments as columns: a pull request is narrow."""
     return _table(
         ["figure", *map(plain, compared.groups)],
@@ -191,7 +191,7 @@ def _figures(compared: Compared) -> str:
     )
 
 
-def _cell(compared: Compared, group: str, key: str) -> str:
+def _cell(compared: ComparisonView, group: str, key: str) -> str:
     deviation = compared.deviations.get(group, {}).get(key)
     text = figures.written(key, compared.figures[group].get(key), deviation)
     difference = compared.differences[group].get(key)
@@ -202,7 +202,7 @@ def _cell(compared: Compared, group: str, key: str) -> str:
     return f"{text}<br>{own} \\[{low}, {high}\\]" + (f"<br>{plain(word)}" if word else "")
 
 
-def _prompts(asked: Compared, content: Content) -> str:
+def _prompts(asked: ComparisonView, content: Content) -> str:
     """What was asked besides: the prompts are in sight, as somebody chose them."""
     title = "Prompts" if len(content.prompts) == 1 else f"Prompts: {plain(asked.name)}"
     parts = [f"### {title}"]
@@ -216,7 +216,7 @@ def _prompts(asked: Compared, content: Content) -> str:
     return "\n\n".join(parts)
 
 
-def _answers(compared: Compared) -> str:
+def _answers(compared: ComparisonView) -> str:
     rows = "\n\n".join(fenced(_answered(row)) for row in compared.rows[:SHOWN_ROWS])
     title = f"The first {min(SHOWN_ROWS, len(compared.rows))} of {compared.num_rows:,} rows, in order"
     return _folded(title, rows)
@@ -227,7 +227,7 @@ def _answered(row: AnsweredRow) -> str:
     return "\n".join(lines if row.reference is None else [*lines, f"reference: {row.reference}"])
 
 
-def _training(trained: Sequence[Trained]) -> str:
+def _training(trained: Sequence[TrainingView]) -> str:
     lines = ["| experiment | status | steps | kept | adapter |", "| --- | --- | ---: | ---: | ---: |"]
     for each in trained:
         kept = "–" if each.best_step is None else f"step {each.best_step:,}"

@@ -20,12 +20,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from loraloom.report import charts, figures, plots
+from loraloom.report.answer_differences import AnswerDifference, mark_difference
 from loraloom.report.axes import colour
-from loraloom.report.compared import BASE_NAME, Compared, Difference
+from loraloom.report.comparison_view import BASE_NAME, ComparisonView, Difference
 from loraloom.report.content import Content
-from loraloom.report.marks import Marked, mark
-from loraloom.report.trained import group_of
-from loraloom.report.unseen import prose_html, visible, visible_html
+from loraloom.report.training_view import group_of
+from loraloom.report.visible_text import prose_html, visible, visible_html
 
 FOLDER = Path(__file__).parent
 # Rows in sight at once, rows on the page, characters of a text: a page must open on a phone.
@@ -134,8 +134,8 @@ def shortened(text: str) -> tuple[str, int]:
     return text[:MOST_CHARACTERS], max(0, len(text) - MOST_CHARACTERS)
 
 
-def _mark(base: str, text: str) -> Marked:
-    return mark(shortened(base)[0], shortened(text)[0])
+def _mark(base: str, text: str) -> AnswerDifference:
+    return mark_difference(shortened(base)[0], shortened(text)[0])
 
 
 def _colours(content: Content) -> dict[str, str]:
@@ -148,7 +148,7 @@ def _colours(content: Content) -> dict[str, str]:
     return {BASE_NAME: "base"} | own
 
 
-def _judged(compared: Compared | None) -> list[str]:
+def _judged(compared: ComparisonView | None) -> list[str]:
     """The figures that have a difference with an interval, in the order of the page."""
     if compared is None:
         return []
@@ -161,7 +161,7 @@ def _first_reach(content: Content) -> float:
     return _farthest(place.from_best for place in places if place.from_best)
 
 
-def _movement(compared: Compared | None) -> dict[str, Any]:
+def _movement(compared: ComparisonView | None) -> dict[str, Any]:
     """Every kind of linear that any adapter moves, and the farthest that any was moved."""
     moved = compared.movement.values() if compared else []
     return {
@@ -179,7 +179,7 @@ def _index(order: Sequence[str], name: str) -> int:
     return order.index(name) if name in order else len(order)
 
 
-def _reach(compared: Compared, key: str) -> float:
+def _reach(compared: ComparisonView, key: str) -> float:
     """The farthest end of any interval of a figure: the common scale of a column."""
     return _farthest(own[key] for own in compared.differences.values() if key in own)
 
@@ -188,7 +188,7 @@ def _farthest(differences: Iterable[Difference]) -> float:
     return max((max(abs(d.low), abs(d.high), abs(d.difference)) for d in differences), default=0.0)
 
 
-def _language(compared: Compared) -> str:
+def _language(compared: ComparisonView) -> str:
     """The language tag of a comparison's rows."""
     return language_of(row.source for row in islice(compared.rows, SAMPLE))
 

@@ -12,9 +12,9 @@ from loraloom.report.content import Content
 from loraloom.report.effects import Effect
 from loraloom.report.range_test import RangeTest
 from loraloom.report.scatter import Point, scatter_chart
-from loraloom.report.searched import Searched, Trial
-from loraloom.report.trained import Trained
-from loraloom.report.unseen import visible
+from loraloom.report.search_view import SearchView, Trial
+from loraloom.report.training_view import TrainingView
+from loraloom.report.visible_text import visible
 
 # A setting's values this many times apart were chosen by their logarithm rather than by their size.
 LOG_SETTING_FROM = 8.0
@@ -47,7 +47,7 @@ def _same_rates(content: Content) -> list[str]:
     return [", ".join(names) for names in distinct if len(names) > 1]
 
 
-def _line(number: int, trained: Trained, what: str) -> charts.Line:
+def _line(number: int, trained: TrainingView, what: str) -> charts.Line:
     label = {"loss": "training loss", "eval_loss": "eval loss", "learning_rate": "learning rate"}[what]
     return charts.Line(
         label=f"{visible(trained.name)}, {label}",
@@ -86,7 +86,7 @@ def _x(value: Any, effect: Effect) -> float | str:
     return float(value) if _are_numbers([level.value for level in effect.levels]) else _named(value)
 
 
-def search_charts(searched: Searched | None) -> dict[str, Markup]:
+def search_charts(searched: SearchView | None) -> dict[str, Markup]:
     """For each setting that varied its values against the figure, a mark a trial."""
     if searched is None:
         return {}
@@ -147,7 +147,7 @@ def rate_test_chart(test: RangeTest | None, content: Content) -> Markup:
     )
 
 
-def _peak_rates(trained: Sequence[Trained]) -> list[tuple[float, str]]:
+def _peak_rates(trained: Sequence[TrainingView]) -> list[tuple[float, str]]:
     """The highest rate of each experiment, and its name."""
     peaks = {each.group: max((rate for _, rate in each.curves.learning_rate), default=0) for each in trained}
     return [(rate, f"{visible(group)}: {rate:g}") for group, rate in peaks.items() if rate > 0]

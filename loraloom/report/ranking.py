@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from loraloom.report.compared import BASE_NAME, DECIDING, Compared, Difference
-from loraloom.report.trained import Trained
+from loraloom.report.comparison_view import BASE_NAME, DECIDING, ComparisonView, Difference
+from loraloom.report.training_view import TrainingView
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Forgotten:
+class Forgetting:
     """The loss on `data.retain`, the mean over seeds, without the adapter and with it."""
 
     before: float
@@ -58,7 +58,7 @@ class Place:
     from_best: Difference | None
     word: str
     cost: Cost
-    forgotten: Forgotten | None
+    forgotten: Forgetting | None
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Ranking:
     places: list[Place]
 
 
-def rank(trained: Sequence[Trained], compared: Compared | None) -> Ranking | None:
+def rank(trained: Sequence[TrainingView], compared: ComparisonView | None) -> Ranking | None:
     """Rank by the comparison, or else by what training kept its checkpoints for.
 
     Returns:
@@ -104,13 +104,13 @@ def rank(trained: Sequence[Trained], compared: Compared | None) -> Ranking | Non
     )
 
 
-def costs_of(trained: Sequence[Trained]) -> dict[str, Cost]:
+def costs_of(trained: Sequence[TrainingView]) -> dict[str, Cost]:
     """What each experiment cost, by name."""
     together = sum(each.seconds or 0.0 for each in trained)
     return {group: _cost(own, together) for group, own in _by_group(trained).items()}
 
 
-def _cost(own: Sequence[Trained], together: float) -> Cost:
+def _cost(own: Sequence[TrainingView], together: float) -> Cost:
     known = [each.seconds for each in own if each.seconds is not None]
     adapter = next((each.adapter for each in own if each.adapter), None)
     return Cost(
@@ -122,14 +122,14 @@ def _cost(own: Sequence[Trained], together: float) -> Cost:
     )
 
 
-def _by_group(trained: Iterable[Trained]) -> dict[str, list[Trained]]:
-    groups: dict[str, list[Trained]] = {}
+def _by_group(trained: Iterable[TrainingView]) -> dict[str, list[TrainingView]]:
+    groups: dict[str, list[TrainingView]] = {}
     for each in trained:
         groups.setdefault(each.group, []).append(each)
     return groups
 
 
-def _best_figures(trained: Sequence[Trained]) -> dict[str, list[float]]:
+def _best_figures(trained: Sequence[TrainingView]) -> dict[str, list[float]]:
     """What each seed's kept checkpoint came to, where every seed of the experiment has one."""
     figures = {}
     for group, own in _by_group(trained).items():
@@ -139,7 +139,7 @@ def _best_figures(trained: Sequence[Trained]) -> dict[str, list[float]]:
     return figures
 
 
-def _forgotten(trained: Sequence[Trained], compared: Compared | None) -> dict[str, Forgotten]:
+def _forgotten(trained: Sequence[TrainingView], compared: ComparisonView | None) -> dict[str, Forgetting]:
     """From the training where it wrote both losses down, else from the comparison."""
     found = {}
     for group, own in _by_group(trained).items():
@@ -147,13 +147,13 @@ def _forgotten(trained: Sequence[Trained], compared: Compared | None) -> dict[st
         rises = [each.forgetting for each in own if each.forgetting is not None]
         if after and len(after) == len(rises) == len(own):
             mean = statistics.fmean(after)
-            found[group] = Forgotten(mean - statistics.fmean(rises), mean)
+            found[group] = Forgetting(mean - statistics.fmean(rises), mean)
     if compared is not None:
         before = compared.figures[BASE_NAME].get("retain_loss")
         for group in compared.experiments:
             after_now = compared.figures[group].get("retain_loss")
             if before is not None and after_now is not None:
-                found.setdefault(group, Forgotten(before, after_now))
+                found.setdefault(group, Forgetting(before, after_now))
     return found
 
 
@@ -161,7 +161,7 @@ _NO_COST = Cost(0, None, None, None, None)
 
 
 def _judged(
-    name: str, compared: Compared, costs: Mapping[str, Cost], forgotten: Mapping[str, Forgotten]
+    name: str, compared: ComparisonView, costs: Mapping[str, Cost], forgotten: Mapping[str, Forgetting]
 ) -> Place:
     return Place(
         experiment=name,
@@ -187,7 +187,7 @@ def _between(pairs: Iterable[Difference], name: str, other: str) -> Difference |
 
 
 def _unjudged(
-    name: str, own: Sequence[float], costs: Mapping[str, Cost], forgotten: Mapping[str, Forgotten]
+    name: str, own: Sequence[float], costs: Mapping[str, Cost], forgotten: Mapping[str, Forgetting]
 ) -> Place:
     return Place(
         experiment=name,

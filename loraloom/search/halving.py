@@ -37,7 +37,7 @@ def rung_due(steps: Mapping[str, int], step: int, judged: Mapping[str, float]) -
     return next((rung for rung, at in steps.items() if step >= at and rung not in judged), None)
 
 
-def weak(arrived: Mapping[str, float], passed: Sequence[float], *, higher_is_better: bool) -> list[str]:
+def worse_half(arrived: Mapping[str, float], passed: Sequence[float], *, higher_is_better: bool) -> list[str]:
     """Who is not among the better half.
 
     Args:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from loraloom.errors import RunError
-from loraloom.run import Run, to_json
-from loraloom.seals import put
+from loraloom.run.folder import Run, to_json
+from loraloom.run.integrity import write_recorded
 
 FORMAT = 1
 FILE = "search.json"
@@ -103,7 +103,7 @@ class Ledger:
         Raises:
             RunError: it cannot be written.
         """
-        put(self.run, self.file, to_json(self.to_json() | more))
+        write_recorded(self.run, self.file, to_json(self.to_json() | more))
 
     @property
     def file(self) -> Path:

@@ -32,8 +32,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from loraloom.errors import CheckpointError
-from loraloom.files import fsync_folder, write_bytes
-from loraloom.run import to_json
+from loraloom.run.atomic import fsync_folder, write_bytes
+from loraloom.run.folder import to_json
 from loraloom.training.state import Limits, Progress, SlotTensors, TrainingState
 
 MANIFEST, STATE, SLOTS = "MANIFEST.json", "state.json", "slots"

@@ -11,14 +11,14 @@ from loraloom.bank.peft_base import portable_name
 from loraloom.bank.peft_folder import write_adapter
 from loraloom.base.targets import peft_target_modules
 from loraloom.errors import LoRALoomError
-from loraloom.run import Run
-from loraloom.seals import seal
-from loraloom.training.card import adapter_card, read_facts
+from loraloom.run.folder import Run
+from loraloom.run.integrity import record
+from loraloom.training.adapter_card import adapter_card, read_facts
 from loraloom.training.setup import Setup
 from loraloom.training.state import TrainingState
 
 
-def kept_in(run: Run, state: TrainingState, name: str) -> Path | None:
+def export_folder(run: Run, state: TrainingState, name: str) -> Path | None:
     """The folder, relative to the run, that has what an ended experiment learnt; None if that is nothing.
 
     What failed is no result, and so lies apart: nobody takes it for one, and nothing is lost.
@@ -44,7 +44,7 @@ def export(setup: Setup, state: TrainingState, name: str) -> None:
     }
     if tokens := base.answer_text.special_in(setup.train_set.target_tokens.tolist()):
         origin["answer_tokens"] = tokens  # which `skip_special_tokens` would drop from its answers
-    kept = kept_in(setup.run, state, name)
+    kept = export_folder(setup.run, state, name)
     assert kept is not None, f"{name} has learnt nothing"
     has_failed = progress.status == "failed"
     target = setup.run.folder / kept
@@ -60,7 +60,7 @@ def export(setup: Setup, state: TrainingState, name: str) -> None:
         if has_failed
         else _card(setup, name, state.tensors[name].best, origin),
     )
-    seal(setup.run, sorted(path for path in target.iterdir() if path.is_file()))
+    record(setup.run, sorted(path for path in target.iterdir() if path.is_file()))
 
 
 def _warning(name: str, step: int | None) -> str:

@@ -13,15 +13,12 @@ from collections.abc import Sequence
 
 from loraloom.bank.dropout import base_dropout
 from loraloom.errors import Interrupted
-from loraloom.run import Report
+from loraloom.run.events import CheckpointSave, ExperimentEnd, Report
 from loraloom.training.checkpoint import save_checkpoint
-from loraloom.training.exporting import export, kept_in
-from loraloom.training.judging import copy_tensors, evaluate, measure_forgetting
-from loraloom.training.memory import is_out_of_memory
-from loraloom.training.optimizer import (
-    optimizer_tensors,
-    weight_norm,
-)
+from loraloom.training.evaluation import copy_tensors, evaluate, measure_forgetting
+from loraloom.training.exporting import export, export_folder
+from loraloom.training.optimizer import optimizer_tensors, weight_norm
+from loraloom.training.out_of_memory import is_out_of_memory
 from loraloom.training.setup import Setup, Trainee, join
 from loraloom.training.state import TrainingState
 from loraloom.training.step import take_step
@@ -114,20 +111,21 @@ def _end(setup: Setup, name: str, state: TrainingState, report: Report) -> None:
     """Keep what an experiment has learnt, say how it ended, and free its place."""
     progress, tensors = state.progress[name], state.tensors[name]
     tensors.current, tensors.optimizer = {}, {}
-    if (kept := kept_in(setup.run, state, name)) is not None:
+    if (kept := export_folder(setup.run, state, name)) is not None:
         export(setup, state, name)
         if progress.status == "failed":
             progress.reason += f"; what it had learnt by step {progress.best_step} is in {kept}"
     report(
-        "end",
-        step=state.tick,
-        experiment=name,
-        experiment_step=progress.step,
-        status=progress.status,
-        reason=progress.reason,
-        best_step=progress.best_step,
-        best_metric=progress.best_metric,
-        forgetting=progress.forgetting,
+        ExperimentEnd(
+            step=state.tick,
+            experiment=name,
+            experiment_step=progress.step,
+            status=progress.status,
+            reason=progress.reason,
+            best_step=progress.best_step,
+            best_metric=progress.best_metric,
+            forgetting=progress.forgetting,
+        )
     )
     if name in setup.bank.slots:
         setup.bank.drop(name)
@@ -145,4 +143,4 @@ def _save(setup: Setup, trainees: Sequence[Trainee], state: TrainingState, repor
         tensors.current = setup.bank.tensors(trainee.name)
         tensors.optimizer = optimizer_tensors(trainee.optimizer, setup.bank.tensors(trainee.name))
     path = save_checkpoint(setup.run.checkpoints, state, keep=setup.shared.save_total_limit)
-    report("save", step=state.tick, path=path.name)
+    report(CheckpointSave(step=state.tick, path=path.name))

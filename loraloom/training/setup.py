@@ -13,10 +13,10 @@ import torch
 from loraloom.bank.bank import AdapterBank
 from loraloom.data.encoding import EncodedSet
 from loraloom.recipe import Experiment, GenerationSettings, TrainingSettings
-from loraloom.run import Run, create_run
+from loraloom.run.folder import Run, create_run
 from loraloom.training.optimizer import make_optimizer, start_optimizer
+from loraloom.training.signals import StopRequest
 from loraloom.training.state import Moment, Progress, Timetable, TrainingState
-from loraloom.training.stopping import StopRequest
 
 NO_LIMIT = 2**63
 NO_ROWS = EncodedSet([], [])

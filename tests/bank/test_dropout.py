@@ -13,7 +13,7 @@ from loraloom.bank import dropout as dropout_module
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.dropout import BaseDropout, base_dropout
 from loraloom.bank.objective import hidden_states
-from loraloom.bank.rows import Draws, training_rows
+from loraloom.bank.ownership import Draws, training_rows
 from loraloom.base.loading import Base
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import eval_losses

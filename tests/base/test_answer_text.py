@@ -11,8 +11,8 @@ import sentencepiece
 from transformers import ByT5Tokenizer, T5Tokenizer
 
 from loraloom.base.answer_text import AnswerText, sentinel_ids, sentinels_in
-from loraloom.base.tokenizer import forget_state
-from loraloom.evaluate.expressible import expressible
+from loraloom.base.tokenizer_loading import forget_state
+from loraloom.evaluate.expressible_references import expressible
 from tests.tiny import make_tokenizer
 
 ADDED = ["<sep>", "[NAME]"]

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from loraloom.base import loading
-from loraloom.base.choices import choose_device, choose_dtype, estimated_parameters
+from loraloom.base.device_and_dtype import choose_device, choose_dtype, estimated_parameters
 from loraloom.base.fingerprints import fingerprint
 from loraloom.base.loading import load_base
 from loraloom.errors import ModelError

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from loraloom.checks.data.seen import DataSeen
-from loraloom.checks.data.tokenizer import TextTokenizer
+from loraloom.checks.data.data_view import DataView
+from loraloom.checks.data.light_tokenizer import TextTokenizer
 from loraloom.checks.finding import Finding
 from loraloom.data.examples import Example
-from loraloom.data.split import Split
+from loraloom.data.splitting.split import Split
 from loraloom.recipe import DataSettings
 
 Pairs = Sequence[tuple[str, str]]
@@ -44,11 +44,11 @@ def seen(
     tokenizer: TextTokenizer | None = None,
     max_new_tokens: int | None = None,
     **settings: Any,
-) -> DataSeen:
+) -> DataView:
     """What the checks look at; `held_out` is the eval part, of a file of its own."""
     split = Split(examples(train), examples(held_out, "eval.jsonl"), [], {}, [])
     data = DataSettings(train="data.jsonl", **settings)
-    return DataSeen(split, data, tokenizer, max_new_tokens=max_new_tokens)
+    return DataView(split, data, tokenizer, max_new_tokens=max_new_tokens)
 
 
 def only(findings: Sequence[Finding]) -> Finding:

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from loraloom.checks.allowing import apply_allowed, why_not_allowable
-from loraloom.checks.data.seen import of_sample, percent, places, sample
-from loraloom.checks.data.suite import DATA, TOKENS, DataCheck, run_data_checks
-from loraloom.checks.data.tokenizer import TextTokenizer
+from loraloom.checks.allowances import apply_allowed, why_not_allowable
+from loraloom.checks.data.data_suite import DATA, TOKENS, DataCheck, run_data_checks
+from loraloom.checks.data.data_view import of_sample, percent, places, sample
+from loraloom.checks.data.light_tokenizer import TextTokenizer
 from loraloom.checks.finding import Finding
-from loraloom.data.split import split_examples
+from loraloom.data.splitting.split import split_examples
 from loraloom.recipe import DataSettings
-from loraloom.recipe.file import read_recipe
+from loraloom.recipe.reading import read_recipe
+from loraloom.session.data_checks import check_data
 from loraloom.starter import model_folder
-from loraloom.workflows.check_data import check_data
 from tests.checks.data_rows import examples, good, seen
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +31,7 @@ def tokenizer() -> TextTokenizer:
 
 def test_the_starters_own_data_is_in_order() -> None:
     recipe = read_recipe("starter")
-    found = check_data(recipe, Path(), split_examples(recipe.data, Path())).findings
+    found = check_data(recipe, split_examples(recipe.data)).findings
     assert {finding.level for finding in found if finding.check != "data"} == {"ok"}
 
 
@@ -49,7 +49,7 @@ def test_the_starters_own_data_is_in_order() -> None:
 def test_real_data_raises_no_false_alarm(file: str, expected: set[str], shared_data: Path) -> None:
     recipe = read_recipe("starter")
     recipe = recipe.model_copy(update={"data": DataSettings(train=file)})
-    found = check_data(recipe, Path(), split_examples(recipe.data, shared_data)).findings
+    found = check_data(recipe, split_examples(recipe.data.in_folder(shared_data))).findings
     assert {finding.check for finding in found if finding.level != "ok"} - {"data"} == expected
 
 

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from loraloom.checks.data.alike import check_alike, check_copied, check_cut_off
-from loraloom.checks.data.characters import check_characters, check_html
-from loraloom.checks.data.personal import check_personal_data, personal_kinds
+from loraloom.checks.data.damaged_text import check_characters, check_html
+from loraloom.checks.data.personal_data import check_personal_data, personal_kinds
+from loraloom.checks.data.responses import check_alike, check_copied, check_cut_off
 from loraloom.checks.data.scripts import check_scripts
 from tests.checks.data_rows import good, only, seen
 

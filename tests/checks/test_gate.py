@@ -15,7 +15,7 @@ from loraloom.base.loading import Base
 from loraloom.checks import gate as gate_module
 from loraloom.checks.finding import Finding, raise_errors
 from loraloom.checks.gate import run_gate
-from loraloom.checks.suite import GATE
+from loraloom.checks.model_suite import GATE
 from loraloom.data.encoding import EncodedSet
 from loraloom.errors import CheckError, TargetError
 from loraloom.recipe import Experiment

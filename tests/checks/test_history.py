@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from loraloom.checks.data.data_view import DataView
 from loraloom.checks.data.history import check_history
-from loraloom.checks.data.seen import DataSeen
 from loraloom.checks.finding import Finding
 from loraloom.data.examples import Example
-from loraloom.data.split import Split
+from loraloom.data.splitting.split import Split
 from loraloom.recipe import DataSettings
 
 
@@ -19,7 +19,7 @@ def found(**settings: object) -> Finding:
     ]
     rows += [Example(f"q{row}", "a", "a.jsonl", row, row, 0, str(row)) for row in range(11, 16)]
     data = DataSettings.model_validate({"train": "a.jsonl", **settings})
-    (finding,) = check_history(DataSeen(Split(rows, [], [], {}, []), data))
+    (finding,) = check_history(DataView(Split(rows, [], [], {}, []), data))
     return finding
 
 
@@ -50,5 +50,5 @@ def test_a_template_decides_instead_of_the_setting() -> None:
 
 def test_rows_of_their_own_are_in_order() -> None:
     rows = [Example("q", "a", "a.jsonl", 1, 1, 0, "1")]
-    (finding,) = check_history(DataSeen(Split(rows, [], [], {}, []), DataSettings(train="a.jsonl")))
+    (finding,) = check_history(DataView(Split(rows, [], [], {}, []), DataSettings(train="a.jsonl")))
     assert finding.level == "ok"

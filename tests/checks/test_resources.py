@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from loraloom.checks.resources import check_disk, check_memory, check_resources
-from loraloom.training.prediction import Disk, Memory, Pace, Prediction
+from loraloom.forecast.prediction import Disk, Memory, Pace, Prediction
 
 MIB = 2**20
 MEMORY = Memory(

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loraloom.data.examples import read_examples
-from loraloom.data.groups import source_key
+from loraloom.data.splitting.groups import source_key
 from loraloom.recipe import DataSettings
 
 

@@ -7,7 +7,7 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loraloom.data.groups import choose_groups, choose_parts
+from loraloom.data.splitting.groups import choose_groups, choose_parts
 
 
 @settings(max_examples=200, deadline=None)

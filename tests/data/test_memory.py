@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, "benchmarks")
 from million_rows import write_rows
 from loraloom.data.encoding import encode
-from loraloom.data.split import split_examples
+from loraloom.data.splitting.split import split_examples
 from loraloom.recipe import DataSettings
 from loraloom.base.loading import load_base
 
@@ -28,7 +28,7 @@ write_rows(file, num_rows, 200)
 base = load_base("starter", device="cpu")
 encode([], base.tokenizer, max_source_length=256, max_target_length=256)
 tracemalloc.start()
-split = split_examples(DataSettings(train=str(file), eval=0.01), file.parent)
+split = split_examples(DataSettings(train=str(file), eval=0.01).in_folder(file.parent))
 encoded = encode(split.train, base.tokenizer, max_source_length=256, max_target_length=256)
 kept, peak = tracemalloc.get_traced_memory()
 assert len(encoded) == round(num_rows * 0.99)

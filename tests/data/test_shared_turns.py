@@ -10,11 +10,11 @@ from data_files import refusal, write_lines
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loraloom.checks.data.copies import check_leakage, check_near_duplicates
-from loraloom.checks.data.near import near_copies
-from loraloom.checks.data.seen import DataSeen
-from loraloom.data.groups import SourceGroups, source_key
-from loraloom.data.split import Split, split_examples
+from loraloom.checks.data.data_view import DataView
+from loraloom.checks.data.duplicates import check_leakage, check_near_duplicates
+from loraloom.checks.data.near_duplicates import near_copies
+from loraloom.data.splitting.groups import SourceGroups, source_key
+from loraloom.data.splitting.split import Split, split_examples
 from loraloom.recipe import DataSettings
 
 LETTERS = [chr(code) for code in range(0x4E00, 0x4E00 + 3000)]
@@ -41,7 +41,7 @@ def split(tmp_path):
             write_lines(tmp_path / "eval.jsonl", held_out)
             options["eval"] = "eval.jsonl"
         data = DataSettings(train="train.jsonl", **options)
-        return split_examples(data, tmp_path, allow_leakage=allow_leakage)
+        return split_examples(data.in_folder(tmp_path), allow_leakage=allow_leakage)
 
     return write_and_split
 
@@ -79,7 +79,7 @@ def test_two_hundred_conversations_with_one_common_turn_are_split(split, history
     if is_shared:
         assert "the sources of 200 rows" in told[0]
         assert "stay out of eval and test" in told[0]
-    seen = DataSeen(done, DataSettings(train="train.jsonl", conversation_history=history))
+    seen = DataView(done, DataSettings(train="train.jsonl", conversation_history=history))
     assert [found.level for found in check_leakage(seen)] == ["ok"]
     assert [found.level for found in check_near_duplicates(seen)] == ["ok"]
 
@@ -87,7 +87,7 @@ def test_two_hundred_conversations_with_one_common_turn_are_split(split, history
 def test_the_split_comes_back(split, tmp_path):
     done = split([talk("你好", f"q{i}") for i in range(50)], eval=0.2)
     settings_now = DataSettings(train="train.jsonl", eval=0.2)
-    again = Split.restore(done.to_json(), settings_now, tmp_path)
+    again = Split.restore(done.to_json(), settings_now.in_folder(tmp_path))
     assert (again.train, again.eval) == (done.train, done.eval)
 
 
@@ -167,10 +167,10 @@ def test_later_turns_with_their_history_do_not_count_as_near_copies(split):
     done = split(rows, eval=0, conversation_history=True)
     texts = [example.source for example in done.train]
     assert near_copies(texts)
-    seen = DataSeen(done, DataSettings(train="train.jsonl"))
+    seen = DataView(done, DataSettings(train="train.jsonl"))
     assert [found.level for found in check_near_duplicates(seen)] == ["ok"]
     copied = split([*rows, rows[0]], eval=0, conversation_history=True)
-    found = check_near_duplicates(DataSeen(copied, DataSettings(train="train.jsonl")))
+    found = check_near_duplicates(DataView(copied, DataSettings(train="train.jsonl")))
     assert [each.level for each in found] == ["ok"]  # word for word the same: that is check_duplicates'
 
 

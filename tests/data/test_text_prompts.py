@@ -9,7 +9,7 @@ import pytest
 from data_files import refusal
 
 from loraloom.data.formats.row import Findings
-from loraloom.data.prompts import Prompt, prompts_of_texts, read_prompts
+from loraloom.data.prompts.prompts import Prompt, prompts_of_texts, read_prompts
 from loraloom.recipe import DataSettings
 
 Ask = Callable[..., list[Prompt]]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from loraloom.data.prompts import Prompt, read_prompts
+from loraloom.data.prompts.prompts import Prompt, read_prompts
 from loraloom.data.rows import Findings
 from loraloom.errors import DataError
 from loraloom.recipe import DataSettings

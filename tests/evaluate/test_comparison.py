@@ -44,7 +44,7 @@ GROUPS = {name: [name] for name in MODELS}
 
 def sentence(name: str, total: float = 0.01) -> str:
     figures = comparison.figures(MODELS[name], MODELS["base"], SCORING, NUM_LABELS, 8)
-    evidence = comparison.weigh(MODELS, GROUPS, SCORING, NUM_LABELS)
+    evidence = comparison.compute_evidence(MODELS, GROUPS, SCORING, NUM_LABELS)
     return comparison.sentence(name, figures, [Movement(total, {})], evidence, "30 test rows")
 
 
@@ -84,12 +84,15 @@ def test_without_references_there_is_no_figure_that_needs_one() -> None:
 
 
 def test_the_ranking_leaves_out_the_base() -> None:
-    assert comparison.ranking(comparison.weigh(MODELS, GROUPS, SCORING, NUM_LABELS)) == ["good", "idle"]
+    assert comparison.ranking(comparison.compute_evidence(MODELS, GROUPS, SCORING, NUM_LABELS)) == [
+        "good",
+        "idle",
+    ]
 
 
 def recommend(models: dict[str, ModelAnswers], sizes: dict[str, int]) -> tuple[str | None, str]:
     groups = {name: [name] for name in models}
-    evidence = comparison.weigh(models, groups, SCORING, NUM_LABELS)
+    evidence = comparison.compute_evidence(models, groups, SCORING, NUM_LABELS)
     return comparison.recommendation(evidence, sizes, "30 test rows")
 
 
@@ -125,7 +128,7 @@ def test_where_nothing_beats_the_base_nothing_is_recommended() -> None:
 def test_seeds_of_one_experiment_are_one_group() -> None:
     models = {"base": MODELS["base"], "a@1": MODELS["good"], "a@2": MODELS["idle"]}
     groups = {"base": ["base"], "a": ["a@1", "a@2"]}
-    evidence = comparison.weigh(models, groups, SCORING, NUM_LABELS)
+    evidence = comparison.compute_evidence(models, groups, SCORING, NUM_LABELS)
     told = comparison.groups_to_json(evidence, groups)["a"]
     one, two = (
         comparison.figures(models[name], models["base"], SCORING, NUM_LABELS, 8)["chrf"]

@@ -18,7 +18,7 @@ from loraloom.evaluate.metrics import (
     normalise,
     share_changed,
 )
-from loraloom.evaluate.words import words_of
+from loraloom.evaluate.word_tokenizers import words_of
 
 CHINESE = "我你他她们的是不了在有和好，。？！"
 LATIN = ["the", "cat", "sat", "on", "a", "mat", "and", "it", "was", "good", ".", ",", "?"]

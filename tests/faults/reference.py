@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loraloom.run import Run
+from loraloom.run.folder import Run
 from loraloom.training.checkpoint import newest_valid
 from tests.faults.training import Fruits, fruits
 from tests.faults.warm import Ended, Started, Warm

@@ -17,7 +17,7 @@ from tests.faults.reference import STEP, Reference, release
 from tests.faults.warm import Started, Warm
 
 NUM_ROWS, ROWS_A_CHUNK = 24, 4
-CHUNK = "loraloom.workflows.answering:_answer_chunk"
+CHUNK = "loraloom.comparison.answers:_answer_chunk"
 RECIPE = """\
 model_name_or_path: {model}
 data: {{train: rows.json, eval: {num_rows}, max_source_length: 24, max_target_length: 12}}
@@ -28,7 +28,7 @@ experiments: {{a: {{}}, b: {{seed: 7}}}}
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparison:
     """A run, and what an undisturbed comparison of it comes to."""
 
     warm: Warm
@@ -53,7 +53,7 @@ class Compared:
 
 
 @pytest.fixture(scope="module")
-def compared(warm: Warm, tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Compared:
+def compared(warm: Warm, tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     folder = tmp_path_factory.mktemp("compared")
     rows = [{"instruction": f"如何处理压力 {n}", "response": f"先试着 {n * n}"} for n in range(NUM_ROWS + 12)]
     (folder / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
@@ -63,11 +63,11 @@ def compared(warm: Warm, tiny: Callable[[str], Path], tmp_path_factory: pytest.T
     document = json.loads(warm.call("compare", "run", "--json", cwd=folder).stdout)
     assert len({row["source"] for row in document["rows"]}) == NUM_ROWS
     (folder / "run" / "compare" / "eval.json").unlink()
-    return Compared(warm, folder / "run", document["rows"], document["models"])
+    return Comparison(warm, folder / "run", document["rows"], document["models"])
 
 
 @pytest.fixture
-def run(compared: Compared, tmp_path: Path) -> Path:
+def run(compared: Comparison, tmp_path: Path) -> Path:
     """The run, not compared yet; its rows are found where its recipe lay."""
     return Path(shutil.copytree(compared.run, tmp_path / "run"))
 
@@ -77,7 +77,7 @@ def files(run: Path) -> list[str]:
 
 
 def test_of_two_that_make_one_comparison_the_second_is_refused_with_the_pid(
-    compared: Compared, run: Path
+    compared: Comparison, run: Path
 ) -> None:
     first = compared.held(run, 2)
     refused = compared.start(run).wait()
@@ -96,7 +96,7 @@ def test_of_two_that_make_one_comparison_the_second_is_refused_with_the_pid(
 
 
 def test_of_two_begun_together_and_killed_a_third_has_every_row_its_own_answers(
-    compared: Compared, run: Path, trying: Callable[..., None]
+    compared: Comparison, run: Path, trying: Callable[..., None]
 ) -> None:
     trying("two comparisons begun together and killed", 2, "a third gives every row its own answers")
     for number in (3, 2):  # by turns each goes on with what the one before it left
@@ -126,9 +126,9 @@ def test_a_run_that_is_training_is_compared_and_trains_on(
     expected.assert_same(run)
 
 
-def test_two_reports_at_once_leave_one_whole_page(compared: Compared, run: Path) -> None:
+def test_two_reports_at_once_leave_one_whole_page(compared: Comparison, run: Path) -> None:
     reached, go = run.parent / "reached", run.parent / "go"
-    faults = {"call": "loraloom.workflows.report:replace_text", "number": 1}
+    faults = {"call": "loraloom.commands.report:replace_text", "number": 1}
     first = compared.warm.start(
         "report", run, cwd=run.parent, faults={**faults, "reached": str(reached), "go": str(go)}
     )

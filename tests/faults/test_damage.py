@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loraloom.run import Run
+from loraloom.run.folder import Run
 from tests.faults.reference import STEP, Reference, newest_step
 from tests.faults.training import events
 from tests.faults.warm import Warm

@@ -19,8 +19,8 @@ import torch
 from safetensors.torch import load, save
 
 from loraloom.errors import LoRALoomError
-from loraloom.run import Run
-from loraloom.seals import changed, log_problem
+from loraloom.run.folder import Run
+from loraloom.run.integrity import changed_files, log_problem
 from loraloom.training.checkpoint import newest_valid
 from tests.faults.reference import STEP, Reference, is_long
 from tests.faults.training import fruits
@@ -218,7 +218,7 @@ def is_noticed(run: Run, name: str) -> bool:
         if any(verdict.problem for verdict in verdicts):
             return True
         assert state is not None
-    if changed(run):
+    if changed_files(run):
         return True
     try:
         tick = max(int(path.name.removeprefix("step-")) for path in run.checkpoints.glob("step-*"))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from loraloom.files import remove_remnants
+from loraloom.run.atomic import remove_remnants
 from loraloom.training.checkpoint import save_checkpoint
 from tests.faults.instruments import FileOperations
 from tests.faults.reference import Reference, at_operation, is_long, sound_tick, tried

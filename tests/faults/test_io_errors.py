@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from loraloom.errors import CheckpointError
-from loraloom.run import Run
+from loraloom.run.folder import Run
 from loraloom.training.checkpoint import newest_valid, save_checkpoint
 from tests.faults.reference import STEP, Reference, at_operation, is_long, sound_tick, tried
 from tests.training.test_checkpoint import state_at

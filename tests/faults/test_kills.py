@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from loraloom.run import Run
+from loraloom.run.folder import Run
 from tests.faults.reference import STEP, Reference, at_operation, newest_step
 from tests.faults.training import SAVE_STEPS, events
 
@@ -24,9 +24,9 @@ NUM_MOMENTS = int(os.environ.get("LORALOOM_FAULTS", "12"))
 MEANING = "resumes to the same bytes; at most one save interval is computed again"
 NUM_OPTIMIZER_STEPS = 16
 OUTSIDE_SAVES = (
-    ("loraloom.workflows.prepare:load_base", 1),
+    ("loraloom.session.material:load_base", 1),
     ("loraloom.checks.gate:_batch", 1),
-    ("loraloom.training.measuring:eval_losses", 4),
+    ("loraloom.training.held_out:eval_losses", 4),
     (STEP, NUM_OPTIMIZER_STEPS),
     (STEP, NUM_OPTIMIZER_STEPS),
     ("loraloom.training.loop:export", 3),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from loraloom.run import Run
+from loraloom.run.folder import Run
 from tests.faults.training import events, fruits
 from tests.faults.warm import Warm
 
@@ -77,7 +77,7 @@ def test_an_experiment_that_is_too_large_fails_alone(warm: Warm, recipe: Path, t
     text = recipe.read_text(encoding="utf-8").replace("_size: 256", "_size: 4")
     recipe.write_text(text + experiments, encoding="utf-8")
     run = tmp_path / "run"
-    faults = {"call": "loraloom.workflows.train:foresee", "number": 1, "room_mib": 150}
+    faults = {"call": "loraloom.commands.train:foresee", "number": 1, "room_mib": 150}
     ended = warm.call("train", recipe, "--out", run, cwd=tmp_path, faults=faults)
     assert ended.code == 3, ended.stderr
     assert "Traceback" not in ended.stderr

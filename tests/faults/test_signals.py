@@ -37,14 +37,14 @@ class Phase(NamedTuple):
 
 BEFORE, SAVED = "stopped before the first step", "stopped and saved after step"
 PHASES = {
-    "reading the recipe": Phase("loraloom.recipe.file:read_recipe_with_notes", 1, "before it was done"),
-    "making the run": Phase("loraloom.workflows.beginning:create_run", 1, BEFORE),
-    "loading": Phase("loraloom.workflows.prepare:load_base", 1, BEFORE),
+    "reading the recipe": Phase("loraloom.recipe.reading:read_recipe_with_notes", 1, "before it was done"),
+    "making the run": Phase("loraloom.session.run_session:create_run", 1, BEFORE),
+    "loading": Phase("loraloom.session.material:load_base", 1, BEFORE),
     "checking": Phase("loraloom.checks.gate:_batch", 1, BEFORE),
-    "planning": Phase("loraloom.workflows.train:make_plan", 1, BEFORE),
+    "planning": Phase("loraloom.commands.train:make_plan", 1, BEFORE),
     "the first step": Phase("loraloom.training.step:step_losses", 1, SAVED),
-    "a pass": Phase("loraloom.training.passes:part_losses", 4, SAVED),
-    "between two micro-batches": Phase("loraloom.training.passes:part_losses", 5, SAVED),
+    "a pass": Phase("loraloom.training.micro_batches:part_losses", 4, SAVED),
+    "between two micro-batches": Phase("loraloom.training.micro_batches:part_losses", 5, SAVED),
     "an optimizer step": Phase(STEP, 5, SAVED),
     "an evaluation": Phase("loraloom.evaluate.loss:example_losses", 1, SAVED),
     "a later evaluation": Phase("loraloom.evaluate.loss:example_losses", 4, SAVED),
@@ -105,7 +105,7 @@ def test_after_the_last_step_the_result_is_written_all_the_same(
     reference: Callable[[str], Reference], tmp_path: Path
 ) -> None:
     expected, run = reference("together"), tmp_path / "run"
-    started = expected.held(run, "loraloom.workflows.train:seal_finished", 1)
+    started = expected.held(run, "loraloom.commands.train:seal_finished", 1)
     os.kill(started.pid, signal.SIGTERM)
     release(run)
     assert started.wait().code == 0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflows.trained import ROWS
+from tests.commands.trained import ROWS
 
 PACKAGE = Path(__file__).parents[2] / "loraloom"
 # What Windows lacks of modules that it has; each would be an AttributeError there.
@@ -56,7 +56,7 @@ assert (Path("run") / "adapters" / "main" / "adapter_model.safetensors").is_file
 HOLDS = """
 import time
 from pathlib import Path
-from loraloom.lock import locked
+from loraloom.run.lock import locked
 with locked(Path("run") / ".lock"):
     print("held", flush=True)
     time.sleep(60)
@@ -64,7 +64,7 @@ with locked(Path("run") / ".lock"):
 LOCKS = """
 from pathlib import Path
 from loraloom.errors import RunError
-from loraloom.lock import is_held, locked, writing
+from loraloom.run.lock import is_held, locked, writing
 path = Path("run") / ".lock"
 assert is_held(path) is bool(PID)
 try:
@@ -142,7 +142,7 @@ def test_an_apple_gpu_is_taken_only_if_it_is_asked_for(
 ) -> None:
     import torch
 
-    from loraloom.base.choices import choose_device
+    from loraloom.base.device_and_dtype import choose_device
 
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: is_there)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

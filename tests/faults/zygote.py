@@ -26,10 +26,10 @@ def main() -> None:
     import peft  # noqa: F401
     from transformers import MT5ForConditionalGeneration  # noqa: F401
 
-    import loraloom.workflows.check
-    import loraloom.workflows.compare
-    import loraloom.workflows.predict
-    import loraloom.workflows.train  # noqa: F401
+    import loraloom.commands.check
+    import loraloom.commands.compare
+    import loraloom.commands.predict
+    import loraloom.commands.train  # noqa: F401
 
     for line in sys.stdin:
         job = json.loads(line)
@@ -117,7 +117,7 @@ def _install(faults: dict[str, Any]) -> None:
 
 def _train_in_waves(waves: list[list[str]]) -> None:
     """As if memory did not hold all experiments together."""
-    import loraloom.workflows.train as workflow
+    import loraloom.commands.train as workflow
 
     make_plan = workflow.make_plan
     workflow.make_plan = lambda *args: dataclasses.replace(make_plan(*args), waves=waves)

@@ -96,7 +96,7 @@ def terminal() -> Iterator[Terminal]:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedRun:
     """A project with a finished run of two experiments, `wide` and `narrow`.
 
     Args:
@@ -110,16 +110,16 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def trained(warm: Warm, tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(warm: Warm, tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
     """One for the session: tests may add comparisons to it and nothing else."""
     project = make_project(warm, tmp_path_factory.mktemp("project"), tiny("mt5"))
     said = project.call("train", "recipe.yaml", "--out", "first")
     assert said.code == 0, said.stderr
-    return Trained(project, project.folder / "first", said)
+    return TrainedRun(project, project.folder / "first", said)
 
 
 @pytest.fixture
-def own_run(trained: Trained, tmp_path: Path) -> Path:
+def own_run(trained: TrainedRun, tmp_path: Path) -> Path:
     """A copy of the trained run, to do with as one likes; its project's folder is the session's."""
     return Path(shutil.copytree(trained.run, tmp_path / "own"))
 

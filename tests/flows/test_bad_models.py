@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from tests.flows.conftest import Project, Trained, assert_refused
+from tests.flows.conftest import Project, TrainedRun, assert_refused
 from tests.tiny import make_folder
 
 
@@ -95,7 +95,7 @@ def test_76_a_model_that_brings_code(place: str, project: Project, model: Path) 
 
 
 @pytest.fixture
-def adapter(trained: Trained, project: Project) -> Path:
+def adapter(trained: TrainedRun, project: Project) -> Path:
     """The folder of `wide`, r 4, all linears, to be spoilt."""
     return Path(shutil.copytree(trained.run / "adapters/wide", project.folder / "adapter"))
 
@@ -120,7 +120,7 @@ def test_an_adapter_that_fits_is_gone_on_from(project: Project, adapter: Path) -
     assert first["loss"] < 5  # it was 6.2 for the base
 
 
-def other_base(project: Project, trained: Trained, kind: str = "mt5", **changes: Any) -> Path:
+def other_base(project: Project, trained: TrainedRun, kind: str = "mt5", **changes: Any) -> Path:
     """An adapter of another base."""
     make_folder(project.folder / "other", kind, **changes)
     sets = ("--set", "model_name_or_path=other", "--set", "training.max_steps=1")
@@ -134,14 +134,14 @@ def forget_origin(adapter: Path) -> None:
     (adapter / "loraloom.json").unlink()
 
 
-def test_53_another_width(project: Project, trained: Trained) -> None:
+def test_53_another_width(project: Project, trained: TrainedRun) -> None:
     adapter = other_base(project, trained, d_model=16)
     refuse_adapter(project, "was trained on another base model", "other ", "mt5 ")
     forget_origin(adapter)
     refuse_adapter(project, "16", "32")
 
 
-def test_53_another_depth(project: Project, trained: Trained) -> None:
+def test_53_another_depth(project: Project, trained: TrainedRun) -> None:
     adapter = other_base(project, trained, num_layers=1)
     forget_origin(adapter)
     refuse_adapter(project, "adapter", "1 encoder and 2 decoder layers; this base has 2 and 2")
@@ -158,7 +158,9 @@ def test_54_another_rank(project: Project, adapter: Path) -> None:
     assert_refused(ended, "AdapterError: ")
 
 
-def test_55_another_vocabulary_of_the_same_width(project: Project, trained: Trained, adapter: Path) -> None:
+def test_55_another_vocabulary_of_the_same_width(
+    project: Project, trained: TrainedRun, adapter: Path
+) -> None:
     copy = Path(shutil.copytree(project.model, project.folder / "other"))
     tokenizer = json.loads((copy / "tokenizer.json").read_text(encoding="utf-8"))
     vocabulary = tokenizer["model"]["vocab"]
@@ -215,7 +217,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], Any], tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("case", DAMAGES)
 def test_a_damaged_adapter_is_refused(
-    case: str, project: Project, trained: Trained, own_run: Path, adapter: Path
+    case: str, project: Project, trained: TrainedRun, own_run: Path, adapter: Path
 ) -> None:
     name, inflict, said = DAMAGES[case]
     inflict(adapter / name)
@@ -232,7 +234,7 @@ def swap(own_run: Path, adapter: Path) -> None:
 
 @pytest.mark.parametrize("changes", [{"d_model": 16}, {"num_layers": 1}, {"seed": 1}])
 def test_53_55_an_adapter_of_another_base_in_the_place_of_a_run_s(
-    changes: dict[str, Any], project: Project, trained: Trained, own_run: Path
+    changes: dict[str, Any], project: Project, trained: TrainedRun, own_run: Path
 ) -> None:
     adapter = other_base(project, trained, **changes)
     swap(own_run, adapter)
@@ -246,7 +248,7 @@ def test_53_55_an_adapter_of_another_base_in_the_place_of_a_run_s(
         assert_refused(trained.project.call(*argv), "AdapterError: ")
 
 
-def test_57_whole_modules_missing_from_a_run_s_adapter(trained: Trained, own_run: Path) -> None:
+def test_57_whole_modules_missing_from_a_run_s_adapter(trained: TrainedRun, own_run: Path) -> None:
     file = own_run / "adapters/wide/adapter_model.safetensors"
     kept = {name: tensor for name, tensor in load_file(file).items() if "encoder.block.0" not in name}
     save_file(kept, file, metadata={"format": "pt"})
@@ -254,7 +256,7 @@ def test_57_whole_modules_missing_from_a_run_s_adapter(trained: Trained, own_run
 
 
 def test_54_an_adapter_whose_configuration_has_another_rank_than_its_tensors(
-    trained: Trained, own_run: Path
+    trained: TrainedRun, own_run: Path
 ) -> None:
     change_json(own_run / "adapters/wide/adapter_config.json", r=8)
     ended = trained.project.call("compare", own_run)

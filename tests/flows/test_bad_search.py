@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.flows.conftest import Project, Trained, assert_refused
+from tests.flows.conftest import Project, TrainedRun, assert_refused
 
 SHARED = (
     "is not an experiment's to change: all experiments of a recipe share one base, one data set and one pass"
@@ -103,7 +103,7 @@ def test_a_search_is_gone_on_with_as_it_was_begun(project: Project) -> None:
     assert {file: file.read_bytes() for file in before} == before
 
 
-def test_a_run_is_gone_on_with_by_its_own_experiments(trained: Trained) -> None:
+def test_a_run_is_gone_on_with_by_its_own_experiments(trained: TrainedRun) -> None:
     ended = trained.project.call(
         "train", "recipe.yaml", "--set", "experiments.narrow.seed=7", "--resume", "first"
     )

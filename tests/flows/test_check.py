@@ -12,7 +12,7 @@ import pytest
 from rich.cells import cell_len
 from transformers import AutoTokenizer
 
-from tests.flows.conftest import CANARY, Project, Trained, assert_refused, rows, write_json
+from tests.flows.conftest import CANARY, Project, TrainedRun, assert_refused, rows, write_json
 from tests.flows.terminals import Terminal, fresh
 
 LEAKY = ("--set", "data.eval=eval.json", "--set", "data.test=0")
@@ -76,10 +76,10 @@ def test_without_a_tokenizer_its_checks_are_left_out_and_that_is_said(model: str
 def test_token_checks_wait_for_a_base_without_tokenizer_json(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import loraloom.workflows.check_data as workflow
-    from loraloom.checks.data.tokenizer import NoTokenizerError, TextTokenizer
-    from loraloom.recipe.file import read_recipe
-    from loraloom.workflows.check import check
+    import loraloom.session.data_checks as workflow
+    from loraloom.checks.data.light_tokenizer import NoTokenizerError, TextTokenizer
+    from loraloom.commands.check import check
+    from loraloom.recipe.reading import read_recipe
 
     def none_yet(folder: Path) -> TextTokenizer:
         raise NoTokenizerError("it is on the hub")
@@ -87,7 +87,7 @@ def test_token_checks_wait_for_a_base_without_tokenizer_json(
     recipe = read_recipe(str(project.folder / "recipe.yaml"))
 
     def of_the_data() -> list[str]:
-        found = check(recipe, folder=project.folder)  # what the machine has free is another matter
+        found = check(recipe.in_folder(project.folder))  # what the machine has free is another matter
         return sorted(repr(each) for each in found if each.check not in ("memory", "time", "disk"))
 
     whole = of_the_data()
@@ -261,7 +261,7 @@ def test_findings_in_a_pipe_are_paragraphs_of_readable_width(project: Project) -
 
 
 @pytest.mark.parametrize("width", [60, 130])
-def test_findings_on_a_terminal_fit_it(width: int, trained: Trained, terminal: Terminal) -> None:
+def test_findings_on_a_terminal_fit_it(width: int, trained: TrainedRun, terminal: Terminal) -> None:
     how = {"stdout": terminal.path, "COLUMNS": str(width), "TERM": "xterm"}
     ended = trained.project.call("check", "recipe.yaml", **how)
     assert ended.code == 0

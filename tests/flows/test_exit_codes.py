@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from tests.flows.conftest import Project, Trained, assert_refused
+from tests.flows.conftest import Project, TrainedRun, assert_refused
 
 USAGE = {
     "no verb": ("--nope",),
@@ -24,7 +24,7 @@ USAGE = {
 
 
 @pytest.mark.parametrize("case", USAGE)
-def test_usage_is_2(case: str, trained: Trained) -> None:
+def test_usage_is_2(case: str, trained: TrainedRun) -> None:
     ended = trained.project.call(*USAGE[case])
     assert ended.code == 2
     assert ended.stdout == ""
@@ -54,12 +54,12 @@ FAILED = {
 
 @pytest.mark.parametrize("case", FAILED)
 @pytest.mark.parametrize("as_json", [False, True])
-def test_failed_input_is_1(case: str, as_json: bool, trained: Trained) -> None:
+def test_failed_input_is_1(case: str, as_json: bool, trained: TrainedRun) -> None:
     argv, message = FAILED[case]
     assert_refused(trained.project.call(*argv, *(["--json"] if as_json else [])), message)
 
 
-def test_a_run_of_another_recipe_is_refused_with_what_differs(trained: Trained) -> None:
+def test_a_run_of_another_recipe_is_refused_with_what_differs(trained: TrainedRun) -> None:
     ended = trained.project.call(
         "train", "recipe.yaml", "--set", "lora.r=8", "--set", "seed=1", "--resume", "first"
     )
@@ -107,12 +107,12 @@ def test_all_experiments_failed_is_1(project: Project) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("verb", ["check", "compare"])
 def test_a_signal_ends_a_verb_that_has_nothing_to_save(
-    verb: str, number: signal.Signals, project: Project, trained: Trained
+    verb: str, number: signal.Signals, project: Project, trained: TrainedRun
 ) -> None:
     folder = trained.project.folder
     reached = project.folder / "reached"
     faults = {
-        "call": "loraloom.workflows.prepare:load_base",
+        "call": "loraloom.session.material:load_base",
         "number": 1,
         "reached": str(reached),
         "go": str(project.folder / "go"),
@@ -129,7 +129,7 @@ def test_a_signal_ends_a_verb_that_has_nothing_to_save(
     assert ended.stdout == ""
 
 
-def test_a_run_is_resumed_by_its_own_recipe(trained: Trained) -> None:
+def test_a_run_is_resumed_by_its_own_recipe(trained: TrainedRun) -> None:
     ended = trained.project.call("train", "--resume", trained.run)
     assert ended.code == 0, ended.stderr
     assert "it is finished, and whole" in ended.stderr

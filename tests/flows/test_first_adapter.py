@@ -12,9 +12,9 @@ import yaml
 from peft import PeftModel
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from loraloom.recipe.file import read_recipe
+from loraloom.recipe.reading import read_recipe
 from tests.faults.warm import Ended
-from tests.flows.conftest import CANARY, Project, Trained, assert_refused, rows, write_json
+from tests.flows.conftest import CANARY, Project, TrainedRun, assert_refused, rows, write_json
 
 SHORT = ("--set", "training.num_train_epochs=1", "--set", "generation.max_new_tokens=8", "--set", "lora.r=2")
 PEFT_FILES = {"adapter_config.json", "adapter_model.safetensors"}
@@ -78,7 +78,7 @@ def test_init_writes_a_recipe_that_says_the_same_as_its_defaults(project: Projec
 
 
 @pytest.mark.parametrize("split", ["eval", "test"])
-def test_compare_on_a_split(split: str, trained: Trained) -> None:
+def test_compare_on_a_split(split: str, trained: TrainedRun) -> None:
     ended = trained.project.call("compare", "first", "--split", split, "--json")
     compared = json.loads(ended.stdout)
     assert compared["what"] == split
@@ -91,7 +91,7 @@ def test_compare_on_a_split(split: str, trained: Trained) -> None:
     assert written == compared
 
 
-def test_compare_takes_test_where_the_run_has_one(trained: Trained) -> None:
+def test_compare_takes_test_where_the_run_has_one(trained: TrainedRun) -> None:
     assert json.loads(trained.project.call("compare", "first", "--json").stdout)["what"] == "test"
 
 
@@ -108,7 +108,9 @@ PROMPT_FILES: dict[str, tuple[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", PROMPT_FILES)
-def test_compare_and_predict_take_prompts_of_every_kind(kind: str, trained: Trained, tmp_path: Path) -> None:
+def test_compare_and_predict_take_prompts_of_every_kind(
+    kind: str, trained: TrainedRun, tmp_path: Path
+) -> None:
     name, content = PROMPT_FILES[kind]
     file = tmp_path / name
     if isinstance(content, str):
@@ -126,7 +128,7 @@ def test_compare_and_predict_take_prompts_of_every_kind(kind: str, trained: Trai
     assert [line["answer"] for line in lines] == [row["answers"]["wide"] for row in compared["rows"]]
 
 
-def test_compare_takes_prompts_from_the_command_line(trained: Trained) -> None:
+def test_compare_takes_prompts_from_the_command_line(trained: TrainedRun) -> None:
     ended = trained.project.call(
         "compare", "first", "--prompt", "学校", "--prompt", "[朋友] $HOME", "--experiment", "narrow"
     )
@@ -137,7 +139,7 @@ def test_compare_takes_prompts_from_the_command_line(trained: Trained) -> None:
     assert "wide" not in ended.stdout
 
 
-def test_predict_by_the_base_and_by_an_adapter(trained: Trained) -> None:
+def test_predict_by_the_base_and_by_an_adapter(trained: TrainedRun) -> None:
     call, compared = (
         trained.project.call,
         json.loads(trained.project.call("compare", "first", "--json").stdout),
@@ -150,13 +152,13 @@ def test_predict_by_the_base_and_by_an_adapter(trained: Trained) -> None:
         assert {source: found[source] for source in wanted} == {s: a[model] for s, a in wanted.items()}
 
 
-def test_predict_asks_whose_adapter_where_there_are_several(trained: Trained) -> None:
+def test_predict_asks_whose_adapter_where_there_are_several(trained: TrainedRun) -> None:
     ended = trained.project.call("predict", "first", "data.json")
     assert_refused(ended, "RunError: first: ", "several experiments", "narrow (", "--experiment wide`")
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
-def test_peft_loads_an_adapter_and_gives_the_answers_that_compare_shows(trained: Trained) -> None:
+def test_peft_loads_an_adapter_and_gives_the_answers_that_compare_shows(trained: TrainedRun) -> None:
     compared = json.loads(trained.project.call("compare", "first", "--json").stdout)
     tokenizer = AutoTokenizer.from_pretrained(trained.project.model)
     base = AutoModelForSeq2SeqLM.from_pretrained(trained.project.model)
@@ -180,7 +182,7 @@ JSON_CALLS = {
 
 
 @pytest.mark.parametrize("call", JSON_CALLS)
-def test_json_is_one_document_and_nothing_else(call: str, trained: Trained, tmp_path: Path) -> None:
+def test_json_is_one_document_and_nothing_else(call: str, trained: TrainedRun, tmp_path: Path) -> None:
     extra = ("--out", tmp_path / "run") if call == "train" else ()
     ended = trained.project.call(*JSON_CALLS[call], *extra, "--json")
     assert ended.code == 0, ended.stderr
@@ -189,7 +191,7 @@ def test_json_is_one_document_and_nothing_else(call: str, trained: Trained, tmp_
     assert ended.stderr == ""
 
 
-def test_what_each_json_document_holds(trained: Trained, tmp_path: Path) -> None:
+def test_what_each_json_document_holds(trained: TrainedRun, tmp_path: Path) -> None:
     documents = {}
     for call, argv in JSON_CALLS.items():
         extra = ("--out", tmp_path / "run") if call == "train" else ()
@@ -205,7 +207,7 @@ def test_what_each_json_document_holds(trained: Trained, tmp_path: Path) -> None
     assert documents["no runs"] == {"runs": []}
 
 
-def test_nothing_is_written_on_stdout_before_the_results(trained: Trained) -> None:
+def test_nothing_is_written_on_stdout_before_the_results(trained: TrainedRun) -> None:
     lines = trained.said.stdout.splitlines()
     assert lines[0].split()[0] == "experiment"
     assert [line.split()[0] for line in lines[1:]] == ["wide", "narrow"]

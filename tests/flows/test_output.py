@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from tests.flows.conftest import Trained
+from tests.flows.conftest import TrainedRun
 from tests.flows.terminals import Terminal, fresh
 
 SECONDS_OF_HELP = 1.0
@@ -33,13 +33,13 @@ def test_help_imports_nothing_heavy_and_is_quick() -> None:
 @pytest.mark.parametrize(
     "argv", [("train", "--help"), ("--version",), ("runs",), ("recipe-schema",), ("init", "data.json")]
 )
-def test_what_needs_no_model_imports_nothing_heavy(argv: tuple[str, ...], trained: Trained) -> None:
+def test_what_needs_no_model_imports_nothing_heavy(argv: tuple[str, ...], trained: TrainedRun) -> None:
     ended = fresh(*argv, cwd=trained.project.folder)
     assert ended.returncode == 0
     assert ended.stderr.endswith("[]\n")
 
 
-def test_complaints_about_recipe_and_data_import_nothing_heavy(trained: Trained, tmp_path: Path) -> None:
+def test_complaints_about_recipe_and_data_import_nothing_heavy(trained: TrainedRun, tmp_path: Path) -> None:
     data = tmp_path / "bad.json"
     data.write_text('[{"instruction": "x"}]')
     for options, kind in (((), "RecipeError"), (("--set", f"data.train={data}"), "DataError")):
@@ -58,7 +58,9 @@ WIDTH = 40
     "argv",
     [("check", "recipe.yaml"), ("runs", "."), ("--help",), ("train", "recipe.yaml", "--resume", "first")],
 )
-def test_a_narrow_terminal_cuts_nothing(argv: tuple[str, ...], trained: Trained, terminal: Terminal) -> None:
+def test_a_narrow_terminal_cuts_nothing(
+    argv: tuple[str, ...], trained: TrainedRun, terminal: Terminal
+) -> None:
     ended = trained.project.call(*argv, stdout=terminal.path, COLUMNS=str(WIDTH), TERM="xterm")
     assert ended.code == 0
     shown = terminal.shown
@@ -68,7 +70,9 @@ def test_a_narrow_terminal_cuts_nothing(argv: tuple[str, ...], trained: Trained,
         assert "ok targets: wide: lora.target_modules: `all-linear` is 36 linears" in " ".join(shown.split())
 
 
-def test_a_live_line_where_stderr_is_a_terminal(trained: Trained, terminal: Terminal, tmp_path: Path) -> None:
+def test_a_live_line_where_stderr_is_a_terminal(
+    trained: TrainedRun, terminal: Terminal, tmp_path: Path
+) -> None:
     how = {"stderr": terminal.path, "COLUMNS": "100", "TERM": "xterm"}
     ended = trained.project.call("train", "recipe.yaml", "--out", tmp_path / "run", **how)
     assert ended.code == 0
@@ -78,7 +82,7 @@ def test_a_live_line_where_stderr_is_a_terminal(trained: Trained, terminal: Term
     assert terminal.shown.rstrip().endswith(f"Next: loraloom compare {tmp_path / 'run'}")
 
 
-def test_piped_tables_are_as_wide_as_their_text(trained: Trained) -> None:
+def test_piped_tables_are_as_wide_as_their_text(trained: TrainedRun) -> None:
     ended = trained.project.call("runs", ".", COLUMNS=str(WIDTH))
     lines = ended.stdout.splitlines()
     assert max(map(len, lines)) > WIDTH
@@ -87,7 +91,7 @@ def test_piped_tables_are_as_wide_as_their_text(trained: Trained) -> None:
 
 
 @pytest.mark.parametrize("verb", ["predict", "compare", "check", "runs", "recipe-schema", "init"])
-def test_a_reader_that_has_enough_is_no_failure(verb: str, trained: Trained) -> None:
+def test_a_reader_that_has_enough_is_no_failure(verb: str, trained: TrainedRun) -> None:
     """`loraloom … | head`"""
     argv = {
         "predict": ("first", "data.json", "--experiment", "base"),
@@ -103,11 +107,11 @@ def test_a_reader_that_has_enough_is_no_failure(verb: str, trained: Trained) -> 
         assert "rror" not in ended.stderr
 
 
-def test_findings_count_though_nobody_reads_them(trained: Trained) -> None:
+def test_findings_count_though_nobody_reads_them(trained: TrainedRun) -> None:
     assert trained.project.call("check", "recipe.yaml", "--set", "lora.r=0", stdout=UNREAD).code == 1
 
 
-def test_training_goes_on_when_nobody_reads_its_progress(trained: Trained, tmp_path: Path) -> None:
+def test_training_goes_on_when_nobody_reads_its_progress(trained: TrainedRun, tmp_path: Path) -> None:
     """`loraloom train … 2>&1 | head`"""
     run = tmp_path / "run"
     ended = trained.project.call("train", "recipe.yaml", "--out", run, stdout=UNREAD, stderr=UNREAD)
@@ -115,7 +119,7 @@ def test_training_goes_on_when_nobody_reads_its_progress(trained: Trained, tmp_p
     assert (run / "result.json").is_file()
 
 
-def test_a_full_disk_behind_stdout_is_said(trained: Trained) -> None:
+def test_a_full_disk_behind_stdout_is_said(trained: TrainedRun) -> None:
     for argv in (
         ("predict", "first", "data.json", "--experiment", "base"),
         ("runs", "."),
@@ -127,7 +131,7 @@ def test_a_full_disk_behind_stdout_is_said(trained: Trained) -> None:
         assert "Traceback" not in ended.stderr
 
 
-def test_results_are_utf8_in_every_locale(trained: Trained) -> None:
+def test_results_are_utf8_in_every_locale(trained: TrainedRun) -> None:
     for argv in (
         ("compare", "first", "--name", "locale"),
         ("predict", "first", "data.json", "--experiment", "base"),
@@ -141,13 +145,13 @@ def test_results_are_utf8_in_every_locale(trained: Trained) -> None:
             assert ended.stdout == plain.stdout
 
 
-def test_a_plain_c_locale(trained: Trained) -> None:
+def test_a_plain_c_locale(trained: TrainedRun) -> None:
     ended = fresh("init", "data.json", "--json", cwd=trained.project.folder, LANG="C", LC_ALL="C")
     assert ended.returncode == 0
     assert "recipe" in json.loads(ended.stdout)
 
 
-def test_control_characters_of_a_text_do_not_reach_the_terminal(trained: Trained, tmp_path: Path) -> None:
+def test_control_characters_of_a_text_do_not_reach_the_terminal(trained: TrainedRun, tmp_path: Path) -> None:
     asked = "好\x1b[2J\u202e\x9b你"
     file = tmp_path / "prompts.txt"
     file.write_text(f"{asked}\n", encoding="utf-8")

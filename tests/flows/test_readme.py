@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from loraloom.recipe.file import parse_recipe
-from loraloom.search.reading import read_space
+from loraloom.recipe.reading import parse_recipe
+from loraloom.search.space_file import read_space
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.warm import Ended
-from tests.flows.conftest import CANARY, QUESTIONS, Project, Trained, assert_refused, write_json
+from tests.flows.conftest import CANARY, QUESTIONS, Project, TrainedRun, assert_refused, write_json
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -22,7 +22,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_what_a_run_holds(trained: Trained) -> None:
+def test_what_a_run_holds(trained: TrainedRun) -> None:
     run = trained.run
     files = {file.name for file in run.iterdir() if not file.name.startswith(".")}
     assert files >= {
@@ -44,7 +44,7 @@ def test_what_a_run_holds(trained: Trained) -> None:
         assert {"event", "time"} <= set(json.loads(line))
 
 
-def test_only_its_user_can_read_a_run(trained: Trained) -> None:
+def test_only_its_user_can_read_a_run(trained: TrainedRun) -> None:
     assert stat.S_IMODE(trained.run.stat().st_mode) == 0o700
 
 
@@ -76,13 +76,13 @@ def test_no_text_of_a_row_is_in_a_message(project: Project) -> None:
         assert CANARY not in ended.stderr
 
 
-def test_no_path_of_this_machine_is_in_an_adapter(trained: Trained) -> None:
+def test_no_path_of_this_machine_is_in_an_adapter(trained: TrainedRun) -> None:
     for name, content in contents(trained.run / "adapters").items():
         assert str(trained.project.model.parent).encode() not in content, name
         assert str(trained.project.folder).encode() not in content, name
 
 
-def test_the_folder_of_a_run_can_be_moved(trained: Trained, own_run: Path, tmp_path: Path) -> None:
+def test_the_folder_of_a_run_can_be_moved(trained: TrainedRun, own_run: Path, tmp_path: Path) -> None:
     moved = own_run.rename(tmp_path / "elsewhere")
     ended = trained.project.call("predict", moved, "data.json", "--experiment", "wide")
     assert ended.code == 0, ended.stderr
@@ -91,7 +91,7 @@ def test_the_folder_of_a_run_can_be_moved(trained: Trained, own_run: Path, tmp_p
 
 
 def test_a_run_is_resumed_from_another_working_directory(
-    trained: Trained, own_run: Path, tmp_path: Path
+    trained: TrainedRun, own_run: Path, tmp_path: Path
 ) -> None:
     recipe = trained.project.folder / "recipe.yaml"
     ended = trained.project.warm.call("train", recipe, "--resume", own_run, cwd=tmp_path)
@@ -99,7 +99,7 @@ def test_a_run_is_resumed_from_another_working_directory(
     assert "it is finished, and whole" in ended.stderr
 
 
-def test_a_second_run_in_the_same_place_is_refused(trained: Trained) -> None:
+def test_a_second_run_in_the_same_place_is_refused(trained: TrainedRun) -> None:
     before = contents(trained.run)
     ended = trained.project.call("train", "recipe.yaml", "--out", "first")
     assert_refused(ended, "RunError: first: the run directory must be new or empty", "--resume")
@@ -174,7 +174,7 @@ def test_a_place_where_one_may_not_write(project: Project) -> None:
     ],
 )
 def test_a_damaged_run_is_refused_by_every_verb(
-    name: str, content: str, said: str, trained: Trained, own_run: Path
+    name: str, content: str, said: str, trained: TrainedRun, own_run: Path
 ) -> None:
     (own_run / name).write_text(content)
     verbs: list[tuple[str | Path, ...]] = [("compare", own_run, "--split", "eval")]

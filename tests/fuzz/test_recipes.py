@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from loraloom.errors import RecipeError
 from loraloom.recipe import Recipe
-from loraloom.recipe.file import parse_recipe, shipped_recipes, write_recipe
-from loraloom.recipe.names import FIELDS
-from loraloom.search.reading import parse_space
+from loraloom.recipe.reading import parse_recipe, shipped_recipes, write_recipe
+from loraloom.recipe.setting_names import FIELDS
+from loraloom.search.space_file import parse_space
 from tests.fuzz.budget import budget, refusal
 
 WHOLE = """\

@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from loraloom.data.examples import read_examples
-from loraloom.data.prompts import read_prompts
+from loraloom.data.prompts.prompts import read_prompts
 from loraloom.data.rows import FORMATS
 from loraloom.errors import DataError
 from loraloom.recipe import DataSettings

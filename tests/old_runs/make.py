@@ -126,7 +126,7 @@ def main(folder: Path) -> None:
 
 
 def without_machine(provenance: Path, folder: Path) -> None:
-    """Leave no path of this machine in them; `tests/workflows/test_old_runs.py` puts its own there."""
+    """Leave no path of this machine in them; `tests/commands/test_old_runs.py` puts its own there."""
     text = provenance.read_text(encoding="utf-8")
     provenance.write_text(text.replace(str(folder.resolve()), "OLD_RUNS"), encoding="utf-8")
 

@@ -15,16 +15,16 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.linear import BankLinear
 from loraloom.bank.objective import part_losses
-from loraloom.bank.rows import training_rows
+from loraloom.bank.ownership import training_rows
 from loraloom.base.loading import Base
 from loraloom.data.batches import Batch, Part, collate
-from loraloom.data.encoding import Encoded, EncodedSet
+from loraloom.data.encoding import EncodedExample, EncodedSet
 from loraloom.recipe import Experiment, GenerationSettings, LoraSettings, TrainingSettings
-from loraloom.run import Run, create_run
+from loraloom.run.folder import Run, create_run
 from loraloom.training.loop import train
 from loraloom.training.setup import Setup
+from loraloom.training.signals import StopRequest
 from loraloom.training.state import TrainingState
-from loraloom.training.stopping import StopRequest
 
 EOS = 1
 FIRST_TOKEN = 3  # after <pad>, </s>, <unk>
@@ -80,7 +80,7 @@ def attach_speaking(
     return settings
 
 
-def batch_of(base: Base, parts: Mapping[str | None, Sequence[Encoded]], **options: Any) -> Batch:
+def batch_of(base: Base, parts: Mapping[str | None, Sequence[EncodedExample]], **options: Any) -> Batch:
     """A batch of some rows for each slot."""
     return collate(
         [Part(slot, rows) for slot, rows in parts.items()],
@@ -145,7 +145,7 @@ def experiment(
 
 
 @dataclass
-class Trained:
+class TrainedRun:
     """A training that has come to its end."""
 
     events: list[dict[str, Any]]
@@ -177,7 +177,7 @@ def train_all(
     stop: StopRequest | None = None,
     generation: GenerationSettings | None = None,
     **shared: Any,
-) -> Trained:
+) -> TrainedRun:
     """Train experiments as the workflow does, into a run at `folder` (made where it is not)."""
     run = Run(folder) if folder.exists() else create_run(folder)
     names = [e.name for e in experiments]
@@ -197,8 +197,8 @@ def train_all(
         stop=StopRequest() if stop is None else stop,
     )
     started = state or TrainingState.at_start(names)
-    ended = train(setup, started, lambda event, **fields: events.append({"event": event, **fields}))
-    return Trained(events, ended)
+    ended = train(setup, started, lambda event: events.append(event.to_json()))
+    return TrainedRun(events, ended)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from torch import Tensor
 from loraloom.bank import linear
 from loraloom.base.loading import Base
 from loraloom.recipe import Experiment
-from tests.parity.rig import Trained, experiment, random_rows, train_all
+from tests.parity.rig import TrainedRun, experiment, random_rows, train_all
 
 TRAIN = random_rows(14, seed=5)
 EVAL = random_rows(5, seed=6)
@@ -72,7 +72,7 @@ def experiments() -> list[Experiment]:
     ]
 
 
-def assert_same_training(actual: Trained, alone: Trained, name: str) -> None:
+def assert_same_training(actual: TrainedRun, alone: TrainedRun, name: str) -> None:
     assert actual.losses(name) == pytest.approx(alone.losses(name), rel=1e-5)
     assert actual.column(name, "eval_loss", "eval") == pytest.approx(
         alone.column(name, "eval_loss", "eval"), rel=1e-5

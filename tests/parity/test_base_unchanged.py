@@ -10,7 +10,7 @@ import torch
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.linear import BankLinear
 from loraloom.bank.objective import hidden_states, part_losses
-from loraloom.bank.rows import Rows, shares_of
+from loraloom.bank.ownership import Rows, shares_of
 from loraloom.base.loading import Base
 from loraloom.evaluate.generation import _logits
 from loraloom.recipe import LoraSettings

@@ -9,8 +9,8 @@ import torch
 from peft import PeftModel
 
 from loraloom.bank.bank import AdapterBank
+from loraloom.bank.ownership import seed_for
 from loraloom.bank.peft_folder import write_adapter
-from loraloom.bank.rows import seed_for
 from loraloom.base.loading import Base, load_base
 from loraloom.evaluate import generation
 from loraloom.evaluate.generation import answer, logits_processors

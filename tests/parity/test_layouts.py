@@ -11,7 +11,7 @@ import torch
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.dropout import base_dropout
 from loraloom.base.loading import Base
-from loraloom.data.encoding import Encoded
+from loraloom.data.encoding import EncodedExample
 from tests.parity.rig import (
     assert_same_gradients,
     attach_speaking,
@@ -31,7 +31,7 @@ def speaking_bank(base: Base, *, lora_dropout: float = 0.0) -> AdapterBank:
     return bank
 
 
-def shares() -> dict[str | None, list[Encoded]]:
+def shares() -> dict[str | None, list[EncodedExample]]:
     return {"a": ROWS[:6], "b": ROWS[2:]}
 
 

@@ -15,11 +15,11 @@ import pytest
 import torch
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.rows import Draws
+from loraloom.bank.ownership import Draws
 from loraloom.base.loading import Base
 from loraloom.recipe import Experiment
 from loraloom.training.checkpoint import newest_valid
-from tests.parity.rig import Trained, experiment, random_rows, train_all, unwrap
+from tests.parity.rig import TrainedRun, experiment, random_rows, train_all, unwrap
 
 TRAIN = random_rows(23, seed=8)
 STEPS = 50
@@ -68,7 +68,7 @@ def middle_of(experiments: list[Experiment]) -> list[Experiment]:
     return [*experiments[:3], WATCHED, *experiments[3:]]
 
 
-def assert_as_alone(together: Trained, alone: Trained) -> None:
+def assert_as_alone(together: TrainedRun, alone: TrainedRun) -> None:
     losses = together.losses("watched")
     assert len(losses) == STEPS
     assert losses == pytest.approx(alone.losses("watched"), rel=1e-4)
@@ -80,25 +80,27 @@ def assert_as_alone(together: Trained, alone: Trained) -> None:
 
 
 @pytest.fixture
-def alone(mt5: Base, tmp_path: Path) -> Trained:
+def alone(mt5: Base, tmp_path: Path) -> TrainedRun:
     return train_all(mt5, [WATCHED], TRAIN, tmp_path / "alone")
 
 
-def test_among_seven_that_end_before_it(mt5: Base, alone: Trained, tmp_path: Path) -> None:
+def test_among_seven_that_end_before_it(mt5: Base, alone: TrainedRun, tmp_path: Path) -> None:
     together = train_all(mt5, middle_of(neighbours()), TRAIN, tmp_path / "run")
     ends = [e["step"] for e in together.events if e["event"] == "end"]
     assert len(set(ends)) == 8  # each at another tick
     assert_as_alone(together, alone)
 
 
-def test_across_a_wave_boundary(mt5: Base, alone: Trained, tmp_path: Path) -> None:
+def test_across_a_wave_boundary(mt5: Base, alone: TrainedRun, tmp_path: Path) -> None:
     own = middle_of(neighbours())
     names = [e.name for e in own]
     waves = [names[:2], names[2:6], names[6:]]
     assert_as_alone(train_all(mt5, own, TRAIN, tmp_path / "run", waves=waves), alone)
 
 
-def test_across_a_resume_in_the_middle_of_the_second_wave(mt5: Base, alone: Trained, tmp_path: Path) -> None:
+def test_across_a_resume_in_the_middle_of_the_second_wave(
+    mt5: Base, alone: TrainedRun, tmp_path: Path
+) -> None:
     own = middle_of(neighbours())
     names = [e.name for e in own]
     waves = [names[:2], names[2:]]

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import hidden_states
+from loraloom.bank.ownership import Rows, shares_of
 from loraloom.bank.peft_folder import read_adapter, write_adapter
-from loraloom.bank.rows import Rows, shares_of
 from loraloom.base.loading import Base
 from loraloom.evaluate.generation import _logits
 from loraloom.recipe import LoraSettings

@@ -13,8 +13,8 @@ from loraloom.base.loading import Base
 from loraloom.errors import Interrupted
 from loraloom.recipe import Experiment, GenerationSettings
 from loraloom.training.checkpoint import newest_valid
-from loraloom.training.stopping import StopRequest
-from tests.parity.rig import Trained, experiment, random_rows, train_all, unwrap
+from loraloom.training.signals import StopRequest
+from tests.parity.rig import TrainedRun, experiment, random_rows, train_all, unwrap
 
 TRAIN, EVAL = random_rows(11, seed=5), random_rows(4, seed=6)
 WAVES = [["brief", "long", "stopped"], ["later"]]
@@ -85,7 +85,7 @@ def experiments() -> list[Experiment]:
     ]
 
 
-def run(base: Base, folder: Path, **options: Any) -> Trained:
+def run(base: Base, folder: Path, **options: Any) -> TrainedRun:
     return train_all(
         base,
         experiments(),
@@ -99,7 +99,7 @@ def run(base: Base, folder: Path, **options: Any) -> Trained:
     )
 
 
-def resume(base: Base, folder: Path) -> Trained:
+def resume(base: Base, folder: Path) -> TrainedRun:
     state, verdicts = newest_valid(folder / "checkpoints")
     assert state is not None
     assert not any(verdict.problem for verdict in verdicts)
@@ -110,7 +110,7 @@ def of_interest(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: event[key] for key in TIMELESS if key in event} for event in events]
 
 
-def assert_bit_identical(resumed: Trained, whole: Trained, folder: Path, whole_folder: Path) -> None:
+def assert_bit_identical(resumed: TrainedRun, whole: TrainedRun, folder: Path, whole_folder: Path) -> None:
     assert resumed.state.tick == whole.state.tick
     assert resumed.state.progress == whole.state.progress
     for name in whole.state.tensors:
@@ -123,13 +123,13 @@ def assert_bit_identical(resumed: Trained, whole: Trained, folder: Path, whole_f
 
 
 @pytest.fixture(scope="module")
-def whole(loaded: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, Path]:
+def whole(loaded: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedRun, Path]:
     """The uninterrupted run, with a checkpoint of every tick."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     return run(loaded("mt5"), folder), folder
 
 
-def test_the_run_has_every_kind_of_end(whole: tuple[Trained, Path]) -> None:
+def test_the_run_has_every_kind_of_end(whole: tuple[TrainedRun, Path]) -> None:
     """The premise of the tests here."""
     trained, folder = whole
     progress = trained.state.progress
@@ -148,7 +148,7 @@ def test_the_run_has_every_kind_of_end(whole: tuple[Trained, Path]) -> None:
 # Before any end; just before and just after the first; after the early stop; in the second wave; at the end.
 @pytest.mark.parametrize("tick", [1, 3, 4, 9, 10, 12, 14])
 def test_a_resume_from_any_checkpoint_gives_the_same_bits(
-    mt5: Base, whole: tuple[Trained, Path], tick: int, tmp_path: Path
+    mt5: Base, whole: tuple[TrainedRun, Path], tick: int, tmp_path: Path
 ) -> None:
     uninterrupted, folder = whole
     shutil.copytree(folder, tmp_path / "run")
@@ -168,7 +168,7 @@ def test_a_resume_from_any_checkpoint_gives_the_same_bits(
 
 
 def test_a_signal_saves_and_the_resume_gives_the_same_bits(
-    mt5: Base, whole: tuple[Trained, Path], tmp_path: Path
+    mt5: Base, whole: tuple[TrainedRun, Path], tmp_path: Path
 ) -> None:
     uninterrupted, folder = whole
 
@@ -190,7 +190,7 @@ def test_a_signal_saves_and_the_resume_gives_the_same_bits(
 
 
 def test_a_resume_goes_on_from_the_newest_whole_checkpoint_where_the_newest_is_damaged(
-    mt5: Base, whole: tuple[Trained, Path], tmp_path: Path
+    mt5: Base, whole: tuple[TrainedRun, Path], tmp_path: Path
 ) -> None:
     uninterrupted, folder = whole
     shutil.copytree(folder, tmp_path / "run")

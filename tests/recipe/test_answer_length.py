@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from loraloom.recipe import DataSettings, Recipe
-from loraloom.recipe.file import (
+from loraloom.recipe.reading import (
     commented_recipe,
     parse_recipe,
     read_recipe,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from loraloom.errors import RecipeError
-from loraloom.recipe.file import commented_recipe, parse_recipe, write_recipe
+from loraloom.recipe.reading import commented_recipe, parse_recipe, write_recipe
 
 HEAD = "model_name_or_path: starter\n"
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from loraloom.errors import RecipeError
 from loraloom.recipe import Recipe
 from loraloom.recipe.aliases import ALIASES, SECTION_ALIASES
-from loraloom.recipe.file import parse_recipe, read_recipe
-from loraloom.recipe.names import FIELDS, SECTIONS
+from loraloom.recipe.reading import parse_recipe, read_recipe
 from loraloom.recipe.script_keys import SCRIPT_KEYS
+from loraloom.recipe.setting_names import FIELDS, SECTIONS
 
 FEW = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 KEYS = sorted(
@@ -112,7 +112,7 @@ def test_any_known_keys_with_any_values(lines: list[tuple[str, str]], section: s
 
 def test_reading_imports_nothing_heavy() -> None:
     code = (
-        "import sys, loraloom.recipe.file as f; f.read_recipe('article'); "
+        "import sys, loraloom.recipe.reading as f; f.read_recipe('article'); "
         "print(sorted({'torch', 'transformers', 'peft', 'datasets', 'numpy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

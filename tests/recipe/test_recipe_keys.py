@@ -8,9 +8,9 @@ import pytest
 
 from loraloom.errors import RecipeError
 from loraloom.recipe.aliases import ALIASES, SECTION_ALIASES, VALUE_ALIASES
-from loraloom.recipe.file import Reading, parse_recipe, parse_recipe_with_notes
-from loraloom.recipe.names import FIELDS, SECTIONS, canonical_path
+from loraloom.recipe.reading import Reading, parse_recipe, parse_recipe_with_notes
 from loraloom.recipe.script_keys import SCRIPT_KEYS
+from loraloom.recipe.setting_names import FIELDS, SECTIONS, canonical_path
 
 HEAD = "model: starter\ndata: a.json\n"
 

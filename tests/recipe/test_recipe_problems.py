@@ -8,7 +8,7 @@ import pytest
 
 from loraloom.errors import RecipeError
 from loraloom.recipe import DataSettings, Recipe
-from loraloom.recipe.file import parse_recipe, read_recipe
+from loraloom.recipe.reading import parse_recipe, read_recipe
 
 HEAD = "model_name_or_path: starter\ndata:\n  train: a.json\n"
 

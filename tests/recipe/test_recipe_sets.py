@@ -8,7 +8,7 @@ import pytest
 
 from loraloom.errors import RecipeError
 from loraloom.recipe import Recipe
-from loraloom.recipe.file import parse_recipe
+from loraloom.recipe.reading import parse_recipe
 
 TEXT = """\
 model_name_or_path: starter

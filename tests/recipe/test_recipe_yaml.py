@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loraloom.errors import RecipeError
-from loraloom.recipe.file import parse_recipe
+from loraloom.recipe.reading import parse_recipe
 from loraloom.recipe.yaml_tree import compose, resolve
 
 BOMB = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from loraloom.errors import RecipeError, one_line
-from loraloom.recipe.file import parse_recipe, parse_recipe_with_notes
-from loraloom.recipe.names import FIELDS, nearest_key
+from loraloom.recipe.reading import parse_recipe, parse_recipe_with_notes
+from loraloom.recipe.setting_names import FIELDS, nearest_key
 from loraloom.recipe.trainer_keys import TRAINER_KEYS
 from loraloom.recipe.typos import nearest
 

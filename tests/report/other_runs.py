@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from loraloom.run import Run
+from loraloom.run.folder import Run
 from tests.report.runs import FOLDER, make_run
 
 RATES = (1e-5, 1e-4, 1e-3, 1e-2)

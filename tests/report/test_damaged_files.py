@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from loraloom.commands.report import render_report
 from loraloom.errors import LoRALoomError
-from loraloom.workflows.report import render_report
 from tests.report.other_runs import make_range_test, make_search
 from tests.report.runs import make_run
 

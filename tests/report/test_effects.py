@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from loraloom.recipe import Recipe
-from loraloom.report.compared import Difference
+from loraloom.report.comparison_view import Difference
 from loraloom.report.effects import Effect, _is_balanced, effects_of, settings_of
 from loraloom.report.ranking import Cost, Place, Ranking
 

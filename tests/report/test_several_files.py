@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from loraloom.report.unseen import paths_in
-from loraloom.workflows.report import render_report
+from loraloom.commands.report import render_report
+from loraloom.report.visible_text import paths_in
 from tests.report.runs import FOLDER, make_run
 
 PRIVATE = "/srv/other secret"

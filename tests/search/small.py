@@ -10,13 +10,14 @@ from typing import Any
 
 import optuna
 
+from loraloom.commands.search import SearchOutcome, search
 from loraloom.recipe import Recipe
-from loraloom.recipe.file import parse_recipe, read_recipe
-from loraloom.run import Report, Run, quiet
-from loraloom.search.reading import parse_space
+from loraloom.recipe.reading import parse_recipe, read_recipe
+from loraloom.run.events import Report, quiet
+from loraloom.run.folder import Run
 from loraloom.search.request import Request, make_request
-from loraloom.workflows.search import Found, search
-from tests.workflows.trained import ROWS
+from loraloom.search.space_file import parse_space
+from tests.commands.trained import ROWS
 
 SPACE = """\
 lr: {low: 1.0e-3, high: 3.0e-2, log: true}
@@ -61,10 +62,10 @@ def request_of(recipe: Path | Recipe, space: str = SPACE, **options: Any) -> Req
 
 def run_search(
     recipe: Path, out: Path, *, report: Report = quiet, resume: bool = False, **options: Any
-) -> Found:
+) -> SearchOutcome:
     """Search into a folder, or go on there."""
     where: dict[str, Any] = {"resume" if resume else "out": out}
-    return search(request_of(recipe, **options), folder=recipe.parent, report=report, **where)
+    return search(request_of(recipe, **options), report=report, **where)
 
 
 @dataclass(frozen=True)
@@ -117,4 +118,4 @@ def plain_recipe(text: str = "", **changes: Any) -> Recipe:
     )
 
 
-Searched = Callable[..., Path]
+SearchView = Callable[..., Path]

@@ -7,14 +7,14 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from loraloom.errors import RunError
-from loraloom.run import Run
-from loraloom.seals import changed
-from tests.search.small import Searched, fruits, run_search
+from loraloom.run.events import Event, FileChange
+from loraloom.run.folder import Run
+from loraloom.run.integrity import changed_files
+from tests.search.small import SearchView, fruits, run_search
 from tests.search.test_interruptions import search_until
 
 
@@ -25,19 +25,19 @@ def flip(file: Path) -> None:
 
 
 @pytest.fixture
-def run(searched: Searched, tmp_path: Path) -> Path:
+def run(searched: SearchView, tmp_path: Path) -> Path:
     return Path(shutil.copytree(searched(), tmp_path / "run"))
 
 
-class Told:
+class Messages:
     """A `Report` that remembers which files were said to have changed."""
 
     def __init__(self) -> None:
         self.changed: dict[str, str] = {}
 
-    def __call__(self, event: str, **fields: Any) -> None:
-        if event == "changed":
-            self.changed[fields["path"]] = fields["what"]
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, FileChange):
+            self.changed[event.path] = event.what
 
 
 def contents(run: Path) -> dict[str, bytes]:
@@ -57,7 +57,7 @@ def deciding(run: Path) -> Iterator[str]:
 
 
 def test_every_file_of_a_finished_search_is_verified(run: Path, recipe: Path) -> None:
-    told, before = Told(), contents(run)
+    told, before = Messages(), contents(run)
     run_search(recipe, run, resume=True, report=told)
     assert (told.changed, contents(run)) == ({}, before)
     for name in deciding(run):
@@ -101,7 +101,7 @@ def test_all_that_is_damaged_is_named_at_once_and_nothing_is_touched(run: Path, 
 def test_what_follows_from_other_files_is_made_again(
     name: str, inflict: Callable[[Path], None], run: Path, recipe: Path
 ) -> None:
-    before, told = contents(run), Told()
+    before, told = contents(run), Messages()
     inflict(run / name)
     damaged = (run / name).read_bytes() if (run / name).exists() else None
     run_search(recipe, run, resume=True, report=told)
@@ -113,7 +113,7 @@ def test_what_follows_from_other_files_is_made_again(
 
 @pytest.mark.parametrize("name", ["checks.json", "adapters/trial-0000/README.md"])
 def test_what_is_for_reading_is_said_and_stays(name: str, run: Path, recipe: Path) -> None:
-    told = Told()
+    told = Messages()
     (run / name).write_text("mine", encoding="utf-8")
     run_search(recipe, run, resume=True, report=told)
     assert told.changed == {name: "it stays so: it decides nothing"}
@@ -121,13 +121,13 @@ def test_what_is_for_reading_is_said_and_stays(name: str, run: Path, recipe: Pat
 
 
 def test_damaged_sums_are_said_kept_aside_and_made_of_what_is_there(run: Path, recipe: Path) -> None:
-    told = Told()
+    told = Messages()
     flip(run / ".sums.json")
     damaged = (run / ".sums.json").read_bytes()
     run_search(recipe, run, resume=True, report=told)
     assert "no file could be verified by it" in told.changed[".sums.json"]
     assert (run / "changed" / ".sums.json").read_bytes() == damaged
-    assert changed(Run(run)) == []
+    assert changed_files(Run(run)) == []
     flip(run / "search.json")
     with pytest.raises(RunError, match=r"search\.json"):
         run_search(recipe, run, resume=True)
@@ -153,9 +153,9 @@ def test_a_search_that_is_under_way_is_verified_too(name: str, recipe: Path, tmp
 
 
 def test_a_recipe_that_was_damaged_under_way_is_made_again(
-    searched: Searched, recipe: Path, tmp_path: Path
+    searched: SearchView, recipe: Path, tmp_path: Path
 ) -> None:
-    run, told = tmp_path / "run", Told()
+    run, told = tmp_path / "run", Messages()
     search_until("loraloom.training.loop:save_checkpoint", 2, recipe, run)
     (run / "recipe.yaml").write_text("seed: 7\n", encoding="utf-8")
     run_search(recipe, run, resume=True, report=told)

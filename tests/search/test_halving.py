@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loraloom.recipe import Experiment, LoraSettings, TrainingSettings
-from loraloom.search.halving import rung_due, rung_steps, weak
+from loraloom.search.halving import rung_due, rung_steps, worse_half
 from loraloom.training.state import Timetable
 
 
@@ -43,13 +43,13 @@ def test_a_rung_is_due_once() -> None:
 
 def test_the_worse_half_of_those_who_arrive_is_weak() -> None:
     figures = {"a": 1.0, "b": 4.0, "c": 3.0, "d": 2.0}
-    assert set(weak(figures, [], higher_is_better=False)) == {"b", "c"}
-    assert set(weak(figures, [], higher_is_better=True)) == {"a", "d"}
+    assert set(worse_half(figures, [], higher_is_better=False)) == {"b", "c"}
+    assert set(worse_half(figures, [], higher_is_better=True)) == {"a", "d"}
 
 
 def test_newcomers_are_held_against_those_before_them() -> None:
-    assert weak({"late": 5.0}, [1.0, 2.0, 3.0], higher_is_better=False) == ["late"]
-    assert weak({"late": 1.5}, [1.0, 2.0, 3.0], higher_is_better=False) == []
+    assert worse_half({"late": 5.0}, [1.0, 2.0, 3.0], higher_is_better=False) == ["late"]
+    assert worse_half({"late": 1.5}, [1.0, 2.0, 3.0], higher_is_better=False) == []
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=9), st.lists(st.floats(-5, 5), max_size=9))
@@ -57,7 +57,7 @@ def test_at_least_half_of_the_field_and_the_best_of_all_go_on(
     arrived: list[float], passed: list[float]
 ) -> None:
     figures = {str(number): figure for number, figure in enumerate(arrived)}
-    losers = weak(figures, passed, higher_is_better=False)
+    losers = worse_half(figures, passed, higher_is_better=False)
     assert len(losers) <= (len(arrived) + len(passed)) // 2
     if min(arrived) < min(passed, default=9):
         assert min(figures, key=lambda name: figures[name]) not in losers

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 from loraloom.errors import RunError
-from loraloom.run import Run
+from loraloom.run.events import Event, TrainStep
+from loraloom.run.folder import Run
+from tests.events import message_of
 from tests.faults.warm import Warm
 from tests.search.small import SPACE, fruits, run_search, study_of
 
-Searched = Callable[..., Path]
+SearchView = Callable[..., Path]
 STEP = "torch.optim.adamw:AdamW.step"
 
 
@@ -57,15 +59,15 @@ DEATHS = (
     ("loraloom.training.loop:save_checkpoint", 1),
     ("loraloom.training.loop:_detach", 1),
     ("loraloom.training.exporting:write_adapter", 1),
-    ("loraloom.search.under_way:Search._prune", 2),
-    ("loraloom.search.under_way:Search._halve", 4),
-    ("loraloom.workflows.search:best_recipe", 1),
+    ("loraloom.search.driver:SearchDriver._prune", 2),
+    ("loraloom.search.driver:SearchDriver._halve", 4),
+    ("loraloom.commands.search:best_recipe", 1),
 )
 
 
 @pytest.mark.parametrize(("where", "number"), DEATHS)
 def test_wherever_it_dies_it_goes_on(
-    where: str, number: int, searched: Searched, recipe: Path, tmp_path: Path
+    where: str, number: int, searched: SearchView, recipe: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     search_until(where, number, recipe, run, halving=True)
@@ -97,7 +99,7 @@ def search_until(where: str, number: int, recipe: Path, run: Path, **options: An
 
 @pytest.mark.parametrize("number", [5, 17])
 def test_a_real_kill_loses_and_repeats_nothing(
-    number: int, warm: Warm, searched: Searched, recipe: Path, tmp_path: Path
+    number: int, warm: Warm, searched: SearchView, recipe: Path, tmp_path: Path
 ) -> None:
     run, argv = tmp_path / "run", command(recipe, tmp_path)
     killed = warm.call(*argv, "--out", run, cwd=tmp_path, faults={"call": STEP, "number": number})
@@ -110,7 +112,7 @@ def test_a_real_kill_loses_and_repeats_nothing(
 
 
 def test_a_signal_is_heard_and_the_way_on_is_said(
-    warm: Warm, searched: Searched, recipe: Path, tmp_path: Path
+    warm: Warm, searched: SearchView, recipe: Path, tmp_path: Path
 ) -> None:
     run, argv = tmp_path / "run", command(recipe, tmp_path)
     faults = {"call": STEP, "number": 9, "reached": str(tmp_path / "reached"), "go": str(tmp_path / "go")}
@@ -163,12 +165,12 @@ class Locker:
         self.connection: sqlite3.Connection | None = None
         self.waits: list[str] = []
 
-    def __call__(self, event: str, **fields: Any) -> None:
-        if event == "train" and fields["step"] == 3 and self.connection is None:
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, TrainStep) and event.step == 3 and self.connection is None:
             self.connection = sqlite3.connect(self.run / "study.db", isolation_level=None)
             self.connection.execute("BEGIN EXCLUSIVE")
-        if event == "note" and "trying again" in fields["message"]:
-            self.waits.append(fields["message"])
+        if "trying again" in message_of(event):
+            self.waits.append(message_of(event))
             if self.until_noticed:
                 self.let_go()
 
@@ -179,7 +181,7 @@ class Locker:
 
 
 @pytest.mark.usefixtures("hasty")
-def test_a_short_lock_is_waited_for(searched: Searched, recipe: Path, tmp_path: Path) -> None:
+def test_a_short_lock_is_waited_for(searched: SearchView, recipe: Path, tmp_path: Path) -> None:
     locker = Locker(tmp_path / "run", until_noticed=True)
     run_search(recipe, tmp_path / "run", report=locker)
     assert locker.waits == ["study.db: database is locked; trying again in 0.01 s"]
@@ -188,7 +190,7 @@ def test_a_short_lock_is_waited_for(searched: Searched, recipe: Path, tmp_path: 
 
 @pytest.mark.usefixtures("hasty")
 def test_a_lock_that_stays_is_said_and_costs_nothing(
-    searched: Searched, recipe: Path, tmp_path: Path
+    searched: SearchView, recipe: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     locker = Locker(run, until_noticed=False)
@@ -210,11 +212,11 @@ def test_a_lock_that_stays_is_said_and_costs_nothing(
     assert_same(run, searched(), kept)
 
 
-def test_a_database_that_vanishes_is_made_anew(searched: Searched, recipe: Path, tmp_path: Path) -> None:
+def test_a_database_that_vanishes_is_made_anew(searched: SearchView, recipe: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
 
-    def report(event: str, **fields: Any) -> None:
-        if event == "train" and (fields["step"], fields["experiment"]) == (3, "trial-0000"):
+    def report(event: Event) -> None:
+        if isinstance(event, TrainStep) and (event.step, event.experiment) == (3, "trial-0000"):
             (run / "study.db").unlink()
 
     run_search(recipe, run, report=report)
@@ -222,7 +224,7 @@ def test_a_database_that_vanishes_is_made_anew(searched: Searched, recipe: Path,
 
 
 @pytest.mark.usefixtures("hasty")
-def test_a_database_that_is_none_is_said(searched: Searched, recipe: Path, tmp_path: Path) -> None:
+def test_a_database_that_is_none_is_said(searched: SearchView, recipe: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     search_until("loraloom.training.loop:save_checkpoint", 1, recipe, run)
     (run / "study.db").write_bytes(b"no database at all " * 400)
@@ -233,7 +235,7 @@ def test_a_database_that_is_none_is_said(searched: Searched, recipe: Path, tmp_p
     assert_same(run, searched(), set())
 
 
-def test_a_study_of_other_trials_is_refused(searched: Searched, recipe: Path, tmp_path: Path) -> None:
+def test_a_study_of_other_trials_is_refused(searched: SearchView, recipe: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     search_until("loraloom.training.loop:save_checkpoint", 1, recipe, run)
     document = json.loads((run / "search.json").read_text())

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from loraloom.run import Run
-from loraloom.training.prediction import read_prediction
+from loraloom.run.documents.prediction import read_prediction
+from loraloom.run.folder import Run
 
-Searched = Callable[..., Path]
+SearchView = Callable[..., Path]
 
 
-def test_a_search_keeps_a_plan_for_its_heaviest_trials(searched: Searched) -> None:
+def test_a_search_keeps_a_plan_for_its_heaviest_trials(searched: SearchView) -> None:
     run = Run(searched())
     known = run.read_json(run.provenance_file)
     plan = read_prediction(known["plan"])

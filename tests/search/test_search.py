@@ -18,23 +18,24 @@ from typer.testing import CliRunner
 from loraloom.bank.peft_folder import read_adapter
 from loraloom.base.loading import Base
 from loraloom.cli import app
+from loraloom.commands.compare import compare
+from loraloom.commands.runs import describe_runs
+from loraloom.commands.train import train
 from loraloom.data.batches import Batch
 from loraloom.errors import CheckError, RecipeError, RunError, TargetError, TrainingError
+from loraloom.forecast.plan import Need
 from loraloom.recipe import Recipe
-from loraloom.recipe.file import read_recipe
-from loraloom.run import Run, quiet
+from loraloom.recipe.reading import read_recipe
+from loraloom.run.events import TrainStep, quiet
+from loraloom.run.folder import Run
 from loraloom.search.ledger import Ledger
 from loraloom.search.space import nested_changes, with_experiments
 from loraloom.search.study import Study
-from loraloom.search.table import table
-from loraloom.training import passes
-from loraloom.training.plan import Need
-from loraloom.workflows.compare import compare
-from loraloom.workflows.runs import describe_runs
-from loraloom.workflows.train import train
+from loraloom.search.trial_table import table
+from loraloom.training import micro_batches
 from tests.search.small import fruits, request_of, run_search, study_of, write_recipe_file
 
-Searched = Callable[..., Path]
+SearchView = Callable[..., Path]
 
 
 def parameters(run: Path) -> list[dict[str, Any]]:
@@ -43,16 +44,17 @@ def parameters(run: Path) -> list[dict[str, Any]]:
 
 def losses(run: Path, kind: str, name: str) -> list[float]:
     key = {"train": "loss", "eval": "eval_loss"}[kind]
-    return [e[key] for e in Run(run).events() if e["event"] == kind and e["experiment"] == name]
+    lines = (event.to_json() for event in Run(run).events() if event.kind == kind)
+    return [line[key] for line in lines if line["experiment"] == name]
 
 
-def test_the_same_seed_draws_the_same_trials(searched: Searched, recipe: Path, tmp_path: Path) -> None:
+def test_the_same_seed_draws_the_same_trials(searched: SearchView, recipe: Path, tmp_path: Path) -> None:
     again = run_search(recipe, tmp_path / "run")
     assert fruits(again.run.folder) == fruits(searched())
     assert len({json.dumps(own) for own in parameters(searched())}) == 6
 
 
-def test_another_seed_draws_others(searched: Searched, recipe: Path, tmp_path: Path) -> None:
+def test_another_seed_draws_others(searched: SearchView, recipe: Path, tmp_path: Path) -> None:
     other = write_recipe_file(tmp_path, Path(read_recipe(recipe).model_name_or_path), seed=7)
     ours = request_of(other, num_trials=1)
     study = Study(tmp_path / "study.db", ours, higher_is_better=False, report=quiet)
@@ -60,17 +62,17 @@ def test_another_seed_draws_others(searched: Searched, recipe: Path, tmp_path: P
 
 
 def test_every_trial_equals_its_configuration_trained_alone(
-    searched: Searched, recipe: Path, tmp_path: Path
+    searched: SearchView, recipe: Path, tmp_path: Path
 ) -> None:
     for number, own in enumerate(parameters(searched())[:3]):
         alone = with_experiments(read_recipe(recipe), {"alone": nested_changes(own)})
-        run = train(alone, folder=recipe.parent, out=tmp_path / str(number)).run.folder
+        run = train(alone.in_folder(recipe.parent), out=tmp_path / str(number)).run.folder
         for kind in ("train", "eval"):
             together = losses(searched(), kind, f"trial-{number:04d}")
             assert together == pytest.approx(losses(run, kind, "alone"), rel=1e-4)
 
 
-def test_a_trial_is_optunas_and_the_ledgers_and_the_runs(searched: Searched) -> None:
+def test_a_trial_is_optunas_and_the_ledgers_and_the_runs(searched: SearchView) -> None:
     run = searched()
     document = Run(run).read_json(run / "search.json")
     study = study_of(run)
@@ -85,7 +87,7 @@ def test_a_trial_is_optunas_and_the_ledgers_and_the_runs(searched: Searched) -> 
     }
 
 
-def test_the_best_is_a_recipe_of_its_own(searched: Searched, recipe: Path) -> None:
+def test_the_best_is_a_recipe_of_its_own(searched: SearchView, recipe: Path) -> None:
     run = searched()
     document = Run(run).read_json(run / "search.json")
     best = next(trial for trial in document["trials"] if trial["name"] == document["best"])
@@ -96,7 +98,7 @@ def test_the_best_is_a_recipe_of_its_own(searched: Searched, recipe: Path) -> No
     assert pasted.data == asked.data
 
 
-def test_other_verbs_read_the_run(searched: Searched) -> None:
+def test_other_verbs_read_the_run(searched: SearchView) -> None:
     run = searched()
     best = fruits(run).best
     assert set(compare(run, experiments=[best])["models"]) == {"base", best}
@@ -105,7 +107,7 @@ def test_other_verbs_read_the_run(searched: Searched) -> None:
     assert "trial-0005" in described["experiments"]
 
 
-def test_a_finished_search_is_left_as_it_is(searched: Searched, recipe: Path) -> None:
+def test_a_finished_search_is_left_as_it_is(searched: SearchView, recipe: Path) -> None:
     run = searched()
     before = {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.name != ".lock"}
     assert run_search(recipe, run, resume=True).best.name == fruits(run).best
@@ -121,7 +123,7 @@ def test_a_finished_search_is_left_as_it_is(searched: Searched, recipe: Path) ->
     ],
 )
 def test_a_resume_with_another_request_is_refused(
-    change: dict[str, Any], message: str, searched: Searched, recipe: Path
+    change: dict[str, Any], message: str, searched: SearchView, recipe: Path
 ) -> None:
     options = {"space": "lr: [1.0e-3]\nr: [2, 4, 8]", "num_trials": 1}
     run = searched(**options)
@@ -130,7 +132,7 @@ def test_a_resume_with_another_request_is_refused(
     assert message in str(caught.value)
 
 
-def test_a_resume_with_another_recipe_is_refused(searched: Searched, recipe: Path, tmp_path: Path) -> None:
+def test_a_resume_with_another_recipe_is_refused(searched: SearchView, recipe: Path, tmp_path: Path) -> None:
     model = Path(read_recipe(recipe).model_name_or_path)
     other = write_recipe_file(tmp_path, model, training={"weight_decay": 0.1})
     with pytest.raises(RunError, match=r"training\.weight_decay: differs .*found: 0\.1"):
@@ -139,24 +141,24 @@ def test_a_resume_with_another_recipe_is_refused(searched: Searched, recipe: Pat
 
 def test_a_run_of_train_is_no_search(recipe: Path, tmp_path: Path) -> None:
     short = with_experiments(read_recipe(recipe), {})
-    run = train(short, folder=recipe.parent, out=tmp_path / "run").run.folder
+    run = train(short.in_folder(recipe.parent), out=tmp_path / "run").run.folder
     with pytest.raises(RunError, match="this run is no search"):
         run_search(recipe, run, resume=True)
 
 
-def test_a_search_is_no_run_of_train_and_stays_as_it_is(searched: Searched, recipe: Path) -> None:
+def test_a_search_is_no_run_of_train_and_stays_as_it_is(searched: SearchView, recipe: Path) -> None:
     run = searched()
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file() and file.name != ".lock"}
     with pytest.raises(RunError, match=r"is a search.*loraloom search.*--resume"):
-        train(read_recipe(recipe), folder=recipe.parent, resume=run)
+        train(read_recipe(recipe).in_folder(recipe.parent), resume=run)
     assert {file: file.read_bytes() for file in before} == before
 
 
 def test_trials_that_do_not_fit_together_take_turns(
-    searched: Searched, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    searched: SearchView, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loraloom.search.together.free_bytes", lambda device: 5)
-    monkeypatch.setattr("loraloom.search.together.experiment_need", lambda *args: Need(2, 0, 1))
+    monkeypatch.setattr("loraloom.search.concurrency.free_bytes", lambda device: 5)
+    monkeypatch.setattr("loraloom.search.concurrency.experiment_need", lambda *args: Need(2, 0, 1))
     in_turns = run_search(recipe, tmp_path / "run").run
     assert "2 trials at a time" in in_turns.read_json(in_turns.provenance_file)["choices"]["waves"]["value"]
     assert fruits(in_turns.folder) == fruits(searched())
@@ -165,7 +167,7 @@ def test_trials_that_do_not_fit_together_take_turns(
 def test_a_trial_whose_settings_do_not_go_together_fails_alone(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import loraloom.search.under_way as under_way
+    import loraloom.search.driver as under_way
 
     original = under_way.experiments_of
 
@@ -186,7 +188,7 @@ def test_a_trial_whose_settings_do_not_go_together_fails_alone(
 @pytest.fixture
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
     """The losses of the second trial are no numbers from its second step on."""
-    real = passes.part_losses
+    real = micro_batches.part_losses
 
     def losses(base: Base, batch: Batch, *smoothing: Any) -> Tensor:
         found = real(base, batch, *smoothing)
@@ -197,7 +199,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
         return found * factor
 
     looks = itertools.count(1)
-    monkeypatch.setattr(passes, "part_losses", losses)
+    monkeypatch.setattr(micro_batches, "part_losses", losses)
 
 
 @pytest.mark.usefixtures("poisoned")
@@ -230,9 +232,9 @@ def test_a_failed_trial_is_exit_code_three(recipe: Path, tmp_path: Path) -> None
 def test_where_every_trial_fails_that_is_an_error(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = passes.part_losses
+    real = micro_batches.part_losses
     monkeypatch.setattr(
-        passes, "part_losses", lambda base, batch, *smoothing: real(base, batch, *smoothing) * math.inf
+        micro_batches, "part_losses", lambda base, batch, *smoothing: real(base, batch, *smoothing) * math.inf
     )
     with pytest.raises(TrainingError, match="no trial came to its end: trial-0000: loss inf"):
         run_search(recipe, tmp_path / "run", num_trials=1)
@@ -248,14 +250,16 @@ def test_what_cannot_be_trained_is_said_before_anything_is(recipe: Path, tmp_pat
 def test_halving_drops_the_weak_and_fills_their_places(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loraloom.search.together.free_bytes", lambda device: 10)
-    monkeypatch.setattr("loraloom.search.together.experiment_need", lambda *args: Need(2, 0, 1))  # four fit
+    monkeypatch.setattr("loraloom.search.concurrency.free_bytes", lambda device: 10)
+    monkeypatch.setattr(
+        "loraloom.search.concurrency.experiment_need", lambda *args: Need(2, 0, 1)
+    )  # four fit
     found = run_search(recipe, tmp_path / "run", num_trials=8, halving=True)
     events = Run(tmp_path / "run").events()
     by_tick: dict[int, set[str]] = {}
     for event in events:
-        if event["event"] == "train":
-            by_tick.setdefault(event["step"], set()).add(event["experiment"])
+        if isinstance(event, TrainStep):
+            by_tick.setdefault(event.step, set()).add(event.experiment)
     first = {f"trial-{number:04d}" for number in range(4)}
     assert by_tick[1] == by_tick[2] == first
     dropped = [e for e in events if e["event"] == "end" and e["step"] == 2]
@@ -292,8 +296,8 @@ def test_tpe_learns_from_rounds_before(recipe: Path, tmp_path: Path) -> None:
     run = found.run
     assert run.read_json(run.provenance_file)["together"] == 4
     events = run.events()
-    drawn = [n for n, e in enumerate(events) if e["event"] == "trial"]
-    ended = [n for n, e in enumerate(events) if e["event"] == "end"]
+    drawn = [n for n, e in enumerate(events) if e.kind == "trial"]
+    ended = [n for n, e in enumerate(events) if e.kind == "end"]
     assert drawn[3] < ended[3] < drawn[4]
     rates = [trial.parameters["training.learning_rate"] for trial in found.ledger.trials]
     assert min(rates[4:]) > min(rates[:4])  # small rates did worst
@@ -306,7 +310,7 @@ def test_a_grid_is_searched_whole(recipe: Path, tmp_path: Path) -> None:
     assert tried == {(r, rate) for r in (1, 2, 3) for rate in (1e-3, 1e-2)}
 
 
-def test_the_table_ranks_and_shows_what_varies(searched: Searched) -> None:
+def test_the_table_ranks_and_shows_what_varies(searched: SearchView) -> None:
     run = Run(searched(halving=True))
     ledger = Ledger.of(run, "eval_loss", higher_is_better=False)
     columns, rows = table(ledger.trials_ranked, "eval_loss", {"lora.r": 0.25})
@@ -319,7 +323,7 @@ def test_the_table_ranks_and_shows_what_varies(searched: Searched) -> None:
     assert [row[1] for row in rows] == sorted(row[1] for row in rows)
 
 
-def test_adapters_can_be_read(searched: Searched) -> None:
+def test_adapters_can_be_read(searched: SearchView) -> None:
     for name in fruits(searched()).adapters:
         assert read_adapter(Run(searched()).adapters / name).tensors
 
@@ -333,7 +337,7 @@ def test_the_gate_sees_every_kind_of_adapter(
         seen.extend(e.lora.r for e in experiments)
         raise CheckError("no")
 
-    monkeypatch.setattr("loraloom.workflows.check.run_gate", gate)
+    monkeypatch.setattr("loraloom.session.material_checks.run_gate", gate)
     with pytest.raises(CheckError):
         run_search(recipe, tmp_path / "run", space="r: [2, 3]\nlr: [0.1, 0.2]", num_trials=2)
     assert sorted(seen) == [2, 3, 4]  # 4 is the recipe's, with which the rates are checked

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from loraloom.errors import RecipeError
-from loraloom.search.reading import parse_space, read_space
 from loraloom.search.request import LARGEST_GRID, make_request
 from loraloom.search.space import Space, probe_experiments
+from loraloom.search.space_file import parse_space, read_space
 from tests.search.small import plain_recipe
 
 

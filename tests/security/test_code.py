@@ -19,7 +19,7 @@ TORCH_PICKLES = {"torch.load", "torch.save", "torch.jit.load", "torch.hub.load",
 UNSAFE_YAML = {"yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load"}
 SHELL = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
 # The proof of a merged model, in a process that knows nothing of ours.
-STARTS_A_PROCESS = {"workflows/merging/proof.py"}
+STARTS_A_PROCESS = {"export/proof.py"}
 # A look into the local cache, which asks nobody.
 LOOKS_AT_THE_CACHE = {"huggingface_hub.try_to_load_from_cache"}
 # The public API: names from a table of its own.

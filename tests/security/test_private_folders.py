@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from loraloom.run import create_run
+from loraloom.run.folder import create_run
+from tests.commands.trained import train_small
 from tests.search.small import run_search, write_recipe_file
-from tests.workflows.trained import train_small
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077], ids=oct)

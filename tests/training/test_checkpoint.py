@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from loraloom.errors import CheckpointError
-from loraloom.files import remove_remnants
+from loraloom.run.atomic import remove_remnants
 from loraloom.training import checkpoint
 from loraloom.training.checkpoint import newest_valid, save_checkpoint, verify
 from loraloom.training.state import Progress, SlotTensors, TrainingState

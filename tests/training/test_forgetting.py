@@ -12,7 +12,7 @@ import pytest
 
 from loraloom import Recipe, train
 from loraloom.errors import RunError, TrainingError
-from loraloom.training import measuring
+from loraloom.training import held_out
 
 ROWS = [{"instruction": f"如何处理{a}{b}", "response": f"先{b}再{a}"} for a in "朋友学校" for b in "压力心情"]
 KNOWN = [{"instruction": "好", "response": "你好"}, {"instruction": "我", "response": "自己"}]
@@ -41,7 +41,7 @@ def test_it_is_the_rise_of_the_loss_on_the_retained_rows(
 ) -> None:
     from loraloom import compare
 
-    outcome = train(recipe(), folder=tmp_path, out=tmp_path / "run")
+    outcome = train(recipe().in_folder(tmp_path), out=tmp_path / "run")
     told = outcome.result["experiments"]["main"]["forgetting"]
     figures = compare(tmp_path / "run")["models"]
     rise = figures["main"]["figures"]["retain_loss"] - figures["base"]["figures"]["retain_loss"]
@@ -52,40 +52,40 @@ def test_it_is_the_rise_of_the_loss_on_the_retained_rows(
 def test_forgetting_more_than_allowed_fails_the_experiment(
     recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = measuring.eval_losses
+    real = held_out.eval_losses
 
     def as_if_it_forgot(bank: Any, slots: Any, *rest: Any, **options: Any) -> Any:
         losses = real(bank, slots, *rest, **options)
         return {slot: loss + 5 * (slot is not None and None in slots) for slot, loss in losses.items()}
 
-    monkeypatch.setattr(measuring, "eval_losses", as_if_it_forgot)
+    monkeypatch.setattr(held_out, "eval_losses", as_if_it_forgot)
     with pytest.raises(TrainingError, match=r"it forgets: the loss on data\.retain rose by"):
-        train(recipe(max_forgetting=0.5), folder=tmp_path, out=tmp_path / "run")
+        train(recipe(max_forgetting=0.5).in_folder(tmp_path), out=tmp_path / "run")
     assert not (tmp_path / "run" / "adapters" / "main").exists()
 
 
 def test_a_loss_on_the_retained_rows_that_is_not_finite_fails_the_experiment(
     recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = measuring.eval_losses
+    real = held_out.eval_losses
 
     def spoilt(bank: Any, slots: Any, *rest: Any, **options: Any) -> Any:
         losses = real(bank, slots, *rest, **options)
         return {slot: math.nan if slot and None in slots else loss for slot, loss in losses.items()}
 
-    monkeypatch.setattr(measuring, "eval_losses", spoilt)
+    monkeypatch.setattr(held_out, "eval_losses", spoilt)
     with pytest.raises(
         TrainingError, match=r"the loss on data\.retain is nan; what it had learnt by step \d+ is in"
     ):
-        train(recipe(), folder=tmp_path, out=tmp_path / "run")
+        train(recipe().in_folder(tmp_path), out=tmp_path / "run")
     assert (tmp_path / "run" / "failed" / "main" / "adapter_model.safetensors").is_file()
 
 
 def test_a_resume_with_other_retained_rows_is_refused(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
-    train(recipe(), folder=tmp_path, out=tmp_path / "run")
+    train(recipe().in_folder(tmp_path), out=tmp_path / "run")
     (tmp_path / "known.json").write_text(json.dumps(KNOWN[:1]), encoding="utf-8")
     with pytest.raises(RunError, match=r"data\.retain has changed"):
-        train(recipe(), folder=tmp_path, resume=tmp_path / "run")
+        train(recipe().in_folder(tmp_path), resume=tmp_path / "run")
 
 
 def test_a_limit_without_rows_to_measure_on_is_refused(recipe: Callable[..., Recipe]) -> None:

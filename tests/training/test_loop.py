@@ -15,10 +15,10 @@ from loraloom.bank.peft_folder import read_adapter
 from loraloom.base.loading import Base
 from loraloom.errors import CheckpointError
 from loraloom.recipe import Experiment, GenerationSettings
-from loraloom.training import judging, loop, measuring, step
+from loraloom.training import evaluation, held_out, loop, step
 from loraloom.training.checkpoint import newest_valid
 from loraloom.training.state import Timetable
-from tests.parity.rig import Trained, experiment, random_rows, speaking_tensors, train_all
+from tests.parity.rig import TrainedRun, experiment, random_rows, speaking_tensors, train_all
 
 TRAIN, EVAL = random_rows(12, seed=5), random_rows(4, seed=6)
 SMALL: dict[str, Any] = {"r": 2, "lora_dropout": 0.0, "target_modules": ["q", "v"]}
@@ -37,7 +37,7 @@ def three(**changes: dict[str, Any]) -> list[Experiment]:
     ]
 
 
-def assert_untouched(trained: Trained, alone: Trained, name: str) -> None:
+def assert_untouched(trained: TrainedRun, alone: TrainedRun, name: str) -> None:
     assert trained.losses(name) == pytest.approx(alone.losses(name), rel=1e-5)
     assert trained.state.progress[name].status == "done"
 
@@ -99,14 +99,14 @@ def test_a_gradient_that_is_not_finite_fails_too(
 def test_an_evaluation_that_is_not_finite_fails_and_keeps_the_best_before(
     mt5: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses = measuring.eval_losses
+    losses = held_out.eval_losses
 
     def spoilt(bank: AdapterBank, slots: Any, *args: Any, **kwargs: Any) -> Any:
         found = losses(bank, slots, *args, **kwargs)
         return {**found, "b": torch.nan} if seen.append(1) or len(seen) == 3 else found
 
     seen: list[int] = []
-    monkeypatch.setattr(measuring, "eval_losses", spoilt)
+    monkeypatch.setattr(held_out, "eval_losses", spoilt)
     each = {"eval_strategy": "steps", "eval_steps": 1}
     trained = train_all(mt5, three(a=each, b=each, c=each), TRAIN, tmp_path / "run", eval_set=EVAL)
     progress = trained.state.progress["b"]
@@ -132,7 +132,7 @@ def with_metrics(monkeypatch: pytest.MonkeyPatch, figures: dict[str, list[float]
     """Let evaluations give these eval losses, one after the other."""
     left = {name: list(values) for name, values in figures.items()}
     monkeypatch.setattr(
-        measuring,
+        held_out,
         "eval_losses",
         lambda bank, slots, *args, **kwargs: {slot: left[slot].pop(0) for slot in slots},
     )
@@ -215,7 +215,9 @@ def test_a_metric_that_is_better_when_higher_chooses_the_highest(
 ) -> None:
     chrf = iter([1.0, 3.0, 2.0, 2.5, 2.9, 2.8, 2.7, 2.6])
     monkeypatch.setattr(
-        judging, "_generation_figures", lambda setup, names, *rest: {n: {"chrf": next(chrf)} for n in names}
+        evaluation,
+        "_generation_figures",
+        lambda setup, names, *rest: {n: {"chrf": next(chrf)} for n in names},
     )
     with_metrics(monkeypatch, {"a": [8, 7, 6, 5, 4, 3, 2, 1]})
     (a, *_) = three(a={**EACH_STEP, "metric_for_best_model": "chrf"})

@@ -13,10 +13,10 @@ import torch
 from loraloom.bank.peft_folder import read_adapter
 from loraloom.base.loading import Base
 from loraloom.recipe import Experiment
-from loraloom.run import Run
-from loraloom.training import measuring, passes, setup, step
+from loraloom.run.folder import Run
+from loraloom.training import held_out, micro_batches, setup, step
 from loraloom.training.state import Timetable
-from tests.parity.rig import Trained, experiment, random_rows, train_all
+from tests.parity.rig import TrainedRun, experiment, random_rows, train_all
 
 TRAIN, EVAL = random_rows(12, seed=5), random_rows(4, seed=6)
 NAMES = ("a", "b", "c", "d")
@@ -39,12 +39,12 @@ def four(*, steps_of_b: int = 5) -> list[Experiment]:
     ]
 
 
-def train(base: Base, folder: Path, experiments: list[Experiment]) -> Trained:
+def train(base: Base, folder: Path, experiments: list[Experiment]) -> TrainedRun:
     return train_all(base, experiments, TRAIN, folder, eval_set=EVAL, packing=False, **EACH_STEP)
 
 
 def poison_loss(patch: pytest.MonkeyPatch, value: float) -> None:
-    real, calls = passes.part_losses, iter(range(1, 99))
+    real, calls = micro_batches.part_losses, iter(range(1, 99))
 
     def losses(base: Base, batch: Any, *smoothing: Any) -> Any:
         found = real(base, batch, *smoothing)
@@ -53,7 +53,7 @@ def poison_loss(patch: pytest.MonkeyPatch, value: float) -> None:
             factor[batch.slots.index("b")] = value
         return found * factor
 
-    patch.setattr(passes, "part_losses", losses)
+    patch.setattr(micro_batches, "part_losses", losses)
 
 
 def poison_gradient(patch: pytest.MonkeyPatch, value: float) -> None:
@@ -87,13 +87,13 @@ def poison_weight(patch: pytest.MonkeyPatch, value: float) -> None:
 
 
 def poison_eval(patch: pytest.MonkeyPatch, value: float) -> None:
-    real, calls = measuring.eval_losses, iter(range(1, 99))
+    real, calls = held_out.eval_losses, iter(range(1, 99))
 
     def losses(*args: Any, **options: Any) -> Any:
         found = real(*args, **options)
         return {**found, "b": value} if next(calls) == FAILING_STEP else found
 
-    patch.setattr(measuring, "eval_losses", losses)
+    patch.setattr(held_out, "eval_losses", losses)
 
 
 POISONS: dict[str, Callable[[pytest.MonkeyPatch, float], None]] = {
@@ -132,7 +132,7 @@ def test_it_stops_within_the_step_and_the_others_go_on(
     assert sorted(path.name for path in (tmp_path / "run" / "adapters").iterdir()) == ["a", "c", "d"]
 
 
-def assert_kept(folder: Path, trained: Trained, healthy: Trained) -> None:
+def assert_kept(folder: Path, trained: TrainedRun, healthy: TrainedRun) -> None:
     """Its best finite state is the healthy run's to the bit, is in its own folder, and the reason says so."""
     assert trained.state.progress["b"].best_step == healthy.state.progress["b"].best_step
     assert trained.state.progress["b"].reason.endswith(

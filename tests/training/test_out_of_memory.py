@@ -13,7 +13,7 @@ import torch
 from loraloom.base.loading import Base
 from loraloom.errors import TrainingError
 from loraloom.recipe import Experiment
-from loraloom.training import passes, setup
+from loraloom.training import micro_batches, setup
 from loraloom.training.checkpoint import newest_valid
 from loraloom.training.state import Limits, TrainingState
 from tests.parity import rig
@@ -27,7 +27,7 @@ def experiments(*names: str) -> list[Experiment]:
     return [rig.experiment(name, **options) for name in names]
 
 
-def train(base: Base, folder: Path, *names: str, **options: Any) -> rig.Trained:
+def train(base: Base, folder: Path, *names: str, **options: Any) -> rig.TrainedRun:
     return rig.train_all(base, experiments(*names), TRAIN, folder, **{**SAVING, **options})
 
 
@@ -35,7 +35,7 @@ def memory_holds(
     monkeypatch: pytest.MonkeyPatch, allowed: Callable[[tuple[str, ...], int], bool]
 ) -> list[tuple[str, ...]]:
     """Passes go through where `allowed(slots, rows)` says so; gives the slots of all that are tried."""
-    real, tried = passes.part_losses, []
+    real, tried = micro_batches.part_losses, []
 
     def losses(base: Base, batch: Any, *smoothing: Any) -> Any:
         tried.append(batch.slots)
@@ -43,11 +43,11 @@ def memory_holds(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return real(base, batch, *smoothing)
 
-    monkeypatch.setattr(passes, "part_losses", losses)
+    monkeypatch.setattr(micro_batches, "part_losses", losses)
     return tried
 
 
-def assert_same_adapter(found: rig.Trained, expected: rig.Trained, name: str) -> None:
+def assert_same_adapter(found: rig.TrainedRun, expected: rig.TrainedRun, name: str) -> None:
     assert found.losses(name) == pytest.approx(expected.losses(name), rel=1e-5)
     for key, tensor in found.adapter(name).items():
         torch.testing.assert_close(tensor, expected.adapter(name)[key], rtol=1e-4, atol=1e-5)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 
-from loraloom.checks.data.seen import DataSeen, places, share
+from loraloom.checks.data.data_view import DataView, places, share
 from loraloom.checks.finding import Finding
-from loraloom.data.groups import source_key
-from loraloom.data.source_template import SourceTemplate
+from loraloom.data.sources.source_template import SourceTemplate
+from loraloom.data.splitting.groups import source_key
 
 FEW_CHARS = 16  # "and then?", "what else do you know?": too few to stand alone
 
 
-def check_history(seen: DataSeen) -> list[Finding]:
+def check_history(seen: DataView) -> list[Finding]:
     """What `data.conversation_history` does to these rows, and what the other choice would do."""
     rows = seen.rows
     later = [example for example in rows if example.has_history]

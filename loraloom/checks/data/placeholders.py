@@ -9,8 +9,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from loraloom.checks.data.letters import normal
-from loraloom.checks.data.seen import DataSeen, places, share
+from loraloom.checks.data.code_points import normalize
+from loraloom.checks.data.data_view import DataView, places, share
 from loraloom.checks.finding import Finding, Level
 from loraloom.data.examples import Example
 
@@ -33,7 +33,7 @@ FEW, LARGE = 0.01, 0.05
 LABELS = 50  # different answers that a set of labels may have
 
 
-def check_placeholders(seen: DataSeen) -> list[Finding]:
+def check_placeholders(seen: DataView) -> list[Finding]:
     """No part has many answers or sources that are but a word for a missing text."""
     parts: dict[str, Sequence[Example]] = {f"data.{part}": rows for part, rows in seen.parts.items()}
     if seen.retained:
@@ -54,7 +54,7 @@ def placeholder(text: str) -> str:
     """Which word for a missing text a text is, in small letters; empty if it is none."""
     if len(text) > 2 * LONGEST:
         return ""
-    plain = " ".join(normal(text).casefold().split())
+    plain = " ".join(normalize(text).casefold().split())
     if _SIGNS.fullmatch(plain.replace(" ", "")) and plain not in ("x", "."):
         return SIGNS
     for bare in (plain, plain.strip(_AROUND)):

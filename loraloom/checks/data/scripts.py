@@ -8,8 +8,8 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from loraloom.checks.data.letters import code_points, count_marked
-from loraloom.checks.data.seen import DataSeen, percent, places, share
+from loraloom.checks.data.code_points import code_points, count_marked
+from loraloom.checks.data.data_view import DataView, percent, places, share
 from loraloom.checks.finding import Finding
 from loraloom.data.examples import Example
 
@@ -36,7 +36,7 @@ CHUNK = 10_000
 Counts = npt.NDArray[np.int64]
 
 
-def check_scripts(seen: DataSeen) -> list[Finding]:
+def check_scripts(seen: DataView) -> list[Finding]:
     """Rows in another script than nearly all others, and traditional characters among simplified ones."""
     findings = []
     said = []

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from loraloom.data.formats.compression import data_suffix
 from loraloom.data.formats.delimiter import SAMPLE_CHARS, likely_delimiter, sep_line, separated_by
 from loraloom.data.formats.header import Header, read_header
-from loraloom.data.formats.opening import data_suffix
 from loraloom.data.formats.row import Findings, Row, location
 from loraloom.data.formats.text import text_chunks, text_lines
 from loraloom.data.formats.tsv_quoting import is_quoted

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from loraloom.data.formats.compression import data_suffix
 from loraloom.data.formats.json_list import ONE_LIST, is_sound, nameless, rows_of_list
 from loraloom.data.formats.json_object import rows_of_object, survey
 from loraloom.data.formats.json_shapes import CONVERSATION_COLUMNS, arrangement, member_of
@@ -19,7 +20,6 @@ from loraloom.data.formats.json_text import (
     not_json,
     too_deep,
 )
-from loraloom.data.formats.opening import data_suffix
 from loraloom.data.formats.row import Findings, Row, location
 from loraloom.data.formats.text import text_chunks, text_lines
 from loraloom.errors import DataError, Problem

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from loraloom.data.formats.charset import likely_encoding, wide_encoding
-from loraloom.data.formats.opening import open_data
+from loraloom.data.formats.compression import open_data
 from loraloom.data.formats.row import Findings, location
 from loraloom.errors import DataError
 

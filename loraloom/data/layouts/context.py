@@ -12,7 +12,7 @@ from typing import Any
 
 from loraloom.data.layouts.conversation import ENTRIES, keys_of_turns, turns_of
 from loraloom.data.layouts.exchange import Exchange, Field, Flaw, Layout, LayoutOptions, Values
-from loraloom.data.layouts.told import Told
+from loraloom.data.layouts.layout_notes import LayoutNotes
 from loraloom.data.layouts.turns import TurnReading
 
 SYSTEM, HISTORY = "system", "history"
@@ -37,7 +37,7 @@ def with_context(layout: Layout, found: Sequence[str], options: LayoutOptions) -
     if not names:
         return layout
 
-    def exchanges(values: Values, options: LayoutOptions, told: Told) -> Iterator[Exchange]:
+    def exchanges(values: Values, options: LayoutOptions, told: LayoutNotes) -> Iterator[Exchange]:
         for exchange in layout.exchanges(values, options, told):
             yield _in_context(exchange, names, values, options, told)
 
@@ -52,7 +52,7 @@ def with_context(layout: Layout, found: Sequence[str], options: LayoutOptions) -
 
 
 def _in_context(
-    exchange: Exchange, names: dict[str, str], values: Values, options: LayoutOptions, told: Told
+    exchange: Exchange, names: dict[str, str], values: Values, options: LayoutOptions, told: LayoutNotes
 ) -> Exchange:
     if SYSTEM in names and exchange.system is None and values.get(names[SYSTEM]) is not None:
         system = Field(names[SYSTEM], values[names[SYSTEM]])
@@ -63,7 +63,7 @@ def _in_context(
     return exchange
 
 
-def _history(name: str, value: Any, options: LayoutOptions, told: Told) -> tuple[Field, ...]:
+def _history(name: str, value: Any, options: LayoutOptions, told: LayoutNotes) -> tuple[Field, ...]:
     """The earlier turns: pairs, turns with roles, or text as it is."""
     value = _parsed(value)
     if value is None or value == [] or value == "":

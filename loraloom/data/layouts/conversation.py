@@ -25,15 +25,9 @@ from loraloom.data.layouts.exchange import (
     Values,
     is_empty,
 )
+from loraloom.data.layouts.layout_notes import LayoutNotes
 from loraloom.data.layouts.roles import IGNORED, SYSTEM, USER
-from loraloom.data.layouts.told import Told
-from loraloom.data.layouts.turns import (
-    Entry,
-    Turn,
-    TurnReading,
-    paired,
-    spoken,
-)
+from loraloom.data.layouts.turns import Entry, Turn, TurnReading, paired, read_turn
 
 _PAIRS = (
     ("input", "output"),
@@ -54,8 +48,8 @@ _SPOKEN = (
     ("speaker", "text"),
     ("speaker", "content"),
 )
-ENTRIES: dict[tuple[str, str], Entry] = {keys: spoken(*keys) for keys in _SPOKEN[:2]}
-ENTRIES |= {keys: paired(*keys) for keys in _PAIRS} | {keys: spoken(*keys) for keys in _SPOKEN[2:]}
+ENTRIES: dict[tuple[str, str], Entry] = {keys: read_turn(*keys) for keys in _SPOKEN[:2]}
+ENTRIES |= {keys: paired(*keys) for keys in _PAIRS} | {keys: read_turn(*keys) for keys in _SPOKEN[2:]}
 
 
 def keys_of_turns(entries: Any) -> tuple[str, str] | None:
@@ -73,7 +67,7 @@ def keys_of_turns(entries: Any) -> tuple[str, str] | None:
 def conversation_layout(column: str, keys: tuple[str, str]) -> Layout:
     """A row is a conversation; each of its answers is an exchange."""
 
-    def exchanges(values: Values, options: LayoutOptions, told: Told) -> Iterator[Exchange]:
+    def exchanges(values: Values, options: LayoutOptions, told: LayoutNotes) -> Iterator[Exchange]:
         entries = values.get(column, MISSING)
         if not isinstance(entries, list) or not entries:
             raise Flaw(f"`{column}` should be a list of turns, with at least one")
@@ -116,7 +110,9 @@ def turns_of(column: str, entries: Sequence[Any], read: Entry, reading: TurnRead
     return [turn for turn in turns if turn.speaker != IGNORED]
 
 
-def _exchanges_of(turns: Sequence[Turn], column: str, told: Told, *, to_answer: bool) -> list[Exchange]:
+def _exchanges_of(
+    turns: Sequence[Turn], column: str, told: LayoutNotes, *, to_answer: bool
+) -> list[Exchange]:
     system: Field | None = None
     asked: list[Field] = []
     history: tuple[Field, ...] = ()

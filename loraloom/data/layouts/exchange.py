@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from loraloom.data.layouts.told import Told
+from loraloom.data.layouts.layout_notes import LayoutNotes
 from loraloom.recipe import DataSettings
 
 Values = Mapping[str, Any]
@@ -150,7 +150,7 @@ class Layout:
     columns: tuple[str, ...]
     asked: tuple[str, ...]
     response: str
-    exchanges: Callable[[Values, LayoutOptions, Told], Iterator[Exchange]]
+    exchanges: Callable[[Values, LayoutOptions, LayoutNotes], Iterator[Exchange]]
     holes: tuple[str, ...] | None = None
     entries: str = ""
     context: tuple[str, ...] = ()

@@ -23,7 +23,7 @@ from loraloom.data.layouts.exchange import (
     Recogniser,
     Values,
 )
-from loraloom.data.layouts.told import Told
+from loraloom.data.layouts.layout_notes import LayoutNotes
 
 _PAIRS = (
     ("premise", "hypothesis"),
@@ -52,7 +52,7 @@ def labelled_layout(texts: tuple[str, ...], label: str) -> Layout:
         label: the column that is learnt.
     """
 
-    def exchanges(values: Values, options: LayoutOptions, told: Told) -> Iterator[Exchange]:
+    def exchanges(values: Values, options: LayoutOptions, told: LayoutNotes) -> Iterator[Exchange]:
         named = len(texts) > 1
         first, *others = (
             Field(text, values.get(text, MISSING), label=f"{text}: " if named else "") for text in texts
@@ -70,7 +70,7 @@ def labelled_layout(texts: tuple[str, ...], label: str) -> Layout:
 def squad_layout() -> Layout:
     """A row is a question, the text it is about, and its answers, of which the first is learnt."""
 
-    def exchanges(values: Values, options: LayoutOptions, told: Told) -> Iterator[Exchange]:
+    def exchanges(values: Values, options: LayoutOptions, told: LayoutNotes) -> Iterator[Exchange]:
         yield Exchange(
             Field("question", values.get("question", MISSING), label="question: "),
             _first_answer("answers", values.get("answers", MISSING), told),
@@ -84,7 +84,7 @@ def squad_layout() -> Layout:
 def article_layout() -> Layout:
     """A row is an article of SQuAD's own files: paragraphs, each with questions on its text."""
 
-    def exchanges(values: Values, options: LayoutOptions, told: Told) -> Iterator[Exchange]:
+    def exchanges(values: Values, options: LayoutOptions, told: LayoutNotes) -> Iterator[Exchange]:
         number = 0
         for i, paragraph in enumerate(_objects("paragraphs", values.get("paragraphs"))):
             for j, asked in enumerate(_objects(f"paragraphs[{i}].qas", paragraph.get("qas"))):
@@ -118,7 +118,7 @@ def _objects(place: str, value: Any) -> list[dict[str, Any]]:
     return value
 
 
-def _first_answer(name: str, value: Any, told: Told) -> Field:
+def _first_answer(name: str, value: Any, told: LayoutNotes) -> Field:
     """The first of a question's answers; empty if it has none, as SQuAD 2 has such questions."""
     texts = value.get("text", MISSING) if isinstance(value, dict) else value
     if not isinstance(texts, list):
@@ -129,7 +129,7 @@ def _first_answer(name: str, value: Any, told: Told) -> Field:
     return Field(f"{name}.text[0]", answers[0] if answers else "", number=True)
 
 
-def _label(name: str, value: Any, options: LayoutOptions, told: Told) -> Field:
+def _label(name: str, value: Any, options: LayoutOptions, told: LayoutNotes) -> Field:
     """A class by its name where `data.labels` has one, else as the file writes it."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if options.labels and (is_number or (isinstance(value, str) and value.strip().isdigit())):

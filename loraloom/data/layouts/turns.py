@@ -6,17 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from loraloom.data.layouts.exchange import (
-    MISSING,
-    Field,
-    Flaw,
-    LayoutOptions,
-    UnknownRoles,
-    Values,
-    is_empty,
-)
+from loraloom.data.layouts.exchange import MISSING, Field, Flaw, LayoutOptions, UnknownRoles, Values, is_empty
+from loraloom.data.layouts.layout_notes import LayoutNotes
 from loraloom.data.layouts.roles import ASSISTANT, SYSTEM, USER, folded, role_names
-from loraloom.data.layouts.told import Told
 
 # Each says of an answer whether it is learnt: OpenAI's, ms-swift's, Axolotl's two, XTuner's.
 FLAGS = ("weight", "loss", "train", "training", "output_with_loss")
@@ -53,10 +45,10 @@ class TurnReading:
 
     roles: Mapping[str, str]
     marks: bool
-    told: Told
+    told: LayoutNotes
 
     @classmethod
-    def of(cls, options: LayoutOptions, told: Told) -> TurnReading:
+    def of(cls, options: LayoutOptions, told: LayoutNotes) -> TurnReading:
         """The reading that a recipe asks for."""
         return cls(role_names(options.roles), options.answer_weights, told)
 
@@ -64,7 +56,7 @@ class TurnReading:
 Entry = Callable[[str, Values, TurnReading], Iterator[Turn]]
 
 
-def spoken(who: str, text: str) -> Entry:
+def read_turn(who: str, text: str) -> Entry:
     """Entries like {"role": "user", "content": …}."""
 
     def turns(place: str, entry: Values, reading: TurnReading) -> Iterator[Turn]:
@@ -128,7 +120,7 @@ def is_learnt(place: str, entry: Values, reading: TurnReading) -> bool:
     return all(marks.values())
 
 
-def _said(name: str, value: Any, told: Told) -> Field:
+def _said(name: str, value: Any, told: LayoutNotes) -> Field:
     """The text of a turn; of a list of typed parts, those that are text, a line each."""
     if not isinstance(value, list) or not value or not all(_is_part(part) for part in value):
         return Field(name, value)
@@ -146,7 +138,7 @@ def _is_part(part: Any) -> bool:
     return part.get("type", "text") not in _TEXT_PARTS or isinstance(part.get("text"), str)
 
 
-def _count_unused(entry: Values, read: list[str], told: Told) -> None:
+def _count_unused(entry: Values, read: list[str], told: LayoutNotes) -> None:
     for key, value in entry.items():
         # A table gives every turn the keys of all turns; without a value they say nothing.
         if key not in read and value is not None and value != "" and value != [] and value != {}:

@@ -7,7 +7,7 @@ import json
 import pytest
 from data_files import refusal, write_lines
 
-from loraloom.data.prompts import read_prompts
+from loraloom.data.prompts.prompts import read_prompts
 from loraloom.recipe import DataSettings
 
 ROW = {

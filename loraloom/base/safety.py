@@ -1,0 +1,240 @@
+"""What a model's folder may not bring: code, pickles by a side door, files of elsewhere, absurd sizes.
+
+    config.json                   no code, no attention kernels, no other weights, nothing quantised
+    tokenizer_config.json         no code
+    model.safetensors.index.json  plain names of safetensors files in the same folder
+    adapter_config.json           must not be there: transformers would load another base for it
+
+All of it is looked at before transformers sees the folder, and for a hub name before its weights are
+fetched. transformers is told besides never to trust code; this is the second lock.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import cached_file
+
+from loraloom.errors import ModelError, Problem, one_line
+from loraloom.recipe.yaml_tree import shown_key
+
+CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
+# The suffixes of what each index may name. The weights of .bin files are read on request only.
+INDEXES = {
+    "model.safetensors.index.json": (".safetensors",),
+    "pytorch_model.bin.index.json": (".safetensors", ".bin"),
+}
+# A config has some kilobytes; an index of a thousand shards some megabytes.
+MAX_JSON_BYTES = 64 * 2**20
+# Beyond any size of a real model: `num_labels` alone makes transformers build a list that long.
+LARGEST_NUMBER = 10_000_000
+# What transformers itself writes into configs, and nothing reads to any effect.
+_HARMLESS_PRIVATE = {"_name_or_path", "_commit_hash", "_attn_implementation_autoset", "_num_labels"}
+_CODE = ("auto_map", "custom_pipelines", "trust_remote_code")
+_KERNELS = ("attn_implementation", "experts_implementation", "use_kernels", "kernel_config")
+_OWN_KERNELS = (None, False, "eager", "sdpa")
+_SIZES = ("d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads", "vocab_size")
+# Half a byte a weight, tied embeddings that an estimate counts twice, and room.
+_WEIGHTS_PER_BYTE = 4
+_SOON_BUILT = 10_000_000
+
+
+def read_config(path: str, name: str) -> dict[str, Any]:
+    """The values of config.json, once they are known to do nothing but describe an architecture.
+
+    Args:
+        path: a folder, or a hub name.
+        name: what messages call it.
+
+    Raises:
+        ModelError: it cannot be found or read, or one of its files would run code or reach elsewhere.
+    """
+    try:
+        file = cached_file(path, CONFIG)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            "its config cannot be loaded",
+            where=name,
+            found=describe_source(error),
+            fix="Without a connection to the hub, name a local folder, or `starter`.",
+        ) from None
+    values = _read_object(Path(str(file)), name)
+    tokenizer = read_beside(path, TOKENIZER_CONFIG, name)
+    problems = [
+        *_config_problems(values, name),
+        *_code_problems(tokenizer, TOKENIZER_CONFIG, name),
+        *_tokenizer_problems(tokenizer, name),
+        *(problem for index in INDEXES for problem in _index_problems(path, index, name)),
+    ]
+    if file_beside(path, "adapter_config.json") is not None:
+        problems.append(
+            Problem(
+                "is an adapter's folder: it holds an adapter_config.json, and transformers would load "
+                "that adapter's base in its place",
+                where=name,
+                fix="Name the base itself, and the adapter by lora.init_adapter; or merge the two first.",
+            )
+        )
+    if problems:
+        raise ModelError(problems)
+    return values
+
+
+def check_sizes(num_weights: int, path: str, name: str) -> None:
+    """Refuse a config whose model is far larger than its files: it would be built before they are read.
+
+    Args:
+        num_weights: that the config describes, estimated.
+
+    Raises:
+        ModelError: it describes many more weights than there are bytes.
+    """
+    files = [*Path(path).glob("*.safetensors"), *Path(path).glob("*.bin")] if Path(path).is_dir() else []
+    size = sum(file.stat().st_size for file in files if file.is_file())
+    if size and num_weights > max(_SOON_BUILT, _WEIGHTS_PER_BYTE * size):
+        raise ModelError(
+            "its config describes a far larger model than its files hold",
+            where=name,
+            found=f"about {num_weights / 1e6:,.0f} M weights in {size / 1e6:,.1f} MB",
+            fix="The config is of another model, or the folder is incomplete: copy it again.",
+        )
+
+
+def describe_source(error: BaseException) -> str:
+    """The kind of an exception and what it says, on one line."""
+    text = one_line(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def file_beside(path: str, file: str) -> Path | None:
+    """Another file of the same folder or hub model; None if it has no such file."""
+    found = cached_file(
+        path, file, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False
+    )
+    return None if found is None else Path(str(found))
+
+
+def read_beside(path: str, file: str, name: str) -> dict[str, Any]:
+    """The values of another JSON file of the same folder or hub model; none if it has no such file.
+
+    Raises:
+        ModelError: it cannot be read, or is no JSON object.
+    """
+    found = file_beside(path, file)
+    return {} if found is None else _read_object(found, name)
+
+
+def _read_object(file: Path, name: str) -> dict[str, Any]:
+    """One JSON object; what is wrong with it is said without its text."""
+    try:
+        if file.stat().st_size > MAX_JSON_BYTES:
+            raise ModelError(f"{file.name} is too large to be one", where=name)
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "msg", None) or type(error).__name__
+        raise ModelError(f"{file.name} cannot be read", where=name, found=reason) from None
+    if not isinstance(values, dict):
+        raise ModelError(f"{file.name} is no JSON object", where=name)
+    return values
+
+
+def _config_problems(values: Mapping[str, Any], name: str) -> Iterator[Problem]:
+    yield from _code_problems(values, CONFIG, name)
+    private = [key for key in values if key.startswith("_") and key not in _HARMLESS_PRIVATE]
+    kernels = [key for key in _KERNELS if values.get(key) not in _OWN_KERNELS]
+    for key in [*private, *kernels]:
+        yield Problem(
+            f"its config sets {shown_key(key)}, with which transformers may load code from elsewhere",
+            where=name,
+            fix=f"Take it out of {CONFIG}.",
+        )
+    if "transformers_weights" in values:
+        yield Problem(
+            "its config names other weights (transformers_weights) than those of the folder",
+            where=name,
+            fix=f"Take it out of {CONFIG}, and call the file model.safetensors.",
+        )
+    if values.get("quantization_config") is not None:
+        yield Problem(
+            "its weights are quantised (quantization_config), which LoRALoom does not compute",
+            where=name,
+            fix="Use the same model in float32 or bfloat16.",
+        )
+    for key in _SIZES:
+        value = values.get(key, 1)
+        is_size = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        if not is_size and not (value is None and key == "num_decoder_layers"):
+            yield Problem(f"its config's `{key}` is no size", where=name, allowed="a whole number above 0")
+    large = [key for key, value in _numbers(values) if abs(value) > LARGEST_NUMBER]
+    for key in large:
+        yield Problem(
+            f"its config's {shown_key(key)} is beyond any real model",
+            where=name,
+            allowed=f"at most {LARGEST_NUMBER:,}",
+        )
+
+
+def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for key, value in values.items():
+        if isinstance(value, int | float):
+            yield key, value
+
+
+def _code_problems(values: Mapping[str, Any], file: str, name: str) -> Iterator[Problem]:
+    what = "its config" if file == CONFIG else file
+    for key in _CODE:
+        if values.get(key):
+            yield Problem(
+                f"{what} names code to run ({key}), and LoRALoom never runs a model's own code",
+                where=name,
+                allowed="the architectures and tokenizers that transformers ships",
+            )
+
+
+def _tokenizer_problems(values: Mapping[str, Any], name: str) -> Iterator[Problem]:
+    kind = values.get("tokenizer_class")
+    if kind is not None and not (isinstance(kind, str) and kind.isidentifier()):
+        yield Problem(
+            f"{TOKENIZER_CONFIG} has a `tokenizer_class` that is no name of a class",
+            where=name,
+            allowed="a tokenizer that transformers ships, such as T5Tokenizer",
+        )
+    listed = values.get("fast_tokenizer_files") or []
+    if not isinstance(listed, list) or not all(map(is_plain_name, listed)):
+        yield _outside(TOKENIZER_CONFIG, name)
+
+
+def _index_problems(path: str, index: str, name: str) -> Iterator[Problem]:
+    file = file_beside(path, index)
+    if file is None:
+        return
+    shards = _read_object(file, name).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        yield Problem(f"{index} has no `weight_map`", where=name, fix="Copy the folder again.")
+    elif not all(map(is_plain_name, shards.values())):
+        yield _outside(index, name)
+    elif not all(shard.endswith(INDEXES[index]) for shard in shards.values()):
+        yield Problem(
+            f"{index} names files that are no weights of that kind",
+            where=name,
+            allowed=f"files ending in {' or '.join(INDEXES[index])}",
+        )
+
+
+def _outside(file: str, name: str) -> Problem:
+    return Problem(
+        f"{file} names files outside the model's folder",
+        where=name,
+        allowed="plain names of files beside it",
+    )
+
+
+def is_plain_name(value: Any) -> bool:
+    """Whether a value names a file in this folder and no path."""
+    return (
+        isinstance(value, str) and re.fullmatch(r"[\w.\-]+", value) is not None and not value.startswith(".")
+    )

@@ -1,0 +1,70 @@
+"""A base's own tokenizer: loaded as its files have it, without what they remember of earlier calls."""
+
+from __future__ import annotations
+
+from tokenizers import Tokenizer as BackendTokenizer
+from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from loraloom.base.safety import describe_source
+from loraloom.errors import ModelError
+
+
+def load_tokenizer(path: str, name: str) -> Tokenizer:
+    """The tokenizer of a folder or hub name, as its files have it.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except Exception as error:  # many kinds: a missing file, sentencepiece, a damaged JSON
+        raise ModelError("its tokenizer cannot be loaded", where=name, found=describe_source(error)) from None
+
+
+def forget_state(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """Undo what a tokenizer's files remember of earlier calls; what that was, in sentences.
+
+    A tokenizer that is saved after a padded or truncated call pads or cuts again when it is loaded, in
+    whatever uses its backend. `model_max_length` stays: it cuts only where `truncation=True` asks for it.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    notes = []
+    if isinstance(backend, BackendTokenizer):
+        kept = [name for name in ("truncation", "padding") if getattr(backend, name) is not None]
+        backend.no_truncation()
+        backend.no_padding()
+        if kept:
+            notes.append(f"tokenizer.json stores {' and '.join(kept)} of an earlier call; it is not applied")
+    for side in ("padding_side", "truncation_side"):
+        if getattr(tokenizer, side) != "right":
+            notes.append(f"the tokenizer's {side} is {getattr(tokenizer, side)}; here it is right")
+            setattr(tokenizer, side, "right")
+    return tuple(notes)
+
+
+def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, name: str) -> None:
+    """Refuse a tokenizer without padding or end, or with more tokens than the model has embeddings.
+
+    Raises:
+        ModelError: the model cannot be used with it.
+    """
+    for token in ("pad", "eos"):
+        if getattr(tokenizer, f"{token}_token_id") is None:
+            raise ModelError(f"its tokenizer has no {token} token", where=name)
+    if getattr(model.config, "decoder_start_token_id", None) is None:
+        model.config.decoder_start_token_id = tokenizer.pad_token_id
+    size = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > size:
+        raise ModelError(
+            "its tokenizer has more tokens than the model has embeddings",
+            where=name,
+            found=f"{len(tokenizer)} tokens, {size} embeddings",
+            fix="Use the tokenizer the model was trained with.",
+        )
+
+
+def control_names(tokenizer: Tokenizer) -> dict[int, str]:
+    """The tokens that end a text or pad it, by id: their names in a text become these."""
+    ids = {tokenizer.eos_token_id: tokenizer.eos_token, tokenizer.pad_token_id: tokenizer.pad_token}
+    return {id: str(name) for id, name in ids.items() if id is not None}

@@ -1,0 +1,117 @@
+"""Texts that nearly repeat an earlier one, in time that grows with their number and not with its square.
+
+MinHash signatures (Broder, 1997) in bands (Leskovec, Rajaraman, Ullman: Mining of Massive Datasets, 3.4)
+name candidates; the Jaccard similarity of the sets of shingles, computed exactly, decides.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from loraloom.checks.data.code_points import code_points
+
+SHINGLE = 4  # characters
+SHORTEST = 16  # characters; in a shorter text one word is much, and only equality says anything
+SIMILAR = 0.8
+NUM_BANDS, BAND = 16, 4  # a pair at 0.8 shares a band with probability 1 - (1 - 0.8^4)^16 = 0.9998
+MOST_CANDIDATES = 16
+CHUNK = 2_000  # texts
+
+Hashes = npt.NDArray[np.uint64]
+Signatures = npt.NDArray[np.uint32]
+
+_WEIGHTS = np.array(
+    [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5], np.uint64
+)
+_MIXED = np.uint64(0xFF51AFD7ED558CCD)  # the finaliser of MurmurHash3
+_HALF = np.uint64(32)
+
+
+def near_copies(
+    texts: Sequence[str], similar: float = SIMILAR, owners: Sequence[Hashable] | None = None
+) -> dict[int, int]:
+    """Which text nearly repeats which earlier one.
+
+    Args:
+        texts: bare of what does not matter; those under 16 characters are passed over.
+        similar: the Jaccard similarity of their sets of 4-character shingles that counts.
+        owners: whose text each is; texts of one owner are not compared.
+
+    Returns:
+        Places of later texts → places of earlier ones.
+    """
+    long = [place for place, text in enumerate(texts) if len(text) >= SHORTEST]
+    shingles: list[Hashes] = []
+    signatures: list[Signatures] = []
+    for start in range(0, len(long), CHUNK):
+        chunk = [texts[place] for place in long[start : start + CHUNK]]
+        hashes, starts = _shingles(chunk)
+        shingles += [np.unique(part) for part in np.split(hashes, starts[1:])]
+        signatures.append(_signatures(hashes, starts))
+    if not long:
+        return {}
+    signed = np.concatenate(signatures)
+    found = {}
+    for later, candidates in _candidates(signed):
+        # The share of equal minima estimates the similarity; only near ones are worth computing it.
+        near = (signed[candidates] == signed[later]).mean(axis=1) >= similar - 0.15
+        for earlier in np.asarray(candidates)[near].tolist():
+            if owners is not None and owners[long[earlier]] == owners[long[later]]:
+                continue
+            if _jaccard(shingles[earlier], shingles[later]) >= similar:
+                found[long[later]] = long[earlier]
+                break
+    return found
+
+
+def _shingles(texts: Sequence[str]) -> tuple[Hashes, npt.NDArray[np.int64]]:
+    """Hashes of every text's shingles end to end, and where each text's begin."""
+    codes, starts = code_points(texts)
+    wide = codes.astype(np.uint64)
+    num = len(wide) - SHINGLE + 1
+    hashes = np.zeros(num, np.uint64)
+    for place, weight in enumerate(_WEIGHTS):
+        hashes += wide[place : place + num] * weight
+    hashes = (hashes ^ (hashes >> np.uint64(33))) * _MIXED
+    hashes ^= hashes >> _HALF
+    # A shingle that begins in the last characters of a text reaches into the next one.
+    inside = np.ones(num, bool)
+    for back in range(1, SHINGLE):
+        inside[starts[1:-1] - back] = False
+    lengths = np.diff(starts) - SHINGLE + 1
+    return hashes[inside], np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)[:-1]])
+
+
+def _signatures(hashes: Hashes, starts: npt.NDArray[np.int64]) -> Signatures:
+    """uint32 [texts, bands x rows]: the smallest hash of each text under so many random functions."""
+    random = np.random.default_rng(0)
+    functions = random.integers(1, 2**63, size=(NUM_BANDS * BAND, 2), dtype=np.uint64) * 2 + 1
+    columns = [
+        np.minimum.reduceat(((hashes * times + plus) >> _HALF).astype(np.uint32), starts)
+        for times, plus in functions
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _candidates(signed: Signatures) -> Iterator[tuple[int, list[int]]]:
+    """Each text with the earlier ones that share a band with it, the first few of each band."""
+    bands = [np.ascontiguousarray(signed[:, place * BAND : (place + 1) * BAND]) for place in range(NUM_BANDS)]
+    buckets: list[defaultdict[bytes, list[int]]] = [defaultdict(list) for _ in bands]
+    for text in range(len(signed)):
+        candidates: dict[int, None] = {}
+        for band, bucket in zip(bands, buckets, strict=True):
+            members = bucket[band[text].tobytes()]
+            candidates |= dict.fromkeys(members)
+            if len(members) < BAND:
+                members.append(text)
+        if candidates:
+            yield text, list(candidates)[:MOST_CANDIDATES]
+
+
+def _jaccard(one: Hashes, other: Hashes) -> float:
+    common = len(np.intersect1d(one, other, assume_unique=True))
+    return common / (len(one) + len(other) - common)

@@ -1,0 +1,234 @@
+"""What the base's tokenizer makes of the rows: lengths, what is cut, what it does not know or gives back."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections import Counter
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from loraloom.checks.data.code_points import normalize
+from loraloom.checks.data.data_view import DataView, EncodedText, of_sample, percent, places, share
+from loraloom.checks.data.same_sources import control_tokens
+from loraloom.checks.finding import Finding, Level
+from loraloom.data.examples import Example
+from loraloom.data.sources.truncation import describe_truncation
+from loraloom.recipe.settings import MAX_TOKENS
+
+PERCENTILES = (50, 90, 95, 99)
+TO_CUT = 0.01  # the share of rows that a suggested limit would cut
+# Of all tokens of a side.
+UNKNOWN_WARNING, UNKNOWN_ERROR = 0.001, 0.2
+BYTES_WARNING = 0.1
+
+Side = Literal["source", "response"]
+SIDES: dict[Side, str] = {"source": "data.max_source_length", "response": "data.max_target_length"}
+
+
+def check_lengths(seen: DataView) -> list[Finding]:
+    """Percentiles of the rows' lengths in tokens, EOS included."""
+    findings = []
+    for side, setting in SIDES.items():
+        lengths = _lengths(seen.encoded("train", side))
+        first, *others = PERCENTILES
+        at = [f"{first} % have at most {_within(lengths, first / 100)}"]
+        at += [f"{p} % {_within(lengths, p / 100)}" for p in others]
+        at.append(f"the longest {lengths.max()}")
+        message = f"tokens of training {side}s: {', '.join(at)}{_of_sample(seen, side)}"
+        findings.append(Finding("ok", "lengths", setting, message))
+    return findings
+
+
+def check_truncation(seen: DataView) -> list[Finding]:
+    """How many rows the limits cut, and the limits that would cut 1 % or none."""
+    findings = []
+    for side, setting in SIDES.items():
+        limit = int(getattr(seen.settings, setting.removeprefix("data.")))
+        encoded = seen.encoded("train", side)
+        lengths = _lengths(encoded)
+        is_cut = lengths > limit
+        tight, whole = _within(lengths, 1 - TO_CUT), int(lengths.max())
+        if is_cut.any():
+            cut = [example for example, own in zip(encoded.rows, is_cut.tolist(), strict=True) if own]
+            what = f"{share(len(cut), len(lengths))} training {side}s are cut at {limit} tokens; EOS stays"
+            kinds = (
+                f"; what is cut: {describe_truncation(seen.fitted('train').cuts)}" if side == "source" else ""
+            )
+            message = f"{what}{_of_sample(seen, side)}{kinds}; {tight} would cut 1 %, {whole} none"
+            wanted = tight if tight > limit else whole
+            fix = (
+                f"Set {setting}: {wanted}."
+                if wanted <= MAX_TOKENS
+                else "Shorten these texts, or take them out."
+            )
+            findings.append(Finding("warning", "truncation", setting, f"{message} ({places(cut)})", fix))
+        else:
+            message = (
+                f"no training {side} is cut at {limit} tokens{_of_sample(seen, side)}; {tight} would cut 1 %"
+            )
+            findings.append(Finding("ok", "truncation", setting, message))
+    return findings
+
+
+def check_answer_length(seen: DataView) -> list[Finding]:
+    """Whether answers may be as long as the responses that are learnt."""
+    if seen.max_new_tokens is None:
+        return [Finding("ok", "answer-length", "generation", "nobody is to answer")]
+    limit, key = seen.max_new_tokens, "generation.max_new_tokens"
+    encoded = seen.encoded("train", "response")
+    learnt = np.minimum(_lengths(encoded), seen.settings.max_target_length)
+    is_longer = learnt > limit
+    looked_at = _of_sample(seen, "response")
+    if not is_longer.any():
+        message = f"no training response is longer than the {limit} tokens that an answer may have"
+        return [Finding("ok", "answer-length", key, f"{message}{looked_at}")]
+    rows = [example for example, own in zip(encoded.rows, is_longer.tolist(), strict=True) if own]
+    message = (
+        f"{share(len(rows), len(learnt))} training responses are longer than the {limit} tokens that an "
+        f"answer may have{looked_at}: such answers will be cut ({places(rows)})"
+    )
+    fix = f"Set {key}: {seen.settings.max_target_length}, which is data.max_target_length, or leave it out."
+    return [Finding("warning", "answer-length", key, message, fix)]
+
+
+def check_unknown_tokens(seen: DataView) -> list[Finding]:
+    """Characters that the vocabulary lacks: they become one unknown token, or bytes."""
+    return [_unknown(seen, side) or _bytes(seen, side) for side in SIDES]
+
+
+def _unknown(seen: DataView, side: Side) -> Finding | None:
+    """How much of a side the tokenizer does not know; None where it is nothing."""
+    assert seen.tokenizer is not None
+    unknown = seen.tokenizer.unk_token_id
+    encoded = seen.encoded("train", side)
+    literal = seen.tokenizer.unk_token or "\0"  # written out it is no unknown character: see control-tokens
+    counts = [
+        ids.count(unknown) - getattr(example, side).count(literal) if unknown in ids else 0
+        for example, ids in zip(encoded.rows, encoded.ids, strict=True)
+    ]
+    rows = [example for example, count in zip(encoded.rows, counts, strict=True) if count > 0]
+    if unknown is None or not rows:
+        return None
+    part = sum(count for count in counts if count > 0) / sum(map(len, encoded.ids))
+    level: Level = "error" if part >= UNKNOWN_ERROR else "warning" if part >= UNKNOWN_WARNING else "note"
+    message = (
+        f"{percent(part)} of the tokens of training {side}s are unknown to the tokenizer, "
+        f"in {share(len(rows), len(encoded.ids))} rows{_of_sample(seen, side)}"
+    )
+    fix = "Replace what it does not know, or take a base whose tokenizer knows this text."
+    return Finding(level, "unknown-tokens", places(rows), message, fix)
+
+
+def _bytes(seen: DataView, side: Side) -> Finding:
+    """How much of a side is spelt byte by byte: three tokens for a Chinese character, four for an emoji."""
+    assert seen.tokenizer is not None
+    encoded = seen.encoded("train", side)
+    bytes_ = seen.tokenizer.byte_token_ids
+    counts = [sum(token in bytes_ for token in ids) for ids in encoded.ids]
+    part = sum(counts) / sum(map(len, encoded.ids))
+    spelt = f"{percent(part)} of the tokens of training {side}s are single bytes"
+    if part < BYTES_WARNING:
+        message = f"no token is unknown{f'; {spelt}' if part else ''}{_of_sample(seen, side)}"
+        return Finding("ok", "unknown-tokens", f"training {side}s", message)
+    by_count = sorted(zip(counts, encoded.rows, strict=True), key=lambda pair: -pair[0])
+    rows = [example for count, example in by_count if count]  # the worst first
+    message = f"{spelt}: the vocabulary lacks characters of {share(len(rows), len(encoded.ids))} rows"
+    fix = "Take a base whose tokenizer knows this text; this one reads and writes it byte by byte."
+    return Finding("warning", "unknown-tokens", places(rows), f"{message}{_of_sample(seen, side)}", fix)
+
+
+def check_round_trip(seen: DataView) -> list[Finding]:
+    """Whether texts come back from their tokens as they were: what does not can never be answered."""
+    findings = [finding for side in SIDES for finding in _round_trip(seen, side)]
+    return findings or [
+        Finding("ok", "round-trip", "data", "every text comes back from its tokens as it was")
+    ]
+
+
+def _round_trip(seen: DataView, side: Side) -> list[Finding]:
+    assert seen.tokenizer is not None
+    encoded = seen.encoded("train", side)
+    lost: dict[str, list[Example]] = {}
+    for example, back in zip(encoded.rows, seen.tokenizer.texts(encoded.ids), strict=True):
+        text: str = getattr(example, side)
+        if back != text and not control_tokens(seen.tokenizer, text):
+            for kind in differences(text, back):
+                lost.setdefault(kind, []).append(example)
+    findings = []
+    for kind, rows in lost.items():
+        is_form = kind in FORMS
+        whose = f"{share(len(rows), len(encoded.rows))} training {side}s"
+        message = f"{kind} of {whose} do not come back from their tokens{_of_sample(seen, side)}"
+        fix = FORMS.get(kind, "The base can neither read nor write them: replace them, or take another base.")
+        findings.append(Finding("note" if is_form else "warning", "round-trip", places(rows), message, fix))
+    return findings
+
+
+# What changes in form only, and what to know of it.
+FORMS = {
+    "line breaks": "Answers will have none; write lists and paragraphs as sentences, or take another base.",
+    "spaces": "Several in a row, or those at an end, become one or none.",
+    "full-width forms": "The tokenizer writes ，？！ as ,?! ; metrics compare them as equal.",
+}
+
+
+def differences(text: str, back: str) -> list[str]:
+    """What kinds of characters a text lost on its way to tokens and back; never which ones."""
+    kinds = []
+    if text.count("\n") != back.count("\n"):
+        kinds.append("line breaks")
+    flat, flat_back = (" ".join(side.split()) for side in (text, back))
+    if flat != flat_back:
+        if flat_back == normalize(flat) or _level(flat_back) == _level(flat):
+            kinds.append("full-width forms" if _unspaced(flat) != _unspaced(flat_back) else "spaces")
+        else:
+            kinds += _lost_kinds(_level(flat), _level(flat_back))
+    elif not kinds:
+        kinds.append("spaces")
+    return kinds
+
+
+def _level(text: str) -> str:
+    return _unspaced(normalize(text))
+
+
+def _unspaced(text: str) -> str:
+    return "".join(text.split())
+
+
+def _lost_kinds(text: str, back: str) -> list[str]:
+    lost = Counter(text)
+    lost.subtract(Counter(back))
+    kinds = dict.fromkeys(_kind(char) for char, count in lost.items() if count > 0)
+    return list(kinds) or ["characters"]
+
+
+def _kind(char: str) -> str:
+    category = unicodedata.category(char)
+    if "CJK" in unicodedata.name(char, ""):
+        return "Han characters"
+    if category.startswith("L"):
+        return "letters"
+    if category.startswith("M"):
+        return "marks above or below letters"
+    if category in ("So", "Sk"):
+        return "emoji and symbols"
+    if category.startswith("N"):
+        return "digits"
+    return "signs and punctuation"
+
+
+def _lengths(encoded: EncodedText) -> npt.NDArray[np.int64]:
+    return np.fromiter(map(len, encoded.ids), dtype=np.int64, count=len(encoded.ids))
+
+
+def _within(lengths: npt.NDArray[np.int64], part: float) -> int:
+    """The smallest limit that keeps this share of the rows whole."""
+    return int(np.sort(lengths)[max(0, math.ceil(part * len(lengths)) - 1)])
+
+
+def _of_sample(seen: DataView, side: Side) -> str:
+    return of_sample(len(seen.encoded("train", side).rows), len(seen.split.train))

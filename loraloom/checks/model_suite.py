@@ -1,0 +1,37 @@
+"""Which checks run on the model when: a check is one function, and its place in one of these tuples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from loraloom.checks.base_model import check_head, check_precision, check_special_tokens, check_tokenizer
+from loraloom.checks.finding import Finding
+from loraloom.checks.gate import (
+    Gate,
+    check_adapters,
+    check_generation,
+    check_labels,
+    check_loss,
+    check_shapes,
+    check_targets,
+)
+from loraloom.checks.movement_forecast import check_movement
+from loraloom.checks.overfitting import check_learning
+
+ModelCheck = Callable[[Gate], list[Finding]]
+
+# What the base is.
+MODEL: tuple[ModelCheck, ...] = (check_head, check_precision, check_tokenizer, check_special_tokens)
+# What becomes of real rows in it.
+GATE: tuple[ModelCheck, ...] = (
+    check_shapes,
+    check_labels,
+    check_loss,
+    check_targets,
+    check_adapters,
+    check_generation,
+)
+# `check`, `train` and `search` run these, so together they may take about a second.
+BEFORE_TRAINING: tuple[ModelCheck, ...] = (*MODEL, *GATE, check_movement)
+# `check --deep` runs these too; they train for a minute or so.
+DEEP: tuple[ModelCheck, ...] = (check_learning,)

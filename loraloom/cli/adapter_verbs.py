@@ -1,0 +1,64 @@
+"""What becomes of an adapter: merge, card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from loraloom.cli.shared_options import AsJson, MovedBase, MovedData, RunFolder
+from loraloom.cli.verb_steps import command, displayed, importing, print_json
+
+
+def merge(
+    run: RunFolder,
+    out: Annotated[Path, typer.Argument(help="The folder to make; it must not exist.")],
+    experiment: Annotated[
+        str | None, typer.Option(help="Whose adapter; of several seeds one: main@42.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32 or bfloat16; by default as the base's own files.")
+    ] = None,
+    base: MovedBase = None,
+    data: MovedData = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write base + adapter as one plain transformers folder, proven equal."""
+    with displayed(as_json) as display:
+        from loraloom.console import print_table
+
+        with importing():
+            from loraloom.commands.merge import merge as run_merge
+        from loraloom.export.merge_text import figures
+
+        merged = run_merge(run, out, experiment=experiment, dtype=dtype, base=base, data=data, report=display)
+        if as_json:
+            print_json(merged)
+        else:
+            size = f"{merged['bytes'] / 1e6:,.1f} MB"
+            print_table(("merged", merged["folder"]), [("size", size), *figures(merged)])
+        display.next_command(
+            f'in Python: AutoModelForSeq2SeqLM.from_pretrained("{out}"), see {out}/README.md'
+        )
+
+
+def card(
+    run: RunFolder,
+    experiment: Annotated[
+        str | None, typer.Option(help="Whose adapter; of several seeds one: main@42.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="A file for it, replaced if there; else stdout.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a model card for an adapter."""
+    with displayed(as_json) as display:
+        from loraloom.commands.card import card as make_card
+        from loraloom.console import put
+
+        made = make_card(run, experiment=experiment, out=out)
+        if as_json:
+            print_json(made)
+        else:
+            put(made["card"] if out is None else f"{out}\n")
+        display.next_command(command("merge", run, "OUT", "--experiment", made["experiment"]))

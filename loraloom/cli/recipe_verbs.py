@@ -1,0 +1,132 @@
+"""Before training: init, check, recipe-schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from loraloom.cli.shared_options import Allow, AsJson, RecipeFile, Sets
+from loraloom.cli.verb_steps import command, displayed, importing, print_json, read, split_recipe_data
+
+if TYPE_CHECKING:
+    from loraloom.checks.finding import Finding
+    from loraloom.console import Display
+    from loraloom.data.splitting.split import Split
+    from loraloom.recipe import Recipe
+
+
+def init(
+    data: Annotated[
+        list[Path], typer.Argument(help="Files of instruction/response pairs, or a folder of them.")
+    ],
+    model: Annotated[str, typer.Option(help="A folder, a hub name, or `starter`.")] = "starter",
+    columns: Annotated[
+        list[str],
+        typer.Option(
+            metavar="ROLE=COLUMN",
+            help="Which column is what, where it is not recognised; repeat it: instruction=…, response=….",
+        ),
+    ] = [],  # noqa: B006
+    sets: Sets = [],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
+    """Look at a data file and write a commented recipe for it to stdout."""
+    from loraloom.commands.init import init_recipe
+    from loraloom.console import put
+
+    with displayed(as_json) as display:
+        text = init_recipe(data, model, columns=columns, sets=sets, report=display)
+        if as_json:
+            print_json({"recipe": text})
+        else:
+            put(text)
+        display.next_command("loraloom check recipe.yaml")
+
+
+def check(
+    recipe: RecipeFile,
+    sets: Sets = [],  # noqa: B006 (typer copies it)
+    allow: Allow = [],  # noqa: B006
+    data_only: Annotated[
+        bool, typer.Option("--data-only", help="Only the checks of the data; loads no model.")
+    ] = False,
+    find_lr: Annotated[bool, typer.Option("--find-lr", help="Try eight learning rates in one pass.")] = False,
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help="Also overfit one batch, or say what stands in the way; then --find-lr."),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Where --find-lr keeps what it found; by default below runs/.")
+    ] = None,
+    show_all: Annotated[bool, typer.Option("--all", help="Show also what is in order, in full.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run the real model on real rows, in seconds, and say what would go wrong."""
+    if data_only and (find_lr or deep):
+        option = "--find-lr" if find_lr else "--deep"
+        raise typer.BadParameter(f"{option} trains, and --data-only loads no model; leave one out")
+    if out is not None and not (find_lr or deep):
+        raise typer.BadParameter("--out says where --find-lr keeps what it found; give both")
+    with displayed(as_json) as display:
+        settings = read(recipe, sets, display)
+        split = split_recipe_data(settings, allow)
+        from loraloom.console import print_batch, print_findings
+
+        document: dict[str, Any] = {}
+        if data_only:
+            from loraloom.session.data_checks import check_data
+
+            of_data = check_data(settings, split, allow, loads_tokenizer=True)
+            findings = [*of_data.findings, *of_data.without_tokens]
+        else:
+            with importing():
+                from loraloom.commands.check import examine
+
+            checked = examine(settings, split=split, allowed=allow, deep=deep, report=display)
+            findings = checked.findings
+            document["batch"] = [view.to_json() for view in checked.batch]
+            if not as_json:
+                print_batch(checked.batch)
+        document["findings"] = [finding.to_json() for finding in findings]
+        if not as_json:
+            print_findings(findings, show_all=show_all)
+        has_errors = any(finding.level == "error" for finding in findings)
+        if (find_lr or (deep and split.eval)) and not has_errors:
+            document["range_test"] = _range_test(settings, out, split, findings, display)
+        if as_json:
+            print_json(document)
+        if has_errors:
+            raise typer.Exit(1)
+        rate = document.get("range_test", {}).get("suggestion")
+        found = [] if rate is None else [f"training.learning_rate={rate:g}"]
+        options = [word for name in allow for word in ("--allow", name)]
+        options += [word for key in (*sets, *found) for word in ("--set", key)]
+        display.next_command(command("check" if data_only else "train", recipe, *options))
+
+
+def _range_test(
+    recipe: Recipe,
+    out: Path | None,
+    split: Split,
+    findings: list[Finding],
+    display: Display,
+) -> dict[str, Any]:
+    """Try eight learning rates, show what each did, and return that as JSON has it."""
+    from loraloom.commands.find_lr import find_learning_rate
+    from loraloom.console import print_range_test
+
+    found = find_learning_rate(recipe, out=out, split=split, findings=findings, report=display)
+    display.close()
+    if not display.is_quiet:
+        print_range_test(found)
+        display.say(f"kept in {found.run}: `loraloom report {found.run}` shows it as a page")
+    return found.to_json()
+
+
+def recipe_schema() -> None:
+    """The JSON Schema of a recipe, for editors."""
+    from loraloom.recipe.reading import recipe_schema as schema
+
+    print_json(schema())

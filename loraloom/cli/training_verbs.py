@@ -1,0 +1,190 @@
+"""Training: train, search, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from loraloom.cli.shared_options import Allow, AsJson, MovedBase, MovedData, NewRun, RecipeFile, Sets
+from loraloom.cli.verb_steps import (
+    command,
+    displayed,
+    importing,
+    moved_words,
+    print_json,
+    read,
+    split_recipe_data,
+)
+
+if TYPE_CHECKING:
+    from loraloom.recipe import Recipe
+
+SOME_FAILED = 3  # the exit code where some experiments failed and others did not
+
+
+def train(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            help="A recipe's YAML file, or the name of one that comes along; a run's own with --resume."
+        ),
+    ] = None,
+    sets: Sets = [],  # noqa: B006
+    out: NewRun = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with this run; its recipe need not be named.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Train each experiment from so many seeds.")] = None,
+    allow: Allow = [],  # noqa: B006
+    base: MovedBase = None,
+    data: MovedData = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train every experiment of a recipe together."""
+    _refuse_both(out, resume)
+    _refuse_moved(resume, base, data)
+    if recipe is None and resume is None:
+        raise typer.BadParameter("a recipe is needed, or --resume RUN")
+    with displayed(as_json) as display:
+        sets = sets if seeds is None else [*sets, f"seeds={seeds}"]
+        settings = read(recipe, sets, display, resume=resume) if recipe else _read_own(resume, sets)
+        split = None if resume else split_recipe_data(settings, allow)
+        from loraloom.console import print_table
+
+        with importing():
+            from loraloom.commands.train import train as run_training
+
+        outcome = run_training(
+            settings,
+            out=out,
+            resume=resume,
+            split=split,
+            allowed=allow,
+            base=base,
+            data=data,
+            report=display,
+        )
+        display.close()
+        if as_json:
+            print_json({"run": str(outcome.run.folder), **outcome.result})
+        else:
+            print_table(
+                ("experiment", "status", "steps", "best step", "best figure", "adapter"),
+                [
+                    _experiment_row(outcome.run.folder, name, entry)
+                    for name, entry in outcome.result["experiments"].items()
+                ],
+            )
+        display.next_command(command("compare", outcome.run.folder, *moved_words(base, data)))
+        if outcome.failed:
+            raise typer.Exit(SOME_FAILED)
+
+
+def _refuse_both(out: Path | None, resume: Path | None) -> None:
+    if out is not None and resume is not None:
+        raise typer.BadParameter("--out makes a new run and --resume goes on with one; give one of them")
+
+
+def _refuse_moved(resume: Path | None, base: Path | None, data: Path | None) -> None:
+    if resume is None and (base is not None or data is not None):
+        raise typer.BadParameter(
+            "--base and --data say where those of a resumed run are now; a new one takes "
+            "--set model_name_or_path=FOLDER and --set data.train=FILE"
+        )
+
+
+def _read_own(run: Path | None, sets: list[str]) -> Recipe:
+    """The recipe of a run that is to be resumed."""
+    from loraloom.run.folder import open_run
+
+    with importing():
+        from loraloom.session.provenance import run_recipe
+
+    if sets:
+        raise typer.BadParameter("a resumed run keeps its settings; leave --set and --seeds out")
+    assert run is not None
+    return run_recipe(open_run(run))[0]
+
+
+def _experiment_row(folder: Path, name: str, entry: dict[str, Any]) -> tuple[str, ...]:
+    best = "–" if entry["best_metric"] is None else f"{entry['best_metric']:.4f}"
+    adapter = "–" if entry["status"] == "failed" else str(folder / "adapters" / name)
+    return name, entry["status"], str(entry["step"]), str(entry["best_step"]), best, adapter
+
+
+def search(
+    recipe: RecipeFile,
+    space: Annotated[Path, typer.Option(help="A YAML file: keys of the recipe, and what each may be.")],
+    trials: Annotated[int, typer.Option(help="How many adapters to train.")],
+    sampler: Annotated[str, typer.Option(help="What decides: tpe, random or grid.")] = "tpe",
+    halving: Annotated[bool, typer.Option("--halving", help="The weak give up their places early.")] = False,
+    sets: Sets = [],  # noqa: B006
+    out: NewRun = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this run of the same search.")] = None,
+    allow: Allow = [],  # noqa: B006
+    base: MovedBase = None,
+    data: MovedData = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try many settings of a recipe in one pass, and find the best."""
+    _refuse_both(out, resume)
+    _refuse_moved(resume, base, data)
+    with displayed(as_json) as display:
+        settings = read(recipe, sets, display, resume=resume)
+        from loraloom.search.request import make_request
+        from loraloom.search.space_file import read_space
+
+        request = make_request(
+            settings, read_space(space, settings), num_trials=trials, sampler=sampler, halving=halving
+        )
+        split = None if resume else split_recipe_data(settings, allow)
+        from loraloom.console import print_table
+        from loraloom.search.trial_table import table
+
+        with importing():
+            from loraloom.commands.search import search as run_search
+
+        found = run_search(
+            request,
+            out=out,
+            resume=resume,
+            split=split,
+            allowed=allow,
+            base=base,
+            data=data,
+            report=display,
+        )
+        display.close()
+        if as_json:
+            print_json(found.to_json())
+        else:
+            print_table(*table(found.ledger.trials_ranked, found.ledger.metric, found.importances))
+        display.next_command(
+            command("compare", found.run.folder, "--experiment", found.best.name, *moved_words(base, data))
+        )
+        if found.ledger.failed:
+            raise typer.Exit(SOME_FAILED)
+
+
+def demo(
+    out: NewRun = None,
+    as_json: AsJson = False,
+) -> None:
+    """The main job on the embedded starter, offline: checks, training, comparison, report."""
+    with displayed(as_json) as display:
+        from loraloom.console import print_answers, print_comparison
+
+        with importing():
+            from loraloom.commands.demo import demo as run_demo
+
+        shown = run_demo(out=out, report=display)
+        if as_json:
+            print_json({"report": str(shown.report_file), **shown.comparison, "prompts": shown.prompts})
+        else:
+            print_comparison(shown.comparison)
+            print_answers(shown.prompts, len(shown.prompts["rows"]), "The three prompts of the starter:")
+        display.next_command("loraloom init YOUR-DATA.json --model bigscience/mt0-large > recipe.yaml")
+        if not as_json:
+            typer.echo(shown.report_file)

@@ -1,0 +1,160 @@
+"""card: what an adapter is, from what, how it was trained, what it does, how to load it; as a model card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from loraloom.bank.peft_base import portable_name
+from loraloom.bank.peft_folder import CONFIG, read_adapter
+from loraloom.errors import RunError
+from loraloom.evaluate.comparison import BASE_NAME
+from loraloom.report.training_view import group_of
+from loraloom.run.atomic import replace_text
+from loraloom.run.folder import Run, open_run
+from loraloom.run.lock import writing
+from loraloom.session import provenance as origin
+from loraloom.session.adapter_names import one_adapter
+from loraloom.session.provenance_file import read_provenance
+from loraloom.training.adapter_card import (
+    Facts,
+    front_matter,
+    merged_code,
+    peft_code,
+    python_block,
+    read_facts,
+    table,
+    training_sections,
+)
+
+# The figures of rows that took part in no choice come first.
+COMPARISONS = ("test", "eval")
+
+
+def card(run: Path, *, experiment: str | None = None, out: Path | None = None) -> dict[str, Any]:
+    """Write a model card for one adapter of a run.
+
+    Args:
+        run: the run directory.
+        experiment: whose adapter; may be left out where the run has one.
+        out: a file for it, replaced if there.
+
+    Returns:
+        `{"experiment", "card": Markdown, "file": where it was written, or None}`.
+
+    Raises:
+        RunError: it is no run, has no such adapter, or the file cannot be written.
+        AdapterError: the adapter is damaged.
+    """
+    opened = open_run(run)
+    recipe, _ = origin.run_recipe(opened)
+    name, _ = one_adapter(opened, recipe, experiment, usage=["card", str(run)])
+    if out is None:
+        text = run_card(opened, adapter_facts(opened, name))
+    else:
+        try:
+            with writing(out, doing="writes this card"):
+                text = run_card(opened, adapter_facts(opened, name))
+                replace_text(out, text)
+        except OSError as error:
+            raise RunError(f"cannot be written: {error.strerror}", where=str(out)) from None
+    return {"experiment": name, "card": text, "file": None if out is None else str(out)}
+
+
+def adapter_facts(run: Run, name: str) -> Facts:
+    """What a finished adapter's card says."""
+    folder = run.adapters / name
+    known = read_provenance(run)
+    adapter = read_adapter(folder)
+    base = known.base
+    named = {
+        "base": portable_name("" if base is None else base.name),
+        "base_fingerprint": "" if base is None else base.fingerprint,
+        "head_is_tied": None if base is None else base.head_is_tied,
+        **adapter.origin,
+    }
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    targets = config["target_modules"]
+    return read_facts(run, name, named, [targets] if isinstance(targets, str) else targets, known.versions)
+
+
+def run_card(run: Run, facts: Facts) -> str:
+    """The card of one adapter of a run."""
+    name, folder = facts.experiment.name, run.folder.resolve().name
+    merge = f"loraloom merge {folder} merged --experiment {name}"
+    return "\n".join(
+        [
+            front_matter(facts, "peft"),
+            f"# {name}: a LoRA adapter for {facts.base}",
+            "",
+            "Trained with LoRALoom; PEFT and plain transformers load it.",
+            "",
+            "## What it does",
+            "",
+            *_figures(run, facts, folder),
+            "",
+            "## Use",
+            "",
+            "With PEFT:",
+            "",
+            python_block(peft_code(facts, f"adapters/{name}", "the adapter's folder, in the run")),
+            "",
+            f"Without PEFT, and faster, once merged by `{merge}`:",
+            "",
+            python_block(merged_code(facts, "merged", "what `loraloom merge` wrote")),
+            "",
+            *training_sections(facts),
+        ]
+    )
+
+
+def _figures(run: Run, facts: Facts, folder: str) -> list[str]:
+    """Figures with intervals and movement, or that there are none and how to get them."""
+    name = facts.experiment.name
+    for what in COMPARISONS:
+        file = run.comparisons / f"{what}.json"
+        comparison = run.read_json(file) if file.is_file() else {}
+        try:
+            if name not in comparison.get("models", {}):
+                continue
+            return _comparison_lines(comparison, name, what)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise RunError(
+                "is not what `loraloom compare` writes", where=str(file), found=str(error)
+            ) from None
+    return [f"No figures were computed. `loraloom compare {folder}` computes them, with intervals."]
+
+
+def _comparison_lines(comparison: Mapping[str, Any], name: str, what: str) -> list[str]:
+    models = comparison["models"]
+    groups: dict[str, list[str]] = {}
+    for model in models:
+        groups.setdefault(group_of(model), []).append(model)
+    group = group_of(name)
+    experiments = [each for each in groups if each != BASE_NAME]
+    sentence = dict(zip(experiments, comparison["sentences"], strict=True))[group]
+    found = {d["metric"]: d for d in comparison["differences"] if d["model"] == group}
+    own, base = models[name]["figures"], models[BASE_NAME]["figures"]
+    rows = [(key, f"{base[key]:.4f}", f"{own[key]:.4f}", *_interval(found.get(key))) for key in own]
+    lines = [sentence, ""]
+    if comparison["took_part_in_a_choice"]:
+        lines += ["These rows chose the checkpoint, so the figures are flattering.", ""]
+    if len(groups[group]) > 1:
+        seeds = f"{len(groups[group])} seeds of {group}"
+        lines += [f"The sentence and the differences are over {seeds}; the adapter's column is its own.", ""]
+    lines += table(("figure", "base", "adapter", "difference, 95 % interval", "verdict"), rows)
+    signatures = comparison["signatures"].items()
+    lines += ["", *(f"- {key}: {signature}" for key, signature in signatures)] if signatures else []
+    moved = models[name]["movement"]
+    kinds = ", ".join(f"{kind} {value:.2g}" for kind, value in moved["kinds"].items())
+    lines += ["", f"Movement, ‖ΔW‖ / ‖W‖: {moved['total']:.2g} over all adapted linears; {kinds}."]
+    return [*lines, "", f"Computed on {comparison['num_rows']} {what} rows."]
+
+
+def _interval(difference: Mapping[str, Any] | None) -> tuple[str, str]:
+    if difference is None:
+        return "", ""
+    low, high = difference["low"], difference["high"]
+    return f"{difference['difference']:+.4f} ({low:+.4f} to {high:+.4f})", difference["verdict"]

@@ -1,0 +1,94 @@
+"""check: everything that would waste hours of training, found in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from loraloom.checks.batch_view import RowView, view_rows
+from loraloom.checks.finding import Finding
+from loraloom.checks.model_suite import DEEP
+from loraloom.checks.resources import check_resources
+from loraloom.data.splitting.split import Split, split_examples
+from loraloom.recipe import Recipe
+from loraloom.run.events import BaseChoices, Note, Report, RowCounts, quiet
+from loraloom.session.data_checks import check_data
+from loraloom.session.material import Material, cut_notes, load_recipe_base, prepare
+from loraloom.session.material_checks import check_material, run_model_checks
+from loraloom.session.resource_plan import predict_recipe_resources
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `loraloom check` found.
+
+    Args:
+        findings: every one; one of level `error` means that `train` would refuse.
+        material: the base and the encoded rows that were looked at.
+        batch: three rows as the model sees them; they hold text.
+    """
+
+    findings: list[Finding]
+    material: Material
+    batch: list[RowView]
+
+
+def check(
+    recipe: Recipe,
+    *,
+    split: Split | None = None,
+    allowed: Collection[str] = (),
+    report: Report = quiet,
+) -> list[Finding]:
+    """Run every check on a recipe without training.
+
+    Args:
+        recipe: what would be done.
+        split: where the caller has divided the recipe's data already.
+        allowed: names of checks whose errors become warnings.
+        report: told of notes on the way.
+
+    Returns:
+        Every finding; one of level `error` means that `train` would refuse.
+
+    Raises:
+        LoRALoomError: recipe, data or base cannot even be read.
+    """
+    return examine(recipe, split=split, allowed=allowed, report=report).findings
+
+
+def examine(
+    recipe: Recipe,
+    *,
+    split: Split | None = None,
+    allowed: Collection[str] = (),
+    deep: bool = False,
+    report: Report = quiet,
+) -> CheckReport:
+    """`check`, with the base and rows that were looked at; `deep` also tries to overfit one batch."""
+    split = split or split_examples(recipe.data, allow_leakage="leakage" in allowed)
+    report(RowCounts(train=len(split.train), eval=len(split.eval), test=len(split.test)))
+    of_data = check_data(recipe, split, allowed)
+    base = load_recipe_base(recipe)
+    report(BaseChoices(choices=base.choices))
+    material = prepare(recipe, split, base)
+    for note in (*material.notes, *cut_notes(material)):
+        report(Note(message=note))
+    chosen = [
+        Finding("ok", key, key, f"{choice.value}: {choice.reason}") for key, choice in base.choices.items()
+    ]
+    findings = check_material(material, of_data)
+    if not any(finding.level == "error" for finding in findings):
+        report(Note(message="timing one step, to say what training will take"))
+        findings += check_resources(predict_recipe_resources(material))
+    if deep and not any(finding.level == "error" for finding in findings):
+        report(Note(message="learning one batch by heart, to see what can be learnt; this takes a while"))
+        findings += run_model_checks(material, material.experiments, DEEP)
+    batch = view_rows(
+        base,
+        split.train,
+        material.train_set,
+        limits=(recipe.data.max_source_length, recipe.data.max_target_length),
+        packing=recipe.training.packing,
+    )
+    return CheckReport([*chosen, *findings], material, batch)

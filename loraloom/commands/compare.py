@@ -1,0 +1,260 @@
+"""compare: base and adapters answer the same rows in one pass; what differs, in figures and side by side.
+
+Answers are kept as they come, see `partial_answers.py`, so that a comparison of ten thousand rows that was
+interrupted goes on where it stopped; the finished `compare/<name>.json` takes their place. One process makes
+a comparison of one name; others may be made beside it, and beside training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from loraloom.base.tokenizer_loading import control_names
+from loraloom.comparison.answers import answers_of, target_ids
+from loraloom.comparison.compared_rows import SplitName, prompts_asked, retained_rows, rows_of_part
+from loraloom.comparison.partial_answers import Answers
+from loraloom.data.encoding import describe_cuts, encode_sources
+from loraloom.data.files.part_files import PartContents
+from loraloom.data.prompts.prompts import Prompt
+from loraloom.data.sources.control_tokens import controls_in, describe_controls
+from loraloom.errors import RunError
+from loraloom.evaluate import comparison
+from loraloom.evaluate.comparison import BASE_NAME, ModelAnswers
+from loraloom.evaluate.generation import cut_words
+from loraloom.evaluate.loss import eval_losses
+from loraloom.evaluate.movement import movement
+from loraloom.evaluate.scoring import score_against
+from loraloom.recipe import EXPERIMENT_NAME
+from loraloom.report.unfinished_comparisons import lock_file, partial_file
+from loraloom.run.atomic import replace_text
+from loraloom.run.events import Note, Report, quiet
+from loraloom.run.folder import Run, now, open_run, to_json
+from loraloom.run.lock import locked
+from loraloom.session import provenance as origin
+from loraloom.session.answering_model import AnsweringModel, load_run
+from loraloom.session.locations import Relocation, relocated
+from loraloom.session.material import encode_rows
+
+FORMAT = 1
+
+
+def compare(
+    run: Path,
+    *,
+    split: SplitName | None = None,
+    prompts: Sequence[str] = (),
+    prompts_file: Path | None = None,
+    experiments: Sequence[str] | None = None,
+    name: str | None = None,
+    base: Path | None = None,
+    data: Path | None = None,
+    report: Report = quiet,
+) -> dict[str, Any]:
+    """Let base and adapters answer the same rows; write `compare/<name>.json` in the run.
+
+    Args:
+        run: the run directory.
+        split: whose rows; `test` where the run has one, else `eval`.
+        prompts, prompts_file: other rows instead, from text or a file.
+        experiments: whose adapters; all where not given.
+        name: of the file; by default what was compared.
+        base, data: where the run's base and its data are now, if they were moved: the base's folder, and
+            the folder that takes the place of the one where the data was, or a file. They must be the same.
+        report: told of progress, `report(AnswerProgress(done=…, total=…))`.
+
+    Returns:
+        What the file holds, and `file`:
+        `{"sentences": […], "models": {name: {"figures", "movement"}}, "differences": […],
+        "rows": [{"source", "reference", "answers": {model: text}}], …}`.
+
+    Raises:
+        LoRALoomError: the run, its data or its adapters are not usable, or another process makes this
+            comparison.
+        Interrupted: SIGINT or SIGTERM; the same call goes on where it stopped.
+    """
+    opened = open_run(run)
+    recipe, known = origin.run_recipe(opened)
+    recipe, moved = relocated(opened, recipe, known, Relocation(base, data))
+    if prompts or prompts_file is not None:
+        rows, what = prompts_asked(recipe, split, prompts, prompts_file, report), "prompts"
+    else:
+        rows, what = rows_of_part(opened, recipe, known, split)
+    retained = retained_rows(opened, recipe, known, what, report)
+    name = _file_name(name or what)
+    with _alone(opened, name):
+        then = now()  # what is learnt from here on is not in the adapters that answer
+        loaded = load_run(run, experiments, recipe=recipe)
+        for note in [*moved, *loaded.notes]:
+            report(Note(message=note))
+        return _compare(loaded, rows, retained, what, name, then, report)
+
+
+def _alone(run: Run, name: str) -> AbstractContextManager[None]:
+    """Hold a comparison, for this process alone."""
+    run.comparisons.mkdir(exist_ok=True)
+    return locked(
+        lock_file(run, name),
+        doing=f"makes the comparison `{name}` of this run",
+        where=run.folder,
+        fix="Wait for it, or give this one a name of its own with --name.",
+        is_temporary=True,
+    )
+
+
+def _compare(
+    loaded: AnsweringModel,
+    rows: Sequence[Prompt],
+    retained: PartContents | None,
+    what: str,
+    name: str,
+    then: str,
+    report: Report,
+) -> dict[str, Any]:
+    """What the file holds, and where it is."""
+    limit = loaded.recipe.data.max_source_length
+    sources, cuts = encode_sources(rows, loaded.base.tokenizer, limit, loaded.recipe.data.source_truncation)
+    controls = control_names(loaded.base.tokenizer)
+    of_controls = describe_controls([controls_in(ids, controls) for ids in sources])
+    for said in filter(None, (describe_cuts("", cuts, limit), of_controls)):
+        report(Note(message=said))
+    targets = target_ids(loaded, rows)
+    judged = [number for number, target in enumerate(targets) if target]
+    if 0 < len(judged) < len(rows):
+        num = f"{len(judged)} of {len(rows)}"
+        report(Note(message=f"{num} rows have a known answer: the figures are over these, all are answered"))
+    answers = answers_of(loaded, rows, sources, targets, name, report)
+    lengths = {model: own.num_tokens for model, own in answers.items()}
+    if said := cut_words(lengths, loaded.recipe.generation.max_new_tokens):
+        report(Note(message=said))
+    result = {
+        "format": FORMAT,
+        "what": what,
+        "time": then,
+        "num_rows": len(rows),
+        "num_judged": len(judged) or len(rows),
+        "num_truncated_sources": int(cuts.astype(bool).sum()),
+        "took_part_in_a_choice": what == "eval",
+        **_summary(loaded, rows, answers, targets, retained, what),
+        "rows": [
+            {
+                "source": row.source,
+                "reference": row.response,
+                "answers": {model: own.texts[number] for model, own in answers.items()},
+            }
+            for number, row in enumerate(rows)
+        ],
+    }
+    file = loaded.run.comparisons / f"{name}.json"
+    replace_text(file, to_json(result))
+    partial_file(loaded.run, name).unlink(missing_ok=True)
+    return result | {"file": str(file)}
+
+
+def _file_name(name: str) -> str:
+    if not EXPERIMENT_NAME.fullmatch(name):
+        raise RunError(
+            f"`{name}` cannot name a comparison", where="--name", allowed="letters, digits, `-`, `_` and `.`"
+        )
+    return name
+
+
+def _only(own: ModelAnswers, numbers: Sequence[int]) -> ModelAnswers:
+    """The answers to some rows."""
+    return ModelAnswers(
+        **{part.name: [getattr(own, part.name)[n] for n in numbers] for part in fields(ModelAnswers)}
+    )
+
+
+def _summary(
+    loaded: AnsweringModel,
+    rows: Sequence[Prompt],
+    answers: Answers,
+    targets: Sequence[Sequence[int]],
+    retained: PartContents | None,
+    what: str,
+) -> dict[str, Any]:
+    """Figures, differences, movement, sentences, and what to take: over the rows with a known answer."""
+    judged = [number for number, target in enumerate(targets) if target]
+    references = [rows[number].response or "" for number in judged] if judged else None
+    scoring = None if references is None else score_against(references, loaded.base.answer_text)
+    num_labels = [len(targets[number]) for number in judged]
+    if judged:
+        answers = {model: _only(own, judged) for model, own in answers.items()}
+    num_rows = len(judged) or len(rows)
+    limit = loaded.recipe.generation.max_new_tokens
+    models: dict[str, dict[str, Any]] = {
+        model: {"figures": comparison.figures(own, answers[BASE_NAME], scoring, num_labels, limit)}
+        for model, own in answers.items()
+    }
+    moved = {model: movement(loaded.bank, model) for model in loaded.adapters}
+    for model, own in moved.items():
+        models[model]["movement"] = asdict(own)
+    for model, loss in _retain_losses(loaded, retained).items():
+        models[model]["figures"]["retain_loss"] = loss
+    groups = _groups(loaded)
+    of_what = "prompt" if what == "prompts" else f"{what} row"
+    where = f"{num_rows} {of_what}{'' if num_rows == 1 else 's'}"
+    evidence = (
+        comparison.compute_evidence(answers, groups, scoring, num_labels) if scoring is not None else None
+    )
+    sentences = [
+        comparison.sentence(
+            group,
+            _mean([models[name]["figures"] for name in names]),
+            [moved[name] for name in names],
+            evidence,
+            where,
+        )
+        for group, names in groups.items()
+        if group != BASE_NAME
+    ]
+    summary = {
+        "sentences": sentences,
+        "generation": loaded.recipe.generation.model_dump(),
+        "models": models,
+        "differences": [],
+    }
+    if scoring is None or evidence is None:
+        return {**summary, "signatures": {}}
+    sizes = {group: _size(loaded, names) for group, names in groups.items() if group != BASE_NAME}
+    choice, why = comparison.recommendation(evidence, sizes, where)
+    return {
+        **summary,
+        "signatures": scoring.signatures,
+        "groups": comparison.groups_to_json(evidence, groups),
+        "differences": [difference.to_json() for difference in evidence.differences],
+        "pairs": [difference.to_json() for difference in evidence.pairs],
+        "ranking": comparison.ranking(evidence),
+        "recommendation": {"experiment": choice, "sentence": why},
+    }
+
+
+def _retain_losses(loaded: AnsweringModel, retained: PartContents | None) -> dict[str, float]:
+    """The loss of every model on `data.retain`, all in one pass; what an adapter adds it has forgotten."""
+    if retained is None:
+        return {}
+    size = loaded.recipe.training.per_device_eval_batch_size
+    rows = encode_rows(retained.examples, loaded.base, loaded.recipe)
+    losses = eval_losses(loaded.bank, list(loaded.slots.values()), rows, batch_size=size)
+    return {model: losses[slot] for model, slot in loaded.slots.items()}
+
+
+def _groups(loaded: AnsweringModel) -> dict[str, list[str]]:
+    """Experiment → the models of its seeds, the base first."""
+    groups: dict[str, list[str]] = {BASE_NAME: [BASE_NAME]}
+    for experiment in loaded.recipe.resolved_experiments:
+        if experiment.name in loaded.adapters:
+            groups.setdefault(experiment.group, []).append(experiment.name)
+    return groups
+
+
+def _mean(figures: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {key: sum(own[key] for own in figures) / len(figures) for key in figures[0]}
+
+
+def _size(loaded: AnsweringModel, names: Sequence[str]) -> int:
+    return sum(tensor.numel() for tensor in loaded.adapters[names[0]].tensors.values())

@@ -1,0 +1,47 @@
+"""demo: the main job on the embedded starter, from checks to a report, in about a minute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loraloom.commands.compare import compare
+from loraloom.commands.report import write_report
+from loraloom.commands.train import train
+from loraloom.recipe.reading import read_recipe
+from loraloom.run.events import Report, quiet
+from loraloom.run.folder import Run, fresh_folder
+from loraloom.starter import data_file
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo made.
+
+    Args:
+        run: the run directory.
+        comparison: as `compare` gives it, on the test rows.
+        prompts: the same, of the starter's three prompts.
+        report_file: the page to look at.
+    """
+
+    run: Run
+    comparison: dict[str, Any]
+    prompts: dict[str, Any]
+    report_file: Path
+
+
+def demo(*, out: Path | None = None, report: Report = quiet) -> Demo:
+    """Train an adapter on the starter, compare it with the base on unseen situations, write the report.
+
+    The starter's three prompts are answered too, by base and adapter.
+
+    Args:
+        out: the run directory; by default a fresh one below `runs/`.
+        report: told of every event.
+    """
+    outcome = train(read_recipe("starter"), out=out or fresh_folder("demo"), report=report)
+    comparison = compare(outcome.run.folder, report=report)
+    prompts = compare(outcome.run.folder, prompts_file=data_file("prompts"), report=report)
+    return Demo(outcome.run, comparison, prompts, write_report(outcome.run.folder, report=report))

@@ -1,0 +1,231 @@
+"""check --find-lr: a learning-rate range test, as eight short adapters in one pass.
+
+Smith (2017, https://arxiv.org/abs/1506.01186) sweeps the rate within one training; with a bank each
+rate can have an adapter of its own, so that no rate begins from what a smaller one has learnt.
+
+It leaves a run like any other, with a `range_test.json` and without its adapters, which thirty steps are
+too few for: `loraloom report` shows it, and so does the report of a run that it speaks for.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from loraloom.bank.ownership import BASE
+from loraloom.checks.finding import Finding
+from loraloom.data.examples import Example
+from loraloom.data.splitting.split import Split, split_examples
+from loraloom.errors import DataError, Interrupted
+from loraloom.evaluate.loss import eval_losses
+from loraloom.forecast.plan import make_plan
+from loraloom.recipe import Experiment, Recipe
+from loraloom.report.range_test import FILE, FORMAT
+from loraloom.run.atomic import replace_text
+from loraloom.run.events import Evaluation, Event, Note, Report, quiet
+from loraloom.run.folder import Run, fresh_folder, to_json
+from loraloom.run.integrity import write_recorded
+from loraloom.session import provenance as origin
+from loraloom.session.material import load_recipe_base, prepare
+from loraloom.session.outcome import experiment_outcome, run_outcome
+from loraloom.session.repair import record_finished
+from loraloom.session.run_session import RunSession, create_session, run_name
+from loraloom.session.safeguards import device_errors_explained
+from loraloom.training.loop import train as train_loop
+from loraloom.training.signals import StopRequest, stop_on_signals
+from loraloom.training.state import TrainingState
+
+RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+NUM_STEPS = 30
+NUM_EVAL_ROWS = 64
+# Of the best rate's gain; a rate that gains as much is as good, and a smaller one is safer.
+GOOD_ENOUGH = 0.95
+
+
+@dataclass(frozen=True)
+class RateResult:
+    """What one rate did.
+
+    Args:
+        learning_rate: constant, after a short warm-up.
+        eval_loss: after the steps; None where the training did not stay finite.
+        gain: by how much that is below the base's.
+    """
+
+    learning_rate: float
+    eval_loss: float | None
+    gain: float | None
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """A learning rate to use, and why.
+
+    Args:
+        run: the folder that was made.
+        experiment: whose settings were tried.
+        num_steps: that every rate had.
+        num_eval_rows: the eval loss is over so many.
+        base_eval_loss: without an adapter.
+        results: in the order of the rates.
+        suggestion: None where no rate helped.
+        reason: one sentence.
+    """
+
+    run: str
+    experiment: str
+    num_steps: int
+    num_eval_rows: int
+    base_eval_loss: float
+    results: tuple[RateResult, ...]
+    suggestion: float | None
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self)
+
+
+def find_learning_rate(
+    recipe: Recipe,
+    *,
+    out: Path | None = None,
+    split: Split | None = None,
+    findings: Sequence[Finding] = (),
+    report: Report = quiet,
+) -> RangeTest:
+    """Train the recipe's first experiment for some steps at each of eight rates, all in one pass.
+
+    Args:
+        recipe: its data, base, adapter and batch size; its learning rate is not looked at.
+        out: the folder to make; by default a fresh one below `runs/`.
+        split: where the caller has divided the recipe's data already.
+        findings: of the checks that came before it, for the run's own record.
+        report: told of every step.
+
+    Raises:
+        LoRALoomError: recipe, data or base are not usable, or there are no eval rows.
+        Interrupted: SIGINT or SIGTERM. Either way nothing is left.
+    """
+    split = split or split_examples(recipe.data)
+    if not split.eval:
+        raise DataError(
+            "a range test needs eval rows to judge by", where="data.eval", fix="Set data.eval: 0.1."
+        )
+    own = recipe.resolved_experiments[0]
+    tried = _recipe_of_rates(recipe, own)
+    out = out or fresh_folder(f"{run_name(recipe)}-find-lr")
+    try:
+        # So short a run is begun anew sooner than mended.
+        with (
+            stop_on_signals() as stop,
+            create_session(tried, out, split, is_resumable=False) as begun,
+        ):
+            write_recorded(
+                begun.run, begun.run.checks_file, to_json([finding.to_json() for finding in findings])
+            )
+            return _find(begun, tried, own.name, report, stop)
+    except Interrupted as error:
+        raise Interrupted(error.signal_number, "stopped; the same command begins it anew") from None
+
+
+def _recipe_of_rates(recipe: Recipe, own: Experiment) -> Recipe:
+    """The recipe that is trained: one experiment a rate, all else as `own` has it."""
+    short = {
+        "max_steps": NUM_STEPS,
+        "warmup_steps": NUM_STEPS // 6,
+        "lr_scheduler_type": "constant",
+        "eval_strategy": "steps",
+        "eval_steps": NUM_STEPS,
+        "save_strategy": "no",
+        "save_steps": None,
+        "metric_for_best_model": "eval_loss",
+        "early_stopping_patience": None,
+        "max_forgetting": None,
+    }
+    changes = {
+        "data": recipe.data.model_dump() | {"retain": None},
+        "lora": own.lora.model_dump(),
+        "training": own.training.model_dump() | short,
+        "experiments": {f"{rate:g}": {"training": {"learning_rate": rate}} for rate in RATES},
+        "seed": own.seed,
+        "seeds": 1,
+    }
+    return recipe.revised(changes)
+
+
+def _find(begun: RunSession, recipe: Recipe, experiment: str, report: Report, stop: StopRequest) -> RangeTest:
+    started = time.monotonic()
+    run = begun.run
+    few = replace(begun.split, eval=_some(begun.split.eval, NUM_EVAL_ROWS))
+    material = prepare(recipe, few, load_recipe_base(recipe))
+    for note in material.notes:
+        report(Note(message=note))
+    plan = make_plan(material.experiments, material.base, material.train_set)
+    begun.knowing(origin.once_decided(begun.known, material, plan))
+    losses: dict[str, float] = {}
+
+    def collect(event: Event) -> None:
+        if isinstance(event, Evaluation):
+            losses[event.experiment] = event.figures["eval_loss"]
+        report(event)
+
+    setup = material.setup(run, stop, waves=plan.waves, pass_tokens=plan.pass_tokens)
+    state = TrainingState.at_start([each.name for each in material.experiments])
+    with device_errors_explained(run):
+        size = recipe.training.per_device_eval_batch_size
+        before = eval_losses(material.bank, [BASE], material.eval_set, batch_size=size)[BASE]
+        train_loop(setup, state, run.recorder(collect))
+    results = tuple(_result(each, losses.get(each.name), before) for each in material.experiments)
+    suggestion, reason = suggest(results)
+    found = RangeTest(
+        str(run.folder), experiment, NUM_STEPS, len(few.eval), before, results, suggestion, reason
+    )
+    _finish(run, found, state, time.monotonic() - started)
+    return found
+
+
+def _some(rows: list[Example], number: int) -> list[Example]:
+    """At most so many rows, spread over all of them."""
+    return rows[:: max(1, len(rows) // number)][:number]
+
+
+def _result(trial: Experiment, loss: float | None, before: float) -> RateResult:
+    return RateResult(trial.training.learning_rate, loss, None if loss is None else before - loss)
+
+
+def _finish(run: Run, found: RangeTest, state: TrainingState, seconds: float) -> None:
+    """Write what was found; result.json comes last and says that it is finished."""
+    for adapter in run.adapters.iterdir():
+        shutil.rmtree(adapter)
+    run.sums_file.unlink()  # it knows of adapters that are gone; what is left is sealed below
+    document = {key: value for key, value in found.to_json().items() if key != "run"}
+    replace_text(run.folder / FILE, to_json({"format": FORMAT, **document}))
+    entries = {name: experiment_outcome(progress) for name, progress in state.progress.items()}
+    replace_text(run.result_file, to_json(run_outcome(entries, state.tick, seconds)))
+    record_finished(run)
+
+
+def suggest(results: Sequence[RateResult]) -> tuple[float | None, str]:
+    """The smallest rate that gains nearly as much as the best; None where none gains anything."""
+    gains = {result.learning_rate: result.gain for result in results if result.gain is not None}
+    best = max(gains, key=lambda rate: gains[rate], default=None)
+    if best is None or gains[best] <= 0:
+        return None, f"No rate from {RATES[0]:g} to {RATES[-1]:g} lowered the eval loss in {NUM_STEPS} steps."
+    good = [rate for rate in sorted(gains) if gains[rate] >= GOOD_ENOUGH * gains[best]]
+    choice = good[0]
+    edge = (
+        " It is the largest that was tried: a larger one may do better."
+        if choice == RATES[-1]
+        else " It is the smallest that was tried: a smaller one may do as well."
+        if choice == RATES[0]
+        else ""
+    )
+    reason = f"{choice:g} lowered the eval loss by {gains[choice]:.3f} in {NUM_STEPS} steps"
+    if choice != best:
+        reason += f", nearly as much as {best:g} ({gains[best]:.3f}), and is the smaller of the two"
+    return choice, f"{reason}.{edge}"

@@ -1,0 +1,114 @@
+"""predict: one adapter, or the base, answers the rows of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loraloom.bank.ownership import BASE
+from loraloom.base.tokenizer_loading import control_names
+from loraloom.data.encoding import describe_cuts, encode_sources
+from loraloom.data.prompts.passthrough_columns import output_name
+from loraloom.data.prompts.prompt_files import prompts_of_files
+from loraloom.data.prompts.prompts import Prompt, read_prompts
+from loraloom.data.sources.control_tokens import controls_in, describe_controls
+from loraloom.evaluate.comparison import BASE_NAME
+from loraloom.evaluate.generation import answer, cut_words
+from loraloom.run.events import AnswerProgress, Note, Report, quiet
+from loraloom.run.folder import open_run
+from loraloom.session import provenance as origin
+from loraloom.session.adapter_names import one_adapter
+from loraloom.session.answering_model import AnsweringModel, best_so_far, load_run
+from loraloom.session.locations import Relocation, relocated
+
+ROWS_AT_ONCE = 512
+
+
+def predict(
+    run: Path,
+    file: Path,
+    *,
+    experiment: str | None = None,
+    keep: Sequence[str] = (),
+    base: Path | None = None,
+    report: Report = quiet,
+) -> Iterator[dict[str, Any]]:
+    """Answer every row of a file.
+
+    Args:
+        run: the run directory.
+        file: rows as in training, whose answers may be missing and are not looked at; or a text file, a
+            prompt a line; or a folder or pattern of such files.
+        experiment: whose adapter answers; may be left out where the run has one; `base` for the base.
+        keep: columns of the file to keep in the output, besides its id.
+        base: the folder where the run's base is now, if it was moved; it must be the same.
+        report: told of progress, and which column is the id.
+
+    Yields:
+        `{"row": from 1, …, "source", "answer"}` in the file's order, with the file's id and the kept
+        columns between; of several files also `"file"`. A column that is called as one of these has
+        `_in_file` after its name.
+
+    Raises:
+        LoRALoomError: the run or the file is not usable; before the first answer.
+    """
+    opened = open_run(run)
+    recipe, known = origin.run_recipe(opened)
+    recipe, moved = relocated(opened, recipe, known, Relocation(base))
+    asks_base = experiment == BASE_NAME
+    wanted: list[str] = []
+    if not asks_base:
+        so_far = {} if opened.is_finished else best_so_far(opened, recipe)
+        usage = ["predict", str(run), str(file)]
+        wanted = [one_adapter(opened, recipe, experiment, usage=usage, so_far=so_far)[0]]
+    prompts = prompts_of_files(
+        str(file),
+        lambda path, name, findings: read_prompts(
+            path, recipe.data, shown_as=name, with_answers=False, keep=keep, findings=findings
+        ),
+        lambda note: report(Note(message=note)),
+    )
+    _tell_kept(prompts, keep, report)
+    loaded = load_run(run, wanted, with_base=asks_base, recipe=recipe)
+    for note in [*moved, *loaded.notes]:
+        report(Note(message=note))
+    return _answers(loaded, prompts, report)
+
+
+def _tell_kept(prompts: Sequence[Prompt], keep: Sequence[str], report: Report) -> None:
+    """Say which column is the id, and which columns have another name in the output."""
+    asked = [output_name(name) for name in keep]
+    for name in prompts[0].kept if prompts else ():
+        if name not in asked:
+            report(Note(message=f"the column `{name}` is taken for the rows' id and kept beside the answers"))
+    for name in keep:
+        if output_name(name) != name:
+            report(Note(message=f"the column `{name}` of the file is `{output_name(name)}` in the output"))
+
+
+def _answers(loaded: AnsweringModel, prompts: list[Prompt], report: Report) -> Iterator[dict[str, Any]]:
+    tokenizer, recipe = loaded.base.tokenizer, loaded.recipe
+    has_several = len({prompt.path for prompt in prompts}) > 1
+    slot = next(iter(loaded.slots.values()), BASE)
+    limit, cuts, lengths = recipe.data.max_source_length, [], []
+    controls, held = control_names(tokenizer), []
+    for start in range(0, len(prompts), ROWS_AT_ONCE):
+        chunk = prompts[start : start + ROWS_AT_ONCE]
+        sources, cut = encode_sources(chunk, tokenizer, limit, recipe.data.source_truncation)
+        cuts.append(cut)
+        held += [controls_in(ids, controls) for ids in sources]
+        tokens = answer(loaded.bank, [slot], sources, recipe.generation, seed=recipe.seed)[slot]
+        lengths += [len(row) for row in tokens]
+        texts = loaded.base.answer_text.texts(tokens, loaded.answer_tokens)
+        for prompt, text in zip(chunk, texts, strict=True):
+            file = {"file": prompt.path} if has_several else {}
+            yield {**file, "row": prompt.row, **prompt.kept, "source": prompt.source, "answer": text}
+        report(AnswerProgress(done=start + len(chunk), total=len(prompts)))
+    name = next(iter(loaded.slots), BASE_NAME)
+    of_answers = cut_words({name: lengths}, recipe.generation.max_new_tokens)
+    of_sources = describe_cuts("", np.concatenate(cuts), limit) if cuts else ""
+    for said in filter(None, (of_sources, describe_controls(held), of_answers)):
+        report(Note(message=said))

@@ -1,0 +1,130 @@
+"""report: a run as one file that can be shown to others. Neither torch nor the model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from loraloom.errors import RecipeError, RunError
+from loraloom.recipe.reading import read_run_recipe
+from loraloom.report.comparison_view import STALE
+from loraloom.report.content import Content, read_content
+from loraloom.report.csv_and_json import render_csv, render_json
+from loraloom.report.markdown import render_markdown
+from loraloom.report.page import render_page
+from loraloom.report.recommendation import commented, not_found, only, with_paths
+from loraloom.run.atomic import replace_text
+from loraloom.run.events import Note, Report, WarningNote, quiet
+from loraloom.run.folder import Run, open_run
+from loraloom.run.integrity import changed_files
+from loraloom.run.lock import writing
+from loraloom.session.provenance_file import read_provenance
+
+
+def render_recipe(content: Content, run: Run) -> str:
+    """The recommended configuration as a recipe that can lie anywhere: its paths are written in full.
+
+    Raises:
+        RunError: no configuration is recommended.
+    """
+    advice = content.advice
+    if advice.experiment is None:
+        raise RunError(
+            "there is no configuration to take before another",
+            where=str(run.folder),
+            found=advice.sentence,
+            fix="" if advice.sentence else f"`loraloom compare {run.folder}` asks which is better.",
+        )
+    recipe = read_run_recipe(run.recipe_file).in_folder(Path(read_provenance(run).folder))
+    own = only(recipe, advice.experiment)
+    lost = not_found(own)
+    return commented(with_paths(own), advice.sentence, *([lost] if lost else []))
+
+
+FORMATS: dict[str, Callable[[Content, Run], str]] = {
+    "html": lambda content, _: render_page(content),
+    "md": lambda content, _: render_markdown(content),
+    "json": lambda content, _: render_json(content),
+    "csv": lambda content, _: render_csv(content),
+    "recipe": render_recipe,
+}
+FILES = {format: f"report.{format}" for format in FORMATS} | {"recipe": "recommended.yaml"}
+# By this mark a spreadsheet knows that a CSV file is UTF-8; without it, Chinese comes out as noise.
+BYTE_ORDER_MARK = "\ufeff"
+# What holds no row of the data.
+WITHOUT_ROWS = ("recipe",)
+
+
+def render_report(run: Path, format: str = "html", compare_name: str | None = None) -> str:
+    """The report's text.
+
+    Args:
+        run: the run directory; the run may be unfinished, and need not have been compared.
+        format: `html`, `md`, `json` or `csv`; `recipe` is the recommended configuration alone.
+        compare_name: whose answers to show; by default test rows before eval rows before prompts.
+
+    Raises:
+        LoRALoomError: it is no run, has no such comparison, or a file of it is damaged.
+    """
+    return _renderer(format)(read_content(run, compare_name), open_run(run))
+
+
+def _renderer(format: str) -> Callable[[Content, Run], str]:
+    if format not in FORMATS:
+        raise RecipeError("is unknown", where="--format", found=format, allowed=", ".join(FORMATS))
+    return FORMATS[format]
+
+
+def write_report(
+    run: Path,
+    format: str = "html",
+    out: Path | None = None,
+    compare_name: str | None = None,
+    report: Report = quiet,
+) -> Path:
+    """Write the report, as a whole or not at all.
+
+    Args:
+        run, format, compare_name: as in `render_report`.
+        out: the file; `report.html` in the run, or with the format's own ending; `recommended.yaml`.
+        report: told of what should be known.
+
+    Returns:
+        The file.
+
+    Raises:
+        LoRALoomError: as in `render_report`, or the file cannot be written.
+    """
+    render = _renderer(format)
+    path = run / FILES[format] if out is None else out
+    if out is None:
+        open_run(run)  # or the message would be about its folder
+    if path.is_dir():
+        raise RunError("is a folder", where=str(path), fix=f"Give a file: --out {path / FILES[format]}")
+    if not path.parent.is_dir():
+        raise RunError(
+            "cannot be written: its folder is not there",
+            where=str(path),
+            fix=f"Make it first: mkdir -p {path.parent}",
+        )
+    try:
+        with writing(path, doing="writes this report"):
+            content = read_content(run, compare_name)
+            text = render(content, open_run(run))
+            replace_text(path, (BYTE_ORDER_MARK if format == "csv" else "") + text)
+    except OSError as error:
+        raise RunError(f"cannot be written: {error.strerror}", where=str(path)) from None
+    for name in [name for name in changed_files(open_run(run)) if "/" not in name]:
+        what = "is not as the run wrote it, so the report may show other figures"
+        report(WarningNote(message=f"{name} {what}"))
+    if format in WITHOUT_ROWS or content.is_range_test:
+        return path
+    if any(each.is_stale for each in (content.comparison, *content.prompts) if each is not None):
+        report(WarningNote(message=STALE))
+    for notice in content.notices:
+        report(WarningNote(message=notice))
+    if content.comparison is None:
+        report(Note(message=f"it shows no answers yet: `loraloom compare {run}` makes them"))
+    else:
+        report(Note(message=f"{path} holds rows of the data: mind to whom you give it"))
+    return path

@@ -1,0 +1,264 @@
+"""search: a recipe and a space in, the best of many trials out; all train in the bank, in one pass.
+
+The loop itself is in `search/driver.py`; here is what comes before it and after it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from loraloom.data.splitting.split import Split
+from loraloom.errors import Problem, RecipeError, RunError, TrainingError
+from loraloom.forecast.plan import pass_tokens
+from loraloom.recipe import Recipe
+from loraloom.run.documents.provenance import Provenance, SearchRequest
+from loraloom.run.events import Note, Report, Resume, quiet
+from loraloom.run.folder import Run, fresh_folder, open_run, to_json
+from loraloom.run.integrity import changed_files, write_recorded
+from loraloom.search.driver import SearchDriver, ledger_of
+from loraloom.search.halving import rung_steps
+from loraloom.search.ledger import FILE as LEDGER_FILE
+from loraloom.search.ledger import Ledger, Trial
+from loraloom.search.request import BEST_FILE, SPACE_FILE, Request
+from loraloom.search.space import probe_experiments, with_experiments
+from loraloom.session import provenance as origin
+from loraloom.session.locations import Relocation
+from loraloom.session.material import Material
+from loraloom.session.outcome import run_outcome
+from loraloom.session.repair import is_search, record_finished
+from loraloom.session.resource_plan import choose_concurrency
+from loraloom.session.run_session import (
+    RunSession,
+    create_session,
+    report_plan,
+    report_rows,
+    require_checks,
+    resume_session,
+    run_name,
+)
+from loraloom.session.safeguards import device_errors_explained
+from loraloom.session.search_repair import best_recipe, verify_search
+from loraloom.training.setup import Setup
+from loraloom.training.signals import StopRequest, stop_on_signals
+from loraloom.training.state import Timetable
+
+
+@dataclass(frozen=True)
+class SearchOutcome:
+    """What a search came to.
+
+    Args:
+        run: the run directory.
+        ledger: every trial.
+        importances: how much each setting matters; empty where that cannot be said.
+    """
+
+    run: Run
+    ledger: Ledger
+    importances: dict[str, float]
+
+    @property
+    def best(self) -> Trial:
+        """The trial with the best figure."""
+        return self.ledger.ranking[0]
+
+    def to_json(self) -> dict[str, Any]:
+        """What search.json holds, and where it is."""
+        return {"run": str(self.run.folder), **self.ledger.to_json(), "importances": self.importances}
+
+
+def search(
+    request: Request,
+    *,
+    out: Path | None = None,
+    resume: Path | None = None,
+    split: Split | None = None,
+    allowed: Collection[str] = (),
+    base: Path | None = None,
+    data: Path | None = None,
+    report: Report = quiet,
+) -> SearchOutcome:
+    """Train as many trials as asked for, and find the best.
+
+    Args:
+        request: recipe, space, and how many.
+        out: the run directory; by default a fresh one below `runs/`.
+        resume: a run of the same request to go on with, instead of a new one.
+        split: of a new run, where the caller has divided the recipe's data already.
+        allowed: names of checks whose errors become warnings; a resumed run keeps those it began with.
+        base, data: where a resumed run's base and its data are now, if they were moved: the base's folder,
+            and the folder that takes the place of the one where the data was, or a file. They must be
+            the same.
+        report: told of every event.
+
+    Raises:
+        LoRALoomError: recipe, data, base or run are not usable, or every trial failed.
+        Interrupted: SIGINT or SIGTERM; what was done is saved.
+    """
+    for note in request.notes:
+        report(Note(message=note))
+    with stop_on_signals(leaves_at_once=True) as stop:
+        if resume is not None:
+            run = open_run(resume)
+            request = replace(request, recipe=origin.in_folder_to_resume(run, request.recipe))
+            return _resume(request, run, Relocation(base, data), allowed, report, stop)
+        more = {"search": request.as_document(), "versions": origin.versions("optuna")}
+        out = out or fresh_folder(f"{run_name(request.recipe)}-search")
+        with create_session(request.recipe, out, split, allowed=allowed, more=more) as begun:
+            return _search(request, begun, report, stop)
+
+
+def _resume(
+    request: Request,
+    run: Run,
+    moved: Relocation,
+    allowed: Collection[str],
+    report: Report,
+    stop: StopRequest,
+) -> SearchOutcome:
+    with run.locked():
+        # Another request is said as such, unless what it is held against is not what the search wrote.
+        if not {run.recipe_file.name, run.provenance_file.name, run.sums_file.name} & set(changed_files(run)):
+            _refuse_another(request, run)
+        if is_search(run):
+            verify_search(run, request, allowed, report)
+        known = _refuse_another(request, run)
+        begun = resume_session(run, request.recipe, known, moved, report)
+        if run.is_finished:
+            report(Resume(step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole"))
+            return SearchOutcome(
+                run, ledger_of(request, run), run.read_json(run.folder / LEDGER_FILE)["importances"]
+            )
+        return _search(request, begun.allowing(allowed).going_on(report), report, stop)
+
+
+def _refuse_another(request: Request, run: Run) -> Provenance:
+    """The provenance of the run.
+
+    Raises:
+        RunError: the run is of another request, or of none.
+    """
+    own_recipe, known = origin.run_recipe(run)
+    if problems := _differences(request, own_recipe, known.search, run):
+        raise RunError(problems)
+    return known
+
+
+def _differences(request: Request, own: Recipe, known: SearchRequest | None, run: Run) -> list[Problem]:
+    """In what a request differs from the one that a run was begun with."""
+    if known is None:
+        fix = "Go on with it by `loraloom train`."
+        return [Problem("this run is no search", str(run.folder), fix=fix)]
+    problems = origin.differences(request.recipe, own.model_copy(update={"experiments": {}}))
+    asked = request.as_document()
+    for part in ("trials", "sampler", "halving"):
+        own_part, known_part = getattr(asked, part), getattr(known, part)
+        if own_part != known_part:
+            what = "differs from the search that this run began with"
+            problems.append(Problem(what, f"--{part}", found=str(own_part), allowed=str(known_part)))
+    ours, theirs = asked.space, known.space
+    problems += [
+        Problem(
+            "differs from the run's space",
+            where=f"{SPACE_FILE}: {key}",
+            found=str(ours.get(key, "not there")),
+            allowed=str(theirs.get(key, "not there")),
+        )
+        for key in dict.fromkeys((*ours, *theirs))
+        if ours.get(key) != theirs.get(key)
+    ]
+    return problems
+
+
+def _search(request: Request, begun: RunSession, report: Report, stop: StopRequest) -> SearchOutcome:
+    started = time.monotonic()
+    run = begun.run
+    # The probes stand for all that can be drawn: what is wrong with one is said before any is trained.
+    probes = with_experiments(begun.recipe, probe_experiments(request.space))
+    of_data, material = report_rows(replace(begun, recipe=probes), report)
+    _check_rungs(request, material)
+    kinds = {repr(experiment.lora): experiment for experiment in material.experiments}
+    findings = require_checks(begun, material, of_data, report, list(kinds.values()))
+    setup = _setup(material, run, stop)
+    if begun.known.together is None:
+        begun = begun.knowing(choose_concurrency(request, setup, begun.known, material, report))
+    report_plan(begun, findings, report)
+    write_recorded(run, run.folder / SPACE_FILE, request.space.text)
+    stop.leaves_at_once = False
+    searching = SearchDriver(request, run, begun.known, setup, _initial_by_path(material), report)
+    with device_errors_explained(run):
+        searching.go_on()
+    return _finish(searching, time.monotonic() - started)
+
+
+def _check_rungs(request: Request, material: Material) -> None:
+    """Refuse halving where no trial is evaluated before its end.
+
+    Raises:
+        RecipeError: there is nothing to halve by.
+    """
+    num_rows = len(material.train_set)
+    if request.halving and not any(rung_steps(Timetable(e, num_rows)) for e in material.experiments):
+        raise RecipeError(
+            "halving needs an evaluation before the last step",
+            where="training.eval_strategy",
+            found=request.recipe.training.eval_strategy,
+            fix="Set training.eval_strategy: steps, and eval_steps to a quarter of the steps.",
+        )
+
+
+def _setup(material: Material, run: Run, stop: StopRequest) -> Setup:
+    """What all segments of the search are trained with; each has its own experiments."""
+    setup = material.setup(run, stop, waves=[], pass_tokens=pass_tokens(material.base))
+    return replace(setup, experiments=[], initial={})
+
+
+def _initial_by_path(material: Material) -> dict[str, dict[str, Tensor]]:
+    """The adapters to go on from, by the path that `lora.init_adapter` names."""
+    paths = {e.name: e.lora.init_adapter for e in material.experiments}
+    return {path: material.initial[name] for name, path in paths.items() if path is not None}
+
+
+def _finish(searching: SearchDriver, seconds: float) -> SearchOutcome:
+    """Write what the search came to; result.json comes last and says that it is finished.
+
+    Raises:
+        TrainingError: no trial came to its end.
+    """
+    run, ledger, request = searching.run, searching.ledger, searching.request
+    importances = searching.study.importances()
+    ledger.save(importances=importances)
+    if not ledger.ranking:
+        raise TrainingError(
+            "no trial came to its end: " + "; ".join(f"{t.name}: {t.reason}" for t in ledger.failed[:3]),
+            where=str(run.folder),
+            fix="Narrow the space: lower the learning rates first.",
+        )
+    write_recorded(run, run.folder / BEST_FILE, best_recipe(request, ledger))
+    kept = [trial for trial in ledger.trials if trial.status != "pruned"]
+    searching.write_recipe(kept)
+    result = run_outcome({trial.name: _entry(trial) for trial in kept}, searching.state.tick, seconds)
+    write_recorded(run, run.result_file, to_json(result))
+    record_finished(run)
+    for checkpoint in run.checkpoints.iterdir():  # nothing is left to go on with
+        shutil.rmtree(checkpoint)
+    return SearchOutcome(run, ledger, importances)
+
+
+def _entry(trial: Trial) -> dict[str, Any]:
+    """A trial as result.json has an experiment."""
+    return {
+        "status": trial.status,
+        "step": trial.steps,
+        "reason": trial.reason,
+        "best_step": trial.best_step,
+        "best_metric": trial.figure,
+        "forgetting": trial.forgetting,
+    }

@@ -1,0 +1,205 @@
+"""train: a recipe in, a run with proven adapters out."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loraloom.data.splitting.split import Split
+from loraloom.errors import Interrupted, RunError, TrainingError
+from loraloom.forecast.plan import make_plan
+from loraloom.recipe import Recipe
+from loraloom.report.range_test import FILE as RANGE_TEST_FILE
+from loraloom.run.events import AdapterExport, Report, Resume, quiet
+from loraloom.run.folder import Run, fresh_folder, open_run, to_json
+from loraloom.run.integrity import write_recorded
+from loraloom.session import provenance as origin
+from loraloom.session.locations import Relocation
+from loraloom.session.material import Material
+from loraloom.session.outcome import experiment_outcome, run_outcome
+from loraloom.session.repair import (
+    find_resume_point,
+    is_exported,
+    is_search,
+    is_whole,
+    record_finished,
+    repair,
+)
+from loraloom.session.resource_plan import predict_resources
+from loraloom.session.run_session import (
+    RunSession,
+    create_session,
+    report_plan,
+    report_rows,
+    require_checks,
+    resume_session,
+    run_name,
+)
+from loraloom.session.safeguards import check_room, device_errors_explained
+from loraloom.training.exporting import export
+from loraloom.training.loop import train as train_loop
+from loraloom.training.movement_report import measure_movements
+from loraloom.training.out_of_memory import release_memory
+from loraloom.training.setup import Setup
+from loraloom.training.signals import StopRequest, stop_on_signals
+from loraloom.training.state import TrainingState
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How training ended.
+
+    Args:
+        run: the run directory.
+        result: what result.json holds: `{"experiments": {name: {"status", "best_step", …}}, …}`.
+    """
+
+    run: Run
+    result: dict[str, Any]
+
+    @property
+    def failed(self) -> list[str]:
+        """The experiments that failed."""
+        return [name for name, entry in self.result["experiments"].items() if entry["status"] == "failed"]
+
+
+def train(
+    recipe: Recipe,
+    *,
+    out: Path | None = None,
+    resume: Path | None = None,
+    split: Split | None = None,
+    allowed: Collection[str] = (),
+    base: Path | None = None,
+    data: Path | None = None,
+    report: Report = quiet,
+) -> Outcome:
+    """Train every experiment of a recipe, together.
+
+    Args:
+        recipe: what to do.
+        out: the run directory; by default a fresh one below `runs/`.
+        resume: a run of this recipe to go on with, instead of a new one.
+        split: of a new run, where the caller has divided the recipe's data already.
+        allowed: names of checks whose errors become warnings; a resumed run keeps those it began with.
+        base, data: where a resumed run's base and its data are now, if they were moved: the base's folder,
+            and the folder that takes the place of the one where the data was, or a file. They must be
+            the same.
+        report: told of every event, `report(TrainStep(step=…, loss=…, …))`.
+
+    Raises:
+        LoRALoomError: something is wrong with recipe, data, base or run.
+        Interrupted: SIGINT or SIGTERM; what was done is saved.
+    """
+    with stop_on_signals(leaves_at_once=True) as stop:
+        if resume is not None:
+            run = open_run(resume)
+            recipe = origin.in_folder_to_resume(run, recipe)
+            return _resume(recipe, run, Relocation(base, data), allowed, report, stop)
+        out = out or fresh_folder(run_name(recipe))
+        with create_session(recipe, out, split, allowed=allowed) as begun:
+            return _train(begun, report, stop)
+
+
+def _resume(
+    recipe: Recipe,
+    run: Run,
+    moved: Relocation,
+    allowed: Collection[str],
+    report: Report,
+    stop: StopRequest,
+) -> Outcome:
+    with run.locked():
+        if is_search(run):
+            how = f"--resume {shlex.quote(str(run.folder))} in place of --out"
+            fix = f"Go on with it by the `loraloom search` command it was begun with, {how}."
+            raise RunError("is a search", where=str(run.folder), fix=fix)
+        if (run.folder / RANGE_TEST_FILE).is_file():
+            fix = "Begin a new one by `loraloom check RECIPE --find-lr`, or train by `loraloom train RECIPE`."
+            raise RunError("is a range test, which is not gone on with", where=str(run.folder), fix=fix)
+        is_as_left = repair(run, recipe, allowed, report)
+        own_recipe, known = origin.run_recipe(run)
+        if problems := origin.differences(recipe, own_recipe):
+            raise RunError(problems)
+        begun = resume_session(run, recipe, known, moved, report)
+        if run.is_finished and is_as_left and is_whole(run, own_recipe, report):
+            report(Resume(step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole"))
+            return _outcome(run)
+        return _train(begun.allowing(allowed).going_on(report), report, stop)
+
+
+def _train(begun: RunSession, report: Report, stop: StopRequest) -> Outcome:
+    run = begun.run
+    started, record = time.monotonic(), run.recorder(report)
+    of_data, material = report_rows(begun, report)
+    findings = require_checks(begun, material, of_data, report)
+    begun, setup = _planned(begun, material, report, stop)
+    report_plan(begun, findings, report)
+    state = find_resume_point(run, material.experiments, record)
+    _stop_before_training(stop)
+    with device_errors_explained(run):
+        train_loop(setup, state, record)
+    return _finish(setup, state, time.monotonic() - started, record)
+
+
+def _planned(
+    begun: RunSession, material: Material, report: Report, stop: StopRequest
+) -> tuple[RunSession, Setup]:
+    """The run with its plan, which a new one makes and a resumed one keeps, and what to train by it."""
+    known = begun.known
+    is_new = known.waves is None
+    if is_new:
+        release_memory()  # what the gate took, so that all of it counts as free
+        plan = make_plan(material.experiments, material.base, material.train_set)
+        known = origin.once_decided(known, material, plan)
+    pass_tokens = int(known.decided["pass_tokens"])
+    setup = material.setup(begun.run, stop, waves=known.waves or [], pass_tokens=pass_tokens)
+    check_room(setup)
+    if is_new:
+        begun = begun.knowing(known.replaced(plan=predict_resources(setup, report)))
+    return begun, setup
+
+
+def _stop_before_training(stop: StopRequest) -> None:
+    stop.leaves_at_once = False  # from here on there is a step to finish, and something to save
+    if stop:
+        raise Interrupted(stop.signal_number, "stopped before the first step")
+
+
+def _finish(setup: Setup, state: TrainingState, seconds: float, report: Report) -> Outcome:
+    """Make sure that every adapter is there, and say how each experiment ended."""
+    for experiment in setup.experiments:
+        if not is_exported(setup.run, state, experiment):
+            report(AdapterExport(experiment=experiment.name, reason="its adapter was missing or damaged"))
+            export(setup, state, experiment.name)
+    moved = measure_movements(setup, state, report)
+    entries = {
+        name: {**experiment_outcome(progress), "movement": moved.get(name)}
+        for name, progress in state.progress.items()
+    }
+    result = run_outcome(entries, state.tick, seconds)
+    if not setup.run.is_finished:  # a finished run that is resumed stays as it is
+        write_recorded(setup.run, setup.run.result_file, to_json(result))
+    record_finished(setup.run)
+    return _outcome(setup.run)
+
+
+def _outcome(run: Run) -> Outcome:
+    """How a finished run ended.
+
+    Raises:
+        TrainingError: every experiment failed.
+    """
+    outcome = Outcome(run, run.read_json(run.result_file))
+    entries = outcome.result["experiments"]
+    if len(outcome.failed) == len(entries):
+        raise TrainingError(
+            "; ".join(f"{name}: {entries[name]['reason']}" for name in outcome.failed),
+            where=str(run.folder),
+            fix="Lower the learning rate, or set dtype: float32.",
+        )
+    return outcome

@@ -1,0 +1,1 @@
+"""The rows of a comparison and the answers to them, interruptible."""

@@ -1,0 +1,134 @@
+"""The rows of a comparison, answered chunk by chunk; what an earlier call answered is taken up."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import fields
+
+from loraloom.base.answer_text import sentinels_in
+from loraloom.comparison.partial_answers import Answers, PartialAnswers, row_names
+from loraloom.data.encoding import EncodedSet, encode_texts
+from loraloom.data.prompts.prompts import Prompt
+from loraloom.errors import Interrupted
+from loraloom.evaluate.comparison import BASE_NAME, ModelAnswers
+from loraloom.evaluate.generation import answer
+from loraloom.evaluate.loss import row_losses
+from loraloom.report.unfinished_comparisons import partial_file
+from loraloom.run.events import AnswerProgress, Note, Report
+from loraloom.session import provenance as origin
+from loraloom.session.answering_model import AnsweringModel
+from loraloom.training.signals import stop_on_signals
+
+BATCHES_AT_ONCE = 4  # between two looks at the clock and two writes to the disk
+
+
+def target_ids(loaded: AnsweringModel, rows: Sequence[Prompt]) -> list[list[int]]:
+    """Token ids of every row's known answer; an empty list where it has none."""
+    known = [number for number, row in enumerate(rows) if row.response is not None]
+    texts = [rows[number].response or "" for number in known]
+    limit = loaded.recipe.data.max_target_length
+    encoded, _ = encode_texts(texts, loaded.base.tokenizer, limit, as_target=True) if texts else ([], 0)
+    targets: list[list[int]] = [[] for _ in rows]
+    for number, target in zip(known, encoded, strict=True):
+        targets[number] = target
+    return targets
+
+
+def answers_of(
+    loaded: AnsweringModel,
+    rows: Sequence[Prompt],
+    sources: Sequence[Sequence[int]],
+    targets: Sequence[Sequence[int]],
+    name: str,
+    report: Report,
+) -> Answers:
+    """What every model says to every row; what an earlier call answered is taken up."""
+    names = row_names(rows, sources, targets)
+    kept = loaded.answer_tokens | sentinels_in(row.response or "" for row in rows)
+    partial = PartialAnswers(partial_file(loaded.run, name), _key(loaded, kept), list(loaded.slots), names)
+    size = _rows_at_once(loaded)
+    chunks = [slice(start, start + size) for start in range(0, len(rows), size)]
+    answered = {chunk.start: own for chunk in chunks if (own := partial.of(names[chunk])) is not None}
+    done = sum(len(own[BASE_NAME].texts) for own in answered.values())
+    if done:
+        report(Note(message=f"going on after the {done} rows that were answered before"))
+    with stop_on_signals() as stop:
+        for chunk in chunks:
+            if chunk.start in answered:
+                continue
+            answered[chunk.start] = _answer_chunk(loaded, sources[chunk], targets[chunk], kept)
+            partial.add(names[chunk], answered[chunk.start])
+            done += len(names[chunk])
+            report(AnswerProgress(done=done, total=len(rows)))
+            if stop and done < len(rows):
+                raise Interrupted(
+                    stop.signal_number, f"stopped after {done} of {len(rows)} rows; the same command goes on"
+                )
+    return _joined([answered[chunk.start] for chunk in chunks])
+
+
+def _rows_at_once(loaded: AnsweringModel) -> int:
+    return loaded.recipe.generation.batch_size * BATCHES_AT_ONCE
+
+
+def _joined(chunks: Sequence[Answers]) -> Answers:
+    """The answers of all chunks, in order."""
+    return {
+        model: ModelAnswers(
+            **{
+                part.name: [value for chunk in chunks for value in getattr(chunk[model], part.name)]
+                for part in fields(ModelAnswers)
+            }
+        )
+        for model in chunks[0]
+    }
+
+
+def _answer_chunk(
+    loaded: AnsweringModel,
+    sources: Sequence[Sequence[int]],
+    targets: Sequence[Sequence[int]],
+    kept: Collection[str],
+) -> Answers:
+    """Answers and losses of every model for some rows, each in one pass."""
+    slots, recipe = list(loaded.slots.values()), loaded.recipe
+    tokens = answer(loaded.bank, slots, sources, recipe.generation, seed=recipe.seed)
+    losses = [[0.0] * len(sources) for _ in slots]
+    if judged := [number for number, target in enumerate(targets) if target]:
+        size = recipe.training.per_device_eval_batch_size
+        known = EncodedSet([sources[n] for n in judged], [targets[n] for n in judged])
+        for own, found in zip(losses, row_losses(loaded.bank, slots, known, batch_size=size), strict=True):
+            for number, loss in zip(judged, found.tolist(), strict=True):
+                own[number] = loss
+    texts_of = loaded.base.answer_text.texts
+    return {
+        model: ModelAnswers(
+            texts=texts_of(tokens[slot], kept),
+            num_tokens=[len(row) for row in tokens[slot]],
+            losses=own,
+        )
+        for (model, slot), own in zip(loaded.slots.items(), losses, strict=True)
+    }
+
+
+def _key(loaded: AnsweringModel, kept: Collection[str]) -> str:
+    """What answers depend on besides their rows; answers of another key are not taken up."""
+    base, recipe = loaded.base, loaded.recipe
+    settings = [
+        origin.versions(),
+        recipe.generation.model_dump(mode="json"),
+        recipe.seed,
+        _rows_at_once(loaded),  # a sampled answer depends on its row's place in the chunk
+        base.fingerprint,
+        str(base.device),
+        str(base.model.dtype),
+        sorted(kept),  # tokens that stand in the texts
+    ]
+    digest = hashlib.sha256(json.dumps(settings).encode())
+    for name, adapter in loaded.adapters.items():
+        digest.update(f"{name}\0{adapter.settings.model_dump_json()}".encode())
+        for key, tensor in sorted(adapter.tensors.items()):
+            digest.update(key.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,157 @@
+"""What an unfinished comparison has answered: every row by what it asks, never by its place in a file.
+
+    compare/.<name>.partial.jsonl
+      {"format": 2, "key": …, "num_rows": 300}
+      {"rows": ["5f2a…", …], "answers": {model: {"texts": […], …}}, "sha256": …}
+      …
+
+The key stands for all that answers depend on besides their rows. A chunk says which rows it answers. One
+that is torn, of other rows, or at odds with another counts for nothing, wherever it stands, and its rows
+are answered anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from loraloom.data.prompts.prompts import Prompt
+from loraloom.errors import RunError
+from loraloom.evaluate.comparison import ModelAnswers
+from loraloom.report.unfinished_comparisons import FORMAT
+from loraloom.run.atomic import replace_text
+
+Answers = dict[str, ModelAnswers]
+# What one row has of each model: the fields of its ModelAnswers.
+_Row = dict[str, dict[str, Any]]
+
+
+class PartialAnswers:
+    """The partial file of one comparison, held by this process.
+
+    Args:
+        file: its path; made anew where it is not there, or is of another key.
+        key: what all answers depend on: adapters, base, settings, versions.
+        models: who answers.
+        rows: what names each row of the comparison, see `row_names`; no two are alike.
+    """
+
+    def __init__(self, file: Path, key: str, models: Collection[str], rows: Sequence[str]) -> None:
+        self.file, self.models, self.rows = file, list(models), list(rows)
+        self._header = json.dumps({"format": FORMAT, "key": key, "num_rows": len(self.rows)})
+        self._known: dict[str, _Row] = {}
+        lines = list(self._sound_lines(key))
+        self._replace([self._header, *lines])
+
+    def of(self, rows: Sequence[str]) -> Answers | None:
+        """What every model said to some rows; None where one of them is not answered yet."""
+        if not all(row in self._known for row in rows):
+            return None
+        return {
+            model: ModelAnswers(
+                **{
+                    part.name: [self._known[row][model][part.name] for row in rows]
+                    for part in fields(ModelAnswers)
+                }
+            )
+            for model in self.models
+        }
+
+    def add(self, rows: Sequence[str], answers: Answers) -> None:
+        """Keep what every model said to some rows.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        content = {"rows": list(rows), "answers": {model: asdict(own) for model, own in answers.items()}}
+        line = json.dumps({**content, "sha256": _digest(content)})
+        try:
+            with self.file.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _sound_lines(self, key: str) -> Iterator[str]:
+        """The chunks of the file that may be taken up; their rows become known."""
+        disputed: set[str] = set()
+        chunks: list[tuple[str, dict[str, _Row]]] = []
+        for line in self._lines_of(key):
+            chunk = self._read(line)
+            for row, own in chunk.items():
+                if self._known.setdefault(row, own) != own:
+                    disputed.add(row)
+            chunks.append((line, chunk))
+        for row in disputed:
+            del self._known[row]
+        kept: set[str] = set()
+        for line, chunk in chunks:
+            if chunk.keys() <= self._known.keys() and not chunk.keys() <= kept:
+                kept |= chunk.keys()
+                yield line
+        for row in self._known.keys() - kept:  # of a chunk that is disputed in part
+            del self._known[row]
+
+    def _lines_of(self, key: str) -> list[str]:
+        """The lines after the header; none where the file is of another key, or of another version."""
+        try:
+            first, *lines = self.file.read_text(encoding="utf-8", errors="replace").split("\n")
+            header = json.loads(first)
+            is_same = header["format"] == FORMAT and header["key"] == key
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return []
+        return lines if is_same else []
+
+    def _read(self, line: str) -> dict[str, _Row]:
+        """The rows of a chunk; none where it is torn, altered, or has rows or models that were not asked."""
+        try:
+            chunk = json.loads(line)
+            content = {"rows": chunk["rows"], "answers": chunk["answers"]}
+            if chunk["sha256"] != _digest(content) or not set(chunk["rows"]) <= set(self.rows):
+                return {}
+            answers: Mapping[str, Mapping[str, list[Any]]] = chunk["answers"]
+            if set(answers) != set(self.models):
+                return {}
+            names = [part.name for part in fields(ModelAnswers)]
+            if any(len(answers[m][name]) != len(chunk["rows"]) for m in self.models for name in names):
+                return {}
+            return {
+                row: {m: {name: answers[m][name][number] for name in names} for m in self.models}
+                for number, row in enumerate(chunk["rows"])
+            }
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return {}
+
+    def _replace(self, lines: Sequence[str]) -> None:
+        try:
+            self.file.parent.mkdir(exist_ok=True)
+            replace_text(self.file, "\n".join(lines) + "\n")
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> RunError:
+        what = f"cannot be written: {error.strerror or error}"
+        return RunError(what, where=str(self.file), fix="Make room; the same command goes on.")
+
+
+def row_names(
+    prompts: Sequence[Prompt], sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
+) -> list[str]:
+    """What names each row: its number, its texts, and the tokens that the models get and are asked for.
+
+    Args:
+        prompts: the rows.
+        sources: token ids of each row's source.
+        targets: of its answer; an empty one where it has none.
+    """
+    return [
+        _digest([number, row.source, row.response, list(map(int, source)), list(map(int, target))])
+        for number, (row, source, target) in enumerate(zip(prompts, sources, targets, strict=True))
+    ]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

@@ -1,0 +1,55 @@
+"""How rows that were left out are told of: how many, which lines, and why; never their text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from loraloom.data.formats.row import DroppedRow
+from loraloom.errors import Problem
+
+SHOWN_PLACES = 20
+SHOWN_REASONS = 10
+NOTHING_LEARNT = "Mark the answers that are to be learnt, or set `data.answer_weights: false` to learn all."
+
+
+def describe_none_left(shown_as: str, num_empty: int, num_bad: int, why: Sequence[str] = ()) -> Problem:
+    """The problem with a file that gives nothing to learn.
+
+    Args:
+        num_empty, num_bad: rows that were dropped.
+        why: what else was left out, each with its count; what to do is the user's to say.
+    """
+    if not num_empty and not num_bad:
+        what = "holds no answer that is learnt" + (f": {'; '.join(why)}" if why else "")
+        return Problem(
+            what, where=shown_as, fix=NOTHING_LEARNT if why else "Check that it is the file you mean."
+        )
+    counts = [f"{count} were {what}" for count, what in ((num_empty, "empty"), (num_bad, "bad")) if count]
+    what = counts[0] if len(counts) == 1 else " and ".join(counts)
+    fix = "Look at them with `data.on_invalid: error`." if num_bad else ""
+    return Problem(f"no row is left: {'all ' if len(counts) == 1 else ''}{what}", where=shown_as, fix=fix)
+
+
+def describe_dropped(dropped: Sequence[DroppedRow]) -> str:
+    """How many rows were dropped, and which for what; all of them are listed in the run's split.json."""
+    by_reason: dict[str, list[str]] = {}
+    for row in dropped:
+        by_reason.setdefault(row.why, []).append(row.place)
+    reasons = []
+    for why, places in list(by_reason.items())[:SHOWN_REASONS]:
+        unit = "" if places[0].startswith("row") else "line " if len(places) == 1 else "lines "
+        more = f" and {len(places) - SHOWN_PLACES:,} more" if len(places) > SHOWN_PLACES else ""
+        reasons.append(f"{unit}{', '.join(places[:SHOWN_PLACES])}{more}: {why}")
+    if len(by_reason) > SHOWN_REASONS:
+        reasons.append(f"{len(by_reason) - SHOWN_REASONS:,} more reasons")
+    bad = f"{len(dropped):,} bad {_rows(len(dropped))} dropped (data.on_invalid: drop)"
+    return f"{bad}: {'; '.join(reasons)}"
+
+
+def describe_empty(count: int) -> str:
+    """How many empty rows were dropped."""
+    return f"{count:,} empty {_rows(count)} dropped (data.on_empty: drop)"
+
+
+def _rows(count: int) -> str:
+    return "row" if count == 1 else "rows"

@@ -1,0 +1,46 @@
+"""How a recipe names data: for messages, for a run's name, and as a place on the disk."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from loraloom.data.formats.compression import data_stem
+from loraloom.data.formats.parquet import HUB_PREFIX
+from loraloom.recipe.relative_paths import Locations
+
+STARTER = "starter"
+
+
+def below(prefix: str, name: str) -> str:
+    """A file's name in a folder or behind a pattern's beginning: `data/a.jsonl` of `data/` and `a.jsonl`."""
+    return f"{prefix.rstrip('/')}/{name}" if prefix.strip("/") else f"{prefix}{name}"
+
+
+def is_on_disk(name: str, locations: Locations) -> bool:
+    """Whether a recipe's name of data is that of a file, folder or pattern, and there is such."""
+    if name == STARTER or name.startswith(HUB_PREFIX):
+        return False
+    path = locations.data_path(name)
+    return path.exists() or (glob.has_magic(name) and bool(glob.glob(str(path), recursive=True)))  # noqa: PTH207
+
+
+def name_of(value: str | Sequence[str]) -> str:
+    """What the data of a recipe is called: `rows` of `rows.json.gz`, `shop` of `shop/*.csv`."""
+    first = value if isinstance(value, str) else value[0]
+    first = first.rpartition(":")[2]
+    *folders, last = Path(first).parts or ("",)
+    if glob.has_magic(last):
+        begins = re.split(r"[*?\[]", last)[0].strip("-_.")
+        plain = [part for part in folders if not glob.has_magic(part)]
+        return begins or (plain[-1] if plain else "data").strip("/\\~.") or "data"
+    return data_stem(last).strip(".") or "data"
+
+
+def shown_data(value: str | Sequence[str]) -> str:
+    """What a recipe names as data, for messages: `a.jsonl`, or `a.jsonl and 3 more`."""
+    first, *others = [value] if isinstance(value, str) else value
+    first = f"{STARTER}:train.json" if first == STARTER else first
+    return f"{first} and {len(others)} more" if others else first

@@ -1,0 +1,293 @@
+"""What a recipe names as data -> the files that hold the rows, in an order that is the same everywhere.
+
+rows.jsonl, [a.jsonl, b.csv]      as they are, in the order of the list
+data/, data/*.jsonl               the data files there, sorted by name; what is left out is said
+saved/                            the .arrow files that `save_to_disk` wrote, in the order of its rows
+hub:owner/name, starter           by name
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from loraloom.data.files.data_names import STARTER, below
+from loraloom.data.files.part_names import several_parts
+from loraloom.data.files.saved_datasets import (
+    SPLITS_OF,
+    is_cache,
+    is_saved_dataset,
+    is_saved_dict,
+    saved_shards,
+    saved_splits,
+)
+from loraloom.data.formats.compression import data_suffix
+from loraloom.data.formats.parquet import HUB_PREFIX
+from loraloom.data.formats.row import PATHS_ARE_RELATIVE, shown_name, shown_names
+from loraloom.data.rows import FORMATS, is_readable
+from loraloom.errors import DataError, Problem
+from loraloom.recipe.relative_paths import Locations
+
+DataKey = Literal["train", "eval", "test", "retain", "prompts"]
+StarterFile = Literal["train", "eval", "test", "probe", "prompts"]
+
+_STARTER_FILES: dict[DataKey, StarterFile] = {
+    "train": "train",
+    "eval": "eval",
+    "test": "test",
+    "retain": "probe",
+    "prompts": "prompts",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """One file that holds rows.
+
+    Args:
+        name: as messages, rows and split.json have it: what the user wrote; below a folder or pattern,
+            that and the rest of the path.
+        path: where it is; not looked at for a dataset of the hub.
+        found_by: the folder or pattern that gave it, so that others may come and go beside it; empty for a
+            file that is named itself.
+    """
+
+    name: str
+    path: Path
+    found_by: str = ""
+
+
+@dataclass(slots=True)
+class DataLocation:
+    """The files of one part of the data.
+
+    Args:
+        files: in the order their rows are read.
+        notes: what was left out and should be known.
+    """
+
+    files: list[DataFile] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def locate(
+    key: DataKey,
+    value: str | Sequence[str],
+    locations: Locations,
+    *,
+    split: str = "train",
+    is_checked: bool = True,
+) -> DataLocation:
+    """The files that a recipe names under `data.train`, `data.eval`, `data.test` or `data.retain`.
+
+    Args:
+        key: which of them, or rows to answer; it decides what `starter` and a saved DatasetDict stand for.
+        value: a file, folder, pattern, dataset of the hub or `starter`; or a list of these.
+        locations: where the recipe's names are.
+        split: which split of a saved DatasetDict is `data.train`'s.
+        is_checked: refuse files that do not go together; not needed for those of a split that was made.
+
+    Raises:
+        DataError: with every problem: a folder or pattern that holds no data file, one that holds files of
+            several parts, a file that is named twice.
+    """
+    located = DataLocation()
+    problems: list[Problem] = []
+    for entry in [value] if isinstance(value, str) else value:
+        try:
+            own = _locate(key, entry, locations.data_path(entry), split)
+        except DataError as error:
+            problems += error.problems
+            continue
+        located.files += own.files
+        located.notes += own.notes
+    if is_checked:
+        problems += _named_twice(located.files, key)
+        problems += [] if key == "prompts" else _of_several_parts(located.files, key)
+    if problems:
+        raise DataError(problems)
+    return located
+
+
+def _locate(key: DataKey, entry: str, path: Path, split: str) -> DataLocation:
+    if entry == STARTER:
+        from loraloom.starter import data_file
+
+        own = _STARTER_FILES[key]
+        return DataLocation([DataFile(f"{STARTER}:{own}.json", data_file(own))])
+    if entry.startswith(HUB_PREFIX):
+        return DataLocation([DataFile(entry, Path(entry))])
+    if _is_folder(path):
+        return _in_folder(key, entry, path, split)
+    if glob.has_magic(entry) and not os.path.lexists(path):
+        return _of_pattern(key, entry, path)
+    return DataLocation([DataFile(entry, path)])
+
+
+def _where(key: DataKey) -> str:
+    return "rows to answer" if key == "prompts" else f"data.{key}"
+
+
+def _in_folder(key: DataKey, entry: str, folder: Path, split: str) -> DataLocation:
+    if is_saved_dict(folder):
+        return _split_of_dict(key, entry, folder, split)
+    if is_saved_dataset(folder):
+        names = saved_shards(folder, entry)
+        return DataLocation([DataFile(below(entry, name), folder / name, found_by=entry) for name in names])
+    try:
+        names = sorted(child.name for child in folder.iterdir())
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=entry) from None
+    hidden = [name for name in names if name.startswith(".")]
+    visible = [name for name in names if not name.startswith(".")]
+    located = _sorted_out(key, entry, entry, folder, visible, hidden, takes_folders=False)
+    if located.files:
+        return located
+    inside = [name for name in visible if _is_folder(folder / name)]
+    raise DataError(
+        "holds no data file",
+        where=_where(key),
+        found=f"{shown_name(entry)}, which is {folder.resolve()}",
+        allowed=", ".join(FORMATS),
+        fix=f"Its subfolders are not looked into; name {' or '.join(_shown_below(entry, inside))}."
+        if inside
+        else "",
+    )
+
+
+def _split_of_dict(key: DataKey, entry: str, folder: Path, split: str) -> DataLocation:
+    splits = saved_splits(folder, entry)
+    wanted = SPLITS_OF.get(key, (split,))
+    own = next((name for name in wanted if name in splits), None)
+    if own is None:
+        raise DataError(
+            f"the saved DatasetDict has no split {' or '.join(map(shown_name, wanted))} for it"
+            if wanted
+            else "a saved DatasetDict has several splits",
+            where=_where(key),
+            found=f"{shown_name(entry)} with {shown_names(splits)}",
+            fix=f"Name a split as a folder: {' or '.join(_shown_below(entry, splits))}.",
+        )
+    inside = _in_folder(key, below(entry, own), folder / own, split)
+    others = [name for name in splits if name != own]
+    note = f"{entry}: {_where(key)} is its split {shown_name(own)}"
+    if others:
+        note += f"; its others are {shown_names(others)}"
+    return DataLocation(inside.files, [note, *inside.notes])
+
+
+def _of_pattern(key: DataKey, entry: str, path: Path) -> DataLocation:
+    parts = Path(entry).parts
+    first = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    prefix = str(Path(*parts[:first])) if first else ""
+    root = path.parents[len(parts) - first - 1]
+    rest = str(Path(*parts[first:]))
+
+    def matches(include_hidden: bool) -> set[str]:
+        # Path.glob has neither `include_hidden` nor a `**` that meets files.
+        found = glob.glob(rest, root_dir=root, recursive=True, include_hidden=include_hidden)  # noqa: PTH207
+        return {Path(name).as_posix() for name in found}
+
+    names = matches(include_hidden=False)
+    if "**" in rest:  # it goes into the folders that it matches
+        names = {name for name in names if not _is_folder(root / name)}
+    hidden = sorted(matches(include_hidden=True) - names) if "**" not in rest else []
+    located = _sorted_out(key, entry, prefix, root, sorted(names), hidden, takes_folders=True)
+    if located.files:
+        return located
+    raise DataError(
+        "matches no data file" if names else "matches no file",
+        where=_where(key),
+        found=shown_name(entry),
+        allowed=", ".join(FORMATS) if names else "",
+        fix=_what_was_searched(root),
+    )
+
+
+def _sorted_out(
+    key: DataKey,
+    entry: str,
+    prefix: str,
+    root: Path,
+    names: Sequence[str],
+    hidden: Sequence[str],
+    *,
+    takes_folders: bool,
+) -> DataLocation:
+    """Data files, and the rest by what it is.
+
+    Args:
+        key, entry: for messages.
+        prefix: what stands in front of a name, as the user wrote it.
+        root: where the names are.
+        names: files and folders there, sorted.
+        hidden: those left out because they are hidden.
+        takes_folders: whether a folder of `save_to_disk` among them is read.
+    """
+    files: list[DataFile] = []
+    left_out: dict[str, list[str]] = {"hidden": list(hidden), "subfolders": [], "not data": [], "caches": []}
+    for name in names:
+        path = root / name
+        if takes_folders and _is_folder(path) and is_saved_dataset(path):
+            files += _in_folder(key, below(prefix, name), path, "").files
+        elif _is_folder(path):
+            left_out["subfolders"].append(name)
+        elif not (is_readable(path) or (key == "prompts" and data_suffix(path) == ".txt")):
+            left_out["not data"].append(name)
+        elif is_cache(path):
+            left_out["caches"].append(name)
+        else:
+            files.append(DataFile(below(prefix, name), path, found_by=entry))
+    rest = [f"{what}: {shown_names(own)}" for what, own in left_out.items() if own]
+    note = f"{entry}: {len(files)} data file{'s' * (len(files) != 1)}"
+    return DataLocation(files, [f"{note}; left out: {'; '.join(rest)}" if rest else note] if files else [])
+
+
+def _of_several_parts(files: Sequence[DataFile], key: DataKey) -> list[Problem]:
+    found: dict[str, list[str]] = {}
+    for file in files:
+        if file.found_by:
+            found.setdefault(file.found_by, []).append(file.name)
+    told = (several_parts(names, entry, _where(key)) for entry, names in found.items())
+    return [problem for problem in told if problem is not None]
+
+
+def _named_twice(files: Sequence[DataFile], key: DataKey) -> list[Problem]:
+    first: dict[Path, DataFile] = {}
+    problems = []
+    for file in files:
+        known = first.setdefault(file.path.resolve(), file)
+        if known is not file:
+            also = "" if known.name == file.name else f", also as {shown_name(known.name)}"
+            problems.append(
+                Problem(
+                    f"names one file twice{also}",
+                    where=_where(key),
+                    found=file.name,
+                    fix="Keep one of the two: its rows would count twice.",
+                )
+            )
+    return problems
+
+
+def _shown_below(entry: str, names: Sequence[str]) -> list[str]:
+    return [shown_name(below(entry, name)) for name in names[:4]]
+
+
+def _what_was_searched(root: Path) -> str:
+    if not _is_folder(root):
+        return f"The folder {root.absolute()} does not exist; {PATHS_ARE_RELATIVE}."
+    names = sorted(child.name for child in root.iterdir())
+    holds = f"holds {shown_names(names)}" if names else "is empty"
+    return f"Searched was {root.resolve()}, which {holds}."
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,122 @@
+"""The files of a part of the data -> its examples: each file in its own layout, groups over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loraloom.data.examples import Example, in_groups, read_examples
+from loraloom.data.files.location import DataFile, DataLocation, locate
+from loraloom.data.formats.row import DroppedRow
+from loraloom.data.repeated_notes import merge_notes
+from loraloom.data.splitting.groups import SourceGroups
+from loraloom.data.splitting.part_sizes import PARTS, Part
+from loraloom.errors import DataError, Problem
+from loraloom.recipe import DataSettings
+
+
+@dataclass(frozen=True, slots=True)
+class PartContents:
+    """The rows of one part of the data.
+
+    Args:
+        examples: in the order of the files, and of their rows.
+        sha256: of each file, by its name.
+        dropped: the bad rows that were left out, by their file's name; files without any are not in it.
+        notes: what was accepted and should be known.
+    """
+
+    examples: list[Example]
+    sha256: dict[str, str]
+    dropped: dict[str, list[DroppedRow]]
+    notes: list[str]
+
+
+def read_part(files: Sequence[DataFile], settings: DataSettings) -> PartContents:
+    """Read all files of a part.
+
+    Each file's layout is recognised by itself, so that files of different layouts go together.
+
+    Args:
+        files: at least one.
+        settings: as in `read_examples`.
+
+    Raises:
+        DataError: with every problem of every file.
+    """
+    groups = SourceGroups()
+    part = PartContents([], {}, {}, [])
+    notes: list[tuple[str, list[str]]] = []
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            read = read_examples(file.path, settings, shown_as=file.name, groups=groups)
+        except DataError as error:
+            problems += error.problems
+            continue
+        part.examples.extend(read.examples)
+        part.sha256[file.name] = read.sha256
+        if read.bad:
+            part.dropped[file.name] = read.bad
+        notes.append((file.name, read.notes))
+    if problems:
+        raise DataError(problems)
+    part.examples[:] = in_groups(part.examples, groups)  # a later file may join groups of an earlier one
+    part.notes.extend(merge_notes(notes))
+    return part
+
+
+def locate_parts(settings: DataSettings, *, is_checked: bool = True) -> dict[Part, DataLocation]:
+    """The files of each part that has files of its own.
+
+    Args:
+        settings: as in `split_examples`.
+        is_checked: as in `locate`.
+
+    Raises:
+        DataError: with every problem; also if two parts name the same file.
+    """
+    located: dict[Part, DataLocation] = {}
+    problems: list[Problem] = []
+    first: dict[Path, tuple[Part, DataFile]] = {}
+    for part in PARTS:
+        value = getattr(settings, part)
+        if not isinstance(value, str | list):
+            continue
+        try:
+            located[part] = locate(
+                part, value, settings.locations, split=settings.hub_split, is_checked=is_checked
+            )
+        except DataError as error:
+            problems += error.problems
+            continue
+        for file in located[part].files:
+            same, other = first.setdefault(file.path.resolve(), (part, file))
+            if is_checked and same != part:
+                problems.append(_in_two_parts(part, same, file, other))
+    if problems:
+        raise DataError(problems)
+    return located
+
+
+def _in_two_parts(part: Part, same: Part, file: DataFile, other: DataFile) -> Problem:
+    leaves_out = [key for key, found in ((same, other.found_by), (part, file.found_by)) if found]
+    fix = f"Give a share instead, such as `{part}: 0.1`: rows are then taken out of data.train."
+    if leaves_out:
+        fix = f"Write data.{leaves_out[0]} so that it leaves the file out, or move the file. " + fix
+    return Problem(f"names the same file as data.{same}", where=f"data.{part}", found=file.name, fix=fix)
+
+
+def read_parts(located: Mapping[Part, DataLocation], settings: DataSettings) -> dict[Part, PartContents]:
+    """Every part's rows, or every problem of every file."""
+    read: dict[Part, PartContents] = {}
+    problems: list[Problem] = []
+    for part, own in located.items():
+        try:
+            read[part] = read_part(own.files, settings)
+        except DataError as error:
+            problems += error.problems
+    if problems:
+        raise DataError(problems)
+    return read

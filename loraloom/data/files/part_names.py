@@ -1,0 +1,51 @@
+"""Which part of a dataset a file holds, by its name."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from loraloom.data.formats.compression import data_stem
+from loraloom.data.formats.row import shown_name
+from loraloom.errors import Problem
+
+# What files are called that hold one part of a dataset each, as the hub's own rules have it.
+_PART_WORDS = {
+    word: part
+    for part, words in {
+        "train": "train training",
+        "eval": "validation valid val dev eval evaluation",
+        "test": "test testing",
+    }.items()
+    for word in words.split()
+}
+
+
+def several_parts(names: Sequence[str], entry: str, where: str) -> Problem | None:
+    """The problem with train.jsonl and test.jsonl as one part: it would be trained on what it is judged by.
+
+    Args:
+        names: the files that a folder or pattern gave.
+        entry: that folder or pattern; its own name says nothing of a file's part.
+        where: the setting that names it.
+    """
+    own_depth = sum(not glob.has_magic(part) for part in Path(entry).parts)
+    of_part: dict[str, list[str]] = {}
+    for name in names:
+        *folders, file = Path(name).parts[own_depth:]
+        words = re.split(r"[\W\d_]+", " ".join([*folders, data_stem(file)]).lower())
+        part = next((_PART_WORDS[word] for word in words if word in _PART_WORDS), None)
+        if part is not None:
+            of_part.setdefault(part, []).append(name)
+    if len(of_part) < 2:
+        return None
+    parts = sorted(of_part.items(), key=lambda each: list(_PART_WORDS.values()).index(each[0]))
+    lines = [f"{part}: {own[0]}" if len(own) == 1 else f"{part}: {own[:3]}" for part, own in parts]
+    return Problem(
+        "its files are named as those of several parts",
+        where=where,
+        found=shown_name(entry),
+        fix=f"Name each part's own, such as `{'`, `'.join(lines)}`; to take all for one part, list them.",
+    )

@@ -1,0 +1,89 @@
+"""Data that was moved after a run was begun: where each name in its recipe is now.
+
+    data.train: shop/rows.jsonl, --data /new        → /new/shop/rows.jsonl, or else /new/rows.jsonl
+    data.train: /old/rows.jsonl, --data kept.jsonl  → kept.jsonl
+
+Names stay as they were written. Whether the files are those that were split is for their sha256 to say.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Mapping
+from pathlib import Path
+
+from loraloom.data.files.data_names import STARTER
+from loraloom.data.formats.parquet import HUB_PREFIX
+from loraloom.data.formats.row import file_sha256, shown_names
+from loraloom.errors import DataError
+from loraloom.recipe import DataSettings
+
+OPTION = "--data"
+KEYS = ("train", "eval", "test", "retain")
+
+
+def find_moved(settings: DataSettings, given: Path, sha256: Mapping[str, str]) -> dict[str, Path]:
+    """Where the data of a run is now.
+
+    Args:
+        settings: the run's `data`.
+        given: the folder that takes the place of the one where the data was; or one of its files.
+        sha256: of each file, by its name, as the run knows it.
+
+    Returns:
+        What the recipe names → its place now; a name that has none there is not in it.
+
+    Raises:
+        DataError: there is nothing at `given`, or it is a file, and which of several is not clear.
+    """
+    entries = _entries(settings)
+    if given.is_dir():
+        found = {entry: _below(given, entry, sha256) for entry in entries}
+        return {entry: path for entry, path in found.items() if path is not None}
+    if not given.is_file():
+        raise DataError(
+            "there is no such file or folder",
+            where=f"{OPTION} {given}",
+            found=f"nothing at {given.absolute()}",
+            fix=f"Name the file or the folder where the run's data is now: {shown_names(entries)}.",
+        )
+    files = [entry for entry in entries if entry in sha256]
+    own = file_sha256(given)
+    alike = [entry for entry in files if sha256[entry] == own]
+    chosen = alike or (files if len(files) == 1 else [])  # one that has changed is refused by its sum
+    if not chosen:
+        raise DataError(
+            "is none of the files that the run was begun with",
+            where=f"{OPTION} {given}",
+            found=f"sha256 {own}",
+            allowed=shown_names([f"{name} ({sha256[name][:12]})" for name in files] or entries),
+            fix="Name the folder in which the run's data is now.",
+        )
+    return dict.fromkeys(chosen, given.absolute())
+
+
+def _entries(settings: DataSettings) -> list[str]:
+    """Every name of data on the disk, each once."""
+    values = [getattr(settings, key) for key in KEYS]
+    names = [
+        [value] if isinstance(value, str) else value for value in values if isinstance(value, str | list)
+    ]
+    flat = [name for own in names for name in own]
+    return list(dict.fromkeys(n for n in flat if n != STARTER and not n.startswith(HUB_PREFIX)))
+
+
+def _below(given: Path, entry: str, sha256: Mapping[str, str]) -> Path | None:
+    """The longest end of a name that is there below a folder; the folder itself if it holds its files."""
+    path = Path(entry).expanduser()
+    parts = [part for part in path.parts if part not in (path.anchor, "..")]
+    has_magic = [glob.has_magic(part) for part in parts]
+    last = has_magic.index(True) if True in has_magic else len(parts) - 1
+    for start in range(last + 1):
+        rest = Path(*parts[start:])
+        there = given / rest
+        if there.exists() or (True in has_magic and glob.glob(str(rest), root_dir=given, recursive=True)):  # noqa: PTH207
+            return there.absolute()
+    inside = [
+        name[len(entry.rstrip("/")) + 1 :] for name in sha256 if name.startswith(f"{entry.rstrip('/')}/")
+    ]
+    return given.absolute() if inside and all((given / name).is_file() for name in inside) else None

@@ -1,0 +1,296 @@
+"""Which column is what: one recogniser for each layout that data sets come in.
+
+A recogniser looks at one row and says which layout it has, or None. `LAYOUTS` is the whole list;
+to read another layout, add a line to it.
+
+    {"instruction": …, "input": …, "output": …}          ─▶ one Exchange
+    {"translation": {"en": …, "de": …}}                  ─▶ one Exchange
+    {"messages": [{"role": "user", "content": …}, …]}    ─▶ an Exchange for each answer
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from loraloom.data.formats.delimited import has_header
+from loraloom.data.formats.json_shapes import CONVERSATION_COLUMNS
+from loraloom.data.formats.row import shown_name, shown_names
+from loraloom.data.layouts.column_paths import is_in, names_in, value_at
+from loraloom.data.layouts.context import with_context
+from loraloom.data.layouts.conversation import conversation, conversation_of_any_column
+from loraloom.data.layouts.exchange import (
+    MISSING,
+    Exchange,
+    Field,
+    Flaw,
+    Layout,
+    LayoutOptions,
+    Recogniser,
+    Values,
+)
+from loraloom.data.layouts.labelled import LABELLED
+from loraloom.data.layouts.layout_notes import LayoutNotes
+from loraloom.errors import DataError, Problem
+
+_PLAIN_YAML = re.compile(r"[^\W\d][\w /-]*")
+_YAML_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
+# A name like these is no row's text, so it can be shown although the first line may be a row.
+_COLUMN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*([ _.-][A-Za-z0-9]+){0,3}")
+_LONGEST_NAME = 30
+
+
+class NoLayoutError(DataError):
+    """Which column holds the question and which the answer is not recognised.
+
+    Args:
+        problem: why not, the columns found, and the lines of a recipe that say it.
+        example: two names to show in such lines: a question's and an answer's.
+    """
+
+    def __init__(self, problem: Problem, example: tuple[str, str]) -> None:
+        super().__init__([problem])
+        self.problem = problem
+        self.example = example
+
+
+def field_layout(instruction: str, response: str, *inputs: str) -> Layout:
+    """A row is one exchange; its texts are columns.
+
+    Args:
+        instruction, response: columns that must be there, or paths into columns (`answers.text[0]`).
+        inputs: such that may be there, whose texts follow the instruction's.
+    """
+
+    def exchanges(values: Values, options: LayoutOptions, told: LayoutNotes) -> Iterator[Exchange]:
+        yield Exchange(
+            Field(instruction, value_at(values, instruction)),
+            Field(response, value_at(values, response)),
+            tuple(Field(name, value_at(values, name), optional=True) for name in inputs),
+        )
+
+    name = "/".join([instruction, *(f"[{column}]" for column in inputs), response])
+    asked = (instruction, *inputs)
+    return Layout(name, (*asked, response), asked, response, exchanges)
+
+
+def translation_layout(source: str, target: str) -> Layout:
+    """A row is {"translation": {source: …, target: …}}."""
+
+    def exchanges(values: Values, options: LayoutOptions, told: LayoutNotes) -> Iterator[Exchange]:
+        pair = values.get("translation", MISSING)
+        if not isinstance(pair, dict):
+            raise Flaw(f"`translation` should hold {shown_name(source)} and {shown_name(target)}")
+        yield Exchange(
+            Field(f"translation.{source}", pair.get(source, MISSING)),
+            Field(f"translation.{target}", pair.get(target, MISSING)),
+        )
+
+    name = f"translation from {shown_name(source)} to {shown_name(target)}"
+    return Layout(name, ("translation",), (source,), target, exchanges, holes=(source,))
+
+
+def _fields(instruction: str, response: str, *inputs: str) -> Recogniser:
+    layout = field_layout(instruction, response, *inputs)
+    return lambda values: layout if instruction in values and response in values else None
+
+
+def _translation(values: Values) -> Layout | None:
+    languages = _languages([values])
+    return translation_layout(*languages) if len(languages) == 2 else None
+
+
+def _languages(sample: Sequence[Values]) -> list[str]:
+    """The languages that the translations of some rows have, in the order they first appear."""
+    pairs = [values.get("translation") for values in sample]
+    spoken = [
+        language
+        for pair in pairs
+        if isinstance(pair, dict)
+        for language, text in pair.items()
+        if text is not None or len(pair) == 2  # a table gives every row the languages of all rows
+    ]
+    return list(dict.fromkeys(spoken))
+
+
+LAYOUTS: tuple[Recogniser, ...] = (
+    _fields("instruction", "response", "input", "context"),
+    _fields("instruction", "output", "input", "context"),
+    _fields("prompt", "completion"),
+    _fields("prompt", "response"),
+    _fields("question", "answer", "context"),
+    _fields("query", "response"),
+    _fields("source", "target"),
+    _fields("input", "output"),
+    _fields("input_text", "target_text"),
+    _fields("text", "summary"),
+    _fields("document", "summary"),
+    _fields("dialogue", "summary"),
+    _fields("article", "highlights"),
+    _translation,
+    *(conversation(column) for column in CONVERSATION_COLUMNS),
+)
+RECOGNISED = (
+    "instruction/response, instruction/input/output, prompt/completion, question/answer, source/target, "
+    "text/summary, document/summary, article/highlights, translation pairs, conversations "
+    "(messages, conversations, conversation), text/label, premise/hypothesis/label, "
+    "sentence1/sentence2/label or score, and question/context/answers"
+)
+
+
+def recognise(sample: Sequence[Values], options: LayoutOptions, *, where: str) -> Layout:
+    """The layout of a file, from its first rows: the one most of them have.
+
+    Args:
+        sample: the first rows' values, at least one.
+        options: what the recipe says of it; its `columns` decide where they are not empty.
+        where: the file's name, for messages.
+
+    Raises:
+        DataError: no layout fits, or two fit as well, or `columns` names what is not there. The
+            message has the columns found and the lines to write.
+    """
+    found = columns_of(sample)
+    if options.columns:
+        layout = _mapped(found, sample, options.columns, where)
+    else:
+        layout = _of_most(found, sample, where)
+    return with_context(_named_for(layout, found), found, options)
+
+
+def _of_most(found: list[str], sample: Sequence[Values], where: str) -> Layout:
+    """The layout that most rows have; of those that are not in `LAYOUTS` only where none of these fits."""
+    ranked = _ranked(LAYOUTS, found, sample)
+    languages = [] if ranked and ranked[0].columns != ("translation",) else _languages(sample)
+    if len(languages) > 2 and not _most_have_one_pair(sample):
+        what = f"its translations are of {len(languages)} languages, and an adapter learns one direction"
+        raise _no_layout(what, shown_names(languages), where, (languages[0], languages[1]))
+    ranked = ranked or _ranked((*LABELLED, conversation_of_any_column), found, sample)
+    if not ranked:
+        # Which of them is asked is the user's to say: an example with names of theirs would be a guess.
+        what, columns = "its columns are of no layout known here", shown_columns(found, where)
+        example = ("QUESTION_COLUMN", "ANSWER_COLUMN")
+        if has_header(where) and len(found) == 1:
+            what = (
+                "has one column; if another sign separates its cells, set `data.delimiter` to it, in quotes"
+            )
+        raise _no_layout(what, columns if found else "no column", where, example, allowed=RECOGNISED)
+    best, *rivals = ranked
+    if rivals:
+        what = f"the columns fit {best.name} and {rivals[0].name} alike"
+        raise _no_layout(what, shown_columns(found, where), where, (best.asked[0], best.response))
+    return best
+
+
+def _ranked(recognisers: Sequence[Recogniser], found: list[str], sample: Sequence[Values]) -> list[Layout]:
+    """The layout that fits best; others with it that fit as well."""
+    fits: Counter[str] = Counter()
+    layouts: dict[str, Layout] = {}
+    for values in sample:
+        for layout in filter(None, (read(values) for read in recognisers)):
+            layouts[layout.name] = layout
+            fits[layout.name] += 1
+
+    def weight(layout: Layout) -> tuple[int, int]:
+        return fits[layout.name], sum(column in found for column in layout.columns)
+
+    ranked = sorted(layouts.values(), key=weight, reverse=True)
+    return [layout for layout in ranked if weight(layout) == weight(ranked[0])]
+
+
+def _most_have_one_pair(sample: Sequence[Values]) -> bool:
+    pairs = Counter(frozenset(_languages([values])) for values in sample if "translation" in values)
+    pair, count = pairs.most_common(1)[0]
+    return len(pair) == 2 and 2 * count > pairs.total()
+
+
+def _no_layout(
+    what: str, found: str, where: str, example: tuple[str, str], allowed: str = ""
+) -> NoLayoutError:
+    problem = Problem(what, where=where, found=found, allowed=allowed, fix=_lines_to_write(*example))
+    return NoLayoutError(problem, example)
+
+
+def _named_for(layout: Layout, found: list[str]) -> Layout:
+    """The layout, named without the optional columns that a file does not have."""
+    name = layout.name
+    for column in layout.asked[1:]:
+        name = name.replace(f"[{column}]/", f"{column}/" if column in found else "")
+    return dataclasses.replace(layout, name=name)
+
+
+def columns_of(sample: Sequence[Values]) -> list[str]:
+    """The columns of some rows, in the order they first appear."""
+    return list(dict.fromkeys(name for values in sample for name in values))
+
+
+def _mapped(found: list[str], sample: Sequence[Values], columns: Mapping[str, str], where: str) -> Layout:
+    lacking = [role for role in ("instruction", "response") if role not in columns]
+    if lacking:
+        raise DataError(
+            f"names {', '.join(columns)} but not {' and '.join(lacking)}",
+            where="data.columns",
+            fix=f"Found in {where}: {shown_columns(found, where)}.",
+        )
+    languages = _languages(sample)
+    if languages and not any(is_in(sample, columns[role]) for role in ("instruction", "response")):
+        return _direction(languages, columns, where)
+    absent = [
+        Problem(
+            f"there is no column {shown_name(name)} in {where}",
+            where=f"data.columns.{role}",
+            allowed=shown_columns(names_in(sample), where),
+        )
+        for role, name in columns.items()
+        if not is_in(sample, name)
+    ]
+    if absent:
+        raise DataError(absent)
+    if len(set(columns.values())) < len(columns):
+        raise DataError("gives one column two roles", where="data.columns")
+    inputs = [columns["input"]] if "input" in columns else []
+    return field_layout(columns["instruction"], columns["response"], *inputs)
+
+
+def _direction(languages: list[str], columns: Mapping[str, str], where: str) -> Layout:
+    """The two languages that `columns` names, of a translation's."""
+    absent = [
+        Problem(
+            f"the translations of {where} have no {shown_name(columns[role])}",
+            where=f"data.columns.{role}",
+            allowed=shown_names(languages),
+        )
+        for role in ("instruction", "response")
+        if columns[role] not in languages
+    ]
+    if absent:
+        raise DataError(absent)
+    if columns["instruction"] == columns["response"]:
+        raise DataError("gives one language two roles", where="data.columns")
+    return translation_layout(columns["instruction"], columns["response"])
+
+
+def shown_columns(found: list[str], where: str) -> str:
+    """The columns by name; of a table whose first line may be a row, not a header, only their number."""
+    are_names = all(len(name) <= _LONGEST_NAME and _COLUMN_NAME.fullmatch(name) for name in found)
+    if has_header(where) and not are_names:
+        count = "1 column" if len(found) == 1 else f"{len(found)} columns"
+        return f"{count} in its first line"
+    return shown_names(found)
+
+
+def _lines_to_write(instruction: str, response: str) -> str:
+    return (
+        "Say in the recipe which is which, for example:\n"
+        f"  data:\n    columns:\n      instruction: {_yaml(instruction)}\n      response: {_yaml(response)}\n"
+        "Optional are `input`, whose text follows the instruction's, and `system` and `history` before it."
+    )
+
+
+def _yaml(name: str) -> str:
+    """A column's name as YAML reads it back."""
+    plain = _PLAIN_YAML.fullmatch(name) and name.lower() not in _YAML_WORDS and name == name.strip()
+    return name if plain else json.dumps(name)

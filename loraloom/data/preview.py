@@ -1,0 +1,174 @@
+"""A first look at a data file, for writing a recipe: columns, layout, size, lengths."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loraloom.data.examples import examples_of
+from loraloom.data.files.location import DataFile
+from loraloom.data.layouts.exchange import LayoutOptions
+from loraloom.data.layouts.recognition import NoLayoutError, columns_of, recognise
+from loraloom.data.repeated_notes import merge_notes
+from loraloom.data.rows import Findings, Row, scan_rows
+from loraloom.errors import DataError, Problem
+from loraloom.recipe import DataSettings
+
+PEEK_ROWS = 2_000
+# Some seconds of reading: a larger file's rows are estimated from this much of it.
+COUNTED_BYTES = 1 << 28
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Percentiles of a text's length, in characters."""
+
+    p50: int
+    p90: int
+    p99: int
+    longest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a data file looks like from its first rows.
+
+    Args:
+        columns: in the order they appear.
+        layout: how rows would be read.
+        num_rows: how many rows the file has.
+        exact: whether that was counted; a very large file's are estimated, which a note says.
+        num_looked_at: how many rows were looked at; what follows is of these.
+        num_examples: what these rows give; each answer of a conversation is one; estimated from the first.
+        num_entries: how many of the first rows are conversations or articles, which give several examples.
+        num_later_turns: how many examples of the first rows are later turns of a conversation.
+        source, response: lengths over the first rows.
+        notes: what was accepted and should be known.
+    """
+
+    columns: list[str]
+    layout: str
+    num_rows: int
+    exact: bool
+    num_looked_at: int
+    num_examples: int
+    num_entries: int
+    num_later_turns: int
+    source: Lengths
+    response: Lengths
+    notes: list[str]
+
+
+def preview(path: Path, settings: DataSettings, *, shown_as: str | None = None) -> Preview:
+    """Look at the first rows of a data file, and count all of them.
+
+    Args:
+        path: the file.
+        settings: as in `read_examples`.
+        shown_as: the file's name in messages; its path where not given.
+
+    Raises:
+        NoLayoutError: which column is what is not recognised.
+        DataError: the file cannot be read, or has a row that is none, or one of its first rows
+            is not usable.
+    """
+    shown_as = shown_as or str(path)
+    findings = Findings(on_invalid=settings.on_invalid)
+    rows = scan_rows(path, settings, shown_as=shown_as, findings=findings)
+    first = list(itertools.islice(rows, PEEK_ROWS))
+    num_rows, exact = _num_rows(path, len(first), rows, findings)
+    if not exact:
+        findings.notes.append(f"{shown_as} has about {num_rows:,} rows, estimated from its beginning")
+    if num_rows > len(first):
+        findings.notes.append(
+            f"{shown_as}: the first {len(first):,} rows were looked at for what follows; "
+            "`loraloom check` looks at all"
+        )
+    sample = [row.values for row in first]
+    if first and not findings.num_problems:  # else all problems come at once, from `examples_of`
+        recognise(sample, LayoutOptions.of(settings), where=shown_as)
+    read = examples_of(iter(first), settings, findings, shown_as=shown_as)
+    return Preview(
+        columns=columns_of(sample),
+        layout=read.layout,
+        num_rows=num_rows,
+        exact=exact,
+        num_looked_at=len(first),
+        num_examples=round(len(read.examples) * num_rows / len(first)),
+        num_entries=len({example.row for example in read.examples if example.turn}),
+        num_later_turns=sum(example.has_history for example in read.examples),
+        source=_lengths([example.source for example in read.examples]),
+        response=_lengths([example.response for example in read.examples]),
+        notes=read.notes,
+    )
+
+
+def preview_files(files: Sequence[DataFile], settings: DataSettings) -> Preview:
+    """Look at the first rows of each of several files, as one.
+
+    Args:
+        files: at least one.
+        settings: as in `read_examples`.
+
+    Raises:
+        NoLayoutError: which column is what is not recognised in one of them, and else nothing is wrong.
+        DataError: with what is wrong with each file.
+    """
+    seen: list[Preview] = []
+    problems: list[Problem] = []
+    unknown: NoLayoutError | None = None
+    for file in files:
+        try:
+            seen.append(preview(file.path, settings, shown_as=file.name))
+        except DataError as error:
+            problems += error.problems
+            unknown = error if isinstance(error, NoLayoutError) else unknown
+    if unknown is not None and len(problems) == 1:
+        raise unknown
+    if problems:
+        raise DataError(problems)
+    return Preview(
+        columns=list(dict.fromkeys(column for each in seen for column in each.columns)),
+        layout=" and ".join(dict.fromkeys(each.layout for each in seen)),
+        num_rows=sum(each.num_rows for each in seen),
+        exact=all(each.exact for each in seen),
+        num_looked_at=sum(each.num_looked_at for each in seen),
+        num_examples=sum(each.num_examples for each in seen),
+        num_entries=sum(each.num_entries for each in seen),
+        num_later_turns=sum(each.num_later_turns for each in seen),
+        source=_longest([each.source for each in seen]),
+        response=_longest([each.response for each in seen]),
+        notes=merge_notes((file.name, each.notes) for file, each in zip(files, seen, strict=True)),
+    )
+
+
+def _longest(lengths: Sequence[Lengths]) -> Lengths:
+    """Of each percentile, that of the file whose texts are longest."""
+    return Lengths(
+        p50=max(each.p50 for each in lengths),
+        p90=max(each.p90 for each in lengths),
+        p99=max(each.p99 for each in lengths),
+        longest=max(each.longest for each in lengths),
+    )
+
+
+def _num_rows(path: Path, num_read: int, rest: Iterator[Row], findings: Findings) -> tuple[int, bool]:
+    """How many rows a file has, and whether that is counted rather than estimated."""
+    if findings.num_rows is not None:
+        return findings.num_rows, True
+    for _ in rest:
+        num_read += 1
+        if findings.bytes_read >= COUNTED_BYTES and findings.bytes_read < path.stat().st_size:
+            return round(num_read * path.stat().st_size / findings.bytes_read), False
+    return num_read, True
+
+
+def _lengths(texts: Sequence[str]) -> Lengths:
+    ordered = sorted(map(len, texts))
+
+    def percentile(share: float) -> int:
+        return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
+
+    return Lengths(percentile(0.5), percentile(0.9), percentile(0.99), ordered[-1])

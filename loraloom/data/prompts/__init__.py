@@ -1,0 +1,1 @@
+"""Rows to answer, whose answers may be unknown."""

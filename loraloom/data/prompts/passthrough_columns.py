@@ -1,0 +1,104 @@
+"""Columns that go from a file of rows to the answers: an id, and whatever the user asks to keep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any
+
+from loraloom.data.formats.cells import WrittenNumber
+from loraloom.data.formats.row import Row, shown_name
+from loraloom.data.layouts.recognition import shown_columns
+from loraloom.errors import DataError, Problem
+
+# By which a row is known elsewhere; the first of them that a file has, in whatever case, is carried through.
+ID_NAMES = (
+    "id",
+    "_id",
+    "uid",
+    "uuid",
+    "guid",
+    "idx",
+    "index",
+    "row_id",
+    "example_id",
+    "sample_id",
+    "question_id",
+    "qid",
+    "doc_id",
+)
+# What an answer's own columns are called; a kept column of that name has `IN_FILE` after it.
+OWN_NAMES = ("file", "row", "source", "answer")
+IN_FILE = "_in_file"
+
+
+def id_column(rows: Sequence[Row], used: Collection[str]) -> str | None:
+    """The column that names the rows, None where there is none.
+
+    Args:
+        rows: of one file.
+        used: columns that are questions or answers, which are no ids whatever they are called.
+    """
+    columns = [name for name in _columns(rows) if name not in used]
+    for known in ID_NAMES:
+        for name in columns:
+            if name.casefold() == known:
+                return name
+    return None
+
+
+def check_kept(keep: Sequence[str], rows: Sequence[Row], *, shown_as: str) -> None:
+    """Refuse to keep a column that no row has.
+
+    Raises:
+        DataError: with every such column.
+    """
+    columns = _columns(rows)
+    found = shown_columns(columns, shown_as)
+    problems = [
+        Problem(f"there is no column {shown_name(name)} in {shown_as}", where="--keep", allowed=found)
+        for name in keep
+        if name not in columns
+    ]
+    if problems:
+        raise DataError(problems)
+
+
+def kept_values(row: Row, names: Sequence[str]) -> dict[str, Any]:
+    """What a row has in some columns, as JSON holds it; null where it has none."""
+    return {output_name(name): _plain(row.values.get(name)) for name in names}
+
+
+def output_name(column: str) -> str:
+    """What a kept column is called beside the answer.
+
+    >>> output_name("url"), output_name("answer")
+    ('url', 'answer_in_file')
+    """
+    return column + IN_FILE if column in OWN_NAMES else column
+
+
+def _columns(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row.values))
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON holds it: exact where JSON can be, else as text."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, WrittenNumber):
+        value = float(value.written)  # 3.8 of 32 bits is no 3.799999952316284
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Decimal):
+        number = float(value)
+        return number if Decimal(repr(number)) == value else str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)

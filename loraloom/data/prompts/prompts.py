@@ -1,0 +1,235 @@
+"""Rows to answer, where an answer may be known or not: a data file, a text file, or text as given."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loraloom.data.examples import examples_of
+from loraloom.data.formats.compression import data_suffix
+from loraloom.data.formats.row import Row, check_file, location
+from loraloom.data.formats.text import numbered_lines
+from loraloom.data.layouts.column_paths import is_in
+from loraloom.data.layouts.exchange import MISSING, Flaw, LayoutOptions
+from loraloom.data.layouts.layout_notes import LayoutNotes
+from loraloom.data.layouts.recognition import recognise
+from loraloom.data.prompts.passthrough_columns import check_kept, id_column, kept_values
+from loraloom.data.rows import Findings, scan_rows
+from loraloom.data.sources.source import Kind, Piece, join, packed
+from loraloom.data.sources.source_template import SourceTemplate
+from loraloom.errors import DataError, Problem
+from loraloom.recipe import DataSettings
+
+# What an answer's column is called in the layouts known here.
+RESPONSES = (
+    "response",
+    "output",
+    "completion",
+    "answer",
+    "target",
+    "summary",
+    "highlights",
+    "target_text",
+    "label",
+    "score",
+    "answers",
+)
+STAND_IN = "-"
+TEXT_SUFFIX = ".txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Something to answer.
+
+    Args:
+        source: the whole source text, as in training.
+        response: the known answer, or None.
+        path: where it comes from.
+        row: which row there, from 1; of a text file, which line.
+        parts: which stretch of the source is what, as `source.packed` has it.
+        kept: columns of that row to give back beside the answer.
+    """
+
+    source: str
+    response: str | None
+    path: str
+    row: int
+    parts: bytes = b""
+    kept: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_prompts(
+    path: Path,
+    settings: DataSettings,
+    *,
+    shown_as: str,
+    with_answers: bool = True,
+    keep: Sequence[str] | None = None,
+    findings: Findings | None = None,
+) -> list[Prompt]:
+    """The prompts of a file.
+
+    Args:
+        path: a `.txt` file with a prompt a line, or a data file as in training, whose answers may
+            be left out, in every row or in some. A conversation that ends in a question is that question,
+            after its history.
+        settings: as in training, so that a prompt becomes the same source text.
+        shown_as: the file's name in messages.
+        with_answers: whether known answers are wanted; else they are not even looked at.
+        keep: columns to keep, besides an id; None keeps nothing.
+        findings: takes in the notes on how the file was read.
+
+    Raises:
+        DataError: with every problem of the file, or a column to keep is not in it.
+    """
+    findings = findings if findings is not None else Findings()
+    if data_suffix(path) == TEXT_SUFFIX:
+        if keep:
+            raise DataError("a text file has no columns to keep", where="--keep", found=", ".join(keep))
+        return _text_prompts(path, settings, shown_as, findings)
+    also = (f"{TEXT_SUFFIX} (a prompt a line)",)
+    rows = list(scan_rows(path, settings, shown_as=shown_as, findings=findings, also=also))
+    findings.raise_problems()
+    missing = _missing_response(rows, settings, shown_as)
+    kept = [] if keep is None else _kept_columns(rows, keep, settings, missing, shown_as)
+    values = {row.number: kept_values(row, kept) for row in rows}
+    if missing is not None:
+        rows = [dataclasses.replace(row, values=_with_null(row.values, missing)) for row in rows]
+    read = examples_of(
+        iter(rows), settings, findings, shown_as=shown_as, to_answer=True, with_answers=with_answers
+    )
+    if read.dropped:
+        findings.notes.append(
+            f"{shown_as}: {read.dropped} empty questions are not answered (data.on_empty: drop)"
+        )
+    return [
+        Prompt(e.source, e.response or None, e.path, e.row, e.parts, values[e.row]) for e in read.examples
+    ]
+
+
+def prompts_of_texts(
+    texts: Sequence[str], settings: DataSettings, *, shown_as: str = "--prompt"
+) -> list[Prompt]:
+    """Prompts given as text, with the recipe's `source_prefix` in front.
+
+    Raises:
+        DataError: a text is blank, or `source_prefix` is a template over columns, which a text has not.
+    """
+    findings = Findings()
+    for number, text in enumerate(texts, start=1):
+        if not text.strip():
+            findings.refuse(Problem(f"prompt {number} is empty", where=shown_as), number)
+    findings.raise_problems()
+    return _prompts(list(enumerate(texts, start=1)), settings, shown_as)
+
+
+def _text_prompts(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> list[Prompt]:
+    """A prompt a line; each has its line's number, and blank lines are none."""
+    check_file(path, shown_as)
+    lines = numbered_lines(path, settings.encoding, shown_as, findings)
+    numbered = [(number, line) for number, line in lines if line.strip()]
+    if not numbered:
+        raise DataError("holds no prompt", where=shown_as, fix="Write one a line.")
+    for number, line in numbered:
+        where = location(shown_as, number)
+        if "\r" in line:
+            what, fix = "the prompt has a carriage return in it", "Let lines end in \\n or \\r\\n."
+            findings.refuse(Problem(what, where=where, fix=fix), number)
+    findings.raise_problems()
+    return _prompts(numbered, settings, shown_as)
+
+
+def _prompts(numbered: Sequence[tuple[int, str]], settings: DataSettings, shown_as: str) -> list[Prompt]:
+    template = SourceTemplate(settings.source_prefix)
+    if not numbered:
+        return []
+    if template.columns:
+        raise DataError(
+            "data.source_prefix is a template over columns, and a text alone has none",
+            where=shown_as,
+            fix="Give the prompts as a data file with these columns: " + ", ".join(template.columns) + ".",
+        )
+    fixed = Piece(Kind.FIXED, template.fill({}))
+    prompts = []
+    for number, text in numbered:
+        pieces = [fixed, Piece(Kind.QUESTION, text)]
+        prompts.append(Prompt(join(pieces), None, shown_as, number, packed(pieces)))
+    return prompts
+
+
+def _missing_response(rows: Sequence[Row], settings: DataSettings, shown_as: str) -> str | None:
+    """The answer's column if the rows have none; None if they have it.
+
+    Raises:
+        DataError: the rows are of no known layout even with an answer.
+    """
+    if not rows:
+        return None
+    sample = [row.values for row in rows[:100]]
+    options = LayoutOptions.of(settings, to_answer=True)
+    if settings.columns:
+        mapped = settings.columns.get("response")
+        return mapped if mapped and not is_in(sample, mapped) else None
+    try:
+        recognise(sample, options, where=shown_as)
+    except DataError as error:
+        ways = _ways_to_ask(sample, options, shown_as)
+        if not ways:
+            raise DataError(error.problems) from None
+        if len(ways) > 1:
+            columns = " or ".join(f"`{column}`" for column in ways.values())
+            raise DataError(
+                "its rows have no answers, and without their column they could be asked in several ways",
+                where=shown_as,
+                fix=f"Add the column that the training rows have ({columns}), with null in it.",
+            ) from None
+        return next(iter(ways.values()))
+    return None
+
+
+def _ways_to_ask(
+    sample: Sequence[dict[str, Any]], options: LayoutOptions, shown_as: str
+) -> dict[tuple[tuple[str, str], ...], str]:
+    """How rows without answers may be asked -> the answer's column that makes it so; the fullest only."""
+    ways: dict[tuple[tuple[str, str], ...], str] = {}
+    for column in RESPONSES:
+        answered = [{**values, column: STAND_IN} for values in sample]
+        try:
+            layout = recognise(answered, options, where=shown_as)
+            asked = next(layout.exchanges(answered[0], options, LayoutNotes()), None)
+        except (DataError, Flaw):
+            continue
+        if asked is not None:
+            texts = [text for text in (asked.instruction, *asked.inputs) if text.value is not MISSING]
+            ways.setdefault(tuple((text.name, text.label) for text in texts), column)
+    most = max(map(len, ways), default=0)
+    return {way: column for way, column in ways.items() if len(way) == most}
+
+
+def _with_null(values: Mapping[str, Any], column: str) -> dict[str, Any]:
+    """A row with an answer that is not known: in a column, in `translation`, or where a path leads."""
+    pair = values.get("translation")
+    if isinstance(pair, dict) and column not in values and "." not in column:
+        return {**values, "translation": {column: None, **pair}}
+    head, dot, rest = column.partition(".")
+    if dot and isinstance(values.get(head), dict):
+        return {**values, head: _with_null(values[head], rest)}
+    return {**values, column: values.get(column)}
+
+
+def _kept_columns(
+    rows: Sequence[Row],
+    keep: Sequence[str],
+    settings: DataSettings,
+    missing: str | None,
+    shown_as: str,
+) -> list[str]:
+    """The columns to keep, the id first."""
+    check_kept(keep, rows, shown_as=shown_as)
+    used = {*settings.columns.values(), *([missing] if missing else [])}
+    own = id_column(rows, used)
+    return list(dict.fromkeys([*([own] if own else []), *keep]))

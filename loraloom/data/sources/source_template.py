@@ -1,0 +1,85 @@
+"""`data.source_prefix`: a text in front of every source, or a template over the columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from loraloom.data.formats.row import shown_name, shown_names
+from loraloom.data.sources.source import Kind, Piece
+from loraloom.errors import DataError
+
+_PARTS = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|[{}])")
+
+
+class SourceTemplate:
+    """`translate: ` is a prefix; `translate: {text}` is a template; `{{` and `}}` are braces.
+
+    Args:
+        text: the recipe's `data.source_prefix`.
+
+    Raises:
+        DataError: a brace opens or closes nothing.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._parts: list[tuple[bool, str]] = []  # (whether it is a column, its name or the literal text)
+        for part in filter(None, _PARTS.split(text)):
+            if part in ("{", "}"):
+                raise DataError(
+                    f"a single `{part}` stands in it",
+                    where="data.source_prefix",
+                    fix=f"Write `{part * 2}` for a brace, or `{{column}}` for a column's text.",
+                )
+            is_column = part[0] == "{" and part != "{{"
+            self._parts.append((is_column, part[1:-1] if is_column else _unescaped(part)))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns it names; none when it is a prefix."""
+        return tuple(dict.fromkeys(part for is_column, part in self._parts if is_column))
+
+    def check(self, allowed: list[str], answer: str) -> None:
+        """Refuse a template that names what is not there, or gives the answer away.
+
+        Args:
+            allowed: what it may name.
+            answer: the column of the responses.
+
+        Raises:
+            DataError: it names another column, or the responses'.
+        """
+        if answer in self.columns:
+            raise DataError(
+                f"puts {shown_name(answer)}, the answer, into the source",
+                where="data.source_prefix",
+                fix="Leave it out: a model that reads the answer learns to copy it.",
+            )
+        for name in self.columns:
+            if name not in allowed:
+                raise DataError(
+                    f"there is no column {shown_name(name)}",
+                    where="data.source_prefix",
+                    allowed=shown_names([column for column in allowed if column != answer]),
+                    fix="Write `{{` and `}}` for literal braces.",
+                )
+
+    def pieces(self, holes: Mapping[str, Sequence[Piece]]) -> list[Piece]:
+        """The template with what stands in each column's place; the last of a hole has no gap."""
+        pieces: list[Piece] = []
+        for is_column, part in self._parts:
+            if is_column:
+                filled = [piece for piece in holes[part] if piece.text]
+                pieces += [*filled[:-1], *(replace(last, gap="") for last in filled[-1:])]
+            else:
+                pieces.append(Piece(Kind.FIXED, part))
+        return pieces
+
+    def fill(self, texts: Mapping[str, str]) -> str:
+        """The text with each column's in its place."""
+        return "".join(texts[part] if is_column else part for is_column, part in self._parts)
+
+
+def _unescaped(part: str) -> str:
+    return part[0] if part in ("{{", "}}") else part

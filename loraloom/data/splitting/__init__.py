@@ -1,0 +1,1 @@
+"""Train, eval and test: which rows are whose."""

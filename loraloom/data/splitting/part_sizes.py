@@ -1,0 +1,106 @@
+"""The parts of a run's data, and how the rows of one file are divided among them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from loraloom.data.examples import Example
+from loraloom.data.splitting.groups import choose_parts
+from loraloom.errors import DataError, Problem
+from loraloom.recipe import DataSettings
+
+Part = Literal["train", "eval", "test"]
+HeldOut = Literal["eval", "test"]
+
+PARTS: tuple[Part, ...] = ("train", "eval", "test")
+HELD_OUT: tuple[HeldOut, ...] = ("eval", "test")
+
+
+def format_count(examples: Sequence[Example]) -> str:
+    """How many rows there are, and from how many conversations or articles, which give several each."""
+    rows = f"{len(examples):,} {'row' if len(examples) == 1 else 'rows'}"
+    entries = {(example.path, example.row) for example in examples if example.turn}
+    return f"{rows} from {len(entries):,} entries of the file" if entries else rows
+
+
+def rows_wanted(settings: DataSettings, examples: Sequence[Example], train_name: str) -> dict[HeldOut, int]:
+    """How many rows of the training file each held-out part asks for.
+
+    Raises:
+        DataError: there are too few.
+    """
+    num_rows = len(examples)
+    wanted: dict[HeldOut, int] = {}
+    for part in HELD_OUT:
+        value = getattr(settings, part)
+        if isinstance(value, str | list) or value == 0:
+            continue
+        if num_rows < 2:
+            raise DataError(
+                "holds 1 row; to split it, at least 2 are needed",
+                where=train_name,
+                fix=f"Add rows, or set `data.{part}: 0`.",
+            )
+        wanted[part] = value if isinstance(value, int) else max(1, round(value * num_rows))
+        if wanted[part] >= num_rows:
+            raise DataError(
+                f"asks for {wanted[part]} rows, but {train_name} has {format_count(examples)}: "
+                "none is left to train on",
+                where=f"data.{part}",
+                allowed=f"a share below 1, or a count up to {num_rows - 1}",
+            )
+    if sum(wanted.values()) >= num_rows:
+        asked = " and ".join(f"{number} rows for {part}" for part, number in wanted.items())
+        raise DataError(
+            f"{asked} leave none of the {format_count(examples)} in {train_name} to train on",
+            where="data.eval, data.test",
+            fix="Ask for less.",
+        )
+    return wanted
+
+
+def split_rows(
+    examples: Sequence[Example], wanted: Mapping[HeldOut, int], settings: DataSettings, train_name: str
+) -> dict[Part, list[Example]]:
+    """Take the held-out parts' rows out of the training file's, by whole groups."""
+    sizes: dict[str, int] = {}
+    for example in examples:
+        if not example.is_shared:
+            sizes[example.group] = sizes.get(example.group, 0) + 1
+    groups = list(sizes)
+    random.Random(settings.split_seed).shuffle(groups)
+    part_of: dict[str, HeldOut] = {}
+    chosen = choose_parts([sizes[group] for group in groups], list(wanted.values()))
+    for part, positions in zip(wanted, chosen, strict=True):
+        if not positions:
+            raise DataError(_too_few_groups(part, examples, len(groups), settings, train_name))
+        part_of |= {groups[position]: part for position in positions}
+    divided: dict[Part, list[Example]] = {"train": [], **{part: [] for part in wanted}}
+    for example in examples:
+        held_out = None if example.is_shared else part_of.get(example.group)
+        divided[held_out or "train"].append(example)
+    return divided
+
+
+def _too_few_groups(
+    part: HeldOut, examples: Sequence[Example], num_groups: int, settings: DataSettings, train_name: str
+) -> Problem:
+    num_shared = sum(example.is_shared for example in examples)
+    fix = f"Give data.{part} a file of its own, or set `data.{part}: 0`."
+    if num_shared and not settings.conversation_history:
+        fix = f"Set `data.conversation_history: true`, so that a turn is told from its like. {fix}"
+    elif not num_shared and num_groups == 1:
+        fix = f"Check that the column that differs is read. {fix}"
+    make = f"make {num_groups} such {'group' if num_groups == 1 else 'groups'}"
+    rows = f"its {format_count(examples)} {make}"
+    if num_shared:
+        shared = f"{num_shared:,} have a source that many conversations share"
+        rows = f"of its {format_count(examples)}, {shared}, and the others {make}"
+    return Problem(
+        f"no rows can be taken out for data.{part}: rows with one source, and turns of one conversation, "
+        f"stay together; {rows}",
+        where=train_name,
+        fix=fix,
+    )

@@ -1,0 +1,1 @@
+"""An adapter merged into its base, as a folder for other programs, and the proof that it is equal."""

@@ -1,0 +1,213 @@
+"""The last word on a merged folder: a fresh process that has nothing but transformers reads and runs it.
+
+python -m loraloom.export.fresh_process FOLDER PROOF
+
+PROOF/question.json, question.safetensors  rows, and what base and adapter say to them
+PROOF/measured.json                        how far the folder is from that
+
+It imports nothing else of LoRALoom: what it finds, any user of transformers would find.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
+
+QUESTION, LOGITS, MEASURED = "question.json", "question.safetensors", "measured.json"
+
+
+@dataclass(frozen=True)
+class ProofRows:
+    """The rows that both sides are given.
+
+    Args:
+        sources, targets: token ids, EOS last.
+        texts: of the sources, where there are any.
+        pad_token_id, eos_token_id, start_token_id: the model's.
+        max_new_tokens: of a greedy answer.
+    """
+
+    sources: Sequence[Sequence[int]]
+    targets: Sequence[Sequence[int]]
+    texts: Sequence[str]
+    pad_token_id: int
+    eos_token_id: int
+    start_token_id: int
+    max_new_tokens: int
+
+
+@dataclass(frozen=True)
+class ModelOutputs:
+    """What a model says to the rows.
+
+    Args:
+        logits: at every position of the given targets, float32 [tokens, vocabulary].
+        answers: greedy, without start and EOS.
+    """
+
+    logits: Tensor
+    answers: list[list[int]]
+
+
+@dataclass(frozen=True)
+class ModelMeasurement:
+    """How far a model is from what was expected of it.
+
+    Args:
+        max_difference: of any logit.
+        largest_logit: that was expected, in absolute value.
+        num_answers, num_same_answers: greedy.
+        largest_gap: where an answer turns off from the expected one, by how much this model prefers
+            its own token; below the logits' own differences it is a tie.
+        flag_matters: whether `config.tie_word_embeddings` must be set right after loading, because
+            this version of transformers loads it wrong and scales the logits by it.
+        num_same_encodings: texts whose token ids are those of the run.
+    """
+
+    max_difference: float
+    largest_logit: float
+    num_answers: int
+    num_same_answers: int
+    largest_gap: float
+    flag_matters: bool = False
+    num_same_encodings: int = 0
+
+
+@torch.no_grad()
+def run_model(model: Any, rows: ProofRows) -> ModelOutputs:
+    """Logits with the targets given, and greedy answers; by transformers' own forward and generate."""
+    input_ids, mask = _padded(rows.sources, rows.pad_token_id)
+    generated = model.generate(
+        input_ids=input_ids,
+        attention_mask=mask,
+        generation_config=GenerationConfig(
+            max_new_tokens=rows.max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            eos_token_id=rows.eos_token_id,
+            pad_token_id=rows.pad_token_id,
+            decoder_start_token_id=rows.start_token_id,
+        ),
+    )
+    answers = [_until(row, rows.eos_token_id) for row in generated[:, 1:].tolist()]
+    return ModelOutputs(logits=teacher_forced(model, rows), answers=answers)
+
+
+@torch.no_grad()
+def teacher_forced(model: Any, rows: ProofRows) -> Tensor:
+    """float32 [tokens of all targets, vocabulary]."""
+    input_ids, mask = _padded(rows.sources, rows.pad_token_id)
+    inputs, _ = _padded([[rows.start_token_id, *target[:-1]] for target in rows.targets], rows.pad_token_id)
+    logits = model(input_ids=input_ids, attention_mask=mask, decoder_input_ids=inputs, use_cache=False).logits
+    return torch.cat([own[: len(target)] for own, target in zip(logits, rows.targets, strict=True)]).float()
+
+
+def _padded(sequences: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+    width = max(len(ids) for ids in sequences)
+    input_ids = torch.tensor([[*ids, *[pad] * (width - len(ids))] for ids in sequences])
+    mask = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids in sequences])
+    return input_ids, mask
+
+
+def _until(tokens: list[int], eos: int) -> list[int]:
+    return tokens[: tokens.index(eos)] if eos in tokens else tokens
+
+
+def difference(model: Any, rows: ProofRows, found: ModelOutputs, expected: ModelOutputs) -> ModelMeasurement:
+    """What a model said beside what was expected."""
+    pairs = list(zip(rows.sources, found.answers, expected.answers, strict=True))
+    gaps = [_gap(model, rows, source, own, wanted) for source, own, wanted in pairs if own != wanted]
+    return ModelMeasurement(
+        max_difference=float((found.logits - expected.logits).abs().max()),
+        largest_logit=float(expected.logits.abs().max()),
+        num_answers=len(pairs),
+        num_same_answers=sum(own == wanted for _, own, wanted in pairs),
+        largest_gap=max(gaps, default=0.0),
+    )
+
+
+@torch.no_grad()
+def _gap(
+    model: Any, rows: ProofRows, source: Sequence[int], own: Sequence[int], wanted: Sequence[int]
+) -> float:
+    """By how much the model prefers its own token where the two answers part."""
+    own, wanted = [*own, rows.eos_token_id], [*wanted, rows.eos_token_id]
+    at = next(at for at, (a, b) in enumerate(zip(own, wanted, strict=False)) if a != b)
+    prefix = torch.tensor([[rows.start_token_id, *wanted[:at]]])
+    logits = model(input_ids=torch.tensor([list(source)]), decoder_input_ids=prefix, use_cache=False).logits
+    return float(logits[0, -1, own[at]] - logits[0, -1, wanted[at]])
+
+
+def generate_answers(proof: Path, rows: ProofRows, expected: Mapping[str, ModelOutputs]) -> None:
+    """Write what the fresh process is to measure.
+
+    Args:
+        proof: an empty folder.
+        rows: what is said to the model.
+        expected: by the dtype to load it in, `float32` or `auto`, what it should say.
+    """
+    question = {
+        "rows": asdict(rows),
+        "answers": {dtype: spoken.answers for dtype, spoken in expected.items()},
+    }
+    (proof / QUESTION).write_text(json.dumps(question), encoding="utf-8")
+    save_file({dtype: spoken.logits.contiguous() for dtype, spoken in expected.items()}, proof / LOGITS)
+
+
+def measure(folder: Path, proof: Path) -> dict[str, ModelMeasurement]:
+    """Load the folder as anybody would, in each dtype that is asked for, and measure."""
+    question = json.loads((proof / QUESTION).read_text(encoding="utf-8"))
+    rows, logits = ProofRows(**question["rows"]), load_file(proof / LOGITS)
+    return {
+        dtype: _measure(folder, dtype, rows, ModelOutputs(logits[dtype], answers))
+        for dtype, answers in question["answers"].items()
+    }
+
+
+def _measure(folder: Path, dtype: str, rows: ProofRows, expected: ModelOutputs) -> ModelMeasurement:
+    model = AutoModelForSeq2SeqLM.from_pretrained(
+        folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
+    )
+    as_loaded = teacher_forced(model, rows)
+    # transformers 5 loads `True` for the whole T5 family, and UMT5 scales its logits by it.
+    model.config.tie_word_embeddings = (
+        model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    )
+    spoken = run_model(model, rows)
+    measured = difference(model, rows, spoken, expected)
+    return ModelMeasurement(
+        **{
+            **asdict(measured),
+            "flag_matters": not torch.equal(as_loaded, spoken.logits),
+            "num_same_encodings": _num_same_encodings(folder, rows),
+        }
+    )
+
+
+def _num_same_encodings(folder: Path, rows: ProofRows) -> int:
+    """A source that was cut is compared up to where it was."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    encoded = [tokenizer(text, verbose=False)["input_ids"] for text in rows.texts]
+    pairs = zip(encoded, rows.sources, strict=False)
+    return sum(own[: len(wanted) - 1] == list(wanted[:-1]) for own, wanted in pairs)
+
+
+def main(folder: str, proof: str) -> None:
+    """Measure and write what was found."""
+    found = {dtype: asdict(measured) for dtype, measured in measure(Path(folder), Path(proof)).items()}
+    (Path(proof) / MEASURED).write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

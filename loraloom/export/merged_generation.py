@@ -1,0 +1,196 @@
+"""How a merged model answers by itself: the recipe's way, and what became of the base's own settings.
+
+LoRALoom answers by the recipe alone, so that is what every figure of a run is about; a merged model that
+went on forcing or forbidding tokens would say something else. What the base's files state is read from
+the files: transformers marks or fills what it has loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from transformers import GenerationConfig
+
+from loraloom.base.loading import Base
+from loraloom.base.safety import CONFIG, file_beside, read_beside
+from loraloom.evaluate.decoding import generation_config
+from loraloom.recipe import GenerationSettings
+
+FILE = "generation_config.json"
+# Not about answers: which program wrote the file, and from what.
+ABOUT_THE_FILE = {"transformers_version", "_from_model_config", "_commit_hash", "_original_object_hash"}
+# Change no answer: the decoder's start goes before bos, and the cache is about speed.
+KEPT = ("bos_token_id", "use_cache")
+TOKENS = ("decoder_start_token_id", "eos_token_id", "pad_token_id")
+# At these, transformers does nothing; folders of older versions list them all.
+AT_REST: dict[str, Any] = {
+    "min_length": 0,
+    "do_sample": False,
+    "early_stopping": False,
+    "num_beams": 1,
+    "temperature": 1.0,
+    "top_k": 50,
+    "top_p": 1.0,
+    "typical_p": 1.0,
+    "repetition_penalty": 1.0,
+    "length_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
+    "encoder_repetition_penalty": 1.0,
+    "num_return_sequences": 1,
+    "num_beam_groups": 1,
+    "diversity_penalty": 0.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "num_assistant_tokens": 20,
+    "num_assistant_tokens_schedule": "constant",
+    "assistant_confidence_threshold": 0.4,
+    "assistant_lookbehind": 10,
+    "target_lookbehind": 10,
+    "disable_compile": False,
+    "token_healing": False,
+    "renormalize_logits": False,
+    "remove_invalid_values": False,
+    "return_dict_in_generate": False,
+    "output_attentions": False,
+    "output_hidden_states": False,
+    "output_logits": False,
+    "output_scores": False,
+    "is_assistant": False,
+    "chunk_size_feed_forward": 0,
+}
+SHOWN_CHARACTERS = 40
+
+
+@dataclass(frozen=True)
+class GenerationDefaults:
+    """What became of each setting that the base's own file states.
+
+    Args:
+        file: which of its files states them.
+        kept: stated by the merged folder too, with the same value.
+        replaced: by the recipe's, or by the tokens the adapter was trained with: [stated, now].
+        dropped: LoRALoom answers without it.
+        tasks: names in config.json's task_specific_params, which the merged folder does not have.
+    """
+
+    file: str
+    kept: dict[str, Any] = field(default_factory=dict)
+    replaced: dict[str, list[Any]] = field(default_factory=dict)
+    dropped: dict[str, Any] = field(default_factory=dict)
+    tasks: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a result."""
+        return asdict(self)
+
+    def notes(self) -> list[str]:
+        """What should be known: what the merged model does otherwise than its base, and why."""
+        found = []
+        if self.replaced:
+            pairs = (f"{key} {_shown(old)} → {_now(key, new)}" for key, (old, new) in self.replaced.items())
+            found.append(
+                f"the base's {self.file} gave way to the recipe's generation settings and to the tokens that "
+                f"the adapter was trained with: {', '.join(pairs)}"
+            )
+        if self.dropped:
+            pairs = (f"{key} {_shown(value)}" for key, value in self.dropped.items())
+            found.append(
+                f"dropped from the base's {self.file}: {', '.join(pairs)}; LoRALoom's answers, of which the "
+                f"run's figures are, were made without. If your use needs it, set it in the merged {FILE}"
+            )
+        if self.tasks:
+            found.append(
+                f"dropped from the base's {CONFIG}: task_specific_params {_shown(self.tasks)}; pipelines of "
+                "transformers 4 would answer by these, with a prefix that the adapter was not trained with"
+            )
+        if found and self.kept:
+            kept = ", ".join(f"{key} {_shown(value)}" for key, value in self.kept.items())
+            found.append(f"kept of the base's {self.file}: {kept}")
+        return found
+
+
+def merged_generation_config(
+    base: Base, settings: GenerationSettings
+) -> tuple[GenerationConfig, GenerationDefaults]:
+    """The merged model's own way of answering: the recipe's, with the base's special tokens.
+
+    The base's config loses what pipelines would put before it.
+
+    Returns:
+        The configuration, and what became of the base's own.
+
+    Raises:
+        ModelError: the base's file cannot be read.
+    """
+    file, stated = stated_settings(base)
+    config = generation_config(base, settings)
+    for key in KEPT:
+        if key in stated:
+            setattr(config, key, stated[key])
+    return config, replace(_compared(config, file, stated), tasks=_forget_tasks(base))
+
+
+def _forget_tasks(base: Base) -> list[str]:
+    """Take task_specific_params out of the config that is saved; the names of their tasks.
+
+    `pipeline("summarization")` of transformers 4.57 puts them before generation_config.json.
+    """
+    tasks = getattr(base.model.config, "task_specific_params", None)
+    if not tasks:
+        return []
+    base.model.config.task_specific_params = None
+    return sorted(map(str, tasks))
+
+
+def stated_settings(base: Base) -> tuple[str, dict[str, Any]]:
+    """What the base's own file states about answers, and which file that is.
+
+    transformers reads generation_config.json, and the keys in config.json only if there is none.
+    """
+    path = str(base.model.config.name_or_path)
+    values, file = read_beside(path, FILE, base.name), FILE
+    if file_beside(path, FILE) is None:
+        known = GenerationConfig().to_dict().keys()
+        every = read_beside(path, CONFIG, base.name)
+        values, file = {key: value for key, value in every.items() if key in known}, CONFIG
+    return file, {
+        key: value
+        for key, value in values.items()
+        if key not in ABOUT_THE_FILE and value is not None and value not in ([], {})
+    }
+
+
+def _compared(config: GenerationConfig, file: str, stated: Mapping[str, Any]) -> GenerationDefaults:
+    found = GenerationDefaults(file)
+    of_recipe = {*GenerationSettings.model_fields, *TOKENS}
+    for key, value in stated.items():
+        now = getattr(config, key, None)
+        if value == AT_REST.get(key) and now in (None, value):
+            continue
+        if value == now or value == [now]:
+            found.kept[key] = value
+        elif key == "max_length":
+            found.replaced[key] = [value, config.max_new_tokens]
+        elif key in of_recipe:
+            found.replaced[key] = [value, now]
+        else:
+            found.dropped[key] = value
+    return found
+
+
+def _now(key: str, value: Any) -> str:
+    if key == "max_length":
+        return f"max_new_tokens {value}"
+    return "unset" if value is None else _shown(value)
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    if len(text) <= SHOWN_CHARACTERS:
+        return text
+    num = f" ({len(value)} values)" if isinstance(value, list | dict) else ""
+    return f"{text[:SHOWN_CHARACTERS]}…{num}"

@@ -1,0 +1,97 @@
+"""The tokenizer of a merged folder: the base's own files, because every other program reads those.
+
+One that transformers 5 saved anew is unreadable for transformers 4.57, and has no spiece.model, which is
+all that llama.cpp reads.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+from loraloom.base.loading import Base
+from loraloom.base.safety import TOKENIZER_CONFIG, file_beside, is_plain_name, read_beside
+from loraloom.run.atomic import write_bytes
+
+TOKENIZER = "tokenizer.json"
+# What tokenizers read, of every family; a class may name more.
+FILES = (
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+    "source.spm",
+    "target.spm",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+# Neither code nor pickles, whatever a class or a config calls them.
+SUFFIXES = (".json", ".model", ".spm", ".txt", ".jinja", ".codes", ".vocab")
+# Set when a tokenizer is saved after a call that cut or padded; it would go on cutting, for everybody.
+STORED = ("truncation", "padding")
+
+
+def copy_tokenizer(base: Base, folder: Path) -> list[str]:
+    """Write the base's own tokenizer files, without a stored truncation or padding.
+
+    Args:
+        base: from a folder, or from a hub name whose files are cached or can be fetched.
+        folder: of the merged model.
+
+    Returns:
+        What is not as in the base's folder.
+
+    Raises:
+        OSError: a file could not be written.
+        ModelError: one of the base's files cannot be read.
+    """
+    path = str(base.model.config.name_or_path)
+    found = {name: file for name in _names(base, path) if (file := file_beside(path, name)) is not None}
+    if not found:
+        base.tokenizer.save_pretrained(folder)
+        return [
+            "the base has no tokenizer file of its own, so its tokenizer was saved by transformers "
+            f"{transformers.__version__}; older versions and other programs may not read it"
+        ]
+    for name, file in found.items():
+        shutil.copyfile(file, folder / name)  # of a hub's cache, what the link points to
+    return [
+        note
+        for name in found
+        if name.startswith("tokenizer") and name.endswith(".json") and name != TOKENIZER_CONFIG
+        for note in _forget_calls(folder / name, read_beside(path, name, base.name))
+    ]
+
+
+def _names(base: Base, path: str) -> Iterator[str]:
+    """Plain names of files, each once: a class's own too, and those for certain versions of transformers."""
+    versions = read_beside(path, TOKENIZER_CONFIG, base.name).get("fast_tokenizer_files") or []
+    of_class = getattr(type(base.tokenizer), "vocab_files_names", {}).values()
+    for name in dict.fromkeys([*FILES, *of_class, *versions]):
+        if is_plain_name(name) and name.endswith(SUFFIXES):
+            yield name
+
+
+def _forget_calls(file: Path, values: dict[str, Any]) -> list[str]:
+    stored = {key: values[key] for key in STORED if values.get(key) is not None}
+    if not stored:
+        return []
+    text = json.dumps({**values, **dict.fromkeys(stored)}, ensure_ascii=False, indent=2)
+    write_bytes(file, text.encode())
+    limit = (stored.get("truncation") or {}).get("max_length")
+    cut = f" (to {limit} tokens)" if limit is not None else ""
+    what = " and ".join(f"{key}{cut if key == 'truncation' else ''}" for key in stored)
+    return [
+        f"the base's {file.name} stores {what} of an earlier call; the merged folder's copy has null there"
+    ]

@@ -1,0 +1,162 @@
+"""Base + adapter is what the merged folder says: the rows, the bounds, the process that is asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import loraloom
+from loraloom.base.loading import Base
+from loraloom.data.encoding import encode_texts
+from loraloom.data.examples import Example
+from loraloom.data.splitting.split import Split
+from loraloom.errors import Interrupted, ModelError
+from loraloom.export import fresh_process
+from loraloom.export.fresh_process import ModelMeasurement, ProofRows
+from loraloom.recipe import Recipe
+from loraloom.training.signals import StopRequest
+
+NUM_ROWS = 8
+# Of each row: 8 × 32 positions of 250,112 logits are 256 MB.
+TARGET_TOKENS, SOURCE_TOKENS, NEW_TOKENS = 32, 512, 64
+# Of the largest logit. Base + adapter adds two products where the merged model has one; `loraloom merge`
+# of the starter and of mt5-small's shape printed 3e-6 and 1e-6.
+TOLERANCE = 1e-4
+SECONDS_BETWEEN_LOOKS = 0.1
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was shown about the merged folder.
+
+    Args:
+        rows: what it was asked.
+        num_merged: linears that are W + s·B·A.
+        weight_error: the largest error of any of them, in steps of float32 (2^-24 of its weights' norm).
+        merging: base + adapter against the merged weights in float32.
+        reload: what was saved against the same weights in a fresh process, in float32.
+        rounding: base + adapter against the folder in the dtype it is saved in, where that is smaller.
+        rounding_beside_update: ‖rounding‖ / ‖ΔW‖ over the merged linears.
+    """
+
+    rows: str
+    num_merged: int
+    weight_error: float
+    merging: ModelMeasurement
+    reload: ModelMeasurement
+    rounding: ModelMeasurement | None
+    rounding_beside_update: float | None
+
+
+def choose_rows(split: Split | None) -> list[Example]:
+    """Some rows of a run, of those that training knew least; none where the run has none any more."""
+    part = (split.test or split.eval or split.train) if split is not None else []
+    return part[:: max(1, len(part) // NUM_ROWS)][:NUM_ROWS]
+
+
+def proof_rows(base: Base, recipe: Recipe, examples: Sequence[Example]) -> ProofRows:
+    """Encoded, cut so that the logits stay small; random tokens where there are no examples."""
+    texts = [example.source for example in examples]
+    if examples:
+        source_limit = min(recipe.data.max_source_length, SOURCE_TOKENS)
+        target_limit = min(recipe.data.max_target_length, TARGET_TOKENS)
+        sources, _ = encode_texts(texts, base.tokenizer, source_limit)
+        targets, _ = encode_texts(
+            [e.response for e in examples], base.tokenizer, target_limit, as_target=True
+        )
+    else:
+        generator = torch.Generator().manual_seed(0)
+        drawn = torch.randint(len(base.tokenizer), (2, NUM_ROWS, TARGET_TOKENS - 1), generator=generator)
+        sources, targets = ([[*row, base.eos_token_id] for row in side] for side in drawn.tolist())
+    return ProofRows(
+        sources=sources,
+        targets=targets,
+        texts=texts,
+        pad_token_id=base.pad_token_id,
+        eos_token_id=base.eos_token_id,
+        start_token_id=base.start_token_id,
+        max_new_tokens=min(recipe.generation.max_new_tokens, NEW_TOKENS),
+    )
+
+
+def check_equal(measured: ModelMeasurement, otherwise: str) -> None:
+    """Equal to rounding: no logit further off, and no answer that differs by more than a tie.
+
+    Raises:
+        ModelError: `otherwise`.
+    """
+    allowed = TOLERANCE * measured.largest_logit
+    if not (measured.max_difference <= allowed and measured.largest_gap <= 2 * allowed):
+        raise _failed(
+            otherwise,
+            found=f"logits differ by {measured.max_difference:.3g}, "
+            f"{measured.num_same_answers} of {measured.num_answers} answers are the same",
+            allowed=f"a difference of {allowed:.3g}",
+        )
+
+
+def check_tokenizer(measured: ModelMeasurement, rows: ProofRows) -> None:
+    """The merged folder's tokenizer gives the run's tokens.
+
+    Raises:
+        ModelError: it does not.
+    """
+    if measured.num_same_encodings < len(rows.texts):
+        raise _failed("read by plain transformers, the tokenizer gives other tokens")
+
+
+def _failed(what: str, found: str = "", allowed: str = "") -> ModelError:
+    return ModelError(
+        what, where="proof", found=found, allowed=allowed, fix="Nothing was kept. Please report this."
+    )
+
+
+def ask_fresh_process(model: Path, proof: Path, stop: StopRequest) -> dict[str, ModelMeasurement]:
+    """What `fresh_process` measures in a process of its own, offline.
+
+    Raises:
+        ModelError: it failed.
+        Interrupted: a signal came; the process is ended.
+    """
+    package = str(Path(loraloom.__file__).parents[1])
+    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    command = [sys.executable, "-P", "-m", fresh_process.__name__, str(model.resolve()), str(proof.resolve())]
+    with (proof / "stderr").open("wb") as stderr:
+        child = subprocess.Popen(
+            command,  # -P: a file of the user's own in this folder must not pass for a library
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,  # Ctrl-C reaches this process alone, which ends that one
+        )
+    try:
+        while (code := child.poll()) is None:
+            stop_if_asked(stop)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+    finally:
+        child.kill()
+        child.wait()
+    if code != 0:
+        lines = (proof / "stderr").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        killed = f"it was ended by signal {-code}; is there memory enough?" if code < 0 else ""
+        raise _failed("plain transformers cannot read the folder", found=killed or "".join(lines[-1:])[:300])
+    found = json.loads((proof / fresh_process.MEASURED).read_text(encoding="utf-8"))
+    return {dtype: ModelMeasurement(**values) for dtype, values in found.items()}
+
+
+def stop_if_asked(stop: StopRequest) -> None:
+    """Leave between two parts of the work.
+
+    Raises:
+        Interrupted: a signal came.
+    """
+    if stop:
+        raise Interrupted(stop.signal_number, "stopped; nothing was kept")

@@ -1,0 +1,1 @@
+"""Memory, time and disk that a training will take, predicted before the first step."""

@@ -1,0 +1,163 @@
+"""What autograd keeps of a forward pass: counted on a pass of a few tokens, scaled to any other.
+
+A formula over the layers of one architecture would be wrong with its next change. So a row of a few
+tokens goes through the real modules, every tensor that autograd keeps is looked at, and its shape says
+what it grows with: source tokens, target tokens, or pairs of them (attention masks). The two lengths are
+primes that no width of the model has, so that a dimension of that size is a dimension of tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import count
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from loraloom.bank.bank import AdapterBank
+from loraloom.bank.objective import hidden_states
+from loraloom.bank.ownership import training_rows
+from loraloom.base.loading import keeping_activations
+from loraloom.data.batches import Batch, Part, collate
+from loraloom.data.encoding import EncodedExample
+from loraloom.recipe import LoraSettings
+
+SMALLEST_LENGTH = 11
+PROBE = "probe"
+
+
+class Shape(NamedTuple):
+    """The rows of a pass, padding included."""
+
+    num_rows: int
+    source_len: int
+    target_len: int
+
+    @property
+    def num_positions(self) -> int:
+        """Of source and target together."""
+        return self.num_rows * (self.source_len + self.target_len)
+
+
+@dataclass(frozen=True)
+class SavedActivations:
+    """Bytes that autograd keeps until the backward pass.
+
+    Args:
+        per_source, per_target: for each position of a row.
+        per_source_pair, per_target_pair, per_cross_pair: for each pair of positions of one row: source
+            and source, target and target, target and source.
+        per_pass: whatever the rows are, such as adapters cast to the base's dtype.
+        num_layers: of encoder and decoder, in which all this is kept.
+        block_bytes: of a position of the stream that goes into each layer.
+    """
+
+    per_source: float
+    per_target: float
+    per_source_pair: float
+    per_target_pair: float
+    per_cross_pair: float
+    per_pass: float
+    num_layers: tuple[int, int]
+    block_bytes: int
+
+    def bytes(self, shape: Shape, *, recomputed: bool = False) -> int:
+        """Of a pass of this shape.
+
+        Args:
+            shape: rows and their widths.
+            recomputed: under activation checkpointing, which keeps what goes into each layer, and all else
+                of one layer at a time.
+        """
+        rows, source, target = shape
+        encoder = rows * source * (self.per_source + source * self.per_source_pair)
+        per_target = self.per_target + target * self.per_target_pair + source * self.per_cross_pair
+        decoder = rows * target * per_target
+        if recomputed:
+            into_layers = sum(
+                layers * rows * length * self.block_bytes
+                for layers, length in zip(self.num_layers, (source, target), strict=True)
+            )
+            one_layer = max(encoder / self.num_layers[0], decoder / self.num_layers[1])
+            return int(into_layers + one_layer + self.per_pass / sum(self.num_layers))
+        return int(encoder + decoder + self.per_pass)
+
+
+def count_kept(bank: AdapterBank, settings: LoraSettings) -> SavedActivations:
+    """What a training pass keeps, by what it grows with.
+
+    Args:
+        bank: without a slot of the name `probe`.
+        settings: of the adapter that the pass has.
+    """
+    model = bank.base.model
+    bank.attach(PROBE, settings, seed=0)
+    try:
+        source, target = _lengths(bank, settings)
+        batch = _batch(bank, source, target)
+        with keeping_activations(model):  # what is recomputed follows from it, see `SavedActivations.bytes`
+            kept = _kept_tensors(bank, batch)
+    finally:
+        bank.drop(PROBE)
+    sums: dict[tuple[int, int], float] = {}
+    for shape, num_bytes in kept:
+        powers = shape.count(source), shape.count(target)
+        sums[powers] = sums.get(powers, 0) + num_bytes
+    config = model.config
+    return SavedActivations(
+        per_source=sums.pop((1, 0), 0) / source,
+        per_target=sums.pop((0, 1), 0) / target,
+        per_source_pair=sums.pop((2, 0), 0) / source**2,
+        per_target_pair=sums.pop((0, 2), 0) / target**2,
+        per_cross_pair=sums.pop((1, 1), 0) / (source * target),
+        per_pass=sum(sums.values()),
+        num_layers=(config.num_layers, config.num_decoder_layers or config.num_layers),
+        block_bytes=config.d_model * torch.finfo(model.dtype).bits // 8,
+    )
+
+
+def _lengths(bank: AdapterBank, settings: LoraSettings) -> tuple[int, int]:
+    """Two primes that are no dimension of the base or of the adapter."""
+    taken = {size for tensor in bank.base.model.parameters() for size in tensor.shape}
+    config = bank.base.model.config
+    taken |= {settings.r, config.num_heads, config.d_kv}
+    free = (number for number in count(SMALLEST_LENGTH) if number not in taken and _is_prime(number))
+    return next(free), next(free)
+
+
+def _is_prime(number: int) -> bool:
+    return all(number % divisor for divisor in range(2, int(number**0.5) + 1))
+
+
+def _batch(bank: AdapterBank, source: int, target: int) -> Batch:
+    base = bank.base
+    ids = np.full(max(source, target), base.eos_token_id, dtype=np.int32)
+    return collate(
+        [Part(PROBE, [EncodedExample(ids[:source], ids[:target])])],
+        pad_token_id=base.pad_token_id,
+        start_token_id=base.start_token_id,
+    ).to(base.device)
+
+
+def _kept_tensors(bank: AdapterBank, batch: Batch) -> list[tuple[tuple[int, ...], int]]:
+    """Shape and bytes of every tensor kept, each storage once; weights lie there anyway."""
+    weights = {tensor.untyped_storage().data_ptr() for tensor in bank.base.model.parameters()}
+    weights |= {tensor.untyped_storage().data_ptr() for tensor in bank.parameters(PROBE)}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        return tensor
+
+    rows = training_rows(batch, seeds={PROBE: 0}, steps={PROBE: 0}, micro_batch=0)
+    with bank.rows(rows), saved_tensors_hooks(keep, lambda tensor: tensor):
+        states = hidden_states(bank.base, batch)
+    kept[states.untyped_storage().data_ptr()] = states
+    return [
+        (tuple(tensor.shape), tensor.untyped_storage().nbytes())
+        for address, tensor in kept.items()
+        if address not in weights
+    ]

@@ -1,0 +1,204 @@
+"""What training will allocate beside what is loaded already: counted from shapes, phase by phase.
+
+Loading and the gate are over when a plan is made, so what lies in memory then is measured and only the
+rest is predicted. The phases follow one another, and the peak is the largest of them:
+
+    training    adapters, their gradients and moments + what the largest pass keeps + one tile of logits
+    evaluation  adapters, moments + the states of one layer of the largest batch + one tile of logits
+    answers     adapters, moments + caches and logits of a batch of answers being written
+    saving      adapters, moments + a checkpoint's bytes before they are on the disk
+
+`benchmarks/memory.py` sets the prediction beside the kernel's own figure; docs/benchmarks.md has its table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from loraloom.bank.bank import AdapterBank
+from loraloom.bank.objective import BLOCK_ROWS, TILE_COLUMNS
+from loraloom.base.loading import Base
+from loraloom.data.encoding import EncodedSet
+from loraloom.forecast.activation_memory import SavedActivations, Shape, count_kept
+from loraloom.forecast.largest_pass import largest_passes, lay_out
+from loraloom.recipe import Experiment, GenerationSettings, TrainingSettings
+
+FLOAT32 = 4
+# The C library's heap keeps what is freed, and not all of it fits what comes next. Measured with glibc
+# (benchmarks/memory.py): passes take about 1.25 times what their tensors sum up to, of one experiment and
+# of eight. It was 1.5 and 1.75, and with long rows 2.9, while gradients and moments were laid into the gaps
+# between activations (training/optimizer.py). To give it back after every pass costs 8 % of the time.
+HEAP = 1.25
+# Pages of libraries that the first step touches, and everything small; the kernels of half precision are
+# more. Measured likewise.
+FIRST_TOUCHED, FIRST_TOUCHED_IN_HALF = 8 * 2**20, 24 * 2**20
+# Of each weight of an adapter: itself, its gradient, AdamW's two moments.
+WHILE_TRAINING = 4 * FLOAT32
+# Of those, what a checkpoint has, and the best so far.
+IN_CHECKPOINT = 4 * FLOAT32
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What one part of the work allocates, in bytes by what for."""
+
+    name: str
+    parts: Mapping[str, int]
+
+    @property
+    def bytes(self) -> int:
+        """All parts together."""
+        return sum(self.parts.values())
+
+
+class Counter:
+    """Counts what training will allocate; a training pass is looked at once for each kind of adapter.
+
+    Args:
+        bank: on the frozen base, empty.
+        train_set: encoded rows.
+    """
+
+    def __init__(self, bank: AdapterBank, train_set: EncodedSet) -> None:
+        self.bank = bank
+        self.train_set = train_set
+        self._kept: dict[tuple[Any, ...], SavedActivations] = {}
+
+    def num_weights(self, experiment: Experiment) -> int:
+        """Of an experiment's adapter."""
+        targets = self.bank.targets_of(experiment.lora)
+        return sum(target.num_adapter_parameters(experiment.lora.r) for target in targets)
+
+    def largest_pass(self, wave: Sequence[Experiment], pass_tokens: int) -> LargestPass:
+        """Of all passes of a wave the one for which most is kept."""
+        packing = wave[0].training.packing
+        passes = largest_passes(wave, self.train_set, pass_tokens=pass_tokens, packing=packing)
+        by_name = {experiment.name: experiment for experiment in wave}
+        sizes = (
+            LargestPass(
+                kept_bytes=sum(self._bytes(by_name[name], shape) for name, shape in each.shares.items()),
+                num_positions=sum(shape.num_positions for shape in each.shares.values()),
+                num_labels=each.num_labels,
+                num_tokens=each.num_tokens,
+            )
+            for each in passes
+        )
+        return max(sizes, key=lambda size: size.kept_bytes)
+
+    def _bytes(self, experiment: Experiment, shape: Shape) -> int:
+        lora = experiment.lora
+        kind = lora.r, lora.lora_dropout > 0, repr(lora.target_modules)
+        if kind not in self._kept:
+            self._kept[kind] = count_kept(self.bank, lora)
+        return self._kept[kind].bytes(shape, recomputed=experiment.training.gradient_checkpointing)
+
+
+@dataclass(frozen=True)
+class LargestPass:
+    """What the largest pass through the base takes.
+
+    Args:
+        kept_bytes: for its backward pass.
+        num_positions: of its rows, source and target, padding included.
+        num_labels, num_tokens: of its examples.
+    """
+
+    kept_bytes: int
+    num_positions: int
+    num_labels: int
+    num_tokens: int
+
+
+def phases(
+    counter: Counter,
+    wave: Sequence[Experiment],
+    earlier: Sequence[Experiment],
+    eval_set: EncodedSet,
+    generation: GenerationSettings,
+    pass_tokens: int,
+) -> list[Phase]:
+    """What a wave allocates, phase by phase.
+
+    Args:
+        counter: of its base and rows.
+        wave: experiments that train together.
+        earlier: those of the waves before; their best adapters are still there.
+        eval_set: encoded rows; may be empty.
+        generation: how to answer, for generation metrics.
+        pass_tokens: what several micro-batches may have in one pass.
+    """
+    base, training = counter.bank.base, wave[0].training
+    weights = sum(map(counter.num_weights, wave))
+    there = {
+        "adapters": weights * WHILE_TRAINING,
+        "best adapters": FLOAT32 * sum(map(counter.num_weights, (*earlier, *wave))),
+        "first touched": FIRST_TOUCHED if _element(base) == FLOAT32 else FIRST_TOUCHED_IN_HALF,
+    }
+    largest = counter.largest_pass(wave, pass_tokens)
+    at_work = max(_tile_bytes(base, largest.num_labels), largest.num_positions * _layer_bytes(base))
+    of_pass = {"activations": largest.kept_bytes, "at work": at_work}
+    found = [Phase("training", {**there, **_with_heap(base, of_pass)})]
+    if len(eval_set):
+        of_batch = _evaluation(base, len(wave), eval_set, training)
+        found.append(Phase("evaluation", {**there, **_with_heap(base, of_batch)}))
+        num_answering = sum(each.training.metric_for_best_model != "eval_loss" for each in wave)
+        if num_answering:
+            of_answers = _answers(base, num_answering, eval_set, generation)
+            found.append(Phase("answers", {**there, **_with_heap(base, of_answers)}))
+    if training.save_strategy != "no":
+        found.append(Phase("saving", {**there, "checkpoint": weights * IN_CHECKPOINT}))
+    return found
+
+
+def _with_heap(base: Base, parts: dict[str, int]) -> dict[str, int]:
+    """With what the allocator takes beside what comes and goes; a GPU's is not the C library's."""
+    if base.device.type != "cpu":
+        return parts
+    return {**parts, "allocator": int(sum(parts.values()) * (HEAP - 1))}
+
+
+def _evaluation(
+    base: Base, num_slots: int, eval_set: EncodedSet, training: TrainingSettings
+) -> dict[str, int]:
+    # `row_losses` sorts by target length, so that the last batch is the largest, or nearly so.
+    order = np.argsort(eval_set.target_lengths, kind="stable")[-training.per_device_eval_batch_size :]
+    rows = [eval_set[int(index)] for index in order]
+    shape = lay_out({"eval": rows}, packing=training.packing)["eval"]
+    num_labels = num_slots * sum(len(row.labels) for row in rows)
+    states = num_slots * shape.num_positions * _layer_bytes(base)
+    return {"at work": max(states, _tile_bytes(base, num_labels))}
+
+
+def _answers(
+    base: Base, num_slots: int, eval_set: EncodedSet, settings: GenerationSettings
+) -> dict[str, int]:
+    config = base.model.config
+    lines = num_slots * min(settings.batch_size, len(eval_set)) * settings.num_beams
+    tokens = int(eval_set.source_lengths.max()) + settings.max_new_tokens
+    layers = config.num_decoder_layers or config.num_layers
+    cache = 2 * layers * config.num_heads * config.d_kv * _element(base) * tokens
+    logits = config.vocab_size * (FLOAT32 + _element(base))
+    return {"caches": lines * cache, "logits": lines * logits}
+
+
+def _element(base: Base) -> int:
+    return torch.finfo(base.model.dtype).bits // 8
+
+
+def _tile_bytes(base: Base, num_labels: int) -> int:
+    """Two tiles of float32 logits, the last one and the next, and in half precision their products."""
+    columns = min(TILE_COLUMNS, base.model.config.vocab_size)
+    per_logit = 2 * FLOAT32 + (_element(base) if _element(base) < FLOAT32 else 0)
+    return int(min(num_labels, BLOCK_ROWS) * columns * per_logit)
+
+
+def _layer_bytes(base: Base) -> int:
+    """What a layer at work has in hand for each position: its stream, and its feed-forward four times."""
+    config = base.model.config
+    widest = max(config.d_ff, config.num_heads * config.d_kv)
+    return int(_element(base) * (3 * config.d_model + 4 * widest))

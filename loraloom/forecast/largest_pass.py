@@ -1,0 +1,108 @@
+"""Which pass of a training is its largest: orders are functions of seeds, so it is known before the first.
+
+The longest rows of a file seldom meet in one micro-batch, and a plan that assumes so asks for much more
+memory than training takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from loraloom.bank.ownership import seed_for
+from loraloom.data.batches import epoch_order, pack
+from loraloom.data.encoding import EncodedExample, EncodedSet
+from loraloom.forecast.activation_memory import Shape
+from loraloom.recipe import Experiment
+from loraloom.training.micro_batches import plan_passes
+from loraloom.training.state import Timetable
+
+# Looked at from the start; after so many, a larger micro-batch is hardly larger.
+MOST_STEPS = 20_000
+# Steps that are laid out token by token, among those with the most tokens.
+MOST_CANDIDATES = 16
+
+Shares = dict[str, Shape]
+
+
+class PassLayout(NamedTuple):
+    """A pass before it is made.
+
+    Args:
+        shares: the rows of each experiment in it, padding included.
+        num_labels, num_tokens: of its examples.
+    """
+
+    shares: Shares
+    num_labels: int
+    num_tokens: int
+
+
+def largest_passes(
+    experiments: Sequence[Experiment], examples: EncodedSet, *, pass_tokens: int, packing: bool
+) -> list[PassLayout]:
+    """The passes of a wave among which is the largest, whatever a token of each experiment takes.
+
+    Args:
+        experiments: that train together, from their first step.
+        examples: the train set.
+        pass_tokens: what several micro-batches may have together.
+        packing: whether a row takes several examples.
+    """
+    timetables = {e.name: Timetable(e, len(examples)) for e in experiments}
+    passes: list[PassLayout] = []
+    for step in _heaviest_steps(list(timetables.values()), examples):
+        names = [name for name, timetable in timetables.items() if step < timetable.total_steps]
+        plans = [timetables[name].micro_batches(step) for name in names]
+        for each in plan_passes(plans, examples, pass_tokens, None):
+            parts = {names[piece.trainee]: [examples[row] for row in piece.rows] for piece in each.pieces}
+            num_labels = sum(len(example.labels) for part in parts.values() for example in part)
+            passes.append(PassLayout(lay_out(parts, packing=packing), num_labels, each.num_tokens))
+    return passes
+
+
+def lay_out(parts: dict[str, list[EncodedExample]], *, packing: bool) -> Shares:
+    """The rows that each part's examples take side by side, as `collate` lays them."""
+    everything = [example for part in parts.values() for example in part]
+    width = (
+        max(len(example.input_ids) for example in everything),
+        max(len(example.labels) for example in everything),
+    )
+    return {
+        name: Shape(len(pack(part, width)) if packing else len(part), *width) for name, part in parts.items()
+    }
+
+
+def _heaviest_steps(timetables: Sequence[Timetable], examples: EncodedSet) -> list[int]:
+    """Steps with the largest micro-batch of any experiment, and those with the most tokens in all."""
+    lengths = examples.source_lengths + examples.target_lengths
+    tokens = [step_tokens(timetable, lengths) for timetable in timetables]
+    num_steps = max(len(own) for own in tokens)
+    largest, together = np.zeros(num_steps, np.int64), np.zeros(num_steps, np.int64)
+    for own in tokens:
+        largest[: len(own)] = np.maximum(largest[: len(own)], own.max(1))
+        together[: len(own)] += own.max(1)
+    chosen = {int(step) for order in (largest, together) for step in np.argsort(order)[-MOST_CANDIDATES:]}
+    return sorted(chosen)
+
+
+def step_tokens(timetable: Timetable, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Tokens of each micro-batch, int64 [steps, micro-batches of a step]; of the first `MOST_STEPS` steps.
+
+    Args:
+        timetable: of an experiment.
+        lengths: tokens of each row.
+    """
+    training = timetable.experiment.training
+    size, accumulated = training.per_device_train_batch_size, training.gradient_accumulation_steps
+    num_steps = min(timetable.total_steps, MOST_STEPS)
+    epochs = []
+    for epoch in range(-(-num_steps // timetable.steps_per_epoch)):
+        order = epoch_order(len(lengths), seed_for(timetable.experiment.seed, "order", epoch)).numpy()
+        padded = np.zeros(timetable.steps_per_epoch * size * accumulated, np.int64)
+        padded[: len(order)] = lengths[order]
+        epochs.append(padded.reshape(timetable.steps_per_epoch, accumulated, size).sum(2))
+    return np.concatenate(epochs)[:num_steps]

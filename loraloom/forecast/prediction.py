@@ -1,0 +1,123 @@
+"""What a training will take, said before its first step: memory, time and room on the disk."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from loraloom.forecast.available_memory import free_bytes, peak_used_bytes, used_bytes
+from loraloom.forecast.footprint import IN_CHECKPOINT, Counter, Phase, phases
+from loraloom.forecast.largest_pass import step_tokens
+from loraloom.recipe import Experiment
+from loraloom.run.documents.prediction import Disk, Memory, Pace, Prediction
+from loraloom.run.events import quiet
+from loraloom.training.micro_batches import RowTooLargeError, step_losses
+from loraloom.training.optimizer import clip_gradients, gradient_norm
+from loraloom.training.out_of_memory import is_out_of_memory
+from loraloom.training.setup import Setup, Trainee, join
+from loraloom.training.state import Timetable, TrainingState
+
+
+def predict(setup: Setup) -> Prediction:
+    """Count what will be allocated, and time one step that is thrown away.
+
+    Nothing of it can be seen in the results: all that a step draws is a function of seeds, and the
+    adapters it is timed on are dropped.
+
+    Args:
+        setup: with an empty bank.
+
+    Raises:
+        TrainingError: memory does not hold a single row's pass.
+    """
+    memory = predict_memory(setup)
+    waves = tuple(tuple(wave) for wave in setup.waves)
+    return Prediction(waves, memory, measure_pace(setup), predict_disk(setup))
+
+
+def predict_memory(setup: Setup) -> Memory:
+    """The largest phase of all waves, beside what is loaded now."""
+    base = setup.bank.base
+    loaded, counter = used_bytes(base.device), Counter(setup.bank, setup.train_set)
+    found: list[Phase] = []
+    earlier: list[Experiment] = []
+    for names in setup.waves:
+        wave = _experiments(setup, names)
+        found += phases(counter, wave, earlier, setup.eval_set, setup.generation, setup.pass_tokens)
+        earlier += wave
+    largest = max(found, key=lambda phase: phase.bytes)
+    return Memory(
+        peak_bytes=max(peak_used_bytes(base.device), loaded + largest.bytes),
+        loaded_bytes=loaded,
+        base_bytes=sum(p.numel() * p.element_size() for p in base.model.parameters()),
+        phase=largest.name,
+        parts=dict(sorted(largest.parts.items(), key=lambda part: -part[1])),
+        free_bytes=free_bytes(base.device),
+    )
+
+
+def measure_pace(setup: Setup) -> Pace | None:
+    """Time a step of the first wave, forward, backward and optimizers, on fresh adapters.
+
+    Returns:
+        None where a signal came, or where memory does not hold it: training itself finds out whose fault
+        that is.
+    """
+    examples, names = setup.train_set, setup.waves[0]
+    state = TrainingState.at_start(list(names))
+    trainees: list[Trainee] = []
+    try:
+        for name in names:
+            trainees.append(join(setup, state, name))
+        plans = [t.timetable.micro_batches(_middling_step(setup, t.timetable)) for t in trainees]
+        started = time.perf_counter()
+        if step_losses(setup, trainees, plans, state, quiet) is None:
+            return None
+        for trainee in trainees:
+            parameters = setup.bank.parameters(trainee.name)
+            clip_gradients(parameters, gradient_norm(parameters), trainee.experiment.training.max_grad_norm)
+            trainee.optimizer.step()
+        seconds = time.perf_counter() - started
+    except RowTooLargeError:
+        return None
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+    finally:
+        for slot in setup.bank.slots:
+            setup.bank.drop(slot)
+    lengths = examples.source_lengths + examples.target_lengths
+    rate = sum(int(lengths[rows].sum()) for plan in plans for rows in plan) / seconds
+    timetables = [Timetable(experiment, len(examples)) for experiment in setup.experiments]
+    epochs = [timetable.total_steps / timetable.steps_per_epoch for timetable in timetables]
+    a_pass = float(lengths.sum()) / rate
+    return Pace(seconds, rate, a_pass * len(trainees), a_pass * sum(epochs))
+
+
+def predict_disk(setup: Setup) -> Disk:
+    """What checkpoints take: of each adapter itself, its best, and two moments."""
+    counter = Counter(setup.bank, setup.train_set)
+    size = IN_CHECKPOINT * sum(map(counter.num_weights, setup.experiments))
+    return Disk(size, setup.shared.save_total_limit, free_disk_bytes(setup.run.folder))
+
+
+def free_disk_bytes(folder: Path) -> int:
+    """On the disk that a folder is on, or would be."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    return shutil.disk_usage(there).free
+
+
+def _experiments(setup: Setup, names: Sequence[str]) -> list[Experiment]:
+    by_name = {experiment.name: experiment for experiment in setup.experiments}
+    return [by_name[name] for name in names]
+
+
+def _middling_step(setup: Setup, timetable: Timetable) -> int:
+    """The step whose rows have the median number of tokens."""
+    tokens = step_tokens(timetable, setup.train_set.source_lengths + setup.train_set.target_lengths)
+    return int(np.argsort(tokens.sum(1), kind="stable")[len(tokens) // 2])

@@ -1,0 +1,282 @@
+"""What a document says, put where it belongs: `lr` at the top is `training.learning_rate`.
+
+Every setting of the tree gets its one canonical path. Aliases are resolved, a known key in the wrong
+place is moved, keys of other scripts are set aside, and what is unknown is named with the nearest
+known key. Nothing is checked against bounds here; that is the models' own doing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from loraloom.errors import Problem
+from loraloom.recipe.aliases import ALIASES, SECTION_ALIASES, VALUE_ALIASES
+from loraloom.recipe.script_keys import SCRIPT_KEYS
+from loraloom.recipe.setting_names import (
+    COLUMNS,
+    SECTION_EXAMPLES,
+    SECTIONS,
+    Path,
+    canonical_path,
+    is_text,
+    keys_of,
+    nearest_key,
+)
+from loraloom.recipe.values import as_number
+from loraloom.recipe.yaml_tree import Node, shown_key, shown_value
+
+_EXPERIMENTS = ("experiments",)
+# A message shows 20 problems; to look for the nearest key of each of 20,000 would take half a minute.
+SUGGESTED = 100
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something a person should know about a recipe that is nevertheless fine.
+
+    Args:
+        what: one sentence.
+        where: `recipe.yaml:9`, or the option.
+        is_warning: it may well be a mistake.
+    """
+
+    what: str
+    where: str
+    is_warning: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value under its canonical path, as far as a document gave it."""
+
+    value: Any
+    where: str
+    written: str
+
+
+@dataclass
+class SettingsTree:
+    """A document's settings under their canonical paths.
+
+    Args:
+        settings: canonical path -> value and place; what an experiment changes lies under
+            ("experiments", its name, …).
+        places: sections and experiments that the document names, and where.
+        emptied: of these, the ones without a value.
+        script_keys: keys of other scripts, with their places.
+    """
+
+    settings: dict[Path, Setting] = field(default_factory=dict)
+    places: dict[Path, str] = field(default_factory=dict)
+    emptied: set[Path] = field(default_factory=set)
+    script_keys: list[tuple[str, Setting]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+
+    def where(self, path: Path, otherwise: str) -> str:
+        """The place of a setting; where it was not given, of the nearest thing that was."""
+        for length in range(len(path), 0, -1):
+            prefix = path[:length]
+            if prefix in self.settings:
+                return self.settings[prefix].where
+            if prefix in self.places:
+                return self.places[prefix]
+            inside = [setting.where for key, setting in self.settings.items() if key[:length] == prefix]
+            if inside:
+                return inside[0]
+        return otherwise
+
+    def overlay(self, other: SettingsTree) -> None:
+        """Let another document's settings take the place of these; one without a value undoes them."""
+        undone = other.emptied | {path for path, setting in other.settings.items() if setting.value is None}
+        for path in undone:
+            for known in (self.settings, self.places):
+                for key in [key for key in known if key[: len(path)] == path]:
+                    del known[key]
+        self.settings |= {path: setting for path, setting in other.settings.items() if path not in undone}
+        for path, where in other.places.items():
+            if path not in undone:
+                self.places.setdefault(path, where)
+        replaced = {setting.written for _, setting in other.script_keys}
+        self.script_keys = [pair for pair in self.script_keys if pair[1].written not in replaced]
+        self.script_keys += other.script_keys
+        self.problems += other.problems
+        self.notes += other.notes
+
+    def as_mapping(self) -> dict[str, Any]:
+        """The nested mapping that `Recipe` validates."""
+        root: dict[str, Any] = {}
+        for path in self.places:
+            _descend(root, path)
+        for path, setting in self.settings.items():
+            _descend(root, path[:-1])[path[-1]] = setting.value
+        return root
+
+
+def _descend(root: dict[str, Any], path: Path) -> dict[str, Any]:
+    for part in path:
+        inner = root.setdefault(part, {})
+        if not isinstance(inner, dict):
+            return {}  # a value stands where a mapping should; the models will say so
+        root = inner
+    return root
+
+
+def assign_keys(root: Node) -> SettingsTree:
+    """Every setting of a document under its canonical path.
+
+    Args:
+        root: a mapping.
+    """
+    placed = SettingsTree()
+    _place_mapping(placed, root, (), "")
+    return placed
+
+
+def nested(path: Sequence[str], node: Node) -> Node:
+    """A value inside one mapping for each part of a path."""
+    for part in reversed(path):
+        node = Node({part: node}, node.where, size=node.size + 1)
+    return node
+
+
+def _place_mapping(placed: SettingsTree, node: Node, experiment: Path, section: str) -> None:
+    for key, child in node.value.items():
+        if not section and _place_section(placed, key, child, experiment):
+            continue
+        head, _, rest = key.partition(".")
+        if not section and rest and (head in SECTIONS or (head == "experiments" and not experiment)):
+            _place_section(placed, head, nested(rest.split("."), child), experiment)
+            continue
+        _place_key(placed, key, child, experiment, section)
+
+
+def _place_section(placed: SettingsTree, key: str, child: Node, experiment: Path) -> bool:
+    """Place what is a section or the experiments; say whether it was one."""
+    if key == "experiments" and not experiment:
+        _place_experiments(placed, child)
+        return True
+    is_mapping = isinstance(child.value, dict)
+    section = key if key in SECTIONS else SECTION_ALIASES.get(key, "") if is_mapping else ""
+    if not section or not (is_mapping or child.value is None):
+        return False
+    path = (*experiment, section)
+    placed.places.setdefault(path, child.where)
+    if is_mapping:
+        _place_mapping(placed, child, experiment, section)
+    else:
+        placed.emptied.add(path)
+    return True
+
+
+def _place_experiments(placed: SettingsTree, node: Node) -> None:
+    placed.places[_EXPERIMENTS] = node.where
+    if node.value is None:
+        placed.emptied.add(_EXPERIMENTS)
+    elif not isinstance(node.value, dict):
+        placed.problems.append(
+            Problem(
+                "`experiments` must be a mapping: each experiment's name, and what differs in it",
+                node.where,
+                found=shown_value(node.plain()),
+                fix="Write `experiments: {slow: {training: {learning_rate: 1.0e-4}}}`.",
+            )
+        )
+    else:
+        for name, child in node.value.items():
+            path = (*_EXPERIMENTS, name)
+            placed.places[path] = child.where
+            if isinstance(child.value, dict):
+                _place_mapping(placed, child, path, "")
+            elif child.value is None:
+                placed.emptied.add(path)
+            else:
+                placed.problems.append(
+                    Problem(
+                        f"experiment {shown_key(name)} must be a mapping of what differs",
+                        child.where,
+                        found=shown_value(child.plain()),
+                        fix="Write `{training: {learning_rate: 1.0e-4}}`, or `{}` for no difference.",
+                    )
+                )
+
+
+def _place_key(placed: SettingsTree, key: str, child: Node, experiment: Path, section: str) -> None:
+    written = _written(key, section, experiment)
+    path = canonical_path(section, key)
+    if path is None:
+        _place_other(placed, key, child, section, experiment)
+    elif path in {(name,) for name in SECTIONS}:
+        what = f"`{path[0]}` must be a mapping of settings"
+        fix = f"Write its settings below it, as in `{SECTION_EXAMPLES[path[0]]}`."
+        placed.problems.append(Problem(what, child.where, found=shown_value(child.plain()), fix=fix))
+    elif path == COLUMNS and (child.value is None or isinstance(child.value, dict)):
+        placed.places.setdefault((*experiment, *path), child.where)
+        if child.value is None:
+            placed.emptied.add((*experiment, *path))
+        for name, column in (child.value or {}).items():
+            _add(placed, (*experiment, *path, name), column, f"{written}.{name}", is_text=True)
+    else:
+        if section not in ("", path[0]) and f"{section}.{key}" not in ALIASES:
+            what = f"{shown_key(written)} does not belong in `{section}`; it was read as `{'.'.join(path)}`"
+            placed.notes.append(Note(what, child.where))
+        _add(placed, (*experiment, *path), child, written, is_text=is_text(path, child.value))
+
+
+def _written(key: str, section: str, experiment: Path) -> str:
+    return ".".join((*experiment, section, key) if section else (*experiment, key))
+
+
+def _place_other(placed: SettingsTree, key: str, child: Node, section: str, experiment: Path) -> None:
+    """Set aside a key of another script, or name the known key that an unknown one is nearest to."""
+    written = _written(key, section, experiment)
+    for spelling in (f"{section}.{key}", key):
+        if spelling in SCRIPT_KEYS:
+            placed.script_keys.append((spelling, Setting(child.plain(), child.where, written)))
+            return
+    what = f"unknown key {shown_key(written)}"
+    if section and key in SECTIONS:
+        fix = f"`{key}` is a section of its own: write it outside of `{section}`."
+        placed.problems.append(Problem(what, child.where, fix=fix))
+        return
+    suggestion = nearest_key(section, key) if len(placed.problems) < SUGGESTED else ""
+    if suggestion:
+        placed.problems.append(
+            Problem(what, child.where, fix=f"Did you mean `{'.'.join((*experiment, suggestion))}`?")
+        )
+    else:
+        keys = ["lora", "training", "seed"] if experiment and not section else keys_of(section)
+        placed.problems.append(Problem(what, child.where, allowed=", ".join(keys)))
+
+
+def _add(placed: SettingsTree, path: Path, node: Node, written: str, *, is_text: bool) -> None:
+    value = node.plain()
+    if is_text and node.text is not None and value is not None:
+        value = node.text  # a column named 2024 is a name
+    setting = Setting(_other_spelling(path, value), node.where, written)
+    first = placed.settings.setdefault(path, setting)
+    if first is not setting and _meaning(first.value) != _meaning(setting.value):
+        placed.problems.append(
+            Problem(
+                f"`{'.'.join(path)}` is given twice with different values, here as `{written}` and as "
+                f"`{first.written}` at {first.where}",
+                node.where,
+                found=f"{shown_value(setting.value)} and {shown_value(first.value)}",
+                fix="Keep one of them.",
+            )
+        )
+
+
+def _other_spelling(path: Path, value: Any) -> Any:
+    spellings = VALUE_ALIASES.get(".".join(path[-2:] if path[:1] == _EXPERIMENTS else path), {})
+    return spellings.get(value, value) if isinstance(value, str | int | float) else value
+
+
+def _meaning(value: Any) -> Any:
+    number = as_number(value) if isinstance(value, str) else None
+    return value if number is None else number

@@ -1,0 +1,97 @@
+"""Which setting a key means: canonical paths, and the known key that a mistyped one is nearest to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from loraloom.recipe.aliases import ALIASES
+from loraloom.recipe.schema import Recipe
+from loraloom.recipe.script_keys import SCRIPT_KEYS
+from loraloom.recipe.section import Section
+from loraloom.recipe.typos import nearest
+
+Path = tuple[str, ...]
+
+SECTIONS: dict[str, type[Section]] = {
+    name: info.annotation
+    for name, info in Recipe.model_fields.items()
+    if isinstance(info.annotation, type) and issubclass(info.annotation, Section)
+}
+FIELDS: dict[Path, FieldInfo] = {
+    (name,): info for name, info in Recipe.model_fields.items() if name not in SECTIONS
+} | {
+    (section, name): info for section, model in SECTIONS.items() for name, info in model.model_fields.items()
+}
+COLUMNS: Path = ("data", "columns")
+# What a section looks like, for messages about what stands in its place.
+SECTION_EXAMPLES = {
+    "data": "data: {train: data.json}",
+    "data.columns": "data.columns: {instruction: question}",
+    "lora": "lora: {r: 16}",
+    "training": "training: {learning_rate: 1e-4}",
+    "generation": "generation: {max_new_tokens: 128}",
+}
+
+
+def canonical_path(section: str, key: str) -> Path | None:
+    """Where a key belongs that stands in `section` ("" for the top), or None if it is not ours.
+
+    >>> canonical_path("", "lr"), canonical_path("lora", "lr"), canonical_path("", "fp16")
+    (('training', 'learning_rate'), ('training', 'learning_rate'), None)
+    """
+    if section and (section, key) in FIELDS:
+        return (section, key)
+    if not section and ((key,) in FIELDS or (key in SECTIONS and key not in ALIASES)):
+        return (key,)
+    for spelling in (f"{section}.{key}", key):
+        if spelling in ALIASES:
+            return tuple(ALIASES[spelling].split("."))
+        if spelling in SCRIPT_KEYS:
+            return None
+    head, _, rest = key.partition(".")
+    if (section, head) == COLUMNS and rest:
+        return (*COLUMNS, rest)
+    owners = [path for path in FIELDS if path[-1] == key and path != ("experiments",)]
+    return owners[0] if len(owners) == 1 else None
+
+
+def field_path(path: Path) -> Path:
+    """The setting that a path inside a recipe belongs to, wherever it lies in an experiment or goes on.
+
+    >>> field_path(("experiments", "slow", "training", "eval_steps"))
+    ('training', 'eval_steps')
+    """
+    if path[:1] == ("experiments",) and len(path) > 2:
+        path = path[2:]
+    return path[:2] if path[:1] and path[0] in SECTIONS else path[:1]
+
+
+def is_text(path: Path, value: Any = None) -> bool:
+    """Whether a setting is text whatever its value looks like: a column named 2024 is a name."""
+    if path[:2] == COLUMNS:
+        return len(path) > 2
+    annotation = FIELDS[path].annotation if path in FIELDS else None
+    is_one_of_a_list = annotation in (str | list[str], str | list[str] | None)
+    return annotation in (str, str | None) or (is_one_of_a_list and not isinstance(value, list))
+
+
+def keys_of(section: str) -> list[str]:
+    """The keys of a section; of the top where it is ""."""
+    if section:
+        return [path[1] for path in FIELDS if path[0] == section and len(path) == 2]
+    return list(Recipe.model_fields)
+
+
+def nearest_key(section: str, key: str) -> str:
+    """The canonical key that a mistyped one is nearest to, or ""; the own section's come first."""
+    own = {name: f"{section}.{name}" if section else name for name in keys_of(section)}
+    everywhere = {path[-1]: ".".join(path) for path in FIELDS if len(path) > 1}
+    aliases = {alias.rpartition(".")[2]: path for alias, path in ALIASES.items()}
+    own_aliases = {alias: path for alias, path in aliases.items() if path.startswith(f"{section}.")}
+    for names in (own, own_aliases, everywhere | aliases):
+        match = nearest(key, names)
+        if match:
+            return names[match]
+    return ""

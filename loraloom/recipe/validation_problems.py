@@ -1,0 +1,161 @@
+"""pydantic's errors in our words: which setting, what it must be, what was found, and where it stands."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import annotated_types
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from loraloom.errors import Problem
+from loraloom.recipe.keys import SettingsTree
+from loraloom.recipe.setting_names import FIELDS, SECTION_EXAMPLES, Path, field_path
+from loraloom.recipe.settings import DEFAULT_FROM
+from loraloom.recipe.typos import nearest
+from loraloom.recipe.values import SettingError
+from loraloom.recipe.yaml_tree import shown_key, shown_value
+
+_COMPARISONS = {
+    "greater_than": ("must be greater than", "gt"),
+    "greater_than_equal": ("must be at least", "ge"),
+    "less_than": ("must be below", "lt"),
+    "less_than_equal": ("must be at most", "le"),
+}
+_KINDS = {
+    "float": "must be a number",
+    "finite": "must be a finite number",
+    "int": "must be a whole number",
+    "bool": "must be true or false",
+    "string": "must be text",
+    "list": "must be a list",
+    "dict": "must be a mapping of settings",
+    "model": "must be a mapping of settings",
+}
+_EXAMPLES = {
+    ("model_name_or_path",): "Add `model_name_or_path: starter`, a folder, or a hub name.",
+    ("data",): "Add `data: {train: data.json}`.",
+    ("data", "train"): "Add `train: data.json` to `data`.",
+}
+_TEXTS = {
+    ("model_name_or_path",): "starter",
+    ("data", "train"): "data.json",
+    ("data", "eval"): "eval.json",
+    ("data", "test"): "test.json",
+    ("data", "retain"): "retain.json",
+    ("data", "columns"): "question",
+    ("data", "source_prefix"): '"summarize: "',
+    ("lora", "init_adapter"): "adapters/main",
+}
+
+
+def problems_of(error: ValidationError, placed: SettingsTree, name: str) -> list[Problem]:
+    """What a validation found, one problem for each wrong setting.
+
+    Args:
+        error: from validating `placed.as_mapping()`.
+        placed: knows where each setting was given.
+        name: the document, for what was given nowhere.
+    """
+    return [_problem(detail, placed, name) for detail in error.errors(include_url=False)]
+
+
+def _problem(detail: ErrorDetails, placed: SettingsTree, name: str) -> Problem:
+    path, what = tuple(str(part) for part in detail["loc"]), _what(detail)
+    cause = detail.get("ctx", {}).get("error")
+    if isinstance(cause, SettingError):
+        path += cause.path
+    where = placed.where(path, name)
+    if path[-1:] == ("[key]",):
+        return Problem(
+            f"unknown key {shown_key('.'.join(path[:-1]))}",
+            where,
+            allowed=_choices(detail["ctx"]["expected"]),
+        )
+    setting, key = field_path(path), shown_key(".".join(path))
+    if detail["type"] == "missing":
+        return Problem(f"{key} is missing", where, fix=_EXAMPLES.get(path, ""))
+    if isinstance(cause, SettingError) and cause.path:
+        return Problem(f"{key} {what}", where)  # it is about two settings, and says what to do
+    return Problem(
+        f"{key} {what}",
+        where,
+        found=shown_value(detail["input"]),
+        allowed=_allowed(detail, setting),
+        fix=_fix_of_kind(detail, setting) or ("" if path[0] == "experiments" else _fix(detail, setting)),
+    )
+
+
+def _what(detail: ErrorDetails) -> str:
+    kind, context = detail["type"], detail.get("ctx", {})
+    if "error" in context:
+        return str(context["error"])
+    if kind in _COMPARISONS:
+        words, bound = _COMPARISONS[kind]
+        return f"{words} {_number(context[bound])}"
+    if kind == "int_from_float":
+        return "must be a whole number"
+    if kind == "literal_error":
+        return f"must be one of {_choices(context['expected'])}"
+    if kind == "string_pattern_mismatch":
+        return "is not a device that can be named"
+    if kind == "extra_forbidden":
+        return "is not a setting"
+    return _KINDS.get(kind.partition("_")[0], detail["msg"][:1].lower() + detail["msg"][1:])
+
+
+def _choices(expected: str) -> str:
+    """pydantic's `'no', 'steps' or 'epoch'` as a list of keys."""
+    return expected.replace(" or ", ", ").replace("'", "`")
+
+
+def _allowed(detail: ErrorDetails, setting: Path) -> str:
+    info = FIELDS.get(setting)
+    if info is None or "error" in detail.get("ctx", {}):
+        return ""
+    if detail["type"] == "string_pattern_mismatch":
+        return (info.description or "").rstrip(".")
+    bounds = []
+    for bound in info.metadata:
+        for kind, words in (
+            (annotated_types.Gt, "above"),
+            (annotated_types.Ge, "at least"),
+            (annotated_types.Lt, "below"),
+            (annotated_types.Le, "at most"),
+        ):
+            if isinstance(bound, kind):
+                bounds.append(f"{words} {_number(getattr(bound, kind.__name__.lower()))}")
+    return ", ".join(bounds)
+
+
+def _number(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.12g}"
+
+
+def _fix_of_kind(detail: ErrorDetails, setting: Path) -> str:
+    """How a value of the kind that is asked for is written; empty where the kind says it."""
+    kind = detail["type"].partition("_")[0]
+    if kind == "string":
+        info = FIELDS.get(setting)
+        default = info.default if info is not None and isinstance(info.default, str) else ""
+        example = _TEXTS.get(setting) or default or "a text"
+        return f"Write one text, as in `{'.'.join(setting)}: {example}`."
+    below = SECTION_EXAMPLES.get(".".join(setting))
+    return f"Write its settings below it, as in `{below}`." if kind in ("dict", "model") and below else ""
+
+
+def _fix(detail: ErrorDetails, setting: Path) -> str:
+    if detail["type"] == "literal_error":
+        match = nearest(str(detail["input"]), re.findall("'([^']*)'", detail["ctx"]["expected"]))
+        if match:
+            return f"Did you mean `{match}`?"
+    info = FIELDS.get(setting)
+    if info is None or info.is_required() or info.default_factory is not None:
+        return ""
+    if isinstance(info.json_schema_extra, dict) and DEFAULT_FROM in info.json_schema_extra:
+        return f"The default is what `{info.json_schema_extra[DEFAULT_FROM]}` is."
+    if info.default is None:
+        return "Leave it out to do without."
+    default = shown_value(info.default)
+    return f"The default is {default}."

@@ -1,0 +1,222 @@
+"""One comparison as the report needs it: verdicts, figures, answers, and what to keep in mind with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from loraloom.report.figures import signed
+
+BASE_NAME = "base"
+# Below this many rows an interval from resampling them is itself a guess.
+FEW_ROWS = 30
+MOST_NAMED = 4
+DID_NOTHING = "did nothing"
+# The verdicts of a difference that is more than luck.
+CLEAR = ("better", "worse")
+# What experiments are ranked by, and asked in pairs about.
+DECIDING = "chrf"
+
+STALE = (
+    "Training went on after this comparison, so its answers may be those of earlier adapters, and nothing is "
+    "recommended by them. `loraloom compare` asks the present ones."
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One experiment against the base, or another one, in one figure.
+
+    Args:
+        experiment, against: which two.
+        difference: the first minus the second.
+        low, high: its 95 % interval.
+        p_value: of no difference; between experiments corrected for their number.
+        verdict: `better`, `worse`, `no significant difference` or `nothing changed`.
+    """
+
+    experiment: str
+    against: str
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    verdict: str
+
+    @property
+    def turned(self) -> Difference:
+        """The same, seen from the other side."""
+        words = {"better": "worse", "worse": "better"}
+        return Difference(
+            self.against,
+            self.experiment,
+            -self.difference,
+            -self.high,
+            -self.low,
+            self.p_value,
+            words.get(self.verdict, self.verdict),
+        )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one experiment does, in a word and in a sentence."""
+
+    experiment: str
+    word: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class AnsweredRow:
+    """A row and what every model said to it.
+
+    Args:
+        number: from 1, in the order of the comparison.
+        answers: by model, the base's among them.
+        changed: the models whose answer is not the base's.
+    """
+
+    number: int
+    source: str
+    reference: str | None
+    answers: dict[str, str]
+    changed: list[str]
+
+
+@dataclass(frozen=True)
+class ComparisonView:
+    """A comparison.
+
+    Args:
+        name: of its file.
+        what: `test`, `eval` or `prompts`.
+        num_judged: rows that the figures are over: those with a known answer, if some have one.
+        took_part_in_a_choice: whether these rows also chose the checkpoints.
+        verdicts: one an experiment; those that did nothing first, then the best.
+        recommendation: which experiment to take and why; empty where there are no references.
+        recommended: that experiment; None where none is better than another, or than the base.
+        ranking: the experiments, best first.
+        groups: experiment → its adapters, one a seed; the base is its own.
+        figures: experiment → figure → value, the mean over seeds.
+        deviations: experiment → figure → standard deviation over seeds, where there are several.
+        intervals: experiment → figure → the ends of its own 95 % interval.
+        differences: experiment → figure → difference from the base.
+        pairs: the experiments against each other in chrF.
+        movement: adapter → `{"total", "kinds"}`.
+        signatures: figure → how it was computed.
+        is_stale: whether the adapters went on learning afterwards: these answers may no longer be theirs.
+    """
+
+    name: str
+    what: str
+    time: str
+    num_rows: int
+    num_judged: int
+    num_truncated_sources: int
+    took_part_in_a_choice: bool
+    verdicts: list[Verdict]
+    recommendation: str
+    recommended: str | None
+    ranking: list[str]
+    groups: dict[str, list[str]]
+    figures: dict[str, dict[str, float]]
+    deviations: dict[str, dict[str, float]]
+    intervals: dict[str, dict[str, tuple[float, float]]]
+    differences: dict[str, dict[str, Difference]]
+    pairs: list[Difference]
+    movement: dict[str, dict[str, Any]]
+    signatures: dict[str, str]
+    generation: dict[str, Any]
+    rows: list[AnsweredRow]
+    is_stale: bool = False
+
+    @property
+    def columns(self) -> list[str]:
+        """What stands side by side: the base, then the experiments, the best first."""
+        return [BASE_NAME, *self.ranking]
+
+    @property
+    def experiments(self) -> list[str]:
+        """Every one that was compared, in the recipe's order."""
+        return [group for group in self.groups if group != BASE_NAME]
+
+    @property
+    def models(self) -> list[str]:
+        """All that answered: the base, then every adapter."""
+        return [model for models in self.groups.values() for model in models]
+
+    @property
+    def adapters(self) -> list[str]:
+        """Every model but the base."""
+        return [model for model in self.models if model != BASE_NAME]
+
+    @property
+    def basis(self) -> str:
+        """Which rows the figures are on, and how far they can be believed, in plain words."""
+        noun = "row" if self.num_rows == 1 else "rows"
+        if self.what == "prompts":
+            num = f"{self.num_rows:,} {noun}"
+            if self.num_judged < self.num_rows:
+                num = f"{self.num_judged:,} of {num}"
+                return f"These figures are on {num} given as prompts: those with a known answer."
+            return f"These figures are on {num} given as prompts; they took part in no choice."
+        rows = f"{self.num_rows:,} {self.what} {noun}"
+        if self.took_part_in_a_choice:
+            return (
+                f"These figures are on {rows}, which also chose the checkpoints: they flatter the "
+                "adapters. Rows under `data.test` would take part in no choice."
+            )
+        return f"These figures are on {rows} that took part in no choice."
+
+    @property
+    def significance(self) -> str:
+        """Which differences between experiments are more than luck, and which are not."""
+        luck = [pair for pair in self.pairs if pair.verdict not in CLEAR]
+        num_clear = len(self.pairs) - len(luck)
+        if not self.pairs:
+            return ""
+        named = "; ".join(f"{pair.experiment} and {pair.against}" for pair in luck[:MOST_NAMED])
+        more = f"; and {len(luck) - MOST_NAMED} more" if len(luck) > MOST_NAMED else ""
+        noun = "difference" if len(self.pairs) == 1 else "differences"
+        verb = "is" if num_clear == 1 else "are"
+        said = f"Of {len(self.pairs)} {noun} in chrF between experiments {num_clear} {verb} significant"
+        return f"{said}; not between {named}{more}." if luck else f"{said}."
+
+    @property
+    def cautions(self) -> list[str]:
+        """What should be kept in mind when reading the figures."""
+        found = [STALE] if self.is_stale else []
+        if "retain_loss" in self.figures[BASE_NAME]:
+            found.append(self._forgetting())
+        if self.num_judged == 1:
+            found.append("This is one row: it says nothing about others, and its intervals have no width.")
+        elif self.num_judged < FEW_ROWS:
+            found.append(f"{self.num_judged} rows are few: an interval from so few is itself uncertain.")
+        if not self.signatures:
+            found.append("There are no references, so nothing here says which answers are better.")
+        if self.signatures:
+            found.append(self._caution_about_seeds())
+        if len(self.experiments) > 1 and self.signatures and not self.took_part_in_a_choice:
+            found.append("Choosing one of several experiments by this page is a choice on these rows too.")
+        if self.num_truncated_sources:
+            found.append(f"{self.num_truncated_sources:,} of {self.num_rows:,} sources were cut to fit.")
+        return found
+
+    def _forgetting(self) -> str:
+        """What the adapters cost: said beside the verdicts, which are about other rows."""
+        base = self.figures[BASE_NAME]["retain_loss"]
+        known = {name: self.figures[name].get("retain_loss") for name in self.experiments}
+        rises = {name: loss - base for name, loss in known.items() if loss is not None}
+        worst = sorted(rises, key=lambda name: -rises[name])[:MOST_NAMED]
+        named = ", ".join(f"{signed(rises[name], 3)} from {name}" for name in worst)
+        which = "most of all " if len(rises) > MOST_NAMED else ""
+        return (
+            f"On `data.retain` the base has a loss of {base:.3f}; "
+            f"what an adapter adds it forgot: {which}{named}."
+        )
+
+    def _caution_about_seeds(self) -> str:
+        if len(self.adapters) == len(self.experiments):
+            return "One seed each: what another seed would change is not in these intervals."
+        return "The intervals count in rows and seeds; with few seeds they are a little too narrow."

@@ -1,0 +1,170 @@
+"""search.json as the report needs it: every trial, the best first, and what became of each."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from loraloom.report.effects import Level, label_of
+from loraloom.report.json_files import finite, read_document
+from loraloom.report.visible_text import without_folders
+from loraloom.run.documents.provenance import Provenance, SearchRequest
+from loraloom.run.folder import Run
+
+FILE = "search.json"
+FORMATS = (1,)
+# A setting with more values than that is a range: a mean at each would be of one trial.
+MOST_LEVELS = 6
+_STATUSES = ("done", "stopped", "training", "pruned", "failed")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One combination of settings.
+
+    Args:
+        parameters: dotted key → value.
+        status: `done`, `stopped`, `training`, `pruned` (given up early) or `failed`.
+        figure: the best it came to.
+        reason: why it ended, where it did not simply finish.
+    """
+
+    name: str
+    parameters: dict[str, Any]
+    status: str
+    figure: float | None
+    steps: int
+    best_step: int | None
+    reason: str
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it came to its end, so that its figure can be held against others."""
+        return self.status in ("done", "stopped")
+
+
+@dataclass(frozen=True)
+class SearchView:
+    """A search.
+
+    Args:
+        metric: what trials are judged by.
+        best: the trial with the best figure; None where none came to its end.
+        trials: the best first, then those that were given up, then those that failed.
+        importances: dotted key → share; empty where that cannot be said.
+        num_asked: how many trials it is to have.
+        sampler: what decided what to try.
+    """
+
+    metric: str
+    higher_is_better: bool
+    best: str | None
+    trials: list[Trial]
+    importances: dict[str, float]
+    num_asked: int
+    sampler: str
+
+    @property
+    def keys(self) -> list[str]:
+        """What varied, the most important first."""
+        found = dict.fromkeys(key for trial in self.trials for key in trial.parameters)
+        return sorted(found, key=lambda key: -self.importances.get(key, 0.0))
+
+    @property
+    def sentence(self) -> str:
+        """What the search says, and how far that can be believed."""
+        best = next((trial for trial in self.trials if trial.name == self.best), None)
+        if best is None or best.figure is None:
+            return "No trial has come to its end."
+        return (
+            f"{best.name} has the best {self.metric}, {best.figure:.4f}, of {self._counted()}. "
+            "It was chosen on the eval rows, from one seed: the next search may choose another."
+        )
+
+    def _counted(self) -> str:
+        """How many trials came to their end, and what became of the others."""
+        num_whole = sum(trial.is_whole for trial in self.trials)
+        noun = "trial that came to its end" if num_whole == 1 else "trials that came to their end"
+        statuses = Counter(trial.status for trial in self.trials)
+        others = [
+            f"{statuses[status]} {what}"
+            for status, what in (("pruned", "given up early"), ("failed", "failed"))
+            if statuses[status]
+        ]
+        return f"{num_whole} {noun}" + (f" ({', '.join(others)})" if others else "")
+
+    def levels(self, key: str) -> list[Level]:
+        """Of a setting with few values, what trials with each came to; empty where it has many."""
+        values: dict[str, Any] = {}
+        figures: dict[str, dict[str, float]] = {}
+        for trial in self.trials:
+            if trial.is_whole and trial.figure is not None and key in trial.parameters:
+                label = label_of(trial.parameters[key])
+                values[label] = trial.parameters[key]
+                figures.setdefault(label, {})[trial.name] = trial.figure
+        if len(figures) > MOST_LEVELS:
+            return []
+        return [Level.of(values[label], own) for label, own in figures.items()]
+
+
+def read_searched(run: Run, provenance: Provenance, shown_as: Mapping[str, str]) -> SearchView | None:
+    """A run's search; None where the run is none.
+
+    Args:
+        provenance: the run's.
+        shown_as: absolute paths that it may hold, and what stands for each.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    path = run.folder / FILE
+    if not path.is_file():
+        return None
+    return read_document(
+        run,
+        path,
+        formats=FORMATS,
+        parse=lambda document: _searched(document, provenance.search, shown_as),
+        fix="`loraloom search RECIPE --resume RUN` goes on from it, where it can be read.",
+    )
+
+
+def _searched(
+    document: Mapping[str, Any], asked: SearchRequest | None, shown_as: Mapping[str, str]
+) -> SearchView:
+    higher = bool(document["higher_is_better"])
+    trials = [_trial(entry, shown_as) for entry in document["trials"]]
+    trials.sort(key=lambda trial: _rank(trial, higher))
+    return SearchView(
+        metric=str(document["metric"]),
+        higher_is_better=higher,
+        best=document["best"],
+        trials=trials,
+        importances={key: finite(share) for key, share in document.get("importances", {}).items()},
+        num_asked=len(trials) if asked is None else asked.trials,
+        sampler="" if asked is None else asked.sampler,
+    )
+
+
+def _trial(entry: Mapping[str, Any], shown_as: Mapping[str, str]) -> Trial:
+    figure = entry["figure"]
+    best_step = entry["best_step"]
+    return Trial(
+        name=str(entry["name"]),
+        parameters=dict(without_folders(entry["parameters"], shown_as)),
+        status=str(entry["status"]),
+        figure=float(figure) if figure is not None and math.isfinite(figure) else None,
+        steps=int(entry["steps"]),
+        best_step=None if best_step is None else int(best_step),
+        reason=str(without_folders(entry["reason"], shown_as)),
+    )
+
+
+def _rank(trial: Trial, higher_is_better: bool) -> tuple[int, bool, float]:
+    """Those that came to their end by figure, then the others."""
+    group = 0 if trial.is_whole else 1 + _STATUSES.index(trial.status)
+    figure = trial.figure if trial.figure is not None else 0.0
+    return group, trial.figure is None, -figure if higher_is_better else figure

@@ -1,0 +1,212 @@
+"""What training left of each experiment: how it ended, its curves, its adapter's file, what it cost."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from loraloom.errors import RunError
+from loraloom.report.json_files import finite_or_none
+from loraloom.report.visible_text import without_folders
+from loraloom.run.events import Evaluation, Event, ExperimentEnd, TrainStep
+from loraloom.run.folder import Run
+
+UNFINISHED = "unfinished"
+History = TrainStep | Evaluation | ExperimentEnd
+# An adapter is called by its experiment, and by its seed behind this where there are several.
+SEED_MARK = "@"
+
+
+@dataclass(frozen=True)
+class AdapterFile:
+    """What an experiment left: its adapter's file, as its own header describes it."""
+
+    num_bytes: int
+    num_linears: int
+    num_weights: int
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What was measured in training, each a list of (the experiment's own step, value)."""
+
+    loss: list[tuple[int, float]]
+    eval_loss: list[tuple[int, float]]
+    learning_rate: list[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class TrainingView:
+    """One adapter: an experiment, or one seed of it.
+
+    Args:
+        name: `experiment`, or `experiment@seed`.
+        group: the experiment's.
+        status: `done`, `stopped` (early), `failed` or `unfinished`.
+        reason: why it ended, where it did not simply finish.
+        step, total_steps: taken and planned.
+        best_step, best_metric, metric: of the checkpoint that became the adapter.
+        forgetting: by how much its loss on `data.retain` is above the base's.
+        retain_loss: its loss on `data.retain`, where the run wrote that down.
+        targets: what its target modules stood for, in sentences.
+        num_tokens: source and target tokens of all its steps.
+        tokens_per_second: the median over its steps.
+        seconds: of the time its steps took, its share by tokens.
+    """
+
+    name: str
+    group: str
+    status: str
+    reason: str
+    step: int
+    total_steps: int | None
+    best_step: int | None
+    best_metric: float | None
+    metric: str
+    forgetting: float | None
+    retain_loss: float | None
+    seed: int
+    targets: list[str]
+    adapter: AdapterFile | None
+    num_tokens: int
+    tokens_per_second: float | None
+    seconds: float | None
+    curves: Curves
+
+
+def group_of(model: str) -> str:
+    """The experiment that an adapter is of."""
+    return model.partition(SEED_MARK)[0]
+
+
+def read_trained(
+    run: Run,
+    seeds: Mapping[str, int],
+    entries: Mapping[str, Mapping[str, Any]],
+    checks: Iterable[Mapping[str, str]],
+    shown_as: Mapping[str, str],
+) -> list[TrainingView]:
+    """Every adapter of a run, in the order of its recipe.
+
+    Args:
+        seeds: of each adapter, as provenance.json has them.
+        entries: of each adapter in result.json; empty where training has not ended.
+        checks: the run's findings.
+        shown_as: absolute paths that its events may hold, and what stands for each.
+
+    Raises:
+        RunError: an adapter's file is damaged.
+    """
+    events: dict[str, list[History]] = {name: [] for name in seeds}
+    for event in run.events():
+        if isinstance(event, TrainStep | Evaluation | ExperimentEnd) and event.experiment in events:
+            if isinstance(event, ExperimentEnd):  # the only one with a sentence in it
+                event = replace(event, reason=without_folders(event.reason, shown_as))
+            events[event.experiment].append(event)
+    seconds = shared_seconds([event for own in events.values() for event in own])
+    return [
+        _trained(run, name, seed, events[name], entries.get(name), checks, seconds.get(name))
+        for name, seed in seeds.items()
+    ]
+
+
+def shared_seconds(events: Iterable[Event]) -> dict[str, float]:
+    """How long each experiment's steps took.
+
+    Experiments of one pass train at once, so a step's time is shared out by their tokens.
+    """
+    steps: dict[int, list[TrainStep]] = {}
+    for event in events:
+        if isinstance(event, TrainStep) and event.num_tokens and event.tokens_per_second:
+            steps.setdefault(event.step, []).append(event)
+    seconds: dict[str, float] = {}
+    for together in steps.values():
+        wall = max(event.num_tokens / event.tokens_per_second for event in together)
+        total = sum(event.num_tokens for event in together)
+        for event in together:
+            name = event.experiment
+            seconds[name] = seconds.get(name, 0.0) + wall * event.num_tokens / total
+    return seconds
+
+
+def _trained(
+    run: Run,
+    name: str,
+    seed: int,
+    events: Sequence[History],
+    entry: Mapping[str, Any] | None,
+    checks: Iterable[Mapping[str, str]],
+    seconds: float | None,
+) -> TrainingView:
+    steps = [event for event in events if isinstance(event, TrainStep)]
+    ends = [event for event in events if isinstance(event, ExperimentEnd)]
+    if entry is None and ends:
+        entry = ends[-1].to_json() | {"step": ends[-1].experiment_step}
+    entry = entry or {}
+    return TrainingView(
+        name=name,
+        group=group_of(name),
+        status=str(entry.get("status", UNFINISHED)),
+        reason=str(entry.get("reason", "")),
+        step=int(entry.get("step", steps[-1].experiment_step if steps else 0)),
+        total_steps=steps[-1].total_steps if steps else None,
+        best_step=_count(entry.get("best_step")),
+        best_metric=finite_or_none(entry.get("best_metric")),
+        metric=_origin(run, name).get("metric_for_best_model", ""),
+        forgetting=finite_or_none(entry.get("forgetting")),
+        retain_loss=finite_or_none(entry.get("retain_loss")),
+        seed=seed,
+        targets=[
+            finding["message"]
+            for finding in checks
+            if finding["check"] == "targets" and finding["where"].startswith(f"{name}: ")
+        ],
+        adapter=_adapter_file(run.adapters / name / "adapter_model.safetensors"),
+        num_tokens=sum(step.num_tokens for step in steps),
+        tokens_per_second=statistics.median(step.tokens_per_second for step in steps) if steps else None,
+        seconds=seconds,
+        curves=Curves(
+            loss=[(step.experiment_step, step.loss) for step in steps],
+            eval_loss=[
+                (event.experiment_step, event.figures["eval_loss"])
+                for event in events
+                if isinstance(event, Evaluation) and "eval_loss" in event.figures
+            ],
+            learning_rate=[(step.experiment_step, step.learning_rate) for step in steps],
+        ),
+    )
+
+
+def _count(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def _origin(run: Run, name: str) -> dict[str, Any]:
+    path = run.adapters / name / "loraloom.json"
+    origin = run.read_json(path) if path.is_file() else {}
+    return origin if isinstance(origin, dict) else {}
+
+
+def _adapter_file(path: Path) -> AdapterFile | None:
+    """Size and shapes from the file's header (safetensors: eight bytes of length, then JSON)."""
+    if not path.is_file():
+        return None
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(min(length, path.stat().st_size)))
+        tensors = [entry for key, entry in header.items() if key != "__metadata__"]
+        num_weights = sum(math.prod(entry["shape"]) for entry in tensors)
+    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RunError(
+            f"is damaged: {error}",
+            where=str(path),
+            fix="`loraloom train RECIPE --resume RUN` writes it anew.",
+        ) from None
+    return AdapterFile(path.stat().st_size, len(tensors) // 2, num_weights)

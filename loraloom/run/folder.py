@@ -1,0 +1,264 @@
+"""What happened: one directory of plain files that anything can read.
+
+    runs/counselling-2026-11-23-1/
+      recipe.yaml          resolved: every default written out
+      provenance.json      versions, fingerprints, and every automatic choice with its reason
+      split.json           which row went where
+      checks.json          findings
+      events.jsonl         one JSON object a line
+      checkpoints/         step-000160/, written by training/checkpoint.py
+      adapters/<name>/     PEFT's own folder format
+      failed/<name>/       the same, of what an experiment had learnt before it failed
+      changed/             what a resume found in the place of what the run wrote
+      compare/<name>.json  answers and figures
+      result.json          how training ended; its presence says that the run is finished
+      .sums.json           sha256 of what is written as a whole, see seals.py
+
+This module knows the paths and the lock, makes a run and finds it again.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from loraloom.errors import RunError
+from loraloom.run.atomic import staged_path
+from loraloom.run.documents.document import read_json, to_json
+from loraloom.run.events import CheckpointSave, Event, Report, read_events
+from loraloom.run.lock import guard_file, locked
+
+__all__ = [
+    "LOCK_FILE",
+    "RUNS_FOLDER",
+    "SUMS_FILE",
+    "Run",
+    "create_run",
+    "fresh_folder",
+    "list_runs",
+    "now",
+    "open_run",
+    "to_json",
+]
+
+RUNS_FOLDER = "runs"
+LOCK_FILE = ".lock"
+SUMS_FILE = ".sums.json"
+
+
+@dataclass
+class Run:
+    """A run directory.
+
+    Args:
+        folder: its path; it need not exist yet.
+    """
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.recipe_file = self.folder / "recipe.yaml"
+        self.provenance_file = self.folder / "provenance.json"
+        self.split_file = self.folder / "split.json"
+        self.checks_file = self.folder / "checks.json"
+        self.events_file = self.folder / "events.jsonl"
+        self.result_file = self.folder / "result.json"
+        self.sums_file = self.folder / SUMS_FILE
+        self.checkpoints = self.folder / "checkpoints"
+        self.adapters = self.folder / "adapters"
+        self.failed = self.folder / "failed"
+        self.changed = self.folder / "changed"
+        self.comparisons = self.folder / "compare"
+
+    @property
+    def is_started(self) -> bool:
+        """Whether this folder holds a run at all."""
+        return self.recipe_file.is_file() and self.provenance_file.is_file()
+
+    @property
+    def is_remnant(self) -> bool:
+        """Whether this is what a process left that was killed while it made the run, and nothing else."""
+        if self.is_started or not self.folder.is_dir():
+            return False
+        parts = (self.checkpoints, self.adapters, self.comparisons)
+        files = (self.recipe_file, self.split_file, self.provenance_file, self.sums_file)
+        found = set(self.folder.iterdir())
+        lock = self.folder / LOCK_FILE
+        ours = {lock, guard_file(lock), *parts, *files, *map(staged_path, files)}
+        # Without the lock there are only empty folders: a lone recipe.yaml may be the user's own.
+        is_ours = found <= ours and (lock in found or guard_file(lock) in found or found <= set(parts))
+        return is_ours and not any(any(part.iterdir()) for part in parts if part in found)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether training ended by itself."""
+        return self.result_file.is_file()
+
+    @property
+    def started(self) -> str:
+        """When it was begun, as its provenance has it: what tells its log from another run's."""
+        try:
+            return str(json.loads(self.provenance_file.read_bytes())["started"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return ""
+
+    def read_json(self, path: Path) -> Any:
+        """Read one of the run's JSON files.
+
+        Raises:
+            RunError: it is missing or is not JSON.
+        """
+        return read_json(path)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold this directory for this process alone.
+
+        Raises:
+            RunError: another process holds it; the message has its process id.
+        """
+        with locked(self.folder / LOCK_FILE):
+            yield
+
+    def append_event(self, event: Event) -> None:
+        """Add one line to events.jsonl: `{"event": …, "time": …, …}`. Never give it a row's text.
+
+        The line of a save ends with the sha256 of it and of all before it, see `integrity.log_problem`.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        try:
+            line = json.dumps(event.at(now()).to_json(), ensure_ascii=False, allow_nan=False)
+            if isinstance(event, CheckpointSave):
+                line = self._sealed(line)
+            # One write of one line, appended: a crash can only cut the last line, which readers skip.
+            with self.events_file.open("ab+") as file:
+                file.write(f"{_end_of_cut_line(file)}{line}\n".encode())
+                if event.is_durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+        except OSError as error:
+            raise RunError(
+                f"cannot be written: {error.strerror or error}",
+                where=str(self.events_file),
+                fix="Make room, then go on with --resume.",
+            ) from None
+
+    def recorder(self, report: Report) -> Report:
+        """A `Report` that adds each event to events.jsonl and hands it on.
+
+        Args:
+            report: told of it then.
+        """
+
+        def record(event: Event) -> None:
+            self.append_event(event)
+            report(event)
+
+        return record
+
+    def _sealed(self, line: str) -> str:
+        before = self.events_file.read_bytes() if self.events_file.is_file() else b""
+        log = hashlib.sha256(self.started.encode() + before + line.encode()).hexdigest()
+        return f'{line[:-1]}, "log": "{log}"}}'
+
+    def events(self) -> list[Event]:
+        """All events in order; of several with one (step, experiment, event), the last."""
+        if not self.events_file.is_file():
+            return []
+        return read_events(self.events_file.read_text(encoding="utf-8", errors="replace").split("\n"))
+
+
+def _end_of_cut_line(file: BinaryIO) -> str:
+    """What goes before the next line: one that a crash cut must not take it along."""
+    if file.tell() == 0:
+        return ""
+    file.seek(-1, os.SEEK_END)
+    return "" if file.read(1) == b"\n" else "\n"
+
+
+def now() -> str:
+    """The time, with its zone, to the second."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def create_run(folder: Path) -> Run:
+    """Make a run directory that only its user can read, and the folders in it.
+
+    What a process left that was killed while it did this is taken over.
+
+    Raises:
+        RunError: it exists and holds something, or cannot be written.
+    """
+    is_new = not folder.exists() or Run(folder).is_remnant
+    if (folder / LOCK_FILE).exists():
+        with Run(folder).locked():  # says whose it is, if somebody works on it now
+            pass
+    if not is_new and (not folder.is_dir() or any(folder.iterdir())):
+        fix = "Choose another --out, or go on with it by --resume." if Run(folder).is_started else ""
+        raise RunError(
+            "the run directory must be new or empty", where=str(folder), fix=fix or "Choose another --out."
+        )
+    run = Run(folder)
+    try:
+        for part in (folder, run.checkpoints, run.adapters, run.comparisons):
+            part.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise RunError(
+            f"the run directory cannot be made: {error.strerror}",
+            where=str(folder),
+            fix="Choose a folder you may write to with --out.",
+        ) from None
+    return run
+
+
+def open_run(folder: Path) -> Run:
+    """An existing run.
+
+    Raises:
+        RunError: there is none; the message names the runs beside it.
+    """
+    run = Run(folder)
+    if not run.is_started:
+        if run.is_remnant:
+            fix = f"Begin it anew: `loraloom train RECIPE --out {folder}`."
+            raise RunError("this run was stopped before it began", where=str(folder), fix=fix)
+        if folder.is_dir():
+            lacking = run.provenance_file if run.recipe_file.is_file() else run.recipe_file
+            raise RunError(f"this folder is no run: it has no {lacking.name}", where=str(folder))
+        near = [other.folder.name for other in list_runs(folder.parent)]
+        raise RunError(
+            "there is no such run",
+            where=str(folder),
+            allowed=", ".join(near[-5:]),
+            fix="`loraloom runs` lists them." if near else "`loraloom train` makes one.",
+        )
+    return run
+
+
+def list_runs(folder: Path) -> list[Run]:
+    """The runs in a folder, oldest first."""
+    if not folder.is_dir():
+        return []
+    found = [Run(path) for path in folder.iterdir() if path.is_dir()]
+    return sorted((run for run in found if run.is_started), key=lambda run: run.recipe_file.stat().st_mtime)
+
+
+def fresh_folder(name: str, parent: Path = Path(RUNS_FOLDER)) -> Path:
+    """A path for a new run: name, date, and the first number that is free."""
+    stem = re.sub(r"[^\w\-]+", "-", name).strip("-") or "run"
+    day = datetime.date.today().isoformat()
+    number = 1
+    while (parent / f"{stem}-{day}-{number}").exists():
+        number += 1
+    return parent / f"{stem}-{day}-{number}"

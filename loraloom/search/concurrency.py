@@ -1,0 +1,78 @@
+"""How many trials train together: decided once, for the heaviest that can be drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from loraloom.bank.bank import AdapterBank
+from loraloom.data.encoding import EncodedSet
+from loraloom.forecast.available_memory import free_bytes
+from loraloom.forecast.footprint import Counter
+from loraloom.forecast.plan import USABLE_SHARE, Need, experiment_need, pass_tokens, wave_bytes
+from loraloom.recipe import Experiment
+from loraloom.search.request import Request
+from loraloom.search.space import experiments_of, heaviest
+
+
+@dataclass(frozen=True)
+class TrialConcurrency:
+    """How many trials train together, and why.
+
+    Args:
+        num_trials: in one pass.
+        reason: for provenance.json.
+        heaviest: the experiment that takes the most memory of all that can be drawn.
+        need: what it adds to the peak.
+        free_bytes: what there was to plan with.
+    """
+
+    num_trials: int
+    reason: str
+    heaviest: Experiment
+    need: Need
+    free_bytes: int
+
+
+def choose_trial_concurrency(
+    request: Request, probes: Sequence[Experiment], bank: AdapterBank, train_set: EncodedSet
+) -> TrialConcurrency:
+    """As many as memory allows and the sampler can use.
+
+    Args:
+        probes: an experiment for every value that stands for all.
+        bank: on the frozen base.
+        train_set: encoded rows.
+    """
+    counter = Counter(bank, train_set)
+    experiment, need = _heaviest(request, probes, counter)
+    free, tokens = free_bytes(bank.base.device), pass_tokens(bank.base)
+    numbers = range(1, request.num_trials + 1)
+    fitting = sum(wave_bytes([need] * number, tokens) <= free * USABLE_SHARE for number in numbers) or 1
+    together = min(fitting, request.most_together)
+    one = need.adapter_bytes + need.activation_bytes
+    size = f"one takes at most {one / 2**20:,.0f} MiB, {free / 2**30:.1f} GiB are free"
+    reason = f"of {request.num_trials}; {size}"
+    if together < min(fitting, request.num_trials):
+        reason += "; more would leave the sampler nothing to learn from"
+    return TrialConcurrency(together, reason, experiment, need, free)
+
+
+def _heaviest(request: Request, probes: Sequence[Experiment], counter: Counter) -> tuple[Experiment, Need]:
+    """The experiment that takes the most memory of all that can be drawn, and what that is."""
+
+    def weight(experiment: Experiment) -> int:
+        need = experiment_need(experiment, counter)
+        return need.adapter_bytes + need.activation_bytes
+
+    def weight_of(key: str, value: Any) -> int:
+        return weight(experiments_of(request.recipe, {"trial": {key: value}})[0])
+
+    try:
+        experiment = experiments_of(request.recipe, {"trial": heaviest(request.space, weight_of)})[0]
+    except ValidationError:  # these do not go together, so nobody draws them: the heaviest probe stands in
+        experiment = max(probes, key=weight)
+    return experiment, experiment_need(experiment, counter)

@@ -1,0 +1,276 @@
+"""A search between its first draw and its last: the story of its loop.
+
+    settle ──▶ halve ──▶ draw ──▶ train until a trial ends or reaches a rung ──▶ settle ──▶ …
+
+search.json has every trial before it trains and once it has ended, and every break is a checkpoint: what
+goes on after an interruption is the same loop from its first line.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pydantic import ValidationError
+from torch import Tensor
+
+from loraloom.errors import Interrupted
+from loraloom.evaluate.metrics import METRICS
+from loraloom.recipe import Experiment
+from loraloom.recipe.reading import write_recipe
+from loraloom.run.documents.provenance import Provenance
+from loraloom.run.events import CheckpointDamage, ExperimentEnd, Note, Report, Resume, TrialStart
+from loraloom.run.folder import Run
+from loraloom.run.integrity import write_recorded
+from loraloom.search.halving import rung_due, rung_steps, worse_half
+from loraloom.search.ledger import Ledger, Trial, trial_name
+from loraloom.search.request import Request
+from loraloom.search.space import experiments_of, nested_changes, with_experiments
+from loraloom.search.study import FILE as STUDY_FILE
+from loraloom.search.study import Study
+from loraloom.training.checkpoint import newest_valid
+from loraloom.training.exporting import export
+from loraloom.training.loop import train as train_loop
+from loraloom.training.setup import Setup
+from loraloom.training.state import Progress, SlotTensors, Timetable, TrainingState
+
+
+def ledger_of(request: Request, run: Run) -> Ledger:
+    """A run's ledger, judging by the recipe's metric."""
+    metric = request.recipe.training.metric_for_best_model
+    is_score = metric in METRICS and bool(METRICS[metric].higher_is_better)
+    return Ledger.of(run, metric, higher_is_better=is_score)
+
+
+def valid_experiments(request: Request, trials: Sequence[Trial]) -> dict[str, Experiment]:
+    """Of every trial whose settings go together."""
+    experiments = {}
+    for trial in trials:
+        try:
+            experiments[trial.name] = _experiment(request, trial)
+        except ValidationError:
+            continue  # it was recorded as failed
+    return experiments
+
+
+def _experiment(request: Request, trial: Trial) -> Experiment:
+    return experiments_of(request.recipe, {trial.name: trial.parameters})[0]
+
+
+def experiments_as_recipe(request: Request, trials: Sequence[Trial]) -> str:
+    """A run's recipe.yaml with the trials as its experiments, for every verb that reads a run."""
+    valid = valid_experiments(request, trials)
+    changes = {trial.name: nested_changes(trial.parameters) for trial in trials if trial.name in valid}
+    return write_recipe(with_experiments(request.recipe, changes))
+
+
+class SearchDriver:
+    """A search that is under way: the trials, who of them is in the bank, and how far those are."""
+
+    def __init__(
+        self,
+        request: Request,
+        run: Run,
+        known: Provenance,
+        setup: Setup,
+        initial: dict[str, dict[str, Tensor]],
+        report: Report,
+    ) -> None:
+        self.request, self.run, self.known, self.setup, self.report = request, run, known, setup, report
+        self.record = run.recorder(report)
+        self.initial = initial
+        self.ledger = ledger_of(request, run)
+        self.study = Study(
+            run.folder / STUDY_FILE, request, higher_is_better=self.ledger.higher_is_better, report=report
+        )
+        self.experiments = valid_experiments(request, self.ledger.trials)
+        self.rungs: dict[str, dict[str, int]] = {}
+        self.state = self._recovered_state()
+
+    def go_on(self) -> None:
+        """Until every trial has ended.
+
+        Raises:
+            Interrupted: a signal came; everything is saved.
+        """
+        self.study.follow(self.ledger.trials)
+        if self.state.unfinished:  # a signal came between a step and its evaluation
+            self._train()
+        while True:
+            self._settle()
+            if self.request.halving:
+                self._halve()
+            self._draw()
+            if not self.ledger.training:
+                return
+            if self.setup.stop:
+                self._stop()
+            self._train()
+
+    def _recovered_state(self) -> TrainingState:
+        """Of the newest checkpoint, what belongs to trials that have not ended."""
+        state, verdicts = newest_valid(self.run.checkpoints)
+        for verdict in verdicts:
+            if verdict.problem:
+                self.record(CheckpointDamage(path=verdict.folder.name, problem=verdict.problem))
+        names = [trial.name for trial in self.ledger.training]
+        if names or verdicts:
+            step, reason = (
+                (0, "no checkpoint is whole") if state is None else (state.tick, "the newest checkpoint")
+            )
+            ended = len(self.ledger.trials) - len(names)
+            self.record(Resume(step=step, reason=f"{reason}; {ended} trials have ended, {len(names)} go on"))
+        fresh = TrainingState.at_start(names)
+        state = state or fresh
+        state.replay(self.run.events())
+        return replace(
+            state,
+            progress={name: state.progress.get(name, fresh.progress[name]) for name in names},
+            tensors={name: state.tensors.get(name, fresh.tensors[name]) for name in names},
+        )
+
+    def _settle(self) -> None:
+        """Enter in the ledger what has ended, and let it go."""
+        ended = [name for name, progress in self.state.progress.items() if progress.has_ended]
+        for name in ended:
+            progress, trial = self.state.progress[name], self._trial(name)
+            if progress.status != "failed" and not (self.run.adapters / name).is_dir():
+                export(self._current_setup(), self.state, name)
+            trial.status = progress.status  # type: ignore[assignment]
+            trial.reason = progress.reason
+            _take_figures(trial, progress)
+            self._let_go(name)
+        if ended:
+            self._save()
+
+    def _halve(self) -> None:
+        """Take out who reached a rung and is too weak there."""
+        arrived: dict[str, dict[str, float]] = {}
+        for trial in self.ledger.training:
+            progress = self.state.progress[trial.name]
+            rung = rung_due(self._rungs(trial.name), progress.step, trial.rungs)
+            if rung is not None and progress.best_metric is not None:
+                arrived.setdefault(rung, {})[trial.name] = progress.best_metric
+        for rung, figures in arrived.items():
+            passed = [trial.rungs[rung] for trial in self.ledger.trials if rung in trial.rungs]
+            losers = worse_half(figures, passed, higher_is_better=self.ledger.higher_is_better)
+            for name, figure in figures.items():
+                self._trial(name).rungs[rung] = figure
+            for name in losers:
+                self._prune(
+                    name,
+                    f"not in the better half of {len(passed) + len(figures)} at its first evaluation after "
+                    f"{rung} % of its steps",
+                )
+        if arrived:
+            self._save()
+
+    def _prune(self, name: str, reason: str) -> None:
+        progress, trial = self.state.progress[name], self._trial(name)
+        trial.status, trial.reason = "pruned", reason
+        _take_figures(trial, progress)
+        self._let_go(name)
+        self.record(
+            ExperimentEnd(
+                step=self.state.tick,
+                experiment=name,
+                experiment_step=progress.step,
+                status=trial.status,
+                reason=reason,
+                best_step=progress.best_step,
+                best_metric=progress.best_metric,
+                forgetting=None,
+            )
+        )
+
+    def _draw(self) -> None:
+        """Fill the free places with new trials."""
+        before = len(self.ledger.trials)
+        while self._has_place():
+            trial = Trial(trial_name(len(self.ledger.trials)), self.study.draw())
+            try:
+                self.experiments[trial.name] = _experiment(self.request, trial)
+            except ValidationError as error:
+                trial.status = "failed"
+                trial.reason = f"its settings do not go together: {error.errors()[0]['msg']}"
+            else:
+                self.state.progress[trial.name], self.state.tensors[trial.name] = Progress(), SlotTensors()
+            self.ledger.trials.append(trial)
+            self._save()
+            self.record(TrialStart(experiment=trial.name, parameters=trial.parameters))
+        if drawn := self.ledger.trials[before:]:
+            names = drawn[0].name if len(drawn) == 1 else f"{drawn[0].name} to {drawn[-1].name}"
+            verb = "joins" if len(drawn) == 1 else "join"
+            self.report(Note(message=f"{names} {verb}: {len(self.ledger.training)} trials in one pass"))
+        self.write_recipe(self.ledger.trials)
+
+    def _has_place(self) -> bool:
+        is_asked_for = len(self.ledger.trials) < self.request.num_trials
+        return is_asked_for and len(self.ledger.training) < (self.known.together or 0)
+
+    def _train(self) -> None:
+        """Until a trial ends or reaches a rung."""
+        setup = replace(self._current_setup(), pause=self._is_break)
+        try:
+            train_loop(setup, self.state, self.record)
+        except Interrupted as stop:
+            self._stop(stop.signal_number)
+
+    def _stop(self, signal_number: int = 0) -> None:
+        ended = len(self.ledger.trials) - len(self.ledger.training)
+        where = f"stopped and saved after step {self.state.tick}"
+        so_far = f"{ended} of {self.request.num_trials} trials have ended"
+        how = f"the same command with --resume {shlex.quote(str(self.run.folder))} in place of --out goes on"
+        raise Interrupted(signal_number or self.setup.stop.signal_number, f"{where}, {so_far}; {how}")
+
+    def _is_break(self, state: TrainingState) -> bool:
+        """Whether a place is free, or somebody is to be judged."""
+        if any(progress.has_ended for progress in state.progress.values()):
+            return True
+        return self.request.halving and any(
+            rung_due(self._rungs(trial.name), state.progress[trial.name].step, trial.rungs)
+            for trial in self.ledger.training
+        )
+
+    def _current_setup(self) -> Setup:
+        """With the trials that are in the bank."""
+        experiments = [self.experiments[name] for name in self.state.progress]
+        initial = {
+            e.name: self.initial[e.lora.init_adapter] for e in experiments if e.lora.init_adapter is not None
+        }
+        return replace(
+            self.setup,
+            experiments=experiments,
+            waves=[list(self.state.progress)],
+            initial=initial,
+            num_others=self.request.num_trials - len(experiments),
+        )
+
+    def _rungs(self, name: str) -> dict[str, int]:
+        if name not in self.rungs:
+            self.rungs[name] = rung_steps(Timetable(self.experiments[name], len(self.setup.train_set)))
+        return self.rungs[name]
+
+    def _trial(self, name: str) -> Trial:
+        return next(trial for trial in self.ledger.trials if trial.name == name)
+
+    def _let_go(self, name: str) -> None:
+        del self.state.progress[name], self.state.tensors[name]
+
+    def _save(self) -> None:
+        """The ledger first: it is the truth, and what the study follows."""
+        self.ledger.save()
+        self.study.follow(self.ledger.trials)
+
+    def write_recipe(self, trials: Sequence[Trial]) -> None:
+        """The run's recipe with the trials as its experiments, for every verb that reads a run."""
+        write_recorded(self.run, self.run.recipe_file, experiments_as_recipe(self.request, trials))
+        trials = [trial for trial in trials if trial.name in self.experiments]
+        seeds = {trial.name: self.experiments[trial.name].seed for trial in trials}
+        write_recorded(self.run, self.run.provenance_file, self.known.replaced(seeds=seeds).text())
+
+
+def _take_figures(trial: Trial, progress: Progress) -> None:
+    trial.steps, trial.best_step, trial.figure = progress.step, progress.best_step, progress.best_metric
+    trial.forgetting = progress.forgetting

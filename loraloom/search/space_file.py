@@ -1,0 +1,173 @@
+"""SPACE.yaml -> what a search may vary.
+
+    lr: {low: 1.0e-5, high: 1.0e-2, log: true}
+    lora:
+      r: [4, 8, 16]
+      lora_dropout: {low: 0, high: 0.2, step: 0.05}
+      target_modules: [all-linear, [q, v]]
+
+Keys are a recipe's, with its aliases, nested or dotted. Every choice and both ends of every range are
+checked as if an experiment of the recipe had them. Neither torch nor Optuna is needed for that.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from loraloom.errors import Problem, RecipeError
+from loraloom.recipe import SHARED_TRAINING_KEYS, Recipe
+from loraloom.recipe.keys import Setting, SettingsTree, assign_keys
+from loraloom.recipe.typos import nearest
+from loraloom.recipe.validation_problems import problems_of
+from loraloom.recipe.yaml_tree import compose, shown_key, shown_value
+from loraloom.search.dimensions import EXAMPLE, read_dimension
+from loraloom.search.space import Dimension, Space, nested_changes, with_experiments
+
+
+def read_space(path: Path, recipe: Recipe) -> Space:
+    """Read a space's file.
+
+    Args:
+        path: YAML.
+        recipe: what the space varies; its values must go with the recipe's.
+
+    Raises:
+        RecipeError: the file cannot be read, or everything that is wrong with it.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise RecipeError("this is not UTF-8 text", where=str(path), fix="Save the file as UTF-8.") from None
+    except OSError as error:
+        near = nearest(path.name, [other.name for other in path.parent.glob("*.y*ml")])
+        fix = f"Did you mean `{path.with_name(near)}`?" if near else EXAMPLE
+        raise RecipeError(f"cannot be read: {error.strerror}", where=str(path), fix=fix) from None
+    return parse_space(text, name=str(path), recipe=recipe)
+
+
+def parse_space(text: str, *, name: str, recipe: Recipe) -> Space:
+    """Read a space from text.
+
+    Args:
+        text: YAML.
+        name: what messages call it.
+        recipe: what the space varies.
+
+    Raises:
+        RecipeError: everything that is wrong with it.
+    """
+    root, problems = compose(text, lambda line: f"{name}:{line}")
+    if root is None or not root.value:
+        raise RecipeError("the space is empty", where=name, fix=EXAMPLE)
+    if not isinstance(root.value, dict):
+        raise RecipeError(
+            "a space must be a mapping of settings",
+            where=root.where,
+            found=shown_value(root.plain()),
+            fix=EXAMPLE,
+        )
+    placed = assign_keys(root)
+    problems += placed.problems + _not_to_vary(placed)
+    notes = [str(note) for note in placed.notes]
+    dimensions = []
+    for path, setting in placed.settings.items():
+        if not problem_with_path(path):
+            try:
+                dimensions.append(read_dimension(path, setting, notes))
+            except RecipeError as error:
+                problems += error.problems
+    dimensions, wrong = _checked(dimensions, recipe, name)
+    problems += wrong
+    if not problems and not dimensions:
+        problems.append(Problem("the space names no setting", name, fix=EXAMPLE))
+    if problems:
+        raise RecipeError(sorted(dict.fromkeys(problems), key=_line))
+    return Space(tuple(dimensions), text, tuple(notes))
+
+
+def _line(problem: Problem) -> int:
+    found = re.search(r":(\d+)$", problem.where)
+    return int(found[1]) if found else 0
+
+
+def _not_to_vary(placed: SettingsTree) -> list[Problem]:
+    """What a recipe knows and an experiment may not change."""
+    problems = [
+        Problem(
+            f"{shown_key(key)} is not a setting that can vary", given.where, allowed="lora, training, seed"
+        )
+        for key, given in placed.script_keys
+    ]
+    for path, setting in placed.settings.items():
+        if reason := problem_with_path(path):
+            problems.append(Problem(f"{shown_key('.'.join(path))} {reason}", setting.where))
+    if ("experiments",) in placed.places:
+        what = "`experiments` has no place in a space: the search makes its own"
+        problems.append(Problem(what, placed.places["experiments",]))
+    return problems
+
+
+def problem_with_path(path: Sequence[str]) -> str:
+    """Why a setting cannot vary between the trials of a search; empty where it can."""
+    if path[0] not in ("lora", "training", "seed"):
+        return "cannot vary in a search: all trials share one base, one data set and one pass"
+    if path[0] == "training" and path[1] in SHARED_TRAINING_KEYS:
+        return "cannot vary in a search: all trials share one pass"
+    if path[-1] == "metric_for_best_model":
+        return "cannot vary in a search: trials judged by different figures could not be ranked"
+    return ""
+
+
+def _checked(dimensions: list[Dimension], recipe: Recipe, name: str) -> tuple[list[Dimension], list[Problem]]:
+    """Every choice and both ends of every range through the recipe's own models.
+
+    Returns:
+        The dimensions with their choices read (`'5e-5'` has become a number), and what is wrong.
+    """
+    probes, placed = {}, SettingsTree()
+    for number, dimension in enumerate(dimensions):
+        for index, value in enumerate(dimension.probes):
+            probe = f"p{number}-{index}"
+            probes[probe] = nested_changes({dimension.key: value})
+            path = ("experiments", probe, *dimension.path)
+            placed.settings[path] = Setting(value, dimension.where, dimension.key)
+    try:
+        checked = with_experiments(recipe, probes).experiments
+    except ValidationError as error:
+        problems = problems_of(error, placed, name)
+        return [], [replace(problem, what=_without_probe(problem.what)) for problem in problems]
+    read, wrong = [], []
+    for number, dimension in enumerate(dimensions):
+        values = [_value_at(checked[f"p{number}-{i}"], dimension.path) for i in range(len(dimension.probes))]
+        if dimension.choices and (twice := _given_twice(values)):
+            what = f"`{dimension.key}` has one choice twice"
+            wrong.append(Problem(what, dimension.where, found=twice, fix="Keep one of them."))
+        read.append(replace(dimension, choices=tuple(values)) if dimension.choices else dimension)
+    return read, wrong
+
+
+def _without_probe(what: str) -> str:
+    return re.sub(r"experiments\.p\d+-\d+\.", "", what)
+
+
+def _value_at(changes: Any, path: Sequence[str]) -> Any:
+    for part in path:
+        changes = changes[part]
+    return changes
+
+
+def _given_twice(values: Sequence[Any]) -> str:
+    seen: list[str] = []
+    for value in values:
+        text = json.dumps(value)
+        if text in seen:
+            return text
+        seen.append(text)
+    return ""

@@ -1,0 +1,132 @@
+"""A run's base with its adapters attached: what answers, for compare, predict and merge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from loraloom.bank.bank import AdapterBank
+from loraloom.bank.ownership import BASE
+from loraloom.bank.peft_folder import Adapter, read_adapter
+from loraloom.base.loading import Base
+from loraloom.errors import ModelError
+from loraloom.evaluate.comparison import BASE_NAME
+from loraloom.evaluate.decoding import describe_unused
+from loraloom.recipe import Recipe
+from loraloom.run.documents.provenance import Provenance
+from loraloom.run.folder import Run, open_run
+from loraloom.session import provenance as origin
+from loraloom.session.adapter_names import adapters_of
+from loraloom.session.locations import explain_base_location
+from loraloom.session.material import load_recipe_base
+from loraloom.training.checkpoint import newest_valid
+
+
+@dataclass(frozen=True)
+class AnsweringModel:
+    """A run's base with some of its adapters attached.
+
+    Args:
+        slots: names as in results (`base` first) → slots of the bank.
+        adapters: as read from the run.
+        notes: what should be known about what was loaded.
+    """
+
+    run: Run
+    recipe: Recipe
+    base: Base
+    bank: AdapterBank
+    slots: dict[str, str | None]
+    adapters: dict[str, Adapter]
+    notes: list[str]
+
+    @property
+    def answer_tokens(self) -> frozenset[str]:
+        """The special tokens that the adapters were trained to say."""
+        said = [adapter.origin.get("answer_tokens") for adapter in self.adapters.values()]
+        return frozenset(str(token) for tokens in said if isinstance(tokens, list) for token in tokens)
+
+
+def load_run(
+    folder: Path,
+    experiments: Sequence[str] | None = None,
+    *,
+    with_base: bool = True,
+    recipe: Recipe | None = None,
+) -> AnsweringModel:
+    """Load a run's base and attach its adapters.
+
+    Args:
+        folder: the run directory; of an experiment still training, its best so far is loaded.
+        experiments: whose adapters; all that are there where not given.
+        with_base: whether the base answers too.
+        recipe: the run's own, with what it names where it is now; by default where it was when it was begun.
+
+    Raises:
+        RunError: it is no run, or has no such adapter.
+        AdapterError: an adapter is damaged or belongs to another base.
+    """
+    run = open_run(folder)
+    own, known = origin.run_recipe(run)
+    recipe = recipe or own
+    so_far = {} if run.is_finished else best_so_far(run, recipe)
+    names, notes = adapters_of(run, recipe, experiments, so_far)
+    base = _load_base(recipe, known, notes)
+    bank = AdapterBank(base)
+    adapters = {name: so_far.get(name) or read_adapter(run.adapters / name, base) for name in names}
+    for name, adapter in adapters.items():
+        bank.attach(name, adapter.settings, seed=0, tensors=adapter.tensors)
+        notes += adapter.notes
+    if unused := describe_unused(base, recipe.generation):
+        notes.append(unused)
+    slots: dict[str, str | None] = {BASE_NAME: BASE} if with_base else {}
+    return AnsweringModel(run, recipe, base, bank, slots | {name: name for name in names}, adapters, notes)
+
+
+def best_so_far(run: Run, recipe: Recipe) -> dict[str, Adapter]:
+    """Of each experiment that is still training, the best adapter that its newest checkpoint holds."""
+    state, _ = newest_valid(run.checkpoints)
+    if state is None:
+        return {}
+    found: dict[str, Adapter] = {}
+    for experiment in recipe.resolved_experiments:
+        tensors = state.tensors[experiment.name]
+        best = tensors.best or tensors.current
+        if best and not (run.adapters / experiment.name).is_dir():
+            modules = sorted({name.rpartition(".")[0] for name in best})
+            settings = experiment.lora.model_copy(update={"target_modules": modules})
+            found[experiment.name] = Adapter(run.checkpoints, settings, best, {})
+    return found
+
+
+def load_run_base(recipe: Recipe, known: Provenance, choices: dict[str, str] | None = None) -> Base:
+    """The base that a run was begun with.
+
+    Args:
+        recipe, known: the run's, with its base where it is now, and its provenance.
+        choices: dtype and device; by default those that the run was begun with.
+
+    Raises:
+        ModelError: it is not usable; the message says where it was looked for.
+        RunError: it is another one.
+    """
+    choices = known.decided if choices is None else choices
+    with explain_base_location(recipe, known):
+        base = load_recipe_base(recipe, choices)
+    origin.check_same_base(known, base)
+    recorded = None if known.base is None else known.base.name
+    # Adapters and cards go on naming the base as before.
+    return base if recipe.locations.base is None or recorded is None else replace(base, name=recorded)
+
+
+def _load_base(recipe: Recipe, known: Provenance, notes: list[str]) -> Base:
+    choices = known.decided
+    try:
+        return load_run_base(recipe, known)
+    except ModelError as error:
+        if error.problems[0].where != "device":
+            raise
+        device = choices.get("device")
+        notes.append(f"the run's device, {device}, is not here; figures may differ in the last digits")
+        return load_run_base(recipe, known, {})

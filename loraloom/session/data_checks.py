@@ -1,0 +1,134 @@
+"""check --data-only, and the first part of every check: what the data says, before a model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from loraloom.checks.allowances import apply_allowed
+from loraloom.checks.data.data_suite import run_data_checks
+from loraloom.checks.data.data_view import DataView
+from loraloom.checks.data.light_tokenizer import CONFIG_FILE, TOKENIZER_FILE, NoTokenizerError, TextTokenizer
+from loraloom.checks.finding import Finding
+from loraloom.data.files.data_names import shown_data
+from loraloom.data.files.part_files import PartContents
+from loraloom.data.retain import read_retained
+from loraloom.data.splitting.split import PARTS, STARTER, Split
+from loraloom.errors import ModelError
+from loraloom.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class DataCheckReport:
+    """What the data checks saw and found.
+
+    Args:
+        seen: the rows, and the base's tokenizer where it can be had without the base.
+        findings: notes of reading, the size of each part, and what the checks found.
+        allowed: names of checks whose errors the user allows.
+    """
+
+    seen: DataView
+    findings: list[Finding]
+    allowed: Collection[str]
+
+    @property
+    def without_tokens(self) -> list[Finding]:
+        """A note on the checks that were left out, where the base will not be loaded to make up for them."""
+        if self.seen.tokenizer is not None:
+            return []
+        message = f"lengths and unknown tokens were not looked at: {self.seen.without_tokenizer}"
+        return [
+            Finding("note", "lengths", "model_name_or_path", message, "Run the check without --data-only.")
+        ]
+
+
+def check_data(
+    recipe: Recipe,
+    split: Split,
+    allowed: Collection[str] = (),
+    *,
+    loads_tokenizer: bool = False,
+    retained: PartContents | None = None,
+) -> DataCheckReport:
+    """Every check of the data; those of its tokens only where the base's tokenizer lies on this machine.
+
+    Args:
+        recipe: what would be done.
+        split: the recipe's rows.
+        allowed: names of checks whose errors become warnings.
+        loads_tokenizer: import transformers for a tokenizer without a tokenizer.json, because no base
+            will be loaded.
+        retained: the rows of `data.retain`, where the caller has read them already.
+    """
+    retained = retained or read_retained(recipe.data)
+    seen = _see(recipe, split, loads_tokenizer)
+    seen = replace(seen, retained=retained.examples if retained else ())
+    notes = [Finding("note", "data", shown_data(recipe.data.train), note) for note in split.notes]
+    sizes = f"{len(split.train)} rows train, {len(split.eval)} eval, {len(split.test)} test"
+    sizes += _entries(split)
+    found = apply_allowed(run_data_checks(seen), allowed)
+    return DataCheckReport(seen, [*notes, Finding("ok", "split", "data", sizes), *found], allowed)
+
+
+def _entries(split: Split) -> str:
+    """How many conversations or articles the rows are from; nothing where each is an entry of its own."""
+    rows = [example for part in PARTS for example in getattr(split, part)]
+    entries = {(example.path, example.row) for example in rows if example.turn}
+    return f"; a row is an answer, and they are from {len(entries):,} entries of the file" if entries else ""
+
+
+def _see(recipe: Recipe, split: Split, loads_tokenizer: bool) -> DataView:
+    tokenizer, why = None, ""
+    try:
+        tokenizer = _tokenizer(_tokenizer_folder(recipe), loads_tokenizer)
+    except NoTokenizerError as error:
+        why = str(error)
+    limit = recipe.generation.max_new_tokens
+    return DataView(split, recipe.data, tokenizer, without_tokenizer=why, max_new_tokens=limit)
+
+
+def _tokenizer(model: Path, may_load: bool) -> TextTokenizer:
+    """The tokenizer of a model's folder.
+
+    Raises:
+        NoTokenizerError: it has no tokenizer.json, and may not be loaded or cannot be.
+    """
+    try:
+        return TextTokenizer.of_folder(model)
+    except NoTokenizerError:
+        if not may_load or not (model / CONFIG_FILE).is_file() or (model / TOKENIZER_FILE).is_file():
+            raise
+    from loraloom.base.tokenizer_loading import load_tokenizer
+
+    try:
+        return TextTokenizer.of_transformers(load_tokenizer(str(model), str(model)))
+    except ModelError as error:
+        raise NoTokenizerError(str(error.problems[0])) from None
+
+
+def _tokenizer_folder(recipe: Recipe) -> Path:
+    """Where a base's tokenizer.json lies.
+
+    Raises:
+        NoTokenizerError: the base is on the hub, and not in this machine's cache.
+    """
+    if recipe.locations.base is not None:
+        return recipe.locations.base
+    if (name := recipe.model_name_or_path) == STARTER:
+        from loraloom.starter import model_folder
+
+        return model_folder()
+    if (path := recipe.locations.path_of(name)).is_dir():
+        return path
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        found = [try_to_load_from_cache(name, file) for file in (TOKENIZER_FILE, CONFIG_FILE)]
+    except ValueError:  # no name that the hub could have; loading the base says so
+        found = []
+    cached = next((path for path in found if isinstance(path, str)), None)
+    if cached is None:
+        raise NoTokenizerError("the base's tokenizer is not on this machine yet")
+    return Path(cached).parent

@@ -1,0 +1,235 @@
+"""What several verbs begin with: a base with an empty bank, encoded rows, adapters to go on from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from loraloom.bank.bank import AdapterBank
+from loraloom.bank.peft_folder import read_adapter
+from loraloom.base.loading import Base, load_base, recompute_activations
+from loraloom.base.supported_models import STARTER
+from loraloom.base.targets import Target, target_setting
+from loraloom.data.encoding import EncodedSet, describe_cuts, encode
+from loraloom.data.examples import Example
+from loraloom.data.files.part_files import PartContents
+from loraloom.data.splitting.split import Split
+from loraloom.errors import AdapterError, ModelError, Problem, TargetError
+from loraloom.recipe import Experiment, Recipe
+from loraloom.recipe.relative_paths import Locations
+from loraloom.run.folder import Run
+from loraloom.training.setup import Setup
+from loraloom.training.signals import StopRequest
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that a recipe's experiments are trained and checked on.
+
+    Args:
+        recipe: what to do.
+        base: frozen.
+        bank: on it, empty.
+        experiments: of the recipe.
+        initial: tensors of the adapters that experiments go on from.
+        train_set, eval_set, retain_set: encoded; the last two may be empty.
+        eval_references: the eval rows' responses as text.
+        notes: what should be known of the adapters that experiments go on from.
+    """
+
+    recipe: Recipe
+    base: Base
+    bank: AdapterBank
+    experiments: tuple[Experiment, ...]
+    initial: dict[str, dict[str, Tensor]]
+    train_set: EncodedSet
+    eval_set: EncodedSet
+    retain_set: EncodedSet
+    eval_references: Sequence[str]
+    notes: tuple[str, ...] = ()
+
+    def setup(
+        self, run: Run, stop: StopRequest, *, waves: Sequence[Sequence[str]], pass_tokens: int
+    ) -> Setup:
+        """For a training of these experiments.
+
+        Args:
+            run: where checkpoints and adapters go.
+            stop: set by a signal.
+            waves: who trains together, as a plan has it.
+            pass_tokens: what one pass takes at the most, likewise.
+        """
+        return Setup(
+            bank=self.bank,
+            experiments=self.experiments,
+            waves=waves,
+            initial=self.initial,
+            train_set=self.train_set,
+            eval_set=self.eval_set,
+            shared=self.recipe.training,
+            generation=self.recipe.generation,
+            run=run,
+            eval_references=self.eval_references,
+            retain_set=self.retain_set,
+            stop=stop,
+            pass_tokens=pass_tokens,
+        )
+
+
+def locate_model(recipe: Recipe) -> str:
+    """The folder of a recipe's base, if there is one; otherwise its name as it is.
+
+    Raises:
+        ModelError: there is none, and transformers would take the working directory's.
+    """
+    if recipe.locations.base is not None:
+        return str(recipe.locations.base)
+    name, folder = recipe.model_name_or_path, _folder_from_here(recipe)
+    own = Path(name).expanduser()
+    if name == STARTER or own.is_absolute():
+        return str(own)
+    relative = folder / own
+    if not relative.exists() and own.is_dir():
+        raise ModelError(
+            "there is no such folder in the recipe's; the one in the working directory is not taken for it",
+            where=name,
+            found=f"nothing at {relative.absolute()}, and a folder at {own.absolute()}",
+            fix="Name it relative to the recipe's folder, or in full.",
+        )
+    looks_local = name.startswith((".", "~")) or name.count("/") > 1
+    if relative.exists():
+        return str(relative)
+    return str(relative.absolute()) if looks_local and folder.resolve() != Path.cwd() else name
+
+
+def _folder_from_here(recipe: Recipe) -> Path:
+    """The recipe's folder; empty for the working directory, so that names are shown as they were written."""
+    return Path() if recipe.folder == Path.cwd() else recipe.folder
+
+
+def load_recipe_base(recipe: Recipe, decided: dict[str, str] | None = None) -> Base:
+    """The base of a recipe.
+
+    Args:
+        recipe: what to do.
+        decided: dtype and device as a run's provenance has them, so that nothing is decided anew.
+    """
+    decided = decided or {}
+    return load_base(
+        locate_model(recipe),
+        dtype=decided.get("dtype", recipe.dtype),
+        device=decided.get("device", recipe.device),
+        allow_bin_weights=recipe.allow_bin_weights,
+    )
+
+
+def prepare(recipe: Recipe, split: Split, base: Base, retained: PartContents | None = None) -> Material:
+    """Resolve targets, read the adapters to go on from, encode the rows; let the base recompute or not.
+
+    Whatever trains or measures on this material (training, a search, a range test, the checks, a timed
+    step) does so as the recipe's `gradient_checkpointing` says.
+
+    Raises:
+        TargetError: with the unmatched names of every experiment.
+        AdapterError: an adapter to go on from does not fit its experiment.
+    """
+    bank = AdapterBank(base)
+    recompute_activations(base.model, recipe.training.gradient_checkpointing)
+    experiments = recipe.resolved_experiments
+    targets = _targets(bank, experiments)
+    notes: list[str] = []
+    initial = {
+        e.name: _initial(e, recipe.locations, bank, targets[e.name], notes)
+        for e in experiments
+        if e.lora.init_adapter is not None
+    }
+    return Material(
+        recipe=recipe,
+        base=base,
+        bank=bank,
+        experiments=experiments,
+        notes=tuple(dict.fromkeys(notes)),
+        initial=initial,
+        train_set=encode_rows(split.train, base, recipe),
+        eval_set=encode_rows(split.eval, base, recipe),
+        retain_set=encode_rows(retained.examples if retained else [], base, recipe),
+        eval_references=[example.response for example in split.eval],
+    )
+
+
+def encode_rows(examples: Sequence[Example], base: Base, recipe: Recipe) -> EncodedSet:
+    """Rows as a recipe's base reads them."""
+    return encode(
+        examples,
+        base.tokenizer,
+        max_source_length=recipe.data.max_source_length,
+        max_target_length=recipe.data.max_target_length,
+        truncation=recipe.data.source_truncation,
+    )
+
+
+def cut_notes(material: Material) -> list[str]:
+    """What was cut of the sources of each part, in sentences."""
+    limit = material.recipe.data.max_source_length
+    parts = {"train": material.train_set, "eval": material.eval_set, "retain": material.retain_set}
+    notes = [describe_cuts(part, encoded.source_cuts, limit) for part, encoded in parts.items()]
+    return [note for note in notes if note]
+
+
+def _targets(bank: AdapterBank, experiments: Sequence[Experiment]) -> dict[str, Sequence[Target]]:
+    found: dict[str, Sequence[Target]] = {}
+    problems: dict[Problem, None] = {}
+    for experiment in experiments:
+        try:
+            found[experiment.name] = bank.targets_of(experiment.lora)
+        except TargetError as error:
+            problems |= dict.fromkeys(error.problems)
+    if problems:
+        raise TargetError(problems)
+    return found
+
+
+def _initial(
+    experiment: Experiment,
+    locations: Locations,
+    bank: AdapterBank,
+    targets: Sequence[Target],
+    notes: list[str],
+) -> dict[str, Tensor]:
+    lora = experiment.lora
+    adapter = read_adapter(locations.path_of(lora.init_adapter or ""), bank.base)
+    notes += [note for note in adapter.notes if note not in notes]  # one adapter may serve several
+    where = f"{experiment.name}: lora.init_adapter"
+    problems = [
+        Problem(
+            f"the adapter was trained with another {key}",
+            where=where,
+            found=str(getattr(adapter.settings, key)),
+            allowed=str(getattr(lora, key)),
+            fix=f"Set lora.{key}: {getattr(adapter.settings, key)}.",
+        )
+        for key in ("r", "lora_alpha", "use_rslora")
+        if getattr(adapter.settings, key) != getattr(lora, key)
+    ]
+    wanted = {target.name for target in targets}
+    if set(adapter.settings.target_modules) != wanted:
+        surplus, missing = (
+            set(adapter.settings.target_modules) - wanted,
+            wanted - set(adapter.settings.target_modules),
+        )
+        problems.append(
+            Problem(
+                f"the adapter has {len(surplus)} modules that target_modules leaves out, "
+                f"and lacks {len(missing)} that it names",
+                where=where,
+                found=min(surplus or missing),
+                fix="Set lora.target_modules: "
+                f"{target_setting(adapter.settings.target_modules, bank.available)}.",
+            )
+        )
+    if problems:
+        raise AdapterError(problems)
+    return adapter.tensors

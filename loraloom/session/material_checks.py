@@ -1,0 +1,58 @@
+"""The checks that run on a training's own base, rows and adapters, before its first step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from loraloom.base.loading import Base
+from loraloom.checks.allowances import apply_allowed
+from loraloom.checks.data.data_suite import run_token_checks
+from loraloom.checks.data.data_view import DataView
+from loraloom.checks.data.light_tokenizer import TextTokenizer
+from loraloom.checks.finding import Finding
+from loraloom.checks.gate import run_gate
+from loraloom.checks.model_suite import BEFORE_TRAINING, ModelCheck
+from loraloom.recipe import Experiment
+from loraloom.session.data_checks import DataCheckReport
+from loraloom.session.material import Material
+
+
+def check_material(
+    material: Material,
+    of_data: DataCheckReport,
+    *,
+    experiments: Sequence[Experiment] | None = None,
+) -> list[Finding]:
+    """All findings: those of the data, those of its tokens that waited for the base, those of the model.
+
+    Args:
+        material: the base, and encoded rows.
+        of_data: what the data checks found.
+        experiments: which to check; by default all of the material.
+    """
+    late = _late_token_checks(of_data.seen, material.base)
+    chosen = material.experiments if experiments is None else experiments
+    of_model = run_model_checks(material, chosen, BEFORE_TRAINING)
+    return [*of_data.findings, *apply_allowed(late, of_data.allowed), *of_model]
+
+
+def run_model_checks(
+    material: Material, experiments: Sequence[Experiment], checks: Sequence[ModelCheck]
+) -> list[Finding]:
+    """Run checks of the model on the encoded rows and on the adapters that training would begin with."""
+    return run_gate(
+        material.base,
+        experiments,
+        material.initial,
+        material.train_set,
+        packing=material.recipe.training.packing,
+        checks=checks,
+        generation=material.recipe.generation,
+    )
+
+
+def _late_token_checks(seen: DataView, base: Base) -> list[Finding]:
+    if seen.tokenizer is not None:
+        return []
+    return run_token_checks(replace(seen, tokenizer=TextTokenizer.of_transformers(base.tokenizer)))

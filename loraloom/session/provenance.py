@@ -1,0 +1,222 @@
+"""Where a run comes from: versions, data, base, seeds, and every automatic choice with its reason."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Collection
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from loraloom.bank.peft_base import portable_name
+from loraloom.base.loading import Base
+from loraloom.data.files.part_files import PartContents
+from loraloom.data.retain import read_retained
+from loraloom.data.splitting.split import Split
+from loraloom.errors import Problem, RunError
+from loraloom.forecast.plan import Plan
+from loraloom.recipe import Recipe
+from loraloom.recipe.reading import read_run_recipe
+from loraloom.run.documents.choice import Choice
+from loraloom.run.documents.provenance import BaseIdentity, ProcessRecord, Provenance
+from loraloom.run.folder import Run, now
+from loraloom.session.locations import explain_data_location
+from loraloom.session.material import Material
+from loraloom.session.provenance_file import read_provenance
+
+PACKAGES = ("loraloom", "torch", "transformers", "peft", "datasets", "tokenizers", "safetensors", "numpy")
+
+
+def versions(*more: str) -> dict[str, str]:
+    """Of Python and of every package that a result depends on, and of `more` packages."""
+    return {"python": platform.python_version()} | {name: version(name) for name in (*PACKAGES, *more)}
+
+
+def at_start(
+    recipe: Recipe,
+    split: Split,
+    retained: PartContents | None = None,
+    allowed: Collection[str] = (),
+) -> Provenance:
+    """What is known before the base is loaded."""
+    return Provenance(
+        started=now(),
+        folder=str(recipe.folder.resolve()),  # what the relative paths of the recipe are relative to
+        versions=versions(),
+        platform=platform.platform(),
+        data=split.files,
+        retain=_sha256(retained),
+        seeds={e.name: e.seed for e in recipe.resolved_experiments},
+        allowed=sorted(set(allowed)),  # checks whose errors the user allows
+        choices={},
+    )
+
+
+def this_process(known: Provenance) -> ProcessRecord:
+    """What a process that goes on with a run computes with: when, where, and with which versions.
+
+    Args:
+        known: the run's provenance: a search depends on one package more.
+    """
+    more = [] if known.search is None else ["optuna"]
+    return ProcessRecord(started=now(), versions=versions(*more), platform=platform.platform())
+
+
+def once_decided(provenance: Provenance, material: Material, plan: Plan) -> Provenance:
+    """With the base and every choice that was made on it."""
+    base = material.base
+    choices = {
+        **base.choices,
+        "threads": Choice(str(torch.get_num_threads()), "torch's own number for this machine"),
+        "waves": Choice(" | ".join(", ".join(wave) for wave in plan.waves), plan.reason),
+        "pass_tokens": Choice(
+            str(plan.pass_tokens),
+            "sharing a pass saves a processor no arithmetic, and so memory stays lower"
+            if base.device.type == "cpu"
+            else "a GPU is idle with less",
+        ),
+        "compiled": Choice("no", "compiling takes minutes, which a short job does not earn back"),
+    }
+    return provenance.replaced(
+        base=BaseIdentity(
+            name=portable_name(base.name),
+            fingerprint=base.fingerprint,
+            tokenizer_fingerprint=base.tokenizer_fingerprint,
+            head_is_tied=base.head_is_tied,
+        ),
+        choices=choices,
+        waves=[list(wave) for wave in plan.waves],
+    )
+
+
+def check_same_base(provenance: Provenance, base: Base) -> None:
+    """Refuse to go on with another base than the run's.
+
+    Raises:
+        RunError: base or tokenizer differ.
+    """
+    known = provenance.base
+    if known is None:
+        return
+    for what, recorded, own in (
+        ("base model", known.fingerprint, base.fingerprint),
+        ("tokenizer", known.tokenizer_fingerprint, base.tokenizer_fingerprint),
+    ):
+        if recorded != own:
+            raise RunError(
+                f"the run was trained on another {what}",
+                where="model_name_or_path",
+                found=f"{own[:12]} ({base.name})",
+                allowed=f"{recorded[:12]} ({known.name})",
+            )
+
+
+def run_recipe(run: Run) -> tuple[Recipe, Provenance]:
+    """The recipe of a run, in the folder that the run was begun in, and its provenance.
+
+    Raises:
+        RecipeError, RunError: recipe.yaml or provenance.json is damaged.
+    """
+    recipe = read_run_recipe(run.recipe_file)
+    provenance = read_provenance(run, recipe)
+    return recipe.in_folder(Path(provenance.folder)), provenance
+
+
+def in_folder_to_resume(run: Run, recipe: Recipe) -> Recipe:
+    """A recipe that resumes a run: in the folder that the run was begun in, if it was read from no file."""
+    if recipe.has_folder:
+        return recipe
+    try:
+        return recipe.in_folder(Path(read_provenance(run).folder))
+    except RunError:  # looking at the run's files says what is wrong with it
+        return recipe
+
+
+def run_split(run: Run, recipe: Recipe, known: Provenance) -> Split:
+    """A run's split, from the same files.
+
+    Args:
+        run, recipe, known: the run, its recipe with its data where it is now, and its provenance.
+
+    Raises:
+        RunError: split.json is damaged.
+        DataError: a file is gone or has changed.
+    """
+    saved = run.read_json(run.split_file)
+    if not isinstance(saved, dict):
+        raise RunError("is damaged: it is no JSON object", where=str(run.split_file))
+    with explain_data_location(run, recipe, known):
+        return Split.restore(saved, recipe.data, shown_as=str(run.split_file))
+
+
+def run_retained(run: Run, recipe: Recipe, known: Provenance) -> PartContents | None:
+    """A run's rows to measure forgetting on, from the same files.
+
+    Raises:
+        DataError: a file is gone.
+        RunError: one has changed.
+    """
+    with explain_data_location(run, recipe, known):
+        retained = read_retained(recipe.data)
+    check_same_retained(known, retained, run)
+    return retained
+
+
+def check_same_retained(provenance: Provenance, retained: PartContents | None, run: Run) -> None:
+    """Refuse to go on with other rows to measure forgetting on.
+
+    Raises:
+        RunError: the files are others now, or have changed.
+    """
+    now_there = _sha256(retained)
+    if "retain" not in provenance.model_fields_set or provenance.retain == now_there:
+        return
+    before = provenance.retain
+    if isinstance(before, dict) and isinstance(now_there, dict):
+        names = sorted(name for name in before.keys() | now_there if before.get(name) != now_there.get(name))
+        what = (
+            f"files of data.retain have changed, are gone or are new since the run began: {', '.join(names)}"
+        )
+    else:
+        what = "the file of data.retain has changed since the run began"
+    raise RunError(what, where=str(run.folder))
+
+
+def _sha256(retained: PartContents | None) -> str | dict[str, str] | None:
+    """Of the one file to measure forgetting on; of each, by name, where there are several."""
+    if retained is None:
+        return None
+    return next(iter(retained.sha256.values())) if len(retained.sha256) == 1 else dict(retained.sha256)
+
+
+def differences(recipe: Recipe, other: Recipe) -> list[Problem]:
+    """One problem for every setting in which two recipes differ."""
+    ours, theirs = _flat(recipe.model_dump()), _flat(other.model_dump())
+    return [
+        Problem(
+            "differs from the run's recipe",
+            where=key,
+            found=repr(ours.get(key)),
+            allowed=repr(theirs.get(key)),
+        )
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key) != theirs.get(key)
+    ]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def set_threads(choices: dict[str, str]) -> None:
+    """Compute with as many threads as the run began with: their number changes the last bits."""
+    if "threads" in choices:
+        torch.set_num_threads(int(choices["threads"]))

@@ -1,0 +1,112 @@
+"""Whether a search is as it was left: what is not is said, and made again or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+from loraloom.bank.peft_folder import README
+from loraloom.data.splitting.split import split_examples
+from loraloom.errors import RunError
+from loraloom.recipe.reading import write_recipe
+from loraloom.run.atomic import replace_text
+from loraloom.run.events import FileChange, Report
+from loraloom.run.folder import Run, to_json
+from loraloom.run.integrity import changed_files, is_recorded
+from loraloom.search.driver import experiments_as_recipe, ledger_of, valid_experiments
+from loraloom.search.ledger import FILE as LEDGER_FILE
+from loraloom.search.ledger import Ledger
+from loraloom.search.request import BEST_FILE, SPACE_FILE, Request
+from loraloom.search.space import experiments_of
+from loraloom.session.repair import matching_original, renew_sums, set_aside, tensors_of
+
+
+def verify_search(run: Run, request: Request, allowed: Collection[str], report: Report) -> None:
+    """Look at every sealed file of a search before it goes on or is taken as finished.
+
+    Recipe, split, space and the best recipe follow from the request and the trials, and are made again. A
+    trial that has ended is in no checkpoint, so its adapter cannot be; nor can what only the search knew.
+
+    Args:
+        run: locked.
+        request: what the caller goes on with.
+        allowed: names of checks whose errors are warnings.
+        report: told of every file that is not as the search wrote it.
+
+    Raises:
+        RunError: a file that decides something is not as it was, and cannot be made again.
+    """
+    names = set(changed_files(run))
+    if run.sums_file.name in names:
+        renew_sums(run, report)
+        names = set()
+    for path, make in _sources(run, request, allowed, names).items():
+        if path.name in names and (text := matching_original(run, path, make)) is not None:
+            report(FileChange(path=path.name, what=set_aside(run, path.name)))
+            replace_text(path, text)
+            names.remove(path.name)
+    lost = {name for name in names if not _is_for_reading(run, name)}
+    for name in sorted(names - lost):
+        report(FileChange(path=name, what="it stays so: it decides nothing"))
+    lost |= set(_unreadable_adapters(run, request)) if not lost else set()
+    if lost:
+        raise RunError(
+            f"{', '.join(sorted(lost))}: not as the search wrote it, and no checkpoint has it",
+            where=str(run.folder),
+            fix="Put back what was there, or search anew; files that are not named here are as they were.",
+        )
+
+
+def _is_for_reading(run: Run, name: str) -> bool:
+    """Whether a file is for people alone: the card of an adapter, or the findings of the checks."""
+    return name == run.checks_file.name or Path(name).name == README
+
+
+def _sources(
+    run: Run, request: Request, allowed: Collection[str], names: Collection[str]
+) -> dict[Path, Callable[[], str]]:
+    """How each file that follows from others is made again; from a damaged ledger nothing follows."""
+    sources: dict[Path, Callable[[], str]] = {
+        run.split_file: lambda: to_json(
+            split_examples(request.recipe.data, allow_leakage="leakage" in allowed).to_json()
+        ),
+        run.folder / SPACE_FILE: lambda: request.space.text,
+    }
+    if LEDGER_FILE not in names:
+        ledger = ledger_of(request, run)
+        sources[run.recipe_file] = lambda: _recipe_as_it_was(run, request, ledger)
+        sources[run.folder / BEST_FILE] = lambda: best_recipe(request, ledger)
+    return sources
+
+
+def _recipe_as_it_was(run: Run, request: Request, ledger: Ledger) -> str:
+    """recipe.yaml with the trials it had when it was written last, which the ledger is ahead of."""
+    texts = _recipes(request, ledger)
+    return next((text for text in texts if is_recorded(run, run.recipe_file, text)), "")
+
+
+def _recipes(request: Request, ledger: Ledger) -> Iterator[str]:
+    yield experiments_as_recipe(request, [trial for trial in ledger.trials if trial.status != "pruned"])
+    for number in range(len(ledger.trials), -1, -1):
+        yield experiments_as_recipe(request, ledger.trials[:number])
+    yield write_recipe(request.recipe)
+
+
+def _unreadable_adapters(run: Run, request: Request) -> Iterator[str]:
+    """Adapters of ended trials that are gone or cannot be read; a search without sums has no other proof."""
+    ledger = ledger_of(request, run)
+    for name, experiment in valid_experiments(request, ledger.ranking).items():
+        if tensors_of(run.adapters / name, experiment) is None:
+            yield f"{run.adapters.name}/{name}"
+
+
+def best_recipe(request: Request, ledger: Ledger) -> str:
+    """The best trial as a recipe of its own."""
+    best = ledger.ranking[0]
+    experiment = experiments_of(request.recipe, {best.name: best.parameters})[0]
+    settings = {"lora": experiment.lora, "training": experiment.training, "seed": experiment.seed}
+    figure = f"{ledger.metric} {best.figure:.4f}"
+    return (
+        f"# {best.name}, the best of {request.num_trials} trials: {figure}.\n"
+        "# Its paths are relative to the folder of the recipe that was searched.\n"
+    ) + write_recipe(request.recipe.model_copy(update=settings))

@@ -1,1 +1,0 @@
-"""What `merge` is made of: the folder, the proof, the words about them."""

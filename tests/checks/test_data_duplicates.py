@@ -1,0 +1,153 @@
+"""Rows that repeat one another, word for word and nearly."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loraloom.checks.data.code_points import strip_marks
+from loraloom.checks.data.duplicates import check_duplicates, check_leakage, check_near_duplicates
+from loraloom.checks.data.near_duplicates import SHORTEST, SIMILAR, near_copies
+from tests.checks.data_rows import good, only, seen
+
+
+def shingles(text: str) -> set[str]:
+    return {text[place : place + 4] for place in range(len(text) - 3)}
+
+
+def jaccard(one: str, other: str) -> float:
+    return len(shingles(one) & shingles(other)) / len(shingles(one) | shingles(other))
+
+
+def changed(text: str, number: int, random_: random.Random) -> str:
+    letters = list(text)
+    for place in random_.sample(range(len(letters)), number):
+        letters[place] = random_.choice("天地玄黄宇宙洪荒")
+    return "".join(letters)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32))
+def test_near_copies_are_those_that_an_exact_comparison_finds(seed: int) -> None:
+    random_ = random.Random(seed)
+    texts: list[str] = []
+    for _ in range(40):
+        if texts and random_.random() < 0.4:
+            texts.append(changed(random_.choice(texts), random_.randrange(6), random_))
+        else:
+            size = random_.randrange(SHORTEST, 120)
+            texts.append("".join(chr(random_.randrange(0x4E00, 0x4F00)) for _ in range(size)))
+    found = near_copies(texts)
+    for later in range(len(texts)):
+        best = max((jaccard(texts[earlier], texts[later]) for earlier in range(later)), default=0)
+        if later in found:
+            assert jaccard(texts[found[later]], texts[later]) >= SIMILAR
+        else:
+            # A pair just above the threshold may share no band; at 0.9 that has a chance of 1 in 10^7.
+            assert best < 0.9
+
+
+def test_short_texts_and_none_are_passed_over() -> None:
+    assert near_copies([]) == {}
+    assert near_copies(["a" * (SHORTEST - 1)] * 3) == {}
+    assert near_copies(["", "b" * SHORTEST, "b" * SHORTEST]) == {2: 1}
+
+
+def test_a_text_is_compared_without_what_lies_beside_it() -> None:
+    """Texts are hashed end to end: a shingle must not reach into the next one."""
+    text = "相同的文字一共有十六个字才能够比较"
+    for before, behind in (("甲" * 20, "乙" * 20), ("丙" * 33, "丁" * 17)):
+        assert near_copies([text, before, text, behind]) == {2: 0}
+
+
+def test_good_rows_are_in_order() -> None:
+    data = seen(good(100), held_out=good(20, first=100))
+    for check in (check_leakage, check_duplicates, check_near_duplicates):
+        assert only(check(data)).level == "ok"
+
+
+def test_25_duplicates_are_counted_with_their_lines() -> None:
+    rows = good(20)
+    data = seen([*rows, rows[2], rows[2], (rows[4][0], "另一个回答，与先前不同。")])
+    copies, again = check_duplicates(data)
+    assert (copies.level, copies.where) == ("warning", "data.jsonl:21, 22")
+    assert copies.message.startswith("2 of 23 (8.7 %) rows repeat an earlier one")
+    assert "rows 21 = 3, 22 = 3" in copies.message
+    assert (again.level, again.where) == ("note", "data.jsonl:23")
+    assert "23 = 5" in again.message
+
+
+def test_26_a_source_in_two_parts_is_an_error() -> None:
+    rows = good(20)
+    found = only(check_leakage(seen(rows, held_out=[*good(5, first=50), (f" {rows[3][0]}\n", "x")])))
+    assert (found.level, found.where) == ("error", "eval.jsonl:6")
+    assert "1 of 6 (16.7 %) eval rows" in found.message
+    assert "6 = 4 of data.jsonl" in found.message
+
+
+def test_a_response_that_two_parts_have_is_noted() -> None:
+    rows = good(20)
+    found = only(check_duplicates(seen(rows, held_out=[("全新的问题？", rows[5][1])])))
+    assert (found.level, found.where) == ("note", "eval.jsonl:1")
+    assert (
+        "the responses of 1 of 1 (100 %) eval rows are a training row's (rows 1 = 6 of data.jsonl)"
+        in found.message
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("，", ","),
+        lambda text: text.replace("？", "??!"),
+        lambda text: f"  {text} \n",
+        lambda text: text.upper(),
+        lambda text: text.replace("第", "第 "),
+    ],
+)
+def test_27_rows_that_differ_in_form_are_near_duplicates(change) -> None:
+    rows = good(20)
+    source, response = rows[7][0] + "abc", rows[7][1]
+    rows[7] = (source, response)
+    data = seen([*rows, (change(source), change(response))])
+    found = only(check_near_duplicates(data))
+    assert (found.level, found.where) == ("warning", "data.jsonl:21")
+    assert "1 of 21 (4.8 %) training rows nearly repeat an earlier one" in found.message
+    assert "rows 21 = 8" in found.message
+
+
+def test_27_a_word_changed_in_a_long_row_is_a_near_duplicate() -> None:
+    long = (
+        "".join(source for source, _ in good(5, first=200)),
+        "".join(response for _, response in good(5, first=200)),
+    )
+    other = (long[0].replace("怎么办", "如何是好", 1), long[1])
+    found = only(check_near_duplicates(seen([*good(10), long, *good(10, first=10), other])))
+    assert (found.level, found.where) == ("warning", "data.jsonl:22")
+    assert "22 = 11" in found.message
+
+
+def test_27_near_duplicates_across_the_split_are_found_by_their_source() -> None:
+    rows = good(20)
+    data = seen(rows, held_out=[*good(4, first=60), (rows[9][0].replace("，", " , "), "完全不同的回答。")])
+    found = only(check_near_duplicates(data))
+    assert (found.level, found.where) == ("warning", "eval.jsonl:5")
+    assert "5 = 10 of data.jsonl" in found.message
+
+
+def test_signs_of_arithmetic_are_not_form() -> None:
+    assert strip_marks("3 + 2 = ?") != strip_marks("3 * 2 = ?")
+    assert strip_marks("Ａ，b。C") == strip_marks("a B c!")
+
+
+def test_of_a_million_rows_a_sample_is_compared_and_its_size_is_said(monkeypatch) -> None:
+    import loraloom.checks.data.duplicates as copies
+    from loraloom.checks.data.data_view import sample
+
+    monkeypatch.setattr(copies, "sample", lambda rows: sample(rows, 50))
+    rows = good(99)
+    found = only(check_near_duplicates(seen([*rows[:50], *[(f"{s}！", r) for s, r in rows[:50]]])))
+    assert "looked at 50 of 100 rows" in found.message

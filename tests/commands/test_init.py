@@ -1,0 +1,137 @@
+"""init: what it recognises it writes, and what it does not it asks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loraloom.commands.init import init_recipe
+from loraloom.errors import DataError, RecipeError
+from loraloom.recipe.reading import parse_recipe
+from tests.events import message_of
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    def to_file(rows: list[Any] | str, name: str = "data.json") -> Path:
+        path = tmp_path / name
+        path.write_text(rows if isinstance(rows, str) else json.dumps(rows), encoding="utf-8")
+        return path
+
+    return to_file
+
+
+def talk(number: int, *roles: str) -> dict[str, Any]:
+    return {"messages": [{"role": role, "content": f"{role} says {number}"} for role in roles]}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"id": "1", "title": "t"},
+        {"sentence1": "a", "sentence2": "b"},
+        {"id": "1", "text": "t"},
+        {"url": "u", "date": "d"},
+    ],
+)
+def test_columns_that_are_not_recognised_are_asked_for(
+    write: Callable[..., Path], row: dict[str, str]
+) -> None:
+    path = write([row] * 10)
+    with pytest.raises(DataError) as caught:
+        init_recipe(path, "starter")
+    message = str(caught.value)
+    assert all(f"`{name}`" in message for name in row)
+    assert (
+        f"loraloom init {path} --columns instruction=QUESTION_COLUMN --columns response=ANSWER_COLUMN"
+        in message
+    )
+
+
+def test_a_tables_header_is_shown_and_a_first_row_is_not(write: Callable[..., Path]) -> None:
+    with pytest.raises(DataError, match=r"found: `id`, `title`, `body text`"):
+        init_recipe(write("id,title,body text\n1,a,b\n", "a.csv"), "starter")
+    for line in ("我很难过,怎么办", "I am so sad today and tired,why", "a@b.de,x"):
+        with pytest.raises(DataError, match="found: 2 columns in its first line") as caught:
+            init_recipe(write(f"{line}\n1,a\n", "b.csv"), "starter")
+        assert line.partition(",")[0] not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "columns", [["instruction=title", "response=body"], ["instruction=title,response=body"]]
+)
+def test_columns_say_which_is_which(write: Callable[..., Path], columns: list[str]) -> None:
+    text = init_recipe(write([{"id": 1, "title": "t", "body": "b"}] * 9), "starter", columns=columns)
+    recipe = parse_recipe(text, name="r")
+    assert recipe.data.columns == {"instruction": "title", "response": "body"}
+
+
+def test_a_table_of_one_column_is_refused_with_the_setting_that_separates_cells(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("instruction~response\nq~a\n")
+    with pytest.raises(DataError, match=r"set `data\.delimiter`.*found: 1 column in its first line"):
+        init_recipe(path, "starter")
+    assert "/response" in init_recipe(path, "starter", sets=['data.delimiter="~"'])
+
+
+def test_a_wrong_option_is_refused(write: Callable[..., Path]) -> None:
+    path = write([{"title": "t", "body": "b"}])
+    with pytest.raises(RecipeError, match="ROLE=COLUMN, where ROLE is instruction, response, input"):
+        init_recipe(path, "starter", columns=["question=title"])
+    with pytest.raises(RecipeError, match="settings of `data` only, not of lora"):
+        init_recipe(path, "starter", sets=["lora.r=4"])
+
+
+def test_answers_that_are_reckoned_from_the_first_rows_are_said_to_be_so(
+    write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loraloom.data.preview.PEEK_ROWS", 10)
+    said: list[str] = []
+    short = [talk(n, "user", "assistant") for n in range(10)]
+    long = [talk(n, "user", "assistant", "user", "assistant") for n in range(10, 20)]
+    text = init_recipe(write(short + long), "starter", report=lambda event: said.append(message_of(event)))
+    assert "# Data: about 20 rows, each an answer, from 20 entries" in text
+    assert any("the first 10 rows were looked at for what follows" in note for note in said)
+
+
+def test_conversations_of_several_turns_get_their_history(write: Callable[..., Path]) -> None:
+    said: list[str] = []
+    path = write([talk(n, "user", "assistant", "user", "assistant") for n in range(30)])
+    text = init_recipe(path, "starter", report=lambda event: said.append(message_of(event)))
+    assert parse_recipe(text, name="r").data.conversation_history is True
+    assert "# Data: 60 rows, each an answer, from 30 entries, recognised as messages" in text
+    assert any("30 answers come later in a conversation" in note for note in said)
+    assert not any("looked at" in note for note in said)
+    own = init_recipe(path, "starter", sets=["data.conversation_history=false"])
+    assert parse_recipe(own, name="r").data.conversation_history is False
+    single = init_recipe(write([talk(n, "user", "assistant") for n in range(30)]), "starter")
+    assert "conversation_history" not in single
+
+
+def test_the_epochs_are_for_the_rows_and_not_for_the_conversations(write: Callable[..., Path]) -> None:
+    turns = ("user", "assistant") * 50
+    recipe = parse_recipe(init_recipe(write([talk(n, *turns) for n in range(40)]), "starter"), name="r")
+    assert recipe.training.num_train_epochs == 3
+
+
+def test_settings_that_reading_takes_are_kept_in_the_recipe(write: Callable[..., Path]) -> None:
+    rows = [talk(n, "user", "tool", "assistant") for n in range(9)]
+    with pytest.raises(DataError, match="or with --set"):
+        init_recipe(write(rows), "starter")
+    text = init_recipe(write(rows), "starter", sets=["data.roles={user: [tool]}"])
+    assert parse_recipe(text, name="r").data.roles == {"user": ["tool"]}
+
+
+def test_one_direction_of_several_languages_is_asked_for(write: Callable[..., Path]) -> None:
+    path = write([{"translation": {"en": "e", "de": "d", "fr": "f"}}] * 9)
+    with pytest.raises(DataError) as caught:
+        init_recipe(path, "starter")
+    assert "3 languages" in str(caught.value)
+    assert "found: `en`, `de`, `fr`" in str(caught.value)
+    assert "--columns instruction=en --columns response=de" in str(caught.value)
+    text = init_recipe(path, "starter", columns=["instruction=fr", "response=en"])
+    assert "recognised as translation from `fr` to `en`" in text

@@ -1,0 +1,105 @@
+"""Whether a base recomputes activations is the recipe's word, for everything that trains or measures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loraloom.base import loading
+from loraloom.base.loading import (
+    keeping_activations,
+    load_base,
+    recompute_activations,
+    recomputes_activations,
+)
+from loraloom.commands.check import examine
+from loraloom.commands.find_lr import find_learning_rate
+from loraloom.commands.train import train
+from loraloom.data.splitting.split import split_examples
+from loraloom.recipe import Recipe
+from loraloom.session.material import prepare
+from loraloom.training import micro_batches
+from tests.commands.trained import ROWS
+
+
+@pytest.fixture
+def recipe_of(tmp_path: Path, tiny: Callable[[str], Path]) -> Callable[[bool], Recipe]:
+    (tmp_path / "rows.json").write_text(json.dumps(ROWS), encoding="utf-8")
+
+    def make(recomputes: bool) -> Recipe:
+        training = {"max_steps": 2, "learning_rate": 1e-2, "gradient_checkpointing": recomputes}
+        return Recipe.model_validate(
+            {
+                "model_name_or_path": str(tiny("mt5")),
+                "data": {"train": str(tmp_path / "rows.json"), "eval": 4},
+                "lora": {"r": 2},
+                "training": training,
+                "device": "cpu",
+            }
+        )
+
+    return make
+
+
+@pytest.fixture
+def passes_seen(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether the base recomputes, at each pass of a training step."""
+    seen: list[bool] = []
+    plain = micro_batches.part_losses
+
+    def watched(base: Any, *args: Any) -> Any:
+        seen.append(recomputes_activations(base.model))
+        return plain(base, *args)
+
+    monkeypatch.setattr(micro_batches, "part_losses", watched)
+    return seen
+
+
+@pytest.mark.parametrize("recomputes", [True, False])
+def test_a_range_test_and_a_training(
+    recipe_of: Callable[[bool], Recipe], tmp_path: Path, passes_seen: list[bool], recomputes: bool
+) -> None:
+    recipe = recipe_of(recomputes)
+    find_learning_rate(recipe, out=tmp_path / "found")
+    train(recipe, out=tmp_path / "run")
+    assert len(passes_seen) > 30
+    assert set(passes_seen) == {recomputes}
+
+
+def test_the_rates_do_not_differ_by_it(recipe_of: Callable[[bool], Recipe], tmp_path: Path) -> None:
+    found = [find_learning_rate(recipe_of(way), out=tmp_path / str(way)) for way in (True, False)]
+    # Gradients that meet are summed in another order; above 3e-3 thirty steps make that visible.
+    losses = [[r.eval_loss for r in each.results if r.learning_rate <= 3e-3] for each in found]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_the_checks_pass_under_it_and_say_the_same(recipe_of: Callable[[bool], Recipe]) -> None:
+    said = []
+    for way in (True, False):
+        checked = examine(recipe_of(way), deep=True)
+        said.append({f.check: f.level for f in checked.findings if f.check != "resources"})
+        assert "error" not in said[-1].values()
+    assert said[0] == said[1]
+
+
+def test_one_base_prepared_twice_is_as_the_later_recipe_says(recipe_of: Callable[[bool], Recipe]) -> None:
+    recipe = recipe_of(True)
+    split = split_examples(recipe.data)
+    base = load_base(recipe.model_name_or_path, device="cpu")
+    for way in (True, False, True):
+        prepare(recipe_of(way), split, base)
+        assert recomputes_activations(base.model) is way
+
+
+def test_keeping_for_a_while_goes_back_to_what_was_set(tiny: Callable[[str], Path]) -> None:
+    model = load_base(str(tiny("mt5")), device="cpu").model
+    for way in (True, False):
+        recompute_activations(model, way)
+        with keeping_activations(model):
+            assert not recomputes_activations(model)
+        assert recomputes_activations(model) is way
+    assert loading.recomputes_activations(model) is False

@@ -1,0 +1,107 @@
+"""A lock is its holder's alone: between processes, between threads, and whatever lies at its path."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from loraloom.errors import RunError
+from loraloom.run import lock
+from loraloom.run.lock import is_held, locked, writing
+
+
+@contextmanager
+def held_by_a_child(path: Path, *, seconds: float = 30, is_temporary: bool = False) -> Iterator[int]:
+    """Its process id; it holds the lock until it is killed, or for so long."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with locked(path, is_temporary=is_temporary):
+            os.write(writer, b"held")
+            signal.sigtimedwait([], seconds)
+        os._exit(0)
+    os.read(reader, 4)
+    try:
+        yield child
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(reader)
+        os.close(writer)
+
+
+def test_the_message_names_the_holder_what_it_does_and_what_is_locked(tmp_path: Path) -> None:
+    path = tmp_path / ".test.lock"
+    with held_by_a_child(path) as pid, pytest.raises(RunError) as refused:  # noqa: PT012
+        assert is_held(path)
+        with locked(path, doing="makes the comparison `test`", where=tmp_path / "run", fix="Wait."):
+            pass
+    (problem,) = refused.value.problems
+    assert problem.what == f"another process makes the comparison `test` (pid {pid})"
+    assert (problem.where, problem.fix) == (str(tmp_path / "run"), "Wait.")
+    assert not is_held(path)  # it died with its holder
+    with locked(path, is_temporary=True):
+        assert path.read_text() == f"{os.getpid()}\n"
+    assert not path.exists()
+
+
+def test_a_second_holder_in_this_process_is_refused_and_does_not_free_the_first(tmp_path: Path) -> None:
+    """POSIX drops a process's locks on a file as soon as it closes any descriptor of it."""
+    path, found = tmp_path / ".lock", []
+
+    def try_it() -> None:
+        try:
+            with locked(path):
+                found.append("held twice")
+        except RunError as error:
+            found.append(error.problems[0].what)
+
+    with locked(path):
+        assert is_held(path)
+        thread = threading.Thread(target=try_it)
+        thread.start()
+        thread.join()
+        assert found == [f"this process works on this run already (pid {os.getpid()})"]
+        child = os.fork()
+        if child == 0:
+            try_it()
+            os._exit("another process works on this run" not in found[-1])
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    with locked(path):
+        pass
+
+
+def test_whoever_waits_for_a_file_gets_it_although_its_lock_was_removed(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    with held_by_a_child(tmp_path / ".report.html.lock", seconds=0.3, is_temporary=True):
+        with writing(path, doing="writes this report"):
+            path.write_text("mine")
+        assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_file_that_is_written_too_long_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "WRITING_SECONDS", 0.1)
+    with (
+        held_by_a_child(tmp_path / ".card.md.lock") as pid,
+        pytest.raises(RunError, match=rf"card\.md: another process writes this card \(pid {pid}\)"),
+        writing(tmp_path / "card.md", doing="writes this card"),
+    ):
+        pass
+
+
+def test_a_link_at_the_path_of_a_lock_is_not_followed(tmp_path: Path) -> None:
+    """A lock file is emptied, and one beside `--out` lies in a folder that others may write to."""
+    (tmp_path / "precious").write_text("all I have")
+    (tmp_path / ".report.html.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match="symbolic links"), writing(tmp_path / "report.html", doing="writes"):
+        pass
+    assert (tmp_path / "precious").read_text() == "all I have"
+    assert not is_held(tmp_path / ".report.html.lock")
