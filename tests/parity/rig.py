@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForSeq2SeqLM
+from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.linear import BankLinear
@@ -225,7 +225,11 @@ def stock_model(folder: Path, **config: Any) -> Any:
 
     transformers 5 forces `tie_word_embeddings` on the T5 family, and UMT5 scales its logits by that
     flag: with a head of its own it would then be mis-scaled, so the flag is set to what is true.
+    The decoder of a UMT5 sees what follows under SDPA in transformers 5.17
+    (findings/umt5_decoder_sees_what_follows.sh); eager attention masks it in every version.
     """
+    if AutoConfig.from_pretrained(folder).model_type == "umt5":
+        config.setdefault("attn_implementation", "eager")
     model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32, dropout_rate=0.0, **config)
     model.config.tie_word_embeddings = model.lm_head.weight is model.shared.weight
     return model
