@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from loraloom.run.documents import result
 from loraloom.run.documents.checks import Finding
 
 if TYPE_CHECKING:
@@ -57,18 +58,18 @@ class ExperimentResult:
     adapter: Path | None
 
     @classmethod
-    def from_json(cls, run: Path, name: str, entry: Mapping[str, Any]) -> Self:
+    def of(cls, run: Path, name: str, entry: result.ExperimentResult) -> Self:
         """An experiment of result.json."""
         return cls(
             name=name,
-            status=entry["status"],
-            step=entry["step"],
-            reason=entry.get("reason") or "",
-            best_step=entry.get("best_step"),
-            best_metric=entry.get("best_metric"),
-            forgetting=entry.get("forgetting"),
-            movement=entry.get("movement"),
-            adapter=None if entry["status"] == "failed" else run / "adapters" / name,
+            status=entry.status,
+            step=entry.step,
+            reason=entry.reason,
+            best_step=entry.best_step,
+            best_metric=entry.best_metric,
+            forgetting=entry.forgetting,
+            movement=entry.movement,
+            adapter=None if entry.status == "failed" else run / "adapters" / name,
         )
 
 
@@ -96,13 +97,12 @@ class TrainResult:
         return tuple(name for name, own in self.experiments.items() if own.status == "failed")
 
     @classmethod
-    def from_json(cls, run: Path, document: Mapping[str, Any]) -> Self:
+    def of(cls, run: Path, document: result.Result) -> Self:
         """What result.json says."""
         experiments = {
-            name: ExperimentResult.from_json(run, name, entry)
-            for name, entry in document["experiments"].items()
+            name: ExperimentResult.of(run, name, entry) for name, entry in document.experiments.items()
         }
-        return cls(run, experiments, document["steps"], document["wall_seconds"], document["peak_bytes"])
+        return cls(run, experiments, document.steps, document.wall_seconds, document.peak_bytes)
 
 
 @dataclass(frozen=True)

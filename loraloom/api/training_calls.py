@@ -14,7 +14,7 @@ from loraloom.run.events import Report, quiet
 from loraloom.training.signals import StopRequest
 
 if TYPE_CHECKING:
-    from loraloom.commands.find_lr import RangeTest
+    from loraloom.run.documents.range_test import RangeTest
 
 
 def init(
@@ -136,7 +136,7 @@ def train(
         report=report,
         stop=token(stop),
     )
-    return TrainResult.from_json(outcome.run.folder, outcome.result)
+    return TrainResult.of(outcome.run.folder, outcome.result)
 
 
 def run_search(

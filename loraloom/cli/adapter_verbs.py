@@ -24,6 +24,7 @@ from loraloom.cli.verb_steps import (
     print_json,
     refuse_sets_of_run,
 )
+from loraloom.text.units import size
 
 
 def merge(
@@ -69,8 +70,7 @@ def merge(
         if as_json:
             print_json(merged)
         else:
-            size = f"{merged['bytes'] / 1e6:,.1f} MB"
-            print_table(("merged", merged["folder"]), [("size", size), *figures(merged)])
+            print_table(("merged", merged["folder"]), [("size", size(merged["bytes"])), *figures(merged)])
         display.next_command(
             f'in Python: AutoModelForSeq2SeqLM.from_pretrained("{out}"), see {out}/README.md'
         )
