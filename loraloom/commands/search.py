@@ -140,7 +140,7 @@ def _resume(
             return SearchOutcome(
                 run, ledger_of(request, run), SearchRecord.read(run.folder / LEDGER_FILE).importances
             )
-        return _search(request, begun.allowing(allowed).going_on(report), report, stop)
+        return _search(request, begun.allowing(allowed), report, stop)
 
 
 def _refuse_another(request: Request, run: Run) -> Provenance:
@@ -190,6 +190,7 @@ def _search(request: Request, begun: RunSession, report: Report, stop: StopReque
     _check_rungs(request, material)
     kinds = {repr(experiment.lora): experiment for experiment in material.experiments}
     findings = require_checks(begun, material, of_data, report, list(kinds.values()))
+    begun = begun.going_on(report)
     setup = _setup(material, run, stop)
     if begun.known.together is None:
         begun = begun.knowing(choose_concurrency(request, setup, begun.known, material, report))
