@@ -38,7 +38,7 @@ def with_bad(*bad):
         ({"instruction": "q", "response": ""}, "`response` is empty"),
         ({"instruction": "q", "response": " \n\u3000"}, "`response` is blank"),
         ({"instruction": "", "response": "a"}, "`instruction` is empty"),
-        ({"instruction": "q\ud800", "response": "a"}, "`instruction` holds half a surrogate pair (U+D800)"),
+        ({"instruction": "q\ud800", "response": "a"}, "`instruction` holds an unpaired surrogate (U+D800)"),
         ({"instruction": "q\0", "response": "a"}, "`instruction` holds NUL (U+0000)"),
         ({"instruction": "q\x1b", "response": "a"}, "`instruction` holds a control character (U+001B)"),
     ],
@@ -91,7 +91,7 @@ def test_empty_rows_are_dropped_when_the_recipe_says_so_and_counted(load):
     assert len(examples.examples) == 20
     assert examples.examples[10].row == 14
     assert any("3 empty rows dropped" in note for note in examples.notes)
-    assert "no row is left: all 3 were empty" in refusal(load, bad, on_empty="drop")
+    assert "no rows are left: all 3 were empty" in refusal(load, bad, on_empty="drop")
     assert "`response` is missing" in refusal(load, with_bad({"instruction": "q"}), on_empty="drop")
 
 
@@ -147,7 +147,7 @@ def test_a_template_replaces_the_source(load):
     rows = [{**row, "lang": "de"} for row in good_rows()]
     examples = load(rows, source_prefix="to {lang}: {instruction} {{x}}")
     assert examples.examples[0].source == "to de: 问题 1 {x}"
-    assert not any("not used" in note for note in examples.notes)
+    assert not any("unused" in note for note in examples.notes)
     unused = load(rows, source_prefix="to {lang}")
     assert any("template without `instruction`" in note for note in unused.notes)
 
@@ -157,8 +157,8 @@ def test_a_template_replaces_the_source(load):
     [
         ("{instructoin}", "there is no column `instructoin`. Allowed: `instruction`"),
         ("{response}", "the answer, into the source"),
-        ("a { b", "a single `{` stands in it"),
-        ("a } b", "a single `}` stands in it"),
+        ("a { b", "contains a single `{`"),
+        ("a } b", "contains a single `}`"),
         ("{}", "there is no column ``"),
     ],
 )

@@ -74,7 +74,7 @@ def test_without_an_override_all_say_where_was_looked(project: Path, made: Path)
     with pytest.raises(DataError) as of_data:
         compare(run)
     assert "data/data.json: no such file" in str(of_data.value)
-    assert f"looked for in {gone}" in str(of_data.value)
+    assert f"searched for in {gone}" in str(of_data.value)
     assert "with --data PATH" in str(of_data.value)
     fingerprint = json.loads((run / "provenance.json").read_bytes())["base"]["fingerprint"][:12]
     for ask in (
@@ -129,7 +129,7 @@ def test_an_interrupted_run_goes_on_to_the_same_adapter(project: Path, made: Pat
     before = (run / "provenance.json").read_bytes()
     (project / "base").rename(project / "renamed")
     (project / "data").rename(project / "other")
-    with pytest.raises(DataError, match="looked for in"):
+    with pytest.raises(DataError, match="searched for in"):
         train(read_recipe(run / "recipe.yaml"), resume=run)
     told: list[str] = []
     train(
@@ -178,7 +178,7 @@ def test_another_base_and_changed_data_are_refused_and_both_are_named(
     with pytest.raises(DataError, match=r"data/data\.json: has changed since it was split") as refused_data:
         compare(run, data=changed)
     assert str(changed) in str(refused_data.value)
-    with pytest.raises(DataError, match="there is no such file or folder"):
+    with pytest.raises(DataError, match="does not exist"):
         compare(run, data=project / "nowhere")
     with pytest.raises(ModelError, match="there is no such folder"):
         compare(run, base=project / "nowhere")

@@ -1,4 +1,4 @@
-"""Columns beside a question that are its context: `system` and `history`, as LLaMA-Factory has them.
+"""Context columns beside a question: `system` and `history`, as LLaMA-Factory has them.
 
 {"system": …, "history": [[question, answer], …], "instruction": …, "output": …}
 """
@@ -19,12 +19,12 @@ SYSTEM, HISTORY = "system", "history"
 
 
 def with_context(layout: Layout, found: Sequence[str], options: LayoutOptions) -> Layout:
-    """The layout, reading also the columns that hold a system text and the earlier turns.
+    """Extend a layout to read the columns with a system text and the earlier turns.
 
     Args:
-        layout: how the rows are read otherwise.
-        found: the columns of the file.
-        options: `columns` may name them; if it names others only, these two are left alone.
+        layout: the layout of the rows without them.
+        found: columns of the file.
+        options: `columns` may name them; if it names only other columns, these two are not read.
     """
     if options.columns:
         names = {role: options.columns[role] for role in (SYSTEM, HISTORY) if role in options.columns}
@@ -64,7 +64,7 @@ def _in_context(
 
 
 def _history(name: str, value: Any, options: LayoutOptions, told: LayoutNotes) -> tuple[Field, ...]:
-    """The earlier turns: pairs, turns with roles, or text as it is."""
+    """Read the earlier turns: pairs, turns with roles, or plain text."""
     value = _parsed(value)
     if value is None or value == [] or value == "":
         return ()
@@ -81,13 +81,13 @@ def _history(name: str, value: Any, options: LayoutOptions, told: LayoutNotes) -
             for side in (0, 1)
         )
     raise Flaw(
-        f"`{name}` should be a list of [question, answer] pairs",
-        "Give the earlier turns so, or set `data.context_columns: false` to leave the column out.",
+        f"`{name}` must be a list of [question, answer] pairs",
+        "Write the earlier turns this way, or set `data.context_columns: false` to ignore the column.",
     )
 
 
 def _parsed(value: Any) -> Any:
-    """A list that stands as JSON in a table's cell."""
+    """Parse a list that is JSON in a table's cell."""
     if isinstance(value, str) and value.lstrip().startswith("[["):
         try:
             return json.loads(value)

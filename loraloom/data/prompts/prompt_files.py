@@ -1,4 +1,4 @@
-"""Rows to answer in several files: a folder or pattern is its data files and text files, in order."""
+"""Prompts of several files: the data files and text files of a folder or pattern, in order."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from loraloom.errors import DataError, Problem
 def prompts_of_files(
     name: str, read: Callable[[Path, str, Findings], list[Prompt]], told: Callable[[str], None]
 ) -> list[Prompt]:
-    """The prompts of every file that a name stands for.
+    """Read the prompts of every file that a name stands for.
 
     Args:
-        name: a file, a folder or a pattern, as the user wrote it.
-        read: a file, its name, and where its findings go, to its prompts.
-        told: takes in what was left out of a folder or pattern, and how each file was read.
+        name: a file, a folder or a pattern, as written by the user.
+        read: reads the prompts of a file, given its path, its name and where its findings go.
+        told: receives notes on what was skipped in a folder or pattern and how each file was read.
 
     Raises:
-        DataError: with every problem of every file.
+        DataError: lists every problem of every file.
     """
     located = locate("prompts", name, Path())
     for note in located.notes:

@@ -28,7 +28,7 @@ def test_system_and_history_of_alpaca_files_stand_before_the_question(load):
     examples = load([ROW, ROW | {"history": [], "system": None}, ROW | {"history": None, "system": ""}])
     assert sources(examples) == [SOURCE, "and then?", "and then?"]
     assert examples.layout == "instruction/input/output with system and history"
-    assert not any("not used" in note for note in examples.notes)
+    assert not any("unused" in note for note in examples.notes)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_history_may_be_written_in_other_ways(load, history):
 
 def test_a_history_of_another_shape_is_refused_with_the_way_out(load):
     message = refusal(load, [ROW | {"history": {"a": 1}}])
-    assert "row 1: `history` should be a list of [question, answer] pairs" in message
+    assert "row 1: `history` must be a list of [question, answer] pairs" in message
     assert "data.context_columns: false" in message
 
 
