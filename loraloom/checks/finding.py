@@ -1,4 +1,4 @@
-"""What a check found."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Finding:
     """One line of the table that `loraloom check` prints.
 
     Args:
-        level: `error` stops training, `warning` does not, `note` is worth knowing.
-        check: the check's name, as `--allow` takes it.
+        level: `error` stops training, `warning` does not, `note` is for information.
+        check: name of the check, as used by `--allow`.
         where: the key, file or module concerned.
         message: what was found; never the text of a row.
-        fix: what to do.
+        fix: what to do about it.
     """
 
     level: Level
@@ -31,25 +31,25 @@ class Finding:
 
     @property
     def line(self) -> str:
-        """All of it in one line, but for the check's name."""
+        """Format everything but the check's name in one line."""
         text = f"{self.level}: {self.where}: {self.message}"
         return f"{text.rstrip('.')}. {self.fix}" if self.fix else text
 
     def to_json(self) -> dict[str, Any]:
-        """For checks.json."""
+        """Convert to JSON values for checks.json."""
         return asdict(self)
 
     def translated(self, table: Mapping[int, str]) -> Finding:
-        """With each of its texts as `str.translate` makes it: fit for a terminal, say."""
+        """Apply `str.translate` to each of its texts, for example to make them safe for a terminal."""
         where, message, fix = (text.translate(table) for text in (self.where, self.message, self.fix))
         return replace(self, where=where, message=message, fix=fix)
 
 
 def raise_errors(findings: Iterable[Finding]) -> None:
-    """Stop where a check found an error.
+    """Raise if a check found an error.
 
     Raises:
-        CheckError: with every error.
+        CheckError: lists every error.
     """
     errors = [finding for finding in findings if finding.level == "error"]
     if errors:
