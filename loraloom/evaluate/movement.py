@@ -1,4 +1,4 @@
-"""How far an adapter moved its base: the size of ΔW beside the size of W."""
+"""How far an adapter moved its base: the size of ΔW relative to that of W."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.linear import LowRank
 
-# On the embedded starter, adapters that moved it by 0.034 % changed 1 answer of 100, by 0.33 % 26 of 100, by
-# 3.6 % every one (docs/article.md).
+# On the embedded starter, adapters that moved it by 0.034 % changed 1 answer of 100, by 0.33 % 26 of 100,
+# and by 3.6 % every answer (docs/article.md).
 HARDLY_MOVED = 1e-3
 
 
@@ -24,7 +24,7 @@ class Movement:
 
     Args:
         total: over all adapted linears together.
-        kinds: by part of the model and kind of linear, `{"decoder q": 0.013, …}`.
+        kinds: per part of the model and kind of linear: `{"decoder q": 0.013, …}`.
     """
 
     total: float
@@ -32,16 +32,16 @@ class Movement:
 
 
 def movement(bank: AdapterBank, slot: str) -> Movement:
-    """How far one attached adapter moves each kind of linear."""
+    """Compute how far an attached adapter moves each kind of linear."""
     return _movement(bank, bank.parts(slot))
 
 
 def movement_of_tensors(bank: AdapterBank, tensors: Mapping[str, Tensor], scaling: float) -> Movement:
-    """How far an adapter that is not attached would move each kind of linear.
+    """Compute how far an adapter that is not attached would move each kind of linear.
 
     Args:
-        bank: on the base that it belongs to.
-        tensors: as `AdapterBank.tensors` gives them.
+        bank: attached to the base that the adapter belongs to.
+        tensors: tensors as returned by `AdapterBank.tensors`.
         scaling: the factor before B A.
     """
     names = dict.fromkeys(name.rpartition(".")[0] for name in tensors)
@@ -72,12 +72,12 @@ def _movement(bank: AdapterBank, parts: Mapping[str, LowRank]) -> Movement:
 
 @torch.no_grad()
 def weight_norm(linear: nn.Linear) -> float:
-    """‖W‖, summed in float32 whatever dtype it has."""
+    """Compute ‖W‖, summed in float32 for any dtype."""
     return float(linear.weight.float().norm())
 
 
 def delta_norm(part: LowRank) -> float:
-    """‖s B A‖ without the product: ‖B A‖² = ⟨Bᵀ B, A Aᵀ⟩, both only [r, r]."""
+    """Compute ‖s B A‖ without the product: ‖B A‖² = ⟨Bᵀ B, A Aᵀ⟩, both only [r, r]."""
     device = "cpu" if part.A.device.type == "mps" else part.A.device  # an Apple GPU has no float64
     A, B = (each.detach().to(device).double() for each in (part.A, part.B))
     square = float(((B.t() @ B) * (A @ A.t())).sum())
@@ -85,6 +85,6 @@ def delta_norm(part: LowRank) -> float:
 
 
 def percent(share: float) -> str:
-    """With two digits that count: 0.034 %, 3.6 %, 12 %."""
+    """Format with two significant digits: 0.034 %, 3.6 %, 12 %."""
     digits = max(0, 1 - math.floor(math.log10(100 * share))) if share > 0 else 0
     return f"{100 * share:.{digits}f} %"

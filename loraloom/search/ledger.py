@@ -1,10 +1,10 @@
-"""search.json: what became of every trial. The readable truth; Optuna's study.db follows it.
+"""search.json: the record of every trial. It is the source of truth; Optuna's study.db follows it.
 
     {"format": 1, "metric": "eval_loss", "higher_is_better": false, "best": "trial-0007",
      "trials": [{"name": "trial-0000", "status": "pruned", "figure": 2.91, "parameters": {"lora.r": 8}, …}]}
 
-It is replaced as a whole, before a trial begins and after it ends, so that whatever dies later no trial
-is lost and none is trained twice.
+The file is replaced as a whole, before a trial starts and after it ends, so that no crash loses a trial
+or trains one twice.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ TrialStatus = Literal["training", "done", "stopped", "pruned", "failed"]
 
 @dataclass
 class Trial:
-    """One combination of the space, and the adapter that is trained with it.
+    """One combination of the spaceand the adapter trained with it.
 
     Args:
-        name: `trial-0007`, of the adapter, the experiment and Optuna's trial 7.
+        name: such as `trial-0007`: name of the adapter and the experiment, and of Optuna's trial 7.
         parameters: dotted key → value.
-        status: as an experiment's; `pruned` gave up its place to another.
-        figure: the best so far, by the recipe's metric_for_best_model.
-        steps, best_step: taken, and of the best figure.
-        forgetting: by how much the loss on `data.retain` rose, in nats a token, once it has ended.
-        rungs: the figure at each rung it was judged at, by the share of its steps in percent.
-        reason: why it ended, where it did not simply finish.
+        status: as for an experiment; `pruned` if it was stopped in favour of another trial.
+        figure: its best so far, by the recipe's metric_for_best_model.
+        steps, best_step: number of steps taken, and the step of the best figure.
+        forgetting: increase of the loss on `data.retain`, in nats per token, once it has ended.
+        rungs: its figure at each rung where it was judged, by the share of its steps in percent.
+        reason: why it ended, unless it simply finished.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Trial:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it takes no more steps."""
+        """Whether it will take no more steps."""
         return self.status != "training"
 
     @property
@@ -61,7 +61,7 @@ class Trial:
 
 
 def trial_name(number: int) -> str:
-    """Of Optuna's trial of that number.
+    """Return the name of Optuna's trial of that number.
 
     >>> trial_name(7)
     'trial-0007'
@@ -80,7 +80,7 @@ class Ledger:
 
     @classmethod
     def of(cls, run: Run, metric: str, *, higher_is_better: bool) -> Ledger:
-        """A run's ledger as it was last saved; an empty one where nothing was drawn yet.
+        """Load the ledger of a run as last saved; an empty one if nothing was drawn yet.
 
         Raises:
             RunError: the file is damaged.
@@ -91,17 +91,19 @@ class Ledger:
             try:
                 ledger.trials = [Trial(**entry) for entry in run.read_json(file)["trials"]]
             except (KeyError, TypeError) as error:
-                raise RunError(f"is not what LoRALoom writes: {error}", where=str(file)) from None
+                raise RunError(
+                    f"was not written by LoRALoom, or is damaged: {error}", where=str(file)
+                ) from None
         return ledger
 
     def save(self, **more: Any) -> None:
         """Replace search.json.
 
         Args:
-            more: entries of the document besides the trials.
+            more: other entries of the document.
 
         Raises:
-            RunError: it cannot be written.
+            RunError: the file cannot be written.
         """
         write_recorded(self.run, self.file, to_json(self.to_json() | more))
 
@@ -111,7 +113,7 @@ class Ledger:
         return self.run.folder / FILE
 
     def to_json(self) -> dict[str, Any]:
-        """The document."""
+        """Convert to the document search.json."""
         ranking = self.ranking
         return {
             "format": FORMAT,
@@ -128,12 +130,12 @@ class Ledger:
 
     @property
     def ranking(self) -> list[Trial]:
-        """The trials with an adapter, the best first."""
+        """The trials with an adapter, best first."""
         return self.ranked([trial for trial in self.trials if trial.has_adapter])
 
     @property
     def trials_ranked(self) -> list[Trial]:
-        """All of them: those with an adapter, then the pruned, then the failed."""
+        """All trials: those with an adapter, then pruned ones, then failed ones."""
         pruned = self.ranked([trial for trial in self.trials if trial.status == "pruned"])
         return [*self.ranking, *pruned, *self.failed, *self.training]
 
@@ -143,6 +145,6 @@ class Ledger:
         return [trial for trial in self.trials if trial.status == "failed"]
 
     def ranked(self, trials: Sequence[Trial]) -> list[Trial]:
-        """By figure, the best first; those without one last."""
+        """Sort by figure, best first; trials without one come last."""
         sign = -1 if self.higher_is_better else 1
         return sorted(trials, key=lambda t: (t.figure is None, sign * (t.figure or 0), t.name))
