@@ -1,4 +1,4 @@
-"""The configuration to take, as a recipe of its own, under the sentence that justifies it."""
+"""The recommended configuration as a separate recipe, with the sentence that justifies it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _WIDTH = 100
 
 @dataclass(frozen=True)
 class Advice:
-    """What to take.
+    """The recommendation.
 
     Args:
-        experiment: None where nothing should be taken before another.
-        sentence: why; empty where nothing has been compared.
+        experiment: None if no experiment is preferable.
+        sentence: reason; "" if nothing was compared.
     """
 
     experiment: str | None
@@ -31,7 +31,7 @@ class Advice:
 
 
 def advice_of(recipe: Recipe, compared: ComparisonView | None, searched: SearchView | None) -> Advice:
-    """What the comparison recommends; where there is none, what the search found."""
+    """Return the recommendation of the comparison or, without one, the result of the search."""
     if compared is not None and compared.recommendation:
         advice = Advice(compared.recommended, compared.recommendation)
     elif searched is not None and searched.best is not None:
@@ -44,17 +44,17 @@ def advice_of(recipe: Recipe, compared: ComparisonView | None, searched: SearchV
 
 
 def only(recipe: Recipe, group: str) -> Recipe:
-    """One experiment of a recipe as a recipe by itself: it trains the same adapter, from the same seeds."""
+    """Extract one experiment as a separate recipe, which trains the same adapter from the same seeds."""
     own = next(each for each in recipe.resolved_experiments if each.group == group)
     changes = {"lora": own.lora, "training": own.training, "seed": own.seed, "experiments": {}}
     return Recipe.model_validate(recipe.model_copy(update=changes).model_dump())
 
 
 def with_paths(recipe: Recipe, folder: Path) -> Recipe:
-    """A recipe that can lie anywhere: what it names relative to its folder, named in full.
+    """Make the relative paths of a recipe absolute, so that it can be stored anywhere.
 
     Args:
-        folder: what its paths are relative to.
+        folder: the folder that its relative paths start from.
     """
 
     def in_full(name: str) -> str:
@@ -72,10 +72,10 @@ def with_paths(recipe: Recipe, folder: Path) -> Recipe:
 
 
 def not_found(recipe: Recipe, folder: Path) -> str:
-    """Which names of data have no file any more, in a sentence; empty if all have.
+    """List in a sentence the data names whose files no longer exist; "" if all exist.
 
     Args:
-        folder: what the recipe's paths are relative to.
+        folder: the folder that the recipe's relative paths start from.
     """
     values = [
         v
@@ -86,11 +86,11 @@ def not_found(recipe: Recipe, folder: Path) -> str:
     lost = [n for n in names if n != STARTER and not n.startswith(HUB_PREFIX) and not is_on_disk(n, folder)]
     if not lost:
         return ""
-    return f"Not in {folder} any more, and named as the run names it: {', '.join(dict.fromkeys(lost))}."
+    return f"No longer in {folder}, and named as in the run: {', '.join(dict.fromkeys(lost))}."
 
 
 def commented(recipe: Recipe, *comments: str) -> str:
-    """A recipe as YAML below some sentences, whatever those hold."""
+    """Write a recipe as YAML below comments, which may contain any text."""
     lines = [
         f"# {line}\n"
         for comment in comments

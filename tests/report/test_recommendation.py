@@ -68,10 +68,7 @@ def test_lists_folders_and_patterns_are_written_in_full(tmp_path: Path) -> None:
     assert placed.data.train == [str(tmp_path / "data"), "hub:owner/name"]
     assert placed.data.eval == str(tmp_path / "data" / "*.json")
     assert placed.data.test == ["gone/*.json"]
-    assert (
-        not_found(recipe, tmp_path)
-        == f"Not in {tmp_path} any more, and named as the run names it: gone/*.json."
-    )
+    assert not_found(recipe, tmp_path) == f"No longer in {tmp_path}, and named as in the run: gone/*.json."
 
 
 def test_the_page_shows_it_and_the_verb_writes_it(tmp_path: Path) -> None:
