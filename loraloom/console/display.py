@@ -1,4 +1,4 @@
-"""How a verb is getting on: a live line where stderr is a terminal, plain lines elsewhere."""
+"""Progress of a command: a live line if stderr is a terminal, plain lines otherwise."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from loraloom.console.streams import TEXT_WIDTH, VISIBLE, Stderr
 from loraloom.forecast.plan_text import plan_lines
 
 SECONDS_BETWEEN_LINES = 5.0
-# Shown even where a verb is quiet.
+# Shown even if a command is quiet.
 WARNINGS = ("changed", "damaged", "export", "memory")
 
 
 class Display:
-    """Shows the events of a verb as they come; call it as a `Report`.
+    """Shows the events of a command as they occur; call it as a `Report`.
 
     Args:
-        is_quiet: show `WARNINGS` and nothing else (`--json`).
+        is_quiet: show only `WARNINGS` (`--json`).
     """
 
     def __init__(self, *, is_quiet: bool = False) -> None:
@@ -35,24 +35,24 @@ class Display:
         self._last_line = 0.0
 
     def __call__(self, event: str, **fields: Any) -> None:
-        """Show one event; those that people need not see are passed over."""
+        """Show one event, unless people do not need to see it."""
         show = getattr(self, f"_on_{event}", None)
         if show is not None and (not self.is_quiet or event in WARNINGS):
             show(fields)
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         if self._live is not None:
             self._live.stop()
             self._live = None
 
     def say(self, message: str, *, style: str = "") -> None:
-        """One line on stderr, above the live one."""
+        """Print a line on stderr, above the live one."""
         target = self._live.console if self._live is not None else self.stderr
         target.print(Text(message.translate(VISIBLE), style=style))
 
     def next_command(self, command: str) -> None:
-        """The last line of a verb."""
+        """Print the last line of a command."""
         if not self.is_quiet:
             self.say(f"Next: {command}", style="bold")
 
@@ -101,13 +101,13 @@ class Display:
     def _on_memory(self, fields: Mapping[str, Any]) -> None:
         step, tried = fields["step"], fields["tried"]
         if fields["phase"] == "training":
-            now = f"{fields['pass_tokens']:,} tokens a pass, and a step takes the same rows as before"
-            what = f"in step {step} with {tried:,} tokens a pass; from now on at most {now}"
+            now = f"{fields['pass_tokens']:,} tokens per pass; a step still uses the same rows"
+            what = f"in step {step} with {tried:,} tokens per pass; from now on at most {now}"
         elif fields["phase"] == "lifted":
-            now = "it fails, and the others go on as if it had not been there"
-            what = f"in step {step} beside the adapter of {fields['experiment']}: {now}"
+            now = "it fails, and the others continue as if it had not existed"
+            what = f"in step {step} with the adapter of {fields['experiment']}: {now}"
         else:
-            now = f"{fields['eval_rows']}, which changes no figure"
+            now = f"{fields['eval_rows']}, which does not change any figure"
             what = f"in the evaluation after step {step} with {tried} rows at once; from now on at most {now}"
         self.say(f"warning: memory ran out {what}", style="yellow")
 
@@ -169,7 +169,7 @@ class Display:
 
 
 def clock(seconds: float) -> str:
-    """A duration as people write it: 0:45, 12:03, 1:02:03."""
+    """Format a duration: 0:45, 12:03, 1:02:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
