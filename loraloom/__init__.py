@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LoRALoomError", "Recipe", "check", "compare", "predict", "read_recipe", "train"]
 
-# Imported when they are asked for: `import loraloom` alone needs neither torch nor transformers.
+# Imported on first use: `import loraloom` alone needs neither torch nor transformers.
 _HOMES = {
     "LoRALoomError": "loraloom.errors",
     "Recipe": "loraloom.recipe",

@@ -1,4 +1,4 @@
-"""The folder that the relative paths of a recipe's file start from."""
+"""The folder that the relative paths in a recipe's file start from."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ RUN_RECIPE, PROVENANCE = "recipe.yaml", "provenance.json"
 
 
 def base_folder(file: Path) -> Path:
-    """The file's own folder; of a run's recipe.yaml the folder that the run was begun in.
+    """Return the file's own folder or, for a run's recipe.yaml, the folder that the run was started in.
 
-    A run keeps its recipe's paths as they were written, and does not lie where they start from.
+    A run keeps the paths of its recipe as written, but is not itself in the folder they start from.
     """
     provenance = file.with_name(PROVENANCE)
     if file.name == RUN_RECIPE and provenance.is_file():
