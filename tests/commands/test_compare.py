@@ -131,7 +131,7 @@ def with_another_answer(line: str) -> str:
 
 FAULTS: dict[str, tuple[Callable[[list[str]], list[str]], int]] = {
     "as it was left": (lambda c: c, 6),
-    "written twice": (lambda c: [*c, *c], 6),
+    "doubled": (lambda c: [*c, *c], 6),
     "in another order": (lambda c: c[::-1], 6),
     "the first lost": (lambda c: c[1:], 4),
     "all but the last lost, twice": (lambda c: [c[2], c[2]], 2),
@@ -284,7 +284,7 @@ def test_a_prompt_that_holds_the_name_of_a_control_token_is_told_of(run: Path) -
         prompts=["a</s>b", "a b"],
         report=lambda event, **fields: told.append(fields.get("message", "")),
     )
-    assert "1 of 2 sources hold the text `</s>`, which the tokenizer takes for a control token" in told
+    assert "1 of 2 sources contain the text `</s>`, which the tokenizer reads as a control token" in told
 
 
 def test_one_prompt_is_not_spoken_of_in_the_plural(run: Path) -> None:

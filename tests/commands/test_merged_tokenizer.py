@@ -154,7 +154,7 @@ def test_a_base_without_a_tokenizer_file_says_that_its_tokenizer_was_saved_anew(
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     base = base_of(folder)
     (note,) = copy_tokenizer(base, out)
-    assert "the base has no tokenizer file of its own" in note
+    assert "the base has no tokenizer files" in note
     read = AutoTokenizer.from_pretrained(out)
     assert read("我 a")["input_ids"] == base.tokenizer("我 a")["input_ids"]
 
