@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, GenerationConfig, Pr
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from loraloom.base.answer_text import AnswerText
-from loraloom.base.device_and_dtype import Choice, choose_device, choose_dtype, estimated_parameters
+from loraloom.base.device_and_dtype import choose_device, choose_dtype, estimated_parameters
 from loraloom.base.families import FAMILIES, Family
 from loraloom.base.fingerprints import fingerprint, tokenizer_fingerprint
 from loraloom.base.fused_activations import fuse_activations
@@ -27,6 +27,7 @@ from loraloom.base.safety import CONFIG, check_sizes, describe_source, file_besi
 from loraloom.base.supported_models import STARTER, check_supported, locate
 from loraloom.base.tokenizer_loading import check_tokenizer, forget_state, load_tokenizer
 from loraloom.errors import ModelError
+from loraloom.run.documents.choice import Choice
 
 GENERATION = "generation_config.json"
 

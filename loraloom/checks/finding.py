@@ -1,52 +1,17 @@
-"""The result of a check."""
+"""The effect of findings: an error among them stops training."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from collections.abc import Iterable
 
 from loraloom.errors import CheckError, Problem
+from loraloom.run.documents.checks import Finding, Level
 
-Level = Literal["ok", "note", "warning", "error"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the table that `loraloom check` prints.
-
-    Args:
-        level: `error` stops training, `warning` does not, `note` is for information.
-        check: name of the check, as used by `--allow`.
-        where: the key, file or module concerned.
-        message: what was found; never the text of a row.
-        fix: what to do about it.
-    """
-
-    level: Level
-    check: str
-    where: str
-    message: str
-    fix: str = ""
-
-    @property
-    def line(self) -> str:
-        """Format everything but the check's name in one line."""
-        text = f"{self.level}: {self.where}: {self.message}"
-        return f"{text.rstrip('.')}. {self.fix}" if self.fix else text
-
-    def to_json(self) -> dict[str, Any]:
-        """Convert to JSON values for checks.json."""
-        return asdict(self)
-
-    def translated(self, table: Mapping[int, str]) -> Finding:
-        """Apply `str.translate` to each of its texts, for example to make them safe for a terminal."""
-        where, message, fix = (text.translate(table) for text in (self.where, self.message, self.fix))
-        return replace(self, where=where, message=message, fix=fix)
+__all__ = ["Finding", "Level", "raise_errors"]
 
 
 def raise_errors(findings: Iterable[Finding]) -> None:
-    """Raise if a check found an error.
+    """Stop if a check found an error.
 
     Raises:
         CheckError: lists every error.

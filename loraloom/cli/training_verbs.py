@@ -49,8 +49,8 @@ def train(
         raise typer.BadParameter("give a recipe, or --resume RUN")
     with displayed(as_json) as display:
         sets = sets if seeds is None else [*sets, f"seeds={seeds}"]
-        settings, folder = read(recipe, sets, display, resume=resume) if recipe else _read_own(resume, sets)
-        split = None if resume else split_recipe_data(settings, folder, allow)
+        settings = read(recipe, sets, display, resume=resume) if recipe else _read_own(resume, sets)
+        split = None if resume else split_recipe_data(settings, allow)
         from loraloom.console import print_table
 
         with importing():
@@ -58,7 +58,6 @@ def train(
 
         outcome = run_training(
             settings,
-            folder=folder,
             out=out,
             resume=resume,
             split=split,
@@ -98,8 +97,8 @@ def _refuse_moved(resume: Path | None, base: Path | None, data: Path | None) -> 
         )
 
 
-def _read_own(run: Path | None, sets: list[str]) -> tuple[Recipe, Path]:
-    """Read the recipe of a run to resume, and the folder that its relative paths start from."""
+def _read_own(run: Path | None, sets: list[str]) -> Recipe:
+    """Read the recipe of a run to resume."""
     from loraloom.run.folder import open_run
 
     with importing():
@@ -110,8 +109,7 @@ def _read_own(run: Path | None, sets: list[str]) -> tuple[Recipe, Path]:
             "--set and --seeds cannot be combined with --resume, because a resumed run keeps its settings"
         )
     assert run is not None
-    recipe, folder, _ = run_recipe(open_run(run))
-    return recipe, folder
+    return run_recipe(open_run(run))[0]
 
 
 def _experiment_row(folder: Path, name: str, entry: dict[str, Any]) -> tuple[str, ...]:
@@ -142,14 +140,14 @@ def search(
     _refuse_both(out, resume)
     _refuse_moved(resume, base, data)
     with displayed(as_json) as display:
-        settings, folder = read(recipe, sets, display, resume=resume)
+        settings = read(recipe, sets, display, resume=resume)
         from loraloom.search.request import make_request
         from loraloom.search.space_file import read_space
 
         request = make_request(
             settings, read_space(space, settings), num_trials=trials, sampler=sampler, halving=halving
         )
-        split = None if resume else split_recipe_data(settings, folder, allow)
+        split = None if resume else split_recipe_data(settings, allow)
         from loraloom.console import print_table
         from loraloom.search.trial_table import table
 
@@ -158,7 +156,6 @@ def search(
 
         found = run_search(
             request,
-            folder=folder,
             out=out,
             resume=resume,
             split=split,

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from types import MappingProxyType
-
 from loraloom.data.files.location import locate
 from loraloom.data.files.part_files import PartContents, read_part
 from loraloom.recipe import DataSettings
 
 
-def read_retained(
-    settings: DataSettings, folder: Path, moved: Mapping[str, Path] = MappingProxyType({})
-) -> PartContents | None:
+def read_retained(settings: DataSettings) -> PartContents | None:
     """Read the rows of `data.retain`; None if the recipe names none.
 
     Args:
         settings: the recipe's `data`; layout and column mapping are recognised for this file separately.
-        folder: the recipe's folder, which relative paths start from.
-        moved: data names whose files have moved -> their present location.
 
     Raises:
         DataError: the file is unusable.
     """
     if settings.retain is None:
         return None
-    located = locate("retain", settings.retain, folder, split=settings.hub_split, moved=moved)
+    located = locate("retain", settings.retain, settings.locations, split=settings.hub_split)
     read = read_part(located.files, settings.model_copy(update={"columns": {}, "source_prefix": ""}))
     read.notes[:0] = located.notes
     return read

@@ -6,12 +6,12 @@ from and to YAML. The other files are steps of reading, described in their first
 
 from loraloom.recipe.experiments import EXPERIMENT_NAME, RESERVED_EXPERIMENT_NAMES
 from loraloom.recipe.schema import Experiment, Recipe
+from loraloom.recipe.section import Section
 from loraloom.recipe.settings import (
     SHARED_TRAINING_KEYS,
     DataSettings,
     GenerationSettings,
     LoraSettings,
-    Section,
     TrainingSettings,
 )
 
