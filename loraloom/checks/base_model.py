@@ -111,11 +111,12 @@ def _contradictions(base: Base) -> list[Finding]:
         ("generation_config.json", base.model.generation_config),
     ):
         for key, own in (("eos_token_id", base.eos_token_id), ("pad_token_id", base.pad_token_id)):
-            said = _ids(getattr(config, key, None))
-            if said and own not in said:
+            stated = _ids(getattr(config, key, None))
+            if stated and own not in stated:
                 does = "not stop where it is trained to" if key == "eos_token_id" else "pad with another"
                 message = (
-                    f"{file} sets {key} to {said[0]}, but the tokenizer to {own}: a merged model would {does}"
+                    f"{file} sets {key} to {stated[0]}, but the tokenizer to {own}: "
+                    f"a merged model would {does}"
                 )
                 findings.append(_special("warning", message, f"Set {key} to {own} in {file} of the base."))
     return findings

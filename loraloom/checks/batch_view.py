@@ -170,9 +170,9 @@ def _padding_lines(view: RowView, length: int, column: int) -> list[str]:
     if not any(view.padding):
         return []
     source, target = view.padding
-    said = f"{'':{NUMBER_WIDTH}}padding: {source} source, {target} target positions, ignored by the loss"
+    summary = f"{'':{NUMBER_WIDTH}}padding: {source} source, {target} target positions, ignored by the loss"
     first = _cells(view, length)
-    return [_line(str(length + 1), first, column), said] if any(first) else [said]
+    return [_line(str(length + 1), first, column), summary] if any(first) else [summary]
 
 
 def _neighbour_lines(view: RowView) -> list[str]:

@@ -250,27 +250,29 @@ def check_movement(gate: Gate) -> list[Finding]:
     return [_finding(each, dtype) for each in forecasts.values() if math.isfinite(each.movement())]
 
 
-def _finding(foreseen: Forecast, dtype: torch.dtype) -> Finding:
-    experiment, moved = foreseen.timetable.experiment, foreseen.movement()
+def _finding(predicted: Forecast, dtype: torch.dtype) -> Finding:
+    experiment, moved = predicted.timetable.experiment, predicted.movement()
     rate = experiment.training.learning_rate
     where = f"{experiment.group}: training.learning_rate"
-    course = f"‖ΔW‖/‖W‖ {percent(moved)} after {foreseen.timetable.total_steps:,} steps at {rate:g}"
+    prediction = f"‖ΔW‖/‖W‖ {percent(moved)} after {predicted.timetable.total_steps:,} steps at {rate:g}"
     if moved < HARDLY_MOVED:
         when = "and the base computes in it" if dtype == torch.bfloat16 else "if you merge into it"
-        message = f"this will barely move the model: predicted {course}. {WHAT_IT_TAKES}. {ROUNDED}, {when}"
-        return Finding("warning", "movement", where, message, _raise_rate(foreseen))
+        message = (
+            f"this will barely move the model: predicted {prediction}. {WHAT_IT_TAKES}. {ROUNDED}, {when}"
+        )
+        return Finding("warning", "movement", where, message, _raise_rate(predicted))
     if moved > FAR:
-        message = f"this may destroy the base's abilities: predicted {course}"
+        message = f"this may destroy the base's abilities: predicted {prediction}"
         fix = "Lower training.learning_rate or lora.lora_alpha."
         return Finding("warning", "movement", where, message, fix)
     if moved < LITTLE:
-        message = f"this will move the model little: predicted {course}"
-        return Finding("note", "movement", where, message, _raise_rate(foreseen))
-    return Finding("ok", "movement", where, f"predicted {course}")
+        message = f"this will move the model little: predicted {prediction}"
+        return Finding("note", "movement", where, message, _raise_rate(predicted))
+    return Finding("ok", "movement", where, f"predicted {prediction}")
 
 
-def _raise_rate(foreseen: Forecast) -> str:
-    rate = foreseen.rate_for(USUAL)
+def _raise_rate(predicted: Forecast) -> str:
+    rate = predicted.rate_for(USUAL)
     if rate is None:
         return "No learning rate is enough for so few steps; train longer."
     return (

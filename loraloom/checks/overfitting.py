@@ -192,8 +192,8 @@ def diagnose(name: str, attempt: Attempt, num_rows: int) -> Finding:
         num_rows: number of rows in the batch.
     """
     own = attempt.own
-    course = f"{own.before:.2f} → {own.after:.2f}"
-    tried = f"one batch of {num_rows} rows, {NUM_STEPS} steps at {own.rate:g}: loss {course}"
+    change = f"{own.before:.2f} → {own.after:.2f}"
+    tried = f"one batch of {num_rows} rows, {NUM_STEPS} steps at {own.rate:g}: loss {change}"
     if own.has_learnt:
         return Finding("ok", "learning", name, tried)
     if attempt.usual.has_learnt:

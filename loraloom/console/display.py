@@ -73,7 +73,7 @@ class Display:
 
     @singledispatchmethod
     def _show(self, event: Event) -> None:
-        """What is nobody's concern is not shown."""
+        """Ignore events that are not shown."""
 
     @_show.register
     def _(self, event: Note) -> None:
@@ -167,11 +167,11 @@ class Display:
     @_show.register
     def _(self, event: TrainStep) -> None:
         name, step, total = event.experiment, event.experiment_step, event.total_steps
-        begun, first = self._first.setdefault(name, (time.monotonic(), step))
+        started, first = self._first.setdefault(name, (time.monotonic(), step))
         speed = f"{event.tokens_per_second:,.0f} tok/s"
         figures = f"loss {event.loss:.4f}  lr {event.learning_rate:.2e}  {speed}"
         if step > first:
-            left = (time.monotonic() - begun) / (step - first) * (total - step)
+            left = (time.monotonic() - started) / (step - first) * (total - step)
             figures += f"  {clock(left)} left"
         if self.stderr.is_terminal:
             self._update_live(name, step, total, figures)

@@ -177,17 +177,17 @@ def encode_texts(
     return list(ids), ids.num_cut
 
 
-def describe_cuts(whose: str, cuts: npt.NDArray[np.uint8], limit: int) -> str:
+def describe_cuts(part: str, cuts: npt.NDArray[np.uint8], limit: int) -> str:
     """Describe in one sentence which sources were cut; "" if none was.
 
     Args:
-        whose: for example `train` or `eval`; may be "".
+        part: for example `train` or `eval`; may be "".
         cuts: as `EncodedSet.source_cuts`.
         limit: data.max_source_length.
     """
     if not cuts.any():
         return ""
-    counted = f"{np.count_nonzero(cuts):,} of {len(cuts):,} {whose} sources".replace("  ", " ")
+    counted = f"{np.count_nonzero(cuts):,} of {len(cuts):,} {part} sources".replace("  ", " ")
     return f"{counted} are cut to {limit} tokens: {describe_truncation(cuts)}"
 
 

@@ -115,12 +115,12 @@ def preview_files(files: Sequence[DataFile], settings: DataSettings) -> Preview:
         NoLayoutError: the roles of one file's columns are not recognised, and nothing else is wrong.
         DataError: one or more files are unusable; lists the problems of each.
     """
-    seen: list[Preview] = []
+    previews: list[Preview] = []
     problems: list[Problem] = []
     unknown: NoLayoutError | None = None
     for file in files:
         try:
-            seen.append(preview(file.path, settings, shown_as=file.name))
+            previews.append(preview(file.path, settings, shown_as=file.name))
         except DataError as error:
             problems += error.problems
             unknown = error if isinstance(error, NoLayoutError) else unknown
@@ -129,17 +129,17 @@ def preview_files(files: Sequence[DataFile], settings: DataSettings) -> Preview:
     if problems:
         raise DataError(problems)
     return Preview(
-        columns=list(dict.fromkeys(column for each in seen for column in each.columns)),
-        layout=" and ".join(dict.fromkeys(each.layout for each in seen)),
-        num_rows=sum(each.num_rows for each in seen),
-        exact=all(each.exact for each in seen),
-        num_looked_at=sum(each.num_looked_at for each in seen),
-        num_examples=sum(each.num_examples for each in seen),
-        num_entries=sum(each.num_entries for each in seen),
-        num_later_turns=sum(each.num_later_turns for each in seen),
-        source=_longest([each.source for each in seen]),
-        response=_longest([each.response for each in seen]),
-        notes=merge_notes((file.name, each.notes) for file, each in zip(files, seen, strict=True)),
+        columns=list(dict.fromkeys(column for each in previews for column in each.columns)),
+        layout=" and ".join(dict.fromkeys(each.layout for each in previews)),
+        num_rows=sum(each.num_rows for each in previews),
+        exact=all(each.exact for each in previews),
+        num_looked_at=sum(each.num_looked_at for each in previews),
+        num_examples=sum(each.num_examples for each in previews),
+        num_entries=sum(each.num_entries for each in previews),
+        num_later_turns=sum(each.num_later_turns for each in previews),
+        source=_longest([each.source for each in previews]),
+        response=_longest([each.response for each in previews]),
+        notes=merge_notes((file.name, each.notes) for file, each in zip(files, previews, strict=True)),
     )
 
 

@@ -178,8 +178,8 @@ def recommendation(evidence: Evidence, sizes: Mapping[str, int], where: str) -> 
     choice = min((n for n in rivals if n in better), key=lambda name: (sizes[name], ranked.index(name)))
     score, top = (f"{evidence.groups[name][DECIDING].value:.1f}" for name in (choice, best))
     if len(rivals) == 1:
-        beside = "" if len(ranked) == 1 else ", significantly better than every other"
-        return choice, f"Use {choice}: chrF {score} on {where}{beside}."
+        note = "" if len(ranked) == 1 else ", significantly better than every other"
+        return choice, f"Use {choice}: chrF {score} on {where}{note}."
     if not any(pair.verdict in CLEAR for pair in evidence.pairs):
         return None, (
             f"No configuration is better than another here: on {where}, none of their differences in chrF is "

@@ -43,9 +43,9 @@ def cut_words(num_tokens: Mapping[str, Sequence[int]], max_new_tokens: int) -> s
         max_new_tokens: maximum number of tokens of an answer.
     """
     cut = {model: sum(number >= max_new_tokens for number in own) for model, own in num_tokens.items()}
-    told = [f"{model} {number:,} of {len(num_tokens[model]):,}" for model, number in cut.items() if number]
+    counts = [f"{model} {number:,} of {len(num_tokens[model]):,}" for model, number in cut.items() if number]
     limit = f"generation.max_new_tokens ({max_new_tokens})"
-    return f"answers were truncated at {limit}: {', '.join(told)}" if told else ""
+    return f"answers were truncated at {limit}: {', '.join(counts)}" if counts else ""
 
 
 @torch.no_grad()
@@ -143,7 +143,7 @@ def _row_by_row(
         encoded = model.get_encoder()(input_ids=input_ids, attention_mask=source_mask).last_hidden_state
     cache = EncoderDecoderCache(DynamicCache(config=model.config), DynamicCache(config=model.config))
     keyword = _cache_keyword(model.get_decoder())
-    said = torch.full((num_rows, 1), bank.base.start_token_id, device=device)
+    generated = torch.full((num_rows, 1), bank.base.start_token_id, device=device)
     alive = list(range(num_rows))  # index of the row that each line of the batch answers
     is_done = torch.zeros(num_rows, dtype=torch.bool, device=device)
     answers: list[list[int]] = [[] for _ in range(num_rows)]
@@ -151,18 +151,18 @@ def _row_by_row(
         on_token()
         with bank.rows(_shares([owners[row] for row in alive])):
             hidden = model.get_decoder()(
-                input_ids=said[:, -1:],
+                input_ids=generated[:, -1:],
                 encoder_hidden_states=encoded,
                 encoder_attention_mask=source_mask,
                 use_cache=True,
                 **{keyword: cache},
             ).last_hidden_state
         logits = _logits(bank, hidden[:, -1])
-        scores = processors(said, logits)
+        scores = processors(generated, logits)
         chosen = (
             _draw(scores, [generators[row] for row in alive]) if settings.do_sample else scores.argmax(-1)
         )
-        said = torch.cat([said, chosen[:, None]], dim=1)
+        generated = torch.cat([generated, chosen[:, None]], dim=1)
         for line, token in enumerate(chosen.tolist()):
             if not is_done[line] and token != eos:
                 answers[alive[line]].append(token)
@@ -173,7 +173,7 @@ def _row_by_row(
         if num_done >= LEAVING_SHARE * len(alive):
             staying = (~is_done).nonzero()[:, 0]
             cache.batch_select_indices(staying)
-            said, encoded, source_mask = said[staying], encoded[staying], source_mask[staying]
+            generated, encoded, source_mask = generated[staying], encoded[staying], source_mask[staying]
             alive = [alive[line] for line in staying.tolist()]
             is_done = is_done[staying]
     return [answers[number * len(chunk) : (number + 1) * len(chunk)] for number in range(len(slots))]

@@ -33,9 +33,9 @@ def remarks(proof: Proof, dtype: str) -> list[str]:
             f"{proof.rounding.largest_logit:.3g}), {proof.rounding.num_same_answers} of "
             f"{proof.rounding.num_answers} greedy answers are unchanged"
         )
-    if (beside := proof.rounding_beside_update or 0) > 1:
+    if (ratio := proof.rounding_beside_update or 0) > 1:
         found.append(
-            f"rounding to {dtype} changed the merged weights {beside:.1f} times as much as the adapter did; "
+            f"rounding to {dtype} changed the merged weights {ratio:.1f} times as much as the adapter did; "
             "use `--dtype float32`, or keep the adapter separate"
         )
     return found

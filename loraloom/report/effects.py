@@ -181,16 +181,19 @@ def _sentence(contrasts: Sequence[Contrast], mixed_with: Sequence[str], is_judge
         return f"{alone}{mixed}"
     num_clear = sum(contrast.difference.verdict in CLEAR for contrast in contrasts)
     if len(contrasts) == 1:
-        who, result = "One pair of experiments differs", ("significant" if num_clear else "not significant")
-        said = f"the difference is {result}"
+        subject, result = (
+            "One pair of experiments differs",
+            ("significant" if num_clear else "not significant"),
+        )
+        conclusion = f"the difference is {result}"
     else:
-        who = f"{len(contrasts)} pairs of experiments differ"
-        said = {
+        subject = f"{len(contrasts)} pairs of experiments differ"
+        conclusion = {
             0: "the difference is significant in none of them",
             len(contrasts): "the difference is significant in all of them",
         }.get(num_clear, f"the difference is significant in {num_clear} of them")
     unshown = "" if num_clear else " This does not show that there is no effect."
-    return f"{who} only in this setting: {said}.{unshown}{mixed}"
+    return f"{subject} only in this setting: {conclusion}.{unshown}{mixed}"
 
 
 def _listed(keys: Sequence[str]) -> str:

@@ -84,11 +84,11 @@ def _advice(content: Content) -> list[str]:
     """Format the recommendation; there is none for a single experiment."""
     if not content.advice.sentence or not (content.ranking or content.search):
         return []
-    said = f"**{plain(content.advice.sentence)}**"
+    sentence = f"**{plain(content.advice.sentence)}**"
     if not content.advised_recipe:
-        return [said]
+        return [sentence]
     title = f"{plain(str(content.advice.experiment))} as a separate recipe"
-    return [said, _folded(title, fenced(content.advised_recipe.rstrip(), "yaml"))]
+    return [sentence, _folded(title, fenced(content.advised_recipe.rstrip(), "yaml"))]
 
 
 def _ranking(ranking: Ranking) -> str:

@@ -255,5 +255,5 @@ def _cause(error: BaseException) -> str:
     """Return the message of the database itself."""
     while error.__cause__ is not None:
         error = error.__cause__
-    said = str(getattr(error, "orig", None) or error) or type(error).__name__
-    return one_line(said)
+    message = str(getattr(error, "orig", None) or error) or type(error).__name__
+    return one_line(message)

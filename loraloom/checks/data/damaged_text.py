@@ -30,10 +30,10 @@ _IS_CODE = re.compile(r"```|<!DOCTYPE|<html|<body|<head|HTML|</?script", re.IGNO
 SHORTEST, LOOKED_AT = 4, 24
 
 
-def check_characters(seen: DataView) -> list[Finding]:
+def check_characters(view: DataView) -> list[Finding]:
     """Find damaged characters, invisible ones, and those that only a private font can show."""
     rows: dict[str, list[Example]] = {}
-    for example in seen.rows:
+    for example in view.rows:
         if _is_unsuspicious(example.source) and _is_unsuspicious(example.response):
             continue
         for what, (is_so, _) in CHARACTERS.items():
@@ -45,7 +45,7 @@ def check_characters(seen: DataView) -> list[Finding]:
             "warning",
             "characters",
             places(rows[what]),
-            f"{share(len(rows[what]), len(seen.rows))} rows {what}",
+            f"{share(len(rows[what]), len(view.rows))} rows {what}",
             fix,
         )
         for what, (_, fix) in CHARACTERS.items()
@@ -54,13 +54,13 @@ def check_characters(seen: DataView) -> list[Finding]:
     return findings or [Finding("ok", "characters", "data", "no damaged or invisible characters")]
 
 
-def check_html(seen: DataView) -> list[Finding]:
+def check_html(view: DataView) -> list[Finding]:
     """Find tags and entities that were left in texts that are not about HTML."""
-    rows = [example for example in seen.rows if has_html(example.source) or has_html(example.response)]
+    rows = [example for example in view.rows if has_html(example.source) or has_html(example.response)]
     if not rows:
         return [Finding("ok", "html", "data", "no remnants of HTML")]
     what = "rows contain remnants of HTML (tags such as <br>, entities such as &nbsp;)"
-    message = f"{share(len(rows), len(seen.rows))} {what}"
+    message = f"{share(len(rows), len(view.rows))} {what}"
     return [Finding("warning", "html", places(rows), message, "Remove them.")]
 
 

@@ -50,12 +50,12 @@ TOKENS: dict[str, DataCheck] = {
 }
 
 
-def run_data_checks(seen: DataView) -> list[Finding]:
+def run_data_checks(view: DataView) -> list[Finding]:
     """Run all data checks; those of tokens only if there is a tokenizer."""
-    findings = [finding for check in DATA.values() for finding in check(seen)]
-    return findings + (run_token_checks(seen) if seen.tokenizer is not None else [])
+    findings = [finding for check in DATA.values() for finding in check(view)]
+    return findings + (run_token_checks(view) if view.tokenizer is not None else [])
 
 
-def run_token_checks(seen: DataView) -> list[Finding]:
+def run_token_checks(view: DataView) -> list[Finding]:
     """Run the checks that need the base's tokenizer."""
-    return [finding for check in TOKENS.values() for finding in check(seen)]
+    return [finding for check in TOKENS.values() for finding in check(view)]

@@ -15,10 +15,10 @@ from loraloom.data.splitting.split import HELD_OUT
 SIMILAR_WORDS = f"{100 * SIMILAR:.0f} % of their {SHINGLE}-character shingles are equal"
 
 
-def check_leakage(seen: DataView) -> list[Finding]:
+def check_leakage(view: DataView) -> list[Finding]:
     """Check that no source is in two parts of the split, where memorized text would pass for knowledge."""
     findings = []
-    parts = list(seen.parts.items())
+    parts = list(view.parts.items())
     for place, (held_out, rows) in enumerate(parts[1:], start=1):
         earlier = [example for _, others in parts[:place] for example in others]
         pairs = _repeats(earlier, rows, _source_key)
@@ -34,9 +34,9 @@ def check_leakage(seen: DataView) -> list[Finding]:
     return findings or [Finding("ok", "leakage", "data", alone)]
 
 
-def check_duplicates(seen: DataView) -> list[Finding]:
+def check_duplicates(view: DataView) -> list[Finding]:
     """Find rows that are identical, and sources with several responses."""
-    rows = seen.rows
+    rows = view.rows
     copies = _repeats([], rows, _row_key)
     findings = []
     if copies:
@@ -49,16 +49,16 @@ def check_duplicates(seen: DataView) -> list[Finding]:
         what = "rows have the source of an earlier row but a different response"
         message = f"{share(len(again), len(rows))} {what} ({_pairs(again)})"
         findings.append(Finding("note", "duplicates", places(later for later, _ in again), message))
-    findings += _same_responses(seen)
+    findings += _same_responses(view)
     return findings or [Finding("ok", "duplicates", "data", "no two rows are identical")]
 
 
-def _same_responses(seen: DataView) -> list[Finding]:
+def _same_responses(view: DataView) -> list[Finding]:
     """Find held-out rows with the same long response as a training row, which may be recited from memory."""
     findings = []
-    long = [example for example in seen.split.train if len(example.response) >= SHORTEST]
+    long = [example for example in view.split.train if len(example.response) >= SHORTEST]
     for part in HELD_OUT:
-        held_out = [example for example in getattr(seen.split, part) if len(example.response) >= SHORTEST]
+        held_out = [example for example in getattr(view.split, part) if len(example.response) >= SHORTEST]
         pairs = _repeats(long, held_out, lambda example: example.response) if long else []
         if pairs:
             what = f"{share(len(pairs), len(held_out))} {part} rows have the same response as a training row"
@@ -71,15 +71,15 @@ def _same_responses(seen: DataView) -> list[Finding]:
     return findings
 
 
-def check_near_duplicates(seen: DataView) -> list[Finding]:
+def check_near_duplicates(view: DataView) -> list[Finding]:
     """Find rows that differ only in a word or punctuation, within the training part and across the split."""
-    return [*_near_in_train(seen), *_near_across(seen)] or [
+    return [*_near_in_train(view), *_near_across(view)] or [
         Finding("ok", "near-duplicates", "data", f"there are no two rows of which {SIMILAR_WORDS}")
     ]
 
 
-def _near_in_train(seen: DataView) -> list[Finding]:
-    looked_at = sample(seen.split.train)
+def _near_in_train(view: DataView) -> list[Finding]:
+    looked_at = sample(view.split.train)
     rows = _distinct(looked_at, _row_key)
     near = _near(
         rows, [f"{strip_marks(example.source)}\n{strip_marks(example.response)}" for example in rows]
@@ -89,21 +89,21 @@ def _near_in_train(seen: DataView) -> list[Finding]:
     message = (
         f"{share(len(near), len(rows))} training rows nearly repeat an earlier one, comparing source and "
         f"response together ({SIMILAR_WORDS}; {_pairs(near)})"
-        f"{of_sample(len(looked_at), len(seen.split.train))}"
+        f"{of_sample(len(looked_at), len(view.split.train))}"
     )
     fix = "Remove them, unless they are intentional."
     return [Finding("warning", "near-duplicates", places(later for later, _ in near), message, fix)]
 
 
-def _near_across(seen: DataView) -> list[Finding]:
-    looked_at = sample(seen.split.train)
+def _near_across(view: DataView) -> list[Finding]:
+    looked_at = sample(view.split.train)
     train = _distinct(looked_at, _source_key)
     known = {_source_key(example) for example in train}
     findings = []
     for part in HELD_OUT:
         held_out = [
             example
-            for example in sample(getattr(seen.split, part))
+            for example in sample(getattr(view.split, part))
             if _source_key(example) not in known  # that is reported as leakage
         ]
         rows = [*train, *held_out]
@@ -112,7 +112,7 @@ def _near_across(seen: DataView) -> list[Finding]:
             message = (
                 f"the sources of {share(len(near), len(held_out))} {part} rows nearly repeat one in the "
                 f"training part ({SIMILAR_WORDS}; {_pairs(near)}), so figures on them are too good"
-                f"{of_sample(len(looked_at), len(seen.split.train))}"
+                f"{of_sample(len(looked_at), len(view.split.train))}"
             )
             fix = f"Remove them from data.{part} or from the training rows."
             where = places(later for later, _ in near)
@@ -129,9 +129,9 @@ def _near(
     """
     owners = [(example.path, example.row) for example in rows]
     found: dict[int, int] = {}
-    seen: dict[str, int] = {}
+    view: dict[str, int] = {}
     for place, text in enumerate(texts):
-        earlier = seen.setdefault(text, place)
+        earlier = view.setdefault(text, place)
         if owners[earlier] != owners[place]:
             found[place] = earlier
     found = {**near_copies(texts, owners=owners), **found}

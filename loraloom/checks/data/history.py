@@ -12,19 +12,19 @@ from loraloom.data.splitting.groups import source_key
 FEW_CHARS = 16  # "and then?", "what else do you know?": too short to be understood alone
 
 
-def check_history(seen: DataView) -> list[Finding]:
+def check_history(view: DataView) -> list[Finding]:
     """Report what `data.conversation_history` does to these rows, and what the opposite would do."""
-    rows = seen.rows
+    rows = view.rows
     later = [example for example in rows if example.has_history]
     if not later:
         return [Finding("ok", "history", "data", "no row answers a later turn of a conversation")]
     of_rows = f"{share(len(later), len(rows))} rows answer a later turn of a conversation"
     where = "data.conversation_history"
-    columns = SourceTemplate(seen.settings.source_prefix).columns
+    columns = SourceTemplate(view.settings.source_prefix).columns
     if columns and "history" not in columns:
         message = f"{of_rows}, and the template in data.source_prefix does not include the earlier turns"
         return [Finding("warning", "history", places(later), message, "Add `{history}` to the template.")]
-    if columns or seen.settings.conversation_history:
+    if columns or view.settings.conversation_history:
         message = f"{of_rows}, with the earlier turns in its source"
         if not columns:
             message += "; with `false`, each would be trained on its last question alone"

@@ -102,10 +102,10 @@ def _without(text: str, pattern: re.Pattern[str], is_real: Callable[[str], bool]
     )
 
 
-def check_personal_data(seen: DataView) -> list[Finding]:
+def check_personal_data(view: DataView) -> list[Finding]:
     """Find people's numbers and addresses, which a model may memorize and reveal to anyone."""
     found: dict[str, list[Example]] = {}
-    for example in seen.rows:
+    for example in view.rows:
         for kind in {*personal_kinds(example.source), *personal_kinds(example.response)}:
             found.setdefault(kind, []).append(example)
     fix = "Remove or replace them; a model may reveal them to anyone."
@@ -114,7 +114,7 @@ def check_personal_data(seen: DataView) -> list[Finding]:
             "warning",
             "personal-data",
             places(rows),
-            f"{kind} in {len(rows):,} of {len(seen.rows):,} rows",
+            f"{kind} in {len(rows):,} of {len(view.rows):,} rows",
             fix,
         )
         for kind in KINDS

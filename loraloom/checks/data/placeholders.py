@@ -33,12 +33,12 @@ FEW, LARGE = 0.01, 0.05
 LABELS = 50  # maximum number of different answers in a set of labels
 
 
-def check_placeholders(seen: DataView) -> list[Finding]:
+def check_placeholders(view: DataView) -> list[Finding]:
     """Check that no part has many answers or sources that are placeholders for a missing text."""
-    parts: dict[str, Sequence[Example]] = {f"data.{part}": rows for part, rows in seen.parts.items()}
-    if seen.retained:
-        parts["data.retain"] = seen.retained
-    prefix = seen.settings.source_prefix
+    parts: dict[str, Sequence[Example]] = {f"data.{part}": rows for part, rows in view.parts.items()}
+    if view.retained:
+        parts["data.retain"] = view.retained
+    prefix = view.settings.source_prefix
     findings = [
         finding
         for name, rows in parts.items()

@@ -26,9 +26,9 @@ _ENDS = re.compile(r"""[.!?。！？…～~;；:：)）\]】」』》>"'”’`|
 _PICTURE = 0x2190  # arrows, symbols and emoji begin here, except for the letters of the CJK blocks
 
 
-def check_alike(seen: DataView) -> list[Finding]:
+def check_alike(view: DataView) -> list[Finding]:
     """Check that no single response, beginning of responses, or source makes up most training rows."""
-    rows = sample(seen.split.train)
+    rows = sample(view.split.train)
     if len(rows) < FEWEST_ROWS:
         return [Finding("ok", "alike", "data.train", f"{len(rows)} rows are too few to judge")]
     responses = [strip_marks(example.response) for example in rows]
@@ -36,7 +36,7 @@ def check_alike(seen: DataView) -> list[Finding]:
         *_one_response(rows, responses),
         *_one_source(rows, [strip_marks(example.source) for example in rows]),
     ] or [*_one_short_answer(rows), *_one_beginning(rows, responses)]
-    looked_at = of_sample(len(rows), len(seen.split.train))
+    looked_at = of_sample(len(rows), len(view.split.train))
     return [replace(finding, message=f"{finding.message}{looked_at}") for finding in findings] or [
         Finding("ok", "alike", "data.train", "no single response, beginning or source dominates")
     ]
@@ -105,9 +105,9 @@ def _most_common(rows: Sequence[Example], texts: Sequence[str]) -> tuple[int, li
     return count, [example for example, own in zip(rows, texts, strict=True) if own == text]
 
 
-def check_copied(seen: DataView) -> list[Finding]:
+def check_copied(view: DataView) -> list[Finding]:
     """Find responses that only repeat their source."""
-    rows = sample(seen.split.train)
+    rows = sample(view.split.train)
     copied = [
         example for example in rows if strip_marks(example.source) == strip_marks(example.response) != ""
     ]
@@ -115,21 +115,21 @@ def check_copied(seen: DataView) -> list[Finding]:
         return [Finding("ok", "copied", "data.train", "no response is a copy of its source")]
     message = (
         f"the responses of {share(len(copied), len(rows))} training rows only repeat their source"
-        f"{of_sample(len(rows), len(seen.split.train))}"
+        f"{of_sample(len(rows), len(view.split.train))}"
     )
     return [Finding("warning", "copied", places(copied), message, "Remove these rows.")]
 
 
-def check_cut_off(seen: DataView) -> list[Finding]:
+def check_cut_off(view: DataView) -> list[Finding]:
     """Find long responses that end in the middle of a sentence, as an export with a length limit produces."""
-    rows = sample(seen.split.train)
+    rows = sample(view.split.train)
     long = [example for example in rows if len(example.response) >= LONG_RESPONSE]
     open_ended = [example for example in long if _is_open_ended(example.response)]
     few, most = CUT_SHARES
     if len(long) < FEWEST_ROWS or not few <= len(open_ended) / len(long) <= most:
         return [Finding("ok", "cut-off", "data.train", "responses end at the end of a sentence")]
     what = f"{share(len(open_ended), len(long))} long responses do not end at the end of a sentence"
-    message = f"{what}{of_sample(len(rows), len(seen.split.train))}"
+    message = f"{what}{of_sample(len(rows), len(view.split.train))}"
     fix = "Check whether they were truncated when the file was created."
     return [Finding("note", "cut-off", places(open_ended), message, fix)]
 

@@ -16,14 +16,14 @@ from loraloom.data.splitting.groups import source_key
 SAME_ERROR = 0.05
 
 
-def check_same_sources(seen: DataView) -> list[Finding]:
+def check_same_sources(view: DataView) -> list[Finding]:
     """Find different sources that are the same to the base, because of truncation or its tokenizer."""
     texts: dict[bytes, bytes] = {}
     mixed: set[bytes] = set()
     num_rows = num_all = 0
-    for part in seen.parts:
-        fitted = seen.fitted(part)
-        num_rows, num_all = num_rows + len(fitted.rows), num_all + len(seen.parts[part])
+    for part in view.parts:
+        fitted = view.fitted(part)
+        num_rows, num_all = num_rows + len(fitted.rows), num_all + len(view.parts[part])
         for example, ids in zip(fitted.rows, fitted.ids, strict=True):
             tokens = _digest(ids)
             key = source_key(example.source)
@@ -33,21 +33,21 @@ def check_same_sources(seen: DataView) -> list[Finding]:
     if not mixed:
         message = f"sources with different texts have different tokens{looked_at}"
         return [Finding("ok", "same-sources", "data", message)]
-    rows, num_cut = _rows_of(seen, mixed)
+    rows, num_cut = _rows_of(view, mixed)
     level: Level = "error" if len(rows) >= SAME_ERROR * num_rows else "warning"
     message = (
         f"{share(len(rows), num_rows)} rows have the same tokens as a row with a different source, so the "
         f"base cannot tell them apart; {num_cut:,} of them are cut at "
-        f"{seen.settings.max_source_length} tokens{looked_at}"
+        f"{view.settings.max_source_length} tokens{looked_at}"
     )
-    return [Finding(level, "same-sources", places(rows), message, _fix(seen, len(rows), num_cut))]
+    return [Finding(level, "same-sources", places(rows), message, _fix(view, len(rows), num_cut))]
 
 
-def _rows_of(seen: DataView, mixed: set[bytes]) -> tuple[list[Example], int]:
+def _rows_of(view: DataView, mixed: set[bytes]) -> tuple[list[Example], int]:
     """Return the rows that have one of these sources, and how many of them were truncated."""
     rows, num_cut = [], 0
-    for part in seen.parts:
-        fitted = seen.fitted(part)
+    for part in view.parts:
+        fitted = view.fitted(part)
         for example, ids, cut in zip(fitted.rows, fitted.ids, fitted.cuts.tolist(), strict=True):
             if _digest(ids) in mixed:
                 rows.append(example)
@@ -60,11 +60,11 @@ def _digest(ids: Sequence[int]) -> bytes:
     return hashlib.blake2b(array("i", ids).tobytes(), digest_size=16).digest()
 
 
-def _fix(seen: DataView, num_rows: int, num_cut: int) -> str:
+def _fix(view: DataView, num_rows: int, num_cut: int) -> str:
     ways = []
     if num_cut:
         ways.append("raise data.max_source_length")
-        if seen.settings.source_truncation == "right":
+        if view.settings.source_truncation == "right":
             ways.append("set data.source_truncation: context")
     if num_cut < num_rows:
         ways.append("replace what the tokenizer does not know, or use another base")
@@ -76,21 +76,21 @@ def _fix(seen: DataView, num_rows: int, num_cut: int) -> str:
 EFFECTS = {"eos": "the end of the text", "pad": "padding", "unk": "an unknown character"}
 
 
-def check_control_tokens(seen: DataView) -> list[Finding]:
+def check_control_tokens(view: DataView) -> list[Finding]:
     """Find texts that contain the name of a control token, which the tokenizer reads as that token."""
-    assert seen.tokenizer is not None
+    assert view.tokenizer is not None
     findings = []
     for side in ("source", "response"):
-        encoded = seen.encoded("train", side)
+        encoded = view.encoded("train", side)
         by_name: dict[str, list[Example]] = {}
         for example in encoded.rows:
-            for name in control_tokens(seen.tokenizer, getattr(example, side)):
+            for name in control_tokens(view.tokenizer, getattr(example, side)):
                 by_name.setdefault(name, []).append(example)
         for name, rows in by_name.items():
-            token = getattr(seen.tokenizer, f"{name}_token")
+            token = getattr(view.tokenizer, f"{name}_token")
             message = (
                 f"{share(len(rows), len(encoded.rows))} training {side}s contain the text `{token}`, which "
-                f"the tokenizer reads as {EFFECTS[name]}{of_sample(len(encoded.rows), len(seen.split.train))}"
+                f"the tokenizer reads as {EFFECTS[name]}{of_sample(len(encoded.rows), len(view.split.train))}"
             )
             fix = "Remove it, or write it differently."
             findings.append(Finding("warning", "control-tokens", places(rows), message, fix))

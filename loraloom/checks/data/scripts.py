@@ -36,18 +36,18 @@ CHUNK = 10_000
 Counts = npt.NDArray[np.int64]
 
 
-def check_scripts(seen: DataView) -> list[Finding]:
+def check_scripts(view: DataView) -> list[Finding]:
     """Find rows in another script than nearly all others, and traditional among simplified characters."""
     findings = []
-    said = []
+    summaries = []
     for side in ("source", "response"):
-        rows = seen.rows
+        rows = view.rows
         scripts, forms = _of_rows([getattr(example, side) for example in rows])
         found, words = _few_among_many(rows, scripts, side, "mainly in {} script")
         findings += found
-        said.append(f"{side}s: {words}" if words else f"{side}s: no letters")
+        summaries.append(f"{side}s: {words}" if words else f"{side}s: no letters")
         findings += _few_among_many(rows, forms, side, "in {} characters")[0]
-    return findings or [Finding("ok", "scripts", "data", "; ".join(said))]
+    return findings or [Finding("ok", "scripts", "data", "; ".join(summaries))]
 
 
 def _few_among_many(

@@ -252,8 +252,8 @@ def _of_several_parts(files: Sequence[DataFile], key: DataKey) -> list[Problem]:
     for file in files:
         if file.found_by:
             found.setdefault(file.found_by, []).append(file.name)
-    told = (several_parts(names, entry, _where(key)) for entry, names in found.items())
-    return [problem for problem in told if problem is not None]
+    problems = (several_parts(names, entry, _where(key)) for entry, names in found.items())
+    return [problem for problem in problems if problem is not None]
 
 
 def _named_twice(files: Sequence[DataFile], key: DataKey) -> list[Problem]:

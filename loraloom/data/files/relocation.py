@@ -80,9 +80,9 @@ def _below(given: Path, entry: str, sha256: Mapping[str, str]) -> Path | None:
     last = has_magic.index(True) if True in has_magic else len(parts) - 1
     for start in range(last + 1):
         rest = Path(*parts[start:])
-        there = given / rest
-        if there.exists() or (True in has_magic and glob.glob(str(rest), root_dir=given, recursive=True)):  # noqa: PTH207
-            return there.absolute()
+        candidate = given / rest
+        if candidate.exists() or (True in has_magic and glob.glob(str(rest), root_dir=given, recursive=True)):  # noqa: PTH207
+            return candidate.absolute()
     inside = [
         name[len(entry.rstrip("/")) + 1 :] for name in sha256 if name.startswith(f"{entry.rstrip('/')}/")
     ]

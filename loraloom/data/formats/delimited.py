@@ -131,21 +131,21 @@ def _dialect(path: Path, settings: DataSettings, shown_as: str, findings: Findin
     else:
         delimiter = named or likely_delimiter(head, usual)
         if delimiter != usual:
-            told = (
+            note = (
                 f"cells are separated by {separated_by(delimiter)} (`data.delimiter` sets another separator)"
             )
-            findings.notes.append(f"{shown_as}: {told}")
+            findings.notes.append(f"{shown_as}: {note}")
     if settings.quoting != "auto" or delimiter != "\t":
         return Dialect(delimiter, settings.quoting != "none", skip)
     lines = text_lines(text_chunks(path, settings.encoding, shown_as, Findings()))
     quoted = is_quoted(_after(lines, skip), delimiter)
     if quoted is not None:
-        told = (
+        note = (
             "double quotes were read as enclosing cells, as in CSV (`data.quoting: none` keeps them)"
             if quoted
             else "double quotes were read as part of the text (`data.quoting: csv` reads them as in CSV)"
         )
-        findings.notes.append(f"{shown_as}: {told}")
+        findings.notes.append(f"{shown_as}: {note}")
     return Dialect(delimiter, bool(quoted), skip)
 
 

@@ -215,8 +215,8 @@ class JsonCursor:
 def not_json(message: str, what: str, where: str) -> Problem:
     """Return the problem for a JSONDecodeError's message, which contains no text of the row."""
     hint = next((hint for begin, hint in _HINTS.items() if message.startswith(begin)), "")
-    told = (message[:1].lower() + message[1:]).removesuffix(" at").removesuffix(" starting")
-    return Problem(f"{what} is not valid JSON: {told}", where=where, fix=hint)
+    reason = (message[:1].lower() + message[1:]).removesuffix(" at").removesuffix(" starting")
+    return Problem(f"{what} is not valid JSON: {reason}", where=where, fix=hint)
 
 
 def too_deep(what: str, where: str) -> Problem:

@@ -37,9 +37,9 @@ def with_context(layout: Layout, found: Sequence[str], options: LayoutOptions) -
     if not names:
         return layout
 
-    def exchanges(values: Values, options: LayoutOptions, told: LayoutNotes) -> Iterator[Exchange]:
-        for exchange in layout.exchanges(values, options, told):
-            yield _in_context(exchange, names, values, options, told)
+    def exchanges(values: Values, options: LayoutOptions, notes: LayoutNotes) -> Iterator[Exchange]:
+        for exchange in layout.exchanges(values, options, notes):
+            yield _in_context(exchange, names, values, options, notes)
 
     columns = tuple(names.values())
     return dataclasses.replace(
@@ -52,18 +52,18 @@ def with_context(layout: Layout, found: Sequence[str], options: LayoutOptions) -
 
 
 def _in_context(
-    exchange: Exchange, names: dict[str, str], values: Values, options: LayoutOptions, told: LayoutNotes
+    exchange: Exchange, names: dict[str, str], values: Values, options: LayoutOptions, notes: LayoutNotes
 ) -> Exchange:
     if SYSTEM in names and exchange.system is None and values.get(names[SYSTEM]) is not None:
         system = Field(names[SYSTEM], values[names[SYSTEM]])
         exchange = dataclasses.replace(exchange, system=system)
     if HISTORY in names:
-        history = _history(names[HISTORY], values.get(names[HISTORY]), options, told)
+        history = _history(names[HISTORY], values.get(names[HISTORY]), options, notes)
         exchange = dataclasses.replace(exchange, history=history, history_is_given=True)
     return exchange
 
 
-def _history(name: str, value: Any, options: LayoutOptions, told: LayoutNotes) -> tuple[Field, ...]:
+def _history(name: str, value: Any, options: LayoutOptions, notes: LayoutNotes) -> tuple[Field, ...]:
     """Read the earlier turns: pairs, turns with roles, or plain text."""
     value = _parsed(value)
     if value is None or value == [] or value == "":
@@ -72,8 +72,8 @@ def _history(name: str, value: Any, options: LayoutOptions, told: LayoutNotes) -
         return (Field(name, value),)
     keys = keys_of_turns(value)
     if keys is not None:
-        turns = turns_of(name, value, ENTRIES[keys], TurnReading.of(options, told))
-        return tuple(turn.said for turn in turns)
+        turns = turns_of(name, value, ENTRIES[keys], TurnReading.of(options, notes))
+        return tuple(turn.content for turn in turns)
     if isinstance(value, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in value):
         return tuple(
             Field(f"{name}[{position}][{side}]", pair[side])

@@ -67,12 +67,12 @@ def keys_of_turns(entries: Any) -> tuple[str, str] | None:
 def conversation_layout(column: str, keys: tuple[str, str]) -> Layout:
     """Build the layout of rows that are conversations, where each answer is an exchange."""
 
-    def exchanges(values: Values, options: LayoutOptions, told: LayoutNotes) -> Iterator[Exchange]:
+    def exchanges(values: Values, options: LayoutOptions, notes: LayoutNotes) -> Iterator[Exchange]:
         entries = values.get(column, MISSING)
         if not isinstance(entries, list) or not entries:
             raise Flaw(f"`{column}` must be a list with at least one turn")
-        turns = turns_of(column, entries, ENTRIES[keys], TurnReading.of(options, told))
-        yield from _exchanges_of(turns, column, told, to_answer=options.to_answer)
+        turns = turns_of(column, entries, ENTRIES[keys], TurnReading.of(options, notes))
+        yield from _exchanges_of(turns, column, notes, to_answer=options.to_answer)
 
     return Layout(
         f"{column} of {keys[0]}/{keys[1]}",
@@ -106,47 +106,47 @@ def turns_of(column: str, entries: Sequence[Any], read: Entry, reading: TurnRead
         raise UnknownRoles(unknown)
     num_ignored = sum(turn.speaker == IGNORED for turn in turns)
     if num_ignored:
-        reading.told.what["turns of roles that `data.roles` ignores (skipped)"] += num_ignored
+        reading.notes.what["turns of roles that `data.roles` ignores (skipped)"] += num_ignored
     return [turn for turn in turns if turn.speaker != IGNORED]
 
 
 def _exchanges_of(
-    turns: Sequence[Turn], column: str, told: LayoutNotes, *, to_answer: bool
+    turns: Sequence[Turn], column: str, notes: LayoutNotes, *, to_answer: bool
 ) -> list[Exchange]:
     system: Field | None = None
-    asked: list[Field] = []
+    questions: list[Field] = []
     history: tuple[Field, ...] = ()
     exchanges: list[Exchange] = []
     as_context: Exchange | None = None
     num_answers = 0
     for turn in turns:
         if turn.speaker == SYSTEM:
-            system = turn.said
+            system = turn.content
         elif turn.speaker == USER:
-            asked.append(turn.said)
+            questions.append(turn.content)
         elif turn.only_calls:
             # The question stays open: the tool's output belongs to it, and so does the next answer.
-            told.what["answers without text that call a tool (not trained on)"] += 1
-        elif to_answer and is_empty(turn.said.value):
+            notes.what["answers without text that call a tool (not trained on)"] += 1
+        elif to_answer and is_empty(turn.content.value):
             continue
-        elif asked:
+        elif questions:
             num_answers += 1
-            question = _one_question(asked)
-            exchange = Exchange(question, turn.said, system=system, history=history, turn=num_answers)
+            question = _one_question(questions)
+            exchange = Exchange(question, turn.content, system=system, history=history, turn=num_answers)
             if turn.is_learnt:
                 exchanges.append(exchange)
             else:
                 as_context = dataclasses.replace(exchange, response=None)
-                told.what["answers marked as context by weight, loss or train (not trained on)"] += 1
-            history, asked = (*history, question, turn.said), []
+                notes.what["answers marked as context by weight, loss or train (not trained on)"] += 1
+            history, questions = (*history, question, turn.content), []
         else:
-            told.what["answers without a question before them (used only as context)"] += 1
-            history = (*history, turn.said)
-    if asked and to_answer:
-        question = _one_question(asked)
+            notes.what["answers without a question before them (used only as context)"] += 1
+            history = (*history, turn.content)
+    if questions and to_answer:
+        question = _one_question(questions)
         return [Exchange(question, None, system=system, history=history, turn=num_answers + 1)]
-    if asked:
-        told.what["questions without an answer at the end of a conversation (skipped)"] += 1
+    if questions:
+        notes.what["questions without an answer at the end of a conversation (skipped)"] += 1
     if not num_answers and not any(turn.only_calls for turn in turns):
         raise Flaw(f"`{column}` contains no question" + ("" if to_answer else " with an answer"))
     if to_answer and not exchanges and as_context is not None:
@@ -154,11 +154,11 @@ def _exchanges_of(
     return exchanges
 
 
-def _one_question(asked: list[Field]) -> Field:
-    if len(asked) == 1:
-        return asked[0]
-    bad = next((said for said in asked if not isinstance(said.value, str)), None)
-    return bad or dataclasses.replace(asked[0], value="\n".join(said.value for said in asked))
+def _one_question(questions: list[Field]) -> Field:
+    if len(questions) == 1:
+        return questions[0]
+    bad = next((content for content in questions if not isinstance(content.value, str)), None)
+    return bad or dataclasses.replace(questions[0], value="\n".join(content.value for content in questions))
 
 
 def conversation_of_any_column(values: Values) -> Layout | None:

@@ -52,7 +52,7 @@ def labelled_layout(texts: tuple[str, ...], label: str) -> Layout:
         label: column to learn.
     """
 
-    def exchanges(values: Values, options: LayoutOptions, told: LayoutNotes) -> Iterator[Exchange]:
+    def exchanges(values: Values, options: LayoutOptions, notes: LayoutNotes) -> Iterator[Exchange]:
         named = len(texts) > 1
         first, *others = (
             Field(text, values.get(text, MISSING), label=f"{text}: " if named else "") for text in texts
@@ -61,7 +61,7 @@ def labelled_layout(texts: tuple[str, ...], label: str) -> Layout:
         if named and label in _LABELS and answer in _UNLABELLED:
             response = Field(f"{label} (-1, not labelled)", None)
         else:
-            response = _label(label, answer, options, told)
+            response = _label(label, answer, options, notes)
         yield Exchange(first, response, tuple(others))
 
     return Layout("/".join([*texts, label]), (*texts, label), texts, label, exchanges)
@@ -70,10 +70,10 @@ def labelled_layout(texts: tuple[str, ...], label: str) -> Layout:
 def squad_layout() -> Layout:
     """Build the layout of rows with a question, the text it is about and its answers; the first is learnt."""
 
-    def exchanges(values: Values, options: LayoutOptions, told: LayoutNotes) -> Iterator[Exchange]:
+    def exchanges(values: Values, options: LayoutOptions, notes: LayoutNotes) -> Iterator[Exchange]:
         yield Exchange(
             Field("question", values.get("question", MISSING), label="question: "),
-            _first_answer("answers", values.get("answers", MISSING), told),
+            _first_answer("answers", values.get("answers", MISSING), notes),
             (Field("context", values.get("context", MISSING), label="context: "),),
         )
 
@@ -84,7 +84,7 @@ def squad_layout() -> Layout:
 def article_layout() -> Layout:
     """Build the layout of articles in SQuAD's own files: paragraphs, each with questions on its text."""
 
-    def exchanges(values: Values, options: LayoutOptions, told: LayoutNotes) -> Iterator[Exchange]:
+    def exchanges(values: Values, options: LayoutOptions, notes: LayoutNotes) -> Iterator[Exchange]:
         number = 0
         for i, paragraph in enumerate(_objects("paragraphs", values.get("paragraphs"))):
             for j, asked in enumerate(_objects(f"paragraphs[{i}].qas", paragraph.get("qas"))):
@@ -92,7 +92,7 @@ def article_layout() -> Layout:
                 place = f"paragraphs[{i}].qas[{j}]"
                 yield Exchange(
                     Field(f"{place}.question", asked.get("question", MISSING), label="question: "),
-                    _first_answer(f"{place}.answers", asked.get("answers", MISSING), told),
+                    _first_answer(f"{place}.answers", asked.get("answers", MISSING), notes),
                     (
                         Field(
                             f"paragraphs[{i}].context", paragraph.get("context", MISSING), label="context: "
@@ -118,18 +118,18 @@ def _objects(place: str, value: Any) -> list[dict[str, Any]]:
     return value
 
 
-def _first_answer(name: str, value: Any, told: LayoutNotes) -> Field:
+def _first_answer(name: str, value: Any, notes: LayoutNotes) -> Field:
     """Return the first answer of a question; empty if it has none, as in SQuAD 2."""
     texts = value.get("text", MISSING) if isinstance(value, dict) else value
     if not isinstance(texts, list):
         return Field(f"{name}.text" if isinstance(value, dict) else name, texts)
     answers = [text["text"] if isinstance(text, dict) and "text" in text else text for text in texts]
     if len({text for text in answers if isinstance(text, str)}) > 1:
-        told.what["questions with several answers (the first one is trained on)"] += 1
+        notes.what["questions with several answers (the first one is trained on)"] += 1
     return Field(f"{name}.text[0]", answers[0] if answers else "", number=True)
 
 
-def _label(name: str, value: Any, options: LayoutOptions, told: LayoutNotes) -> Field:
+def _label(name: str, value: Any, options: LayoutOptions, notes: LayoutNotes) -> Field:
     """Return a class by its name in `data.labels` if there is one, otherwise as written in the file."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if options.labels and (is_number or (isinstance(value, str) and value.strip().isdigit())):
@@ -141,9 +141,9 @@ def _label(name: str, value: Any, options: LayoutOptions, told: LayoutNotes) -> 
             )
         return Field(name, options.labels[number])
     if options.labels and isinstance(value, str) and value not in options.labels:
-        told.what["labels are already text, which `data.labels` does not change"] += 1
+        notes.what["labels are already text, which `data.labels` does not change"] += 1
     if is_number and name not in _OF_PAIRS:
-        told.what[
+        notes.what[
             "labels are numbers, trained on as such; `data.labels: [NAME, …]` names them, starting at 0"
         ] += 1
     return Field(name, value, number=True)

@@ -65,7 +65,7 @@ def field_layout(instruction: str, response: str, *inputs: str) -> Layout:
         inputs: optional columns, whose texts follow the instruction.
     """
 
-    def exchanges(values: Values, options: LayoutOptions, told: LayoutNotes) -> Iterator[Exchange]:
+    def exchanges(values: Values, options: LayoutOptions, notes: LayoutNotes) -> Iterator[Exchange]:
         yield Exchange(
             Field(instruction, value_at(values, instruction)),
             Field(response, value_at(values, response)),
@@ -80,7 +80,7 @@ def field_layout(instruction: str, response: str, *inputs: str) -> Layout:
 def translation_layout(source: str, target: str) -> Layout:
     """Build the layout of rows {"translation": {source: …, target: …}}."""
 
-    def exchanges(values: Values, options: LayoutOptions, told: LayoutNotes) -> Iterator[Exchange]:
+    def exchanges(values: Values, options: LayoutOptions, notes: LayoutNotes) -> Iterator[Exchange]:
         pair = values.get("translation", MISSING)
         if not isinstance(pair, dict):
             raise Flaw(f"`translation` must contain {shown_name(source)} and {shown_name(target)}")

@@ -22,13 +22,13 @@ class Turn:
 
     Args:
         speaker: system, user, assistant or ignored.
-        said: the text.
+        content: the text.
         is_learnt: whether an answer is a target; otherwise it is context.
         only_calls: whether it has no text because it only calls a tool.
     """
 
     speaker: str
-    said: Field
+    content: Field
     is_learnt: bool = True
     only_calls: bool = False
 
@@ -40,17 +40,17 @@ class TurnReading:
     Args:
         roles: each known role, in lower case -> its speaker.
         marks: whether `weight: 0` and similar marks apply.
-        told: receives notes on what the user should know.
+        notes: receives notes on what the user should know.
     """
 
     roles: Mapping[str, str]
     marks: bool
-    told: LayoutNotes
+    notes: LayoutNotes
 
     @classmethod
-    def of(cls, options: LayoutOptions, told: LayoutNotes) -> TurnReading:
+    def of(cls, options: LayoutOptions, notes: LayoutNotes) -> TurnReading:
         """Take the state from a recipe's options."""
-        return cls(role_names(options.roles), options.answer_weights, told)
+        return cls(role_names(options.roles), options.answer_weights, notes)
 
 
 Entry = Callable[[str, Values, TurnReading], Iterator[Turn]]
@@ -66,15 +66,15 @@ def read_turn(who: str, text: str) -> Entry:
         speaker = reading.roles.get(folded(role))
         if speaker is None:
             raise UnknownRoles({role: f"{place}.{who}"})
-        said = _said(f"{place}.{text}", entry.get(text, MISSING), reading.told)
+        content = _content(f"{place}.{text}", entry.get(text, MISSING), reading.notes)
         read = [who, text]
         if speaker == ASSISTANT:
             read += FLAGS
-            only_calls = is_empty(said.value) and any(entry.get(key) for key in _CALLS)
-            yield Turn(speaker, said, is_learnt(place, entry, reading), reading.marks and only_calls)
+            only_calls = is_empty(content.value) and any(entry.get(key) for key in _CALLS)
+            yield Turn(speaker, content, is_learnt(place, entry, reading), reading.marks and only_calls)
         else:
-            yield Turn(speaker, said)
-        _count_unused(entry, read, reading.told)
+            yield Turn(speaker, content)
+        _count_unused(entry, read, reading.notes)
 
     return turns
 
@@ -83,13 +83,13 @@ def paired(question: str, answer: str) -> Entry:
     """Build the reader of entries like {"system": …, "input": …, "output": …}."""
 
     def turns(place: str, entry: Values, reading: TurnReading) -> Iterator[Turn]:
-        told = reading.told
+        notes = reading.notes
         if entry.get("system") is not None:
-            yield Turn(SYSTEM, _said(f"{place}.system", entry["system"], told))
-        yield Turn(USER, _said(f"{place}.{question}", entry.get(question, MISSING), told))
-        said = _said(f"{place}.{answer}", entry.get(answer, MISSING), told)
-        yield Turn(ASSISTANT, said, is_learnt(place, entry, reading))
-        _count_unused(entry, ["system", question, answer, *FLAGS], told)
+            yield Turn(SYSTEM, _content(f"{place}.system", entry["system"], notes))
+        yield Turn(USER, _content(f"{place}.{question}", entry.get(question, MISSING), notes))
+        content = _content(f"{place}.{answer}", entry.get(answer, MISSING), notes)
+        yield Turn(ASSISTANT, content, is_learnt(place, entry, reading))
+        _count_unused(entry, ["system", question, answer, *FLAGS], notes)
 
     return turns
 
@@ -120,13 +120,13 @@ def is_learnt(place: str, entry: Values, reading: TurnReading) -> bool:
     return all(marks.values())
 
 
-def _said(name: str, value: Any, told: LayoutNotes) -> Field:
+def _content(name: str, value: Any, notes: LayoutNotes) -> Field:
     """Read the text of a turn; of a list of typed parts, join those that are text, one per line."""
     if not isinstance(value, list) or not value or not all(_is_part(part) for part in value):
         return Field(name, value)
     texts = [part["text"] for part in value if part.get("type", "text") in _TEXT_PARTS]
     if len(texts) < len(value):
-        told.what["parts of turns that are not text, such as images or audio (skipped)"] += len(value) - len(
+        notes.what["parts of turns that are not text, such as images or audio (skipped)"] += len(value) - len(
             texts
         )
     return Field(name, "\n".join(texts))
@@ -138,8 +138,8 @@ def _is_part(part: Any) -> bool:
     return part.get("type", "text") not in _TEXT_PARTS or isinstance(part.get("text"), str)
 
 
-def _count_unused(entry: Values, read: list[str], told: LayoutNotes) -> None:
+def _count_unused(entry: Values, read: list[str], notes: LayoutNotes) -> None:
     for key, value in entry.items():
         # A table gives every turn the keys of all turns; a key without a value means nothing.
         if key not in read and value is not None and value != "" and value != [] and value != {}:
-            told.unused_keys[key] += 1
+            notes.unused_keys[key] += 1

@@ -13,21 +13,21 @@ from loraloom.recipe.relative_paths import Locations
 
 
 def prompts_of_files(
-    name: str, read: Callable[[Path, str, Findings], list[Prompt]], told: Callable[[str], None]
+    name: str, read: Callable[[Path, str, Findings], list[Prompt]], report: Callable[[str], None]
 ) -> list[Prompt]:
     """Read the prompts of every file that a name stands for.
 
     Args:
         name: a file, a folder or a pattern, as written by the user.
         read: reads the prompts of a file, given its path, its name and where its findings go.
-        told: receives notes on what was skipped in a folder or pattern and how each file was read.
+        report: receives notes on what was skipped in a folder or pattern and how each file was read.
 
     Raises:
         DataError: lists every problem of every file.
     """
     located = locate("prompts", name, Locations())
     for note in located.notes:
-        told(note)
+        report(note)
     prompts: list[Prompt] = []
     problems: list[Problem] = []
     for file in located.files:
@@ -37,7 +37,7 @@ def prompts_of_files(
         except DataError as error:
             problems += error.problems
         for note in findings.notes:
-            told(note)
+            report(note)
     if problems:
         raise DataError(problems)
     return prompts

@@ -62,12 +62,12 @@ def refuse_leaks(parts: Mapping[Part, Sequence[Example]]) -> None:
     Raises:
         DataError: there is such a source.
     """
-    seen: dict[bytes, Example] = {}
+    known: dict[bytes, Example] = {}
     problems: list[Problem] = []
     for examples in parts.values():
         keys = [source_key(example.source) for example in examples]
         for key, example in zip(keys, examples, strict=True):
-            other = seen.get(key)
+            other = known.get(key)
             if other is not None:
                 problems.append(
                     Problem(
@@ -77,7 +77,7 @@ def refuse_leaks(parts: Mapping[Part, Sequence[Example]]) -> None:
                     )
                 )
         for key, example in zip(keys, examples, strict=True):
-            seen.setdefault(key, example)
+            known.setdefault(key, example)
     if problems:
         raise DataError(problems)
 
