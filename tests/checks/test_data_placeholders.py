@@ -156,8 +156,8 @@ def test_the_retain_file_of_a_recipe_is_read(tmp_path: Path) -> None:
         rows_json = [{"instruction": source, "response": response} for source, response in rows]
         (tmp_path / f"{name}.json").write_text(json.dumps(rows_json), encoding="utf-8")
     settings = {"train": "rows.json", "retain": "old.json"}
-    recipe = Recipe.model_validate({"model_name_or_path": "starter", "data": settings})
-    found = check_data(recipe, split_examples(recipe.data.in_folder(tmp_path))).findings
+    recipe = Recipe.model_validate({"model_name_or_path": "starter", "data": settings}).in_folder(tmp_path)
+    found = check_data(recipe, split_examples(recipe.data)).findings
     (finding,) = [each for each in found if each.check == "placeholders"]
     assert finding.where.startswith("data.retain: old.json:")
     assert finding.level == "warning"
