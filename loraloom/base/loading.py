@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, GenerationConfig, Pr
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from loraloom.base.answer_text import AnswerText
+from loraloom.base.current_pass import CurrentPass, recomputation_contexts
 from loraloom.base.device_and_dtype import choose_device, choose_dtype, estimated_parameters
 from loraloom.base.families import FAMILIES, Family
 from loraloom.base.fingerprints import fingerprint, tokenizer_fingerprint
@@ -48,6 +49,7 @@ class Base:
         choices: device and dtype, with their reasons.
         notes: what was found in its files and not taken over.
         occupancy: who is using it; one thread and one pass at a time.
+        current_pass: how a pass reaches the modules.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Base:
     choices: dict[str, Choice]
     notes: tuple[str, ...] = ()
     occupancy: Occupancy = field(default_factory=Occupancy, compare=False, repr=False)
+    current_pass: CurrentPass[Any] = field(default_factory=CurrentPass, compare=False, repr=False)
 
     @cached_property
     def answer_text(self) -> AnswerText:
@@ -279,7 +282,8 @@ def recompute_activations(model: PreTrainedModel, enabled: bool) -> None:
         enabled: the recipe's `gradient_checkpointing`.
     """
     if enabled:
-        getattr(model, f"{_CHECKPOINTING}_enable")({"use_reentrant": False})
+        settings = {"use_reentrant": False, "context_fn": recomputation_contexts}
+        getattr(model, f"{_CHECKPOINTING}_enable")(settings)
     elif recomputes_activations(model):
         getattr(model, f"{_CHECKPOINTING}_disable")()
 

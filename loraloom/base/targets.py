@@ -15,6 +15,7 @@ from typing import Literal
 from torch import nn
 
 from loraloom.base.families import Family
+from loraloom.base.frozen_linear import FrozenLinear, frozen_linear, is_linear
 from loraloom.errors import Problem, TargetError
 from loraloom.recipe.target_names import ALL_LINEAR, parse_target
 
@@ -27,13 +28,18 @@ class Target:
 
     Args:
         name: its path in the model, `decoder.block.0.layer.1.EncDecAttention.k`.
-        module: the frozen linear.
+        module: the frozen linear, read through `linear`.
         side: whether its input has the source's tokens in it or the target's.
     """
 
     name: str
-    module: nn.Linear
+    module: nn.Module
     side: Side
+
+    @property
+    def linear(self) -> FrozenLinear:
+        """Its sizes and weights."""
+        return frozen_linear(self.module)
 
     @property
     def suffix(self) -> str:
@@ -42,7 +48,7 @@ class Target:
 
     def num_adapter_parameters(self, r: int) -> int:
         """Weights of A [r, in] and B [out, r]."""
-        return r * (self.module.in_features + self.module.out_features)
+        return r * (self.linear.in_features + self.linear.out_features)
 
 
 @dataclass(frozen=True)
@@ -51,11 +57,6 @@ class Match:
 
     pattern: str
     targets: tuple[Target, ...]
-
-    @property
-    def num_base_parameters(self) -> int:
-        """Weights of the matched linears."""
-        return sum(target.module.weight.numel() for target in self.targets)
 
     def num_adapter_parameters(self, r: int) -> int:
         """Weights of A and B over the matched linears."""
@@ -67,7 +68,7 @@ def linears(model: nn.Module, family: Family) -> list[Target]:
     return [
         Target(name, module, _side(name, family))
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and name.startswith(("encoder.", "decoder."))
+        if is_linear(module) and name.startswith(("encoder.", "decoder."))
     ]
 
 

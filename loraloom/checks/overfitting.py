@@ -36,7 +36,7 @@ LEARNING, WELL_ON = 0.1, 0.5
 
 
 @dataclass(frozen=True)
-class Trial:
+class RateTrial:
     """One attempt to memorize the batch, and its result.
 
     Args:
@@ -70,9 +70,9 @@ class Attempt:
         wide: all linears at a usual rate, the best of these.
     """
 
-    own: Trial
-    usual: Trial
-    wide: Trial
+    own: RateTrial
+    usual: RateTrial
+    wide: RateTrial
 
 
 def check_learning(gate: Gate) -> list[Finding]:
@@ -86,8 +86,8 @@ def check_learning(gate: Gate) -> list[Finding]:
     ways = {each.group: _ways(each) for each in chosen[:NUM_EXPERIMENTS]}
     after = _train(gate, {way.name: way for each in ways.values() for way in each}, batch)
 
-    def tried(way: Experiment) -> Trial:
-        return Trial(way.training.learning_rate, before, after.get(way.name, float("inf")))
+    def tried(way: Experiment) -> RateTrial:
+        return RateTrial(way.training.learning_rate, before, after.get(way.name, float("inf")))
 
     findings = [
         diagnose(name, _attempt([tried(way) for way in each]), len(batch)) for name, each in ways.items()
@@ -168,18 +168,18 @@ def _train(gate: Gate, ways: dict[str, Experiment], batch: EncodedSet) -> dict[s
     return losses
 
 
-def _attempt(trials: Sequence[Trial]) -> Attempt:
+def _attempt(trials: Sequence[RateTrial]) -> Attempt:
     own, *siblings = trials
     usual, wide = siblings[: len(USUAL_RATES)], siblings[len(USUAL_RATES) :]
     return Attempt(own, _best(usual), _best(wide))
 
 
-def _best(trials: Sequence[Trial]) -> Trial:
+def _best(trials: Sequence[RateTrial]) -> RateTrial:
     """Return the first trial that memorized the batch, at the smallest rate, or else the closest one."""
     return next((trial for trial in trials if trial.has_learnt), min(trials, key=_after))
 
 
-def _after(trial: Trial) -> float:
+def _after(trial: RateTrial) -> float:
     return trial.after
 
 

@@ -45,10 +45,10 @@ def _kind(bank: AdapterBank, name: str) -> str:
 
 def _reason(bank: AdapterBank, name: str, batch: Batch) -> str:
     parent, _, suffix = name.rpartition(".")
-    weights = {target.name: target.module.weight for target in bank.available}
+    linears = {target.name: target.linear for target in bank.available}
     for factor in FACTORS.get(suffix, ()):
-        weight = weights.get(f"{parent}.{factor}")
-        if weight is not None and not weight.any():
+        linear = linears.get(f"{parent}.{factor}")
+        if linear is not None and not linear.dense().any():
             return f"the base's `{factor}` after them is all zeros"
     if suffix in ATTENTION_SCORES and _sees_one_token(bank.place_of(name), batch):
         return "attention over a single token has nothing to choose"

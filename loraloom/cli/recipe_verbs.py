@@ -1,4 +1,4 @@
-"""Commands before training: init, check, recipe-schema."""
+"""Before training: init, check, find-lr, recipe-schema."""
 
 from __future__ import annotations
 
@@ -108,6 +108,34 @@ def check(
         display.next_command(command("check" if data_only else "train", recipe, *options))
 
 
+def find_lr(
+    recipe: RecipeFile,
+    sets: Sets = [],  # noqa: B006
+    allow: Allow = [],  # noqa: B006
+    out: Annotated[
+        Path | None, typer.Option(help="The folder to keep what was found in; by default below runs/.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try eight learning rates in one pass, after the checks of the data, and say which to take."""
+    with displayed(as_json) as display:
+        settings = read(recipe, sets, display)
+        split = split_recipe_data(settings, allow)
+        from loraloom.checks.finding import raise_errors
+        from loraloom.session.data_checks import check_data
+
+        findings = check_data(settings, split, allow).findings
+        raise_errors(findings)
+        found = _range_test(settings, out, split, findings, display)
+        if as_json:
+            print_json(found)
+        rate = found["suggestion"]
+        words = [word for name in allow for word in ("--allow", name)]
+        words += [word for key in sets for word in ("--set", key)]
+        words += [] if rate is None else ["--set", f"training.learning_rate={rate:g}"]
+        display.next_command(command("train", recipe, *words))
+
+
 def _range_test(
     recipe: Recipe,
     out: Path | None,
@@ -116,7 +144,8 @@ def _range_test(
     display: Display,
 ) -> dict[str, Any]:
     """Try eight learning rates, show the results, and return them as JSON values."""
-    from loraloom.commands.find_lr import find_learning_rate
+    with importing():
+        from loraloom.commands.find_lr import find_learning_rate
     from loraloom.console import print_range_test
 
     found = find_learning_rate(recipe, out=out, split=split, findings=findings, report=display)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,9 +17,11 @@ from loraloom.cli.verb_steps import (
     read,
     split_recipe_data,
 )
+from loraloom.text.units import NONE, figure
 
 if TYPE_CHECKING:
     from loraloom.recipe import Recipe
+    from loraloom.run.documents.result import ExperimentResult
 
 SOME_FAILED = 3  # exit code if some, but not all, experiments failed
 
@@ -68,13 +70,13 @@ def train(
         )
         display.close()
         if as_json:
-            print_json({"run": str(outcome.run.folder), **outcome.result})
+            print_json({"run": str(outcome.run.folder), **outcome.result.to_json()})
         else:
             print_table(
                 ("experiment", "status", "steps", "best step", "best figure", "adapter"),
                 [
                     _experiment_row(outcome.run.folder, name, entry)
-                    for name, entry in outcome.result["experiments"].items()
+                    for name, entry in outcome.result.experiments.items()
                 ],
             )
         display.next_command(command("compare", outcome.run.folder, *moved_words(base, data)))
@@ -112,10 +114,9 @@ def _read_own(run: Path | None, sets: list[str]) -> Recipe:
     return run_recipe(open_run(run))[0]
 
 
-def _experiment_row(folder: Path, name: str, entry: dict[str, Any]) -> tuple[str, ...]:
-    best = "–" if entry["best_metric"] is None else f"{entry['best_metric']:.4f}"
-    adapter = "–" if entry["status"] == "failed" else str(folder / "adapters" / name)
-    return name, entry["status"], str(entry["step"]), str(entry["best_step"]), best, adapter
+def _experiment_row(folder: Path, name: str, entry: ExperimentResult) -> tuple[str, ...]:
+    adapter = NONE if entry.status == "failed" else str(folder / "adapters" / name)
+    return name, entry.status, str(entry.step), str(entry.best_step), figure(entry.best_metric), adapter
 
 
 def search(

@@ -19,7 +19,7 @@ from loraloom.report.unfinished_comparisons import partial_file
 from loraloom.run.events import AnswerProgress, Note, Report
 from loraloom.session import provenance as origin
 from loraloom.session.answering_model import AnsweringModel
-from loraloom.training.signals import stop_on_signals
+from loraloom.training.signals import StopRequest, stop_on_signals
 
 BATCHES_AT_ONCE = 4  # between two looks at the clock and two writes to the disk
 
@@ -43,6 +43,7 @@ def answers_of(
     targets: Sequence[Sequence[int]],
     name: str,
     report: Report,
+    stop: StopRequest | None = None,
 ) -> Answers:
     """What every model says to every row; what an earlier call answered is taken up."""
     names = row_names(rows, sources, targets)
@@ -54,7 +55,7 @@ def answers_of(
     done = sum(len(own[BASE_NAME].texts) for own in answered.values())
     if done:
         report(Note(message=f"going on after the {done} rows that were answered before"))
-    with stop_on_signals() as stop:
+    with stop_on_signals(stop) as stop:
         for chunk in chunks:
             if chunk.start in answered:
                 continue

@@ -8,9 +8,9 @@ from functools import singledispatchmethod
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-from loraloom.checks.listing import summary
-from loraloom.console.streams import TEXT_WIDTH, VISIBLE, Stderr
-from loraloom.forecast.plan_text import plan_lines
+from loraloom.console.finding_text import summary
+from loraloom.console.plan_text import plan_lines
+from loraloom.console.streams import TEXT_WIDTH, Stderr
 from loraloom.run.events import (
     AdapterExport,
     AnswerProgress,
@@ -29,6 +29,8 @@ from loraloom.run.events import (
     TrainStep,
     WarningNote,
 )
+from loraloom.text.units import duration
+from loraloom.text.visible import visible
 
 SECONDS_BETWEEN_LINES = 5.0
 # Shown even if a command is quiet.
@@ -64,7 +66,7 @@ class Display:
     def say(self, message: str, *, style: str = "") -> None:
         """Print a line on stderr, above the live one."""
         target = self._live.console if self._live is not None else self.stderr
-        target.print(Text(message.translate(VISIBLE), style=style))
+        target.print(Text(visible(message), style=style))
 
     def next_command(self, command: str) -> None:
         """Print the last line of a command."""
@@ -172,7 +174,7 @@ class Display:
         figures = f"loss {event.loss:.4f}  lr {event.learning_rate:.2e}  {speed}"
         if step > first:
             left = (time.monotonic() - started) / (step - first) * (total - step)
-            figures += f"  {clock(left)} left"
+            figures += f"  {duration(left)} left"
         if self.stderr.is_terminal:
             self._update_live(name, step, total, figures)
         elif step == total or self._is_time():
@@ -199,10 +201,3 @@ class Display:
             return False
         self._last_line = now
         return True
-
-
-def clock(seconds: float) -> str:
-    """Format a duration: 0:45, 12:03, 1:02:03."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

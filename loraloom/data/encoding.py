@@ -82,7 +82,6 @@ class EncodedSet(Sequence[EncodedExample]):
         self._targets, self._target_starts = _flatten(targets)
         # Per example, one bit for each kind of piece that was cut.
         self.source_cuts = np.zeros(len(self), dtype=np.uint8)
-        self.num_truncated_targets = 0
 
     def __len__(self) -> int:
         return len(self._source_starts) - 1
@@ -157,7 +156,6 @@ def encode(
     targets = _TokenIds((e.response for e in examples), tokenizer, max_target_length, as_target=True)
     encoded = EncodedSet(sources, targets)
     encoded.source_cuts = sources.all_cuts
-    encoded.num_truncated_targets = targets.num_cut
     return encoded
 
 

@@ -139,7 +139,7 @@ def _row_by_row(
     processors = logits_processors(settings)
     # A separate generator for each row and model, so that draws are independent of one another.
     generators = [torch.Generator(device).manual_seed(seed) for _ in slots for seed in seeds]
-    with bank.rows(Rows(tuple(Share(slot, len(chunk)) for slot in slots))):
+    with bank.rows(Rows(tuple(Share(slot, len(chunk)) for slot in slots))) as first:
         encoded = model.get_encoder()(input_ids=input_ids, attention_mask=source_mask).last_hidden_state
     cache = EncoderDecoderCache(DynamicCache(config=model.config), DynamicCache(config=model.config))
     keyword = _cache_keyword(model.get_decoder())
@@ -149,7 +149,7 @@ def _row_by_row(
     answers: list[list[int]] = [[] for _ in range(num_rows)]
     for _ in range(settings.max_new_tokens):
         on_token()
-        with bank.rows(_shares([owners[row] for row in alive])):
+        with bank.rows(_shares([owners[row] for row in alive]), follows=first):
             hidden = model.get_decoder()(
                 input_ids=generated[:, -1:],
                 encoder_hidden_states=encoded,

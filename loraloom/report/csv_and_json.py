@@ -9,8 +9,8 @@ from dataclasses import asdict
 
 from loraloom.errors import RunError
 from loraloom.report.content import Content
-from loraloom.report.visible_text import visible
 from loraloom.run.folder import to_json
+from loraloom.text.visible import visible
 
 # Spreadsheets read a cell that begins this way as a formula; a Chinese locale includes the full-width forms.
 _FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")

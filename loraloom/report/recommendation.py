@@ -11,7 +11,7 @@ from loraloom.recipe import Recipe
 from loraloom.recipe.reading import write_recipe
 from loraloom.report.comparison_view import ComparisonView
 from loraloom.report.search_view import SearchView
-from loraloom.report.visible_text import visible
+from loraloom.text.visible import visible
 
 _WIDTH = 100
 

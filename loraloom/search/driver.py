@@ -20,11 +20,12 @@ from loraloom.evaluate.metrics import METRICS
 from loraloom.recipe import Experiment
 from loraloom.recipe.reading import write_recipe
 from loraloom.run.documents.provenance import Provenance
+from loraloom.run.documents.search import Trial
 from loraloom.run.events import CheckpointDamage, ExperimentEnd, Note, Report, Resume, TrialStart
 from loraloom.run.folder import Run
 from loraloom.run.integrity import write_recorded
 from loraloom.search.halving import rung_due, rung_steps, worse_half
-from loraloom.search.ledger import Ledger, Trial, trial_name
+from loraloom.search.ledger import Ledger, trial_name
 from loraloom.search.request import Request
 from loraloom.search.space import experiments_of, nested_changes, with_experiments
 from loraloom.search.study import FILE as STUDY_FILE

@@ -7,12 +7,13 @@ import json
 from pathlib import Path
 
 import pytest
-from data_files import good_rows, refusal, write_lines
+from data_files import good_rows, refusal, restored, write_lines
 
 from loraloom.data.retain import read_retained
-from loraloom.data.splitting.split import Split, split_examples
+from loraloom.data.splitting.split import split_examples
 from loraloom.errors import RunError
 from loraloom.recipe import DataSettings
+from loraloom.run.documents.provenance import Provenance
 from loraloom.run.folder import Run
 from loraloom.session.provenance import check_same_retained
 
@@ -117,7 +118,7 @@ class TestRestore:
         return json.loads(json.dumps(split_examples(self.SETTINGS.in_folder(folder)).to_json()))
 
     def test_the_same_rows_come_back(self, saved, folder):
-        assert Split.restore(saved, self.SETTINGS.in_folder(folder)) == split_examples(
+        assert restored(saved, self.SETTINGS.in_folder(folder)) == split_examples(
             self.SETTINGS.in_folder(folder)
         )
 
@@ -125,20 +126,18 @@ class TestRestore:
     def test_a_change_of_any_file_is_found(self, saved, folder, name):
         path = folder / "data" / name
         path.write_bytes(path.read_bytes() + b"\n")
-        message = refusal(Split.restore, saved, self.SETTINGS.in_folder(folder))
+        message = refusal(restored, saved, self.SETTINGS.in_folder(folder))
         assert f"data/{name}: has changed since it was split" in message
         assert message.count("sha256") == 1
 
     def test_a_file_that_is_gone_is_named(self, saved, folder):
         (folder / "data" / "b.json.gz").unlink()
-        assert "data/b.json.gz: no such file" in refusal(
-            Split.restore, saved, self.SETTINGS.in_folder(folder)
-        )
+        assert "data/b.json.gz: no such file" in refusal(restored, saved, self.SETTINGS.in_folder(folder))
 
     def test_a_file_that_came_later_is_not_read_and_is_said(self, saved, folder):
         before = split_examples(self.SETTINGS.in_folder(folder))
         write_lines(folder / "data" / "later.jsonl", [{"instruction": "new", "response": "new"}])
-        now = Split.restore(saved, self.SETTINGS.in_folder(folder))
+        now = restored(saved, self.SETTINGS.in_folder(folder))
         assert (now.train, now.eval, now.files) == (before.train, before.eval, before.files)
         assert any("not among the files that were split: `data/later.jsonl`" in note for note in now.notes)
 
@@ -147,12 +146,12 @@ class TestRestore:
         (folder / "data" / "a.jsonl").rename(folder / "data" / "train.jsonl")
         saved = split_examples(self.SETTINGS.in_folder(folder)).to_json()
         (folder / "data" / name).write_text("")
-        assert Split.restore(saved, self.SETTINGS.in_folder(folder)).to_json() == saved
+        assert restored(saved, self.SETTINGS.in_folder(folder)).to_json() == saved
 
     def test_a_file_that_the_recipe_adds_by_name_is_another_split(self, saved, folder):
         write_lines(folder / "more.jsonl", good_rows(2))
         settings = DataSettings(train=["data", "more.jsonl"], eval=6)
-        message = refusal(Split.restore, saved, settings.in_folder(folder))
+        message = refusal(restored, saved, settings.in_folder(folder))
         assert "split.json: is a split of other files" in message
         assert "`more.jsonl`" in message
 
@@ -160,7 +159,8 @@ class TestRestore:
 def test_a_run_names_what_changed_of_rows_to_retain(folder):
     settings = DataSettings(train="starter", retain="data")
     run = Run(folder / "run")
-    before = {"retain": read_retained(settings.in_folder(folder)).sha256}
+    sums = read_retained(settings.in_folder(folder)).sha256
+    before = Provenance(started="", folder="/", versions={}, seeds={}, choices={}, retain=dict(sums))
     check_same_retained(before, read_retained(settings.in_folder(folder)), run)
     write_lines(folder / "data" / "a.jsonl", good_rows(3))
     (folder / "data" / "c.csv").unlink()

@@ -59,13 +59,13 @@ def test_folders_and_patterns_give_the_same_split(tmp_path: Path, written: str, 
     new.parent.mkdir(exist_ok=True)
     (old / "shop").rename(new)
     with pytest.raises(DataError):
-        Split.restore(split.to_json(), settings.in_folder(old))
+        Split.restore(split.record(), settings.in_folder(old))
     moved = find_moved(settings, tmp_path / "new", split.files)
-    again = Split.restore(split.to_json(), settings.located(Locations(old, data=moved)))
+    again = Split.restore(split.record(), settings.located(Locations(old, data=moved)))
     assert again.to_json() == split.to_json()  # names as they were written
     write(new / "b.jsonl", 11)
     with pytest.raises(DataError, match=r"b\.jsonl: has changed since it was split"):
-        Split.restore(split.to_json(), settings.located(Locations(old, data=moved)))
+        Split.restore(split.record(), settings.located(Locations(old, data=moved)))
 
 
 def test_a_file_stands_for_the_one_with_its_sum(tmp_path: Path) -> None:

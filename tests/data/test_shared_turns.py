@@ -87,7 +87,7 @@ def test_two_hundred_conversations_with_one_common_turn_are_split(split, history
 def test_the_split_comes_back(split, tmp_path):
     done = split([talk("你好", f"q{i}") for i in range(50)], eval=0.2)
     settings_now = DataSettings(train="train.jsonl", eval=0.2)
-    again = Split.restore(done.to_json(), settings_now.in_folder(tmp_path))
+    again = Split.restore(done.record(), settings_now.in_folder(tmp_path))
     assert (again.train, again.eval) == (done.train, done.eval)
 
 

@@ -9,13 +9,15 @@ import subprocess
 import sys
 
 import pytest
-from data_files import good_rows, refusal, write_lines
+from data_files import good_rows, refusal, restored, write_lines
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loraloom.data.splitting.groups import source_key
-from loraloom.data.splitting.split import Split, split_examples
+from loraloom.data.splitting.split import split_examples
+from loraloom.errors import RunError
 from loraloom.recipe import DataSettings
+from loraloom.run.documents.split import SplitRecord
 
 
 @pytest.fixture
@@ -196,13 +198,13 @@ class TestRestore:
     def test_the_same_split_comes_back_whatever_the_shares_say_now(self, saved, tmp_path):
         before = split_examples(self.SETTINGS.in_folder(tmp_path))
         now = self.SETTINGS.model_copy(update={"eval": 0.5, "split_seed": 1})
-        restored = Split.restore(saved, now.in_folder(tmp_path))
-        assert (restored.train, restored.eval, restored.test) == (before.train, before.eval, before.test)
-        assert restored.to_json() == saved
+        again = restored(saved, now.in_folder(tmp_path))
+        assert (again.train, again.eval, again.test) == (before.train, before.eval, before.test)
+        assert again.to_json() == saved
 
     def test_a_changed_file_is_refused_with_both_hashes(self, saved, tmp_path):
         write_lines(tmp_path / "train.jsonl", [*good_rows(), {}])
-        message = refusal(Split.restore, saved, self.SETTINGS.in_folder(tmp_path))
+        message = refusal(restored, saved, self.SETTINGS.in_folder(tmp_path))
         assert "train.jsonl: has changed" in message
         assert saved["files"]["train.jsonl"] in message
         assert message.count("sha256") == 1
@@ -211,12 +213,12 @@ class TestRestore:
     def test_other_files_are_refused(self, saved, tmp_path):
         settings = DataSettings(train="train.jsonl")
         assert "split.json: is a split of other files" in refusal(
-            Split.restore, saved, settings.in_folder(tmp_path)
+            restored, saved, settings.in_folder(tmp_path)
         )
 
     def test_rows_that_are_read_differently_now_are_refused(self, saved, tmp_path):
         saved["eval"].append(["train.jsonl", 21])
-        message = refusal(Split.restore, saved, self.SETTINGS.in_folder(tmp_path))
+        message = refusal(restored, saved, self.SETTINGS.in_folder(tmp_path))
         assert "row 21 of train.jsonl is in the split" in message
 
     @pytest.mark.parametrize(
@@ -233,4 +235,6 @@ class TestRestore:
     )
     def test_a_damaged_split_file_is_refused(self, saved, tmp_path, damage):
         broken = {**saved, **damage} if damage else {}
-        assert "split.json: is " in refusal(Split.restore, broken, self.SETTINGS.in_folder(tmp_path))
+        (tmp_path / "split.json").write_text(json.dumps(broken))
+        with pytest.raises(RunError, match=r"split\.json: is damaged"):
+            SplitRecord.read(tmp_path / "split.json")

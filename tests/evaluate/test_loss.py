@@ -68,5 +68,5 @@ def test_nobody_needs_a_gradient_and_rows_are_counted(mt5: Base) -> None:
     row_losses(bank, ["a"], ROWS, batch_size=4, on_rows=seen.append)
     assert seen == [4, 8, 9]
     assert all(parameter.grad is None for parameter in bank.parameters("a"))
-    assert bank.ambient.rows is None
+    assert bank.current_pass is None
     assert any(isinstance(module, BankLinear) for module in mt5.model.modules())

@@ -87,7 +87,7 @@ def test_packed_equals_padded_with_dropout(base: Base, lora: float, of_base: flo
     """Masks are drawn for an example's own tokens, so that where it lies does not change them."""
     with detached(speaking_bank(base, lora_dropout=lora)) as bank:
         without, _ = losses_and_gradients(bank, batch_of(base, {"a": ROWS[:6]}), seed=1)
-        with base_dropout(base, bank.ambient, of_base):
+        with base_dropout(base, of_base):
             packed = losses_and_gradients(bank, batch_of(base, shares(), packing=True))
             padded = losses_and_gradients(bank, batch_of(base, shares(), packing=False))
             other, _ = losses_and_gradients(bank, batch_of(base, shares()), seed=8)
@@ -102,7 +102,7 @@ def test_packed_equals_padded_with_dropout(base: Base, lora: float, of_base: flo
 @pytest.mark.parametrize("of_base", [0.0, 0.2])
 def test_recomputed_activations_give_the_same_gradients(base: Base, of_base: float) -> None:
     """Dropout is on: recomputing a layer in the backward pass must draw the same masks again."""
-    with detached(speaking_bank(base, lora_dropout=0.3)) as bank, base_dropout(base, bank.ambient, of_base):
+    with detached(speaking_bank(base, lora_dropout=0.3)) as bank, base_dropout(base, of_base):
         batch = batch_of(base, shares())
         kept_losses, kept = losses_and_gradients(bank, batch)
         runs: list[int] = []

@@ -14,6 +14,7 @@ from loraloom.data.encoding import fit_sources
 from loraloom.data.examples import Example
 from loraloom.data.splitting.split import PARTS, Part, Split
 from loraloom.recipe import DataSettings
+from loraloom.text.units import percent
 
 # Number of rows for checks that are not linear and cheap; takes about two seconds.
 SAMPLE_ROWS = 20_000
@@ -132,10 +133,3 @@ def first_few(texts: Sequence[str]) -> str:
 def share(count: int, total: int) -> str:
     """Format a count and its share: `12 of 800 (1.5 %)`."""
     return f"{count:,} of {total:,} ({percent(count / total)})"
-
-
-def percent(part: float) -> str:
-    """Format a share as a percentage; a nonzero share is never shown as 0."""
-    if 0 < part < 0.001:
-        return "below 0.1 %"
-    return f"{100 * part:.1f} %".replace(".0 %", " %")

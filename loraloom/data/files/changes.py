@@ -3,38 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from loraloom.data.files.location import DataLocation
 from loraloom.data.formats.parquet import HUB_PREFIX
 from loraloom.data.formats.row import check_file, file_sha256, shown_names
-from loraloom.data.splitting.part_sizes import PARTS, Part
+from loraloom.data.splitting.part_sizes import Part
 from loraloom.errors import DataError, Problem
 from loraloom.recipe.relative_paths import Locations
-
-
-def saved_ids(saved: Mapping[str, Any], shown_as: str) -> dict[Part, list[tuple[Any, ...]]]:
-    """Read the rows of each part.
-
-    Raises:
-        DataError: `saved` is not what `Split.to_json` writes.
-    """
-    files = saved.get("files")
-    parts = [saved.get(part) for part in PARTS]
-    rows = [row for part in parts if isinstance(part, list) for row in part]
-    if (
-        not isinstance(files, dict)
-        or not all(isinstance(part, list) for part in parts)
-        or not all(
-            isinstance(row, list) and [type(x) for x in row] in ([str, int], [str, int, int]) for row in rows
-        )
-    ):
-        raise DataError(
-            "is damaged",
-            where=shown_as,
-            allowed='{"files": {path: sha256}, "train": [[path, row], …], "eval": […], "test": […]}',
-        )
-    return {part: [tuple(row) for row in saved[part]] for part in PARTS}
 
 
 def check_unchanged(

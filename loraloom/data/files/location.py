@@ -27,10 +27,11 @@ from loraloom.data.files.saved_datasets import (
 )
 from loraloom.data.formats.compression import data_suffix
 from loraloom.data.formats.parquet import HUB_PREFIX
-from loraloom.data.formats.row import PATHS_ARE_RELATIVE, shown_name, shown_names
+from loraloom.data.formats.row import PATHS_ARE_RELATIVE, shown_names
 from loraloom.data.rows import FORMATS, is_readable
 from loraloom.errors import DataError, Problem
 from loraloom.recipe.relative_paths import Locations
+from loraloom.text.visible import quoted
 
 DataKey = Literal["train", "eval", "test", "retain", "prompts"]
 StarterFile = Literal["train", "eval", "test", "probe", "prompts"]
@@ -151,7 +152,7 @@ def _in_folder(key: DataKey, entry: str, folder: Path, split: str) -> DataLocati
     raise DataError(
         "contains no data file",
         where=_where(key),
-        found=f"{shown_name(entry)}, which is {folder.resolve()}",
+        found=f"{quoted(entry)}, which is {folder.resolve()}",
         allowed=", ".join(FORMATS),
         fix=f"Subfolders are not searched; name {' or '.join(_shown_below(entry, inside))}."
         if inside
@@ -165,16 +166,16 @@ def _split_of_dict(key: DataKey, entry: str, folder: Path, split: str) -> DataLo
     own = next((name for name in wanted if name in splits), None)
     if own is None:
         raise DataError(
-            f"the saved DatasetDict has no split {' or '.join(map(shown_name, wanted))}"
+            f"the saved DatasetDict has no split {' or '.join(map(quoted, wanted))} for it"
             if wanted
             else "a saved DatasetDict contains several splits",
             where=_where(key),
-            found=f"{shown_name(entry)} with {shown_names(splits)}",
+            found=f"{quoted(entry)} with {shown_names(splits)}",
             fix=f"Name the folder of a split: {' or '.join(_shown_below(entry, splits))}.",
         )
     inside = _in_folder(key, below(entry, own), folder / own, split)
     others = [name for name in splits if name != own]
-    note = f"{entry}: {_where(key)} uses its split {shown_name(own)}"
+    note = f"{entry}: {_where(key)} uses its split {quoted(own)}"
     if others:
         note += f"; its other splits are {shown_names(others)}"
     return DataLocation(inside.files, [note, *inside.notes])
@@ -202,7 +203,7 @@ def _of_pattern(key: DataKey, entry: str, path: Path) -> DataLocation:
     raise DataError(
         "matches no data file" if names else "matches no file",
         where=_where(key),
-        found=shown_name(entry),
+        found=quoted(entry),
         allowed=", ".join(FORMATS) if names else "",
         fix=_what_was_searched(root),
     )
@@ -262,7 +263,7 @@ def _named_twice(files: Sequence[DataFile], key: DataKey) -> list[Problem]:
     for file in files:
         known = first.setdefault(file.path.resolve(), file)
         if known is not file:
-            also = "" if known.name == file.name else f", also under the name {shown_name(known.name)}"
+            also = "" if known.name == file.name else f", also under the name {quoted(known.name)}"
             problems.append(
                 Problem(
                     f"names the same file twice{also}",
@@ -275,7 +276,7 @@ def _named_twice(files: Sequence[DataFile], key: DataKey) -> list[Problem]:
 
 
 def _shown_below(entry: str, names: Sequence[str]) -> list[str]:
-    return [shown_name(below(entry, name)) for name in names[:4]]
+    return [quoted(below(entry, name)) for name in names[:4]]
 
 
 def _what_was_searched(root: Path) -> str:

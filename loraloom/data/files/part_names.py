@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loraloom.data.formats.compression import data_stem
-from loraloom.data.formats.row import shown_name
 from loraloom.errors import Problem
+from loraloom.text.visible import quoted
 
 # Names of files that contain one part of a dataset each, as in the hub's own rules.
 _PART_WORDS = {
@@ -48,6 +48,6 @@ def several_parts(names: Sequence[str], entry: str, where: str) -> Problem | Non
     return Problem(
         "the names of its files suggest several parts",
         where=where,
-        found=shown_name(entry),
+        found=quoted(entry),
         fix=f"Name the files of each part, such as `{'`, `'.join(lines)}`; to use all, list them.",
     )

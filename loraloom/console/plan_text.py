@@ -8,12 +8,13 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from loraloom.run.documents.prediction import Disk, Memory, Pace, Prediction
+from loraloom.checks.resources import describe_pace
+from loraloom.run.documents.prediction import Disk, Memory, Prediction
+from loraloom.text.units import size
 
 LABEL_WIDTH = 9
 FEWEST_COLUMNS = 24
 MANY = 4  # experiments of a wave that are named one by one
-UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 def plan_lines(plan: Prediction, width: int) -> list[str]:
@@ -26,7 +27,7 @@ def plan_lines(plan: Prediction, width: int) -> list[str]:
     subjects = (
         ("trains", trains(plan.waves)),
         ("memory", memory(plan.memory)),
-        ("time", pace(plan.pace)),
+        ("time", describe_pace(plan.pace)),
         ("disk", disk(plan.disk)),
     )
     room = max(FEWEST_COLUMNS, width) - LABEL_WIDTH
@@ -56,39 +57,12 @@ def memory(values: Memory) -> str:
     )
 
 
-def pace(values: Pace | None) -> str:
-    """How long the steps take."""
-    if values is None:
-        return "not known: stopped before a step was timed"
-    return (
-        f"about {duration(values.seconds)} of steps ({duration(values.epoch_seconds)} an epoch), "
-        "by one timed step; evaluations come on top"
-    )
-
-
 def disk(values: Disk) -> str:
     """What checkpoints take."""
     return (
         f"{size(values.checkpoint_bytes)} a checkpoint at the most, {values.num_kept} kept; "
         f"{size(values.free_bytes)} free"
     )
-
-
-def size(num_bytes: float) -> str:
-    """Bytes as people write them: `1.4 GiB`."""
-    power = 0
-    while num_bytes >= 1024 and power < len(UNITS) - 1:
-        num_bytes /= 1024
-        power += 1
-    return f"{num_bytes:.1f} {UNITS[power]}" if power > 2 else f"{num_bytes:.0f} {UNITS[power]}"
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it, to two digits or so: `40 s`, `12 min`, `2 h 10 min`."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def _names(wave: Sequence[str]) -> str:
