@@ -11,7 +11,7 @@
     │   └── CheckpointError  a checkpoint that is damaged or incomplete
     ├── CheckError           a check before training found an error
     └── TrainingError        training cannot continue
-    Interrupted              SIGINT, SIGTERM or a program asked to stop; what was done is saved
+    Interrupted              SIGINT, SIGTERM or a program requested a stop; all progress is saved
 
 A `LoRALoomError` carries one or more `Problem`s, so that a user sees everything that is wrong
 at once. Its text is the complete message: what happened, where, what was found, what is allowed,
@@ -133,10 +133,10 @@ class TrainingError(LoRALoomError):
 
 
 class Interrupted(Exception):
-    """A verb was asked to stop, and what was done is saved.
+    """A stop was requested, and all progress is saved.
 
     Args:
-        signal_number: 2 or 15, and a command exits with 128 plus this; 0 if a program asked.
+        signal_number: 2 or 15, where a command exits with 128 plus this; 0 if a program requested it.
         message: the progress and how to resume.
     """
 

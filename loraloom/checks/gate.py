@@ -263,7 +263,7 @@ def _get_gradients(gate: Gate, bank: AdapterBank, experiments: Sequence[Experime
 
 
 def _gradient_finding(bank: AdapterBank, name: str, base_is_frozen: bool, batch: Batch) -> Finding:
-    # While B is 0 the gradient of A is 0 too: one tensor's gradient is enough.
+    # While B is 0, the gradient of A is 0 too; a gradient in any tensor is enough.
     norms = {
         module: math.hypot(*(float(p.grad.norm()) for p in part.parameters.values() if p.grad is not None))
         for module, part in bank.parts(name).items()

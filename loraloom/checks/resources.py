@@ -34,7 +34,7 @@ def check_memory(memory: Memory, *, num_waves: int = 1) -> Finding:
     largest = ", ".join(f"{name} {size(num)}" for name, num in list(memory.parts.items())[:3])
     needed, free = size(memory.needed_bytes), size(memory.free_bytes)
     message = (
-        f"{memory.phase} takes {needed} beside the {size(memory.loaded_bytes)} loaded; "
+        f"{memory.phase} takes {needed} in addition to {size(memory.loaded_bytes)} already loaded; "
         f"largest parts: {largest}; {free} free"
     )
     if memory.needed_bytes > memory.free_bytes:
@@ -57,8 +57,8 @@ def check_disk(disk: Disk) -> Finding:
 
 
 def describe_pace(pace: Pace | None) -> str:
-    """How long the steps take; None if no step was timed."""
+    """Describe how long the steps take; None if no step was timed."""
     if pace is None:
-        return "not known: stopped before a step was timed"
+        return "unknown, because no step was timed before the run was stopped"
     steps, epoch = estimated_duration(pace.seconds), estimated_duration(pace.epoch_seconds)
-    return f"about {steps} of steps ({epoch} an epoch), by one timed step; evaluations come on top"
+    return f"about {steps} for the steps ({epoch} per epoch), by one timed step, without evaluations"

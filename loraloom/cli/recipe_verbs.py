@@ -1,4 +1,4 @@
-"""Before training: init, check, find-lr, recipe-schema."""
+"""Commands before training: init, check, find-lr, recipe-schema."""
 
 from __future__ import annotations
 
@@ -113,11 +113,11 @@ def find_lr(
     sets: Sets = [],  # noqa: B006
     allow: Allow = [],  # noqa: B006
     out: Annotated[
-        Path | None, typer.Option(help="The folder to keep what was found in; by default below runs/.")
+        Path | None, typer.Option(help="The folder for the results; by default below runs/.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Try eight learning rates in one pass, after the checks of the data, and say which to take."""
+    """Try eight learning rates in one pass, after the data checks, and suggest one."""
     with displayed(as_json) as display:
         settings = read(recipe, sets, display)
         split = split_recipe_data(settings, allow)

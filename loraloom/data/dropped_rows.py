@@ -53,7 +53,7 @@ def describe_empty(count: int) -> str:
 
 
 def describe_entries(num_entries: int, entry: str, num_rows: int) -> str:
-    """How many rows conversations or articles gave."""
+    """Describe how many rows conversations or articles yielded."""
     gives = "give" if num_entries > 1 else "gives"
     rows = counted(num_rows, "row")
-    return f"{counted(num_entries, entry)} {gives} {rows}, one for each answer that is learnt"
+    return f"{counted(num_entries, entry)} {gives} {rows}, one for each answer to train on"

@@ -84,7 +84,7 @@ def scan_rows(
             findings.refuse(problem)
     if none_yet and not findings.num_problems and not findings.dropped:
         findings.refuse(
-            Problem("contains no rows", where=shown_as, fix="Check that it is the file you mean.")
+            Problem("contains no rows", where=shown_as, fix="Check that this is the intended file.")
         )
 
 
@@ -116,7 +116,7 @@ def _reader(path: Path, shown_as: str, also: Sequence[str]) -> Reader:
 
 
 def digested(rows: Iterator[Row], digest: hashlib._Hash) -> Iterator[Row]:
-    """Rows as they pass, each added to a digest: of rows that are in no file of the user's."""
+    """Yield rows unchanged, adding each to a digest, for rows that are not in a file of the user."""
     for row in rows:
         digest.update(json.dumps(row.values, sort_keys=True, default=repr).encode())
         yield row

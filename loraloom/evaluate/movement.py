@@ -44,7 +44,7 @@ def movement_of_tensors(bank: AdapterBank, tensors: Mapping[str, Tensor], settin
     Args:
         bank: attached to the base that the adapter belongs to.
         tensors: tensors as returned by `AdapterBank.tensors`.
-        settings: what it would be attached with.
+        settings: settings with which it would be attached.
     """
     kind, parts = kind_of(settings), {}
     for name in dict.fromkeys(name.rpartition(".")[0] for name in tensors):

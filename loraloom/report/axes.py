@@ -108,5 +108,5 @@ def colour(number: int) -> str:
 
 
 def position(share: float) -> str:
-    """A share of the plot's width or height as SVG places things."""
+    """Format a share of the plot's width or height as an SVG position."""
     return f"{100 * share:.2f}%"

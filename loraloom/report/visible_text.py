@@ -19,7 +19,7 @@ PATH_KEYS = frozenset({"model_name_or_path", "init_adapter", "train", "eval", "t
 
 def visible_html(text: str) -> Markup:
     """Do the same for a page: escape the text, and mark what was spelled out."""
-    # Escaping for HTML adds no character that is not seen.
+    # Escaping for HTML does not add invisible characters.
     return Markup(visible(str(escape(text)), lambda name: f'<span class="unseen">{name}</span>'))
 
 

@@ -55,7 +55,7 @@ def choose_trial_concurrency(
     fitting = sum(wave_bytes([need] * number, tokens) <= free * USABLE_SHARE for number in numbers) or 1
     together = min(fitting, request.most_together)
     one = need.adapter_bytes + need.activation_bytes
-    memory = f"one takes at most {size(one)}, {size(free)} are free"
+    memory = f"one trial takes at most {size(one)}, and {size(free)} are free"
     reason = f"of {request.num_trials}; {memory}"
     if together < min(fitting, request.num_trials):
         reason += "; with more, the sampler would have nothing to learn from"

@@ -49,7 +49,7 @@ class Ledger:
         """Replace search.json.
 
         Args:
-            importances: how much each setting matters, once that can be said.
+            importances: importance of each setting, once it can be determined.
 
         Raises:
             RunError: the file cannot be written.

@@ -68,4 +68,4 @@ def test_there_must_be_room_for_three_checkpoints(free: int, level: str) -> None
 
 def test_a_step_that_was_not_timed_is_said_to_be_unknown() -> None:
     found = check_resources(Prediction((("main",),), MEMORY, None, DISK))
-    assert found[2].message == "not known: stopped before a step was timed"
+    assert found[2].message == "unknown, because no step was timed before the run was stopped"

@@ -75,7 +75,7 @@ REFUSED: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     "14 a nested value": (
         "bad.jsonl",
         among_lines('{"instruction": "x", "response": {"text": "a"}}'),
-        ("bad.jsonl:11: row 11", "`response` is an object where text is needed"),
+        ("bad.jsonl:11: row 11", "`response` must be text, but is an object"),
     ),
     "15 a number": (
         "bad.jsonl",
@@ -206,7 +206,7 @@ ACCEPTED: dict[str, tuple[str, bytes, str]] = {
     "13 an extra field": (
         "good.json",
         json.dumps([{**row, "more": 1} for row in rows(12)]).encode(),
-        "columns not used: `more`",
+        "unused columns: `more`",
     ),
     "22 U+2028 in a string": (
         "good.jsonl",

@@ -65,7 +65,7 @@ class Exchange:
 
     @property
     def asked_name(self) -> str:
-        """What is blank if it asks nothing; of texts that are labelled, each must be there."""
+        """Name of the blank field if there is no question; of labelled texts, all are required."""
         labelled = [field for field in (self.instruction, *self.inputs) if field.label]
         blank = [field.name for field in labelled if not str(field.value or "").strip()]
         return blank[0] if blank else self.instruction.name
@@ -149,7 +149,7 @@ class Layout:
         response: column of the answer.
         exchanges: converts a row's values to its exchanges; raises Flaw.
         holes: placeholders allowed in a `source_prefix` template; None for the row's own columns.
-        entry: what a row of the file is, if it gives several examples.
+        entry: what to call a row of the file, if it yields several examples.
         context: columns beside the question that are read as its system text and history.
     """
 

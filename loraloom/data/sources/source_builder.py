@@ -100,13 +100,13 @@ class SourceMaker:
 
 
 def check_holes(template: SourceTemplate, layout: Layout, sample: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse a template that names what no row has.
+    """Refuse a template that names a column that no row has.
 
     Args:
-        sample: the values of the file's first rows.
+        sample: values of the file's first rows.
 
     Raises:
-        DataError: a hole is of no column, or of the answer's.
+        DataError: a placeholder names no column, or that of the answer.
     """
     holes = layout.holes
     if holes is None:

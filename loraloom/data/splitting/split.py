@@ -44,7 +44,7 @@ class Split:
     dropped: dict[str, list[DroppedRow]] = field(default_factory=dict)
 
     def record(self) -> SplitRecord:
-        """What split.json holds: the files, and the rows of each part."""
+        """Return the contents of split.json: the files and the rows of each part."""
         dropped: list[DroppedRowRecord] = [
             (name, row.number, row.where, row.why) for name, rows in self.dropped.items() for row in rows
         ]
@@ -57,7 +57,7 @@ class Split:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """`record` as JSON: {"files": {path: sha256}, "train": [[path, row], …], …}.
+        """Convert `record` to JSON values: {"files": {path: sha256}, "train": [[path, row], …], …}.
 
         An answer of a conversation is [path, row, turn]. If invalid rows were dropped, there is also
         {"dropped": [[path, row, where, why], …]}.
@@ -72,7 +72,7 @@ class Split:
         *,
         shown_as: str = "split.json",
     ) -> Split:
-        """The split that `record` describes, from the same files.
+        """Restore the split that `record` describes, from the same files.
 
         Args:
             saved: contents of split.json.

@@ -111,7 +111,7 @@ def test_decimals_dates_and_truth_values_are_text_too(parquet):
 
 @pytest.mark.parametrize("value", [True, datetime.date(2024, 1, 2), 1.5])
 def test_what_is_no_text_is_refused_with_the_fix(parquet, value):
-    with pytest.raises(DataError, match=r"where text is needed.*data\.stringify: true"):
+    with pytest.raises(DataError, match=r"must be text.*data\.stringify: true"):
         parquet([value], None, stringify=False)
 
 

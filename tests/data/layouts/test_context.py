@@ -53,7 +53,7 @@ def test_a_history_of_another_shape_is_refused_with_the_way_out(load):
 def test_they_are_left_alone_when_the_recipe_says_so_or_names_other_columns(load):
     examples = load([ROW], context_columns=False)
     assert sources(examples) == ["and then?"]
-    assert any("columns not used: `history`, `system`" in note for note in examples.notes)
+    assert any("unused columns: `history`, `system`" in note for note in examples.notes)
     columns = {"instruction": "instruction", "response": "output"}
     assert sources(load([ROW], columns=columns)) == ["and then?"]
 
@@ -69,7 +69,7 @@ def test_a_template_may_name_them(load):
     examples = load([ROW], source_prefix="<{system}> {history} | {instruction}")
     assert sources(examples) == ["<be kind> q0\na0\nq1\na1 | and then?"]
     left_out = load([ROW], source_prefix="{instruction}")
-    assert any("columns not used: `history`, `input`, `system`" in note for note in left_out.notes) or any(
+    assert any("unused columns: `history`, `input`, `system`" in note for note in left_out.notes) or any(
         "`history`, `system`" in note for note in left_out.notes
     )
 

@@ -84,7 +84,7 @@ def test_what_has_no_counterpart_is_counted(load):
         ),
         (said("messages", "q"), "`messages` contains no question with an answer"),
         (said("messages", "q", None), "`messages[1].content` is null"),
-        (said("messages", "q", ["parts"]), "`messages[1].content` is a list where text is needed"),
+        (said("messages", "q", ["parts"]), "`messages[1].content` must be text, but is a list"),
         (
             {"messages": [{"role": "user"}, {"role": "assistant", "content": "a"}]},
             "`messages[0].content` is missing",
@@ -242,7 +242,7 @@ def test_other_ways_to_write_turns(load, keys):
 
 def test_the_rows_and_the_conversations_are_both_counted(load):
     notes = load([said("messages", f"q{i}", "a", f"r{i}", "b") for i in range(10)]).notes
-    assert "data.jsonl: 10 conversations give 20 rows, one for each answer that is learnt" in notes
+    assert "data.jsonl: 10 conversations give 20 rows, one for each answer to train on" in notes
 
 
 def test_a_conversation_in_a_column_of_another_name_is_found(load):

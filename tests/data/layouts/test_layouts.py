@@ -31,7 +31,7 @@ def test_pairs_of_columns_are_recognised(load, asked, answered):
     examples = load([{answered: f"a{i}", "id": i, asked: f"q{i}"} for i in range(20)])
     assert texts(examples) == [(f"q{i}", f"a{i}") for i in range(20)]
     assert examples.layout == f"{asked}/{answered}"
-    assert any("columns not used: `id`" in note for note in examples.notes)
+    assert any("unused columns: `id`" in note for note in examples.notes)
 
 
 @pytest.mark.parametrize("answer", ["output", "response"])
@@ -66,7 +66,7 @@ def test_columns_names_what_is_not_recognised(load):
     mapped = load(rows, columns={"instruction": "Frage", "response": "Antwort", "input": "Kontext"})
     assert texts(mapped)[:2] == [("q0", "a0"), ("q1\nk", "a1")]
     without = load(rows, columns={"instruction": "Frage", "response": "Antwort"})
-    assert any("columns not used: `Kontext`" in note for note in without.notes)
+    assert any("unused columns: `Kontext`" in note for note in without.notes)
 
 
 def test_an_unknown_layout_says_what_is_there_and_what_to_write(load):
