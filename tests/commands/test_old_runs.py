@@ -123,7 +123,7 @@ def test_moved_runs_are_used_with_base_and_data_named(old: Path, warm: Warm) -> 
     (old / "rows.json").rename(old / "kept.json")
     refused = warm.call("compare", "finished", cwd=old)
     assert refused.code == 1
-    assert "searched for in /gone" in refused.stderr
+    assert "looked for in /gone" in refused.stderr
     assert "--data PATH" in refused.stderr
     moved = ("--base", "renamed", "--data", "kept.json")
     before = json.loads((old / "finished" / "compare" / "test.json").read_bytes())

@@ -76,7 +76,7 @@ def test_without_an_override_all_say_where_was_looked(project: Path, made: Path)
     with pytest.raises(DataError) as of_data:
         compare(run)
     assert "data/data.json: no such file" in str(of_data.value)
-    assert f"searched for in {gone}" in str(of_data.value)
+    assert f"looked for in {gone}" in str(of_data.value)
     assert "with --data PATH" in str(of_data.value)
     fingerprint = json.loads((run / "provenance.json").read_bytes())["base"]["fingerprint"][:12]
     for ask in (
@@ -131,7 +131,7 @@ def test_an_interrupted_run_goes_on_to_the_same_adapter(project: Path, made: Pat
     before = (run / "provenance.json").read_bytes()
     (project / "base").rename(project / "renamed")
     (project / "data").rename(project / "other")
-    with pytest.raises(DataError, match="searched for in"):
+    with pytest.raises(DataError, match="looked for in"):
         train(read_recipe(run / "recipe.yaml"), resume=run)
     told: list[str] = []
     train(
