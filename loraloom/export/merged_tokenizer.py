@@ -93,5 +93,5 @@ def _forget_calls(file: Path, values: dict[str, Any]) -> list[str]:
     cut = f" (to {limit} tokens)" if limit is not None else ""
     what = " and ".join(f"{key}{cut if key == 'truncation' else ''}" for key in stored)
     return [
-        f"the base's {file.name} stores {what} of an earlier call; the merged folder's copy has null there"
+        f"the base's {file.name} stores {what} from an earlier call; the merged folder's copy has null there"
     ]

@@ -187,7 +187,7 @@ def test_a_tensor_left_unmerged_is_found_however_little_it_says(
         return honest(part, linear) * (0 if len(calls) == 5 else 1)
 
     monkeypatch.setattr(LowRank, "delta", once_nothing)
-    with pytest.raises(ModelError, match=r"encoder\.block.*is not that of base and adapter"):
+    with pytest.raises(ModelError, match=r"encoder\.block.*differs from base \+ adapter"):
         merge(run, tmp_path / "out" / "merged")
     assert_nothing_left(tmp_path / "out")
 

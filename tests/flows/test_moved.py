@@ -204,7 +204,7 @@ def test_rows_to_measure_forgetting_on_are_moved_and_verified_too(project: Path,
         compare(run)
     told: list[str] = []
     compare(run, prompts=["甲"], report=told_of(told))
-    assert any("what was forgotten is not measured" in message for message in told)
+    assert any("forgetting is not measured" in message for message in told)
     now = compare(run, data=project / "data")["models"]["main"]["figures"]["retain_loss"]
     assert now == expected
     write_json(project / "data" / "retain.json", rows(4))
