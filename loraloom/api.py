@@ -1,4 +1,4 @@
-"""All commands as functions, for notebooks, programs and servers: typed results, stop tokens, events.
+"""All commands as functions: typed results, stop tokens and events, for programs and notebooks.
 
     import loraloom
 

@@ -1,4 +1,4 @@
-"""W + ΔW: an adapter becomes part of the weights, linear by linear, each verified as it is merged.
+"""W + ΔW: merging of an adapter into the weights, verified linear by linear.
 
 A product with random signs x verifies W' = W + ΔW without a second copy of either: for an error
 E = W' - W - ΔW, the expectation of ‖E x‖² is ‖E‖² (Hutchinson, 1989; the check of a product is

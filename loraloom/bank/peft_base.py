@@ -1,4 +1,4 @@
-"""Identification of the base that an adapter was made for: by fingerprint, by name, by its layers.
+"""The base that an adapter was made for: by fingerprint, by name, by its layers.
 
 PEFT loads an adapter onto any base whose linears have the same names and shapes, and so does the bank. Only
 our own folders contain a fingerprint of the weights; others have a name, which may be a path elsewhere.

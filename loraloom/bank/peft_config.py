@@ -1,4 +1,4 @@
-"""Validation of adapter_config.json: everything in it is supported here, or the adapter is refused.
+"""Validation of adapter_config.json: an adapter with an unsupported key is refused.
 
 Ignoring a key would mean that an adapter loads as something else. So every key is known: it is supported,
 refused unless it has its neutral value, or without effect on what an adapter is.

@@ -1,4 +1,4 @@
-"""Conversion of answer tokens to text: the same for training, predict, compare and every check.
+"""Conversion of answer tokens to text, the same for training, answers and every check.
 
 Only tokens that delimit a text are removed: padding, end, start, and the sentinels of span filling
 (`<extra_id_0>`) unless references contain them. Tokens that a user added (`<sep>`) are part of what was

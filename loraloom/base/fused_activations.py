@@ -1,4 +1,4 @@
-"""Replacement of activation functions that transformers spells out but torch computes in one kernel."""
+"""Activation functions that transformers spells out, replaced by one kernel of torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exclusive use of a base: all its users share its mode, its dropouts and its wrapped linears."""
+"""Exclusive use of a base: its users share its mode, dropouts and wrapped linears."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks that a model's folder contains no code, hidden pickles, outside files or absurd sizes.
+"""Checks that a model's folder has no code, hidden pickles, outside files or absurd sizes.
 
     config.json                   no code, no attention kernels, no other weights, nothing quantised
     tokenizer_config.json         no code

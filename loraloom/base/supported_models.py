@@ -1,4 +1,4 @@
-"""Whether LoRALoom can train a model, judging by its folder alone, without torch or transformers.
+"""Whether LoRALoom can train a model, judging by its folder, without transformers.
 
 Other models are refused with a specific reason: an adapter is not a model, a causal model has no encoder, a
 family that is not supported yet is named.

@@ -1,4 +1,4 @@
-"""Loading of a base's own tokenizer, without settings that its files store from earlier calls."""
+"""Loading of a base's tokenizer, without settings stored from earlier calls."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Checks before training: functions that examine real data and the real model and return findings."""
+"""Checks before training: functions that examine real data and the model, and return findings."""

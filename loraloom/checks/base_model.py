@@ -1,4 +1,4 @@
-"""Properties of the base that determine what training and merging produce: head, dtype, tokens."""
+"""Properties of the base that affect training and merging: head, dtype, tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gate: checks on real rows and the real model that `train` and `check` always run, in about a second.
+"""The gate: fast checks on real rows and the real model, always run by `train` and `check`.
 
 To add a check, write a function and add it to a tuple in `model_suite.py`.
 """

@@ -1,4 +1,4 @@
-"""Which checks run on the model, and when: a check is a function, listed in one of these tuples."""
+"""Which checks run on the model, and when; each is a function in one of these tuples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""check --deep: whether every experiment can memorize one batch, and if not, what prevents it.
+"""check --deep: whether experiments can memorize one batch, and if not, what prevents it.
 
 A training that cannot overfit one batch will not learn a thousand. In the same passes as each experiment,
 siblings train: its targets at usual rates, and all linears at usual rates. Which of them learns tells

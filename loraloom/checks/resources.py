@@ -1,4 +1,4 @@
-"""Whether the machine has the memory and disk space that training needs, and how long it will take."""
+"""Whether memory and disk space suffice for training, and how long it will take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Modules without a gradient: which kinds, how many of each, and the reason if it can be determined."""
+"""Modules without a gradient: kinds, counts, and the reason if it can be determined."""
 
 from __future__ import annotations
 

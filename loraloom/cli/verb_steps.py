@@ -1,4 +1,4 @@
-"""Steps shared by several commands: read a recipe, import a workflow, show progress, print JSON."""
+"""Steps shared by commands: read a recipe, import a workflow, show progress, print JSON."""
 
 from __future__ import annotations
 

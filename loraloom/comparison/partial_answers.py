@@ -1,4 +1,4 @@
-"""Answers of an unfinished comparison, stored by what each row asks, not by its place in a file.
+"""Answers of an unfinished comparison, stored by what each row asks.
 
     compare/.<name>.partial.jsonl
       {"format": 2, "key": …, "num_rows": 300}

@@ -1,4 +1,4 @@
-"""Results of commands on stdout: tables, findings, rows as the model sees them, rates, comparisons."""
+"""Results of commands on stdout: tables, findings, rows, learning rates, comparisons."""
 
 from __future__ import annotations
 

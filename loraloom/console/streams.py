@@ -1,4 +1,4 @@
-"""Safe writing to a terminal: no text of a file moves the cursor, and a closed pipe is harmless."""
+"""Safe terminal output: no text moves the cursor, and a closed pipe is harmless."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Collation of encoded examples into a batch: epoch order, packing into rows, attention masks.
+"""Collation of encoded examples into a batch: order, packing into rows, attention masks.
 
 A batch has one *part* for each adapter that takes part in the pass. The rows of the parts follow one
 another. With packing, a row contains several examples of one part:

@@ -1,4 +1,4 @@
-"""Tokenization of examples, without padding: every sequence ends in EOS, and truncations are counted.
+"""Tokenization of examples, without padding: all end in EOS, and truncations are counted.
 
 A source that is too long is truncated as `data.source_truncation` says (`sources/truncation.py`), a
 response at its end.

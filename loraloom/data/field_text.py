@@ -67,7 +67,7 @@ class FieldReader:
         if bad is None:
             return text
         character, place = bad
-        what = f"{quoted(name)} holds {character}"
+        what = f"{quoted(name)} contains {character}"
         self.refuse(row, what, f"It is character {place} of the text; remove it.")
         return ""
 

@@ -1,4 +1,4 @@
-"""Preview of a data file, for writing a recipe: columns, layout, number of rows, text lengths."""
+"""Preview of a data file for writing a recipe: columns, layout, rows, text lengths."""
 
 from __future__ import annotations
 

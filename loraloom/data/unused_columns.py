@@ -1,4 +1,4 @@
-"""Columns of a file that no example uses, and whether one of them is the text that questions are about."""
+"""Columns that no example uses, and whether one has the text that questions are about."""
 
 from __future__ import annotations
 

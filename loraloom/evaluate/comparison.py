@@ -1,4 +1,4 @@
-"""From answers to evidence: figures of every model, differences, verdicts and a recommendation."""
+"""From answers to evidence: figures, differences, verdicts and a recommendation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How answers are generated: by the recipe's `generation` section alone, whatever the base's folder says.
+"""Settings for generating answers: only the recipe's `generation`, not the base's own.
 
 transformers' `generate` takes every value that it is not given from the model's own configuration: forced
 and forbidden tokens, time limits, several answers per row. Greedy decoding here ignores these, and

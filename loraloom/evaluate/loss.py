@@ -1,4 +1,4 @@
-"""eval_loss: total negative log-likelihood over total label tokens, of several adapters in one pass."""
+"""eval_loss: total negative log-likelihood over total label tokens, for several adapters."""
 
 from __future__ import annotations
 

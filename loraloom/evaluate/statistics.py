@@ -1,4 +1,4 @@
-"""Statistical significance of differences: paired bootstrap over rows and seeds, verdicts in words."""
+"""Significance of differences: paired bootstrap over rows and seeds, verdicts in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Word tokenization of references for BLEU: sacrebleu's tokenizer for their script, if there is one."""
+"""Word tokenization of references for BLEU, by their script."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Final test of a merged folder in a new process that loads and runs it with nothing but transformers.
+"""Final test of a merged folder in a new process, with nothing but transformers.
 
 python -m loraloom.export.fresh_process FOLDER PROOF
 

@@ -1,4 +1,4 @@
-"""Generation settings of a merged model: the recipe's, and what happened to the base's own settings.
+"""Generation settings of a merged model: the recipe's, and changes to the base's own.
 
 LoRALoom generates by the recipe alone, and every figure of a run is about such answers; a merged model that
 still forced or forbade tokens would answer differently. The base's settings are read from its files,

@@ -1,4 +1,4 @@
-"""The tokenizer of a merged folder: the base's own files, because all other programs read those.
+"""The tokenizer of a merged folder: the base's own files, which other programs read.
 
 A tokenizer saved by transformers 5 cannot be read by transformers 4.57 and has no spiece.model, which is
 the only file that llama.cpp reads.

@@ -1,4 +1,4 @@
-"""Values of settings that are missing from a run's recipe.yaml because the run is older than they are.
+"""Values of settings that are missing from the recipe.yaml of older runs.
 
 A run's recipe.yaml contains every default, so a default that changes later affects only new recipes.
 Settings added since then are the exception: their defaults are chosen for new recipes, and an old run keeps

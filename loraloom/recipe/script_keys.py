@@ -1,4 +1,4 @@
-"""Keys of other scripts that are not settings here: the meaning of their values, and which are met anyway.
+"""Keys of PEFT and transformers scripts that are not settings here, and their meaning.
 
 One plain table of the remaining keys of LoraConfig, (Seq2Seq)TrainingArguments, GenerationConfig and
 transformers' example scripts. A value that describes what happens anyway is accepted with a note; any

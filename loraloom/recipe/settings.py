@@ -1,4 +1,4 @@
-"""The sections of a recipe: names, defaults, bounds and help of all settings, defined only here.
+"""The sections of a recipe: names, defaults, bounds and help of all settings.
 
 Inside the sections the names are those of the field: `LoraConfig`'s in `lora`, `TrainingArguments`'
 in `training`, `GenerationConfig`'s in `generation`. The command line, the JSON Schema, the

@@ -1,4 +1,4 @@
-"""The syntax of `target_modules`, parsed in one place for recipes and for the modules of a base.
+"""The syntax of `target_modules`, for recipes and for the modules of a base.
 
 all-linear                     every linear of encoder and decoder
 [q, v], `q, v`                 names: the end of a module's path, at a dot

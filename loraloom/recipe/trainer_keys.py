@@ -1,4 +1,4 @@
-"""Keys of other trainers (LLaMA-Factory, Axolotl, Lightning, Ludwig, custom scripts) and what to use instead.
+"""Keys of other trainers (LLaMA-Factory, Axolotl, Lightning, …) and what to use instead.
 
 They are listed because the setting that a key resembles often has a different meaning: `max_samples` is
 not `max_steps`. One plain table, as in `script_keys.py`.

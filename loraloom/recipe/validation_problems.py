@@ -1,4 +1,4 @@
-"""Conversion of pydantic's errors to problems: the setting, its place, what was found and what is allowed."""
+"""Conversion of pydantic's errors to problems with setting, place and fix."""
 
 from __future__ import annotations
 

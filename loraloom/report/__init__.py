@@ -1,1 +1,1 @@
-"""The report of a run as one page that can be shared, or as Markdown, JSON or CSV, from its plain files."""
+"""The report of a run: one page to share, or Markdown, JSON or CSV."""

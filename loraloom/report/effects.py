@@ -1,4 +1,4 @@
-"""Effects of settings: comparisons of experiments that differ in only one, and means at each value.
+"""Effects of settings: pairs of experiments that differ in only one, and means per value.
 
 Two experiments that differ only in one setting show its effect, with an interval. Means over experiments
 that also differ in other settings mix their effects; if so, the text says it.

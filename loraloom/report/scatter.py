@@ -1,4 +1,4 @@
-"""A chart of results at each value of a setting: numbers, on a linear or log axis, or names in a row."""
+"""A chart of results at each value of a setting: numbers (linear or log) or names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Characters and paths made visible or removed: what nobody would see, or must not leave the machine."""
+"""Invisible characters and private paths in reports, made visible or removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One setting of a search space: a list of choices, or a range with consistent ends, step and scale."""
+"""One setting of a search space: a list of choices, or a range."""
 
 from __future__ import annotations
 

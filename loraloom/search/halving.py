@@ -1,4 +1,4 @@
-"""Successive halving: stop the worse half of the trials after a quarter and after half of their steps.
+"""Successive halving: stop the worse half of the trials at 25 % and 50 % of their steps.
 
 Source: Jamieson & Talwalkar (2016, https://arxiv.org/abs/1502.07943). As in ASHA (Li et al., 2018,
 https://arxiv.org/abs/1810.05934), a trial is compared with every figure its rung has seen so far, so that

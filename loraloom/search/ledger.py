@@ -1,4 +1,4 @@
-"""search.json: the record of every trial. It is the source of truth; Optuna's study.db follows it.
+"""search.json: the record of every trial, which Optuna's study.db follows.
 
 The file is replaced as a whole, before a trial starts and after it ends, so that no crash loses a trial
 or trains one twice.

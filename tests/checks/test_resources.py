@@ -32,7 +32,7 @@ def test_what_fits_is_in_order_and_names_its_largest_parts() -> None:
     )
     assert "activations 200 MiB, adapters 100 MiB, allocator 60 MiB; 2.0 GiB free" in message
     assert "at work" not in message  # the three largest
-    assert found[2].message.startswith("about 3 min of steps (1 min an epoch)")
+    assert found[2].message.startswith("about 3 min for the steps (1 min per epoch)")
 
 
 @pytest.mark.parametrize(

@@ -38,9 +38,9 @@ def with_bad(*bad):
         ({"instruction": "q", "response": ""}, "`response` is empty"),
         ({"instruction": "q", "response": " \n\u3000"}, "`response` is blank"),
         ({"instruction": "", "response": "a"}, "`instruction` is empty"),
-        ({"instruction": "q\ud800", "response": "a"}, "`instruction` holds an unpaired surrogate (U+D800)"),
-        ({"instruction": "q\0", "response": "a"}, "`instruction` holds NUL (U+0000)"),
-        ({"instruction": "q\x1b", "response": "a"}, "`instruction` holds a control character (U+001B)"),
+        ({"instruction": "q\ud800", "response": "a"}, "`instruction` contains an unpaired surrogate (U+D800)"),
+        ({"instruction": "q\0", "response": "a"}, "`instruction` contains NUL (U+0000)"),
+        ({"instruction": "q\x1b", "response": "a"}, "`instruction` contains a control character (U+001B)"),
     ],
 )
 def test_what_is_not_text_is_refused_with_line_row_and_field(load, bad, told):

@@ -20,7 +20,7 @@ BAD = {
     '{"instruction": "geheim", "response": " "}': "`response` is blank",
     '{"instruction": "geheim", "response": {"a": "geheim"}}': "`response` must be text, but is an object",
     '{"instruction": "geheim", "instruction": "x", "response": "y"}': "has the key `instruction` 2 times",
-    '{"instruction": "geheim\\u0000", "response": "y"}': "`instruction` holds NUL",
+    '{"instruction": "geheim\\u0000", "response": "y"}': "`instruction` contains NUL",
     '{"instruction": "geheim", "response": "y"} {}': "there is more text after its object on the same line",
 }
 
@@ -57,7 +57,7 @@ def test_all_are_counted_and_listed_by_reason(split, around):
     assert "32 bad rows dropped" in note
     assert "lines 11, 12, 13," in note
     assert "30 and 10 more: `response` is missing" in note
-    assert "lines 41, 42: `response` is a number" in note
+    assert "lines 41, 42: `response` must be text, but is a number" in note
     assert [row[1] for row in read.to_json()["dropped"]] == list(range(11, 43))
 
 

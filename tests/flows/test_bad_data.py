@@ -80,12 +80,12 @@ REFUSED: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     "15 a number": (
         "bad.jsonl",
         among_lines('{"instruction": "x", "response": 7}'),
-        ("bad.jsonl:11: row 11", "`response` is a number", "data.stringify: true"),
+        ("bad.jsonl:11: row 11", "`response` must be text, but is a number", "data.stringify: true"),
     ),
     "16 a number of 400 digits": (
         "bad.jsonl",
         among_lines(f'{{"instruction": "x", "response": {"7" * 400}}}'),
-        ("bad.jsonl:11: row 11", "`response` is a number", "data.stringify: true"),
+        ("bad.jsonl:11: row 11", "`response` must be text, but is a number", "data.stringify: true"),
     ),
     "17 a key twice": (
         "bad.jsonl",
@@ -95,7 +95,7 @@ REFUSED: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     "18 an unpaired surrogate": (
         "bad.jsonl",
         among_lines('{"instruction": "x", "response": "a\\ud800"}'),
-        ("bad.jsonl:11: row 11", "`response` holds an unpaired surrogate (U+D800)", "character 2"),
+        ("bad.jsonl:11: row 11", "`response` contains an unpaired surrogate (U+D800)", "character 2"),
     ),
     "19 a raw control character": (
         "bad.jsonl",
@@ -105,7 +105,7 @@ REFUSED: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     "20 an escaped NUL": (
         "bad.jsonl",
         among_lines('{"instruction": "x", "response": "a\\u0000"}'),
-        ("bad.jsonl:11: row 11", "`response` holds NUL (U+0000)"),
+        ("bad.jsonl:11: row 11", "`response` contains NUL (U+0000)"),
     ),
     "21 deep nesting": ("bad.json", b"[" * 3000, ("bad.json:1",)),
     "21 deep nesting in a row": (

@@ -80,8 +80,8 @@ TARGETS: dict[str, tuple[str, tuple[str, ...]]] = {
     "nothing matches": ("[query]", ("`query` matches no linear", "all-linear")),
     "one of several matches nothing": ("[q, v, wi]", ("`wi` matches no linear", "wi_0 and wi_1")),
     "two of several": ("[q, kk, vv]", ("`kk` matches", "`vv` matches", "2 problems in all")),
-    "the embedding": ("[q, shared]", ("`shared` is the embedding", "Remove it")),
-    "the head": ("[q, lm_head]", ("`lm_head` is the embedding, the output head", "Remove it")),
+    "the embedding": ("[q, shared]", ("`shared` is the embedding", "Leave it out")),
+    "the head": ("[q, lm_head]", ("`lm_head` is the embedding, the output head", "Leave it out")),
     "a place without it": ("['encoder:EncDecAttention.q']", ("matches no linear of the encoder",)),
 }
 

@@ -1,1 +1,1 @@
-"""Checks of the data alone, without model or torch. A check is a function listed in `data_suite.py`."""
+"""Checks of the data alone, without model or torch; each is a function in `data_suite.py`."""

@@ -1,4 +1,4 @@
-"""Texts as arrays of code points, so that a million rows are examined without a loop over characters."""
+"""Texts as arrays of code points, to examine a million rows without loops over characters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All data checks, under the names used in findings and by `--allow`, in the order they are shown."""
+"""All data checks, by the names that findings and `--allow` use, in display order."""
 
 from __future__ import annotations
 

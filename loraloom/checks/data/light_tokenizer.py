@@ -1,4 +1,4 @@
-"""The base's tokenizer without transformers, whose import alone takes longer than all data checks.
+"""The base's tokenizer without transformers, whose import takes longer than all data checks.
 
 A tokenizer without a tokenizer.json (ByT5's and others written in Python) is taken from the loaded base.
 """

@@ -1,4 +1,4 @@
-"""Responses that teach a single thing or nothing: all alike, copied from the source, or truncated."""
+"""Responses that teach little: all alike, copied from the source, or truncated."""
 
 from __future__ import annotations
 

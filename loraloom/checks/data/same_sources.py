@@ -1,4 +1,4 @@
-"""Rows that the base cannot tell apart, and text that it reads as control tokens, judged by their tokens."""
+"""Rows that the base cannot tell apart, and text that it reads as control tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the base's tokenizer does to the rows: lengths, truncation, unknown characters, round trip."""
+"""Effects of the base's tokenizer: lengths, truncation, unknown characters, round trip."""
 
 from __future__ import annotations
 

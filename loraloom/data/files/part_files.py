@@ -1,4 +1,4 @@
-"""Reading the files of a part of the data: each in its own layout, with groups across all of them."""
+"""Reading of the files of a part: each in its own layout, with groups across all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders written by datasets' `save_to_disk`: which files contain the rows, and in which order.
+"""Folders written by `save_to_disk`: files that contain the rows, and their order.
 
     Dataset:      state.json, which lists data-00000-of-00002.arrow, …; dataset_info.json
     DatasetDict:  dataset_dict.json, which lists the splits; one folder per split

@@ -1,4 +1,4 @@
-"""Arrow to rows: `.arrow` files as `datasets.save_to_disk` and Arrow's own writers produce them."""
+"""Arrow to rows: `.arrow` files from `save_to_disk` and Arrow's own writers."""
 
 from __future__ import annotations
 

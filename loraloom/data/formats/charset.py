@@ -1,4 +1,4 @@
-"""Detection of the probable character encoding, to be suggested in a message but never used unasked."""
+"""Detection of the probable character encoding, for a message, never used unasked."""
 
 from __future__ import annotations
 

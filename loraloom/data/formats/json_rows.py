@@ -1,4 +1,4 @@
-"""JSON to rows: a list of objects, one object a line, or one object (shapes in json_shapes.py)."""
+"""JSON to rows: a list of objects, one object a line, or a single object."""
 
 from __future__ import annotations
 

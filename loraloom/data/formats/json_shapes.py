@@ -1,4 +1,4 @@
-"""How the rows of one JSON object are arranged: in a list under a key, in columns or under labels.
+"""Arrangements of rows in one JSON object: a list under a key, columns, or row labels.
 
 {"version": 1, "data": [{…}, {…}]}                  ─▶ list `data`
 {"train": [{…}], "validation": [{…}]}               ─▶ list `train`

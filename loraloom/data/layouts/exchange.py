@@ -1,4 +1,4 @@
-"""The output of a layout: questions and answers of a row, as named values that are not yet checked."""
+"""The output of a layout: questions and answers of a row, not yet checked."""
 
 from __future__ import annotations
 

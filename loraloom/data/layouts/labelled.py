@@ -1,4 +1,4 @@
-"""Datasets of known tasks, whose answer is a class, a score or a span, as text-to-text examples.
+"""Datasets of known tasks (classes, scores, spans) as text-to-text examples.
 
 {"premise": …, "hypothesis": …, "label": …}            ─▶ "premise: …\\nhypothesis: …" to the label
 {"sentence1": …, "sentence2": …, "score": 3.8}         ─▶ "sentence1: …\\nsentence2: …" to "3.8"

@@ -1,4 +1,4 @@
-"""Columns passed from a file of rows to the answers: an id, and columns that the user asks to keep."""
+"""Columns passed from the rows to their answers: an id, and those to keep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Detection of sources that contain the name of a control token, such as `</s>`, read as that token."""
+"""Sources that contain the name of a control token (`</s>`), read as that token."""
 
 from __future__ import annotations
 

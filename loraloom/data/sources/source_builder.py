@@ -1,4 +1,4 @@
-"""From an exchange to the pieces of its source: prefix or template, system text, history, question."""
+"""From an exchange to its source: prefix or template, system text, history, question."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Truncation of sources that exceed the limit: least important pieces first, the question last.
+"""Truncation of sources that exceed the limit: least important pieces first.
 
     oldest turns of the history ──▶ the longest context (system text, input, other template placeholders)
         ──▶ the recipe's own text ──▶ only if the question alone is too long: the question's end

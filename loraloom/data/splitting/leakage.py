@@ -1,4 +1,4 @@
-"""Leakage: sources that appear in two files of a recipe, other than turns shared by many conversations."""
+"""Leakage: sources that appear in two files, other than turns of many conversations."""
 
 from __future__ import annotations
 
