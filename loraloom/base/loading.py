@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from loraloom.base.answer_text import AnswerText
 from loraloom.base.current_pass import CurrentPass, recomputation_contexts
-from loraloom.base.device_and_dtype import Choice, choose_device, choose_dtype, estimated_parameters
+from loraloom.base.device_and_dtype import choose_device, choose_dtype, estimated_parameters
 from loraloom.base.families import FAMILIES, Family
 from loraloom.base.fingerprints import fingerprint, tokenizer_fingerprint
 from loraloom.base.fused_activations import fuse_activations
@@ -28,6 +28,7 @@ from loraloom.base.safety import CONFIG, check_sizes, describe_source, file_besi
 from loraloom.base.supported_models import STARTER, check_supported, locate
 from loraloom.base.tokenizer_loading import check_tokenizer, forget_state, load_tokenizer
 from loraloom.errors import ModelError
+from loraloom.run.documents.choice import Choice
 
 GENERATION = "generation_config.json"
 

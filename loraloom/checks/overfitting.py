@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.ownership import BASE, seed_for
@@ -20,6 +19,7 @@ from loraloom.evaluate.loss import eval_losses
 from loraloom.forecast.plan import make_plan
 from loraloom.recipe import Experiment, GenerationSettings, LoraSettings
 from loraloom.recipe.target_names import ALL_LINEAR
+from loraloom.run.events import Evaluation, Event
 from loraloom.training.loop import train
 from loraloom.training.setup import Setup, scratch_run
 from loraloom.training.state import Timetable, TrainingState
@@ -147,9 +147,9 @@ def _train(gate: Gate, ways: dict[str, Experiment], batch: EncodedSet) -> dict[s
     starts = {e.group: gate.initial[e.name] for e in gate.experiments if e.name in gate.initial}
     losses: dict[str, float] = {}
 
-    def note(event: str, **fields: Any) -> None:
-        if event == "eval":
-            losses[fields["experiment"]] = fields["eval_loss"]
+    def note(event: Event) -> None:
+        if isinstance(event, Evaluation):
+            losses[event.experiment] = event.figures["eval_loss"]
 
     with scratch_run() as run:
         setup = Setup(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loraloom.checks.finding import Finding
 from loraloom.forecast import plan_text
-from loraloom.forecast.prediction import Disk, Memory, Prediction
+from loraloom.run.documents.prediction import Disk, Memory, Prediction
 
 CHECKPOINTS_TO_FIT = 3
 # Less is left to the system and to what was not foreseen.
@@ -20,7 +20,7 @@ def check_resources(prediction: Prediction) -> list[Finding]:
     return [
         check_memory(prediction.memory, num_waves=len(prediction.waves)),
         check_disk(prediction.disk),
-        Finding("ok", "time", "training", plan_text.pace(prediction.to_json()["pace"])),
+        Finding("ok", "time", "training", plan_text.pace(prediction.pace)),
     ]
 
 

@@ -70,21 +70,21 @@ def check(
     if out is not None and not (find_lr or deep):
         raise typer.BadParameter("--out says where --find-lr keeps what it found; give both")
     with displayed(as_json) as display:
-        settings, folder = read(recipe, sets, display)
-        split = split_recipe_data(settings, folder, allow)
+        settings = read(recipe, sets, display)
+        split = split_recipe_data(settings, allow)
         from loraloom.console import print_batch, print_findings
 
         document: dict[str, Any] = {}
         if data_only:
             from loraloom.session.data_checks import check_data
 
-            of_data = check_data(settings, folder, split, allow, loads_tokenizer=True)
+            of_data = check_data(settings, split, allow, loads_tokenizer=True)
             findings = [*of_data.findings, *of_data.without_tokens]
         else:
             with importing():
                 from loraloom.commands.check import examine
 
-            checked = examine(settings, folder=folder, split=split, allowed=allow, deep=deep, report=display)
+            checked = examine(settings, split=split, allowed=allow, deep=deep, report=display)
             findings = checked.findings
             document["batch"] = [view.to_json() for view in checked.batch]
             if not as_json:
@@ -94,7 +94,7 @@ def check(
             print_findings(findings, show_all=show_all)
         has_errors = any(finding.level == "error" for finding in findings)
         if (find_lr or (deep and split.eval)) and not has_errors:
-            document["range_test"] = _range_test(settings, folder, out, split, findings, display)
+            document["range_test"] = _range_test(settings, out, split, findings, display)
         if as_json:
             print_json(document)
         if has_errors:
@@ -108,7 +108,6 @@ def check(
 
 def _range_test(
     recipe: Recipe,
-    folder: Path,
     out: Path | None,
     split: Split,
     findings: list[Finding],
@@ -118,7 +117,7 @@ def _range_test(
     from loraloom.commands.find_lr import find_learning_rate
     from loraloom.console import print_range_test
 
-    found = find_learning_rate(recipe, folder=folder, out=out, split=split, findings=findings, report=display)
+    found = find_learning_rate(recipe, out=out, split=split, findings=findings, report=display)
     display.close()
     if not display.is_quiet:
         print_range_test(found)

@@ -49,8 +49,8 @@ def train(
         raise typer.BadParameter("a recipe is needed, or --resume RUN")
     with displayed(as_json) as display:
         sets = sets if seeds is None else [*sets, f"seeds={seeds}"]
-        settings, folder = read(recipe, sets, display, resume=resume) if recipe else _read_own(resume, sets)
-        split = None if resume else split_recipe_data(settings, folder, allow)
+        settings = read(recipe, sets, display, resume=resume) if recipe else _read_own(resume, sets)
+        split = None if resume else split_recipe_data(settings, allow)
         from loraloom.console import print_table
 
         with importing():
@@ -58,7 +58,6 @@ def train(
 
         outcome = run_training(
             settings,
-            folder=folder,
             out=out,
             resume=resume,
             split=split,
@@ -96,8 +95,8 @@ def _refuse_moved(resume: Path | None, base: Path | None, data: Path | None) -> 
         )
 
 
-def _read_own(run: Path | None, sets: list[str]) -> tuple[Recipe, Path]:
-    """The recipe of a run that is to be resumed, and the folder its paths are relative to."""
+def _read_own(run: Path | None, sets: list[str]) -> Recipe:
+    """The recipe of a run that is to be resumed."""
     from loraloom.run.folder import open_run
 
     with importing():
@@ -106,8 +105,7 @@ def _read_own(run: Path | None, sets: list[str]) -> tuple[Recipe, Path]:
     if sets:
         raise typer.BadParameter("a resumed run keeps its settings; leave --set and --seeds out")
     assert run is not None
-    recipe, folder, _ = run_recipe(open_run(run))
-    return recipe, folder
+    return run_recipe(open_run(run))[0]
 
 
 def _experiment_row(folder: Path, name: str, entry: dict[str, Any]) -> tuple[str, ...]:
@@ -134,14 +132,14 @@ def search(
     _refuse_both(out, resume)
     _refuse_moved(resume, base, data)
     with displayed(as_json) as display:
-        settings, folder = read(recipe, sets, display, resume=resume)
+        settings = read(recipe, sets, display, resume=resume)
         from loraloom.search.request import make_request
         from loraloom.search.space_file import read_space
 
         request = make_request(
             settings, read_space(space, settings), num_trials=trials, sampler=sampler, halving=halving
         )
-        split = None if resume else split_recipe_data(settings, folder, allow)
+        split = None if resume else split_recipe_data(settings, allow)
         from loraloom.console import print_table
         from loraloom.search.trial_table import table
 
@@ -150,7 +148,6 @@ def search(
 
         found = run_search(
             request,
-            folder=folder,
             out=out,
             resume=resume,
             split=split,

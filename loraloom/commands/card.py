@@ -49,7 +49,7 @@ def card(run: Path, *, experiment: str | None = None, out: Path | None = None) -
         AdapterError: the adapter is damaged.
     """
     opened = open_run(run)
-    recipe, _, _ = origin.run_recipe(opened)
+    recipe, _ = origin.run_recipe(opened)
     name, _ = one_adapter(opened, recipe, experiment, usage=["card", str(run)])
     if out is None:
         text = run_card(opened, adapter_facts(opened, name))
@@ -68,16 +68,16 @@ def adapter_facts(run: Run, name: str) -> Facts:
     folder = run.adapters / name
     known = read_provenance(run)
     adapter = read_adapter(folder)
-    base = known.get("base") or {}
+    base = known.base
     named = {
-        "base": portable_name(str(base.get("name", ""))),
-        "base_fingerprint": base.get("fingerprint", ""),
-        "head_is_tied": base.get("head_is_tied"),
+        "base": portable_name("" if base is None else base.name),
+        "base_fingerprint": "" if base is None else base.fingerprint,
+        "head_is_tied": None if base is None else base.head_is_tied,
         **adapter.origin,
     }
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     targets = config["target_modules"]
-    return read_facts(run, name, named, [targets] if isinstance(targets, str) else targets, known["versions"])
+    return read_facts(run, name, named, [targets] if isinstance(targets, str) else targets, known.versions)
 
 
 def run_card(run: Run, facts: Facts) -> str:

@@ -10,7 +10,8 @@ from loraloom.commands.compare import compare
 from loraloom.commands.report import write_report
 from loraloom.commands.train import train
 from loraloom.recipe.reading import read_recipe
-from loraloom.run.folder import Report, Run, fresh_folder, quiet
+from loraloom.run.events import Report, quiet
+from loraloom.run.folder import Run, fresh_folder
 from loraloom.starter import data_file
 
 

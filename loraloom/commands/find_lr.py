@@ -26,7 +26,8 @@ from loraloom.forecast.plan import make_plan
 from loraloom.recipe import Experiment, Recipe
 from loraloom.report.range_test import FILE, FORMAT
 from loraloom.run.atomic import replace_text
-from loraloom.run.folder import Report, Run, fresh_folder, quiet, to_json
+from loraloom.run.events import Evaluation, Event, Note, Report, quiet
+from loraloom.run.folder import Run, fresh_folder, to_json
 from loraloom.run.integrity import write_recorded
 from loraloom.session import provenance as origin
 from loraloom.session.material import load_recipe_base, prepare
@@ -92,7 +93,6 @@ class RangeTest:
 def find_learning_rate(
     recipe: Recipe,
     *,
-    folder: Path | None = None,
     out: Path | None = None,
     split: Split | None = None,
     findings: Sequence[Finding] = (),
@@ -102,7 +102,6 @@ def find_learning_rate(
 
     Args:
         recipe: its data, base, adapter and batch size; its learning rate is not looked at.
-        folder: what its paths are relative to; by default the folder of the file it was read from.
         out: the folder to make; by default a fresh one below `runs/`.
         split: where the caller has divided the recipe's data already.
         findings: of the checks that came before it, for the run's own record.
@@ -112,8 +111,7 @@ def find_learning_rate(
         LoRALoomError: recipe, data or base are not usable, or there are no eval rows.
         Interrupted: SIGINT or SIGTERM. Either way nothing is left.
     """
-    folder = recipe.folder if folder is None else folder
-    split = split or split_examples(recipe.data, folder)
+    split = split or split_examples(recipe.data)
     if not split.eval:
         raise DataError(
             "a range test needs eval rows to judge by", where="data.eval", fix="Set data.eval: 0.1."
@@ -125,7 +123,7 @@ def find_learning_rate(
         # So short a run is begun anew sooner than mended.
         with (
             stop_on_signals() as stop,
-            create_session(tried, folder, out, split, is_resumable=False) as begun,
+            create_session(tried, out, split, is_resumable=False) as begun,
         ):
             write_recorded(
                 begun.run, begun.run.checks_file, to_json([finding.to_json() for finding in findings])
@@ -157,32 +155,31 @@ def _recipe_of_rates(recipe: Recipe, own: Experiment) -> Recipe:
         "seed": own.seed,
         "seeds": 1,
     }
-    return Recipe.model_validate(recipe.model_dump() | changes)
+    return recipe.revised(changes)
 
 
 def _find(begun: RunSession, recipe: Recipe, experiment: str, report: Report, stop: StopRequest) -> RangeTest:
     started = time.monotonic()
     run = begun.run
     few = replace(begun.split, eval=_some(begun.split.eval, NUM_EVAL_ROWS))
-    material = prepare(recipe, begun.folder, few, load_recipe_base(recipe, begun.folder))
+    material = prepare(recipe, few, load_recipe_base(recipe))
     for note in material.notes:
-        report("note", message=note)
+        report(Note(message=note))
     plan = make_plan(material.experiments, material.base, material.train_set)
     begun.knowing(origin.once_decided(begun.known, material, plan))
     losses: dict[str, float] = {}
 
-    def record(event: str, **fields: Any) -> None:
-        if event == "eval":
-            losses[fields["experiment"]] = fields["eval_loss"]
-        run.append_event(event, **fields)
-        report(event, **fields)
+    def collect(event: Event) -> None:
+        if isinstance(event, Evaluation):
+            losses[event.experiment] = event.figures["eval_loss"]
+        report(event)
 
     setup = material.setup(run, stop, waves=plan.waves, pass_tokens=plan.pass_tokens)
     state = TrainingState.at_start([each.name for each in material.experiments])
     with device_errors_explained(run):
         size = recipe.training.per_device_eval_batch_size
         before = eval_losses(material.bank, [BASE], material.eval_set, batch_size=size)[BASE]
-        train_loop(setup, state, record)
+        train_loop(setup, state, run.recorder(collect))
     results = tuple(_result(each, losses.get(each.name), before) for each in material.experiments)
     suggestion, reason = suggest(results)
     found = RangeTest(

@@ -16,7 +16,7 @@ from loraloom.evaluate.comparison import BASE_NAME, ModelAnswers
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import row_losses
 from loraloom.report.unfinished_comparisons import partial_file
-from loraloom.run.folder import Report
+from loraloom.run.events import AnswerProgress, Note, Report
 from loraloom.session import provenance as origin
 from loraloom.session.answering_model import AnsweringModel
 from loraloom.training.signals import stop_on_signals
@@ -53,7 +53,7 @@ def answers_of(
     answered = {chunk.start: own for chunk in chunks if (own := partial.of(names[chunk])) is not None}
     done = sum(len(own[BASE_NAME].texts) for own in answered.values())
     if done:
-        report("note", message=f"going on after the {done} rows that were answered before")
+        report(Note(message=f"going on after the {done} rows that were answered before"))
     with stop_on_signals() as stop:
         for chunk in chunks:
             if chunk.start in answered:
@@ -61,7 +61,7 @@ def answers_of(
             answered[chunk.start] = _answer_chunk(loaded, sources[chunk], targets[chunk], kept)
             partial.add(names[chunk], answered[chunk.start])
             done += len(names[chunk])
-            report("answered", done=done, total=len(rows))
+            report(AnswerProgress(done=done, total=len(rows)))
             if stop and done < len(rows):
                 raise Interrupted(
                     stop.signal_number, f"stopped after {done} of {len(rows)} rows; the same command goes on"

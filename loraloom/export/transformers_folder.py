@@ -13,7 +13,6 @@ from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from loraloom.base.device_and_dtype import Choice
 from loraloom.base.families import FAMILIES
 from loraloom.base.loading import Base
 from loraloom.base.safety import file_beside
@@ -21,6 +20,7 @@ from loraloom.errors import ModelError, RunError
 from loraloom.export.merged_tokenizer import copy_tokenizer
 from loraloom.export.proof import NUM_ROWS, TARGET_TOKENS
 from loraloom.run.atomic import fsync_folder
+from loraloom.run.documents.choice import Choice
 
 DTYPES = ("float32", "bfloat16", "float16")
 STORED = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}

@@ -6,8 +6,9 @@ It is read from what provenance.json holds, so that a resumed run shows the plan
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Sequence
+
+from loraloom.run.documents.prediction import Disk, Memory, Pace, Prediction
 
 LABEL_WIDTH = 9
 FEWEST_COLUMNS = 24
@@ -15,18 +16,18 @@ MANY = 4  # experiments of a wave that are named one by one
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
-def plan_lines(plan: Mapping[str, Any], width: int) -> list[str]:
+def plan_lines(plan: Prediction, width: int) -> list[str]:
     """The plan, a paragraph a subject, none wider than `width` columns.
 
     Args:
-        plan: a `Prediction` as JSON.
+        plan: what is predicted.
         width: of the terminal.
     """
     subjects = (
-        ("trains", trains(plan["waves"])),
-        ("memory", memory(plan["memory"])),
-        ("time", pace(plan["pace"])),
-        ("disk", disk(plan["disk"])),
+        ("trains", trains(plan.waves)),
+        ("memory", memory(plan.memory)),
+        ("time", pace(plan.pace)),
+        ("disk", disk(plan.disk)),
     )
     room = max(FEWEST_COLUMNS, width) - LABEL_WIDTH
     return ["plan", *(line for label, text in subjects for line in _paragraph(label, text, room))]
@@ -37,7 +38,7 @@ def _paragraph(label: str, text: str, room: int) -> Iterator[str]:
         yield f"  {label if number == 0 else '':{LABEL_WIDTH - 2}}{line}"
 
 
-def trains(waves: list[list[str]]) -> str:
+def trains(waves: Sequence[Sequence[str]]) -> str:
     """Who trains together."""
     if len(waves) == 1:
         return _names(waves[0]) + (" together, in one wave" if len(waves[0]) > 1 else "")
@@ -45,32 +46,31 @@ def trains(waves: list[list[str]]) -> str:
     return f"in {len(waves)} waves, because memory does not hold all at once: {each}"
 
 
-def memory(values: Mapping[str, Any]) -> str:
+def memory(values: Memory) -> str:
     """The peak, its largest parts, and what is free."""
-    parts = ", ".join(f"{name} {size(num)}" for name, num in values["parts"].items() if num)
-    needed = sum(values["parts"].values())
+    parts = ", ".join(f"{name} {size(num)}" for name, num in values.parts.items() if num)
     return (
-        f"{size(values['peak_bytes'])} at the peak: {size(values['loaded_bytes'])} loaded already "
-        f"(base {size(values['base_bytes'])}) and {size(needed)} more for {values['phase']} ({parts}); "
-        f"{size(values['free_bytes'])} free"
+        f"{size(values.peak_bytes)} at the peak: {size(values.loaded_bytes)} loaded already "
+        f"(base {size(values.base_bytes)}) and {size(values.needed_bytes)} more for {values.phase} ({parts})"
+        f"; {size(values.free_bytes)} free"
     )
 
 
-def pace(values: Mapping[str, Any] | None) -> str:
+def pace(values: Pace | None) -> str:
     """How long the steps take."""
     if values is None:
         return "not known: stopped before a step was timed"
     return (
-        f"about {duration(values['seconds'])} of steps ({duration(values['epoch_seconds'])} an epoch), "
+        f"about {duration(values.seconds)} of steps ({duration(values.epoch_seconds)} an epoch), "
         "by one timed step; evaluations come on top"
     )
 
 
-def disk(values: Mapping[str, Any]) -> str:
+def disk(values: Disk) -> str:
     """What checkpoints take."""
     return (
-        f"{size(values['checkpoint_bytes'])} a checkpoint at the most, {values['num_kept']} kept; "
-        f"{size(values['free_bytes'])} free"
+        f"{size(values.checkpoint_bytes)} a checkpoint at the most, {values.num_kept} kept; "
+        f"{size(values.free_bytes)} free"
     )
 
 
@@ -91,6 +91,6 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def _names(wave: list[str]) -> str:
+def _names(wave: Sequence[str]) -> str:
     shown = ", ".join(wave[:MANY])
     return shown if len(wave) <= MANY else f"{shown} and {len(wave) - MANY} more"

@@ -57,12 +57,10 @@ class Reading:
     Args:
         recipe: checked, with every default.
         notes: what was moved, makes no difference, or may be a mistake.
-        folder: what the recipe's relative paths are relative to.
     """
 
     recipe: Recipe
     notes: tuple[Note, ...]
-    folder: Path
 
 
 def read_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
@@ -75,14 +73,13 @@ def read_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: the file cannot be read, or everything that is wrong with it.
     """
-    reading = read_recipe_with_notes(path, sets)
-    return reading.recipe if _find(path).parent == _SHIPPED else reading.recipe.in_folder(reading.folder)
+    return read_recipe_with_notes(path, sets).recipe
 
 
 def read_recipe_with_notes(
     path: Path | str, sets: Sequence[str] = (), *, resumed: Path | None = None
 ) -> Reading:
-    """`read_recipe`, with its notes and the folder that relative paths start from.
+    """`read_recipe`, with its notes.
 
     Args:
         path, sets: as in `read_recipe`.
@@ -97,8 +94,8 @@ def read_recipe_with_notes(
     older = meant_by_run(stated) if stated else {}
     recipe, notes = _understand(_decode(_read_bytes(file), name), name, sets, older)
     # A shipped recipe speaks of the user's files, not of files inside the package.
-    assign_keys = resumed if is_shipped else file
-    return Reading(recipe, notes, Path() if assign_keys is None else base_folder(assign_keys))
+    beside = resumed if is_shipped else file
+    return Reading(recipe if beside is None else recipe.in_folder(base_folder(beside)), notes)
 
 
 def read_run_recipe(path: Path) -> Recipe:
@@ -132,7 +129,7 @@ def parse_recipe(text: str, *, name: str, sets: Sequence[str] = ()) -> Recipe:
 
 def parse_recipe_with_notes(text: str, *, name: str, sets: Sequence[str] = ()) -> Reading:
     """`parse_recipe`, with its notes; relative paths start from the working directory."""
-    return Reading(*_understand(text, name, sets), Path())
+    return Reading(*_understand(text, name, sets))
 
 
 def shipped_recipes() -> dict[str, Path]:

@@ -76,7 +76,7 @@ def _failed(content: Content) -> list[TrainingView]:
 
 def _origin(content: Content) -> str:
     rows = ", ".join(f"{number:,} {part}" for part, number in content.rows.items())
-    base = f"base {plain(str(content.base['name']))}" if content.base else "the base is not loaded yet"
+    base = f"base {plain(content.base.name)}" if content.base else "the base is not loaded yet"
     return f"{base}; rows: {rows}; LoRALoom {plain(content.versions.get('loraloom', ''))}"
 
 

@@ -10,6 +10,7 @@ from loraloom.errors import LoRALoomError
 from loraloom.recipe import Recipe
 from loraloom.recipe.reading import read_run_recipe
 from loraloom.report.json_files import finite, finite_or_none, read_document
+from loraloom.run.documents.provenance import Provenance
 from loraloom.run.folder import Run, open_run
 
 FILE = "range_test.json"
@@ -83,7 +84,7 @@ def _rate(value: Any) -> float:
     return float(value)
 
 
-def range_test_for(run: Run, provenance: Mapping[str, Any], recipe: Recipe) -> RangeTest | None:
+def range_test_for(run: Run, provenance: Provenance, recipe: Recipe) -> RangeTest | None:
     """The newest range test beside a run that was made on the same base, data, adapter and batch.
 
     One that is damaged, or another user's, says nothing about this run, and is passed over.
@@ -99,14 +100,11 @@ def range_test_for(run: Run, provenance: Mapping[str, Any], recipe: Recipe) -> R
     return None
 
 
-def _speaks_for(other: Run, provenance: Mapping[str, Any], recipe: Recipe) -> bool:
-    theirs = other.read_json(other.provenance_file)
-    base = provenance.get("base", {}).get("fingerprint")
-    if (
-        base is None
-        or theirs.get("base", {}).get("fingerprint") != base
-        or theirs.get("data") != provenance.get("data")
-    ):
+def _speaks_for(other: Run, provenance: Provenance, recipe: Recipe) -> bool:
+    theirs = Provenance.read(other.provenance_file)
+    if provenance.base is None or theirs.base is None or theirs.data != provenance.data:
+        return False
+    if theirs.base.fingerprint != provenance.base.fingerprint:
         return False
     tested = read_run_recipe(other.recipe_file)
     return bool({*_what_decides(tested)} & {*_what_decides(recipe)})

@@ -11,6 +11,7 @@ from typing import Any
 from loraloom.report.effects import Level, label_of
 from loraloom.report.json_files import finite, read_document
 from loraloom.report.visible_text import without_folders
+from loraloom.run.documents.provenance import Provenance, SearchRequest
 from loraloom.run.folder import Run
 
 FILE = "search.json"
@@ -109,7 +110,7 @@ class SearchView:
         return [Level.of(values[label], own) for label, own in figures.items()]
 
 
-def read_searched(run: Run, provenance: Mapping[str, Any], shown_as: Mapping[str, str]) -> SearchView | None:
+def read_searched(run: Run, provenance: Provenance, shown_as: Mapping[str, str]) -> SearchView | None:
     """A run's search; None where the run is none.
 
     Args:
@@ -126,13 +127,13 @@ def read_searched(run: Run, provenance: Mapping[str, Any], shown_as: Mapping[str
         run,
         path,
         formats=FORMATS,
-        parse=lambda document: _searched(document, provenance.get("search", {}), shown_as),
+        parse=lambda document: _searched(document, provenance.search, shown_as),
         fix="`loraloom search RECIPE --resume RUN` goes on from it, where it can be read.",
     )
 
 
 def _searched(
-    document: Mapping[str, Any], asked: Mapping[str, Any], shown_as: Mapping[str, str]
+    document: Mapping[str, Any], asked: SearchRequest | None, shown_as: Mapping[str, str]
 ) -> SearchView:
     higher = bool(document["higher_is_better"])
     trials = [_trial(entry, shown_as) for entry in document["trials"]]
@@ -143,8 +144,8 @@ def _searched(
         best=document["best"],
         trials=trials,
         importances={key: finite(share) for key, share in document.get("importances", {}).items()},
-        num_asked=int(asked.get("trials", len(trials))),
-        sampler=str(asked.get("sampler", "")),
+        num_asked=len(trials) if asked is None else asked.trials,
+        sampler="" if asked is None else asked.sampler,
     )
 
 

@@ -30,7 +30,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from loraloom.bank.ownership import seed_for
 from loraloom.errors import RunError, one_line
-from loraloom.run.folder import Report
+from loraloom.run.events import Note, Report
 from loraloom.search.ledger import FILE as LEDGER_FILE
 from loraloom.search.ledger import Trial
 from loraloom.search.request import Request
@@ -131,7 +131,7 @@ class Study:
                 cause = _cause(error)
                 if delay is None:
                     raise self._unusable(cause) from None
-                self.report("note", message=f"{self.file.name}: {cause}; trying again in {delay:g} s")
+                self.report(Note(message=f"{self.file.name}: {cause}; trying again in {delay:g} s"))
                 time.sleep(delay)
         raise AssertionError("the last attempt returns or raises")
 

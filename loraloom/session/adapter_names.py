@@ -17,6 +17,7 @@ from loraloom.errors import LoRALoomError, Problem, RunError
 from loraloom.evaluate.comparison import BASE_NAME
 from loraloom.recipe import Recipe
 from loraloom.recipe.typos import nearest
+from loraloom.run.events import ExperimentEnd
 from loraloom.run.folder import Run
 from loraloom.run.integrity import changed_files
 from loraloom.search.ledger import FILE as LEDGER_FILE
@@ -141,8 +142,10 @@ def endings_of(run: Run) -> dict[str, ExperimentStatus]:
     """
     known: dict[str, ExperimentStatus] = {}
     for event in run.events():
-        if event.get("event") == "end" and isinstance(event.get("experiment"), str):
-            known[event["experiment"]] = _ending(event | {"step": event.get("experiment_step")})
+        if isinstance(event, ExperimentEnd):
+            known[event.experiment] = ExperimentStatus(
+                event.status, event.reason, event.experiment_step, event.best_metric
+            )
     try:
         if (run.folder / LEDGER_FILE).is_file():
             trials = run.read_json(run.folder / LEDGER_FILE)["trials"]

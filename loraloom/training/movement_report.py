@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from loraloom.evaluate.movement import HARDLY_MOVED, movement_of_tensors, percent
-from loraloom.run.folder import Report
+from loraloom.run.events import Note, Report
 from loraloom.training.setup import Setup
 from loraloom.training.state import TrainingState
 
@@ -27,5 +27,5 @@ def measure_movements(setup: Setup, state: TrainingState, report: Report) -> dic
         moved[name] = float(f"{total:.{DIGITS}g}")
         if total < HARDLY_MOVED:
             message = f"{name} is hardly anything but its base: ‖ΔW‖/‖W‖ is {percent(total)}"
-            report("note", message=f"{message}; its learning rate was {experiment.training.learning_rate:g}")
+            report(Note(message=f"{message}; its learning rate was {experiment.training.learning_rate:g}"))
     return moved

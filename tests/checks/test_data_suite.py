@@ -31,7 +31,7 @@ def tokenizer() -> TextTokenizer:
 
 def test_the_starters_own_data_is_in_order() -> None:
     recipe = read_recipe("starter")
-    found = check_data(recipe, Path(), split_examples(recipe.data, Path())).findings
+    found = check_data(recipe, split_examples(recipe.data)).findings
     assert {finding.level for finding in found if finding.check != "data"} == {"ok"}
 
 
@@ -49,7 +49,7 @@ def test_the_starters_own_data_is_in_order() -> None:
 def test_real_data_raises_no_false_alarm(file: str, expected: set[str], shared_data: Path) -> None:
     recipe = read_recipe("starter")
     recipe = recipe.model_copy(update={"data": DataSettings(train=file)})
-    found = check_data(recipe, Path(), split_examples(recipe.data, shared_data)).findings
+    found = check_data(recipe, split_examples(recipe.data.in_folder(shared_data))).findings
     assert {finding.check for finding in found if finding.level != "ok"} - {"data"} == expected
 
 

@@ -23,6 +23,7 @@ from loraloom.data.splitting.split import split_examples
 from loraloom.evaluate.movement import movement, movement_of_tensors, percent
 from loraloom.recipe import DataSettings, Experiment, Recipe
 from loraloom.session.answering_model import load_run
+from tests.events import message_of
 from tests.faults.warm import Warm
 from tests.parity.rig import experiment, random_rows, train_all
 
@@ -49,7 +50,7 @@ def starter() -> Base:
 @pytest.fixture(scope="module")
 def starter_rows(starter: Base) -> EncodedSet:
     """Some rows of its own data, cut short."""
-    split = split_examples(DataSettings(train="starter", eval=0), Path())
+    split = split_examples(DataSettings(train="starter", eval=0))
     return encode(split.train[:120], starter.tokenizer, max_source_length=24, max_target_length=12)
 
 
@@ -217,10 +218,9 @@ def test_at_the_end_of_training_the_movement_is_kept_and_next_to_none_is_said(
     )
     said: list[str] = []
     outcome = train(
-        recipe,
-        folder=tmp_path,
+        recipe.in_folder(tmp_path),
         out=tmp_path / "run",
-        report=lambda event, **fields: said.append(str(fields.get("message"))),
+        report=lambda event: said.append(message_of(event)),
     )
     moved = {name: entry["movement"] for name, entry in outcome.result["experiments"].items()}
     assert moved["slow"] < 1e-3 < moved["usual"]

@@ -53,7 +53,7 @@ def starter() -> Base:
 
 @pytest.fixture(scope="module")
 def rows(starter: Base) -> EncodedSet:
-    split = split_examples(DataSettings(train="starter", eval=0), Path())
+    split = split_examples(DataSettings(train="starter", eval=0))
     return encode(split.train[:40], starter.tokenizer, max_source_length=24, max_target_length=12)
 
 

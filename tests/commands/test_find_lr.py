@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,6 +18,7 @@ from loraloom.console import print_range_test
 from loraloom.errors import DataError, Interrupted
 from loraloom.recipe.reading import read_recipe
 from loraloom.report.content import read_content
+from loraloom.run.events import Event, TrainStep
 from loraloom.run.folder import list_runs
 
 
@@ -70,7 +70,7 @@ def recipe(tmp_path: Path, tiny: Callable[[str], Path]) -> Callable[[float], Rec
 def test_larger_rates_gain_more_on_a_model_that_knows_nothing(
     recipe: Callable[[float], Recipe], tmp_path: Path
 ) -> None:
-    found = find_learning_rate(recipe(4), folder=tmp_path, out=tmp_path / "rates")
+    found = find_learning_rate(recipe(4).in_folder(tmp_path), out=tmp_path / "rates")
     assert [result.learning_rate for result in found.results] == list(RATES)
     gains = [result.gain for result in found.results]
     assert all(gain is not None for gain in gains)
@@ -80,14 +80,14 @@ def test_larger_rates_gain_more_on_a_model_that_knows_nothing(
 
 def test_without_eval_rows_it_is_refused(recipe: Callable[[float], Recipe], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="needs eval rows"):
-        find_learning_rate(recipe(0), folder=tmp_path, out=tmp_path / "rates")
+        find_learning_rate(recipe(0).in_folder(tmp_path), out=tmp_path / "rates")
     assert not (tmp_path / "rates").exists()
 
 
 def test_what_was_found_is_a_run_that_the_report_shows(
     recipe: Callable[[float], Recipe], tmp_path: Path
 ) -> None:
-    found = find_learning_rate(recipe(4), folder=tmp_path, out=tmp_path / "rates")
+    found = find_learning_rate(recipe(4).in_folder(tmp_path), out=tmp_path / "rates")
     content = read_content(tmp_path / "rates")
     assert content.is_finished
     assert content.range_test is not None
@@ -103,20 +103,20 @@ def test_what_was_found_is_a_run_that_the_report_shows(
 def test_a_run_made_later_from_the_same_recipe_shows_it(
     recipe: Callable[[float], Recipe], tmp_path: Path
 ) -> None:
-    find_learning_rate(recipe(4), folder=tmp_path, out=tmp_path / "runs" / "rates")
-    train(recipe(4), folder=tmp_path, out=tmp_path / "runs" / "later")
+    find_learning_rate(recipe(4).in_folder(tmp_path), out=tmp_path / "runs" / "rates")
+    train(recipe(4).in_folder(tmp_path), out=tmp_path / "runs" / "later")
     shown = read_content(tmp_path / "runs" / "later").range_test
     assert shown is not None
     assert shown.run == "rates"
 
 
 def test_a_signal_leaves_nothing(recipe: Callable[[float], Recipe], tmp_path: Path) -> None:
-    def stop(event: str, **fields: Any) -> None:
-        if event == "train" and fields["step"] == 3 and fields["experiment"] == f"{RATES[0]:g}":
+    def stop(event: Event) -> None:
+        if isinstance(event, TrainStep) and (event.step, event.experiment) == (3, f"{RATES[0]:g}"):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Interrupted, match="begins it anew"):
-        find_learning_rate(recipe(4), folder=tmp_path, out=tmp_path / "runs" / "rates", report=stop)
+        find_learning_rate(recipe(4).in_folder(tmp_path), out=tmp_path / "runs" / "rates", report=stop)
     assert list_runs(tmp_path / "runs") == []
     assert list((tmp_path / "runs").iterdir()) == []
 

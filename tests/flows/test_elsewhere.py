@@ -78,7 +78,7 @@ def test_what_a_program_says_comes_first(project: Path) -> None:
     recipe = read_recipe(project / "recipe.yaml", SHORT)
     assert read_recipe(project / "recipe.yaml").folder == project
     with pytest.raises(LoRALoomError):  # the base is not there
-        loraloom.train(recipe, folder=Path())
+        loraloom.train(recipe.in_folder(Path()))
     assert not any(Path("runs").iterdir())
 
 
@@ -98,7 +98,7 @@ def test_text_and_a_shipped_recipe_start_from_the_working_directory(project: Pat
 
 def test_the_recipe_of_a_run_starts_from_where_the_run_was_begun(project: Path) -> None:
     run = loraloom.train(read_recipe(project / "recipe.yaml", SHORT), out=Path("run")).run
-    assert read_recipe_with_notes(run.recipe_file).folder == project
+    assert read_recipe_with_notes(run.recipe_file).recipe.folder == project
     again = loraloom.train(read_recipe(run.recipe_file), out=Path("again")).run
     assert again.read_json(again.split_file) == run.read_json(run.split_file)
     shutil.copy(run.recipe_file, "copied.yaml")

@@ -45,11 +45,11 @@ def test_a_program_trains_compares_and_predicts(tiny: Callable[[str], Path], tmp
     (tmp_path / "recipe.yaml").write_text(RECIPE.format(model=tiny("mt5")), encoding="utf-8")
     recipe = loraloom.read_recipe(tmp_path / "recipe.yaml", ["training.max_steps=2"])
     assert isinstance(recipe, loraloom.Recipe)
-    findings = loraloom.check(recipe, folder=tmp_path)
+    findings = loraloom.check(recipe.in_folder(tmp_path))
     assert {finding.level for finding in findings} <= {"ok", "note", "warning"}
     heard: list[str] = []
     outcome = loraloom.train(
-        recipe, folder=tmp_path, out=tmp_path / "run", report=lambda event, **fields: heard.append(event)
+        recipe.in_folder(tmp_path), out=tmp_path / "run", report=lambda event: heard.append(event.kind)
     )
     assert outcome.failed == []
     assert {"train", "eval", "save", "end"} <= set(heard)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from loraloom.forecast.plan_text import LABEL_WIDTH, duration, plan_lines, size, trains
+from loraloom.run.documents.prediction import Prediction
 
-PLAN: dict[str, Any] = {
+AS_JSON: dict[str, Any] = {
     "waves": [["narrow", "wide"]],
     "memory": {
         "peak_bytes": 3 * 2**30,
@@ -21,6 +24,7 @@ PLAN: dict[str, Any] = {
     "pace": {"step_seconds": 1.0, "tokens_per_second": 100.0, "epoch_seconds": 80.0, "seconds": 7500.0},
     "disk": {"checkpoint_bytes": 12 * 2**20, "num_kept": 2, "free_bytes": 10 * 2**30},
 }
+PLAN = TypeAdapter(Prediction).validate_python(AS_JSON)
 
 
 def test_every_subject_is_said_once_with_its_figures() -> None:
@@ -43,7 +47,7 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
 
 
 def test_a_step_that_was_not_timed_is_said() -> None:
-    text = " ".join(plan_lines({**PLAN, "pace": None}, 200))
+    text = " ".join(plan_lines(replace(PLAN, pace=None), 200))
     assert "time   not known: stopped before a step was timed" in text
 
 

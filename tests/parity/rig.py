@@ -197,7 +197,7 @@ def train_all(
         stop=StopRequest() if stop is None else stop,
     )
     started = state or TrainingState.at_start(names)
-    ended = train(setup, started, lambda event, **fields: events.append({"event": event, **fields}))
+    ended = train(setup, started, lambda event: events.append(event.to_json()))
     return TrainedRun(events, ended)
 
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
 
 from loraloom.data.files.data_names import STARTER, below
@@ -31,6 +30,7 @@ from loraloom.data.formats.parquet import HUB_PREFIX
 from loraloom.data.formats.row import PATHS_ARE_RELATIVE, shown_name, shown_names
 from loraloom.data.rows import FORMATS, is_readable
 from loraloom.errors import DataError, Problem
+from loraloom.recipe.relative_paths import Locations
 
 DataKey = Literal["train", "eval", "test", "retain", "prompts"]
 StarterFile = Literal["train", "eval", "test", "probe", "prompts"]
@@ -77,21 +77,19 @@ class DataLocation:
 def locate(
     key: DataKey,
     value: str | Sequence[str],
-    folder: Path,
+    locations: Locations,
     *,
     split: str = "train",
     is_checked: bool = True,
-    moved: Mapping[str, Path] = MappingProxyType({}),
 ) -> DataLocation:
     """The files that a recipe names under `data.train`, `data.eval`, `data.test` or `data.retain`.
 
     Args:
         key: which of them, or rows to answer; it decides what `starter` and a saved DatasetDict stand for.
         value: a file, folder, pattern, dataset of the hub or `starter`; or a list of these.
-        folder: the recipe's folder, which paths are relative to.
+        locations: where the recipe's names are.
         split: which split of a saved DatasetDict is `data.train`'s.
         is_checked: refuse files that do not go together; not needed for those of a split that was made.
-        moved: names in `value` that are elsewhere now → where.
 
     Raises:
         DataError: with every problem: a folder or pattern that holds no data file, one that holds files of
@@ -101,7 +99,7 @@ def locate(
     problems: list[Problem] = []
     for entry in [value] if isinstance(value, str) else value:
         try:
-            own = _locate(key, entry, moved.get(entry, folder / Path(entry).expanduser()), split)
+            own = _locate(key, entry, locations.data_path(entry), split)
         except DataError as error:
             problems += error.problems
             continue

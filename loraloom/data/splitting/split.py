@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from loraloom.data.examples import Example
@@ -64,26 +62,23 @@ class Split:
         cls,
         saved: Mapping[str, Any],
         settings: DataSettings,
-        folder: Path,
         *,
         shown_as: str = "split.json",
-        moved: Mapping[str, Path] = MappingProxyType({}),
     ) -> Split:
         """The split that `to_json` wrote, from the same files.
 
         Args:
             saved: what split.json holds.
-            settings, folder: as in `split_examples`.
+            settings: as in `split_examples`.
             shown_as: split.json's name, for messages.
-            moved: names of data that are elsewhere now → where.
 
         Raises:
             DataError: a file is not the one that was split, its rows are read differently now, or
                 `saved` is not what `to_json` writes.
         """
         ids = saved_ids(saved, shown_as)
-        located = locate_parts(settings, folder, is_checked=False, moved=moved)
-        new = check_unchanged(saved["files"], located, None if moved else folder, shown_as)
+        located = locate_parts(settings, is_checked=False)
+        new = check_unchanged(saved["files"], located, settings.locations, shown_as)
         read = {
             part: read_part([file for file in own.files if file.name not in new], settings)
             for part, own in located.items()
@@ -105,7 +100,7 @@ class Split:
         return cls(**parts, files=dict(saved["files"]), notes=notes, dropped=_dropped(read))
 
 
-def split_examples(settings: DataSettings, folder: Path, *, allow_leakage: bool = False) -> Split:
+def split_examples(settings: DataSettings, *, allow_leakage: bool = False) -> Split:
     """Read the files of a recipe's `data` and divide their examples.
 
     Examples with one source, and the turns of one conversation, stay together; shares and counts
@@ -115,14 +110,13 @@ def split_examples(settings: DataSettings, folder: Path, *, allow_leakage: bool 
 
     Args:
         settings: the recipe's `data`.
-        folder: the recipe's folder, which paths are relative to.
         allow_leakage: let a source of an `eval` or `test` file be in another part too.
 
     Raises:
         DataError: a file is not usable, there are too few rows, or a source of an `eval` or `test`
             file is in another part too, and that is not allowed.
     """
-    located = locate_parts(settings, folder)
+    located = locate_parts(settings)
     read = read_parts(located, settings)
     parts = {part: own.examples for part, own in read.items()}
     notes = _notes(located, read)
