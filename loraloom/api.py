@@ -5,9 +5,10 @@
     result = loraloom.train("recipe.yaml", report=print)
     print(loraloom.compare(result.run).sentences)
 
-No function here writes to the terminal or installs a signal handler. `report` is told of every event as it
-happens; `stop` is a `StopRequest`, which any thread may set: the verb then saves and raises `Interrupted`.
-Inside of `with stop_on_signals() as stop`, SIGINT and SIGTERM set one, as on the command line.
+No function here writes to the terminal or installs a signal handler. `report` is told of every event of
+`loraloom.run.events` as it happens; `stop` is a `StopRequest`, which any thread may set: the verb then saves
+and raises `Interrupted`. Inside of `with stop_on_signals() as stop`, SIGINT and SIGTERM set one, as on the
+command line.
 
 Torch is imported when a function that needs it is called. Two functions are not called like their commands,
 because parts of the package are: `search` is `run_search`, and `report` is `write_report`.
@@ -35,7 +36,7 @@ from loraloom.results import (
     TrainResult,
     TrialResult,
 )
-from loraloom.run.events import Note, Report, WarningNote, quiet
+from loraloom.run.events import Event, Note, Report, WarningNote, quiet
 from loraloom.run.folder import RUNS_FOLDER
 from loraloom.training.signals import StopRequest, stop_on_signals
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from loraloom.run.documents.range_test import RangeTest
 
 __all__ = [
+    "Event",
     "Interrupted",
     "LoRALoomError",
     "Recipe",
@@ -168,7 +170,7 @@ def train(
         resume: a run to resume, instead of a new one.
         allowed: names of checks whose errors become warnings.
         base, data: where a resumed run's base and data are now, if they were moved.
-        report: told of every event: `report(TrainStep(step=…, loss=…, …))`.
+        report: told of every event, `report(TrainStep(step=…, loss=…, …))`.
         stop: if it is set, the step is finished and saved; the run can be resumed.
 
     Raises:
