@@ -1,7 +1,7 @@
 """The layers of the house, held by its own imports.
 
-    errors → recipe → run → data | base → bank → evaluate → training → forecast → checks | report
-    → search → export → session → comparison → commands → console → cli
+    errors → recipe → run → data → architectures → base → bank → evaluate → training → forecast
+    → checks | report → search → export → session → comparison → commands → console → cli
 
 What stands right may import what stands left; siblings never import each other; a lazy import counts.
 """
@@ -19,7 +19,9 @@ LAYERS = (
     {"errors", "starter"},
     {"recipe"},
     {"run"},
-    {"data", "base"},
+    {"data"},
+    {"architectures"},
+    {"base"},
     {"bank"},
     {"evaluate"},
     {"training"},
@@ -37,6 +39,7 @@ LEVEL = {name: number for number, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "transformers", "peft", "datasets", "sacrebleu"}
 # `--help` and every complaint about a recipe or a data file come at once.
 LIGHT = (
+    "architectures",
     "cli",
     "errors.py",
     "run",

@@ -23,6 +23,7 @@ ROOMS = (
     "run",
     "starter",
     "data",
+    "architectures",
     "base",
     "bank",
     "evaluate",

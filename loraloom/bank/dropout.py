@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
+from loraloom.architectures.family import Family
 from loraloom.bank.ownership import Ambient, Draws, Rows, draw_kept
 from loraloom.base.loading import Base
 from loraloom.data.batches import Segment, Side
@@ -29,14 +30,16 @@ class BaseDropout(nn.Module):
         p: the probability to drop.
         name: its path in the model.
         side: whose tokens its input has.
+        is_in_layer: whether it is used once a pass.
         ambient: the bank's.
     """
 
-    def __init__(self, p: float, name: str, side: Side, ambient: Ambient) -> None:
+    def __init__(self, p: float, name: str, side: Side, is_in_layer: bool, ambient: Ambient) -> None:
         super().__init__()
         self.p = p
         self.name = name
         self.side = side
+        self.is_in_layer = is_in_layer
         self.ambient = ambient
         self._draws: Draws | None = None
         self._num_uses = 0
@@ -58,9 +61,9 @@ class BaseDropout(nn.Module):
     def _use(self, draws: Draws) -> str:
         """What this mask is drawn for: a stack drops its embeddings and its output with one module.
 
-        A block's modules are used once a pass, and again when it is recomputed: for the same mask.
+        A layer's modules are used once a pass, and again when it is recomputed: for the same mask.
         """
-        if ".block." in self.name:
+        if self.is_in_layer:
             return self.name
         self._num_uses = self._num_uses + 1 if draws is self._draws else 0
         self._draws = draws
@@ -105,20 +108,23 @@ def base_dropout(base: Base, ambient: Ambient, p: float) -> Any:
     if p == 0:
         yield
         return
-    model = base.model
+    model, family = base.model, base.family
+    assert family.has_base_dropout, (
+        f"{family.title} draws no dropout of its own"
+    )  # recipe_limits.py refuses it
     replaced: list[tuple[nn.Module, str, nn.Module]] = []
     for path, module in list(model.named_modules()):
         if isinstance(module, nn.Dropout):
             parent_path, _, attribute = path.rpartition(".")
             parent = model.get_submodule(parent_path)
-            side: Side = "source" if path.startswith("encoder.") else "target"
-            setattr(parent, attribute, BaseDropout(p, path, side, ambient))
+            dropout = BaseDropout(p, path, family.side_of(path), family.is_in_layer(path), ambient)
+            setattr(parent, attribute, dropout)
             replaced.append((parent, attribute, module))
     names = {module: path for path, module in model.named_modules()}
     # transformers 5.17 tells the model alone, not its two stacks, which have configs of their own.
     stacks = [model, model.get_encoder(), model.get_decoder()]
     usual = [stack.config._attn_implementation for stack in stacks]
-    AttentionInterface.register(ATTENTION, _attention(names, ambient, p))
+    AttentionInterface.register(ATTENTION, _attention(names, family, ambient, p))
     # An attention without masks of its own gets none (transformers.masking_utils), padding unmasked.
     AttentionMaskInterface.register(ATTENTION, eager_mask)
     for stack in stacks:
@@ -133,9 +139,9 @@ def base_dropout(base: Base, ambient: Ambient, p: float) -> Any:
 
 
 def _attention(
-    names: dict[nn.Module, str], ambient: Ambient, p: float
+    names: dict[nn.Module, str], family: Family, ambient: Ambient, p: float
 ) -> Callable[..., tuple[Tensor, Tensor]]:
-    """T5's attention with our own dropout on its weights."""
+    """Attention, with a position bias where the family has one, and our own dropout on its weights."""
 
     def attend(
         module: nn.Module,
@@ -160,18 +166,17 @@ def _attention(
         weights = scores.softmax(-1)
         rows = ambient.rows
         if isinstance(rows, Rows) and rows.draws is not None:
-            weights = weights * _mask_of_all_shares(rows, rows.draws, names[module], p, weights)
+            name = names[module]
+            sides = family.attention_sides(name)
+            weights = weights * _mask_of_all_shares(rows, rows.draws, name, sides, p, weights)
         return (weights @ value).transpose(1, 2).contiguous(), weights
 
     return attend
 
 
-def _mask_of_all_shares(rows: Rows, draws: Draws, name: str, p: float, like: Tensor) -> Tensor:
-    if name.startswith("encoder."):
-        sides: tuple[Side, Side] = ("source", "source")
-    else:
-        # SelfAttention is a decoder block's first layer, its cross-attention the second.
-        sides = ("target", "source" if ".layer.1." in name else "target")
+def _mask_of_all_shares(
+    rows: Rows, draws: Draws, name: str, sides: tuple[Side, Side], p: float, like: Tensor
+) -> Tensor:
     masks = [
         torch.ones_like(like[start:stop])
         if slot is None

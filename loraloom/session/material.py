@@ -117,6 +117,7 @@ def load_recipe_base(
         dtype=decided.get("dtype", recipe.dtype),
         device=decided.get("device", recipe.device),
         allow_bin_weights=recipe.allow_bin_weights,
+        recipe=recipe,
     )
 
 

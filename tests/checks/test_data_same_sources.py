@@ -28,7 +28,7 @@ from loraloom.data.splitting.split import split_examples
 from loraloom.recipe.reading import parse_recipe
 from loraloom.session.data_checks import check_data
 from tests.checks.data_rows import good, only, seen
-from tests.checks.test_data_tokens import character_tokenizer
+from tests.checks.test_data_tokenization import character_tokenizer
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from loraloom.errors import RunError
-from loraloom.run.folder import lock
+from loraloom.run import lock
 from loraloom.run.lock import is_held, locked, writing
 
 
