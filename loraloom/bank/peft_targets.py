@@ -1,7 +1,7 @@
 """Which linears an adapter_config.json names, as PEFT finds them, and which of an adapter's tensors that is.
 
-PEFT adapts what its target_modules match and says nothing of names that match nothing: `wi` beside `q` on
-a gated T5 is saved in the list, and no tensor belongs to it. So a name without a match is a note; a
+PEFT adapts what its target_modules match and says nothing of names that match nothing: such a name beside
+others is saved in the list, and no tensor belongs to it. So a name without a match is a note; a
 matched linear without tensors, which PEFT would leave at zero, is an incomplete folder.
 """
 

@@ -1,8 +1,9 @@
 """Tokens of an answer to its text: one way for training, predict, compare and every check.
 
-Only what says where a text begins and ends is left out: padding, end, start, and the sentinels of
-span-filling (`<extra_id_0>`) unless references hold them. Tokens that a user added (`<sep>`) are part of
-what was learnt, though tokenizers call them special too and `skip_special_tokens` drops them.
+Only what says where a text begins and ends is left out: padding, end, start, whatever a tokenizer puts
+around every text (BART's `<s>`), and the sentinels of span-filling (`<extra_id_0>`) unless references hold
+them. Tokens that a user added (`<sep>`) are part of what was learnt, though tokenizers call them special too
+and `skip_special_tokens` drops them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class AnswerText:
 
     Args:
         tokenizer: of transformers.
-        controls: ids of padding, end and start.
+        controls: ids of padding, end, start, and of what stands around every text.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, controls: Collection[int]) -> None:

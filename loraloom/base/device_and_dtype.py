@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from loraloom.errors import ModelError
@@ -44,8 +42,12 @@ def choose_device(wanted: str) -> Choice:
     return Choice(wanted, "the recipe says so")
 
 
-def choose_dtype(wanted: str, device: torch.device, config: Any) -> Choice:
-    """The dtype of the frozen base: bfloat16 where the hardware multiplies it, float32 otherwise."""
+def choose_dtype(wanted: str, device: torch.device, num_weights: int) -> Choice:
+    """The dtype of the frozen base: bfloat16 where the hardware multiplies it, float32 otherwise.
+
+    Args:
+        num_weights: of the base, about.
+    """
     if wanted != "auto":
         return Choice(wanted, "the recipe says so")
     if device.type == "cuda":
@@ -55,19 +57,10 @@ def choose_dtype(wanted: str, device: torch.device, config: Any) -> Choice:
         return Choice("float32", "this GPU has no bfloat16, and float16 overflows on T5-family models")
     if device.type == "mps":
         return Choice("float32", "bfloat16 on this GPU is not relied upon")
-    size = estimated_parameters(config)
-    if size < SMALL_MODEL_PARAMETERS:
-        return Choice("float32", f"the model is small (about {size / 1e6:.0f} M weights)")
+    if num_weights < SMALL_MODEL_PARAMETERS:
+        return Choice("float32", f"the model is small (about {num_weights / 1e6:.0f} M weights)")
     capabilities = torch.cpu.get_capabilities()
     for unit in ("amx_bf16", "avx512_bf16"):
         if capabilities.get(unit):
             return Choice("bfloat16", f"this processor multiplies bfloat16 ({unit})")
     return Choice("float32", "this processor has no bfloat16 instructions")
-
-
-def estimated_parameters(config: Any) -> int:
-    """Weights of a T5-family model, from its config: two embeddings, and 16 d² + 3 d·d_ff a layer pair."""
-    d_model, d_ff, inner = config.d_model, config.d_ff, config.num_heads * config.d_kv
-    layers = config.num_layers + (config.num_decoder_layers or config.num_layers)
-    per_layer = 6 * d_model * inner + 3 * d_model * d_ff
-    return int(2 * config.vocab_size * d_model + layers * per_layer)
