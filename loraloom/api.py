@@ -1,17 +1,16 @@
-"""Every verb as a function, for notebooks, programs and servers: typed results, a token to stop by, events.
+"""All commands as functions, for notebooks, programs and servers: typed results, stop tokens, events.
 
     import loraloom
 
     result = loraloom.train("recipe.yaml", report=print)
     print(loraloom.compare(result.run).sentences)
 
-No function here writes to the terminal or installs a signal handler. `report` is told of every event of
-`loraloom.run.events` as it happens; `stop` is a `StopRequest`, which any thread may set: the verb then saves
-and raises `Interrupted`. Inside of `with stop_on_signals() as stop`, SIGINT and SIGTERM set one, as on the
-command line.
+No function here writes to the terminal or installs a signal handler. `report` is called with every event as
+it happens; `stop` is a `StopRequest`, which any thread may set: the function then saves and raises
+`Interrupted`. Inside `with stop_on_signals() as stop`, SIGINT and SIGTERM set it, as on the command line.
 
-Torch is imported when a function that needs it is called. Two functions are not called like their commands,
-because parts of the package are: `search` is `run_search`, and `report` is `write_report`.
+Torch is imported when a function that needs it is called. Two functions have different names from their
+commands, because parts of the package have these names: `run_search` and `write_report`.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ __all__ = [
 ]
 
 AnyRecipe = Recipe | Path | str
-"""A recipe, its file, or the name of one that comes with LoRALoom."""
+"""A recipe, its file, or the name of a built-in recipe."""
 
 
 def init(
@@ -78,20 +77,20 @@ def init(
     sets: Sequence[str] = (),
     report: Report = quiet,
 ) -> str:
-    """Look at data files and write a commented recipe for them.
+    """Examine data files and write a commented recipe for them.
 
     Args:
-        data: files or folders of them, as the recipe shall name them.
+        data: files or folders, as the recipe should name them.
         model: a folder, a hub name, or `starter`.
         columns: role -> column, if the columns are not recognised: `{"instruction": "question"}`.
-        sets: `key=value` each, for settings of `data`.
-        report: told of notes.
+        sets: settings of `data`, each `key=value`.
+        report: called with notes.
 
     Returns:
-        YAML.
+        The recipe as YAML.
 
     Raises:
-        LoRALoomError: the data or the model is not usable, or it is not clear which column is what.
+        LoRALoomError: the data or the model is unusable, or the roles of the columns are unclear.
     """
     from loraloom.commands.init import init_recipe
 
@@ -108,17 +107,17 @@ def check(
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> CheckResult:
-    """Run every check on a recipe without training.
+    """Run every check on a recipe, without training.
 
     Args:
-        recipe: what would be done.
-        deep: also learn one batch by heart, which takes a while.
+        recipe: the recipe to check.
+        deep: also memorize one batch, which takes a while.
         allowed: names of checks whose errors become warnings.
-        report: told of notes on the way.
-        stop: looked at between two parts of the work.
+        report: called with notes.
+        stop: checked between parts of the work.
 
     Raises:
-        LoRALoomError: recipe, data or base cannot even be read.
+        LoRALoomError: recipe, data or base cannot be read.
         Interrupted: `stop` was set.
     """
     from loraloom.commands.check import examine
@@ -138,12 +137,12 @@ def find_learning_rate(
 
     Args:
         recipe: its own learning rate is not used.
-        out: the folder to make; by default a new one below `runs/`.
-        report: told of every step.
-        stop: if it is set, nothing is left.
+        out: the folder to create; by default a new one below `runs/`.
+        report: called with every step.
+        stop: if it is set, nothing is left behind.
 
     Raises:
-        LoRALoomError: recipe, data or base are not usable, or there are no eval rows.
+        LoRALoomError: recipe, data or base is unusable, or there are no eval rows.
         Interrupted: `stop` was set.
     """
     from loraloom.commands.find_lr import find_learning_rate as find
@@ -162,19 +161,19 @@ def train(
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> TrainResult:
-    """Train every experiment of a recipe, together.
+    """Train all experiments of a recipe together.
 
     Args:
-        recipe: what to do; may be left out to resume a run.
+        recipe: recipe to train; may be omitted to resume a run.
         out: the run directory; by default a new one below `runs/`.
         resume: a run to resume, instead of a new one.
         allowed: names of checks whose errors become warnings.
-        base, data: where a resumed run's base and data are now, if they were moved.
-        report: told of every event, `report(TrainStep(step=…, loss=…, …))`.
+        base, data: present location of a resumed run's base and data, if they were moved.
+        report: called with every event: `report(TrainStep(step=…, loss=…, …))`.
         stop: if it is set, the step is finished and saved; the run can be resumed.
 
     Raises:
-        LoRALoomError: something is wrong with recipe, data, base or run, or every experiment failed.
+        LoRALoomError: recipe, data, base or run is unusable, or every experiment failed.
         Interrupted: `stop` was set.
     """
     from loraloom.commands.train import train as run_training
@@ -212,15 +211,15 @@ def run_search(
     Args:
         recipe: what the space varies; it has no experiments.
         space: key -> choices or range, `{"lora.r": [4, 8]}`; or the YAML file of it.
-        trials: how many adapters to train.
-        sampler: what decides what to try next.
-        halving: stop the worse half of the trials early.
+        trials: number of adapters to train.
+        sampler: how to choose trials.
+        halving: whether to stop the worse half of the trials early.
         out: the run directory; by default a new one below `runs/`.
         resume: a run of the same search to resume, instead of a new one.
         allowed, base, data, report, stop: as in `train`.
 
     Raises:
-        LoRALoomError: recipe, space, data, base or run are not usable, or every trial failed.
+        LoRALoomError: recipe, space, data, base or run is unusable, or every trial failed.
         Interrupted: `stop` was set; the search can be resumed.
     """
     from loraloom.commands.search import search
@@ -263,20 +262,20 @@ def compare(
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> CompareResult:
-    """Let base and adapters answer the same rows in one pass.
+    """Answer the same rows with the base and its adapters in one pass.
 
     Args:
         run: the run directory.
-        split: whose rows; `test` if the run has one, else `eval`.
-        prompts, prompts_file: other rows instead, from text or a file.
-        experiments: whose adapters; by default all.
-        name: of the file in the run's `compare/`; by default what was compared.
-        base, data: where the run's base and data are now, if they were moved.
-        report: told of progress, `report(AnswerProgress(done=…, total=…))`.
+        split: the rows to answer; by default `test` if the run has test rows, else `eval`.
+        prompts, prompts_file: other rows to answer instead, as text or in a file.
+        experiments: experiments whose adapters answer; by default all.
+        name: name of the file in the run's `compare/`; by default that of what was compared.
+        base, data: present location of the run's base and data, if they were moved.
+        report: called with progress: `report(AnswerProgress(done=…, total=…))`.
         stop: if it is set, the answers so far are kept, and the same call resumes the comparison.
 
     Raises:
-        LoRALoomError: the run, its data or its adapters are not usable.
+        LoRALoomError: the run, its data or its adapters are unusable.
         Interrupted: `stop` was set.
     """
     from loraloom.commands.compare import compare as run_comparison
@@ -311,18 +310,18 @@ def predict(
 
     Args:
         run: the run directory.
-        file: a data file, a text file with a prompt a line, or a folder or pattern of them.
-        experiment: whose adapter answers; `base` for the base.
-        keep: columns to keep beside the answers, besides an id.
-        base: where the run's base is now, if it was moved.
-        report: told of progress.
+        file: a data file, a text file with one prompt per line, or a folder or pattern of these.
+        experiment: experiment whose adapter answers; `base` for the base.
+        keep: columns to keep with the answers, in addition to an id.
+        base: present location of the run's base, if it was moved.
+        report: called with progress.
         stop: if it is set, the iterator raises.
 
     Yields:
-        Answers in the file's order, as they come. The run and the file are read before the first.
+        Answers in the order of the file, as they are generated, after run and file have been read.
 
     Raises:
-        LoRALoomError: the run or the file is not usable.
+        LoRALoomError: the run or the file is unusable.
         Interrupted: `stop` was set.
     """
     from loraloom.commands.predict import predict as run_prediction
@@ -350,19 +349,19 @@ def merge(
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> MergeResult:
-    """Write base + adapter as one plain transformers folder, proven equal.
+    """Merge an adapter into its base as a plain transformers folder, and verify that it is equal.
 
     Args:
         run: the run directory.
-        out: the folder to make; it must not exist.
-        experiment: whose adapter; may be left out if the run has one.
-        dtype: to save in; by default that of the base's own files.
-        base, data: where the run's base and data are now, if they were moved.
-        report: told of progress and of what should be known.
+        out: the folder to create; it must not exist.
+        experiment: experiment of the adapter; may be omitted if the run has only one.
+        dtype: dtype to save in; by default that of the base's own files.
+        base, data: present location of the run's base and data, if they were moved.
+        report: called with progress and notes.
         stop: if it is set, nothing is left at `out`.
 
     Raises:
-        LoRALoomError: the run, adapter or base is not usable, `out` exists, or the proof failed.
+        LoRALoomError: the run, adapter or base is unusable, `out` exists, or the proof failed.
         Interrupted: `stop` was set.
     """
     from loraloom.commands.merge import merge as run_merge
@@ -394,11 +393,11 @@ def card(run: Path | str, *, experiment: str | None = None, out: Path | str | No
 
     Args:
         run: the run directory.
-        experiment: whose adapter; may be left out if the run has one.
-        out: a file for it, replaced if there.
+        experiment: experiment of the adapter; may be omitted if the run has only one.
+        out: the file to write, replaced if it exists.
 
     Raises:
-        LoRALoomError: it is no run, has no such adapter, or the file cannot be written.
+        LoRALoomError: it is not a run, it has no such adapter, or the file cannot be written.
     """
     from loraloom.commands.card import card as make_card
 
@@ -414,20 +413,20 @@ def write_report(
     comparison: str | None = None,
     report: Report = quiet,
 ) -> Path:
-    """Write one file that shows what a run came to: the command `loraloom report`.
+    """Write the results of a run to one file: the command `loraloom report`.
 
     Args:
         run: the run directory; it may be unfinished.
-        format: of the file; `recipe` is the recommended configuration alone.
+        format: format of the file; `recipe` is only the recommended configuration.
         out: the file; by default `report.*` in the run.
-        comparison: whose answers to show; by default test rows before eval rows before prompts.
-        report: told of what should be known.
+        comparison: name of the comparison to show; by default test rows, else eval rows, else prompts.
+        report: called with notes.
 
     Returns:
-        The file.
+        The path of the file.
 
     Raises:
-        LoRALoomError: it is no run, or the file cannot be written.
+        LoRALoomError: it is not a run, or the file cannot be written.
     """
     from loraloom.commands.report import write_report as write
 
@@ -435,7 +434,7 @@ def write_report(
 
 
 def runs(folder: Path | str = RUNS_FOLDER) -> tuple[RunSummary, ...]:
-    """The runs in a folder, oldest first."""
+    """List the runs in a folder, oldest first."""
     from loraloom.commands.runs import describe_runs
 
     return tuple(
@@ -453,11 +452,11 @@ def runs(folder: Path | str = RUNS_FOLDER) -> tuple[RunSummary, ...]:
 def demo(
     *, out: Path | str | None = None, report: Report = quiet, stop: StopRequest | None = None
 ) -> DemoResult:
-    """Train on the embedded starter, compare with its base, and write the report; offline.
+    """Train on the embedded starter, compare it with its base, and write the report; offline.
 
     Args:
         out: the run directory; by default a new one below `runs/`.
-        report: told of every event.
+        report: called with every event.
         stop: as in `train` and `compare`.
 
     Raises:
@@ -475,14 +474,14 @@ def demo(
 
 
 def recipe_schema() -> dict[str, Any]:
-    """The JSON Schema of a recipe, for editors and forms."""
+    """Return the JSON Schema of a recipe, for editors and forms."""
     from loraloom.recipe.writing import recipe_schema as schema
 
     return schema()
 
 
 def _token(stop: StopRequest | None) -> StopRequest:
-    """The caller's, or one that nobody sets: a verb that has one installs no signal handlers."""
+    """Return the caller's token, or one that nobody sets, so that no signal handlers are installed."""
     return StopRequest() if stop is None else stop  # one that is not set is false
 
 
@@ -491,7 +490,7 @@ def _path(value: Path | str | None) -> Path | None:
 
 
 def _read(recipe: AnyRecipe, report: Report, *, resumed: Path | None = None) -> Recipe:
-    """A recipe as given, or from its file; what reading it brought to light is told."""
+    """Return a recipe as given or read it from its file, reporting notes."""
     if isinstance(recipe, Recipe):
         return recipe
     from loraloom.run.folder import Run
@@ -507,7 +506,7 @@ def _recipe_to_train(recipe: AnyRecipe | None, resume: Path | str | None, report
     if recipe is not None:
         return _read(recipe, report, resumed=_path(resume))
     if resume is None:
-        raise TypeError("train() needs a recipe, or a run to resume")
+        raise TypeError("train() needs a recipe or a run to resume")
     from loraloom.run.folder import open_run
     from loraloom.session.provenance import run_recipe
 

@@ -1,4 +1,4 @@
-"""What a verb came to, on stdout: tables, findings, rows as the model sees them, rates, comparisons."""
+"""Results of commands on stdout: tables, findings, rows as the model sees them, rates, comparisons."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from loraloom.checks.batch_view import RowView
     from loraloom.run.documents.range_test import RangeTest
 
-WIDE = 120  # columns; five columns of a table need them
+WIDE = 120  # terminal columns; needed for a table of five columns
 BAR_WIDTH = 30
-BAR_AT = 36  # columns before the bars of a range test
+BAR_AT = 36  # terminal columns before the bars of a range test
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
-    """A table on stdout; piped, it is as wide as its text, so that nothing is cut."""
+    """Print a table on stdout; in a pipe it is as wide as its text, so that nothing is cut off."""
     shown = [[visible(cell) for cell in row] for row in rows]
     stdout = Stdout(highlight=False)
     if not stdout.is_terminal:
@@ -41,11 +41,11 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], styles: S
 
 
 def print_findings(findings: Sequence[Finding], *, show_all: bool = False) -> None:
-    """What `loraloom check` found, the worst first: a table where there is room, else a paragraph each.
+    """Print findings of `loraloom check`, most severe first: as a table if it fits, else as paragraphs.
 
     Args:
-        findings: of any checks.
-        show_all: also what is in order, which is otherwise counted.
+        findings: findings of any checks.
+        show_all: whether to show passed checks, which are otherwise only counted.
     """
     stdout = Stdout(highlight=False, soft_wrap=True)
     readable = [f.mapped(visible) for f in findings]
@@ -64,7 +64,7 @@ def print_findings(findings: Sequence[Finding], *, show_all: bool = False) -> No
 
 
 def print_batch(batch: Sequence[RowView]) -> None:
-    """Rows as the model sees them, for the user's own eyes."""
+    """Print rows as the model sees them, which contain text of the data."""
     from loraloom.checks.batch_view import view_lines  # whoever has rows to show has imported torch
 
     stdout = Stdout(highlight=False, soft_wrap=True)
@@ -78,9 +78,9 @@ def print_batch(batch: Sequence[RowView]) -> None:
 
 
 def print_range_test(found: RangeTest) -> None:
-    """Each rate with its eval loss and a bar of what it gained on the base; then the suggestion."""
+    """Print each rate with its eval loss and a bar of its gain over the base; then the suggestion."""
     stdout = Stdout(highlight=False, soft_wrap=True)
-    # A terminal that draws a bar's cells twice as wide, as some with Chinese fonts do, still holds it.
+    # This fits even if a terminal draws a bar's cells twice as wide, as some with Chinese fonts do.
     widest = min(BAR_WIDTH, max(0, stdout.width - BAR_AT) // 2) if stdout.is_terminal else BAR_WIDTH
     most = max((result.gain or 0 for result in found.results), default=0)
     rows = []
@@ -90,7 +90,7 @@ def print_range_test(found: RangeTest) -> None:
         bar = "█" * round(widest * max(result.gain or 0, 0) / most) if most > 0 else ""
         rows.append((f"{result.learning_rate:g}", loss, change, bar))
     is_suggested = [result.learning_rate == found.suggestion for result in found.results]
-    columns = ("learning rate", "eval loss", "change", f"gained on the base, {found.base_eval_loss:.4f}")
+    columns = ("learning rate", "eval loss", "change", f"gain over the base, {found.base_eval_loss:.4f}")
     print_table(columns, rows, ["bold" if each else "" for each in is_suggested])
     stdout.print(Text(found.reason))
     if found.suggestion is not None:
@@ -98,7 +98,7 @@ def print_range_test(found: RangeTest) -> None:
 
 
 def print_comparison(comparison: Mapping[str, Any], shown_rows: int = 3) -> None:
-    """What every adapter does, in a sentence; the figures; some answers side by side."""
+    """Print a sentence on the effect of every adapter, the figures, and some answers side by side."""
     stdout = Stdout(highlight=False, soft_wrap=True)
     for sentence in comparison["sentences"]:
         stdout.print(Text(sentence, style="bold"))
@@ -123,7 +123,7 @@ def print_comparison(comparison: Mapping[str, Any], shown_rows: int = 3) -> None
 
 
 def print_answers(comparison: Mapping[str, Any], shown_rows: int, title: str = "") -> None:
-    """What base and adapters said to the first rows, and how many more there are; under a title, if given."""
+    """Print the answers to the first rows and the number of other rows, below a title if given."""
     stdout = Stdout(highlight=False, soft_wrap=True)
     if title:
         stdout.print()
@@ -133,7 +133,7 @@ def print_answers(comparison: Mapping[str, Any], shown_rows: int, title: str = "
         stdout.print()
         stdout.print(Text(visible(row["source"]), style="bold"))
         for group in groups.values():
-            first = group["models"][0]  # of several seeds one speaks; the report shows them all
+            first = group["models"][0]  # only one of several seeds; the report shows them all
             stdout.print(Text(visible(f"  {first}: {row['answers'][first]}")))
         if row["reference"] is not None:
             stdout.print(Text(visible(f"  reference: {row['reference']}"), style="dim"))
@@ -144,13 +144,13 @@ def print_answers(comparison: Mapping[str, Any], shown_rows: int, title: str = "
 
 
 def _groups(comparison: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Experiment → its models, also where nothing could be judged."""
+    """Map experiments to their models, even if nothing could be evaluated."""
     models = comparison["models"]
     return comparison.get("groups") or {name: {"models": [name]} for name in models}
 
 
 def _figure_over_seeds(key: str, values: Sequence[float | None]) -> str:
-    """One value as it is, several as mean ± standard deviation."""
+    """Format one value alone, or several as mean ± standard deviation."""
     known = [value for value in values if value is not None]
     if len(known) < 2:
         return _figure(key, known[0] if known else None)
