@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loraloom.api import (
+        Event,
         Interrupted,
         LoRALoomError,
         Recipe,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Event",
     "Interrupted",
     "LoRALoomError",
     "Recipe",

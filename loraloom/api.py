@@ -35,7 +35,7 @@ from loraloom.results import (
     TrainResult,
     TrialResult,
 )
-from loraloom.run.events import Note, Report, WarningNote, quiet
+from loraloom.run.events import Event, Note, Report, WarningNote, quiet
 from loraloom.run.folder import RUNS_FOLDER
 from loraloom.training.signals import StopRequest, stop_on_signals
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from loraloom.run.documents.range_test import RangeTest
 
 __all__ = [
+    "Event",
     "Interrupted",
     "LoRALoomError",
     "Recipe",

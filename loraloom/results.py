@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from loraloom.checks.finding import Finding
 from loraloom.run.documents import result
+from loraloom.run.documents.checks import Finding
 
 if TYPE_CHECKING:
     from loraloom.checks.batch_view import RowView

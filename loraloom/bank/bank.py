@@ -145,8 +145,9 @@ class AdapterBank:
 
     def place_of(self, name: str) -> str:
         """The part of the model a linear is in: `encoder`, `decoder` or `cross`."""
-        is_cross = f".{self.base.family.cross_attention}." in name
-        return "cross" if is_cross else name.partition(".")[0]
+        place = self.base.family.place(name)
+        assert place is not None, f"{name} is no linear of a layer"
+        return place.part
 
     def parameters(self, slot: str) -> list[nn.Parameter]:
         """What the optimizer of an adapter updates; the order is that of `tensors`."""

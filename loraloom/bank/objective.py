@@ -184,20 +184,18 @@ def token_losses(hidden: Tensor, labels: Tensor, head: OutputHead, smoothing: Te
 
 
 def hidden_states(base: Base, batch: Batch) -> Tensor:
-    """Compute the decoder's last states, [rows, target_len, d]; each token attends only to its example.
-
-    Encoder and decoder are called separately, because the model's own forward would also use the encoder's
-    mask for cross-attention, which does not work for packed rows.
-    """
-    encoded = base.model.get_encoder()(input_ids=batch.input_ids, attention_mask=batch.encoder_mask)
-    decoded = base.model.get_decoder()(
-        input_ids=batch.decoder_input_ids,
-        attention_mask=batch.decoder_mask,
-        encoder_hidden_states=encoded.last_hidden_state,
-        encoder_attention_mask=batch.cross_mask,
-        use_cache=False,
+    """Compute the decoder's last states, [rows, target_len, d]; each token attends only to its example."""
+    model, family = base.model, base.family
+    positions = batch.positions if family.counts_positions else {"source": None, "target": None}
+    encoded = family.encode(model, batch.input_ids, batch.encoder_mask, positions["source"])
+    return family.decode(
+        model,
+        batch.decoder_input_ids,
+        batch.decoder_mask,
+        encoded,
+        batch.cross_mask,
+        positions["target"],
     )
-    return decoded.last_hidden_state  # type: ignore[no-any-return]
 
 
 def part_losses(base: Base, batch: Batch, label_smoothing: Sequence[float] = ()) -> Tensor:

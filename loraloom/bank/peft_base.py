@@ -21,7 +21,7 @@ NAME = "base_model_name_or_path"
 # The hub's cache: …/models--google--mt5-small/snapshots/<revision>
 SNAPSHOT = re.compile(r"models--([^/\\]+?)--([^/\\]+)[/\\]snapshots[/\\]")
 STACKS = ("encoder", "decoder")
-LAYER = re.compile(r"(encoder|decoder)\.[^.]+\.(\d+)\.")
+LAYER = re.compile(r"(?:\w+\.)*?(encoder|decoder)\.[^.]+\.(\d+)\.")
 
 
 def portable_name(name: str) -> str:
@@ -180,7 +180,7 @@ def check_not_shallower(
 def num_layers(modules: Iterable[str]) -> dict[str, int]:
     """Count the layers of each stack by the names of modules.
 
-    >>> num_layers(["encoder.block.0.layer.0.SelfAttention.q", "encoder.block.3.layer.0.SelfAttention.q"])
+    >>> num_layers(["encoder.layers.0.mlp.up", "model.encoder.layers.3.mlp.up"])
     {'encoder': 4}
     """
     found: dict[str, int] = {}

@@ -1,7 +1,7 @@
 """The linears that an adapter_config.json names, as PEFT finds them, and their tensors.
 
-PEFT adapts what its target_modules match and ignores names that match nothing: `wi` next to `q` on a gated
-T5 is saved in the list, but no tensor belongs to it. So a name without a match is a note; a matched linear
+PEFT adapts what its target_modules match and ignores names that match nothing: such a name next to others
+is saved in the list, but no tensor belongs to it. So a name without a match is a note; a matched linear
 without tensors, which PEFT would leave at zero, means an incomplete folder.
 """
 

@@ -1,8 +1,9 @@
 """Conversion of answer tokens to text, the same for training, answers and every check.
 
-Only tokens that delimit a text are removed: padding, end, start, and the sentinels of span filling
-(`<extra_id_0>`) unless references contain them. Tokens that a user added (`<sep>`) are part of what was
-learnt, although tokenizers call them special too and `skip_special_tokens` removes them.
+Only tokens that delimit a text are removed: padding, end, start, whatever a tokenizer puts around every
+text (`<s>` of BART), and the sentinels of span filling (`<extra_id_0>`) unless references contain them.
+Tokens that a user added (`<sep>`) are part of what was learnt, although tokenizers call them special too
+and `skip_special_tokens` removes them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class AnswerText:
 
     Args:
         tokenizer: a transformers tokenizer.
-        controls: ids of padding, end and start.
+        controls: ids of padding, end, start, and of what surrounds every text.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, controls: Collection[int]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from loraloom.errors import ModelError
@@ -44,8 +42,12 @@ def choose_device(wanted: str) -> Choice:
     return Choice(wanted, "as set in the recipe")
 
 
-def choose_dtype(wanted: str, device: torch.device, config: Any) -> Choice:
-    """Choose the dtype of the frozen base: bfloat16 if the hardware multiplies it, otherwise float32."""
+def choose_dtype(wanted: str, device: torch.device, num_weights: int) -> Choice:
+    """Choose the dtype of the frozen base: bfloat16 if the hardware multiplies it, otherwise float32.
+
+    Args:
+        num_weights: approximate number of weights of the base.
+    """
     if wanted != "auto":
         return Choice(wanted, "as set in the recipe")
     if device.type == "cuda":
@@ -55,19 +57,10 @@ def choose_dtype(wanted: str, device: torch.device, config: Any) -> Choice:
         return Choice("float32", "this GPU has no bfloat16, and float16 overflows in T5-family models")
     if device.type == "mps":
         return Choice("float32", "bfloat16 is untested on this GPU")
-    size = estimated_parameters(config)
-    if size < SMALL_MODEL_PARAMETERS:
-        return Choice("float32", f"the model is small (about {size / 1e6:.0f} M weights)")
+    if num_weights < SMALL_MODEL_PARAMETERS:
+        return Choice("float32", f"the model is small (about {num_weights / 1e6:.0f} M weights)")
     capabilities = torch.cpu.get_capabilities()
     for unit in ("amx_bf16", "avx512_bf16"):
         if capabilities.get(unit):
             return Choice("bfloat16", f"this processor multiplies bfloat16 ({unit})")
     return Choice("float32", "this processor has no bfloat16 instructions")
-
-
-def estimated_parameters(config: Any) -> int:
-    """Estimate the weights of a T5-family model: two embeddings, and 16 d² + 3 d·d_ff per layer pair."""
-    d_model, d_ff, inner = config.d_model, config.d_ff, config.num_heads * config.d_kv
-    layers = config.num_layers + (config.num_decoder_layers or config.num_layers)
-    per_layer = 6 * d_model * inner + 3 * d_model * d_ff
-    return int(2 * config.vocab_size * d_model + layers * per_layer)

@@ -19,6 +19,7 @@ from typing import Any
 
 from transformers.utils import cached_file
 
+from loraloom.architectures.families import family_of
 from loraloom.errors import ModelError, Problem
 from loraloom.text.units import size
 from loraloom.text.visible import one_line, quoted
@@ -38,7 +39,6 @@ _HARMLESS_PRIVATE = {"_name_or_path", "_commit_hash", "_attn_implementation_auto
 _CODE = ("auto_map", "custom_pipelines", "trust_remote_code")
 _KERNELS = ("attn_implementation", "experts_implementation", "use_kernels", "kernel_config")
 _OWN_KERNELS = (None, False, "eager", "sdpa")
-_SIZES = ("d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads", "vocab_size")
 # Half a byte per weight, tied embeddings that an estimate counts twice, and a margin.
 _WEIGHTS_PER_BYTE = 4
 _SOON_BUILT = 10_000_000
@@ -165,10 +165,11 @@ def _config_problems(values: Mapping[str, Any], name: str) -> Iterator[Problem]:
             where=name,
             fix="Use the same model in float32 or bfloat16.",
         )
-    for key in _SIZES:
+    family = family_of(values.get("model_type"))
+    for key in family.size_keys if family else ():
         value = values.get(key, 1)
         is_size = isinstance(value, int) and not isinstance(value, bool) and value > 0
-        if not is_size and not (value is None and key == "num_decoder_layers"):
+        if not is_size and not (value is None and family and key in family.optional_sizes):
             yield Problem(
                 f"its config's `{key}` is not a valid size", where=name, allowed="a whole number above 0"
             )

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from loraloom.base.families import FAMILIES
+from loraloom.architectures.families import FAMILIES
 from loraloom.errors import ModelError
 
 STARTER = "starter"

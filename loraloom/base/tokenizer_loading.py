@@ -6,6 +6,7 @@ from tokenizers import Tokenizer as BackendTokenizer
 from transformers import AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from loraloom.architectures.family import Family
 from loraloom.base.safety import describe_source
 from loraloom.errors import ModelError
 
@@ -45,8 +46,10 @@ def forget_state(tokenizer: Tokenizer) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, name: str) -> None:
+def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, family: Family, name: str) -> None:
     """Refuse a tokenizer without padding or end, or with more tokens than the model has embeddings.
+
+    A config without a start token gets the one that its family begins answers with.
 
     Raises:
         ModelError: the model cannot be used with it.
@@ -54,8 +57,7 @@ def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, name: str) -> 
     for token in ("pad", "eos"):
         if getattr(tokenizer, f"{token}_token_id") is None:
             raise ModelError(f"its tokenizer has no {token} token", where=name)
-    if getattr(model.config, "decoder_start_token_id", None) is None:
-        model.config.decoder_start_token_id = tokenizer.pad_token_id
+    model.config.decoder_start_token_id = family.start_token_id(model.config, tokenizer)
     size = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > size:
         raise ModelError(
@@ -64,6 +66,12 @@ def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, name: str) -> 
             found=f"{len(tokenizer)} tokens, {size} embeddings",
             fix="Use the tokenizer the model was trained with.",
         )
+
+
+def frame_tokens(tokenizer: Tokenizer) -> frozenset[int]:
+    """The special tokens that it puts before and behind a text: T5's `</s>`, BART's `<s>` and `</s>`."""
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    return frozenset(special.intersection(tokenizer("a")["input_ids"]))
 
 
 def control_names(tokenizer: Tokenizer) -> dict[int, str]:

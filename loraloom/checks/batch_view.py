@@ -79,8 +79,7 @@ def view_rows(
     chosen = {int(by_length[round(share * (len(by_length) - 1))]): place for place, share in PLACES.items()}
     batch = collate(
         [Part(None, [train_set[index] for index in chosen])],
-        pad_token_id=base.pad_token_id,
-        start_token_id=base.start_token_id,
+        base.layout,
         packing=packing,
     )
     return [

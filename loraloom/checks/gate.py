@@ -107,8 +107,7 @@ def run_gate(
 def _batch(base: Base, slots: Sequence[str | None], rows: Sequence[EncodedExample], packing: bool) -> Batch:
     return collate(
         [Part(slot, rows) for slot in slots],
-        pad_token_id=base.pad_token_id,
-        start_token_id=base.start_token_id,
+        base.layout,
         packing=packing,
     ).to(base.device)
 
@@ -192,8 +191,9 @@ def check_targets(gate: Gate) -> list[Finding]:
 
 
 def _target_finding(experiment: Experiment, match: Match) -> Finding:
+    called = f" ({match.own_name})" if match.own_name else ""
     message = (
-        f"`{match.pattern}` matches {len(match.targets)} linears, "
+        f"`{match.pattern}`{called} matches {len(match.targets)} linears, "
         f"{match.num_adapter_parameters(experiment.lora.r):,} adapter weights at r {experiment.lora.r}"
     )
     return Finding("ok", "targets", f"{experiment.name}: lora.target_modules", message)

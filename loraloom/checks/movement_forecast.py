@@ -194,8 +194,7 @@ def _measure(bank: AdapterBank, lora: LoraSettings, rows: Sequence[EncodedExampl
     )
     batch = collate(
         [Part(slot, [row]) for slot, row in zip(slots, rows, strict=True)],
-        pad_token_id=base.pad_token_id,
-        start_token_id=base.start_token_id,
+        base.layout,
         packing=True,
     ).to(base.device)
     try:

@@ -8,17 +8,6 @@ from collections.abc import Mapping
 from loraloom.bank.bank import AdapterBank
 from loraloom.data.batches import Batch, Side
 
-# Factors that a linear's output is multiplied with before use; zeros there silence the linear.
-FACTORS = {
-    "q": ("k",),
-    "k": ("q",),
-    "v": ("o",),
-    "wi": ("wo",),
-    "wi_0": ("wi_1", "wo"),
-    "wi_1": ("wi_0", "wo"),
-}
-ATTENTION_SCORES = ("q", "k")
-
 
 def describe_silent(bank: AdapterBank, norms: Mapping[str, float], batch: Batch) -> str:
     """Describe in one sentence the modules whose gradient is zero.
@@ -44,13 +33,13 @@ def _kind(bank: AdapterBank, name: str) -> str:
 
 
 def _reason(bank: AdapterBank, name: str, batch: Batch) -> str:
-    parent, _, suffix = name.rpartition(".")
     linears = {target.name: target.linear for target in bank.available}
-    for factor in FACTORS.get(suffix, ()):
-        linear = linears.get(f"{parent}.{factor}")
-        if linear is not None and not linear.dense().any():
-            return f"the base's `{factor}` after them is all zeros"
-    if suffix in ATTENTION_SCORES and _sees_one_token(bank.place_of(name), batch):
+    for factor in bank.base.family.silencers(name, linears):
+        linear = linears[factor]
+        if not linear.dense().any() and (linear.bias is None or not linear.bias.any()):
+            return f"the base's `{factor.rpartition('.')[2]}` in the same layer is all zeros"
+    place = bank.base.family.place(name)
+    if place and place.role in ("q", "k") and _sees_one_token(place.part, batch):
         return "attention over a single token has nothing to choose"
     return ""
 

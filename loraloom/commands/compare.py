@@ -67,7 +67,7 @@ def compare(
         base, data: where the run's base and its data are now, if they were moved: the base's folder, and
             the folder that takes the place of the one where the data was, or a file. They must be the same.
         report: told of progress, `report(AnswerProgress(done=…, total=…))`.
-        stop: the token of the caller to stop by; without one, SIGINT and SIGTERM ask to stop.
+        stop: the caller's own token to stop by; without one, SIGINT and SIGTERM ask to stop.
 
     Returns:
         What the file holds, and `file`:

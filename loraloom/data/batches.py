@@ -7,13 +7,14 @@ another. With packing, a row contains several examples of one part:
     decoder in   <s> a1 a1 <s> a2 a2 a2              target_segments  1 1 1 2 2 2 2
     labels       a1 a1 </s> a2 a2 a2 </s>
 
-Every token attends only to its own segment, so that losses and gradients equal those of unpadded
-single examples. (T5's position biases depend on distances alone, which packing preserves.)
+Every token attends only to its own segment, so that losses and gradients equal those of unpadded single
+examples. Position biases depend on distances alone, which packing preserves; absolute positions restart at
+each segment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -32,6 +33,22 @@ class Part(NamedTuple):
 
     slot: str | None
     examples: Sequence[EncodedExample]
+
+
+@dataclass(frozen=True)
+class BatchLayout:
+    """How the examples of a model lie in a batch.
+
+    Args:
+        pad_token_id: fills a row behind its last token.
+        shift_right: the labels of one example → what the decoder reads as it writes them, both int64
+            [target_len].
+        can_pack: whether several examples in one row are computed as if each had a row of its own.
+    """
+
+    pad_token_id: int
+    shift_right: Callable[[Tensor], Tensor]
+    can_pack: bool = True
 
 
 class Segment(NamedTuple):
@@ -86,6 +103,11 @@ class Batch:
         """bool [rows, 1, target_len, source_len]: the source of the same example."""
         return _same_segment(self.target_segments, self.source_segments)
 
+    @property
+    def positions(self) -> dict[Side, Tensor]:
+        """For each side int64 [rows, len]: where in its own example a token stands, from 0."""
+        return {"source": _positions(self.source_segments), "target": _positions(self.target_segments)}
+
     def to(self, device: torch.device) -> Batch:
         """Return the same batch on another device."""
         return replace(
@@ -100,6 +122,15 @@ class Batch:
 
 def _same_segment(queries: Tensor, keys: Tensor) -> Tensor:
     return ((queries[:, :, None] == keys[:, None, :]) & (keys[:, None, :] > 0))[:, None]
+
+
+def _positions(segments: Tensor) -> Tensor:
+    """Compute positions that restart at each segment; 0 at padding."""
+    index = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
+    begins = torch.ones_like(segments, dtype=torch.bool)
+    begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    start = torch.where(begins, index, 0).cummax(1).values
+    return (index - start) * (segments > 0)
 
 
 @lru_cache(maxsize=64)  # every experiment calls it at each step of an epoch
@@ -148,9 +179,8 @@ def pack(examples: Sequence[EncodedExample], capacity: tuple[int, int]) -> list[
 
 def collate(
     parts: Sequence[Part],
+    layout: BatchLayout,
     *,
-    pad_token_id: int,
-    start_token_id: int,
     packing: bool = True,
     min_width: tuple[int, int] = (0, 0),
 ) -> Batch:
@@ -160,24 +190,24 @@ def collate(
 
     Args:
         parts: at least one, each with at least one example.
-        pad_token_id: fills a row after its last token.
-        start_token_id: the decoder's first input.
-        packing: whether a row may contain several examples; otherwise each has a row of its own.
+        layout: layout of the model.
+        packing: whether a row may contain several examples, if the layout can; otherwise each has its own.
         min_width: minimum number of source tokens and of target tokens in a row.
     """
     capacity = (
         max(len(example.input_ids) for part in parts for example in part.examples),
         max(len(example.labels) for part in parts for example in part.examples),
     )
-    layouts = [
-        pack(part.examples, capacity) if packing else [[index] for index in range(len(part.examples))]
+    packed = packing and layout.can_pack
+    rows_of_parts = [
+        pack(part.examples, capacity) if packed else [[index] for index in range(len(part.examples))]
         for part in parts
     ]
-    num_rows = tuple(len(layout) for layout in layouts)
+    num_rows = tuple(len(rows) for rows in rows_of_parts)
     source_len, target_len = (max(pair) for pair in zip(capacity, min_width, strict=True))
     shape = (sum(num_rows), source_len), (sum(num_rows), target_len)
-    input_ids = torch.full(shape[0], pad_token_id)
-    decoder_input_ids = torch.full(shape[1], pad_token_id)
+    input_ids = torch.full(shape[0], layout.pad_token_id)
+    decoder_input_ids = torch.full(shape[1], layout.pad_token_id)
     labels = torch.full(shape[1], IGNORED)
     source_segments, target_segments = (
         torch.zeros(shape[0], dtype=torch.long),
@@ -185,9 +215,9 @@ def collate(
     )
     segments: dict[Side, list[tuple[Segment, ...]]] = {"source": [], "target": []}
     first_row = 0
-    for part, layout in zip(parts, layouts, strict=True):
+    for part, rows in zip(parts, rows_of_parts, strict=True):
         placed: dict[int, tuple[Segment, Segment]] = {}
-        for row, indices in enumerate(layout):
+        for row, indices in enumerate(rows):
             source_end = target_end = 0
             for number, index in enumerate(indices, start=1):
                 example = part.examples[index]
@@ -202,10 +232,10 @@ def collate(
                 source_segments[at_source] = target_segments[at_target] = number
                 wanted = torch.from_numpy(example.labels).long()
                 labels[at_target] = wanted
-                decoder_input_ids[at_target] = torch.cat([torch.tensor([start_token_id]), wanted[:-1]])
+                decoder_input_ids[at_target] = layout.shift_right(wanted)
         segments["source"].append(tuple(placed[index][0] for index in range(len(part.examples))))
         segments["target"].append(tuple(placed[index][1] for index in range(len(part.examples))))
-        first_row += len(layout)
+        first_row += len(rows)
     return Batch(
         input_ids=input_ids,
         decoder_input_ids=decoder_input_ids,

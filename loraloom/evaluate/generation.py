@@ -8,14 +8,12 @@ instead of the model's (`decoding.py`), so that both obey the recipe and nothing
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, EncoderDecoderCache
 from transformers.generation import (
     LogitsProcessorList,
     NoRepeatNGramLogitsProcessor,
@@ -132,7 +130,7 @@ def _row_by_row(
     on_token: Callable[[], None],
 ) -> list[list[list[int]]]:
     """Generate greedy or sampled answers, [slots][rows][tokens]."""
-    model, device = bank.base.model, bank.base.device
+    model, family, device = bank.base.model, bank.base.family, bank.base.device
     eos, num_rows = bank.base.eos_token_id, len(slots) * len(chunk)
     input_ids, source_mask = _padded(bank, slots, chunk)
     owners = [slot for slot in slots for _ in chunk]
@@ -140,9 +138,8 @@ def _row_by_row(
     # A separate generator for each row and model, so that draws are independent of one another.
     generators = [torch.Generator(device).manual_seed(seed) for _ in slots for seed in seeds]
     with bank.rows(Rows(tuple(Share(slot, len(chunk)) for slot in slots))) as first:
-        encoded = model.get_encoder()(input_ids=input_ids, attention_mask=source_mask).last_hidden_state
-    cache = EncoderDecoderCache(DynamicCache(config=model.config), DynamicCache(config=model.config))
-    keyword = _cache_keyword(model.get_decoder())
+        encoded = family.encode(model, input_ids, source_mask)
+    cache = family.new_cache(model)
     generated = torch.full((num_rows, 1), bank.base.start_token_id, device=device)
     alive = list(range(num_rows))  # index of the row that each line of the batch answers
     is_done = torch.zeros(num_rows, dtype=torch.bool, device=device)
@@ -150,14 +147,8 @@ def _row_by_row(
     for _ in range(settings.max_new_tokens):
         on_token()
         with bank.rows(_shares([owners[row] for row in alive]), follows=first):
-            hidden = model.get_decoder()(
-                input_ids=generated[:, -1:],
-                encoder_hidden_states=encoded,
-                encoder_attention_mask=source_mask,
-                use_cache=True,
-                **{keyword: cache},
-            ).last_hidden_state
-        logits = _logits(bank, hidden[:, -1])
+            hidden = family.decode_next(model, generated[:, -1:], encoded, source_mask, cache)
+        logits = _logits(bank, hidden)
         scores = processors(generated, logits)
         chosen = (
             _draw(scores, [generators[row] for row in alive]) if settings.do_sample else scores.argmax(-1)
@@ -177,11 +168,6 @@ def _row_by_row(
             alive = [alive[line] for line in staying.tolist()]
             is_done = is_done[staying]
     return [answers[number * len(chunk) : (number + 1) * len(chunk)] for number in range(len(slots))]
-
-
-def _cache_keyword(decoder: Any) -> str:
-    """Name a decoder's cache argument: transformers 5.24 renamed `past_key_values` and warns about it."""
-    return "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"
 
 
 def _logits(bank: AdapterBank, hidden: Tensor) -> Tensor:

@@ -42,8 +42,7 @@ def row_losses(
         rows = [examples[int(index)] for index in chosen]
         batch = collate(
             [Part(slot, rows) for slot in slots],
-            pad_token_id=bank.base.pad_token_id,
-            start_token_id=bank.base.start_token_id,
+            bank.base.layout,
             packing=packing,
         ).to(bank.base.device)
         with bank.rows(Rows(shares_of(batch))):

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from loraloom.base.families import FAMILIES
+from loraloom.architectures.families import family_of
 from loraloom.base.loading import Base
 from loraloom.base.safety import file_beside
 from loraloom.errors import ModelError, RunError
@@ -39,7 +39,7 @@ def check_dtype(dtype: str | None, model_type: str | None) -> None:
     """
     if dtype is not None and dtype not in DTYPES:
         raise ModelError("is not a supported dtype", where="--dtype", found=dtype, allowed=", ".join(DTYPES))
-    family = FAMILIES.get(model_type or "")
+    family = family_of(model_type)
     if dtype == "float16" and family is not None and not family.float16:
         raise ModelError(
             f"the feed-forward of {model_type} overflows in float16, so that answers would be noise or NaN",
@@ -82,7 +82,7 @@ def check_space(folder: Path, model: PreTrainedModel, dtype: torch.dtype) -> Non
         RunError: there is too little space.
     """
     num_weights: int = sum(parameter.numel() for parameter in model.parameters())
-    num_logits = 2 * NUM_ROWS * TARGET_TOKENS * model.config.vocab_size
+    num_logits = 2 * NUM_ROWS * TARGET_TOKENS * model.get_output_embeddings().weight.shape[0]
     needed = num_weights * dtype.itemsize + num_logits * torch.float32.itemsize + ROOM_BESIDE
     free = shutil.disk_usage(folder).free
     if free < needed:

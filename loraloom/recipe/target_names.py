@@ -2,7 +2,7 @@
 
 all-linear                     every linear of encoder and decoder
 [q, v], `q, v`                 names: the end of a module's path, at a dot
-EncDecAttention.q, wo          the same, with more of the path
+attention.q, wo                the same, with more of the path
 .*\\.layer\\.1\\..*\\.(?:q|v)      a regular expression over whole paths
 decoder:q, decoder: all-linear, encoder:.*\\.wo
                                each of these, in one part of the model only

@@ -19,6 +19,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from loraloom.architectures.families import LINEAR_NAMES
 from loraloom.report import charts, figures, plots
 from loraloom.report.answer_differences import AnswerDifference, mark_difference
 from loraloom.report.axes import colour
@@ -41,7 +42,6 @@ MOST_CHARACTERS = 4000
 MOST_VERDICTS = 6
 # In the order in which data flows through a model.
 PARTS = ("encoder", "decoder", "cross")
-LINEARS = ("q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo")
 # Number of texts used to detect the language.
 SAMPLE = 50
 
@@ -174,7 +174,7 @@ def _movement(compared: ComparisonView | None) -> dict[str, Any]:
 
 def _kind_order(kind: str) -> tuple[int, int, str]:
     part, _, suffix = kind.partition(" ")
-    return _index(PARTS, part), _index(LINEARS, suffix), kind
+    return _index(PARTS, part), _index(LINEAR_NAMES, suffix), kind
 
 
 def _index(order: Sequence[str], name: str) -> int:

@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,11 +14,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from loraloom.base import loading
-from loraloom.base.device_and_dtype import choose_device, choose_dtype, estimated_parameters
+from loraloom.base.device_and_dtype import choose_device, choose_dtype
 from loraloom.base.fingerprints import fingerprint
 from loraloom.base.loading import load_base
 from loraloom.errors import ModelError
-from tests.tiny import make_folder
+from tests.tiny import TIED_KINDS, make_folder
 
 WEIGHTS = "model.safetensors"
 
@@ -59,8 +58,9 @@ def test_a_base_is_frozen_without_dropout_and_in_train_mode(base: Any, kind: str
     )
     assert base.model.training
     assert base.model_dropout == 0.1
-    assert (base.pad_token_id, base.eos_token_id, base.start_token_id) == (0, 1, 0)
-    assert base.head_is_tied == (kind == "t5")
+    assert (base.pad_token_id, base.eos_token_id) == (0, 1)
+    assert base.start_token_id == {"pad": 0, "eos": 1}[base.family.start]
+    assert base.head_is_tied == (kind in TIED_KINDS)
     assert base.model.config.tie_word_embeddings == base.head_is_tied
 
 
@@ -240,10 +240,7 @@ def test_the_tokenizers_fingerprint_sees_a_changed_vocabulary(folder: Path, load
     assert load_base(str(folder), device="cpu").tokenizer_fingerprint != loaded("mt5").tokenizer_fingerprint
 
 
-LARGE = SimpleNamespace(
-    d_model=1024, d_ff=2816, num_heads=16, d_kv=64, num_layers=24, num_decoder_layers=24, vocab_size=250_112
-)
-SMALL = SimpleNamespace(**{**LARGE.__dict__, "num_layers": 1, "num_decoder_layers": 1, "vocab_size": 5000})
+LARGE, SMALL = 1_200_000_000, 20_000_000  # weights
 
 
 @pytest.mark.parametrize(
@@ -313,7 +310,7 @@ def test_the_estimate_of_a_models_size_is_near(base: Any) -> None:
     actual = sum(parameter.numel() for parameter in base.model.parameters())
     if base.head_is_tied:
         actual += base.head.weight.numel()
-    assert estimated_parameters(base.model.config) == pytest.approx(actual, rel=0.2)
+    assert base.dimensions.num_weights == pytest.approx(actual, rel=0.2)
 
 
 def test_a_small_model_is_computed_in_float32(tiny: Callable[[str], Path]) -> None:

@@ -165,7 +165,7 @@ def test_modules_without_a_gradient_are_grouped_with_the_reason(mt5: Base) -> No
     assert finding.level == "warning"
     assert "2 of 8 modules get no gradient, decoder wi_0 (1 of 2), decoder wi_1 (1 of 2)" in finding.message
     assert "the first one is decoder.block.1.layer.2.DenseReluDense.wi_0" in finding.message
-    assert "the base's `wo` after them is all zeros" in finding.message
+    assert "the base's `wo` in the same layer is all zeros" in finding.message
 
 
 def test_attention_over_one_token_has_nothing_to_choose(mt5: Base) -> None:

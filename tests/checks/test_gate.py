@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -127,8 +128,9 @@ def test_tensors_of_another_dtype_are_found(mt5: Base) -> None:
 @pytest.mark.parametrize("change", ["scale", "cap"])
 def test_a_wrong_scale_before_the_head_is_found(base: Base, change: str) -> None:
     """As when a tied flag is wrong: the training loss is then not the model's own."""
-    wrong = {"output_scale": lambda config: 0.5} if change == "scale" else {"softcap": lambda config: 0.05}
-    sabotaged = dataclasses.replace(base, family=dataclasses.replace(base.family, **wrong))
+    name, wrong = ("output_scale", 0.5) if change == "scale" else ("softcap", 0.05)
+    sabotaged = dataclasses.replace(base, family=copy.copy(base.family))
+    setattr(sabotaged.family, name, lambda config: wrong)
     found = findings(sabotaged)
     assert "loss" in errors(found)
     assert "the model's own forward" in of(found, "loss")[0].message

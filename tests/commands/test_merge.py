@@ -36,8 +36,8 @@ from loraloom.export.transformers_folder import stored_dtype
 from loraloom.training.signals import StopRequest
 from tests.commands.trained import machine_paths
 from tests.parity.rig import stock_model
-from tests.test_lock import held_by_a_child
-from tests.tiny import KINDS
+from tests.run.test_lock import held_by_a_child
+from tests.tiny import KINDS, TIED_KINDS
 
 # PEFT still asks transformers for the old name of activation checkpointing.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
@@ -119,7 +119,7 @@ def test_a_fresh_process_reads_what_base_and_adapter_say(
     assert result["bytes"] == sum(file.stat().st_size for file in out.iterdir())
 
     # Tied or not stays what it was, in the config and in the weights.
-    is_tied = kind == "t5"
+    is_tied = kind in TIED_KINDS
     config = json.loads((out / "config.json").read_text(encoding="utf-8"))
     assert config["tie_word_embeddings"] is is_tied
     merged = load_file(out / "model.safetensors")

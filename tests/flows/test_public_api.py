@@ -21,6 +21,7 @@ from tests.faults.warm import REPOSITORY
 from tests.flows.conftest import RECIPE, rows, write_json
 
 PUBLIC = [
+    "Event",
     "Interrupted",
     "LoRALoomError",
     "Recipe",
