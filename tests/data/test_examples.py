@@ -38,7 +38,10 @@ def with_bad(*bad):
         ({"instruction": "q", "response": ""}, "`response` is empty"),
         ({"instruction": "q", "response": " \n\u3000"}, "`response` is blank"),
         ({"instruction": "", "response": "a"}, "`instruction` is empty"),
-        ({"instruction": "q\ud800", "response": "a"}, "`instruction` contains an unpaired surrogate (U+D800)"),
+        (
+            {"instruction": "q\ud800", "response": "a"},
+            "`instruction` contains an unpaired surrogate (U+D800)",
+        ),
         ({"instruction": "q\0", "response": "a"}, "`instruction` contains NUL (U+0000)"),
         ({"instruction": "q\x1b", "response": "a"}, "`instruction` contains a control character (U+001B)"),
     ],
