@@ -210,7 +210,7 @@ def _read_tensors(path: Path, where: str) -> dict[str, Tensor]:
                 "holds a tensor that is no part of a LoRA adapter",
                 where=where,
                 found=name,
-                fix=_RESIZED if bare in EMBEDDINGS_SAVED else "",
+                fix=_RESIZED if bare.rpartition(".")[2] in EMBEDDINGS_SAVED else "",
             )
         if not tensor.is_floating_point():
             raise AdapterError(

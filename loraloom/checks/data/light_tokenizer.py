@@ -132,8 +132,8 @@ class TextTokenizer:
         return rows
 
     def texts(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        """The texts of token ids, padding and EOS left out; what a user added is part of the text."""
-        ends = {self.eos_token_id, self.pad_token_id}
+        """The texts of token ids, padding and what frames a text left out; what a user added is text."""
+        ends = {self.eos_token_id, self.pad_token_id, *self.frame_token_ids}
         return self.backend.texts([[token for token in row if token not in ends] for row in ids])
 
     @cached_property
@@ -150,6 +150,11 @@ class TextTokenizer:
     def pad_token_id(self) -> int | None:
         """Of the padding."""
         return self._id(self.pad_token)
+
+    @cached_property
+    def frame_token_ids(self) -> frozenset[int]:
+        """The tokens around every text: T5's `</s>`, BART's `<s>` and `</s>`."""
+        return frozenset(self.backend.ids([""])[0])
 
     @cached_property
     def byte_token_ids(self) -> frozenset[int]:
