@@ -84,7 +84,7 @@ def measure(file: Path) -> None:
 
     print(f"{'':24}{'seconds':>8}{'peak':>10}")
     with stage("read and split"):
-        split = split_examples(DataSettings(train=str(file), eval=0.01), file.parent)
+        split = split_examples(DataSettings(train=str(file), eval=0.01).in_folder(file.parent))
     with stage("torch, transformers"):
         from loraloom.base.loading import load_base
         from loraloom.data.encoding import encode

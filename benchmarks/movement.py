@@ -80,8 +80,8 @@ def main() -> None:
     parser.add_argument("--too-far", action="store_true", help="Rates that may destroy the base instead.")
     options = parser.parse_args()
     recipe = _recipe(options)
-    base = load_recipe_base(recipe, Path())
-    material = prepare(recipe, Path(), split_examples(recipe.data, Path()), base)
+    base = load_recipe_base(recipe)
+    material = prepare(recipe, split_examples(recipe.data), base)
     forecasts = forecast(base, material.experiments, material.train_set)
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     with tempfile.TemporaryDirectory() as scratch:

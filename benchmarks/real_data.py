@@ -44,7 +44,7 @@ def run_job(
             "generation": {"max_new_tokens": 32},
         }
     )
-    outcome = train(recipe, folder=data.parent, out=out)
+    outcome = train(recipe.in_folder(data.parent), out=out)
     events = Run(out).events()
     steps = [event for event in events if event["event"] == "train"]
     models = compare(out)["models"]

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -54,7 +53,7 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     recipe = _recipe(options)
-    material = prepare(recipe, Path(), split_examples(recipe.data, Path()), load_recipe_base(recipe, Path()))
+    material = prepare(recipe, split_examples(recipe.data), load_recipe_base(recipe))
     sides: dict[str, Ours | Stock] = {"ours": Ours(material)}
     if not options.ours_only:
         sides["stock"] = Stock(material, options)

@@ -11,8 +11,7 @@
     │   └── CheckpointError  a checkpoint that is damaged or incomplete
     ├── CheckError           a check before training found an error
     └── TrainingError        training cannot go on
-        └── NonFiniteError   a loss or gradient is NaN or infinite
-    Interrupted              SIGINT or SIGTERM arrived; what was done is saved
+    Interrupted              SIGINT, SIGTERM or a program asked to stop; what was done is saved
 
 A `LoRALoomError` carries one or more `Problem`s, so that a user sees everything that is wrong
 at once. Its text is the whole message: what happened, where, what was found, what is allowed,
@@ -23,6 +22,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from loraloom.text.visible import visible
 
 SHOWN_PROBLEMS = 20
 
@@ -53,24 +54,8 @@ class Problem:
             text = f"{text.rstrip('.')}. Allowed: {self.allowed}"
         if self.fix:
             text = f"{text.rstrip('.')}. {self.fix}"
-        text = _visible(text)
+        text = visible(text)
         return text if text.endswith((".", "?", "!", "。")) else f"{text}."
-
-
-def _visible(text: str) -> str:
-    """Text that no terminal obeys: what is found in a foreign file may hold control characters."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
-
-
-def one_line(said: object, limit: int = 300) -> str:
-    """What another program said, on one line; its second line often names what is wrong.
-
-    Args:
-        said: an exception, or text.
-        limit: characters; a longer text is cut at a word, and shows that it is.
-    """
-    text = " ".join(str(said).split())
-    return text if len(text) <= limit else f"{text[:limit].rpartition(' ')[0] or text[:limit]} …"
 
 
 class LoRALoomError(Exception):
@@ -147,15 +132,11 @@ class TrainingError(LoRALoomError):
     """Training cannot go on."""
 
 
-class NonFiniteError(TrainingError):
-    """A loss or a gradient is NaN or infinite; the weights are as they were before it."""
-
-
 class Interrupted(Exception):
-    """SIGINT or SIGTERM arrived and what was done is saved.
+    """A verb was asked to stop, and what was done is saved.
 
     Args:
-        signal_number: 2 or 15; a command exits with 128 plus this.
+        signal_number: 2 or 15, and a command exits with 128 plus this; 0 if a program asked.
         message: where things stand and how to go on.
     """
 

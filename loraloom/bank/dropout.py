@@ -6,9 +6,10 @@ model's config, which a reader of LoRA papers does not expect and the article's 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +17,33 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 from loraloom.architectures.family import Family
-from loraloom.bank.ownership import Ambient, Draws, Rows, draw_kept
+from loraloom.bank.adapter_pass import AdapterPass
+from loraloom.bank.ownership import Draws, Rows, draw_kept
+from loraloom.base.current_pass import CurrentPass
 from loraloom.base.loading import Base
 from loraloom.data.batches import Segment, Side
 
 ATTENTION = "loraloom_dropout"
+
+
+@dataclass(frozen=True)
+class _AttentionDropout:
+    """How the attention modules of one base drop.
+
+    Args:
+        names: each module's path in the model.
+        family: of the base: whose tokens each attention looks at.
+        current_pass: of the base.
+        p: the probability to drop.
+    """
+
+    names: WeakKeyDictionary[nn.Module, str]
+    family: Family
+    current_pass: CurrentPass[AdapterPass]
+    p: float
+
+
+_DROPOUT_OF: WeakKeyDictionary[nn.Module, _AttentionDropout] = WeakKeyDictionary()
 
 
 class BaseDropout(nn.Module):
@@ -31,43 +54,39 @@ class BaseDropout(nn.Module):
         name: its path in the model.
         side: whose tokens its input has.
         is_in_layer: whether it is used once a pass.
-        ambient: the bank's.
+        current_pass: of the base.
     """
 
-    def __init__(self, p: float, name: str, side: Side, is_in_layer: bool, ambient: Ambient) -> None:
+    def __init__(
+        self, p: float, name: str, side: Side, is_in_layer: bool, current_pass: CurrentPass[AdapterPass]
+    ) -> None:
         super().__init__()
         self.p = p
         self.name = name
         self.side = side
         self.is_in_layer = is_in_layer
-        self.ambient = ambient
-        self._draws: Draws | None = None
-        self._num_uses = 0
+        self.current_pass = current_pass
 
     def forward(self, x: Tensor) -> Tensor:
         """[rows, len, features] → the same."""
-        rows = self.ambient.rows
-        if not isinstance(rows, Rows) or rows.draws is None:
+        running = self.current_pass.get()
+        if running is None or running.draws is None or not isinstance(running.rows, Rows):
             return x
-        masks, use = [], self._use(rows.draws)
-        for slot, start, stop in rows.spans(x.shape[0], self.name):
+        masks, use = [], self._use(running)
+        for slot, start, stop in running.rows.spans(x.shape[0], self.name):
             shape = torch.Size((stop - start, *x.shape[1:]))
             if slot is None:
                 masks.append(x.new_ones(shape))
             else:
-                masks.append(rows.draws.token_mask(slot, use, self.side, self.p, shape, like=x))
+                masks.append(running.draws.token_mask(slot, use, self.side, self.p, shape, like=x))
         return x * torch.cat(masks)
 
-    def _use(self, draws: Draws) -> str:
+    def _use(self, running: AdapterPass) -> str:
         """What this mask is drawn for: a stack drops its embeddings and its output with one module.
 
         A layer's modules are used once a pass, and again when it is recomputed: for the same mask.
         """
-        if self.is_in_layer:
-            return self.name
-        self._num_uses = self._num_uses + 1 if draws is self._draws else 0
-        self._draws = draws
-        return f"{self.name}#{self._num_uses}"
+        return self.name if self.is_in_layer else f"{self.name}#{running.count_use(self.name)}"
 
 
 def attention_mask(
@@ -99,7 +118,7 @@ def attention_mask(
 
 
 @contextmanager
-def base_dropout(base: Base, ambient: Ambient, p: float) -> Any:
+def base_dropout(base: Base, p: float) -> Any:
     """While it lasts, the base drops with probability `p` in passes that have draws.
 
     Source of the places: transformers' T5, which drops embeddings, attention weights, feed-forward
@@ -117,61 +136,64 @@ def base_dropout(base: Base, ambient: Ambient, p: float) -> Any:
         if isinstance(module, nn.Dropout):
             parent_path, _, attribute = path.rpartition(".")
             parent = model.get_submodule(parent_path)
-            dropout = BaseDropout(p, path, family.side_of(path), family.is_in_layer(path), ambient)
+            dropout = BaseDropout(p, path, family.side_of(path), family.is_in_layer(path), base.current_pass)
             setattr(parent, attribute, dropout)
             replaced.append((parent, attribute, module))
-    names = {module: path for path, module in model.named_modules()}
+    names = WeakKeyDictionary((module, path) for path, module in model.named_modules())
     # transformers 5.17 tells the model alone, not its two stacks, which have configs of their own.
     stacks = [model, model.get_encoder(), model.get_decoder()]
     usual = [stack.config._attn_implementation for stack in stacks]
-    AttentionInterface.register(ATTENTION, _attention(names, family, ambient, p))
-    # An attention without masks of its own gets none (transformers.masking_utils), padding unmasked.
-    AttentionMaskInterface.register(ATTENTION, eager_mask)
+    own = _AttentionDropout(names, family, base.current_pass, p)
+    _DROPOUT_OF.update(dict.fromkeys(names, own))
     for stack in stacks:
         stack.set_attn_implementation(ATTENTION)
     try:
         yield
     finally:
-        for stack, own in zip(stacks, usual, strict=True):
-            stack.set_attn_implementation(own)
+        for stack, implementation in zip(stacks, usual, strict=True):
+            stack.set_attn_implementation(implementation)
+        for module in names:
+            _DROPOUT_OF.pop(module, None)
         for parent, attribute, module in replaced:
             setattr(parent, attribute, module)
 
 
-def _attention(
-    names: dict[nn.Module, str], family: Family, ambient: Ambient, p: float
-) -> Callable[..., tuple[Tensor, Tensor]]:
-    """Attention, with a position bias where the family has one, and our own dropout on its weights."""
+def _attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask_: Tensor | None,
+    scaling: float = 1.0,
+    position_bias: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, Tensor]:
+    """Attention, with a position bias if the family has one, and our own dropout on its weights."""
+    scores = query @ key.transpose(2, 3) * scaling
+    if position_bias is not None:
+        scores = scores + position_bias
+    if attention_mask_ is not None:
+        lowest = torch.finfo(scores.dtype).min
+        scores = (
+            scores.masked_fill(~attention_mask_, lowest)
+            if attention_mask_.dtype == torch.bool
+            else (scores + attention_mask_)
+        )
+    weights = scores.softmax(-1)
+    dropout = _DROPOUT_OF[module]
+    running = dropout.current_pass.get()
+    if running is not None and isinstance(running.rows, Rows) and running.draws is not None:
+        name = dropout.names[module]
+        sides = dropout.family.attention_sides(name)
+        mask = _mask_of_all_shares(running.rows, running.draws, name, sides, dropout.p, weights)
+        weights = weights * mask
+    return (weights @ value).transpose(1, 2).contiguous(), weights
 
-    def attend(
-        module: nn.Module,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attention_mask_: Tensor | None,
-        scaling: float = 1.0,
-        position_bias: Tensor | None = None,
-        **_: Any,
-    ) -> tuple[Tensor, Tensor]:
-        scores = query @ key.transpose(2, 3) * scaling
-        if position_bias is not None:
-            scores = scores + position_bias
-        if attention_mask_ is not None:
-            lowest = torch.finfo(scores.dtype).min
-            scores = (
-                scores.masked_fill(~attention_mask_, lowest)
-                if attention_mask_.dtype == torch.bool
-                else (scores + attention_mask_)
-            )
-        weights = scores.softmax(-1)
-        rows = ambient.rows
-        if isinstance(rows, Rows) and rows.draws is not None:
-            name = names[module]
-            sides = family.attention_sides(name)
-            weights = weights * _mask_of_all_shares(rows, rows.draws, name, sides, p, weights)
-        return (weights @ value).transpose(1, 2).contiguous(), weights
 
-    return attend
+# By one name for the whole process: what differs between bases is looked up by the module.
+AttentionInterface.register(ATTENTION, _attend)
+# An attention without masks of its own gets none (transformers.masking_utils), padding unmasked.
+AttentionMaskInterface.register(ATTENTION, eager_mask)
 
 
 def _mask_of_all_shares(

@@ -13,8 +13,9 @@ from typing import Any
 
 from loraloom.base.loading import Base
 from loraloom.base.targets import linears
-from loraloom.errors import AdapterError, one_line
+from loraloom.errors import AdapterError
 from loraloom.recipe.target_names import ALL_LINEAR
+from loraloom.text.visible import one_line
 
 NAME = "base_model_name_or_path"
 # The hub's cache: …/models--google--mt5-small/snapshots/<revision>

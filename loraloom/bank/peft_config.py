@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from loraloom.bank.updates.kinds import kind_of, kind_of_config
+from loraloom.bank.updates.update import UpdateKind
 from loraloom.errors import AdapterError
 from loraloom.recipe import LoraSettings
-from loraloom.recipe.yaml_tree import shown_key
+from loraloom.text.visible import quoted
 
 # What PEFT can do and the bank does not, with the value at which it does nothing.
 UNSUPPORTED: dict[str, Any] = {
@@ -106,27 +108,27 @@ def config_values(settings: LoraSettings, target_modules: Sequence[str], base: s
         target_modules: as PEFT matches them.
         base: the base's name, without a path of this machine.
     """
-    alpha = settings.lora_alpha
     values = {
         "base_model_name_or_path": base,
         "inference_mode": True,
-        "lora_alpha": int(alpha) if float(alpha).is_integer() else alpha,
-        "lora_dropout": float(settings.lora_dropout),
-        "peft_type": "LORA",
-        "r": settings.r,
         "target_modules": sorted(target_modules),
         "task_type": "SEQ_2_SEQ_LM",
+        **kind_of(settings).peft_values(settings),
     }
-    return {**values, "use_rslora": True} if settings.use_rslora else values
+    return dict(sorted(values.items()))
 
 
-def check_config(config: Mapping[str, Any], where: str) -> None:
-    """Refuse an adapter that is anything but A and B of plain linears.
+def check_config(config: Mapping[str, Any], where: str) -> UpdateKind:
+    """Refuse an adapter that is anything but one of a known kind on plain linears.
+
+    Returns:
+        Its kind.
 
     Raises:
         AdapterError: it is no LoRA, uses what the bank does not compute, or has keys that are not known.
     """
-    if config.get("peft_type") != "LORA":
+    kind = kind_of_config(config)
+    if kind is None:
         found = str(config.get("peft_type"))[:40]
         raise AdapterError("is no LoRA adapter", where=where, found=found, allowed="LORA")
     for key, usual in UNSUPPORTED.items():
@@ -140,7 +142,7 @@ def check_config(config: Mapping[str, Any], where: str) -> None:
     if unknown:
         written = config.get("peft_version")
         raise AdapterError(
-            f"sets {shown_key(unknown[0])}, which is not known here and may change what it computes",
+            f"sets {quoted(unknown[0])}, which is not known here and may change what it computes",
             where=where,
             found=f"written by PEFT {str(written)[:20]}" if written else "",
             fix="A newer LoRALoom may know it; or take it out of adapter_config.json.",
@@ -152,3 +154,4 @@ def check_config(config: Mapping[str, Any], where: str) -> None:
             found=f"init_lora_weights: {str(config['init_lora_weights'])[:40]}",
             fix="Convert it with PEFT: save_pretrained(…, path_initial_model_for_weight_conversion=…).",
         )
+    return kind

@@ -26,11 +26,12 @@ from loraloom.bank.peft_config import MERGE_WITH_PEFT, check_config, config_valu
 from loraloom.bank.peft_targets import check_complete
 from loraloom.base.loading import Base
 from loraloom.base.targets import Target, peft_target_modules
-from loraloom.errors import AdapterError, Problem, one_line
+from loraloom.errors import AdapterError, Problem
 from loraloom.recipe import LoraSettings
 from loraloom.recipe.yaml_tree import shown_value
 from loraloom.run.atomic import replace_folder, write_bytes
 from loraloom.run.folder import to_json
+from loraloom.text.visible import one_line
 
 CONFIG, WEIGHTS, ORIGIN = "adapter_config.json", "adapter_model.safetensors", "loraloom.json"
 README = "README.md"
@@ -121,16 +122,10 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
     where = str(folder)
     _check_place(folder)
     config = _read_json(folder / CONFIG, where)
-    check_config(config, where)
-    tensors = _read_tensors(folder / WEIGHTS, where)
+    kind = check_config(config, where)
+    tensors = _read_tensors(folder / WEIGHTS, kind.tensor_names, where)
     try:
-        settings = LoraSettings(
-            r=config["r"],
-            lora_alpha=config["lora_alpha"],
-            lora_dropout=config.get("lora_dropout", 0.0),
-            use_rslora=config.get("use_rslora", False),
-            target_modules=sorted({name.rpartition(".")[0] for name in tensors}),
-        )
+        settings = kind.settings_of(config, sorted({name.rpartition(".")[0] for name in tensors}))
     except KeyError as error:
         raise AdapterError(
             f"its configuration is not usable: {CONFIG} lacks `{error.args[0]}`", where=where
@@ -190,7 +185,7 @@ def _read_json(path: Path, where: str) -> dict[str, Any]:
     return values
 
 
-def _read_tensors(path: Path, where: str) -> dict[str, Tensor]:
+def _read_tensors(path: Path, ends: Sequence[str], where: str) -> dict[str, Tensor]:
     if not path.is_file():
         pickled = (path.parent / "adapter_model.bin").is_file()
         raise AdapterError(
@@ -205,7 +200,7 @@ def _read_tensors(path: Path, where: str) -> dict[str, Tensor]:
     tensors = {}
     for name, tensor in raw.items():
         bare = name.removeprefix(PREFIX).removesuffix(".weight")
-        if not name.startswith(PREFIX) or not bare.endswith((".lora_A", ".lora_B")):
+        if not name.startswith(PREFIX) or bare.rpartition(".")[2] not in ends:
             raise AdapterError(
                 "holds a tensor that is no part of a LoRA adapter",
                 where=where,
@@ -220,7 +215,7 @@ def _read_tensors(path: Path, where: str) -> dict[str, Tensor]:
         if not torch.isfinite(tensors[bare]).all():
             raise AdapterError("holds NaN or infinite values", where=where, found=name)
     modules = {name.rpartition(".")[0] for name in tensors}
-    halves = [m for m in modules if f"{m}.lora_A" not in tensors or f"{m}.lora_B" not in tensors]
+    halves = [m for m in modules if not all(f"{m}.{end}" in tensors for end in ends)]
     if halves or not tensors:
         raise AdapterError(
             f"{len(halves)} modules lack their A or their B" if halves else "holds no tensors",

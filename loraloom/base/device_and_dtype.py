@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from loraloom.errors import ModelError
+from loraloom.run.documents.choice import Choice
 
 # Below this, a step is dominated by overheads that bfloat16 does not shrink.
 SMALL_MODEL_PARAMETERS = 50_000_000
-
-
-@dataclass(frozen=True)
-class Choice:
-    """An automatic choice and why it was made; kept in provenance.json."""
-
-    value: str
-    reason: str
 
 
 def choose_device(wanted: str) -> Choice:

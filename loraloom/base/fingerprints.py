@@ -6,8 +6,11 @@ import hashlib
 import json
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from loraloom.base.frozen_linear import frozen_linear, is_linear
 
 SAMPLES_PER_TENSOR = 4096
 
@@ -19,13 +22,22 @@ def fingerprint(model: PreTrainedModel) -> str:
     sampling makes it cheap.
     """
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(_weights(model).items()):
         flat = tensor.detach().reshape(-1)
         stride = max(1, flat.numel() // SAMPLES_PER_TENSOR)
         sample = flat[::stride].to(torch.bfloat16).cpu().contiguous()
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         digest.update(sample.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _weights(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Every weight by the name it has in the base's files, those of linears as plain matrices."""
+    linears = {f"{name}.weight": module for name, module in model.named_modules() if is_linear(module)}
+    return {
+        name: frozen_linear(linears[name]).dense() if name in linears else tensor
+        for name, tensor in model.state_dict().items()
+    }
 
 
 def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:

@@ -19,8 +19,9 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from loraloom.architectures.families import FAMILIES
 from loraloom.architectures.family import Dimensions, Family
 from loraloom.base.answer_text import AnswerText
+from loraloom.base.current_pass import CurrentPass, recomputation_contexts
 from loraloom.base.determinism import check_deterministic
-from loraloom.base.device_and_dtype import Choice, choose_device, choose_dtype
+from loraloom.base.device_and_dtype import choose_device, choose_dtype
 from loraloom.base.fingerprints import fingerprint, tokenizer_fingerprint
 from loraloom.base.fused_activations import fuse_activations
 from loraloom.base.kernel_caches import bound_kernel_caches
@@ -32,6 +33,7 @@ from loraloom.base.tokenizer_loading import check_tokenizer, forget_state, frame
 from loraloom.data.batches import BatchLayout
 from loraloom.errors import ModelError
 from loraloom.recipe import Recipe
+from loraloom.run.documents.choice import Choice
 
 GENERATION = "generation_config.json"
 
@@ -52,6 +54,7 @@ class Base:
         choices: device and dtype, with their reasons.
         notes: what was found in its files and not taken over.
         occupancy: who is using it; one thread and one pass at a time.
+        current_pass: how a pass reaches the modules.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Base:
     choices: dict[str, Choice]
     notes: tuple[str, ...] = ()
     occupancy: Occupancy = field(default_factory=Occupancy, compare=False, repr=False)
+    current_pass: CurrentPass[Any] = field(default_factory=CurrentPass, compare=False, repr=False)
 
     @cached_property
     def answer_text(self) -> AnswerText:
@@ -303,7 +307,8 @@ def recompute_activations(model: PreTrainedModel, enabled: bool) -> None:
         enabled: the recipe's `gradient_checkpointing`.
     """
     if enabled:
-        getattr(model, f"{_CHECKPOINTING}_enable")({"use_reentrant": False})
+        settings = {"use_reentrant": False, "context_fn": recomputation_contexts}
+        getattr(model, f"{_CHECKPOINTING}_enable")(settings)
     elif recomputes_activations(model):
         getattr(model, f"{_CHECKPOINTING}_disable")()
 

@@ -1,4 +1,4 @@
-"""One user at a time of a base: whose rows a pass has is one fact, and two users would share it."""
+"""One user at a time of a base: all who use it share its mode, its dropouts and its wrapped linears."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _OPEN_ROWS = (
 
 
 class Occupancy:
-    """Which thread uses a base, and whether a pass over it is open.
+    """Which thread uses a base, and whether a pass over it is open; a second user is refused at the start.
 
-    Nothing here is local to a thread: autograd recomputes checkpointed layers on threads of its own, and
-    these must find the rows of the pass. So users are told apart where they begin, and the second is refused.
+    A pass is its own thread's (`current_pass.py`), and yet a second thread could not have one beside it: it
+    would attach and drop adapters, or set eval mode, under the first.
     """
 
     def __init__(self) -> None:

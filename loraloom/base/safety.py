@@ -20,8 +20,9 @@ from typing import Any
 from transformers.utils import cached_file
 
 from loraloom.architectures.families import family_of
-from loraloom.errors import ModelError, Problem, one_line
-from loraloom.recipe.yaml_tree import shown_key
+from loraloom.errors import ModelError, Problem
+from loraloom.text.units import size
+from loraloom.text.visible import one_line, quoted
 
 CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
 # The suffixes of what each index may name. The weights of .bin files are read on request only.
@@ -94,12 +95,12 @@ def check_sizes(num_weights: int, path: str, name: str) -> None:
         ModelError: it describes many more weights than there are bytes.
     """
     files = [*Path(path).glob("*.safetensors"), *Path(path).glob("*.bin")] if Path(path).is_dir() else []
-    size = sum(file.stat().st_size for file in files if file.is_file())
-    if size and num_weights > max(_SOON_BUILT, _WEIGHTS_PER_BYTE * size):
+    num_bytes = sum(file.stat().st_size for file in files if file.is_file())
+    if num_bytes and num_weights > max(_SOON_BUILT, _WEIGHTS_PER_BYTE * num_bytes):
         raise ModelError(
             "its config describes a far larger model than its files hold",
             where=name,
-            found=f"about {num_weights / 1e6:,.0f} M weights in {size / 1e6:,.1f} MB",
+            found=f"about {num_weights / 1e6:,.0f} M weights in {size(num_bytes)}",
             fix="The config is of another model, or the folder is incomplete: copy it again.",
         )
 
@@ -148,7 +149,7 @@ def _config_problems(values: Mapping[str, Any], name: str) -> Iterator[Problem]:
     kernels = [key for key in _KERNELS if values.get(key) not in _OWN_KERNELS]
     for key in [*private, *kernels]:
         yield Problem(
-            f"its config sets {shown_key(key)}, with which transformers may load code from elsewhere",
+            f"its config sets {quoted(key)}, with which transformers may load code from elsewhere",
             where=name,
             fix=f"Take it out of {CONFIG}.",
         )
@@ -173,7 +174,7 @@ def _config_problems(values: Mapping[str, Any], name: str) -> Iterator[Problem]:
     large = [key for key, value in _numbers(values) if abs(value) > LARGEST_NUMBER]
     for key in large:
         yield Problem(
-            f"its config's {shown_key(key)} is beyond any real model",
+            f"its config's {quoted(key)} is beyond any real model",
             where=name,
             allowed=f"at most {LARGEST_NUMBER:,}",
         )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from loraloom.architectures.family import Family, Place
+from loraloom.base.frozen_linear import FrozenLinear, frozen_linear, is_linear
 from loraloom.data.batches import Side
 from loraloom.errors import Problem, TargetError
 from loraloom.recipe.target_names import ALL_LINEAR, parse_target
@@ -25,18 +26,23 @@ class Target:
 
     Args:
         name: its path in the model.
-        module: the frozen linear.
+        module: the frozen linear, read through `linear`.
         place: where it stands, and what it is there for.
     """
 
     name: str
-    module: nn.Linear
+    module: nn.Module
     place: Place
 
     @property
     def side(self) -> Side:
-        """Whether its input has the source's tokens in it or the target's."""
+        """Whether its input has the tokens of the source in it or those of the target."""
         return self.place.side
+
+    @property
+    def linear(self) -> FrozenLinear:
+        """Its sizes and weights."""
+        return frozen_linear(self.module)
 
     @property
     def suffix(self) -> str:
@@ -45,7 +51,7 @@ class Target:
 
     def num_adapter_parameters(self, r: int) -> int:
         """Weights of A [r, in] and B [out, r]."""
-        return r * (self.module.in_features + self.module.out_features)
+        return r * (self.linear.in_features + self.linear.out_features)
 
 
 @dataclass(frozen=True)
@@ -62,11 +68,6 @@ class Match:
     targets: tuple[Target, ...]
     own_name: str = ""
 
-    @property
-    def num_base_parameters(self) -> int:
-        """Weights of the matched linears."""
-        return sum(target.module.weight.numel() for target in self.targets)
-
     def num_adapter_parameters(self, r: int) -> int:
         """Weights of A and B over the matched linears."""
         return sum(target.num_adapter_parameters(r) for target in self.targets)
@@ -74,8 +75,10 @@ class Match:
 
 def linears(model: nn.Module, family: Family) -> list[Target]:
     """Every linear of the encoder and the decoder, in the model's order; the output head is none."""
-    found = ((name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear))
-    return [Target(name, m, place) for name, m in found if (place := family.place(name)) is not None]
+    found = ((name, module) for name, module in model.named_modules() if is_linear(module))
+    return [
+        Target(name, module, place) for name, module in found if (place := family.place(name)) is not None
+    ]
 
 
 def resolve_targets(

@@ -17,6 +17,7 @@ from loraloom.base.loading import Base
 from loraloom.data.batches import Batch, Part, Side, collate
 from loraloom.data.encoding import IGNORED, EncodedSet
 from loraloom.data.examples import Example
+from loraloom.text.visible import printable
 
 Place = Literal["short", "median", "long"]
 PLACES: dict[Place, float] = {"short": 0.0, "median": 0.5, "long": 1.0}
@@ -118,12 +119,7 @@ def _slots(batch: Batch, side: Side, number: int) -> tuple[tuple[int, slice], in
 
 
 def _tokens(base: Base, ids: list[int]) -> tuple[str, ...]:
-    return tuple(_visible(token) for token in base.tokenizer.convert_ids_to_tokens(ids))
-
-
-def _visible(token: str) -> str:
-    """A token on one line, with nothing in it that moves the cursor or turns the text around."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in token)
+    return tuple(printable(token) for token in base.tokenizer.convert_ids_to_tokens(ids))
 
 
 def _is_cut(base: Base, text: str, limit: int) -> bool:

@@ -1,52 +1,17 @@
-"""What a check found."""
+"""What findings come to: an error among them stops training."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from collections.abc import Iterable
 
 from loraloom.errors import CheckError, Problem
+from loraloom.run.documents.checks import Finding, Level
 
-Level = Literal["ok", "note", "warning", "error"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the table that `loraloom check` prints.
-
-    Args:
-        level: `error` stops training, `warning` does not, `note` is worth knowing.
-        check: the check's name, as `--allow` takes it.
-        where: the key, file or module concerned.
-        message: what was found; never the text of a row.
-        fix: what to do.
-    """
-
-    level: Level
-    check: str
-    where: str
-    message: str
-    fix: str = ""
-
-    @property
-    def line(self) -> str:
-        """All of it in one line, but for the check's name."""
-        text = f"{self.level}: {self.where}: {self.message}"
-        return f"{text.rstrip('.')}. {self.fix}" if self.fix else text
-
-    def to_json(self) -> dict[str, Any]:
-        """For checks.json."""
-        return asdict(self)
-
-    def translated(self, table: Mapping[int, str]) -> Finding:
-        """With each of its texts as `str.translate` makes it: fit for a terminal, say."""
-        where, message, fix = (text.translate(table) for text in (self.where, self.message, self.fix))
-        return replace(self, where=where, message=message, fix=fix)
+__all__ = ["Finding", "Level", "raise_errors"]
 
 
 def raise_errors(findings: Iterable[Finding]) -> None:
-    """Stop where a check found an error.
+    """Stop if a check found an error.
 
     Raises:
         CheckError: with every error.

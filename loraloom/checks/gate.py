@@ -265,9 +265,11 @@ def _get_gradients(gate: Gate, bank: AdapterBank, experiments: Sequence[Experime
 
 
 def _gradient_finding(bank: AdapterBank, name: str, base_is_frozen: bool, batch: Batch) -> Finding:
-    # While B is 0 the gradient of A is 0 too, so B's alone can tell.
-    gradients = {module: part.B.grad for module, part in bank.parts(name).items()}
-    norms = {module: 0.0 if grad is None else float(grad.norm()) for module, grad in gradients.items()}
+    # While B is 0 the gradient of A is 0 too: one tensor's gradient is enough.
+    norms = {
+        module: math.hypot(*(float(p.grad.norm()) for p in part.parameters.values() if p.grad is not None))
+        for module, part in bank.parts(name).items()
+    }
     total = math.sqrt(sum(norm**2 for norm in norms.values()))
     if not base_is_frozen:
         return Finding("error", "gradient", name, "the base got a gradient; it must be frozen")

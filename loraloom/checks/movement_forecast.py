@@ -35,18 +35,19 @@ import torch
 from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.linear import LowRank
 from loraloom.bank.objective import part_losses
 from loraloom.bank.ownership import Rows, shares_of
+from loraloom.bank.updates.update import Update
 from loraloom.base.loading import Base
 from loraloom.base.targets import Target
 from loraloom.checks.finding import Finding
 from loraloom.checks.gate import Gate
 from loraloom.data.batches import Part, collate
 from loraloom.data.encoding import EncodedExample, EncodedSet
-from loraloom.evaluate.movement import HARDLY_MOVED, percent, weight_norm
+from loraloom.evaluate.movement import HARDLY_MOVED
 from loraloom.forecast.plan import pass_tokens
 from loraloom.recipe import Experiment, LoraSettings
+from loraloom.text.units import percent
 from loraloom.training.optimizer import learning_rate
 from loraloom.training.state import Timetable
 
@@ -110,8 +111,8 @@ class Forecast:
         squares = 0.0
         for target in self.targets:
             # A moves as far as B does.
-            of_A = lora.r * (1 / 3 + target.module.in_features * way**2)
-            squares += target.module.out_features * way**2 * of_A
+            of_A = lora.r * (1 / 3 + target.linear.in_features * way**2)
+            squares += target.linear.out_features * way**2 * of_A
         return lora.scaling * math.sqrt(squares) / self.weight if self.weight else math.inf
 
     def displacement(self, peak_rate: float | None = None) -> float:
@@ -169,7 +170,7 @@ def forecast(base: Base, experiments: Sequence[Experiment], train_set: EncodedSe
             signals[names] = _measure(bank, experiment.lora, rows)
         for target in targets:
             if target.name not in norms:
-                norms[target.name] = weight_norm(target.module)
+                norms[target.name] = target.linear.weight_norm()
         weight = math.hypot(*(norms[name] for name in names))
         timetable = Timetable(experiment, len(train_set))
         forecasts[experiment.name] = Forecast(timetable, signals[names], targets, weight)
@@ -211,8 +212,9 @@ def _measure(bank: AdapterBank, lora: LoraSettings, rows: Sequence[EncodedExampl
     return Signal(loss, agreement(gradients), sum(_slope(g) for g in gradients) / PROBE_RANK)
 
 
-def _gradient(part: LowRank) -> Tensor:
-    return torch.zeros_like(part.B) if part.B.grad is None else part.B.grad
+def _gradient(part: Update) -> Tensor:
+    B = part.parameters["lora_B"]
+    return torch.zeros_like(B) if B.grad is None else B.grad
 
 
 def agreement(gradients: Sequence[Tensor]) -> float:

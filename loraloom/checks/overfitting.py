@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.ownership import BASE, seed_for
@@ -20,6 +19,7 @@ from loraloom.evaluate.loss import eval_losses
 from loraloom.forecast.plan import make_plan
 from loraloom.recipe import Experiment, GenerationSettings, LoraSettings
 from loraloom.recipe.target_names import ALL_LINEAR
+from loraloom.run.events import Evaluation, Event
 from loraloom.training.loop import train
 from loraloom.training.setup import Setup, scratch_run
 from loraloom.training.state import Timetable, TrainingState
@@ -36,7 +36,7 @@ LEARNING, WELL_ON = 0.1, 0.5
 
 
 @dataclass(frozen=True)
-class Trial:
+class RateTrial:
     """One way to learn the batch, and how far it came.
 
     Args:
@@ -70,9 +70,9 @@ class Attempt:
         wide: all linears at a usual rate, the best of them.
     """
 
-    own: Trial
-    usual: Trial
-    wide: Trial
+    own: RateTrial
+    usual: RateTrial
+    wide: RateTrial
 
 
 def check_learning(gate: Gate) -> list[Finding]:
@@ -86,8 +86,8 @@ def check_learning(gate: Gate) -> list[Finding]:
     ways = {each.group: _ways(each) for each in chosen[:NUM_EXPERIMENTS]}
     after = _train(gate, {way.name: way for each in ways.values() for way in each}, batch)
 
-    def tried(way: Experiment) -> Trial:
-        return Trial(way.training.learning_rate, before, after.get(way.name, float("inf")))
+    def tried(way: Experiment) -> RateTrial:
+        return RateTrial(way.training.learning_rate, before, after.get(way.name, float("inf")))
 
     findings = [
         diagnose(name, _attempt([tried(way) for way in each]), len(batch)) for name, each in ways.items()
@@ -147,9 +147,9 @@ def _train(gate: Gate, ways: dict[str, Experiment], batch: EncodedSet) -> dict[s
     starts = {e.group: gate.initial[e.name] for e in gate.experiments if e.name in gate.initial}
     losses: dict[str, float] = {}
 
-    def note(event: str, **fields: Any) -> None:
-        if event == "eval":
-            losses[fields["experiment"]] = fields["eval_loss"]
+    def note(event: Event) -> None:
+        if isinstance(event, Evaluation):
+            losses[event.experiment] = event.figures["eval_loss"]
 
     with scratch_run() as run:
         setup = Setup(
@@ -168,18 +168,18 @@ def _train(gate: Gate, ways: dict[str, Experiment], batch: EncodedSet) -> dict[s
     return losses
 
 
-def _attempt(trials: Sequence[Trial]) -> Attempt:
+def _attempt(trials: Sequence[RateTrial]) -> Attempt:
     own, *siblings = trials
     usual, wide = siblings[: len(USUAL_RATES)], siblings[len(USUAL_RATES) :]
     return Attempt(own, _best(usual), _best(wide))
 
 
-def _best(trials: Sequence[Trial]) -> Trial:
+def _best(trials: Sequence[RateTrial]) -> RateTrial:
     """The first that has learnt the batch, which has the smallest rate; or the one that came farthest."""
     return next((trial for trial in trials if trial.has_learnt), min(trials, key=_after))
 
 
-def _after(trial: Trial) -> float:
+def _after(trial: RateTrial) -> float:
     return trial.after
 
 

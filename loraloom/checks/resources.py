@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from loraloom.checks.finding import Finding
-from loraloom.forecast import plan_text
-from loraloom.forecast.prediction import Disk, Memory, Prediction
+from loraloom.run.documents.prediction import Disk, Memory, Pace, Prediction
+from loraloom.text.units import estimated_duration, size
 
 CHECKPOINTS_TO_FIT = 3
 # Less is left to the system and to what was not foreseen.
@@ -20,7 +20,7 @@ def check_resources(prediction: Prediction) -> list[Finding]:
     return [
         check_memory(prediction.memory, num_waves=len(prediction.waves)),
         check_disk(prediction.disk),
-        Finding("ok", "time", "training", plan_text.pace(prediction.to_json()["pace"])),
+        Finding("ok", "time", "training", describe_pace(prediction.pace)),
     ]
 
 
@@ -31,10 +31,10 @@ def check_memory(memory: Memory, *, num_waves: int = 1) -> Finding:
         memory: predicted.
         num_waves: more than one where experiments already take turns.
     """
-    largest = ", ".join(f"{name} {plan_text.size(num)}" for name, num in list(memory.parts.items())[:3])
-    needed, free = plan_text.size(memory.needed_bytes), plan_text.size(memory.free_bytes)
+    largest = ", ".join(f"{name} {size(num)}" for name, num in list(memory.parts.items())[:3])
+    needed, free = size(memory.needed_bytes), size(memory.free_bytes)
     message = (
-        f"{memory.phase} takes {needed} beside the {plan_text.size(memory.loaded_bytes)} loaded; "
+        f"{memory.phase} takes {needed} beside the {size(memory.loaded_bytes)} loaded; "
         f"the largest parts: {largest}; {free} free"
     )
     if memory.needed_bytes > memory.free_bytes:
@@ -43,14 +43,22 @@ def check_memory(memory: Memory, *, num_waves: int = 1) -> Finding:
         return Finding("warning", "memory", "training", message, f"{LESS_MEMORY}{turns}")
     if memory.needed_bytes > TIGHT * memory.free_bytes:
         return Finding("warning", "memory", "training", f"memory will be tight: {message}", LESS_MEMORY)
-    peak = plan_text.size(memory.peak_bytes)
+    peak = size(memory.peak_bytes)
     return Finding("ok", "memory", "training", f"{peak} at the peak: {message}")
 
 
 def check_disk(disk: Disk) -> Finding:
     """Room for three checkpoints: two that are kept and one being written."""
-    one, free = plan_text.size(disk.checkpoint_bytes), plan_text.size(disk.free_bytes)
+    one, free = size(disk.checkpoint_bytes), size(disk.free_bytes)
     if disk.free_bytes < CHECKPOINTS_TO_FIT * disk.checkpoint_bytes:
         message = f"there is no room for {CHECKPOINTS_TO_FIT} checkpoints of {one}: {free} free"
         return Finding("error", "disk", "training", message, "Make room, or choose another --out.")
     return Finding("ok", "disk", "training", f"a checkpoint takes {one} at the most; {free} free")
+
+
+def describe_pace(pace: Pace | None) -> str:
+    """How long the steps take; None if no step was timed."""
+    if pace is None:
+        return "not known: stopped before a step was timed"
+    steps, epoch = estimated_duration(pace.seconds), estimated_duration(pace.epoch_seconds)
+    return f"about {steps} of steps ({epoch} an epoch), by one timed step; evaluations come on top"

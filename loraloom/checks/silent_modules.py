@@ -31,10 +31,10 @@ def _kind(bank: AdapterBank, name: str) -> str:
 
 
 def _reason(bank: AdapterBank, name: str, batch: Batch) -> str:
-    modules = {target.name: target.module for target in bank.available}
-    for factor in bank.base.family.silencers(name, modules):
-        module = modules[factor]
-        if not module.weight.any() and (module.bias is None or not module.bias.any()):
+    linears = {target.name: target.linear for target in bank.available}
+    for factor in bank.base.family.silencers(name, linears):
+        linear = linears[factor]
+        if not linear.dense().any() and (linear.bias is None or not linear.bias.any()):
             return f"the base's `{factor.rpartition('.')[2]}` in the same layer is all zeros"
     place = bank.base.family.place(name)
     if place and place.role in ("q", "k") and _sees_one_token(place.part, batch):

@@ -9,6 +9,7 @@ import typer
 
 from loraloom.cli.shared_options import AsJson, MovedBase, MovedData, RunFolder
 from loraloom.cli.verb_steps import command, displayed, importing, print_json
+from loraloom.text.units import size
 
 
 def merge(
@@ -36,8 +37,7 @@ def merge(
         if as_json:
             print_json(merged)
         else:
-            size = f"{merged['bytes'] / 1e6:,.1f} MB"
-            print_table(("merged", merged["folder"]), [("size", size), *figures(merged)])
+            print_table(("merged", merged["folder"]), [("size", size(merged["bytes"])), *figures(merged)])
         display.next_command(
             f'in Python: AutoModelForSeq2SeqLM.from_pretrained("{out}"), see {out}/README.md'
         )

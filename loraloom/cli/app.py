@@ -14,7 +14,7 @@ import typer
 
 from loraloom.cli.adapter_verbs import card, merge
 from loraloom.cli.answer_verbs import compare, predict, report, runs
-from loraloom.cli.recipe_verbs import check, init, recipe_schema
+from loraloom.cli.recipe_verbs import check, find_lr, init, recipe_schema
 from loraloom.cli.training_verbs import demo, search, train
 from loraloom.errors import Interrupted, LoRALoomError
 from loraloom.training.signals import leave_on_signals
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 for verb in (init, check, train, search, compare, report, predict, merge, card, runs, demo):
     app.command()(verb)
+app.command("find-lr")(find_lr)
 app.command("recipe-schema")(recipe_schema)
 
 

@@ -1,4 +1,4 @@
-"""Before training: init, check, recipe-schema."""
+"""Before training: init, check, find-lr, recipe-schema."""
 
 from __future__ import annotations
 
@@ -70,21 +70,21 @@ def check(
     if out is not None and not (find_lr or deep):
         raise typer.BadParameter("--out says where --find-lr keeps what it found; give both")
     with displayed(as_json) as display:
-        settings, folder = read(recipe, sets, display)
-        split = split_recipe_data(settings, folder, allow)
+        settings = read(recipe, sets, display)
+        split = split_recipe_data(settings, allow)
         from loraloom.console import print_batch, print_findings
 
         document: dict[str, Any] = {}
         if data_only:
             from loraloom.session.data_checks import check_data
 
-            of_data = check_data(settings, folder, split, allow, loads_tokenizer=True)
+            of_data = check_data(settings, split, allow, loads_tokenizer=True)
             findings = [*of_data.findings, *of_data.without_tokens]
         else:
             with importing():
                 from loraloom.commands.check import examine
 
-            checked = examine(settings, folder=folder, split=split, allowed=allow, deep=deep, report=display)
+            checked = examine(settings, split=split, allowed=allow, deep=deep, report=display)
             findings = checked.findings
             document["batch"] = [view.to_json() for view in checked.batch]
             if not as_json:
@@ -94,7 +94,7 @@ def check(
             print_findings(findings, show_all=show_all)
         has_errors = any(finding.level == "error" for finding in findings)
         if (find_lr or (deep and split.eval)) and not has_errors:
-            document["range_test"] = _range_test(settings, folder, out, split, findings, display)
+            document["range_test"] = _range_test(settings, out, split, findings, display)
         if as_json:
             print_json(document)
         if has_errors:
@@ -106,19 +106,47 @@ def check(
         display.next_command(command("check" if data_only else "train", recipe, *options))
 
 
+def find_lr(
+    recipe: RecipeFile,
+    sets: Sets = [],  # noqa: B006
+    allow: Allow = [],  # noqa: B006
+    out: Annotated[
+        Path | None, typer.Option(help="The folder to keep what was found in; by default below runs/.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try eight learning rates in one pass, after the checks of the data, and say which to take."""
+    with displayed(as_json) as display:
+        settings = read(recipe, sets, display)
+        split = split_recipe_data(settings, allow)
+        from loraloom.checks.finding import raise_errors
+        from loraloom.session.data_checks import check_data
+
+        findings = check_data(settings, split, allow).findings
+        raise_errors(findings)
+        found = _range_test(settings, out, split, findings, display)
+        if as_json:
+            print_json(found)
+        rate = found["suggestion"]
+        words = [word for name in allow for word in ("--allow", name)]
+        words += [word for key in sets for word in ("--set", key)]
+        words += [] if rate is None else ["--set", f"training.learning_rate={rate:g}"]
+        display.next_command(command("train", recipe, *words))
+
+
 def _range_test(
     recipe: Recipe,
-    folder: Path,
     out: Path | None,
     split: Split,
     findings: list[Finding],
     display: Display,
 ) -> dict[str, Any]:
     """Try eight learning rates, show what each did, and return that as JSON has it."""
-    from loraloom.commands.find_lr import find_learning_rate
+    with importing():
+        from loraloom.commands.find_lr import find_learning_rate
     from loraloom.console import print_range_test
 
-    found = find_learning_rate(recipe, folder=folder, out=out, split=split, findings=findings, report=display)
+    found = find_learning_rate(recipe, out=out, split=split, findings=findings, report=display)
     display.close()
     if not display.is_quiet:
         print_range_test(found)

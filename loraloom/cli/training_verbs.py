@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,9 +17,11 @@ from loraloom.cli.verb_steps import (
     read,
     split_recipe_data,
 )
+from loraloom.text.units import NONE, figure
 
 if TYPE_CHECKING:
     from loraloom.recipe import Recipe
+    from loraloom.run.documents.result import ExperimentResult
 
 SOME_FAILED = 3  # the exit code where some experiments failed and others did not
 
@@ -49,8 +51,8 @@ def train(
         raise typer.BadParameter("a recipe is needed, or --resume RUN")
     with displayed(as_json) as display:
         sets = sets if seeds is None else [*sets, f"seeds={seeds}"]
-        settings, folder = read(recipe, sets, display, resume=resume) if recipe else _read_own(resume, sets)
-        split = None if resume else split_recipe_data(settings, folder, allow)
+        settings = read(recipe, sets, display, resume=resume) if recipe else _read_own(resume, sets)
+        split = None if resume else split_recipe_data(settings, allow)
         from loraloom.console import print_table
 
         with importing():
@@ -58,7 +60,6 @@ def train(
 
         outcome = run_training(
             settings,
-            folder=folder,
             out=out,
             resume=resume,
             split=split,
@@ -69,13 +70,13 @@ def train(
         )
         display.close()
         if as_json:
-            print_json({"run": str(outcome.run.folder), **outcome.result})
+            print_json({"run": str(outcome.run.folder), **outcome.result.to_json()})
         else:
             print_table(
                 ("experiment", "status", "steps", "best step", "best figure", "adapter"),
                 [
                     _experiment_row(outcome.run.folder, name, entry)
-                    for name, entry in outcome.result["experiments"].items()
+                    for name, entry in outcome.result.experiments.items()
                 ],
             )
         display.next_command(command("compare", outcome.run.folder, *moved_words(base, data)))
@@ -96,8 +97,8 @@ def _refuse_moved(resume: Path | None, base: Path | None, data: Path | None) -> 
         )
 
 
-def _read_own(run: Path | None, sets: list[str]) -> tuple[Recipe, Path]:
-    """The recipe of a run that is to be resumed, and the folder its paths are relative to."""
+def _read_own(run: Path | None, sets: list[str]) -> Recipe:
+    """The recipe of a run that is to be resumed."""
     from loraloom.run.folder import open_run
 
     with importing():
@@ -106,14 +107,12 @@ def _read_own(run: Path | None, sets: list[str]) -> tuple[Recipe, Path]:
     if sets:
         raise typer.BadParameter("a resumed run keeps its settings; leave --set and --seeds out")
     assert run is not None
-    recipe, folder, _ = run_recipe(open_run(run))
-    return recipe, folder
+    return run_recipe(open_run(run))[0]
 
 
-def _experiment_row(folder: Path, name: str, entry: dict[str, Any]) -> tuple[str, ...]:
-    best = "–" if entry["best_metric"] is None else f"{entry['best_metric']:.4f}"
-    adapter = "–" if entry["status"] == "failed" else str(folder / "adapters" / name)
-    return name, entry["status"], str(entry["step"]), str(entry["best_step"]), best, adapter
+def _experiment_row(folder: Path, name: str, entry: ExperimentResult) -> tuple[str, ...]:
+    adapter = NONE if entry.status == "failed" else str(folder / "adapters" / name)
+    return name, entry.status, str(entry.step), str(entry.best_step), figure(entry.best_metric), adapter
 
 
 def search(
@@ -134,14 +133,14 @@ def search(
     _refuse_both(out, resume)
     _refuse_moved(resume, base, data)
     with displayed(as_json) as display:
-        settings, folder = read(recipe, sets, display, resume=resume)
+        settings = read(recipe, sets, display, resume=resume)
         from loraloom.search.request import make_request
         from loraloom.search.space_file import read_space
 
         request = make_request(
             settings, read_space(space, settings), num_trials=trials, sampler=sampler, halving=halving
         )
-        split = None if resume else split_recipe_data(settings, folder, allow)
+        split = None if resume else split_recipe_data(settings, allow)
         from loraloom.console import print_table
         from loraloom.search.trial_table import table
 
@@ -150,7 +149,6 @@ def search(
 
         found = run_search(
             request,
-            folder=folder,
             out=out,
             resume=resume,
             split=split,

@@ -31,11 +31,10 @@ def importing() -> Iterator[None]:
         gc.enable()
 
 
-def read(
-    recipe: str, sets: list[str], display: Display, *, resume: Path | None = None
-) -> tuple[Recipe, Path]:
-    """A recipe, for a new run or the one that is resumed, and the folder that its paths are relative to."""
+def read(recipe: str, sets: list[str], display: Display, *, resume: Path | None = None) -> Recipe:
+    """A recipe, for a new run or the one that is resumed."""
     from loraloom.recipe.reading import read_recipe_with_notes
+    from loraloom.run.events import Note, WarningNote
     from loraloom.run.folder import Run
 
     resumed = None if resume is None else Run(resume).recipe_file
@@ -43,15 +42,15 @@ def read(
         resumed = None  # the verb says what is wrong with the run
     reading = read_recipe_with_notes(recipe, sets, resumed=resumed)
     for note in reading.notes:
-        display("warning" if note.is_warning else "note", message=str(note))
-    return reading.recipe, reading.folder
+        display((WarningNote if note.is_warning else Note)(message=str(note)))
+    return reading.recipe
 
 
-def split_recipe_data(recipe: Recipe, folder: Path, allow: list[str]) -> Split:
+def split_recipe_data(recipe: Recipe, allow: list[str]) -> Split:
     """Before a workflow is imported, and torch with it: a complaint about data comes at once."""
     from loraloom.data.splitting.split import split_examples
 
-    return split_examples(recipe.data, folder, allow_leakage="leakage" in allow)
+    return split_examples(recipe.data, allow_leakage="leakage" in allow)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from loraloom.run.lock import writing
 from loraloom.session import provenance as origin
 from loraloom.session.adapter_names import one_adapter
 from loraloom.session.provenance_file import read_provenance
+from loraloom.text.units import figure
 from loraloom.training.adapter_card import (
     Facts,
     front_matter,
@@ -49,7 +50,7 @@ def card(run: Path, *, experiment: str | None = None, out: Path | None = None) -
         AdapterError: the adapter is damaged.
     """
     opened = open_run(run)
-    recipe, _, _ = origin.run_recipe(opened)
+    recipe, _ = origin.run_recipe(opened)
     name, _ = one_adapter(opened, recipe, experiment, usage=["card", str(run)])
     if out is None:
         text = run_card(opened, adapter_facts(opened, name))
@@ -68,16 +69,16 @@ def adapter_facts(run: Run, name: str) -> Facts:
     folder = run.adapters / name
     known = read_provenance(run)
     adapter = read_adapter(folder)
-    base = known.get("base") or {}
+    base = known.base
     named = {
-        "base": portable_name(str(base.get("name", ""))),
-        "base_fingerprint": base.get("fingerprint", ""),
-        "head_is_tied": base.get("head_is_tied"),
+        "base": portable_name("" if base is None else base.name),
+        "base_fingerprint": "" if base is None else base.fingerprint,
+        "head_is_tied": None if base is None else base.head_is_tied,
         **adapter.origin,
     }
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     targets = config["target_modules"]
-    return read_facts(run, name, named, [targets] if isinstance(targets, str) else targets, known["versions"])
+    return read_facts(run, name, named, [targets] if isinstance(targets, str) else targets, known.versions)
 
 
 def run_card(run: Run, facts: Facts) -> str:
@@ -137,7 +138,7 @@ def _comparison_lines(comparison: Mapping[str, Any], name: str, what: str) -> li
     sentence = dict(zip(experiments, comparison["sentences"], strict=True))[group]
     found = {d["metric"]: d for d in comparison["differences"] if d["model"] == group}
     own, base = models[name]["figures"], models[BASE_NAME]["figures"]
-    rows = [(key, f"{base[key]:.4f}", f"{own[key]:.4f}", *_interval(found.get(key))) for key in own]
+    rows = [(key, figure(base[key]), figure(own[key]), *_interval(found.get(key))) for key in own]
     lines = [sentence, ""]
     if comparison["took_part_in_a_choice"]:
         lines += ["These rows chose the checkpoint, so the figures are flattering.", ""]

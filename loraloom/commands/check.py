@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
 from loraloom.checks.batch_view import RowView, view_rows
 from loraloom.checks.finding import Finding
@@ -12,11 +11,14 @@ from loraloom.checks.model_suite import DEEP
 from loraloom.checks.resources import check_resources
 from loraloom.data.splitting.split import Split, split_examples
 from loraloom.recipe import Recipe
-from loraloom.run.folder import Report, quiet
+from loraloom.run.events import BaseChoices, Note, Report, RowCounts, quiet
 from loraloom.session.data_checks import check_data
 from loraloom.session.material import Material, cut_notes, load_recipe_base, prepare
 from loraloom.session.material_checks import check_material, run_model_checks
 from loraloom.session.resource_plan import predict_recipe_resources
+from loraloom.training.signals import StopRequest
+
+STOPPED = "stopped before all checks were done"
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,6 @@ class CheckReport:
 def check(
     recipe: Recipe,
     *,
-    folder: Path | None = None,
     split: Split | None = None,
     allowed: Collection[str] = (),
     report: Report = quiet,
@@ -46,7 +47,6 @@ def check(
 
     Args:
         recipe: what would be done.
-        folder: what its paths are relative to; by default the folder of the file it was read from.
         split: where the caller has divided the recipe's data already.
         allowed: names of checks whose errors become warnings.
         report: told of notes on the way.
@@ -57,38 +57,46 @@ def check(
     Raises:
         LoRALoomError: recipe, data or base cannot even be read.
     """
-    return examine(recipe, folder=folder, split=split, allowed=allowed, report=report).findings
+    return examine(recipe, split=split, allowed=allowed, report=report).findings
 
 
 def examine(
     recipe: Recipe,
     *,
-    folder: Path | None = None,
     split: Split | None = None,
     allowed: Collection[str] = (),
     deep: bool = False,
     report: Report = quiet,
+    stop: StopRequest | None = None,
 ) -> CheckReport:
-    """`check`, with the base and rows that were looked at; `deep` also tries to overfit one batch."""
-    folder = recipe.folder if folder is None else folder
-    split = split or split_examples(recipe.data, folder, allow_leakage="leakage" in allowed)
-    report("data", train=len(split.train), eval=len(split.eval), test=len(split.test))
-    of_data = check_data(recipe, folder, split, allowed)
-    base = load_recipe_base(recipe, folder)
-    report("base", choices={key: {"value": c.value, "reason": c.reason} for key, c in base.choices.items()})
-    material = prepare(recipe, folder, split, base)
+    """`check`, with the base and rows that were looked at; `deep` also tries to overfit one batch.
+
+    Raises:
+        Interrupted: `stop` was set; looked at between two parts of the work.
+    """
+    stop = StopRequest() if stop is None else stop
+    split = split or split_examples(recipe.data, allow_leakage="leakage" in allowed)
+    report(RowCounts(train=len(split.train), eval=len(split.eval), test=len(split.test)))
+    of_data = check_data(recipe, split, allowed)
+    stop.raise_if_set(STOPPED)
+    base = load_recipe_base(recipe)
+    report(BaseChoices(choices=base.choices))
+    material = prepare(recipe, split, base)
     for note in (*material.notes, *cut_notes(material)):
-        report("note", message=note)
+        report(Note(message=note))
     chosen = [
         Finding("ok", key, key, f"{choice.value}: {choice.reason}") for key, choice in base.choices.items()
     ]
+    stop.raise_if_set(STOPPED)
     findings = check_material(material, of_data)
+    stop.raise_if_set(STOPPED)
     if not any(finding.level == "error" for finding in findings):
-        report("note", message="timing one step, to say what training will take")
+        report(Note(message="timing one step, to say what training will take"))
         findings += check_resources(predict_recipe_resources(material))
     if deep and not any(finding.level == "error" for finding in findings):
-        report("note", message="learning one batch by heart, to see what can be learnt; this takes a while")
+        report(Note(message="learning one batch by heart, to see what can be learnt; this takes a while"))
         findings += run_model_checks(material, material.experiments, DEEP)
+    stop.raise_if_set(STOPPED)
     batch = view_rows(
         base,
         split.train,

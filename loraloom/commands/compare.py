@@ -31,12 +31,14 @@ from loraloom.evaluate.scoring import score_against
 from loraloom.recipe import EXPERIMENT_NAME
 from loraloom.report.unfinished_comparisons import lock_file, partial_file
 from loraloom.run.atomic import replace_text
-from loraloom.run.folder import Report, Run, now, open_run, quiet, to_json
+from loraloom.run.events import Note, Report, quiet
+from loraloom.run.folder import Run, now, open_run, to_json
 from loraloom.run.lock import locked
 from loraloom.session import provenance as origin
 from loraloom.session.answering_model import AnsweringModel, load_run
-from loraloom.session.locations import find_locations
+from loraloom.session.locations import Relocation, relocated
 from loraloom.session.material import encode_rows
+from loraloom.training.signals import StopRequest
 
 FORMAT = 1
 
@@ -52,6 +54,7 @@ def compare(
     base: Path | None = None,
     data: Path | None = None,
     report: Report = quiet,
+    stop: StopRequest | None = None,
 ) -> dict[str, Any]:
     """Let base and adapters answer the same rows; write `compare/<name>.json` in the run.
 
@@ -63,7 +66,8 @@ def compare(
         name: of the file; by default what was compared.
         base, data: where the run's base and its data are now, if they were moved: the base's folder, and
             the folder that takes the place of the one where the data was, or a file. They must be the same.
-        report: told of progress, `report("answered", done=…, total=…)`.
+        report: told of progress, `report(AnswerProgress(done=…, total=…))`.
+        stop: the caller's own token to stop by; without one, SIGINT and SIGTERM ask to stop.
 
     Returns:
         What the file holds, and `file`:
@@ -73,23 +77,23 @@ def compare(
     Raises:
         LoRALoomError: the run, its data or its adapters are not usable, or another process makes this
             comparison.
-        Interrupted: SIGINT or SIGTERM; the same call goes on where it stopped.
+        Interrupted: it was asked to stop; the same call goes on where it stopped.
     """
     opened = open_run(run)
-    recipe, _, known = origin.run_recipe(opened)
-    places = find_locations(opened, recipe, known, base=base, data=data)
+    recipe, known = origin.run_recipe(opened)
+    recipe, moved = relocated(opened, recipe, known, Relocation(base, data))
     if prompts or prompts_file is not None:
         rows, what = prompts_asked(recipe, split, prompts, prompts_file, report), "prompts"
     else:
-        rows, what = rows_of_part(opened, recipe, places, known, split)
-    retained = retained_rows(opened, recipe, places, known, what, report)
+        rows, what = rows_of_part(opened, recipe, known, split)
+    retained = retained_rows(opened, recipe, known, what, report)
     name = _file_name(name or what)
     with _alone(opened, name):
         then = now()  # what is learnt from here on is not in the adapters that answer
-        loaded = load_run(run, experiments, places=places)
-        for note in loaded.notes:
-            report("note", message=note)
-        return _compare(loaded, rows, retained, what, name, then, report)
+        loaded = load_run(run, experiments, recipe=recipe)
+        for note in [*moved, *loaded.notes]:
+            report(Note(message=note))
+        return _compare(loaded, rows, retained, what, name, then, report, stop)
 
 
 def _alone(run: Run, name: str) -> AbstractContextManager[None]:
@@ -112,6 +116,7 @@ def _compare(
     name: str,
     then: str,
     report: Report,
+    stop: StopRequest | None,
 ) -> dict[str, Any]:
     """What the file holds, and where it is."""
     limit = loaded.recipe.data.max_source_length
@@ -119,18 +124,16 @@ def _compare(
     controls = control_names(loaded.base.tokenizer)
     of_controls = describe_controls([controls_in(ids, controls) for ids in sources])
     for said in filter(None, (describe_cuts("", cuts, limit), of_controls)):
-        report("note", message=said)
+        report(Note(message=said))
     targets = target_ids(loaded, rows)
     judged = [number for number, target in enumerate(targets) if target]
     if 0 < len(judged) < len(rows):
         num = f"{len(judged)} of {len(rows)}"
-        report(
-            "note", message=f"{num} rows have a known answer: the figures are over these, all are answered"
-        )
-    answers = answers_of(loaded, rows, sources, targets, name, report)
+        report(Note(message=f"{num} rows have a known answer: the figures are over these, all are answered"))
+    answers = answers_of(loaded, rows, sources, targets, name, report, stop)
     lengths = {model: own.num_tokens for model, own in answers.items()}
     if said := cut_words(lengths, loaded.recipe.generation.max_new_tokens):
-        report("note", message=said)
+        report(Note(message=said))
     result = {
         "format": FORMAT,
         "what": what,

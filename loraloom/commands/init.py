@@ -19,7 +19,8 @@ from loraloom.data.preview import Lengths, Preview, preview_files
 from loraloom.errors import DataError, Problem, RecipeError
 from loraloom.recipe import DataSettings
 from loraloom.recipe.reading import commented_recipe, parse_recipe
-from loraloom.run.folder import Report, quiet
+from loraloom.recipe.relative_paths import Locations
+from loraloom.run.events import Note, Report, quiet
 
 # A generous guess where no tokenizer is at hand: Chinese has about a token a character, and
 # sub-words hold several Latin letters. `loraloom check` counts what is really cut.
@@ -56,19 +57,20 @@ def init_recipe(
     stated = _stated(named, model, columns, sets)
     # A question such as "and then?" means nothing without what was said before.
     settings = DataSettings.model_validate({"conversation_history": True} | stated)
-    located = locate("train", named, Path(), split=settings.hub_split)
+    located = locate("train", named, Locations(), split=settings.hub_split)
     try:
         seen = preview_files(located.files, settings)
     except NoLayoutError as error:
         raise DataError([_ask(error, named)]) from None
     for note in [*located.notes, *seen.notes]:
-        report("note", message=note)
+        report(Note(message=note))
     if seen.num_later_turns and "conversation_history" not in stated:
         stated["conversation_history"] = True
         report(
-            "note",
-            message=f"{seen.num_later_turns:,} answers come later in a conversation: the recipe says "
-            "`conversation_history: true`, so that each has the turns before it as context",
+            Note(
+                message=f"{seen.num_later_turns:,} answers come later in a conversation: the recipe says "
+                "`conversation_history: true`, so that each has the turns before it as context"
+            )
         )
     return commented_recipe(
         model,

@@ -42,12 +42,14 @@ from loraloom.export.proof import (
 from loraloom.export.transformers_folder import check_dtype, check_space, choose_dtype, save_model, sync
 from loraloom.recipe import Recipe
 from loraloom.run.atomic import fsync_folder, write_bytes
-from loraloom.run.folder import LOCK_FILE, Report, Run, open_run, quiet
+from loraloom.run.documents.provenance import Provenance
+from loraloom.run.events import Note, Report, quiet
+from loraloom.run.folder import LOCK_FILE, Run, open_run
 from loraloom.run.lock import locked
 from loraloom.session import provenance as origin
 from loraloom.session.adapter_names import one_adapter
 from loraloom.session.answering_model import load_run_base
-from loraloom.session.locations import Locations, find_locations
+from loraloom.session.locations import Relocation, relocated
 from loraloom.training.signals import StopRequest, stop_on_signals
 
 MODEL, PROOF = "model", "proof"
@@ -62,6 +64,7 @@ def merge(
     base: Path | None = None,
     data: Path | None = None,
     report: Report = quiet,
+    stop: StopRequest | None = None,
 ) -> dict[str, Any]:
     """Write base + adapter as one plain transformers folder, and prove it.
 
@@ -73,6 +76,7 @@ def merge(
             the folder that takes the place of the one where the data was, or a file. They must be the same.
         dtype: to save in, `float32` or `bfloat16`; by default that of the base's own files.
         report: told of progress and of what should be known.
+        stop: the caller's own token to stop by; without one, SIGINT and SIGTERM ask to stop.
 
     Returns:
         `{"folder", "experiment", "dtype", "dtype_reason", "bytes", "movement", "generation", "proof",
@@ -82,20 +86,20 @@ def merge(
         RunError: the run has no such adapter, `out` exists, or there is too little room.
         AdapterError: the adapter is damaged or belongs to another base.
         ModelError: the dtype is not usable, or the proof failed; nothing is left at `out`.
-        Interrupted: SIGINT or SIGTERM; nothing is left either.
+        Interrupted: it was asked to stop; nothing is left either.
     """
     opened = open_run(run)
-    recipe, _, known = origin.run_recipe(opened)
-    places = find_locations(opened, recipe, known, base=base, data=data)
+    recipe, known = origin.run_recipe(opened)
+    recipe, moved = relocated(opened, recipe, known, Relocation(base, data))
     name, notes = one_adapter(opened, recipe, experiment, usage=["merge", str(run), str(out)])
     _check_out(out)
     adapter = read_adapter(opened.adapters / name)  # before the base, which takes longer
     check_dtype(dtype, adapter.origin.get("model_type"))
     facts = adapter_facts(opened, name)
-    split, about_rows = _split(opened, recipe, places, known)
-    notes += [*places.notes, *about_rows]
-    with stop_on_signals() as stop, _staged(out) as staged:
-        bank, of_adapter = _load(recipe, places, known, opened.adapters / name, name)
+    split, about_rows = _split(opened, recipe, known)
+    notes += [*moved, *about_rows]
+    with stop_on_signals(stop) as stop, _staged(out) as staged:
+        bank, of_adapter = _load(recipe, known, opened.adapters / name, name)
         notes += of_adapter
         loaded = bank.base
         check_dtype(dtype, loaded.model.config.model_type)
@@ -104,19 +108,19 @@ def merge(
         loaded.model.generation_config, inherited = merged_generation_config(loaded, recipe.generation)
         notes += inherited.notes()
         for note in notes:
-            report("note", message=note)
-        moved = movement(bank, name)
+            report(Note(message=note))
+        shift = movement(bank, name)
         rows = proof_rows(loaded, recipe, choose_rows(split))
         proof, of_files = _merge(bank, name, rows, chosen.value, staged, stop, report)
         notes += of_files
         for note in remarks(proof, chosen.value):
-            report("note", message=note)
+            report(Note(message=note))
         result: dict[str, Any] = {
             "folder": str(out),
             "experiment": name,
             "dtype": chosen.value,
             "dtype_reason": chosen.reason,
-            "movement": moved.total,
+            "movement": shift.total,
             "generation": inherited.as_dict(),
             "proof": asdict(proof),
             "notes": [*notes, *remarks(proof, chosen.value)],
@@ -129,26 +133,24 @@ def merge(
     return result
 
 
-def _split(
-    run: Run, recipe: Recipe, places: Locations, known: dict[str, Any]
-) -> tuple[Split | None, list[str]]:
+def _split(run: Run, recipe: Recipe, known: Provenance) -> tuple[Split | None, list[str]]:
     """The run's rows; where they are gone, why, for a merge needs none of them."""
     try:
-        return origin.run_split(run, recipe, places, known), []
+        return origin.run_split(run, recipe, known), []
     except DataError as error:
         why = str(error.problems[0])
         return None, [f"the run's rows are not there, so the proof takes random tokens: {why}"]
 
 
 def _load(
-    recipe: Recipe, places: Locations, known: dict[str, Any], adapter_folder: Path, name: str
+    recipe: Recipe, known: Provenance, adapter_folder: Path, name: str
 ) -> tuple[AdapterBank, tuple[str, ...]]:
     """The run's base in float32 on the CPU, whatever it was trained in, with the adapter attached.
 
     Returns:
         The bank, and what should be known of the adapter.
     """
-    base = load_run_base(recipe, places, known, {"dtype": "float32", "device": "cpu"})
+    base = load_run_base(recipe, known, {"dtype": "float32", "device": "cpu"})
     adapter = read_adapter(adapter_folder, base)
     bank = AdapterBank(base)
     bank.attach(name, adapter.settings, seed=0, tensors=adapter.tensors)
@@ -219,9 +221,9 @@ def _merge(
         model.to(getattr(torch, dtype))
     notes = save_model(bank.base, staged / MODEL)
     for note in notes:
-        report("note", message=note)
+        report(Note(message=note))
     model.to("meta")  # a fresh process needs the memory now
-    report("note", message=f"merged {len(merged.modules)} linears; a fresh process proves the folder")
+    report(Note(message=f"merged {len(merged.modules)} linears; a fresh process proves the folder"))
     fresh_process.generate_answers(staged / PROOF, rows, expected)
     measured = ask_fresh_process(staged / MODEL, staged / PROOF, stop)
     check_equal(measured["float32"], "read by plain transformers, the folder does not say what it should")

@@ -17,11 +17,13 @@ from loraloom.data.prompts.prompts import Prompt, read_prompts
 from loraloom.data.sources.control_tokens import controls_in, describe_controls
 from loraloom.evaluate.comparison import BASE_NAME
 from loraloom.evaluate.generation import answer, cut_words
-from loraloom.run.folder import Report, open_run, quiet
+from loraloom.run.events import AnswerProgress, Note, Report, quiet
+from loraloom.run.folder import open_run
 from loraloom.session import provenance as origin
 from loraloom.session.adapter_names import one_adapter
 from loraloom.session.answering_model import AnsweringModel, best_so_far, load_run
-from loraloom.session.locations import find_locations
+from loraloom.session.locations import Relocation, relocated
+from loraloom.training.signals import StopRequest
 
 ROWS_AT_ONCE = 512
 
@@ -34,6 +36,7 @@ def predict(
     keep: Sequence[str] = (),
     base: Path | None = None,
     report: Report = quiet,
+    stop: StopRequest | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Answer every row of a file.
 
@@ -45,6 +48,7 @@ def predict(
         keep: columns of the file to keep in the output, besides its id.
         base: the folder where the run's base is now, if it was moved; it must be the same.
         report: told of progress, and which column is the id.
+        stop: the caller's own token to stop by.
 
     Yields:
         `{"row": from 1, …, "source", "answer"}` in the file's order, with the file's id and the kept
@@ -53,10 +57,11 @@ def predict(
 
     Raises:
         LoRALoomError: the run or the file is not usable; before the first answer.
+        Interrupted: it was asked to stop.
     """
     opened = open_run(run)
-    recipe, _, known = origin.run_recipe(opened)
-    places = find_locations(opened, recipe, known, base=base)
+    recipe, known = origin.run_recipe(opened)
+    recipe, moved = relocated(opened, recipe, known, Relocation(base))
     asks_base = experiment == BASE_NAME
     wanted: list[str] = []
     if not asks_base:
@@ -68,13 +73,13 @@ def predict(
         lambda path, name, findings: read_prompts(
             path, recipe.data, shown_as=name, with_answers=False, keep=keep, findings=findings
         ),
-        lambda note: report("note", message=note),
+        lambda note: report(Note(message=note)),
     )
     _tell_kept(prompts, keep, report)
-    loaded = load_run(run, wanted, with_base=asks_base, places=places)
-    for note in loaded.notes:
-        report("note", message=note)
-    return _answers(loaded, prompts, report)
+    loaded = load_run(run, wanted, with_base=asks_base, recipe=recipe)
+    for note in [*moved, *loaded.notes]:
+        report(Note(message=note))
+    return _answers(loaded, prompts, report, StopRequest() if stop is None else stop)
 
 
 def _tell_kept(prompts: Sequence[Prompt], keep: Sequence[str], report: Report) -> None:
@@ -82,34 +87,41 @@ def _tell_kept(prompts: Sequence[Prompt], keep: Sequence[str], report: Report) -
     asked = [output_name(name) for name in keep]
     for name in prompts[0].kept if prompts else ():
         if name not in asked:
-            report(
-                "note", message=f"the column `{name}` is taken for the rows' id and kept beside the answers"
-            )
+            report(Note(message=f"the column `{name}` is taken for the rows' id and kept beside the answers"))
     for name in keep:
         if output_name(name) != name:
-            report("note", message=f"the column `{name}` of the file is `{output_name(name)}` in the output")
+            report(Note(message=f"the column `{name}` of the file is `{output_name(name)}` in the output"))
 
 
-def _answers(loaded: AnsweringModel, prompts: list[Prompt], report: Report) -> Iterator[dict[str, Any]]:
+def _answers(
+    loaded: AnsweringModel, prompts: list[Prompt], report: Report, stop: StopRequest
+) -> Iterator[dict[str, Any]]:
     tokenizer, recipe = loaded.base.tokenizer, loaded.recipe
     has_several = len({prompt.path for prompt in prompts}) > 1
     slot = next(iter(loaded.slots.values()), BASE)
-    limit, cuts, lengths = recipe.data.max_source_length, [], []
+    limit, cuts = recipe.data.max_source_length, []
+    lengths: list[int] = []
     controls, held = control_names(tokenizer), []
+
+    def heed_stop() -> None:
+        stop.raise_if_set(f"stopped after {len(lengths)} of {len(prompts)} rows")
+
     for start in range(0, len(prompts), ROWS_AT_ONCE):
         chunk = prompts[start : start + ROWS_AT_ONCE]
         sources, cut = encode_sources(chunk, tokenizer, limit, recipe.data.source_truncation)
         cuts.append(cut)
         held += [controls_in(ids, controls) for ids in sources]
-        tokens = answer(loaded.bank, [slot], sources, recipe.generation, seed=recipe.seed)[slot]
+        tokens = answer(
+            loaded.bank, [slot], sources, recipe.generation, seed=recipe.seed, on_token=heed_stop
+        )[slot]
         lengths += [len(row) for row in tokens]
         texts = loaded.base.answer_text.texts(tokens, loaded.answer_tokens)
         for prompt, text in zip(chunk, texts, strict=True):
             file = {"file": prompt.path} if has_several else {}
             yield {**file, "row": prompt.row, **prompt.kept, "source": prompt.source, "answer": text}
-        report("answered", done=start + len(chunk), total=len(prompts))
+        report(AnswerProgress(done=start + len(chunk), total=len(prompts)))
     name = next(iter(loaded.slots), BASE_NAME)
     of_answers = cut_words({name: lengths}, recipe.generation.max_new_tokens)
     of_sources = describe_cuts("", np.concatenate(cuts), limit) if cuts else ""
     for said in filter(None, (of_sources, describe_controls(held), of_answers)):
-        report("note", message=said)
+        report(Note(message=said))

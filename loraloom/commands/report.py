@@ -14,7 +14,8 @@ from loraloom.report.markdown import render_markdown
 from loraloom.report.page import render_page
 from loraloom.report.recommendation import commented, not_found, only, with_paths
 from loraloom.run.atomic import replace_text
-from loraloom.run.folder import Report, Run, open_run, quiet
+from loraloom.run.events import Note, Report, WarningNote, quiet
+from loraloom.run.folder import Run, open_run
 from loraloom.run.integrity import changed_files
 from loraloom.run.lock import writing
 from loraloom.session.provenance_file import read_provenance
@@ -34,11 +35,10 @@ def render_recipe(content: Content, run: Run) -> str:
             found=advice.sentence,
             fix="" if advice.sentence else f"`loraloom compare {run.folder}` asks which is better.",
         )
-    recipe = read_run_recipe(run.recipe_file)
-    folder = Path(read_provenance(run)["folder"])
+    recipe = read_run_recipe(run.recipe_file).in_folder(Path(read_provenance(run).folder))
     own = only(recipe, advice.experiment)
-    lost = not_found(own, folder)
-    return commented(with_paths(own, folder), advice.sentence, *([lost] if lost else []))
+    lost = not_found(own)
+    return commented(with_paths(own), advice.sentence, *([lost] if lost else []))
 
 
 FORMATS: dict[str, Callable[[Content, Run], str]] = {
@@ -115,15 +115,16 @@ def write_report(
     except OSError as error:
         raise RunError(f"cannot be written: {error.strerror}", where=str(path)) from None
     for name in [name for name in changed_files(open_run(run)) if "/" not in name]:
-        report("warning", message=f"{name} is not as the run wrote it, so the report may show other figures")
+        what = "is not as the run wrote it, so the report may show other figures"
+        report(WarningNote(message=f"{name} {what}"))
     if format in WITHOUT_ROWS or content.is_range_test:
         return path
     if any(each.is_stale for each in (content.comparison, *content.prompts) if each is not None):
-        report("warning", message=STALE)
+        report(WarningNote(message=STALE))
     for notice in content.notices:
-        report("warning", message=notice)
+        report(WarningNote(message=notice))
     if content.comparison is None:
-        report("note", message=f"it shows no answers yet: `loraloom compare {run}` makes them")
+        report(Note(message=f"it shows no answers yet: `loraloom compare {run}` makes them"))
     else:
-        report("note", message=f"{path} holds rows of the data: mind to whom you give it")
+        report(Note(message=f"{path} holds rows of the data: mind to whom you give it"))
     return path

@@ -18,16 +18,20 @@ from loraloom.data.splitting.split import Split
 from loraloom.errors import Problem, RecipeError, RunError, TrainingError
 from loraloom.forecast.plan import pass_tokens
 from loraloom.recipe import Recipe
-from loraloom.run.folder import Report, Run, fresh_folder, open_run, quiet, to_json
+from loraloom.run.documents.provenance import Provenance, SearchRequest
+from loraloom.run.documents.result import ExperimentResult, Result
+from loraloom.run.documents.search import FILE as LEDGER_FILE
+from loraloom.run.documents.search import SearchRecord, Trial
+from loraloom.run.events import Note, Report, Resume, quiet
+from loraloom.run.folder import Run, fresh_folder, open_run
 from loraloom.run.integrity import changed_files, write_recorded
 from loraloom.search.driver import SearchDriver, ledger_of
 from loraloom.search.halving import rung_steps
-from loraloom.search.ledger import FILE as LEDGER_FILE
-from loraloom.search.ledger import Ledger, Trial
+from loraloom.search.ledger import Ledger
 from loraloom.search.request import BEST_FILE, SPACE_FILE, Request
 from loraloom.search.space import probe_experiments, with_experiments
 from loraloom.session import provenance as origin
-from loraloom.session.locations import Relocation, find_locations
+from loraloom.session.locations import Relocation
 from loraloom.session.material import Material
 from loraloom.session.outcome import run_outcome
 from loraloom.session.repair import is_search, record_finished
@@ -69,13 +73,12 @@ class SearchOutcome:
 
     def to_json(self) -> dict[str, Any]:
         """What search.json holds, and where it is."""
-        return {"run": str(self.run.folder), **self.ledger.to_json(), "importances": self.importances}
+        return {"run": str(self.run.folder), **self.ledger.record(self.importances).to_json()}
 
 
 def search(
     request: Request,
     *,
-    folder: Path | None = None,
     out: Path | None = None,
     resume: Path | None = None,
     split: Split | None = None,
@@ -83,12 +86,12 @@ def search(
     base: Path | None = None,
     data: Path | None = None,
     report: Report = quiet,
+    stop: StopRequest | None = None,
 ) -> SearchOutcome:
     """Train as many trials as asked for, and find the best.
 
     Args:
         request: recipe, space, and how many.
-        folder: what the recipe's paths are relative to; by default the folder of the file it was read from.
         out: the run directory; by default a fresh one below `runs/`.
         resume: a run of the same request to go on with, instead of a new one.
         split: of a new run, where the caller has divided the recipe's data already.
@@ -97,28 +100,27 @@ def search(
             and the folder that takes the place of the one where the data was, or a file. They must be
             the same.
         report: told of every event.
+        stop: the caller's own token to stop by; without one, SIGINT and SIGTERM ask to stop.
 
     Raises:
         LoRALoomError: recipe, data, base or run are not usable, or every trial failed.
-        Interrupted: SIGINT or SIGTERM; what was done is saved.
+        Interrupted: it was asked to stop; what was done is saved.
     """
     for note in request.notes:
-        report("note", message=note)
-    with stop_on_signals(leaves_at_once=True) as stop:
+        report(Note(message=note))
+    with stop_on_signals(stop, leaves_at_once=True) as stop:
         if resume is not None:
             run = open_run(resume)
-            folder = origin.folder_to_resume(run, request.recipe, folder)
-            return _resume(request, folder, run, Relocation(base, data), allowed, report, stop)
-        folder = request.recipe.folder if folder is None else folder
-        more = {"search": request.to_json(), "versions": origin.versions("optuna")}
+            request = replace(request, recipe=origin.in_folder_to_resume(run, request.recipe))
+            return _resume(request, run, Relocation(base, data), allowed, report, stop)
+        more = {"search": request.as_document(), "versions": origin.versions("optuna")}
         out = out or fresh_folder(f"{run_name(request.recipe)}-search")
-        with create_session(request.recipe, folder, out, split, allowed=allowed, more=more) as begun:
+        with create_session(request.recipe, out, split, allowed=allowed, more=more) as begun:
             return _search(request, begun, report, stop)
 
 
 def _resume(
     request: Request,
-    folder: Path,
     run: Run,
     moved: Relocation,
     allowed: Collection[str],
@@ -130,42 +132,42 @@ def _resume(
         if not {run.recipe_file.name, run.provenance_file.name, run.sums_file.name} & set(changed_files(run)):
             _refuse_another(request, run)
         if is_search(run):
-            verify_search(run, request, folder, allowed, report)
-        own_recipe, known = _refuse_another(request, run)
-        places = find_locations(run, own_recipe, known, folder=folder, base=moved.base, data=moved.data)
-        begun = resume_session(run, request.recipe, places, known, report)
+            verify_search(run, request, allowed, report)
+        known = _refuse_another(request, run)
+        begun = resume_session(run, request.recipe, known, moved, report)
         if run.is_finished:
-            report("resume", step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole")
+            report(Resume(step=Result.read(run.result_file).steps, reason="it is finished, and whole"))
             return SearchOutcome(
-                run, ledger_of(request, run), run.read_json(run.folder / LEDGER_FILE)["importances"]
+                run, ledger_of(request, run), SearchRecord.read(run.folder / LEDGER_FILE).importances
             )
         return _search(request, begun.allowing(allowed).going_on(report), report, stop)
 
 
-def _refuse_another(request: Request, run: Run) -> tuple[Recipe, dict[str, Any]]:
-    """The run's recipe and provenance.
+def _refuse_another(request: Request, run: Run) -> Provenance:
+    """The run's provenance.
 
     Raises:
         RunError: the run is of another request, or of none.
     """
-    own_recipe, _, known = origin.run_recipe(run)
-    if problems := _differences(request, own_recipe, known.get("search"), run):
+    own_recipe, known = origin.run_recipe(run)
+    if problems := _differences(request, own_recipe, known.search, run):
         raise RunError(problems)
-    return own_recipe, known
+    return known
 
 
-def _differences(request: Request, own: Recipe, known: dict[str, Any] | None, run: Run) -> list[Problem]:
+def _differences(request: Request, own: Recipe, known: SearchRequest | None, run: Run) -> list[Problem]:
     """In what a request differs from the one that a run was begun with."""
     if known is None:
         fix = "Go on with it by `loraloom train`."
         return [Problem("this run is no search", str(run.folder), fix=fix)]
     problems = origin.differences(request.recipe, own.model_copy(update={"experiments": {}}))
-    asked = request.to_json()
+    asked = request.as_document()
     for part in ("trials", "sampler", "halving"):
-        if asked[part] != known[part]:
+        own_part, known_part = getattr(asked, part), getattr(known, part)
+        if own_part != known_part:
             what = "differs from the search that this run began with"
-            problems.append(Problem(what, f"--{part}", found=str(asked[part]), allowed=str(known[part])))
-    ours, theirs = asked["space"], known["space"]
+            problems.append(Problem(what, f"--{part}", found=str(own_part), allowed=str(known_part)))
+    ours, theirs = asked.space, known.space
     problems += [
         Problem(
             "differs from the run's space",
@@ -181,15 +183,15 @@ def _differences(request: Request, own: Recipe, known: dict[str, Any] | None, ru
 
 def _search(request: Request, begun: RunSession, report: Report, stop: StopRequest) -> SearchOutcome:
     started = time.monotonic()
-    run, recipe = begun.run, request.recipe
+    run = begun.run
     # The probes stand for all that can be drawn: what is wrong with one is said before any is trained.
-    probes = with_experiments(recipe, probe_experiments(request.space))
-    of_data, material = report_rows(begun, probes, report)
+    probes = with_experiments(begun.recipe, probe_experiments(request.space))
+    of_data, material = report_rows(replace(begun, recipe=probes), report)
     _check_rungs(request, material)
     kinds = {repr(experiment.lora): experiment for experiment in material.experiments}
     findings = require_checks(begun, material, of_data, report, list(kinds.values()))
     setup = _setup(material, run, stop)
-    if "together" not in begun.known:
+    if begun.known.together is None:
         begun = begun.knowing(choose_concurrency(request, setup, begun.known, material, report))
     report_plan(begun, findings, report)
     write_recorded(run, run.folder / SPACE_FILE, request.space.text)
@@ -247,20 +249,20 @@ def _finish(searching: SearchDriver, seconds: float) -> SearchOutcome:
     kept = [trial for trial in ledger.trials if trial.status != "pruned"]
     searching.write_recipe(kept)
     result = run_outcome({trial.name: _entry(trial) for trial in kept}, searching.state.tick, seconds)
-    write_recorded(run, run.result_file, to_json(result))
+    write_recorded(run, run.result_file, result.text())
     record_finished(run)
     for checkpoint in run.checkpoints.iterdir():  # nothing is left to go on with
         shutil.rmtree(checkpoint)
     return SearchOutcome(run, ledger, importances)
 
 
-def _entry(trial: Trial) -> dict[str, Any]:
+def _entry(trial: Trial) -> ExperimentResult:
     """A trial as result.json has an experiment."""
-    return {
-        "status": trial.status,
-        "step": trial.steps,
-        "reason": trial.reason,
-        "best_step": trial.best_step,
-        "best_metric": trial.figure,
-        "forgetting": trial.forgetting,
-    }
+    return ExperimentResult(
+        status=trial.status,
+        step=trial.steps,
+        reason=trial.reason,
+        best_step=trial.best_step,
+        best_metric=trial.figure,
+        forgetting=trial.forgetting,
+    )

@@ -7,17 +7,18 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from loraloom.data.splitting.split import Split
-from loraloom.errors import Interrupted, RunError, TrainingError
+from loraloom.errors import RunError, TrainingError
 from loraloom.forecast.plan import make_plan
 from loraloom.recipe import Recipe
-from loraloom.report.range_test import FILE as RANGE_TEST_FILE
-from loraloom.run.folder import Report, Run, fresh_folder, open_run, quiet, to_json
+from loraloom.run.documents.range_test import FILE as RANGE_TEST_FILE
+from loraloom.run.documents.result import Result
+from loraloom.run.events import AdapterExport, Report, Resume, quiet
+from loraloom.run.folder import Run, fresh_folder, open_run
 from loraloom.run.integrity import write_recorded
 from loraloom.session import provenance as origin
-from loraloom.session.locations import Relocation, find_locations
+from loraloom.session.locations import Relocation
 from loraloom.session.material import Material
 from loraloom.session.outcome import experiment_outcome, run_outcome
 from loraloom.session.repair import (
@@ -54,22 +55,21 @@ class Outcome:
 
     Args:
         run: the run directory.
-        result: what result.json holds: `{"experiments": {name: {"status", "best_step", …}}, …}`.
+        result: what result.json holds: how each experiment ended, and what the run took.
     """
 
     run: Run
-    result: dict[str, Any]
+    result: Result
 
     @property
     def failed(self) -> list[str]:
         """The experiments that failed."""
-        return [name for name, entry in self.result["experiments"].items() if entry["status"] == "failed"]
+        return self.result.failed
 
 
 def train(
     recipe: Recipe,
     *,
-    folder: Path | None = None,
     out: Path | None = None,
     resume: Path | None = None,
     split: Split | None = None,
@@ -77,12 +77,12 @@ def train(
     base: Path | None = None,
     data: Path | None = None,
     report: Report = quiet,
+    stop: StopRequest | None = None,
 ) -> Outcome:
     """Train every experiment of a recipe, together.
 
     Args:
         recipe: what to do.
-        folder: what its paths are relative to; by default the folder of the file it was read from.
         out: the run directory; by default a fresh one below `runs/`.
         resume: a run of this recipe to go on with, instead of a new one.
         split: of a new run, where the caller has divided the recipe's data already.
@@ -90,26 +90,25 @@ def train(
         base, data: where a resumed run's base and its data are now, if they were moved: the base's folder,
             and the folder that takes the place of the one where the data was, or a file. They must be
             the same.
-        report: told of every event, `report("train", step=…, loss=…, …)`.
+        report: told of every event, `report(TrainStep(step=…, loss=…, …))`.
+        stop: the caller's own token to stop by; without one, SIGINT and SIGTERM ask to stop.
 
     Raises:
         LoRALoomError: something is wrong with recipe, data, base or run.
-        Interrupted: SIGINT or SIGTERM; what was done is saved.
+        Interrupted: it was asked to stop; what was done is saved.
     """
-    with stop_on_signals(leaves_at_once=True) as stop:
+    with stop_on_signals(stop, leaves_at_once=True) as stop:
         if resume is not None:
             run = open_run(resume)
-            folder = origin.folder_to_resume(run, recipe, folder)
-            return _resume(recipe, folder, run, Relocation(base, data), allowed, report, stop)
-        folder = recipe.folder if folder is None else folder
+            recipe = origin.in_folder_to_resume(run, recipe)
+            return _resume(recipe, run, Relocation(base, data), allowed, report, stop)
         out = out or fresh_folder(run_name(recipe))
-        with create_session(recipe, folder, out, split, allowed=allowed) as begun:
-            return _train(recipe, begun, report, stop)
+        with create_session(recipe, out, split, allowed=allowed) as begun:
+            return _train(begun, report, stop)
 
 
 def _resume(
     recipe: Recipe,
-    folder: Path,
     run: Run,
     moved: Relocation,
     allowed: Collection[str],
@@ -124,27 +123,21 @@ def _resume(
         if (run.folder / RANGE_TEST_FILE).is_file():
             fix = "Begin a new one by `loraloom check RECIPE --find-lr`, or train by `loraloom train RECIPE`."
             raise RunError("is a range test, which is not gone on with", where=str(run.folder), fix=fix)
-        is_as_left = repair(run, recipe, folder, allowed, report)
-        own_recipe, _, known = origin.run_recipe(run)
+        is_as_left = repair(run, recipe, allowed, report)
+        own_recipe, known = origin.run_recipe(run)
         if problems := origin.differences(recipe, own_recipe):
             raise RunError(problems)
-        places = find_locations(run, recipe, known, folder=folder, base=moved.base, data=moved.data)
-        begun = resume_session(run, recipe, places, known, report)
+        begun = resume_session(run, recipe, known, moved, report)
         if run.is_finished and is_as_left and is_whole(run, own_recipe, report):
-            report("resume", step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole")
+            report(Resume(step=Result.read(run.result_file).steps, reason="it is finished, and whole"))
             return _outcome(run)
-        return _train(recipe, begun.allowing(allowed).going_on(report), report, stop)
+        return _train(begun.allowing(allowed).going_on(report), report, stop)
 
 
-def _train(recipe: Recipe, begun: RunSession, report: Report, stop: StopRequest) -> Outcome:
+def _train(begun: RunSession, report: Report, stop: StopRequest) -> Outcome:
     run = begun.run
-
-    def record(event: str, **fields: Any) -> None:
-        run.append_event(event, **fields)
-        report(event, **fields)
-
-    started = time.monotonic()
-    of_data, material = report_rows(begun, recipe, report)
+    started, record = time.monotonic(), run.recorder(report)
+    of_data, material = report_rows(begun, report)
     findings = require_checks(begun, material, of_data, report)
     begun, setup = _planned(begun, material, report, stop)
     report_plan(begun, findings, report)
@@ -160,39 +153,38 @@ def _planned(
 ) -> tuple[RunSession, Setup]:
     """The run with its plan, which a new one makes and a resumed one keeps, and what to train by it."""
     known = begun.known
-    is_new = "waves" not in known
+    is_new = known.waves is None
     if is_new:
         release_memory()  # what the gate took, so that all of it counts as free
         plan = make_plan(material.experiments, material.base, material.train_set)
         known = origin.once_decided(known, material, plan)
-    pass_tokens = int(known["choices"]["pass_tokens"]["value"])
-    setup = material.setup(begun.run, stop, waves=known["waves"], pass_tokens=pass_tokens)
+    pass_tokens = int(known.decided["pass_tokens"])
+    setup = material.setup(begun.run, stop, waves=known.waves or [], pass_tokens=pass_tokens)
     check_room(setup)
     if is_new:
-        begun = begun.knowing({**known, "plan": predict_resources(setup, report)})
+        begun = begun.knowing(known.replaced(plan=predict_resources(setup, report)))
     return begun, setup
 
 
 def _stop_before_training(stop: StopRequest) -> None:
     stop.leaves_at_once = False  # from here on there is a step to finish, and something to save
-    if stop:
-        raise Interrupted(stop.signal_number, "stopped before the first step")
+    stop.raise_if_set("stopped before the first step")
 
 
 def _finish(setup: Setup, state: TrainingState, seconds: float, report: Report) -> Outcome:
     """Make sure that every adapter is there, and say how each experiment ended."""
     for experiment in setup.experiments:
         if not is_exported(setup.run, state, experiment):
-            report("export", experiment=experiment.name, reason="its adapter was missing or damaged")
+            report(AdapterExport(experiment=experiment.name, reason="its adapter was missing or damaged"))
             export(setup, state, experiment.name)
     moved = measure_movements(setup, state, report)
     entries = {
-        name: {**experiment_outcome(progress), "movement": moved.get(name)}
+        name: experiment_outcome(progress).model_copy(update={"movement": moved.get(name)})
         for name, progress in state.progress.items()
     }
     result = run_outcome(entries, state.tick, seconds)
     if not setup.run.is_finished:  # a finished run that is resumed stays as it is
-        write_recorded(setup.run, setup.run.result_file, to_json(result))
+        write_recorded(setup.run, setup.run.result_file, result.text())
     record_finished(setup.run)
     return _outcome(setup.run)
 
@@ -203,11 +195,11 @@ def _outcome(run: Run) -> Outcome:
     Raises:
         TrainingError: every experiment failed.
     """
-    outcome = Outcome(run, run.read_json(run.result_file))
-    entries = outcome.result["experiments"]
+    outcome = Outcome(run, Result.read(run.result_file))
+    entries = outcome.result.experiments
     if len(outcome.failed) == len(entries):
         raise TrainingError(
-            "; ".join(f"{name}: {entries[name]['reason']}" for name in outcome.failed),
+            "; ".join(f"{name}: {entries[name].reason}" for name in outcome.failed),
             where=str(run.folder),
             fix="Lower the learning rate, or set dtype: float32.",
         )

@@ -16,10 +16,10 @@ from loraloom.evaluate.comparison import BASE_NAME, ModelAnswers
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import row_losses
 from loraloom.report.unfinished_comparisons import partial_file
-from loraloom.run.folder import Report
+from loraloom.run.events import AnswerProgress, Note, Report
 from loraloom.session import provenance as origin
 from loraloom.session.answering_model import AnsweringModel
-from loraloom.training.signals import stop_on_signals
+from loraloom.training.signals import StopRequest, stop_on_signals
 
 BATCHES_AT_ONCE = 4  # between two looks at the clock and two writes to the disk
 
@@ -43,6 +43,7 @@ def answers_of(
     targets: Sequence[Sequence[int]],
     name: str,
     report: Report,
+    stop: StopRequest | None = None,
 ) -> Answers:
     """What every model says to every row; what an earlier call answered is taken up."""
     names = row_names(rows, sources, targets)
@@ -53,15 +54,15 @@ def answers_of(
     answered = {chunk.start: own for chunk in chunks if (own := partial.of(names[chunk])) is not None}
     done = sum(len(own[BASE_NAME].texts) for own in answered.values())
     if done:
-        report("note", message=f"going on after the {done} rows that were answered before")
-    with stop_on_signals() as stop:
+        report(Note(message=f"going on after the {done} rows that were answered before"))
+    with stop_on_signals(stop) as stop:
         for chunk in chunks:
             if chunk.start in answered:
                 continue
             answered[chunk.start] = _answer_chunk(loaded, sources[chunk], targets[chunk], kept)
             partial.add(names[chunk], answered[chunk.start])
             done += len(names[chunk])
-            report("answered", done=done, total=len(rows))
+            report(AnswerProgress(done=done, total=len(rows)))
             if stop and done < len(rows):
                 raise Interrupted(
                     stop.signal_number, f"stopped after {done} of {len(rows)} rows; the same command goes on"

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from loraloom.data.files.part_files import PartContents
 from loraloom.data.prompts.prompt_files import prompts_of_files
 from loraloom.data.prompts.prompts import Prompt, prompts_of_texts, read_prompts
 from loraloom.errors import DataError, LoRALoomError
 from loraloom.recipe import Recipe
-from loraloom.run.folder import Report, Run
+from loraloom.run.documents.provenance import Provenance
+from loraloom.run.events import Note, Report
+from loraloom.run.folder import Run
 from loraloom.session import provenance as origin
-from loraloom.session.locations import Locations
 
 SplitName = Literal["eval", "test"]
 
@@ -33,29 +34,29 @@ def prompts_asked(
         rows += prompts_of_files(
             str(prompts_file),
             lambda path, name, findings: read_prompts(path, recipe.data, shown_as=name, findings=findings),
-            lambda note: report("note", message=note),
+            lambda note: report(Note(message=note)),
         )
     return rows
 
 
 def retained_rows(
-    run: Run, recipe: Recipe, places: Locations, known: dict[str, Any], what: str, report: Report
+    run: Run, recipe: Recipe, known: Provenance, what: str, report: Report
 ) -> PartContents | None:
     """The rows to measure forgetting on; prompts are answered without them too, and that is said."""
     try:
-        return origin.run_retained(run, recipe, places, known)
+        return origin.run_retained(run, recipe, known)
     except LoRALoomError as error:
         if what != "prompts":
             raise
-        report("note", message=f"what was forgotten is not measured: {error.problems[0]}")
+        report(Note(message=f"what was forgotten is not measured: {error.problems[0]}"))
         return None
 
 
 def rows_of_part(
-    run: Run, recipe: Recipe, places: Locations, known: dict[str, Any], split: SplitName | None
+    run: Run, recipe: Recipe, known: Provenance, split: SplitName | None
 ) -> tuple[list[Prompt], str]:
     """The rows of a part of the run's data, and the part's name, before any model is loaded."""
-    parts = origin.run_split(run, recipe, places, known)
+    parts = origin.run_split(run, recipe, known)
     part = split or ("test" if parts.test else "eval")
     examples = getattr(parts, part)
     if not examples:

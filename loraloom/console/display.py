@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import singledispatchmethod
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-from loraloom.checks.finding import Finding
-from loraloom.checks.listing import summary
-from loraloom.console.streams import TEXT_WIDTH, VISIBLE, Stderr
-from loraloom.forecast.plan_text import plan_lines
+from loraloom.console.finding_text import summary
+from loraloom.console.plan_text import plan_lines
+from loraloom.console.streams import TEXT_WIDTH, Stderr
+from loraloom.run.events import (
+    AdapterExport,
+    AnswerProgress,
+    CheckpointDamage,
+    CheckResults,
+    Evaluation,
+    Event,
+    ExperimentEnd,
+    FileChange,
+    MemoryLimit,
+    Note,
+    Resume,
+    RowCounts,
+    StepTiming,
+    TrainingPlan,
+    TrainStep,
+    WarningNote,
+)
+from loraloom.text.units import duration
+from loraloom.text.visible import visible
 
 SECONDS_BETWEEN_LINES = 5.0
-# Shown even where a verb is quiet.
-WARNINGS = ("changed", "damaged", "export", "memory")
+# Shown even if a verb is quiet.
+WARNINGS = (FileChange, CheckpointDamage, AdapterExport, MemoryLimit)
 
 
 class Display:
@@ -34,11 +52,10 @@ class Display:
         self._first: dict[str, tuple[float, int]] = {}
         self._last_line = 0.0
 
-    def __call__(self, event: str, **fields: Any) -> None:
+    def __call__(self, event: Event) -> None:
         """Show one event; those that people need not see are passed over."""
-        show = getattr(self, f"_on_{event}", None)
-        if show is not None and (not self.is_quiet or event in WARNINGS):
-            show(fields)
+        if not self.is_quiet or isinstance(event, WARNINGS):
+            self._show(event)
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -49,97 +66,115 @@ class Display:
     def say(self, message: str, *, style: str = "") -> None:
         """One line on stderr, above the live one."""
         target = self._live.console if self._live is not None else self.stderr
-        target.print(Text(message.translate(VISIBLE), style=style))
+        target.print(Text(visible(message), style=style))
 
     def next_command(self, command: str) -> None:
         """The last line of a verb."""
         if not self.is_quiet:
             self.say(f"Next: {command}", style="bold")
 
-    def _on_note(self, fields: Mapping[str, Any]) -> None:
-        self.say(f"note: {fields['message']}")
+    @singledispatchmethod
+    def _show(self, event: Event) -> None:
+        """What is nobody's concern is not shown."""
 
-    def _on_warning(self, fields: Mapping[str, Any]) -> None:
-        self.say(f"warning: {fields['message']}", style="yellow")
+    @_show.register
+    def _(self, event: Note) -> None:
+        self.say(f"note: {event.message}")
 
-    def _on_data(self, fields: Mapping[str, Any]) -> None:
-        self.say(f"{fields['train']} rows to train on, {fields['eval']} eval, {fields['test']} test")
+    @_show.register
+    def _(self, event: WarningNote) -> None:
+        self.say(f"warning: {event.message}", style="yellow")
 
-    def _on_checks(self, fields: Mapping[str, Any]) -> None:
-        findings: Sequence[Finding] = fields["findings"]
-        for finding in findings:
+    @_show.register
+    def _(self, event: RowCounts) -> None:
+        self.say(f"{event.train} rows to train on, {event.eval} eval, {event.test} test")
+
+    @_show.register
+    def _(self, event: CheckResults) -> None:
+        for finding in event.findings:
             if finding.level in ("warning", "error") or finding.check == "targets":
                 self.say(finding.line)
-        counts = next(summary(findings, TEXT_WIDTH, self.stderr, with_names=False))
-        self.say(f"{len(findings)} checks: {counts}")
+        counts = next(summary(event.findings, TEXT_WIDTH, self.stderr, with_names=False))
+        self.say(f"{len(event.findings)} checks: {counts}")
 
-    def _on_plan(self, fields: Mapping[str, Any]) -> None:
-        for key, choice in fields["choices"].items():
-            self.say(f"{key}: {choice['value']} ({choice['reason']})")
-        if fields["plan"] is not None:
-            for line in plan_lines(fields["plan"], min(self.stderr.width, TEXT_WIDTH)):
+    @_show.register
+    def _(self, event: TrainingPlan) -> None:
+        for key, choice in event.choices.items():
+            self.say(f"{key}: {choice.value} ({choice.reason})")
+        if event.plan is not None:
+            for line in plan_lines(event.plan, min(self.stderr.width, TEXT_WIDTH)):
                 self.say(line)
-        for finding in fields["findings"]:
+        for finding in event.findings:
             if finding.level != "ok":
                 self.say(f"{finding.level}: {finding.message}. {finding.fix}", style="bold yellow")
-        self.say(f"run: {fields['folder']}")
+        self.say(f"run: {event.folder}")
 
-    def _on_timing(self, fields: Mapping[str, Any]) -> None:
+    @_show.register
+    def _(self, event: StepTiming) -> None:
         if self.stderr.is_terminal:
             self.say("timing one step …", style="dim")
 
-    def _on_resume(self, fields: Mapping[str, Any]) -> None:
-        self.say(f"resuming after step {fields['step']}: {fields['reason']}")
+    @_show.register
+    def _(self, event: Resume) -> None:
+        self.say(f"resuming after step {event.step}: {event.reason}")
 
-    def _on_export(self, fields: Mapping[str, Any]) -> None:
-        self.say(f"adapters/{fields['experiment']} is written anew: {fields['reason']}", style="yellow")
+    @_show.register
+    def _(self, event: AdapterExport) -> None:
+        self.say(f"adapters/{event.experiment} is written anew: {event.reason}", style="yellow")
 
-    def _on_changed(self, fields: Mapping[str, Any]) -> None:
-        path, what = fields["path"], fields["what"]
-        self.say(f"warning: {path} is not as the run wrote it: {what}", style="yellow")
+    @_show.register
+    def _(self, event: FileChange) -> None:
+        self.say(f"warning: {event.path} is not as the run wrote it: {event.what}", style="yellow")
 
-    def _on_memory(self, fields: Mapping[str, Any]) -> None:
-        step, tried = fields["step"], fields["tried"]
-        if fields["phase"] == "training":
-            now = f"{fields['pass_tokens']:,} tokens a pass, and a step takes the same rows as before"
-            what = f"in step {step} with {tried:,} tokens a pass; from now on at most {now}"
-        elif fields["phase"] == "lifted":
+    @_show.register
+    def _(self, event: MemoryLimit) -> None:
+        if event.phase == "training":
+            now = f"{event.pass_tokens:,} tokens a pass, and a step takes the same rows as before"
+            what = f"in step {event.step} with {event.tried:,} tokens a pass; from now on at most {now}"
+        elif event.phase == "lifted":
             now = "it fails, and the others go on as if it had not been there"
-            what = f"in step {step} beside the adapter of {fields['experiment']}: {now}"
+            what = f"in step {event.step} beside the adapter of {event.experiment}: {now}"
         else:
-            now = f"{fields['eval_rows']}, which changes no figure"
-            what = f"in the evaluation after step {step} with {tried} rows at once; from now on at most {now}"
+            now = f"{event.eval_rows}, which changes no figure"
+            what = f"in the evaluation after step {event.step} with {event.tried} rows at once; "
+            what += f"from now on at most {now}"
         self.say(f"warning: memory ran out {what}", style="yellow")
 
-    def _on_damaged(self, fields: Mapping[str, Any]) -> None:
-        self.say(f"warning: checkpoint {fields['path']} is not used: {fields['problem']}", style="yellow")
+    @_show.register
+    def _(self, event: CheckpointDamage) -> None:
+        self.say(f"warning: checkpoint {event.path} is not used: {event.problem}", style="yellow")
 
-    def _on_eval(self, fields: Mapping[str, Any]) -> None:
-        figures = "  ".join(f"{key} {value:.4f}" for key, value in fields.items() if isinstance(value, float))
-        self.say(f"{fields['experiment']}: step {fields['experiment_step']}  {figures}")
+    @_show.register
+    def _(self, event: Evaluation) -> None:
+        shown = {"epoch": event.epoch, **event.figures}
+        figures = "  ".join(f"{key} {value:.4f}" for key, value in shown.items())
+        self.say(f"{event.experiment}: step {event.experiment_step}  {figures}")
 
-    def _on_end(self, fields: Mapping[str, Any]) -> None:
-        if fields["status"] != "done":
-            style = "red" if fields["status"] == "failed" else ""
-            self.say(f"{fields['experiment']} {fields['status']}: {fields['reason']}", style=style)
-        if self._live is not None and fields["experiment"] in self._tasks:
-            self._live.remove_task(self._tasks.pop(fields["experiment"]))
+    @_show.register
+    def _(self, event: ExperimentEnd) -> None:
+        if event.status != "done":
+            style = "red" if event.status == "failed" else ""
+            self.say(f"{event.experiment} {event.status}: {event.reason}", style=style)
+        if self._live is not None and event.experiment in self._tasks:
+            self._live.remove_task(self._tasks.pop(event.experiment))
 
-    def _on_answered(self, fields: Mapping[str, Any]) -> None:
-        done, total = fields["done"], fields["total"]
+    @_show.register
+    def _(self, event: AnswerProgress) -> None:
         if self.stderr.is_terminal:
-            self.stderr.print(f"\ranswered {done} of {total}", end="\n" if done >= total else "")
-        elif done >= total or self._is_time():
-            self.say(f"answered {done} of {total}")
+            end = "\n" if event.done >= event.total else ""
+            self.stderr.print(f"\ranswered {event.done} of {event.total}", end=end)
+        elif event.done >= event.total or self._is_time():
+            self.say(f"answered {event.done} of {event.total}")
 
-    def _on_train(self, fields: Mapping[str, Any]) -> None:
-        name, step, total = fields["experiment"], fields["experiment_step"], fields["total_steps"]
+    @_show.register
+    def _(self, event: TrainStep) -> None:
+        name, step, total = event.experiment, event.experiment_step, event.total_steps
         begun, first = self._first.setdefault(name, (time.monotonic(), step))
-        speed = f"{fields['tokens_per_second']:,.0f} tok/s"
-        figures = f"loss {fields['loss']:.4f}  lr {fields['learning_rate']:.2e}  {speed}"
+        speed = f"{event.tokens_per_second:,.0f} tok/s"
+        figures = f"loss {event.loss:.4f}  lr {event.learning_rate:.2e}  {speed}"
         if step > first:
             left = (time.monotonic() - begun) / (step - first) * (total - step)
-            figures += f"  {clock(left)} left"
+            figures += f"  {duration(left)} left"
         if self.stderr.is_terminal:
             self._update_live(name, step, total, figures)
         elif step == total or self._is_time():
@@ -166,10 +201,3 @@ class Display:
             return False
         self._last_line = now
         return True
-
-
-def clock(seconds: float) -> str:
-    """A duration as people write it: 0:45, 12:03, 1:02:03."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

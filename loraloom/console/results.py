@@ -11,12 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from loraloom.checks.finding import Finding
-from loraloom.checks.listing import COLOURS, paragraph, summary, to_show
-from loraloom.console.streams import VISIBLE, Stdout, text_width
+from loraloom.console.finding_text import COLOURS, paragraph, summary, to_show
+from loraloom.console.streams import Stdout, text_width
+from loraloom.text.units import counted, figure, percent
+from loraloom.text.visible import visible
 
 if TYPE_CHECKING:
     from loraloom.checks.batch_view import RowView
-    from loraloom.commands.find_lr import RangeTest
+    from loraloom.run.documents.range_test import RangeTest
 
 WIDE = 120  # columns; five columns of a table need them
 BAR_WIDTH = 30
@@ -25,15 +27,15 @@ BAR_AT = 36  # columns before the bars of a range test
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
     """A table on stdout; piped, it is as wide as its text, so that nothing is cut."""
-    visible = [[cell.translate(VISIBLE) for cell in row] for row in rows]
+    shown = [[visible(cell) for cell in row] for row in rows]
     stdout = Stdout(highlight=False)
     if not stdout.is_terminal:
-        widest = [max(map(cell_len, column)) + 2 for column in zip(columns, *visible, strict=True)]
+        widest = [max(map(cell_len, column)) + 2 for column in zip(columns, *shown, strict=True)]
         stdout = Stdout(highlight=False, width=max(80, sum(widest)))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
-    for number, row in enumerate(visible):
+    for number, row in enumerate(shown):
         table.add_row(*map(Text, row), style=styles[number] if styles else None)
     stdout.print(table)
 
@@ -46,8 +48,8 @@ def print_findings(findings: Sequence[Finding], *, show_all: bool = False) -> No
         show_all: also what is in order, which is otherwise counted.
     """
     stdout = Stdout(highlight=False, soft_wrap=True)
-    visible = [f.translated(VISIBLE) for f in findings]
-    shown = to_show(visible, show_all=show_all)
+    readable = [f.mapped(visible) for f in findings]
+    shown = to_show(readable, show_all=show_all)
     width = text_width(stdout)
     if stdout.is_terminal and stdout.width >= WIDE:
         print_table(
@@ -58,7 +60,7 @@ def print_findings(findings: Sequence[Finding], *, show_all: bool = False) -> No
     else:
         for finding in shown:
             stdout.print(*paragraph(finding, width, stdout), sep="\n")
-    stdout.print(*summary(visible, width, stdout, with_names=not show_all), sep="\n")
+    stdout.print(*summary(readable, width, stdout, with_names=not show_all), sep="\n")
 
 
 def print_batch(batch: Sequence[RowView]) -> None:
@@ -69,7 +71,7 @@ def print_batch(batch: Sequence[RowView]) -> None:
     for view in batch:
         for number, line in enumerate(view_lines(view, text_width(stdout))):
             style = "bold" if number == 0 else "dim" if number == 1 else ""
-            for part in Text(line.translate(VISIBLE), style=style).wrap(stdout, text_width(stdout)):
+            for part in Text(visible(line), style=style).wrap(stdout, text_width(stdout)):
                 part.rstrip()
                 stdout.print(part)
         stdout.print()
@@ -116,7 +118,7 @@ def print_comparison(comparison: Mapping[str, Any], shown_rows: int = 3) -> None
     )
     for key, signature in comparison.get("signatures", {}).items():
         if key not in keys:
-            stdout.print(Text(f"{key}: {signature}".translate(VISIBLE), style="dim"))
+            stdout.print(Text(visible(f"{key}: {signature}"), style="dim"))
     print_answers(comparison, shown_rows)
 
 
@@ -129,16 +131,16 @@ def print_answers(comparison: Mapping[str, Any], shown_rows: int, title: str = "
     groups = _groups(comparison)
     for row in comparison["rows"][:shown_rows]:
         stdout.print()
-        stdout.print(Text(row["source"].translate(VISIBLE), style="bold"))
+        stdout.print(Text(visible(row["source"]), style="bold"))
         for group in groups.values():
             first = group["models"][0]  # of several seeds one speaks; the report shows them all
-            stdout.print(Text(f"  {first}: {row['answers'][first]}".translate(VISIBLE)))
+            stdout.print(Text(visible(f"  {first}: {row['answers'][first]}")))
         if row["reference"] is not None:
-            stdout.print(Text(f"  reference: {row['reference']}".translate(VISIBLE), style="dim"))
+            stdout.print(Text(visible(f"  reference: {row['reference']}"), style="dim"))
     more = len(comparison["rows"]) - shown_rows
     if more > 0:
         stdout.print()
-        stdout.print(Text(f"… and {more:,} more {'row' if more == 1 else 'rows'}", style="dim"))
+        stdout.print(Text(f"… and {counted(more, 'more row')}", style="dim"))
 
 
 def _groups(comparison: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -157,6 +159,4 @@ def _figure_over_seeds(key: str, values: Sequence[float | None]) -> str:
 
 
 def _figure(key: str, value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{100 * value:.1f} %" if key.startswith("share_") else f"{value:.4f}"
+    return percent(value) if value is not None and key.startswith("share_") else figure(value)

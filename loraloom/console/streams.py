@@ -8,15 +8,6 @@ import sys
 from rich.console import Console
 
 TEXT_WIDTH = 100
-# Control characters and bidi overrides of a text could move the cursor or disguise what stands there.
-_UNSEEN = [
-    *range(0x09),
-    *range(0x0B, 0x20),
-    *range(0x7F, 0xA0),
-    *range(0x202A, 0x202F),
-    *range(0x2066, 0x206A),
-]
-VISIBLE = {code: ascii(chr(code))[1:-1] for code in _UNSEEN}
 
 
 class Stderr(Console):

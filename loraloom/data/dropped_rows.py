@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from loraloom.data.formats.row import DroppedRow
 from loraloom.errors import Problem
+from loraloom.text.units import counted
 
 SHOWN_PLACES = 20
 SHOWN_REASONS = 10
@@ -42,14 +43,17 @@ def describe_dropped(dropped: Sequence[DroppedRow]) -> str:
         reasons.append(f"{unit}{', '.join(places[:SHOWN_PLACES])}{more}: {why}")
     if len(by_reason) > SHOWN_REASONS:
         reasons.append(f"{len(by_reason) - SHOWN_REASONS:,} more reasons")
-    bad = f"{len(dropped):,} bad {_rows(len(dropped))} dropped (data.on_invalid: drop)"
+    bad = f"{counted(len(dropped), 'bad row')} dropped (data.on_invalid: drop)"
     return f"{bad}: {'; '.join(reasons)}"
 
 
 def describe_empty(count: int) -> str:
     """How many empty rows were dropped."""
-    return f"{count:,} empty {_rows(count)} dropped (data.on_empty: drop)"
+    return f"{counted(count, 'empty row')} dropped (data.on_empty: drop)"
 
 
-def _rows(count: int) -> str:
-    return "row" if count == 1 else "rows"
+def describe_entries(num_entries: int, entry: str, num_rows: int) -> str:
+    """How many rows conversations or articles gave."""
+    gives = "give" if num_entries > 1 else "gives"
+    rows = counted(num_rows, "row")
+    return f"{counted(num_entries, entry)} {gives} {rows}, one for each answer that is learnt"

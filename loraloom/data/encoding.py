@@ -80,7 +80,6 @@ class EncodedSet(Sequence[EncodedExample]):
         self._sources, self._source_starts = _flatten(sources)
         self._targets, self._target_starts = _flatten(targets)
         self.source_cuts = np.zeros(len(self), dtype=np.uint8)  # of each, a bit for each kind that was cut
-        self.num_truncated_targets = 0
 
     def __len__(self) -> int:
         return len(self._source_starts) - 1
@@ -155,7 +154,6 @@ def encode(
     targets = _TokenIds((e.response for e in examples), tokenizer, max_target_length, as_target=True)
     encoded = EncodedSet(sources, targets)
     encoded.source_cuts = sources.all_cuts
-    encoded.num_truncated_targets = targets.num_cut
     return encoded
 
 

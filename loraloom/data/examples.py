@@ -5,31 +5,27 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from loraloom.data.dropped_rows import describe_dropped, describe_empty, describe_none_left
-from loraloom.data.formats.cells import as_text
-from loraloom.data.formats.invalid_characters import bad_character
-from loraloom.data.formats.json_list import type_name
+from loraloom.data.dropped_rows import describe_dropped, describe_empty, describe_entries, describe_none_left
+from loraloom.data.field_text import FieldReader
 from loraloom.data.formats.parquet import HUB_PREFIX
-from loraloom.data.formats.row import DroppedRow, file_sha256, location, shown_name, shown_names
-from loraloom.data.layouts.column_paths import column_of, is_in, names_in
-from loraloom.data.layouts.exchange import MISSING, Exchange, Field, Flaw, Layout, LayoutOptions, UnknownRoles
+from loraloom.data.formats.row import DroppedRow, file_sha256, location
+from loraloom.data.layouts.exchange import Exchange, Flaw, Layout, LayoutOptions, UnknownRoles
 from loraloom.data.layouts.layout_notes import LayoutNotes
-from loraloom.data.layouts.recognition import columns_of, recognise
-from loraloom.data.rows import Findings, Row, scan_rows
+from loraloom.data.layouts.recognition import recognise
+from loraloom.data.rows import Findings, Row, digested, scan_rows
 from loraloom.data.sources.source import join, packed
-from loraloom.data.sources.source_builder import SourceMaker
+from loraloom.data.sources.source_builder import SourceMaker, check_holes
 from loraloom.data.sources.source_template import SourceTemplate
 from loraloom.data.splitting.groups import SourceGroups, source_key
-from loraloom.errors import DataError, Problem
+from loraloom.data.unused_columns import UnusedColumns
+from loraloom.errors import DataError
 from loraloom.recipe import DataSettings
+from loraloom.text.visible import quoted
 
 SAMPLE_ROWS = 100
 
@@ -121,7 +117,7 @@ def read_examples(
         read = examples_of(rows, settings, findings, shown_as=shown_as, groups=groups)
         return dataclasses.replace(read, sha256=file_sha256(path))
     digest = hashlib.sha256()
-    read = examples_of(_digested(rows, digest), settings, findings, shown_as=shown_as, groups=groups)
+    read = examples_of(digested(rows, digest), settings, findings, shown_as=shown_as, groups=groups)
     return dataclasses.replace(read, sha256=digest.hexdigest())
 
 
@@ -184,12 +180,6 @@ def in_groups(examples: Sequence[Example], groups: SourceGroups) -> list[Example
     ]
 
 
-def _digested(rows: Iterator[Row], digest: hashlib._Hash) -> Iterator[Row]:
-    for row in rows:
-        digest.update(json.dumps(row.values, sort_keys=True, default=repr).encode())
-        yield row
-
-
 class _Reading:
     """The rows of one file on their way to examples."""
 
@@ -209,17 +199,10 @@ class _Reading:
         self._findings = findings
         self._shown_as = shown_as
         self._template = SourceTemplate(settings.source_prefix)
-        holes = self.layout.holes
-        if holes is None:
-            inside = [name for name in self._template.columns if is_in(sample, name)]
-            holes = (*columns_of(sample), *names_in(sample), *inside)
-        self._template.check(list(dict.fromkeys(holes)), self.layout.response)
+        check_holes(self._template, self.layout, sample)
+        self._text = FieldReader(settings, findings, names_columns=self.layout.holes is None)
         self._sources = SourceMaker(self._template, self.layout, settings.conversation_history, self._text)
-        self._read_columns = {*self.layout.columns, *self._template.columns}
-        if self._template.columns:
-            self._read_columns -= set(self.layout.context) - set(self._template.columns)
-        self._read_columns |= {column_of(values, name) for values in sample for name in self._read_columns}
-        self._extra: dict[str, None] = {}
+        self._unused = UnusedColumns(self.layout, self._template, sample)
         self._told = LayoutNotes()
         self._num_entries = 0
         self._examples: list[Example] = []
@@ -227,8 +210,7 @@ class _Reading:
 
     def add(self, row: Row) -> None:
         """Take in a row; what is wrong with it goes to the findings, and none of it is taken then."""
-        for name in row.values.keys() - self._read_columns:
-            self._extra[name] = None
+        self._unused.add(row.values)
         members: list[Example] = []
         try:
             for exchange in self.layout.exchanges(row.values, self._options, self._told):
@@ -238,7 +220,7 @@ class _Reading:
         except UnknownRoles as roles:
             self._told.unknown(row, roles.places)
         except Flaw as flaw:
-            self._refuse(row, str(flaw), flaw.fix)
+            self._text.refuse(row, str(flaw), flaw.fix)
         if self._findings.is_bad(row.number):
             return
         self._num_entries += bool(members) and members[0].turn > 0
@@ -263,20 +245,17 @@ class _Reading:
         """What was accepted and should be known."""
         path, template = self._shown_as, self._template
         notes = [f"{path} was read as {self.layout.name}"]
-        if self._extra:
-            notes.append(f"{path}: columns not used: {shown_names(sorted(self._extra))}")
+        notes += [f"{path}: {note}" for note in self._unused.notes()]
         if template.columns and self.layout.asked[0] not in template.columns:
-            unused = shown_name(self.layout.asked[0])
+            unused = quoted(self.layout.asked[0])
             notes.append(f"data.source_prefix is a template without {unused}, whose text is in no source")
         if self.dropped:
             notes.append(f"{path}: {describe_empty(self.dropped)}")
         if self._findings.dropped:
             notes.append(f"{path}: {describe_dropped(self._findings.dropped)}")
         if self._num_entries:
-            of = _counted(self._num_entries, self.layout.entries)
-            gives = "give" if self._num_entries > 1 else "gives"
-            counts = f"{of} {gives} {_counted(len(self._examples), 'rows')}"
-            notes.append(f"{path}: {counts}, one for each answer that is learnt")
+            told = describe_entries(self._num_entries, self.layout.entry, len(self._examples))
+            notes.append(f"{path}: {told}")
         notes += [f"{path}: {note}" for note in self._told.notes()]
         return notes
 
@@ -296,7 +275,7 @@ class _Reading:
         response = self._text(row, answer) if answer is not None else ""
         if self._findings.num_problems > num_problems or self._findings.is_bad(row.number):
             return None
-        named = [(source, _asked_name(exchange))]
+        named = [(source, exchange.asked_name)]
         if answer is not None:
             named.append((response, answer.name))
         for text, name in named:
@@ -305,8 +284,7 @@ class _Reading:
             if self._settings.on_empty == "drop":
                 self.dropped += 1
             else:
-                state = "blank" if text else "empty"
-                self._refuse(row, f"{shown_name(name)} is {state}", "Fill it, or set `data.on_empty: drop`.")
+                self._text.refuse_blank(row, name, text)
             return None
         return Example(
             source,
@@ -319,67 +297,3 @@ class _Reading:
             has_history=bool(exchange.history) and not exchange.history_is_given,
             parts=packed(pieces),
         )
-
-    def _text(self, row: Row, field: Field) -> str:
-        """The field as text; "" after a problem was told, or for an optional one that is not there."""
-        value = field.value
-        if isinstance(value, str):
-            bad = bad_character(value)
-            if bad is None:
-                return value
-            name, place = bad
-            self._refuse(
-                row, f"{shown_name(field.name)} holds {name}", f"It is character {place} there; take it out."
-            )
-        elif value is MISSING:
-            if not field.optional:
-                self._refuse(row, f"{shown_name(field.name)} is missing")
-        elif value is None:
-            if not field.optional and self._settings.on_empty == "error":
-                self._refuse(
-                    row, f"{shown_name(field.name)} is null", "Fill it, or set `data.on_empty: drop`."
-                )
-        elif isinstance(value, float) and not math.isfinite(value):
-            self._refuse(row, f"{shown_name(field.name)} is {value}, which is neither text nor a number")
-        elif (text := as_text(value, as_written=self._settings.number_format == "written")) is not None:
-            if self._settings.stringify or field.number:
-                return text
-            self._refuse(
-                row,
-                f"{shown_name(field.name)} is {_kind(value)} where text is needed",
-                "Set `data.stringify: true` to take numbers, true and false, and dates as text.",
-            )
-        else:
-            what = f"{shown_name(field.name)} is {_kind(value)} where text is needed"
-            self._refuse(row, what, self._way_inside(field))
-        return ""
-
-    def _way_inside(self, field: Field) -> str:
-        """How to have a text that is inside of a column; what is inside a turn is for the user to write."""
-        if self.layout.holes is not None:
-            return ""
-        if isinstance(field.value, list):
-            return f"Write a row for each, or name one in `data.columns`: {shown_name(f'{field.name}[0]')}."
-        if isinstance(field.value, dict):
-            return f"Name what is inside it in `data.columns`: {shown_name(f'{field.name}.KEY')}."
-        return "Write the column as text."
-
-    def _refuse(self, row: Row, what: str, fix: str = "") -> None:
-        self._findings.refuse(Problem(f"row {row.number}: {what}", where=row.where, fix=fix), row.number)
-
-
-def _asked_name(exchange: Exchange) -> str:
-    """What is blank where an exchange asks nothing; of texts that are labelled, each must be there."""
-    labelled = [field for field in (exchange.instruction, *exchange.inputs) if field.label]
-    blank = [field.name for field in labelled if not str(field.value or "").strip()]
-    return blank[0] if blank else exchange.instruction.name
-
-
-def _counted(number: int, plural: str) -> str:
-    return f"{number:,} {plural.removesuffix('s') if number == 1 else plural}"
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, (dict, list, bool)):
-        return type_name(value)
-    return "a number" if isinstance(value, (int, float, Decimal)) else f"of type {type(value).__name__}"

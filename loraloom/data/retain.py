@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from types import MappingProxyType
-
 from loraloom.data.files.location import locate
 from loraloom.data.files.part_files import PartContents, read_part
 from loraloom.recipe import DataSettings
 
 
-def read_retained(
-    settings: DataSettings, folder: Path, moved: Mapping[str, Path] = MappingProxyType({})
-) -> PartContents | None:
+def read_retained(settings: DataSettings) -> PartContents | None:
     """The rows of `data.retain`; None where the recipe names none.
 
     Args:
         settings: the recipe's `data`; layout and mapping are recognised for this file by itself.
-        folder: the recipe's folder, which paths are relative to.
-        moved: names that are elsewhere now → where.
 
     Raises:
         DataError: the file is not usable.
     """
     if settings.retain is None:
         return None
-    located = locate("retain", settings.retain, folder, split=settings.hub_split, moved=moved)
+    located = locate("retain", settings.retain, settings.locations, split=settings.hub_split)
     read = read_part(located.files, settings.model_copy(update={"columns": {}, "source_prefix": ""}))
     read.notes[:0] = located.notes
     return read

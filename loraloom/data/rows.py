@@ -6,6 +6,8 @@ path ──suffix──▶ formats/json_rows.py, delimited.py, … ──▶ Row
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -108,3 +110,10 @@ def _reader(path: Path, shown_as: str, also: Sequence[str]) -> Reader:
         allowed=", ".join([*FORMATS, *also]) + f"; those of text also as {', '.join(COMPRESSED)}",
         fix=_OTHER_SUFFIXES.get(suffix, ""),
     )
+
+
+def digested(rows: Iterator[Row], digest: hashlib._Hash) -> Iterator[Row]:
+    """Rows as they pass, each added to a digest: of rows that are in no file of the user's."""
+    for row in rows:
+        digest.update(json.dumps(row.values, sort_keys=True, default=repr).encode())
+        yield row

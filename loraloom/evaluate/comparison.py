@@ -21,6 +21,7 @@ from loraloom.evaluate.statistics import (
     draw_figures,
     over_seeds,
 )
+from loraloom.text.units import percent
 
 BASE_NAME = "base"
 # Below this an adapter's ΔW is lost among W's own digits (float32 has seven).
@@ -219,7 +220,7 @@ def sentence(
         total = max(movement.total for movement in moved)
         how = "its ΔW is lost among W's digits" if total < UNMOVED else f"‖ΔW‖ is {total:.2g} of ‖W‖"
         return f"{name} did nothing: not one answer differs from the base's on {where} ({how})."
-    changed = f"{_percent(own['share_changed'])} of its answers differ from the base's"
+    changed = f"{percent(own['share_changed'])} of its answers differ from the base's"
     if evidence is None:
         return f"{name}: {changed} on {where}; without references nothing says which are better."
     chrf = next(d for d in evidence.differences if d.model == name and d.metric == DECIDING)
@@ -236,12 +237,6 @@ def sentence(
     }[chrf.verdict]
     far = f"‖ΔW‖ is {max(movement.total for movement in moved):.2g} of ‖W‖"
     return f"{name} {verdict}: chrF {ours:.1f} against {base:.1f} ({interval}) on {where}; {changed} ({far})."
-
-
-def _percent(share: float) -> str:
-    """`97 %`, and `0.5 %` where whole percents would hide what little there is."""
-    digits = 0 if share in (0, 1) or 0.01 <= share <= 0.99 else 1
-    return f"{100 * share:.{digits}f} %"
 
 
 def groups_to_json(evidence: Evidence, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:

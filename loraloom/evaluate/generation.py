@@ -137,7 +137,7 @@ def _row_by_row(
     processors = logits_processors(settings)
     # A generator a row and model: what one draws takes nothing from another.
     generators = [torch.Generator(device).manual_seed(seed) for _ in slots for seed in seeds]
-    with bank.rows(Rows(tuple(Share(slot, len(chunk)) for slot in slots))):
+    with bank.rows(Rows(tuple(Share(slot, len(chunk)) for slot in slots))) as first:
         encoded = family.encode(model, input_ids, source_mask)
     cache = family.new_cache(model)
     said = torch.full((num_rows, 1), bank.base.start_token_id, device=device)
@@ -146,7 +146,7 @@ def _row_by_row(
     answers: list[list[int]] = [[] for _ in range(num_rows)]
     for _ in range(settings.max_new_tokens):
         on_token()
-        with bank.rows(_shares([owners[row] for row in alive])):
+        with bank.rows(_shares([owners[row] for row in alive]), follows=first):
             hidden = family.decode_next(model, said[:, -1:], encoded, source_mask, cache)
         logits = _logits(bank, hidden)
         scores = processors(said, logits)

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from loraloom.text.units import percent
+
 # Written without spaces between words, and sacrebleu has no tokenizer that works without a download.
 WITHOUT_SPACES = {
     "THAI": "Thai",
@@ -46,7 +48,9 @@ class Words:
         """Which scripts decided, to follow a figure's signature; empty if there is one only."""
         if self.shares.get(self.script, 1.0) >= PURE:
             return ""
-        parts = (f"{name} {100 * share:.0f} %" for name, share in self.shares.items() if share >= 0.005)
+        parts = (
+            f"{name} {percent(round(share, 2))}" for name, share in self.shares.items() if round(share, 2)
+        )
         return f"|letters:{', '.join(parts)}"
 
 

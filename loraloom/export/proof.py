@@ -18,7 +18,7 @@ from loraloom.base.loading import Base
 from loraloom.data.encoding import encode_texts
 from loraloom.data.examples import Example
 from loraloom.data.splitting.split import Split
-from loraloom.errors import Interrupted, ModelError
+from loraloom.errors import ModelError
 from loraloom.export import fresh_process
 from loraloom.export.fresh_process import ModelMeasurement, ProofRows
 from loraloom.recipe import Recipe
@@ -158,5 +158,4 @@ def stop_if_asked(stop: StopRequest) -> None:
     Raises:
         Interrupted: a signal came.
     """
-    if stop:
-        raise Interrupted(stop.signal_number, "stopped; nothing was kept")
+    stop.raise_if_set("stopped; nothing was kept")

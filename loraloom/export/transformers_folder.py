@@ -14,13 +14,14 @@ from transformers import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from loraloom.architectures.families import family_of
-from loraloom.base.device_and_dtype import Choice
 from loraloom.base.loading import Base
 from loraloom.base.safety import file_beside
 from loraloom.errors import ModelError, RunError
 from loraloom.export.merged_tokenizer import copy_tokenizer
 from loraloom.export.proof import NUM_ROWS, TARGET_TOKENS
 from loraloom.run.atomic import fsync_folder
+from loraloom.run.documents.choice import Choice
+from loraloom.text.units import size
 
 DTYPES = ("float32", "bfloat16", "float16")
 STORED = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
@@ -88,8 +89,8 @@ def check_space(folder: Path, model: PreTrainedModel, dtype: torch.dtype) -> Non
         raise RunError(
             "there is too little room for the merged model",
             where=str(folder),
-            found=f"{free / 1e9:.1f} GB free",
-            allowed=f"{needed / 1e9:.1f} GB or more",
+            found=f"{size(free)} free",
+            allowed=f"{size(needed)} or more",
             fix="Make room, choose another folder, or save a smaller --dtype.",
         )
 

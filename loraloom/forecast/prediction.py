@@ -4,110 +4,22 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
 from loraloom.forecast.available_memory import free_bytes, peak_used_bytes, used_bytes
 from loraloom.forecast.footprint import IN_CHECKPOINT, Counter, Phase, phases
 from loraloom.forecast.largest_pass import step_tokens
 from loraloom.recipe import Experiment
-from loraloom.run.folder import quiet
+from loraloom.run.documents.prediction import Disk, Memory, Pace, Prediction
+from loraloom.run.events import quiet
 from loraloom.training.micro_batches import RowTooLargeError, step_losses
 from loraloom.training.optimizer import clip_gradients, gradient_norm
 from loraloom.training.out_of_memory import is_out_of_memory
 from loraloom.training.setup import Setup, Trainee, join
 from loraloom.training.state import Timetable, TrainingState
-
-
-@dataclass(frozen=True)
-class Memory:
-    """The predicted peak, on the device that trains.
-
-    Args:
-        peak_bytes: of the whole process; loading and the checks may have had it already.
-        loaded_bytes: there before the first step: libraries, base, rows.
-        base_bytes: of that, the frozen weights.
-        phase: which part of the work takes the most beside it: training, evaluation, answers or saving.
-        parts: bytes of that phase by what for, the largest first.
-        free_bytes: what can be taken beside what is loaded.
-    """
-
-    peak_bytes: int
-    loaded_bytes: int
-    base_bytes: int
-    phase: str
-    parts: Mapping[str, int]
-    free_bytes: int
-
-    @property
-    def needed_bytes(self) -> int:
-        """Beside what is loaded."""
-        return sum(self.parts.values())
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How long the steps take; evaluations are not in it.
-
-    Args:
-        step_seconds: of one step of the first wave, timed on rows of middling length.
-        tokens_per_second: of that step.
-        epoch_seconds: until every experiment of the first wave has seen each row once.
-        seconds: until the last step of the last wave.
-    """
-
-    step_seconds: float
-    tokens_per_second: float
-    epoch_seconds: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Disk:
-    """Room for checkpoints.
-
-    Args:
-        checkpoint_bytes: of one, at the most.
-        num_kept: how many are kept at a time.
-        free_bytes: on the disk of the run directory.
-    """
-
-    checkpoint_bytes: int
-    num_kept: int
-    free_bytes: int
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a training will take.
-
-    Args:
-        waves: who trains together.
-        memory, disk: see there.
-        pace: None where a signal came before the timed step had ended.
-    """
-
-    waves: tuple[tuple[str, ...], ...]
-    memory: Memory
-    pace: Pace | None
-    disk: Disk
-
-    def to_json(self) -> dict[str, Any]:
-        """For provenance.json, and for the event `plan`."""
-        return {**asdict(self), "waves": [list(wave) for wave in self.waves]}
-
-
-def read_prediction(values: Any) -> Prediction | None:
-    """What `to_json` gave, after it was kept in a file; None where that is not what it is."""
-    try:
-        return TypeAdapter(Prediction).validate_python(values)
-    except ValidationError:
-        return None
 
 
 def predict(setup: Setup) -> Prediction:

@@ -6,12 +6,12 @@ and writes YAML. The rest serves reading: each file says in its first line which
 
 from loraloom.recipe.experiments import EXPERIMENT_NAME, RESERVED_EXPERIMENT_NAMES
 from loraloom.recipe.schema import Experiment, Recipe
+from loraloom.recipe.section import Section
 from loraloom.recipe.settings import (
     SHARED_TRAINING_KEYS,
     DataSettings,
     GenerationSettings,
     LoraSettings,
-    Section,
     TrainingSettings,
 )
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from loraloom.errors import Problem, RecipeError
 from loraloom.recipe.keys import SettingsTree, assign_keys, nested
 from loraloom.recipe.yaml_tree import Node, compose
+from loraloom.text.visible import printable
 
 _EXAMPLE = "Write it as key=value, e.g. --set training.learning_rate=1e-4."
 
@@ -34,8 +35,7 @@ def apply_overrides(placed: SettingsTree, sets: Sequence[str]) -> None:
 
 def shown_option(option: str) -> str:
     """An option as messages name it."""
-    text = option if option.isprintable() else ascii(option)[1:-1]
-    return f"--set {text if len(text) <= 80 else text[:79] + '…'}"
+    return f"--set {printable(option)}"
 
 
 def _split(key: str, experiments: Sequence[str]) -> list[str]:

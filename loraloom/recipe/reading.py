@@ -31,6 +31,7 @@ from loraloom.recipe.unusual_settings import unusual_settings
 from loraloom.recipe.validation_problems import problems_of
 from loraloom.recipe.writing import commented_recipe, recipe_schema, write_recipe
 from loraloom.recipe.yaml_tree import MAX_CHARACTERS, Node, compose, shown_value
+from loraloom.text.visible import printable
 
 __all__ = [
     "Note",
@@ -57,12 +58,10 @@ class Reading:
     Args:
         recipe: checked, with every default.
         notes: what was moved, makes no difference, or may be a mistake.
-        folder: what the recipe's relative paths are relative to.
     """
 
     recipe: Recipe
     notes: tuple[Note, ...]
-    folder: Path
 
 
 def read_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
@@ -75,14 +74,13 @@ def read_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: the file cannot be read, or everything that is wrong with it.
     """
-    reading = read_recipe_with_notes(path, sets)
-    return reading.recipe if _find(path).parent == _SHIPPED else reading.recipe.in_folder(reading.folder)
+    return read_recipe_with_notes(path, sets).recipe
 
 
 def read_recipe_with_notes(
     path: Path | str, sets: Sequence[str] = (), *, resumed: Path | None = None
 ) -> Reading:
-    """`read_recipe`, with its notes and the folder that relative paths start from.
+    """`read_recipe`, with its notes.
 
     Args:
         path, sets: as in `read_recipe`.
@@ -91,14 +89,14 @@ def read_recipe_with_notes(
     """
     file = _find(path)
     is_shipped = file.parent == _SHIPPED
-    name = file.name if is_shipped else _shown_path(path)
+    name = file.name if is_shipped else printable(str(path), 200)
     stated = {} if resumed is None else _stated(resumed)
     # A damaged one says nothing; the verb repairs or refuses it.
     older = meant_by_run(stated) if stated else {}
     recipe, notes = _understand(_decode(_read_bytes(file), name), name, sets, older)
     # A shipped recipe speaks of the user's files, not of files inside the package.
-    assign_keys = resumed if is_shipped else file
-    return Reading(recipe, notes, Path() if assign_keys is None else base_folder(assign_keys))
+    beside = resumed if is_shipped else file
+    return Reading(recipe if beside is None else recipe.in_folder(base_folder(beside)), notes)
 
 
 def read_run_recipe(path: Path) -> Recipe:
@@ -132,7 +130,7 @@ def parse_recipe(text: str, *, name: str, sets: Sequence[str] = ()) -> Recipe:
 
 def parse_recipe_with_notes(text: str, *, name: str, sets: Sequence[str] = ()) -> Reading:
     """`parse_recipe`, with its notes; relative paths start from the working directory."""
-    return Reading(*_understand(text, name, sets), Path())
+    return Reading(*_understand(text, name, sets))
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -156,21 +154,16 @@ def _find(path: Path | str) -> Path:
             if other.suffix in (".yaml", ".yml")
         ]
     except (OSError, ValueError) as error:
-        raise RecipeError(f"cannot be read: {_reason(error)}", where=_shown_path(path)) from None
+        raise RecipeError(f"cannot be read: {_reason(error)}", where=printable(str(path), 200)) from None
     if is_folder:
         found = ", ".join(sorted(Path(name).name for name in neighbours)[:5]) or "no .yaml file in it"
-        raise RecipeError("this is a folder, not a recipe", where=_shown_path(path), found=found)
+        raise RecipeError("this is a folder, not a recipe", where=printable(str(path), 200), found=found)
     match = nearest(str(path), [*neighbours, *shipped]) or nearest(f"{path}.yaml", neighbours)
     raise RecipeError(
         "there is no such file",
-        where=_shown_path(path),
+        where=printable(str(path), 200),
         fix=f"Did you mean `{match}`?" if match else f"Recipes that come along: {', '.join(shipped)}.",
     )
-
-
-def _shown_path(path: Path | str) -> str:
-    text = str(path) if str(path).isprintable() else ascii(str(path))[1:-1]
-    return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def _read_bytes(file: Path) -> bytes:
@@ -178,7 +171,7 @@ def _read_bytes(file: Path) -> bytes:
         with file.open("rb") as stream:
             return stream.read(4 * MAX_CHARACTERS + 1)
     except (OSError, ValueError) as error:
-        raise RecipeError(f"cannot be read: {_reason(error)}", where=_shown_path(file)) from None
+        raise RecipeError(f"cannot be read: {_reason(error)}", where=printable(str(file), 200)) from None
 
 
 def _reason(error: Exception) -> str:
@@ -202,7 +195,7 @@ def _decode(data: bytes, name: str) -> str:
 
 def _stated(path: Path) -> dict[tuple[str, ...], Any]:
     """The settings that a recipe's file has, by their canonical paths; none if it is no recipe."""
-    name = _shown_path(path)
+    name = printable(str(path), 200)
     try:
         root, _ = compose(_decode(_read_bytes(path), name), lambda line: f"{name}:{line}")
     except RecipeError:

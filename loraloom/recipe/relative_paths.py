@@ -1,11 +1,40 @@
-"""The folder that the relative paths of a recipe's file start from."""
+"""Where what a recipe names is, on this machine and now.
+
+A recipe keeps names as the user wrote them, so that a run holds no path of this machine; what opens a file
+asks the recipe's `Locations` for its place.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 RUN_RECIPE, PROVENANCE = "recipe.yaml", "provenance.json"
+
+
+@dataclass(frozen=True)
+class Locations:
+    """Where the files and folders are that a recipe names.
+
+    Args:
+        folder: where relative names start; absolute, or empty for the working directory.
+        base: the base's folder, if it is not where the recipe says.
+        data: names of data -> where they are, for those that are not where the recipe says.
+    """
+
+    folder: Path = Path()
+    base: Path | None = None
+    data: Mapping[str, Path] = field(default_factory=dict)
+
+    def path_of(self, name: str) -> Path:
+        """The place of a file or folder that the recipe names."""
+        return self.folder / Path(name).expanduser()
+
+    def data_path(self, name: str) -> Path:
+        """The place of what the recipe names as data: a file, folder or pattern."""
+        return self.data.get(name) or self.path_of(name)
 
 
 def base_folder(file: Path) -> Path:

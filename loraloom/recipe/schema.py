@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from loraloom.recipe.experiments import checked_changes
+from loraloom.recipe.relative_paths import Locations
+from loraloom.recipe.section import LocatedSection
 from loraloom.recipe.settings import (
     SHARED_TRAINING_KEYS,
     DataSettings,
     GenerationSettings,
     LoraSettings,
-    Section,
     TrainingSettings,
 )
 from loraloom.recipe.values import Count, Dtype, Seed, SettingError
@@ -38,7 +38,7 @@ class Experiment:
     seed: int
 
 
-class Recipe(Section):
+class Recipe(LocatedSection):
     """What to do, as one document."""
 
     model_name_or_path: str = Field(description="A folder, a hub name, or `starter` for the embedded base.")
@@ -68,28 +68,14 @@ class Recipe(Section):
     allow_bin_weights: bool = Field(
         default=False, description="Load .bin weights (weights-only) where nothing else is."
     )
-    # Beside the settings, not among them: recipe.yaml and split.json keep paths as the user wrote them.
-    _folder: Path | None = PrivateAttr(default=None)
 
-    def __eq__(self, other: object) -> bool:
-        """Whether the settings are the same, wherever the two were read."""
-        return isinstance(other, Recipe) and self.__dict__ == other.__dict__
+    def located(self, locations: Locations | None) -> Self:
+        """The same recipe with what it names in other places; None for the working directory."""
+        return super().located(locations).model_copy(update={"data": self.data.located(locations)})
 
-    @property
-    def folder(self) -> Path:
-        """What its relative paths are relative to: its file's folder, or the working directory."""
-        return Path() if self._folder is None else self._folder
-
-    @property
-    def has_folder(self) -> bool:
-        """Whether it was read from a file, whose folder its paths are relative to."""
-        return self._folder is not None
-
-    def in_folder(self, folder: Path) -> Self:
-        """The same recipe, its relative paths relative to a folder."""
-        recipe = self.model_copy()
-        recipe._folder = folder.absolute()
-        return recipe
+    def revised(self, changes: Mapping[str, Any]) -> Self:
+        """The same recipe with other settings, checked anew, and with what it names in the same places."""
+        return type(self).model_validate(self.model_dump() | dict(changes)).located(self._locations)
 
     @field_validator("experiments", mode="before")
     @classmethod

@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 from loraloom.recipe.aliases import ALIASES
 from loraloom.recipe.schema import Recipe
 from loraloom.recipe.script_keys import SCRIPT_KEYS
-from loraloom.recipe.settings import Section
+from loraloom.recipe.section import Section
 from loraloom.recipe.typos import nearest
 
 Path = tuple[str, ...]

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from loraloom.recipe.section import LocatedSection, Section
 from loraloom.recipe.values import (
     BaseDropout,
     Count,
@@ -45,13 +46,7 @@ MAX_TOKENS = 1_000_000
 DEFAULT_FROM = "x-default-from"
 
 
-class Section(BaseModel):
-    """A part of a recipe: immutable, with no key that it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
-
-
-class DataSettings(Section):
+class DataSettings(LocatedSection):
     """Which rows, and how they become tokens."""
 
     train: Files = Field(

@@ -15,7 +15,8 @@ from loraloom.recipe.setting_names import FIELDS, SECTION_EXAMPLES, Path, field_
 from loraloom.recipe.settings import DEFAULT_FROM
 from loraloom.recipe.typos import nearest
 from loraloom.recipe.values import SettingError
-from loraloom.recipe.yaml_tree import shown_key, shown_value
+from loraloom.recipe.yaml_tree import shown_value
+from loraloom.text.visible import quoted
 
 _COMPARISONS = {
     "greater_than": ("must be greater than", "gt"),
@@ -69,11 +70,11 @@ def _problem(detail: ErrorDetails, placed: SettingsTree, name: str) -> Problem:
     where = placed.where(path, name)
     if path[-1:] == ("[key]",):
         return Problem(
-            f"unknown key {shown_key('.'.join(path[:-1]))}",
+            f"unknown key {quoted('.'.join(path[:-1]))}",
             where,
             allowed=_choices(detail["ctx"]["expected"]),
         )
-    setting, key = field_path(path), shown_key(".".join(path))
+    setting, key = field_path(path), quoted(".".join(path))
     if detail["type"] == "missing":
         return Problem(f"{key} is missing", where, fix=_EXAMPLES.get(path, ""))
     if isinstance(cause, SettingError) and cause.path:

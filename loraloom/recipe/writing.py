@@ -11,12 +11,12 @@ from typing import Any
 import yaml
 
 from loraloom.recipe.schema import Recipe
+from loraloom.recipe.section import Section
 from loraloom.recipe.settings import (
     DEFAULT_FROM,
     SHARED_TRAINING_KEYS,
     DataSettings,
     LoraSettings,
-    Section,
     TrainingSettings,
 )
 from loraloom.recipe.yaml_tree import resolve

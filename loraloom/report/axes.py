@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from loraloom.report.figures import MINUS
+from loraloom.text.units import is_plain, number
 
 NUM_COLOURS = 8
 
@@ -35,7 +35,7 @@ class Scale:
 
     def write(self, value: float) -> str:
         """A tick's label; all of one axis are written in one way, so that they compare at a glance."""
-        return short_number(value) if all(map(_is_plain, self.ticks)) else _with_power(value)
+        return number(value, with_power=not all(map(is_plain, self.ticks)))
 
 
 def linear_scale(low: float, high: float) -> Scale:
@@ -62,30 +62,13 @@ def nice_ticks(low: float, high: float, about: int) -> list[float]:
     size = 10.0 ** math.floor(math.log10(rough))
     step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= rough * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [number * step for number in range(first, last + 1)]
-
-
-def short_number(value: float) -> str:
-    """A tick as people write it: 0.5, 1,200, 1e-5."""
-    return f"{value:,.6g}".replace("-", MINUS) if _is_plain(value) else _with_power(value)
-
-
-def _is_plain(value: float) -> bool:
-    """Whether a number is read more easily without a power of ten."""
-    return value == 0 or 1e-3 <= abs(value) < 1e6
-
-
-def _with_power(value: float) -> str:
-    if value == 0:
-        return "0"
-    mantissa, power = f"{value:.5e}".split("e")
-    return f"{float(mantissa):g}e{int(power)}".replace("-", MINUS)
+    return [place * step for place in range(first, last + 1)]
 
 
 def y_axis(scale: Scale) -> Iterable[Markup]:
     """Grid lines across the plot, with their values at the left."""
     for tick in scale.ticks:
-        y = percent(1 - scale.place(tick))
+        y = position(1 - scale.place(tick))
         yield element("line", x1="0", x2="100%", y1=y, y2=y, class_="grid")
         yield element("text", scale.write(tick), x="-8", y=y, dy="0.35em", class_="tick y")
 
@@ -97,7 +80,7 @@ def x_axis(places: Iterable[tuple[float, str]]) -> Iterable[Markup]:
         places: (share of the width, text).
     """
     for share, text in places:
-        yield element("text", text, x=percent(share), y="100%", dy="1.5em", class_="tick x")
+        yield element("text", text, x=position(share), y="100%", dy="1.5em", class_="tick x")
 
 
 def element(name: str, *children: Markup | str, **attributes: object) -> Markup:
@@ -124,6 +107,6 @@ def colour(number: int) -> str:
     return f"c{number % NUM_COLOURS}" + (" dashed" if number // NUM_COLOURS % 2 else "")
 
 
-def percent(share: float) -> str:
-    """A share as SVG places things."""
+def position(share: float) -> str:
+    """A share of the plot's width or height as SVG places things."""
     return f"{100 * share:.2f}%"

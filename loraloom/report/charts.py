@@ -16,12 +16,12 @@ from loraloom.report.axes import (
     log_scale,
     nice_ticks,
     on_box,
-    percent,
-    short_number,
+    position,
     stretched,
     x_axis,
     y_axis,
 )
+from loraloom.text.units import number
 
 Points = Sequence[tuple[float, float]]
 
@@ -104,7 +104,7 @@ def _steps(last: float) -> Iterable[tuple[float, str]]:
     # A point at step 0 has no loss: the axis begins there all the same, so that lengths compare.
     for tick in nice_ticks(0, max(last, 1), 5):
         if tick <= max(last, 1) * 1.001 and float(tick).is_integer():
-            yield tick / max(last, 1), short_number(tick)
+            yield tick / max(last, 1), number(tick)
 
 
 def _path(line: Line, scale: Scale, last: float) -> Markup:
@@ -122,7 +122,7 @@ def _dots(line: Line, scale: Scale, last: float) -> Iterable[Markup]:
     if not line.has_dots and len(line.points) > 1:
         return  # a single point makes no line, so it gets its dot
     for step, value in line.points[:: math.ceil(len(line.points) / MOST_DOTS)]:
-        place = {"cx": percent(step / max(last, 1)), "cy": percent(1 - scale.place(value))}
+        place = {"cx": position(step / max(last, 1)), "cy": position(1 - scale.place(value))}
         title = element("title", f"{line.label}: {value:.4g} at step {step:,}")
         if step == line.ringed:
             yield element("circle", title, r="6.5", class_=f"ring {colour(line.number)}", **place)
@@ -153,7 +153,7 @@ def interval_chart(difference: float, low: float, high: float, reach: float, ver
         verdict: colours it.
     """
     shares = (0.5 + 0.46 * value / reach if reach else 0.5 for value in (difference, low, high))
-    x, left, right = map(percent, shares)
+    x, left, right = map(position, shares)
     return element(
         "svg",
         element("line", x1="50%", x2="50%", y1="0", y2="100%", class_="zero"),
@@ -166,7 +166,7 @@ def interval_chart(difference: float, low: float, high: float, reach: float, ver
 
 def bar_chart(value: float, longest: float, colour_class: str) -> Markup:
     """A value as a bar; the longest one fills the width."""
-    width = percent(value / longest if longest else 0)
+    width = position(value / longest if longest else 0)
     return element(
         "svg",
         element("rect", width=width, height="100%", class_=f"fill {colour_class}"),

@@ -22,6 +22,7 @@ from loraloom.report.comparison_view import (
 )
 from loraloom.report.json_files import DAMAGE, finite, read_document
 from loraloom.report.training_view import group_of
+from loraloom.run.events import TrainStep
 from loraloom.run.folder import Run
 
 FORMATS = (1,)
@@ -95,7 +96,7 @@ def read_prompts_compared(run: Run, shown: ComparisonView | None) -> tuple[list[
 def _has_trained_since(run: Run, time: str) -> bool:
     """Whether steps were taken after a comparison; a time that cannot be read says nothing."""
     then = _moment(time)
-    steps = [_moment(event.get("time")) for event in run.events() if event.get("event") == "train"]
+    steps = [_moment(event.time) for event in run.events() if isinstance(event, TrainStep)]
     return then is not None and any(moment is not None and moment > then for moment in steps)
 
 

@@ -16,14 +16,20 @@ from loraloom.recipe.reading import read_run_recipe
 from loraloom.report.comparison_reading import comparison_names, read_compared, read_prompts_compared
 from loraloom.report.comparison_view import ComparisonView
 from loraloom.report.effects import Effect, effects_of
-from loraloom.report.json_files import DAMAGE, finite
-from loraloom.report.range_test import RangeTest, range_test_for, read_range_test
+from loraloom.report.json_files import DAMAGE
+from loraloom.report.range_test import range_test_for, read_range_test
 from loraloom.report.ranking import Ranking, rank
 from loraloom.report.recommendation import Advice, advice_of, commented, only
 from loraloom.report.search_view import SearchView, read_searched
 from loraloom.report.training_view import TrainingView, read_trained
 from loraloom.report.unfinished_comparisons import UnfinishedComparison, read_under_way
 from loraloom.report.visible_text import is_absolute, last_part, paths_in, replace_known, without_folders
+from loraloom.run.documents.checks import Finding, read_checks
+from loraloom.run.documents.choice import Choice
+from loraloom.run.documents.provenance import BaseIdentity, Provenance
+from loraloom.run.documents.range_test import RangeTest
+from loraloom.run.documents.result import Result
+from loraloom.run.documents.split import SplitRecord
 from loraloom.run.folder import Run, open_run
 
 
@@ -34,7 +40,7 @@ class Content:
     Args:
         name: of its folder.
         path: for commands: as it was given where that is relative, else the name.
-        base: its name and fingerprints; empty before it was loaded.
+        base: its name and fingerprints; None before it was loaded.
         rows: how many rows `train`, `eval` and `test` have.
         comparison: what is shown of `comparisons`, None where there is none.
         prompts: the comparisons of prompts besides that one, the newest first.
@@ -50,7 +56,7 @@ class Content:
         recipe: as YAML, without this machine's folders.
         checks: findings, the worst first.
         allowed: checks whose errors the user allowed.
-        choices: automatic ones, each `{"value", "reason"}`.
+        choices: automatic ones, with their reasons.
         cost: `steps`, `wall_seconds` and `peak_bytes` of a finished run.
     """
 
@@ -58,7 +64,7 @@ class Content:
     path: str
     started: str
     is_finished: bool
-    base: dict[str, Any]
+    base: BaseIdentity | None
     rows: dict[str, int]
     experiments: list[TrainingView]
     comparison: ComparisonView | None
@@ -72,13 +78,13 @@ class Content:
     range_test: RangeTest | None
     advice: Advice
     advised_recipe: str
-    checks: list[dict[str, str]]
+    checks: list[Finding]
     allowed: list[str]
     recipe: str
     versions: dict[str, str]
     platform: str
     data: dict[str, str]
-    choices: dict[str, dict[str, str]]
+    choices: dict[str, Choice]
     cost: dict[str, float]
 
     @property
@@ -96,7 +102,7 @@ class Content:
     @property
     def checks_summary(self) -> str:
         """How many checks found nothing to worry about, which a note is not."""
-        levels = Counter(finding["level"] for finding in self.checks)
+        levels = Counter(finding.level for finding in self.checks)
         num_in_order = levels["ok"] + levels["note"]
         notes = f", {levels['note']} with a note" if levels["note"] else ""
         return f"{num_in_order} of {len(self.checks)} are in order{notes}."
@@ -114,9 +120,7 @@ def read_content(folder: Path, compare_name: str | None = None) -> Content:
         RecipeError: its recipe is damaged.
     """
     run = open_run(folder)
-    provenance = run.read_json(run.provenance_file)
-    if not isinstance(provenance, dict) or not isinstance(provenance.get("seeds"), dict):
-        raise RunError("is damaged: it names no seeds", where=str(run.provenance_file))
+    provenance = Provenance.read(run.provenance_file)
     try:
         return _content(run, provenance, read_compared(run, compare_name))
     except DAMAGE as error:
@@ -127,14 +131,14 @@ def read_content(folder: Path, compare_name: str | None = None) -> Content:
         ) from None
 
 
-def _content(run: Run, provenance: dict[str, Any], comparison: ComparisonView | None) -> Content:
+def _content(run: Run, provenance: Provenance, comparison: ComparisonView | None) -> Content:
     text = run.recipe_file.read_text(encoding="utf-8")
     recipe = read_run_recipe(run.recipe_file)
     shown_as = _known_paths(run, provenance, text)
-    known = without_folders(provenance, shown_as)
+    known = Provenance.model_validate(without_folders(provenance.to_json(), shown_as))
     checks = _checks(run, shown_as)
-    result = without_folders(run.read_json(run.result_file), shown_as) if run.is_finished else {}
-    trained = read_trained(run, known["seeds"], result.get("experiments", {}), checks, shown_as)
+    result = _result(run, shown_as)
+    trained = read_trained(run, known.seeds, {} if result is None else result.experiments, checks, shown_as)
     searched, tested = read_searched(run, provenance, shown_as), read_range_test(run)
     # A range test has nothing to choose from, and a search ranks its trials itself until they are compared.
     current = None if comparison is None or comparison.is_stale else comparison
@@ -145,9 +149,9 @@ def _content(run: Run, provenance: dict[str, Any], comparison: ComparisonView | 
     return Content(
         name=run.folder.resolve().name,
         path=run.folder.resolve().name if run.folder.is_absolute() else str(run.folder),
-        started=known["started"],
+        started=known.started,
         is_finished=run.is_finished,
-        base={key: known["base"][key] for key in _BASE_KEYS} if "base" in known else {},
+        base=known.base,
         rows=_num_rows(run),
         experiments=trained,
         comparison=comparison,
@@ -162,16 +166,13 @@ def _content(run: Run, provenance: dict[str, Any], comparison: ComparisonView | 
         advice=advice,
         advised_recipe=_advised(recipe, advice, shown_as),
         checks=checks,
-        allowed=[str(check) for check in known.get("allowed", [])],
+        allowed=known.allowed,
         recipe=_recipe_text(text, shown_as),
-        versions=known["versions"],
-        platform=known["platform"],
-        data=known["data"] | _retained(known),
-        choices={
-            key: {"value": str(choice["value"]), "reason": choice["reason"]}
-            for key, choice in known["choices"].items()
-        },
-        cost={key: finite(result[key]) for key in _COST_KEYS} if result else {},
+        versions=known.versions,
+        platform=known.platform,
+        data=known.data | _retained(known),
+        choices=known.choices,
+        cost={} if result is None else {key: float(getattr(result, key)) for key in _COST_KEYS},
     )
 
 
@@ -183,34 +184,37 @@ def _advised(recipe: Recipe, advice: Advice, shown_as: Mapping[str, str]) -> str
     return _recipe_text(commented(only(recipe, advice.experiment), advice.sentence, where), shown_as)
 
 
-def _retained(provenance: Mapping[str, Any]) -> dict[str, str]:
-    sha256 = provenance.get("retain") or {}
+def _retained(provenance: Provenance) -> dict[str, str]:
+    sha256 = provenance.retain or {}
     if isinstance(sha256, str):
         return {"data.retain": sha256}
     return {f"data.retain: {name}": own for name, own in sha256.items()}
 
 
-_BASE_KEYS = ("name", "fingerprint", "tokenizer_fingerprint", "head_is_tied")
 _COST_KEYS = ("steps", "wall_seconds", "peak_bytes")
-_FINDING_KEYS = ("level", "check", "where", "message", "fix")
 _LEVELS = ("error", "warning", "note", "ok")
 
 
-def _checks(run: Run, shown_as: Mapping[str, str]) -> list[dict[str, str]]:
-    """The findings, the worst first."""
-    found = run.read_json(run.checks_file) if run.checks_file.is_file() else []
-    findings = [
-        {key: str(finding[key]) for key in _FINDING_KEYS} for finding in without_folders(found, shown_as)
-    ]
-    return sorted(findings, key=lambda finding: _LEVELS.index(finding["level"]))
+def _result(run: Run, shown_as: Mapping[str, str]) -> Result | None:
+    """How the run ended, without this machine's folders."""
+    if not run.is_finished:
+        return None
+    return Result.model_validate(without_folders(Result.read(run.result_file).to_json(), shown_as))
 
 
-def _known_paths(run: Run, provenance: Mapping[str, Any], recipe: str) -> dict[str, str]:
+def _checks(run: Run, shown_as: Mapping[str, str]) -> list[Finding]:
+    """The findings, the worst first, without this machine's folders."""
+    found = read_checks(run.checks_file) if run.checks_file.is_file() else []
+    findings = [Finding(**without_folders(finding.to_json(), shown_as)) for finding in found]
+    return sorted(findings, key=lambda finding: _LEVELS.index(finding.level))
+
+
+def _known_paths(run: Run, provenance: Provenance, recipe: str) -> dict[str, str]:
     """Absolute paths that the run's files may hold, and what a reader sees instead."""
-    retained = provenance.get("retain")
-    files = [*provenance.get("data", {}), *(retained if isinstance(retained, dict) else ())]
+    retained = provenance.retain
+    files = [*provenance.data, *(retained if isinstance(retained, dict) else ())]
     named = [*paths_in(yaml.safe_load(recipe)), *filter(is_absolute, files)]
-    folders = [str(run.folder.resolve()), str(provenance.get("folder", "")), str(Path.home())]
+    folders = [str(run.folder.resolve()), provenance.folder, str(Path.home())]
     return {folder: "…" for folder in folders if len(folder) > 1} | {
         path: f"…/{last_part(path)}" for path in named
     }
@@ -235,5 +239,4 @@ def _hidden(value: Any, key: str = "") -> Any:
 
 
 def _num_rows(run: Run) -> dict[str, int]:
-    split = run.read_json(run.split_file)
-    return {part: len(split[part]) for part in ("train", "eval", "test")}
+    return SplitRecord.read(run.split_file).num_rows

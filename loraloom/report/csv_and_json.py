@@ -9,8 +9,8 @@ from dataclasses import asdict
 
 from loraloom.errors import RunError
 from loraloom.report.content import Content
-from loraloom.report.visible_text import visible
 from loraloom.run.folder import to_json
+from loraloom.text.visible import visible
 
 # A spreadsheet takes a cell that begins so for a formula; the wide forms too, under a Chinese locale.
 _FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")

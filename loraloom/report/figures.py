@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-MINUS = "\u2212"
+from loraloom.text.units import NONE, signed
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def ordered(keys: Iterable[str]) -> list[str]:
 def written(key: str, value: float | None, deviation: float | None = None) -> str:
     """A figure: `31.4`, `98.2 %`, and with a deviation over seeds `31.4 ± 0.6`."""
     if value is None:
-        return "–"
+        return NONE
     form = described(key).form
     scale, unit = (100, " %") if form == "share" else (1, "")
     spread = "" if deviation is None else f" ± {deviation * scale:.{_DIGITS[form]}f}"
@@ -93,48 +92,3 @@ def written_difference(key: str, difference: float, low: float, high: float) -> 
 def verdict_word(key: str, verdict: str) -> str:
     """The verdict to show; none on a figure of which neither more nor less is better."""
     return "" if key in FIGURES and FIGURES[key].higher_is_better is None else verdict
-
-
-def signed(value: float, digits: int) -> str:
-    """With its sign, and a minus as wide as the plus; what rounds to nothing has none."""
-    text = f"{abs(value):.{digits}f}"
-    sign = "" if float(text) == 0 else "+" if value > 0 else MINUS
-    return f"{sign}{text}"
-
-
-def movement_written(value: float) -> str:
-    """‖ΔW‖ / ‖W‖: 13.4 %, 0.012 %."""
-    text = f"{100 * value:.1f}" if value >= 0.01 else f"{100 * value:#.2g}"
-    return f"{text} %".replace("-", MINUS)
-
-
-def bytes_written(count: int | None) -> str:
-    """A size as people read it: 84.2 kB, 731 MB (powers of 1000, as disks and PEFT count)."""
-    if count is None:
-        return "–"
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.{0 if unit == 'B' or size >= 100 else 1}f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
-def seconds_written(seconds: float | None) -> str:
-    """A duration: 6.6 s, 12 min 3 s, 2 h 5 min."""
-    if seconds is None:
-        return "–"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def setting_written(value: Any) -> str:
-    """A setting's value as people write it: `q, v`, `0.0001`, `9.65e-7`, `true`, `–`."""
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    if value is None or isinstance(value, bool):
-        return {None: "–", True: "true", False: "false"}[value]
-    return re.sub(r"e([+-])0+", r"e\1", f"{value:.4g}") if isinstance(value, float) else str(value)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from loraloom.report import figures
 from loraloom.report.comparison_view import BASE_NAME, AnsweredRow, ComparisonView, Difference
 from loraloom.report.content import Content
 from loraloom.report.effects import Effect
-from loraloom.report.range_test import RangeTest
 from loraloom.report.ranking import Place, Ranking
 from loraloom.report.search_view import SearchView
 from loraloom.report.training_view import TrainingView
-from loraloom.report.visible_text import visible
+from loraloom.run.documents.checks import Finding
+from loraloom.run.documents.range_test import RangeTest
+from loraloom.text import units
+from loraloom.text.visible import visible
 
 SHOWN_ROWS = 3
 SHOWN_PROMPTS = 10
@@ -76,7 +78,7 @@ def _failed(content: Content) -> list[TrainingView]:
 
 def _origin(content: Content) -> str:
     rows = ", ".join(f"{number:,} {part}" for part, number in content.rows.items())
-    base = f"base {plain(str(content.base['name']))}" if content.base else "the base is not loaded yet"
+    base = f"base {plain(content.base.name)}" if content.base else "the base is not loaded yet"
     return f"{base}; rows: {rows}; LoRALoom {plain(content.versions.get('loraloom', ''))}"
 
 
@@ -101,22 +103,22 @@ def _placed(number: int, place: Place, ranking: Ranking) -> list[str]:
     value = (
         figures.written(ranking.metric, place.value, place.deviation)
         if ranking.is_judged
-        else f"{place.value:.4f}"
+        else units.figure(place.value)
     )
-    share = "" if place.cost.share is None else f" ({100 * place.cost.share:.0f} %)"
+    share = "" if place.cost.share is None else f" ({units.percent(place.cost.share)})"
     return [
         f"{number}. {plain(place.experiment)}",
         value,
         _between(ranking.metric, place.from_base),
         _between(ranking.metric, place.from_best),
-        f"{figures.seconds_written(place.cost.seconds)}{share}",
-        figures.bytes_written(place.cost.num_bytes),
+        f"{units.duration(place.cost.seconds)}{share}",
+        units.size(place.cost.num_bytes),
     ]
 
 
 def _between(key: str, pair: Difference | None) -> str:
     if pair is None:
-        return "–"
+        return units.NONE
     own, low, high = figures.written_difference(key, pair.difference, pair.low, pair.high)
     return f"{own} \\[{low}, {high}\\]<br>{plain(pair.verdict)}"
 
@@ -127,8 +129,8 @@ def _search(search: SearchView) -> str:
         [
             plain(trial.name),
             plain(trial.status),
-            "–" if trial.figure is None else f"{trial.figure:.4f}",
-            *(plain(figures.setting_written(trial.parameters.get(key))) for key in search.keys),
+            units.figure(trial.figure),
+            *(plain(units.setting(trial.parameters.get(key))) for key in search.keys),
         ]
         for trial in search.trials[:SHOWN_TRIALS]
     ]
@@ -147,7 +149,7 @@ def _range_test(test: RangeTest, run: str) -> str:
     where = "" if test.run == run else f" ({plain(test.run)})"
     rows = [
         [f"{each.learning_rate:g}", "not finite" if each.eval_loss is None else f"{each.eval_loss:.4f}"]
-        for each in test.outcomes
+        for each in test.results
     ]
     table = _table(["learning rate", f"eval loss (base {test.base_eval_loss:.4f})"], rows)
     return f"Range test of the learning rate{where}: {plain(test.reason)}\n\n{table}"
@@ -230,22 +232,21 @@ def _answered(row: AnsweredRow) -> str:
 def _training(trained: Sequence[TrainingView]) -> str:
     lines = ["| experiment | status | steps | kept | adapter |", "| --- | --- | ---: | ---: | ---: |"]
     for each in trained:
-        kept = "–" if each.best_step is None else f"step {each.best_step:,}"
-        size = figures.bytes_written(each.adapter.num_bytes if each.adapter else None)
+        kept = units.NONE if each.best_step is None else f"step {each.best_step:,}"
+        size = units.size(each.adapter.num_bytes if each.adapter else None)
         lines.append(f"| {plain(each.name)} | {plain(each.status)} | {each.step:,} | {kept} | {size} |")
     return "\n".join(lines)
 
 
-def _sentences(finding: Mapping[str, str]) -> str:
-    message, fix = finding["message"], finding["fix"]
-    return f"{message.rstrip('.')}. {fix}" if fix else message
+def _sentences(finding: Finding) -> str:
+    return f"{finding.message.rstrip('.')}. {finding.fix}" if finding.fix else finding.message
 
 
 def _checks(content: Content) -> str:
-    loud = [finding for finding in content.checks if finding["level"] != "ok"]
+    loud = [finding for finding in content.checks if finding.level != "ok"]
     lines = [f"Checks: {content.checks_summary}"]
     lines += [
-        f"- **{plain(finding['level'])}** {plain(finding['where'])}: {plain(_sentences(finding))}"
+        f"- **{plain(finding.level)}** {plain(finding.where)}: {plain(_sentences(finding))}"
         for finding in loud
     ]
     return "\n".join(lines) if content.checks else ""

@@ -26,7 +26,9 @@ from loraloom.report.axes import colour
 from loraloom.report.comparison_view import BASE_NAME, ComparisonView, Difference
 from loraloom.report.content import Content
 from loraloom.report.training_view import group_of
-from loraloom.report.visible_text import prose_html, visible, visible_html
+from loraloom.report.visible_text import prose_html, visible_html
+from loraloom.text import units
+from loraloom.text.visible import visible
 
 FOLDER = Path(__file__).parent
 # Rows in sight at once, rows on the page, characters of a text: a page must open on a phone.
@@ -103,10 +105,10 @@ def _environment() -> Environment:
         "p_value": figures.p_written,
         "prose": prose_html,
         "seen": visible_html,
-        "size": figures.bytes_written,
-        "duration": figures.seconds_written,
-        "share": figures.movement_written,
-        "setting": figures.setting_written,
+        "size": units.size,
+        "duration": units.duration,
+        "share": units.percent,
+        "setting": units.setting,
         "shortened": shortened,
         "visible": visible,
         "day": lambda time: time.replace("T", " ")[:16],

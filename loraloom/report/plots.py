@@ -10,11 +10,13 @@ from markupsafe import Markup
 from loraloom.report import charts, figures
 from loraloom.report.content import Content
 from loraloom.report.effects import Effect
-from loraloom.report.range_test import RangeTest
 from loraloom.report.scatter import Point, scatter_chart
-from loraloom.report.search_view import SearchView, Trial
+from loraloom.report.search_view import SearchView
 from loraloom.report.training_view import TrainingView
-from loraloom.report.visible_text import visible
+from loraloom.run.documents.range_test import RangeTest
+from loraloom.run.documents.search import Trial
+from loraloom.text import units
+from loraloom.text.visible import visible
 
 # A setting's values this many times apart were chosen by their logarithm rather than by their size.
 LOG_SETTING_FROM = 8.0
@@ -102,7 +104,7 @@ def search_charts(searched: SearchView | None) -> dict[str, Markup]:
                     float(trial.parameters[key]) if are_numbers else _named(trial.parameters[key]),
                     None if trial.status == "failed" else trial.figure,
                     _told(trial, key),
-                    "best" if trial.name == searched.best else "plain" if trial.is_whole else "weak",
+                    "best" if trial.name == searched.best else "plain" if trial.has_adapter else "weak",
                 )
                 for trial in known
             ],
@@ -115,12 +117,12 @@ def search_charts(searched: SearchView | None) -> dict[str, Markup]:
 
 
 def _told(trial: Trial, key: str) -> str:
-    value = figures.setting_written(trial.parameters[key])
+    value = units.setting(trial.parameters[key])
     return visible(f"{trial.name}, {value}: {trial.status}, {_figure(trial.figure)}")
 
 
 def _figure(value: float | None) -> str:
-    return "no figure" if value is None else f"{value:.4f}"
+    return "no figure" if value is None else units.figure(value)
 
 
 def rate_test_chart(test: RangeTest | None, content: Content) -> Markup:
@@ -135,7 +137,7 @@ def rate_test_chart(test: RangeTest | None, content: Content) -> Markup:
                 f"{each.learning_rate:g}: {_figure(each.eval_loss)}",
                 "best" if each.learning_rate == test.suggestion else "plain",
             )
-            for each in test.outcomes
+            for each in test.results
         ],
         label="Eval loss by learning rate",
         log_x=True,
@@ -165,4 +167,4 @@ def _is_log(values: Sequence[Any]) -> bool:
 
 
 def _named(value: Any) -> str:
-    return visible(figures.setting_written(value))
+    return visible(units.setting(value))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass
-from pathlib import Path
 
 from loraloom.data.files.data_names import STARTER, is_on_disk
 from loraloom.data.formats.parquet import HUB_PREFIX
@@ -12,7 +11,7 @@ from loraloom.recipe import Recipe
 from loraloom.recipe.reading import write_recipe
 from loraloom.report.comparison_view import ComparisonView
 from loraloom.report.search_view import SearchView
-from loraloom.report.visible_text import visible
+from loraloom.text.visible import visible
 
 _WIDTH = 100
 
@@ -47,18 +46,14 @@ def only(recipe: Recipe, group: str) -> Recipe:
     """One experiment of a recipe as a recipe by itself: it trains the same adapter, from the same seeds."""
     own = next(each for each in recipe.resolved_experiments if each.group == group)
     changes = {"lora": own.lora, "training": own.training, "seed": own.seed, "experiments": {}}
-    return Recipe.model_validate(recipe.model_copy(update=changes).model_dump())
+    return recipe.revised(recipe.model_copy(update=changes).model_dump())
 
 
-def with_paths(recipe: Recipe, folder: Path) -> Recipe:
-    """A recipe that can lie anywhere: what it names relative to its folder, named in full.
-
-    Args:
-        folder: what its paths are relative to.
-    """
+def with_paths(recipe: Recipe) -> Recipe:
+    """A recipe that can lie anywhere: what it names relative to its folder, named in full."""
 
     def in_full(name: str) -> str:
-        return str(folder / Path(name).expanduser()) if is_on_disk(name, folder) else name
+        return str(recipe.locations.path_of(name)) if is_on_disk(name, recipe.locations) else name
 
     tree = recipe.model_dump()
     places = [(tree, "model_name_or_path"), (tree["lora"], "init_adapter")]
@@ -71,22 +66,24 @@ def with_paths(recipe: Recipe, folder: Path) -> Recipe:
     return Recipe.model_validate(tree)
 
 
-def not_found(recipe: Recipe, folder: Path) -> str:
-    """Which names of data have no file any more, in a sentence; empty if all have.
-
-    Args:
-        folder: what the recipe's paths are relative to.
-    """
+def not_found(recipe: Recipe) -> str:
+    """Which names of data have no file any more, in a sentence; empty if all have."""
     values = [
         v
         for key in ("train", "eval", "test", "retain")
         if isinstance(v := getattr(recipe.data, key), str | list)
     ]
     names = [name for value in values for name in ([value] if isinstance(value, str) else value)]
-    lost = [n for n in names if n != STARTER and not n.startswith(HUB_PREFIX) and not is_on_disk(n, folder)]
+    lost = [
+        name
+        for name in names
+        if name != STARTER and not name.startswith(HUB_PREFIX) and not is_on_disk(name, recipe.locations)
+    ]
     if not lost:
         return ""
-    return f"Not in {folder} any more, and named as the run names it: {', '.join(dict.fromkeys(lost))}."
+    return (
+        f"Not in {recipe.folder} any more, and named as the run names it: {', '.join(dict.fromkeys(lost))}."
+    )
 
 
 def commented(recipe: Recipe, *comments: str) -> str:

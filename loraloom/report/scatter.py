@@ -14,7 +14,7 @@ from loraloom.report.axes import (
     linear_scale,
     log_scale,
     on_box,
-    percent,
+    position,
     stretched,
     x_axis,
     y_axis,
@@ -117,11 +117,11 @@ def _shortened(name: str) -> str:
 
 def _mark(x: float, name: str) -> Iterable[Markup]:
     title = element("title", name)
-    yield element("line", title, x1=percent(x), x2=percent(x), y1="0", y2="100%", class_="mark")
+    yield element("line", title, x1=position(x), x2=position(x), y1="0", y2="100%", class_="mark")
 
 
 def _level(scale: Scale, value: float, name: str) -> Iterable[Markup]:
-    y = percent(1 - scale.place(value))
+    y = position(1 - scale.place(value))
     yield element("line", x1="0", x2="100%", y1=y, y2=y, class_="level")
     yield element("text", name, x="100%", y=y, dy="-0.4em", class_="tick end")
 
@@ -132,11 +132,11 @@ def _joined(points: Sequence[Point], places: _XPlaces, scale: Scale) -> Markup:
 
 
 def _drawn(point: Point, places: _XPlaces, scale: Scale, higher_is_better: bool) -> Markup:
-    x, title = percent(places.place(point.x)), element("title", point.label)
+    x, title = position(places.place(point.x)), element("title", point.label)
     if point.y is None:
         y = "100%" if higher_is_better else "0"
         return element("text", title, "×", x=x, y=y, dy="0.35em", class_="cross")
-    place = {"cx": x, "cy": percent(1 - scale.place(point.y))}
+    place = {"cx": x, "cy": position(1 - scale.place(point.y))}
     dot = element("circle", title, r="4", class_=f"dot{' hollow' if point.look == 'weak' else ''}", **place)
     if point.look != "best":
         return dot

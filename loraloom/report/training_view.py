@@ -7,16 +7,19 @@ import math
 import statistics
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from loraloom.errors import RunError
-from loraloom.report.json_files import finite_or_none
 from loraloom.report.visible_text import without_folders
+from loraloom.run.documents.checks import Finding
+from loraloom.run.documents.result import ExperimentResult
+from loraloom.run.events import Evaluation, Event, ExperimentEnd, TrainStep
 from loraloom.run.folder import Run
 
 UNFINISHED = "unfinished"
+History = TrainStep | Evaluation | ExperimentEnd
 # An adapter is called by its experiment, and by its seed behind this where there are several.
 SEED_MARK = "@"
 
@@ -86,8 +89,8 @@ def group_of(model: str) -> str:
 def read_trained(
     run: Run,
     seeds: Mapping[str, int],
-    entries: Mapping[str, Mapping[str, Any]],
-    checks: Iterable[Mapping[str, str]],
+    entries: Mapping[str, ExperimentResult],
+    checks: Iterable[Finding],
     shown_as: Mapping[str, str],
 ) -> list[TrainingView]:
     """Every adapter of a run, in the order of its recipe.
@@ -101,11 +104,12 @@ def read_trained(
     Raises:
         RunError: an adapter's file is damaged.
     """
-    events: dict[str, list[dict[str, Any]]] = {name: [] for name in seeds}
+    events: dict[str, list[History]] = {name: [] for name in seeds}
     for event in run.events():
-        if event.get("experiment") in events:
-            is_end = event["event"] == "end"  # the only one with a sentence in it
-            events[event["experiment"]].append(without_folders(event, shown_as) if is_end else event)
+        if isinstance(event, TrainStep | Evaluation | ExperimentEnd) and event.experiment in events:
+            if isinstance(event, ExperimentEnd):  # the only one with a sentence in it
+                event = replace(event, reason=without_folders(event.reason, shown_as))
+            events[event.experiment].append(event)
     seconds = shared_seconds([event for own in events.values() for event in own])
     return [
         _trained(run, name, seed, events[name], entries.get(name), checks, seconds.get(name))
@@ -113,22 +117,22 @@ def read_trained(
     ]
 
 
-def shared_seconds(events: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+def shared_seconds(events: Iterable[Event]) -> dict[str, float]:
     """How long each experiment's steps took.
 
-    Experiments of one pass train at once, so a tick's time is shared out by their tokens.
+    Experiments of one pass train at once, so a step's time is shared out by their tokens.
     """
-    ticks: dict[int, list[Mapping[str, Any]]] = {}
+    steps: dict[int, list[TrainStep]] = {}
     for event in events:
-        if event["event"] == "train" and event.get("num_tokens") and event.get("tokens_per_second"):
-            ticks.setdefault(event["step"], []).append(event)
+        if isinstance(event, TrainStep) and event.num_tokens and event.tokens_per_second:
+            steps.setdefault(event.step, []).append(event)
     seconds: dict[str, float] = {}
-    for together in ticks.values():
-        wall = max(event["num_tokens"] / event["tokens_per_second"] for event in together)
-        total = sum(event["num_tokens"] for event in together)
+    for together in steps.values():
+        wall = max(event.num_tokens / event.tokens_per_second for event in together)
+        total = sum(event.num_tokens for event in together)
         for event in together:
-            name = event["experiment"]
-            seconds[name] = seconds.get(name, 0.0) + wall * event["num_tokens"] / total
+            name = event.experiment
+            seconds[name] = seconds.get(name, 0.0) + wall * event.num_tokens / total
     return seconds
 
 
@@ -136,57 +140,68 @@ def _trained(
     run: Run,
     name: str,
     seed: int,
-    events: Sequence[dict[str, Any]],
-    entry: Mapping[str, Any] | None,
-    checks: Iterable[Mapping[str, str]],
+    events: Sequence[History],
+    entry: ExperimentResult | None,
+    checks: Iterable[Finding],
     seconds: float | None,
 ) -> TrainingView:
-    steps = [event for event in events if event["event"] == "train"]
-    ends = [event for event in events if event["event"] == "end"]
+    steps = [event for event in events if isinstance(event, TrainStep)]
+    ends = [event for event in events if isinstance(event, ExperimentEnd)]
     if entry is None and ends:
-        entry = ends[-1] | {"step": ends[-1]["experiment_step"]}
-    entry = entry or {}
-    speeds = [speed for _, speed in _points(steps, "tokens_per_second")]
+        entry = _ending(ends[-1])
+    if entry is None:
+        entry = _unfinished(steps[-1].experiment_step if steps else 0)
     return TrainingView(
         name=name,
         group=group_of(name),
-        status=str(entry.get("status", UNFINISHED)),
-        reason=str(entry.get("reason", "")),
-        step=int(entry.get("step", steps[-1]["experiment_step"] if steps else 0)),
-        total_steps=_count(steps[-1].get("total_steps")) if steps else None,
-        best_step=_count(entry.get("best_step")),
-        best_metric=finite_or_none(entry.get("best_metric")),
+        status=entry.status,
+        reason=entry.reason,
+        step=entry.step,
+        total_steps=steps[-1].total_steps if steps else None,
+        best_step=entry.best_step,
+        best_metric=entry.best_metric,
         metric=_origin(run, name).get("metric_for_best_model", ""),
-        forgetting=finite_or_none(entry.get("forgetting")),
-        retain_loss=finite_or_none(entry.get("retain_loss")),
+        forgetting=entry.forgetting,
+        retain_loss=entry.retain_loss,
         seed=seed,
         targets=[
-            finding["message"]
+            finding.message
             for finding in checks
-            if finding["check"] == "targets" and finding["where"].startswith(f"{name}: ")
+            if finding.check == "targets" and finding.where.startswith(f"{name}: ")
         ],
         adapter=_adapter_file(run.adapters / name / "adapter_model.safetensors"),
-        num_tokens=int(sum(tokens for _, tokens in _points(steps, "num_tokens"))),
-        tokens_per_second=statistics.median(speeds) if speeds else None,
+        num_tokens=sum(step.num_tokens for step in steps),
+        tokens_per_second=statistics.median(step.tokens_per_second for step in steps) if steps else None,
         seconds=seconds,
         curves=Curves(
-            loss=_points(steps, "loss"),
-            eval_loss=_points([event for event in events if event["event"] == "eval"], "eval_loss"),
-            learning_rate=_points(steps, "learning_rate"),
+            loss=[(step.experiment_step, step.loss) for step in steps],
+            eval_loss=[
+                (event.experiment_step, event.figures["eval_loss"])
+                for event in events
+                if isinstance(event, Evaluation) and "eval_loss" in event.figures
+            ],
+            learning_rate=[(step.experiment_step, step.learning_rate) for step in steps],
         ),
     )
 
 
-def _count(value: Any) -> int | None:
-    return None if value is None else int(value)
+def _ending(event: ExperimentEnd) -> ExperimentResult:
+    """How an experiment of an unfinished run ended, by its log."""
+    return ExperimentResult(
+        status=event.status,
+        step=event.experiment_step,
+        reason=event.reason,
+        best_step=event.best_step,
+        best_metric=event.best_metric,
+        forgetting=event.forgetting,
+    )
 
 
-def _points(events: Iterable[Mapping[str, Any]], key: str) -> list[tuple[int, float]]:
-    return [
-        (event["experiment_step"], float(event[key]))
-        for event in events
-        if isinstance(event.get(key), int | float) and math.isfinite(event[key])
-    ]
+def _unfinished(step: int) -> ExperimentResult:
+    """What stands for an experiment that has not ended."""
+    return ExperimentResult(
+        status=UNFINISHED, step=step, reason="", best_step=None, best_metric=None, forgetting=None
+    )
 
 
 def _origin(run: Run, name: str) -> dict[str, Any]:

@@ -9,31 +9,18 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-# Controls (but not line feed and tab), lone surrogates, line separators, and what reorders or hides text:
-# bidi marks, zero-width characters, tag characters. The joiners stay: emoji and several scripts need them.
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
-    "\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e007f]"
-)
+from loraloom.text.visible import visible
+
 # Absolute folders in sentences of ours. Not a fraction, not a URL, not `instruction/response`.
 _FOLDERS = re.compile(r"(?<![\w.:/\\…~-])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\:*?\"<>|,;'()`]+[/\\])+")
 _CODE = re.compile("`([^`]+)`")
 PATH_KEYS = frozenset({"model_name_or_path", "init_adapter", "train", "eval", "test", "retain"})
 
 
-def _name(match: re.Match[str]) -> str:
-    return ascii(match.group())[1:-1]
-
-
-def visible(text: str) -> str:
-    """A text with what cannot be seen in it spelled out: U+202E becomes `\\u202e`."""
-    return _UNSEEN.sub(_name, text)
-
-
 def visible_html(text: str) -> Markup:
     """The same for a page: escaped, and what was spelled out set off from what stood there."""
-    shown = str(escape(text))  # escaping adds no control characters
-    return Markup(_UNSEEN.sub(lambda match: f'<span class="unseen">{_name(match)}</span>', shown))
+    # Escaping for HTML adds no character that is not seen.
+    return Markup(visible(str(escape(text)), lambda name: f'<span class="unseen">{name}</span>'))
 
 
 def prose_html(text: str) -> Markup:

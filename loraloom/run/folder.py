@@ -24,7 +24,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,21 +32,26 @@ from typing import Any, BinaryIO
 
 from loraloom.errors import RunError
 from loraloom.run.atomic import staged_path
+from loraloom.run.documents.document import read_json, to_json
+from loraloom.run.events import CheckpointSave, Event, Report, read_events
 from loraloom.run.lock import guard_file, locked
 
-Report = Callable[..., None]
-"""Told of every event as it happens: `report("train", step=3, loss=2.1, …)`."""
+__all__ = [
+    "LOCK_FILE",
+    "RUNS_FOLDER",
+    "SUMS_FILE",
+    "Run",
+    "create_run",
+    "fresh_folder",
+    "list_runs",
+    "now",
+    "open_run",
+    "to_json",
+]
 
 RUNS_FOLDER = "runs"
-# Pushed to the disk: a resume begins behind a save, and goes by what memory allowed.
-LASTING_EVENTS = ("save", "memory")
 LOCK_FILE = ".lock"
 SUMS_FILE = ".sums.json"
-
-
-def to_json(value: Any) -> str:
-    """JSON as every file of a run has it: readable, Chinese as Chinese, NaN refused."""
-    return json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
 
 @dataclass
@@ -111,14 +116,7 @@ class Run:
         Raises:
             RunError: it is missing or is not JSON.
         """
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RunError(
-                f"the run has no {path.name}", where=str(self.folder), fix="Is this a run directory?"
-            ) from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise RunError("cannot be read", where=str(path), found=str(error)) from None
+        return read_json(path)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -130,22 +128,22 @@ class Run:
         with locked(self.folder / LOCK_FILE):
             yield
 
-    def append_event(self, event: str, **fields: Any) -> None:
+    def append_event(self, event: Event) -> None:
         """Add one line to events.jsonl: `{"event": …, "time": …, …}`. Never give it a row's text.
 
-        The line of a save ends with the sha256 of it and of all before it, see `seals.log_problem`.
+        The line of a save ends with the sha256 of it and of all before it, see `integrity.log_problem`.
 
         Raises:
             RunError: it cannot be written.
         """
         try:
-            line = json.dumps({"event": event, "time": now(), **fields}, ensure_ascii=False, allow_nan=False)
-            if event == "save":
+            line = json.dumps(event.at(now()).to_json(), ensure_ascii=False, allow_nan=False)
+            if isinstance(event, CheckpointSave):
                 line = self._sealed(line)
             # One write of one line, appended: a crash can only cut the last line, which readers skip.
             with self.events_file.open("ab+") as file:
                 file.write(f"{_end_of_cut_line(file)}{line}\n".encode())
-                if event in LASTING_EVENTS:
+                if event.is_durable:
                     file.flush()
                     os.fsync(file.fileno())
         except OSError as error:
@@ -155,33 +153,29 @@ class Run:
                 fix="Make room, then go on with --resume.",
             ) from None
 
+    def recorder(self, report: Report) -> Report:
+        """A `Report` that adds each event to events.jsonl and hands it on.
+
+        Args:
+            report: told of it then.
+        """
+
+        def record(event: Event) -> None:
+            self.append_event(event)
+            report(event)
+
+        return record
+
     def _sealed(self, line: str) -> str:
         before = self.events_file.read_bytes() if self.events_file.is_file() else b""
         log = hashlib.sha256(self.started.encode() + before + line.encode()).hexdigest()
         return f'{line[:-1]}, "log": "{log}"}}'
 
-    def events(self) -> list[dict[str, Any]]:
-        """All events in order; of several with one (step, experiment, event), the last.
-
-        A resumed run repeats the steps after its checkpoint, and a line cut by a crash is skipped.
-        """
+    def events(self) -> list[Event]:
+        """All events in order; of several with one (step, experiment, event), the last."""
         if not self.events_file.is_file():
             return []
-        latest: dict[Any, dict[str, Any]] = {}
-        text = self.events_file.read_text(encoding="utf-8", errors="replace")
-        for number, line in enumerate(text.split("\n")):
-            try:
-                event = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if not isinstance(event, dict):
-                continue
-            key: Any = number
-            if "step" in event:
-                key = str((event["step"], event.get("experiment"), event.get("event")))
-            latest.pop(key, None)
-            latest[key] = event
-        return list(latest.values())
+        return read_events(self.events_file.read_text(encoding="utf-8", errors="replace").split("\n"))
 
 
 def _end_of_cut_line(file: BinaryIO) -> str:
@@ -190,10 +184,6 @@ def _end_of_cut_line(file: BinaryIO) -> str:
         return ""
     file.seek(-1, os.SEEK_END)
     return "" if file.read(1) == b"\n" else "\n"
-
-
-def quiet(event: str, **fields: Any) -> None:
-    """A `Report` that goes nowhere."""
 
 
 def now() -> str:

@@ -16,6 +16,7 @@ from loraloom.forecast.plan import USABLE_SHARE, Need, experiment_need, pass_tok
 from loraloom.recipe import Experiment
 from loraloom.search.request import Request
 from loraloom.search.space import experiments_of, heaviest
+from loraloom.text.units import size
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ def choose_trial_concurrency(
     fitting = sum(wave_bytes([need] * number, tokens) <= free * USABLE_SHARE for number in numbers) or 1
     together = min(fitting, request.most_together)
     one = need.adapter_bytes + need.activation_bytes
-    size = f"one takes at most {one / 2**20:,.0f} MiB, {free / 2**30:.1f} GiB are free"
-    reason = f"of {request.num_trials}; {size}"
+    memory = f"one takes at most {size(one)}, {size(free)} are free"
+    reason = f"of {request.num_trials}; {memory}"
     if together < min(fitting, request.num_trials):
         reason += "; more would leave the sampler nothing to learn from"
     return TrialConcurrency(together, reason, experiment, need, free)

@@ -12,8 +12,9 @@ from loraloom.recipe.keys import Setting
 from loraloom.recipe.setting_names import FIELDS
 from loraloom.recipe.typos import nearest
 from loraloom.recipe.values import as_number
-from loraloom.recipe.yaml_tree import shown_key, shown_value
+from loraloom.recipe.yaml_tree import shown_value
 from loraloom.search.space import DECIMALS, Dimension
+from loraloom.text.visible import quoted
 
 EXAMPLE = "Write `learning_rate: {low: 1.0e-5, high: 1.0e-2, log: true}`, or `r: [4, 8, 16]`."
 _RANGE_KEYS = ("low", "high", "step", "log")
@@ -101,7 +102,7 @@ def _range(key: str, path: tuple[str, ...], setting: Setting, notes: list[str]) 
 
 
 def _unknown_part(key: str, name: str, where: str) -> Problem:
-    what = f"{shown_key(f'{key}.{name}')} is not part of a range"
+    what = f"{quoted(f'{key}.{name}')} is not part of a range"
     if meant := _RANGE_ALIASES.get(name) or nearest(name, _RANGE_KEYS):
         return Problem(what, where, fix=f"Did you mean `{meant}`?")
     return Problem(what, where, allowed=", ".join(_RANGE_KEYS))

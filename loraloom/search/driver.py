@@ -11,7 +11,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from pydantic import ValidationError
 from torch import Tensor
@@ -20,10 +19,13 @@ from loraloom.errors import Interrupted
 from loraloom.evaluate.metrics import METRICS
 from loraloom.recipe import Experiment
 from loraloom.recipe.reading import write_recipe
-from loraloom.run.folder import Report, Run, to_json
+from loraloom.run.documents.provenance import Provenance
+from loraloom.run.documents.search import Trial
+from loraloom.run.events import CheckpointDamage, ExperimentEnd, Note, Report, Resume, TrialStart
+from loraloom.run.folder import Run
 from loraloom.run.integrity import write_recorded
 from loraloom.search.halving import rung_due, rung_steps, worse_half
-from loraloom.search.ledger import Ledger, Trial, trial_name
+from loraloom.search.ledger import Ledger, trial_name
 from loraloom.search.request import Request
 from loraloom.search.space import experiments_of, nested_changes, with_experiments
 from loraloom.search.study import FILE as STUDY_FILE
@@ -71,12 +73,13 @@ class SearchDriver:
         self,
         request: Request,
         run: Run,
-        known: dict[str, Any],
+        known: Provenance,
         setup: Setup,
         initial: dict[str, dict[str, Tensor]],
         report: Report,
     ) -> None:
         self.request, self.run, self.known, self.setup, self.report = request, run, known, setup, report
+        self.record = run.recorder(report)
         self.initial = initial
         self.ledger = ledger_of(request, run)
         self.study = Study(
@@ -106,26 +109,19 @@ class SearchDriver:
                 self._stop()
             self._train()
 
-    def record(self, event: str, **fields: Any) -> None:
-        """Into events.jsonl, and on."""
-        self.run.append_event(event, **fields)
-        self.report(event, **fields)
-
     def _recovered_state(self) -> TrainingState:
         """Of the newest checkpoint, what belongs to trials that have not ended."""
         state, verdicts = newest_valid(self.run.checkpoints)
         for verdict in verdicts:
             if verdict.problem:
-                self.record("damaged", path=verdict.folder.name, problem=verdict.problem)
+                self.record(CheckpointDamage(path=verdict.folder.name, problem=verdict.problem))
         names = [trial.name for trial in self.ledger.training]
         if names or verdicts:
             step, reason = (
                 (0, "no checkpoint is whole") if state is None else (state.tick, "the newest checkpoint")
             )
             ended = len(self.ledger.trials) - len(names)
-            self.record(
-                "resume", step=step, reason=f"{reason}; {ended} trials have ended, {len(names)} go on"
-            )
+            self.record(Resume(step=step, reason=f"{reason}; {ended} trials have ended, {len(names)} go on"))
         fresh = TrainingState.at_start(names)
         state = state or fresh
         state.replay(self.run.events())
@@ -177,15 +173,16 @@ class SearchDriver:
         _take_figures(trial, progress)
         self._let_go(name)
         self.record(
-            "end",
-            step=self.state.tick,
-            experiment=name,
-            experiment_step=progress.step,
-            status=trial.status,
-            reason=reason,
-            best_step=progress.best_step,
-            best_metric=progress.best_metric,
-            forgetting=None,
+            ExperimentEnd(
+                step=self.state.tick,
+                experiment=name,
+                experiment_step=progress.step,
+                status=trial.status,
+                reason=reason,
+                best_step=progress.best_step,
+                best_metric=progress.best_metric,
+                forgetting=None,
+            )
         )
 
     def _draw(self) -> None:
@@ -202,16 +199,16 @@ class SearchDriver:
                 self.state.progress[trial.name], self.state.tensors[trial.name] = Progress(), SlotTensors()
             self.ledger.trials.append(trial)
             self._save()
-            self.record("trial", experiment=trial.name, parameters=trial.parameters)
+            self.record(TrialStart(experiment=trial.name, parameters=trial.parameters))
         if drawn := self.ledger.trials[before:]:
             names = drawn[0].name if len(drawn) == 1 else f"{drawn[0].name} to {drawn[-1].name}"
             verb = "joins" if len(drawn) == 1 else "join"
-            self.report("note", message=f"{names} {verb}: {len(self.ledger.training)} trials in one pass")
+            self.report(Note(message=f"{names} {verb}: {len(self.ledger.training)} trials in one pass"))
         self.write_recipe(self.ledger.trials)
 
     def _has_place(self) -> bool:
         is_asked_for = len(self.ledger.trials) < self.request.num_trials
-        return is_asked_for and len(self.ledger.training) < self.known["together"]
+        return is_asked_for and len(self.ledger.training) < (self.known.together or 0)
 
     def _train(self) -> None:
         """Until a trial ends or reaches a rung."""
@@ -272,7 +269,7 @@ class SearchDriver:
         write_recorded(self.run, self.run.recipe_file, experiments_as_recipe(self.request, trials))
         trials = [trial for trial in trials if trial.name in self.experiments]
         seeds = {trial.name: self.experiments[trial.name].seed for trial in trials}
-        write_recorded(self.run, self.run.provenance_file, to_json(self.known | {"seeds": seeds}))
+        write_recorded(self.run, self.run.provenance_file, self.known.replaced(seeds=seeds).text())
 
 
 def _take_figures(trial: Trial, progress: Progress) -> None:

@@ -1,63 +1,18 @@
 """search.json: what became of every trial. The readable truth; Optuna's study.db follows it.
 
-    {"format": 1, "metric": "eval_loss", "higher_is_better": false, "best": "trial-0007",
-     "trials": [{"name": "trial-0000", "status": "pruned", "figure": 2.91, "parameters": {"lora.r": 8}, …}]}
-
 It is replaced as a whole, before a trial begins and after it ends, so that whatever dies later no trial
 is lost and none is trained twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
 
-from loraloom.errors import RunError
-from loraloom.run.folder import Run, to_json
+from loraloom.run.documents.search import FILE, FORMAT, SearchRecord, Trial
+from loraloom.run.folder import Run
 from loraloom.run.integrity import write_recorded
-
-FORMAT = 1
-FILE = "search.json"
-
-TrialStatus = Literal["training", "done", "stopped", "pruned", "failed"]
-
-
-@dataclass
-class Trial:
-    """One combination of the space, and the adapter that is trained with it.
-
-    Args:
-        name: `trial-0007`, of the adapter, the experiment and Optuna's trial 7.
-        parameters: dotted key → value.
-        status: as an experiment's; `pruned` gave up its place to another.
-        figure: the best so far, by the recipe's metric_for_best_model.
-        steps, best_step: taken, and of the best figure.
-        forgetting: by how much the loss on `data.retain` rose, in nats a token, once it has ended.
-        rungs: the figure at each rung it was judged at, by the share of its steps in percent.
-        reason: why it ended, where it did not simply finish.
-    """
-
-    name: str
-    parameters: dict[str, Any]
-    status: TrialStatus = "training"
-    figure: float | None = None
-    steps: int = 0
-    best_step: int | None = None
-    forgetting: float | None = None
-    rungs: dict[str, float] = field(default_factory=dict)
-    reason: str = ""
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether it takes no more steps."""
-        return self.status != "training"
-
-    @property
-    def has_adapter(self) -> bool:
-        """Whether its adapter was kept."""
-        return self.status in ("done", "stopped")
 
 
 def trial_name(number: int) -> str:
@@ -86,40 +41,37 @@ class Ledger:
             RunError: the file is damaged.
         """
         ledger = cls(run, metric, higher_is_better)
-        file = ledger.file
-        if file.exists():
-            try:
-                ledger.trials = [Trial(**entry) for entry in run.read_json(file)["trials"]]
-            except (KeyError, TypeError) as error:
-                raise RunError(f"is not what LoRALoom writes: {error}", where=str(file)) from None
+        if ledger.file.exists():
+            ledger.trials = SearchRecord.read(ledger.file).trials
         return ledger
 
-    def save(self, **more: Any) -> None:
+    def save(self, importances: Mapping[str, float] | None = None) -> None:
         """Replace search.json.
 
         Args:
-            more: entries of the document besides the trials.
+            importances: how much each setting matters, once that can be said.
 
         Raises:
             RunError: it cannot be written.
         """
-        write_recorded(self.run, self.file, to_json(self.to_json() | more))
+        write_recorded(self.run, self.file, self.record(importances).text())
 
     @property
     def file(self) -> Path:
         """The run's search.json."""
         return self.run.folder / FILE
 
-    def to_json(self) -> dict[str, Any]:
+    def record(self, importances: Mapping[str, float] | None = None) -> SearchRecord:
         """The document."""
         ranking = self.ranking
-        return {
-            "format": FORMAT,
-            "metric": self.metric,
-            "higher_is_better": self.higher_is_better,
-            "best": ranking[0].name if ranking else None,
-            "trials": [asdict(trial) for trial in self.trials],
-        }
+        return SearchRecord(
+            format=FORMAT,
+            metric=self.metric,
+            higher_is_better=self.higher_is_better,
+            best=ranking[0].name if ranking else None,
+            trials=self.trials,
+            **({} if importances is None else {"importances": dict(importances)}),
+        )
 
     @property
     def training(self) -> list[Trial]:

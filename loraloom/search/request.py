@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from loraloom.errors import Problem, RecipeError
 from loraloom.recipe import Recipe
 from loraloom.recipe.typos import nearest
+from loraloom.run.documents.provenance import SearchRequest
 from loraloom.search.space import Space
 
 SAMPLERS = ("tpe", "random", "grid")
@@ -48,14 +48,11 @@ class Request:
             return self.num_trials
         return min(self.num_trials, max(FEWEST_TOGETHER, -(-self.num_trials // ROUNDS_OF_TPE)))
 
-    def to_json(self) -> dict[str, Any]:
+    def as_document(self) -> SearchRequest:
         """For provenance.json; a resume is held to it."""
-        return {
-            "space": self.space.to_json(),
-            "trials": self.num_trials,
-            "sampler": self.sampler,
-            "halving": self.halving,
-        }
+        return SearchRequest(
+            space=self.space.to_json(), trials=self.num_trials, sampler=self.sampler, halving=self.halving
+        )
 
 
 def make_request(

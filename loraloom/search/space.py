@@ -116,7 +116,7 @@ def with_experiments(recipe: Recipe, experiments: dict[str, Any]) -> Recipe:
     Raises:
         ValidationError: they do not go with it.
     """
-    return Recipe.model_validate(recipe.model_dump() | {"experiments": experiments})
+    return recipe.revised({"experiments": experiments})
 
 
 def experiments_of(recipe: Recipe, parameters: dict[str, dict[str, Any]]) -> tuple[Experiment, ...]:

@@ -26,9 +26,10 @@ from loraloom.recipe import SHARED_TRAINING_KEYS, Recipe
 from loraloom.recipe.keys import Setting, SettingsTree, assign_keys
 from loraloom.recipe.typos import nearest
 from loraloom.recipe.validation_problems import problems_of
-from loraloom.recipe.yaml_tree import compose, shown_key, shown_value
+from loraloom.recipe.yaml_tree import compose, shown_value
 from loraloom.search.dimensions import EXAMPLE, read_dimension
 from loraloom.search.space import Dimension, Space, nested_changes, with_experiments
+from loraloom.text.visible import quoted
 
 
 def read_space(path: Path, recipe: Recipe) -> Space:
@@ -100,14 +101,12 @@ def _line(problem: Problem) -> int:
 def _not_to_vary(placed: SettingsTree) -> list[Problem]:
     """What a recipe knows and an experiment may not change."""
     problems = [
-        Problem(
-            f"{shown_key(key)} is not a setting that can vary", given.where, allowed="lora, training, seed"
-        )
+        Problem(f"{quoted(key)} is not a setting that can vary", given.where, allowed="lora, training, seed")
         for key, given in placed.script_keys
     ]
     for path, setting in placed.settings.items():
         if reason := problem_with_path(path):
-            problems.append(Problem(f"{shown_key('.'.join(path))} {reason}", setting.where))
+            problems.append(Problem(f"{quoted('.'.join(path))} {reason}", setting.where))
     if ("experiments",) in placed.places:
         what = "`experiments` has no place in a space: the search makes its own"
         problems.append(Problem(what, placed.places["experiments",]))

@@ -29,12 +29,13 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from loraloom.bank.ownership import seed_for
-from loraloom.errors import RunError, one_line
-from loraloom.run.folder import Report
-from loraloom.search.ledger import FILE as LEDGER_FILE
-from loraloom.search.ledger import Trial
+from loraloom.errors import RunError
+from loraloom.run.documents.search import FILE as LEDGER_FILE
+from loraloom.run.documents.search import Trial
+from loraloom.run.events import Note, Report
 from loraloom.search.request import Request
 from loraloom.search.space import DECIMALS, Dimension
+from loraloom.text.visible import one_line
 
 FILE = "study.db"
 NAME = "search"
@@ -131,7 +132,7 @@ class Study:
                 cause = _cause(error)
                 if delay is None:
                     raise self._unusable(cause) from None
-                self.report("note", message=f"{self.file.name}: {cause}; trying again in {delay:g} s")
+                self.report(Note(message=f"{self.file.name}: {cause}; trying again in {delay:g} s"))
                 time.sleep(delay)
         raise AssertionError("the last attempt returns or raises")
 

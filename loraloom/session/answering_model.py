@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.ownership import BASE
@@ -15,10 +14,11 @@ from loraloom.errors import ModelError
 from loraloom.evaluate.comparison import BASE_NAME
 from loraloom.evaluate.decoding import describe_unused
 from loraloom.recipe import Recipe
+from loraloom.run.documents.provenance import Provenance
 from loraloom.run.folder import Run, open_run
 from loraloom.session import provenance as origin
 from loraloom.session.adapter_names import adapters_of
-from loraloom.session.locations import Locations, explain_base_location, find_locations
+from loraloom.session.locations import explain_base_location
 from loraloom.session.material import load_recipe_base
 from loraloom.training.checkpoint import newest_valid
 
@@ -53,7 +53,7 @@ def load_run(
     experiments: Sequence[str] | None = None,
     *,
     with_base: bool = True,
-    places: Locations | None = None,
+    recipe: Recipe | None = None,
 ) -> AnsweringModel:
     """Load a run's base and attach its adapters.
 
@@ -61,19 +61,18 @@ def load_run(
         folder: the run directory; of an experiment still training, its best so far is loaded.
         experiments: whose adapters; all that are there where not given.
         with_base: whether the base answers too.
-        places: where the run finds what it names; by default where it was begun.
+        recipe: the run's own, with what it names where it is now; by default where it was when it was begun.
 
     Raises:
         RunError: it is no run, or has no such adapter.
         AdapterError: an adapter is damaged or belongs to another base.
     """
     run = open_run(folder)
-    recipe, _, known = origin.run_recipe(run)
-    places = places or find_locations(run, recipe, known)
+    own, known = origin.run_recipe(run)
+    recipe = recipe or own
     so_far = {} if run.is_finished else best_so_far(run, recipe)
     names, notes = adapters_of(run, recipe, experiments, so_far)
-    notes += places.notes
-    base = _load_base(recipe, places, known, notes)
+    base = _load_base(recipe, known, notes)
     bank = AdapterBank(base)
     adapters = {name: so_far.get(name) or read_adapter(run.adapters / name, base) for name in names}
     for name, adapter in adapters.items():
@@ -101,36 +100,33 @@ def best_so_far(run: Run, recipe: Recipe) -> dict[str, Adapter]:
     return found
 
 
-def load_run_base(
-    recipe: Recipe, places: Locations, known: dict[str, Any], choices: dict[str, str] | None = None
-) -> Base:
+def load_run_base(recipe: Recipe, known: Provenance, choices: dict[str, str] | None = None) -> Base:
     """The base that a run was begun with.
 
     Args:
-        recipe, known: the run's, and its provenance.
-        places: where the base is.
+        recipe, known: the run's, with its base where it is now, and its provenance.
         choices: dtype and device; by default those that the run was begun with.
 
     Raises:
         ModelError: it is not usable; the message says where it was looked for.
         RunError: it is another one.
     """
-    choices = origin.decided(known) if choices is None else choices
-    with explain_base_location(recipe, places, known):
-        base = load_recipe_base(recipe, places.folder, choices, at=places.base)
+    choices = known.decided if choices is None else choices
+    with explain_base_location(recipe, known):
+        base = load_recipe_base(recipe, choices)
     origin.check_same_base(known, base)
-    recorded = (known.get("base") or {}).get("name")
+    recorded = None if known.base is None else known.base.name
     # Adapters and cards go on naming the base as before.
-    return base if places.base is None or recorded is None else replace(base, name=recorded)
+    return base if recipe.locations.base is None or recorded is None else replace(base, name=recorded)
 
 
-def _load_base(recipe: Recipe, places: Locations, known: dict[str, Any], notes: list[str]) -> Base:
-    choices = origin.decided(known)
+def _load_base(recipe: Recipe, known: Provenance, notes: list[str]) -> Base:
+    choices = known.decided
     try:
-        return load_run_base(recipe, places, known)
+        return load_run_base(recipe, known)
     except ModelError as error:
         if error.problems[0].where != "device":
             raise
         device = choices.get("device")
         notes.append(f"the run's device, {device}, is not here; figures may differ in the last digits")
-        return load_run_base(recipe, places, known, {})
+        return load_run_base(recipe, known, {})

@@ -46,7 +46,6 @@ class DataCheckReport:
 
 def check_data(
     recipe: Recipe,
-    folder: Path,
     split: Split,
     allowed: Collection[str] = (),
     *,
@@ -57,15 +56,14 @@ def check_data(
 
     Args:
         recipe: what would be done.
-        folder: what its paths are relative to.
         split: the recipe's rows.
         allowed: names of checks whose errors become warnings.
         loads_tokenizer: import transformers for a tokenizer without a tokenizer.json, because no base
             will be loaded.
         retained: the rows of `data.retain`, where the caller has read them already.
     """
-    retained = retained or read_retained(recipe.data, folder)
-    seen = _see(recipe, folder, split, loads_tokenizer)
+    retained = retained or read_retained(recipe.data)
+    seen = _see(recipe, split, loads_tokenizer)
     seen = replace(seen, retained=retained.examples if retained else ())
     notes = [Finding("note", "data", shown_data(recipe.data.train), note) for note in split.notes]
     sizes = f"{len(split.train)} rows train, {len(split.eval)} eval, {len(split.test)} test"
@@ -81,10 +79,10 @@ def _entries(split: Split) -> str:
     return f"; a row is an answer, and they are from {len(entries):,} entries of the file" if entries else ""
 
 
-def _see(recipe: Recipe, folder: Path, split: Split, loads_tokenizer: bool) -> DataView:
+def _see(recipe: Recipe, split: Split, loads_tokenizer: bool) -> DataView:
     tokenizer, why = None, ""
     try:
-        tokenizer = _tokenizer(_tokenizer_folder(recipe.model_name_or_path, folder), loads_tokenizer)
+        tokenizer = _tokenizer(_tokenizer_folder(recipe), loads_tokenizer)
     except NoTokenizerError as error:
         why = str(error)
     limit = recipe.generation.max_new_tokens
@@ -110,17 +108,19 @@ def _tokenizer(model: Path, may_load: bool) -> TextTokenizer:
         raise NoTokenizerError(str(error.problems[0])) from None
 
 
-def _tokenizer_folder(name: str, folder: Path) -> Path:
+def _tokenizer_folder(recipe: Recipe) -> Path:
     """Where a base's tokenizer.json lies.
 
     Raises:
         NoTokenizerError: the base is on the hub, and not in this machine's cache.
     """
-    if name == STARTER:
+    if recipe.locations.base is not None:
+        return recipe.locations.base
+    if (name := recipe.model_name_or_path) == STARTER:
         from loraloom.starter import model_folder
 
         return model_folder()
-    if (path := folder / Path(name).expanduser()).is_dir():
+    if (path := recipe.locations.path_of(name)).is_dir():
         return path
     from huggingface_hub import try_to_load_from_cache
 

@@ -6,15 +6,17 @@ its sha256; nothing in the run changes by it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from loraloom.data.files.relocation import find_moved
 from loraloom.errors import DataError, ModelError, Problem, RunError
 from loraloom.recipe import Recipe
+from loraloom.recipe.relative_paths import Locations
+from loraloom.run.documents.provenance import Provenance
+from loraloom.run.documents.split import SplitRecord
 from loraloom.run.folder import Run
 
 
@@ -26,45 +28,24 @@ class Relocation:
     data: Path | None = None
 
 
-@dataclass(frozen=True)
-class Locations:
-    """Where a run's base and data are.
+def relocated(
+    run: Run, recipe: Recipe, known: Provenance, relocation: Relocation
+) -> tuple[Recipe, list[str]]:
+    """A run's recipe with what it names where it is now.
 
     Args:
-        folder: what the recipe's relative paths are relative to.
-        base: the base's folder, in the place of the one that the recipe names.
-        data: names of data in the recipe → where they are now; all others are where the recipe says.
-        notes: what is read from another place than the run was begun with.
-    """
+        run, recipe, known: the run, its recipe in its folder, and its provenance.
+        relocation: what the user says was moved.
 
-    folder: Path
-    base: Path | None = None
-    data: Mapping[str, Path] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-
-def find_locations(
-    run: Run,
-    recipe: Recipe,
-    known: Mapping[str, Any],
-    *,
-    folder: Path | None = None,
-    base: Path | None = None,
-    data: Path | None = None,
-) -> Locations:
-    """Where a run's recipe finds what it names.
-
-    Args:
-        run, recipe, known: the run, its recipe, and its provenance.
-        folder: what the recipe's paths are relative to; by default the folder that the run was begun in.
-        base: the base's folder now.
-        data: the folder that takes the place of the one where the data was; or a file.
+    Returns:
+        The recipe, and notes on what is read from another place than the run was begun with.
 
     Raises:
-        DataError, ModelError: there is nothing at `base` or `data`.
+        DataError, ModelError: there is nothing at the new place of base or data.
     """
-    recorded = Path(str(known["folder"]))
-    here = recorded if folder is None else folder
+    base, data = relocation.base, relocation.data
+    recorded = Path(known.folder)
+    here = recipe.folder
     moved: dict[str, Path] = {}
     notes = []
     if base is not None and not base.is_dir():
@@ -88,32 +69,32 @@ def find_locations(
         )
     if here.resolve() != recorded:
         notes.append(f"the recipe's paths start from {here.resolve()}; the run was begun in {recorded}")
-    return Locations(here.absolute(), None if base is None else base.absolute(), moved, tuple(notes))
+    base = None if base is None else base.absolute()
+    return recipe.located(Locations(here.absolute(), base, moved)), notes
 
 
-def _sums(run: Run, recipe: Recipe, known: Mapping[str, Any]) -> dict[str, str]:
+def _sums(run: Run, recipe: Recipe, known: Provenance) -> dict[str, str]:
     """The sha256 of every file of the run's data, by its name."""
     try:
-        saved = run.read_json(run.split_file)
-        files = dict(saved["files"])
-    except (RunError, KeyError, TypeError, ValueError):  # reading the split says what is wrong with it
+        files = SplitRecord.read(run.split_file).files
+    except RunError:  # reading the split says what is wrong with it
         files = {}
-    retained = known.get("retain")
+    retained = known.retain
     if isinstance(retained, str) and isinstance(recipe.data.retain, str):
         retained = {recipe.data.retain: retained}
     return files | (retained if isinstance(retained, dict) else {})
 
 
 @contextmanager
-def explain_data_location(run: Run, places: Locations, known: Mapping[str, Any]) -> Iterator[None]:
+def explain_data_location(run: Run, recipe: Recipe, known: Provenance) -> Iterator[None]:
     """Add to a complaint about a run's data where it was looked for, and how to name another place."""
     try:
         yield
     except DataError as error:
-        moved = "; ".join(f"{name} at {path}" for name, path in places.data.items())
-        found = f"looked for in {places.folder}{f'; {moved}' if moved else ''}"
-        if str(places.folder) != known["folder"]:
-            found += f"; the run was begun in {known['folder']}"
+        moved = "; ".join(f"{name} at {path}" for name, path in recipe.locations.data.items())
+        found = f"looked for in {recipe.folder}{f'; {moved}' if moved else ''}"
+        if str(recipe.folder) != known.folder:
+            found += f"; the run was begun in {known.folder}"
         problem = Problem(
             "the run's data must be as it was",
             where=str(run.folder),
@@ -124,14 +105,14 @@ def explain_data_location(run: Run, places: Locations, known: Mapping[str, Any])
 
 
 @contextmanager
-def explain_base_location(recipe: Recipe, places: Locations, known: Mapping[str, Any]) -> Iterator[None]:
+def explain_base_location(recipe: Recipe, known: Provenance) -> Iterator[None]:
     """Add to a complaint about a run's base where it was looked for, and how to name another place."""
     try:
         yield
     except ModelError as error:
         if error.problems[0].where == "device":
             raise
-        searched = places.base or places.folder / Path(recipe.model_name_or_path).expanduser()
+        searched = recipe.locations.base or recipe.locations.path_of(recipe.model_name_or_path)
         problem = Problem(
             f"the run was begun with {_base_words(recipe, known)}",
             found=f"looked for at {searched}",
@@ -140,6 +121,6 @@ def explain_base_location(recipe: Recipe, places: Locations, known: Mapping[str,
         raise ModelError([*error.problems, problem]) from None
 
 
-def _base_words(recipe: Recipe, known: Mapping[str, Any]) -> str:
-    fingerprint = (known.get("base") or {}).get("fingerprint", "")
+def _base_words(recipe: Recipe, known: Provenance) -> str:
+    fingerprint = "" if known.base is None else known.base.fingerprint
     return f"the base `{recipe.model_name_or_path}`" + (f" ({fingerprint[:12]})" if fingerprint else "")

@@ -19,6 +19,7 @@ from loraloom.data.files.part_files import PartContents
 from loraloom.data.splitting.split import Split
 from loraloom.errors import AdapterError, ModelError, Problem, TargetError
 from loraloom.recipe import Experiment, Recipe
+from loraloom.recipe.relative_paths import Locations
 from loraloom.run.folder import Run
 from loraloom.training.setup import Setup
 from loraloom.training.signals import StopRequest
@@ -78,12 +79,15 @@ class Material:
         )
 
 
-def locate_model(name: str, folder: Path) -> str:
-    """A model's folder relative to the recipe's, where there is one; otherwise the name as it is.
+def locate_model(recipe: Recipe) -> str:
+    """The folder of a recipe's base, if there is one; otherwise its name as it is.
 
     Raises:
         ModelError: there is none, and transformers would take the working directory's.
     """
+    if recipe.locations.base is not None:
+        return str(recipe.locations.base)
+    name, folder = recipe.model_name_or_path, _folder_from_here(recipe)
     own = Path(name).expanduser()
     if name == STARTER or own.is_absolute():
         return str(own)
@@ -101,19 +105,21 @@ def locate_model(name: str, folder: Path) -> str:
     return str(relative.absolute()) if looks_local and folder.resolve() != Path.cwd() else name
 
 
-def load_recipe_base(
-    recipe: Recipe, folder: Path, decided: dict[str, str] | None = None, *, at: Path | None = None
-) -> Base:
+def _folder_from_here(recipe: Recipe) -> Path:
+    """The recipe's folder; empty for the working directory, so that names are shown as they were written."""
+    return Path() if recipe.folder == Path.cwd() else recipe.folder
+
+
+def load_recipe_base(recipe: Recipe, decided: dict[str, str] | None = None) -> Base:
     """The base of a recipe.
 
     Args:
-        folder: the recipe's.
+        recipe: what to do.
         decided: dtype and device as a run's provenance has them, so that nothing is decided anew.
-        at: the base's own folder, if it is not where the recipe says.
     """
     decided = decided or {}
     return load_base(
-        locate_model(recipe.model_name_or_path, folder) if at is None else str(at),
+        locate_model(recipe),
         dtype=decided.get("dtype", recipe.dtype),
         device=decided.get("device", recipe.device),
         allow_bin_weights=recipe.allow_bin_weights,
@@ -121,9 +127,7 @@ def load_recipe_base(
     )
 
 
-def prepare(
-    recipe: Recipe, folder: Path, split: Split, base: Base, retained: PartContents | None = None
-) -> Material:
+def prepare(recipe: Recipe, split: Split, base: Base, retained: PartContents | None = None) -> Material:
     """Resolve targets, read the adapters to go on from, encode the rows; let the base recompute or not.
 
     Whatever trains or measures on this material (training, a search, a range test, the checks, a timed
@@ -139,7 +143,7 @@ def prepare(
     targets = _targets(bank, experiments)
     notes: list[str] = []
     initial = {
-        e.name: _initial(e, folder, bank, targets[e.name], notes)
+        e.name: _initial(e, recipe.locations, bank, targets[e.name], notes)
         for e in experiments
         if e.lora.init_adapter is not None
     }
@@ -190,10 +194,14 @@ def _targets(bank: AdapterBank, experiments: Sequence[Experiment]) -> dict[str, 
 
 
 def _initial(
-    experiment: Experiment, folder: Path, bank: AdapterBank, targets: Sequence[Target], notes: list[str]
+    experiment: Experiment,
+    locations: Locations,
+    bank: AdapterBank,
+    targets: Sequence[Target],
+    notes: list[str],
 ) -> dict[str, Tensor]:
     lora = experiment.lora
-    adapter = read_adapter(folder / Path(lora.init_adapter or "").expanduser(), bank.base)
+    adapter = read_adapter(locations.path_of(lora.init_adapter or ""), bank.base)
     notes += [note for note in adapter.notes if note not in notes]  # one adapter may serve several
     where = f"{experiment.name}: lora.init_adapter"
     problems = [

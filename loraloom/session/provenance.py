@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from loraloom.bank.peft_base import portable_name
-from loraloom.base.device_and_dtype import Choice
 from loraloom.base.loading import Base
 from loraloom.data.files.part_files import PartContents
 from loraloom.data.retain import read_retained
@@ -20,8 +19,11 @@ from loraloom.errors import Problem, RunError
 from loraloom.forecast.plan import Plan
 from loraloom.recipe import Recipe
 from loraloom.recipe.reading import read_run_recipe
+from loraloom.run.documents.choice import Choice
+from loraloom.run.documents.provenance import BaseIdentity, ProcessRecord, Provenance
+from loraloom.run.documents.split import SplitRecord
 from loraloom.run.folder import Run, now
-from loraloom.session.locations import Locations, explain_data_location
+from loraloom.session.locations import explain_data_location
 from loraloom.session.material import Material
 from loraloom.session.provenance_file import read_provenance
 
@@ -35,57 +37,35 @@ def versions(*more: str) -> dict[str, str]:
 
 def at_start(
     recipe: Recipe,
-    folder: Path,
     split: Split,
     retained: PartContents | None = None,
     allowed: Collection[str] = (),
-) -> dict[str, Any]:
+) -> Provenance:
     """What is known before the base is loaded."""
-    return {
-        "started": now(),
-        "folder": str(folder.resolve()),  # what the recipe's relative paths are relative to
-        "versions": versions(),
-        "platform": platform.platform(),
-        "data": split.files,
-        "retain": _sha256(retained),
-        "seeds": {e.name: e.seed for e in recipe.resolved_experiments},
-        "allowed": sorted(set(allowed)),  # checks whose errors the user allows
-        "choices": {},
-    }
+    return Provenance(
+        started=now(),
+        folder=str(recipe.folder.resolve()),  # what the recipe's relative paths are relative to
+        versions=versions(),
+        platform=platform.platform(),
+        data=split.files,
+        retain=_sha256(retained),
+        seeds={e.name: e.seed for e in recipe.resolved_experiments},
+        allowed=sorted(set(allowed)),  # checks whose errors the user allows
+        choices={},
+    )
 
 
-def with_allowed(provenance: dict[str, Any], allowed: Collection[str]) -> dict[str, Any]:
-    """With checks whose errors the user allows now, beside those of before."""
-    return {**provenance, "allowed": sorted({*provenance.get("allowed", []), *allowed})}
-
-
-def session(known: Mapping[str, Any]) -> dict[str, Any]:
+def this_process(known: Provenance) -> ProcessRecord:
     """What a process that goes on with a run computes with: when, where, and with which versions.
 
     Args:
         known: the run's provenance: a search depends on one package more.
     """
-    more = ["optuna"] if "search" in known else []
-    return {"started": now(), "versions": versions(*more), "platform": platform.platform()}
+    more = [] if known.search is None else ["optuna"]
+    return ProcessRecord(started=now(), versions=versions(*more), platform=platform.platform())
 
 
-def with_session(provenance: dict[str, Any], session: Mapping[str, Any]) -> dict[str, Any]:
-    """With one more process in `sessions`; the first is the one that began the run."""
-    first = {key: provenance[key] for key in ("started", "versions", "platform") if key in provenance}
-    return {**provenance, "sessions": [*provenance.get("sessions", [first]), dict(session)]}
-
-
-def version_changes(provenance: Mapping[str, Any], session: Mapping[str, Any]) -> list[str]:
-    """`torch 2.11.0, before 2.13.0`: what a process has in other versions than the one before it."""
-    before = {**provenance, **(provenance.get("sessions") or [{}])[-1]}["versions"]
-    return [
-        f"{name} {own}, before {before.get(name, 'none')}"
-        for name, own in session["versions"].items()
-        if before.get(name) != own
-    ]
-
-
-def once_decided(provenance: dict[str, Any], material: Material, plan: Plan) -> dict[str, Any]:
+def once_decided(provenance: Provenance, material: Material, plan: Plan) -> Provenance:
     """With the base and every choice that was made on it."""
     base = material.base
     choices = {
@@ -100,114 +80,99 @@ def once_decided(provenance: dict[str, Any], material: Material, plan: Plan) -> 
         ),
         "compiled": Choice("no", "compiling takes minutes, which a short job does not earn back"),
     }
-    return {
-        **provenance,
-        "base": {
-            "name": portable_name(base.name),
-            "fingerprint": base.fingerprint,
-            "tokenizer_fingerprint": base.tokenizer_fingerprint,
-            "head_is_tied": base.head_is_tied,
-        },
-        "choices": {key: {"value": choice.value, "reason": choice.reason} for key, choice in choices.items()},
-        "waves": [list(wave) for wave in plan.waves],
-    }
+    return provenance.replaced(
+        base=BaseIdentity(
+            name=portable_name(base.name),
+            fingerprint=base.fingerprint,
+            tokenizer_fingerprint=base.tokenizer_fingerprint,
+            head_is_tied=base.head_is_tied,
+        ),
+        choices=choices,
+        waves=[list(wave) for wave in plan.waves],
+    )
 
 
-def decided(provenance: dict[str, Any]) -> dict[str, str]:
-    """The choices of a run, by name."""
-    return {key: str(choice["value"]) for key, choice in provenance.get("choices", {}).items()}
-
-
-def check_same_base(provenance: dict[str, Any], base: Base) -> None:
+def check_same_base(provenance: Provenance, base: Base) -> None:
     """Refuse to go on with another base than the run's.
 
     Raises:
         RunError: base or tokenizer differ.
     """
-    known = provenance.get("base") or {}
-    for key, own in (
-        ("fingerprint", base.fingerprint),
-        ("tokenizer_fingerprint", base.tokenizer_fingerprint),
+    known = provenance.base
+    if known is None:
+        return
+    for what, recorded, own in (
+        ("base model", known.fingerprint, base.fingerprint),
+        ("tokenizer", known.tokenizer_fingerprint, base.tokenizer_fingerprint),
     ):
-        if known.get(key, own) != own:
-            what = "base model" if key == "fingerprint" else "tokenizer"
+        if recorded != own:
             raise RunError(
                 f"the run was trained on another {what}",
                 where="model_name_or_path",
                 found=f"{own[:12]} ({base.name})",
-                allowed=f"{known[key][:12]} ({known['name']})",
+                allowed=f"{recorded[:12]} ({known.name})",
             )
 
 
-def run_recipe(run: Run) -> tuple[Recipe, Path, dict[str, Any]]:
-    """A run's recipe, the folder its paths are relative to, and its provenance.
+def run_recipe(run: Run) -> tuple[Recipe, Provenance]:
+    """A run's recipe, in the folder that the run was begun in, and its provenance.
 
     Raises:
         RecipeError, RunError: recipe.yaml or provenance.json is damaged.
     """
     recipe = read_run_recipe(run.recipe_file)
     provenance = read_provenance(run, recipe)
-    return recipe, Path(provenance["folder"]), provenance
+    return recipe.in_folder(Path(provenance.folder)), provenance
 
 
-def folder_to_resume(run: Run, recipe: Recipe, folder: Path | None) -> Path:
-    """What the paths of a recipe are relative to that goes on with a run.
-
-    Args:
-        folder: what the caller says; by default the folder of the recipe's file. Of a recipe that was
-            read from no file, it is the folder that the run was begun in.
-    """
-    if folder is not None or recipe.has_folder:
-        return recipe.folder if folder is None else folder
+def in_folder_to_resume(run: Run, recipe: Recipe) -> Recipe:
+    """A recipe that resumes a run: in the folder that the run was begun in, if it was read from no file."""
+    if recipe.has_folder:
+        return recipe
     try:
-        return Path(read_provenance(run)["folder"])
+        return recipe.in_folder(Path(read_provenance(run).folder))
     except RunError:  # looking at the run's files says what is wrong with it
-        return recipe.folder
+        return recipe
 
 
-def run_split(run: Run, recipe: Recipe, places: Locations, known: dict[str, Any]) -> Split:
+def run_split(run: Run, recipe: Recipe, known: Provenance) -> Split:
     """A run's split, from the same files.
 
     Args:
-        run, recipe, known: the run, its recipe, and its provenance.
-        places: where its data is.
+        run, recipe, known: the run, its recipe with its data where it is now, and its provenance.
 
     Raises:
         RunError: split.json is damaged.
         DataError: a file is gone or has changed.
     """
-    saved = run.read_json(run.split_file)
-    if not isinstance(saved, dict):
-        raise RunError("is damaged: it is no JSON object", where=str(run.split_file))
-    with explain_data_location(run, places, known):
-        return Split.restore(
-            saved, recipe.data, places.folder, shown_as=str(run.split_file), moved=places.data
-        )
+    saved = SplitRecord.read(run.split_file)
+    with explain_data_location(run, recipe, known):
+        return Split.restore(saved, recipe.data, shown_as=str(run.split_file))
 
 
-def run_retained(run: Run, recipe: Recipe, places: Locations, known: dict[str, Any]) -> PartContents | None:
+def run_retained(run: Run, recipe: Recipe, known: Provenance) -> PartContents | None:
     """A run's rows to measure forgetting on, from the same files.
 
     Raises:
         DataError: a file is gone.
         RunError: one has changed.
     """
-    with explain_data_location(run, places, known):
-        retained = read_retained(recipe.data, places.folder, places.data)
+    with explain_data_location(run, recipe, known):
+        retained = read_retained(recipe.data)
     check_same_retained(known, retained, run)
     return retained
 
 
-def check_same_retained(provenance: dict[str, Any], retained: PartContents | None, run: Run) -> None:
+def check_same_retained(provenance: Provenance, retained: PartContents | None, run: Run) -> None:
     """Refuse to go on with other rows to measure forgetting on.
 
     Raises:
         RunError: the files are others now, or have changed.
     """
     now_there = _sha256(retained)
-    before = provenance.get("retain", now_there)
-    if before == now_there:
+    if "retain" not in provenance.model_fields_set or provenance.retain == now_there:
         return
+    before = provenance.retain
     if isinstance(before, dict) and isinstance(now_there, dict):
         names = sorted(name for name in before.keys() | now_there if before.get(name) != now_there.get(name))
         what = (

@@ -13,11 +13,13 @@ from loraloom.data.splitting.split import split_examples
 from loraloom.errors import AdapterError, LoRALoomError, RunError
 from loraloom.recipe import Experiment, Recipe
 from loraloom.recipe.reading import write_recipe
-from loraloom.report.range_test import FILE as RANGE_TEST_FILE
 from loraloom.run.atomic import remove_remnants, replace_text
-from loraloom.run.folder import Report, Run, to_json
+from loraloom.run.documents.range_test import FILE as RANGE_TEST_FILE
+from loraloom.run.documents.result import Result
+from loraloom.run.documents.search import FILE as LEDGER_FILE
+from loraloom.run.events import CheckpointDamage, FileChange, Report, Resume
+from loraloom.run.folder import Run
 from loraloom.run.integrity import changed_files, is_recorded, log_problem, record
-from loraloom.search.ledger import FILE as LEDGER_FILE
 from loraloom.search.request import BEST_FILE, SPACE_FILE
 from loraloom.training.checkpoint import Verdict, newest_valid
 from loraloom.training.exporting import export_folder
@@ -33,13 +35,12 @@ def is_search(run: Run) -> bool:
     return isinstance(known, dict) and "search" in known
 
 
-def repair(run: Run, recipe: Recipe, folder: Path, allowed: Collection[str], report: Report) -> bool:
+def repair(run: Run, recipe: Recipe, allowed: Collection[str], report: Report) -> bool:
     """Look at every sealed file of a run before it goes on, and write anew what can be.
 
     Args:
         run: locked.
         recipe: what the caller goes on with.
-        folder: what its paths are relative to.
         allowed: names of checks whose errors are warnings.
         report: told of every file that is not as the run wrote it.
 
@@ -51,14 +52,12 @@ def repair(run: Run, recipe: Recipe, folder: Path, allowed: Collection[str], rep
     """
     sources: dict[Path, Callable[[], str]] = {
         run.recipe_file: lambda: write_recipe(recipe),
-        run.split_file: lambda: to_json(
-            split_examples(recipe.data, folder, allow_leakage="leakage" in allowed).to_json()
-        ),
+        run.split_file: lambda: split_text(recipe, allowed),
     }
     names = set(changed_files(run))
     for path, make in sources.items():
         if path.name in names and (text := matching_original(run, path, make)) is not None:
-            report("changed", path=path.name, what=set_aside(run, path.name))
+            report(FileChange(path=path.name, what=set_aside(run, path.name)))
             replace_text(path, text)
             names.remove(path.name)
     deciding = (run.recipe_file.name, run.split_file.name, run.provenance_file.name)
@@ -74,12 +73,17 @@ def repair(run: Run, recipe: Recipe, folder: Path, allowed: Collection[str], rep
         if name == run.sums_file.name and run.is_finished and not has_checkpoint:
             renew_sums(run, report)
         elif _part(name) == name or has_checkpoint:
-            report("changed", path=name, what=set_aside(run, name))
+            report(FileChange(path=name, what=set_aside(run, name)))
             remove(run.folder / _part(name))
             is_unchanged = False
         else:
-            report("changed", path=name, what="it stays so: no checkpoint has it")
+            report(FileChange(path=name, what="it stays so: no checkpoint has it"))
     return is_unchanged
+
+
+def split_text(recipe: Recipe, allowed: Collection[str]) -> str:
+    """split.json, made again from a recipe and its data."""
+    return split_examples(recipe.data, allow_leakage="leakage" in allowed).record().text()
 
 
 def _part(name: str) -> str:
@@ -116,7 +120,7 @@ def renew_sums(run: Run, report: Report) -> None:
     """
     name = run.sums_file.name
     kept = set_aside(run, name)
-    report("changed", path=name, what=f"no file could be verified by it; {kept}")
+    report(FileChange(path=name, what=f"no file could be verified by it; {kept}"))
     remove(run.sums_file)
     record_finished(run)
 
@@ -141,8 +145,8 @@ def is_whole(run: Run, recipe: Recipe, report: Report) -> bool:
     if state is not None:
         has_all = state.has_ended and all(is_exported(run, state, experiment) for experiment in experiments)
     else:
-        entries = run.read_json(run.result_file)["experiments"]
-        good = [experiment for experiment in experiments if entries[experiment.name]["status"] != "failed"]
+        entries = Result.read(run.result_file).experiments
+        good = [experiment for experiment in experiments if entries[experiment.name].status != "failed"]
         has_all = not verdicts and all(tensors_of(run.adapters / e.name, e) is not None for e in good)
     if has_all:
         _say_damages(run, state, verdicts, report)
@@ -182,9 +186,9 @@ def find_resume_point(run: Run, experiments: Sequence[Experiment], record: Repor
     if is_resume:
         _say_damages(run, state, verdicts, record)
     if state is not None:
-        record("resume", step=state.tick, reason="the newest checkpoint that is whole")
+        record(Resume(step=state.tick, reason="the newest checkpoint that is whole"))
     elif is_resume:
-        record("resume", step=0, reason="no checkpoint is whole, so training begins from the start")
+        record(Resume(step=0, reason="no checkpoint is whole, so training begins from the start"))
     state = state or TrainingState.at_start([e.name for e in experiments])
     state.replay(run.events())
     return state
@@ -192,10 +196,10 @@ def find_resume_point(run: Run, experiments: Sequence[Experiment], record: Repor
 
 def _say_damages(run: Run, state: TrainingState | None, verdicts: Sequence[Verdict], report: Report) -> None:
     if problem := log_problem(run, 0 if state is None else state.tick):
-        report("changed", path=run.events_file.name, what=problem)
+        report(FileChange(path=run.events_file.name, what=problem))
     for verdict in verdicts:
         if verdict.problem:
-            report("damaged", path=verdict.folder.name, problem=verdict.problem)
+            report(CheckpointDamage(path=verdict.folder.name, problem=verdict.problem))
 
 
 def record_finished(run: Run) -> None:

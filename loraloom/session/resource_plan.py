@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from loraloom.base.device_and_dtype import Choice
 from loraloom.checks.finding import Finding
 from loraloom.checks.resources import check_resources
 from loraloom.forecast.plan import Plan, make_plan
-from loraloom.forecast.prediction import Prediction, free_disk_bytes, predict, read_prediction
-from loraloom.run.folder import RUNS_FOLDER, Report
+from loraloom.forecast.prediction import free_disk_bytes, predict
+from loraloom.run.documents.choice import Choice
+from loraloom.run.documents.prediction import Prediction
+from loraloom.run.documents.provenance import Provenance
+from loraloom.run.events import Report, StepTiming
+from loraloom.run.folder import RUNS_FOLDER
 from loraloom.search.concurrency import choose_trial_concurrency
 from loraloom.search.ledger import trial_name
 from loraloom.search.request import Request
@@ -23,7 +25,7 @@ from loraloom.training.setup import Setup, scratch_run
 from loraloom.training.signals import StopRequest
 
 
-def predict_resources(setup: Setup, report: Report) -> dict[str, Any]:
+def predict_resources(setup: Setup, report: Report) -> Prediction:
     """What training will take, as provenance.json keeps it.
 
     Args:
@@ -33,14 +35,14 @@ def predict_resources(setup: Setup, report: Report) -> dict[str, Any]:
     Raises:
         TrainingError: memory does not hold a single row's pass.
     """
-    report("timing")
+    report(StepTiming())
     with device_errors_explained(setup.run):
-        return predict(setup).to_json()
+        return predict(setup)
 
 
 def choose_concurrency(
-    request: Request, setup: Setup, known: dict[str, Any], material: Material, report: Report
-) -> dict[str, Any]:
+    request: Request, setup: Setup, known: Provenance, material: Material, report: Report
+) -> Provenance:
     """A search's provenance with every automatic choice: how many trials train together among them.
 
     What they take is foreseen for trials that are not drawn yet, each as heavy as the heaviest can be.
@@ -66,14 +68,17 @@ def choose_concurrency(
     plan = Plan((names,), dict.fromkeys(names, together.need), setup.pass_tokens, together.free_bytes)
     known = origin.once_decided(known, material, plan)
     waves = Choice(f"{together.num_trials} trials at a time", together.reason)
-    known["choices"]["waves"] = asdict(waves)
-    return {**known, "together": together.num_trials, "waves": [], "plan": predict_resources(first, report)}
+    return known.replaced(
+        choices={**known.choices, "waves": waves},
+        together=together.num_trials,
+        waves=[],
+        plan=predict_resources(first, report),
+    )
 
 
-def report_resources(known: dict[str, Any]) -> list[Finding]:
+def report_resources(known: Provenance) -> list[Finding]:
     """The findings on a run's plan; none where it has no readable one."""
-    prediction = read_prediction(known.get("plan"))
-    return check_resources(prediction) if prediction is not None else []
+    return [] if known.prediction is None else check_resources(known.prediction)
 
 
 def predict_recipe_resources(material: Material) -> Prediction:

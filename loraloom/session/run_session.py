@@ -24,18 +24,21 @@ from loraloom.data.splitting.split import Split, split_examples
 from loraloom.errors import LoRALoomError
 from loraloom.recipe import Experiment, Recipe
 from loraloom.recipe.reading import checks_newer_than, write_recipe
-from loraloom.run.folder import Report, Run, create_run, to_json
+from loraloom.run.documents.checks import checks_text
+from loraloom.run.documents.provenance import Provenance
+from loraloom.run.events import CheckResults, Note, Report, RowCounts, TrainingPlan, TrainStep, TrialStart
+from loraloom.run.folder import Run, create_run
 from loraloom.run.integrity import write_recorded
 from loraloom.session import provenance as origin
 from loraloom.session.answering_model import load_run_base
 from loraloom.session.data_checks import DataCheckReport, check_data
-from loraloom.session.locations import Locations
+from loraloom.session.locations import Relocation, relocated
 from loraloom.session.material import Material, cut_notes, load_recipe_base, prepare
 from loraloom.session.material_checks import check_material
 from loraloom.session.resource_plan import report_resources
 
 # Once the log has one of these, there is something to go on with.
-FRUITFUL = ("train", "trial")
+FRUITFUL = (TrainStep, TrialStart)
 
 
 @dataclass(frozen=True)
@@ -44,41 +47,42 @@ class RunSession:
 
     Args:
         run: locked.
-        folder: what its recipe's paths are relative to.
+        recipe: its own, with what it names where it is now.
         split: its rows.
         retained: those to measure forgetting on.
         known: its provenance.
-        places: where it finds what it names; None for a new run, which finds it where its recipe says.
+        is_resumed: whether another process began it.
     """
 
     run: Run
-    folder: Path
+    recipe: Recipe
     split: Split
     retained: PartContents | None
-    known: dict[str, Any]
-    places: Locations | None = None
+    known: Provenance
+    is_resumed: bool = False
 
-    def knowing(self, known: dict[str, Any]) -> RunSession:
+    def knowing(self, known: Provenance) -> RunSession:
         """With another provenance, which is written too."""
-        write_recorded(self.run, self.run.provenance_file, to_json(known))
+        write_recorded(self.run, self.run.provenance_file, known.text())
         return replace(self, known=known)
 
     def going_on(self, report: Report) -> RunSession:
         """With this process as one more that worked on the run; other versions than before are said."""
-        now_here = origin.session(self.known)
-        if changes := origin.version_changes(self.known, now_here):
+        process = origin.this_process(self.known)
+        if changes := self.known.version_changes(process):
             report(
-                "note",
-                message="the run goes on under other versions, so figures may differ from those of an "
-                f"uninterrupted run: {'; '.join(changes)}",
+                Note(
+                    message="the run goes on under other versions, so figures may differ from those of an "
+                    f"uninterrupted run: {'; '.join(changes)}"
+                )
             )
-        return self.knowing(origin.with_session(self.known, now_here))
+        return self.knowing(self.known.with_process(process))
 
     def allowing(self, allowed: Collection[str]) -> RunSession:
         """With checks whose errors the user allows now, beside those it was begun with."""
-        if set(allowed) <= set(self.known.get("allowed", [])):
+        if set(allowed) <= set(self.known.allowed):
             return self
-        return self.knowing(origin.with_allowed(self.known, allowed))
+        return self.knowing(self.known.allowing(allowed))
 
 
 def run_name(recipe: Recipe) -> str:
@@ -89,7 +93,6 @@ def run_name(recipe: Recipe) -> str:
 @contextmanager
 def create_session(
     recipe: Recipe,
-    folder: Path,
     out: Path,
     split: Split | None,
     *,
@@ -103,7 +106,6 @@ def create_session(
 
     Args:
         recipe: what to do.
-        folder: what its paths are relative to.
         out: the run directory.
         split: where the caller has divided the recipe's data already.
         allowed: names of checks whose errors become warnings.
@@ -114,15 +116,15 @@ def create_session(
         DataError: the rows are not usable.
         RunError: the run cannot be made.
     """
-    split = split or split_examples(recipe.data, folder, allow_leakage="leakage" in allowed)
-    retained = read_retained(recipe.data, folder)
+    split = split or split_examples(recipe.data, allow_leakage="leakage" in allowed)
+    retained = read_retained(recipe.data)
     run = create_run(out)
     with run.locked():
         try:
             write_recorded(run, run.recipe_file, write_recipe(recipe))
-            write_recorded(run, run.split_file, to_json(split.to_json()))
-            known = {**origin.at_start(recipe, folder, split, retained, allowed), **(more or {})}
-            yield RunSession(run, folder, split, retained, known).knowing(known)
+            write_recorded(run, run.split_file, split.record().text())
+            known = origin.at_start(recipe, split, retained, allowed).replaced(**(more or {}))
+            yield RunSession(run, recipe, split, retained, known).knowing(known)
         except BaseException as error:
             is_fruitless = isinstance(error, LoRALoomError) and not _bore_fruit(run)
             if is_fruitless or not is_resumable:
@@ -133,66 +135,60 @@ def create_session(
 
 def _bore_fruit(run: Run) -> bool:
     has_results = any(any(part.iterdir()) for part in (run.checkpoints, run.adapters))
-    return has_results or any(event.get("event") in FRUITFUL for event in run.events())
+    return has_results or any(isinstance(event, FRUITFUL) for event in run.events())
 
 
 def resume_session(
-    run: Run, recipe: Recipe, places: Locations, known: dict[str, Any], report: Report
+    run: Run, recipe: Recipe, known: Provenance, relocation: Relocation, report: Report
 ) -> RunSession:
     """A run to go on with, on the rows that it was begun with.
 
     Args:
         run: locked.
-        recipe: its own.
-        places: where it finds what it names.
+        recipe: its own, in its folder.
         known: its provenance.
+        relocation: what of its base and data was moved.
         report: told of what is in another place now.
 
     Raises:
         DataError, RunError: the rows are not as they were.
     """
-    for note in places.notes:
-        report("note", message=note)
-    split = origin.run_split(run, recipe, places, known)
-    retained = origin.run_retained(run, recipe, places, known)
+    recipe, notes = relocated(run, recipe, known, relocation)
+    for note in notes:
+        report(Note(message=note))
+    split = origin.run_split(run, recipe, known)
+    retained = origin.run_retained(run, recipe, known)
     if newer := checks_newer_than(run.recipe_file):
-        known = origin.with_allowed(known, newer)
-    return RunSession(run, places.folder, split, retained, known, places)
+        known = known.allowing(newer)
+    return RunSession(run, recipe, split, retained, known, is_resumed=True)
 
 
-def report_rows(begun: RunSession, recipe: Recipe, report: Report) -> tuple[DataCheckReport, Material]:
+def report_rows(begun: RunSession, report: Report) -> tuple[DataCheckReport, Material]:
     """What the rows say by themselves; then the base, and the rows as it reads them.
 
     Args:
-        begun: the run.
-        recipe: with the experiments to check.
+        begun: the run; its recipe has the experiments to check.
         report: told of notes and sizes.
 
     Raises:
         CheckError: the data has an error.
         LoRALoomError: the base is not usable, or is another one than the run's.
     """
-    split, known = begun.split, begun.known
-    choices = origin.decided(known)
+    recipe, split, known = begun.recipe, begun.split, begun.known
+    choices = known.decided
     origin.set_threads(choices)
     of_retained = [] if begun.retained is None else begun.retained.notes
     for note in [*split.notes, *(f"data.retain: {note}" for note in of_retained)]:
-        report("note", message=note)
-    report("data", train=len(split.train), eval=len(split.eval), test=len(split.test))
-    places = begun.places or Locations(begun.folder)
-    at = recipe if places.base is None else recipe.model_copy(update={"model_name_or_path": str(places.base)})
-    of_data = check_data(at, begun.folder, split, known.get("allowed", []), retained=begun.retained)
+        report(Note(message=note))
+    report(RowCounts(train=len(split.train), eval=len(split.eval), test=len(split.test)))
+    of_data = check_data(recipe, split, known.allowed, retained=begun.retained)
     raise_errors(of_data.findings)
-    base = (
-        load_recipe_base(recipe, begun.folder, choices)
-        if begun.places is None
-        else load_run_base(recipe, places, known)
-    )
-    material = prepare(recipe, begun.folder, split, base, begun.retained)
+    base = load_run_base(recipe, known) if begun.is_resumed else load_recipe_base(recipe, choices)
+    material = prepare(recipe, split, base, begun.retained)
     for note in material.notes:
-        report("note", message=note)
+        report(Note(message=note))
     for note in cut_notes(material):
-        report("note", message=note)
+        report(Note(message=note))
     return of_data, material
 
 
@@ -217,7 +213,7 @@ def require_checks(
     """
     findings = check_material(material, of_data, experiments=experiments)
     _write_findings(begun.run, findings)
-    report("checks", findings=findings)
+    report(CheckResults(findings=findings))
     raise_errors(findings)
     return findings
 
@@ -232,14 +228,9 @@ def report_plan(begun: RunSession, findings: Sequence[Finding], report: Report) 
     """
     known, resources = begun.known, report_resources(begun.known)
     _write_findings(begun.run, [*findings, *resources])
-    report(
-        "plan",
-        folder=str(begun.run.folder),
-        choices=known["choices"],
-        plan=known.get("plan"),
-        findings=resources,
-    )
+    folder = str(begun.run.folder)
+    report(TrainingPlan(folder=folder, choices=known.choices, plan=known.prediction, findings=resources))
 
 
 def _write_findings(run: Run, findings: Sequence[Finding]) -> None:
-    write_recorded(run, run.checks_file, to_json([finding.to_json() for finding in findings]))
+    write_recorded(run, run.checks_file, checks_text(findings))

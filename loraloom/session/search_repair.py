@@ -6,21 +6,21 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from loraloom.bank.peft_folder import README
-from loraloom.data.splitting.split import split_examples
 from loraloom.errors import RunError
 from loraloom.recipe.reading import write_recipe
 from loraloom.run.atomic import replace_text
-from loraloom.run.folder import Report, Run, to_json
+from loraloom.run.documents.search import FILE as LEDGER_FILE
+from loraloom.run.events import FileChange, Report
+from loraloom.run.folder import Run
 from loraloom.run.integrity import changed_files, is_recorded
 from loraloom.search.driver import experiments_as_recipe, ledger_of, valid_experiments
-from loraloom.search.ledger import FILE as LEDGER_FILE
 from loraloom.search.ledger import Ledger
 from loraloom.search.request import BEST_FILE, SPACE_FILE, Request
 from loraloom.search.space import experiments_of
-from loraloom.session.repair import matching_original, renew_sums, set_aside, tensors_of
+from loraloom.session.repair import matching_original, renew_sums, set_aside, split_text, tensors_of
 
 
-def verify_search(run: Run, request: Request, folder: Path, allowed: Collection[str], report: Report) -> None:
+def verify_search(run: Run, request: Request, allowed: Collection[str], report: Report) -> None:
     """Look at every sealed file of a search before it goes on or is taken as finished.
 
     Recipe, split, space and the best recipe follow from the request and the trials, and are made again. A
@@ -29,7 +29,6 @@ def verify_search(run: Run, request: Request, folder: Path, allowed: Collection[
     Args:
         run: locked.
         request: what the caller goes on with.
-        folder: what the recipe's paths are relative to.
         allowed: names of checks whose errors are warnings.
         report: told of every file that is not as the search wrote it.
 
@@ -40,14 +39,14 @@ def verify_search(run: Run, request: Request, folder: Path, allowed: Collection[
     if run.sums_file.name in names:
         renew_sums(run, report)
         names = set()
-    for path, make in _sources(run, request, folder, allowed, names).items():
+    for path, make in _sources(run, request, allowed, names).items():
         if path.name in names and (text := matching_original(run, path, make)) is not None:
-            report("changed", path=path.name, what=set_aside(run, path.name))
+            report(FileChange(path=path.name, what=set_aside(run, path.name)))
             replace_text(path, text)
             names.remove(path.name)
     lost = {name for name in names if not _is_for_reading(run, name)}
     for name in sorted(names - lost):
-        report("changed", path=name, what="it stays so: it decides nothing")
+        report(FileChange(path=name, what="it stays so: it decides nothing"))
     lost |= set(_unreadable_adapters(run, request)) if not lost else set()
     if lost:
         raise RunError(
@@ -63,13 +62,11 @@ def _is_for_reading(run: Run, name: str) -> bool:
 
 
 def _sources(
-    run: Run, request: Request, folder: Path, allowed: Collection[str], names: Collection[str]
+    run: Run, request: Request, allowed: Collection[str], names: Collection[str]
 ) -> dict[Path, Callable[[], str]]:
     """How each file that follows from others is made again; from a damaged ledger nothing follows."""
     sources: dict[Path, Callable[[], str]] = {
-        run.split_file: lambda: to_json(
-            split_examples(request.recipe.data, folder, allow_leakage="leakage" in allowed).to_json()
-        ),
+        run.split_file: lambda: split_text(request.recipe, allowed),
         run.folder / SPACE_FILE: lambda: request.space.text,
     }
     if LEDGER_FILE not in names:

@@ -18,9 +18,9 @@ from loraloom.architectures.families import family_of
 from loraloom.base.supported_models import STARTER
 from loraloom.data.formats.parquet import HUB_PREFIX
 from loraloom.data.sources.source_template import SourceTemplate
-from loraloom.errors import RunError
 from loraloom.recipe import Experiment, GenerationSettings, Recipe
 from loraloom.recipe.reading import read_run_recipe
+from loraloom.run.documents.split import SplitRecord
 from loraloom.run.folder import Run
 
 PARTS = ("train", "eval", "test")
@@ -74,19 +74,14 @@ def read_facts(
         RunError: these cannot be read.
     """
     recipe = read_run_recipe(run.recipe_file)
-    split = run.read_json(run.split_file)
-    try:
-        files = [(_portable(file), str(sha256)) for file, sha256 in split["files"].items()]
-        num_rows = {part: len(split[part]) for part in PARTS}
-    except (AttributeError, KeyError, TypeError):
-        raise RunError("is not what LoRALoom writes", where=str(run.split_file)) from None
+    split = SplitRecord.read(run.split_file)
     return Facts(
         recipe=recipe,
         experiment=next(e for e in recipe.resolved_experiments if e.name == name),
         origin=origin,
         target_modules=target_modules,
-        files=files,
-        num_rows=num_rows,
+        files=[(_portable(file), sha256) for file, sha256 in split.files.items()],
+        num_rows=split.num_rows,
         versions=versions or {package: version(package) for package in PACKAGES},
     )
 

@@ -12,7 +12,7 @@ from loraloom.base.answer_text import sentinels_in
 from loraloom.evaluate.generation import cut_words
 from loraloom.evaluate.metrics import METRICS
 from loraloom.evaluate.scoring import score_against
-from loraloom.run.folder import Report
+from loraloom.run.events import Evaluation, Note, Report
 from loraloom.training.held_out import SignalCameError, held_out_answers, held_out_losses
 from loraloom.training.setup import Setup, Trainee
 from loraloom.training.state import TrainingState
@@ -53,12 +53,13 @@ def _judge(
         progress.fail(f"eval_loss is {values['eval_loss']} after step {progress.step}")
         return
     report(
-        "eval",
-        step=state.tick,
-        experiment=trainee.name,
-        experiment_step=progress.step,
-        epoch=round(progress.step / trainee.timetable.steps_per_epoch, 4),
-        **values,
+        Evaluation(
+            step=state.tick,
+            experiment=trainee.name,
+            experiment_step=progress.step,
+            epoch=round(progress.step / trainee.timetable.steps_per_epoch, 4),
+            figures=values,
+        )
     )
     metric = training.metric_for_best_model
     gain = _gain(metric, values[metric], progress.best_metric)
@@ -86,7 +87,7 @@ def _generation_figures(
     answers = held_out_answers(setup, names, setup.eval_set, state, report)
     limit = setup.generation.max_new_tokens
     if said := cut_words({name: [len(row) for row in answers[name]] for name in names}, limit):
-        report("note", step=state.tick, message=said)
+        report(Note(step=state.tick, message=said))
     answer_text = setup.bank.base.answer_text
     scoring, kept = score_against(setup.eval_references, answer_text), sentinels_in(setup.eval_references)
     return {name: scoring.figures(answer_text.texts(answers[name], kept)) for name in names}

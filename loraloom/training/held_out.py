@@ -13,7 +13,7 @@ from loraloom.data.encoding import EncodedSet
 from loraloom.errors import TrainingError
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import eval_losses
-from loraloom.run.folder import Report
+from loraloom.run.events import MemoryLimit, Report
 from loraloom.training.out_of_memory import is_out_of_memory, release_memory
 from loraloom.training.setup import Setup
 from loraloom.training.state import Limits, TrainingState
@@ -122,10 +122,11 @@ def _halve(setup: Setup, tried: int, state: TrainingState, report: Report) -> No
         )
     limits = state.narrow(state.tick, Limits(eval_rows=tried // 2))
     report(
-        "memory",
-        step=state.tick,
-        phase="evaluation",
-        tried=tried,
-        pass_tokens=limits.pass_tokens,
-        eval_rows=limits.eval_rows,
+        MemoryLimit(
+            step=state.tick,
+            phase="evaluation",
+            tried=tried,
+            pass_tokens=limits.pass_tokens,
+            eval_rows=limits.eval_rows,
+        )
     )

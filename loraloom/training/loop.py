@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from loraloom.bank.dropout import base_dropout
 from loraloom.errors import Interrupted
-from loraloom.run.folder import Report
+from loraloom.run.events import CheckpointSave, ExperimentEnd, Report
 from loraloom.training.checkpoint import save_checkpoint
 from loraloom.training.evaluation import copy_tensors, evaluate, measure_forgetting
 from loraloom.training.exporting import export, export_folder
@@ -40,7 +40,7 @@ def train(setup: Setup, state: TrainingState, report: Report) -> TrainingState:
     """
     asked = setup.shared.base_dropout
     p = setup.bank.base.model_dropout if asked == "model" else float(asked)
-    with setup.bank.hold(), base_dropout(setup.bank.base, setup.bank.ambient, p):
+    with setup.bank.hold(), base_dropout(setup.bank.base, p):
         for wave in setup.waves:
             trainees = _join_all(setup, [n for n in wave if not _has_left(state, n)], state, report)
             while trainees:
@@ -116,15 +116,16 @@ def _end(setup: Setup, name: str, state: TrainingState, report: Report) -> None:
         if progress.status == "failed":
             progress.reason += f"; what it had learnt by step {progress.best_step} is in {kept}"
     report(
-        "end",
-        step=state.tick,
-        experiment=name,
-        experiment_step=progress.step,
-        status=progress.status,
-        reason=progress.reason,
-        best_step=progress.best_step,
-        best_metric=progress.best_metric,
-        forgetting=progress.forgetting,
+        ExperimentEnd(
+            step=state.tick,
+            experiment=name,
+            experiment_step=progress.step,
+            status=progress.status,
+            reason=progress.reason,
+            best_step=progress.best_step,
+            best_metric=progress.best_metric,
+            forgetting=progress.forgetting,
+        )
     )
     if name in setup.bank.slots:
         setup.bank.drop(name)
@@ -142,4 +143,4 @@ def _save(setup: Setup, trainees: Sequence[Trainee], state: TrainingState, repor
         tensors.current = setup.bank.tensors(trainee.name)
         tensors.optimizer = optimizer_tensors(trainee.optimizer, setup.bank.tensors(trainee.name))
     path = save_checkpoint(setup.run.checkpoints, state, keep=setup.shared.save_total_limit)
-    report("save", step=state.tick, path=path.name)
+    report(CheckpointSave(step=state.tick, path=path.name))

@@ -21,7 +21,7 @@ from loraloom.bank.ownership import Excerpt, Rows, training_rows
 from loraloom.data.batches import Batch, Part, collate
 from loraloom.data.encoding import EncodedSet
 from loraloom.errors import TrainingError
-from loraloom.run.folder import Report
+from loraloom.run.events import MemoryLimit, Report
 from loraloom.training.optimizer import clear_gradients
 from loraloom.training.out_of_memory import is_out_of_memory, release_memory
 from loraloom.training.setup import NO_LIMIT, Setup, Trainee
@@ -133,12 +133,13 @@ def step_losses(
             raise RowTooLargeError(result.pieces[0], str(setup.run.folder))
         limits = state.narrow(step, Limits(pass_tokens=_narrower(result)))
         report(
-            "memory",
-            step=step,
-            phase="training",
-            tried=result.num_tokens,
-            pass_tokens=limits.pass_tokens,
-            eval_rows=limits.eval_rows,
+            MemoryLimit(
+                step=step,
+                phase="training",
+                tried=result.num_tokens,
+                pass_tokens=limits.pass_tokens,
+                eval_rows=limits.eval_rows,
+            )
         )
 
 

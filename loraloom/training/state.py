@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
 from loraloom.bank.ownership import seed_for
 from loraloom.data.batches import epoch_order
 from loraloom.recipe import Experiment
+from loraloom.run.events import Event, MemoryLimit
 
 Moment = Literal["eval", "save"]
 Status = Literal["waiting", "training", "done", "stopped", "failed"]
@@ -83,11 +84,6 @@ class Limits:
         return Limits(_least(self.pass_tokens, other.pass_tokens), _least(self.eval_rows, other.eval_rows))
 
 
-def is_limit(value: Any) -> bool:
-    """Whether a value, of a log that may be damaged, is one that `Limits` takes."""
-    return value is None or (isinstance(value, int) and value > 0)
-
-
 def _least(*limits: int | None) -> int | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
@@ -139,16 +135,15 @@ class TrainingState:
         if own.eval_rows is not None:
             self.limits[step] = Limits(eval_rows=own.eval_rows)
 
-    def replay(self, events: Iterable[Mapping[str, Any]]) -> None:
+    def replay(self, events: Iterable[Event]) -> None:
         """Take over the limits that a run's log has, those of steps that are taken again included."""
         for event in events:
-            step, *limits = (event.get(key) for key in ("step", "pass_tokens", "eval_rows"))
-            if event.get("event") != "memory" or not isinstance(step, int):
+            if not isinstance(event, MemoryLimit):
                 continue
-            if event.get("phase") == "lifted":
-                self.lift(step)
-            elif all(map(is_limit, limits)):
-                self.narrow(step, Limits(*limits))
+            if event.phase == "lifted":
+                self.lift(event.step)
+            else:
+                self.narrow(event.step, Limits(event.pass_tokens, event.eval_rows))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from loraloom.run.folder import Report
+from loraloom.run.events import MemoryLimit, Report, TrainStep
 from loraloom.training.micro_batches import RowTooLargeError, fits_beside_another, step_losses
 from loraloom.training.optimizer import (
     clear_gradients,
@@ -85,13 +85,14 @@ def _too_large(
     state.lift(state.tick + 1)
     limits = state.limits_at(state.tick + 1)
     report(
-        "memory",
-        step=state.tick + 1,
-        phase="lifted",
-        experiment=trainee.name,
-        tried=error.piece.num_tokens,
-        pass_tokens=limits.pass_tokens,
-        eval_rows=limits.eval_rows,
+        MemoryLimit(
+            step=state.tick + 1,
+            phase="lifted",
+            experiment=trainee.name,
+            tried=error.piece.num_tokens,
+            pass_tokens=limits.pass_tokens,
+            eval_rows=limits.eval_rows,
+        )
     )
     return trainee
 
@@ -138,17 +139,18 @@ def _update_all(
             continue
         timetable, step = trainee.timetable, trainee.progress.step
         report(
-            "train",
-            step=state.tick + 1,
-            experiment=trainee.name,
-            experiment_step=step,
-            total_steps=timetable.total_steps,
-            epoch=round(step / timetable.steps_per_epoch, 4),
-            loss=result.loss,
-            learning_rate=learning_rate(trainee.experiment.training, step - 1, timetable.total_steps),
-            grad_norm=float(result.norm),
-            num_tokens=result.num_tokens,
-            tokens_per_second=round(result.num_tokens / seconds, 1),
+            TrainStep(
+                step=state.tick + 1,
+                experiment=trainee.name,
+                experiment_step=step,
+                total_steps=timetable.total_steps,
+                epoch=round(step / timetable.steps_per_epoch, 4),
+                loss=result.loss,
+                learning_rate=learning_rate(trainee.experiment.training, step - 1, timetable.total_steps),
+                grad_norm=float(result.norm),
+                num_tokens=result.num_tokens,
+                tokens_per_second=round(result.num_tokens / seconds, 1),
+            )
         )
 
 

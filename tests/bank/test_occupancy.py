@@ -144,11 +144,12 @@ def test_rows_within_rows_are_refused_and_the_outer_ones_stay(bank: AdapterBank)
     with bank.rows(outer):
         with pytest.raises(BankError, match="set already"), bank.rows(Rows((Share("b", 4),))):
             pass
-        assert bank.ambient.rows is outer
+        assert bank.current_pass is not None
+        assert bank.current_pass.rows is outer
         with pytest.raises(BankError, match="set already"):
             answer(bank, ["b"], SOURCES, BRIEF)
         assert bank.base.model.training
-    assert bank.ambient.rows is None
+    assert bank.current_pass is None
 
 
 def test_two_generators_that_stop_inside_their_rows_do_not_share_them(bank: AdapterBank) -> None:
@@ -170,7 +171,7 @@ def test_two_coroutines_do_not_share_their_rows(bank: AdapterBank) -> None:
     async def pass_later(slot: str) -> Any:
         with bank.rows(Rows((Share(slot, 4),))):
             await asyncio.sleep(0)
-            return bank.ambient.rows
+            return bank.current_pass and bank.current_pass.rows
 
     async def both() -> list[Any]:
         return await asyncio.gather(pass_later("a"), pass_later("b"), return_exceptions=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -90,7 +91,9 @@ def test_the_articles_adapter_is_taken_as_peft_takes_it_and_the_unmatched_name_i
         ({"target_modules": ["q", "v"], "exclude_modules": ["EncDecAttention.q"]}, 0),
         ({"target_modules": ["q", "v"], "exclude_modules": r"decoder\..*"}, 0),
         ({"target_modules": ["q", "v"], "layers_to_transform": [1]}, 0),
-        ({"target_modules": ["q", "v"], "layers_to_transform": 0, "layers_pattern": "block"}, 0),
+        ({"target_modules": ["q", "v"], "layers_to_transform": 0}, 0),
+        # PEFT before 0.21 takes no number 0 beside a pattern
+        ({"target_modules": ["q", "v"], "layers_to_transform": 1, "layers_pattern": "block"}, 0),
         ({"target_modules": ["q", "wi"], "layers_to_transform": [1], "layers_pattern": ["layer"]}, 1),
     ],
 )
@@ -117,16 +120,16 @@ def test_a_matched_module_without_tensors_is_refused_and_named(
     mt5: Base, made: Made, config: dict[str, Any]
 ) -> None:
     folder, _ = made(**config)
-    drop_tensors(folder, "encoder.block.1.layer.0.SelfAttention.q.")
+    module = "decoder.block.1.layer.1.EncDecAttention.v"  # in layer 1 as every version of PEFT counts
+    drop_tensors(folder, f"{module}.")
     with pytest.raises(
-        AdapterError,
-        match=r"lacks the tensors of 1 modules .*nothing for encoder\.block\.1\.layer\.0\.SelfAttention\.q\)",
+        AdapterError, match=rf"lacks the tensors of 1 modules .*nothing for {re.escape(module)}\)"
     ):
         read_adapter(folder, mt5)
 
 
 def test_layers_counted_as_older_versions_of_peft_counted_them_are_read(mt5: Base, made: Made) -> None:
-    """Up to 0.17 or so the last number of a path was the layer: `layer.1` of every block."""
+    """Up to 0.19 the last number of a path was the layer: `layer.1` of every block."""
     folder, said = made(target_modules=r".*\.layer\.1\..*\.(k|wi_0)")
     change_config(folder, target_modules=["k", "wi_0"], layers_to_transform=[1])
     torch.testing.assert_close(logits_of(mt5, folder), said, rtol=1e-5, atol=1e-5 * float(said.abs().max()))
@@ -207,6 +210,8 @@ def test_the_setting_that_a_message_gives_stands_for_the_same_modules(
     assert {target.name for target in resolved} == set(adapted)
 
 
+# PEFT before 0.21 goes by the flag, which transformers forces, not by whether the head is tied.
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
 @pytest.mark.parametrize(
     "config",
     [

@@ -117,7 +117,6 @@ def test_a_pattern_twice_adapts_a_linear_once(mt5: Base) -> None:
 
 def test_weights_are_counted(mt5: Base) -> None:
     (match,) = resolve_targets(mt5.model, mt5.family, ["wi_0"])
-    assert match.num_base_parameters == 2 * LAYERS * 32 * 48
     assert match.num_adapter_parameters(3) == 2 * LAYERS * 3 * (32 + 48)
 
 

@@ -157,7 +157,7 @@ def test_the_retain_file_of_a_recipe_is_read(tmp_path: Path) -> None:
         (tmp_path / f"{name}.json").write_text(json.dumps(rows_json), encoding="utf-8")
     settings = {"train": "rows.json", "retain": "old.json"}
     recipe = Recipe.model_validate({"model_name_or_path": "starter", "data": settings})
-    found = check_data(recipe, tmp_path, split_examples(recipe.data, tmp_path)).findings
+    found = check_data(recipe, split_examples(recipe.data.in_folder(tmp_path))).findings
     (finding,) = [each for each in found if each.check == "placeholders"]
     assert finding.where.startswith("data.retain: old.json:")
     assert finding.level == "warning"

@@ -176,9 +176,9 @@ def test_a_tokenizer_without_a_backend_is_checked_like_others(byt5: Path, tmp_pa
     (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
     text = f"{{model_name_or_path: {byt5}, data: {{train: rows.json, max_source_length: 64}}, device: cpu}}"
     recipe = parse_recipe(text, name="recipe")
-    split = split_examples(recipe.data, tmp_path)
-    alone = check_data(recipe, tmp_path, split, loads_tokenizer=True)
-    for findings in (alone.findings, check(recipe, folder=tmp_path, split=split)):
+    split = split_examples(recipe.data.in_folder(tmp_path))
+    alone = check_data(recipe.in_folder(tmp_path), split, loads_tokenizer=True)
+    for findings in (alone.findings, check(recipe.in_folder(tmp_path), split=split)):
         found = {finding.check: finding for finding in findings if "response" not in finding.where}
         assert "the longest 123" in found["lengths"].message + str(findings)
         cut = next(f for f in findings if f.check == "truncation" and f.level == "warning")

@@ -20,9 +20,10 @@ from loraloom.checks.movement_forecast import agreement, check_movement, forecas
 from loraloom.commands.train import train
 from loraloom.data.encoding import EncodedSet, encode
 from loraloom.data.splitting.split import split_examples
-from loraloom.evaluate.movement import movement, movement_of_tensors, percent
+from loraloom.evaluate.movement import movement, movement_of_tensors
 from loraloom.recipe import DataSettings, Experiment, Recipe
 from loraloom.session.answering_model import load_run
+from tests.events import message_of
 from tests.faults.warm import Warm
 from tests.parity.rig import experiment, random_rows, train_all
 
@@ -49,7 +50,7 @@ def starter() -> Base:
 @pytest.fixture(scope="module")
 def starter_rows(starter: Base) -> EncodedSet:
     """Some rows of its own data, cut short."""
-    split = split_examples(DataSettings(train="starter", eval=0), Path())
+    split = split_examples(DataSettings(train="starter", eval=0))
     return encode(split.train[:120], starter.tokenizer, max_source_length=24, max_target_length=12)
 
 
@@ -61,7 +62,7 @@ def test_the_prediction_holds_within_a_factor_of_3(
     trained = train_all(starter, RECIPES, starter_rows, tmp_path / "run")
     bank, ratios = AdapterBank(starter), {}
     for each in RECIPES:
-        moved = movement_of_tensors(bank, trained.adapter(each.name), each.lora.scaling).total
+        moved = movement_of_tensors(bank, trained.adapter(each.name), each.lora).total
         ratios[each.name] = forecasts[each.name].movement() / moved
     assert all(1 / FACTOR < ratio < FACTOR for ratio in ratios.values()), ratios
 
@@ -74,7 +75,7 @@ def test_it_is_no_matter_of_the_starter(mt5: Base, tmp_path: Path) -> None:
     trained = train_all(mt5, recipes, rows, tmp_path / "run")
     bank, ratios = AdapterBank(mt5), {}
     for each in recipes:
-        moved = movement_of_tensors(bank, trained.adapter(each.name), each.lora.scaling).total
+        moved = movement_of_tensors(bank, trained.adapter(each.name), each.lora).total
         ratios[each.name] = forecasts[each.name].movement() / moved
     assert all(1 / FACTOR < ratio < FACTOR for ratio in ratios.values()), ratios
 
@@ -182,13 +183,6 @@ def test_one_row_is_enough(mt5: Base) -> None:
     assert "‖ΔW‖/‖W‖" in finding.message
 
 
-@pytest.mark.parametrize(
-    ("share", "text"), [(0.00034, "0.034 %"), (0.036, "3.6 %"), (0.123, "12 %"), (2.5, "250 %"), (0.0, "0 %")]
-)
-def test_percentages_have_two_digits_that_count(share: float, text: str) -> None:
-    assert percent(share) == text
-
-
 def test_the_article_is_told_that_its_third_recipe_hardly_moves_the_model(warm: Warm, tmp_path: Path) -> None:
     ended = warm.call("check", "article-starter", "--json", cwd=tmp_path)
     assert ended.code == 0, ended.stderr
@@ -217,12 +211,11 @@ def test_at_the_end_of_training_the_movement_is_kept_and_next_to_none_is_said(
     )
     said: list[str] = []
     outcome = train(
-        recipe,
-        folder=tmp_path,
+        recipe.in_folder(tmp_path),
         out=tmp_path / "run",
-        report=lambda event, **fields: said.append(str(fields.get("message"))),
+        report=lambda event: said.append(message_of(event)),
     )
-    moved = {name: entry["movement"] for name, entry in outcome.result["experiments"].items()}
+    moved = {name: entry.movement for name, entry in outcome.result.experiments.items()}
     assert moved["slow"] < 1e-3 < moved["usual"]
     loaded = load_run(outcome.run.folder)
     assert moved["usual"] == pytest.approx(movement(loaded.bank, "usual").total, rel=1e-4)

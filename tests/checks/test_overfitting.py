@@ -12,7 +12,7 @@ from loraloom.base.loading import Base, load_base
 from loraloom.checks import overfitting
 from loraloom.checks.finding import Finding
 from loraloom.checks.gate import run_gate
-from loraloom.checks.overfitting import Attempt, Trial, check_learning, diagnose
+from loraloom.checks.overfitting import Attempt, RateTrial, check_learning, diagnose
 from loraloom.data.encoding import EncodedSet, encode
 from loraloom.data.splitting.split import split_examples
 from loraloom.recipe import DataSettings, Experiment
@@ -23,7 +23,9 @@ BEFORE = 8.0
 
 def attempt(own: float, usual: float, wide: float, rate: float = 1e-5) -> Attempt:
     """By the losses that the three ways come to."""
-    return Attempt(Trial(rate, BEFORE, own), Trial(1e-3, BEFORE, usual), Trial(1e-3, BEFORE, wide))
+    return Attempt(
+        RateTrial(rate, BEFORE, own), RateTrial(1e-3, BEFORE, usual), RateTrial(1e-3, BEFORE, wide)
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,7 +55,7 @@ def starter() -> Base:
 
 @pytest.fixture(scope="module")
 def rows(starter: Base) -> EncodedSet:
-    split = split_examples(DataSettings(train="starter", eval=0), Path())
+    split = split_examples(DataSettings(train="starter", eval=0))
     return encode(split.train[:40], starter.tokenizer, max_source_length=24, max_target_length=12)
 
 

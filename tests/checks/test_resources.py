@@ -30,7 +30,7 @@ def test_what_fits_is_in_order_and_names_its_largest_parts() -> None:
     assert message.startswith("900 MiB at the peak: training takes 400 MiB beside the 500 MiB loaded")
     assert "activations 200 MiB, adapters 100 MiB, allocator 60 MiB; 2.0 GiB free" in message
     assert "at work" not in message  # the three largest
-    assert found[2].message.startswith("about 3 min of steps (60 s an epoch)")
+    assert found[2].message.startswith("about 3 min of steps (1 min an epoch)")
 
 
 @pytest.mark.parametrize(

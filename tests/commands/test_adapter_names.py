@@ -146,7 +146,7 @@ def two_seeds(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFact
             "seeds": 2,
         }
     )
-    return train(recipe, folder=folder, out=folder / "run").run.folder
+    return train(recipe.in_folder(folder), out=folder / "run").run.folder
 
 
 def test_no_verb_takes_the_first_seed_for_the_experiment(two_seeds: Path, tmp_path: Path) -> None:

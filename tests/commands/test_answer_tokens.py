@@ -45,7 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         name="recipe",
     )
-    train(recipe, folder=folder, out=folder / "run")
+    train(recipe.in_folder(folder), out=folder / "run")
     return folder / "run"
 
 
@@ -96,16 +96,16 @@ def test_the_card_shows_answers_with_their_tokens(run: Path) -> None:
 def test_answers_that_are_cut_are_said(run: Path, says: Callable[[str], None], tmp_path: Path) -> None:
     says("好" * 20)
     told: list[dict[str, Any]] = []
-    compare(run, report=lambda event, **fields: told.append(fields))
+    compare(run, report=lambda event: told.append(event.to_json()))
     cut = "answers were cut at generation.max_new_tokens (20): "
     assert f"{cut}base 4 of 4, main 4 of 4" in messages(told)
     (tmp_path / "asked.txt").write_text("怎么办\n你好\n", encoding="utf-8")
     told.clear()
-    list(predict(run, tmp_path / "asked.txt", report=lambda event, **fields: told.append(fields)))
+    list(predict(run, tmp_path / "asked.txt", report=lambda event: told.append(event.to_json())))
     assert f"{cut}main 2 of 2" in messages(told)
     says("好" * 19)
     told.clear()
-    compare(run, report=lambda event, **fields: told.append(fields))
+    compare(run, report=lambda event: told.append(event.to_json()))
     assert not any(cut in message for message in messages(told))
 
 
@@ -114,12 +114,12 @@ def test_training_says_that_answers_are_cut(run: Path, says: Callable[[str], Non
     shutil.copy(run.parent / "rows.json", tmp_path / "rows.json")
     recipe = parse_recipe((run / "recipe.yaml").read_text(encoding="utf-8"), name="recipe")
     told: list[dict[str, Any]] = []
-    train(recipe, folder=tmp_path, out=tmp_path / "run", report=lambda event, **fields: told.append(fields))
+    train(recipe.in_folder(tmp_path), out=tmp_path / "run", report=lambda event: told.append(event.to_json()))
     assert "answers were cut at generation.max_new_tokens (20): main 4 of 4" in messages(told)
 
 
 def test_a_merged_model_answers_as_long_as_the_responses(run: Path) -> None:
     recipe = parse_recipe((run / "recipe.yaml").read_text(encoding="utf-8"), name="recipe")
     assert recipe.generation.max_new_tokens == 20
-    config, _ = merged_generation_config(load_recipe_base(recipe, run.parent), recipe.generation)
+    config, _ = merged_generation_config(load_recipe_base(recipe.in_folder(run.parent)), recipe.generation)
     assert config.max_new_tokens == 20

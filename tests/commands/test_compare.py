@@ -14,6 +14,8 @@ import pytest
 from loraloom import Recipe, compare, train
 from loraloom.comparison import answers
 from loraloom.errors import DataError
+from loraloom.run.events import AnswerProgress, Event, Note
+from tests.events import message_of
 
 ROWS = [
     {"instruction": f"如何处理{a}{b}", "response": f"先{b}再{a}"}
@@ -35,7 +37,7 @@ def made(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) 
             "experiments": {"long": {"training": {"num_train_epochs": 4}}, "short": {}},
         }
     )
-    train(recipe, folder=tmp_path, out=tmp_path / "run")
+    train(recipe.in_folder(tmp_path), out=tmp_path / "run")
     return tmp_path / "run"
 
 
@@ -56,8 +58,8 @@ def test_what_was_answered_before_an_interruption_is_not_answered_again(
     (run / "compare" / "eval.json").unlink()
     monkeypatch.setattr(answers, "BATCHES_AT_ONCE", 1)
 
-    def killed(event: str, **fields: Any) -> None:
-        if event == "answered" and fields["done"] == 6:
+    def killed(event: Event) -> None:
+        if isinstance(event, AnswerProgress) and event.done == 6:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -67,10 +69,10 @@ def test_what_was_answered_before_an_interruption_is_not_answered_again(
     partial.write_text(
         partial.read_text(encoding="utf-8") + '{"base": {"tex', encoding="utf-8"
     )  # cut by a crash
-    told: list[Any] = []
-    again = compare(run, report=lambda event, **fields: told.append((event, fields)))
-    assert ("note", {"message": "going on after the 6 rows that were answered before"}) in told
-    assert [f["done"] for e, f in told if e == "answered"] == [8, 10, 12]
+    told: list[Event] = []
+    again = compare(run, report=told.append)
+    assert Note(message="going on after the 6 rows that were answered before") in told
+    assert [event.done for event in told if isinstance(event, AnswerProgress)] == [8, 10, 12]
     assert [row["answers"] for row in again["rows"]] == [row["answers"] for row in whole["rows"]]
     assert again["models"]["long"]["figures"] == pytest.approx(whole["models"]["long"]["figures"], rel=1e-5)
     assert not partial.exists()
@@ -80,8 +82,8 @@ def test_what_was_answered_before_an_interruption_is_not_answered_again(
 def left_behind(made: Path) -> tuple[str, list[Any]]:
     """A partial file with three chunks of two rows, of twelve; and what the rows come to undisturbed."""
 
-    def killed(event: str, **fields: Any) -> None:
-        if event == "answered" and fields["done"] == 6:
+    def killed(event: Event) -> None:
+        if isinstance(event, AnswerProgress) and event.done == 6:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
@@ -161,10 +163,10 @@ def test_whatever_a_partial_file_holds_every_row_has_its_own_answers(
     change, num_taken_up = FAULTS[fault]
     header, *chunks = partial.read_text(encoding="utf-8").splitlines()
     partial.write_text("\n".join([header, *change(chunks)]) + "\n", encoding="utf-8")
-    told: list[Any] = []
-    again = compare(partial.parents[1], report=lambda event, **fields: told.append((event, fields)))
+    told: list[Event] = []
+    again = compare(partial.parents[1], report=told.append)
     assert again["rows"] == rows
-    assert len([event for event, _ in told if event == "answered"]) == (12 - num_taken_up) / 2
+    assert len([event for event in told if isinstance(event, AnswerProgress)]) == (12 - num_taken_up) / 2
     assert not partial.exists()
 
 
@@ -178,7 +180,7 @@ def test_a_partial_file_of_0_1_with_rows_of_others_is_not_taken_up(
     key = json.dumps({"key": json.loads(header)["key"]})
     partial.write_text("\n".join([key, *lines]) + "\n", encoding="utf-8")
     told: list[str] = []
-    again = compare(partial.parents[1], report=lambda event, **fields: told.append(event))
+    again = compare(partial.parents[1], report=lambda event: told.append(event.kind))
     assert again["rows"] == rows
     assert told.count("answered") == 6
 
@@ -190,14 +192,14 @@ def test_other_prompts_under_one_name_do_not_take_up_each_others_answers(
     first, second = ["朋友", "学校", "家人"], ["学校", "朋友", "家人"]
     wanted = compare(run, prompts=second)["rows"]
 
-    def killed(event: str, **fields: Any) -> None:
-        if event == "answered":
+    def killed(event: Event) -> None:
+        if isinstance(event, AnswerProgress):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         compare(run, prompts=first, report=killed)
     told: list[str] = []
-    heard = compare(run, prompts=second, report=lambda event, **f: told.append(f.get("message", "")))
+    heard = compare(run, prompts=second, report=lambda event: told.append(message_of(event)))
     assert heard["rows"] == wanted
     assert not any("going on" in message for message in told)
 
@@ -208,7 +210,7 @@ def test_answers_of_other_settings_are_not_taken_up(interrupted: tuple[Path, lis
     compare(
         partial.parents[1],
         experiments=["long"],
-        report=lambda event, **fields: told.append(fields.get("message", "")),
+        report=lambda event: told.append(message_of(event)),
     )
     assert not any("going on" in message for message in told)
 
@@ -221,8 +223,8 @@ def test_a_comparison_is_as_old_as_the_adapters_that_answered(
     monkeypatch.setattr("loraloom.commands.compare.now", lambda: next(moments))
     seen: list[str] = []
 
-    def report(event: str, **fields: Any) -> None:
-        if event == "answered":
+    def report(event: Event) -> None:
+        if isinstance(event, AnswerProgress):
             seen.append(next(moments))
 
     assert compare(run, report=report)["time"] < min(seen)
@@ -241,7 +243,7 @@ def test_figures_are_over_the_rows_with_a_known_answer_and_all_rows_are_answered
     some = compare(
         run,
         prompts_file=tmp_path / "some.json",
-        report=lambda event, **fields: told.append(fields.get("message", "")),
+        report=lambda event: told.append(message_of(event)),
     )
     assert "4 of 6 rows have a known answer: the figures are over these, all are answered" in told
     assert (some["num_rows"], some["num_judged"]) == (6, 4)
@@ -258,7 +260,7 @@ def test_of_an_experiment_still_training_its_best_so_far_answers(run: Path) -> N
     (run / "result.json").unlink()
     shutil.rmtree(run / "adapters" / "long")
     told: list[str] = []
-    so_far = compare(run, report=lambda event, **fields: told.append(fields.get("message", "")))
+    so_far = compare(run, report=lambda event: told.append(message_of(event)))
     assert "long is still training: this is its best so far" in told
     assert [row["answers"]["long"] for row in so_far["rows"]] == [
         row["answers"]["long"] for row in finished["rows"]
@@ -270,7 +272,7 @@ def test_a_prompt_past_the_limit_is_said_and_an_empty_one_is_refused(run: Path) 
     compare(
         run,
         prompts=["如何处理压力" * 5],
-        report=lambda event, **fields: told.append(fields.get("message", "")),
+        report=lambda event: told.append(message_of(event)),
     )
     assert "1 of 1 sources are cut to 8 tokens: the question itself in 1" in told
     with pytest.raises(DataError, match="prompt 2 is empty"):
@@ -282,7 +284,7 @@ def test_a_prompt_that_holds_the_name_of_a_control_token_is_told_of(run: Path) -
     compare(
         run,
         prompts=["a</s>b", "a b"],
-        report=lambda event, **fields: told.append(fields.get("message", "")),
+        report=lambda event: told.append(message_of(event)),
     )
     assert "1 of 2 sources hold the text `</s>`, which the tokenizer takes for a control token" in told
 

@@ -12,6 +12,7 @@ from loraloom import Recipe, compare, train
 from loraloom.commands.card import card
 from loraloom.commands.report import write_report
 from loraloom.console.results import print_comparison
+from loraloom.run.events import Evaluation
 
 ROWS = [
     {"instruction": f"ถาม {ask}{number}", "response": f"ตอบ{answer}\n{number}"}
@@ -38,10 +39,10 @@ def test_a_comparison_without_bleu_is_shown_everywhere(
             "experiments": {"a": {}, "b": {"lora": {"r": 4}}},
         }
     )
-    run = train(recipe, folder=tmp_path, out=tmp_path / "run").run
-    evaluated = [event for event in run.events() if event["event"] == "eval"]
+    run = train(recipe.in_folder(tmp_path), out=tmp_path / "run").run
+    evaluated = [event for event in run.events() if isinstance(event, Evaluation)]
     assert evaluated
-    assert all("chrf" in event and "bleu" not in event for event in evaluated)
+    assert all("chrf" in event.figures and "bleu" not in event.figures for event in evaluated)
     comparison = compare(run.folder)
     assert all("bleu" not in own["figures"] for own in comparison["models"].values())
     assert all("bleu" not in own["figures"] for own in comparison["groups"].values())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,6 +12,7 @@ from loraloom.commands.report import write_report
 from loraloom.commands.train import train
 from loraloom.errors import RunError
 from loraloom.recipe.reading import read_run_recipe
+from loraloom.run.events import Event, FileChange, WarningNote
 from loraloom.run.folder import Run
 from loraloom.run.integrity import changed_files
 from loraloom.session.adapter_names import adapters_of
@@ -36,9 +36,9 @@ def run(trained: Callable[..., Path], tmp_path: Path) -> Run:
 def told_by_resume(run: Run) -> dict[str, str]:
     told: dict[str, str] = {}
 
-    def report(event: str, **fields: Any) -> None:
-        if event == "changed":
-            told[fields["path"]] = fields["what"]
+    def report(event: Event) -> None:
+        if isinstance(event, FileChange):
+            told[event.path] = event.what
 
     train(read_run_recipe(run.recipe_file), resume=run.folder, report=report)
     return told
@@ -88,9 +88,9 @@ def test_whoever_takes_an_adapter_is_told_if_it_has_changed(run: Run, name: str,
 def test_a_report_of_changed_files_says_so(run: Run, name: str) -> None:
     warnings: list[str] = []
 
-    def report(event: str, **fields: Any) -> None:
-        if event == "warning":
-            warnings.append(fields["message"])
+    def report(event: Event) -> None:
+        if isinstance(event, WarningNote):
+            warnings.append(event.message)
 
     write_report(run.folder, report=report)
     assert warnings == []

@@ -7,18 +7,19 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from loraloom import Recipe
-from loraloom.commands.find_lr import NUM_STEPS, RATES, RangeTest, RateResult, find_learning_rate, suggest
+from loraloom.commands.find_lr import NUM_STEPS, RATES, find_learning_rate, suggest
 from loraloom.commands.report import render_report
 from loraloom.commands.train import train
 from loraloom.console import print_range_test
 from loraloom.errors import DataError, Interrupted
 from loraloom.recipe.reading import read_recipe
 from loraloom.report.content import read_content
+from loraloom.run.documents.range_test import RangeTest, RateResult
+from loraloom.run.events import Event, TrainStep
 from loraloom.run.folder import list_runs
 
 
@@ -70,7 +71,7 @@ def recipe(tmp_path: Path, tiny: Callable[[str], Path]) -> Callable[[float], Rec
 def test_larger_rates_gain_more_on_a_model_that_knows_nothing(
     recipe: Callable[[float], Recipe], tmp_path: Path
 ) -> None:
-    found = find_learning_rate(recipe(4), folder=tmp_path, out=tmp_path / "rates")
+    found = find_learning_rate(recipe(4).in_folder(tmp_path), out=tmp_path / "rates")
     assert [result.learning_rate for result in found.results] == list(RATES)
     gains = [result.gain for result in found.results]
     assert all(gain is not None for gain in gains)
@@ -80,19 +81,19 @@ def test_larger_rates_gain_more_on_a_model_that_knows_nothing(
 
 def test_without_eval_rows_it_is_refused(recipe: Callable[[float], Recipe], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="needs eval rows"):
-        find_learning_rate(recipe(0), folder=tmp_path, out=tmp_path / "rates")
+        find_learning_rate(recipe(0).in_folder(tmp_path), out=tmp_path / "rates")
     assert not (tmp_path / "rates").exists()
 
 
 def test_what_was_found_is_a_run_that_the_report_shows(
     recipe: Callable[[float], Recipe], tmp_path: Path
 ) -> None:
-    found = find_learning_rate(recipe(4), folder=tmp_path, out=tmp_path / "rates")
+    found = find_learning_rate(recipe(4).in_folder(tmp_path), out=tmp_path / "rates")
     content = read_content(tmp_path / "rates")
     assert content.is_finished
     assert content.range_test is not None
     assert content.range_test.suggestion == found.suggestion
-    assert [each.eval_loss for each in content.range_test.outcomes] == [r.eval_loss for r in found.results]
+    assert [each.eval_loss for each in content.range_test.results] == [r.eval_loss for r in found.results]
     assert {len(each.curves.loss) for each in content.experiments} == {NUM_STEPS}
     assert found.reason in render_report(tmp_path / "rates").replace("&#39;", "'")
     assert not list((tmp_path / "rates" / "adapters").iterdir())
@@ -103,27 +104,36 @@ def test_what_was_found_is_a_run_that_the_report_shows(
 def test_a_run_made_later_from_the_same_recipe_shows_it(
     recipe: Callable[[float], Recipe], tmp_path: Path
 ) -> None:
-    find_learning_rate(recipe(4), folder=tmp_path, out=tmp_path / "runs" / "rates")
-    train(recipe(4), folder=tmp_path, out=tmp_path / "runs" / "later")
+    find_learning_rate(recipe(4).in_folder(tmp_path), out=tmp_path / "runs" / "rates")
+    train(recipe(4).in_folder(tmp_path), out=tmp_path / "runs" / "later")
     shown = read_content(tmp_path / "runs" / "later").range_test
     assert shown is not None
     assert shown.run == "rates"
 
 
 def test_a_signal_leaves_nothing(recipe: Callable[[float], Recipe], tmp_path: Path) -> None:
-    def stop(event: str, **fields: Any) -> None:
-        if event == "train" and fields["step"] == 3 and fields["experiment"] == f"{RATES[0]:g}":
+    def stop(event: Event) -> None:
+        if isinstance(event, TrainStep) and (event.step, event.experiment) == (3, f"{RATES[0]:g}"):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Interrupted, match="begins it anew"):
-        find_learning_rate(recipe(4), folder=tmp_path, out=tmp_path / "runs" / "rates", report=stop)
+        find_learning_rate(recipe(4).in_folder(tmp_path), out=tmp_path / "runs" / "rates", report=stop)
     assert list_runs(tmp_path / "runs") == []
     assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_the_terminal_shows_a_bar_for_what_was_gained(capsys: pytest.CaptureFixture[str]) -> None:
     outcomes = (RateResult(1e-4, 4.5, 0.5), RateResult(1e-3, 3.0, 2.0), RateResult(1e-2, 5.5, -0.5))
-    found = RangeTest("runs/x", "main", 30, 8, 5.0, (*outcomes, RateResult(3e-2, None, None)), 1e-3, "Why.")
+    found = RangeTest(
+        run="runs/x",
+        experiment="main",
+        num_steps=30,
+        num_eval_rows=8,
+        base_eval_loss=5.0,
+        results=[*outcomes, RateResult(3e-2, None, None)],
+        suggestion=1e-3,
+        reason="Why.",
+    )
     print_range_test(found)
     lines = capsys.readouterr().out.splitlines()
     bars = {line.split()[0]: line.count("█") for line in lines[1:5]}

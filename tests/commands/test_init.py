@@ -12,6 +12,7 @@ import pytest
 from loraloom.commands.init import init_recipe
 from loraloom.errors import DataError, RecipeError
 from loraloom.recipe.reading import parse_recipe
+from tests.events import message_of
 
 
 @pytest.fixture
@@ -92,9 +93,7 @@ def test_answers_that_are_reckoned_from_the_first_rows_are_said_to_be_so(
     said: list[str] = []
     short = [talk(n, "user", "assistant") for n in range(10)]
     long = [talk(n, "user", "assistant", "user", "assistant") for n in range(10, 20)]
-    text = init_recipe(
-        write(short + long), "starter", report=lambda _, **facts: said.append(facts["message"])
-    )
+    text = init_recipe(write(short + long), "starter", report=lambda event: said.append(message_of(event)))
     assert "# Data: about 20 rows, each an answer, from 20 entries" in text
     assert any("the first 10 rows were looked at for what follows" in note for note in said)
 
@@ -102,7 +101,7 @@ def test_answers_that_are_reckoned_from_the_first_rows_are_said_to_be_so(
 def test_conversations_of_several_turns_get_their_history(write: Callable[..., Path]) -> None:
     said: list[str] = []
     path = write([talk(n, "user", "assistant", "user", "assistant") for n in range(30)])
-    text = init_recipe(path, "starter", report=lambda _, **facts: said.append(facts["message"]))
+    text = init_recipe(path, "starter", report=lambda event: said.append(message_of(event)))
     assert parse_recipe(text, name="r").data.conversation_history is True
     assert "# Data: 60 rows, each an answer, from 30 entries, recognised as messages" in text
     assert any("30 answers come later in a conversation" in note for note in said)

@@ -17,6 +17,7 @@ from loraloom.commands.train import train
 from loraloom.errors import AdapterError
 from loraloom.recipe.reading import parse_recipe
 from tests.commands.trained import ROWS
+from tests.events import message_of
 from tests.parity.rig import stock_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
@@ -54,15 +55,10 @@ def test_training_goes_on_from_the_articles_adapter_and_says_what_it_lacks(
 ) -> None:
     told: list[str] = []
 
-    def listen(event: str, **fields: Any) -> None:
-        if event == "note":
-            told.append(fields["message"])
-
     outcome = train(
-        recipe(tiny("mt5"), target_modules=["q", "v", "k", "o", "wo"]),
-        folder=tmp_path,
+        recipe(tiny("mt5"), target_modules=["q", "v", "k", "o", "wo"]).in_folder(tmp_path),
         out=tmp_path / "run",
-        report=listen,
+        report=lambda event: told.append(message_of(event)),
     )
     assert [note for note in told if "`wi` in its target_modules matches no linear of this base" in note]
     before = load_file(article / "adapter_model.safetensors")
@@ -78,18 +74,23 @@ def test_other_targets_are_refused_with_those_to_set(
     article: Path, tiny: Callable[[str], Path], tmp_path: Path, targets: Any
 ) -> None:
     with pytest.raises(AdapterError, match=r"Set lora\.target_modules: \[k, o, q, v, wo\]"):
-        check(recipe(tiny("mt5"), target_modules=targets), folder=tmp_path)
+        check(recipe(tiny("mt5"), target_modules=targets).in_folder(tmp_path))
 
 
 def test_layers_to_transform_are_told_as_an_expression(tiny: Callable[[str], Path], tmp_path: Path) -> None:
     lora = LoraConfig(
-        r=4, lora_alpha=8, target_modules=["q", "v"], layers_to_transform=[1], task_type="SEQ_2_SEQ_LM"
+        r=4,
+        lora_alpha=8,
+        target_modules=["q", "v"],
+        layers_to_transform=[1],
+        layers_pattern=["block"],  # without it, PEFT 0.19 counts `layer.1` of every block
+        task_type="SEQ_2_SEQ_LM",
     )
     get_peft_model(stock_model(tiny("mt5")), lora).save_pretrained(tmp_path / "article")
     (tmp_path / "rows.json").write_text(json.dumps(ROWS, ensure_ascii=False), encoding="utf-8")
     with pytest.raises(AdapterError, match=r"Set lora\.target_modules: '\(dec") as caught:
-        check(recipe(tiny("mt5"), target_modules=["q", "v"]), folder=tmp_path)
+        check(recipe(tiny("mt5"), target_modules=["q", "v"]).in_folder(tmp_path))
     expression = str(caught.value).split("'")[1]
     assert expression == r"(decoder|encoder)\.block\.1\..*\.(q|v)"
-    findings = check(recipe(tiny("mt5"), target_modules=expression), folder=tmp_path)
+    findings = check(recipe(tiny("mt5"), target_modules=expression).in_folder(tmp_path))
     assert not [finding for finding in findings if finding.level == "error"]

@@ -22,7 +22,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM
 from typer.testing import CliRunner
 
-from loraloom.bank.linear import LowRank
+from loraloom.bank.updates.lora import LowRank
+from loraloom.base.frozen_linear import FrozenLinear
 from loraloom.base.loading import Base
 from loraloom.cli import app
 from loraloom.commands import merge as workflow
@@ -179,13 +180,13 @@ def test_a_tensor_left_unmerged_is_found_however_little_it_says(
     run = copy_of(trained("mt5"), tmp_path)
     change_adapter(run, lambda name, tensor: tensor * strength if ".lora_B" in name else tensor)
     calls: list[LowRank] = []
-    honest = LowRank.delta_weight
+    honest = LowRank.delta
 
-    def once_nothing(part: LowRank) -> torch.Tensor:
+    def once_nothing(part: LowRank, linear: FrozenLinear) -> torch.Tensor:
         calls.append(part)
-        return honest(part) * (0 if len(calls) == 5 else 1)
+        return honest(part, linear) * (0 if len(calls) == 5 else 1)
 
-    monkeypatch.setattr(LowRank, "delta_weight", once_nothing)
+    monkeypatch.setattr(LowRank, "delta", once_nothing)
     with pytest.raises(ModelError, match=r"encoder\.block.*is not that of base and adapter"):
         merge(run, tmp_path / "out" / "merged")
     assert_nothing_left(tmp_path / "out")

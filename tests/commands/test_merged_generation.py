@@ -19,6 +19,7 @@ from loraloom.export import fresh_process
 from loraloom.export.merged_generation import GenerationDefaults, merged_generation_config
 from loraloom.recipe import GenerationSettings
 from tests.commands.trained import train_small
+from tests.events import message_of
 from tests.tiny import make_folder
 
 OWN = {
@@ -192,7 +193,7 @@ def test_a_merge_says_it_in_its_result_and_its_readme(
         workflow, "ask_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
     )
     told: list[str] = []
-    result = merge(run, tmp_path / "merged", report=lambda kind, **event: told.append(event["message"]))
+    result = merge(run, tmp_path / "merged", report=lambda event: told.append(message_of(event)))
     assert result["generation"]["dropped"] == {"forced_bos_token_id": 7, "suppress_tokens": [3, 4]}
     assert result["generation"]["replaced"]["temperature"] == [0.7, None]
     card = (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")

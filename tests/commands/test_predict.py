@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 from loraloom.cli import app
 from loraloom.commands.predict import predict
 from loraloom.errors import DataError, RunError
+from loraloom.run.events import Note, Report
 
 
-def told_of(told: list[str]) -> Callable[..., None]:
-    return lambda event, **fields: told.append(fields["message"]) if "message" in fields else None
+def told_of(told: list[str]) -> Report:
+    return lambda event: told.append(event.message) if isinstance(event, Note) else None
 
 
 def write_rows(folder: Path, rows: list[dict[str, Any]]) -> Path:

@@ -88,10 +88,10 @@ def test_the_checks_pass_under_it_and_say_the_same(recipe_of: Callable[[bool], R
 
 def test_one_base_prepared_twice_is_as_the_later_recipe_says(recipe_of: Callable[[bool], Recipe]) -> None:
     recipe = recipe_of(True)
-    split = split_examples(recipe.data, Path())
+    split = split_examples(recipe.data)
     base = load_base(recipe.model_name_or_path, device="cpu")
     for way in (True, False, True):
-        prepare(recipe_of(way), Path(), split, base)
+        prepare(recipe_of(way), split, base)
         assert recomputes_activations(base.model) is way
 
 

@@ -46,7 +46,7 @@ def test_what_could_not_be_saved_is_not_begun(
 ) -> None:
     monkeypatch.setattr("loraloom.forecast.prediction.free_disk_bytes", lambda folder: 0)
     with pytest.raises(RunError, match=r"no room for 3 checkpoints of \d+ KiB: 0 bytes free") as raised:
-        verb(recipe, folder=tmp_path, out=tmp_path / "run")
+        verb(recipe.in_folder(tmp_path), out=tmp_path / "run")
     assert str(tmp_path / "run") in str(raised.value)
     assert not (tmp_path / "run").exists()
 
@@ -59,7 +59,7 @@ def test_a_range_test_that_dies_leaves_nothing(
 
     monkeypatch.setattr("loraloom.commands.find_lr.train_loop", die)
     with pytest.raises(ZeroDivisionError):
-        find_learning_rate(recipe, folder=tmp_path, out=tmp_path / "run")
+        find_learning_rate(recipe.in_folder(tmp_path), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -71,5 +71,5 @@ def test_a_folder_that_holds_something_is_refused_and_left_as_it_is(
     own.mkdir()
     (own / "thesis.txt").write_text("years of work")
     with pytest.raises(RunError, match="must be new or empty"):
-        verb(recipe, folder=tmp_path, out=own)
+        verb(recipe.in_folder(tmp_path), out=own)
     assert (own / "thesis.txt").read_text() == "years of work"

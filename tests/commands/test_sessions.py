@@ -13,10 +13,12 @@ import pytest
 from loraloom.commands.train import train
 from loraloom.errors import RunError
 from loraloom.recipe.reading import read_run_recipe
+from loraloom.run.events import Event
 from loraloom.run.folder import Run
 from loraloom.run.integrity import changed_files
 from loraloom.session import provenance
 from loraloom.session.provenance_file import read_provenance
+from tests.events import message_of
 
 
 @pytest.fixture
@@ -31,9 +33,9 @@ def run(trained: Callable[..., Path], tmp_path: Path) -> Run:
 def notes_of_resume(run: Run) -> list[str]:
     notes: list[str] = []
 
-    def report(event: str, **fields: Any) -> None:
-        if event == "note" and "versions" in fields["message"]:
-            notes.append(fields["message"])
+    def report(event: Event) -> None:
+        if "versions" in message_of(event):
+            notes.append(message_of(event))
 
     train(read_run_recipe(run.recipe_file), resume=run.folder, report=report)
     return notes
@@ -52,13 +54,13 @@ def test_a_resume_under_other_versions_says_so_and_writes_both_down(
     under(monkeypatch, torch="9.0.1", transformers="9.1")
     (note,) = notes_of_resume(run)
     assert "goes on under other versions" in note
-    assert f"torch 9.0.1, before {first['versions']['torch']}" in note
-    assert f"transformers 9.1, before {first['versions']['transformers']}" in note
+    assert f"torch 9.0.1, before {first.versions['torch']}" in note
+    assert f"transformers 9.1, before {first.versions['transformers']}" in note
     assert "peft" not in note
     known = read_provenance(run)
-    assert known["versions"] == first["versions"]  # of the process that began it
-    assert [each["versions"]["torch"] for each in known["sessions"]] == [first["versions"]["torch"], "9.0.1"]
-    assert known["sessions"][0]["started"] == first["started"]
+    assert known.versions == first.versions  # of the process that began it
+    assert [each.versions["torch"] for each in (known.sessions or [])] == [first.versions["torch"], "9.0.1"]
+    assert (known.sessions or [])[0].started == first.started
     assert changed_files(run) == []  # sealed with all else
 
 
@@ -75,7 +77,7 @@ def test_what_counts_is_the_process_before_not_the_first(run: Run, monkeypatch: 
     (note,) = notes_of_resume(run)
     assert "python 3.99.0, before" in note
     assert "before 9.9" in note
-    assert len(read_provenance(run)["sessions"]) == 4
+    assert len(read_provenance(run).sessions or []) == 4
 
 
 def test_a_finished_run_is_not_gone_on_with(trained: Callable[..., Path], tmp_path: Path) -> None:

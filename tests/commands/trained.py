@@ -43,7 +43,7 @@ def train_small(folder: Path, base: Path, experiments: Sequence[str] = (), **dat
         "generation": {"max_new_tokens": 12},
         "device": "cpu",
     }
-    outcome = train(parse_recipe(json.dumps(recipe), name="recipe"), folder=folder, out=folder / "run")
+    outcome = train(parse_recipe(json.dumps(recipe), name="recipe").in_folder(folder), out=folder / "run")
     return outcome.run.folder
 
 

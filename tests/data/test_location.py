@@ -10,6 +10,7 @@ from data_files import good_rows, refusal, write_lines
 
 from loraloom.data.files.data_names import name_of
 from loraloom.data.files.location import locate
+from loraloom.recipe.relative_paths import Locations
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def names(located):
 
 @pytest.mark.parametrize("value", ["data", "data/", "data/*", ["data"], "data/*.*"])
 def test_a_folder_is_its_data_files_sorted_and_the_rest_is_said(folder, value):
-    located = locate("train", value, folder)
+    located = locate("train", value, Locations(folder))
     assert names(located) == ["data/a.jsonl", "data/b.jsonl", "data/c.csv.gz"]
     assert [file.path for file in located.files] == [folder / name for name in names(located)]
     (note,) = located.notes
@@ -54,17 +55,17 @@ def test_a_folder_is_its_data_files_sorted_and_the_rest_is_said(folder, value):
     ],
 )
 def test_names_patterns_and_lists(folder, value, expected):
-    assert names(locate("train", value, folder)) == expected
+    assert names(locate("train", value, Locations(folder))) == expected
 
 
 def test_absolute_and_home_patterns_keep_what_the_user_wrote(folder, monkeypatch):
     absolute = str(folder / "data" / "[ab].jsonl")
-    assert names(locate("train", absolute, Path("elsewhere"))) == [
+    assert names(locate("train", absolute, Locations(Path("elsewhere")))) == [
         f"{folder}/data/a.jsonl",
         f"{folder}/data/b.jsonl",
     ]
     monkeypatch.setenv("HOME", str(folder))
-    located = locate("train", "~/data/[ab].jsonl", Path("elsewhere"))
+    located = locate("train", "~/data/[ab].jsonl", Locations(Path("elsewhere")))
     assert names(located) == ["~/data/a.jsonl", "~/data/b.jsonl"]
     assert located.files[0].path == folder / "data" / "a.jsonl"
 
@@ -72,7 +73,7 @@ def test_absolute_and_home_patterns_keep_what_the_user_wrote(folder, monkeypatch
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
     for name in ("rows[1].jsonl", "rows1.jsonl"):
         write_lines(tmp_path / name, good_rows(2))
-    assert names(locate("train", "rows[1].jsonl", tmp_path)) == ["rows[1].jsonl"]
+    assert names(locate("train", "rows[1].jsonl", Locations(tmp_path))) == ["rows[1].jsonl"]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
 def test_what_names_nothing_or_one_file_twice_is_refused(folder, value, told):
     (folder / "empty").mkdir()
     (folder / "outer" / "data").mkdir(parents=True)
-    message = refusal(locate, "train", value, folder)
+    message = refusal(locate, "train", value, Locations(folder))
     for words in told:
         assert words in message
     if isinstance(value, str) and "*" in value:
@@ -115,22 +116,24 @@ def test_files_of_several_parts_are_not_one_part(tmp_path, value, files):
     (tmp_path / "parts").mkdir()
     for name in files:
         (tmp_path / "parts" / name).write_text("")
-    message = refusal(locate, "train", value, tmp_path)
+    message = refusal(locate, "train", value, Locations(tmp_path))
     assert "named as those of several parts" in message
     assert f"parts/{files[0]}" in message
     listed = [f"parts/{name}" for name in files]
-    assert names(locate("train", listed, tmp_path)) == listed
-    assert names(locate("train", "parts/*train*", tmp_path)) == [name for name in listed if "train" in name]
+    assert names(locate("train", listed, Locations(tmp_path))) == listed
+    assert names(locate("train", "parts/*train*", Locations(tmp_path))) == [
+        name for name in listed if "train" in name
+    ]
 
 
 def test_names_that_only_contain_such_a_word_are_one_part(tmp_path):
     for name in ("trainer.jsonl", "contest.jsonl", "latest.jsonl"):
         (tmp_path / name).write_text("")
-    assert len(names(locate("train", ".", tmp_path))) == 3
+    assert len(names(locate("train", ".", Locations(tmp_path)))) == 3
 
 
 def test_the_starter_has_a_file_for_each_key(tmp_path):
-    files = [locate(key, "starter", tmp_path).files for key in ("train", "eval", "test", "retain")]
+    files = [locate(key, "starter", Locations(tmp_path)).files for key in ("train", "eval", "test", "retain")]
     assert [own[0].name for own in files] == [
         f"starter:{name}.json" for name in ("train", "eval", "test", "probe")
     ]
@@ -180,31 +183,31 @@ class TestSaved:
 
     @pytest.mark.parametrize("value", ["one", "one/", "on*"])
     def test_a_dataset_is_the_files_of_its_state_in_their_order(self, saved, value):
-        assert names(locate("train", value, saved)) == [
+        assert names(locate("train", value, Locations(saved))) == [
             "one/data-00001-of-00002.arrow",
             "one/data-00000-of-00002.arrow",
         ]
 
     def test_a_pattern_of_its_files_leaves_caches_out(self, saved):
-        located = locate("train", "one/*.arrow", saved)
+        located = locate("train", "one/*.arrow", Locations(saved))
         assert names(located) == ["one/data-00000-of-00002.arrow", "one/data-00001-of-00002.arrow"]
         assert "caches: `cache-77.arrow`" in located.notes[0]
 
     @pytest.mark.parametrize(("key", "split"), [("train", "train"), ("eval", "validation")])
     def test_a_dict_is_the_split_of_the_key(self, saved, key, split):
-        located = locate(key, "dict", saved)
+        located = locate(key, "dict", Locations(saved))
         assert names(located) == [f"dict/{split}/data-00000-of-00001.arrow"]
         assert f"data.{key} is its split `{split}`" in located.notes[0]
 
     def test_a_split_may_be_chosen_or_named(self, saved):
-        chosen = locate("train", "dict", saved, split="validation")
-        assert names(chosen) == names(locate("train", "dict/validation", saved))
+        chosen = locate("train", "dict", Locations(saved), split="validation")
+        assert names(chosen) == names(locate("train", "dict/validation", Locations(saved)))
 
     def test_a_split_that_is_not_there_is_refused_with_those_that_are(self, saved):
-        message = refusal(locate, "test", "dict", saved)
+        message = refusal(locate, "test", "dict", Locations(saved))
         assert "data.test: the saved DatasetDict has no split `test`" in message
         assert "`dict/train` or `dict/validation`" in message
-        assert "no split `other`" in refusal(locate, "train", "dict", saved, split="other")
+        assert "no split `other`" in refusal(locate, "train", "dict", Locations(saved), split="other")
 
     @pytest.mark.parametrize(
         ("state", "told"),
@@ -221,6 +224,6 @@ class TestSaved:
     )
     def test_a_damaged_one_is_refused(self, saved, state, told):
         (saved / "one" / "state.json").write_text(state)
-        assert told in refusal(locate, "train", "one", saved)
+        assert told in refusal(locate, "train", "one", Locations(saved))
         (saved / "dict" / "dataset_dict.json").write_text('{"splits": ["../train"]}')
-        assert "lists no splits" in refusal(locate, "train", "dict", saved)
+        assert "lists no splits" in refusal(locate, "train", "dict", Locations(saved))

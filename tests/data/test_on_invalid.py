@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from data_files import good_rows, refusal, write_lines
+from data_files import good_rows, refusal, restored, write_lines
 
 from loraloom.data.prompts.prompts import read_prompts
-from loraloom.data.splitting.split import Split, split_examples
+from loraloom.data.splitting.split import split_examples
 from loraloom.recipe import DataSettings
 
 BAD = {
@@ -32,7 +32,7 @@ def split(tmp_path):
     def write_and_split(name, content, **options):
         (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
         settings = DataSettings(train=name, **{"eval": 0, "on_invalid": "drop", **options})
-        return split_examples(settings, tmp_path)
+        return split_examples(settings.in_folder(tmp_path))
 
     return write_and_split
 
@@ -140,5 +140,5 @@ def test_rows_to_answer_are_never_dropped(tmp_path):
 def test_the_same_rows_come_back(tmp_path):
     write_lines(tmp_path / "a.jsonl", [*good_rows(5), {"instruction": "x"}, *good_rows(9)[5:]])
     settings = DataSettings(train="a.jsonl", eval=2, on_invalid="drop")
-    before = split_examples(settings, tmp_path)
-    assert Split.restore(json.loads(json.dumps(before.to_json())), settings, tmp_path) == before
+    before = split_examples(settings.in_folder(tmp_path))
+    assert restored(before.to_json(), settings.in_folder(tmp_path)) == before

@@ -7,12 +7,13 @@ import json
 from pathlib import Path
 
 import pytest
-from data_files import good_rows, refusal, write_lines
+from data_files import good_rows, refusal, restored, write_lines
 
 from loraloom.data.retain import read_retained
-from loraloom.data.splitting.split import Split, split_examples
+from loraloom.data.splitting.split import split_examples
 from loraloom.errors import RunError
 from loraloom.recipe import DataSettings
+from loraloom.run.documents.provenance import Provenance
 from loraloom.run.folder import Run
 from loraloom.session.provenance import check_same_retained
 
@@ -32,7 +33,7 @@ def folder(tmp_path):
 
 
 def split_of(folder, train="data", **options):
-    return split_examples(DataSettings(train=train, **options), folder)
+    return split_examples(DataSettings(train=train, **options).in_folder(folder))
 
 
 def test_every_row_knows_its_file_and_every_file_its_sum(folder):
@@ -114,41 +115,43 @@ class TestRestore:
 
     @pytest.fixture
     def saved(self, folder):
-        return json.loads(json.dumps(split_examples(self.SETTINGS, folder).to_json()))
+        return json.loads(json.dumps(split_examples(self.SETTINGS.in_folder(folder)).to_json()))
 
     def test_the_same_rows_come_back(self, saved, folder):
-        assert Split.restore(saved, self.SETTINGS, folder) == split_examples(self.SETTINGS, folder)
+        assert restored(saved, self.SETTINGS.in_folder(folder)) == split_examples(
+            self.SETTINGS.in_folder(folder)
+        )
 
     @pytest.mark.parametrize("name", ["a.jsonl", "b.json.gz", "c.csv"])
     def test_a_change_of_any_file_is_found(self, saved, folder, name):
         path = folder / "data" / name
         path.write_bytes(path.read_bytes() + b"\n")
-        message = refusal(Split.restore, saved, self.SETTINGS, folder)
+        message = refusal(restored, saved, self.SETTINGS.in_folder(folder))
         assert f"data/{name}: has changed since it was split" in message
         assert message.count("sha256") == 1
 
     def test_a_file_that_is_gone_is_named(self, saved, folder):
         (folder / "data" / "b.json.gz").unlink()
-        assert "data/b.json.gz: no such file" in refusal(Split.restore, saved, self.SETTINGS, folder)
+        assert "data/b.json.gz: no such file" in refusal(restored, saved, self.SETTINGS.in_folder(folder))
 
     def test_a_file_that_came_later_is_not_read_and_is_said(self, saved, folder):
-        before = split_examples(self.SETTINGS, folder)
+        before = split_examples(self.SETTINGS.in_folder(folder))
         write_lines(folder / "data" / "later.jsonl", [{"instruction": "new", "response": "new"}])
-        now = Split.restore(saved, self.SETTINGS, folder)
+        now = restored(saved, self.SETTINGS.in_folder(folder))
         assert (now.train, now.eval, now.files) == (before.train, before.eval, before.files)
         assert any("not read: `data/later.jsonl`" in note for note in now.notes)
 
     @pytest.mark.parametrize("name", ["test.jsonl", "sub.parquet"])
     def test_no_file_that_came_later_stands_in_the_way(self, folder, name):
         (folder / "data" / "a.jsonl").rename(folder / "data" / "train.jsonl")
-        saved = split_examples(self.SETTINGS, folder).to_json()
+        saved = split_examples(self.SETTINGS.in_folder(folder)).to_json()
         (folder / "data" / name).write_text("")
-        assert Split.restore(saved, self.SETTINGS, folder).to_json() == saved
+        assert restored(saved, self.SETTINGS.in_folder(folder)).to_json() == saved
 
     def test_a_file_that_the_recipe_adds_by_name_is_another_split(self, saved, folder):
         write_lines(folder / "more.jsonl", good_rows(2))
         settings = DataSettings(train=["data", "more.jsonl"], eval=6)
-        message = refusal(Split.restore, saved, settings, folder)
+        message = refusal(restored, saved, settings.in_folder(folder))
         assert "split.json: is the split of other files" in message
         assert "`more.jsonl`" in message
 
@@ -156,18 +159,19 @@ class TestRestore:
 def test_a_run_names_what_changed_of_rows_to_retain(folder):
     settings = DataSettings(train="starter", retain="data")
     run = Run(folder / "run")
-    before = {"retain": read_retained(settings, folder).sha256}
-    check_same_retained(before, read_retained(settings, folder), run)
+    sums = read_retained(settings.in_folder(folder)).sha256
+    before = Provenance(started="", folder="/", versions={}, seeds={}, choices={}, retain=dict(sums))
+    check_same_retained(before, read_retained(settings.in_folder(folder)), run)
     write_lines(folder / "data" / "a.jsonl", good_rows(3))
     (folder / "data" / "c.csv").unlink()
     with pytest.raises(RunError) as caught:
-        check_same_retained(before, read_retained(settings, folder), run)
+        check_same_retained(before, read_retained(settings.in_folder(folder)), run)
     assert "data/a.jsonl, data/c.csv" in str(caught.value)
     assert "b.json" not in str(caught.value)
 
 
 def test_rows_to_retain_may_be_several_files(folder):
     settings = DataSettings(train="starter", retain=["data/a.jsonl", "data/c*"])
-    retained = read_retained(settings, folder)
+    retained = read_retained(settings.in_folder(folder))
     assert len(retained.examples) == 22
     assert list(retained.sha256) == ["data/a.jsonl", "data/c.csv"]

@@ -11,6 +11,7 @@ from loraloom.data.formats.row import file_sha256
 from loraloom.data.splitting.split import Split, split_examples
 from loraloom.errors import DataError
 from loraloom.recipe import DataSettings
+from loraloom.recipe.relative_paths import Locations
 
 ROW = '{{"instruction": "question {0}", "response": "answer {0}"}}\n'
 
@@ -54,17 +55,17 @@ def test_folders_and_patterns_give_the_same_split(tmp_path: Path, written: str, 
     write(old / "shop" / "a.jsonl", 0)
     write(old / "shop" / "b.jsonl", 10)
     settings = DataSettings(train=written, eval=2)
-    split = split_examples(settings, old)
+    split = split_examples(settings.in_folder(old))
     new.parent.mkdir(exist_ok=True)
     (old / "shop").rename(new)
     with pytest.raises(DataError):
-        Split.restore(split.to_json(), settings, old)
+        Split.restore(split.record(), settings.in_folder(old))
     moved = find_moved(settings, tmp_path / "new", split.files)
-    again = Split.restore(split.to_json(), settings, old, moved=moved)
+    again = Split.restore(split.record(), settings.located(Locations(old, data=moved)))
     assert again.to_json() == split.to_json()  # names as they were written
     write(new / "b.jsonl", 11)
     with pytest.raises(DataError, match=r"b\.jsonl: has changed since it was split"):
-        Split.restore(split.to_json(), settings, old, moved=moved)
+        Split.restore(split.record(), settings.located(Locations(old, data=moved)))
 
 
 def test_a_file_stands_for_the_one_with_its_sum(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def split(tmp_path):
             write_lines(tmp_path / "eval.jsonl", held_out)
             options["eval"] = "eval.jsonl"
         data = DataSettings(train="train.jsonl", **options)
-        return split_examples(data, tmp_path, allow_leakage=allow_leakage)
+        return split_examples(data.in_folder(tmp_path), allow_leakage=allow_leakage)
 
     return write_and_split
 
@@ -87,7 +87,7 @@ def test_two_hundred_conversations_with_one_common_turn_are_split(split, history
 def test_the_split_comes_back(split, tmp_path):
     done = split([talk("你好", f"q{i}") for i in range(50)], eval=0.2)
     settings_now = DataSettings(train="train.jsonl", eval=0.2)
-    again = Split.restore(done.to_json(), settings_now, tmp_path)
+    again = Split.restore(done.record(), settings_now.in_folder(tmp_path))
     assert (again.train, again.eval) == (done.train, done.eval)
 
 

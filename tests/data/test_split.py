@@ -9,13 +9,15 @@ import subprocess
 import sys
 
 import pytest
-from data_files import good_rows, refusal, write_lines
+from data_files import good_rows, refusal, restored, write_lines
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loraloom.data.splitting.groups import source_key
-from loraloom.data.splitting.split import Split, split_examples
+from loraloom.data.splitting.split import split_examples
+from loraloom.errors import RunError
 from loraloom.recipe import DataSettings
+from loraloom.run.documents.split import SplitRecord
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def split(tmp_path):
 
     def write_and_split(rows, **options):
         write_lines(tmp_path / "train.jsonl", rows)
-        return split_examples(DataSettings(train="train.jsonl", **options), tmp_path)
+        return split_examples(DataSettings(train="train.jsonl", **options).in_folder(tmp_path))
 
     return write_and_split
 
@@ -93,7 +95,7 @@ def test_the_split_depends_on_its_seed_and_on_nothing_else(split, tmp_path):
         "import sys, json\nfrom pathlib import Path\n"
         "from loraloom.data.splitting.split import split_examples\nfrom loraloom.recipe import DataSettings\n"
         "settings = DataSettings(train='train.jsonl', eval=0.2, test=0.1)\n"
-        "print(json.dumps(split_examples(settings, Path(sys.argv[1])).to_json()))\n"
+        "print(json.dumps(split_examples(settings.in_folder(Path(sys.argv[1]))).to_json()))\n"
         "assert not {'torch', 'transformers', 'datasets', 'pyarrow'} & set(sys.modules)\n"
     )
     for hash_seed in ("1", "2"):
@@ -177,10 +179,10 @@ def test_the_starter_splits_by_share_and_by_its_own_files(tmp_path, monkeypatch)
         rows = [{"instruction": f"{name}{i}", "response": "a"} for i in range(20 + start)]
         (tmp_path / f"{name}.json").write_text(json.dumps(rows))
     monkeypatch.setattr(starter, "data_file", lambda name: tmp_path / f"{name}.json")
-    by_share = split_examples(DataSettings(train="starter", eval=0.25), tmp_path)
+    by_share = split_examples(DataSettings(train="starter", eval=0.25).in_folder(tmp_path))
     assert (len(by_share.train), len(by_share.eval)) == (15, 5)
     assert list(by_share.files) == ["starter:train.json"]
-    own = split_examples(DataSettings(train="starter", eval="starter", test="starter"), tmp_path)
+    own = split_examples(DataSettings(train="starter", eval="starter", test="starter").in_folder(tmp_path))
     assert (len(own.train), len(own.eval), len(own.test)) == (20, 21, 22)
 
 
@@ -191,18 +193,18 @@ class TestRestore:
     def saved(self, tmp_path):
         write_lines(tmp_path / "train.jsonl", good_rows())
         write_lines(tmp_path / "held.jsonl", [{"instruction": "h", "response": "a"}])
-        return json.loads(json.dumps(split_examples(self.SETTINGS, tmp_path).to_json()))
+        return json.loads(json.dumps(split_examples(self.SETTINGS.in_folder(tmp_path)).to_json()))
 
     def test_the_same_split_comes_back_whatever_the_shares_say_now(self, saved, tmp_path):
-        before = split_examples(self.SETTINGS, tmp_path)
+        before = split_examples(self.SETTINGS.in_folder(tmp_path))
         now = self.SETTINGS.model_copy(update={"eval": 0.5, "split_seed": 1})
-        restored = Split.restore(saved, now, tmp_path)
-        assert (restored.train, restored.eval, restored.test) == (before.train, before.eval, before.test)
-        assert restored.to_json() == saved
+        again = restored(saved, now.in_folder(tmp_path))
+        assert (again.train, again.eval, again.test) == (before.train, before.eval, before.test)
+        assert again.to_json() == saved
 
     def test_a_changed_file_is_refused_with_both_hashes(self, saved, tmp_path):
         write_lines(tmp_path / "train.jsonl", [*good_rows(), {}])
-        message = refusal(Split.restore, saved, self.SETTINGS, tmp_path)
+        message = refusal(restored, saved, self.SETTINGS.in_folder(tmp_path))
         assert "train.jsonl: has changed" in message
         assert saved["files"]["train.jsonl"] in message
         assert message.count("sha256") == 1
@@ -210,11 +212,13 @@ class TestRestore:
 
     def test_other_files_are_refused(self, saved, tmp_path):
         settings = DataSettings(train="train.jsonl")
-        assert "split.json: is the split of other files" in refusal(Split.restore, saved, settings, tmp_path)
+        assert "split.json: is the split of other files" in refusal(
+            restored, saved, settings.in_folder(tmp_path)
+        )
 
     def test_rows_that_are_read_differently_now_are_refused(self, saved, tmp_path):
         saved["eval"].append(["train.jsonl", 21])
-        message = refusal(Split.restore, saved, self.SETTINGS, tmp_path)
+        message = refusal(restored, saved, self.SETTINGS.in_folder(tmp_path))
         assert "row 21 of train.jsonl is in it" in message
 
     @pytest.mark.parametrize(
@@ -231,4 +235,6 @@ class TestRestore:
     )
     def test_a_damaged_split_file_is_refused(self, saved, tmp_path, damage):
         broken = {**saved, **damage} if damage else {}
-        assert "split.json: is " in refusal(Split.restore, broken, self.SETTINGS, tmp_path)
+        (tmp_path / "split.json").write_text(json.dumps(broken))
+        with pytest.raises(RunError, match=r"split\.json: is damaged"):
+            SplitRecord.read(tmp_path / "split.json")

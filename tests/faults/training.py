@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loraloom.run.events import Evaluation, TrainStep
 from loraloom.run.folder import Run
 
 NUM_ROWS = 16
@@ -82,15 +83,15 @@ def fruits(folder: Path) -> Fruits:
         },
         ends=run.read_json(run.result_file)["experiments"],
         losses={
-            f"{event['event']} {event.get('experiment')} {event.get('step')}": event.get(
-                "loss", event.get("eval_loss")
-            )
+            f"{event.kind} {event.experiment} {event.step}": event.loss
+            if isinstance(event, TrainStep)
+            else event.figures["eval_loss"]
             for event in run.events()
-            if event.get("event") in ("train", "eval")
+            if isinstance(event, TrainStep | Evaluation)
         },
     )
 
 
 def events(folder: Path, name: str) -> list[dict[str, Any]]:
     """A run's events of one name."""
-    return [event for event in Run(folder).events() if event["event"] == name]
+    return [event.to_json() for event in Run(folder).events() if event.kind == name]

@@ -87,7 +87,7 @@ def test_token_checks_wait_for_a_base_without_tokenizer_json(
     recipe = read_recipe(str(project.folder / "recipe.yaml"))
 
     def of_the_data() -> list[str]:
-        found = check(recipe, folder=project.folder)  # what the machine has free is another matter
+        found = check(recipe.in_folder(project.folder))  # what the machine has free is another matter
         return sorted(repr(each) for each in found if each.check not in ("memory", "time", "disk"))
 
     whole = of_the_data()

@@ -15,7 +15,9 @@ from loraloom.commands.predict import predict
 from loraloom.commands.train import train
 from loraloom.errors import DataError, LoRALoomError, ModelError, RunError
 from loraloom.recipe.reading import read_recipe
+from loraloom.run.events import Report, Resume
 from loraloom.run.folder import Run
+from tests.events import message_of
 from tests.faults.warm import Warm
 from tests.flows.conftest import RECIPE, rows, write_json
 
@@ -47,8 +49,8 @@ def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return folder
 
 
-def told_of(told: list[str]) -> Callable[..., None]:
-    return lambda event, **fields: told.append(str(fields.get("message", fields.get("reason", ""))))
+def told_of(told: list[str]) -> Report:
+    return lambda event: told.append(event.reason if isinstance(event, Resume) else message_of(event))
 
 
 def interrupt(run: Path) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from loraloom.commands.train import train
 from loraloom.recipe.reading import read_recipe
+from loraloom.run.documents.prediction import read_prediction
+from loraloom.run.events import Event, TrainingPlan
 from loraloom.run.folder import Run
 from tests.flows.conftest import Project
 
@@ -34,19 +36,19 @@ def test_train_says_the_plan_before_its_first_step(project: Project) -> None:
 
 
 def test_the_event_has_the_plan_and_a_resume_the_same_one(project: Project) -> None:
-    told: list[dict[str, object]] = []
+    told: list[TrainingPlan] = []
 
-    def report(event: str, **fields: object) -> None:
-        if event == "plan":
-            told.append(fields)
+    def report(event: Event) -> None:
+        if isinstance(event, TrainingPlan):
+            told.append(event)
 
     recipe, folder = read_recipe(project.folder / "recipe.yaml"), project.folder / "run"
-    train(recipe, folder=project.folder, out=folder, report=report)
+    train(recipe.in_folder(project.folder), out=folder, report=report)
     Run(folder).result_file.unlink()  # as if it had been killed at its very end
-    train(recipe, folder=project.folder, resume=folder, report=report)
+    train(recipe.in_folder(project.folder), resume=folder, report=report)
     first, second = told
-    assert first["plan"] == second["plan"] == plan_of(folder)
-    assert [finding.check for finding in first["findings"]] == ["memory", "disk", "time"]  # type: ignore[attr-defined]
+    assert first.plan == second.plan == read_prediction(plan_of(folder))
+    assert [finding.check for finding in first.findings] == ["memory", "disk", "time"]
 
 
 def test_json_shows_no_plan_on_stderr(project: Project) -> None:

@@ -15,8 +15,9 @@ import torch
 from loraloom.bank.bank import AdapterBank
 from loraloom.base.loading import Base, load_base
 from loraloom.forecast import prediction as module
-from loraloom.forecast.prediction import Prediction, measure_pace, predict, read_prediction
+from loraloom.forecast.prediction import measure_pace, predict
 from loraloom.recipe import Experiment
+from loraloom.run.documents.prediction import Prediction, read_prediction
 from loraloom.run.folder import create_run
 from loraloom.training.setup import Setup
 from loraloom.training.signals import StopRequest

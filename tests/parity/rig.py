@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForSeq2SeqLM, GenerationConfig
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, GenerationConfig
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.linear import BankLinear
 from loraloom.bank.objective import part_losses
 from loraloom.bank.ownership import training_rows
-from loraloom.base.loading import Base
+from loraloom.base.loading import Base, recompute_activations
 from loraloom.data.batches import Batch, Part, collate
 from loraloom.data.encoding import EncodedExample, EncodedSet
 from loraloom.recipe import Experiment, GenerationSettings, LoraSettings, TrainingSettings
@@ -196,20 +196,18 @@ def train_all(
         stop=StopRequest() if stop is None else stop,
     )
     started = state or TrainingState.at_start(names)
-    ended = train(setup, started, lambda event, **fields: events.append({"event": event, **fields}))
+    ended = train(setup, started, lambda event: events.append(event.to_json()))
     return TrainedRun(events, ended)
 
 
 @contextmanager
 def recomputing(base: Base) -> Iterator[None]:
-    """Activation checkpointing, by the name that this version of transformers has for it."""
-    model: Any = base.model
-    name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
-    getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
+    """Activation checkpointing, as a recipe sets it."""
+    recompute_activations(base.model, True)
     try:
         yield
     finally:
-        getattr(model, f"{name}_checkpointing_disable")()
+        recompute_activations(base.model, False)
 
 
 def unwrap(base: Base) -> None:
@@ -226,7 +224,11 @@ def stock_model(folder: Path, **config: Any) -> Any:
 
     transformers 5 forces `tie_word_embeddings` on the T5 family, and UMT5 scales its logits by that
     flag: with a head of its own it would then be mis-scaled, so the flag is set to what is true.
+    The decoder of a UMT5 sees what follows under SDPA in transformers 5.17
+    (findings/umt5_decoder_sees_what_follows.sh); eager attention masks it in every version.
     """
+    if AutoConfig.from_pretrained(folder).model_type == "umt5":
+        config.setdefault("attn_implementation", "eager")
     model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32, **config)
     for module in model.modules():
         for name in ("p", "dropout", "activation_dropout", "layerdrop"):

@@ -89,7 +89,7 @@ def test_packed_equals_padded_with_dropout(base: Base, lora: float, of_base: flo
         pytest.skip("a recipe that asks for it is refused")
     with detached(speaking_bank(base, lora_dropout=lora)) as bank:
         without, _ = losses_and_gradients(bank, batch_of(base, {"a": ROWS[:6]}), seed=1)
-        with base_dropout(base, bank.ambient, of_base):
+        with base_dropout(base, of_base):
             packed = losses_and_gradients(bank, batch_of(base, shares(), packing=True))
             padded = losses_and_gradients(bank, batch_of(base, shares(), packing=False))
             other, _ = losses_and_gradients(bank, batch_of(base, shares()), seed=8)
@@ -106,7 +106,7 @@ def test_recomputed_activations_give_the_same_gradients(base: Base, of_base: flo
     """Dropout is on: recomputing a layer in the backward pass must draw the same masks again."""
     if of_base and not base.family.has_base_dropout:
         pytest.skip("a recipe that asks for it is refused")
-    with detached(speaking_bank(base, lora_dropout=0.3)) as bank, base_dropout(base, bank.ambient, of_base):
+    with detached(speaking_bank(base, lora_dropout=0.3)) as bank, base_dropout(base, of_base):
         batch = batch_of(base, shares())
         kept_losses, kept = losses_and_gradients(bank, batch)
         runs: list[int] = []

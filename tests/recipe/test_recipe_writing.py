@@ -168,7 +168,7 @@ def test_at_least_two_recipes_are_shipped() -> None:
 def test_every_shipped_recipe_reads_without_a_note(name: str) -> None:
     reading = read_recipe_with_notes(name)
     assert reading.notes == ()
-    assert reading.folder == Path()
+    assert reading.recipe.folder == Path()
     assert read_recipe(shipped_recipes()[name]) == reading.recipe
     written = yaml.safe_load(write_recipe(reading.recipe))
     assert list(errors(written, recipe_schema())) == []
@@ -189,8 +189,8 @@ def test_a_file_goes_before_a_shipped_recipe(tmp_path: Path, monkeypatch: pytest
     assert read_recipe("article").seed == 42
     (tmp_path / "mt0-large").write_text("model: x\ndata: y\nseed: 1\n")
     reading = read_recipe_with_notes("mt0-large")
-    assert (reading.recipe.seed, reading.folder) == (1, Path())
-    assert read_recipe_with_notes(tmp_path / "mt0-large").folder == tmp_path
+    assert (reading.recipe.seed, reading.recipe.folder) == (1, tmp_path)
+    assert read_recipe_with_notes(tmp_path / "mt0-large").recipe.folder == tmp_path
 
 
 class TestSchema:
@@ -264,7 +264,7 @@ def errors(value: Any, schema: dict[str, Any], root: dict[str, Any] | None = Non
     return found
 
 
-@pytest.mark.parametrize("name", ["yaml_tree", "names", "options", "writing"])
+@pytest.mark.parametrize("name", ["yaml_tree", "setting_names", "overrides", "writing"])
 def test_examples_in_docstrings_hold(name: str) -> None:
     result = doctest.testmod(importlib.import_module(f"loraloom.recipe.{name}"))
     assert result.attempted > 0

@@ -6,11 +6,12 @@ import re
 
 import pytest
 
-from loraloom.errors import RecipeError, one_line
+from loraloom.errors import RecipeError
 from loraloom.recipe.reading import parse_recipe, parse_recipe_with_notes
 from loraloom.recipe.setting_names import FIELDS, nearest_key
 from loraloom.recipe.trainer_keys import TRAINER_KEYS
 from loraloom.recipe.typos import nearest
+from loraloom.text.visible import one_line
 
 HEAD = "model: starter\ndata: {train: a.json, eval: 0.1}\n"
 

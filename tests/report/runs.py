@@ -153,10 +153,10 @@ def train(run: Run, names: Sequence[str]) -> None:
     lines = []
     for step in range(1, STEPS + 1):
         for number, name in enumerate(names):
-            common = {"step": step, "experiment": name, "experiment_step": step}
+            common = {"step": step, "experiment": name, "experiment_step": step, "epoch": step / 10}
             loss, rate = 4 / step**0.3 + number, 10 ** -(3 + number) * (1 - step / STEPS / 2)
             lines.append({"event": "train", **common, "total_steps": STEPS, "loss": loss})
-            lines[-1] |= {"learning_rate": rate, "num_tokens": 100 * (number + 1)}
+            lines[-1] |= {"learning_rate": rate, "grad_norm": 1.0, "num_tokens": 100 * (number + 1)}
             lines[-1] |= {"tokens_per_second": 100.0 * (number + 1)}
             if step % EVAL_EVERY == 0:
                 lines.append({"event": "eval", **common, "eval_loss": loss + 0.1})

@@ -16,6 +16,7 @@ from loraloom.report.page import FIRST_PROMPTS, MOST_PROMPTS, render_page
 from loraloom.report.unfinished_comparisons import lock_file, partial_file
 from loraloom.run.folder import Run
 from loraloom.run.lock import locked
+from tests.events import message_of, train_step
 from tests.report.parsed import Page
 from tests.report.runs import HOSTILE, NAMES, comparison, hostile_rows, make_run, write
 
@@ -121,7 +122,7 @@ def test_markdown_and_json_have_them_too(tmp_path: Path) -> None:
 
 def test_prompts_of_earlier_adapters_are_marked_so(tmp_path: Path) -> None:
     run = with_prompts(tmp_path, prompts=asked(["问"]))
-    later = {"event": "train", "step": 99, "experiment": "wide", "time": "2026-11-24T08:00:00+00:00"}
+    later = train_step(99, "wide").at("2026-11-24T08:00:00+00:00").to_json()
     with run.events_file.open("a", encoding="utf-8") as file:
         file.write(json.dumps(later | {"experiment_step": 99, "loss": 1.0, "learning_rate": 1e-4}) + "\n")
     assert "Training went on after this comparison" in section(page_of(run).words)
@@ -146,7 +147,7 @@ def test_a_comparison_under_way_is_said(tmp_path: Path, is_running: bool) -> Non
         }[is_running]
         assert said.replace("`", "") in page_of(run).words
         assert said.replace("`", "\\`") in render_markdown(read_content(run.folder))
-        write_report(run.folder, report=lambda event, **fields: told.append(fields["message"]))
+        write_report(run.folder, report=lambda event: told.append(message_of(event)))
         assert said in told
 
     if is_running:

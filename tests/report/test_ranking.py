@@ -10,16 +10,18 @@ import pytest
 from loraloom.report.content import read_content
 from loraloom.report.page import render_page
 from loraloom.report.training_view import shared_seconds
+from loraloom.run.events import Evaluation
+from tests.events import train_step
 from tests.report.parsed import Page
 from tests.report.runs import STEPS, make_run
 
 
 def test_a_tick_is_shared_out_by_tokens() -> None:
     events = [
-        {"event": "train", "step": 1, "experiment": "a", "num_tokens": 300, "tokens_per_second": 150.0},
-        {"event": "train", "step": 1, "experiment": "b", "num_tokens": 100, "tokens_per_second": 50.0},
-        {"event": "train", "step": 2, "experiment": "a", "num_tokens": 10, "tokens_per_second": 10.0},
-        {"event": "eval", "step": 2, "experiment": "a", "eval_loss": 1.0},
+        train_step(1, "a", num_tokens=300, tokens_per_second=150.0),
+        train_step(1, "b", num_tokens=100, tokens_per_second=50.0),
+        train_step(2, "a", num_tokens=10, tokens_per_second=10.0),
+        Evaluation(step=2, experiment="a", experiment_step=2, epoch=1.0, figures={"eval_loss": 1.0}),
     ]
     assert shared_seconds(events) == pytest.approx({"a": 1.5 + 1.0, "b": 0.5})
 

@@ -21,7 +21,7 @@ from tests.faults.training import NUM_ROWS, write_training
 
 def test_a_trained_and_compared_run_has_all_its_parts(tiny: Callable[[str], Path], tmp_path: Path) -> None:
     reading = read_recipe_with_notes(str(write_training(tmp_path, tiny("mt5"))), [])
-    run = train(reading.recipe, folder=reading.folder, out=tmp_path / "run").run
+    run = train(reading.recipe, out=tmp_path / "run").run
     compared = compare(run.folder)
     content = read_content(run.folder)
     assert content.comparison is not None
@@ -44,7 +44,7 @@ def test_a_recommended_recipe_trains_the_same_adapter_from_any_folder(
     tiny: Callable[[str], Path], tmp_path: Path
 ) -> None:
     reading = read_recipe_with_notes(str(write_training(tmp_path, tiny("mt5"))), [])
-    run = train(reading.recipe, folder=reading.folder, out=tmp_path / "run").run
+    run = train(reading.recipe, out=tmp_path / "run").run
     compare(run.folder)
     file = run.comparisons / "eval.json"
     document = json.loads(file.read_text(encoding="utf-8"))
@@ -53,7 +53,7 @@ def test_a_recommended_recipe_trains_the_same_adapter_from_any_folder(
     (tmp_path / "elsewhere").mkdir()
     path = write_report(run.folder, "recipe", tmp_path / "elsewhere" / "recipe.yaml")
     alone = read_recipe_with_notes(str(path), [])
-    again = train(alone.recipe, folder=alone.folder, out=tmp_path / "again").run
+    again = train(alone.recipe, out=tmp_path / "again").run
     first, second = (
         next(each for each in read_content(folder).experiments if each.name == name)
         for folder, name in ((run.folder, "short"), (again.folder, "main"))
@@ -65,7 +65,7 @@ def test_a_recommended_recipe_trains_the_same_adapter_from_any_folder(
 
 def test_forgetting_has_the_loss_before_and_after(tiny: Callable[[str], Path], tmp_path: Path) -> None:
     reading = read_recipe_with_notes(str(write_training(tmp_path, tiny("mt5"))), [])
-    run = train(reading.recipe, folder=reading.folder, out=tmp_path / "run").run
+    run = train(reading.recipe, out=tmp_path / "run").run
     trained = read_content(run.folder).experiments
     before = {round((each.retain_loss or 0) - (each.forgetting or 0), 4) for each in trained}
     assert len(before) == 1  # the base is the same for all

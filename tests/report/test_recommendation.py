@@ -52,11 +52,11 @@ def test_paths_are_written_in_full_where_there_is_something(tmp_path: Path) -> N
             "lora": {"init_adapter": "model"},
         }
     )
-    placed = with_paths(recipe, tmp_path)
+    placed = with_paths(recipe.in_folder(tmp_path))
     assert placed.model_name_or_path == placed.lora.init_adapter == str(tmp_path / "model")
     assert placed.data.train == str(tmp_path / "rows.json")
     assert (placed.data.eval, placed.data.test, placed.data.retain) == (0.2, "starter", "gone.json")
-    assert with_paths(placed, tmp_path / "elsewhere") == placed
+    assert with_paths(placed.in_folder(tmp_path / "elsewhere")) == placed
 
 
 def test_lists_folders_and_patterns_are_written_in_full(tmp_path: Path) -> None:
@@ -64,12 +64,12 @@ def test_lists_folders_and_patterns_are_written_in_full(tmp_path: Path) -> None:
     (tmp_path / "data" / "rows.json").write_text("[]", encoding="utf-8")
     data = {"train": ["data", "hub:owner/name"], "eval": "data/*.json", "test": ["gone/*.json"]}
     recipe = Recipe.model_validate({"model_name_or_path": "starter", "data": data})
-    placed = with_paths(recipe, tmp_path)
+    placed = with_paths(recipe.in_folder(tmp_path))
     assert placed.data.train == [str(tmp_path / "data"), "hub:owner/name"]
     assert placed.data.eval == str(tmp_path / "data" / "*.json")
     assert placed.data.test == ["gone/*.json"]
     assert (
-        not_found(recipe, tmp_path)
+        not_found(recipe.in_folder(tmp_path))
         == f"Not in {tmp_path} any more, and named as the run names it: gone/*.json."
     )
 

@@ -14,6 +14,7 @@ from loraloom.cli import app
 from loraloom.commands.report import FILES, FORMATS, write_report
 from loraloom.errors import RecipeError, RunError
 from loraloom.report.content import read_content
+from loraloom.run.events import TrainStep, WarningNote
 from tests.report.runs import make_run
 
 
@@ -135,18 +136,16 @@ def test_a_comparison_of_adapters_that_went_on_learning_is_out_of_date(tmp_path:
     fresh = read_content(run.folder)
     assert fresh.comparison is not None
     assert not fresh.comparison.is_stale
-    steps = [event for event in run.events() if event["event"] == "train"]
-    later = {**steps[-1], "time": "2099-01-01T00:00:00+00:00"}
+    steps = [event for event in run.events() if isinstance(event, TrainStep)]
+    later = steps[-1].at("2099-01-01T00:00:00+00:00").to_json()
     with run.events_file.open("a", encoding="utf-8") as file:
         file.write(json.dumps(later) + "\n")
     content, told = read_content(run.folder), []
     assert content.comparison is not None
     assert content.comparison.is_stale
     assert (content.advice.experiment, content.advice.sentence) == (None, "")
-    page = write_report(run.folder, report=lambda event, **fields: told.append((event, fields))).read_text(
-        "utf-8"
-    )
+    page = write_report(run.folder, report=told.append).read_text("utf-8")
     assert "out of date" in page
-    assert told[0][0] == "warning"
+    assert isinstance(told[0], WarningNote)
     with pytest.raises(RunError, match=r"there is no configuration to take.*loraloom compare"):
         write_report(run.folder, "recipe")

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from loraloom.errors import RunError
+from loraloom.run.events import CheckpointSave, Resume
 from loraloom.run.folder import Run, create_run, to_json
 from loraloom.run.integrity import changed_files, is_recorded, log_problem, record, write_recorded
+from tests.events import train_step
 
 
 @pytest.fixture
@@ -77,16 +79,16 @@ def test_folders_are_sealed_file_by_file(run: Run) -> None:
 
 def write_log(run: Run) -> list[bytes]:
     for step in (1, 2):
-        run.append_event("train", step=step, loss=2.5)
-        run.append_event("save", step=step, path=f"step-{step:06d}")
-    run.append_event("train", step=3, loss=2.25)
+        run.append_event(train_step(step))
+        run.append_event(CheckpointSave(step=step, path=f"step-{step:06d}"))
+    run.append_event(train_step(3, loss=2.25))
     return run.events_file.read_bytes().splitlines(keepends=True)
 
 
 def test_a_whole_log_has_no_problem(run: Run) -> None:
     write_log(run)
     assert log_problem(run, 2) == ""
-    assert [event["step"] for event in run.events()] == [1, 1, 2, 2, 3]
+    assert [event.to_json()["step"] for event in run.events()] == [1, 1, 2, 2, 3]
 
 
 @pytest.mark.parametrize("number", range(4))
@@ -119,13 +121,13 @@ def test_the_log_of_another_run_is_not_taken_for_its_own(run: Run, tmp_path: Pat
 
 
 def test_a_line_that_a_crash_cut_takes_no_other_along(run: Run) -> None:
-    run.append_event("train", step=1)
+    run.append_event(train_step(1))
     with run.events_file.open("ab") as file:
         file.write(b'{"event": "tra')
     assert log_problem(run, 1) == "line 2 cannot be read"
-    run.append_event("resume", step=1)
-    run.append_event("save", step=1)
-    assert [event["event"] for event in run.events()] == ["train", "resume", "save"]
+    run.append_event(Resume(step=1, reason=""))
+    run.append_event(CheckpointSave(step=1, path="step-000001"))
+    assert [event.kind for event in run.events()] == ["train", "resume", "save"]
     assert log_problem(run, 1) == ""  # sealed as it is: it is known what it was
 
 
@@ -137,7 +139,7 @@ def test_what_cannot_be_written_is_an_error_of_ours(run: Run, monkeypatch: pytes
     with pytest.raises(RunError, match=r"recipe\.yaml: cannot be written: No space left on device"):
         write_recorded(run, run.recipe_file, "seed: 9\n")
     with pytest.raises(RunError, match=r"events\.jsonl: cannot be written: No space left on device"):
-        run.append_event("save", step=1)
+        run.append_event(CheckpointSave(step=1, path="step-000001"))
 
 
 def test_a_lock_waits_for_one_that_only_asks(run: Run) -> None:

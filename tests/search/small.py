@@ -13,7 +13,8 @@ import optuna
 from loraloom.commands.search import SearchOutcome, search
 from loraloom.recipe import Recipe
 from loraloom.recipe.reading import parse_recipe, read_recipe
-from loraloom.run.folder import Report, Run, quiet
+from loraloom.run.events import Report, quiet
+from loraloom.run.folder import Run
 from loraloom.search.request import Request, make_request
 from loraloom.search.space_file import parse_space
 from tests.commands.trained import ROWS
@@ -64,7 +65,7 @@ def run_search(
 ) -> SearchOutcome:
     """Search into a folder, or go on there."""
     where: dict[str, Any] = {"resume" if resume else "out": out}
-    return search(request_of(recipe, **options), folder=recipe.parent, report=report, **where)
+    return search(request_of(recipe, **options), report=report, **where)
 
 
 @dataclass(frozen=True)

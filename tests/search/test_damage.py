@@ -7,11 +7,11 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from loraloom.errors import RunError
+from loraloom.run.events import Event, FileChange
 from loraloom.run.folder import Run
 from loraloom.run.integrity import changed_files
 from tests.search.small import SearchView, fruits, run_search
@@ -35,9 +35,9 @@ class Messages:
     def __init__(self) -> None:
         self.changed: dict[str, str] = {}
 
-    def __call__(self, event: str, **fields: Any) -> None:
-        if event == "changed":
-            self.changed[fields["path"]] = fields["what"]
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, FileChange):
+            self.changed[event.path] = event.what
 
 
 def contents(run: Path) -> dict[str, bytes]:

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from loraloom.errors import RunError
+from loraloom.run.events import Event, TrainStep
 from loraloom.run.folder import Run
+from tests.events import message_of
 from tests.faults.warm import Warm
 from tests.search.small import SPACE, fruits, run_search, study_of
 
@@ -163,12 +165,12 @@ class Locker:
         self.connection: sqlite3.Connection | None = None
         self.waits: list[str] = []
 
-    def __call__(self, event: str, **fields: Any) -> None:
-        if event == "train" and fields["step"] == 3 and self.connection is None:
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, TrainStep) and event.step == 3 and self.connection is None:
             self.connection = sqlite3.connect(self.run / "study.db", isolation_level=None)
             self.connection.execute("BEGIN EXCLUSIVE")
-        if event == "note" and "trying again" in fields["message"]:
-            self.waits.append(fields["message"])
+        if "trying again" in message_of(event):
+            self.waits.append(message_of(event))
             if self.until_noticed:
                 self.let_go()
 
@@ -213,8 +215,8 @@ def test_a_lock_that_stays_is_said_and_costs_nothing(
 def test_a_database_that_vanishes_is_made_anew(searched: SearchView, recipe: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
 
-    def report(event: str, **fields: Any) -> None:
-        if event == "train" and (fields["step"], fields["experiment"]) == (3, "trial-0000"):
+    def report(event: Event) -> None:
+        if isinstance(event, TrainStep) and (event.step, event.experiment) == (3, "trial-0000"):
             (run / "study.db").unlink()
 
     run_search(recipe, run, report=report)

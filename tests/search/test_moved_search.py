@@ -11,6 +11,7 @@ import pytest
 from loraloom.commands.search import search
 from loraloom.errors import DataError, ModelError
 from loraloom.recipe.reading import parse_recipe, read_run_recipe, write_recipe
+from loraloom.run.events import Event, TrialStart
 from tests.search.small import fruits, request_of, run_search, write_recipe_file
 
 
@@ -19,8 +20,8 @@ def test_a_stopped_search_goes_on_elsewhere(tiny: Callable[[str], Path], tmp_pat
     recipe = write_recipe_file(tmp_path / "project", Path("base"))
     run_search(recipe, tmp_path / "whole")
 
-    def stop(event: str, **fields: object) -> None:
-        if event == "trial":
+    def stop(event: Event) -> None:
+        if isinstance(event, TrialStart):
             raise ModelError("stopped")
 
     with pytest.raises(ModelError, match="stopped"):

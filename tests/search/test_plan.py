@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from loraloom.forecast.prediction import read_prediction
+from loraloom.run.documents.prediction import read_prediction
 from loraloom.run.folder import Run
 
 SearchView = Callable[..., Path]

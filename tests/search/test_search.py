@@ -26,7 +26,8 @@ from loraloom.errors import CheckError, RecipeError, RunError, TargetError, Trai
 from loraloom.forecast.plan import Need
 from loraloom.recipe import Recipe
 from loraloom.recipe.reading import read_recipe
-from loraloom.run.folder import Run, quiet
+from loraloom.run.events import TrainStep, quiet
+from loraloom.run.folder import Run
 from loraloom.search.ledger import Ledger
 from loraloom.search.space import nested_changes, with_experiments
 from loraloom.search.study import Study
@@ -43,7 +44,8 @@ def parameters(run: Path) -> list[dict[str, Any]]:
 
 def losses(run: Path, kind: str, name: str) -> list[float]:
     key = {"train": "loss", "eval": "eval_loss"}[kind]
-    return [e[key] for e in Run(run).events() if e["event"] == kind and e["experiment"] == name]
+    lines = (event.to_json() for event in Run(run).events() if event.kind == kind)
+    return [line[key] for line in lines if line["experiment"] == name]
 
 
 def test_the_same_seed_draws_the_same_trials(searched: SearchView, recipe: Path, tmp_path: Path) -> None:
@@ -64,7 +66,7 @@ def test_every_trial_equals_its_configuration_trained_alone(
 ) -> None:
     for number, own in enumerate(parameters(searched())[:3]):
         alone = with_experiments(read_recipe(recipe), {"alone": nested_changes(own)})
-        run = train(alone, folder=recipe.parent, out=tmp_path / str(number)).run.folder
+        run = train(alone.in_folder(recipe.parent), out=tmp_path / str(number)).run.folder
         for kind in ("train", "eval"):
             together = losses(searched(), kind, f"trial-{number:04d}")
             assert together == pytest.approx(losses(run, kind, "alone"), rel=1e-4)
@@ -139,7 +141,7 @@ def test_a_resume_with_another_recipe_is_refused(searched: SearchView, recipe: P
 
 def test_a_run_of_train_is_no_search(recipe: Path, tmp_path: Path) -> None:
     short = with_experiments(read_recipe(recipe), {})
-    run = train(short, folder=recipe.parent, out=tmp_path / "run").run.folder
+    run = train(short.in_folder(recipe.parent), out=tmp_path / "run").run.folder
     with pytest.raises(RunError, match="this run is no search"):
         run_search(recipe, run, resume=True)
 
@@ -148,7 +150,7 @@ def test_a_search_is_no_run_of_train_and_stays_as_it_is(searched: SearchView, re
     run = searched()
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file() and file.name != ".lock"}
     with pytest.raises(RunError, match=r"is a search.*loraloom search.*--resume"):
-        train(read_recipe(recipe), folder=recipe.parent, resume=run)
+        train(read_recipe(recipe).in_folder(recipe.parent), resume=run)
     assert {file: file.read_bytes() for file in before} == before
 
 
@@ -256,8 +258,8 @@ def test_halving_drops_the_weak_and_fills_their_places(
     events = Run(tmp_path / "run").events()
     by_tick: dict[int, set[str]] = {}
     for event in events:
-        if event["event"] == "train":
-            by_tick.setdefault(event["step"], set()).add(event["experiment"])
+        if isinstance(event, TrainStep):
+            by_tick.setdefault(event.step, set()).add(event.experiment)
     first = {f"trial-{number:04d}" for number in range(4)}
     assert by_tick[1] == by_tick[2] == first
     dropped = [e for e in events if e["event"] == "end" and e["step"] == 2]
@@ -294,8 +296,8 @@ def test_tpe_learns_from_rounds_before(recipe: Path, tmp_path: Path) -> None:
     run = found.run
     assert run.read_json(run.provenance_file)["together"] == 4
     events = run.events()
-    drawn = [n for n, e in enumerate(events) if e["event"] == "trial"]
-    ended = [n for n, e in enumerate(events) if e["event"] == "end"]
+    drawn = [n for n, e in enumerate(events) if e.kind == "trial"]
+    ended = [n for n, e in enumerate(events) if e.kind == "end"]
     assert drawn[3] < ended[3] < drawn[4]
     rates = [trial.parameters["training.learning_rate"] for trial in found.ledger.trials]
     assert min(rates[4:]) > min(rates[:4])  # small rates did worst

@@ -41,8 +41,8 @@ def test_it_is_the_rise_of_the_loss_on_the_retained_rows(
 ) -> None:
     from loraloom import compare
 
-    outcome = train(recipe(), folder=tmp_path, out=tmp_path / "run")
-    told = outcome.result["experiments"]["main"]["forgetting"]
+    outcome = train(recipe().in_folder(tmp_path), out=tmp_path / "run")
+    told = outcome.result.experiments["main"].forgetting
     figures = compare(tmp_path / "run")["models"]
     rise = figures["main"]["figures"]["retain_loss"] - figures["base"]["figures"]["retain_loss"]
     assert told == pytest.approx(rise, rel=1e-5)
@@ -60,7 +60,7 @@ def test_forgetting_more_than_allowed_fails_the_experiment(
 
     monkeypatch.setattr(held_out, "eval_losses", as_if_it_forgot)
     with pytest.raises(TrainingError, match=r"it forgets: the loss on data\.retain rose by"):
-        train(recipe(max_forgetting=0.5), folder=tmp_path, out=tmp_path / "run")
+        train(recipe(max_forgetting=0.5).in_folder(tmp_path), out=tmp_path / "run")
     assert not (tmp_path / "run" / "adapters" / "main").exists()
 
 
@@ -77,15 +77,15 @@ def test_a_loss_on_the_retained_rows_that_is_not_finite_fails_the_experiment(
     with pytest.raises(
         TrainingError, match=r"the loss on data\.retain is nan; what it had learnt by step \d+ is in"
     ):
-        train(recipe(), folder=tmp_path, out=tmp_path / "run")
+        train(recipe().in_folder(tmp_path), out=tmp_path / "run")
     assert (tmp_path / "run" / "failed" / "main" / "adapter_model.safetensors").is_file()
 
 
 def test_a_resume_with_other_retained_rows_is_refused(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
-    train(recipe(), folder=tmp_path, out=tmp_path / "run")
+    train(recipe().in_folder(tmp_path), out=tmp_path / "run")
     (tmp_path / "known.json").write_text(json.dumps(KNOWN[:1]), encoding="utf-8")
     with pytest.raises(RunError, match=r"data\.retain has changed"):
-        train(recipe(), folder=tmp_path, resume=tmp_path / "run")
+        train(recipe().in_folder(tmp_path), resume=tmp_path / "run")
 
 
 def test_a_limit_without_rows_to_measure_on_is_refused(recipe: Callable[..., Recipe]) -> None:

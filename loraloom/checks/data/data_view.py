@@ -14,6 +14,7 @@ from loraloom.data.encoding import fit_sources
 from loraloom.data.examples import Example
 from loraloom.data.splitting.split import PARTS, Part, Split
 from loraloom.recipe import DataSettings
+from loraloom.text.units import percent
 
 # What is not linear and cheap is done on so many rows: about two seconds.
 SAMPLE_ROWS = 20_000
@@ -132,10 +133,3 @@ def first_few(texts: Sequence[str]) -> str:
 def share(count: int, total: int) -> str:
     """`12 of 800 (1.5 %)`."""
     return f"{count:,} of {total:,} ({percent(count / total)})"
-
-
-def percent(part: float) -> str:
-    """A share as people read it; one that is not 0 is never shown as 0."""
-    if 0 < part < 0.001:
-        return "below 0.1 %"
-    return f"{100 * part:.1f} %".replace(".0 %", " %")

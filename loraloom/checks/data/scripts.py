@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from loraloom.checks.data.code_points import code_points, count_marked
-from loraloom.checks.data.data_view import DataView, percent, places, share
+from loraloom.checks.data.data_view import DataView, places, share
 from loraloom.checks.finding import Finding
 from loraloom.data.examples import Example
+from loraloom.text.units import percent
 
 # Script → its blocks of letters in Unicode. Han stands for Chinese; Japanese has kana besides.
 SCRIPTS: dict[str, tuple[tuple[int, int], ...]] = {

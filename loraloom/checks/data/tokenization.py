@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from loraloom.checks.data.code_points import normalize
-from loraloom.checks.data.data_view import DataView, EncodedText, of_sample, percent, places, share
+from loraloom.checks.data.data_view import DataView, EncodedText, of_sample, places, share
 from loraloom.checks.data.same_sources import control_tokens
 from loraloom.checks.finding import Finding, Level
 from loraloom.data.examples import Example
 from loraloom.data.sources.truncation import describe_truncation
 from loraloom.recipe.settings import MAX_TOKENS
+from loraloom.text.units import percent
 
 PERCENTILES = (50, 90, 95, 99)
 TO_CUT = 0.01  # the share of rows that a suggested limit would cut

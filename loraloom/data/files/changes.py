@@ -3,50 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
-from loraloom.data.files.data_names import saved_file
 from loraloom.data.files.location import DataLocation
 from loraloom.data.formats.parquet import HUB_PREFIX
 from loraloom.data.formats.row import check_file, file_sha256, shown_names
-from loraloom.data.splitting.part_sizes import PARTS, Part
+from loraloom.data.splitting.part_sizes import Part
 from loraloom.errors import DataError, Problem
-
-
-def saved_ids(saved: Mapping[str, Any], shown_as: str) -> dict[Part, list[tuple[Any, ...]]]:
-    """The rows of each part.
-
-    Raises:
-        DataError: `saved` is not what `Split.to_json` writes.
-    """
-    files = saved.get("files")
-    parts = [saved.get(part) for part in PARTS]
-    rows = [row for part in parts if isinstance(part, list) for row in part]
-    if (
-        not isinstance(files, dict)
-        or not all(isinstance(part, list) for part in parts)
-        or not all(
-            isinstance(row, list) and [type(x) for x in row] in ([str, int], [str, int, int]) for row in rows
-        )
-    ):
-        raise DataError(
-            "is damaged",
-            where=shown_as,
-            allowed='{"files": {path: sha256}, "train": [[path, row], …], "eval": […], "test": […]}',
-        )
-    return {part: [tuple(row) for row in saved[part]] for part in PARTS}
+from loraloom.recipe.relative_paths import Locations
 
 
 def check_unchanged(
-    saved: Mapping[str, str], located: Mapping[Part, DataLocation], folder: Path | None, shown_as: str
+    saved: Mapping[str, str], located: Mapping[Part, DataLocation], locations: Locations, shown_as: str
 ) -> set[str]:
     """Refuse other files than those that were split, before any is read as data.
 
     Args:
         saved: split.json's names, and the sha256 of each.
         located: the files that the recipe names now.
-        folder: the recipe's folder; None if data was moved, and the names do not say where it is.
+        locations: where the recipe's names are; if data was moved, split.json's do not say where a file is.
         shown_as: split.json's name, for messages.
 
     Returns:
@@ -58,9 +32,9 @@ def check_unchanged(
     files = {file.name: file for own in located.values() for file in own.files}
     gone = [name for name in saved if name not in files]
     new = {name for name in files if name not in saved}
-    if folder is not None and any(file.found_by for file in files.values()):
+    if not locations.data and any(file.found_by for file in files.values()):
         for name in gone:
-            check_file(saved_file(name, folder), name)
+            check_file(locations.path_of(name), name)
     named = sorted(name for name in new if not files[name].found_by)
     if gone or named:
         raise DataError(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from loraloom.data.formats.compression import data_stem
 from loraloom.data.formats.parquet import HUB_PREFIX
+from loraloom.recipe.relative_paths import Locations
 
 STARTER = "starter"
 
@@ -18,21 +19,11 @@ def below(prefix: str, name: str) -> str:
     return f"{prefix.rstrip('/')}/{name}" if prefix.strip("/") else f"{prefix}{name}"
 
 
-def saved_file(name: str, folder: Path) -> Path:
-    """Where the file is that split.json calls so.
-
-    Args:
-        name: a `DataFile`'s.
-        folder: what paths are relative to.
-    """
-    return folder / Path(name).expanduser()
-
-
-def is_on_disk(name: str, folder: Path) -> bool:
+def is_on_disk(name: str, locations: Locations) -> bool:
     """Whether a recipe's name of data is that of a file, folder or pattern, and there is such."""
     if name == STARTER or name.startswith(HUB_PREFIX):
         return False
-    path = folder / Path(name).expanduser()
+    path = locations.data_path(name)
     return path.exists() or (glob.has_magic(name) and bool(glob.glob(str(path), recursive=True)))  # noqa: PTH207
 
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
 
 from loraloom.data.files.data_names import STARTER, below
@@ -28,9 +27,11 @@ from loraloom.data.files.saved_datasets import (
 )
 from loraloom.data.formats.compression import data_suffix
 from loraloom.data.formats.parquet import HUB_PREFIX
-from loraloom.data.formats.row import PATHS_ARE_RELATIVE, shown_name, shown_names
+from loraloom.data.formats.row import PATHS_ARE_RELATIVE, shown_names
 from loraloom.data.rows import FORMATS, is_readable
 from loraloom.errors import DataError, Problem
+from loraloom.recipe.relative_paths import Locations
+from loraloom.text.visible import quoted
 
 DataKey = Literal["train", "eval", "test", "retain", "prompts"]
 StarterFile = Literal["train", "eval", "test", "probe", "prompts"]
@@ -77,21 +78,19 @@ class DataLocation:
 def locate(
     key: DataKey,
     value: str | Sequence[str],
-    folder: Path,
+    locations: Locations,
     *,
     split: str = "train",
     is_checked: bool = True,
-    moved: Mapping[str, Path] = MappingProxyType({}),
 ) -> DataLocation:
     """The files that a recipe names under `data.train`, `data.eval`, `data.test` or `data.retain`.
 
     Args:
         key: which of them, or rows to answer; it decides what `starter` and a saved DatasetDict stand for.
         value: a file, folder, pattern, dataset of the hub or `starter`; or a list of these.
-        folder: the recipe's folder, which paths are relative to.
+        locations: where the recipe's names are.
         split: which split of a saved DatasetDict is `data.train`'s.
         is_checked: refuse files that do not go together; not needed for those of a split that was made.
-        moved: names in `value` that are elsewhere now → where.
 
     Raises:
         DataError: with every problem: a folder or pattern that holds no data file, one that holds files of
@@ -101,7 +100,7 @@ def locate(
     problems: list[Problem] = []
     for entry in [value] if isinstance(value, str) else value:
         try:
-            own = _locate(key, entry, moved.get(entry, folder / Path(entry).expanduser()), split)
+            own = _locate(key, entry, locations.data_path(entry), split)
         except DataError as error:
             problems += error.problems
             continue
@@ -153,7 +152,7 @@ def _in_folder(key: DataKey, entry: str, folder: Path, split: str) -> DataLocati
     raise DataError(
         "holds no data file",
         where=_where(key),
-        found=f"{shown_name(entry)}, which is {folder.resolve()}",
+        found=f"{quoted(entry)}, which is {folder.resolve()}",
         allowed=", ".join(FORMATS),
         fix=f"Its subfolders are not looked into; name {' or '.join(_shown_below(entry, inside))}."
         if inside
@@ -167,16 +166,16 @@ def _split_of_dict(key: DataKey, entry: str, folder: Path, split: str) -> DataLo
     own = next((name for name in wanted if name in splits), None)
     if own is None:
         raise DataError(
-            f"the saved DatasetDict has no split {' or '.join(map(shown_name, wanted))} for it"
+            f"the saved DatasetDict has no split {' or '.join(map(quoted, wanted))} for it"
             if wanted
             else "a saved DatasetDict has several splits",
             where=_where(key),
-            found=f"{shown_name(entry)} with {shown_names(splits)}",
+            found=f"{quoted(entry)} with {shown_names(splits)}",
             fix=f"Name a split as a folder: {' or '.join(_shown_below(entry, splits))}.",
         )
     inside = _in_folder(key, below(entry, own), folder / own, split)
     others = [name for name in splits if name != own]
-    note = f"{entry}: {_where(key)} is its split {shown_name(own)}"
+    note = f"{entry}: {_where(key)} is its split {quoted(own)}"
     if others:
         note += f"; its others are {shown_names(others)}"
     return DataLocation(inside.files, [note, *inside.notes])
@@ -204,7 +203,7 @@ def _of_pattern(key: DataKey, entry: str, path: Path) -> DataLocation:
     raise DataError(
         "matches no data file" if names else "matches no file",
         where=_where(key),
-        found=shown_name(entry),
+        found=quoted(entry),
         allowed=", ".join(FORMATS) if names else "",
         fix=_what_was_searched(root),
     )
@@ -264,7 +263,7 @@ def _named_twice(files: Sequence[DataFile], key: DataKey) -> list[Problem]:
     for file in files:
         known = first.setdefault(file.path.resolve(), file)
         if known is not file:
-            also = "" if known.name == file.name else f", also as {shown_name(known.name)}"
+            also = "" if known.name == file.name else f", also as {quoted(known.name)}"
             problems.append(
                 Problem(
                     f"names one file twice{also}",
@@ -277,7 +276,7 @@ def _named_twice(files: Sequence[DataFile], key: DataKey) -> list[Problem]:
 
 
 def _shown_below(entry: str, names: Sequence[str]) -> list[str]:
-    return [shown_name(below(entry, name)) for name in names[:4]]
+    return [quoted(below(entry, name)) for name in names[:4]]
 
 
 def _what_was_searched(root: Path) -> str:

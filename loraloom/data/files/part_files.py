@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from loraloom.data.examples import Example, in_groups, read_examples
 from loraloom.data.files.location import DataFile, DataLocation, locate
@@ -68,18 +67,12 @@ def read_part(files: Sequence[DataFile], settings: DataSettings) -> PartContents
     return part
 
 
-def locate_parts(
-    settings: DataSettings,
-    folder: Path,
-    *,
-    is_checked: bool = True,
-    moved: Mapping[str, Path] = MappingProxyType({}),
-) -> dict[Part, DataLocation]:
+def locate_parts(settings: DataSettings, *, is_checked: bool = True) -> dict[Part, DataLocation]:
     """The files of each part that has files of its own.
 
     Args:
-        settings, folder: as in `split_examples`.
-        is_checked, moved: as in `locate`.
+        settings: as in `split_examples`.
+        is_checked: as in `locate`.
 
     Raises:
         DataError: with every problem; also if two parts name the same file.
@@ -93,7 +86,7 @@ def locate_parts(
             continue
         try:
             located[part] = locate(
-                part, value, folder, split=settings.hub_split, is_checked=is_checked, moved=moved
+                part, value, settings.locations, split=settings.hub_split, is_checked=is_checked
             )
         except DataError as error:
             problems += error.problems

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loraloom.data.formats.compression import data_stem
-from loraloom.data.formats.row import shown_name
 from loraloom.errors import Problem
+from loraloom.text.visible import quoted
 
 # What files are called that hold one part of a dataset each, as the hub's own rules have it.
 _PART_WORDS = {
@@ -46,6 +46,6 @@ def several_parts(names: Sequence[str], entry: str, where: str) -> Problem | Non
     return Problem(
         "its files are named as those of several parts",
         where=where,
-        found=shown_name(entry),
+        found=quoted(entry),
         fix=f"Name each part's own, such as `{'`, `'.join(lines)}`; to take all for one part, list them.",
     )

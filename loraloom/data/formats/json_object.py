@@ -18,8 +18,9 @@ from loraloom.data.formats.json_shapes import (
     rows_of_columns,
 )
 from loraloom.data.formats.json_text import JsonCursor
-from loraloom.data.formats.row import Findings, Row, location, shown_name
+from loraloom.data.formats.row import Findings, Row, location
 from loraloom.errors import DataError, Problem
+from loraloom.text.visible import quoted
 
 _KINDS: dict[str, Kind] = {"{": "rows", "[": "lists", "]": "empty"}
 
@@ -43,7 +44,7 @@ def survey(cursor: JsonCursor, shown_as: str, columns: Collection[str]) -> Arran
             if cursor.peek() == "[":
                 _survey_list(cursor, key, members)
             else:
-                members.append(member_of(key, cursor.value(shown_name(key))))
+                members.append(member_of(key, cursor.value(quoted(key))))
     except DataError as error:
         broken = error
     found = arrangement(members, columns)
@@ -74,7 +75,7 @@ def rows_of_object(
                 cursor.skip()
                 yield from rows_of_list(cursor, shown_as, findings, columns)
             else:
-                cursor.value(shown_name(key))
+                cursor.value(quoted(key))
     elif found.kind == "stream":
         for number in itertools.count(1):
             yield from _row(cursor, number, shown_as, findings)
@@ -104,10 +105,10 @@ def _rows_of_table(
     held: dict[str, Any] = {}
     for key in _keys(cursor):
         if key in held:
-            raise cursor.refuse(f"the key {shown_name(key)} stands twice in one object")
-        held[key] = cursor.value(shown_name(key))
+            raise cursor.refuse(f"the key {quoted(key)} stands twice in one object")
+        held[key] = cursor.value(quoted(key))
         for flaw in cursor.flaws:
-            findings.refuse(Problem(f"{shown_name(key)} {flaw}", where=shown_as))
+            findings.refuse(Problem(f"{quoted(key)} {flaw}", where=shown_as))
     if found.kind == "split":
         for number, cells in enumerate(held["data"], start=1):
             if isinstance(cells, list) and len(cells) == len(held["columns"]):
@@ -141,7 +142,7 @@ def _keys(cursor: JsonCursor) -> Iterator[str]:
         if mark == ",":
             cursor.skip()
         elif mark != "}":
-            raise cursor.refuse(f"after {shown_name(key)}, a comma or `}}` is missing", fix=ONE_LIST)
+            raise cursor.refuse(f"after {quoted(key)}, a comma or `}}` is missing", fix=ONE_LIST)
     cursor.skip()
 
 

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from loraloom.data.formats.json_list import ONE_LIST
-from loraloom.data.formats.row import shown_name, shown_names
+from loraloom.data.formats.row import shown_names
 from loraloom.errors import DataError
+from loraloom.text.units import counted
+from loraloom.text.visible import quoted
 
 # A list under one of these is a single row's conversation, not a file's rows.
 CONVERSATION_COLUMNS = ("conversation", "conversations", "messages")
@@ -116,17 +118,17 @@ def refusal(members: Sequence[Member], where: str) -> DataError:
     tables = [member for member in lists if member.kind == "rows" and member.key not in CONVERSATION_COLUMNS]
     first = next((member for member in lists if member.key not in CONVERSATION_COLUMNS), None)
     if len(tables) > 1:
-        what = f"holds one object with lists {' and '.join(shown_name(table.key) for table in tables)}; "
+        what = f"holds one object with lists {' and '.join(quoted(table.key) for table in tables)}; "
         return DataError(what + "one list is needed", where=where, fix="Save each list as a file of its own.")
     if len(lists) == len(members) > 1 and not tables and all(member.length for member in lists):
-        lengths = ", ".join(f"{shown_name(member.key)} {member.length}" for member in lists[:12])
+        lengths = ", ".join(f"{quoted(member.key)} {member.length}" for member in lists[:12])
         what = f"holds columns of different lengths: {lengths}"
         return DataError(what, where=where, fix=f"Give each row a value in every column. {_RECORDS}")
     if members and all(member.kind == "object" for member in members):
         what = "holds one object of objects, in which rows and columns cannot be told apart"
         return DataError(what, where=where, fix=f"Set `data.columns`, or write a list of rows. {_RECORDS}")
     if first is not None and first.kind != "rows":
-        what = f"holds one object with no list of rows: {shown_name(first.key)} is not a list of objects"
+        what = f"holds one object with no list of rows: {quoted(first.key)} is not a list of objects"
         return DataError(what, where=where, fix=ONE_LIST)
     what = "holds one object with no list of rows; one list is needed"
     return DataError(what, where=where, fix=ONE_LIST)
@@ -143,7 +145,7 @@ def rows_of_columns(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
     for name, column in columns.items():
         same = type(column) is type(first) and len(column) == len(first)
         if not same or (isinstance(column, dict) and column.keys() != first.keys()):
-            raise ValueError(f"the column {shown_name(name)} does not have the rows of the first one")
+            raise ValueError(f"the column {quoted(name)} does not have the rows of the first one")
     return [{name: column[label] for name, column in columns.items()} for label in labels]
 
 
@@ -179,11 +181,9 @@ def _columns_note(members: Sequence[Member]) -> str:
 
 
 def _list_in(chosen: Member, tables: Sequence[Member]) -> Arrangement:
-    note = f"the rows are those of the list {shown_name(chosen.key)}"
+    note = f"the rows are those of the list {quoted(chosen.key)}"
     others = [
-        f"{shown_name(table.key)} ({table.length} {'row' if table.length == 1 else 'rows'})"
-        for table in tables
-        if table is not chosen
+        f"{quoted(table.key)} ({counted(table.length, 'row')})" for table in tables if table is not chosen
     ]
     if others:
         note += f"; not read: {', '.join(others)} (to use them, save each as a file, as for `data.eval`)"

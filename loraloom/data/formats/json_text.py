@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from loraloom.data.formats.cells import WrittenNumber
-from loraloom.data.formats.row import location, shown_name
+from loraloom.data.formats.row import location
 from loraloom.errors import DataError, Problem
+from loraloom.text.visible import quoted
 
 MAX_DEPTH = 100
 MAX_INT_DIGITS = 4_300  # Python's own bound on turning text into int (CVE-2020-10735)
@@ -80,7 +81,7 @@ class StrictDecoder:
         if len(values) < len(pairs):
             times = Counter(key for key, _ in pairs)
             self.flaws += [
-                f"has the key {shown_name(key)} {count} times in one object"
+                f"has the key {quoted(key)} {count} times in one object"
                 for key, count in times.items()
                 if count > 1
             ]

@@ -9,8 +9,9 @@ from typing import Any
 
 from loraloom.data.formats.cells import Convert, exact_columns, exact_row
 from loraloom.data.formats.row import Findings, Row
-from loraloom.errors import DataError, one_line
+from loraloom.errors import DataError
 from loraloom.recipe import DataSettings
+from loraloom.text.visible import one_line
 
 HUB_PREFIX = "hub:"
 PARQUET_BATCH_ROWS = 1_024

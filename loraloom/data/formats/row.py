@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from loraloom.errors import DataError, Problem
+from loraloom.text.visible import quoted
 
 # A message shows 20 problems and counts all; a million of them need not be kept to do that.
 KEPT_PROBLEMS = 1_000
@@ -141,15 +142,9 @@ def location(path: str, line: int | None = None, column: int | None = None) -> s
     return ":".join(str(part) for part in (path, line, column) if part is not None)
 
 
-def shown_name(name: str) -> str:
-    """A column's name for a message: short, printable, in backquotes."""
-    printable = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in name[:60])
-    return f"`{printable}{'…' if len(name) > 60 else ''}`"
-
-
 def shown_names(names: list[str]) -> str:
     """Columns' names for a message, the first dozen of them."""
-    listed = ", ".join(shown_name(name) for name in names[:SHOWN_NAMES])
+    listed = ", ".join(quoted(name) for name in names[:SHOWN_NAMES])
     return f"{listed} and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else listed
 
 
@@ -207,5 +202,5 @@ def _where_it_may_be(path: Path) -> str:
     same_stem = [name for name in siblings if Path(name).stem.lower() == path.stem.lower()]
     near = list(dict.fromkeys(same_stem + difflib.get_close_matches(path.name, siblings, n=3, cutoff=0.7)))
     if near:
-        return f"Did you mean {' or '.join(shown_name(name) for name in near[:3])}?"
+        return f"Did you mean {' or '.join(quoted(name) for name in near[:3])}?"
     return f"It was looked for in {folder.absolute()}; {PATHS_ARE_RELATIVE}."

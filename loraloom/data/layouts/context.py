@@ -29,7 +29,7 @@ def with_context(layout: Layout, found: Sequence[str], options: LayoutOptions) -
     if options.columns:
         names = {role: options.columns[role] for role in (SYSTEM, HISTORY) if role in options.columns}
     elif options.context_columns:
-        is_conversation = layout.entries == "conversations"
+        is_conversation = layout.entry == "conversation"
         roles = (SYSTEM,) if is_conversation else (SYSTEM, HISTORY)
         names = {role: role for role in roles if role in found and role not in layout.columns}
     else:

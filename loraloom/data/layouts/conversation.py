@@ -81,7 +81,7 @@ def conversation_layout(column: str, keys: tuple[str, str]) -> Layout:
         response=keys[1],
         exchanges=exchanges,
         holes=("system", "history", "input"),
-        entries="conversations",
+        entry="conversation",
     )
 
 

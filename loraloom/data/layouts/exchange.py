@@ -63,6 +63,13 @@ class Exchange:
     history_is_given: bool = False
     turn: int = 0
 
+    @property
+    def asked_name(self) -> str:
+        """What is blank if it asks nothing; of texts that are labelled, each must be there."""
+        labelled = [field for field in (self.instruction, *self.inputs) if field.label]
+        blank = [field.name for field in labelled if not str(field.value or "").strip()]
+        return blank[0] if blank else self.instruction.name
+
 
 class Flaw(Exception):
     """A row's shape is not the layout's; the text says how. It becomes one `Problem` of many.
@@ -142,7 +149,7 @@ class Layout:
         response: the answer's column.
         exchanges: a row's values to its exchanges; raises Flaw.
         holes: what a `source_prefix` template may name; None for the row's own columns.
-        entries: what a row of the file is, if it gives several examples.
+        entry: what a row of the file is, if it gives several examples.
         context: columns beside the question that are read as its system text and its history.
     """
 
@@ -152,7 +159,7 @@ class Layout:
     response: str
     exchanges: Callable[[Values, LayoutOptions, LayoutNotes], Iterator[Exchange]]
     holes: tuple[str, ...] | None = None
-    entries: str = ""
+    entry: str = ""
     context: tuple[str, ...] = ()
 
 

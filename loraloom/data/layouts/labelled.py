@@ -108,7 +108,7 @@ def article_layout() -> Layout:
         "answers",
         exchanges,
         holes=("question", "context"),
-        entries="articles",
+        entry="article",
     )
 
 

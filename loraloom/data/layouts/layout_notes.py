@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from loraloom.data.formats.row import SHOWN_NAMES, Row, shown_name
+from loraloom.data.formats.row import SHOWN_NAMES, Row
 from loraloom.data.layouts.roles import shown_role
 from loraloom.errors import Problem
+from loraloom.text.visible import quoted
 
 
 @dataclass(slots=True)
@@ -37,7 +38,7 @@ class LayoutNotes:
         notes = [f"{count:,} {what}" for what, count in sorted(self.what.items())]
         keys = self.unused_keys
         if keys:
-            shown = [f"{shown_name(key)} (in {count:,})" for key, count in keys.most_common(SHOWN_NAMES)]
+            shown = [f"{quoted(key)} (in {count:,})" for key, count in keys.most_common(SHOWN_NAMES)]
             more = f" and {len(keys) - SHOWN_NAMES} more" if len(keys) > SHOWN_NAMES else ""
             notes.append(f"keys inside turns that are not used: {', '.join(shown)} turns{more}")
         return notes

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from loraloom.data.formats.delimited import has_header
 from loraloom.data.formats.json_shapes import CONVERSATION_COLUMNS
-from loraloom.data.formats.row import shown_name, shown_names
+from loraloom.data.formats.row import shown_names
 from loraloom.data.layouts.column_paths import is_in, names_in, value_at
 from loraloom.data.layouts.context import with_context
 from loraloom.data.layouts.conversation import conversation, conversation_of_any_column
@@ -35,6 +35,7 @@ from loraloom.data.layouts.exchange import (
 from loraloom.data.layouts.labelled import LABELLED
 from loraloom.data.layouts.layout_notes import LayoutNotes
 from loraloom.errors import DataError, Problem
+from loraloom.text.visible import quoted
 
 _PLAIN_YAML = re.compile(r"[^\W\d][\w /-]*")
 _YAML_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
@@ -83,13 +84,13 @@ def translation_layout(source: str, target: str) -> Layout:
     def exchanges(values: Values, options: LayoutOptions, told: LayoutNotes) -> Iterator[Exchange]:
         pair = values.get("translation", MISSING)
         if not isinstance(pair, dict):
-            raise Flaw(f"`translation` should hold {shown_name(source)} and {shown_name(target)}")
+            raise Flaw(f"`translation` should hold {quoted(source)} and {quoted(target)}")
         yield Exchange(
             Field(f"translation.{source}", pair.get(source, MISSING)),
             Field(f"translation.{target}", pair.get(target, MISSING)),
         )
 
-    name = f"translation from {shown_name(source)} to {shown_name(target)}"
+    name = f"translation from {quoted(source)} to {quoted(target)}"
     return Layout(name, ("translation",), (source,), target, exchanges, holes=(source,))
 
 
@@ -240,7 +241,7 @@ def _mapped(found: list[str], sample: Sequence[Values], columns: Mapping[str, st
         return _direction(languages, columns, where)
     absent = [
         Problem(
-            f"there is no column {shown_name(name)} in {where}",
+            f"there is no column {quoted(name)} in {where}",
             where=f"data.columns.{role}",
             allowed=shown_columns(names_in(sample), where),
         )
@@ -259,7 +260,7 @@ def _direction(languages: list[str], columns: Mapping[str, str], where: str) -> 
     """The two languages that `columns` names, of a translation's."""
     absent = [
         Problem(
-            f"the translations of {where} have no {shown_name(columns[role])}",
+            f"the translations of {where} have no {quoted(columns[role])}",
             where=f"data.columns.{role}",
             allowed=shown_names(languages),
         )

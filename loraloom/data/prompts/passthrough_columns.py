@@ -9,9 +9,10 @@ from decimal import Decimal
 from typing import Any
 
 from loraloom.data.formats.cells import WrittenNumber
-from loraloom.data.formats.row import Row, shown_name
+from loraloom.data.formats.row import Row
 from loraloom.data.layouts.recognition import shown_columns
 from loraloom.errors import DataError, Problem
+from loraloom.text.visible import quoted
 
 # By which a row is known elsewhere; the first of them that a file has, in whatever case, is carried through.
 ID_NAMES = (
@@ -58,7 +59,7 @@ def check_kept(keep: Sequence[str], rows: Sequence[Row], *, shown_as: str) -> No
     columns = _columns(rows)
     found = shown_columns(columns, shown_as)
     problems = [
-        Problem(f"there is no column {shown_name(name)} in {shown_as}", where="--keep", allowed=found)
+        Problem(f"there is no column {quoted(name)} in {shown_as}", where="--keep", allowed=found)
         for name in keep
         if name not in columns
     ]

@@ -9,6 +9,7 @@ from loraloom.data.files.location import locate
 from loraloom.data.prompts.prompts import Prompt
 from loraloom.data.rows import Findings
 from loraloom.errors import DataError, Problem
+from loraloom.recipe.relative_paths import Locations
 
 
 def prompts_of_files(
@@ -24,7 +25,7 @@ def prompts_of_files(
     Raises:
         DataError: with every problem of every file.
     """
-    located = locate("prompts", name, Path())
+    located = locate("prompts", name, Locations())
     for note in located.notes:
         told(note)
     prompts: list[Prompt] = []

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from loraloom.data.formats.row import Row
-from loraloom.data.layouts.column_paths import value_at
+from loraloom.data.layouts.column_paths import is_in, names_in, value_at
 from loraloom.data.layouts.exchange import Exchange, Field, Layout
+from loraloom.data.layouts.recognition import columns_of
 from loraloom.data.sources.source import Kind, Piece, join
 from loraloom.data.sources.source_template import SourceTemplate
 
@@ -95,6 +97,22 @@ class SourceMaker:
         """The template's hole that is never cut: the first that the layout asks, or else its last."""
         columns = self._template.columns
         return next((name for name in self._layout.asked if name in columns), columns[-1])
+
+
+def check_holes(template: SourceTemplate, layout: Layout, sample: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a template that names what no row has.
+
+    Args:
+        sample: the values of the file's first rows.
+
+    Raises:
+        DataError: a hole is of no column, or of the answer's.
+    """
+    holes = layout.holes
+    if holes is None:
+        inside = [name for name in template.columns if is_in(sample, name)]
+        holes = (*columns_of(sample), *names_in(sample), *inside)
+    template.check(list(dict.fromkeys(holes)), layout.response)
 
 
 def _text(pieces: Sequence[Piece]) -> str:

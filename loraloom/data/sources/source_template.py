@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from loraloom.data.formats.row import shown_name, shown_names
+from loraloom.data.formats.row import shown_names
 from loraloom.data.sources.source import Kind, Piece
 from loraloom.errors import DataError
+from loraloom.text.visible import quoted
 
 _PARTS = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|[{}])")
 
@@ -52,14 +53,14 @@ class SourceTemplate:
         """
         if answer in self.columns:
             raise DataError(
-                f"puts {shown_name(answer)}, the answer, into the source",
+                f"puts {quoted(answer)}, the answer, into the source",
                 where="data.source_prefix",
                 fix="Leave it out: a model that reads the answer learns to copy it.",
             )
         for name in self.columns:
             if name not in allowed:
                 raise DataError(
-                    f"there is no column {shown_name(name)}",
+                    f"there is no column {quoted(name)}",
                     where="data.source_prefix",
                     allowed=shown_names([column for column in allowed if column != answer]),
                     fix="Write `{{` and `}}` for literal braces.",

@@ -10,6 +10,7 @@ from loraloom.data.examples import Example
 from loraloom.data.splitting.groups import choose_parts
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
+from loraloom.text.units import counted
 
 Part = Literal["train", "eval", "test"]
 HeldOut = Literal["eval", "test"]
@@ -20,7 +21,7 @@ HELD_OUT: tuple[HeldOut, ...] = ("eval", "test")
 
 def format_count(examples: Sequence[Example]) -> str:
     """How many rows there are, and from how many conversations or articles, which give several each."""
-    rows = f"{len(examples):,} {'row' if len(examples) == 1 else 'rows'}"
+    rows = counted(len(examples), "row")
     entries = {(example.path, example.row) for example in examples if example.turn}
     return f"{rows} from {len(entries):,} entries of the file" if entries else rows
 

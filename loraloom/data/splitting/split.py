@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from loraloom.data.examples import Example
-from loraloom.data.files.changes import check_hashes, check_unchanged, saved_ids
+from loraloom.data.files.changes import check_hashes, check_unchanged
 from loraloom.data.files.data_names import STARTER, shown_data
 from loraloom.data.files.location import DataLocation
 from loraloom.data.files.part_files import PartContents, locate_parts, read_part, read_parts
@@ -22,6 +20,7 @@ from loraloom.data.splitting.leakage import refuse_leaks, without_shared_turns
 from loraloom.data.splitting.part_sizes import HELD_OUT, PARTS, HeldOut, Part, rows_wanted, split_rows
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
+from loraloom.run.documents.split import DroppedRowRecord, SplitRecord
 
 __all__ = ["HELD_OUT", "PARTS", "STARTER", "HeldOut", "Part", "Split", "split_examples"]
 
@@ -44,68 +43,69 @@ class Split:
     notes: list[str]
     dropped: dict[str, list[DroppedRow]] = field(default_factory=dict)
 
+    def record(self) -> SplitRecord:
+        """What split.json holds: the files, and the rows of each part."""
+        dropped: list[DroppedRowRecord] = [
+            (name, row.number, row.where, row.why) for name, rows in self.dropped.items() for row in rows
+        ]
+        return SplitRecord(
+            files=dict(self.files),
+            train=[example.id for example in self.train],
+            eval=[example.id for example in self.eval],
+            test=[example.id for example in self.test],
+            **({"dropped": dropped} if dropped else {}),
+        )
+
     def to_json(self) -> dict[str, Any]:
-        """What split.json holds: {"files": {path: sha256}, "train": [[path, row], …], …}.
+        """`record` as JSON: {"files": {path: sha256}, "train": [[path, row], …], …}.
 
         An answer of a conversation is [path, row, turn]. If bad rows were dropped, there is also
         {"dropped": [[path, row, where, why], …]}.
         """
-        dropped = [
-            [name, row.number, row.where, row.why] for name, rows in self.dropped.items() for row in rows
-        ]
-        return (
-            {"files": dict(self.files)}
-            | {part: [list(example.id) for example in getattr(self, part)] for part in PARTS}
-            | ({"dropped": dropped} if dropped else {})
-        )
+        return self.record().to_json()
 
     @classmethod
     def restore(
         cls,
-        saved: Mapping[str, Any],
+        saved: SplitRecord,
         settings: DataSettings,
-        folder: Path,
         *,
         shown_as: str = "split.json",
-        moved: Mapping[str, Path] = MappingProxyType({}),
     ) -> Split:
-        """The split that `to_json` wrote, from the same files.
+        """The split that `record` describes, from the same files.
 
         Args:
             saved: what split.json holds.
-            settings, folder: as in `split_examples`.
+            settings: as in `split_examples`.
             shown_as: split.json's name, for messages.
-            moved: names of data that are elsewhere now → where.
 
         Raises:
-            DataError: a file is not the one that was split, its rows are read differently now, or
-                `saved` is not what `to_json` writes.
+            DataError: a file is not the one that was split, or its rows are read differently now.
         """
-        ids = saved_ids(saved, shown_as)
-        located = locate_parts(settings, folder, is_checked=False, moved=moved)
-        new = check_unchanged(saved["files"], located, None if moved else folder, shown_as)
+        located = locate_parts(settings, is_checked=False)
+        new = check_unchanged(saved.files, located, settings.locations, shown_as)
         read = {
             part: read_part([file for file in own.files if file.name not in new], settings)
             for part, own in located.items()
         }
-        check_hashes(saved["files"], _sha256(read))
+        check_hashes(saved.files, _sha256(read))
         by_id = {example.id: example for own in read.values() for example in own.examples}
         lost = [
             Problem(f"row {row[1]} of {row[0]} is in it, but is not read as an example now", where=shown_as)
             for part in PARTS
-            for row in ids[part]
+            for row in getattr(saved, part)
             if row not in by_id
         ]
         if lost:
             raise DataError([*lost, Problem("a setting of `data` differs from the run's", where=shown_as)])
-        parts = {part: [by_id[row] for row in ids[part]] for part in PARTS}
+        parts = {part: [by_id[row] for row in getattr(saved, part)] for part in PARTS}
         notes = _notes(located, read)
         if new:
             notes.append(f"not among the files that were split, and not read: {shown_names(sorted(new))}")
-        return cls(**parts, files=dict(saved["files"]), notes=notes, dropped=_dropped(read))
+        return cls(**parts, files=dict(saved.files), notes=notes, dropped=_dropped(read))
 
 
-def split_examples(settings: DataSettings, folder: Path, *, allow_leakage: bool = False) -> Split:
+def split_examples(settings: DataSettings, *, allow_leakage: bool = False) -> Split:
     """Read the files of a recipe's `data` and divide their examples.
 
     Examples with one source, and the turns of one conversation, stay together; shares and counts
@@ -115,14 +115,13 @@ def split_examples(settings: DataSettings, folder: Path, *, allow_leakage: bool 
 
     Args:
         settings: the recipe's `data`.
-        folder: the recipe's folder, which paths are relative to.
         allow_leakage: let a source of an `eval` or `test` file be in another part too.
 
     Raises:
         DataError: a file is not usable, there are too few rows, or a source of an `eval` or `test`
             file is in another part too, and that is not allowed.
     """
-    located = locate_parts(settings, folder)
+    located = locate_parts(settings)
     read = read_parts(located, settings)
     parts = {part: own.examples for part, own in read.items()}
     notes = _notes(located, read)

@@ -66,12 +66,12 @@ def test_what_save_to_disk_writes_is_read_in_its_order(tmp_path):
     datasets.load_from_disk(tmp_path / "one").map(lambda row: {"response": "mapped"})  # leaves a cache there
     assert list((tmp_path / "one").glob("cache-*.arrow"))
 
-    one = split_examples(DataSettings(train="one", eval=0), tmp_path)
+    one = split_examples(DataSettings(train="one", eval=0).in_folder(tmp_path))
     expected = [row["instruction"] for row in datasets.load_from_disk(tmp_path / "one")]
     assert [example.source for example in one.train] == expected
     assert len(one.files) == 3
     assert {example.response for example in one.train} == {row["response"] for row in rows}
 
-    parts = split_examples(DataSettings(train="dict", eval=0, test="dict"), tmp_path)
+    parts = split_examples(DataSettings(train="dict", eval=0, test="dict").in_folder(tmp_path))
     assert [example.source for example in parts.train] == [row["instruction"] for row in rows[:30]]
     assert [example.source for example in parts.test] == [row["instruction"] for row in rows[30:]]

@@ -1,0 +1,66 @@
+"""checks.json: what the checks found before training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from loraloom.run.documents.document import parse, to_json
+
+Level = Literal["ok", "note", "warning", "error"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the table that `loraloom check` prints.
+
+    Args:
+        level: `error` stops training, `warning` does not, `note` is worth knowing.
+        check: the check's name, as `--allow` takes it.
+        where: the key, file or module concerned.
+        message: what was found; never the text of a row.
+        fix: what to do.
+    """
+
+    level: Level
+    check: str
+    where: str
+    message: str
+    fix: str = ""
+
+    @property
+    def line(self) -> str:
+        """All of it in one line, but for the check's name."""
+        text = f"{self.level}: {self.where}: {self.message}"
+        return f"{text.rstrip('.')}. {self.fix}" if self.fix else text
+
+    def to_json(self) -> dict[str, Any]:
+        """For checks.json."""
+        return asdict(self)
+
+    def mapped(self, change: Callable[[str], str]) -> Finding:
+        """With each of its texts changed: made visible, say."""
+        where, message, fix = map(change, (self.where, self.message, self.fix))
+        return replace(self, where=where, message=message, fix=fix)
+
+
+_FINDINGS = TypeAdapter(list[Finding])
+
+
+def read_checks(path: Path) -> list[Finding]:
+    """The findings of checks.json.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    findings: list[Finding] = parse(_FINDINGS, path)
+    return findings
+
+
+def checks_text(findings: Iterable[Finding]) -> str:
+    """What checks.json holds."""
+    return to_json([finding.to_json() for finding in findings])

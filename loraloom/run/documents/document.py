@@ -1,0 +1,135 @@
+"""What all documents of a run have in common: how they are read, checked and written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+
+from loraloom.errors import RunError
+
+
+def to_json(value: Any) -> str:
+    """JSON as every file of a run has it: readable, Chinese as Chinese, NaN refused."""
+    text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False, default=_part_to_json)
+    return text + "\n"
+
+
+def _part_to_json(value: object) -> dict[str, Any]:
+    if isinstance(value, Part):
+        return value.to_json()
+    raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file of a run.
+
+    Raises:
+        RunError: it is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(
+            f"the run has no {path.name}", where=str(path.parent), fix="Is this a run directory?"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError("cannot be read", where=str(path), found=str(error)) from None
+
+
+def damage(error: ValidationError, path: Path, fix: str = "") -> RunError:
+    """What is said of a file whose content is not what a run's is."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    key = ".".join(map(str, first["loc"])) or "it"
+    return RunError(f"is damaged: `{key}`: {first['msg']}", where=str(path), fix=fix)
+
+
+def parse(adapter: TypeAdapter[Any], path: Path, fix: str = "") -> Any:
+    """The content of a JSON file, if it is what a `TypeAdapter` describes.
+
+    Raises:
+        RunError: it is missing, is not JSON, or is something else.
+    """
+    values = read_json(path)
+    try:
+        return adapter.validate_python(values)
+    except ValidationError as error:
+        raise damage(error, path, fix) from None
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("text without control characters is needed")
+    return text
+
+
+def _integer(value: Any) -> Any:
+    if isinstance(value, bool | str | bytes):
+        raise ValueError("a whole number is needed")
+    return value
+
+
+Printable = Annotated[str, AfterValidator(_printable)]
+"""A path or name that is shown on terminals and may come from anywhere."""
+
+Integer = Annotated[int, BeforeValidator(_integer)]
+"""A whole number, and no text or truth value that could be taken for one."""
+
+
+class Part(BaseModel):
+    """A part of a document. Keys of newer versions are kept, and written again."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """What the file has: the keys that were given, in the order of the fields; no defaults."""
+        return self.model_dump(exclude_unset=True)
+
+
+class Document(Part):
+    """A JSON file of a run: written by one verb, read by others, open to everybody's hands in between.
+
+    A document with a `format` is refused if this version does not know it; `REMEDY` is what the message
+    recommends then, and if the file is damaged.
+    """
+
+    FORMATS: ClassVar[tuple[int, ...]] = ()
+    REMEDY: ClassVar[str] = ""
+
+    @classmethod
+    def read(cls, path: Path, fix: str | None = None) -> Self:
+        """Read a file.
+
+        Args:
+            path: the file.
+            fix: what to do if it cannot be used; by default `REMEDY`.
+
+        Raises:
+            RunError: it is missing, damaged, or of another format.
+        """
+        fix = cls.REMEDY if fix is None else fix
+        values = read_json(path)
+        if cls.FORMATS and isinstance(values, dict):
+            format = values.get("format")
+            if isinstance(format, int) and format not in cls.FORMATS:
+                raise RunError(
+                    "was written by another version of LoRALoom",
+                    where=str(path),
+                    found=f"format {format}",
+                    allowed=", ".join(map(str, cls.FORMATS)),
+                    fix=fix,
+                )
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise damage(error, path, fix) from None
+
+    def text(self) -> str:
+        """The file's content."""
+        return to_json(self.to_json())
+
+    def replaced(self, **changes: Any) -> Self:
+        """The same document with other values of some keys."""
+        return self.model_copy(update=changes)

@@ -1,0 +1,95 @@
+"""What a training will take, as provenance.json keeps it: memory, time and room on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The predicted peak, on the device that trains.
+
+    Args:
+        peak_bytes: of the whole process; loading and the checks may have had it already.
+        loaded_bytes: there before the first step: libraries, base, rows.
+        base_bytes: of that, the frozen weights.
+        phase: which part of the work takes the most beside it: training, evaluation, answers or saving.
+        parts: bytes of that phase by what for, the largest first.
+        free_bytes: what can be taken beside what is loaded.
+    """
+
+    peak_bytes: int
+    loaded_bytes: int
+    base_bytes: int
+    phase: str
+    parts: Mapping[str, int]
+    free_bytes: int
+
+    @property
+    def needed_bytes(self) -> int:
+        """Beside what is loaded."""
+        return sum(self.parts.values())
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long the steps take; evaluations are not in it.
+
+    Args:
+        step_seconds: of one step of the first wave, timed on rows of middling length.
+        tokens_per_second: of that step.
+        epoch_seconds: until every experiment of the first wave has seen each row once.
+        seconds: until the last step of the last wave.
+    """
+
+    step_seconds: float
+    tokens_per_second: float
+    epoch_seconds: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Room for checkpoints.
+
+    Args:
+        checkpoint_bytes: of one, at the most.
+        num_kept: how many are kept at a time.
+        free_bytes: on the disk of the run directory.
+    """
+
+    checkpoint_bytes: int
+    num_kept: int
+    free_bytes: int
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a training will take.
+
+    Args:
+        waves: who trains together.
+        memory, disk: see there.
+        pace: None where a signal came before the timed step had ended.
+    """
+
+    waves: tuple[tuple[str, ...], ...]
+    memory: Memory
+    pace: Pace | None
+    disk: Disk
+
+    def to_json(self) -> dict[str, Any]:
+        """For provenance.json, and for the event `plan`."""
+        return {**asdict(self), "waves": [list(wave) for wave in self.waves]}
+
+
+def read_prediction(values: Any) -> Prediction | None:
+    """What `to_json` gave, after it was kept in a file; None if it is something else."""
+    try:
+        return TypeAdapter(Prediction).validate_python(values)
+    except ValidationError:
+        return None

@@ -1,0 +1,140 @@
+"""provenance.json: versions, data, base, seeds, and every automatic choice with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, Field, JsonValue
+
+from loraloom.run.documents.choice import Choice
+from loraloom.run.documents.document import Document, Integer, Part, Printable
+from loraloom.run.documents.prediction import Prediction
+
+DTYPES = ("float32", "bfloat16")
+
+
+def _usable(choices: dict[str, Choice]) -> dict[str, Choice]:
+    """Refuse choices that a resumed run could not compute with."""
+    for key in ("threads", "pass_tokens"):
+        text = choices[key].value if key in choices else "1"
+        if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 2**31:
+            raise ValueError(f"{key}: a count above 0 is needed")
+    if "dtype" in choices and choices["dtype"].value not in DTYPES:
+        raise ValueError(f"dtype: {' or '.join(DTYPES)} is needed")
+    return choices
+
+
+class BaseIdentity(Part):
+    """Which base a run was trained on.
+
+    Args:
+        name: as the recipe has it, without folders of this machine.
+        fingerprint, tokenizer_fingerprint: of its weights and of its vocabulary.
+        head_is_tied: whether the output head is the embedding.
+    """
+
+    name: str
+    fingerprint: str
+    tokenizer_fingerprint: str
+    head_is_tied: bool | None = None
+
+
+class ProcessRecord(Part):
+    """What a process computed with that worked on the run."""
+
+    started: str
+    versions: dict[str, str]
+    platform: str = ""
+
+
+class SearchRequest(Part):
+    """What a search was asked for; a resume is held to it.
+
+    Args:
+        space: key → choices or range.
+        trials: how many.
+    """
+
+    space: dict[str, JsonValue]
+    trials: Integer
+    sampler: str
+    halving: bool
+
+
+class Provenance(Document):
+    """Where a run comes from.
+
+    Args:
+        started: when it was begun, with its zone.
+        folder: what the recipe's relative paths are relative to.
+        versions: of Python and of every package that a result depends on.
+        data: each file's name, and its sha256.
+        retain: sha256 of the one file to measure forgetting on; of each by name if there are several.
+        seeds: of each experiment.
+        allowed: checks whose errors the user allows.
+        choices: automatic ones; before the base was loaded there are none.
+        base: None before it was loaded.
+        waves: who trains together; None before that was decided.
+        plan: what training will take; what another version wrote there is kept as it is.
+        search: what was asked for, if the run is a search.
+        together: how many trials of a search train at once.
+        sessions: every process that worked on the run; None if it was never resumed.
+    """
+
+    started: str
+    folder: Printable
+    versions: dict[str, str]
+    platform: str = ""
+    data: dict[str, str] = Field(default_factory=dict)
+    retain: str | dict[str, str] | None = None
+    seeds: dict[str, Integer]
+    allowed: list[str] = Field(default_factory=list)
+    choices: Annotated[dict[str, Choice], AfterValidator(_usable)]
+    base: BaseIdentity | None = None
+    waves: list[list[str]] | None = None
+    plan: Annotated[Prediction | JsonValue, Field(union_mode="left_to_right")] = None
+    search: SearchRequest | None = None
+    together: Integer | None = None
+    sessions: Annotated[list[ProcessRecord], Field(min_length=1)] | None = None
+
+    @property
+    def prediction(self) -> Prediction | None:
+        """What training will take; None if that is not known, or another version wrote it."""
+        return self.plan if isinstance(self.plan, Prediction) else None
+
+    @property
+    def decided(self) -> dict[str, str]:
+        """The value of each automatic choice."""
+        return {key: choice.value for key, choice in self.choices.items()}
+
+    @property
+    def newest_process(self) -> ProcessRecord:
+        """The process that worked on the run last."""
+        return self.sessions[-1] if self.sessions else self._first_process
+
+    @property
+    def _first_process(self) -> ProcessRecord:
+        return ProcessRecord(started=self.started, versions=self.versions, platform=self.platform)
+
+    def allowing(self, checks: Collection[str]) -> Self:
+        """With checks whose errors the user allows now, beside those of before."""
+        return self.replaced(allowed=sorted({*self.allowed, *checks}))
+
+    def with_process(self, process: ProcessRecord) -> Self:
+        """With one more process that worked on the run; the first is the one that began it."""
+        return self.replaced(sessions=[*(self.sessions or [self._first_process]), process])
+
+    def version_changes(self, process: ProcessRecord) -> list[str]:
+        """`torch 2.11.0, before 2.13.0`: what a process has in other versions than the one before it."""
+        before = self.newest_process.versions
+        return [
+            f"{name} {own}, before {before.get(name, 'none')}"
+            for name, own in process.versions.items()
+            if before.get(name) != own
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """What the file has."""
+        plan = {} if self.prediction is None else {"plan": self.prediction.to_json()}
+        return super().to_json() | plan

@@ -1,0 +1,219 @@
+"""Events of a run's history: each is a line of events.jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from loraloom.run.events.event import Event
+
+Limit = Annotated[int, Field(gt=0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainStep(Event):
+    """An experiment took an optimizer step.
+
+    Args:
+        step: of the run: every experiment in training takes one.
+        experiment: its name.
+        experiment_step, total_steps: its own, taken and planned.
+        epoch: passes over its rows so far.
+        loss: nats a label token, over the rows of this step.
+        learning_rate: of this step.
+        grad_norm: before clipping.
+        num_tokens: source and target tokens of this step.
+        tokens_per_second: of this experiment, in the time of the whole step.
+    """
+
+    kind: ClassVar[str] = "train"
+
+    step: int
+    experiment: str
+    experiment_step: int
+    total_steps: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    num_tokens: int
+    tokens_per_second: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Event):
+    """An experiment was evaluated on the eval rows.
+
+    Args:
+        step, experiment, experiment_step, epoch: as in `TrainStep`.
+        figures: `eval_loss`, and what `metric_for_best_model` needs: each a key of its own in the log.
+    """
+
+    kind: ClassVar[str] = "eval"
+
+    step: int
+    experiment: str
+    experiment_step: int
+    epoch: float
+    figures: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """With each figure under its name."""
+        line = super().to_json()
+        del line["figures"]
+        return line | dict(self.figures)
+
+    @classmethod
+    def _arguments(cls, line: Mapping[str, Any]) -> dict[str, Any]:
+        own = {"step", "experiment", "experiment_step", "epoch", "time"}
+        known = {key: line[key] for key in own if key in line}
+        others = line.keys() - own - {"event", "version"}
+        return known | {"figures": {key: line[key] for key in line if key in others}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentEnd(Event):
+    """An experiment takes no more steps.
+
+    Args:
+        step, experiment, experiment_step: as in `TrainStep`.
+        status: `done`, `stopped` (early), `pruned` (by a search) or `failed`.
+        reason: why, if it did not simply finish.
+        best_step, best_metric: of what became its adapter; None if it was never evaluated.
+        forgetting: by how much its loss on `data.retain` is above the base's; None if not measured.
+    """
+
+    kind: ClassVar[str] = "end"
+
+    step: int
+    experiment: str
+    experiment_step: int
+    status: str
+    reason: str
+    best_step: int | None
+    best_metric: float | None
+    forgetting: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSave(Event):
+    """A checkpoint was written. Its line ends with the sha256 of the log so far, see run/integrity.py.
+
+    Args:
+        step: of the run.
+        path: the checkpoint's folder, below `checkpoints/`.
+    """
+
+    kind: ClassVar[str] = "save"
+    is_durable: ClassVar[bool] = True
+
+    step: int
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryLimit(Event):
+    """Memory ran out, and the run computes less at once from now on.
+
+    Args:
+        step: of the run, from which on.
+        phase: `training`, `evaluation`, or `lifted`: an experiment failed and earlier limits are void.
+        experiment: the one that failed.
+        tried: tokens of a pass, or rows of a batch, that were too many.
+        pass_tokens, eval_rows: the limits now; None for none.
+    """
+
+    kind: ClassVar[str] = "memory"
+    is_durable: ClassVar[bool] = True
+
+    step: int
+    phase: Literal["training", "evaluation", "lifted"]
+    experiment: str | None = None
+    tried: int
+    pass_tokens: Limit | None
+    eval_rows: Limit | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Without an experiment if none failed."""
+        line = super().to_json()
+        if self.experiment is None:
+            del line["experiment"]
+        return line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resume(Event):
+    """A run is resumed.
+
+    Args:
+        step: of the run, that the resume begins after.
+        reason: why from there.
+    """
+
+    kind: ClassVar[str] = "resume"
+
+    step: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileChange(Event):
+    """A file is not as the run wrote it.
+
+    Args:
+        path: in the run.
+        what: what is done about it.
+    """
+
+    kind: ClassVar[str] = "changed"
+
+    path: str
+    what: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointDamage(Event):
+    """A checkpoint cannot be used.
+
+    Args:
+        path: its folder, below `checkpoints/`.
+        problem: what is wrong with it.
+    """
+
+    kind: ClassVar[str] = "damaged"
+
+    path: str
+    problem: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterExport(Event):
+    """An adapter is written again at the end of a resumed run.
+
+    Args:
+        experiment: whose.
+        reason: why.
+    """
+
+    kind: ClassVar[str] = "export"
+
+    experiment: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialStart(Event):
+    """A search drew a trial.
+
+    Args:
+        experiment: the trial's name.
+        parameters: dotted key → value.
+    """
+
+    kind: ClassVar[str] = "trial"
+
+    experiment: str
+    parameters: Mapping[str, Any]

@@ -1,0 +1,48 @@
+"""The lines of events.jsonl -> events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import ValidationError
+
+from loraloom.run.events.event import KINDS, Event, UnknownEvent
+
+
+def read_event(line: Any) -> Event | None:
+    """An event from a line of the log, parsed as JSON; None if that is no object."""
+    if not isinstance(line, dict):
+        return None
+    name = line.get("event")
+    kind = KINDS.get(name) if isinstance(name, str) else None
+    version = line.get("version", 1)
+    if kind is None or not isinstance(version, int) or version > kind.version:
+        return UnknownEvent(line=line)
+    try:
+        return kind.from_json(line)
+    except ValidationError:
+        return UnknownEvent(line=line)
+
+
+def read_events(lines: Iterable[str]) -> list[Event]:
+    """All events of a log in order; of several with one (step, experiment, event), the last.
+
+    A resumed run repeats the steps after its checkpoint, and a line cut by a crash is skipped.
+    """
+    latest: dict[Any, Event] = {}
+    for number, text in enumerate(lines):
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+        event = read_event(line)
+        if event is None:
+            continue
+        key: Any = number
+        if "step" in line:
+            key = str((line["step"], line.get("experiment"), line.get("event")))
+        latest.pop(key, None)
+        latest[key] = event
+    return list(latest.values())

@@ -1,0 +1,76 @@
+"""Characters that nobody sees, or that move a terminal's cursor, spelled out.
+
+Unicode's own property for what is invisible (Default_Ignorable_Code_Point) comes from `regex`. It is imported
+when a text first needs it, which few do: `loraloom --help` starts faster without.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+LONGEST_NAME = 80  # characters of a name in a message
+
+# Controls (but not line feed and tab), surrogates, line separators, what reorders text, what has no width.
+# Joiners and variation selectors stay: emoji and several scripts need them.
+_UNSEEN = r"""[
+    [\p{Cc}\p{Cs}\p{Zl}\p{Zp}\p{Bidi_Control}\p{Default_Ignorable_Code_Point}\uFFF9-\uFFFB]
+    -- [\t\n\u200C\u200D\u034F\uFE00-\uFE0F\U000E0100-\U000E01EF]
+]"""
+
+
+@functools.cache
+def unseen() -> Any:
+    """A pattern of one character that nobody sees, or that moves a terminal's cursor."""
+    import regex
+
+    return regex.compile(_UNSEEN, regex.VERBOSE | regex.VERSION1)
+
+
+def escape(char: str) -> str:
+    """A character as Python escapes it: `\\u202e`."""
+    return ascii(char)[1:-1]
+
+
+def visible(text: str, mark: Callable[[str], str] = str) -> str:
+    """A text with what cannot be seen in it spelled out; line feeds and tabs stay.
+
+    Args:
+        text: of any origin, of several lines.
+        mark: what becomes of each escape, e.g. to set it off in a page.
+
+    >>> visible("pay\\u202e"), visible("two\\nlines")
+    ('pay\\\\u202e', 'two\\nlines')
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return str(unseen().sub(lambda match: mark(escape(match.group())), text))
+
+
+def printable(text: str, limit: int = LONGEST_NAME) -> str:
+    """A name or path on one line: every character but letters, signs and spaces escaped, cut if it is long.
+
+    >>> printable("two\\nlines"), printable("abcdef", limit=4)
+    ('two\\\\nlines', 'abc…')
+    """
+    shown = visible(text[: limit + 1])
+    if not shown.isprintable():
+        shown = "".join(char if char.isprintable() else escape(char) for char in shown)
+    return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
+
+
+def quoted(name: str, limit: int = LONGEST_NAME) -> str:
+    """A name for a message: printable, short, in backquotes."""
+    return f"`{printable(name, limit)}`"
+
+
+def one_line(said: object, limit: int = 300) -> str:
+    """What another program said, on one line; its second line often names what is wrong.
+
+    Args:
+        said: an exception, or text.
+        limit: characters; a longer text is cut at a word, and shows that it is.
+    """
+    text = " ".join(str(said).split())
+    return text if len(text) <= limit else f"{text[:limit].rpartition(' ')[0] or text[:limit]} …"
