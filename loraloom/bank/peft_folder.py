@@ -205,7 +205,7 @@ def _read_tensors(path: Path, ends: Sequence[str], where: str) -> dict[str, Tens
                 "contains a tensor that is not part of a LoRA adapter",
                 where=where,
                 found=name,
-                fix=_RESIZED if bare in EMBEDDINGS_SAVED else "",
+                fix=_RESIZED if bare.rpartition(".")[2] in EMBEDDINGS_SAVED else "",
             )
         if not tensor.is_floating_point():
             raise AdapterError(

@@ -125,8 +125,10 @@ def merge(
             "proof": asdict(proof),
             "notes": [*notes, *remarks(proof, chosen.value)],
         }
-        scale = loaded.family.output_scale(loaded.model.config)
-        write_bytes(staged / MODEL / README, merged_card(facts, result, proof, logit_scale=scale).encode())
+        family = loaded.family
+        scale = family.output_scale(loaded.model.config)
+        card = merged_card(facts, result, proof, family=family, logit_scale=scale)
+        write_bytes(staged / MODEL / README, card.encode())
         result["bytes"] = _publish(staged / MODEL, out, stop)
     return result
 
