@@ -35,7 +35,7 @@ from loraloom.export.transformers_folder import stored_dtype
 from loraloom.training.signals import StopRequest
 from tests.commands.trained import machine_paths
 from tests.parity.rig import stock_model
-from tests.test_lock import held_by_a_child
+from tests.run.test_lock import held_by_a_child
 from tests.tiny import KINDS
 
 # PEFT still asks transformers for the old name of activation checkpointing.
