@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, GenerationConfig, Pr
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from loraloom.base.answer_text import AnswerText
-from loraloom.base.current_pass import CurrentPass, recomputation_contexts
+from loraloom.base.current_pass import CurrentPass
 from loraloom.base.device_and_dtype import choose_device, choose_dtype, estimated_parameters
 from loraloom.base.families import FAMILIES, Family
 from loraloom.base.fingerprints import fingerprint, tokenizer_fingerprint
@@ -266,39 +266,3 @@ def freeze(model: PreTrainedModel) -> None:
         elif isinstance(getattr(module, "dropout", None), float):
             module.dropout = 0.0
     model.train()
-
-
-# transformers renamed it on the way to version 6; 5.17 knows the old name only.
-_CHECKPOINTING = (
-    "activation" if hasattr(PreTrainedModel, "activation_checkpointing_enable") else "gradient"
-) + "_checkpointing"
-
-
-def recompute_activations(model: PreTrainedModel, enabled: bool) -> None:
-    """Recompute each layer's activations in the backward pass, or keep them.
-
-    Args:
-        model: of a loaded base.
-        enabled: the recipe's `gradient_checkpointing`.
-    """
-    if enabled:
-        settings = {"use_reentrant": False, "context_fn": recomputation_contexts}
-        getattr(model, f"{_CHECKPOINTING}_enable")(settings)
-    elif recomputes_activations(model):
-        getattr(model, f"{_CHECKPOINTING}_disable")()
-
-
-def recomputes_activations(model: PreTrainedModel) -> bool:
-    """Whether each layer's activations are recomputed in the backward pass."""
-    return bool(getattr(model, f"is_{_CHECKPOINTING}"))
-
-
-@contextmanager
-def keeping_activations(model: PreTrainedModel) -> Iterator[None]:
-    """Keep activations for the time being, whatever is set."""
-    enabled = recomputes_activations(model)
-    recompute_activations(model, False)
-    try:
-        yield
-    finally:
-        recompute_activations(model, enabled)
