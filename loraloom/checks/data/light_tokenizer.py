@@ -132,7 +132,7 @@ class TextTokenizer:
         return rows
 
     def texts(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        """Decode token ids without padding and the tokens around a text; those that the user added are text."""
+        """Decode token ids without padding and the tokens around a text; those that users added are text."""
         ends = {self.eos_token_id, self.pad_token_id, *self.frame_token_ids}
         return self.backend.texts([[token for token in row if token not in ends] for row in ids])
 
