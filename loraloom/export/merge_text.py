@@ -90,13 +90,14 @@ def merged_card(
             front_matter(facts, "transformers", "merged"),
             f"# {facts.base} with the LoRA adapter {facts.experiment.name} merged",
             "",
-            "Trained and merged with LoRALoom: W + s·B·A in float32. It loads with plain transformers.",
+            f"{'Trained and merged' if facts.has_run else 'Merged'} with LoRALoom: W + s·B·A in float32. "
+            "It loads with plain transformers.",
             "",
             "## Use",
             "",
             python_block(merged_code(facts, ".", "this folder")),
             "",
-            *_generation(result["generation"]),
+            *_generation(result["generation"], has_run=facts.has_run),
             "## Other programs",
             "",
             *_notes(facts, proof),
@@ -131,11 +132,13 @@ def _notes(facts: Facts, proof: Proof) -> list[str]:
     return lines
 
 
-def _generation(inherited: dict[str, Any]) -> list[str]:
-    """Describe the folder's generation settings, and what happened to the base's."""
+def _generation(inherited: dict[str, Any], *, has_run: bool) -> list[str]:
+    """Describe the generation settings of the folder, and what happened to those of the base."""
     found = GenerationDefaults(**inherited)
     return [
-        "`generate` answers according to the recipe's `generation` section; the settings are in",
+        "`generate` answers according to the recipe's `generation` section; the settings are in"
+        if has_run
+        else "`generate` answers by LoRALoom's defaults and the settings given by `--set`; they are in",
         f"{code(FILE)}. Arguments of a call take precedence.",
         "",
         *(f"- {note[0].upper()}{note[1:]}." for note in found.notes()),
