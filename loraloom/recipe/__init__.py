@@ -4,11 +4,10 @@
 and writes YAML. The rest serves reading: each file says in its first line which step of it is its own.
 """
 
-from loraloom.recipe.experiments import EXPERIMENT_NAME, RESERVED_EXPERIMENT_NAMES
+from loraloom.recipe.experiments import EXPERIMENT_NAME, RESERVED_EXPERIMENT_NAMES, SHARED_TRAINING_KEYS
+from loraloom.recipe.relative_paths import Section
 from loraloom.recipe.schema import Experiment, Recipe
-from loraloom.recipe.section import Section
 from loraloom.recipe.settings import (
-    SHARED_TRAINING_KEYS,
     DataSettings,
     GenerationSettings,
     LoraSettings,
