@@ -25,7 +25,7 @@ from loraloom.evaluate.comparison import BASE_NAME
 from loraloom.evaluate.decoding import describe_unused
 from loraloom.recipe import EXPERIMENT_NAME, RESERVED_EXPERIMENT_NAMES, DataSettings, Recipe
 from loraloom.recipe.reading import parse_recipe_with_notes
-from loraloom.recipe.section import Section
+from loraloom.recipe.relative_paths import Section
 from loraloom.session.answering_model import AnsweringModel
 from loraloom.session.material import load_recipe_base
 from loraloom.training.adapter_card import PACKAGES, Facts
