@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from loraloom.cli.shared_options import AsJson, MovedBase, MovedData, RunFolder
 from loraloom.cli.verb_steps import command, displayed, importing, moved_words, print_json
 from loraloom.run.folder import open_run
+
+if TYPE_CHECKING:
+    from loraloom.run.documents.comparison import Comparison
 
 
 def compare(
@@ -48,16 +50,16 @@ def compare(
             report=display,
         )
         if as_json:
-            print_json(comparison)
+            print_json(comparison.to_json())
         else:
             print_comparison(comparison, shown_rows=_rows_to_show(comparison, prompt))
-        display.say(f"all answers: {comparison['file']}") if not as_json else None
+        display.say(f"all answers: {comparison.file}") if not as_json else None
         display.next_command(_predict_command(run, base))
 
 
-def _rows_to_show(comparison: Mapping[str, Any], prompts: list[str]) -> int:
+def _rows_to_show(comparison: Comparison, prompts: list[str]) -> int:
     """Prompts are few and chosen, so all of them unless they are a file of many; of other rows some."""
-    return max(len(prompts), 10) if comparison["what"] == "prompts" else 3
+    return max(len(prompts), 10) if comparison.what == "prompts" else 3
 
 
 def _predict_command(run: Path, base: Path | None = None) -> str:

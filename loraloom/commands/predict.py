@@ -15,8 +15,8 @@ from loraloom.data.prompts.passthrough_columns import output_name
 from loraloom.data.prompts.prompt_files import prompts_of_files
 from loraloom.data.prompts.prompts import Prompt, read_prompts
 from loraloom.data.sources.control_tokens import controls_in, describe_controls
-from loraloom.evaluate.comparison import BASE_NAME
 from loraloom.evaluate.generation import answer, cut_words
+from loraloom.run.documents.comparison import BASE_NAME
 from loraloom.run.events import AnswerProgress, Note, Report, quiet
 from loraloom.run.folder import open_run
 from loraloom.session import provenance as origin

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.table import Table
@@ -16,6 +16,7 @@ from loraloom.console.streams import VISIBLE, Stdout, text_width
 
 if TYPE_CHECKING:
     from loraloom.checks.batch_view import RowView
+    from loraloom.run.documents.comparison import Comparison
     from loraloom.run.documents.range_test import RangeTest
 
 WIDE = 120  # columns; five columns of a table need them
@@ -95,18 +96,17 @@ def print_range_test(found: RangeTest) -> None:
         stdout.print(Text(f"--set training.learning_rate={found.suggestion:g}", style="bold"))
 
 
-def print_comparison(comparison: Mapping[str, Any], shown_rows: int = 3) -> None:
+def print_comparison(comparison: Comparison, shown_rows: int = 3) -> None:
     """What every adapter does, in a sentence; the figures; some answers side by side."""
     stdout = Stdout(highlight=False, soft_wrap=True)
-    for sentence in comparison["sentences"]:
+    for sentence in comparison.sentences:
         stdout.print(Text(sentence, style="bold"))
-    if len(comparison["sentences"]) > 1 and "recommendation" in comparison:
-        stdout.print(Text(comparison["recommendation"]["sentence"], style="bold"))
+    if len(comparison.sentences) > 1 and comparison.recommendation is not None:
+        stdout.print(Text(comparison.recommendation.sentence, style="bold"))
     stdout.print()
-    models: Mapping[str, Mapping[str, Any]] = comparison["models"]
-    groups = _groups(comparison)
-    keys = list(dict.fromkeys(key for model in models.values() for key in model["figures"]))
-    columns = [[models[name]["figures"] for name in group["models"]] for group in groups.values()]
+    models, groups = comparison.models, comparison.models_of_groups
+    keys = list(dict.fromkeys(key for model in models.values() for key in model.figures))
+    columns = [[models[name].figures for name in names] for names in groups.values()]
     print_table(
         ("figure", *groups),
         [
@@ -114,37 +114,30 @@ def print_comparison(comparison: Mapping[str, Any], shown_rows: int = 3) -> None
             for key in keys
         ],
     )
-    for key, signature in comparison.get("signatures", {}).items():
+    for key, signature in comparison.signatures.items():
         if key not in keys:
             stdout.print(Text(f"{key}: {signature}".translate(VISIBLE), style="dim"))
     print_answers(comparison, shown_rows)
 
 
-def print_answers(comparison: Mapping[str, Any], shown_rows: int, title: str = "") -> None:
+def print_answers(comparison: Comparison, shown_rows: int, title: str = "") -> None:
     """What base and adapters said to the first rows, and how many more there are; under a title, if given."""
     stdout = Stdout(highlight=False, soft_wrap=True)
     if title:
         stdout.print()
         stdout.print(Text(title))
-    groups = _groups(comparison)
-    for row in comparison["rows"][:shown_rows]:
+    for row in comparison.rows[:shown_rows]:
         stdout.print()
-        stdout.print(Text(row["source"].translate(VISIBLE), style="bold"))
-        for group in groups.values():
-            first = group["models"][0]  # of several seeds one speaks; the report shows them all
-            stdout.print(Text(f"  {first}: {row['answers'][first]}".translate(VISIBLE)))
-        if row["reference"] is not None:
-            stdout.print(Text(f"  reference: {row['reference']}".translate(VISIBLE), style="dim"))
-    more = len(comparison["rows"]) - shown_rows
+        stdout.print(Text(row.source.translate(VISIBLE), style="bold"))
+        for names in comparison.models_of_groups.values():
+            first = names[0]  # of several seeds one speaks; the report shows them all
+            stdout.print(Text(f"  {first}: {row.answers[first]}".translate(VISIBLE)))
+        if row.reference is not None:
+            stdout.print(Text(f"  reference: {row.reference}".translate(VISIBLE), style="dim"))
+    more = len(comparison.rows) - shown_rows
     if more > 0:
         stdout.print()
         stdout.print(Text(f"… and {more:,} more {'row' if more == 1 else 'rows'}", style="dim"))
-
-
-def _groups(comparison: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Experiment → its models, also where nothing could be judged."""
-    models = comparison["models"]
-    return comparison.get("groups") or {name: {"models": [name]} for name in models}
 
 
 def _figure_over_seeds(key: str, values: Sequence[float | None]) -> str:

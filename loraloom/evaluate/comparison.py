@@ -5,30 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
 from loraloom.evaluate.metrics import DESCRIPTIONS, Numbers, share_changed
-from loraloom.evaluate.movement import Movement
 from loraloom.evaluate.scoring import Scoring
 from loraloom.evaluate.statistics import (
     FEWEST_ROWS,
-    Difference,
     Draws,
     corrected,
     difference,
     draw_figures,
     over_seeds,
 )
+from loraloom.run.documents.comparison import (
+    BASE_NAME,
+    CLEAR,
+    DECIDING,
+    Difference,
+    FigureInterval,
+    GroupRecord,
+    Movement,
+)
 
-BASE_NAME = "base"
 # Below this an adapter's ΔW is lost among W's own digits (float32 has seven).
 UNMOVED = 1e-6
-# What experiments are ranked by, and asked in pairs about.
-DECIDING = "chrf"
-# The verdicts of a difference that is more than luck, where one of the two is to be preferred.
-CLEAR = ("better", "worse")
 
 
 @dataclass(frozen=True)
@@ -244,20 +245,17 @@ def _percent(share: float) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
-def groups_to_json(evidence: Evidence, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """`{experiment: {"models": […], "figures": {metric: {"mean", "low", "high", "sd"}}}}`."""
+def group_records(evidence: Evidence, groups: Mapping[str, Sequence[str]]) -> dict[str, GroupRecord]:
+    """The experiments' figures with their intervals, as compare/<name>.json has them."""
     return {
-        group: {
-            "models": list(groups[group]),
-            "figures": {
-                metric: {
-                    "mean": own.value,
-                    "low": own.interval[0],
-                    "high": own.interval[1],
-                    "sd": own.deviation,
-                }
+        group: GroupRecord(
+            models=list(groups[group]),
+            figures={
+                metric: FigureInterval(
+                    mean=own.value, low=own.interval[0], high=own.interval[1], sd=own.deviation
+                )
                 for metric, own in drawn.items()
             },
-        }
+        )
         for group, drawn in evidence.groups.items()
     }

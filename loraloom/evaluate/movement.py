@@ -5,30 +5,17 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.linear import LowRank
+from loraloom.run.documents.comparison import Movement
 
 # On the embedded starter, adapters that moved it by 0.034 % changed 1 answer of 100, by 0.33 % 26 of 100, by
 # 3.6 % every one (docs/article.md).
 HARDLY_MOVED = 1e-3
-
-
-@dataclass(frozen=True)
-class Movement:
-    """‖ΔW‖ / ‖W‖ in the Frobenius norm.
-
-    Args:
-        total: over all adapted linears together.
-        kinds: by part of the model and kind of linear, `{"decoder q": 0.013, …}`.
-    """
-
-    total: float
-    kinds: dict[str, float]
 
 
 def movement(bank: AdapterBank, slot: str) -> Movement:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from loraloom.report import figures
-from loraloom.report.comparison_view import BASE_NAME, AnsweredRow, ComparisonView, Difference
+from loraloom.report.comparison_view import AnsweredRow, ComparisonView
 from loraloom.report.content import Content
 from loraloom.report.effects import Effect
 from loraloom.report.ranking import Place, Ranking
@@ -14,6 +14,7 @@ from loraloom.report.search_view import SearchView
 from loraloom.report.training_view import TrainingView
 from loraloom.report.visible_text import visible
 from loraloom.run.documents.checks import Finding
+from loraloom.run.documents.comparison import BASE_NAME, Difference
 from loraloom.run.documents.range_test import RangeTest
 
 SHOWN_ROWS = 3

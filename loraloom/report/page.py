@@ -22,10 +22,11 @@ from markupsafe import Markup
 from loraloom.report import charts, figures, plots
 from loraloom.report.answer_differences import AnswerDifference, mark_difference
 from loraloom.report.axes import colour
-from loraloom.report.comparison_view import BASE_NAME, ComparisonView, Difference
+from loraloom.report.comparison_view import ComparisonView
 from loraloom.report.content import Content
 from loraloom.report.training_view import group_of
 from loraloom.report.visible_text import prose_html, visible, visible_html
+from loraloom.run.documents.comparison import BASE_NAME, Difference
 
 FOLDER = Path(__file__).parent
 # Rows in sight at once, rows on the page, characters of a text: a page must open on a phone.
@@ -165,8 +166,8 @@ def _movement(compared: ComparisonView | None) -> dict[str, Any]:
     """Every kind of linear that any adapter moves, and the farthest that any was moved."""
     moved = compared.movement.values() if compared else []
     return {
-        "kinds": sorted({kind for each in moved for kind in each["kinds"]}, key=_kind_order),
-        "farthest": max((value for each in moved for value in each["kinds"].values()), default=0.0),
+        "kinds": sorted({kind for each in moved for kind in each.kinds}, key=_kind_order),
+        "farthest": max((value for each in moved for value in each.kinds.values()), default=0.0),
     }
 
 

@@ -42,7 +42,7 @@ NAME = re.compile(r"step-(\d{6,})")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckpointInspection:
     """What a look at one checkpoint found.
 
     Args:
@@ -113,7 +113,7 @@ def _remove_others(target: Path, keep: int) -> None:
             _discard(old)
 
 
-def newest_valid(folder: Path) -> tuple[TrainingState | None, list[Verdict]]:
+def newest_valid(folder: Path) -> tuple[TrainingState | None, list[CheckpointInspection]]:
     """Read the newest checkpoint that is whole.
 
     Args:
@@ -127,9 +127,9 @@ def newest_valid(folder: Path) -> tuple[TrainingState | None, list[Verdict]]:
         try:
             contents = verify(path)
             state = state or _state(contents, path)
-            verdicts.append(Verdict(path))
+            verdicts.append(CheckpointInspection(path))
         except CheckpointError as error:
-            verdicts.append(Verdict(path, error.problems[0].what))
+            verdicts.append(CheckpointInspection(path, error.problems[0].what))
     return state, verdicts
 
 

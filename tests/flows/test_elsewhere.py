@@ -48,7 +48,7 @@ def test_a_program_trains_from_another_folder(project: Path, monkeypatch: pytest
     assert loraloom.train(read_recipe(run / "recipe.yaml"), resume=run).failed == []
     text = write_recipe(recipe)
     assert loraloom.train(parse_recipe(text, name="text"), resume=run).failed == []
-    assert loraloom.compare(run, split="eval")["num_rows"] == 4
+    assert loraloom.compare(run, split="eval").num_rows == 4
     (answered,) = loraloom.predict(run, _asked(project), experiment="main")
     assert answered["row"] == 1
 

@@ -54,10 +54,10 @@ def test_a_program_trains_compares_and_predicts(tiny: Callable[[str], Path], tmp
     assert outcome.failed == []
     assert {"train", "eval", "save", "end"} <= set(heard)
     compared = loraloom.compare(outcome.run.folder, prompts=["学校压力很大"])
-    (answered,) = compared["rows"]
+    (answered,) = compared.rows
     (tmp_path / "asked.txt").write_text("学校压力很大\n", encoding="utf-8")
     (predicted,) = loraloom.predict(outcome.run.folder, tmp_path / "asked.txt", experiment="narrow")
-    assert predicted["answer"] == answered["answers"]["narrow"]
+    assert predicted["answer"] == answered.answers["narrow"]
 
 
 def test_what_is_wrong_is_one_kind_of_error(tmp_path: Path) -> None:

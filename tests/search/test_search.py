@@ -101,7 +101,7 @@ def test_the_best_is_a_recipe_of_its_own(searched: SearchView, recipe: Path) -> 
 def test_other_verbs_read_the_run(searched: SearchView) -> None:
     run = searched()
     best = fruits(run).best
-    assert set(compare(run, experiments=[best])["models"]) == {"base", best}
+    assert set(compare(run, experiments=[best]).models) == {"base", best}
     (described,) = [entry for entry in describe_runs(run.parent) if entry["run"] == str(run)]
     assert described["status"] == "done"
     assert "trial-0005" in described["experiments"]
