@@ -12,7 +12,6 @@ are answered anew.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -24,6 +23,7 @@ from loraloom.errors import RunError
 from loraloom.evaluate.comparison import ModelAnswers
 from loraloom.report.unfinished_comparisons import FORMAT
 from loraloom.run.atomic import replace_text
+from loraloom.run.digests import digest_of_json, is_intact, line_with_digest
 
 Answers = dict[str, ModelAnswers]
 # What one row has of each model: the fields of its ModelAnswers.
@@ -68,7 +68,7 @@ class PartialAnswers:
             RunError: the file cannot be written.
         """
         content = {"rows": list(rows), "answers": {model: asdict(own) for model, own in answers.items()}}
-        line = json.dumps({**content, "sha256": _digest(content)})
+        line = line_with_digest(content)
         try:
             with self.file.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
@@ -109,8 +109,7 @@ class PartialAnswers:
         """The rows of a chunk; none where it is torn, altered, or has rows or models that were not asked."""
         try:
             chunk = json.loads(line)
-            content = {"rows": chunk["rows"], "answers": chunk["answers"]}
-            if chunk["sha256"] != _digest(content) or not set(chunk["rows"]) <= set(self.rows):
+            if not is_intact(chunk) or not set(chunk["rows"]) <= set(self.rows):
                 return {}
             answers: Mapping[str, Mapping[str, list[Any]]] = chunk["answers"]
             if set(answers) != set(self.models):
@@ -148,10 +147,6 @@ def row_names(
         targets: of its answer; an empty one where it has none.
     """
     return [
-        _digest([number, row.source, row.response, list(map(int, source)), list(map(int, target))])
+        digest_of_json([number, row.source, row.response, list(map(int, source)), list(map(int, target))])
         for number, (row, source, target) in enumerate(zip(prompts, sources, targets, strict=True))
     ]
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
