@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from loraloom.run.documents.document import JsonObject
+
 FORMAT = 1
 KEY = "sha256"
 # How the line of a save ends.
@@ -56,7 +58,7 @@ class FileDigest:
         """Whether the file may have this content."""
         return digest_of(content) in (self.sha256, self.before)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The manifest's entry."""
         size = {} if self.num_bytes is None else {"bytes": self.num_bytes}
         before = {} if self.before is None else {"before": self.before}
@@ -90,7 +92,7 @@ class Manifest:
         """Of files with these contents."""
         return cls({name: FileDigest.of(content) for name, content in sorted(contents.items())})
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """What the file of the manifest has."""
         files = {name: entry.to_json() for name, entry in self.files.items()}
         return {"format": FORMAT, "files": files, KEY: digest_of_json(files)}

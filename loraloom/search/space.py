@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loraloom.recipe import Experiment, Recipe
+from loraloom.run.documents.search import Parameters
 
 # Of a value that is so many steps above the low end: 0.15 and not 0.15000000000000002.
 DECIMALS = 12
@@ -99,7 +100,7 @@ class Space:
             return None
         return math.prod(dimension.size for dimension in self.dimensions)
 
-    def combinations(self) -> Iterator[dict[str, Any]]:
+    def combinations(self) -> Iterator[Parameters]:
         """All of them, where they can be counted: `{"lora.r": 8, …}`."""
         keys = [dimension.key for dimension in self.dimensions]
         for values in itertools.product(*(dimension.values() for dimension in self.dimensions)):
@@ -119,7 +120,7 @@ def with_experiments(recipe: Recipe, experiments: dict[str, Any]) -> Recipe:
     return recipe.revised({"experiments": experiments})
 
 
-def experiments_of(recipe: Recipe, parameters: dict[str, dict[str, Any]]) -> tuple[Experiment, ...]:
+def experiments_of(recipe: Recipe, parameters: dict[str, Parameters]) -> tuple[Experiment, ...]:
     """The experiments of some combinations, by name.
 
     Raises:
@@ -129,7 +130,7 @@ def experiments_of(recipe: Recipe, parameters: dict[str, dict[str, Any]]) -> tup
     return with_experiments(recipe, changes).resolved_experiments
 
 
-def nested_changes(parameters: dict[str, Any]) -> dict[str, Any]:
+def nested_changes(parameters: Parameters) -> dict[str, Any]:
     """An experiment's changes from dotted keys.
 
     >>> nested_changes({"lora.r": 8, "seed": 1})
@@ -155,6 +156,6 @@ def probe_experiments(space: Space) -> dict[str, Any]:
     return probes
 
 
-def heaviest(space: Space, weight: Callable[[str, Any], float]) -> dict[str, Any]:
+def heaviest(space: Space, weight: Callable[[str, Any], float]) -> Parameters:
     """Of every dimension the value that weighs most, together one combination."""
     return {d.key: max(d.probes, key=lambda value: weight(d.key, value)) for d in space.dimensions}
