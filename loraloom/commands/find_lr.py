@@ -1,4 +1,4 @@
-"""check --find-lr: a learning-rate range test, as eight short adapters in one pass.
+"""find-lr, check --find-lr: a learning-rate range test, as eight short adapters in one pass.
 
 Smith (2017, https://arxiv.org/abs/1506.01186) sweeps the rate within one training; with a bank each
 rate can have an adapter of its own, so that no rate begins from what a smaller one has learnt.
@@ -53,6 +53,7 @@ def find_learning_rate(
     split: Split | None = None,
     findings: Sequence[Finding] = (),
     report: Report = quiet,
+    stop: StopRequest | None = None,
 ) -> RangeTest:
     """Train the recipe's first experiment for some steps at each of eight rates, all in one pass.
 
@@ -62,10 +63,11 @@ def find_learning_rate(
         split: where the caller has divided the recipe's data already.
         findings: of the checks that came before it, for the run's own record.
         report: told of every step.
+        stop: the caller's own token to stop by; without one, SIGINT and SIGTERM ask to stop.
 
     Raises:
         LoRALoomError: recipe, data or base are not usable, or there are no eval rows.
-        Interrupted: SIGINT or SIGTERM. Either way nothing is left.
+        Interrupted: it was asked to stop. Either way nothing is left.
     """
     split = split or split_examples(recipe.data)
     if not split.eval:
@@ -78,7 +80,7 @@ def find_learning_rate(
     try:
         # So short a run is begun anew sooner than mended.
         with (
-            stop_on_signals() as stop,
+            stop_on_signals(stop) as stop,
             create_session(tried, out, split, is_resumable=False) as begun,
         ):
             write_recorded(begun.run, begun.run.checks_file, checks_text(findings))

@@ -86,6 +86,7 @@ def search(
     base: Path | None = None,
     data: Path | None = None,
     report: Report = quiet,
+    stop: StopRequest | None = None,
 ) -> SearchOutcome:
     """Train as many trials as asked for, and find the best.
 
@@ -99,14 +100,15 @@ def search(
             and the folder that takes the place of the one where the data was, or a file. They must be
             the same.
         report: told of every event.
+        stop: the caller's own token to stop by; without one, SIGINT and SIGTERM ask to stop.
 
     Raises:
         LoRALoomError: recipe, data, base or run are not usable, or every trial failed.
-        Interrupted: SIGINT or SIGTERM; what was done is saved.
+        Interrupted: it was asked to stop; what was done is saved.
     """
     for note in request.notes:
         report(Note(message=note))
-    with stop_on_signals(leaves_at_once=True) as stop:
+    with stop_on_signals(stop, leaves_at_once=True) as stop:
         if resume is not None:
             run = open_run(resume)
             request = replace(request, recipe=origin.in_folder_to_resume(run, request.recipe))

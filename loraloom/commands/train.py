@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loraloom.data.splitting.split import Split
-from loraloom.errors import Interrupted, RunError, TrainingError
+from loraloom.errors import RunError, TrainingError
 from loraloom.forecast.plan import make_plan
 from loraloom.recipe import Recipe
 from loraloom.run.documents.range_test import FILE as RANGE_TEST_FILE
@@ -77,6 +77,7 @@ def train(
     base: Path | None = None,
     data: Path | None = None,
     report: Report = quiet,
+    stop: StopRequest | None = None,
 ) -> Outcome:
     """Train every experiment of a recipe, together.
 
@@ -90,12 +91,13 @@ def train(
             and the folder that takes the place of the one where the data was, or a file. They must be
             the same.
         report: told of every event, `report(TrainStep(step=…, loss=…, …))`.
+        stop: the caller's own token to stop by; without one, SIGINT and SIGTERM ask to stop.
 
     Raises:
         LoRALoomError: something is wrong with recipe, data, base or run.
-        Interrupted: SIGINT or SIGTERM; what was done is saved.
+        Interrupted: it was asked to stop; what was done is saved.
     """
-    with stop_on_signals(leaves_at_once=True) as stop:
+    with stop_on_signals(stop, leaves_at_once=True) as stop:
         if resume is not None:
             run = open_run(resume)
             recipe = origin.in_folder_to_resume(run, recipe)
@@ -166,8 +168,7 @@ def _planned(
 
 def _stop_before_training(stop: StopRequest) -> None:
     stop.leaves_at_once = False  # from here on there is a step to finish, and something to save
-    if stop:
-        raise Interrupted(stop.signal_number, "stopped before the first step")
+    stop.raise_if_set("stopped before the first step")
 
 
 def _finish(setup: Setup, state: TrainingState, seconds: float, report: Report) -> Outcome:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from loraloom.report.figures import signed
 from loraloom.run.documents.comparison import BASE_NAME, CLEAR, Difference, Movement
+from loraloom.text.units import signed
 
 # Below this many rows an interval from resampling them is itself a guess.
 FEW_ROWS = 30

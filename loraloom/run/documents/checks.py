@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -42,9 +42,9 @@ class Finding:
         """For checks.json."""
         return asdict(self)
 
-    def translated(self, table: Mapping[int, str]) -> Finding:
-        """With each of its texts as `str.translate` makes it: fit for a terminal, say."""
-        where, message, fix = (text.translate(table) for text in (self.where, self.message, self.fix))
+    def mapped(self, change: Callable[[str], str]) -> Finding:
+        """With each of its texts changed: made visible, say."""
+        where, message, fix = map(change, (self.where, self.message, self.fix))
         return replace(self, where=where, message=message, fix=fix)
 
 
