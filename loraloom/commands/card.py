@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from loraloom.bank.peft_base import portable_name
 from loraloom.bank.peft_folder import CONFIG, read_adapter
@@ -12,6 +11,7 @@ from loraloom.errors import RunError
 from loraloom.report.training_view import group_of
 from loraloom.run.atomic import replace_text
 from loraloom.run.documents.comparison import BASE_NAME, Comparison, Difference
+from loraloom.run.documents.document import JsonObject
 from loraloom.run.folder import Run, open_run
 from loraloom.run.lock import writing
 from loraloom.session import provenance as origin
@@ -33,7 +33,7 @@ from loraloom.training.adapter_card import (
 COMPARISONS = ("test", "eval")
 
 
-def card(run: Path, *, experiment: str | None = None, out: Path | None = None) -> dict[str, Any]:
+def card(run: Path, *, experiment: str | None = None, out: Path | None = None) -> JsonObject:
     """Write a model card for one adapter of a run.
 
     Args:

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -42,6 +41,7 @@ from loraloom.export.proof import (
 from loraloom.export.transformers_folder import check_dtype, check_space, choose_dtype, save_model, sync
 from loraloom.recipe import Recipe
 from loraloom.run.atomic import fsync_folder, write_bytes
+from loraloom.run.documents.document import JsonObject
 from loraloom.run.documents.provenance import Provenance
 from loraloom.run.events import Note, Report, quiet
 from loraloom.run.folder import LOCK_FILE, Run, open_run
@@ -65,7 +65,7 @@ def merge(
     data: Path | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Write base + adapter as one plain transformers folder, and prove it.
 
     Args:
@@ -115,7 +115,7 @@ def merge(
         notes += of_files
         for note in remarks(proof, chosen.value):
             report(Note(message=note))
-        result: dict[str, Any] = {
+        result: JsonObject = {
             "folder": str(out),
             "experiment": name,
             "dtype": chosen.value,

@@ -24,10 +24,11 @@ from loraloom.evaluate.comparison import ModelAnswers
 from loraloom.report.unfinished_comparisons import FORMAT
 from loraloom.run.atomic import replace_text
 from loraloom.run.digests import digest_of_json, is_intact, line_with_digest
+from loraloom.run.documents.document import JsonObject
 
 Answers = dict[str, ModelAnswers]
 # Stored for each row and model: the fields of ModelAnswers.
-_Row = dict[str, dict[str, Any]]
+_Row = dict[str, JsonObject]
 
 
 class PartialAnswers:

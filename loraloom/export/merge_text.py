@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from loraloom.export.merged_generation import FILE, GenerationDefaults
 from loraloom.export.proof import Proof
+from loraloom.run.documents.document import JsonObject
 from loraloom.training.adapter_card import (
     Facts,
     code,
@@ -41,7 +40,7 @@ def remarks(proof: Proof, dtype: str) -> list[str]:
     return found
 
 
-def figures(result: dict[str, Any]) -> list[tuple[str, str]]:
+def figures(result: JsonObject) -> list[tuple[str, str]]:
     """Format the result as rows of a table."""
     proof, reload, rounding = result["proof"], result["proof"]["reload"], result["proof"]["rounding"]
     rows = [
@@ -69,12 +68,12 @@ def figures(result: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _share(measured: dict[str, Any], others: str = " (the others are ties)") -> str:
+def _share(measured: JsonObject, others: str = " (the others are ties)") -> str:
     num, same = measured["num_answers"], measured["num_same_answers"]
     return f"{same} of {num}{others if same < num else ''}"
 
 
-def merged_card(facts: Facts, result: dict[str, Any], proof: Proof, *, logit_scale: float) -> str:
+def merged_card(facts: Facts, result: JsonObject, proof: Proof, *, logit_scale: float) -> str:
     """Write the README.md of the merged folder.
 
     Args:
@@ -127,7 +126,7 @@ def _notes(facts: Facts, proof: Proof) -> list[str]:
     return lines
 
 
-def _generation(inherited: dict[str, Any]) -> list[str]:
+def _generation(inherited: JsonObject) -> list[str]:
     """Describe the folder's generation settings, and what happened to the base's."""
     found = GenerationDefaults(**inherited)
     return [

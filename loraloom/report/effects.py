@@ -17,6 +17,7 @@ from loraloom.recipe import Recipe
 from loraloom.report.comparison_view import ComparisonView
 from loraloom.report.ranking import Ranking
 from loraloom.run.documents.comparison import CLEAR, Difference
+from loraloom.run.documents.search import Parameters
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,9 @@ def effects_of(recipe: Recipe, ranking: Ranking | None, compared: ComparisonView
     return [_effect(key, keys, settings, ranking, pairs) for key in keys]
 
 
-def settings_of(recipe: Recipe) -> dict[str, dict[str, Any]]:
+def settings_of(recipe: Recipe) -> dict[str, Parameters]:
     """Map experiment → dotted key → value for all settings that an experiment may change."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Parameters] = {}
     for experiment in recipe.resolved_experiments:
         sections = {"lora": experiment.lora.model_dump(), "training": experiment.training.model_dump()}
         flat = {f"{name}.{key}": value for name, own in sections.items() for key, value in own.items()}
