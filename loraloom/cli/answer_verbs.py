@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,6 +28,9 @@ from loraloom.cli.verb_steps import (
     refuse_sets_of_run,
 )
 from loraloom.run.folder import open_run
+
+if TYPE_CHECKING:
+    from loraloom.run.documents.comparison import Comparison
 
 
 def compare(
@@ -90,11 +92,11 @@ def compare(
                 report=display,
             )
         if as_json:
-            print_json(comparison)
+            print_json(comparison.to_json())
         else:
             print_comparison(comparison, shown_rows=_rows_to_show(comparison, prompt))
         if not as_json:
-            kept = comparison["file"] or "kept nowhere; --out FILE.json keeps them, --json prints them"
+            kept = comparison.file or "kept nowhere; --out FILE.json keeps them, --json prints them"
             display.say(f"all answers: {kept}")
         display.next_command(
             command("predict", "--base", base or "BASE", "--adapter", adapters[0], "FILE")
@@ -103,9 +105,9 @@ def compare(
         )
 
 
-def _rows_to_show(comparison: Mapping[str, Any], prompts: list[str]) -> int:
+def _rows_to_show(comparison: Comparison, prompts: list[str]) -> int:
     """Return how many rows to show: all prompts, which are few and chosen, but only some other rows."""
-    return max(len(prompts), 10) if comparison["what"] == "prompts" else 3
+    return max(len(prompts), 10) if comparison.what == "prompts" else 3
 
 
 def _predict_command(run: Path, base: Path | None = None) -> str:
