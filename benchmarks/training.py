@@ -116,7 +116,7 @@ class Ours:
             Part(name, [train_set[row] for row in _rows(timetable, step)])
             for name, timetable in self.timetables.items()
         ]
-        batch = collate(parts, pad_token_id=base.pad_token_id, start_token_id=base.start_token_id)
+        batch = collate(parts, base.layout)
         batch = batch.to(base.device)
         steps = dict.fromkeys(self.seeds, step)
         with bank.rows(training_rows(batch, seeds=self.seeds, steps=steps, micro_batch=0)):

@@ -76,7 +76,9 @@ TRUE_SHAPES: dict[str, dict[str, Any]] = {
     "mt5-base-shape": MT5_BASE_SHAPE,
     "mt0-large-shape": MT0_LARGE_SHAPE,
 }
-KINDS = ("mt5", "t5", "flan", "umt5")
+T5_KINDS = ("mt5", "t5", "flan", "umt5")
+KINDS = T5_KINDS
+TIED_KINDS = frozenset({"t5"})
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -126,7 +128,7 @@ def make_folder(folder: Path, kind: str, *, seed: int = 0, tied: bool | None = N
         model = UMT5ForConditionalGeneration(UMT5Config(feed_forward_proj="gated-gelu", **shape))
     else:
         raise ValueError(kind)
-    if not (kind == "t5" if tied is None else tied):
+    if not (kind in TIED_KINDS if tied is None else tied):
         # Built from a config it comes out tied, whatever the family; the real ones have their own head.
         head = torch.randn(model.lm_head.weight.shape) * shape["d_model"] ** -0.5
         model.lm_head.weight = torch.nn.Parameter(head)

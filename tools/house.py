@@ -216,9 +216,9 @@ def trace_all() -> dict[str, dict[str, Any]]:
         from loraloom.base.loading import load_base
         from loraloom.data.encoding import encode
 
-        tokenizer = load_base(str(folder / "base"), device="cpu").tokenizer
-        encoded = row.during(encode)(parts.train, tokenizer, max_source_length=64, max_target_length=64)
-        row.during(batches.collate)([batches.Part("a", list(encoded)[:4])], pad_token_id=0, start_token_id=0)
+        base = load_base(str(folder / "base"), device="cpu")
+        encoded = row.during(encode)(parts.train, base.tokenizer, max_source_length=64, max_target_length=64)
+        row.during(batches.collate)([batches.Part("a", list(encoded)[:4])], base.layout)
     return {"step": step.summary(), "row": row.summary(), "recipe": recipe.summary()}
 
 

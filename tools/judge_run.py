@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import judge_answers as judge
 from build_starter_data import read_phrases, read_situations, sentences
 
-from loraloom.starter import data_file, judge
+from loraloom.starter import data_file
 
 
 def main() -> None:

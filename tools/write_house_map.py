@@ -18,11 +18,13 @@ WIDTH = 28  # of the names, where a description begins
 BEGIN, END = "    loraloom/\n", "**Layers.**"
 # In the order of the layers: what stands below may import what stands above.
 ROOMS = (
+    "text",
     "errors.py",
     "recipe",
     "run",
     "starter",
     "data",
+    "architectures",
     "base",
     "bank",
     "evaluate",
@@ -35,6 +37,8 @@ ROOMS = (
     "session",
     "comparison",
     "commands",
+    "results.py",
+    "api.py",
     "console",
     "cli",
 )

@@ -1,4 +1,4 @@
-"""What becomes of an adapter: merge, card."""
+"""Commands for finished adapters: merge, card."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ import typer
 
 from loraloom.cli.shared_options import AsJson, MovedBase, MovedData, RunFolder
 from loraloom.cli.verb_steps import command, displayed, importing, print_json
+from loraloom.text.units import size
 
 
 def merge(
     run: RunFolder,
-    out: Annotated[Path, typer.Argument(help="The folder to make; it must not exist.")],
+    out: Annotated[Path, typer.Argument(help="The folder to create; it must not exist.")],
     experiment: Annotated[
-        str | None, typer.Option(help="Whose adapter; of several seeds one: main@42.")
+        str | None, typer.Option(help="The adapter's experiment; with several seeds, such as main@42.")
     ] = None,
     dtype: Annotated[
-        str | None, typer.Option(help="float32 or bfloat16; by default as the base's own files.")
+        str | None, typer.Option(help="float32 or bfloat16; by default as in the base's own files.")
     ] = None,
     base: MovedBase = None,
     data: MovedData = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write base + adapter as one plain transformers folder, proven equal."""
+    """Merge an adapter into its base as a plain transformers folder, and verify that it is equal."""
     with displayed(as_json) as display:
         from loraloom.console import print_table
 
@@ -36,8 +37,7 @@ def merge(
         if as_json:
             print_json(merged)
         else:
-            size = f"{merged['bytes'] / 1e6:,.1f} MB"
-            print_table(("merged", merged["folder"]), [("size", size), *figures(merged)])
+            print_table(("merged", merged["folder"]), [("size", size(merged["bytes"])), *figures(merged)])
         display.next_command(
             f'in Python: AutoModelForSeq2SeqLM.from_pretrained("{out}"), see {out}/README.md'
         )
@@ -46,9 +46,11 @@ def merge(
 def card(
     run: RunFolder,
     experiment: Annotated[
-        str | None, typer.Option(help="Whose adapter; of several seeds one: main@42.")
+        str | None, typer.Option(help="The adapter's experiment; with several seeds, such as main@42.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="A file for it, replaced if there; else stdout.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write, replaced if it exists; by default stdout.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a model card for an adapter."""

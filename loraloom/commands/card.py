@@ -18,6 +18,7 @@ from loraloom.run.lock import writing
 from loraloom.session import provenance as origin
 from loraloom.session.adapter_names import one_adapter
 from loraloom.session.provenance_file import read_provenance
+from loraloom.text.units import figure
 from loraloom.training.adapter_card import (
     Facts,
     front_matter,
@@ -137,7 +138,7 @@ def _comparison_lines(comparison: Mapping[str, Any], name: str, what: str) -> li
     sentence = dict(zip(experiments, comparison["sentences"], strict=True))[group]
     found = {d["metric"]: d for d in comparison["differences"] if d["model"] == group}
     own, base = models[name]["figures"], models[BASE_NAME]["figures"]
-    rows = [(key, f"{base[key]:.4f}", f"{own[key]:.4f}", *_interval(found.get(key))) for key in own]
+    rows = [(key, figure(base[key]), figure(own[key]), *_interval(found.get(key))) for key in own]
     lines = [sentence, ""]
     if comparison["took_part_in_a_choice"]:
         lines += ["These rows chose the checkpoint, so the figures are flattering.", ""]

@@ -38,6 +38,7 @@ from loraloom.session import provenance as origin
 from loraloom.session.answering_model import AnsweringModel, load_run
 from loraloom.session.locations import Relocation, relocated
 from loraloom.session.material import encode_rows
+from loraloom.training.signals import StopRequest
 
 FORMAT = 1
 
@@ -53,6 +54,7 @@ def compare(
     base: Path | None = None,
     data: Path | None = None,
     report: Report = quiet,
+    stop: StopRequest | None = None,
 ) -> dict[str, Any]:
     """Let base and adapters answer the same rows; write `compare/<name>.json` in the run.
 
@@ -65,6 +67,7 @@ def compare(
         base, data: where the run's base and its data are now, if they were moved: the base's folder, and
             the folder that takes the place of the one where the data was, or a file. They must be the same.
         report: told of progress, `report(AnswerProgress(done=…, total=…))`.
+        stop: the caller's own token to stop by; without one, SIGINT and SIGTERM ask to stop.
 
     Returns:
         What the file holds, and `file`:
@@ -74,7 +77,7 @@ def compare(
     Raises:
         LoRALoomError: the run, its data or its adapters are not usable, or another process makes this
             comparison.
-        Interrupted: SIGINT or SIGTERM; the same call goes on where it stopped.
+        Interrupted: it was asked to stop; the same call goes on where it stopped.
     """
     opened = open_run(run)
     recipe, known = origin.run_recipe(opened)
@@ -90,7 +93,7 @@ def compare(
         loaded = load_run(run, experiments, recipe=recipe)
         for note in [*moved, *loaded.notes]:
             report(Note(message=note))
-        return _compare(loaded, rows, retained, what, name, then, report)
+        return _compare(loaded, rows, retained, what, name, then, report, stop)
 
 
 def _alone(run: Run, name: str) -> AbstractContextManager[None]:
@@ -113,6 +116,7 @@ def _compare(
     name: str,
     then: str,
     report: Report,
+    stop: StopRequest | None,
 ) -> dict[str, Any]:
     """What the file holds, and where it is."""
     limit = loaded.recipe.data.max_source_length
@@ -126,7 +130,7 @@ def _compare(
     if 0 < len(judged) < len(rows):
         num = f"{len(judged)} of {len(rows)}"
         report(Note(message=f"{num} rows have a known answer: the figures are over these, all are answered"))
-    answers = answers_of(loaded, rows, sources, targets, name, report)
+    answers = answers_of(loaded, rows, sources, targets, name, report, stop)
     lengths = {model: own.num_tokens for model, own in answers.items()}
     if said := cut_words(lengths, loaded.recipe.generation.max_new_tokens):
         report(Note(message=said))

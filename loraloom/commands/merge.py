@@ -64,6 +64,7 @@ def merge(
     base: Path | None = None,
     data: Path | None = None,
     report: Report = quiet,
+    stop: StopRequest | None = None,
 ) -> dict[str, Any]:
     """Write base + adapter as one plain transformers folder, and prove it.
 
@@ -75,6 +76,7 @@ def merge(
             the folder that takes the place of the one where the data was, or a file. They must be the same.
         dtype: to save in, `float32` or `bfloat16`; by default that of the base's own files.
         report: told of progress and of what should be known.
+        stop: the caller's own token to stop by; without one, SIGINT and SIGTERM ask to stop.
 
     Returns:
         `{"folder", "experiment", "dtype", "dtype_reason", "bytes", "movement", "generation", "proof",
@@ -84,7 +86,7 @@ def merge(
         RunError: the run has no such adapter, `out` exists, or there is too little room.
         AdapterError: the adapter is damaged or belongs to another base.
         ModelError: the dtype is not usable, or the proof failed; nothing is left at `out`.
-        Interrupted: SIGINT or SIGTERM; nothing is left either.
+        Interrupted: it was asked to stop; nothing is left either.
     """
     opened = open_run(run)
     recipe, known = origin.run_recipe(opened)
@@ -96,7 +98,7 @@ def merge(
     facts = adapter_facts(opened, name)
     split, about_rows = _split(opened, recipe, known)
     notes += [*moved, *about_rows]
-    with stop_on_signals() as stop, _staged(out) as staged:
+    with stop_on_signals(stop) as stop, _staged(out) as staged:
         bank, of_adapter = _load(recipe, known, opened.adapters / name, name)
         notes += of_adapter
         loaded = bank.base

@@ -23,6 +23,7 @@ from loraloom.session import provenance as origin
 from loraloom.session.adapter_names import one_adapter
 from loraloom.session.answering_model import AnsweringModel, best_so_far, load_run
 from loraloom.session.locations import Relocation, relocated
+from loraloom.training.signals import StopRequest
 
 ROWS_AT_ONCE = 512
 
@@ -35,6 +36,7 @@ def predict(
     keep: Sequence[str] = (),
     base: Path | None = None,
     report: Report = quiet,
+    stop: StopRequest | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Answer every row of a file.
 
@@ -46,6 +48,7 @@ def predict(
         keep: columns of the file to keep in the output, besides its id.
         base: the folder where the run's base is now, if it was moved; it must be the same.
         report: told of progress, and which column is the id.
+        stop: the caller's own token to stop by.
 
     Yields:
         `{"row": from 1, …, "source", "answer"}` in the file's order, with the file's id and the kept
@@ -54,6 +57,7 @@ def predict(
 
     Raises:
         LoRALoomError: the run or the file is not usable; before the first answer.
+        Interrupted: it was asked to stop.
     """
     opened = open_run(run)
     recipe, known = origin.run_recipe(opened)
@@ -75,7 +79,7 @@ def predict(
     loaded = load_run(run, wanted, with_base=asks_base, recipe=recipe)
     for note in [*moved, *loaded.notes]:
         report(Note(message=note))
-    return _answers(loaded, prompts, report)
+    return _answers(loaded, prompts, report, StopRequest() if stop is None else stop)
 
 
 def _tell_kept(prompts: Sequence[Prompt], keep: Sequence[str], report: Report) -> None:
@@ -89,18 +93,27 @@ def _tell_kept(prompts: Sequence[Prompt], keep: Sequence[str], report: Report) -
             report(Note(message=f"the column `{name}` of the file is `{output_name(name)}` in the output"))
 
 
-def _answers(loaded: AnsweringModel, prompts: list[Prompt], report: Report) -> Iterator[dict[str, Any]]:
+def _answers(
+    loaded: AnsweringModel, prompts: list[Prompt], report: Report, stop: StopRequest
+) -> Iterator[dict[str, Any]]:
     tokenizer, recipe = loaded.base.tokenizer, loaded.recipe
     has_several = len({prompt.path for prompt in prompts}) > 1
     slot = next(iter(loaded.slots.values()), BASE)
-    limit, cuts, lengths = recipe.data.max_source_length, [], []
+    limit, cuts = recipe.data.max_source_length, []
+    lengths: list[int] = []
     controls, held = control_names(tokenizer), []
+
+    def heed_stop() -> None:
+        stop.raise_if_set(f"stopped after {len(lengths)} of {len(prompts)} rows")
+
     for start in range(0, len(prompts), ROWS_AT_ONCE):
         chunk = prompts[start : start + ROWS_AT_ONCE]
         sources, cut = encode_sources(chunk, tokenizer, limit, recipe.data.source_truncation)
         cuts.append(cut)
         held += [controls_in(ids, controls) for ids in sources]
-        tokens = answer(loaded.bank, [slot], sources, recipe.generation, seed=recipe.seed)[slot]
+        tokens = answer(
+            loaded.bank, [slot], sources, recipe.generation, seed=recipe.seed, on_token=heed_stop
+        )[slot]
         lengths += [len(row) for row in tokens]
         texts = loaded.base.answer_text.texts(tokens, loaded.answer_tokens)
         for prompt, text in zip(chunk, texts, strict=True):

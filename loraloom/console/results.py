@@ -1,4 +1,4 @@
-"""What a verb came to, on stdout: tables, findings, rows as the model sees them, rates, comparisons."""
+"""Results of commands on stdout: tables, findings, rows as the model sees them, rates, comparisons."""
 
 from __future__ import annotations
 
@@ -11,43 +11,45 @@ from rich.table import Table
 from rich.text import Text
 
 from loraloom.checks.finding import Finding
-from loraloom.checks.listing import COLOURS, paragraph, summary, to_show
-from loraloom.console.streams import VISIBLE, Stdout, text_width
+from loraloom.console.finding_text import COLOURS, paragraph, summary, to_show
+from loraloom.console.streams import Stdout, text_width
+from loraloom.text.units import counted, figure, percent
+from loraloom.text.visible import visible
 
 if TYPE_CHECKING:
     from loraloom.checks.batch_view import RowView
-    from loraloom.commands.find_lr import RangeTest
+    from loraloom.run.documents.range_test import RangeTest
 
-WIDE = 120  # columns; five columns of a table need them
+WIDE = 120  # terminal columns; needed for a table of five columns
 BAR_WIDTH = 30
-BAR_AT = 36  # columns before the bars of a range test
+BAR_AT = 36  # terminal columns before the bars of a range test
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
-    """A table on stdout; piped, it is as wide as its text, so that nothing is cut."""
-    visible = [[cell.translate(VISIBLE) for cell in row] for row in rows]
+    """Print a table on stdout; in a pipe it is as wide as its text, so that nothing is cut off."""
+    shown = [[visible(cell) for cell in row] for row in rows]
     stdout = Stdout(highlight=False)
     if not stdout.is_terminal:
-        widest = [max(map(cell_len, column)) + 2 for column in zip(columns, *visible, strict=True)]
+        widest = [max(map(cell_len, column)) + 2 for column in zip(columns, *shown, strict=True)]
         stdout = Stdout(highlight=False, width=max(80, sum(widest)))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
-    for number, row in enumerate(visible):
+    for number, row in enumerate(shown):
         table.add_row(*map(Text, row), style=styles[number] if styles else None)
     stdout.print(table)
 
 
 def print_findings(findings: Sequence[Finding], *, show_all: bool = False) -> None:
-    """What `loraloom check` found, the worst first: a table where there is room, else a paragraph each.
+    """Print findings of `loraloom check`, most severe first: as a table if it fits, else as paragraphs.
 
     Args:
-        findings: of any checks.
-        show_all: also what is in order, which is otherwise counted.
+        findings: findings of any checks.
+        show_all: whether to show passed checks, which are otherwise only counted.
     """
     stdout = Stdout(highlight=False, soft_wrap=True)
-    visible = [f.translated(VISIBLE) for f in findings]
-    shown = to_show(visible, show_all=show_all)
+    readable = [f.mapped(visible) for f in findings]
+    shown = to_show(readable, show_all=show_all)
     width = text_width(stdout)
     if stdout.is_terminal and stdout.width >= WIDE:
         print_table(
@@ -58,27 +60,27 @@ def print_findings(findings: Sequence[Finding], *, show_all: bool = False) -> No
     else:
         for finding in shown:
             stdout.print(*paragraph(finding, width, stdout), sep="\n")
-    stdout.print(*summary(visible, width, stdout, with_names=not show_all), sep="\n")
+    stdout.print(*summary(readable, width, stdout, with_names=not show_all), sep="\n")
 
 
 def print_batch(batch: Sequence[RowView]) -> None:
-    """Rows as the model sees them, for the user's own eyes."""
+    """Print rows as the model sees them, which contain text of the data."""
     from loraloom.checks.batch_view import view_lines  # whoever has rows to show has imported torch
 
     stdout = Stdout(highlight=False, soft_wrap=True)
     for view in batch:
         for number, line in enumerate(view_lines(view, text_width(stdout))):
             style = "bold" if number == 0 else "dim" if number == 1 else ""
-            for part in Text(line.translate(VISIBLE), style=style).wrap(stdout, text_width(stdout)):
+            for part in Text(visible(line), style=style).wrap(stdout, text_width(stdout)):
                 part.rstrip()
                 stdout.print(part)
         stdout.print()
 
 
 def print_range_test(found: RangeTest) -> None:
-    """Each rate with its eval loss and a bar of what it gained on the base; then the suggestion."""
+    """Print each rate with its eval loss and a bar of its gain over the base; then the suggestion."""
     stdout = Stdout(highlight=False, soft_wrap=True)
-    # A terminal that draws a bar's cells twice as wide, as some with Chinese fonts do, still holds it.
+    # This fits even if a terminal draws a bar's cells twice as wide, as some with Chinese fonts do.
     widest = min(BAR_WIDTH, max(0, stdout.width - BAR_AT) // 2) if stdout.is_terminal else BAR_WIDTH
     most = max((result.gain or 0 for result in found.results), default=0)
     rows = []
@@ -88,7 +90,7 @@ def print_range_test(found: RangeTest) -> None:
         bar = "█" * round(widest * max(result.gain or 0, 0) / most) if most > 0 else ""
         rows.append((f"{result.learning_rate:g}", loss, change, bar))
     is_suggested = [result.learning_rate == found.suggestion for result in found.results]
-    columns = ("learning rate", "eval loss", "change", f"gained on the base, {found.base_eval_loss:.4f}")
+    columns = ("learning rate", "eval loss", "change", f"gain over the base, {found.base_eval_loss:.4f}")
     print_table(columns, rows, ["bold" if each else "" for each in is_suggested])
     stdout.print(Text(found.reason))
     if found.suggestion is not None:
@@ -96,7 +98,7 @@ def print_range_test(found: RangeTest) -> None:
 
 
 def print_comparison(comparison: Mapping[str, Any], shown_rows: int = 3) -> None:
-    """What every adapter does, in a sentence; the figures; some answers side by side."""
+    """Print a sentence on the effect of every adapter, the figures, and some answers side by side."""
     stdout = Stdout(highlight=False, soft_wrap=True)
     for sentence in comparison["sentences"]:
         stdout.print(Text(sentence, style="bold"))
@@ -116,12 +118,12 @@ def print_comparison(comparison: Mapping[str, Any], shown_rows: int = 3) -> None
     )
     for key, signature in comparison.get("signatures", {}).items():
         if key not in keys:
-            stdout.print(Text(f"{key}: {signature}".translate(VISIBLE), style="dim"))
+            stdout.print(Text(visible(f"{key}: {signature}"), style="dim"))
     print_answers(comparison, shown_rows)
 
 
 def print_answers(comparison: Mapping[str, Any], shown_rows: int, title: str = "") -> None:
-    """What base and adapters said to the first rows, and how many more there are; under a title, if given."""
+    """Print the answers to the first rows and the number of other rows, below a title if given."""
     stdout = Stdout(highlight=False, soft_wrap=True)
     if title:
         stdout.print()
@@ -129,26 +131,26 @@ def print_answers(comparison: Mapping[str, Any], shown_rows: int, title: str = "
     groups = _groups(comparison)
     for row in comparison["rows"][:shown_rows]:
         stdout.print()
-        stdout.print(Text(row["source"].translate(VISIBLE), style="bold"))
+        stdout.print(Text(visible(row["source"]), style="bold"))
         for group in groups.values():
-            first = group["models"][0]  # of several seeds one speaks; the report shows them all
-            stdout.print(Text(f"  {first}: {row['answers'][first]}".translate(VISIBLE)))
+            first = group["models"][0]  # only one of several seeds; the report shows them all
+            stdout.print(Text(visible(f"  {first}: {row['answers'][first]}")))
         if row["reference"] is not None:
-            stdout.print(Text(f"  reference: {row['reference']}".translate(VISIBLE), style="dim"))
+            stdout.print(Text(visible(f"  reference: {row['reference']}"), style="dim"))
     more = len(comparison["rows"]) - shown_rows
     if more > 0:
         stdout.print()
-        stdout.print(Text(f"… and {more:,} more {'row' if more == 1 else 'rows'}", style="dim"))
+        stdout.print(Text(f"… and {counted(more, 'more row')}", style="dim"))
 
 
 def _groups(comparison: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Experiment → its models, also where nothing could be judged."""
+    """Map experiments to their models, even if nothing could be evaluated."""
     models = comparison["models"]
     return comparison.get("groups") or {name: {"models": [name]} for name in models}
 
 
 def _figure_over_seeds(key: str, values: Sequence[float | None]) -> str:
-    """One value as it is, several as mean ± standard deviation."""
+    """Format one value alone, or several as mean ± standard deviation."""
     known = [value for value in values if value is not None]
     if len(known) < 2:
         return _figure(key, known[0] if known else None)
@@ -157,6 +159,4 @@ def _figure_over_seeds(key: str, values: Sequence[float | None]) -> str:
 
 
 def _figure(key: str, value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{100 * value:.1f} %" if key.startswith("share_") else f"{value:.4f}"
+    return percent(value) if value is not None and key.startswith("share_") else figure(value)

@@ -1,55 +1,51 @@
-"""Rows to examples: a source text, the response to learn, and where they came from."""
+"""Rows to examples: source text, response to learn, and origin."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import itertools
-import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from loraloom.data.dropped_rows import describe_dropped, describe_empty, describe_none_left
-from loraloom.data.formats.cells import as_text
-from loraloom.data.formats.invalid_characters import bad_character
-from loraloom.data.formats.json_list import type_name
+from loraloom.data.dropped_rows import describe_dropped, describe_empty, describe_entries, describe_none_left
+from loraloom.data.field_text import FieldReader
 from loraloom.data.formats.parquet import HUB_PREFIX
-from loraloom.data.formats.row import DroppedRow, file_sha256, location, shown_name, shown_names
-from loraloom.data.layouts.column_paths import column_of, is_in, names_in
-from loraloom.data.layouts.exchange import MISSING, Exchange, Field, Flaw, Layout, LayoutOptions, UnknownRoles
+from loraloom.data.formats.row import DroppedRow, file_sha256, location
+from loraloom.data.layouts.exchange import Exchange, Flaw, Layout, LayoutOptions, UnknownRoles
 from loraloom.data.layouts.layout_notes import LayoutNotes
-from loraloom.data.layouts.recognition import columns_of, recognise
-from loraloom.data.rows import Findings, Row, scan_rows
+from loraloom.data.layouts.recognition import recognise
+from loraloom.data.rows import Findings, Row, digested, scan_rows
 from loraloom.data.sources.source import join, packed
-from loraloom.data.sources.source_builder import SourceMaker
+from loraloom.data.sources.source_builder import SourceMaker, check_holes
 from loraloom.data.sources.source_template import SourceTemplate
 from loraloom.data.splitting.groups import SourceGroups, source_key
-from loraloom.errors import DataError, Problem
+from loraloom.data.unused_columns import UnusedColumns
+from loraloom.errors import DataError
 from loraloom.recipe import DataSettings
+from loraloom.text.visible import quoted
 
 SAMPLE_ROWS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One thing to learn.
+    """One training example.
 
     Args:
         source: the whole source text: prefix or template, system text, history, instruction, input.
-        response: the text to answer, unaltered; empty if the row is to be answered.
-        path: the file, as the user wrote it.
-        row: which row of it, from 1.
-        line: the line the row begins on; None where the format has no lines.
-        turn: which answer of its conversation, from 1; 0 outside one.
+        response: the response to learn, unaltered; "" if the row is to be answered.
+        path: the file, as written by the user.
+        row: number of its row in the file, from 1.
+        line: number of the first line of the row; None if the format has no lines.
+        turn: number of the answer in its conversation, from 1; 0 outside one.
         group: examples of one group must stay on one side of a split.
-        has_history: whether turns of its conversation stand before it.
-        is_shared: whether its source is a turn that many conversations have. It ties its conversation to
-            no other one, so it may be trained on and is never held out.
-        parts: which stretch of the source is what, as `source.packed` has it.
+        has_history: whether earlier turns of its conversation precede it.
+        is_shared: whether its source is a turn that many conversations have. It joins its conversation to
+            no other, so it may be trained on and is never held out.
+        parts: kinds and lengths of the pieces of the source, as returned by `source.packed`.
     """
 
     source: str
@@ -65,26 +61,26 @@ class Example:
 
     @property
     def id(self) -> tuple[str, int] | tuple[str, int, int]:
-        """(path, row), with the turn in a conversation: as it stands in split.json."""
+        """(path, row), with the turn in a conversation: as in split.json."""
         return (self.path, self.row, self.turn) if self.turn else (self.path, self.row)
 
     @property
     def where(self) -> str:
-        """`file:line`, or the file alone where it has no lines."""
+        """`file:line`, or the file alone if it has no lines."""
         return location(self.path, self.line)
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """A whole file as examples.
+    """Examples of a whole file.
 
     Args:
         examples: in file order.
-        layout: how its rows were read, for people.
-        notes: what was accepted and should be known: extra columns, rows dropped.
-        dropped: how many empty exchanges `data.on_empty: drop` left out.
-        sha256: of the file's bytes; of a hub dataset, of its rows.
-        bad: the rows that `data.on_invalid: drop` left out.
+        layout: layout of its rows, for users.
+        notes: what was accepted and the user should know: unused columns, dropped rows.
+        dropped: number of empty exchanges that `data.on_empty: drop` dropped.
+        sha256: sha256 of the file's bytes; for a hub dataset, of its rows.
+        bad: rows that `data.on_invalid: drop` dropped.
     """
 
     examples: list[Example]
@@ -108,12 +104,12 @@ def read_examples(
         path, shown_as: as in `read_rows`.
         settings: `columns`, `labels`, `roles`, `answer_weights`, `context_columns`, `source_prefix`,
             `conversation_history`, `stringify`, `on_empty`, `on_invalid` and what `read_rows` uses.
-        groups: those of the files read before, where several belong together; the caller then puts the
-            examples `in_groups` after the last file.
+        groups: groups of the files read before, if several belong together; the caller then calls
+            `in_groups` after the last file.
 
     Raises:
-        DataError: with every problem of the file: those of `read_rows`, a layout that is not
-            known, and text that is missing, null, NaN, empty, not text, or holds what is not a character.
+        DataError: lists every problem of the file: those of `read_rows`, an unknown layout, and text that
+            is missing, null, NaN, empty, not text, or contains invalid characters.
     """
     findings = Findings(on_invalid=settings.on_invalid)
     rows = scan_rows(path, settings, shown_as=shown_as, findings=findings)
@@ -121,7 +117,7 @@ def read_examples(
         read = examples_of(rows, settings, findings, shown_as=shown_as, groups=groups)
         return dataclasses.replace(read, sha256=file_sha256(path))
     digest = hashlib.sha256()
-    read = examples_of(_digested(rows, digest), settings, findings, shown_as=shown_as, groups=groups)
+    read = examples_of(digested(rows, digest), settings, findings, shown_as=shown_as, groups=groups)
     return dataclasses.replace(read, sha256=digest.hexdigest())
 
 
@@ -135,15 +131,15 @@ def examples_of(
     to_answer: bool = False,
     with_answers: bool = True,
 ) -> Examples:
-    """`read_examples` for rows that `scan_rows` gives; `sha256` is left empty.
+    """Build examples like `read_examples`, from the rows of `scan_rows`; `sha256` is left empty.
 
     Args:
-        rows: of one file.
-        findings: where problems with reading the file come in as `rows` advances.
+        rows: rows of one file.
+        findings: receives problems with reading the file as `rows` advances.
         groups: as in `read_examples`.
-        to_answer: the rows are to be answered: a question at the end of a conversation is an example,
-            whose response is empty.
-        with_answers: whether answers are looked at; else every response is empty, whatever stands there.
+        to_answer: whether the rows are to be answered: a question at the end of a conversation is then an
+            example with an empty response.
+        with_answers: whether to read answers; otherwise every response is empty.
     """
     own = SourceGroups() if groups is None else groups
     sample = list(itertools.islice(rows, SAMPLE_ROWS))
@@ -172,7 +168,7 @@ def examples_of(
 
 
 def in_groups(examples: Sequence[Example], groups: SourceGroups) -> list[Example]:
-    """The examples, each in its group; after every row is read that a group may hold."""
+    """Assign examples to their groups, once every row that may belong to a group has been read."""
     shared = groups.tie()
     return [
         dataclasses.replace(
@@ -184,14 +180,8 @@ def in_groups(examples: Sequence[Example], groups: SourceGroups) -> list[Example
     ]
 
 
-def _digested(rows: Iterator[Row], digest: hashlib._Hash) -> Iterator[Row]:
-    for row in rows:
-        digest.update(json.dumps(row.values, sort_keys=True, default=repr).encode())
-        yield row
-
-
 class _Reading:
-    """The rows of one file on their way to examples."""
+    """Converts the rows of one file to examples."""
 
     def __init__(
         self,
@@ -209,26 +199,18 @@ class _Reading:
         self._findings = findings
         self._shown_as = shown_as
         self._template = SourceTemplate(settings.source_prefix)
-        holes = self.layout.holes
-        if holes is None:
-            inside = [name for name in self._template.columns if is_in(sample, name)]
-            holes = (*columns_of(sample), *names_in(sample), *inside)
-        self._template.check(list(dict.fromkeys(holes)), self.layout.response)
+        check_holes(self._template, self.layout, sample)
+        self._text = FieldReader(settings, findings, names_columns=self.layout.holes is None)
         self._sources = SourceMaker(self._template, self.layout, settings.conversation_history, self._text)
-        self._read_columns = {*self.layout.columns, *self._template.columns}
-        if self._template.columns:
-            self._read_columns -= set(self.layout.context) - set(self._template.columns)
-        self._read_columns |= {column_of(values, name) for values in sample for name in self._read_columns}
-        self._extra: dict[str, None] = {}
+        self._unused = UnusedColumns(self.layout, self._template, sample)
         self._told = LayoutNotes()
         self._num_entries = 0
         self._examples: list[Example] = []
         self._groups = groups
 
     def add(self, row: Row) -> None:
-        """Take in a row; what is wrong with it goes to the findings, and none of it is taken then."""
-        for name in row.values.keys() - self._read_columns:
-            self._extra[name] = None
+        """Add a row; if it has problems, they go to the findings and no part of it is used."""
+        self._unused.add(row.values)
         members: list[Example] = []
         try:
             for exchange in self.layout.exchanges(row.values, self._options, self._told):
@@ -238,7 +220,7 @@ class _Reading:
         except UnknownRoles as roles:
             self._told.unknown(row, roles.places)
         except Flaw as flaw:
-            self._refuse(row, str(flaw), flaw.fix)
+            self._text.refuse(row, str(flaw), flaw.fix)
         if self._findings.is_bad(row.number):
             return
         self._num_entries += bool(members) and members[0].turn > 0
@@ -246,10 +228,10 @@ class _Reading:
         self._examples += members
 
     def examples(self) -> list[Example]:
-        """All examples, not yet in groups.
+        """Return all examples, not yet assigned to groups.
 
         Raises:
-            DataError: none is left.
+            DataError: no examples are left.
         """
         if not self._examples:
             num_bad = len(self._findings.dropped)
@@ -260,33 +242,32 @@ class _Reading:
         return self._examples
 
     def notes(self) -> list[str]:
-        """What was accepted and should be known."""
+        """Return what was accepted and the user should know."""
         path, template = self._shown_as, self._template
         notes = [f"{path} was read as {self.layout.name}"]
-        if self._extra:
-            notes.append(f"{path}: columns not used: {shown_names(sorted(self._extra))}")
+        notes += [f"{path}: {note}" for note in self._unused.notes()]
         if template.columns and self.layout.asked[0] not in template.columns:
-            unused = shown_name(self.layout.asked[0])
-            notes.append(f"data.source_prefix is a template without {unused}, whose text is in no source")
+            unused = quoted(self.layout.asked[0])
+            notes.append(
+                f"data.source_prefix is a template without {unused}, whose text is therefore in no source"
+            )
         if self.dropped:
             notes.append(f"{path}: {describe_empty(self.dropped)}")
         if self._findings.dropped:
             notes.append(f"{path}: {describe_dropped(self._findings.dropped)}")
         if self._num_entries:
-            of = _counted(self._num_entries, self.layout.entries)
-            gives = "give" if self._num_entries > 1 else "gives"
-            counts = f"{of} {gives} {_counted(len(self._examples), 'rows')}"
-            notes.append(f"{path}: {counts}, one for each answer that is learnt")
+            told = describe_entries(self._num_entries, self.layout.entry, len(self._examples))
+            notes.append(f"{path}: {told}")
         notes += [f"{path}: {note}" for note in self._told.notes()]
         return notes
 
     def refuse_unknown_roles(self) -> None:
-        """Refuse the roles that are not known, each once, with the lines that say whose they are."""
+        """Refuse unknown roles, each once, with the recipe lines that assign them."""
         for _, problem in self._told.problems():
-            self._findings.refuse(problem)  # no matter of one bad row: a setting is missing
+            self._findings.refuse(problem)  # not a problem of one row: a setting is missing
 
     def _example(self, row: Row, exchange: Exchange) -> Example | None:
-        """The exchange's example; None where it is empty or not usable."""
+        """Build the example of an exchange; None if it is empty or unusable."""
         num_problems = self._findings.num_problems
         pieces = self._sources.pieces(row, exchange)
         source = join(pieces)
@@ -296,7 +277,7 @@ class _Reading:
         response = self._text(row, answer) if answer is not None else ""
         if self._findings.num_problems > num_problems or self._findings.is_bad(row.number):
             return None
-        named = [(source, _asked_name(exchange))]
+        named = [(source, exchange.asked_name)]
         if answer is not None:
             named.append((response, answer.name))
         for text, name in named:
@@ -305,8 +286,7 @@ class _Reading:
             if self._settings.on_empty == "drop":
                 self.dropped += 1
             else:
-                state = "blank" if text else "empty"
-                self._refuse(row, f"{shown_name(name)} is {state}", "Fill it, or set `data.on_empty: drop`.")
+                self._text.refuse_blank(row, name, text)
             return None
         return Example(
             source,
@@ -319,67 +299,3 @@ class _Reading:
             has_history=bool(exchange.history) and not exchange.history_is_given,
             parts=packed(pieces),
         )
-
-    def _text(self, row: Row, field: Field) -> str:
-        """The field as text; "" after a problem was told, or for an optional one that is not there."""
-        value = field.value
-        if isinstance(value, str):
-            bad = bad_character(value)
-            if bad is None:
-                return value
-            name, place = bad
-            self._refuse(
-                row, f"{shown_name(field.name)} holds {name}", f"It is character {place} there; take it out."
-            )
-        elif value is MISSING:
-            if not field.optional:
-                self._refuse(row, f"{shown_name(field.name)} is missing")
-        elif value is None:
-            if not field.optional and self._settings.on_empty == "error":
-                self._refuse(
-                    row, f"{shown_name(field.name)} is null", "Fill it, or set `data.on_empty: drop`."
-                )
-        elif isinstance(value, float) and not math.isfinite(value):
-            self._refuse(row, f"{shown_name(field.name)} is {value}, which is neither text nor a number")
-        elif (text := as_text(value, as_written=self._settings.number_format == "written")) is not None:
-            if self._settings.stringify or field.number:
-                return text
-            self._refuse(
-                row,
-                f"{shown_name(field.name)} is {_kind(value)} where text is needed",
-                "Set `data.stringify: true` to take numbers, true and false, and dates as text.",
-            )
-        else:
-            what = f"{shown_name(field.name)} is {_kind(value)} where text is needed"
-            self._refuse(row, what, self._way_inside(field))
-        return ""
-
-    def _way_inside(self, field: Field) -> str:
-        """How to have a text that is inside of a column; what is inside a turn is for the user to write."""
-        if self.layout.holes is not None:
-            return ""
-        if isinstance(field.value, list):
-            return f"Write a row for each, or name one in `data.columns`: {shown_name(f'{field.name}[0]')}."
-        if isinstance(field.value, dict):
-            return f"Name what is inside it in `data.columns`: {shown_name(f'{field.name}.KEY')}."
-        return "Write the column as text."
-
-    def _refuse(self, row: Row, what: str, fix: str = "") -> None:
-        self._findings.refuse(Problem(f"row {row.number}: {what}", where=row.where, fix=fix), row.number)
-
-
-def _asked_name(exchange: Exchange) -> str:
-    """What is blank where an exchange asks nothing; of texts that are labelled, each must be there."""
-    labelled = [field for field in (exchange.instruction, *exchange.inputs) if field.label]
-    blank = [field.name for field in labelled if not str(field.value or "").strip()]
-    return blank[0] if blank else exchange.instruction.name
-
-
-def _counted(number: int, plural: str) -> str:
-    return f"{number:,} {plural.removesuffix('s') if number == 1 else plural}"
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, (dict, list, bool)):
-        return type_name(value)
-    return "a number" if isinstance(value, (int, float, Decimal)) else f"of type {type(value).__name__}"

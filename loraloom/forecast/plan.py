@@ -11,6 +11,7 @@ from loraloom.data.encoding import EncodedSet
 from loraloom.forecast.available_memory import free_bytes
 from loraloom.forecast.footprint import WHILE_TRAINING, Counter
 from loraloom.recipe import Experiment
+from loraloom.text.units import size
 
 # Of the free memory; the rest is for the allocator, for evaluation and for other programs.
 USABLE_SHARE = 0.8
@@ -67,15 +68,14 @@ class Plan:
         together = (
             "all experiments fit in memory together" if len(self.waves) == 1 else "memory allows no fewer"
         )
-        needed, free = self.wave_bytes / 2**30, self.free_bytes / 2**30
-        return f"{together}: {needed:.1f} GiB beside the base, {free:.1f} GiB free"
+        return f"{together}: {size(self.wave_bytes)} beside the base, {size(self.free_bytes)} free"
 
 
 def pass_tokens(base: Base) -> int:
     """How many tokens of several experiments share one pass through the base."""
     if base.device.type != "cpu":
         return PASS_TOKENS_GPU
-    return max(1, PASS_NUMBERS_CPU // int(base.model.config.d_model))
+    return max(1, PASS_NUMBERS_CPU // base.dimensions.d_model)
 
 
 def wave_bytes(needs: Sequence[Need], tokens: int) -> int:

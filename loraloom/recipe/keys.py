@@ -25,7 +25,8 @@ from loraloom.recipe.setting_names import (
     nearest_key,
 )
 from loraloom.recipe.values import as_number
-from loraloom.recipe.yaml_tree import Node, shown_key, shown_value
+from loraloom.recipe.yaml_tree import Node, shown_value
+from loraloom.text.visible import quoted
 
 _EXPERIMENTS = ("experiments",)
 # A message shows 20 problems; to look for the nearest key of each of 20,000 would take half a minute.
@@ -198,7 +199,7 @@ def _place_experiments(placed: SettingsTree, node: Node) -> None:
             else:
                 placed.problems.append(
                     Problem(
-                        f"experiment {shown_key(name)} must be a mapping of what differs",
+                        f"experiment {quoted(name)} must be a mapping of what differs",
                         child.where,
                         found=shown_value(child.plain()),
                         fix="Write `{training: {learning_rate: 1.0e-4}}`, or `{}` for no difference.",
@@ -223,7 +224,7 @@ def _place_key(placed: SettingsTree, key: str, child: Node, experiment: Path, se
             _add(placed, (*experiment, *path, name), column, f"{written}.{name}", is_text=True)
     else:
         if section not in ("", path[0]) and f"{section}.{key}" not in ALIASES:
-            what = f"{shown_key(written)} does not belong in `{section}`; it was read as `{'.'.join(path)}`"
+            what = f"{quoted(written)} does not belong in `{section}`; it was read as `{'.'.join(path)}`"
             placed.notes.append(Note(what, child.where))
         _add(placed, (*experiment, *path), child, written, is_text=is_text(path, child.value))
 
@@ -239,7 +240,7 @@ def _place_other(placed: SettingsTree, key: str, child: Node, section: str, expe
         if spelling in SCRIPT_KEYS:
             placed.script_keys.append((spelling, Setting(child.plain(), child.where, written)))
             return
-    what = f"unknown key {shown_key(written)}"
+    what = f"unknown key {quoted(written)}"
     if section and key in SECTIONS:
         fix = f"`{key}` is a section of its own: write it outside of `{section}`."
         placed.problems.append(Problem(what, child.where, fix=fix))

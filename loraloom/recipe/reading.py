@@ -31,6 +31,7 @@ from loraloom.recipe.unusual_settings import unusual_settings
 from loraloom.recipe.validation_problems import problems_of
 from loraloom.recipe.writing import commented_recipe, recipe_schema, write_recipe
 from loraloom.recipe.yaml_tree import MAX_CHARACTERS, Node, compose, shown_value
+from loraloom.text.visible import printable
 
 __all__ = [
     "Note",
@@ -88,7 +89,7 @@ def read_recipe_with_notes(
     """
     file = _find(path)
     is_shipped = file.parent == _SHIPPED
-    name = file.name if is_shipped else _shown_path(path)
+    name = file.name if is_shipped else printable(str(path), 200)
     stated = {} if resumed is None else _stated(resumed)
     # A damaged one says nothing; the verb repairs or refuses it.
     older = meant_by_run(stated) if stated else {}
@@ -153,21 +154,16 @@ def _find(path: Path | str) -> Path:
             if other.suffix in (".yaml", ".yml")
         ]
     except (OSError, ValueError) as error:
-        raise RecipeError(f"cannot be read: {_reason(error)}", where=_shown_path(path)) from None
+        raise RecipeError(f"cannot be read: {_reason(error)}", where=printable(str(path), 200)) from None
     if is_folder:
         found = ", ".join(sorted(Path(name).name for name in neighbours)[:5]) or "no .yaml file in it"
-        raise RecipeError("this is a folder, not a recipe", where=_shown_path(path), found=found)
+        raise RecipeError("this is a folder, not a recipe", where=printable(str(path), 200), found=found)
     match = nearest(str(path), [*neighbours, *shipped]) or nearest(f"{path}.yaml", neighbours)
     raise RecipeError(
         "there is no such file",
-        where=_shown_path(path),
+        where=printable(str(path), 200),
         fix=f"Did you mean `{match}`?" if match else f"Recipes that come along: {', '.join(shipped)}.",
     )
-
-
-def _shown_path(path: Path | str) -> str:
-    text = str(path) if str(path).isprintable() else ascii(str(path))[1:-1]
-    return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def _read_bytes(file: Path) -> bytes:
@@ -175,7 +171,7 @@ def _read_bytes(file: Path) -> bytes:
         with file.open("rb") as stream:
             return stream.read(4 * MAX_CHARACTERS + 1)
     except (OSError, ValueError) as error:
-        raise RecipeError(f"cannot be read: {_reason(error)}", where=_shown_path(file)) from None
+        raise RecipeError(f"cannot be read: {_reason(error)}", where=printable(str(file), 200)) from None
 
 
 def _reason(error: Exception) -> str:
@@ -199,7 +195,7 @@ def _decode(data: bytes, name: str) -> str:
 
 def _stated(path: Path) -> dict[tuple[str, ...], Any]:
     """The settings that a recipe's file has, by their canonical paths; none if it is no recipe."""
-    name = _shown_path(path)
+    name = printable(str(path), 200)
     try:
         root, _ = compose(_decode(_read_bytes(path), name), lambda line: f"{name}:{line}")
     except RecipeError:

@@ -1,4 +1,4 @@
-"""What the sections of a recipe have in common: they are immutable, and those that name files know where."""
+"""Base classes of the sections of a recipe: immutable, and aware of where named files are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from loraloom.recipe.relative_paths import Locations
 
 
 class Section(BaseModel):
-    """A part of a recipe: immutable, with no key that it does not know."""
+    """A part of a recipe: immutable, and without unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
@@ -19,37 +19,37 @@ class Section(BaseModel):
 class LocatedSection(Section):
     """A part of a recipe that names files or folders.
 
-    Where they are stands beside the settings, not among them: recipe.yaml and split.json keep names as the
-    user wrote them.
+    Locations are stored apart from the settings, because recipe.yaml and split.json keep names as the user
+    wrote them.
     """
 
     _locations: Locations | None = PrivateAttr(default=None)
 
     def __eq__(self, other: object) -> bool:
-        """Whether the settings are the same, wherever the two were read."""
+        """Compare the settings, regardless of where the recipes were read from."""
         return type(other) is type(self) and self.__dict__ == other.__dict__
 
     @property
     def locations(self) -> Locations:
-        """Where what it names is; by default relative to the working directory."""
+        """Locations of the names in it; by default relative to the working directory."""
         return Locations() if self._locations is None else self._locations
 
     @property
     def folder(self) -> Path:
-        """What its relative paths are relative to: its file's folder, or the working directory."""
+        """The folder that its relative paths start from: that of its file, or the working directory."""
         return self.locations.folder
 
     @property
     def has_folder(self) -> bool:
-        """Whether it is known what its relative paths are relative to: it was read from a file, say."""
+        """Whether the folder of its relative paths is known, for example because it was read from a file."""
         return self._locations is not None
 
     def in_folder(self, folder: Path) -> Self:
-        """The same settings, their relative paths relative to a folder."""
+        """Return the same settings with relative paths starting from a folder."""
         return self.located(Locations(folder.absolute()))
 
     def located(self, locations: Locations | None) -> Self:
-        """The same settings, with what they name in other places; None for the working directory."""
+        """Return the same settings with other locations of their names; None for the working directory."""
         section = self.model_copy()
         section._locations = locations
         return section

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from loraloom.errors import Problem, RecipeError
+from loraloom.text.visible import printable, quoted
 
 MAX_CHARACTERS = 1_000_000
 MAX_DEPTH = 16
@@ -166,7 +167,7 @@ class _Composer:
             return self.alias(event, where)
         assert isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent)
         if event.tag is not None and event.tag not in _CORE_TAGS:
-            tag = shown_key(event.tag.replace("tag:yaml.org,2002:", "!!"))
+            tag = quoted(event.tag.replace("tag:yaml.org,2002:", "!!"))
             self.problem(f"the tag {tag} has no meaning in a recipe", "Leave it out.")
         if isinstance(event, yaml.ScalarEvent):
             node = self.scalar(event, where)
@@ -229,7 +230,7 @@ class _Composer:
             if key == "<<" and _is_plain(event):
                 merged |= self.merged(node)
             elif key in entries:
-                what = f"the key {shown_key(key or '')} is given twice; the first is at {entries[key].where}"
+                what = f"the key {quoted(key or '')} is given twice; the first is at {entries[key].where}"
                 self.problems.append(Problem(what, key_where, fix="Keep one of them."))
             elif key is not None:
                 entries[key] = node
@@ -284,12 +285,6 @@ def resolve(text: str) -> str | int | float | bool | None:
     return text
 
 
-def shown_key(key: str) -> str:
-    """A key as a message shows it: short, on one line."""
-    text = key if key.isprintable() else ascii(key)[1:-1]
-    return f"`{text}`" if len(text) <= 80 else f"`{text[:79]}…`"
-
-
 def shown_value(value: Any) -> str:
     """A value as a message shows it: short, on one line, in YAML's words."""
     if value is None:
@@ -300,5 +295,4 @@ def shown_value(value: Any) -> str:
         return "a mapping"
     if isinstance(value, list):
         return "a list" if value else "an empty list"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:59]}…"
+    return printable(repr(value), 60)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from loraloom.report.figures import signed
+from loraloom.text.units import signed
 
 BASE_NAME = "base"
 # Below this many rows an interval from resampling them is itself a guess.

@@ -1,22 +1,22 @@
-"""The trials of a search as a table: what each was, and what it came to."""
+"""The trials of a search as a table of settings and results."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from loraloom.search.ledger import Trial
+from loraloom.run.documents.search import Trial
+from loraloom.text.units import NONE, figure, percent, setting
 
 
 def table(
     trials: Sequence[Trial], metric: str, importances: Mapping[str, float]
 ) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows; the settings that vary are columns, with their importance where it is known.
+    """Build columns and rows; the settings that vary are columns, with their importance if known.
 
     Args:
         trials: in the order of the rows.
-        metric: the figure's name.
-        importances: by dotted key, in shares.
+        metric: name of the figure.
+        importances: share by dotted key.
     """
     keys = list(trials[0].parameters)
     columns = ["trial", "status", metric, *(_column(key, keys, importances) for key in keys), "best step"]
@@ -24,21 +24,13 @@ def table(
 
 
 def _cells(trial: Trial, keys: Sequence[str]) -> list[str]:
-    figure = "–" if trial.figure is None else f"{trial.figure:.4f}"
-    best = "–" if trial.best_step is None else f"{trial.best_step} of {trial.steps}"
-    return [trial.name, trial.status, figure, *(_shown(trial.parameters[key]) for key in keys), best]
+    reached = figure(trial.figure)
+    best = NONE if trial.best_step is None else f"{trial.best_step} of {trial.steps}"
+    return [trial.name, trial.status, reached, *(setting(trial.parameters[key]) for key in keys), best]
 
 
 def _column(key: str, keys: Sequence[str], importances: Mapping[str, float]) -> str:
-    """The key without its section where that is clear, and how much it matters."""
+    """Name a column by its key, without the section if that is unambiguous, and its importance."""
     name = key.rpartition(".")[2]
     own = name if sum(other.rpartition(".")[2] == name for other in keys) == 1 else key
-    return f"{own} ({100 * importances[key]:.0f} %)" if key in importances else own
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    if value is None or isinstance(value, bool):
-        return {None: "–", True: "true", False: "false"}[value]
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{own} ({percent(importances[key])})" if key in importances else own

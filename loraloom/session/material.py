@@ -123,6 +123,7 @@ def load_recipe_base(recipe: Recipe, decided: dict[str, str] | None = None) -> B
         dtype=decided.get("dtype", recipe.dtype),
         device=decided.get("device", recipe.device),
         allow_bin_weights=recipe.allow_bin_weights,
+        recipe=recipe,
     )
 
 

@@ -40,7 +40,7 @@ def train(setup: Setup, state: TrainingState, report: Report) -> TrainingState:
     """
     asked = setup.shared.base_dropout
     p = setup.bank.base.model_dropout if asked == "model" else float(asked)
-    with setup.bank.hold(), base_dropout(setup.bank.base, setup.bank.ambient, p):
+    with setup.bank.hold(), base_dropout(setup.bank.base, p):
         for wave in setup.waves:
             trainees = _join_all(setup, [n for n in wave if not _has_left(state, n)], state, report)
             while trainees:

@@ -71,7 +71,7 @@ def test_what_was_answered_before_an_interruption_is_not_answered_again(
     )  # cut by a crash
     told: list[Event] = []
     again = compare(run, report=told.append)
-    assert Note(message="going on after the 6 rows that were answered before") in told
+    assert Note(message="resuming after 6 rows that were already answered") in told
     assert [event.done for event in told if isinstance(event, AnswerProgress)] == [8, 10, 12]
     assert [row["answers"] for row in again["rows"]] == [row["answers"] for row in whole["rows"]]
     assert again["models"]["long"]["figures"] == pytest.approx(whole["models"]["long"]["figures"], rel=1e-5)
@@ -133,7 +133,7 @@ def with_another_answer(line: str) -> str:
 
 FAULTS: dict[str, tuple[Callable[[list[str]], list[str]], int]] = {
     "as it was left": (lambda c: c, 6),
-    "written twice": (lambda c: [*c, *c], 6),
+    "doubled": (lambda c: [*c, *c], 6),
     "in another order": (lambda c: c[::-1], 6),
     "the first lost": (lambda c: c[1:], 4),
     "all but the last lost, twice": (lambda c: [c[2], c[2]], 2),
@@ -201,7 +201,7 @@ def test_other_prompts_under_one_name_do_not_take_up_each_others_answers(
     told: list[str] = []
     heard = compare(run, prompts=second, report=lambda event: told.append(message_of(event)))
     assert heard["rows"] == wanted
-    assert not any("going on" in message for message in told)
+    assert not any("resuming after" in message for message in told)
 
 
 def test_answers_of_other_settings_are_not_taken_up(interrupted: tuple[Path, list[Any]]) -> None:
@@ -212,7 +212,7 @@ def test_answers_of_other_settings_are_not_taken_up(interrupted: tuple[Path, lis
         experiments=["long"],
         report=lambda event: told.append(message_of(event)),
     )
-    assert not any("going on" in message for message in told)
+    assert not any("resuming after" in message for message in told)
 
 
 def test_a_comparison_is_as_old_as_the_adapters_that_answered(
@@ -286,7 +286,7 @@ def test_a_prompt_that_holds_the_name_of_a_control_token_is_told_of(run: Path) -
         prompts=["a</s>b", "a b"],
         report=lambda event: told.append(message_of(event)),
     )
-    assert "1 of 2 sources hold the text `</s>`, which the tokenizer takes for a control token" in told
+    assert "1 of 2 sources contain the text `</s>`, which the tokenizer reads as a control token" in told
 
 
 def test_one_prompt_is_not_spoken_of_in_the_plural(run: Path) -> None:

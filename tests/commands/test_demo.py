@@ -13,9 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 from loraloom.cli import app
-from loraloom.console.streams import VISIBLE
 from loraloom.run.folder import Run
 from loraloom.starter import data_file
+from loraloom.text.visible import visible
 
 ASKED = [row["instruction"] for row in json.loads(data_file("prompts").read_text(encoding="utf-8"))]
 
@@ -36,7 +36,7 @@ def test_the_three_prompts_are_printed_with_base_and_adapter(trained_already: Pa
     for row, text in zip(compared["rows"], ASKED, strict=True):
         assert row["source"] == text
         answers = [f"  {model}: {row['answers'][model]}" for model in ("base", "main")]
-        said = "\n".join(answers).translate(VISIBLE)
+        said = visible("\n".join(answers))
         assert f"\n{text}\n{said}\n" in ended.stdout
     page = (trained_already / "report.html").read_text(encoding="utf-8")
     section = page.partition('<section id="prompts"')[2].partition("</section>")[0]

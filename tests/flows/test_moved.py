@@ -180,7 +180,7 @@ def test_another_base_and_changed_data_are_refused_and_both_are_named(
     with pytest.raises(DataError, match=r"data/data\.json: has changed since it was split") as refused_data:
         compare(run, data=changed)
     assert str(changed) in str(refused_data.value)
-    with pytest.raises(DataError, match="there is no such file or folder"):
+    with pytest.raises(DataError, match="does not exist"):
         compare(run, data=project / "nowhere")
     with pytest.raises(ModelError, match="there is no such folder"):
         compare(run, base=project / "nowhere")
@@ -204,7 +204,7 @@ def test_rows_to_measure_forgetting_on_are_moved_and_verified_too(project: Path,
         compare(run)
     told: list[str] = []
     compare(run, prompts=["甲"], report=told_of(told))
-    assert any("what was forgotten is not measured" in message for message in told)
+    assert any("forgetting is not measured" in message for message in told)
     now = compare(run, data=project / "data")["models"]["main"]["figures"]["retain_loss"]
     assert now == expected
     write_json(project / "data" / "retain.json", rows(4))

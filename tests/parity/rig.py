@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForSeq2SeqLM
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, GenerationConfig
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.linear import BankLinear
 from loraloom.bank.objective import part_losses
 from loraloom.bank.ownership import training_rows
-from loraloom.base.loading import Base
+from loraloom.base.loading import Base, recompute_activations
 from loraloom.data.batches import Batch, Part, collate
 from loraloom.data.encoding import EncodedExample, EncodedSet
 from loraloom.recipe import Experiment, GenerationSettings, LoraSettings, TrainingSettings
@@ -84,8 +84,7 @@ def batch_of(base: Base, parts: Mapping[str | None, Sequence[EncodedExample]], *
     """A batch of some rows for each slot."""
     return collate(
         [Part(slot, rows) for slot, rows in parts.items()],
-        pad_token_id=base.pad_token_id,
-        start_token_id=base.start_token_id,
+        base.layout,
         **options,
     )
 
@@ -203,14 +202,12 @@ def train_all(
 
 @contextmanager
 def recomputing(base: Base) -> Iterator[None]:
-    """Activation checkpointing, by the name that this version of transformers has for it."""
-    model: Any = base.model
-    name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
-    getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
+    """Activation checkpointing, as a recipe sets it."""
+    recompute_activations(base.model, True)
     try:
         yield
     finally:
-        getattr(model, f"{name}_checkpointing_disable")()
+        recompute_activations(base.model, False)
 
 
 def unwrap(base: Base) -> None:
@@ -223,7 +220,7 @@ def unwrap(base: Base) -> None:
 
 
 def stock_model(folder: Path, **config: Any) -> Any:
-    """The model as transformers loads it, without dropout.
+    """The model as transformers loads it, without dropout, and without generation settings of its own.
 
     transformers 5 forces `tie_word_embeddings` on the T5 family, and UMT5 scales its logits by that
     flag: with a head of its own it would then be mis-scaled, so the flag is set to what is true.
@@ -232,6 +229,16 @@ def stock_model(folder: Path, **config: Any) -> Any:
     """
     if AutoConfig.from_pretrained(folder).model_type == "umt5":
         config.setdefault("attn_implementation", "eager")
-    model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32, dropout_rate=0.0, **config)
-    model.config.tie_word_embeddings = model.lm_head.weight is model.shared.weight
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32, **config)
+    for module in model.modules():
+        for name in ("p", "dropout", "activation_dropout", "layerdrop"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+    model.config.tie_word_embeddings = model.lm_head.weight is model.get_input_embeddings().weight
+    own = model.generation_config
+    model.generation_config = GenerationConfig(
+        decoder_start_token_id=own.decoder_start_token_id,
+        eos_token_id=own.eos_token_id,
+        pad_token_id=own.pad_token_id,
+    )
     return model

@@ -264,7 +264,7 @@ def errors(value: Any, schema: dict[str, Any], root: dict[str, Any] | None = Non
     return found
 
 
-@pytest.mark.parametrize("name", ["yaml_tree", "names", "options", "writing"])
+@pytest.mark.parametrize("name", ["yaml_tree", "setting_names", "overrides", "writing"])
 def test_examples_in_docstrings_hold(name: str) -> None:
     result = doctest.testmod(importlib.import_module(f"loraloom.recipe.{name}"))
     assert result.attempted > 0

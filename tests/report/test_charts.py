@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loraloom.report.axes import Scale, linear_scale, log_scale, nice_ticks, short_number
+from loraloom.report.axes import Scale, linear_scale, log_scale, nice_ticks
 from loraloom.report.charts import Line, is_log, line_chart, thinned
+from loraloom.text.units import number
 
 
 @given(low=st.floats(-1e6, 1e6), width=st.floats(1e-4, 1e6))
@@ -59,7 +60,7 @@ def test_a_label_cannot_leave_its_place() -> None:
     [(0, "0"), (0.5, "0.5"), (1200, "1,200"), (9.65e-7, "9.65e−7"), (-2, "−2"), (1e6, "1e6")],
 )
 def test_ticks_read_as_people_write(value: float, text: str) -> None:
-    assert short_number(value) == text
+    assert number(value) == text
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,8 @@ def test_settings_that_go_along_with_each_other_are_called_mixed_and_no_effect_i
     found = effects("narrow", "both")
     assert found["lora.r"].contrasts == []
     assert found["lora.r"].mixed_with == ["training.learning_rate"]
-    assert "No two experiments differ in this alone" in found["lora.r"].sentence
-    assert "mix its effect with that of `training.learning_rate`" in found["lora.r"].sentence
+    assert "No two experiments differ only in this setting" in found["lora.r"].sentence
+    assert "mix its effect with those of `training.learning_rate`" in found["lora.r"].sentence
 
 
 def test_means_are_over_the_experiments_with_a_value() -> None:
@@ -89,13 +89,13 @@ def test_means_are_over_the_experiments_with_a_value() -> None:
 def test_the_sentence_counts_what_is_significant(verdict: str, said: str) -> None:
     sentence = effects(*CHANGES, verdict=verdict)["lora.r"].sentence
     assert said in sentence
-    assert ("does not show that there is none" in sentence) == (verdict != "better")
+    assert ("does not show that there is no effect" in sentence) == (verdict != "better")
 
 
 def test_without_a_comparison_nothing_is_claimed() -> None:
     for effect in effects(*CHANGES, is_judged=False).values():
         assert effect.contrasts == []
-        assert "a lead, not a result" in effect.sentence
+        assert "an indication, not a result" in effect.sentence
 
 
 def test_balance_counts_how_often_values_meet() -> None:

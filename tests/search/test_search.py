@@ -180,7 +180,9 @@ def test_a_trial_whose_settings_do_not_go_together_fails_alone(
     space = "r: [1, 2]\nlr: [0.001, 0.01]"
     found = run_search(recipe, tmp_path / "run", space=space, sampler="grid", num_trials=4)
     (failed,) = found.ledger.failed
-    assert failed.reason.startswith("its settings do not go together: Input should be a valid integer")
+    assert failed.reason.startswith(
+        "its settings are invalid in combination: Input should be a valid integer"
+    )
     assert len(found.ledger.ranking) == 3
     assert failed.name not in read_recipe(tmp_path / "run" / "recipe.yaml").experiments
 

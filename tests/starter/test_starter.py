@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from loraloom import starter
-from loraloom.starter import judge
 
 ROOT = Path(__file__).parents[2]
 STARTER = ROOT / "loraloom" / "starter"
@@ -34,6 +33,9 @@ def tool(name: str) -> ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+judge = tool("judge_answers")
 
 
 def rows(name: starter.DataName) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""`data.source_prefix`: a text in front of every source, or a template over the columns."""
+"""`data.source_prefix`: a prefix of every source, or a template over the columns."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from loraloom.data.formats.row import shown_name, shown_names
+from loraloom.data.formats.row import shown_names
 from loraloom.data.sources.source import Kind, Piece
 from loraloom.errors import DataError
+from loraloom.text.visible import quoted
 
 _PARTS = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|[{}])")
 
@@ -20,53 +21,53 @@ class SourceTemplate:
         text: the recipe's `data.source_prefix`.
 
     Raises:
-        DataError: a brace opens or closes nothing.
+        DataError: a brace is unmatched.
     """
 
     def __init__(self, text: str) -> None:
-        self._parts: list[tuple[bool, str]] = []  # (whether it is a column, its name or the literal text)
+        self._parts: list[tuple[bool, str]] = []  # (whether it is a column, column name or literal text)
         for part in filter(None, _PARTS.split(text)):
             if part in ("{", "}"):
                 raise DataError(
-                    f"a single `{part}` stands in it",
+                    f"contains a single `{part}`",
                     where="data.source_prefix",
-                    fix=f"Write `{part * 2}` for a brace, or `{{column}}` for a column's text.",
+                    fix=f"Write `{part * 2}` for a literal brace, or `{{column}}` for a column's text.",
                 )
             is_column = part[0] == "{" and part != "{{"
             self._parts.append((is_column, part[1:-1] if is_column else _unescaped(part)))
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns it names; none when it is a prefix."""
+        """The columns it names; none if it is a prefix."""
         return tuple(dict.fromkeys(part for is_column, part in self._parts if is_column))
 
     def check(self, allowed: list[str], answer: str) -> None:
-        """Refuse a template that names what is not there, or gives the answer away.
+        """Refuse a template that names an unknown column or reveals the answer.
 
         Args:
-            allowed: what it may name.
-            answer: the column of the responses.
+            allowed: names that it may contain.
+            answer: column of the responses.
 
         Raises:
-            DataError: it names another column, or the responses'.
+            DataError: it names any other column, or that of the responses.
         """
         if answer in self.columns:
             raise DataError(
-                f"puts {shown_name(answer)}, the answer, into the source",
+                f"puts {quoted(answer)}, the answer, into the source",
                 where="data.source_prefix",
-                fix="Leave it out: a model that reads the answer learns to copy it.",
+                fix="Remove it: a model that sees the answer only learns to copy it.",
             )
         for name in self.columns:
             if name not in allowed:
                 raise DataError(
-                    f"there is no column {shown_name(name)}",
+                    f"there is no column {quoted(name)}",
                     where="data.source_prefix",
                     allowed=shown_names([column for column in allowed if column != answer]),
                     fix="Write `{{` and `}}` for literal braces.",
                 )
 
     def pieces(self, holes: Mapping[str, Sequence[Piece]]) -> list[Piece]:
-        """The template with what stands in each column's place; the last of a hole has no gap."""
+        """Return the template with each placeholder replaced by its pieces; its last piece gets no gap."""
         pieces: list[Piece] = []
         for is_column, part in self._parts:
             if is_column:
@@ -77,7 +78,7 @@ class SourceTemplate:
         return pieces
 
     def fill(self, texts: Mapping[str, str]) -> str:
-        """The text with each column's in its place."""
+        """Replace each placeholder by its text."""
         return "".join(texts[part] if is_column else part for is_column, part in self._parts)
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from loraloom.run.documents.document import parse, to_json
 
 Level = Literal["ok", "note", "warning", "error"]
 
@@ -37,7 +42,25 @@ class Finding:
         """For checks.json."""
         return asdict(self)
 
-    def translated(self, table: Mapping[int, str]) -> Finding:
-        """With each of its texts as `str.translate` makes it: fit for a terminal, say."""
-        where, message, fix = (text.translate(table) for text in (self.where, self.message, self.fix))
+    def mapped(self, change: Callable[[str], str]) -> Finding:
+        """With each of its texts changed: made visible, say."""
+        where, message, fix = map(change, (self.where, self.message, self.fix))
         return replace(self, where=where, message=message, fix=fix)
+
+
+_FINDINGS = TypeAdapter(list[Finding])
+
+
+def read_checks(path: Path) -> list[Finding]:
+    """The findings of checks.json.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    findings: list[Finding] = parse(_FINDINGS, path)
+    return findings
+
+
+def checks_text(findings: Iterable[Finding]) -> str:
+    """What checks.json holds."""
+    return to_json([finding.to_json() for finding in findings])

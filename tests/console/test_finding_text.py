@@ -7,7 +7,7 @@ import io
 from rich.console import Console
 
 from loraloom.checks.finding import Finding
-from loraloom.checks.listing import paragraph
+from loraloom.console.finding_text import paragraph
 
 
 def lines(finding: Finding, width: int = 80) -> list[str]:

@@ -1,0 +1,70 @@
+"""A prediction as text: the block that `train` and `search` print before their first step.
+
+It is generated from the contents of provenance.json, so that a resumed run shows the plan it started with.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from loraloom.checks.resources import describe_pace
+from loraloom.run.documents.prediction import Disk, Memory, Prediction
+from loraloom.text.units import size
+
+LABEL_WIDTH = 9
+FEWEST_COLUMNS = 24
+MANY = 4  # maximum number of experiments of a wave that are named
+
+
+def plan_lines(plan: Prediction, width: int) -> list[str]:
+    """Format the plan with one paragraph per subject, at most `width` columns wide.
+
+    Args:
+        plan: the prediction.
+        width: columns of the terminal.
+    """
+    subjects = (
+        ("trains", trains(plan.waves)),
+        ("memory", memory(plan.memory)),
+        ("time", describe_pace(plan.pace)),
+        ("disk", disk(plan.disk)),
+    )
+    room = max(FEWEST_COLUMNS, width) - LABEL_WIDTH
+    return ["plan", *(line for label, text in subjects for line in _paragraph(label, text, room))]
+
+
+def _paragraph(label: str, text: str, room: int) -> Iterator[str]:
+    for number, line in enumerate(textwrap.wrap(text, room)):
+        yield f"  {label if number == 0 else '':{LABEL_WIDTH - 2}}{line}"
+
+
+def trains(waves: Sequence[Sequence[str]]) -> str:
+    """Describe which experiments train together."""
+    if len(waves) == 1:
+        return _names(waves[0]) + (" together, in one wave" if len(waves[0]) > 1 else "")
+    each = "; ".join(f"{number}. {_names(wave)}" for number, wave in enumerate(waves, start=1))
+    return f"in {len(waves)} waves, because memory does not suffice for all at once: {each}"
+
+
+def memory(values: Memory) -> str:
+    """Describe the peak, its largest parts, and the free memory."""
+    parts = ", ".join(f"{name} {size(num)}" for name, num in values.parts.items() if num)
+    return (
+        f"{size(values.peak_bytes)} at the peak: {size(values.loaded_bytes)} already loaded "
+        f"(base {size(values.base_bytes)}) and {size(values.needed_bytes)} more for {values.phase} ({parts})"
+        f"; {size(values.free_bytes)} free"
+    )
+
+
+def disk(values: Disk) -> str:
+    """Describe the size of checkpoints."""
+    return (
+        f"at most {size(values.checkpoint_bytes)} per checkpoint, {values.num_kept} kept; "
+        f"{size(values.free_bytes)} free"
+    )
+
+
+def _names(wave: Sequence[str]) -> str:
+    shown = ", ".join(wave[:MANY])
+    return shown if len(wave) <= MANY else f"{shown} and {len(wave) - MANY} more"

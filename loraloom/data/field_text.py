@@ -1,0 +1,96 @@
+"""Conversion of fields to text, reporting everything that cannot be converted as a problem."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from typing import Any
+
+from loraloom.data.formats.cells import as_text
+from loraloom.data.formats.invalid_characters import bad_character
+from loraloom.data.formats.json_list import type_name
+from loraloom.data.formats.row import Findings, Row
+from loraloom.data.layouts.exchange import MISSING, Field
+from loraloom.errors import Problem
+from loraloom.recipe import DataSettings
+from loraloom.text.visible import quoted
+
+FILL = "Fill it in, or set `data.on_empty: drop`."
+
+
+class FieldReader:
+    """Reads the fields of one file's rows as text.
+
+    Args:
+        settings: `stringify`, `number_format` and `on_empty` are used.
+        findings: receives the problems.
+        names_columns: whether `data.columns` can name values inside a field; inside a turn, only the user can
+            change the data.
+    """
+
+    def __init__(self, settings: DataSettings, findings: Findings, *, names_columns: bool) -> None:
+        self._settings, self._findings = settings, findings
+        self._names_columns = names_columns
+
+    def __call__(self, row: Row, field: Field) -> str:
+        """Return the field as text; "" if a problem was reported, or if it is optional and missing."""
+        value = field.value
+        if isinstance(value, str):
+            return self._checked(row, field.name, value)
+        if value is MISSING or value is None:
+            self._check_optional(row, field)
+            return ""
+        if isinstance(value, float) and not math.isfinite(value):
+            self.refuse(row, f"{quoted(field.name)} is {value}, which is neither text nor a number")
+            return ""
+        what = f"{quoted(field.name)} must be text, but is {_kind(value)}"
+        text = as_text(value, as_written=self._settings.number_format == "written")
+        if text is None:
+            self.refuse(row, what, self._way_inside(field))
+        elif not (self._settings.stringify or field.number):
+            fix = "Set `data.stringify: true` to accept numbers, booleans and dates as text."
+            self.refuse(row, what, fix)
+        else:
+            return text
+        return ""
+
+    def refuse(self, row: Row, what: str, fix: str = "") -> None:
+        """Report a problem of a row, which excludes the whole row."""
+        self._findings.refuse(Problem(f"row {row.number}: {what}", where=row.where, fix=fix), row.number)
+
+    def refuse_blank(self, row: Row, name: str, text: str) -> None:
+        """Report a field with blank text."""
+        self.refuse(row, f"{quoted(name)} is {'blank' if text else 'empty'}", FILL)
+
+    def _checked(self, row: Row, name: str, text: str) -> str:
+        bad = bad_character(text)
+        if bad is None:
+            return text
+        character, place = bad
+        what = f"{quoted(name)} holds {character}"
+        self.refuse(row, what, f"It is character {place} of the text; remove it.")
+        return ""
+
+    def _check_optional(self, row: Row, field: Field) -> None:
+        if field.optional:
+            return
+        if field.value is MISSING:
+            self.refuse(row, f"{quoted(field.name)} is missing")
+        elif self._settings.on_empty == "error":
+            self.refuse(row, f"{quoted(field.name)} is null", FILL)
+
+    def _way_inside(self, field: Field) -> str:
+        """Return how to use a text that is inside a column."""
+        if not self._names_columns:
+            return ""
+        if isinstance(field.value, list):
+            return f"Write one row for each, or name one in `data.columns`: {quoted(f'{field.name}[0]')}."
+        if isinstance(field.value, dict):
+            return f"Name the value inside it in `data.columns`: {quoted(f'{field.name}.KEY')}."
+        return "Write the column as text."
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, (dict, list, bool)):
+        return type_name(value)
+    return "a number" if isinstance(value, (int, float, Decimal)) else f"of type {type(value).__name__}"

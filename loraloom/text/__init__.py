@@ -1,0 +1,1 @@
+"""Text formatting: figures with units, and escaping of invisible characters."""

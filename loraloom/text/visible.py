@@ -1,0 +1,76 @@
+"""Escaping of characters that are invisible or that move a terminal's cursor.
+
+Unicode's own property of invisible characters (Default_Ignorable_Code_Point) comes from `regex`, which is
+imported when a text first needs it. Few texts do, and `loraloom --help` starts faster without it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+LONGEST_NAME = 80  # characters of a name in a message
+
+# Controls (except line feed and tab), surrogates, line separators, what reorders text, what has no width.
+# Joiners and variation selectors are kept: emoji and several scripts need them.
+_UNSEEN = r"""[
+    [\p{Cc}\p{Cs}\p{Zl}\p{Zp}\p{Bidi_Control}\p{Default_Ignorable_Code_Point}\uFFF9-\uFFFB]
+    -- [\t\n\u200C\u200D\u034F\uFE00-\uFE0F\U000E0100-\U000E01EF]
+]"""
+
+
+@functools.cache
+def unseen() -> Any:
+    """Compile a pattern for one character that is invisible or moves a terminal's cursor."""
+    import regex
+
+    return regex.compile(_UNSEEN, regex.VERBOSE | regex.VERSION1)
+
+
+def escape(char: str) -> str:
+    """Escape a character as Python does: `\\u202e`."""
+    return ascii(char)[1:-1]
+
+
+def visible(text: str, mark: Callable[[str], str] = str) -> str:
+    """Escape the invisible characters of a text; line feeds and tabs are kept.
+
+    Args:
+        text: text from any source, of any number of lines.
+        mark: formats each escape, for example to highlight it in a page.
+
+    >>> visible("pay\\u202e"), visible("two\\nlines")
+    ('pay\\\\u202e', 'two\\nlines')
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return str(unseen().sub(lambda match: mark(escape(match.group())), text))
+
+
+def printable(text: str, limit: int = LONGEST_NAME) -> str:
+    """Put a name or path on one line, escaping unprintable characters and shortening it if it is long.
+
+    >>> printable("two\\nlines"), printable("abcdef", limit=4)
+    ('two\\\\nlines', 'abc…')
+    """
+    shown = visible(text[: limit + 1])
+    if not shown.isprintable():
+        shown = "".join(char if char.isprintable() else escape(char) for char in shown)
+    return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
+
+
+def quoted(name: str, limit: int = LONGEST_NAME) -> str:
+    """Format a name for a message: printable, short, in backquotes."""
+    return f"`{printable(name, limit)}`"
+
+
+def one_line(said: object, limit: int = 300) -> str:
+    """Put a message of another program on one line; its second line often names the cause.
+
+    Args:
+        said: an exception, or text.
+        limit: number of characters; a longer text is cut at a word and marked with an ellipsis.
+    """
+    text = " ".join(str(said).split())
+    return text if len(text) <= limit else f"{text[:limit].rpartition(' ')[0] or text[:limit]} …"
