@@ -8,12 +8,12 @@ from loraloom.recipe.experiments import EXPERIMENT_NAME, RESERVED_EXPERIMENT_NAM
 from loraloom.recipe.schema import Experiment, Recipe
 from loraloom.recipe.section import Section
 from loraloom.recipe.settings import (
-    SHARED_TRAINING_KEYS,
     DataSettings,
     GenerationSettings,
     LoraSettings,
     TrainingSettings,
 )
+from loraloom.recipe.shared_training import SHARED_TRAINING_KEYS, SharedTraining
 
 __all__ = [
     "EXPERIMENT_NAME",
@@ -25,5 +25,6 @@ __all__ = [
     "LoraSettings",
     "Recipe",
     "Section",
+    "SharedTraining",
     "TrainingSettings",
 ]

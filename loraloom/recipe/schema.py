@@ -12,12 +12,12 @@ from loraloom.recipe.experiments import checked_changes
 from loraloom.recipe.relative_paths import Locations
 from loraloom.recipe.section import LocatedSection
 from loraloom.recipe.settings import (
-    SHARED_TRAINING_KEYS,
     DataSettings,
     GenerationSettings,
     LoraSettings,
     TrainingSettings,
 )
+from loraloom.recipe.shared_training import SHARED_TRAINING_KEYS
 from loraloom.recipe.values import Count, Dtype, Seed, SettingError
 
 

@@ -26,20 +26,6 @@ from loraloom.recipe.values import (
     TargetModules,
 )
 
-# One forward pass serves all experiments, so these cannot differ between them.
-SHARED_TRAINING_KEYS = frozenset(
-    {
-        "base_dropout",
-        "gradient_checkpointing",
-        "packing",
-        "per_device_eval_batch_size",
-        "save_strategy",
-        "save_steps",
-        "save_total_limit",
-    }
-)
-
-
 # No limit on tokens may be larger.
 MAX_TOKENS = 1_000_000
 # In a JSON Schema: the setting whose value another one has if it is not stated.

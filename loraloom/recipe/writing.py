@@ -14,11 +14,11 @@ from loraloom.recipe.schema import Recipe
 from loraloom.recipe.section import Section
 from loraloom.recipe.settings import (
     DEFAULT_FROM,
-    SHARED_TRAINING_KEYS,
     DataSettings,
     LoraSettings,
     TrainingSettings,
 )
+from loraloom.recipe.shared_training import SHARED_TRAINING_KEYS
 from loraloom.recipe.yaml_tree import resolve
 
 _WIDTH = 100

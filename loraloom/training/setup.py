@@ -12,7 +12,7 @@ import torch
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.data.encoding import EncodedSet
-from loraloom.recipe import Experiment, GenerationSettings, TrainingSettings
+from loraloom.recipe import Experiment, GenerationSettings, SharedTraining
 from loraloom.run.folder import Run, create_run
 from loraloom.training.optimizer import make_optimizer, start_optimizer
 from loraloom.training.signals import StopRequest
@@ -55,7 +55,7 @@ class Setup:
     initial: dict[str, dict[str, torch.Tensor]]
     train_set: EncodedSet
     eval_set: EncodedSet
-    shared: TrainingSettings
+    shared: SharedTraining
     generation: GenerationSettings
     run: Run
     eval_references: Sequence[str] = ()
