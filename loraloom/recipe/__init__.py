@@ -13,6 +13,7 @@ from loraloom.recipe.settings import (
     LoraSettings,
     TrainingSettings,
 )
+from loraloom.recipe.shared_training import SHARED_TRAINING_KEYS, SharedTraining
 
 __all__ = [
     "EXPERIMENT_NAME",
@@ -24,5 +25,6 @@ __all__ = [
     "LoraSettings",
     "Recipe",
     "Section",
+    "SharedTraining",
     "TrainingSettings",
 ]

@@ -16,6 +16,7 @@ from loraloom.recipe.settings import (
     LoraSettings,
     TrainingSettings,
 )
+from loraloom.recipe.shared_training import SHARED_TRAINING_KEYS
 from loraloom.recipe.values import Count, Dtype, Seed, SettingError
 
 

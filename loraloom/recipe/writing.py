@@ -19,6 +19,7 @@ from loraloom.recipe.settings import (
     LoraSettings,
     TrainingSettings,
 )
+from loraloom.recipe.shared_training import SHARED_TRAINING_KEYS
 from loraloom.recipe.yaml_tree import resolve
 
 _WIDTH = 100
