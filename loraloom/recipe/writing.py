@@ -10,7 +10,6 @@ from typing import Any
 
 import yaml
 
-from loraloom.recipe.experiments import SHARED_TRAINING_KEYS
 from loraloom.recipe.relative_paths import Section
 from loraloom.recipe.schema import Recipe
 from loraloom.recipe.settings import (
