@@ -24,6 +24,7 @@ ROOMS = (
     "run",
     "starter",
     "data",
+    "architectures",
     "base",
     "bank",
     "evaluate",

@@ -1,17 +1,17 @@
-"""Every verb as a function, for notebooks, programs and servers: typed results, a token to stop by, events.
+"""All commands as functions: typed results, stop tokens and events, for programs and notebooks.
 
     import loraloom
 
     result = loraloom.train("recipe.yaml", report=print)
     print(loraloom.compare(result.run).sentences)
 
-No function here writes to the terminal or installs a signal handler. `report` is told of every event of
-`loraloom.run.events` as it happens; `stop` is a `StopRequest`, which any thread may set: the verb then saves
-and raises `Interrupted`. Inside of `with stop_on_signals() as stop`, SIGINT and SIGTERM set one, as on the
+No function here writes to the terminal or installs a signal handler. `report` is called with every event of
+`loraloom.run.events` as it happens; `stop` is a `StopRequest`, which any thread may set: the function then
+saves and raises `Interrupted`. Inside `with stop_on_signals() as stop`, SIGINT and SIGTERM set it, as on the
 command line.
 
-Torch is imported when a function that needs it is called. Two functions are not called like their commands,
-because parts of the package are: `search` is `run_search`, and `report` is `write_report`.
+Torch is imported when a function that needs it is called. Two functions have different names from their
+commands, because parts of the package have these names: `run_search` and `write_report`.
 """
 
 from __future__ import annotations

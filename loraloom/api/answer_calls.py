@@ -1,4 +1,4 @@
-"""What runs and adapters answer: compare, predict."""
+"""Functions that answer rows: compare, predict."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ def compare(
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> CompareResult:
-    """Let base and adapters answer the same rows in one pass.
+    """Answer the same rows with the base and its adapters in one pass.
 
     Args:
-        run: the run directory; None for adapters that belong to no run.
-        adapters: these, as folders of PEFT's format, with or without `NAME=` in front, on the base `base`.
-        split: whose rows; `test` if the run has one, else `eval`.
-        prompts, prompts_file: other rows instead, from text or a file.
-        experiments: whose adapters; by default all.
-        name: of the file in the run's `compare/`; by default what was compared.
-        base, data: where the run's base and data are now, if they were moved; with `adapters`, their base,
-            and a file of rows with known answers.
+        run: the run directory; None for adapters without a run.
+        adapters: folders of adapters in PEFT's format, with or without `NAME=` in front, for the base `base`.
+        split: the rows to answer; by default `test` if the run has test rows, else `eval`.
+        prompts, prompts_file: other rows to answer instead, as text or in a file.
+        experiments: experiments whose adapters answer; by default all.
+        name: name of the file in the run's `compare/`; by default that of what was compared.
+        base, data: present location of the run's base and data, if they were moved; with `adapters`, their
+            base and a file of rows with known answers.
         sets, out: with `adapters`: `key=value` of `generation` and `data`, and a JSON file for the answers.
-        report: told of progress, `report(AnswerProgress(done=…, total=…))`.
+        report: called with progress: `report(AnswerProgress(done=…, total=…))`.
         stop: if it is set, the answers so far are kept, and the same call resumes the comparison.
 
     Raises:
-        LoRALoomError: the run, its data or its adapters are not usable.
+        LoRALoomError: the run, its data or its adapters are unusable.
         Interrupted: `stop` was set.
     """
     from loraloom.commands.compare import compare as run_comparison
@@ -52,8 +52,8 @@ def compare(
 
     if run is None:
         if split or experiments or name:
-            raise TypeError("split, experiments and name say something of a run")
-        return CompareResult.from_json(
+            raise TypeError("split, experiments and name require a run")
+        return CompareResult.of(
             compare_adapters(
                 given_base(base, adapters),
                 adapters,
@@ -67,7 +67,7 @@ def compare(
             )
         )
     refuse_beside_run(adapters, sets, out)
-    return CompareResult.from_json(
+    return CompareResult.of(
         run_comparison(
             Path(run),
             split=split,
@@ -98,21 +98,21 @@ def predict(
     """Answer every row of a file.
 
     Args:
-        run: the run directory; None for an adapter that belongs to no run.
-        adapter: that one, as a folder of PEFT's format, on the base `base`.
-        file: a data file, a text file with a prompt a line, or a folder or pattern of them.
-        experiment: whose adapter answers; `base` for the base.
-        keep: columns to keep beside the answers, besides an id.
-        base: where the run's base is now, if it was moved; with `adapter`, its base.
+        run: the run directory; None for an adapter without a run.
+        adapter: folder of an adapter in PEFT's format, for the base `base`.
+        file: a data file, a text file with one prompt per line, or a folder or pattern of these.
+        experiment: experiment whose adapter answers; `base` for the base.
+        keep: columns to keep with the answers, in addition to an id.
+        base: present location of the run's base, if it was moved; with `adapter`, its base.
         sets: with `adapter`: `key=value` of `generation` and `data`.
-        report: told of progress.
+        report: called with progress.
         stop: if it is set, the iterator raises.
 
     Yields:
-        Answers in the file's order, as they come. The run and the file are read before the first.
+        Answers in the order of the file, as they are generated, after run and file have been read.
 
     Raises:
-        LoRALoomError: the run or the file is not usable.
+        LoRALoomError: the run or the file is unusable.
         Interrupted: `stop` was set.
     """
     from loraloom.commands.predict import predict as run_prediction

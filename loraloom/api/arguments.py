@@ -1,4 +1,4 @@
-"""What a program gives to a verb, as the verb takes it: paths, recipes, a token, adapters without a run."""
+"""Arguments of the functions: paths, recipes, stop tokens, adapters without a run."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from loraloom.run.events import Note, Report, WarningNote
 from loraloom.training.signals import StopRequest
 
 AnyRecipe = Recipe | Path | str
-"""A recipe, its file, or the name of one that comes with LoRALoom."""
+"""A recipe, its file, or the name of a built-in recipe."""
 
 
 def as_path(value: Path | str | None) -> Path | None:
-    """A path, however it is given."""
+    """Convert an optional string or path to a path."""
     return None if value is None else Path(value)
 
 
 def token(stop: StopRequest | None) -> StopRequest:
-    """The caller's, or one that nobody sets: a verb that has one installs no signal handlers."""
+    """Return the caller's token, or one that nobody sets, so that no signal handlers are installed."""
     return StopRequest() if stop is None else stop  # one that is not set is false
 
 
 def read(recipe: AnyRecipe, report: Report, *, resumed: Path | None = None) -> Recipe:
-    """A recipe as given, or from its file; what reading it brought to light is told."""
+    """Return a recipe as given or read it from its file, reporting notes."""
     if isinstance(recipe, Recipe):
         return recipe
     from loraloom.run.folder import Run
@@ -37,10 +37,10 @@ def read(recipe: AnyRecipe, report: Report, *, resumed: Path | None = None) -> R
 
 
 def given_base(base: Path | str | None, adapters: object) -> Path | str:
-    """The base of adapters that belong to no run.
+    """Return the base of adapters without a run.
 
     Raises:
-        TypeError: it or the adapters are missing.
+        TypeError: the base or the adapters are missing.
     """
     if base is None or not adapters:
         raise TypeError("without a run, an adapter and its base are needed")
@@ -48,10 +48,10 @@ def given_base(base: Path | str | None, adapters: object) -> Path | str:
 
 
 def refuse_beside_run(*given: object) -> None:
-    """Refuse what a run has of its own.
+    """Refuse arguments that a run already determines.
 
     Raises:
-        TypeError: something is given.
+        TypeError: any of them is given.
     """
     if any(given):
-        raise TypeError("a run has adapters, settings and comparisons of its own")
+        raise TypeError("a run determines its own adapters, settings and comparisons")

@@ -1,4 +1,4 @@
-"""What becomes of a run: merge, card, report; and which runs there are."""
+"""Functions for finished runs: merge, card, report, and the list of runs."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def merge(
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> MergeResult:
-    """Write base + adapter as one plain transformers folder, proven equal.
+    """Merge an adapter into its base as a plain transformers folder, and verify that it is equal.
 
     Args:
-        run: the run directory; None for an adapter that belongs to no run.
-        out: the folder to make; it must not exist.
-        adapter: that one, as a folder of PEFT's format, on the base `base`.
-        experiment: whose adapter; may be left out if the run has one.
-        dtype: to save in; by default that of the base's own files.
-        base, data: where the run's base and data are now, if they were moved; with `adapter`, its base, and
-            rows for the proof.
+        run: the run directory; None for an adapter without a run.
+        out: the folder to create; it must not exist.
+        adapter: folder of an adapter in PEFT's format, for the base `base`.
+        experiment: experiment of the adapter; may be omitted if the run has only one.
+        dtype: dtype to save in; by default that of the base's own files.
+        base, data: present location of the run's base and data, if they were moved; with `adapter`, its base
+            and rows for the proof.
         sets: with `adapter`: `key=value` of `generation` and `data`.
-        report: told of progress and of what should be known.
+        report: called with progress and notes.
         stop: if it is set, nothing is left at `out`.
 
     Raises:
-        LoRALoomError: the run, adapter or base is not usable, `out` exists, or the proof failed.
+        LoRALoomError: the run, adapter or base is unusable, `out` exists, or the proof failed.
         Interrupted: `stop` was set.
     """
     from loraloom.commands.merge import merge as run_merge
@@ -72,11 +72,11 @@ def card(run: Path | str, *, experiment: str | None = None, out: Path | str | No
 
     Args:
         run: the run directory.
-        experiment: whose adapter; may be left out if the run has one.
-        out: a file for it, replaced if there.
+        experiment: experiment of the adapter; may be omitted if the run has only one.
+        out: the file to write, replaced if it exists.
 
     Raises:
-        LoRALoomError: it is no run, has no such adapter, or the file cannot be written.
+        LoRALoomError: it is not a run, it has no such adapter, or the file cannot be written.
     """
     from loraloom.commands.card import card as make_card
 
@@ -92,20 +92,20 @@ def write_report(
     comparison: str | None = None,
     report: Report = quiet,
 ) -> Path:
-    """Write one file that shows what a run came to: the command `loraloom report`.
+    """Write the results of a run to one file: the command `loraloom report`.
 
     Args:
         run: the run directory; it may be unfinished.
-        format: of the file; `recipe` is the recommended configuration alone.
+        format: format of the file; `recipe` is only the recommended configuration.
         out: the file; by default `report.*` in the run.
-        comparison: whose answers to show; by default test rows before eval rows before prompts.
-        report: told of what should be known.
+        comparison: name of the comparison to show; by default test rows, else eval rows, else prompts.
+        report: called with notes.
 
     Returns:
-        The file.
+        The path of the file.
 
     Raises:
-        LoRALoomError: it is no run, or the file cannot be written.
+        LoRALoomError: it is not a run, or the file cannot be written.
     """
     from loraloom.commands.report import write_report as write
 
@@ -113,7 +113,7 @@ def write_report(
 
 
 def runs(folder: Path | str = RUNS_FOLDER) -> tuple[RunSummary, ...]:
-    """The runs in a folder, oldest first."""
+    """List the runs in a folder, oldest first."""
     from loraloom.commands.runs import describe_runs
 
     return tuple(

@@ -1,4 +1,4 @@
-"""Up to a run: init, check, find-lr, train, search, demo."""
+"""Functions that lead to a run: init, check, find-lr, train, search, demo."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def init(
     sets: Sequence[str] = (),
     report: Report = quiet,
 ) -> str:
-    """Look at data files and write a commented recipe for them.
+    """Examine data files and write a commented recipe for them.
 
     Args:
-        data: files or folders of them, as the recipe shall name them.
+        data: files or folders, as the recipe should name them.
         model: a folder, a hub name, or `starter`.
         columns: role -> column, if the columns are not recognised: `{"instruction": "question"}`.
-        sets: `key=value` each, for settings of `data`.
-        report: told of notes.
+        sets: settings of `data`, each `key=value`.
+        report: called with notes.
 
     Returns:
-        YAML.
+        The recipe as YAML.
 
     Raises:
-        LoRALoomError: the data or the model is not usable, or it is not clear which column is what.
+        LoRALoomError: the data or the model is unusable, or the roles of the columns are unclear.
     """
     from loraloom.commands.init import init_recipe
 
@@ -55,17 +55,17 @@ def check(
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> CheckResult:
-    """Run every check on a recipe without training.
+    """Run every check on a recipe, without training.
 
     Args:
-        recipe: what would be done.
-        deep: also learn one batch by heart, which takes a while.
+        recipe: the recipe to check.
+        deep: also memorize one batch, which takes a while.
         allowed: names of checks whose errors become warnings.
-        report: told of notes on the way.
-        stop: looked at between two parts of the work.
+        report: called with notes.
+        stop: checked between parts of the work.
 
     Raises:
-        LoRALoomError: recipe, data or base cannot even be read.
+        LoRALoomError: recipe, data or base cannot be read.
         Interrupted: `stop` was set.
     """
     from loraloom.commands.check import examine
@@ -85,12 +85,12 @@ def find_learning_rate(
 
     Args:
         recipe: its own learning rate is not used.
-        out: the folder to make; by default a new one below `runs/`.
-        report: told of every step.
-        stop: if it is set, nothing is left.
+        out: the folder to create; by default a new one below `runs/`.
+        report: called with every step.
+        stop: if it is set, nothing is left behind.
 
     Raises:
-        LoRALoomError: recipe, data or base are not usable, or there are no eval rows.
+        LoRALoomError: recipe, data or base is unusable, or there are no eval rows.
         Interrupted: `stop` was set.
     """
     from loraloom.commands.find_lr import find_learning_rate as find
@@ -109,19 +109,19 @@ def train(
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> TrainResult:
-    """Train every experiment of a recipe, together.
+    """Train all experiments of a recipe together.
 
     Args:
-        recipe: what to do; may be left out to resume a run.
+        recipe: recipe to train; may be omitted to resume a run.
         out: the run directory; by default a new one below `runs/`.
         resume: a run to resume, instead of a new one.
         allowed: names of checks whose errors become warnings.
-        base, data: where a resumed run's base and data are now, if they were moved.
-        report: told of every event, `report(TrainStep(step=…, loss=…, …))`.
+        base, data: present location of a resumed run's base and data, if they were moved.
+        report: called with every event: `report(TrainStep(step=…, loss=…, …))`.
         stop: if it is set, the step is finished and saved; the run can be resumed.
 
     Raises:
-        LoRALoomError: something is wrong with recipe, data, base or run, or every experiment failed.
+        LoRALoomError: recipe, data, base or run is unusable, or every experiment failed.
         Interrupted: `stop` was set.
     """
     from loraloom.commands.train import train as run_training
@@ -159,15 +159,15 @@ def run_search(
     Args:
         recipe: what the space varies; it has no experiments.
         space: key -> choices or range, `{"lora.r": [4, 8]}`; or the YAML file of it.
-        trials: how many adapters to train.
-        sampler: what decides what to try next.
-        halving: stop the worse half of the trials early.
+        trials: number of adapters to train.
+        sampler: how to choose trials.
+        halving: whether to stop the worse half of the trials early.
         out: the run directory; by default a new one below `runs/`.
         resume: a run of the same search to resume, instead of a new one.
         allowed, base, data, report, stop: as in `train`.
 
     Raises:
-        LoRALoomError: recipe, space, data, base or run are not usable, or every trial failed.
+        LoRALoomError: recipe, space, data, base or run is unusable, or every trial failed.
         Interrupted: `stop` was set; the search can be resumed.
     """
     from loraloom.commands.search import search
@@ -200,11 +200,11 @@ def run_search(
 def demo(
     *, out: Path | str | None = None, report: Report = quiet, stop: StopRequest | None = None
 ) -> DemoResult:
-    """Train on the embedded starter, compare with its base, and write the report; offline.
+    """Train on the embedded starter, compare it with its base, and write the report; offline.
 
     Args:
         out: the run directory; by default a new one below `runs/`.
-        report: told of every event.
+        report: called with every event.
         stop: as in `train` and `compare`.
 
     Raises:
@@ -215,14 +215,14 @@ def demo(
     shown = run_demo(out=as_path(out), report=report, stop=token(stop))
     return DemoResult(
         shown.run.folder,
-        CompareResult.from_json(shown.comparison),
-        CompareResult.from_json(shown.prompts),
+        CompareResult.of(shown.comparison),
+        CompareResult.of(shown.prompts),
         shown.report_file,
     )
 
 
 def recipe_schema() -> dict[str, Any]:
-    """The JSON Schema of a recipe, for editors and forms."""
+    """Return the JSON Schema of a recipe, for editors and forms."""
     from loraloom.recipe.writing import recipe_schema as schema
 
     return schema()
@@ -232,7 +232,7 @@ def _recipe_to_train(recipe: AnyRecipe | None, resume: Path | str | None, report
     if recipe is not None:
         return read(recipe, report, resumed=as_path(resume))
     if resume is None:
-        raise TypeError("train() needs a recipe, or a run to resume")
+        raise TypeError("train() needs a recipe or a run to resume")
     from loraloom.run.folder import open_run
     from loraloom.session.provenance import run_recipe
 

@@ -91,7 +91,7 @@ def train(
             and the folder that takes the place of the one where the data was, or a file. They must be
             the same.
         report: told of every event, `report(TrainStep(step=…, loss=…, …))`.
-        stop: the token of the caller to stop by; without one, SIGINT and SIGTERM ask to stop.
+        stop: the caller's own token to stop by; without one, SIGINT and SIGTERM ask to stop.
 
     Raises:
         LoRALoomError: something is wrong with recipe, data, base or run.

@@ -1,4 +1,4 @@
-"""Which rows a comparison is over, known before any model is loaded."""
+"""The rows of a comparison, determined before any model is loaded."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def prompts_asked(
     report: Report,
     advice: str = OF_RUN,
 ) -> list[Prompt]:
-    """The rows that the user asks for, before any model is loaded."""
+    """Read the rows that the user gives, before any model is loaded."""
     if split is not None:
-        raise DataError("--split cannot be combined with prompts", fix="Give one of them.")
+        raise DataError("`--split` cannot be combined with prompts", fix="Give only one of them.")
     with advising(advice):
         rows = prompts_of_texts(prompts, recipe.data)
         if prompts_file is not None:
@@ -64,20 +64,20 @@ def rows_given(
 def retained_rows(
     run: Run, recipe: Recipe, known: Provenance, what: str, report: Report
 ) -> PartContents | None:
-    """The rows to measure forgetting on; prompts are answered without them too, and that is said."""
+    """Read the rows to measure forgetting on; prompts are answered even without them, with a note."""
     try:
         return origin.run_retained(run, recipe, known)
     except LoRALoomError as error:
         if what != "prompts":
             raise
-        report(Note(message=f"what was forgotten is not measured: {error.problems[0]}"))
+        report(Note(message=f"forgetting is not measured: {error.problems[0]}"))
         return None
 
 
 def rows_of_part(
     run: Run, recipe: Recipe, known: Provenance, split: SplitName | None
 ) -> tuple[list[Prompt], str]:
-    """The rows of a part of the run's data, and the part's name, before any model is loaded."""
+    """Read the rows of a part of the run's data, and its name, before any model is loaded."""
     parts = origin.run_split(run, recipe, known)
     part = split or ("test" if parts.test else "eval")
     examples = getattr(parts, part)

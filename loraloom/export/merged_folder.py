@@ -105,7 +105,8 @@ def write_merged(
         "notes": [*notes, *remarks(proof, chosen.value)],
     }
     scale = loaded.family.output_scale(loaded.model.config)
-    write_bytes(staged / MODEL / README, merged_card(facts, result, proof, logit_scale=scale).encode())
+    card = merged_card(facts, result, proof, family=loaded.family, logit_scale=scale)
+    write_bytes(staged / MODEL / README, card.encode())
     result["bytes"] = _publish(staged / MODEL, out, stop)
     return result
 

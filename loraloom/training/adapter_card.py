@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from loraloom.architectures.families import family_of
 from loraloom.base.supported_models import STARTER
 from loraloom.data.formats.parquet import HUB_PREFIX
 from loraloom.data.sources.source_template import SourceTemplate
@@ -60,7 +61,8 @@ class Facts:
     @property
     def flag_matters(self) -> bool:
         """Whether transformers 5 scales the logits wrongly unless a flag is set after loading."""
-        return self.origin.get("model_type") == "umt5" and self.origin.get("head_is_tied") is False
+        family = family_of(self.origin.get("model_type"))
+        return bool(family and family.flag_scales_logits) and self.origin.get("head_is_tied") is False
 
 
 def read_facts(
@@ -240,7 +242,7 @@ def _printing_code(facts: Facts) -> str:
         return "print(tokenizer.decode(answer[0], skip_special_tokens=True))\n"
     return (
         "# skip_special_tokens would drop tokens that belong to the answer\n"
-        "ends = {tokenizer.pad_token_id, tokenizer.eos_token_id, model.config.decoder_start_token_id}\n"
+        'ends = {*tokenizer("").input_ids, tokenizer.pad_token_id, model.config.decoder_start_token_id}\n'
         "print(tokenizer.decode([token for token in answer[0].tolist() if token not in ends]))\n"
     )
 

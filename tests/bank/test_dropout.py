@@ -19,6 +19,7 @@ from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import eval_losses
 from loraloom.recipe import GenerationSettings, LoraSettings
 from tests.parity.rig import attach_speaking, batch_of, random_rows
+from tests.tiny import T5_KINDS
 
 ROWS = random_rows(6, seed=3)
 
@@ -30,6 +31,7 @@ def bank_of_nothing(base: Base) -> AdapterBank:
     return bank
 
 
+@pytest.mark.parametrize("kind", T5_KINDS)
 def test_it_drops_where_transformers_drops(
     base: Base, kind: str, tiny: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,6 +66,7 @@ def test_it_drops_where_transformers_drops(
             torch.testing.assert_close(states, wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", T5_KINDS)
 def test_without_draws_it_changes_nothing(base: Base) -> None:
     """Evaluation, answers among rows of other lengths, and beams, while a training drops."""
     bank = AdapterBank(base)
