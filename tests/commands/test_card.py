@@ -96,7 +96,7 @@ def test_a_card_says_how_sources_were_written(tiny: Callable[[str], Path], tmp_p
     run = train_small(tmp_path, tiny("mt5"), source_prefix="Answer `kindly`: {instruction} |")
     text = card(run)["card"]
     assert "Every source was written as `` Answer `kindly`: {instruction} | ``" in text
-    assert 'tokenizer("Answer `kindly`: Your text here |", return_tensors="pt")' in text
+    assert 'tokenizer("Answer `kindly`: Your text here |", return_tensors="pt", ' in text
 
 
 def test_a_runs_card_has_figures_once_they_are_computed(
