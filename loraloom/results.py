@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from loraloom.run.documents import result
+from loraloom.run.documents import comparison, result
 from loraloom.run.documents.checks import Finding
 
 if TYPE_CHECKING:
@@ -165,34 +165,6 @@ class ModelResult:
 
 
 @dataclass(frozen=True)
-class DifferenceResult:
-    """Difference of two models in one metric, over the same rows.
-
-    Args:
-        model, against: names of the models; with several seeds, of their experiments.
-        metric: name of the metric.
-        difference: model minus against.
-        low, high: 95 % confidence interval.
-        p_value: two-sided, for no difference.
-        verdict: `better`, `worse`, `no clear difference`, …
-    """
-
-    model: str
-    against: str
-    metric: str
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    verdict: str
-
-    @classmethod
-    def from_json(cls, entry: Mapping[str, Any]) -> Self:
-        """Convert an entry of a comparison's `differences` or `pairs`."""
-        return cls(**{name: entry[name] for name in cls.__dataclass_fields__})
-
-
-@dataclass(frozen=True)
 class RowResult:
     """One row of a comparison.
 
@@ -226,33 +198,28 @@ class CompareResult:
     what: str
     sentences: tuple[str, ...]
     models: Mapping[str, ModelResult]
-    differences: tuple[DifferenceResult, ...]
-    pairs: tuple[DifferenceResult, ...]
+    differences: tuple[comparison.Difference, ...]
+    pairs: tuple[comparison.Difference, ...]
     recommendation: str | None
     rows: tuple[RowResult, ...]
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Self:
+    def of(cls, document: comparison.Comparison) -> Self:
         """Convert compare/<name>.json, with `file`."""
+        advice = document.recommendation
         return cls(
-            file=Path(document["file"]) if document.get("file") else None,
-            what=document["what"],
-            sentences=tuple(document["sentences"]),
+            file=Path(document.file) if document.file else None,
+            what=document.what,
+            sentences=tuple(document.sentences),
             models={
-                name: ModelResult(own["figures"], own["movement"]["total"] if "movement" in own else None)
-                for name, own in document["models"].items()
+                name: ModelResult(own.figures, None if own.movement is None else own.movement.total)
+                for name, own in document.models.items()
             },
-            differences=_differences(document.get("differences", ())),
-            pairs=_differences(document.get("pairs", ())),
-            recommendation=document.get("recommendation", {}).get("experiment"),
-            rows=tuple(
-                RowResult(row["source"], row["reference"], row["answers"]) for row in document["rows"]
-            ),
+            differences=tuple(document.differences),
+            pairs=tuple(document.pairs),
+            recommendation=None if advice is None else advice.experiment,
+            rows=tuple(RowResult(row.source, row.reference, row.answers) for row in document.rows),
         )
-
-
-def _differences(entries: Sequence[Mapping[str, Any]]) -> tuple[DifferenceResult, ...]:
-    return tuple(DifferenceResult.from_json(entry) for entry in entries)
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ LIGHT = (
     "search/request.py",
     "search/space.py",
 )
-NEEDS_TORCH = {"data/batches.py"}
+NEEDS_TORCH = {"architectures/positions.py", "data/batches.py"}
 
 
 def modules() -> Iterator[Path]:

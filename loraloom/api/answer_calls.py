@@ -53,7 +53,7 @@ def compare(
     if run is None:
         if split or experiments or name:
             raise TypeError("split, experiments and name require a run")
-        return CompareResult.from_json(
+        return CompareResult.of(
             compare_adapters(
                 given_base(base, adapters),
                 adapters,
@@ -67,7 +67,7 @@ def compare(
             )
         )
     refuse_beside_run(adapters, sets, out)
-    return CompareResult.from_json(
+    return CompareResult.of(
         run_comparison(
             Path(run),
             split=split,

@@ -215,8 +215,8 @@ def demo(
     shown = run_demo(out=as_path(out), report=report, stop=token(stop))
     return DemoResult(
         shown.run.folder,
-        CompareResult.from_json(shown.comparison),
-        CompareResult.from_json(shown.prompts),
+        CompareResult.of(shown.comparison),
+        CompareResult.of(shown.prompts),
         shown.report_file,
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from rich.cells import set_cell_size
@@ -17,6 +17,7 @@ from loraloom.base.loading import Base
 from loraloom.data.batches import Batch, Part, Side, collate
 from loraloom.data.encoding import IGNORED, EncodedSet
 from loraloom.data.examples import Example
+from loraloom.run.documents.document import JsonObject
 from loraloom.text.visible import printable
 
 Place = Literal["short", "median", "long"]
@@ -54,7 +55,7 @@ class RowView:
         """Number of source and target tokens, without padding."""
         return len(self.encoder) - self.padding[0], len(self.decoder) - self.padding[1]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Convert to JSON values for `--json`."""
         return asdict(self)
 

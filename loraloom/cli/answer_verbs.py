@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,6 +28,9 @@ from loraloom.cli.verb_steps import (
     refuse_sets_of_run,
 )
 from loraloom.run.folder import open_run
+
+if TYPE_CHECKING:
+    from loraloom.run.documents.comparison import Comparison
 
 
 def compare(
@@ -92,14 +94,12 @@ def compare(
                 report=display,
             )
         if as_json:
-            print_json(comparison)
+            print_json(comparison.to_json())
         else:
             print_comparison(comparison, shown_rows=_rows_to_show(comparison, prompt))
         if not as_json:
-            kept = (
-                comparison["file"] or "not stored; use --out FILE.json to store them, or --json to print them"
-            )
-            display.say(f"all answers: {kept}")
+            unstored = "not stored; use --out FILE.json to store them, or --json to print them"
+            display.say(f"all answers: {comparison.file or unstored}")
         display.next_command(
             command("predict", "--base", base or "BASE", "--adapter", adapters[0], "FILE")
             if run is None
@@ -107,9 +107,9 @@ def compare(
         )
 
 
-def _rows_to_show(comparison: Mapping[str, Any], prompts: list[str]) -> int:
+def _rows_to_show(comparison: Comparison, prompts: list[str]) -> int:
     """Return how many rows to show: all prompts, which are few and chosen, but only some other rows."""
-    return max(len(prompts), 10) if comparison["what"] == "prompts" else 3
+    return max(len(prompts), 10) if comparison.what == "prompts" else 3
 
 
 def _predict_command(run: Path, base: Path | None = None) -> str:

@@ -190,10 +190,16 @@ def demo(
 
         shown = run_demo(out=out, report=display)
         if as_json:
-            print_json({"report": str(shown.report_file), **shown.comparison, "prompts": shown.prompts})
+            print_json(
+                {
+                    "report": str(shown.report_file),
+                    **shown.comparison.to_json(),
+                    "prompts": shown.prompts.to_json(),
+                }
+            )
         else:
             print_comparison(shown.comparison)
-            print_answers(shown.prompts, len(shown.prompts["rows"]), "The three prompts of the starter:")
+            print_answers(shown.prompts, len(shown.prompts.rows), "The three prompts of the starter:")
         display.next_command("loraloom init YOUR-DATA.json --model bigscience/mt0-large > recipe.yaml")
         if not as_json:
             typer.echo(shown.report_file)

@@ -8,9 +8,8 @@ a comparison of one name; others may be made beside it, and beside training.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from loraloom.base.tokenizer_loading import control_names
 from loraloom.comparison.answers import answers_of, target_ids
@@ -28,23 +27,29 @@ from loraloom.data.files.part_files import PartContents
 from loraloom.data.prompts.prompts import Prompt
 from loraloom.data.sources.control_tokens import controls_in, describe_controls
 from loraloom.evaluate import comparison
-from loraloom.evaluate.comparison import BASE_NAME, ModelAnswers
+from loraloom.evaluate.comparison import ModelAnswers
 from loraloom.evaluate.generation import cut_words
 from loraloom.evaluate.loss import eval_losses
 from loraloom.evaluate.movement import movement
-from loraloom.evaluate.scoring import score_against
+from loraloom.evaluate.scoring import Scoring, score_against
 from loraloom.report.unfinished_comparisons import partial_file
 from loraloom.run.atomic import replace_text
+from loraloom.run.documents.comparison import (
+    BASE_NAME,
+    FORMAT,
+    ComparedRow,
+    Comparison,
+    ModelRecord,
+    Recommendation,
+)
 from loraloom.run.events import Note, Report, quiet
-from loraloom.run.folder import now, open_run, to_json
+from loraloom.run.folder import now, open_run
 from loraloom.session import provenance as origin
 from loraloom.session.adapter_folders import find_adapters, load_adapters
 from loraloom.session.answering_model import AnsweringModel, load_run
 from loraloom.session.locations import Relocation, relocated
 from loraloom.session.material import encode_rows
 from loraloom.training.signals import StopRequest
-
-FORMAT = 1
 
 
 def compare(
@@ -59,7 +64,7 @@ def compare(
     data: Path | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
-) -> dict[str, Any]:
+) -> Comparison:
     """Let base and adapters answer the same rows; write `compare/<name>.json` in the run.
 
     Args:
@@ -74,9 +79,7 @@ def compare(
         stop: the caller's own token to stop by; without one, SIGINT and SIGTERM ask to stop.
 
     Returns:
-        What the file holds, and `file`:
-        `{"sentences": […], "models": {name: {"figures", "movement"}}, "differences": […],
-        "rows": [{"source", "reference", "answers": {model: text}}], …}`.
+        What the file holds, and where it lies.
 
     Raises:
         LoRALoomError: the run, its data or its adapters are not usable, or another process makes this
@@ -111,7 +114,7 @@ def compare_adapters(
     out: Path | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
-) -> dict[str, Any]:
+) -> Comparison:
     """Let a base and adapters that belong to no run answer the same rows.
 
     Args:
@@ -137,7 +140,7 @@ def compare_adapters(
         for note in [*given.notes, *loaded.notes]:
             report(Note(message=note))
         result = _compare(loaded, rows, None, what, name, now(), report, stop)
-    return result | {"file": "" if out is None else str(out)}
+    return result.model_copy(update={"file": "" if out is None else str(out)})
 
 
 def _compare(
@@ -149,7 +152,7 @@ def _compare(
     then: str,
     report: Report,
     stop: StopRequest | None,
-) -> dict[str, Any]:
+) -> Comparison:
     """What the file holds, and where it is."""
     limit = loaded.recipe.data.max_source_length
     sources, cuts = encode_sources(rows, loaded.base.tokenizer, limit, loaded.recipe.data.source_truncation)
@@ -166,28 +169,34 @@ def _compare(
     lengths = {model: own.num_tokens for model, own in answers.items()}
     if said := cut_words(lengths, loaded.recipe.generation.max_new_tokens):
         report(Note(message=said))
-    result = {
-        "format": FORMAT,
-        "what": what,
-        "time": then,
-        "num_rows": len(rows),
-        "num_judged": len(judged) or len(rows),
-        "num_truncated_sources": int(cuts.astype(bool).sum()),
-        "took_part_in_a_choice": what == "eval",
-        **_summary(loaded, rows, answers, targets, retained, what),
-        "rows": [
-            {
-                "source": row.source,
-                "reference": row.response,
-                "answers": {model: own.texts[number] for model, own in answers.items()},
-            }
+    file = loaded.comparisons / f"{name}.json"
+    result = Comparison(
+        file=str(file),
+        format=FORMAT,
+        what=what,
+        time=then,
+        num_rows=len(rows),
+        num_judged=len(judged) or len(rows),
+        num_truncated_sources=int(cuts.astype(bool).sum()),
+        took_part_in_a_choice=what == "eval",
+        sentences=[],
+        generation=loaded.recipe.generation.model_dump(),
+        models={},
+        differences=[],
+        signatures={},
+        rows=[
+            ComparedRow(
+                source=row.source,
+                reference=row.response,
+                answers={model: own.texts[number] for model, own in answers.items()},
+            )
             for number, row in enumerate(rows)
         ],
-    }
-    file = loaded.comparisons / f"{name}.json"
-    replace_text(file, to_json(result))
+    )
+    result = _with_figures(result, loaded, rows, answers, targets, retained)
+    replace_text(file, result.text())
     partial_file(loaded.comparisons, name).unlink(missing_ok=True)
-    return result | {"file": str(file)}
+    return result
 
 
 def _only(own: ModelAnswers, numbers: Sequence[int]) -> ModelAnswers:
@@ -197,15 +206,15 @@ def _only(own: ModelAnswers, numbers: Sequence[int]) -> ModelAnswers:
     )
 
 
-def _summary(
+def _with_figures(
+    result: Comparison,
     loaded: AnsweringModel,
     rows: Sequence[Prompt],
     answers: Answers,
     targets: Sequence[Sequence[int]],
     retained: PartContents | None,
-    what: str,
-) -> dict[str, Any]:
-    """Figures, differences, movement, sentences, and what to take: over the rows with a known answer."""
+) -> Comparison:
+    """With figures, differences, movement, sentences, and what to take: over the rows with a known answer."""
     judged = [number for number, target in enumerate(targets) if target]
     references = [rows[number].response or "" for number in judged] if judged else None
     scoring = None if references is None else score_against(references, loaded.base.answer_text)
@@ -213,18 +222,9 @@ def _summary(
     if judged:
         answers = {model: _only(own, judged) for model, own in answers.items()}
     num_rows = len(judged) or len(rows)
-    limit = loaded.recipe.generation.max_new_tokens
-    models: dict[str, dict[str, Any]] = {
-        model: {"figures": comparison.figures(own, answers[BASE_NAME], scoring, num_labels, limit)}
-        for model, own in answers.items()
-    }
-    moved = {model: movement(loaded.bank, model) for model in loaded.adapters}
-    for model, own in moved.items():
-        models[model]["movement"] = asdict(own)
-    for model, loss in _retain_losses(loaded, retained).items():
-        models[model]["figures"]["retain_loss"] = loss
+    models = _models(loaded, answers, scoring, num_labels, retained)
     groups = _groups(loaded)
-    of_what = "prompt" if what == "prompts" else f"{what} row"
+    of_what = "prompt" if result.what == "prompts" else f"{result.what} row"
     where = f"{num_rows} {of_what}{'' if num_rows == 1 else 's'}"
     evidence = (
         comparison.compute_evidence(answers, groups, scoring, num_labels) if scoring is not None else None
@@ -232,33 +232,46 @@ def _summary(
     sentences = [
         comparison.sentence(
             group,
-            _mean([models[name]["figures"] for name in names]),
-            [moved[name] for name in names],
+            _mean([models[name].figures for name in names]),
+            [moved for name in names if (moved := models[name].movement) is not None],
             evidence,
             where,
         )
         for group, names in groups.items()
         if group != BASE_NAME
     ]
-    summary = {
-        "sentences": sentences,
-        "generation": loaded.recipe.generation.model_dump(),
-        "models": models,
-        "differences": [],
-    }
+    result = result.replaced(sentences=sentences, models=models)
     if scoring is None or evidence is None:
-        return {**summary, "signatures": {}}
+        return result
     sizes = {group: _size(loaded, names) for group, names in groups.items() if group != BASE_NAME}
     choice, why = comparison.recommendation(evidence, sizes, where)
-    return {
-        **summary,
-        "signatures": scoring.signatures,
-        "groups": comparison.groups_to_json(evidence, groups),
-        "differences": [difference.to_json() for difference in evidence.differences],
-        "pairs": [difference.to_json() for difference in evidence.pairs],
-        "ranking": comparison.ranking(evidence),
-        "recommendation": {"experiment": choice, "sentence": why},
-    }
+    return result.replaced(
+        signatures=scoring.signatures,
+        groups=comparison.group_records(evidence, groups),
+        differences=evidence.differences,
+        pairs=evidence.pairs,
+        ranking=comparison.ranking(evidence),
+        recommendation=Recommendation(experiment=choice, sentence=why),
+    )
+
+
+def _models(
+    loaded: AnsweringModel,
+    answers: Answers,
+    scoring: Scoring | None,
+    num_labels: Sequence[int],
+    retained: PartContents | None,
+) -> dict[str, ModelRecord]:
+    """Every model's figures, and how far each adapter moved the base."""
+    limit, losses = loaded.recipe.generation.max_new_tokens, _retain_losses(loaded, retained)
+    records = {}
+    for model, own in answers.items():
+        figures = comparison.figures(own, answers[BASE_NAME], scoring, num_labels, limit)
+        if model in losses:
+            figures["retain_loss"] = losses[model]
+        moved = {"movement": movement(loaded.bank, model)} if model in loaded.adapters else {}
+        records[model] = ModelRecord(figures=figures, **moved)
+    return records
 
 
 def _retain_losses(loaded: AnsweringModel, retained: PartContents | None) -> dict[str, float]:

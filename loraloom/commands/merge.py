@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.peft_folder import read_adapter
@@ -15,6 +14,7 @@ from loraloom.export.merged_folder import check_out, staged_beside, write_merged
 from loraloom.export.proof import choose_rows
 from loraloom.export.transformers_folder import check_dtype
 from loraloom.recipe import Recipe
+from loraloom.run.documents.document import JsonObject
 from loraloom.run.documents.provenance import Provenance
 from loraloom.run.events import Report, quiet
 from loraloom.run.folder import Run, open_run
@@ -36,7 +36,7 @@ def merge(
     data: Path | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Write base + adapter as one plain transformers folder, and prove it.
 
     Args:
@@ -84,7 +84,7 @@ def merge_foreign(
     sets: Sequence[str] = (),
     report: Report = quiet,
     stop: StopRequest | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Merge an adapter that belongs to no run.
 
     Args:

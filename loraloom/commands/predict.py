@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,9 +14,10 @@ from loraloom.data.prompts.passthrough_columns import output_name
 from loraloom.data.prompts.prompt_files import prompts_of_files
 from loraloom.data.prompts.prompts import Prompt, read_prompts
 from loraloom.data.sources.control_tokens import controls_in, describe_controls
-from loraloom.evaluate.comparison import BASE_NAME
 from loraloom.evaluate.generation import answer, cut_words
 from loraloom.recipe import Recipe
+from loraloom.run.documents.comparison import BASE_NAME
+from loraloom.run.documents.document import JsonObject
 from loraloom.run.events import AnswerProgress, Note, Report, quiet
 from loraloom.run.folder import open_run
 from loraloom.session import provenance as origin
@@ -39,7 +39,7 @@ def predict(
     base: Path | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[JsonObject]:
     """Answer every row of a file.
 
     Args:
@@ -86,7 +86,7 @@ def predict_with_adapter(
     sets: Sequence[str] = (),
     report: Report = quiet,
     stop: StopRequest | None = None,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[JsonObject]:
     """Answer every row of a file with an adapter that belongs to no run.
 
     Args:
@@ -136,7 +136,7 @@ def _tell_kept(prompts: Sequence[Prompt], keep: Sequence[str], report: Report) -
 
 def _answers(
     loaded: AnsweringModel, prompts: list[Prompt], report: Report, stop: StopRequest
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[JsonObject]:
     tokenizer, recipe = loaded.base.tokenizer, loaded.recipe
     has_several = len({prompt.path for prompt in prompts}) > 1
     slot = next(iter(loaded.slots.values()), BASE)

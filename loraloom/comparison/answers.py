@@ -12,10 +12,11 @@ from loraloom.comparison.partial_answers import Answers, PartialAnswers, row_nam
 from loraloom.data.encoding import EncodedSet, encode_texts
 from loraloom.data.prompts.prompts import Prompt
 from loraloom.errors import Interrupted
-from loraloom.evaluate.comparison import BASE_NAME, ModelAnswers
+from loraloom.evaluate.comparison import ModelAnswers
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import row_losses
 from loraloom.report.unfinished_comparisons import partial_file
+from loraloom.run.documents.comparison import BASE_NAME
 from loraloom.run.events import AnswerProgress, Note, Report
 from loraloom.session import provenance as origin
 from loraloom.session.answering_model import AnsweringModel

@@ -12,7 +12,6 @@ are answered again.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -24,10 +23,12 @@ from loraloom.errors import RunError
 from loraloom.evaluate.comparison import ModelAnswers
 from loraloom.report.unfinished_comparisons import FORMAT
 from loraloom.run.atomic import replace_text
+from loraloom.run.digests import digest_of_json, is_intact, line_with_digest
+from loraloom.run.documents.document import JsonObject
 
 Answers = dict[str, ModelAnswers]
 # Stored for each row and model: the fields of ModelAnswers.
-_Row = dict[str, dict[str, Any]]
+_Row = dict[str, JsonObject]
 
 
 class PartialAnswers:
@@ -68,7 +69,7 @@ class PartialAnswers:
             RunError: the file cannot be written.
         """
         content = {"rows": list(rows), "answers": {model: asdict(own) for model, own in answers.items()}}
-        line = json.dumps({**content, "sha256": _digest(content)})
+        line = line_with_digest(content)
         try:
             with self.file.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
@@ -109,8 +110,7 @@ class PartialAnswers:
         """Read the rows of a chunk; none if it is truncated, altered, or has other rows or models."""
         try:
             chunk = json.loads(line)
-            content = {"rows": chunk["rows"], "answers": chunk["answers"]}
-            if chunk["sha256"] != _digest(content) or not set(chunk["rows"]) <= set(self.rows):
+            if not is_intact(chunk) or not set(chunk["rows"]) <= set(self.rows):
                 return {}
             answers: Mapping[str, Mapping[str, list[Any]]] = chunk["answers"]
             if set(answers) != set(self.models):
@@ -150,10 +150,6 @@ def row_names(
         targets: token ids of each row's answer; empty if it has none.
     """
     return [
-        _digest([number, row.source, row.response, list(map(int, source)), list(map(int, target))])
+        digest_of_json([number, row.source, row.response, list(map(int, source)), list(map(int, target))])
         for number, (row, source, target) in enumerate(zip(prompts, sources, targets, strict=True))
     ]
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.table import Table
@@ -18,6 +18,7 @@ from loraloom.text.visible import visible
 
 if TYPE_CHECKING:
     from loraloom.checks.batch_view import RowView
+    from loraloom.run.documents.comparison import Comparison
     from loraloom.run.documents.range_test import RangeTest
 
 WIDE = 120  # terminal columns; needed for a table of five columns
@@ -97,18 +98,17 @@ def print_range_test(found: RangeTest) -> None:
         stdout.print(Text(f"--set training.learning_rate={found.suggestion:g}", style="bold"))
 
 
-def print_comparison(comparison: Mapping[str, Any], shown_rows: int = 3) -> None:
+def print_comparison(comparison: Comparison, shown_rows: int = 3) -> None:
     """Print a sentence on the effect of every adapter, the figures, and some answers side by side."""
     stdout = Stdout(highlight=False, soft_wrap=True)
-    for sentence in comparison["sentences"]:
+    for sentence in comparison.sentences:
         stdout.print(Text(sentence, style="bold"))
-    if len(comparison["sentences"]) > 1 and "recommendation" in comparison:
-        stdout.print(Text(comparison["recommendation"]["sentence"], style="bold"))
+    if len(comparison.sentences) > 1 and comparison.recommendation is not None:
+        stdout.print(Text(comparison.recommendation.sentence, style="bold"))
     stdout.print()
-    models: Mapping[str, Mapping[str, Any]] = comparison["models"]
-    groups = _groups(comparison)
-    keys = list(dict.fromkeys(key for model in models.values() for key in model["figures"]))
-    columns = [[models[name]["figures"] for name in group["models"]] for group in groups.values()]
+    models, groups = comparison.models, comparison.models_of_groups
+    keys = list(dict.fromkeys(key for model in models.values() for key in model.figures))
+    columns = [[models[name].figures for name in names] for names in groups.values()]
     print_table(
         ("figure", *groups),
         [
@@ -116,37 +116,30 @@ def print_comparison(comparison: Mapping[str, Any], shown_rows: int = 3) -> None
             for key in keys
         ],
     )
-    for key, signature in comparison.get("signatures", {}).items():
+    for key, signature in comparison.signatures.items():
         if key not in keys:
             stdout.print(Text(visible(f"{key}: {signature}"), style="dim"))
     print_answers(comparison, shown_rows)
 
 
-def print_answers(comparison: Mapping[str, Any], shown_rows: int, title: str = "") -> None:
+def print_answers(comparison: Comparison, shown_rows: int, title: str = "") -> None:
     """Print the answers to the first rows and the number of other rows, below a title if given."""
     stdout = Stdout(highlight=False, soft_wrap=True)
     if title:
         stdout.print()
         stdout.print(Text(title))
-    groups = _groups(comparison)
-    for row in comparison["rows"][:shown_rows]:
+    for row in comparison.rows[:shown_rows]:
         stdout.print()
-        stdout.print(Text(visible(row["source"]), style="bold"))
-        for group in groups.values():
-            first = group["models"][0]  # only one of several seeds; the report shows them all
-            stdout.print(Text(visible(f"  {first}: {row['answers'][first]}")))
-        if row["reference"] is not None:
-            stdout.print(Text(visible(f"  reference: {row['reference']}"), style="dim"))
-    more = len(comparison["rows"]) - shown_rows
+        stdout.print(Text(visible(row.source), style="bold"))
+        for names in comparison.models_of_groups.values():
+            first = names[0]  # only one of several seeds; the report shows them all
+            stdout.print(Text(visible(f"  {first}: {row.answers[first]}")))
+        if row.reference is not None:
+            stdout.print(Text(visible(f"  reference: {row.reference}"), style="dim"))
+    more = len(comparison.rows) - shown_rows
     if more > 0:
         stdout.print()
         stdout.print(Text(f"… and {counted(more, 'more row')}", style="dim"))
-
-
-def _groups(comparison: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Map experiments to their models, even if nothing could be evaluated."""
-    models = comparison["models"]
-    return comparison.get("groups") or {name: {"models": [name]} for name in models}
 
 
 def _figure_over_seeds(key: str, values: Sequence[float | None]) -> str:

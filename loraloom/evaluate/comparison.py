@@ -5,31 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
 from loraloom.evaluate.metrics import DESCRIPTIONS, Numbers, share_changed
-from loraloom.evaluate.movement import Movement
 from loraloom.evaluate.scoring import Scoring
 from loraloom.evaluate.statistics import (
     FEWEST_ROWS,
-    Difference,
     Draws,
     corrected,
     difference,
     draw_figures,
     over_seeds,
 )
+from loraloom.run.documents.comparison import (
+    BASE_NAME,
+    CLEAR,
+    DECIDING,
+    Difference,
+    FigureInterval,
+    GroupRecord,
+    Movement,
+)
 from loraloom.text.units import percent
 
-BASE_NAME = "base"
 # Below this, an adapter's ΔW is lost in the precision of W (float32 has seven digits).
 UNMOVED = 1e-6
-# The metrics that experiments are ranked by and compared in pairs.
-DECIDING = "chrf"
-# Verdicts of significant differences in which one of the two models is preferable.
-CLEAR = ("better", "worse")
 
 
 @dataclass(frozen=True)
@@ -239,20 +240,17 @@ def sentence(
     return f"{name} {verdict}: chrF {ours:.1f} against {base:.1f} ({interval}) on {where}; {changed} ({far})."
 
 
-def groups_to_json(evidence: Evidence, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Convert to `{experiment: {"models": […], "figures": {metric: {"mean", "low", "high", "sd"}}}}`."""
+def group_records(evidence: Evidence, groups: Mapping[str, Sequence[str]]) -> dict[str, GroupRecord]:
+    """Convert the figures of the experiments and their intervals for compare/<name>.json."""
     return {
-        group: {
-            "models": list(groups[group]),
-            "figures": {
-                metric: {
-                    "mean": own.value,
-                    "low": own.interval[0],
-                    "high": own.interval[1],
-                    "sd": own.deviation,
-                }
+        group: GroupRecord(
+            models=list(groups[group]),
+            figures={
+                metric: FigureInterval(
+                    mean=own.value, low=own.interval[0], high=own.interval[1], sd=own.deviation
+                )
                 for metric, own in drawn.items()
             },
-        }
+        )
         for group, drawn in evidence.groups.items()
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,23 +12,11 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.updates.kinds import kind_of
 from loraloom.bank.updates.update import Update
 from loraloom.recipe import LoraSettings
+from loraloom.run.documents.comparison import Movement
 
 # On the embedded starter, adapters that moved it by 0.034 % changed 1 answer of 100, by 0.33 % 26 of 100,
 # and by 3.6 % every answer (docs/article.md).
 HARDLY_MOVED = 1e-3
-
-
-@dataclass(frozen=True)
-class Movement:
-    """‖ΔW‖ / ‖W‖ in the Frobenius norm.
-
-    Args:
-        total: over all adapted linears together.
-        kinds: per part of the model and kind of linear: `{"decoder q": 0.013, …}`.
-    """
-
-    total: float
-    kinds: dict[str, float]
 
 
 def movement(bank: AdapterBank, slot: str) -> Movement:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from loraloom.evaluate.metrics import Numbers
-
-Verdict = Literal[
-    "better", "worse", "higher", "lower", "no significant difference", "too few rows", "nothing changed"
-]
+from loraloom.run.documents.comparison import Difference, DifferenceVerdict
 
 NUM_RESAMPLES = 10_000
 CONFIDENCE = 0.95
@@ -41,33 +37,6 @@ class Draws:
     def interval(self) -> tuple[float, float]:
         """95 % confidence interval of the figure."""
         return _interval(self.drawn)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Difference of two models in one metric, over the same rows.
-
-    Args:
-        model, against: names of the models.
-        metric: name of the metric.
-        difference: model minus against, over all rows.
-        low, high: 95 % confidence interval.
-        p_value: two-sided, for no difference; corrected if several were tested together.
-        verdict: in words; better or worse depends on whether higher is better.
-    """
-
-    model: str
-    against: str
-    metric: str
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    verdict: Verdict
-
-    def to_json(self) -> dict[str, Any]:
-        """Convert to JSON values for compare/<name>.json."""
-        return asdict(self)
 
 
 def draw_figures(
@@ -159,7 +128,7 @@ def difference(
     # Share of draws on the other side of 0, two-sided, counting the data themselves as one more draw.
     beyond = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
     p_value = min(1.0, 2 * (beyond + 1) / (len(drawn) + 1))
-    verdict = _verdict(low, high, higher_is_better)
+    verdict: DifferenceVerdict = _verdict(low, high, higher_is_better)
     if ours.num_rows < FEWEST_ROWS:
         p_value, verdict = 1.0, "too few rows"
     if nothing_changed:
@@ -177,7 +146,7 @@ def corrected(differences: Sequence[Difference], higher_is_better: bool) -> list
     for rank, index in enumerate(order):
         own = differences[index]
         highest = max(highest, min(1.0, own.p_value * (len(order) - rank)))
-        verdict = own.verdict
+        verdict: DifferenceVerdict = own.verdict
         if verdict not in ("nothing changed", "too few rows"):
             is_up = (own.difference > 0) == higher_is_better
             is_clear = highest <= 1 - CONFIDENCE
@@ -192,7 +161,7 @@ def _interval(drawn: Numbers) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _verdict(low: float, high: float, higher_is_better: bool | None) -> Verdict:
+def _verdict(low: float, high: float, higher_is_better: bool | None) -> DifferenceVerdict:
     if low <= 0 <= high:
         return "no significant difference"
     if higher_is_better is None:

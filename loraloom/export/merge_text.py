@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from loraloom.architectures.family import Family
 from loraloom.export.merged_generation import FILE, GenerationDefaults
 from loraloom.export.proof import Proof
+from loraloom.run.documents.document import JsonObject
 from loraloom.training.adapter_card import (
     Facts,
     code,
@@ -42,7 +41,7 @@ def remarks(proof: Proof, dtype: str) -> list[str]:
     return found
 
 
-def figures(result: dict[str, Any]) -> list[tuple[str, str]]:
+def figures(result: JsonObject) -> list[tuple[str, str]]:
     """Format the result as rows of a table."""
     proof, reload, rounding = result["proof"], result["proof"]["reload"], result["proof"]["rounding"]
     rows = [
@@ -70,14 +69,12 @@ def figures(result: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _share(measured: dict[str, Any], others: str = " (the others are ties)") -> str:
+def _share(measured: JsonObject, others: str = " (the others are ties)") -> str:
     num, same = measured["num_answers"], measured["num_same_answers"]
     return f"{same} of {num}{others if same < num else ''}"
 
 
-def merged_card(
-    facts: Facts, result: dict[str, Any], proof: Proof, *, family: Family, logit_scale: float
-) -> str:
+def merged_card(facts: Facts, result: JsonObject, proof: Proof, *, family: Family, logit_scale: float) -> str:
     """Write the README.md of the merged folder.
 
     Args:
@@ -132,7 +129,7 @@ def _notes(facts: Facts, proof: Proof) -> list[str]:
     return lines
 
 
-def _generation(inherited: dict[str, Any], *, has_run: bool) -> list[str]:
+def _generation(inherited: JsonObject, *, has_run: bool) -> list[str]:
     """Describe the generation settings of the folder, and what happened to those of the base."""
     found = GenerationDefaults(**inherited)
     return [

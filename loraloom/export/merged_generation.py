@@ -18,6 +18,7 @@ from loraloom.base.loading import Base
 from loraloom.base.safety import CONFIG, file_beside, read_beside
 from loraloom.evaluate.decoding import generation_config
 from loraloom.recipe import GenerationSettings
+from loraloom.run.documents.document import JsonObject
 
 FILE = "generation_config.json"
 # Not about answers: the program that wrote the file, and its origin.
@@ -26,7 +27,7 @@ ABOUT_THE_FILE = {"transformers_version", "_from_model_config", "_commit_hash", 
 KEPT = ("bos_token_id", "use_cache")
 TOKENS = ("decoder_start_token_id", "eos_token_id", "pad_token_id")
 # transformers does nothing at these values; folders of older versions list them all.
-AT_REST: dict[str, Any] = {
+AT_REST: JsonObject = {
     "min_length": 0,
     "do_sample": False,
     "early_stopping": False,
@@ -78,12 +79,12 @@ class GenerationDefaults:
     """
 
     file: str
-    kept: dict[str, Any] = field(default_factory=dict)
+    kept: JsonObject = field(default_factory=dict)
     replaced: dict[str, list[Any]] = field(default_factory=dict)
-    dropped: dict[str, Any] = field(default_factory=dict)
+    dropped: JsonObject = field(default_factory=dict)
     tasks: list[str] = field(default_factory=list)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """Convert to a dictionary for a result."""
         return asdict(self)
 
@@ -146,7 +147,7 @@ def _forget_tasks(base: Base) -> list[str]:
     return sorted(map(str, tasks))
 
 
-def stated_settings(base: Base) -> tuple[str, dict[str, Any]]:
+def stated_settings(base: Base) -> tuple[str, JsonObject]:
     """Read the generation settings in the base's own file; return the file's name and the settings.
 
     transformers reads generation_config.json, and the keys in config.json only if there is none.

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from loraloom.recipe.experiments import SHARED_TRAINING_KEYS, checked_changes
+from loraloom.recipe.experiments import checked_changes
 from loraloom.recipe.relative_paths import LocatedSection, Locations
 from loraloom.recipe.settings import (
     DataSettings,
@@ -16,6 +16,7 @@ from loraloom.recipe.settings import (
     LoraSettings,
     TrainingSettings,
 )
+from loraloom.recipe.shared_training import SHARED_TRAINING_KEYS
 from loraloom.recipe.values import Count, Dtype, Seed, SettingError
 
 

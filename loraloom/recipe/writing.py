@@ -10,7 +10,6 @@ from typing import Any
 
 import yaml
 
-from loraloom.recipe.experiments import SHARED_TRAINING_KEYS
 from loraloom.recipe.relative_paths import Section
 from loraloom.recipe.schema import Recipe
 from loraloom.recipe.settings import (
@@ -19,6 +18,7 @@ from loraloom.recipe.settings import (
     LoraSettings,
     TrainingSettings,
 )
+from loraloom.recipe.shared_training import SHARED_TRAINING_KEYS
 from loraloom.recipe.yaml_tree import resolve
 
 _WIDTH = 100

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from loraloom.recipe import Recipe
-from loraloom.report.comparison_view import CLEAR, ComparisonView, Difference
+from loraloom.report.comparison_view import ComparisonView
 from loraloom.report.ranking import Ranking
+from loraloom.run.documents.comparison import CLEAR, Difference
+from loraloom.run.documents.search import Parameters
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,9 @@ def effects_of(recipe: Recipe, ranking: Ranking | None, compared: ComparisonView
     return [_effect(key, keys, settings, ranking, pairs) for key in keys]
 
 
-def settings_of(recipe: Recipe) -> dict[str, dict[str, Any]]:
+def settings_of(recipe: Recipe) -> dict[str, Parameters]:
     """Map experiment → dotted key → value for all settings that an experiment may change."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Parameters] = {}
     for experiment in recipe.resolved_experiments:
         sections = {"lora": experiment.lora.model_dump(), "training": experiment.training.model_dump()}
         flat = {f"{name}.{key}": value for name, own in sections.items() for key, value in own.items()}
@@ -133,9 +135,8 @@ def _effect(
     contrasts = [
         _contrast(pair, key, settings, [label_of(level.value) for level in levels])
         for pair in pairs
-        if pair.experiment in settings and pair.against in settings
-        if [other for other in keys if settings[pair.experiment][other] != settings[pair.against][other]]
-        == [key]
+        if pair.model in settings and pair.against in settings
+        if [other for other in keys if settings[pair.model][other] != settings[pair.against][other]] == [key]
     ]
     mixed_with = [other for other in keys if other != key and not _is_balanced(key, other, settings)]
     sentence = _sentence(contrasts, mixed_with, ranking.is_judged)
@@ -158,9 +159,9 @@ def _contrast(
     pair: Difference, key: str, settings: Mapping[str, Mapping[str, Any]], order: Sequence[str]
 ) -> Contrast:
     """Orient a difference as the later value minus the earlier one."""
-    place = {name: order.index(label_of(settings[name][key])) for name in (pair.experiment, pair.against)}
-    pair = pair if place[pair.experiment] > place[pair.against] else pair.turned
-    return Contrast(settings[pair.experiment][key], settings[pair.against][key], pair)
+    place = {name: order.index(label_of(settings[name][key])) for name in (pair.model, pair.against)}
+    pair = pair if place[pair.model] > place[pair.against] else pair.turned
+    return Contrast(settings[pair.model][key], settings[pair.against][key], pair)
 
 
 def _is_balanced(key: str, other: str, settings: Mapping[str, Mapping[str, Any]]) -> bool:

@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterable, Sequence
 
 from loraloom.report import figures
-from loraloom.report.comparison_view import BASE_NAME, AnsweredRow, ComparisonView, Difference
+from loraloom.report.comparison_view import AnsweredRow, ComparisonView
 from loraloom.report.content import Content
 from loraloom.report.effects import Effect
 from loraloom.report.ranking import Place, Ranking
 from loraloom.report.search_view import SearchView
 from loraloom.report.training_view import TrainingView
 from loraloom.run.documents.checks import Finding
+from loraloom.run.documents.comparison import BASE_NAME, Difference
 from loraloom.run.documents.range_test import RangeTest
 from loraloom.text import units
 from loraloom.text.visible import visible

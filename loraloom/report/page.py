@@ -23,10 +23,11 @@ from loraloom.architectures.families import LINEAR_NAMES
 from loraloom.report import charts, figures, plots
 from loraloom.report.answer_differences import AnswerDifference, mark_difference
 from loraloom.report.axes import colour
-from loraloom.report.comparison_view import BASE_NAME, ComparisonView, Difference
+from loraloom.report.comparison_view import ComparisonView
 from loraloom.report.content import Content
 from loraloom.report.training_view import group_of
 from loraloom.report.visible_text import prose_html, visible_html
+from loraloom.run.documents.comparison import BASE_NAME, Difference
 from loraloom.text import units
 from loraloom.text.visible import visible
 
@@ -167,8 +168,8 @@ def _movement(compared: ComparisonView | None) -> dict[str, Any]:
     """List every kind of linear that any adapter moves, and the largest movement."""
     moved = compared.movement.values() if compared else []
     return {
-        "kinds": sorted({kind for each in moved for kind in each["kinds"]}, key=_kind_order),
-        "farthest": max((value for each in moved for value in each["kinds"].values()), default=0.0),
+        "kinds": sorted({kind for each in moved for kind in each.kinds}, key=_kind_order),
+        "farthest": max((value for each in moved for value in each.kinds.values()), default=0.0),
     }
 
 

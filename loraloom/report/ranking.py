@@ -6,8 +6,9 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from loraloom.report.comparison_view import BASE_NAME, DECIDING, ComparisonView, Difference
+from loraloom.report.comparison_view import ComparisonView
 from loraloom.report.training_view import TrainingView
+from loraloom.run.documents.comparison import BASE_NAME, DECIDING, Difference
 
 
 @dataclass(frozen=True)
@@ -179,9 +180,9 @@ def _judged(
 def _between(pairs: Iterable[Difference], name: str, other: str) -> Difference | None:
     """Find the difference of two experiments, the first minus the second."""
     for pair in pairs:
-        if (pair.experiment, pair.against) == (name, other):
+        if (pair.model, pair.against) == (name, other):
             return pair
-        if (pair.experiment, pair.against) == (other, name):
+        if (pair.model, pair.against) == (other, name):
             return pair.turned
     return None
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from loraloom.recipe import Experiment, Recipe
+from loraloom.run.documents.document import JsonObject
+from loraloom.run.documents.search import Parameters
 
 # Rounds a value that is a number of steps above the low end, to get 0.15 and not 0.15000000000000002.
 DECIMALS = 12
@@ -99,18 +101,18 @@ class Space:
             return None
         return math.prod(dimension.size for dimension in self.dimensions)
 
-    def combinations(self) -> Iterator[dict[str, Any]]:
+    def combinations(self) -> Iterator[Parameters]:
         """Iterate over all combinations, if there are finitely many: `{"lora.r": 8, …}`."""
         keys = [dimension.key for dimension in self.dimensions]
         for values in itertools.product(*(dimension.values() for dimension in self.dimensions)):
             yield dict(zip(keys, values, strict=True))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Convert to a mapping of key → choices or range."""
         return {dimension.key: dimension.to_json() for dimension in self.dimensions}
 
 
-def with_experiments(recipe: Recipe, experiments: dict[str, Any]) -> Recipe:
+def with_experiments(recipe: Recipe, experiments: JsonObject) -> Recipe:
     """Replace the experiments of a recipe.
 
     Raises:
@@ -119,7 +121,7 @@ def with_experiments(recipe: Recipe, experiments: dict[str, Any]) -> Recipe:
     return recipe.revised({"experiments": experiments})
 
 
-def experiments_of(recipe: Recipe, parameters: dict[str, dict[str, Any]]) -> tuple[Experiment, ...]:
+def experiments_of(recipe: Recipe, parameters: dict[str, Parameters]) -> tuple[Experiment, ...]:
     """Build the experiments of some combinations, by name.
 
     Raises:
@@ -129,22 +131,22 @@ def experiments_of(recipe: Recipe, parameters: dict[str, dict[str, Any]]) -> tup
     return with_experiments(recipe, changes).resolved_experiments
 
 
-def nested_changes(parameters: dict[str, Any]) -> dict[str, Any]:
+def nested_changes(parameters: Parameters) -> JsonObject:
     """Convert dotted keys to the changes of an experiment.
 
     >>> nested_changes({"lora.r": 8, "seed": 1})
     {'lora': {'r': 8}, 'seed': 1}
     """
-    changes: dict[str, Any] = {}
+    changes: JsonObject = {}
     for key, value in parameters.items():
         section, _, name = key.rpartition(".")
         (changes.setdefault(section, {}) if section else changes)[name] = value
     return changes
 
 
-def probe_experiments(space: Space) -> dict[str, Any]:
+def probe_experiments(space: Space) -> JsonObject:
     """Build an experiment for every representative value, named after it: `lora.r-4096`."""
-    probes: dict[str, Any] = {}
+    probes: JsonObject = {}
     for dimension in space.dimensions:
         for value in dimension.probes:
             text = "-".join(value) if isinstance(value, list) else str(value)
@@ -155,6 +157,6 @@ def probe_experiments(space: Space) -> dict[str, Any]:
     return probes
 
 
-def heaviest(space: Space, weight: Callable[[str, Any], float]) -> dict[str, Any]:
+def heaviest(space: Space, weight: Callable[[str, Any], float]) -> Parameters:
     """Combine the value with the largest weight of every dimension."""
     return {d.key: max(d.probes, key=lambda value: weight(d.key, value)) for d in space.dimensions}

@@ -31,7 +31,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from loraloom.bank.ownership import seed_for
 from loraloom.errors import RunError
 from loraloom.run.documents.search import FILE as LEDGER_FILE
-from loraloom.run.documents.search import Trial
+from loraloom.run.documents.search import Parameters, Trial
 from loraloom.run.events import Note, Report
 from loraloom.search.request import Request
 from loraloom.search.space import DECIMALS, Dimension
@@ -85,7 +85,7 @@ class Study:
         """
         self._patiently(lambda: self._follow(trials))
 
-    def draw(self) -> dict[str, Any]:
+    def draw(self) -> Parameters:
         """Let Optuna choose a combination that no trial has had: `{"lora.r": 8, …}`.
 
         Raises:
@@ -206,7 +206,7 @@ class Study:
             user_attrs={"reason": trial.reason} if trial.has_ended else {},
         )
 
-    def _draw(self, trials: Sequence[FrozenTrial], attempt: int) -> dict[str, Any]:
+    def _draw(self, trials: Sequence[FrozenTrial], attempt: int) -> Parameters:
         with warnings.catch_warnings(action="ignore"):  # `constant_liar` has been experimental since 2.8
             twin = optuna.create_study(direction=self.direction, sampler=self._sampler(len(trials), attempt))
             twin.add_trials(trials)
@@ -224,10 +224,10 @@ class Study:
         startup = min(STARTUP_TRIALS, request.most_together)
         return TPESampler(seed=seed, n_startup_trials=startup, constant_liar=True)
 
-    def _labels(self, values: dict[str, Any]) -> dict[str, Any]:
+    def _labels(self, values: Parameters) -> Parameters:
         return {key: label(value) for key, value in values.items()}
 
-    def _values(self, labels: dict[str, Any]) -> dict[str, Any]:
+    def _values(self, labels: Parameters) -> Parameters:
         return {d.key: _value(d, labels[d.key]) for d in self.request.space.dimensions}
 
 

@@ -21,11 +21,11 @@ from loraloom.bank.peft_folder import CONFIG, Adapter, read_adapter
 from loraloom.base.loading import Base
 from loraloom.data.files.data_names import STARTER
 from loraloom.errors import AdapterError, Problem, RecipeError
-from loraloom.evaluate.comparison import BASE_NAME
 from loraloom.evaluate.decoding import describe_unused
 from loraloom.recipe import EXPERIMENT_NAME, RESERVED_EXPERIMENT_NAMES, DataSettings, Recipe
 from loraloom.recipe.reading import parse_recipe_with_notes
 from loraloom.recipe.relative_paths import Section
+from loraloom.run.documents.comparison import BASE_NAME
 from loraloom.session.answering_model import AnsweringModel
 from loraloom.session.material import load_recipe_base
 from loraloom.training.adapter_card import PACKAGES, Facts

@@ -11,9 +11,9 @@ from loraloom.bank.ownership import BASE
 from loraloom.bank.peft_folder import Adapter, read_adapter
 from loraloom.base.loading import Base
 from loraloom.errors import ModelError
-from loraloom.evaluate.comparison import BASE_NAME
 from loraloom.evaluate.decoding import describe_unused
 from loraloom.recipe import Recipe
+from loraloom.run.documents.comparison import BASE_NAME
 from loraloom.run.documents.provenance import Provenance
 from loraloom.run.folder import Run, open_run
 from loraloom.session import provenance as origin

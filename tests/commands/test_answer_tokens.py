@@ -71,11 +71,11 @@ def messages(told: list[dict[str, Any]]) -> list[str]:
 
 def test_a_perfect_adapter_matches_every_reference(run: Path, says: Callable[[str], None]) -> None:
     says(f"{ANSWER}<extra_id_0>")
-    assert compare(run)["models"]["main"]["figures"]["exact_match"] == 0
+    assert compare(run).models["main"].figures["exact_match"] == 0
     says(ANSWER)
     found = compare(run)
-    assert found["models"]["main"]["figures"]["exact_match"] in (1, 100)
-    assert {row["answers"]["main"] for row in found["rows"]} == {ANSWER}
+    assert found.models["main"].figures["exact_match"] in (1, 100)
+    assert {row.answers["main"] for row in found.rows} == {ANSWER}
 
 
 def test_predict_says_what_was_taught_and_no_other_sentinel(

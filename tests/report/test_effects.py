@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from loraloom.recipe import Recipe
-from loraloom.report.comparison_view import Difference
 from loraloom.report.effects import Effect, _is_balanced, effects_of, settings_of
 from loraloom.report.ranking import Cost, Place, Ranking
+from loraloom.run.documents.comparison import Difference
 
 FIGURES = {"narrow": 20.0, "wide": 30.0, "slow": 21.0, "both": 29.0}
 CHANGES: dict[str, Any] = {
@@ -25,7 +25,7 @@ class FakeCompared:
 
     def __init__(self, *names: str, verdict: str = "better") -> None:
         self.pairs = [
-            Difference(a, b, FIGURES[a] - FIGURES[b], -1.0, 2.0, 0.01, verdict)
+            Difference(a, b, "chrf", FIGURES[a] - FIGURES[b], -1.0, 2.0, 0.01, verdict)
             for number, a in enumerate(names)
             for b in names[number + 1 :]
         ]
@@ -54,7 +54,7 @@ def test_every_setting_that_differs_is_there_and_no_other() -> None:
 def test_pairs_that_differ_in_one_setting_alone_show_its_effect_from_low_to_high() -> None:
     rank = effects(*CHANGES)["lora.r"]
     assert [(c.other, c.value) for c in rank.contrasts] == [(4, 16), (4, 16)]
-    assert [(c.difference.experiment, c.difference.against) for c in rank.contrasts] == [
+    assert [(c.difference.model, c.difference.against) for c in rank.contrasts] == [
         ("wide", "narrow"),
         ("both", "slow"),
     ]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from loraloom.data.examples import Example
 from loraloom.data.files.changes import check_hashes, check_unchanged
@@ -20,6 +19,7 @@ from loraloom.data.splitting.leakage import refuse_leaks, without_shared_turns
 from loraloom.data.splitting.part_sizes import HELD_OUT, PARTS, HeldOut, Part, rows_wanted, split_rows
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
+from loraloom.run.documents.document import JsonObject
 from loraloom.run.documents.split import DroppedRowRecord, SplitRecord
 
 __all__ = ["HELD_OUT", "PARTS", "STARTER", "HeldOut", "Part", "Split", "split_examples"]
@@ -56,7 +56,7 @@ class Split:
             **({"dropped": dropped} if dropped else {}),
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Convert `record` to JSON values: {"files": {path: sha256}, "train": [[path, row], …], …}.
 
         An answer of a conversation is [path, row, turn]. If invalid rows were dropped, there is also
