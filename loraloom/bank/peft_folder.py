@@ -28,10 +28,9 @@ from loraloom.base.loading import Base
 from loraloom.base.targets import Target, peft_target_modules
 from loraloom.errors import AdapterError, Problem
 from loraloom.recipe import LoraSettings
-from loraloom.recipe.yaml_tree import shown_value
 from loraloom.run.atomic import replace_folder, write_bytes
 from loraloom.run.folder import to_json
-from loraloom.text.visible import one_line
+from loraloom.text.visible import one_line, shown_value
 
 CONFIG, WEIGHTS, ORIGIN = "adapter_config.json", "adapter_model.safetensors", "loraloom.json"
 README = "README.md"
@@ -205,7 +204,7 @@ def _read_tensors(path: Path, ends: Sequence[str], where: str) -> dict[str, Tens
                 "contains a tensor that is not part of a LoRA adapter",
                 where=where,
                 found=name,
-                fix=_RESIZED if bare in EMBEDDINGS_SAVED else "",
+                fix=_RESIZED if bare.rpartition(".")[2] in EMBEDDINGS_SAVED else "",
             )
         if not tensor.is_floating_point():
             raise AdapterError(

@@ -55,6 +55,12 @@ _READS_AUDIO = frozenset(
     }
 )
 _READS_IMAGES = frozenset({"blip", "blip-2", "git", "pix2struct", "trocr", "udop", "vision-encoder-decoder"})
+# Model classes of supported families with a head that generates no answers.
+_OTHER_TASKS = {
+    "ForSequenceClassification": "classifies texts",
+    "ForTokenClassification": "classifies tokens",
+    "ForQuestionAnswering": "marks spans of a text",
+}
 _NAME = re.compile(r"[A-Za-z][\w.-]{0,79}")  # model types that may appear in a message
 _INSTEAD = "Name an encoder-decoder, for example google/flan-t5-base."
 
@@ -136,6 +142,9 @@ def _reason(model_type: Any, architectures: list[str], is_encoder_decoder: bool)
         return f"{architectures[0]} is an encoder without a decoder, which cannot generate answers", _INSTEAD
     if not isinstance(model_type, str):
         return f"its {CONFIG} has no model_type, so its architecture is unknown", _INSTEAD
+    if other := next((entry for entry in architectures if entry.endswith(tuple(_OTHER_TASKS))), None):
+        task = next(task for end, task in _OTHER_TASKS.items() if other.endswith(end))
+        return f"{other} {task}, but LoRALoom trains models that generate answers", _INSTEAD
     if model_type in FAMILIES:
         return "", ""
     plain = model_type if _NAME.fullmatch(model_type) else "its architecture"

@@ -69,9 +69,8 @@ def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, family: Family
 
 
 def frame_tokens(tokenizer: Tokenizer) -> frozenset[int]:
-    """The special tokens that it puts before and behind a text: T5's `</s>`, BART's `<s>` and `</s>`."""
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    return frozenset(special.intersection(tokenizer("a")["input_ids"]))
+    """The tokens that it puts around every text: T5's `</s>`, BART's `<s>` and `</s>`."""
+    return frozenset(tokenizer("")["input_ids"])
 
 
 def control_names(tokenizer: Tokenizer) -> dict[int, str]:

@@ -8,8 +8,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loraloom.cli.shared_options import AsJson, MovedBase, MovedData, RunFolder
-from loraloom.cli.verb_steps import command, displayed, importing, moved_words, print_json
+from loraloom.cli.shared_options import (
+    Adapters,
+    AnswerSets,
+    AsJson,
+    MovedBase,
+    MovedData,
+    OneAdapter,
+    RunFolder,
+    RunOrNone,
+)
+from loraloom.cli.verb_steps import (
+    check_adapter_options,
+    command,
+    displayed,
+    importing,
+    moved_words,
+    print_json,
+    refuse_sets_of_run,
+)
 from loraloom.run.folder import open_run
 
 if TYPE_CHECKING:
@@ -17,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def compare(
-    run: RunFolder,
+    run: RunOrNone = None,
     split: Annotated[
         str | None, typer.Option(help="eval or test; by default test if the run has test rows.")
     ] = None,
@@ -29,9 +46,18 @@ def compare(
     name: Annotated[str | None, typer.Option(help="Name of the file in the run's compare/.")] = None,
     base: MovedBase = None,
     data: MovedData = None,
+    adapters: Adapters = [],  # noqa: B006
+    sets: AnswerSets = [],  # noqa: B006
+    out: Annotated[
+        Path | None, typer.Option(help="With --adapter: a JSON file to keep the comparison in.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer the same rows with the base and its adapters in one pass."""
+    check_adapter_options(run, base, adapters, {"--split": split, "--experiment": experiment, "--name": name})
+    refuse_sets_of_run(run, sets)
+    if run is not None and out is not None:
+        raise typer.BadParameter("a run keeps its comparisons in compare/; use --name to name the file")
     if split not in (None, "eval", "test"):
         raise typer.BadParameter("must be eval or test", param_hint="--split")
     with displayed(as_json) as display:
@@ -39,24 +65,44 @@ def compare(
 
         with importing():
             from loraloom.commands.compare import compare as run_comparison
+            from loraloom.commands.compare import compare_adapters
 
-        comparison = run_comparison(
-            run,
-            split=split,  # type: ignore[arg-type]
-            prompts=prompt,
-            prompts_file=prompts,
-            experiments=experiment or None,
-            name=name,
-            base=base,
-            data=data,
-            report=display,
-        )
+        if run is None:
+            assert base is not None
+            comparison = compare_adapters(
+                base,
+                adapters,
+                data=data,
+                prompts=prompt,
+                prompts_file=prompts,
+                sets=sets,
+                out=out,
+                report=display,
+            )
+        else:
+            comparison = run_comparison(
+                run,
+                split=split,  # type: ignore[arg-type]
+                prompts=prompt,
+                prompts_file=prompts,
+                experiments=experiment or None,
+                name=name,
+                base=base,
+                data=data,
+                report=display,
+            )
         if as_json:
             print_json(comparison.to_json())
         else:
             print_comparison(comparison, shown_rows=_rows_to_show(comparison, prompt))
-        display.say(f"all answers: {comparison.file}") if not as_json else None
-        display.next_command(_predict_command(run, base))
+        if not as_json:
+            kept = comparison.file or "kept nowhere; --out FILE.json keeps them, --json prints them"
+            display.say(f"all answers: {kept}")
+        display.next_command(
+            command("predict", "--base", base or "BASE", "--adapter", adapters[0], "FILE")
+            if run is None
+            else _predict_command(run, base)
+        )
 
 
 def _rows_to_show(comparison: Comparison, prompts: list[str]) -> int:
@@ -100,13 +146,14 @@ def report(
 
 
 def predict(
-    run: RunFolder,
+    run: RunOrNone = None,
     file: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
-            help="Rows to answer: a data file, a text file with one prompt per line, or a folder of these."
+            help="Rows to answer: a data file, a text file with one prompt per line, or a folder of these.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     experiment: Annotated[
         str | None,
         typer.Option(help="The adapter that answers; with several seeds, such as main@42; `base` for none."),
@@ -116,23 +163,39 @@ def predict(
         typer.Option(help="A column to keep with the answer; can be repeated. An id column is always kept."),
     ] = [],  # noqa: B006
     base: MovedBase = None,
+    adapter: OneAdapter = None,
+    sets: AnswerSets = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """Answer every row of a file; write one JSON object per line to stdout."""
+    if adapter is not None and file is None:
+        run, file = None, run  # the only path given is that of the rows
+    check_adapter_options(run, base, [adapter] if adapter else [], {"--experiment": experiment})
+    refuse_sets_of_run(run, sets)
+    if file is None:
+        raise typer.BadParameter("a file of rows to answer is missing")
     with displayed(as_json) as display:
         from loraloom.console import put
 
         with importing():
             from loraloom.commands.predict import predict as run_prediction
+            from loraloom.commands.predict import predict_with_adapter
 
-        answers = run_prediction(run, file, experiment=experiment, keep=keep, base=base, report=display)
+        if run is not None:
+            answers = run_prediction(run, file, experiment=experiment, keep=keep, base=base, report=display)
+        else:
+            assert base is not None
+            assert adapter is not None
+            answers = predict_with_adapter(base, adapter, file, keep=keep, sets=sets, report=display)
         if as_json:
             print_json({"answers": list(answers)})
         else:
             for line in answers:
                 if not put(json.dumps(line, ensure_ascii=False) + "\n"):
                     break
-        display.next_command(command("compare", run, "--prompts", file, *moved_words(base)))
+        words = ["--adapter", adapter] if adapter else []
+        which = [run] if run is not None else []
+        display.next_command(command("compare", *which, "--prompts", file, *moved_words(base), *words))
 
 
 def runs(

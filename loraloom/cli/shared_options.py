@@ -18,7 +18,34 @@ def _known_checks(names: list[str]) -> list[str]:
     return names
 
 
-RecipeFile = Annotated[str, typer.Argument(help="A recipe's YAML file, or the name of a built-in recipe.")]
+RecipeFile = Annotated[str, typer.Argument(help="A YAML file of a recipe, or the name of a built-in recipe.")]
+RunOrNone = Annotated[
+    Path | None, typer.Argument(help="A run directory; omitted with --adapter.", show_default=False)
+]
+Adapters = Annotated[
+    list[str],
+    typer.Option(
+        "--adapter",
+        metavar="[NAME=]FOLDER",
+        help="An adapter that belongs to no run, on the base of --base; can be repeated.",
+    ),
+]
+OneAdapter = Annotated[
+    str | None,
+    typer.Option(
+        "--adapter",
+        metavar="[NAME=]FOLDER",
+        help="An adapter that belongs to no run, on the base of --base; RUN is then omitted.",
+    ),
+]
+AnswerSets = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="With --adapter: a key of `generation` or `data`, as in a recipe, or dtype, device, seed.",
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(help="A run directory.")]
 NewRun = Annotated[
     Path | None, typer.Option(help="The run directory to create; by default a new one below runs/.")
@@ -29,7 +56,8 @@ MovedBase = Annotated[
     typer.Option(
         "--base",
         metavar="FOLDER",
-        help="The present folder of the run's base, if it was moved; it must be unchanged.",
+        help="The present folder of the run's base, if it was moved; it must be unchanged. "
+        "With --adapter: the base.",
     ),
 ]
 MovedData = Annotated[
@@ -37,7 +65,8 @@ MovedData = Annotated[
     typer.Option(
         "--data",
         metavar="PATH",
-        help="The present folder (or single file) of the run's data, if it was moved; it must be unchanged.",
+        help="The present folder (or single file) of the run's data, if it was moved; it must be unchanged. "
+        "With --adapter: a file of rows.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 if TYPE_CHECKING:
     from loraloom.console import Display
@@ -73,6 +75,31 @@ def command(*words: str | Path) -> str:
 def moved_words(base: Path | None = None, data: Path | None = None) -> list[str | Path]:
     """Return the options for a moved base and moved data, for the next command."""
     return [word for option, path in (("--base", base), ("--data", data)) if path for word in (option, path)]
+
+
+def check_adapter_options(
+    run: Path | None, base: Path | None, adapters: Sequence[str], only_with_run: Mapping[str, object]
+) -> None:
+    """Refuse options that do not go together: a run has adapters of its own, and without one they are named.
+
+    Args:
+        run, base, adapters: as given.
+        only_with_run: options that say something of a run alone -> what was given.
+    """
+    if not adapters and run is None:
+        raise typer.BadParameter("a run is needed, or --base FOLDER and --adapter FOLDER")
+    if adapters and run is not None:
+        raise typer.BadParameter("a run has adapters of its own: leave RUN out, or --adapter")
+    if adapters and base is None:
+        raise typer.BadParameter("--adapter needs --base: the base that it was trained on")
+    if adapters and (given := [option for option, value in only_with_run.items() if value]):
+        raise typer.BadParameter(f"{', '.join(given)} needs a run, and --adapter has none")
+
+
+def refuse_sets_of_run(run: Path | None, sets: Sequence[str]) -> None:
+    """Refuse other settings than a run's own."""
+    if run is not None and sets:
+        raise typer.BadParameter("a run answers by its own recipe: --set goes with --adapter")
 
 
 def print_json(value: Any) -> None:

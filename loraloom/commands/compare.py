@@ -8,27 +8,31 @@ a comparison of one name; others may be made beside it, and beside training.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import fields
 from pathlib import Path
 
 from loraloom.base.tokenizer_loading import control_names
 from loraloom.comparison.answers import answers_of, target_ids
-from loraloom.comparison.compared_rows import SplitName, prompts_asked, retained_rows, rows_of_part
+from loraloom.comparison.compared_rows import (
+    SplitName,
+    prompts_asked,
+    retained_rows,
+    rows_given,
+    rows_of_part,
+)
+from loraloom.comparison.comparison_file import alone, checked_name, kept_at
 from loraloom.comparison.partial_answers import Answers
 from loraloom.data.encoding import describe_cuts, encode_sources
 from loraloom.data.files.part_files import PartContents
 from loraloom.data.prompts.prompts import Prompt
 from loraloom.data.sources.control_tokens import controls_in, describe_controls
-from loraloom.errors import RunError
 from loraloom.evaluate import comparison
 from loraloom.evaluate.comparison import ModelAnswers
 from loraloom.evaluate.generation import cut_words
 from loraloom.evaluate.loss import eval_losses
 from loraloom.evaluate.movement import movement
 from loraloom.evaluate.scoring import Scoring, score_against
-from loraloom.recipe import EXPERIMENT_NAME
-from loraloom.report.unfinished_comparisons import lock_file, partial_file
+from loraloom.report.unfinished_comparisons import partial_file
 from loraloom.run.atomic import replace_text
 from loraloom.run.documents.comparison import (
     BASE_NAME,
@@ -39,9 +43,9 @@ from loraloom.run.documents.comparison import (
     Recommendation,
 )
 from loraloom.run.events import Note, Report, quiet
-from loraloom.run.folder import Run, now, open_run
-from loraloom.run.lock import locked
+from loraloom.run.folder import now, open_run
 from loraloom.session import provenance as origin
+from loraloom.session.adapter_folders import find_adapters, load_adapters
 from loraloom.session.answering_model import AnsweringModel, load_run
 from loraloom.session.locations import Relocation, relocated
 from loraloom.session.material import encode_rows
@@ -90,8 +94,8 @@ def compare(
     else:
         rows, what = rows_of_part(opened, recipe, known, split)
     retained = retained_rows(opened, recipe, known, what, report)
-    name = _file_name(name or what)
-    with _alone(opened, name):
+    name = checked_name(name or what)
+    with alone(opened.comparisons, name):
         then = now()  # what is learnt from here on is not in the adapters that answer
         loaded = load_run(run, experiments, recipe=recipe)
         for note in [*moved, *loaded.notes]:
@@ -99,16 +103,44 @@ def compare(
         return _compare(loaded, rows, retained, what, name, then, report, stop)
 
 
-def _alone(run: Run, name: str) -> AbstractContextManager[None]:
-    """Hold a comparison, for this process alone."""
-    run.comparisons.mkdir(exist_ok=True)
-    return locked(
-        lock_file(run, name),
-        doing=f"makes the comparison `{name}` of this run",
-        where=run.folder,
-        fix="Wait for it, or give this one a name of its own with --name.",
-        is_temporary=True,
-    )
+def compare_adapters(
+    base: str | Path,
+    adapters: Sequence[str | Path],
+    *,
+    data: Path | None = None,
+    prompts: Sequence[str] = (),
+    prompts_file: Path | None = None,
+    sets: Sequence[str] = (),
+    out: Path | None = None,
+    report: Report = quiet,
+    stop: StopRequest | None = None,
+) -> Comparison:
+    """Let a base and adapters that belong to no run answer the same rows.
+
+    Args:
+        base: a folder, a hub name, or `starter`.
+        adapters: folders that PEFT or LoRALoom wrote, each with or without `NAME=` in front.
+        data: rows with known answers, to hold the answers against.
+        prompts, prompts_file: rows to answer instead.
+        sets: `key=value` each, of `data`, `generation`, `dtype`, `device` or `seed`.
+        out: a JSON file to keep the comparison in; without one, it is kept nowhere.
+        report, stop: as in `compare`.
+
+    Returns:
+        As `compare`; `file` is empty if nothing is kept.
+
+    Raises:
+        LoRALoomError: base, adapters or rows are not usable.
+        Interrupted: it was asked to stop; with `out`, the same call goes on where it stopped.
+    """
+    given = find_adapters(base, adapters, data=data, sets=sets)
+    rows, what = rows_given(given.recipe, data, prompts, prompts_file, report)
+    with kept_at(out) as (folder, name):
+        loaded = load_adapters(given, folder)
+        for note in [*given.notes, *loaded.notes]:
+            report(Note(message=note))
+        result = _compare(loaded, rows, None, what, name, now(), report, stop)
+    return result.replaced(file="" if out is None else str(out))
 
 
 def _compare(
@@ -137,7 +169,7 @@ def _compare(
     lengths = {model: own.num_tokens for model, own in answers.items()}
     if said := cut_words(lengths, loaded.recipe.generation.max_new_tokens):
         report(Note(message=said))
-    file = loaded.run.comparisons / f"{name}.json"
+    file = loaded.comparisons / f"{name}.json"
     result = Comparison(
         file=str(file),
         format=FORMAT,
@@ -163,16 +195,8 @@ def _compare(
     )
     result = _with_figures(result, loaded, rows, answers, targets, retained)
     replace_text(file, result.text())
-    partial_file(loaded.run, name).unlink(missing_ok=True)
+    partial_file(loaded.comparisons, name).unlink(missing_ok=True)
     return result
-
-
-def _file_name(name: str) -> str:
-    if not EXPERIMENT_NAME.fullmatch(name):
-        raise RunError(
-            f"`{name}` cannot name a comparison", where="--name", allowed="letters, digits, `-`, `_` and `.`"
-        )
-    return name
 
 
 def _only(own: ModelAnswers, numbers: Sequence[int]) -> ModelAnswers:

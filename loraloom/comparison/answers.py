@@ -49,7 +49,9 @@ def answers_of(
     """Answer every row with every model, reusing what an earlier call answered."""
     names = row_names(rows, sources, targets)
     kept = loaded.answer_tokens | sentinels_in(row.response or "" for row in rows)
-    partial = PartialAnswers(partial_file(loaded.run, name), _key(loaded, kept), list(loaded.slots), names)
+    partial = PartialAnswers(
+        partial_file(loaded.comparisons, name), _key(loaded, kept), list(loaded.slots), names
+    )
     size = _rows_at_once(loaded)
     chunks = [slice(start, start + size) for start in range(0, len(rows), size)]
     answered = {chunk.start: own for chunk in chunks if (own := partial.of(names[chunk])) is not None}

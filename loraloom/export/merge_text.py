@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from loraloom.architectures.family import Family
 from loraloom.export.merged_generation import FILE, GenerationDefaults
 from loraloom.export.proof import Proof
-from loraloom.run.documents.document import JsonObject
 from loraloom.training.adapter_card import (
     Facts,
     code,
@@ -40,7 +42,7 @@ def remarks(proof: Proof, dtype: str) -> list[str]:
     return found
 
 
-def figures(result: JsonObject) -> list[tuple[str, str]]:
+def figures(result: dict[str, Any]) -> list[tuple[str, str]]:
     """Format the result as rows of a table."""
     proof, reload, rounding = result["proof"], result["proof"]["reload"], result["proof"]["rounding"]
     rows = [
@@ -68,16 +70,19 @@ def figures(result: JsonObject) -> list[tuple[str, str]]:
     return rows
 
 
-def _share(measured: JsonObject, others: str = " (the others are ties)") -> str:
+def _share(measured: dict[str, Any], others: str = " (the others are ties)") -> str:
     num, same = measured["num_answers"], measured["num_same_answers"]
     return f"{same} of {num}{others if same < num else ''}"
 
 
-def merged_card(facts: Facts, result: JsonObject, proof: Proof, *, logit_scale: float) -> str:
+def merged_card(
+    facts: Facts, result: dict[str, Any], proof: Proof, *, family: Family, logit_scale: float
+) -> str:
     """Write the README.md of the merged folder.
 
     Args:
         result: as `merge` returns it.
+        family: family of the base.
         logit_scale: factor applied to the hidden states before the output head.
     """
     return "\n".join(
@@ -85,17 +90,18 @@ def merged_card(facts: Facts, result: JsonObject, proof: Proof, *, logit_scale: 
             front_matter(facts, "transformers", "merged"),
             f"# {facts.base} with the LoRA adapter {facts.experiment.name} merged",
             "",
-            "Trained and merged with LoRALoom: W + s·B·A in float32. It loads with plain transformers.",
+            f"{'Trained and merged' if facts.has_run else 'Merged'} with LoRALoom: W + s·B·A in float32. "
+            "It loads with plain transformers.",
             "",
             "## Use",
             "",
             python_block(merged_code(facts, ".", "this folder")),
             "",
-            *_generation(result["generation"]),
+            *_generation(result["generation"], has_run=facts.has_run),
             "## Other programs",
             "",
             *_notes(facts, proof),
-            *_ctranslate2(is_scaled=logit_scale != 1.0),
+            *_ctranslate2(family, is_scaled=logit_scale != 1.0),
             "## Proof",
             "",
             "Base with adapter compared with this folder, as plain transformers loads it in a new process.",
@@ -126,11 +132,13 @@ def _notes(facts: Facts, proof: Proof) -> list[str]:
     return lines
 
 
-def _generation(inherited: JsonObject) -> list[str]:
-    """Describe the folder's generation settings, and what happened to the base's."""
+def _generation(inherited: dict[str, Any], *, has_run: bool) -> list[str]:
+    """Describe the generation settings of the folder, and what happened to those of the base."""
     found = GenerationDefaults(**inherited)
     return [
-        "`generate` answers according to the recipe's `generation` section; the settings are in",
+        "`generate` answers according to the recipe's `generation` section; the settings are in"
+        if has_run
+        else "`generate` answers by LoRALoom's defaults and the settings given by `--set`; they are in",
         f"{code(FILE)}. Arguments of a call take precedence.",
         "",
         *(f"- {note[0].upper()}{note[1:]}." for note in found.notes()),
@@ -138,17 +146,20 @@ def _generation(inherited: JsonObject) -> list[str]:
     ]
 
 
-def _ctranslate2(*, is_scaled: bool) -> list[str]:
-    """Describe how CTranslate2 converts this model; its flag controls the scale, not the tying."""
+def _ctranslate2(family: Family, *, is_scaled: bool) -> list[str]:
+    """Describe how CTranslate2 converts this model; for T5 its flag controls the scale, not the tying."""
     imported = "from ctranslate2.converters import TransformersConverter\n"
+    as_it_is = f'{imported}\nTransformersConverter(".").convert("ct2")\n'
     lines = [
         "CTranslate2's converter (4.8.5) scales hidden states before the output head by d_model^-0.5 if the",
         "loaded config says `tie_word_embeddings: true`, which transformers 5 loads for every T5, mT5 and",
         "UMT5, whatever config.json says. This model",
     ]
-    if is_scaled:
+    if not family.forces_tied_flag:
+        lines, block = ["CTranslate2 (4.8.5) converts this model without changes:"], as_it_is
+    elif is_scaled:
         lines[-1] += " scales them too, so convert it without changing the flag:"
-        block = f'{imported}\nTransformersConverter(".").convert("ct2")\n'
+        block = as_it_is
     else:
         lines[-1] += (
             " does not, so all scores would be wrong. Set the flag after loading and before converting:"

@@ -4,11 +4,10 @@
 from and to YAML. The other files are steps of reading, described in their first lines.
 """
 
-from loraloom.recipe.experiments import EXPERIMENT_NAME, RESERVED_EXPERIMENT_NAMES
+from loraloom.recipe.experiments import EXPERIMENT_NAME, RESERVED_EXPERIMENT_NAMES, SHARED_TRAINING_KEYS
+from loraloom.recipe.relative_paths import Section
 from loraloom.recipe.schema import Experiment, Recipe
-from loraloom.recipe.section import Section
 from loraloom.recipe.settings import (
-    SHARED_TRAINING_KEYS,
     DataSettings,
     GenerationSettings,
     LoraSettings,

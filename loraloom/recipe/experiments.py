@@ -11,6 +11,18 @@ from pydantic_core import InitErrorDetails
 
 from loraloom.recipe.values import Seed, SettingError
 
+# One forward pass serves all experiments, so these cannot differ between them.
+SHARED_TRAINING_KEYS = frozenset(
+    {
+        "base_dropout",
+        "gradient_checkpointing",
+        "packing",
+        "per_device_eval_batch_size",
+        "save_strategy",
+        "save_steps",
+        "save_total_limit",
+    }
+)
 EXPERIMENT_NAME = re.compile(r"[^\W_][\w.\-]{0,63}")
 RESERVED_EXPERIMENT_NAMES = frozenset({"base"})
 _SHARED = (

@@ -15,18 +15,20 @@ from loraloom.errors import Problem
 from loraloom.recipe.aliases import ALIASES, SECTION_ALIASES, VALUE_ALIASES
 from loraloom.recipe.script_keys import SCRIPT_KEYS
 from loraloom.recipe.setting_names import (
+    CANONICAL,
     COLUMNS,
+    FILES,
     SECTION_EXAMPLES,
     SECTIONS,
+    TEXTS,
     Path,
     canonical_path,
-    is_text,
     keys_of,
     nearest_key,
 )
 from loraloom.recipe.values import as_number
-from loraloom.recipe.yaml_tree import Node, shown_value
-from loraloom.text.visible import quoted
+from loraloom.recipe.yaml_tree import Node
+from loraloom.text.visible import quoted, shown_value
 
 _EXPERIMENTS = ("experiments",)
 # A message shows 20 problems; to look for the nearest key of each of 20,000 would take half a minute.
@@ -184,7 +186,7 @@ def _place_experiments(placed: SettingsTree, node: Node) -> None:
             Problem(
                 "`experiments` must be a mapping: each experiment's name, and what differs in it",
                 node.where,
-                found=shown_value(node.plain()),
+                found=shown_value(node.plain),
                 fix="Write `experiments: {slow: {training: {learning_rate: 1.0e-4}}}`.",
             )
         )
@@ -201,7 +203,7 @@ def _place_experiments(placed: SettingsTree, node: Node) -> None:
                     Problem(
                         f"experiment {quoted(name)} must be a mapping of what differs",
                         child.where,
-                        found=shown_value(child.plain()),
+                        found=shown_value(child.plain),
                         fix="Write `{training: {learning_rate: 1.0e-4}}`, or `{}` for no difference.",
                     )
                 )
@@ -209,13 +211,14 @@ def _place_experiments(placed: SettingsTree, node: Node) -> None:
 
 def _place_key(placed: SettingsTree, key: str, child: Node, experiment: Path, section: str) -> None:
     written = _written(key, section, experiment)
-    path = canonical_path(section, key)
+    known = (section, key)
+    path = CANONICAL[known] if known in CANONICAL else canonical_path(section, key)
     if path is None:
         _place_other(placed, key, child, section, experiment)
     elif path in {(name,) for name in SECTIONS}:
         what = f"`{path[0]}` must be a mapping of settings"
         fix = f"Write its settings below it, as in `{SECTION_EXAMPLES[path[0]]}`."
-        placed.problems.append(Problem(what, child.where, found=shown_value(child.plain()), fix=fix))
+        placed.problems.append(Problem(what, child.where, found=shown_value(child.plain), fix=fix))
     elif path == COLUMNS and (child.value is None or isinstance(child.value, dict)):
         placed.places.setdefault((*experiment, *path), child.where)
         if child.value is None:
@@ -226,7 +229,13 @@ def _place_key(placed: SettingsTree, key: str, child: Node, experiment: Path, se
         if section not in ("", path[0]) and f"{section}.{key}" not in ALIASES:
             what = f"{quoted(written)} does not belong in `{section}`; it was read as `{'.'.join(path)}`"
             placed.notes.append(Note(what, child.where))
-        _add(placed, (*experiment, *path), child, written, is_text=is_text(path, child.value))
+        _add(placed, (*experiment, *path), child, written, is_text=_is_text(path, child.value))
+
+
+def _is_text(path: Path, value: Any) -> bool:
+    """Whether a setting is text whatever its value looks like: a column named 2024 is a name."""
+    in_columns = path[:2] == COLUMNS and len(path) > 2
+    return in_columns or path in TEXTS or (path in FILES and not isinstance(value, list))
 
 
 def _written(key: str, section: str, experiment: Path) -> str:
@@ -238,7 +247,7 @@ def _place_other(placed: SettingsTree, key: str, child: Node, section: str, expe
     written = _written(key, section, experiment)
     for spelling in (f"{section}.{key}", key):
         if spelling in SCRIPT_KEYS:
-            placed.script_keys.append((spelling, Setting(child.plain(), child.where, written)))
+            placed.script_keys.append((spelling, Setting(child.plain, child.where, written)))
             return
     what = f"unknown key {quoted(written)}"
     if section and key in SECTIONS:
@@ -256,7 +265,7 @@ def _place_other(placed: SettingsTree, key: str, child: Node, section: str, expe
 
 
 def _add(placed: SettingsTree, path: Path, node: Node, written: str, *, is_text: bool) -> None:
-    value = node.plain()
+    value = node.plain
     if is_text and node.text is not None and value is not None:
         value = node.text  # a column named 2024 is a name
     setting = Setting(_other_spelling(path, value), node.where, written)

@@ -57,7 +57,7 @@ def _value(text: str, label: str) -> tuple[Node, list[Problem]]:
     `--set data.source_prefix='translate: {text}'` is a mapping in YAML, but a prefix to the user.
     """
     try:
-        node, problems = compose(text, lambda line: label)
+        node, problems = compose(text, label, has_lines=False)
     except RecipeError:
         node, problems = Node(text, label), []
     if node is None or node.value is None:

@@ -1,11 +1,11 @@
 """A recipe's file <-> `Recipe`.
 
-    text ──compose──▶ tree with lines ──place──▶ canonical settings ──Recipe──▶ checked
-           yaml_tree                    placing                       messages
+    text ──compose──▶ tree with lines ──assign_keys──▶ canonical settings ──Recipe──▶ checked
+           yaml_tree                    keys                                values, settings, schema
 
-Reading reports every problem of a file at once, each with its line. `--set` options join on the way
-(`options`). Writing and the schema are in `writing`, and are offered here too. The YAML
-reader and why it is the one: `yaml_tree`.
+Each file is passed once. Reading reports every problem of a file at once, each with its line
+(`validation_problems`); `--set` options join on the way (`overrides`). Writing and the schema are in
+`writing`, and are offered here too.
 """
 
 from __future__ import annotations
@@ -19,19 +19,17 @@ from typing import Any
 from pydantic import ValidationError
 
 from loraloom.errors import Problem, RecipeError
-from loraloom.recipe.keys import Note, Setting, SettingsTree, assign_keys
+from loraloom.recipe.keys import Note, Setting, assign_keys
 from loraloom.recipe.legacy import CHECKS_SINCE_0_1, is_of_0_1, meant_by_run
+from loraloom.recipe.notes import judge_script_keys, unusual_settings
 from loraloom.recipe.overrides import apply_overrides
 from loraloom.recipe.relative_paths import base_folder
 from loraloom.recipe.schema import Recipe
-from loraloom.recipe.script_keys import SCRIPT_KEYS
-from loraloom.recipe.setting_names import FIELDS
 from loraloom.recipe.typos import nearest
-from loraloom.recipe.unusual_settings import unusual_settings
 from loraloom.recipe.validation_problems import problems_of
 from loraloom.recipe.writing import commented_recipe, recipe_schema, write_recipe
-from loraloom.recipe.yaml_tree import MAX_CHARACTERS, Node, compose, shown_value
-from loraloom.text.visible import printable
+from loraloom.recipe.yaml_tree import MAX_CHARACTERS, Node, compose
+from loraloom.text.visible import printable, shown_value
 
 __all__ = [
     "Note",
@@ -197,7 +195,7 @@ def _stated(path: Path) -> dict[tuple[str, ...], Any]:
     """The settings that a recipe's file has, by their canonical paths; none if it is no recipe."""
     name = printable(str(path), 200)
     try:
-        root, _ = compose(_decode(_read_bytes(path), name), lambda line: f"{name}:{line}")
+        root, _ = compose(_decode(_read_bytes(path), name), name)
     except RecipeError:
         return {}
     if root is None or not isinstance(root.value, dict):
@@ -208,13 +206,14 @@ def _stated(path: Path) -> dict[tuple[str, ...], Any]:
 def _understand(
     text: str, name: str, sets: Sequence[str], older: Mapping[tuple[str, ...], Any] | None = None
 ) -> tuple[Recipe, tuple[Note, ...]]:
-    root, problems = compose(text, lambda line: f"{name}:{line}")
+    root, problems = compose(text, name)
     placed = assign_keys(_as_mapping(root, name, has_sets=bool(sets)))
     placed.problems = problems + placed.problems
-    apply_overrides(placed, sets)
+    if sets:
+        apply_overrides(placed, sets)
     for path, value in (older or {}).items():
         placed.settings.setdefault(path, Setting(value, name, ".".join(path)))
-    _judge_script_keys(placed)
+    judge_script_keys(placed)
     try:
         recipe = Recipe.model_validate(placed.as_mapping())
     except ValidationError as error:
@@ -237,7 +236,7 @@ def _as_mapping(root: Node | None, name: str, *, has_sets: bool) -> Node:
         raise RecipeError(
             "a recipe must be a mapping of settings",
             where=root.where,
-            found=shown_value(root.plain()),
+            found=shown_value(root.plain),
             fix="Write one `key: value` a line.",
         )
     return root
@@ -247,46 +246,3 @@ def _line(problem: Problem) -> tuple[bool, int]:
     """Problems come in the order of the file's lines, those of options last."""
     line = re.search(r":(\d+)$", problem.where)
     return (problem.where.startswith("--set"), int(line[1]) if line else 0)
-
-
-def _judge_script_keys(placed: SettingsTree) -> None:
-    """Accept with a note what another script's key says anyway; refuse the rest with the reason."""
-    for key, given in placed.script_keys:
-        known = SCRIPT_KEYS[key]
-        value = _script_value(given.value)
-        said = f"`{given.written}: {_shown(given.value)}`"
-        needed, values = known.needs
-        if known.allowed is None:
-            placed.notes.append(Note(f"{said} has no effect: {known.reason}", given.where))
-        elif value not in known.allowed:
-            placed.problems.append(_refused(said, given, known.reason, known.fix, known.allowed))
-        elif (
-            needed
-            and not isinstance(value, list | dict)
-            and value in values
-            and _setting(placed, needed) not in values[value]
-        ):
-            what = f"{said} contradicts `{needed}: {_shown(_setting(placed, needed))}`; {known.reason}"
-            placed.problems.append(Problem(what, given.where, fix=known.fix))
-        else:
-            placed.notes.append(Note(f"{said} is what happens anyway: {known.reason}", given.where))
-
-
-def _refused(said: str, given: Setting, reason: str, fix: str, allowed: tuple[Any, ...]) -> Problem:
-    better = fix or f"Leave it out{f', or write {_shown(allowed[0])}' if allowed else ''}."
-    return Problem(f"{said} is refused: {reason}", given.where, fix=better)
-
-
-def _script_value(value: Any) -> Any:
-    """`None`, `False` and `'true'` as Python and quotes leave them."""
-    words = {"none": None, "null": None, "false": False, "true": True}
-    return words.get(value.lower(), value) if isinstance(value, str) and value != "none" else value
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) and value.isprintable() and len(value) < 60 else shown_value(value)
-
-
-def _setting(placed: SettingsTree, key: str) -> Any:
-    path = tuple(key.split("."))
-    return placed.settings[path].value if path in placed.settings else FIELDS[path].default

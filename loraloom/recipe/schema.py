@@ -8,11 +8,9 @@ from typing import Any, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from loraloom.recipe.experiments import checked_changes
-from loraloom.recipe.relative_paths import Locations
-from loraloom.recipe.section import LocatedSection
+from loraloom.recipe.experiments import SHARED_TRAINING_KEYS, checked_changes
+from loraloom.recipe.relative_paths import LocatedSection, Locations
 from loraloom.recipe.settings import (
-    SHARED_TRAINING_KEYS,
     DataSettings,
     GenerationSettings,
     LoraSettings,
@@ -87,6 +85,8 @@ class Recipe(LocatedSection):
     @field_validator("experiments")
     @classmethod
     def _checked(cls, value: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
+        if not value:
+            return value
         return checked_changes(
             value,
             sections={"lora": LoraSettings, "training": TrainingSettings},
@@ -140,10 +140,12 @@ class Recipe(LocatedSection):
         """
         experiments = []
         for group, override in (self.experiments or {"main": {}}).items():
-            lora = LoraSettings.model_validate(self.lora.model_dump() | dict(override.get("lora", {})))
-            training = TrainingSettings.model_validate(
-                self.training.model_dump() | dict(override.get("training", {}))
-            )
+            # One that changes nothing in a section has the recipe's own.
+            lora, training = self.lora, self.training
+            if "lora" in override:
+                lora = LoraSettings.model_validate(lora.model_dump() | dict(override["lora"]))
+            if "training" in override:
+                training = TrainingSettings.model_validate(training.model_dump() | dict(override["training"]))
             first = int(override.get("seed", self.seed))
             for seed in range(first, first + self.seeds):
                 name = group if self.seeds == 1 else f"{group}@{seed}"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic.fields import FieldInfo
 
 from loraloom.recipe.aliases import ALIASES
+from loraloom.recipe.relative_paths import Section
 from loraloom.recipe.schema import Recipe
 from loraloom.recipe.script_keys import SCRIPT_KEYS
-from loraloom.recipe.section import Section
 from loraloom.recipe.typos import nearest
 
 Path = tuple[str, ...]
@@ -57,6 +55,19 @@ def canonical_path(section: str, key: str) -> Path | None:
     return owners[0] if len(owners) == 1 else None
 
 
+# Every name that a setting is known by, so that reading looks it up; what is not in it may be mistyped.
+CANONICAL: dict[tuple[str, str], Path | None] = {
+    (section, key): canonical_path(section, key)
+    for section in ("", *SECTIONS)
+    for key in {name for path in FIELDS for name in path} | SCRIPT_KEYS.keys() | {*ALIASES, "experiments"}
+}
+_TEXT_TYPES = (str, str | None)
+_FILE_TYPES = (str | list[str], str | list[str] | None)
+# Settings that are text whatever their value looks like: a file named 2024 is a name. Of FILES also a list.
+TEXTS = frozenset(path for path, info in FIELDS.items() if info.annotation in _TEXT_TYPES)
+FILES = frozenset(path for path, info in FIELDS.items() if info.annotation in _FILE_TYPES)
+
+
 def field_path(path: Path) -> Path:
     """Return the setting that a path in a recipe belongs to, inside an experiment or below the setting.
 
@@ -66,15 +77,6 @@ def field_path(path: Path) -> Path:
     if path[:1] == ("experiments",) and len(path) > 2:
         path = path[2:]
     return path[:2] if path[:1] and path[0] in SECTIONS else path[:1]
-
-
-def is_text(path: Path, value: Any = None) -> bool:
-    """Return whether a setting is text even if its value looks like a number: a column may be named 2024."""
-    if path[:2] == COLUMNS:
-        return len(path) > 2
-    annotation = FIELDS[path].annotation if path in FIELDS else None
-    is_one_of_a_list = annotation in (str | list[str], str | list[str] | None)
-    return annotation in (str, str | None) or (is_one_of_a_list and not isinstance(value, list))
 
 
 def keys_of(section: str) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from loraloom.recipe.section import LocatedSection, Section
+from loraloom.recipe.relative_paths import LocatedSection, Section
 from loraloom.recipe.values import (
     BaseDropout,
     Count,
@@ -25,20 +25,6 @@ from loraloom.recipe.values import (
     SettingError,
     TargetModules,
 )
-
-# One forward pass serves all experiments, so these cannot differ between them.
-SHARED_TRAINING_KEYS = frozenset(
-    {
-        "base_dropout",
-        "gradient_checkpointing",
-        "packing",
-        "per_device_eval_batch_size",
-        "save_strategy",
-        "save_steps",
-        "save_total_limit",
-    }
-)
-
 
 # Upper bound of all limits on tokens.
 MAX_TOKENS = 1_000_000

@@ -15,8 +15,7 @@ from loraloom.recipe.setting_names import FIELDS, SECTION_EXAMPLES, Path, field_
 from loraloom.recipe.settings import DEFAULT_FROM
 from loraloom.recipe.typos import nearest
 from loraloom.recipe.values import SettingError
-from loraloom.recipe.yaml_tree import shown_value
-from loraloom.text.visible import quoted
+from loraloom.text.visible import quoted, shown_value
 
 _COMPARISONS = {
     "greater_than": ("must be greater than", "gt"),

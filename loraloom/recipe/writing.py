@@ -10,11 +10,11 @@ from typing import Any
 
 import yaml
 
+from loraloom.recipe.experiments import SHARED_TRAINING_KEYS
+from loraloom.recipe.relative_paths import Section
 from loraloom.recipe.schema import Recipe
-from loraloom.recipe.section import Section
 from loraloom.recipe.settings import (
     DEFAULT_FROM,
-    SHARED_TRAINING_KEYS,
     DataSettings,
     LoraSettings,
     TrainingSettings,

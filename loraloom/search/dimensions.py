@@ -12,9 +12,8 @@ from loraloom.recipe.keys import Setting
 from loraloom.recipe.setting_names import FIELDS
 from loraloom.recipe.typos import nearest
 from loraloom.recipe.values import as_number
-from loraloom.recipe.yaml_tree import shown_value
 from loraloom.search.space import DECIMALS, Dimension
-from loraloom.text.visible import quoted
+from loraloom.text.visible import quoted, shown_value
 
 EXAMPLE = "Write `learning_rate: {low: 1.0e-5, high: 1.0e-2, log: true}`, or `r: [4, 8, 16]`."
 _RANGE_KEYS = ("low", "high", "step", "log")

@@ -26,10 +26,10 @@ from loraloom.recipe import SHARED_TRAINING_KEYS, Recipe
 from loraloom.recipe.keys import Setting, SettingsTree, assign_keys
 from loraloom.recipe.typos import nearest
 from loraloom.recipe.validation_problems import problems_of
-from loraloom.recipe.yaml_tree import compose, shown_value
+from loraloom.recipe.yaml_tree import compose
 from loraloom.search.dimensions import EXAMPLE, read_dimension
 from loraloom.search.space import Dimension, Space, nested_changes, with_experiments
-from loraloom.text.visible import quoted
+from loraloom.text.visible import quoted, shown_value
 
 
 def read_space(path: Path, recipe: Recipe) -> Space:
@@ -64,14 +64,14 @@ def parse_space(text: str, *, name: str, recipe: Recipe) -> Space:
     Raises:
         RecipeError: lists everything that is wrong with it.
     """
-    root, problems = compose(text, lambda line: f"{name}:{line}")
+    root, problems = compose(text, name)
     if root is None or not root.value:
         raise RecipeError("the space is empty", where=name, fix=EXAMPLE)
     if not isinstance(root.value, dict):
         raise RecipeError(
             "a space must be a mapping of settings",
             where=root.where,
-            found=shown_value(root.plain()),
+            found=shown_value(root.plain),
             fix=EXAMPLE,
         )
     placed = assign_keys(root)

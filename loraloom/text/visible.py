@@ -65,6 +65,19 @@ def quoted(name: str, limit: int = LONGEST_NAME) -> str:
     return f"`{printable(name, limit)}`"
 
 
+def shown_value(value: Any) -> str:
+    """A value as a message shows it: short, on one line, in YAML's words."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    return printable(repr(value), 60)
+
+
 def one_line(said: object, limit: int = 300) -> str:
     """Put a message of another program on one line; its second line often names the cause.
 

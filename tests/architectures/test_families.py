@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
@@ -13,9 +14,10 @@ from torch import nn
 
 import loraloom
 from loraloom.architectures.families import FAMILIES, LINEAR_NAMES, family_of
+from loraloom.architectures.positions import at_positions
 from loraloom.bank.objective import hidden_states
 from loraloom.base.determinism import check_deterministic
-from loraloom.base.loading import Base, load_base
+from loraloom.base.loading import Base, freeze, load_base
 from loraloom.base.targets import linears
 from loraloom.data.batches import BatchLayout, Part, collate
 from loraloom.errors import ModelError
@@ -43,6 +45,7 @@ def test_nothing_else_names_a_part_of_one_architecture() -> None:
 
 def test_every_family_has_a_tiny_model(loaded: Callable[[str], Base]) -> None:
     assert {loaded(kind).family.model_type for kind in KINDS} == set(FAMILIES)
+    assert family_of("bart") is FAMILIES["bart"]
     for other in ("bert", None, ["t5"], {}):
         assert family_of(other) is None
 
@@ -147,11 +150,23 @@ def test_a_layout_that_cannot_pack_gives_every_example_a_row_of_its_own() -> Non
 
 
 def test_two_passes_of_a_frozen_base_are_equal(base: Base) -> None:
-    """Though its folder asks for dropout."""
+    """Though its folder asks for dropout and, as BART's does, for layers that are skipped."""
     batch = batch_of(base, {None: list(random_rows(6))})
     assert base.model.training
     with torch.no_grad():
         assert torch.equal(hidden_states(base, batch), hidden_states(base, batch))
+
+
+@pytest.mark.parametrize("name", ["dropout", "activation_dropout", "layerdrop"])
+def test_what_is_left_random_is_refused(tiny: Callable[[str], Path], name: str) -> None:
+    base = load_base(str(tiny("bart")), device="cpu")
+    for module in base.model.modules():
+        if hasattr(module, name):
+            setattr(module, name, 1e-9)  # far too seldom to show in two passes
+    with pytest.raises(ModelError, match=rf"is not deterministic.*{name} is 1e-09"):
+        check_deterministic(base.model, base.family, base.tokenizer, "it")
+    freeze(base.model, base.family)
+    check_deterministic(base.model, base.family, base.tokenizer, "it")
 
 
 def test_noise_that_no_attribute_names_is_refused(tiny: Callable[[str], Path]) -> None:
@@ -160,3 +175,17 @@ def test_noise_that_no_attribute_names_is_refused(tiny: Callable[[str], Path]) -
     last.register_forward_hook(lambda module, args, output: output + torch.rand_like(output))
     with pytest.raises(ModelError, match="two passes differ by"):
         check_deterministic(base.model, base.family, base.tokenizer, "it")
+
+
+def test_positions_are_those_of_the_thread_that_asks(tiny: Callable[[str], Path]) -> None:
+    base = load_base(str(tiny("bart")), device="cpu")
+    table = base.model.get_encoder().embed_positions
+    found: list[torch.Tensor] = []
+    ids = torch.zeros(1, 3, dtype=torch.long)
+    with torch.no_grad(), at_positions(torch.tensor([[5, 5, 5]])):
+        other = Thread(target=lambda: found.append(table(ids)))
+        other.start()
+        other.join()
+        assert torch.equal(table(ids)[0], table.weight[[7, 7, 7]])  # two rows lie before position 0
+    assert torch.equal(found[0][0], table.weight[[2, 3, 4]])
+    assert torch.equal(table(ids)[0], table.weight[[2, 3, 4]])

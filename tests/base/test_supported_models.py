@@ -62,6 +62,10 @@ def test_another_encoder_decoder_is_not_supported_yet(
             "BertForMaskedLM is not an encoder-decoder",
         ),
         (
+            {"model_type": "bart", "architectures": ["BartForSequenceClassification"]},
+            "BartForSequenceClassification classifies texts",
+        ),
+        (
             {"model_type": "t5", "architectures": ["T5EncoderModel"], "is_encoder_decoder": True},
             "T5EncoderModel is an encoder without a decoder",
         ),

@@ -14,12 +14,12 @@ import yaml
 from typer.testing import CliRunner
 
 from loraloom.cli import app
-from loraloom.commands import merge as merge_workflow
 from loraloom.commands.card import card
 from loraloom.commands.compare import compare
 from loraloom.commands.merge import merge
 from loraloom.errors import RunError
 from loraloom.export import fresh_process
+from loraloom.export import merged_folder as merge_workflow
 from tests.commands.trained import ROWS, machine_paths, train_small
 
 # PEFT still asks transformers for the old name of activation checkpointing.

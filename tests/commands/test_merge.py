@@ -26,10 +26,11 @@ from loraloom.bank.updates.lora import LowRank
 from loraloom.base.frozen_linear import FrozenLinear
 from loraloom.base.loading import Base
 from loraloom.cli import app
-from loraloom.commands import merge as workflow
+from loraloom.commands import merge as merge_verb
 from loraloom.commands.merge import merge
 from loraloom.errors import AdapterError, Interrupted, ModelError, RunError
 from loraloom.export import fresh_process
+from loraloom.export import merged_folder as workflow
 from loraloom.export.fresh_process import ModelOutputs, ProofRows, difference, run_model
 from loraloom.export.proof import ask_fresh_process, check_equal
 from loraloom.export.transformers_folder import stored_dtype
@@ -259,7 +260,7 @@ def test_what_is_there_stays(trained: Callable[..., Path], tmp_path: Path) -> No
 def test_a_dtype_that_does_not_do_is_refused_before_anything_is_loaded(
     trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, message: str
 ) -> None:
-    monkeypatch.delattr(workflow, "load_run_base")
+    monkeypatch.delattr(merge_verb, "load_run_base")
     with pytest.raises(ModelError, match=message):
         merge(trained("t5"), tmp_path / "merged", dtype=dtype)
     assert_nothing_left(tmp_path)

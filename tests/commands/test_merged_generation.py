@@ -12,10 +12,10 @@ import pytest
 from transformers import GenerationConfig
 
 from loraloom.base.loading import Base, load_base
-from loraloom.commands import merge as workflow
 from loraloom.commands.merge import merge
 from loraloom.errors import ModelError
 from loraloom.export import fresh_process
+from loraloom.export import merged_folder as workflow
 from loraloom.export.merged_generation import GenerationDefaults, merged_generation_config
 from loraloom.recipe import GenerationSettings
 from tests.commands.trained import train_small

@@ -94,6 +94,7 @@ def assert_same_training(actual: TrainedRun, alone: TrainedRun, name: str) -> No
         ("t5", {"packing": False, "base_dropout": 0.1}),
         ("flan", {"packing": True, "base_dropout": 0.1}),
         ("umt5", {"packing": False}),
+        ("bart", {"packing": True}),
     ],
     ids=str,
 )

@@ -14,10 +14,10 @@ BOMB = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
 
 
 def read(text: str) -> object:
-    node, problems = compose(text, lambda line: f"recipe.yaml:{line}")
+    node, problems = compose(text, "recipe.yaml")
     assert not problems, problems
     assert node is not None
-    return node.plain()
+    return node.plain
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_aliases_and_merges_stand_for_what_they_name() -> None:
 
 
 def test_a_value_stands_where_its_key_does() -> None:
-    node, _ = compose("a:\n\n  b:\n    1\n", lambda line: f"r:{line}")
+    node, _ = compose("a:\n\n  b:\n    1\n", "r")
     assert node is not None
     assert node.value["a"].where == "r:1"
     assert node.value["a"].value["b"].where == "r:3"

@@ -139,7 +139,7 @@ def test_prompts_of_earlier_adapters_are_marked_so(tmp_path: Path) -> None:
 def test_a_comparison_under_way_is_said(tmp_path: Path, is_running: bool) -> None:
     run = with_prompts(tmp_path, prompts=asked(["问"]))
     header = {"format": 2, "key": "…", "num_rows": 300}
-    partial_file(run, "test").write_text(json.dumps(header) + "\n{", encoding="utf-8")
+    partial_file(run.comparisons, "test").write_text(json.dumps(header) + "\n{", encoding="utf-8")
     told: list[str] = []
 
     def look() -> None:
@@ -154,11 +154,11 @@ def test_a_comparison_under_way_is_said(tmp_path: Path, is_running: bool) -> Non
         assert said in told
 
     if is_running:
-        with locked(lock_file(run, "test"), is_temporary=True):
+        with locked(lock_file(run.comparisons, "test"), is_temporary=True):
             look()
     else:
         look()
-    partial_file(run, "test").write_text('{"key": "as 0.1 wrote it"}\n', encoding="utf-8")
+    partial_file(run.comparisons, "test").write_text('{"key": "as 0.1 wrote it"}\n', encoding="utf-8")
     assert not read_content(run.folder).under_way
 
 

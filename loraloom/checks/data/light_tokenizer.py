@@ -132,8 +132,8 @@ class TextTokenizer:
         return rows
 
     def texts(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        """Decode token ids without padding and EOS; tokens that the user added are part of the text."""
-        ends = {self.eos_token_id, self.pad_token_id}
+        """Decode token ids without padding and the tokens around a text; those that users added are text."""
+        ends = {self.eos_token_id, self.pad_token_id, *self.frame_token_ids}
         return self.backend.texts([[token for token in row if token not in ends] for row in ids])
 
     @cached_property
@@ -150,6 +150,11 @@ class TextTokenizer:
     def pad_token_id(self) -> int | None:
         """Id of the padding token."""
         return self._id(self.pad_token)
+
+    @cached_property
+    def frame_token_ids(self) -> frozenset[int]:
+        """The tokens around every text: T5's `</s>`, BART's `<s>` and `</s>`."""
+        return frozenset(self.backend.ids([""])[0])
 
     @cached_property
     def byte_token_ids(self) -> frozenset[int]:
