@@ -5,6 +5,7 @@ from __future__ import annotations
 from loraloom.architectures.family import Family
 from loraloom.export.merged_generation import FILE, GenerationDefaults
 from loraloom.export.proof import Proof
+from loraloom.run.documents.document import JsonObject
 from loraloom.training.adapter_card import (
     Facts,
     code,
@@ -40,7 +41,7 @@ def remarks(proof: Proof, dtype: str) -> list[str]:
     return found
 
 
-def figures(result: dict[str, Any]) -> list[tuple[str, str]]:
+def figures(result: JsonObject) -> list[tuple[str, str]]:
     """Format the result as rows of a table."""
     proof, reload, rounding = result["proof"], result["proof"]["reload"], result["proof"]["rounding"]
     rows = [
@@ -68,7 +69,7 @@ def figures(result: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _share(measured: dict[str, Any], others: str = " (the others are ties)") -> str:
+def _share(measured: JsonObject, others: str = " (the others are ties)") -> str:
     num, same = measured["num_answers"], measured["num_same_answers"]
     return f"{same} of {num}{others if same < num else ''}"
 
