@@ -1,4 +1,9 @@
-"""Personal data by kind and line. What was found is never shown, stored or logged."""
+"""Personal data by kind and line. What was found is never shown, stored or logged.
+
+phonenumbers 9 takes 13 s for 100,000 rows (all kinds of ours 4 s), and takes 40 of 5,000 rows of words with
+single numbers in them (`120 2024 305`) for phone numbers. python-stdnum's check digits agree on 40,000 random
+numbers; ours are six lines, and it is under the LGPL.
+"""
 
 from __future__ import annotations
 
