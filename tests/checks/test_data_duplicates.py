@@ -158,9 +158,7 @@ def test_of_a_million_rows_a_sample_is_compared_and_its_size_is_said(monkeypatch
     assert "looked at 50 of 100 rows" in found.message
 
 
-SYSTEM = (
-    "You are a patient counsellor for young people. Answer in two sentences, in the question's language. "
-)
+SYSTEM = "You are a patient counsellor for young people. Answer in two sentences, without lists. "
 
 
 def with_system(questions: list[str], path: str, systems: tuple[str, ...] = (SYSTEM * 3,)) -> list[Example]:

@@ -4,8 +4,8 @@ MinHash signatures (Broder, 1997) in bands (Leskovec, Rajaraman, Ullman: Mining 
 name candidates; the Jaccard similarity of the sets of shingles, computed exactly, decides.
 
 datasketch 2 found the same pairs in seven times the time (1.6 s for 4,000 texts; ours 1.1 s for 20,000);
-rensa 0.5, in Rust, the same in 0.4 s for 20,000. A check looks at no more, so it would save half a second, for
-a compiled dependency of one author.
+rensa 0.5, in Rust, the same in 0.4 s for 20,000. A check looks at no more, so it would save half a second,
+for a compiled dependency of one author.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which character encoding bytes are probably in: named in a message, never used unasked.
 
 charset-normalizer 3.5 knows more encodings, and was right for 125 of 150 single Chinese sentences in GBK,
-taking the others for Korean; this is for 149. It also names an encoding for a single odd byte, which is damage.
+taking the others for Korean; ours for 149. It also names an encoding for a single odd byte, which is damage.
 """
 
 from __future__ import annotations
