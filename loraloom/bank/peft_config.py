@@ -128,7 +128,7 @@ def check_config(config: Mapping[str, Any], where: str) -> None:
     """
     if config.get("peft_type") != "LORA":
         found = str(config.get("peft_type"))[:40]
-        raise AdapterError("is no LoRA adapter", where=where, found=found, allowed="LORA")
+        raise AdapterError("is not a LoRA adapter", where=where, found=found, allowed="LORA")
     for key, usual in UNSUPPORTED.items():
         if config.get(key, usual) not in (usual, None):
             raise AdapterError(

@@ -186,7 +186,7 @@ def _read_json(path: Path, where: str) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise AdapterError(f"{path.name} cannot be read", where=where, found=str(error)) from None
     if not isinstance(values, dict):
-        raise AdapterError(f"{path.name} is no JSON object", where=where)
+        raise AdapterError(f"{path.name} is not a JSON object", where=where)
     return values
 
 

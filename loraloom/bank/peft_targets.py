@@ -164,7 +164,7 @@ def _excluded(value: Any, available: Sequence[str], where: str) -> list[str]:
         return _fullmatches(value, available, "exclude_modules", where)
     names = _names(value)
     if not names:
-        raise AdapterError("its exclude_modules is no list of names", where=where)
+        raise AdapterError("its exclude_modules must be a list of names", where=where)
     return [name for name in available if name in names or names.intersection(_ends(name))]
 
 
@@ -175,11 +175,11 @@ def _of_layers(config: Mapping[str, Any], names: Sequence[str], where: str, laye
         return list(names)
     layers = wanted if isinstance(wanted, list) else [wanted]
     if not all(isinstance(number, int) and not isinstance(number, bool) for number in layers):
-        raise AdapterError("its layers_to_transform is no list of whole numbers", where=where)
+        raise AdapterError("its layers_to_transform must be a list of whole numbers", where=where)
     patterns = config.get("layers_pattern") or [r"[^.]*"]
     patterns = [patterns] if isinstance(patterns, str) else patterns
     if not _names(patterns):
-        raise AdapterError("its layers_pattern is no list of names", where=where)
+        raise AdapterError("its layers_pattern must be a list of names", where=where)
     start = r"(?:^|.*?\.)" if layer == FIRST else r"(?:^|.*\.)"
     before = "|".join(f"(?:{pattern})" for pattern in patterns)
     expression = _compiled(rf"{start}(?:{before})\.(\d+)\..*", "layers_pattern", where)
@@ -198,7 +198,7 @@ def _compiled(pattern: str, key: str, where: str) -> Any:
     try:
         return regex.compile(pattern, regex.VERSION0)
     except (regex.error, RecursionError, OverflowError):
-        raise AdapterError(f"its {key} is no regular expression", where=where) from None
+        raise AdapterError(f"its {key} is not a regular expression", where=where) from None
 
 
 def _match(expression: Any, name: str, key: str, where: str) -> Any:

@@ -145,7 +145,7 @@ def test_other_starts_are_read(folder: Path, init: Any) -> None:
 
 def test_another_kind_of_adapter_is_refused(folder: Path) -> None:
     change_config(folder, peft_type="IA3")
-    with pytest.raises(AdapterError, match=r"no LoRA adapter.*IA3"):
+    with pytest.raises(AdapterError, match=r"not a LoRA adapter.*IA3"):
         read_adapter(folder)
 
 
@@ -154,7 +154,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no weights": (lambda f: (f / WEIGHTS).unlink(), "has no adapter_model.safetensors"),
     "a pickle": (lambda f: (f / WEIGHTS).rename(f / "adapter_model.bin"), "a pickle, which is not read"),
     "no JSON": (lambda f: (f / CONFIG).write_text("{"), "adapter_config.json cannot be read"),
-    "a list": (lambda f: (f / CONFIG).write_text("[]"), "is no JSON object"),
+    "a list": (lambda f: (f / CONFIG).write_text("[]"), "is not a JSON object"),
     "binary": (lambda f: (f / CONFIG).write_bytes(b"\xff\xfe\x00"), "adapter_config.json cannot be read"),
     "cut": (lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:-7]), "is damaged"),
     "empty": (lambda f: (f / WEIGHTS).write_bytes(b""), "is damaged"),

@@ -141,11 +141,11 @@ def test_layers_counted_as_older_versions_of_peft_counted_them_are_read(mt5: Bas
         ({"target_modules": ["q"]}, r"tensors for 6 modules that its adapter_config\.json does not name"),
         ({"exclude_modules": ["v"]}, r"tensors for 6 modules that its adapter_config\.json does not name"),
         ({"target_modules": ["q_proj", "v_proj"]}, "matches no linear of this base"),
-        ({"exclude_modules": 7}, "its exclude_modules is no list of names"),
-        ({"exclude_modules": "(["}, "its exclude_modules is no regular expression"),
-        ({"layers_to_transform": ["first"]}, "its layers_to_transform is no list of whole numbers"),
-        ({"layers_to_transform": [0, 1], "layers_pattern": "(["}, "its layers_pattern is no regular"),
-        ({"layers_to_transform": [0, 1], "layers_pattern": [7]}, "its layers_pattern is no list"),
+        ({"exclude_modules": 7}, "its exclude_modules must be a list of names"),
+        ({"exclude_modules": "(["}, "its exclude_modules is not a regular expression"),
+        ({"layers_to_transform": ["first"]}, "its layers_to_transform must be a list of whole numbers"),
+        ({"layers_to_transform": [0, 1], "layers_pattern": "(["}, "its layers_pattern is not a regular"),
+        ({"layers_to_transform": [0, 1], "layers_pattern": [7]}, "its layers_pattern must be a list"),
     ],
 )
 def test_a_configuration_that_says_otherwise_than_the_tensors_is_refused(

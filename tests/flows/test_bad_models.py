@@ -199,7 +199,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], Any], tuple[str, ...]]] = {
     "an empty configuration": (
         "adapter_config.json",
         lambda file: file.write_text("{}"),
-        ("is no LoRA adapter",),
+        ("is not a LoRA adapter",),
     ),
     "a configuration that is no JSON": (
         "adapter_config.json",

@@ -72,7 +72,7 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "layers again": (config(layer_replication=[[0, 1]]), f"uses `layer_replication`, {DOES_NOT_COMPUTE}"),
     "megatron's module": (config(megatron_config={"x": 1}), f"uses `megatron_config`, {DOES_NOT_COMPUTE}"),
     "a base that was moved": (config(init_lora_weights="pissa_niter_4"), "changed the base's own weights"),
-    "another method": (config(peft_type="LOHA"), "is no LoRA adapter"),
+    "another method": (config(peft_type="LOHA"), "is not a LoRA adapter"),
     "a key of tomorrow": (
         config(use_tomorrow=True, peft_version="9.9"),
         "`use_tomorrow`, which is not known",
