@@ -101,7 +101,7 @@ class Ours:
         for each in material.experiments:
             material.bank.attach(each.name, each.lora, each.seed)
         self.optimizers = {
-            each.name: make_optimizer(material.bank.parameters(each.name), each.training)
+            each.name: make_optimizer(material.bank.parameter_groups(each.name), each.training)
             for each in material.experiments
         }
 
@@ -116,7 +116,7 @@ class Ours:
             Part(name, [train_set[row] for row in _rows(timetable, step)])
             for name, timetable in self.timetables.items()
         ]
-        batch = collate(parts, pad_token_id=base.pad_token_id, start_token_id=base.start_token_id)
+        batch = collate(parts, base.layout)
         batch = batch.to(base.device)
         steps = dict.fromkeys(self.seeds, step)
         with bank.rows(training_rows(batch, seeds=self.seeds, steps=steps, micro_batch=0)):

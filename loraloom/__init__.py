@@ -1,10 +1,11 @@
 """Many LoRA adapters on one frozen encoder-decoder, in one pass; nothing silent.
 
-from pathlib import Path
-from loraloom import compare, read_recipe, train
+    import loraloom
 
-outcome = train(read_recipe("recipe.yaml"), out=Path("runs/first"))
-figures = compare(outcome.run.folder)["models"]
+    result = loraloom.train("recipe.yaml", out="runs/first")
+    print(loraloom.compare(result.run).sentences)
+
+Every command is also a function; see `loraloom.api`.
 """
 
 from __future__ import annotations
@@ -13,33 +14,59 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from loraloom.commands.check import check
-    from loraloom.commands.compare import compare
-    from loraloom.commands.predict import predict
-    from loraloom.commands.train import train
-    from loraloom.errors import LoRALoomError
-    from loraloom.recipe import Recipe
-    from loraloom.recipe.reading import read_recipe
+    from loraloom.api import (
+        Event,
+        Interrupted,
+        LoRALoomError,
+        Recipe,
+        StopRequest,
+        card,
+        check,
+        compare,
+        demo,
+        find_learning_rate,
+        init,
+        merge,
+        predict,
+        read_recipe,
+        recipe_schema,
+        run_search,
+        runs,
+        stop_on_signals,
+        train,
+        write_report,
+    )
 
-__all__ = ["LoRALoomError", "Recipe", "check", "compare", "predict", "read_recipe", "train"]
-
-# Imported when they are asked for: `import loraloom` alone needs neither torch nor transformers.
-_HOMES = {
-    "LoRALoomError": "loraloom.errors",
-    "Recipe": "loraloom.recipe",
-    "read_recipe": "loraloom.recipe.reading",
-    "check": "loraloom.commands.check",
-    "compare": "loraloom.commands.compare",
-    "predict": "loraloom.commands.predict",
-    "train": "loraloom.commands.train",
-}
+__all__ = [
+    "Event",
+    "Interrupted",
+    "LoRALoomError",
+    "Recipe",
+    "StopRequest",
+    "card",
+    "check",
+    "compare",
+    "demo",
+    "find_learning_rate",
+    "init",
+    "merge",
+    "predict",
+    "read_recipe",
+    "recipe_schema",
+    "run_search",
+    "runs",
+    "stop_on_signals",
+    "train",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+    # Imported on first use: `import loraloom` takes no time and needs neither torch nor pydantic.
+    if name in __all__:
+        return getattr(importlib.import_module("loraloom.api"), name)
     raise AttributeError(f"module 'loraloom' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""Tiny model folders for the tests, made from a seed: one for each kind of T5 the code must handle.
+"""Tiny model folders for the tests, made from a seed: one for each kind of model the code must handle.
 
 python tests/tiny.py OUT            all of them
 python tests/tiny.py OUT mt5-small-shape   one of mt5-small's true size (vocabulary 250,112)
@@ -14,6 +14,9 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    GenerationConfig,
     MT5Config,
     MT5ForConditionalGeneration,
     PreTrainedTokenizerFast,
@@ -76,12 +79,43 @@ TRUE_SHAPES: dict[str, dict[str, Any]] = {
     "mt5-base-shape": MT5_BASE_SHAPE,
     "mt0-large-shape": MT0_LARGE_SHAPE,
 }
-KINDS = ("mt5", "t5", "flan", "umt5")
+# Everything on that differs between BARTs: what is random in train mode, scaled embeddings.
+SMALL_BART = {
+    "d_model": 32,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 48,
+    "max_position_embeddings": 256,
+    "scale_embedding": True,
+    "dropout": 0.1,
+    "attention_dropout": 0.1,
+    "activation_dropout": 0.1,
+    "encoder_layerdrop": 0.3,
+    "decoder_layerdrop": 0.3,
+    "init_std": 0.1,
+    "decoder_start_token_id": 1,
+    "forced_eos_token_id": 1,
+    "normalize_before": False,  # in the real files; CTranslate2 asks for it
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+}
+T5_KINDS = ("mt5", "t5", "flan", "umt5")
+KINDS = (*T5_KINDS, "bart")
+TIED_KINDS = frozenset({"t5", "bart"})
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Characters as tokens; unknown bytes as bytes; EOS at the end, as T5's tokenizers do."""
+def make_tokenizer(*, bos: bool = False) -> PreTrainedTokenizerFast:
+    """Characters as tokens; unknown bytes as bytes; EOS at the end, as T5's tokenizers do.
+
+    Args:
+        bos: one more token, `<s>`, before each text, as BART's have it.
+    """
     vocabulary = ["<pad>", "</s>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), *CHARACTERS]
+    vocabulary += ["<s>"] if bos else []
+    frame = [("<s>", vocabulary.index("<s>")), ("</s>", 1)] if bos else [("</s>", 1)]
     tokenizer = Tokenizer(
         models.BPE(
             vocab={token: number for number, token in enumerate(vocabulary)},
@@ -93,9 +127,12 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>" if bos else "$A </s>", special_tokens=frame
+    )
+    special = {"bos_token": "<s>"} if bos else {}
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", **special
     )
 
 
@@ -104,11 +141,14 @@ def make_folder(folder: Path, kind: str, *, seed: int = 0, tied: bool | None = N
 
     Args:
         kind: `mt5` (gated, a head of its own), `t5` (tied, scaled), `flan` (gated, a head of its own),
-            `umt5` (a bias in every layer), or one of `TRUE_SHAPES`.
+            `umt5` (a bias in every layer), `bart` (learned positions, biases, one table of embeddings, the
+            generation settings of bart-large-cnn), or one of `TRUE_SHAPES`.
         tied: whether the embedding is the output head; by default as the real models of that kind have it.
         changes: to the config.
     """
     torch.manual_seed(seed)
+    if kind == "bart":
+        return _make_bart(folder, tied=tied is not False, **changes)
     tokenizer = make_tokenizer()
     shape = {**SMALL, "vocab_size": len(tokenizer), **changes}
     if kind in TRUE_SHAPES:
@@ -126,7 +166,7 @@ def make_folder(folder: Path, kind: str, *, seed: int = 0, tied: bool | None = N
         model = UMT5ForConditionalGeneration(UMT5Config(feed_forward_proj="gated-gelu", **shape))
     else:
         raise ValueError(kind)
-    if not (kind == "t5" if tied is None else tied):
+    if not (kind in TIED_KINDS if tied is None else tied):
         # Built from a config it comes out tied, whatever the family; the real ones have their own head.
         head = torch.randn(model.lm_head.weight.shape) * shape["d_model"] ** -0.5
         model.lm_head.weight = torch.nn.Parameter(head)
@@ -134,6 +174,37 @@ def make_folder(folder: Path, kind: str, *, seed: int = 0, tied: bool | None = N
     if kind == "umt5" and hasattr(model.config, "scale_decoder_outputs"):
         model.config.scale_decoder_outputs = bool(tied)  # transformers 5.24 has a flag of its own for it
     model.generation_config.eos_token_id = 1
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _make_bart(folder: Path, *, tied: bool, **changes: Any) -> Path:
+    """A BART in which all that is zero when it is built is not."""
+    tokenizer = make_tokenizer(bos=True)
+    bos = tokenizer.bos_token_id
+    shape: dict[str, Any] = {**SMALL_BART, "vocab_size": len(tokenizer), "bos_token_id": bos, **changes}
+    model = BartForConditionalGeneration(BartConfig(**shape))
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.1)
+    model.final_logits_bias.normal_(std=0.5)
+    if not tied:
+        model.lm_head.weight = torch.nn.Parameter(torch.randn(model.lm_head.weight.shape) * 0.1)
+    model.generation_config = GenerationConfig(
+        bos_token_id=bos,
+        forced_bos_token_id=bos,
+        forced_eos_token_id=1,
+        decoder_start_token_id=1,
+        eos_token_id=1,
+        pad_token_id=0,
+        num_beams=4,
+        early_stopping=True,
+        no_repeat_ngram_size=3,
+        length_penalty=2.0,
+        min_length=9,
+        max_length=14,
+    )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -119,7 +119,9 @@ def from_text() -> dict[str, Any]:
     """What can be counted without running anything."""
     texts = {name_of(path): path.read_text(encoding="utf-8") for path in sources()}
     lines = {name: text.count("\n") for name, text in texts.items()}
-    stems = Counter(Path(name).stem for name in texts if not name.endswith("__init__.py"))
+    # A document of a run may share its subject's name.
+    own = [name for name in texts if not name.endswith("__init__.py") and "/documents/" not in name]
+    stems = Counter(Path(name).stem for name in own)
     every = "\n".join(texts.values())
     lengths = function_lengths()
     commands = {Path(name).stem for name in texts if name.startswith("commands/") and name.count("/") == 1}
@@ -216,9 +218,9 @@ def trace_all() -> dict[str, dict[str, Any]]:
         from loraloom.base.loading import load_base
         from loraloom.data.encoding import encode
 
-        tokenizer = load_base(str(folder / "base"), device="cpu").tokenizer
-        encoded = row.during(encode)(parts.train, tokenizer, max_source_length=64, max_target_length=64)
-        row.during(batches.collate)([batches.Part("a", list(encoded)[:4])], pad_token_id=0, start_token_id=0)
+        base = load_base(str(folder / "base"), device="cpu")
+        encoded = row.during(encode)(parts.train, base.tokenizer, max_source_length=64, max_target_length=64)
+        row.during(batches.collate)([batches.Part("a", list(encoded)[:4])], base.layout)
     return {"step": step.summary(), "row": row.summary(), "recipe": recipe.summary()}
 
 

@@ -24,6 +24,7 @@ ROOMS = (
     "run",
     "starter",
     "data",
+    "architectures",
     "base",
     "bank",
     "evaluate",
@@ -36,6 +37,8 @@ ROOMS = (
     "session",
     "comparison",
     "commands",
+    "results.py",
+    "api",
     "console",
     "cli",
 )

@@ -1,4 +1,4 @@
-"""The bank: which adapters are attached to a frozen base, and whose rows the pass now running has."""
+"""The bank: which adapters are attached to a frozen base, and passes over it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from loraloom.bank.linear import BankLinear, LowRank
-from loraloom.bank.ownership import Ambient, IndexedRows, Rows, seed_for
+from loraloom.bank.adapter_pass import AdapterPass
+from loraloom.bank.linear import BankLinear
+from loraloom.bank.ownership import IndexedRows, Rows
+from loraloom.bank.updates.kinds import kind_of
+from loraloom.bank.updates.update import ParameterGroup, Update, update_stacks
 from loraloom.base.loading import Base
 from loraloom.base.targets import Target, linears, resolve_targets, unique_targets
 from loraloom.errors import AdapterError, BankError
@@ -26,7 +29,8 @@ class AdapterBank:
             ...  # rows 0–3 are the adapter's, 4–7 the base's
 
     A base has one user at a time: a second thread, a second bank with adapters, and rows within rows are
-    refused. Nothing refuses a pass outside of `rows`: while another thread has rows set, it has them too.
+    refused. Two banks on two bases do not meet, whatever their threads. A thread that calls the model outside
+    of `rows` gets the base alone, whatever rows another thread has set.
 
     Args:
         base: its linears are wrapped while an adapter targets them, and are themselves again after.
@@ -38,7 +42,6 @@ class AdapterBank:
     def __init__(self, base: Base) -> None:
         _check_unwrapped(base)
         self.base = base
-        self.ambient = Ambient()
         self._wrapped: dict[str, BankLinear] = {}
         self._settings: dict[str, LoraSettings] = {}
         self._available = linears(base.model, base.family)
@@ -47,6 +50,11 @@ class AdapterBank:
     def slots(self) -> tuple[str, ...]:
         """The attached adapters, in the order they came."""
         return tuple(self._settings)
+
+    @property
+    def current_pass(self) -> AdapterPass | None:
+        """The pass that this thread or task has set with `rows`."""
+        return self.base.current_pass.get()
 
     @property
     def available(self) -> Sequence[Target]:
@@ -99,24 +107,19 @@ class AdapterBank:
         targets = self.targets_of(settings)
         if tensors is not None:
             _check_tensors(slot, settings, targets, tensors)
-        device = self.base.device
+        kind = kind_of(settings)
         self._settings[slot] = settings
         for target in targets:
             if tensors is None:
-                A = torch.empty(settings.r, target.module.in_features)
-                bound = target.module.in_features**-0.5
-                A.uniform_(
-                    -bound, bound, generator=torch.Generator().manual_seed(seed_for(seed, "A", target.name))
-                )
-                B = torch.zeros(target.module.out_features, settings.r)
+                own = kind.start(settings, target.linear, seed, target.name)
             else:
-                A, B = tensors[f"{target.name}.lora_A"], tensors[f"{target.name}.lora_B"]
-            self._wrap(target).slots[slot] = LowRank(
-                A=nn.Parameter(A.to(device, torch.float32, copy=True)),
-                B=nn.Parameter(B.to(device, torch.float32, copy=True)),
-                scaling=settings.scaling,
-                dropout=float(settings.lora_dropout),
-            )
+                own = {end: tensors[f"{target.name}.{end}"] for end in kind.tensor_names}
+            self._wrap(target).attach(slot, kind, kind.make(settings, self._parameters(own)))
+
+    @torch.inference_mode(False)
+    def _parameters(self, tensors: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
+        device = self.base.device
+        return {end: nn.Parameter(t.to(device, torch.float32, copy=True)) for end, t in tensors.items()}
 
     def drop(self, slot: str) -> None:
         """Take an adapter away; a linear that no adapter targets any more is itself again.
@@ -127,34 +130,51 @@ class AdapterBank:
         with self._change("dropped"):
             del self._settings[slot]
             for name, linear in list(self._wrapped.items()):
-                linear.slots.pop(slot, None)
-                if not linear.slots:
+                linear.drop(slot)
+                if not linear.updates:
                     self._put(name, linear.base)
                     del self._wrapped[name]
 
-    def parts(self, slot: str) -> dict[str, LowRank]:
+    def parts(self, slot: str) -> dict[str, Update]:
         """An adapter's part in each linear it targets, by the linear's name, in the model's order.
 
         The order in which neighbours came must not show: a norm over the gradients sums in this one.
         """
         wrapped = ((target.name, self._wrapped.get(target.name)) for target in self._available)
-        return {name: linear.slots[slot] for name, linear in wrapped if linear and slot in linear.slots}
+        return {name: linear.updates[slot] for name, linear in wrapped if linear and slot in linear.updates}
 
     def place_of(self, name: str) -> str:
         """The part of the model a linear is in: `encoder`, `decoder` or `cross`."""
-        is_cross = f".{self.base.family.cross_attention}." in name
-        return "cross" if is_cross else name.partition(".")[0]
+        place = self.base.family.place(name)
+        assert place is not None, f"{name} is no linear of a layer"
+        return place.part
 
     def parameters(self, slot: str) -> list[nn.Parameter]:
-        """What the optimizer of an adapter updates; the order is that of `tensors`."""
-        return [parameter for part in self.parts(slot).values() for parameter in (part.A, part.B)]
+        """What the optimizer of an adapter updates, in the order of `tensors`."""
+        return [p for part in self.parts(slot).values() for p in part.parameters.values()]
+
+    def parameter_groups(self, slot: str) -> list[tuple[ParameterGroup, dict[str, nn.Parameter]]]:
+        """The same by what the optimizer treats alike, each with its name as in `tensors`."""
+        settings, parts = self._settings[slot], self.parts(slot)
+        return [
+            (
+                group,
+                {
+                    f"{name}.{end}": parameter
+                    for name, part in parts.items()
+                    for end, parameter in part.parameters.items()
+                    if end in group.tensor_names
+                },
+            )
+            for group in kind_of(settings).parameter_groups(settings)
+        ]
 
     def tensors(self, slot: str) -> dict[str, Tensor]:
         """`{"<module>.lora_A": [r, in], "<module>.lora_B": [out, r]}`, float32; the live tensors."""
         return {
-            f"{name}.lora_{letter}": parameter.detach()
+            f"{name}.{end}": parameter.detach()
             for name, part in self.parts(slot).items()
-            for letter, parameter in (("A", part.A), ("B", part.B))
+            for end, parameter in part.parameters.items()
         }
 
     @torch.no_grad()
@@ -179,8 +199,12 @@ class AdapterBank:
             tensor.copy_(tensors[name])
 
     @contextmanager
-    def rows(self, rows: Rows | IndexedRows) -> Iterator[None]:
-        """While it lasts, the rows of every pass belong as said; backward passes included.
+    def rows(self, rows: Rows | IndexedRows, *, follows: AdapterPass | None = None) -> Iterator[AdapterPass]:
+        """Let the rows of this thread's passes belong as said while it lasts; backward passes included.
+
+        Args:
+            rows: whose rows a batch has.
+            follows: an earlier pass since which no adapter has changed, such as that of the token before.
 
         Raises:
             BankError: an owner has no adapter here, another thread is using the base, or rows are set
@@ -193,11 +217,12 @@ class AdapterBank:
                 allowed=", ".join(self._settings) or "the base alone",
             )
         with self.base.occupancy.one_pass():
-            self.ambient.rows = rows
-            try:
-                yield
-            finally:
-                self.ambient.rows = None
+            if rows.owners:
+                stacks = (stack for linear in self._wrapped.values() for stack in linear.stacks)
+                update_stacks(stacks, only_if_changed=follows is not None)
+            adapter_pass = AdapterPass(rows)
+            with self.base.current_pass.set(adapter_pass):
+                yield adapter_pass
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -216,7 +241,7 @@ class AdapterBank:
 
     def _wrap(self, target: Target) -> BankLinear:
         if target.name not in self._wrapped:
-            wrapped = BankLinear(target.module, target.name, target.side, self.ambient)
+            wrapped = BankLinear(target.module, target.name, target.side, self.base.current_pass)
             wrapped.train(target.module.training)
             self._put(target.name, wrapped)
             self._wrapped[target.name] = wrapped
@@ -250,10 +275,11 @@ def _check_unwrapped(base: Base) -> None:
 def _check_tensors(
     slot: str, settings: LoraSettings, targets: Sequence[Target], tensors: Mapping[str, Tensor]
 ) -> None:
-    expected = {}
-    for target in targets:
-        expected[f"{target.name}.lora_A"] = (settings.r, target.module.in_features)
-        expected[f"{target.name}.lora_B"] = (target.module.out_features, settings.r)
+    expected = {
+        f"{target.name}.{end}": shape
+        for target in targets
+        for end, shape in kind_of(settings).shapes(settings, target.linear).items()
+    }
     missing, surplus = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or surplus:
         raise AdapterError(

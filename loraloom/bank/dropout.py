@@ -1,86 +1,108 @@
-"""The frozen base's own dropout, drawn from each experiment's seed like everything else.
+"""The frozen base's own dropout, drawn from each experiment's seed like all other randomness.
 
-Off unless a recipe sets `training.base_dropout`: the stock Trainer trains with the dropout of the
-model's config, which a reader of LoRA papers does not expect and the article's recipe had.
+It is off unless a recipe sets `training.base_dropout`. The stock Trainer trains with the dropout in the
+model's config, which readers of LoRA papers do not expect and which the article's recipe had.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
-from loraloom.bank.ownership import Ambient, Draws, Rows, draw_kept
+from loraloom.architectures.family import Family
+from loraloom.bank.adapter_pass import AdapterPass
+from loraloom.bank.ownership import Draws, Rows, draw_kept
+from loraloom.base.current_pass import CurrentPass
 from loraloom.base.loading import Base
 from loraloom.data.batches import Segment, Side
 
 ATTENTION = "loraloom_dropout"
 
 
-class BaseDropout(nn.Module):
-    """Stands where an `nn.Dropout` of the base stood; without draws it does nothing.
+@dataclass(frozen=True)
+class _AttentionDropout:
+    """Dropout in the attention modules of one base.
 
     Args:
-        p: the probability to drop.
-        name: its path in the model.
-        side: whose tokens its input has.
-        ambient: the bank's.
+        names: path of each module in the model.
+        family: family of the base; it knows the sides that each attention looks at.
+        current_pass: the current pass of the base.
+        p: dropout probability.
     """
 
-    def __init__(self, p: float, name: str, side: Side, ambient: Ambient) -> None:
+    names: WeakKeyDictionary[nn.Module, str]
+    family: Family
+    current_pass: CurrentPass[AdapterPass]
+    p: float
+
+
+_DROPOUT_OF: WeakKeyDictionary[nn.Module, _AttentionDropout] = WeakKeyDictionary()
+
+
+class BaseDropout(nn.Module):
+    """Replaces an `nn.Dropout` of the base; without draws it does nothing.
+
+    Args:
+        p: dropout probability.
+        name: its path in the model.
+        side: side that the tokens of its input belong to.
+        is_in_layer: whether it is used once per pass.
+        current_pass: the current pass of the base.
+    """
+
+    def __init__(
+        self, p: float, name: str, side: Side, is_in_layer: bool, current_pass: CurrentPass[AdapterPass]
+    ) -> None:
         super().__init__()
         self.p = p
         self.name = name
         self.side = side
-        self.ambient = ambient
-        self._draws: Draws | None = None
-        self._num_uses = 0
+        self.is_in_layer = is_in_layer
+        self.current_pass = current_pass
 
     def forward(self, x: Tensor) -> Tensor:
-        """[rows, len, features] → the same."""
-        rows = self.ambient.rows
-        if not isinstance(rows, Rows) or rows.draws is None:
+        """[rows, len, features] → same shape."""
+        running = self.current_pass.get()
+        if running is None or running.draws is None or not isinstance(running.rows, Rows):
             return x
-        masks, use = [], self._use(rows.draws)
-        for slot, start, stop in rows.spans(x.shape[0], self.name):
+        masks, use = [], self._use(running)
+        for slot, start, stop in running.rows.spans(x.shape[0], self.name):
             shape = torch.Size((stop - start, *x.shape[1:]))
             if slot is None:
                 masks.append(x.new_ones(shape))
             else:
-                masks.append(rows.draws.token_mask(slot, use, self.side, self.p, shape, like=x))
+                masks.append(running.draws.token_mask(slot, use, self.side, self.p, shape, like=x))
         return x * torch.cat(masks)
 
-    def _use(self, draws: Draws) -> str:
-        """What this mask is drawn for: a stack drops its embeddings and its output with one module.
+    def _use(self, running: AdapterPass) -> str:
+        """Name what a mask is drawn for, because a stack drops its embeddings and its output with one module.
 
-        A block's modules are used once a pass, and again when it is recomputed: for the same mask.
+        Modules of a layer are used once per pass, and again when it is recomputed, for the same mask.
         """
-        if ".block." in self.name:
-            return self.name
-        self._num_uses = self._num_uses + 1 if draws is self._draws else 0
-        self._draws = draws
-        return f"{self.name}#{self._num_uses}"
+        return self.name if self.is_in_layer else f"{self.name}#{running.count_use(self.name)}"
 
 
 def attention_mask(
     draws: Draws, slot: str, name: str, sides: tuple[Side, Side], p: float, like: Tensor
 ) -> Tensor:
-    """A dropout mask for the attention weights of one adapter's rows.
+    """Draw a dropout mask for the attention weights of one adapter's rows.
 
     Args:
-        sides: whose tokens the queries and the keys are.
+        sides: sides that the tokens of the queries and of the keys belong to.
         like: [rows, heads, queries, keys].
 
     Returns:
-        The same shape; 0 where a query and a key belong to different examples.
+        A mask of the same shape; 0 if a query and a key belong to different examples.
     """
     generator = draws.generator(slot, name, like.device)
-    if excerpt := draws.excerpts.get(slot):  # what was drawn for the examples before is passed over
+    if excerpt := draws.excerpts.get(slot):  # skip what was drawn for earlier examples
         for lengths in list(zip(*(excerpt.lengths[side] for side in sides), strict=True))[: excerpt.first]:
             draw_kept((like.shape[1], *lengths), p, generator)
     mask = torch.zeros_like(like)
@@ -96,82 +118,87 @@ def attention_mask(
 
 
 @contextmanager
-def base_dropout(base: Base, ambient: Ambient, p: float) -> Any:
-    """While it lasts, the base drops with probability `p` in passes that have draws.
+def base_dropout(base: Base, p: float) -> Any:
+    """Make the base drop with probability `p` in passes that have draws.
 
-    Source of the places: transformers' T5, which drops embeddings, attention weights, feed-forward
+    Source of the positions: transformers' T5, which drops embeddings, attention weights, feed-forward
     activations and every sub-layer's output.
     """
     if p == 0:
         yield
         return
-    model = base.model
+    model, family = base.model, base.family
+    assert family.has_base_dropout, (
+        f"{family.title} draws no dropout of its own"
+    )  # recipe_limits.py refuses it
     replaced: list[tuple[nn.Module, str, nn.Module]] = []
     for path, module in list(model.named_modules()):
         if isinstance(module, nn.Dropout):
             parent_path, _, attribute = path.rpartition(".")
             parent = model.get_submodule(parent_path)
-            side: Side = "source" if path.startswith("encoder.") else "target"
-            setattr(parent, attribute, BaseDropout(p, path, side, ambient))
+            dropout = BaseDropout(p, path, family.side_of(path), family.is_in_layer(path), base.current_pass)
+            setattr(parent, attribute, dropout)
             replaced.append((parent, attribute, module))
-    names = {module: path for path, module in model.named_modules()}
-    # transformers 5.17 tells the model alone, not its two stacks, which have configs of their own.
+    names = WeakKeyDictionary((module, path) for path, module in model.named_modules())
+    # transformers 5.17 sets this only in the model, not in its two stacks, which have separate configs.
     stacks = [model, model.get_encoder(), model.get_decoder()]
     usual = [stack.config._attn_implementation for stack in stacks]
-    AttentionInterface.register(ATTENTION, _attention(names, ambient, p))
-    # An attention without masks of its own gets none (transformers.masking_utils), padding unmasked.
-    AttentionMaskInterface.register(ATTENTION, eager_mask)
+    own = _AttentionDropout(names, family, base.current_pass, p)
+    _DROPOUT_OF.update(dict.fromkeys(names, own))
     for stack in stacks:
         stack.set_attn_implementation(ATTENTION)
     try:
         yield
     finally:
-        for stack, own in zip(stacks, usual, strict=True):
-            stack.set_attn_implementation(own)
+        for stack, implementation in zip(stacks, usual, strict=True):
+            stack.set_attn_implementation(implementation)
+        for module in names:
+            _DROPOUT_OF.pop(module, None)
         for parent, attribute, module in replaced:
             setattr(parent, attribute, module)
 
 
-def _attention(
-    names: dict[nn.Module, str], ambient: Ambient, p: float
-) -> Callable[..., tuple[Tensor, Tensor]]:
-    """T5's attention with our own dropout on its weights."""
-
-    def attend(
-        module: nn.Module,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attention_mask_: Tensor | None,
-        scaling: float = 1.0,
-        position_bias: Tensor | None = None,
-        **_: Any,
-    ) -> tuple[Tensor, Tensor]:
-        scores = query @ key.transpose(2, 3) * scaling
-        if position_bias is not None:
-            scores = scores + position_bias
-        if attention_mask_ is not None:
-            lowest = torch.finfo(scores.dtype).min
-            scores = (
-                scores.masked_fill(~attention_mask_, lowest)
-                if attention_mask_.dtype == torch.bool
-                else (scores + attention_mask_)
-            )
-        weights = scores.softmax(-1)
-        rows = ambient.rows
-        if isinstance(rows, Rows) and rows.draws is not None:
-            weights = weights * _mask_of_all_shares(rows, rows.draws, names[module], p, weights)
-        return (weights @ value).transpose(1, 2).contiguous(), weights
-
-    return attend
+def _attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask_: Tensor | None,
+    scaling: float = 1.0,
+    position_bias: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, Tensor]:
+    """Compute attention, with a position bias if the family has one, and our own dropout on its weights."""
+    scores = query @ key.transpose(2, 3) * scaling
+    if position_bias is not None:
+        scores = scores + position_bias
+    if attention_mask_ is not None:
+        lowest = torch.finfo(scores.dtype).min
+        scores = (
+            scores.masked_fill(~attention_mask_, lowest)
+            if attention_mask_.dtype == torch.bool
+            else (scores + attention_mask_)
+        )
+    weights = scores.softmax(-1)
+    dropout = _DROPOUT_OF[module]
+    running = dropout.current_pass.get()
+    if running is not None and isinstance(running.rows, Rows) and running.draws is not None:
+        name = dropout.names[module]
+        sides = dropout.family.attention_sides(name)
+        mask = _mask_of_all_shares(running.rows, running.draws, name, sides, dropout.p, weights)
+        weights = weights * mask
+    return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
-def _mask_of_all_shares(rows: Rows, draws: Draws, name: str, p: float, like: Tensor) -> Tensor:
-    if name.startswith("encoder."):
-        sides: tuple[Side, Side] = ("source", "source")
-    else:
-        # SelfAttention is a decoder block's first layer, its cross-attention the second.
-        sides = ("target", "source" if ".layer.1." in name else "target")
+# One name for the whole process; what differs between bases is looked up by module.
+AttentionInterface.register(ATTENTION, _attend)
+# Attention implementations without their own masks get none (transformers.masking_utils): unmask padding.
+AttentionMaskInterface.register(ATTENTION, eager_mask)
+
+
+def _mask_of_all_shares(
+    rows: Rows, draws: Draws, name: str, sides: tuple[Side, Side], p: float, like: Tensor
+) -> Tensor:
     masks = [
         torch.ones_like(like[start:stop])
         if slot is None

@@ -1,7 +1,7 @@
 """Which rows of a batch belong to which adapter, and the random numbers each adapter draws.
 
-Ownership is ambient: `with bank.rows(...)` sets it, every wrapped linear reads it and checks it
-against the batch it is given. Random numbers are functions of (the experiment's seed, its own
+`with bank.rows(...)` says whose rows the passes within it have; `adapter_pass.py` makes of it what each
+linear needs. Random numbers are functions of (the experiment's seed, its own
 step, the micro-batch, the module's name), drawn for an adapter's own tokens in the order of its
 examples. So neither neighbours, nor packing, nor a resume can change them, and recomputing a layer
 under activation checkpointing draws the same ones again.
@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -183,25 +182,25 @@ class IndexedRows:
         """The adapters that have rows."""
         return frozenset(slot for slot in self.slots if slot is not BASE)
 
-    def indices(self, num_rows: int, module: str, device: torch.device) -> Iterator[tuple[str, Tensor]]:
-        """Each adapter with the rows that are its own, int64 [n], in a batch of `num_rows` rows."""
+    def spans(self, num_rows: int, module: str) -> tuple[list[int], list[tuple[str, int, int]]]:
+        """Which rows of a batch have an adapter, side by side, and whose they are.
+
+        Returns:
+            The rows in the order of the adapters' names; slot, first and end of each adapter's among them.
+        """
         factor = self.expansion if num_rows == len(self.slots) * self.expansion else 1
         assert num_rows == len(self.slots) * factor, (
             f"{module} got {num_rows} rows; {len(self.slots)} have an owner"
         )
-        owned = sorted(
-            ((slot, row) for row, slot in enumerate(self.slots) if slot is not BASE), key=lambda pair: pair[0]
-        )
-        for slot, pairs in groupby(owned, key=lambda pair: pair[0]):
-            first = torch.tensor([row for _, row in pairs], device=device) * factor
-            yield slot, (first[:, None] + torch.arange(factor, device=device)).reshape(-1)
-
-
-@dataclass
-class Ambient:
-    """What all wrapped modules of one bank read: whose rows the pass now running has."""
-
-    rows: Rows | IndexedRows | None = None
+        rows: list[int] = []
+        spans = []
+        for slot in sorted(self.owners):
+            start = len(rows)
+            for row, owner in enumerate(self.slots):
+                if owner == slot:
+                    rows += range(row * factor, (row + 1) * factor)
+            spans.append((slot, start, len(rows)))
+        return rows, spans
 
 
 def draw_kept(shape: Sequence[int], p: float, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which base and which vocabulary an adapter belongs to, in a few bytes."""
+"""Fingerprints of the base and the vocabulary that an adapter belongs to."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ import hashlib
 import json
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from loraloom.base.frozen_linear import frozen_linear, is_linear
 
 SAMPLES_PER_TENSOR = 4096
 
 
 def fingerprint(model: PreTrainedModel) -> str:
-    """A hash of every weight's name, shape and 4,096 of its values, as bfloat16.
+    """Hash every weight's name, shape and 4,096 of its values, as bfloat16.
 
-    Settings are not in it. Rounding first makes it one for every dtype the weights are loaded in;
-    sampling makes it cheap.
+    Settings are not included. Rounding first makes the hash the same for every dtype that the weights are
+    loaded in; sampling makes it cheap.
     """
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(_weights(model).items()):
         flat = tensor.detach().reshape(-1)
         stride = max(1, flat.numel() // SAMPLES_PER_TENSOR)
         sample = flat[::stride].to(torch.bfloat16).cpu().contiguous()
@@ -28,7 +31,16 @@ def fingerprint(model: PreTrainedModel) -> str:
     return digest.hexdigest()
 
 
+def _weights(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Every weight by the name it has in the base's files, those of linears as plain matrices."""
+    linears = {f"{name}.weight": module for name, module in model.named_modules() if is_linear(module)}
+    return {
+        name: frozen_linear(linears[name]).dense() if name in linears else tensor
+        for name, tensor in model.state_dict().items()
+    }
+
+
 def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
-    """A hash of the vocabulary: which text each id stands for."""
+    """Hash the vocabulary: the text of each id."""
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()

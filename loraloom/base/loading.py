@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,23 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from loraloom.architectures.families import FAMILIES
+from loraloom.architectures.family import Dimensions, Family
 from loraloom.base.answer_text import AnswerText
-from loraloom.base.device_and_dtype import choose_device, choose_dtype, estimated_parameters
-from loraloom.base.families import FAMILIES, Family
+from loraloom.base.current_pass import CurrentPass
+from loraloom.base.determinism import check_deterministic
+from loraloom.base.device_and_dtype import choose_device, choose_dtype
 from loraloom.base.fingerprints import fingerprint, tokenizer_fingerprint
 from loraloom.base.fused_activations import fuse_activations
 from loraloom.base.kernel_caches import bound_kernel_caches
 from loraloom.base.occupancy import Occupancy
+from loraloom.base.recipe_limits import check_recipe
 from loraloom.base.safety import CONFIG, check_sizes, describe_source, file_beside, read_config
 from loraloom.base.supported_models import STARTER, check_supported, locate
-from loraloom.base.tokenizer_loading import check_tokenizer, forget_state, load_tokenizer
+from loraloom.base.tokenizer_loading import check_tokenizer, forget_state, frame_tokens, load_tokenizer
+from loraloom.data.batches import BatchLayout
 from loraloom.errors import ModelError
+from loraloom.recipe import Recipe
 from loraloom.run.documents.choice import Choice
 
 GENERATION = "generation_config.json"
@@ -40,7 +46,7 @@ class Base:
         name: as the recipe names it.
         model: in train mode with every dropout at 0, so that activation checkpointing works.
         tokenizer: its own.
-        family: its row of the table.
+        family: what its architecture is.
         head_is_tied: whether head and embedding are one tensor, read from the weights.
         model_dropout: the dropout that the config asks for.
         fingerprint: of the weights, the same for every dtype they are loaded in.
@@ -48,6 +54,7 @@ class Base:
         choices: device and dtype, with their reasons.
         notes: what was found in its files and not taken over.
         occupancy: who is using it; one thread and one pass at a time.
+        current_pass: how a pass reaches the modules.
     """
 
     name: str
@@ -61,11 +68,24 @@ class Base:
     choices: dict[str, Choice]
     notes: tuple[str, ...] = ()
     occupancy: Occupancy = field(default_factory=Occupancy, compare=False, repr=False)
+    current_pass: CurrentPass[Any] = field(default_factory=CurrentPass, compare=False, repr=False)
 
     @cached_property
     def answer_text(self) -> AnswerText:
         """How the tokens of its answers become text."""
-        return AnswerText(self.tokenizer, {self.pad_token_id, self.eos_token_id, self.start_token_id})
+        ends = {self.pad_token_id, self.eos_token_id, self.start_token_id}
+        return AnswerText(self.tokenizer, ends | frame_tokens(self.tokenizer))
+
+    @property
+    def layout(self) -> BatchLayout:
+        """How examples lie in a batch for it."""
+        shift_right = partial(self.family.shift_right, start_token_id=self.start_token_id)
+        return BatchLayout(self.pad_token_id, shift_right, can_pack=self.family.packs_exactly)
+
+    @cached_property
+    def dimensions(self) -> Dimensions:
+        """Its sizes."""
+        return self.family.dimensions(self.model.config)
 
     @property
     def device(self) -> torch.device:
@@ -99,6 +119,7 @@ def load_base(
     dtype: str = "auto",
     device: str = "auto",
     allow_bin_weights: bool = False,
+    recipe: Recipe | None = None,
 ) -> Base:
     """Load a folder, a hub name, or the embedded starter; freeze it.
 
@@ -107,36 +128,44 @@ def load_base(
         dtype: `auto`, `float32` or `bfloat16`.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         allow_bin_weights: load .bin weights, weights-only, where there are no others.
+        recipe: what it is loaded for, if that is known.
 
     Raises:
         ModelError: it cannot be found, would run code, is of another architecture, lacks weights or
             tokens, or cannot be computed as asked.
+        RecipeError: the recipe asks for what a model of this family cannot do.
     """
     bound_kernel_caches()
     path = _locate(name)
     config = _read_config(path, name)
     family = _family(config, name)
-    check_sizes(estimated_parameters(config), path, name)
+    dimensions = family.dimensions(config)
+    if recipe is not None:
+        check_recipe(recipe, family, dimensions)
+    num_weights = dimensions.num_weights
+    check_sizes(num_weights, path, name)
     placed = choose_device(device)
-    chosen_dtype = choose_dtype(dtype, torch.device(placed.value), config)
+    chosen_dtype = choose_dtype(dtype, torch.device(placed.value), num_weights)
     tokenizer = load_tokenizer(path, name)
     notes = forget_state(tokenizer)
     if placed.value == "mps":
         notes = (*notes, "device: mps was never tried by LoRALoom, and an Apple GPU has no float64")
-    model = _load_weights(path, name, getattr(torch, chosen_dtype.value), allow_bin_weights)
+    model = _load_weights(path, name, getattr(torch, chosen_dtype.value), family, allow_bin_weights)
     model.to(torch.device(placed.value))
-    head_is_tied = _declare_tying(model)
-    check_tokenizer(tokenizer, model, name)
-    model_dropout = float(getattr(config, "dropout_rate", getattr(config, "dropout", 0.0)))
-    freeze(model)
+    head_is_tied = is_head_tied(model)
+    family.declare_tying(model, head_is_tied)
+    check_tokenizer(tokenizer, model, family, name)
+    freeze(model, family)
     fuse_activations(model)
+    family.prepare(model)
+    check_deterministic(model, family, tokenizer, name)
     return Base(
         name=name,
         model=model,
         tokenizer=tokenizer,
         family=family,
         head_is_tied=head_is_tied,
-        model_dropout=model_dropout,
+        model_dropout=family.dropout(config),
         fingerprint=fingerprint(model),
         tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
         choices={"device": placed, "dtype": chosen_dtype},
@@ -166,7 +195,9 @@ def _family(config: Any, name: str) -> Family:
     return FAMILIES[config.model_type]
 
 
-def _load_weights(path: str, name: str, dtype: torch.dtype, allow_bin_weights: bool) -> PreTrainedModel:
+def _load_weights(
+    path: str, name: str, dtype: torch.dtype, family: Family, allow_bin_weights: bool
+) -> PreTrainedModel:
     try:
         with _quiet_transformers():
             model, report = AutoModelForSeq2SeqLM.from_pretrained(
@@ -174,7 +205,7 @@ def _load_weights(path: str, name: str, dtype: torch.dtype, allow_bin_weights: b
                 dtype=dtype,
                 use_safetensors=None if allow_bin_weights else True,
                 weights_only=True,
-                attn_implementation="sdpa",
+                attn_implementation=family.attention,
                 trust_remote_code=False,
                 output_loading_info=True,
             )
@@ -227,7 +258,7 @@ def _check_generation(path: str, name: str) -> None:
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    # It warns that a distinct lm_head contradicts its forced tying flag, which _declare_tying mends.
+    # It warns that a distinct lm_head contradicts its forced tying flag, which `declare_tying` settles.
     logger = logging.getLogger("transformers")
     level, bars = logger.level, transformers.utils.logging.is_progress_bar_enabled()
     logger.setLevel(logging.ERROR)
@@ -240,61 +271,23 @@ def _quiet_transformers() -> Iterator[None]:
             transformers.utils.logging.enable_progress_bar()
 
 
-def _declare_tying(model: PreTrainedModel) -> bool:
-    """Make the config say what the weights are; transformers 5 forces `True` on the T5 family.
-
-    A wrong flag is written by save_pretrained, and CTranslate2 then scales the logits wrongly.
-    """
-    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    model.config.tie_word_embeddings = tied
-    return tied
+def is_head_tied(model: PreTrainedModel) -> bool:
+    """Whether output head and decoder embedding are one tensor: a fact of the weights, not of a flag."""
+    return model.get_output_embeddings().weight is model.get_decoder().get_input_embeddings().weight
 
 
-def freeze(model: PreTrainedModel) -> None:
-    """No gradients for the base and no dropout in it.
+def freeze(model: PreTrainedModel, family: Family) -> None:
+    """No gradients for the base, and nothing random in it.
 
-    It stays in train mode because transformers recomputes activations only then; without dropout
-    the two modes are the same for these families.
+    It stays in train mode because transformers recomputes activations only then; without anything random
+    the two modes are the same.
     """
     model.requires_grad_(False)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        elif isinstance(getattr(module, "dropout", None), float):
-            module.dropout = 0.0
+            continue
+        for name in family.random_attributes:
+            if isinstance(getattr(module, name, None), float | int):
+                setattr(module, name, 0.0)
     model.train()
-
-
-# transformers renamed it on the way to version 6; 5.17 knows the old name only.
-_CHECKPOINTING = (
-    "activation" if hasattr(PreTrainedModel, "activation_checkpointing_enable") else "gradient"
-) + "_checkpointing"
-
-
-def recompute_activations(model: PreTrainedModel, enabled: bool) -> None:
-    """Recompute each layer's activations in the backward pass, or keep them.
-
-    Args:
-        model: of a loaded base.
-        enabled: the recipe's `gradient_checkpointing`.
-    """
-    if enabled:
-        getattr(model, f"{_CHECKPOINTING}_enable")({"use_reentrant": False})
-    elif recomputes_activations(model):
-        getattr(model, f"{_CHECKPOINTING}_disable")()
-
-
-def recomputes_activations(model: PreTrainedModel) -> bool:
-    """Whether each layer's activations are recomputed in the backward pass."""
-    return bool(getattr(model, f"is_{_CHECKPOINTING}"))
-
-
-@contextmanager
-def keeping_activations(model: PreTrainedModel) -> Iterator[None]:
-    """Keep activations for the time being, whatever is set."""
-    enabled = recomputes_activations(model)
-    recompute_activations(model, False)
-    try:
-        yield
-    finally:
-        recompute_activations(model, enabled)

@@ -1,4 +1,4 @@
-"""A base's own tokenizer: loaded as its files have it, without what they remember of earlier calls."""
+"""Loading of a base's tokenizer, without settings stored from earlier calls."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ from tokenizers import Tokenizer as BackendTokenizer
 from transformers import AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from loraloom.architectures.family import Family
 from loraloom.base.safety import describe_source
 from loraloom.errors import ModelError
 
 
 def load_tokenizer(path: str, name: str) -> Tokenizer:
-    """The tokenizer of a folder or hub name, as its files have it.
+    """Load the tokenizer of a folder or hub name.
 
     Raises:
         ModelError: it cannot be loaded.
     """
     try:
         return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-    except Exception as error:  # many kinds: a missing file, sentencepiece, a damaged JSON
+    except Exception as error:  # of many types: a missing file, sentencepiece, a damaged JSON
         raise ModelError("its tokenizer cannot be loaded", where=name, found=describe_source(error)) from None
 
 
 def forget_state(tokenizer: Tokenizer) -> tuple[str, ...]:
-    """Undo what a tokenizer's files remember of earlier calls; what that was, in sentences.
+    """Undo settings that a tokenizer's files store from earlier calls; describe them in sentences.
 
-    A tokenizer that is saved after a padded or truncated call pads or cuts again when it is loaded, in
-    whatever uses its backend. `model_max_length` stays: it cuts only where `truncation=True` asks for it.
+    A tokenizer that is saved after a padded or truncated call pads or truncates again when it is loaded, in
+    everything that uses its backend. `model_max_length` is kept, because it needs `truncation=True`.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     notes = []
@@ -35,16 +36,20 @@ def forget_state(tokenizer: Tokenizer) -> tuple[str, ...]:
         backend.no_truncation()
         backend.no_padding()
         if kept:
-            notes.append(f"tokenizer.json stores {' and '.join(kept)} of an earlier call; it is not applied")
+            notes.append(
+                f"tokenizer.json stores {' and '.join(kept)} from an earlier call, which is not applied"
+            )
     for side in ("padding_side", "truncation_side"):
         if getattr(tokenizer, side) != "right":
-            notes.append(f"the tokenizer's {side} is {getattr(tokenizer, side)}; here it is right")
+            notes.append(f"the tokenizer's {side} is {getattr(tokenizer, side)}, but `right` is used here")
             setattr(tokenizer, side, "right")
     return tuple(notes)
 
 
-def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, name: str) -> None:
+def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, family: Family, name: str) -> None:
     """Refuse a tokenizer without padding or end, or with more tokens than the model has embeddings.
+
+    A config without a start token gets the one that its family begins answers with.
 
     Raises:
         ModelError: the model cannot be used with it.
@@ -52,8 +57,7 @@ def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, name: str) -> 
     for token in ("pad", "eos"):
         if getattr(tokenizer, f"{token}_token_id") is None:
             raise ModelError(f"its tokenizer has no {token} token", where=name)
-    if getattr(model.config, "decoder_start_token_id", None) is None:
-        model.config.decoder_start_token_id = tokenizer.pad_token_id
+    model.config.decoder_start_token_id = family.start_token_id(model.config, tokenizer)
     size = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > size:
         raise ModelError(
@@ -64,7 +68,12 @@ def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, name: str) -> 
         )
 
 
+def frame_tokens(tokenizer: Tokenizer) -> frozenset[int]:
+    """The tokens that it puts around every text: T5's `</s>`, BART's `<s>` and `</s>`."""
+    return frozenset(tokenizer("")["input_ids"])
+
+
 def control_names(tokenizer: Tokenizer) -> dict[int, str]:
-    """The tokens that end a text or pad it, by id: their names in a text become these."""
+    """Return the tokens that end or pad a text, id -> name; their names in a text become these tokens."""
     ids = {tokenizer.eos_token_id: tokenizer.eos_token, tokenizer.pad_token_id: tokenizer.pad_token}
     return {id: str(name) for id, name in ids.items() if id is not None}

@@ -16,6 +16,9 @@ from loraloom.session.data_checks import check_data
 from loraloom.session.material import Material, cut_notes, load_recipe_base, prepare
 from loraloom.session.material_checks import check_material, run_model_checks
 from loraloom.session.resource_plan import predict_recipe_resources
+from loraloom.training.signals import StopRequest
+
+STOPPED = "stopped before all checks were done"
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,18 @@ def examine(
     allowed: Collection[str] = (),
     deep: bool = False,
     report: Report = quiet,
+    stop: StopRequest | None = None,
 ) -> CheckReport:
-    """`check`, with the base and rows that were looked at; `deep` also tries to overfit one batch."""
+    """`check`, with the base and rows that were looked at; `deep` also tries to overfit one batch.
+
+    Raises:
+        Interrupted: `stop` was set; looked at between two parts of the work.
+    """
+    stop = StopRequest() if stop is None else stop
     split = split or split_examples(recipe.data, allow_leakage="leakage" in allowed)
     report(RowCounts(train=len(split.train), eval=len(split.eval), test=len(split.test)))
     of_data = check_data(recipe, split, allowed)
+    stop.raise_if_set(STOPPED)
     base = load_recipe_base(recipe)
     report(BaseChoices(choices=base.choices))
     material = prepare(recipe, split, base)
@@ -77,13 +87,16 @@ def examine(
     chosen = [
         Finding("ok", key, key, f"{choice.value}: {choice.reason}") for key, choice in base.choices.items()
     ]
+    stop.raise_if_set(STOPPED)
     findings = check_material(material, of_data)
+    stop.raise_if_set(STOPPED)
     if not any(finding.level == "error" for finding in findings):
         report(Note(message="timing one step, to say what training will take"))
         findings += check_resources(predict_recipe_resources(material))
     if deep and not any(finding.level == "error" for finding in findings):
         report(Note(message="learning one batch by heart, to see what can be learnt; this takes a while"))
         findings += run_model_checks(material, material.experiments, DEEP)
+    stop.raise_if_set(STOPPED)
     batch = view_rows(
         base,
         split.train,

@@ -1,4 +1,4 @@
-"""check --find-lr: a learning-rate range test, as eight short adapters in one pass.
+"""find-lr, check --find-lr: a learning-rate range test, as eight short adapters in one pass.
 
 Smith (2017, https://arxiv.org/abs/1506.01186) sweeps the rate within one training; with a bank each
 rate can have an adapter of its own, so that no rate begins from what a smaller one has learnt.
@@ -12,9 +12,8 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from loraloom.bank.ownership import BASE
 from loraloom.checks.finding import Finding
@@ -24,10 +23,11 @@ from loraloom.errors import DataError, Interrupted
 from loraloom.evaluate.loss import eval_losses
 from loraloom.forecast.plan import make_plan
 from loraloom.recipe import Experiment, Recipe
-from loraloom.report.range_test import FILE, FORMAT
 from loraloom.run.atomic import replace_text
+from loraloom.run.documents.checks import checks_text
+from loraloom.run.documents.range_test import FILE, FORMAT, RangeTest, RateResult
 from loraloom.run.events import Evaluation, Event, Note, Report, quiet
-from loraloom.run.folder import Run, fresh_folder, to_json
+from loraloom.run.folder import Run, fresh_folder
 from loraloom.run.integrity import write_recorded
 from loraloom.session import provenance as origin
 from loraloom.session.material import load_recipe_base, prepare
@@ -46,50 +46,6 @@ NUM_EVAL_ROWS = 64
 GOOD_ENOUGH = 0.95
 
 
-@dataclass(frozen=True)
-class RateResult:
-    """What one rate did.
-
-    Args:
-        learning_rate: constant, after a short warm-up.
-        eval_loss: after the steps; None where the training did not stay finite.
-        gain: by how much that is below the base's.
-    """
-
-    learning_rate: float
-    eval_loss: float | None
-    gain: float | None
-
-
-@dataclass(frozen=True)
-class RangeTest:
-    """A learning rate to use, and why.
-
-    Args:
-        run: the folder that was made.
-        experiment: whose settings were tried.
-        num_steps: that every rate had.
-        num_eval_rows: the eval loss is over so many.
-        base_eval_loss: without an adapter.
-        results: in the order of the rates.
-        suggestion: None where no rate helped.
-        reason: one sentence.
-    """
-
-    run: str
-    experiment: str
-    num_steps: int
-    num_eval_rows: int
-    base_eval_loss: float
-    results: tuple[RateResult, ...]
-    suggestion: float | None
-    reason: str
-
-    def to_json(self) -> dict[str, Any]:
-        """For `--json`."""
-        return asdict(self)
-
-
 def find_learning_rate(
     recipe: Recipe,
     *,
@@ -97,6 +53,7 @@ def find_learning_rate(
     split: Split | None = None,
     findings: Sequence[Finding] = (),
     report: Report = quiet,
+    stop: StopRequest | None = None,
 ) -> RangeTest:
     """Train the recipe's first experiment for some steps at each of eight rates, all in one pass.
 
@@ -106,10 +63,11 @@ def find_learning_rate(
         split: where the caller has divided the recipe's data already.
         findings: of the checks that came before it, for the run's own record.
         report: told of every step.
+        stop: the caller's own token to stop by; without one, SIGINT and SIGTERM ask to stop.
 
     Raises:
         LoRALoomError: recipe, data or base are not usable, or there are no eval rows.
-        Interrupted: SIGINT or SIGTERM. Either way nothing is left.
+        Interrupted: it was asked to stop. Either way nothing is left.
     """
     split = split or split_examples(recipe.data)
     if not split.eval:
@@ -122,12 +80,10 @@ def find_learning_rate(
     try:
         # So short a run is begun anew sooner than mended.
         with (
-            stop_on_signals() as stop,
+            stop_on_signals(stop) as stop,
             create_session(tried, out, split, is_resumable=False) as begun,
         ):
-            write_recorded(
-                begun.run, begun.run.checks_file, to_json([finding.to_json() for finding in findings])
-            )
+            write_recorded(begun.run, begun.run.checks_file, checks_text(findings))
             return _find(begun, tried, own.name, report, stop)
     except Interrupted as error:
         raise Interrupted(error.signal_number, "stopped; the same command begins it anew") from None
@@ -180,10 +136,18 @@ def _find(begun: RunSession, recipe: Recipe, experiment: str, report: Report, st
         size = recipe.training.per_device_eval_batch_size
         before = eval_losses(material.bank, [BASE], material.eval_set, batch_size=size)[BASE]
         train_loop(setup, state, run.recorder(collect))
-    results = tuple(_result(each, losses.get(each.name), before) for each in material.experiments)
+    results = [_result(each, losses.get(each.name), before) for each in material.experiments]
     suggestion, reason = suggest(results)
     found = RangeTest(
-        str(run.folder), experiment, NUM_STEPS, len(few.eval), before, results, suggestion, reason
+        run=str(run.folder),
+        format=FORMAT,
+        experiment=experiment,
+        num_steps=NUM_STEPS,
+        num_eval_rows=len(few.eval),
+        base_eval_loss=before,
+        results=results,
+        suggestion=suggestion,
+        reason=reason,
     )
     _finish(run, found, state, time.monotonic() - started)
     return found
@@ -203,10 +167,9 @@ def _finish(run: Run, found: RangeTest, state: TrainingState, seconds: float) ->
     for adapter in run.adapters.iterdir():
         shutil.rmtree(adapter)
     run.sums_file.unlink()  # it knows of adapters that are gone; what is left is sealed below
-    document = {key: value for key, value in found.to_json().items() if key != "run"}
-    replace_text(run.folder / FILE, to_json({"format": FORMAT, **document}))
+    replace_text(run.folder / FILE, found.text())
     entries = {name: experiment_outcome(progress) for name, progress in state.progress.items()}
-    replace_text(run.result_file, to_json(run_outcome(entries, state.tick, seconds)))
+    replace_text(run.result_file, run_outcome(entries, state.tick, seconds).text())
     record_finished(run)
 
 

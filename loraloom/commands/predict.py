@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,14 +14,18 @@ from loraloom.data.prompts.passthrough_columns import output_name
 from loraloom.data.prompts.prompt_files import prompts_of_files
 from loraloom.data.prompts.prompts import Prompt, read_prompts
 from loraloom.data.sources.control_tokens import controls_in, describe_controls
-from loraloom.evaluate.comparison import BASE_NAME
 from loraloom.evaluate.generation import answer, cut_words
+from loraloom.recipe import Recipe
+from loraloom.run.documents.comparison import BASE_NAME
+from loraloom.run.documents.document import JsonObject
 from loraloom.run.events import AnswerProgress, Note, Report, quiet
 from loraloom.run.folder import open_run
 from loraloom.session import provenance as origin
+from loraloom.session.adapter_folders import find_adapters, load_adapters
 from loraloom.session.adapter_names import one_adapter
 from loraloom.session.answering_model import AnsweringModel, best_so_far, load_run
 from loraloom.session.locations import Relocation, relocated
+from loraloom.training.signals import StopRequest
 
 ROWS_AT_ONCE = 512
 
@@ -35,7 +38,8 @@ def predict(
     keep: Sequence[str] = (),
     base: Path | None = None,
     report: Report = quiet,
-) -> Iterator[dict[str, Any]]:
+    stop: StopRequest | None = None,
+) -> Iterator[JsonObject]:
     """Answer every row of a file.
 
     Args:
@@ -46,6 +50,7 @@ def predict(
         keep: columns of the file to keep in the output, besides its id.
         base: the folder where the run's base is now, if it was moved; it must be the same.
         report: told of progress, and which column is the id.
+        stop: the caller's own token to stop by.
 
     Yields:
         `{"row": from 1, …, "source", "answer"}` in the file's order, with the file's id and the kept
@@ -54,6 +59,7 @@ def predict(
 
     Raises:
         LoRALoomError: the run or the file is not usable; before the first answer.
+        Interrupted: it was asked to stop.
     """
     opened = open_run(run)
     recipe, known = origin.run_recipe(opened)
@@ -64,6 +70,48 @@ def predict(
         so_far = {} if opened.is_finished else best_so_far(opened, recipe)
         usage = ["predict", str(run), str(file)]
         wanted = [one_adapter(opened, recipe, experiment, usage=usage, so_far=so_far)[0]]
+    prompts = _prompts(file, recipe, keep, report)
+    loaded = load_run(run, wanted, with_base=asks_base, recipe=recipe)
+    for note in [*moved, *loaded.notes]:
+        report(Note(message=note))
+    return _answers(loaded, prompts, report, StopRequest() if stop is None else stop)
+
+
+def predict_with_adapter(
+    base: str | Path,
+    adapter: str | Path,
+    file: Path,
+    *,
+    keep: Sequence[str] = (),
+    sets: Sequence[str] = (),
+    report: Report = quiet,
+    stop: StopRequest | None = None,
+) -> Iterator[JsonObject]:
+    """Answer every row of a file with an adapter that belongs to no run.
+
+    Args:
+        base: a folder, a hub name, or `starter`.
+        adapter: a folder that PEFT or LoRALoom wrote.
+        file, keep, report, stop: as in `predict`.
+        sets: `key=value` each, of `data`, `generation`, `dtype`, `device` or `seed`.
+
+    Yields:
+        As `predict`.
+
+    Raises:
+        LoRALoomError: base, adapter or file is not usable; before the first answer.
+        Interrupted: it was asked to stop.
+    """
+    given = find_adapters(base, [adapter], sets=sets)
+    prompts = _prompts(file, given.recipe, keep, report)
+    loaded = load_adapters(given, file.parent, with_base=False)
+    for note in [*given.notes, *loaded.notes]:
+        report(Note(message=note))
+    return _answers(loaded, prompts, report, StopRequest() if stop is None else stop)
+
+
+def _prompts(file: Path, recipe: Recipe, keep: Sequence[str], report: Report) -> list[Prompt]:
+    """The rows to answer; which column is their id is told."""
     prompts = prompts_of_files(
         str(file),
         lambda path, name, findings: read_prompts(
@@ -72,10 +120,7 @@ def predict(
         lambda note: report(Note(message=note)),
     )
     _tell_kept(prompts, keep, report)
-    loaded = load_run(run, wanted, with_base=asks_base, recipe=recipe)
-    for note in [*moved, *loaded.notes]:
-        report(Note(message=note))
-    return _answers(loaded, prompts, report)
+    return prompts
 
 
 def _tell_kept(prompts: Sequence[Prompt], keep: Sequence[str], report: Report) -> None:
@@ -89,18 +134,27 @@ def _tell_kept(prompts: Sequence[Prompt], keep: Sequence[str], report: Report) -
             report(Note(message=f"the column `{name}` of the file is `{output_name(name)}` in the output"))
 
 
-def _answers(loaded: AnsweringModel, prompts: list[Prompt], report: Report) -> Iterator[dict[str, Any]]:
+def _answers(
+    loaded: AnsweringModel, prompts: list[Prompt], report: Report, stop: StopRequest
+) -> Iterator[JsonObject]:
     tokenizer, recipe = loaded.base.tokenizer, loaded.recipe
     has_several = len({prompt.path for prompt in prompts}) > 1
     slot = next(iter(loaded.slots.values()), BASE)
-    limit, cuts, lengths = recipe.data.max_source_length, [], []
+    limit, cuts = recipe.data.max_source_length, []
+    lengths: list[int] = []
     controls, held = control_names(tokenizer), []
+
+    def heed_stop() -> None:
+        stop.raise_if_set(f"stopped after {len(lengths)} of {len(prompts)} rows")
+
     for start in range(0, len(prompts), ROWS_AT_ONCE):
         chunk = prompts[start : start + ROWS_AT_ONCE]
         sources, cut = encode_sources(chunk, tokenizer, limit, recipe.data.source_truncation)
         cuts.append(cut)
         held += [controls_in(ids, controls) for ids in sources]
-        tokens = answer(loaded.bank, [slot], sources, recipe.generation, seed=recipe.seed)[slot]
+        tokens = answer(
+            loaded.bank, [slot], sources, recipe.generation, seed=recipe.seed, on_token=heed_stop
+        )[slot]
         lengths += [len(row) for row in tokens]
         texts = loaded.base.answer_text.texts(tokens, loaded.answer_tokens)
         for prompt, text in zip(chunk, texts, strict=True):

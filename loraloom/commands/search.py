@@ -10,7 +10,6 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -18,14 +17,17 @@ from loraloom.data.splitting.split import Split
 from loraloom.errors import Problem, RecipeError, RunError, TrainingError
 from loraloom.forecast.plan import pass_tokens
 from loraloom.recipe import Recipe
+from loraloom.run.documents.document import JsonObject
 from loraloom.run.documents.provenance import Provenance, SearchRequest
+from loraloom.run.documents.result import ExperimentResult, Result
+from loraloom.run.documents.search import FILE as LEDGER_FILE
+from loraloom.run.documents.search import SearchRecord, Trial
 from loraloom.run.events import Note, Report, Resume, quiet
-from loraloom.run.folder import Run, fresh_folder, open_run, to_json
+from loraloom.run.folder import Run, fresh_folder, open_run
 from loraloom.run.integrity import changed_files, write_recorded
 from loraloom.search.driver import SearchDriver, ledger_of
 from loraloom.search.halving import rung_steps
-from loraloom.search.ledger import FILE as LEDGER_FILE
-from loraloom.search.ledger import Ledger, Trial
+from loraloom.search.ledger import Ledger
 from loraloom.search.request import BEST_FILE, SPACE_FILE, Request
 from loraloom.search.space import probe_experiments, with_experiments
 from loraloom.session import provenance as origin
@@ -69,9 +71,9 @@ class SearchOutcome:
         """The trial with the best figure."""
         return self.ledger.ranking[0]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """What search.json holds, and where it is."""
-        return {"run": str(self.run.folder), **self.ledger.to_json(), "importances": self.importances}
+        return {"run": str(self.run.folder), **self.ledger.record(self.importances).to_json()}
 
 
 def search(
@@ -84,6 +86,7 @@ def search(
     base: Path | None = None,
     data: Path | None = None,
     report: Report = quiet,
+    stop: StopRequest | None = None,
 ) -> SearchOutcome:
     """Train as many trials as asked for, and find the best.
 
@@ -97,14 +100,15 @@ def search(
             and the folder that takes the place of the one where the data was, or a file. They must be
             the same.
         report: told of every event.
+        stop: the caller's own token to stop by; without one, SIGINT and SIGTERM ask to stop.
 
     Raises:
         LoRALoomError: recipe, data, base or run are not usable, or every trial failed.
-        Interrupted: SIGINT or SIGTERM; what was done is saved.
+        Interrupted: it was asked to stop; what was done is saved.
     """
     for note in request.notes:
         report(Note(message=note))
-    with stop_on_signals(leaves_at_once=True) as stop:
+    with stop_on_signals(stop, leaves_at_once=True) as stop:
         if resume is not None:
             run = open_run(resume)
             request = replace(request, recipe=origin.in_folder_to_resume(run, request.recipe))
@@ -132,15 +136,15 @@ def _resume(
         known = _refuse_another(request, run)
         begun = resume_session(run, request.recipe, known, moved, report)
         if run.is_finished:
-            report(Resume(step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole"))
+            report(Resume(step=Result.read(run.result_file).steps, reason="it is finished, and whole"))
             return SearchOutcome(
-                run, ledger_of(request, run), run.read_json(run.folder / LEDGER_FILE)["importances"]
+                run, ledger_of(request, run), SearchRecord.read(run.folder / LEDGER_FILE).importances
             )
         return _search(request, begun.allowing(allowed).going_on(report), report, stop)
 
 
 def _refuse_another(request: Request, run: Run) -> Provenance:
-    """The provenance of the run.
+    """The run's provenance.
 
     Raises:
         RunError: the run is of another request, or of none.
@@ -245,20 +249,20 @@ def _finish(searching: SearchDriver, seconds: float) -> SearchOutcome:
     kept = [trial for trial in ledger.trials if trial.status != "pruned"]
     searching.write_recipe(kept)
     result = run_outcome({trial.name: _entry(trial) for trial in kept}, searching.state.tick, seconds)
-    write_recorded(run, run.result_file, to_json(result))
+    write_recorded(run, run.result_file, result.text())
     record_finished(run)
     for checkpoint in run.checkpoints.iterdir():  # nothing is left to go on with
         shutil.rmtree(checkpoint)
     return SearchOutcome(run, ledger, importances)
 
 
-def _entry(trial: Trial) -> dict[str, Any]:
+def _entry(trial: Trial) -> ExperimentResult:
     """A trial as result.json has an experiment."""
-    return {
-        "status": trial.status,
-        "step": trial.steps,
-        "reason": trial.reason,
-        "best_step": trial.best_step,
-        "best_metric": trial.figure,
-        "forgetting": trial.forgetting,
-    }
+    return ExperimentResult(
+        status=trial.status,
+        step=trial.steps,
+        reason=trial.reason,
+        best_step=trial.best_step,
+        best_metric=trial.figure,
+        forgetting=trial.forgetting,
+    )

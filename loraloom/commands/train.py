@@ -7,15 +7,15 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from loraloom.data.splitting.split import Split
-from loraloom.errors import Interrupted, RunError, TrainingError
+from loraloom.errors import RunError, TrainingError
 from loraloom.forecast.plan import make_plan
 from loraloom.recipe import Recipe
-from loraloom.report.range_test import FILE as RANGE_TEST_FILE
+from loraloom.run.documents.range_test import FILE as RANGE_TEST_FILE
+from loraloom.run.documents.result import Result
 from loraloom.run.events import AdapterExport, Report, Resume, quiet
-from loraloom.run.folder import Run, fresh_folder, open_run, to_json
+from loraloom.run.folder import Run, fresh_folder, open_run
 from loraloom.run.integrity import write_recorded
 from loraloom.session import provenance as origin
 from loraloom.session.locations import Relocation
@@ -55,16 +55,16 @@ class Outcome:
 
     Args:
         run: the run directory.
-        result: what result.json holds: `{"experiments": {name: {"status", "best_step", …}}, …}`.
+        result: what result.json holds: how each experiment ended, and what the run took.
     """
 
     run: Run
-    result: dict[str, Any]
+    result: Result
 
     @property
     def failed(self) -> list[str]:
         """The experiments that failed."""
-        return [name for name, entry in self.result["experiments"].items() if entry["status"] == "failed"]
+        return self.result.failed
 
 
 def train(
@@ -77,6 +77,7 @@ def train(
     base: Path | None = None,
     data: Path | None = None,
     report: Report = quiet,
+    stop: StopRequest | None = None,
 ) -> Outcome:
     """Train every experiment of a recipe, together.
 
@@ -90,12 +91,13 @@ def train(
             and the folder that takes the place of the one where the data was, or a file. They must be
             the same.
         report: told of every event, `report(TrainStep(step=…, loss=…, …))`.
+        stop: the caller's own token to stop by; without one, SIGINT and SIGTERM ask to stop.
 
     Raises:
         LoRALoomError: something is wrong with recipe, data, base or run.
-        Interrupted: SIGINT or SIGTERM; what was done is saved.
+        Interrupted: it was asked to stop; what was done is saved.
     """
-    with stop_on_signals(leaves_at_once=True) as stop:
+    with stop_on_signals(stop, leaves_at_once=True) as stop:
         if resume is not None:
             run = open_run(resume)
             recipe = origin.in_folder_to_resume(run, recipe)
@@ -127,7 +129,7 @@ def _resume(
             raise RunError(problems)
         begun = resume_session(run, recipe, known, moved, report)
         if run.is_finished and is_as_left and is_whole(run, own_recipe, report):
-            report(Resume(step=run.read_json(run.result_file)["steps"], reason="it is finished, and whole"))
+            report(Resume(step=Result.read(run.result_file).steps, reason="it is finished, and whole"))
             return _outcome(run)
         return _train(begun.allowing(allowed).going_on(report), report, stop)
 
@@ -166,8 +168,7 @@ def _planned(
 
 def _stop_before_training(stop: StopRequest) -> None:
     stop.leaves_at_once = False  # from here on there is a step to finish, and something to save
-    if stop:
-        raise Interrupted(stop.signal_number, "stopped before the first step")
+    stop.raise_if_set("stopped before the first step")
 
 
 def _finish(setup: Setup, state: TrainingState, seconds: float, report: Report) -> Outcome:
@@ -178,12 +179,12 @@ def _finish(setup: Setup, state: TrainingState, seconds: float, report: Report) 
             export(setup, state, experiment.name)
     moved = measure_movements(setup, state, report)
     entries = {
-        name: {**experiment_outcome(progress), "movement": moved.get(name)}
+        name: experiment_outcome(progress).model_copy(update={"movement": moved.get(name)})
         for name, progress in state.progress.items()
     }
     result = run_outcome(entries, state.tick, seconds)
     if not setup.run.is_finished:  # a finished run that is resumed stays as it is
-        write_recorded(setup.run, setup.run.result_file, to_json(result))
+        write_recorded(setup.run, setup.run.result_file, result.text())
     record_finished(setup.run)
     return _outcome(setup.run)
 
@@ -194,11 +195,11 @@ def _outcome(run: Run) -> Outcome:
     Raises:
         TrainingError: every experiment failed.
     """
-    outcome = Outcome(run, run.read_json(run.result_file))
-    entries = outcome.result["experiments"]
+    outcome = Outcome(run, Result.read(run.result_file))
+    entries = outcome.result.experiments
     if len(outcome.failed) == len(entries):
         raise TrainingError(
-            "; ".join(f"{name}: {entries[name]['reason']}" for name in outcome.failed),
+            "; ".join(f"{name}: {entries[name].reason}" for name in outcome.failed),
             where=str(run.folder),
             fix="Lower the learning rate, or set dtype: float32.",
         )

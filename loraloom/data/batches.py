@@ -1,19 +1,20 @@
-"""Encoded examples → one batch: in which order, in which rows, who may look at whom.
+"""Collation of encoded examples into a batch: order, packing into rows, attention masks.
 
-A batch has a *part* for each adapter that takes part in the pass. The parts' rows lie one after
-the other. Packed, a row holds several examples of one part:
+A batch has one *part* for each adapter that takes part in the pass. The rows of the parts follow one
+another. With packing, a row contains several examples of one part:
 
     source row   s1 s1 s1 </s> s2 s2 </s> <pad>      source_segments  1 1 1 1 2 2 2 0
     decoder in   <s> a1 a1 <s> a2 a2 a2              target_segments  1 1 1 2 2 2 2
     labels       a1 a1 </s> a2 a2 a2 </s>
 
-and every token attends only to its own segment, so that the losses and gradients are those of
-unpadded single examples (T5's position biases depend on distances alone, which packing keeps).
+Every token attends only to its own segment, so that losses and gradients equal those of unpadded single
+examples. Position biases depend on distances alone, which packing preserves; absolute positions restart at
+each segment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -28,14 +29,30 @@ Side = Literal["source", "target"]
 
 
 class Part(NamedTuple):
-    """One adapter's examples in a batch; `None` is the base without an adapter."""
+    """One adapter's examples in a batch; a slot of None is the base without an adapter."""
 
     slot: str | None
     examples: Sequence[EncodedExample]
 
 
+@dataclass(frozen=True)
+class BatchLayout:
+    """How the examples of a model lie in a batch.
+
+    Args:
+        pad_token_id: fills a row behind its last token.
+        shift_right: the labels of one example → what the decoder reads as it writes them, both int64
+            [target_len].
+        can_pack: whether several examples in one row are computed as if each had a row of its own.
+    """
+
+    pad_token_id: int
+    shift_right: Callable[[Tensor], Tensor]
+    can_pack: bool = True
+
+
 class Segment(NamedTuple):
-    """Where one example lies within the rows of its part."""
+    """Position of one example within the rows of its part."""
 
     row: int
     start: int
@@ -49,13 +66,13 @@ class Batch:
     Args:
         input_ids: int64 [rows, source_len].
         decoder_input_ids: int64 [rows, target_len], a start token before each example.
-        labels: int64 [rows, target_len], -100 where there is no target token.
-        source_segments, target_segments: int64 [rows, len], the example a token belongs to, from 1;
-            0 is padding.
-        num_rows: rows of each part.
-        slots: the adapter of each part.
-        segments: for each side and part, where each example lies, in the order it was given in.
-        num_labels: label tokens of each part.
+        labels: int64 [rows, target_len], -100 at positions without a target token.
+        source_segments, target_segments: int64 [rows, len], the number, from 1, of the example that a
+            token belongs to; 0 is padding.
+        num_rows: number of rows of each part.
+        slots: adapter of each part.
+        segments: for each side and part, the position of each example, in input order.
+        num_labels: number of label tokens of each part.
     """
 
     input_ids: Tensor
@@ -70,7 +87,7 @@ class Batch:
 
     @property
     def encoder_mask(self) -> Tensor:
-        """bool [rows, 1, source_len, source_len]: which source token sees which."""
+        """bool [rows, 1, source_len, source_len]: source tokens of the same example."""
         return _same_segment(self.source_segments, self.source_segments)
 
     @property
@@ -86,8 +103,13 @@ class Batch:
         """bool [rows, 1, target_len, source_len]: the source of the same example."""
         return _same_segment(self.target_segments, self.source_segments)
 
+    @property
+    def positions(self) -> dict[Side, Tensor]:
+        """For each side int64 [rows, len]: where in its own example a token stands, from 0."""
+        return {"source": _positions(self.source_segments), "target": _positions(self.target_segments)}
+
     def to(self, device: torch.device) -> Batch:
-        """The same batch on another device."""
+        """Return the same batch on another device."""
         return replace(
             self,
             input_ids=self.input_ids.to(device),
@@ -102,26 +124,35 @@ def _same_segment(queries: Tensor, keys: Tensor) -> Tensor:
     return ((queries[:, :, None] == keys[:, None, :]) & (keys[:, None, :] > 0))[:, None]
 
 
-@lru_cache(maxsize=64)  # asked for at every step of an epoch, by each experiment
+def _positions(segments: Tensor) -> Tensor:
+    """Compute positions that restart at each segment; 0 at padding."""
+    index = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
+    begins = torch.ones_like(segments, dtype=torch.bool)
+    begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    start = torch.where(begins, index, 0).cummax(1).values
+    return (index - start) * (segments > 0)
+
+
+@lru_cache(maxsize=64)  # every experiment calls it at each step of an epoch
 def epoch_order(num_examples: int, seed: int) -> Tensor:
-    """A permutation, int64 [num_examples], that only `seed` decides; not to be changed."""
+    """Return a permutation, int64 [num_examples], that depends only on `seed`; callers must not modify it."""
     return torch.randperm(num_examples, generator=torch.Generator().manual_seed(seed))
 
 
 def pack(examples: Sequence[EncodedExample], capacity: tuple[int, int]) -> list[list[int]]:
-    """Which examples share a row, so that few tokens are padding.
+    """Assign examples to rows so that little is padding.
 
-    First fit, longest target first (Johnson, 1973: at most 11/9 of the fewest rows and a bit).
+    First-fit decreasing by target length (Johnson, 1973: at most 11/9 of the optimum plus a constant).
 
     Args:
         examples: token ids without padding; lengths differ.
-        capacity: source and target tokens that a row may hold.
+        capacity: source tokens and target tokens that fit in a row.
 
     Returns:
-        For each row the indices of its examples.
+        For each row, the indices of its examples.
 
     Raises:
-        DataError: an example alone is longer than a row.
+        DataError: a single example is longer than a row.
     """
     rows: list[list[int]] = []
     room: list[list[int]] = []
@@ -148,37 +179,35 @@ def pack(examples: Sequence[EncodedExample], capacity: tuple[int, int]) -> list[
 
 def collate(
     parts: Sequence[Part],
+    layout: BatchLayout,
     *,
-    pad_token_id: int,
-    start_token_id: int,
     packing: bool = True,
     min_width: tuple[int, int] = (0, 0),
 ) -> Batch:
-    """Lay every part's examples in rows.
+    """Lay out the examples of every part in rows.
 
-    No row is wider than the longest example of the batch, so that packing never costs more than
-    padding does.
+    No row is wider than the longest example of the batch, so packing never costs more than padding.
 
     Args:
         parts: at least one, each with at least one example.
-        pad_token_id: fills a row behind its last token.
-        start_token_id: the decoder's first input.
-        packing: several examples a row; otherwise one.
-        min_width: source and target tokens that a row has at least.
+        layout: layout of the model.
+        packing: whether a row may contain several examples, if the layout can; otherwise each has its own.
+        min_width: minimum number of source tokens and of target tokens in a row.
     """
     capacity = (
         max(len(example.input_ids) for part in parts for example in part.examples),
         max(len(example.labels) for part in parts for example in part.examples),
     )
-    layouts = [
-        pack(part.examples, capacity) if packing else [[index] for index in range(len(part.examples))]
+    packed = packing and layout.can_pack
+    rows_of_parts = [
+        pack(part.examples, capacity) if packed else [[index] for index in range(len(part.examples))]
         for part in parts
     ]
-    num_rows = tuple(len(layout) for layout in layouts)
+    num_rows = tuple(len(rows) for rows in rows_of_parts)
     source_len, target_len = (max(pair) for pair in zip(capacity, min_width, strict=True))
     shape = (sum(num_rows), source_len), (sum(num_rows), target_len)
-    input_ids = torch.full(shape[0], pad_token_id)
-    decoder_input_ids = torch.full(shape[1], pad_token_id)
+    input_ids = torch.full(shape[0], layout.pad_token_id)
+    decoder_input_ids = torch.full(shape[1], layout.pad_token_id)
     labels = torch.full(shape[1], IGNORED)
     source_segments, target_segments = (
         torch.zeros(shape[0], dtype=torch.long),
@@ -186,9 +215,9 @@ def collate(
     )
     segments: dict[Side, list[tuple[Segment, ...]]] = {"source": [], "target": []}
     first_row = 0
-    for part, layout in zip(parts, layouts, strict=True):
+    for part, rows in zip(parts, rows_of_parts, strict=True):
         placed: dict[int, tuple[Segment, Segment]] = {}
-        for row, indices in enumerate(layout):
+        for row, indices in enumerate(rows):
             source_end = target_end = 0
             for number, index in enumerate(indices, start=1):
                 example = part.examples[index]
@@ -203,10 +232,10 @@ def collate(
                 source_segments[at_source] = target_segments[at_target] = number
                 wanted = torch.from_numpy(example.labels).long()
                 labels[at_target] = wanted
-                decoder_input_ids[at_target] = torch.cat([torch.tensor([start_token_id]), wanted[:-1]])
+                decoder_input_ids[at_target] = layout.shift_right(wanted)
         segments["source"].append(tuple(placed[index][0] for index in range(len(part.examples))))
         segments["target"].append(tuple(placed[index][1] for index in range(len(part.examples))))
-        first_row += len(layout)
+        first_row += len(rows)
     return Batch(
         input_ids=input_ids,
         decoder_input_ids=decoder_input_ids,

@@ -20,7 +20,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import hidden_states
 from loraloom.bank.ownership import training_rows
-from loraloom.base.loading import keeping_activations
+from loraloom.base.recomputation import keeping_activations
 from loraloom.data.batches import Batch, Part, collate
 from loraloom.data.encoding import EncodedExample
 from loraloom.recipe import LoraSettings
@@ -52,7 +52,7 @@ class SavedActivations:
             and source, target and target, target and source.
         per_pass: whatever the rows are, such as adapters cast to the base's dtype.
         num_layers: of encoder and decoder, in which all this is kept.
-        block_bytes: of a position of the stream that goes into each layer.
+        layer_input_bytes: of a position of the stream that goes into each layer.
     """
 
     per_source: float
@@ -62,7 +62,7 @@ class SavedActivations:
     per_cross_pair: float
     per_pass: float
     num_layers: tuple[int, int]
-    block_bytes: int
+    layer_input_bytes: int
 
     def bytes(self, shape: Shape, *, recomputed: bool = False) -> int:
         """Of a pass of this shape.
@@ -78,7 +78,7 @@ class SavedActivations:
         decoder = rows * target * per_target
         if recomputed:
             into_layers = sum(
-                layers * rows * length * self.block_bytes
+                layers * rows * length * self.layer_input_bytes
                 for layers, length in zip(self.num_layers, (source, target), strict=True)
             )
             one_layer = max(encoder / self.num_layers[0], decoder / self.num_layers[1])
@@ -106,7 +106,7 @@ def count_kept(bank: AdapterBank, settings: LoraSettings) -> SavedActivations:
     for shape, num_bytes in kept:
         powers = shape.count(source), shape.count(target)
         sums[powers] = sums.get(powers, 0) + num_bytes
-    config = model.config
+    dimensions = bank.base.dimensions
     return SavedActivations(
         per_source=sums.pop((1, 0), 0) / source,
         per_target=sums.pop((0, 1), 0) / target,
@@ -114,16 +114,15 @@ def count_kept(bank: AdapterBank, settings: LoraSettings) -> SavedActivations:
         per_target_pair=sums.pop((0, 2), 0) / target**2,
         per_cross_pair=sums.pop((1, 1), 0) / (source * target),
         per_pass=sum(sums.values()),
-        num_layers=(config.num_layers, config.num_decoder_layers or config.num_layers),
-        block_bytes=config.d_model * torch.finfo(model.dtype).bits // 8,
+        num_layers=dimensions.num_layers,
+        layer_input_bytes=dimensions.d_model * torch.finfo(model.dtype).bits // 8,
     )
 
 
 def _lengths(bank: AdapterBank, settings: LoraSettings) -> tuple[int, int]:
     """Two primes that are no dimension of the base or of the adapter."""
     taken = {size for tensor in bank.base.model.parameters() for size in tensor.shape}
-    config = bank.base.model.config
-    taken |= {settings.r, config.num_heads, config.d_kv}
+    taken |= {settings.r, *bank.base.dimensions.num_heads, *bank.base.dimensions.d_head}
     free = (number for number in count(SMALLEST_LENGTH) if number not in taken and _is_prime(number))
     return next(free), next(free)
 
@@ -137,8 +136,7 @@ def _batch(bank: AdapterBank, source: int, target: int) -> Batch:
     ids = np.full(max(source, target), base.eos_token_id, dtype=np.int32)
     return collate(
         [Part(PROBE, [EncodedExample(ids[:source], ids[:target])])],
-        pad_token_id=base.pad_token_id,
-        start_token_id=base.start_token_id,
+        base.layout,
     ).to(base.device)
 
 

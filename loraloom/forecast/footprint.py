@@ -76,7 +76,7 @@ class Counter:
 
     def largest_pass(self, wave: Sequence[Experiment], pass_tokens: int) -> LargestPass:
         """Of all passes of a wave the one for which most is kept."""
-        packing = wave[0].training.packing
+        packing = wave[0].training.packing and self.bank.base.layout.can_pack
         passes = largest_passes(wave, self.train_set, pass_tokens=pass_tokens, packing=packing)
         by_name = {experiment.name: experiment for experiment in wave}
         sizes = (
@@ -135,7 +135,7 @@ def phases(
     base, training = counter.bank.base, wave[0].training
     weights = sum(map(counter.num_weights, wave))
     there = {
-        "adapters": weights * WHILE_TRAINING,
+        "adapters": weights * (WHILE_TRAINING + _copied(base, len(wave))),
         "best adapters": FLOAT32 * sum(map(counter.num_weights, (*earlier, *wave))),
         "first touched": FIRST_TOUCHED if _element(base) == FLOAT32 else FIRST_TOUCHED_IN_HALF,
     }
@@ -155,6 +155,11 @@ def phases(
     return found
 
 
+def _copied(base: Base, num_adapters: int) -> int:
+    """Bytes of the copy that passes compute with; one adapter in its own dtype needs none."""
+    return _element(base) if num_adapters > 1 or _element(base) < FLOAT32 else 0
+
+
 def _with_heap(base: Base, parts: dict[str, int]) -> dict[str, int]:
     """With what the allocator takes beside what comes and goes; a GPU's is not the C library's."""
     if base.device.type != "cpu":
@@ -168,7 +173,8 @@ def _evaluation(
     # `row_losses` sorts by target length, so that the last batch is the largest, or nearly so.
     order = np.argsort(eval_set.target_lengths, kind="stable")[-training.per_device_eval_batch_size :]
     rows = [eval_set[int(index)] for index in order]
-    shape = lay_out({"eval": rows}, packing=training.packing)["eval"]
+    packing = training.packing and base.layout.can_pack
+    shape = lay_out({"eval": rows}, packing=packing)["eval"]
     num_labels = num_slots * sum(len(row.labels) for row in rows)
     states = num_slots * shape.num_positions * _layer_bytes(base)
     return {"at work": max(states, _tile_bytes(base, num_labels))}
@@ -177,12 +183,11 @@ def _evaluation(
 def _answers(
     base: Base, num_slots: int, eval_set: EncodedSet, settings: GenerationSettings
 ) -> dict[str, int]:
-    config = base.model.config
+    dimensions = base.dimensions
     lines = num_slots * min(settings.batch_size, len(eval_set)) * settings.num_beams
     tokens = int(eval_set.source_lengths.max()) + settings.max_new_tokens
-    layers = config.num_decoder_layers or config.num_layers
-    cache = 2 * layers * config.num_heads * config.d_kv * _element(base) * tokens
-    logits = config.vocab_size * (FLOAT32 + _element(base))
+    cache = 2 * dimensions.num_layers[1] * dimensions.d_attention[1] * _element(base) * tokens
+    logits = dimensions.vocab_size * (FLOAT32 + _element(base))
     return {"caches": lines * cache, "logits": lines * logits}
 
 
@@ -192,13 +197,11 @@ def _element(base: Base) -> int:
 
 def _tile_bytes(base: Base, num_labels: int) -> int:
     """Two tiles of float32 logits, the last one and the next, and in half precision their products."""
-    columns = min(TILE_COLUMNS, base.model.config.vocab_size)
+    columns = min(TILE_COLUMNS, base.dimensions.vocab_size)
     per_logit = 2 * FLOAT32 + (_element(base) if _element(base) < FLOAT32 else 0)
     return int(min(num_labels, BLOCK_ROWS) * columns * per_logit)
 
 
 def _layer_bytes(base: Base) -> int:
     """What a layer at work has in hand for each position: its stream, and its feed-forward four times."""
-    config = base.model.config
-    widest = max(config.d_ff, config.num_heads * config.d_kv)
-    return int(_element(base) * (3 * config.d_model + 4 * widest))
+    return _element(base) * (3 * base.dimensions.d_model + 4 * base.dimensions.widest)

@@ -13,7 +13,7 @@ from loraloom.text.visible import shown_value
 
 
 def unusual_settings(recipe: Recipe, placed: SettingsTree, name: str) -> list[Note]:
-    """Notes on what is allowed, and yet is seldom meant."""
+    """Return notes on settings that are valid but rarely intended."""
     found = []
     seen: dict[Any, str] = {}
     for experiment in recipe.resolved_experiments:
@@ -21,10 +21,10 @@ def unusual_settings(recipe: Recipe, placed: SettingsTree, name: str) -> list[No
         twin = seen.setdefault(settings, experiment.name)
         if twin != experiment.name:
             where = placed.where(("experiments", experiment.name), name)
-            what = f"experiment `{experiment.name}` differs in nothing from `{twin}`"
+            what = f"experiment `{experiment.name}` is identical to `{twin}`"
             found.append(Note(what, where, is_warning=True))
     if recipe.data.eval == 0:
-        what = "`data.eval` is 0, so nothing chooses the checkpoint: each adapter is the last one"
+        what = "`data.eval` is 0, so no checkpoint is selected and each adapter is the last one"
         found.append(Note(what, placed.where(("data", "eval"), name), is_warning=True))
     return found
 

@@ -1,7 +1,7 @@
-"""Where what a recipe names is, on this machine and now.
+"""Locations, on this machine and at present, of what a recipe names.
 
-A recipe keeps names as the user wrote them, so that a run holds no path of this machine; what opens a file
-asks the recipe's `Locations` for its place.
+A recipe keeps names as the user wrote them, so that a run contains no path of this machine; code that opens
+a file asks the recipe's `Locations` where it is.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ RUN_RECIPE, PROVENANCE = "recipe.yaml", "provenance.json"
 
 @dataclass(frozen=True)
 class Locations:
-    """Where the files and folders are that a recipe names.
+    """Locations of the files and folders that a recipe names.
 
     Args:
-        folder: where relative names start; absolute, or empty for the working directory.
-        base: the base's folder, if it is not where the recipe says.
-        data: names of data -> where they are, for those that are not where the recipe says.
+        folder: the folder that relative names start from; absolute, or empty for the working directory.
+        base: folder of the base, if it is not where the recipe says.
+        data: data names -> their locations, for those that are not where the recipe says.
     """
 
     folder: Path = Path()
@@ -32,18 +32,18 @@ class Locations:
     data: Mapping[str, Path] = field(default_factory=dict)
 
     def path_of(self, name: str) -> Path:
-        """The place of a file or folder that the recipe names."""
+        """Locate a file or folder that the recipe names."""
         return self.folder / Path(name).expanduser()
 
     def data_path(self, name: str) -> Path:
-        """The place of what the recipe names as data: a file, folder or pattern."""
+        """Locate data that the recipe names: a file, folder or pattern."""
         return self.data.get(name) or self.path_of(name)
 
 
 def base_folder(file: Path) -> Path:
-    """The file's own folder; of a run's recipe.yaml the folder that the run was begun in.
+    """Return the file's own folder or, for a run's recipe.yaml, the folder that the run was started in.
 
-    A run keeps its recipe's paths as they were written, and does not lie where they start from.
+    A run keeps the paths of its recipe as written, but is not itself in the folder they start from.
     """
     provenance = file.with_name(PROVENANCE)
     if file.name == RUN_RECIPE and provenance.is_file():
@@ -65,29 +65,29 @@ class Section(BaseModel):
 class LocatedSection(Section):
     """A part of a recipe that names files or folders.
 
-    Where they are stands beside the settings, not among them: recipe.yaml and split.json keep names as the
-    user wrote them.
+    Locations are stored apart from the settings, because recipe.yaml and split.json keep names as the user
+    wrote them.
     """
 
     _locations: Locations | None = PrivateAttr(default=None)
 
     def __eq__(self, other: object) -> bool:
-        """Whether the settings are the same, wherever the two were read."""
+        """Compare the settings, regardless of where the recipes were read from."""
         return type(other) is type(self) and self.__dict__ == other.__dict__
 
     @property
     def locations(self) -> Locations:
-        """Where what it names is; by default relative to the working directory."""
+        """Locations of the names in it; by default relative to the working directory."""
         return Locations() if self._locations is None else self._locations
 
     @property
     def folder(self) -> Path:
-        """What its relative paths are relative to: its file's folder, or the working directory."""
+        """The folder that its relative paths start from: that of its file, or the working directory."""
         return self.locations.folder
 
     @property
     def has_folder(self) -> bool:
-        """Whether it is known what its relative paths are relative to: it was read from a file, say."""
+        """Whether the folder of its relative paths is known, for example because it was read from a file."""
         return self._locations is not None
 
     def in_folder(self, folder: Path) -> Self:

@@ -16,16 +16,20 @@ from loraloom.recipe.reading import read_run_recipe
 from loraloom.report.comparison_reading import comparison_names, read_compared, read_prompts_compared
 from loraloom.report.comparison_view import ComparisonView
 from loraloom.report.effects import Effect, effects_of
-from loraloom.report.json_files import DAMAGE, finite
-from loraloom.report.range_test import RangeTest, range_test_for, read_range_test
+from loraloom.report.json_files import DAMAGE
+from loraloom.report.range_test import range_test_for, read_range_test
 from loraloom.report.ranking import Ranking, rank
 from loraloom.report.recommendation import Advice, advice_of, commented, only
 from loraloom.report.search_view import SearchView, read_searched
 from loraloom.report.training_view import TrainingView, read_trained
 from loraloom.report.unfinished_comparisons import UnfinishedComparison, read_under_way
 from loraloom.report.visible_text import is_absolute, last_part, paths_in, replace_known, without_folders
+from loraloom.run.documents.checks import Finding, read_checks
 from loraloom.run.documents.choice import Choice
 from loraloom.run.documents.provenance import BaseIdentity, Provenance
+from loraloom.run.documents.range_test import RangeTest
+from loraloom.run.documents.result import Result
+from loraloom.run.documents.split import SplitRecord
 from loraloom.run.folder import Run, open_run
 
 
@@ -74,7 +78,7 @@ class Content:
     range_test: RangeTest | None
     advice: Advice
     advised_recipe: str
-    checks: list[dict[str, str]]
+    checks: list[Finding]
     allowed: list[str]
     recipe: str
     versions: dict[str, str]
@@ -98,7 +102,7 @@ class Content:
     @property
     def checks_summary(self) -> str:
         """How many checks found nothing to worry about, which a note is not."""
-        levels = Counter(finding["level"] for finding in self.checks)
+        levels = Counter(finding.level for finding in self.checks)
         num_in_order = levels["ok"] + levels["note"]
         notes = f", {levels['note']} with a note" if levels["note"] else ""
         return f"{num_in_order} of {len(self.checks)} are in order{notes}."
@@ -133,8 +137,8 @@ def _content(run: Run, provenance: Provenance, comparison: ComparisonView | None
     shown_as = _known_paths(run, provenance, text)
     known = Provenance.model_validate(without_folders(provenance.to_json(), shown_as))
     checks = _checks(run, shown_as)
-    result = without_folders(run.read_json(run.result_file), shown_as) if run.is_finished else {}
-    trained = read_trained(run, known.seeds, result.get("experiments", {}), checks, shown_as)
+    result = _result(run, shown_as)
+    trained = read_trained(run, known.seeds, {} if result is None else result.experiments, checks, shown_as)
     searched, tested = read_searched(run, provenance, shown_as), read_range_test(run)
     # A range test has nothing to choose from, and a search ranks its trials itself until they are compared.
     current = None if comparison is None or comparison.is_stale else comparison
@@ -168,7 +172,7 @@ def _content(run: Run, provenance: Provenance, comparison: ComparisonView | None
         platform=known.platform,
         data=known.data | _retained(known),
         choices=known.choices,
-        cost={key: finite(result[key]) for key in _COST_KEYS} if result else {},
+        cost={} if result is None else {key: float(getattr(result, key)) for key in _COST_KEYS},
     )
 
 
@@ -188,17 +192,21 @@ def _retained(provenance: Provenance) -> dict[str, str]:
 
 
 _COST_KEYS = ("steps", "wall_seconds", "peak_bytes")
-_FINDING_KEYS = ("level", "check", "where", "message", "fix")
 _LEVELS = ("error", "warning", "note", "ok")
 
 
-def _checks(run: Run, shown_as: Mapping[str, str]) -> list[dict[str, str]]:
-    """The findings, the worst first."""
-    found = run.read_json(run.checks_file) if run.checks_file.is_file() else []
-    findings = [
-        {key: str(finding[key]) for key in _FINDING_KEYS} for finding in without_folders(found, shown_as)
-    ]
-    return sorted(findings, key=lambda finding: _LEVELS.index(finding["level"]))
+def _result(run: Run, shown_as: Mapping[str, str]) -> Result | None:
+    """How the run ended, without this machine's folders."""
+    if not run.is_finished:
+        return None
+    return Result.model_validate(without_folders(Result.read(run.result_file).to_json(), shown_as))
+
+
+def _checks(run: Run, shown_as: Mapping[str, str]) -> list[Finding]:
+    """The findings, the worst first, without this machine's folders."""
+    found = read_checks(run.checks_file) if run.checks_file.is_file() else []
+    findings = [Finding(**without_folders(finding.to_json(), shown_as)) for finding in found]
+    return sorted(findings, key=lambda finding: _LEVELS.index(finding.level))
 
 
 def _known_paths(run: Run, provenance: Provenance, recipe: str) -> dict[str, str]:
@@ -231,5 +239,4 @@ def _hidden(value: Any, key: str = "") -> Any:
 
 
 def _num_rows(run: Run) -> dict[str, int]:
-    split = run.read_json(run.split_file)
-    return {part: len(split[part]) for part in ("train", "eval", "test")}
+    return SplitRecord.read(run.split_file).num_rows

@@ -2,48 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from loraloom.report.effects import Level, label_of
-from loraloom.report.json_files import finite, read_document
 from loraloom.report.visible_text import without_folders
-from loraloom.run.documents.provenance import Provenance, SearchRequest
+from loraloom.run.documents.provenance import Provenance
+from loraloom.run.documents.search import FILE, Parameters, SearchRecord, Trial
 from loraloom.run.folder import Run
 
-FILE = "search.json"
-FORMATS = (1,)
 # A setting with more values than that is a range: a mean at each would be of one trial.
 MOST_LEVELS = 6
 _STATUSES = ("done", "stopped", "training", "pruned", "failed")
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One combination of settings.
-
-    Args:
-        parameters: dotted key → value.
-        status: `done`, `stopped`, `training`, `pruned` (given up early) or `failed`.
-        figure: the best it came to.
-        reason: why it ended, where it did not simply finish.
-    """
-
-    name: str
-    parameters: dict[str, Any]
-    status: str
-    figure: float | None
-    steps: int
-    best_step: int | None
-    reason: str
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether it came to its end, so that its figure can be held against others."""
-        return self.status in ("done", "stopped")
 
 
 @dataclass(frozen=True)
@@ -86,9 +57,9 @@ class SearchView:
 
     def _counted(self) -> str:
         """How many trials came to their end, and what became of the others."""
-        num_whole = sum(trial.is_whole for trial in self.trials)
+        num_whole = sum(trial.has_adapter for trial in self.trials)
         noun = "trial that came to its end" if num_whole == 1 else "trials that came to their end"
-        statuses = Counter(trial.status for trial in self.trials)
+        statuses: Counter[str] = Counter(trial.status for trial in self.trials)
         others = [
             f"{statuses[status]} {what}"
             for status, what in (("pruned", "given up early"), ("failed", "failed"))
@@ -98,10 +69,10 @@ class SearchView:
 
     def levels(self, key: str) -> list[Level]:
         """Of a setting with few values, what trials with each came to; empty where it has many."""
-        values: dict[str, Any] = {}
+        values: Parameters = {}
         figures: dict[str, dict[str, float]] = {}
         for trial in self.trials:
-            if trial.is_whole and trial.figure is not None and key in trial.parameters:
+            if trial.has_adapter and trial.figure is not None and key in trial.parameters:
                 label = label_of(trial.parameters[key])
                 values[label] = trial.parameters[key]
                 figures.setdefault(label, {})[trial.name] = trial.figure
@@ -123,48 +94,28 @@ def read_searched(run: Run, provenance: Provenance, shown_as: Mapping[str, str])
     path = run.folder / FILE
     if not path.is_file():
         return None
-    return read_document(
-        run,
-        path,
-        formats=FORMATS,
-        parse=lambda document: _searched(document, provenance.search, shown_as),
-        fix="`loraloom search RECIPE --resume RUN` goes on from it, where it can be read.",
-    )
-
-
-def _searched(
-    document: Mapping[str, Any], asked: SearchRequest | None, shown_as: Mapping[str, str]
-) -> SearchView:
-    higher = bool(document["higher_is_better"])
-    trials = [_trial(entry, shown_as) for entry in document["trials"]]
-    trials.sort(key=lambda trial: _rank(trial, higher))
+    record = SearchRecord.read(path)
+    trials = [_without_folders(trial, shown_as) for trial in record.trials]
+    trials.sort(key=lambda trial: _rank(trial, record.higher_is_better))
+    asked = provenance.search
     return SearchView(
-        metric=str(document["metric"]),
-        higher_is_better=higher,
-        best=document["best"],
+        metric=record.metric,
+        higher_is_better=record.higher_is_better,
+        best=record.best,
         trials=trials,
-        importances={key: finite(share) for key, share in document.get("importances", {}).items()},
+        importances=record.importances,
         num_asked=len(trials) if asked is None else asked.trials,
         sampler="" if asked is None else asked.sampler,
     )
 
 
-def _trial(entry: Mapping[str, Any], shown_as: Mapping[str, str]) -> Trial:
-    figure = entry["figure"]
-    best_step = entry["best_step"]
-    return Trial(
-        name=str(entry["name"]),
-        parameters=dict(without_folders(entry["parameters"], shown_as)),
-        status=str(entry["status"]),
-        figure=float(figure) if figure is not None and math.isfinite(figure) else None,
-        steps=int(entry["steps"]),
-        best_step=None if best_step is None else int(best_step),
-        reason=str(without_folders(entry["reason"], shown_as)),
-    )
+def _without_folders(trial: Trial, shown_as: Mapping[str, str]) -> Trial:
+    parameters, reason = (without_folders(value, shown_as) for value in (trial.parameters, trial.reason))
+    return replace(trial, parameters=parameters, reason=reason)
 
 
 def _rank(trial: Trial, higher_is_better: bool) -> tuple[int, bool, float]:
     """Those that came to their end by figure, then the others."""
-    group = 0 if trial.is_whole else 1 + _STATUSES.index(trial.status)
+    group = 0 if trial.has_adapter else 1 + _STATUSES.index(trial.status)
     figure = trial.figure if trial.figure is not None else 0.0
     return group, trial.figure is None, -figure if higher_is_better else figure

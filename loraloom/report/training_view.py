@@ -9,11 +9,11 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from loraloom.errors import RunError
-from loraloom.report.json_files import finite_or_none
 from loraloom.report.visible_text import without_folders
+from loraloom.run.documents.checks import Finding
+from loraloom.run.documents.result import ExperimentResult
 from loraloom.run.events import Evaluation, Event, ExperimentEnd, TrainStep
 from loraloom.run.folder import Run
 
@@ -88,8 +88,8 @@ def group_of(model: str) -> str:
 def read_trained(
     run: Run,
     seeds: Mapping[str, int],
-    entries: Mapping[str, Mapping[str, Any]],
-    checks: Iterable[Mapping[str, str]],
+    entries: Mapping[str, ExperimentResult],
+    checks: Iterable[Finding],
     shown_as: Mapping[str, str],
 ) -> list[TrainingView]:
     """Every adapter of a run, in the order of its recipe.
@@ -140,32 +140,33 @@ def _trained(
     name: str,
     seed: int,
     events: Sequence[History],
-    entry: Mapping[str, Any] | None,
-    checks: Iterable[Mapping[str, str]],
+    entry: ExperimentResult | None,
+    checks: Iterable[Finding],
     seconds: float | None,
 ) -> TrainingView:
     steps = [event for event in events if isinstance(event, TrainStep)]
     ends = [event for event in events if isinstance(event, ExperimentEnd)]
     if entry is None and ends:
-        entry = ends[-1].to_json() | {"step": ends[-1].experiment_step}
-    entry = entry or {}
+        entry = _ending(ends[-1])
+    if entry is None:
+        entry = _unfinished(steps[-1].experiment_step if steps else 0)
     return TrainingView(
         name=name,
         group=group_of(name),
-        status=str(entry.get("status", UNFINISHED)),
-        reason=str(entry.get("reason", "")),
-        step=int(entry.get("step", steps[-1].experiment_step if steps else 0)),
+        status=entry.status,
+        reason=entry.reason,
+        step=entry.step,
         total_steps=steps[-1].total_steps if steps else None,
-        best_step=_count(entry.get("best_step")),
-        best_metric=finite_or_none(entry.get("best_metric")),
-        metric=_origin(run, name).get("metric_for_best_model", ""),
-        forgetting=finite_or_none(entry.get("forgetting")),
-        retain_loss=finite_or_none(entry.get("retain_loss")),
+        best_step=entry.best_step,
+        best_metric=entry.best_metric,
+        metric=_metric(run, name),
+        forgetting=entry.forgetting,
+        retain_loss=entry.retain_loss,
         seed=seed,
         targets=[
-            finding["message"]
+            finding.message
             for finding in checks
-            if finding["check"] == "targets" and finding["where"].startswith(f"{name}: ")
+            if finding.check == "targets" and finding.where.startswith(f"{name}: ")
         ],
         adapter=_adapter_file(run.adapters / name / "adapter_model.safetensors"),
         num_tokens=sum(step.num_tokens for step in steps),
@@ -183,14 +184,30 @@ def _trained(
     )
 
 
-def _count(value: Any) -> int | None:
-    return None if value is None else int(value)
+def _ending(event: ExperimentEnd) -> ExperimentResult:
+    """How an experiment of an unfinished run ended, by its log."""
+    return ExperimentResult(
+        status=event.status,
+        step=event.experiment_step,
+        reason=event.reason,
+        best_step=event.best_step,
+        best_metric=event.best_metric,
+        forgetting=event.forgetting,
+    )
 
 
-def _origin(run: Run, name: str) -> dict[str, Any]:
+def _unfinished(step: int) -> ExperimentResult:
+    """What stands for an experiment that has not ended."""
+    return ExperimentResult(
+        status=UNFINISHED, step=step, reason="", best_step=None, best_metric=None, forgetting=None
+    )
+
+
+def _metric(run: Run, name: str) -> str:
+    """Read by which metric the best adapter was chosen; empty if the adapter does not say."""
     path = run.adapters / name / "loraloom.json"
     origin = run.read_json(path) if path.is_file() else {}
-    return origin if isinstance(origin, dict) else {}
+    return str(origin.get("metric_for_best_model", "")) if isinstance(origin, dict) else ""
 
 
 def _adapter_file(path: Path) -> AdapterFile | None:

@@ -1,67 +1,22 @@
-"""search.json: what became of every trial. The readable truth; Optuna's study.db follows it.
+"""search.json: the record of every trial, which Optuna's study.db follows.
 
-    {"format": 1, "metric": "eval_loss", "higher_is_better": false, "best": "trial-0007",
-     "trials": [{"name": "trial-0000", "status": "pruned", "figure": 2.91, "parameters": {"lora.r": 8}, …}]}
-
-It is replaced as a whole, before a trial begins and after it ends, so that whatever dies later no trial
-is lost and none is trained twice.
+The file is replaced as a whole, before a trial starts and after it ends, so that no crash loses a trial
+or trains one twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
 
-from loraloom.errors import RunError
-from loraloom.run.folder import Run, to_json
+from loraloom.run.documents.search import FILE, FORMAT, SearchRecord, Trial
+from loraloom.run.folder import Run
 from loraloom.run.integrity import write_recorded
-
-FORMAT = 1
-FILE = "search.json"
-
-TrialStatus = Literal["training", "done", "stopped", "pruned", "failed"]
-
-
-@dataclass
-class Trial:
-    """One combination of the space, and the adapter that is trained with it.
-
-    Args:
-        name: `trial-0007`, of the adapter, the experiment and Optuna's trial 7.
-        parameters: dotted key → value.
-        status: as an experiment's; `pruned` gave up its place to another.
-        figure: the best so far, by the recipe's metric_for_best_model.
-        steps, best_step: taken, and of the best figure.
-        forgetting: by how much the loss on `data.retain` rose, in nats a token, once it has ended.
-        rungs: the figure at each rung it was judged at, by the share of its steps in percent.
-        reason: why it ended, where it did not simply finish.
-    """
-
-    name: str
-    parameters: dict[str, Any]
-    status: TrialStatus = "training"
-    figure: float | None = None
-    steps: int = 0
-    best_step: int | None = None
-    forgetting: float | None = None
-    rungs: dict[str, float] = field(default_factory=dict)
-    reason: str = ""
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether it takes no more steps."""
-        return self.status != "training"
-
-    @property
-    def has_adapter(self) -> bool:
-        """Whether its adapter was kept."""
-        return self.status in ("done", "stopped")
 
 
 def trial_name(number: int) -> str:
-    """Of Optuna's trial of that number.
+    """Return the name of Optuna's trial of that number.
 
     >>> trial_name(7)
     'trial-0007'
@@ -80,46 +35,43 @@ class Ledger:
 
     @classmethod
     def of(cls, run: Run, metric: str, *, higher_is_better: bool) -> Ledger:
-        """A run's ledger as it was last saved; an empty one where nothing was drawn yet.
+        """Load the ledger of a run as last saved; an empty one if nothing was drawn yet.
 
         Raises:
             RunError: the file is damaged.
         """
         ledger = cls(run, metric, higher_is_better)
-        file = ledger.file
-        if file.exists():
-            try:
-                ledger.trials = [Trial(**entry) for entry in run.read_json(file)["trials"]]
-            except (KeyError, TypeError) as error:
-                raise RunError(f"is not what LoRALoom writes: {error}", where=str(file)) from None
+        if ledger.file.exists():
+            ledger.trials = SearchRecord.read(ledger.file).trials
         return ledger
 
-    def save(self, **more: Any) -> None:
+    def save(self, importances: Mapping[str, float] | None = None) -> None:
         """Replace search.json.
 
         Args:
-            more: entries of the document besides the trials.
+            importances: importance of each setting, once it can be determined.
 
         Raises:
-            RunError: it cannot be written.
+            RunError: the file cannot be written.
         """
-        write_recorded(self.run, self.file, to_json(self.to_json() | more))
+        write_recorded(self.run, self.file, self.record(importances).text())
 
     @property
     def file(self) -> Path:
         """The run's search.json."""
         return self.run.folder / FILE
 
-    def to_json(self) -> dict[str, Any]:
-        """The document."""
+    def record(self, importances: Mapping[str, float] | None = None) -> SearchRecord:
+        """Convert to the document search.json."""
         ranking = self.ranking
-        return {
-            "format": FORMAT,
-            "metric": self.metric,
-            "higher_is_better": self.higher_is_better,
-            "best": ranking[0].name if ranking else None,
-            "trials": [asdict(trial) for trial in self.trials],
-        }
+        return SearchRecord(
+            format=FORMAT,
+            metric=self.metric,
+            higher_is_better=self.higher_is_better,
+            best=ranking[0].name if ranking else None,
+            trials=self.trials,
+            **({} if importances is None else {"importances": dict(importances)}),
+        )
 
     @property
     def training(self) -> list[Trial]:
@@ -128,12 +80,12 @@ class Ledger:
 
     @property
     def ranking(self) -> list[Trial]:
-        """The trials with an adapter, the best first."""
+        """The trials with an adapter, best first."""
         return self.ranked([trial for trial in self.trials if trial.has_adapter])
 
     @property
     def trials_ranked(self) -> list[Trial]:
-        """All of them: those with an adapter, then the pruned, then the failed."""
+        """All trials: those with an adapter, then pruned ones, then failed ones."""
         pruned = self.ranked([trial for trial in self.trials if trial.status == "pruned"])
         return [*self.ranking, *pruned, *self.failed, *self.training]
 
@@ -143,6 +95,6 @@ class Ledger:
         return [trial for trial in self.trials if trial.status == "failed"]
 
     def ranked(self, trials: Sequence[Trial]) -> list[Trial]:
-        """By figure, the best first; those without one last."""
+        """Sort by figure, best first; trials without one come last."""
         sign = -1 if self.higher_is_better else 1
         return sorted(trials, key=lambda t: (t.figure is None, sign * (t.figure or 0), t.name))

@@ -6,21 +6,23 @@ for both where several may answer; where one is needed, one has to be named: not
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from loraloom.bank.peft_folder import README
 from loraloom.errors import LoRALoomError, Problem, RunError
-from loraloom.evaluate.comparison import BASE_NAME
 from loraloom.recipe import Recipe
 from loraloom.recipe.typos import nearest
+from loraloom.run.documents.comparison import BASE_NAME
+from loraloom.run.documents.result import Result
+from loraloom.run.documents.search import FILE as LEDGER_FILE
+from loraloom.run.documents.search import SearchRecord
 from loraloom.run.events import ExperimentEnd
 from loraloom.run.folder import Run
 from loraloom.run.integrity import changed_files
-from loraloom.search.ledger import FILE as LEDGER_FILE
 
 MOST_NAMED = 12
 
@@ -146,26 +148,20 @@ def endings_of(run: Run) -> dict[str, ExperimentStatus]:
             known[event.experiment] = ExperimentStatus(
                 event.status, event.reason, event.experiment_step, event.best_metric
             )
-    try:
+    with contextlib.suppress(LoRALoomError):
         if (run.folder / LEDGER_FILE).is_file():
-            trials = run.read_json(run.folder / LEDGER_FILE)["trials"]
-            known |= {str(trial["name"]): _ending(trial) for trial in trials}
+            trials = SearchRecord.read(run.folder / LEDGER_FILE).trials
+            known |= {
+                trial.name: ExperimentStatus(trial.status, trial.reason, trial.steps, trial.figure)
+                for trial in trials
+            }
         if run.is_finished:
-            entries = run.read_json(run.result_file)["experiments"]
-            known |= {str(name): _ending(entry) for name, entry in entries.items()}
-    except (LoRALoomError, KeyError, TypeError, AttributeError):
-        pass
+            entries = Result.read(run.result_file).experiments
+            known |= {
+                name: ExperimentStatus(entry.status, entry.reason, entry.step, entry.best_metric)
+                for name, entry in entries.items()
+            }
     return known
-
-
-def _ending(entry: Mapping[str, Any]) -> ExperimentStatus:
-    figure = entry.get("best_metric", entry.get("figure"))
-    return ExperimentStatus(
-        str(entry.get("status", "")),
-        str(entry.get("reason") or ""),
-        int(step) if isinstance(step := entry.get("step", entry.get("steps")), int) else 0,
-        figure if isinstance(figure, float) else None,
-    )
 
 
 def _groups(recipe: Recipe) -> dict[str, list[str]]:

@@ -16,6 +16,7 @@ from loraloom.errors import DataError, ModelError, Problem, RunError
 from loraloom.recipe import Recipe
 from loraloom.recipe.relative_paths import Locations
 from loraloom.run.documents.provenance import Provenance
+from loraloom.run.documents.split import SplitRecord
 from loraloom.run.folder import Run
 
 
@@ -75,9 +76,8 @@ def relocated(
 def _sums(run: Run, recipe: Recipe, known: Provenance) -> dict[str, str]:
     """The sha256 of every file of the run's data, by its name."""
     try:
-        saved = run.read_json(run.split_file)
-        files = dict(saved["files"])
-    except (RunError, KeyError, TypeError, ValueError):  # reading the split says what is wrong with it
+        files = SplitRecord.read(run.split_file).files
+    except RunError:  # reading the split says what is wrong with it
         files = {}
     retained = known.retain
     if isinstance(retained, str) and isinstance(recipe.data.retain, str):

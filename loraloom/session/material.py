@@ -10,7 +10,8 @@ from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.peft_folder import read_adapter
-from loraloom.base.loading import Base, load_base, recompute_activations
+from loraloom.base.loading import Base, load_base
+from loraloom.base.recomputation import recompute_activations
 from loraloom.base.supported_models import STARTER
 from loraloom.base.targets import Target, target_setting
 from loraloom.data.encoding import EncodedSet, describe_cuts, encode
@@ -123,6 +124,7 @@ def load_recipe_base(recipe: Recipe, decided: dict[str, str] | None = None) -> B
         dtype=decided.get("dtype", recipe.dtype),
         device=decided.get("device", recipe.device),
         allow_bin_weights=recipe.allow_bin_weights,
+        recipe=recipe,
     )
 
 

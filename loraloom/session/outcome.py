@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
 
 from loraloom.forecast.available_memory import peak_process_bytes
+from loraloom.run.documents.result import ExperimentResult, Result
 from loraloom.training.state import Progress
 
 
-def experiment_outcome(progress: Progress) -> dict[str, Any]:
+def experiment_outcome(progress: Progress) -> ExperimentResult:
     """How an experiment ended."""
-    return {k: v for k, v in asdict(progress).items() if k != "evaluations_without_improvement"}
+    return ExperimentResult(
+        status=progress.status,
+        step=progress.step,
+        reason=progress.reason,
+        best_step=progress.best_step,
+        best_metric=progress.best_metric,
+        forgetting=progress.forgetting,
+        retain_loss=progress.retain_loss,
+    )
 
 
-def run_outcome(experiments: Mapping[str, Any], num_steps: int, seconds: float) -> dict[str, Any]:
+def run_outcome(experiments: Mapping[str, ExperimentResult], num_steps: int, seconds: float) -> Result:
     """What a run came to, and what it took.
 
     Args:
@@ -23,9 +30,9 @@ def run_outcome(experiments: Mapping[str, Any], num_steps: int, seconds: float) 
         num_steps: of the whole run.
         seconds: since its workflow began.
     """
-    return {
-        "experiments": dict(experiments),
-        "steps": num_steps,
-        "wall_seconds": round(seconds, 2),
-        "peak_bytes": peak_process_bytes(),
-    }
+    return Result(
+        experiments=dict(experiments),
+        steps=num_steps,
+        wall_seconds=round(seconds, 2),
+        peak_bytes=peak_process_bytes(),
+    )

@@ -6,7 +6,6 @@ import platform
 from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,7 +19,9 @@ from loraloom.forecast.plan import Plan
 from loraloom.recipe import Recipe
 from loraloom.recipe.reading import read_run_recipe
 from loraloom.run.documents.choice import Choice
+from loraloom.run.documents.document import JsonObject
 from loraloom.run.documents.provenance import BaseIdentity, ProcessRecord, Provenance
+from loraloom.run.documents.split import SplitRecord
 from loraloom.run.folder import Run, now
 from loraloom.session.locations import explain_data_location
 from loraloom.session.material import Material
@@ -43,7 +44,7 @@ def at_start(
     """What is known before the base is loaded."""
     return Provenance(
         started=now(),
-        folder=str(recipe.folder.resolve()),  # what the relative paths of the recipe are relative to
+        folder=str(recipe.folder.resolve()),  # what the recipe's relative paths are relative to
         versions=versions(),
         platform=platform.platform(),
         data=split.files,
@@ -114,7 +115,7 @@ def check_same_base(provenance: Provenance, base: Base) -> None:
 
 
 def run_recipe(run: Run) -> tuple[Recipe, Provenance]:
-    """The recipe of a run, in the folder that the run was begun in, and its provenance.
+    """A run's recipe, in the folder that the run was begun in, and its provenance.
 
     Raises:
         RecipeError, RunError: recipe.yaml or provenance.json is damaged.
@@ -144,9 +145,7 @@ def run_split(run: Run, recipe: Recipe, known: Provenance) -> Split:
         RunError: split.json is damaged.
         DataError: a file is gone or has changed.
     """
-    saved = run.read_json(run.split_file)
-    if not isinstance(saved, dict):
-        raise RunError("is damaged: it is no JSON object", where=str(run.split_file))
+    saved = SplitRecord.read(run.split_file)
     with explain_data_location(run, recipe, known):
         return Split.restore(saved, recipe.data, shown_as=str(run.split_file))
 
@@ -206,8 +205,8 @@ def differences(recipe: Recipe, other: Recipe) -> list[Problem]:
     ]
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(values: JsonObject, prefix: str = "") -> JsonObject:
+    flat: JsonObject = {}
     for key, value in values.items():
         if isinstance(value, dict) and value:
             flat |= _flat(value, f"{prefix}{key}.")

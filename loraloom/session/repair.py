@@ -13,14 +13,15 @@ from loraloom.data.splitting.split import split_examples
 from loraloom.errors import AdapterError, LoRALoomError, RunError
 from loraloom.recipe import Experiment, Recipe
 from loraloom.recipe.reading import write_recipe
-from loraloom.report.range_test import FILE as RANGE_TEST_FILE
 from loraloom.run.atomic import remove_remnants, replace_text
+from loraloom.run.documents.range_test import FILE as RANGE_TEST_FILE
+from loraloom.run.documents.result import Result
+from loraloom.run.documents.search import FILE as LEDGER_FILE
 from loraloom.run.events import CheckpointDamage, FileChange, Report, Resume
-from loraloom.run.folder import Run, to_json
+from loraloom.run.folder import Run
 from loraloom.run.integrity import changed_files, is_recorded, log_problem, record
-from loraloom.search.ledger import FILE as LEDGER_FILE
 from loraloom.search.request import BEST_FILE, SPACE_FILE
-from loraloom.training.checkpoint import Verdict, newest_valid
+from loraloom.training.checkpoint import CheckpointInspection, newest_valid
 from loraloom.training.exporting import export_folder
 from loraloom.training.state import TrainingState
 
@@ -51,9 +52,7 @@ def repair(run: Run, recipe: Recipe, allowed: Collection[str], report: Report) -
     """
     sources: dict[Path, Callable[[], str]] = {
         run.recipe_file: lambda: write_recipe(recipe),
-        run.split_file: lambda: to_json(
-            split_examples(recipe.data, allow_leakage="leakage" in allowed).to_json()
-        ),
+        run.split_file: lambda: split_text(recipe, allowed),
     }
     names = set(changed_files(run))
     for path, make in sources.items():
@@ -80,6 +79,11 @@ def repair(run: Run, recipe: Recipe, allowed: Collection[str], report: Report) -
         else:
             report(FileChange(path=name, what="it stays so: no checkpoint has it"))
     return is_unchanged
+
+
+def split_text(recipe: Recipe, allowed: Collection[str]) -> str:
+    """split.json, made again from a recipe and its data."""
+    return split_examples(recipe.data, allow_leakage="leakage" in allowed).record().text()
 
 
 def _part(name: str) -> str:
@@ -141,8 +145,8 @@ def is_whole(run: Run, recipe: Recipe, report: Report) -> bool:
     if state is not None:
         has_all = state.has_ended and all(is_exported(run, state, experiment) for experiment in experiments)
     else:
-        entries = run.read_json(run.result_file)["experiments"]
-        good = [experiment for experiment in experiments if entries[experiment.name]["status"] != "failed"]
+        entries = Result.read(run.result_file).experiments
+        good = [experiment for experiment in experiments if entries[experiment.name].status != "failed"]
         has_all = not verdicts and all(tensors_of(run.adapters / e.name, e) is not None for e in good)
     if has_all:
         _say_damages(run, state, verdicts, report)
@@ -190,7 +194,9 @@ def find_resume_point(run: Run, experiments: Sequence[Experiment], record: Repor
     return state
 
 
-def _say_damages(run: Run, state: TrainingState | None, verdicts: Sequence[Verdict], report: Report) -> None:
+def _say_damages(
+    run: Run, state: TrainingState | None, verdicts: Sequence[CheckpointInspection], report: Report
+) -> None:
     if problem := log_problem(run, 0 if state is None else state.tick):
         report(FileChange(path=run.events_file.name, what=problem))
     for verdict in verdicts:

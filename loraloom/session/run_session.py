@@ -24,9 +24,10 @@ from loraloom.data.splitting.split import Split, split_examples
 from loraloom.errors import LoRALoomError
 from loraloom.recipe import Experiment, Recipe
 from loraloom.recipe.reading import checks_newer_than, write_recipe
+from loraloom.run.documents.checks import checks_text
 from loraloom.run.documents.provenance import Provenance
 from loraloom.run.events import CheckResults, Note, Report, RowCounts, TrainingPlan, TrainStep, TrialStart
-from loraloom.run.folder import Run, create_run, to_json
+from loraloom.run.folder import Run, create_run
 from loraloom.run.integrity import write_recorded
 from loraloom.session import provenance as origin
 from loraloom.session.answering_model import load_run_base
@@ -121,7 +122,7 @@ def create_session(
     with run.locked():
         try:
             write_recorded(run, run.recipe_file, write_recipe(recipe))
-            write_recorded(run, run.split_file, to_json(split.to_json()))
+            write_recorded(run, run.split_file, split.record().text())
             known = origin.at_start(recipe, split, retained, allowed).replaced(**(more or {}))
             yield RunSession(run, recipe, split, retained, known).knowing(known)
         except BaseException as error:
@@ -232,4 +233,4 @@ def report_plan(begun: RunSession, findings: Sequence[Finding], report: Report) 
 
 
 def _write_findings(run: Run, findings: Sequence[Finding]) -> None:
-    write_recorded(run, run.checks_file, to_json([finding.to_json() for finding in findings]))
+    write_recorded(run, run.checks_file, checks_text(findings))

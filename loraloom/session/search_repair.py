@@ -6,19 +6,18 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from loraloom.bank.peft_folder import README
-from loraloom.data.splitting.split import split_examples
 from loraloom.errors import RunError
 from loraloom.recipe.reading import write_recipe
 from loraloom.run.atomic import replace_text
+from loraloom.run.documents.search import FILE as LEDGER_FILE
 from loraloom.run.events import FileChange, Report
-from loraloom.run.folder import Run, to_json
+from loraloom.run.folder import Run
 from loraloom.run.integrity import changed_files, is_recorded
 from loraloom.search.driver import experiments_as_recipe, ledger_of, valid_experiments
-from loraloom.search.ledger import FILE as LEDGER_FILE
 from loraloom.search.ledger import Ledger
 from loraloom.search.request import BEST_FILE, SPACE_FILE, Request
 from loraloom.search.space import experiments_of
-from loraloom.session.repair import matching_original, renew_sums, set_aside, tensors_of
+from loraloom.session.repair import matching_original, renew_sums, set_aside, split_text, tensors_of
 
 
 def verify_search(run: Run, request: Request, allowed: Collection[str], report: Report) -> None:
@@ -67,9 +66,7 @@ def _sources(
 ) -> dict[Path, Callable[[], str]]:
     """How each file that follows from others is made again; from a damaged ledger nothing follows."""
     sources: dict[Path, Callable[[], str]] = {
-        run.split_file: lambda: to_json(
-            split_examples(request.recipe.data, allow_leakage="leakage" in allowed).to_json()
-        ),
+        run.split_file: lambda: split_text(request.recipe, allowed),
         run.folder / SPACE_FILE: lambda: request.space.text,
     }
     if LEDGER_FILE not in names:

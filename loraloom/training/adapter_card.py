@@ -14,17 +14,20 @@ from typing import Any
 
 import yaml
 
+from loraloom.architectures.families import family_of
 from loraloom.base.supported_models import STARTER
 from loraloom.data.formats.parquet import HUB_PREFIX
 from loraloom.data.sources.source_template import SourceTemplate
-from loraloom.errors import RunError
 from loraloom.recipe import Experiment, GenerationSettings, Recipe
 from loraloom.recipe.reading import read_run_recipe
+from loraloom.run.documents.split import SplitRecord
 from loraloom.run.folder import Run
 
 PARTS = ("train", "eval", "test")
 PACKAGES = ("loraloom", "torch", "transformers", "peft")
 PLACEHOLDER = "Your text here"
+# What an adapter's own folder says of its settings.
+OF_ADAPTER = ("r", "lora_alpha", "lora_dropout", "target_modules")
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Facts:
         files: name and sha256 of each data file.
         num_rows: of train, eval and test.
         versions: of the packages.
+        has_run: whether its run is at hand; else the recipe says nothing of its training.
     """
 
     recipe: Recipe
@@ -47,6 +51,7 @@ class Facts:
     files: Sequence[tuple[str, str]]
     num_rows: Mapping[str, int]
     versions: Mapping[str, str]
+    has_run: bool = True
 
     @property
     def base(self) -> str:
@@ -56,7 +61,8 @@ class Facts:
     @property
     def flag_matters(self) -> bool:
         """Whether transformers 5 scales the logits wrongly unless a flag is set after loading."""
-        return self.origin.get("model_type") == "umt5" and self.origin.get("head_is_tied") is False
+        family = family_of(self.origin.get("model_type"))
+        return bool(family and family.flag_scales_logits) and self.origin.get("head_is_tied") is False
 
 
 def read_facts(
@@ -72,19 +78,14 @@ def read_facts(
         RunError: these cannot be read.
     """
     recipe = read_run_recipe(run.recipe_file)
-    split = run.read_json(run.split_file)
-    try:
-        files = [(_portable(file), str(sha256)) for file, sha256 in split["files"].items()]
-        num_rows = {part: len(split[part]) for part in PARTS}
-    except (AttributeError, KeyError, TypeError):
-        raise RunError("is not what LoRALoom writes", where=str(run.split_file)) from None
+    split = SplitRecord.read(run.split_file)
     return Facts(
         recipe=recipe,
         experiment=next(e for e in recipe.resolved_experiments if e.name == name),
         origin=origin,
         target_modules=target_modules,
-        files=files,
-        num_rows=num_rows,
+        files=[(_portable(file), sha256) for file, sha256 in split.files.items()],
+        num_rows=split.num_rows,
         versions=versions or {package: version(package) for package in PACKAGES},
     )
 
@@ -134,13 +135,21 @@ def training_sections(facts: Facts) -> list[str]:
         f"{code(facts.base)}; LoRALoom's fingerprint of its weights is {fingerprint}.",
         "",
     ]
+    if not facts.has_run:
+        settings_known = [row for row in _settings(facts) if row[0] in OF_ADAPTER]
+        lines += ["## Adapter", "", *table(("setting", "value"), settings_known), ""]
+        lines += ["It was merged without the run that trained it, so no more is said of its training.", ""]
+        return [*lines, *_versions(facts)]
     lines += ["## Data", "", f"{rows} rows, split by seed {settings.split_seed}; sha256 of the files:", ""]
     lines += [f"- {code(file)}: {code(sha256)}" for file, sha256 in facts.files]
     if settings.source_prefix:
         lines += ["", f"Every source was written as {code(settings.source_prefix)}; write yours so too."]
     lines += ["", "## Training", "", *table(("setting", "value"), _settings(facts)), "", _best(facts), ""]
-    lines += ["## Versions", "", ", ".join(f"{name} {number}" for name, number in facts.versions.items()), ""]
-    return lines
+    return [*lines, *_versions(facts)]
+
+
+def _versions(facts: Facts) -> list[str]:
+    return ["## Versions", "", ", ".join(f"{name} {number}" for name, number in facts.versions.items()), ""]
 
 
 def _settings(facts: Facts) -> list[tuple[str, str]]:
@@ -231,7 +240,7 @@ def _printing_code(facts: Facts) -> str:
         return "print(tokenizer.decode(answer[0], skip_special_tokens=True))\n"
     return (
         "# skip_special_tokens would drop tokens that belong to the answer\n"
-        "ends = {tokenizer.pad_token_id, tokenizer.eos_token_id, model.config.decoder_start_token_id}\n"
+        'ends = {*tokenizer("").input_ids, tokenizer.pad_token_id, model.config.decoder_start_token_id}\n'
         "print(tokenizer.decode([token for token in answer[0].tolist() if token not in ends]))\n"
     )
 

@@ -257,8 +257,7 @@ def _batch(setup: Setup, trainees: Sequence[Trainee], each: Pass) -> Batch:
     base, examples = setup.bank.base, setup.train_set
     batch = collate(
         [Part(trainees[piece.trainee].name, [examples[row] for row in piece.rows]) for piece in each.pieces],
-        pad_token_id=base.pad_token_id,
-        start_token_id=base.start_token_id,
+        base.layout,
         packing=setup.shared.packing,
     )
     return batch.to(base.device)

@@ -24,7 +24,7 @@ def measure_movements(setup: Setup, state: TrainingState, report: Report) -> dic
         name, best = experiment.name, state.tensors[experiment.name].best
         if state.progress[name].status == "failed" or not best:
             continue
-        total = movement_of_tensors(setup.bank, best, experiment.lora.scaling).total
+        total = movement_of_tensors(setup.bank, best, experiment.lora).total
         moved[name] = float(f"{total:.{DIGITS}g}")
         if total < HARDLY_MOVED:
             message = f"{name} is hardly anything but its base: ‖ΔW‖/‖W‖ is {percent(total)}"

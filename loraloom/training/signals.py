@@ -1,4 +1,7 @@
-"""SIGINT and SIGTERM: finish the step, save, leave; a second one leaves at once."""
+"""Requests to stop, by SIGINT, SIGTERM or a program: finish the step, save, leave.
+
+A second signal leaves at once.
+"""
 
 from __future__ import annotations
 
@@ -21,33 +24,54 @@ class _LeaveNow(BaseException):
 
 @dataclass
 class StopRequest:
-    """Whether a signal asked to stop.
+    """A token that asks a verb to stop; whoever holds it may set it, from any thread.
 
     Args:
-        signal_number: the signal, or 0.
-        leaves_at_once: there is nothing to finish or to save yet.
+        signal_number: the signal that asked, or 0.
+        leaves_at_once: there is nothing to finish or to save yet, so a signal need not wait.
+        is_set: whether a program asked.
     """
 
     signal_number: int = 0
     leaves_at_once: bool = False
+    is_set: bool = False
+
+    def stop(self) -> None:
+        """Ask the verb to finish its step, save, and raise `Interrupted`."""
+        self.is_set = True
+
+    def raise_if_set(self, message: str) -> None:
+        """Leave a verb that has nothing to finish.
+
+        Raises:
+            Interrupted: somebody asked to stop.
+        """
+        if self:
+            raise Interrupted(self.signal_number, message)
 
     def __bool__(self) -> bool:
-        return self.signal_number != 0
+        return self.is_set or self.signal_number != 0
 
 
 @contextmanager
-def stop_on_signals(*, leaves_at_once: bool = False) -> Iterator[StopRequest]:
+def stop_on_signals(
+    stop: StopRequest | None = None, *, leaves_at_once: bool = False
+) -> Iterator[StopRequest]:
     """While it lasts, the first SIGINT or SIGTERM sets the request and the second ends the process.
 
     In a thread other than the main one Python delivers no signals; the request then stays unset.
 
     Args:
+        stop: the caller's own token; signals are then the caller's affair, and no handler is installed.
         leaves_at_once: at the first signal too, until the request says otherwise: loading a large base
             takes longer than anybody waits for a process to end.
 
     Raises:
         Interrupted: it left at once.
     """
+    if stop is not None:
+        yield stop
+        return
     with _request(leaves_at_once) as request:
         try:
             yield request

@@ -19,6 +19,7 @@ from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import eval_losses
 from loraloom.recipe import GenerationSettings, LoraSettings
 from tests.parity.rig import attach_speaking, batch_of, random_rows
+from tests.tiny import T5_KINDS
 
 ROWS = random_rows(6, seed=3)
 
@@ -30,6 +31,7 @@ def bank_of_nothing(base: Base) -> AdapterBank:
     return bank
 
 
+@pytest.mark.parametrize("kind", T5_KINDS)
 def test_it_drops_where_transformers_drops(
     base: Base, kind: str, tiny: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,7 +58,7 @@ def test_it_drops_where_transformers_drops(
         dropout_module, "attention_mask", lambda draws, slot, name, sides, p, like: torch.full_like(like, 0.5)
     )
     bank = bank_of_nothing(base)
-    with torch.no_grad(), base_dropout(base, bank.ambient, 0.1):
+    with torch.no_grad(), base_dropout(base, 0.1):
         for row, wanted in zip(ROWS, expected, strict=True):
             batch = batch_of(base, {"a": [row]})
             with bank.rows(training_rows(batch, seeds={"a": 1}, steps={"a": 0}, micro_batch=0)):
@@ -64,6 +66,7 @@ def test_it_drops_where_transformers_drops(
             torch.testing.assert_close(states, wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", T5_KINDS)
 def test_without_draws_it_changes_nothing(base: Base) -> None:
     """Evaluation, answers among rows of other lengths, and beams, while a training drops."""
     bank = AdapterBank(base)
@@ -78,7 +81,7 @@ def test_without_draws_it_changes_nothing(base: Base) -> None:
 
     losses, *answers = results()
     modules = dict(base.model.named_modules())
-    with base_dropout(base, bank.ambient, 0.3):
+    with base_dropout(base, 0.3):
         assert any(isinstance(module, BaseDropout) for module in base.model.modules())
         losses_inside, *answers_inside = results()
     assert losses_inside == pytest.approx(losses, rel=1e-5)
@@ -102,7 +105,7 @@ def test_every_place_and_every_use_draws_its_own_mask(mt5: Base, monkeypatch: py
     bank = bank_of_nothing(mt5)
     rows = list(random_rows(6, seed=3))
     batch = batch_of(mt5, {"a": rows})
-    with torch.no_grad(), base_dropout(mt5, bank.ambient, 0.3):
+    with torch.no_grad(), base_dropout(mt5, 0.3):
         for _ in range(2):
             with bank.rows(training_rows(batch, seeds={"a": 1}, steps={"a": 0}, micro_batch=0)):
                 hidden_states(mt5, batch)

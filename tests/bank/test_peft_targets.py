@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -90,7 +91,9 @@ def test_the_articles_adapter_is_taken_as_peft_takes_it_and_the_unmatched_name_i
         ({"target_modules": ["q", "v"], "exclude_modules": ["EncDecAttention.q"]}, 0),
         ({"target_modules": ["q", "v"], "exclude_modules": r"decoder\..*"}, 0),
         ({"target_modules": ["q", "v"], "layers_to_transform": [1]}, 0),
-        ({"target_modules": ["q", "v"], "layers_to_transform": 0, "layers_pattern": "block"}, 0),
+        ({"target_modules": ["q", "v"], "layers_to_transform": 0}, 0),
+        # PEFT before 0.21 takes no number 0 beside a pattern
+        ({"target_modules": ["q", "v"], "layers_to_transform": 1, "layers_pattern": "block"}, 0),
         ({"target_modules": ["q", "wi"], "layers_to_transform": [1], "layers_pattern": ["layer"]}, 1),
     ],
 )
@@ -117,16 +120,16 @@ def test_a_matched_module_without_tensors_is_refused_and_named(
     mt5: Base, made: Made, config: dict[str, Any]
 ) -> None:
     folder, _ = made(**config)
-    drop_tensors(folder, "encoder.block.1.layer.0.SelfAttention.q.")
+    module = "decoder.block.1.layer.1.EncDecAttention.v"  # in layer 1 as every version of PEFT counts
+    drop_tensors(folder, f"{module}.")
     with pytest.raises(
-        AdapterError,
-        match=r"lacks the tensors of 1 modules .*nothing for encoder\.block\.1\.layer\.0\.SelfAttention\.q\)",
+        AdapterError, match=rf"lacks the tensors of 1 modules .*nothing for {re.escape(module)}\)"
     ):
         read_adapter(folder, mt5)
 
 
 def test_layers_counted_as_older_versions_of_peft_counted_them_are_read(mt5: Base, made: Made) -> None:
-    """Up to 0.17 or so the last number of a path was the layer: `layer.1` of every block."""
+    """Up to 0.19 the last number of a path was the layer: `layer.1` of every block."""
     folder, said = made(target_modules=r".*\.layer\.1\..*\.(k|wi_0)")
     change_config(folder, target_modules=["k", "wi_0"], layers_to_transform=[1])
     torch.testing.assert_close(logits_of(mt5, folder), said, rtol=1e-5, atol=1e-5 * float(said.abs().max()))
@@ -141,11 +144,14 @@ def test_layers_counted_as_older_versions_of_peft_counted_them_are_read(mt5: Bas
         ({"target_modules": ["q"]}, r"tensors for 6 modules that its adapter_config\.json does not name"),
         ({"exclude_modules": ["v"]}, r"tensors for 6 modules that its adapter_config\.json does not name"),
         ({"target_modules": ["q_proj", "v_proj"]}, "matches no linear of this base"),
-        ({"exclude_modules": 7}, "its exclude_modules must be a list of names"),
-        ({"exclude_modules": "(["}, "its exclude_modules is not a regular expression"),
-        ({"layers_to_transform": ["first"]}, "its layers_to_transform must be a list of whole numbers"),
-        ({"layers_to_transform": [0, 1], "layers_pattern": "(["}, "its layers_pattern is not a regular"),
-        ({"layers_to_transform": [0, 1], "layers_pattern": [7]}, "its layers_pattern must be a list"),
+        ({"exclude_modules": 7}, "its exclude_modules is not a list of names"),
+        ({"exclude_modules": "(["}, "its exclude_modules is not a valid regular expression"),
+        ({"layers_to_transform": ["first"]}, "its layers_to_transform is not a list of whole numbers"),
+        (
+            {"layers_to_transform": [0, 1], "layers_pattern": "(["},
+            "its layers_pattern is not a valid regular",
+        ),
+        ({"layers_to_transform": [0, 1], "layers_pattern": [7]}, "its layers_pattern is not a list"),
     ],
 )
 def test_a_configuration_that_says_otherwise_than_the_tensors_is_refused(
@@ -207,6 +213,8 @@ def test_the_setting_that_a_message_gives_stands_for_the_same_modules(
     assert {target.name for target in resolved} == set(adapted)
 
 
+# PEFT before 0.21 goes by the flag, which transformers forces, not by whether the head is tied.
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
 @pytest.mark.parametrize(
     "config",
     [
@@ -239,10 +247,12 @@ def test_embeddings_saved_for_a_resized_vocabulary_come_with_what_to_do(made: Ma
     file = folder / "adapter_model.safetensors"
     held = load_file(file)
     save_file({**held, "base_model.model.shared.weight": torch.zeros(4, 32)}, file)
-    with pytest.raises(AdapterError, match=r"shared\.weight.*vocabulary resized.*merge_and_unload"):
+    with pytest.raises(
+        AdapterError, match=r"shared\.weight.*vocabulary of its base was resized.*merge_and_unload"
+    ):
         read_adapter(folder)
     save_file({**held, "base_model.model.shared.lora_embedding_A": torch.zeros(4, 32)}, file)
-    with pytest.raises(AdapterError, match="no part of a LoRA adapter") as caught:
+    with pytest.raises(AdapterError, match="not part of a LoRA adapter") as caught:
         read_adapter(folder)
     assert "merge_and_unload" not in str(caught.value)  # PEFT does not merge that one rightly
 
@@ -278,5 +288,5 @@ def test_a_folder_that_is_not_there_and_a_file_are_told_apart(tmp_path: Path) ->
     with pytest.raises(AdapterError, match="there is no such folder"):
         read_adapter(tmp_path / "nowhere")
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    with pytest.raises(AdapterError, match="an adapter is a folder, and this is a file"):
+    with pytest.raises(AdapterError, match="an adapter is a folder, but this is a file"):
         read_adapter(tmp_path / "file")

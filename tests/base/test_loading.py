@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,11 +14,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from loraloom.base import loading
-from loraloom.base.device_and_dtype import choose_device, choose_dtype, estimated_parameters
+from loraloom.base.device_and_dtype import choose_device, choose_dtype
 from loraloom.base.fingerprints import fingerprint
 from loraloom.base.loading import load_base
 from loraloom.errors import ModelError
-from tests.tiny import make_folder
+from tests.tiny import TIED_KINDS, make_folder
 
 WEIGHTS = "model.safetensors"
 
@@ -59,8 +58,9 @@ def test_a_base_is_frozen_without_dropout_and_in_train_mode(base: Any, kind: str
     )
     assert base.model.training
     assert base.model_dropout == 0.1
-    assert (base.pad_token_id, base.eos_token_id, base.start_token_id) == (0, 1, 0)
-    assert base.head_is_tied == (kind == "t5")
+    assert (base.pad_token_id, base.eos_token_id) == (0, 1)
+    assert base.start_token_id == {"pad": 0, "eos": 1}[base.family.start]
+    assert base.head_is_tied == (kind in TIED_KINDS)
     assert base.model.config.tie_word_embeddings == base.head_is_tied
 
 
@@ -90,7 +90,7 @@ def test_what_is_not_there_is_said(name: str, message: str) -> None:
 
 
 def test_a_file_and_an_empty_folder_are_no_model(folder: Path, tmp_path: Path) -> None:
-    assert "a model is a folder, and this is a file" in complaint(folder / "config.json")
+    assert "a model is a folder, but this is a file" in complaint(folder / "config.json")
     (tmp_path / "empty").mkdir()
     assert "holds no config.json" in complaint(tmp_path / "empty")
 
@@ -106,12 +106,12 @@ def test_a_causal_model_names_both_architectures(folder: Path) -> None:
     assert "LlamaForCausalLM" in text
     for family in ("t5", "mt5", "umt5"):
         assert family in text
-    assert "is a causal (decoder-only) model, and LoRALoom trains encoder-decoders" in text
+    assert "is a causal (decoder-only) model, but LoRALoom trains encoder-decoders" in text
 
 
 def test_an_unknown_model_type_is_refused(folder: Path) -> None:
     change_json(folder / "config.json", model_type=None, architectures=None)
-    assert "its config.json names no model_type" in complaint(folder)
+    assert "its config.json has no model_type" in complaint(folder)
 
 
 def test_a_model_with_code_of_its_own_is_refused_before_anything_of_it_runs(folder: Path) -> None:
@@ -240,10 +240,7 @@ def test_the_tokenizers_fingerprint_sees_a_changed_vocabulary(folder: Path, load
     assert load_base(str(folder), device="cpu").tokenizer_fingerprint != loaded("mt5").tokenizer_fingerprint
 
 
-LARGE = SimpleNamespace(
-    d_model=1024, d_ff=2816, num_heads=16, d_kv=64, num_layers=24, num_decoder_layers=24, vocab_size=250_112
-)
-SMALL = SimpleNamespace(**{**LARGE.__dict__, "num_layers": 1, "num_decoder_layers": 1, "vocab_size": 5000})
+LARGE, SMALL = 1_200_000_000, 20_000_000  # weights
 
 
 @pytest.mark.parametrize(
@@ -282,7 +279,7 @@ def test_a_gpu_gets_bfloat16_only_where_it_is_no_emulation(
 def test_what_the_recipe_says_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     choice = choose_dtype("bfloat16", torch.device("cpu"), SMALL)
-    assert (choice.value, choice.reason) == ("bfloat16", "the recipe says so")
+    assert (choice.value, choice.reason) == ("bfloat16", "as set in the recipe")
     assert choose_device("cpu").value == "cpu"
 
 
@@ -293,7 +290,7 @@ def test_devices_are_chosen_by_what_is_there(monkeypatch: pytest.MonkeyPatch) ->
     assert choose_device("auto").value == "cpu"
     assert "no GPU" in choose_device("auto").reason
     for absent in ("cuda", "cuda:0", "mps"):
-        with pytest.raises(ModelError, match="the device is not there"):
+        with pytest.raises(ModelError, match="the device is not available"):
             choose_device(absent)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert choose_device("auto").value == "cpu"  # never run there
@@ -313,14 +310,14 @@ def test_the_estimate_of_a_models_size_is_near(base: Any) -> None:
     actual = sum(parameter.numel() for parameter in base.model.parameters())
     if base.head_is_tied:
         actual += base.head.weight.numel()
-    assert estimated_parameters(base.model.config) == pytest.approx(actual, rel=0.2)
+    assert base.dimensions.num_weights == pytest.approx(actual, rel=0.2)
 
 
 def test_a_small_model_is_computed_in_float32(tiny: Callable[[str], Path]) -> None:
     base = load_base(str(tiny("t5")), device="cpu")
     assert base.model.dtype == torch.float32
     assert base.choices["dtype"].value == "float32"
-    assert base.choices["device"].reason == "the recipe says so"
+    assert base.choices["device"].reason == "as set in the recipe"
 
 
 def test_transformers_is_quiet_while_loading_and_as_loud_as_before_after(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from peft import LoraConfig, get_peft_model
 
+from loraloom.architectures.family import Place
 from loraloom.base.loading import Base
 from loraloom.base.targets import linears, peft_target_modules, resolve_targets, unique_targets
 from loraloom.errors import TargetError
@@ -14,7 +15,7 @@ from loraloom.recipe import LoraSettings
 from tests.parity.rig import stock_model
 
 LAYERS = 2
-GATED = {"mt5": True, "t5": False, "flan": True, "umt5": True}
+GATED = {"mt5", "flan", "umt5"}
 
 
 def names(base: Base, target_modules: str | list[str]) -> set[str]:
@@ -30,7 +31,7 @@ def complaint(base: Base, target_modules: str | list[str]) -> str:
 
 def test_all_linear_is_every_linear_but_the_head(base: Base, kind: str) -> None:
     found = names(base, "all-linear")
-    per_layer = 4 + (3 if GATED[kind] else 2)
+    per_layer = 4 + (3 if kind in GATED else 2)
     assert len(found) == LAYERS * per_layer + LAYERS * (per_layer + 4)
     assert (
         found == names(base, ["all-linear"]) == {target.name for target in linears(base.model, base.family)}
@@ -39,14 +40,16 @@ def test_all_linear_is_every_linear_but_the_head(base: Base, kind: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
-@pytest.mark.parametrize(
-    "target_modules",
-    ["all-linear", ["q", "v"], ["EncDecAttention.k", "wo"], ["decoder.block.1.layer.0.SelfAttention.q"]],
-    ids=str,
-)
-def test_names_match_what_peft_matches(
-    base: Base, kind: str, tiny: Any, target_modules: str | list[str]
-) -> None:
+@pytest.mark.parametrize("which", ["all-linear", "two names", "longer names", "a whole path"])
+def test_names_match_what_peft_matches(base: Base, kind: str, tiny: Any, which: str) -> None:
+    own = {target.place: target.name for target in linears(base.model, base.family)}
+    path = own[Place("decoder", 1, "cross", "k")]
+    target_modules: str | list[str] = {
+        "all-linear": "all-linear",
+        "two names": [own[Place("encoder", 0, "self", role)].rpartition(".")[2] for role in ("q", "v")],
+        "longer names": [".".join(path.split(".")[-2:])],
+        "a whole path": [path],
+    }[which]
     config = LoraConfig(r=2, target_modules=target_modules, task_type="SEQ_2_SEQ_LM")
     adapted = get_peft_model(stock_model(tiny(kind)), config).targeted_module_names
     assert names(base, target_modules) == set(adapted)
@@ -71,7 +74,7 @@ def test_one_meaning_for_recipe_and_base(mt5: Base) -> None:
 
 
 def test_a_part_that_no_model_has_is_named(mt5: Base) -> None:
-    assert "`head:q` may be limited with `encoder:`, `decoder:` or `cross:`" in complaint(
+    assert "`head:q` may have the prefix `encoder:`, `decoder:` or `cross:`" in complaint(
         mt5, ["head:q", "v"]
     )
 
@@ -120,9 +123,8 @@ def test_weights_are_counted(mt5: Base) -> None:
 def test_the_side_says_whose_tokens_a_linear_reads(base: Base) -> None:
     """Only the k and v of the cross-attention read the source within the decoder."""
     for target in linears(base.model, base.family):
-        reads_source = target.name.startswith("encoder.") or target.name.endswith(
-            ("EncDecAttention.k", "EncDecAttention.v")
-        )
+        in_cross = target.name in names(base, ["cross:k", "cross:v"])
+        reads_source = in_cross or target.name in names(base, "encoder:all-linear")
         assert target.side == ("source" if reads_source else "target")
 
 

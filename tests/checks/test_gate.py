@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -49,7 +50,9 @@ def errors(found: list[Finding]) -> list[str]:
 @pytest.mark.parametrize("packing", [True, False])
 def test_what_is_right_passes_every_check(base: Base, packing: bool) -> None:
     found = findings(base, packing=packing)
-    assert {finding.level for finding in found} == {"ok"}
+    assert {finding.level for finding in found if finding.check != "generation"} == {"ok"}
+    asks_for_more = base.family.model_type == "bart"  # as bart-large-cnn's folder does
+    assert of(found, "generation")[0].level == ("note" if asks_for_more else "ok")
     assert {finding.check for finding in found} == {
         "shapes",
         "labels",
@@ -112,7 +115,7 @@ def test_a_token_beyond_the_vocabulary_is_found(mt5: Base) -> None:
     batch.input_ids[0, 0] = 424
     (finding,) = gate_module.check_shapes(gate_module.Gate(mt5, EXPERIMENTS, {}, ROWS, rows, batch))
     assert finding.level == "error"
-    assert "token 424 is beyond the 424 embeddings" in finding.message
+    assert "token 424 exceeds the 424 embeddings" in finding.message
 
 
 def test_tensors_of_another_dtype_are_found(mt5: Base) -> None:
@@ -127,8 +130,9 @@ def test_tensors_of_another_dtype_are_found(mt5: Base) -> None:
 @pytest.mark.parametrize("change", ["scale", "cap"])
 def test_a_wrong_scale_before_the_head_is_found(base: Base, change: str) -> None:
     """As when a tied flag is wrong: the training loss is then not the model's own."""
-    wrong = {"output_scale": lambda config: 0.5} if change == "scale" else {"softcap": lambda config: 0.05}
-    sabotaged = dataclasses.replace(base, family=dataclasses.replace(base.family, **wrong))
+    name, wrong = ("output_scale", 0.5) if change == "scale" else ("softcap", 0.05)
+    sabotaged = dataclasses.replace(base, family=copy.copy(base.family))
+    setattr(sabotaged.family, name, lambda config: wrong)
     found = findings(sabotaged)
     assert "loss" in errors(found)
     assert "the model's own forward" in of(found, "loss")[0].message
@@ -216,7 +220,7 @@ def test_targets_are_counted_as_they_train(mt5: Base, tmp_path: Any) -> None:
     found = of(findings(mt5), "targets")
     assert len(found) == 3  # q, v; all-linear
     text = " ".join(finding.message for finding in found if "narrow" in finding.where)
-    assert "`q` is 6 linears" in text
+    assert "`q` matches 6 linears" in text
     trained = train_all(
         mt5,
         [experiment("narrow", lora={"r": 2, "target_modules": ["q"]}, max_steps=1)],

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from loraloom import Recipe
-from loraloom.commands.find_lr import NUM_STEPS, RATES, RangeTest, RateResult, find_learning_rate, suggest
+from loraloom.commands.find_lr import NUM_STEPS, RATES, find_learning_rate, suggest
 from loraloom.commands.report import render_report
 from loraloom.commands.train import train
 from loraloom.console import print_range_test
 from loraloom.errors import DataError, Interrupted
 from loraloom.recipe.reading import read_recipe
 from loraloom.report.content import read_content
+from loraloom.run.documents.range_test import FORMAT, RangeTest, RateResult
 from loraloom.run.events import Event, TrainStep
 from loraloom.run.folder import list_runs
 
@@ -92,7 +93,7 @@ def test_what_was_found_is_a_run_that_the_report_shows(
     assert content.is_finished
     assert content.range_test is not None
     assert content.range_test.suggestion == found.suggestion
-    assert [each.eval_loss for each in content.range_test.outcomes] == [r.eval_loss for r in found.results]
+    assert [each.eval_loss for each in content.range_test.results] == [r.eval_loss for r in found.results]
     assert {len(each.curves.loss) for each in content.experiments} == {NUM_STEPS}
     assert found.reason in render_report(tmp_path / "rates").replace("&#39;", "'")
     assert not list((tmp_path / "rates" / "adapters").iterdir())
@@ -123,7 +124,17 @@ def test_a_signal_leaves_nothing(recipe: Callable[[float], Recipe], tmp_path: Pa
 
 def test_the_terminal_shows_a_bar_for_what_was_gained(capsys: pytest.CaptureFixture[str]) -> None:
     outcomes = (RateResult(1e-4, 4.5, 0.5), RateResult(1e-3, 3.0, 2.0), RateResult(1e-2, 5.5, -0.5))
-    found = RangeTest("runs/x", "main", 30, 8, 5.0, (*outcomes, RateResult(3e-2, None, None)), 1e-3, "Why.")
+    found = RangeTest(
+        run="runs/x",
+        format=FORMAT,
+        experiment="main",
+        num_steps=30,
+        num_eval_rows=8,
+        base_eval_loss=5.0,
+        results=[*outcomes, RateResult(3e-2, None, None)],
+        suggestion=1e-3,
+        reason="Why.",
+    )
     print_range_test(found)
     lines = capsys.readouterr().out.splitlines()
     bars = {line.split()[0]: line.count("█") for line in lines[1:5]}

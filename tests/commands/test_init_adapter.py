@@ -79,7 +79,12 @@ def test_other_targets_are_refused_with_those_to_set(
 
 def test_layers_to_transform_are_told_as_an_expression(tiny: Callable[[str], Path], tmp_path: Path) -> None:
     lora = LoraConfig(
-        r=4, lora_alpha=8, target_modules=["q", "v"], layers_to_transform=[1], task_type="SEQ_2_SEQ_LM"
+        r=4,
+        lora_alpha=8,
+        target_modules=["q", "v"],
+        layers_to_transform=[1],
+        layers_pattern=["block"],  # without it, PEFT 0.19 counts `layer.1` of every block
+        task_type="SEQ_2_SEQ_LM",
     )
     get_peft_model(stock_model(tiny("mt5")), lora).save_pretrained(tmp_path / "article")
     (tmp_path / "rows.json").write_text(json.dumps(ROWS, ensure_ascii=False), encoding="utf-8")

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from loraloom.data.splitting.split import Split
 from loraloom.errors import DataError
+from loraloom.recipe import DataSettings
+from loraloom.run.documents.split import SplitRecord
 
 
 def good_rows(number: int = 20) -> list[dict[str, Any]]:
@@ -21,6 +24,11 @@ def refusal(act: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
     with pytest.raises(DataError) as caught:
         act(*args, **kwargs)
     return str(caught.value)
+
+
+def restored(saved: dict[str, Any], settings: DataSettings) -> Split:
+    """The split that a split.json of this content describes."""
+    return Split.restore(SplitRecord.model_validate(saved), settings)
 
 
 def write_lines(path: Path, rows: Iterable[Any]) -> Path:

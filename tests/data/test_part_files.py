@@ -7,12 +7,13 @@ import json
 from pathlib import Path
 
 import pytest
-from data_files import good_rows, refusal, write_lines
+from data_files import good_rows, refusal, restored, write_lines
 
 from loraloom.data.retain import read_retained
-from loraloom.data.splitting.split import Split, split_examples
+from loraloom.data.splitting.split import split_examples
 from loraloom.errors import RunError
 from loraloom.recipe import DataSettings
+from loraloom.run.documents.provenance import Provenance
 from loraloom.run.folder import Run
 from loraloom.session.provenance import check_same_retained
 
@@ -45,7 +46,7 @@ def test_every_row_knows_its_file_and_every_file_its_sum(folder):
     assert len({example.id for example in split.train}) == 32
     assert list(split.files) == ["data/a.jsonl", "data/b.json.gz", "data/c.csv"]
     assert len(set(split.files.values())) == 3
-    assert any("data/a.jsonl (and 1 other file likewise) was read as instruction" in n for n in split.notes)
+    assert any("data/a.jsonl (and 1 other file as well) was read as instruction" in n for n in split.notes)
     assert any("data/c.csv was read as prompt/completion" in note for note in split.notes)
 
 
@@ -90,7 +91,7 @@ def test_leakage_between_parts_of_several_files_names_both_rows(folder):
 def test_a_file_of_two_parts_is_refused(folder):
     message = refusal(split_of, folder, eval="data/c.csv")
     assert "data.eval: names the same file as data.train (found: data/c.csv)" in message
-    assert "Write data.train so that it leaves the file out" in message
+    assert "Change data.train so that it excludes the file" in message
 
 
 def test_problems_of_every_file_come_at_once(folder):
@@ -101,7 +102,7 @@ def test_problems_of_every_file_come_at_once(folder):
     message = refusal(split_of, folder)
     assert "data/d.jsonl:1: row 1: `response` is missing" in message
     assert "data/d.jsonl:2: row 2" in message
-    assert "data/e.csv: holds 0 rows" in message
+    assert "data/e.csv: contains no rows" in message
 
 
 def test_mapped_columns_are_those_of_every_file(folder):
@@ -117,7 +118,7 @@ class TestRestore:
         return json.loads(json.dumps(split_examples(self.SETTINGS.in_folder(folder)).to_json()))
 
     def test_the_same_rows_come_back(self, saved, folder):
-        assert Split.restore(saved, self.SETTINGS.in_folder(folder)) == split_examples(
+        assert restored(saved, self.SETTINGS.in_folder(folder)) == split_examples(
             self.SETTINGS.in_folder(folder)
         )
 
@@ -125,42 +126,41 @@ class TestRestore:
     def test_a_change_of_any_file_is_found(self, saved, folder, name):
         path = folder / "data" / name
         path.write_bytes(path.read_bytes() + b"\n")
-        message = refusal(Split.restore, saved, self.SETTINGS.in_folder(folder))
+        message = refusal(restored, saved, self.SETTINGS.in_folder(folder))
         assert f"data/{name}: has changed since it was split" in message
         assert message.count("sha256") == 1
 
     def test_a_file_that_is_gone_is_named(self, saved, folder):
         (folder / "data" / "b.json.gz").unlink()
-        assert "data/b.json.gz: no such file" in refusal(
-            Split.restore, saved, self.SETTINGS.in_folder(folder)
-        )
+        assert "data/b.json.gz: no such file" in refusal(restored, saved, self.SETTINGS.in_folder(folder))
 
     def test_a_file_that_came_later_is_not_read_and_is_said(self, saved, folder):
         before = split_examples(self.SETTINGS.in_folder(folder))
         write_lines(folder / "data" / "later.jsonl", [{"instruction": "new", "response": "new"}])
-        now = Split.restore(saved, self.SETTINGS.in_folder(folder))
+        now = restored(saved, self.SETTINGS.in_folder(folder))
         assert (now.train, now.eval, now.files) == (before.train, before.eval, before.files)
-        assert any("not read: `data/later.jsonl`" in note for note in now.notes)
+        assert any("not among the files that were split: `data/later.jsonl`" in note for note in now.notes)
 
     @pytest.mark.parametrize("name", ["test.jsonl", "sub.parquet"])
     def test_no_file_that_came_later_stands_in_the_way(self, folder, name):
         (folder / "data" / "a.jsonl").rename(folder / "data" / "train.jsonl")
         saved = split_examples(self.SETTINGS.in_folder(folder)).to_json()
         (folder / "data" / name).write_text("")
-        assert Split.restore(saved, self.SETTINGS.in_folder(folder)).to_json() == saved
+        assert restored(saved, self.SETTINGS.in_folder(folder)).to_json() == saved
 
     def test_a_file_that_the_recipe_adds_by_name_is_another_split(self, saved, folder):
         write_lines(folder / "more.jsonl", good_rows(2))
         settings = DataSettings(train=["data", "more.jsonl"], eval=6)
-        message = refusal(Split.restore, saved, settings.in_folder(folder))
-        assert "split.json: is the split of other files" in message
+        message = refusal(restored, saved, settings.in_folder(folder))
+        assert "split.json: is a split of other files" in message
         assert "`more.jsonl`" in message
 
 
 def test_a_run_names_what_changed_of_rows_to_retain(folder):
     settings = DataSettings(train="starter", retain="data")
     run = Run(folder / "run")
-    before = {"retain": read_retained(settings.in_folder(folder)).sha256}
+    sums = read_retained(settings.in_folder(folder)).sha256
+    before = Provenance(started="", folder="/", versions={}, seeds={}, choices={}, retain=dict(sums))
     check_same_retained(before, read_retained(settings.in_folder(folder)), run)
     write_lines(folder / "data" / "a.jsonl", good_rows(3))
     (folder / "data" / "c.csv").unlink()

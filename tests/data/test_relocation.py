@@ -59,13 +59,13 @@ def test_folders_and_patterns_give_the_same_split(tmp_path: Path, written: str, 
     new.parent.mkdir(exist_ok=True)
     (old / "shop").rename(new)
     with pytest.raises(DataError):
-        Split.restore(split.to_json(), settings.in_folder(old))
+        Split.restore(split.record(), settings.in_folder(old))
     moved = find_moved(settings, tmp_path / "new", split.files)
-    again = Split.restore(split.to_json(), settings.located(Locations(old, data=moved)))
+    again = Split.restore(split.record(), settings.located(Locations(old, data=moved)))
     assert again.to_json() == split.to_json()  # names as they were written
     write(new / "b.jsonl", 11)
     with pytest.raises(DataError, match=r"b\.jsonl: has changed since it was split"):
-        Split.restore(split.to_json(), settings.located(Locations(old, data=moved)))
+        Split.restore(split.record(), settings.located(Locations(old, data=moved)))
 
 
 def test_a_file_stands_for_the_one_with_its_sum(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_file_stands_for_the_one_with_its_sum(tmp_path: Path) -> None:
     settings = DataSettings(train="one.jsonl", test="two.jsonl", eval=0)
     sums = {"one.jsonl": file_sha256(one), "two.jsonl": file_sha256(two)}
     assert find_moved(settings, two, sums) == {"two.jsonl": two}
-    with pytest.raises(DataError, match="is none of the files that the run was begun with") as refused:
+    with pytest.raises(DataError, match="is not one of the files that the run started with") as refused:
         find_moved(settings, write(tmp_path / "3.jsonl", 20), sums)
     assert sums["one.jsonl"][:12] in str(refused.value)
 

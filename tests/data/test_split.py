@@ -9,13 +9,15 @@ import subprocess
 import sys
 
 import pytest
-from data_files import good_rows, refusal, write_lines
+from data_files import good_rows, refusal, restored, write_lines
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loraloom.data.splitting.groups import source_key
-from loraloom.data.splitting.split import Split, split_examples
+from loraloom.data.splitting.split import split_examples
+from loraloom.errors import RunError
 from loraloom.recipe import DataSettings
+from loraloom.run.documents.split import SplitRecord
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def sources(examples):
 )
 def test_shares_and_counts_are_exact_where_rows_stand_alone(split, part, expected):
     if expected == 100:
-        assert "none is left to train on" in refusal(split, good_rows(100), eval=part)
+        assert "none would be left to train on" in refusal(split, good_rows(100), eval=part)
         return
     done = split(good_rows(100), eval=part)
     assert (len(done.eval), len(done.train), len(done.test)) == (expected, 100 - expected, 0)
@@ -80,7 +82,7 @@ def test_conversations_stay_whole_and_the_difference_is_told(split):
     done = split(rows, eval=10)
     assert len(done.eval) == 9
     assert not {e.row for e in done.train} & {e.row for e in done.eval}
-    assert any("eval has 9 rows where 10 were asked" in note for note in done.notes)
+    assert any("eval has 9 rows instead of the requested 10" in note for note in done.notes)
     assert done.to_json()["eval"][0] == ["train.jsonl", done.eval[0].row, 1]
 
 
@@ -118,10 +120,10 @@ PINNED_EVAL_ROWS = [5, 6, 10, 15, 20]
 @pytest.mark.parametrize(
     ("rows", "options", "told"),
     [
-        (1, {"eval": 0.1}, "train.jsonl: holds 1 row; to split it, at least 2"),
-        (20, {"eval": 20}, "data.eval: asks for 20 rows, but train.jsonl has 20"),
-        (20, {"eval": 5, "test": 30}, "data.test: asks for 30 rows"),
-        (20, {"eval": 10, "test": 10}, "10 rows for eval and 10 rows for test leave none"),
+        (1, {"eval": 0.1}, "train.jsonl: contains 1 row, but a split needs at least 2"),
+        (20, {"eval": 20}, "data.eval: requests 20 rows, but train.jsonl has 20"),
+        (20, {"eval": 5, "test": 30}, "data.test: requests 30 rows"),
+        (20, {"eval": 10, "test": 10}, "10 rows for eval and 10 rows for test would leave none"),
         (2, {"eval": 0.1, "test": 0.1}, "leave none of the 2 rows"),
     ],
 )
@@ -196,13 +198,13 @@ class TestRestore:
     def test_the_same_split_comes_back_whatever_the_shares_say_now(self, saved, tmp_path):
         before = split_examples(self.SETTINGS.in_folder(tmp_path))
         now = self.SETTINGS.model_copy(update={"eval": 0.5, "split_seed": 1})
-        restored = Split.restore(saved, now.in_folder(tmp_path))
-        assert (restored.train, restored.eval, restored.test) == (before.train, before.eval, before.test)
-        assert restored.to_json() == saved
+        again = restored(saved, now.in_folder(tmp_path))
+        assert (again.train, again.eval, again.test) == (before.train, before.eval, before.test)
+        assert again.to_json() == saved
 
     def test_a_changed_file_is_refused_with_both_hashes(self, saved, tmp_path):
         write_lines(tmp_path / "train.jsonl", [*good_rows(), {}])
-        message = refusal(Split.restore, saved, self.SETTINGS.in_folder(tmp_path))
+        message = refusal(restored, saved, self.SETTINGS.in_folder(tmp_path))
         assert "train.jsonl: has changed" in message
         assert saved["files"]["train.jsonl"] in message
         assert message.count("sha256") == 1
@@ -210,14 +212,14 @@ class TestRestore:
 
     def test_other_files_are_refused(self, saved, tmp_path):
         settings = DataSettings(train="train.jsonl")
-        assert "split.json: is the split of other files" in refusal(
-            Split.restore, saved, settings.in_folder(tmp_path)
+        assert "split.json: is a split of other files" in refusal(
+            restored, saved, settings.in_folder(tmp_path)
         )
 
     def test_rows_that_are_read_differently_now_are_refused(self, saved, tmp_path):
         saved["eval"].append(["train.jsonl", 21])
-        message = refusal(Split.restore, saved, self.SETTINGS.in_folder(tmp_path))
-        assert "row 21 of train.jsonl is in it" in message
+        message = refusal(restored, saved, self.SETTINGS.in_folder(tmp_path))
+        assert "row 21 of train.jsonl is in the split" in message
 
     @pytest.mark.parametrize(
         "damage",
@@ -233,4 +235,6 @@ class TestRestore:
     )
     def test_a_damaged_split_file_is_refused(self, saved, tmp_path, damage):
         broken = {**saved, **damage} if damage else {}
-        assert "split.json: is " in refusal(Split.restore, broken, self.SETTINGS.in_folder(tmp_path))
+        (tmp_path / "split.json").write_text(json.dumps(broken))
+        with pytest.raises(RunError, match=r"split\.json: is damaged"):
+            SplitRecord.read(tmp_path / "split.json")

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.linear import BankLinear
+from loraloom.base.frozen_linear import frozen_linear
 from loraloom.base.loading import Base
 from loraloom.evaluate.loss import eval_losses, row_losses
 from tests.parity.rig import attach_speaking, random_rows, stock_model
@@ -46,7 +47,7 @@ def test_it_equals_an_independent_computation(
     expected: dict[str | None, list[float]] = {None: independent(model)}
     with torch.no_grad():
         for name, part in bank.parts("a").items():
-            model.get_submodule(name).weight += part.delta_weight()
+            model.get_submodule(name).weight += part.delta(frozen_linear(model.get_submodule(name)))
     expected["a"] = independent(model)
     slots = ["a", None, "a"]
     rows = row_losses(bank, slots, ROWS, batch_size=batch_size, packing=packing)
@@ -68,5 +69,5 @@ def test_nobody_needs_a_gradient_and_rows_are_counted(mt5: Base) -> None:
     row_losses(bank, ["a"], ROWS, batch_size=4, on_rows=seen.append)
     assert seen == [4, 8, 9]
     assert all(parameter.grad is None for parameter in bank.parameters("a"))
-    assert bank.ambient.rows is None
+    assert bank.current_pass is None
     assert any(isinstance(module, BankLinear) for module in mt5.model.modules())

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from loraloom.base.loading import load_base
+from loraloom.base.targets import linears
 from loraloom.run.folder import Run
 from tests.faults.training import events, fruits
 from tests.faults.warm import Warm
+from tests.tiny import make_folder
 
 ROOM_MIB = 40
+LARGE_R = 4_096
 RECIPE = """\
 model_name_or_path: {model}
 data: {{train: data.json, eval: 0, max_source_length: 64, max_target_length: 64}}
@@ -53,7 +57,7 @@ def test_the_same_optimizer_batch_in_smaller_passes_and_a_resume_that_goes_by_th
     ended = warm.call(*train, tight, cwd=tmp_path, faults=faults)
     assert ended.code == 0, ended.stderr
     assert "warning: memory ran out in step 1" in ended.stderr
-    assert "a step takes the same rows as before" in ended.stderr
+    assert "a step still uses the same rows" in ended.stderr
     told = events(tight, "memory")
     assert told[-1]["pass_tokens"] <= told[-1]["tried"] // 2
     found, expected = fruits(tight), fruits(whole)
@@ -72,12 +76,19 @@ def test_the_same_optimizer_batch_in_smaller_passes_and_a_resume_that_goes_by_th
 
 
 def test_an_experiment_that_is_too_large_fails_alone(warm: Warm, recipe: Path, tmp_path: Path) -> None:
-    """Itself, its gradients and its moments are more than there is room for; those of the others are not."""
-    experiments = "experiments: {small: {}, large: {lora: {r: 4096}}, other: {seed: 7}}\n"
-    text = recipe.read_text(encoding="utf-8").replace("_size: 256", "_size: 4")
-    recipe.write_text(text + experiments, encoding="utf-8")
+    """Itself, its gradients and its two moments are four times its weights; there is room for two."""
+    wide = make_folder(tmp_path / "wide", "mt5", d_model=128, d_kv=32, d_ff=192)
+    base = load_base(str(wide), dtype="float32", device="cpu")
+    large = sum(target.num_adapter_parameters(LARGE_R) for target in linears(base.model, base.family))
+    room_mib = 2 * 4 * large // 2**20
+    assert room_mib > 300  # the others, and what training needs anyhow, take less than half of it
+    recipe.write_text(
+        RECIPE.format(model=wide).replace("_size: 256", "_size: 4")
+        + f"experiments: {{small: {{}}, large: {{lora: {{r: {LARGE_R}}}}}, other: {{seed: 7}}}}\n",
+        encoding="utf-8",
+    )
     run = tmp_path / "run"
-    faults = {"call": "loraloom.commands.train:foresee", "number": 1, "room_mib": 150}
+    faults = {"call": "loraloom.commands.train:predict_resources", "number": 1, "room_mib": room_mib}
     ended = warm.call("train", recipe, "--out", run, cwd=tmp_path, faults=faults)
     assert ended.code == 3, ended.stderr
     assert "Traceback" not in ended.stderr

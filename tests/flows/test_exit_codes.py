@@ -43,7 +43,10 @@ FAILED = {
         ("predict", "first", "date.json", "--experiment", "base"),
         "Did you mean `data.json`?",
     ),
-    "prompts and a split": (("compare", "first", "--split", "test", "--prompt", "x"), "Give one of them"),
+    "prompts and a split": (
+        ("compare", "first", "--split", "test", "--prompt", "x"),
+        "Give only one of them",
+    ),
     "a blank prompt": (("compare", "first", "--prompt", " "), "prompt 1 is empty"),
     "a name that leaves the run": (("compare", "first", "--name", "../../x"), "cannot name a comparison"),
     "an absolute name": (("compare", "first", "--name", "/elsewhere/x"), "cannot name a comparison"),

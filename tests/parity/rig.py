@@ -10,16 +10,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForSeq2SeqLM
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, GenerationConfig
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.linear import BankLinear
 from loraloom.bank.objective import part_losses
 from loraloom.bank.ownership import training_rows
 from loraloom.base.loading import Base
+from loraloom.base.recomputation import recompute_activations
 from loraloom.data.batches import Batch, Part, collate
 from loraloom.data.encoding import EncodedExample, EncodedSet
 from loraloom.recipe import Experiment, GenerationSettings, LoraSettings, TrainingSettings
+from loraloom.run.events import Event
 from loraloom.run.folder import Run, create_run
 from loraloom.training.loop import train
 from loraloom.training.setup import Setup
@@ -84,8 +86,7 @@ def batch_of(base: Base, parts: Mapping[str | None, Sequence[EncodedExample]], *
     """A batch of some rows for each slot."""
     return collate(
         [Part(slot, rows) for slot, rows in parts.items()],
-        pad_token_id=base.pad_token_id,
-        start_token_id=base.start_token_id,
+        base.layout,
         **options,
     )
 
@@ -148,8 +149,13 @@ def experiment(
 class TrainedRun:
     """A training that has come to its end."""
 
-    events: list[dict[str, Any]]
+    history: list[Event]
     state: TrainingState
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """What was told of, as lines of the log."""
+        return [event.to_json() for event in self.history]
 
     def column(self, name: str, key: str, event: str = "train") -> list[float]:
         """One figure of one experiment, step by step."""
@@ -181,7 +187,7 @@ def train_all(
     """Train experiments as the workflow does, into a run at `folder` (made where it is not)."""
     run = Run(folder) if folder.exists() else create_run(folder)
     names = [e.name for e in experiments]
-    events: list[dict[str, Any]] = []
+    history: list[Event] = []
     setup = Setup(
         bank=AdapterBank(base),
         experiments=experiments,
@@ -197,20 +203,18 @@ def train_all(
         stop=StopRequest() if stop is None else stop,
     )
     started = state or TrainingState.at_start(names)
-    ended = train(setup, started, lambda event: events.append(event.to_json()))
-    return TrainedRun(events, ended)
+    ended = train(setup, started, history.append)
+    return TrainedRun(history, ended)
 
 
 @contextmanager
 def recomputing(base: Base) -> Iterator[None]:
-    """Activation checkpointing, by the name that this version of transformers has for it."""
-    model: Any = base.model
-    name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
-    getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
+    """Activation checkpointing, as a recipe sets it."""
+    recompute_activations(base.model, True)
     try:
         yield
     finally:
-        getattr(model, f"{name}_checkpointing_disable")()
+        recompute_activations(base.model, False)
 
 
 def unwrap(base: Base) -> None:
@@ -223,11 +227,25 @@ def unwrap(base: Base) -> None:
 
 
 def stock_model(folder: Path, **config: Any) -> Any:
-    """The model as transformers loads it, without dropout.
+    """The model as transformers loads it, without dropout, and without generation settings of its own.
 
     transformers 5 forces `tie_word_embeddings` on the T5 family, and UMT5 scales its logits by that
     flag: with a head of its own it would then be mis-scaled, so the flag is set to what is true.
+    The decoder of a UMT5 sees what follows under SDPA in transformers 5.17
+    (findings/umt5_decoder_sees_what_follows.sh); eager attention masks it in every version.
     """
-    model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32, dropout_rate=0.0, **config)
-    model.config.tie_word_embeddings = model.lm_head.weight is model.shared.weight
+    if AutoConfig.from_pretrained(folder).model_type == "umt5":
+        config.setdefault("attn_implementation", "eager")
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32, **config)
+    for module in model.modules():
+        for name in ("p", "dropout", "activation_dropout", "layerdrop"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+    model.config.tie_word_embeddings = model.lm_head.weight is model.get_input_embeddings().weight
+    own = model.generation_config
+    model.generation_config = GenerationConfig(
+        decoder_start_token_id=own.decoder_start_token_id,
+        eos_token_id=own.eos_token_id,
+        pad_token_id=own.pad_token_id,
+    )
     return model

@@ -16,7 +16,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from loraloom.bank import linear
+from loraloom.bank.updates import lora_stack
+from loraloom.bank.updates.low_rank_product import Group
 from loraloom.base.loading import Base
 from loraloom.recipe import Experiment
 from tests.parity.rig import TrainedRun, experiment, random_rows, train_all
@@ -93,6 +94,7 @@ def assert_same_training(actual: TrainedRun, alone: TrainedRun, name: str) -> No
         ("t5", {"packing": False, "base_dropout": 0.1}),
         ("flan", {"packing": True, "base_dropout": 0.1}),
         ("umt5", {"packing": False}),
+        ("bart", {"packing": True}),
     ],
     ids=str,
 )
@@ -113,13 +115,13 @@ def test_the_rows_of_like_adapters_run_as_one_product_and_equal_them_alone(
 ) -> None:
     """Near ranks and equal shares take the batched path; a rank is padded with zeros there."""
     batched: list[int] = []
-    add = linear.add_low_ranks
+    add = lora_stack.add_low_ranks
 
-    def count(x: Tensor, y: Tensor, groups: Sequence[linear.Group]) -> Tensor:
-        batched.extend(len(group.adapters) for group in groups)
+    def count(x: Tensor, y: Tensor, groups: Sequence[Group]) -> Tensor:
+        batched.extend(len(group.A) for group in groups)
         return add(x, y, groups)
 
-    monkeypatch.setattr(linear, "add_low_ranks", count)
+    monkeypatch.setattr(lora_stack, "add_low_ranks", count)
     alike = [
         experiment(
             name, lora={"r": r, "lora_dropout": p}, seed=seed, per_device_train_batch_size=3, max_steps=STEPS

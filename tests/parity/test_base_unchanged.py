@@ -115,7 +115,8 @@ def test_merging_adds_what_the_adapter_says(base: Base, use_rslora: bool) -> Non
     with bank.rows(Rows(shares_of(batch))):
         expected = hidden_states(base, batch)
         losses = part_losses(base, batch)
-    deltas = {name: part.delta_weight() for name, part in bank.parts("a").items()}
+    linears = {target.name: target.linear for target in bank.available}
+    deltas = {name: part.delta(linears[name]) for name, part in bank.parts("a").items()}
     bank.drop("a")
     plain = batch_of(base, {None: rows})
     originals = {name: base.model.get_submodule(name).weight.clone() for name in deltas}

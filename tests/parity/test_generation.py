@@ -203,4 +203,4 @@ def test_answering_leaves_the_model_as_it_was_and_counts_its_rows(mt5: Base) -> 
     answer(bank, [None], SOURCES, GenerationSettings(max_new_tokens=2, batch_size=4), on_rows=seen.append)
     assert seen == [4, 8, 11]
     assert mt5.model.training
-    assert bank.ambient.rows is None
+    assert bank.current_pass is None

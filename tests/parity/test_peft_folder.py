@@ -27,7 +27,7 @@ LORA: list[dict[str, Any]] = [
     {"r": 4, "lora_alpha": 8},
     {"r": 3, "lora_alpha": 9, "use_rslora": True, "target_modules": ["q", "v"]},
     {"r": 4, "lora_alpha": 2.5, "target_modules": ["decoder:q", "cross:k", "encoder:wo"]},
-    {"r": 2, "lora_alpha": 4, "target_modules": r"decoder\.block\.1\..*\.o"},
+    {"r": 2, "lora_alpha": 4, "target_modules": r".*decoder\.\w+\.1\..*\.o(ut_proj)?"},
 ]
 
 
@@ -56,7 +56,11 @@ def logits_of_stock(model: Any) -> list[Tensor]:
 
 
 def assert_same_logits(actual: list[Tensor], expected: list[Tensor], base_logits: list[Tensor]) -> None:
-    """Within 1e-5 of themselves or of the largest; and they are not the base's."""
+    """Within 1e-5 of themselves or of the largest; and they are not the base's.
+
+    Rounding is some 5e-7 with these adapters; with three times the strength the attention saturates and
+    single rows differ by 7e-5 from float64, on either side.
+    """
     for own, wanted, without in zip(actual, expected, base_logits, strict=True):
         largest = float(wanted.abs().max())
         torch.testing.assert_close(own, wanted, rtol=1e-5, atol=1e-5 * largest)
@@ -68,7 +72,7 @@ def test_what_we_write_peft_reads(
     base: Base, kind: str, tiny: Any, tmp_path: Path, lora: dict[str, Any]
 ) -> None:
     bank = AdapterBank(base)
-    settings = attach_speaking(bank, "a", seed=1, strength=0.3, **lora)
+    settings = attach_speaking(bank, "a", seed=1, **lora)
     write_adapter(
         tmp_path / "a",
         base=base,
@@ -96,7 +100,7 @@ def test_what_peft_writes_we_read(
 ) -> None:
     bank = AdapterBank(base)
     settings = LoraSettings(**lora)
-    tensors = speaking_tensors(bank, settings, seed=2, strength=0.3)
+    tensors = speaking_tensors(bank, settings, seed=2)
     stock = get_peft_model(
         stock_model(tiny(kind)),
         LoraConfig(

@@ -76,7 +76,7 @@ def test_a_batch_of_other_rows_than_were_said_is_refused(mt5: Base, rows: Rows |
     bank, batch = bank_of_three(mt5), batch_of(mt5, {None: list(random_rows(5))}, packing=False)
     with pytest.raises(AssertionError, match="have an owner"), bank.rows(rows):
         hidden_states(mt5, batch)
-    assert bank.ambient.rows is None
+    assert bank.current_pass is None
 
 
 def test_rows_are_taken_back_when_an_error_passes(mt5: Base) -> None:
@@ -84,7 +84,7 @@ def test_rows_are_taken_back_when_an_error_passes(mt5: Base) -> None:
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), bank.rows(Rows((Share("a", 1),))):
             raise ZeroDivisionError
-        assert bank.ambient.rows is None
+        assert bank.current_pass is None
 
 
 def test_seeds_differ_for_whatever_differs() -> None:

@@ -8,15 +8,27 @@ from pathlib import Path
 import pytest
 
 from loraloom.errors import RunError
+from loraloom.run.documents.comparison import Comparison
 from loraloom.run.documents.document import Document
 from loraloom.run.documents.provenance import ProcessRecord, Provenance
+from loraloom.run.documents.range_test import RangeTest
+from loraloom.run.documents.result import Result
+from loraloom.run.documents.search import SearchRecord
+from loraloom.run.documents.split import SplitRecord
 
 OLD = Path(__file__).parents[1] / "old_runs" / "v0.1"
-DOCUMENTS: dict[str, type[Document]] = {"provenance.json": Provenance}
+DOCUMENTS: dict[str, type[Document]] = {
+    "provenance.json": Provenance,
+    "split.json": SplitRecord,
+    "result.json": Result,
+    "search.json": SearchRecord,
+    "range_test.json": RangeTest,
+    "comparison.json": Comparison,
+}
 
 
 def old_files(name: str) -> list[Path]:
-    found = sorted(OLD.glob(f"*/{name}"))
+    found = sorted(OLD.glob("*/compare/*.json" if name == "comparison.json" else f"*/{name}"))
     assert found
     return found
 

@@ -123,7 +123,10 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "_experts_implementation": (set_config(_experts_implementation=KERNELS), ELSEWHERE),
     "use_kernels": (set_config(use_kernels=True), ELSEWHERE),
     "a private key": (set_config(_auto_class="Evil"), ELSEWHERE),
-    "other weights": (set_config(transformers_weights="../outside.safetensors"), "names other weights"),
+    "other weights": (
+        set_config(transformers_weights="../outside.safetensors"),
+        "names weights (transformers_weights) other",
+    ),
     "quantisation that imports": (
         set_config(quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True}),
         "quantised",
@@ -131,9 +134,12 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "quantisation of a module": (set_config(quantization_config={"quant_method": "evil.Evil"}), "quantised"),
     "a tokenizer's class by path": (
         with_code(set_tokenizer_config(tokenizer_class="tokenization_evil.Evil")),
-        "no name of a class",
+        "not the name of a class",
     ),
-    "a tokenizer's class in a list": (set_tokenizer_config(tokenizer_class=["Evil"]), "no name of a class"),
+    "a tokenizer's class in a list": (
+        set_tokenizer_config(tokenizer_class=["Evil"]),
+        "not the name of a class",
+    ),
     "a tokenizer's files elsewhere": (
         set_tokenizer_config(fast_tokenizer_files=["../tokenizer.9.0.0.json"]),
         OUTSIDE,
@@ -142,11 +148,11 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
         lambda folder, canary: change_json(
             folder / "adapter_config.json", peft_type="LORA", base_model_name_or_path="evil/base"
         ),
-        "is an adapter's folder",
+        "is the folder of an adapter",
     ),
     "an index upwards": (indexed(f"../outside-{WEIGHTS}"), OUTSIDE),
     "an index to an absolute path": (indexed("/etc/passwd"), OUTSIDE),
-    "an index to a pickle": (indexed("pickled.bin"), "no weights of that kind"),
+    "an index to a pickle": (indexed("pickled.bin"), "not weights of that kind"),
     "an index to numbers": (indexed({"shared.weight": 7}), OUTSIDE),
     "an index without a map": (indexed(["pickled.bin"]), "no `weight_map`"),
     "an index of nothing": (indexed({}), "no `weight_map`"),
@@ -161,7 +167,7 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
         "tokenizer_config.json cannot be read",
     ),
     "weights of the user's secrets": (link_to_secret(WEIGHTS), "its weights cannot be loaded"),
-    "a pipe as config": (pipe("config.json"), "the folder holds no config.json"),
+    "a pipe as config": (pipe("config.json"), "the folder contains no config.json"),
     "a pipe as weights": (pipe(WEIGHTS), "its weights cannot be loaded"),
     "a pipe as tokenizer": (pipe("tokenizer.json"), "its tokenizer cannot be loaded"),
     "a link to itself": (
@@ -169,16 +175,16 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
         "its weights cannot be loaded",
     ),
     "a config nested deep": (write("config.json", '{"a":' * 100_000), UNREADABLE),
-    "a config that is a list": (write("config.json", "[]"), "config.json is no JSON object"),
+    "a config that is a list": (write("config.json", "[]"), "config.json is not a JSON object"),
     "a config of bytes": (write("config.json", b"\xff\xfe\x00"), UNREADABLE),
     "a config with endless digits": (write("config.json", '{"d_model": ' + "9" * 9_000 + "}"), UNREADABLE),
-    "a config larger than any": (write("config.json", b" " * (65 * 2**20)), "too large to be one"),
+    "a config larger than any": (write("config.json", b" " * (65 * 2**20)), "is too large"),
     "a million million labels": (set_config(num_labels=10**12), "beyond any real model"),
     "a number without end": (set_config(layer_norm_epsilon=float("inf")), "beyond any real model"),
-    "a million layers": (set_config(num_layers=1_000_000), "a far larger model than its files hold"),
+    "a million layers": (set_config(num_layers=1_000_000), "a far larger model than its files contain"),
     "a width of text": (set_config(d_model="wide"), "`d_model` is no size"),
     "a depth below 0": (set_config(num_layers=-3), "`num_layers` is no size"),
-    "a family that is none": (set_config(model_type=["mt5"]), "its config.json names no model_type"),
+    "a family that is none": (set_config(model_type=["mt5"]), "its config.json has no model_type"),
     "a family with control characters": (
         set_config(model_type="\x1b[2Jmt5"),
         "is an encoder-decoder that LoRALoom does not support",

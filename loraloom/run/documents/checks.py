@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter
+
+from loraloom.run.documents.document import JsonObject, parse, to_json
 
 Level = Literal["ok", "note", "warning", "error"]
 
@@ -33,7 +38,7 @@ class Finding:
         text = f"{self.level}: {self.where}: {self.message}"
         return f"{text.rstrip('.')}. {self.fix}" if self.fix else text
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """For checks.json."""
         return asdict(self)
 
@@ -41,3 +46,21 @@ class Finding:
         """With each of its texts changed: made visible, say."""
         where, message, fix = map(change, (self.where, self.message, self.fix))
         return replace(self, where=where, message=message, fix=fix)
+
+
+_FINDINGS = TypeAdapter(list[Finding])
+
+
+def read_checks(path: Path) -> list[Finding]:
+    """The findings of checks.json.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    findings: list[Finding] = parse(_FINDINGS, path)
+    return findings
+
+
+def checks_text(findings: Iterable[Finding]) -> str:
+    """What checks.json holds."""
+    return to_json([finding.to_json() for finding in findings])

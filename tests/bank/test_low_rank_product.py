@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torch.autograd.graph import saved_tensors_hooks
 
-from loraloom.bank.linear import Group, LowRank, add_low_ranks
+from loraloom.bank.updates.low_rank_product import Group, add_low_ranks, add_low_ranks_plainly
 
 IN, OUT, LENGTH = 5, 7, 3
 
 
-def adapter(r: int, seed: int, dropout: float = 0.0, dtype: torch.dtype = torch.float64) -> LowRank:
-    generator = torch.Generator().manual_seed(seed)
-    A = torch.randn(r, IN, generator=generator, dtype=dtype)
-    B = torch.randn(OUT, r, generator=generator, dtype=dtype)
-    return LowRank(nn.Parameter(A), nn.Parameter(B), scaling=1.5 + seed, dropout=dropout)
+def group(
+    start: int,
+    stop: int,
+    ranks: list[int],
+    *,
+    scaling: float | Tensor = 1.5,
+    kept: Tensor | None = None,
+    dtype: torch.dtype = torch.float64,
+) -> Group:
+    """Adapters of these ranks, padded to the largest, that share the rows."""
+    generator = torch.Generator().manual_seed(start)
+    A, B = torch.zeros(len(ranks), max(ranks), IN), torch.zeros(len(ranks), OUT, max(ranks))
+    parameters = []
+    for number, r in enumerate(ranks):
+        A[number, :r] = torch.randn(r, IN, generator=generator)
+        B[number, :, :r] = torch.randn(OUT, r, generator=generator)
+        parameters += [nn.Parameter(A[number, :r].to(dtype)), nn.Parameter(B[number, :, :r].to(dtype))]
+    return Group(start, stop, A.to(dtype), B.to(dtype), tuple(parameters), scaling, kept)
 
 
 def kept(num_rows: int) -> Tensor:
@@ -26,23 +41,8 @@ def kept(num_rows: int) -> Tensor:
 
 def groups() -> list[Group]:
     """Rows 0–1 of one, 2 of none, 3–6 of two that share a product, with padded rank and dropout."""
-    together = (adapter(2, 1, dropout=0.4), adapter(3, 2))
-    return [Group(0, 2, (adapter(1, 0),)), Group(3, 7, together, kept(4))]
-
-
-def plain(x: Tensor, y: Tensor, groups: list[Group]) -> Tensor:
-    """The same, as the formula has it, adapter by adapter."""
-    out = list(y)
-    for group in groups:
-        each = (group.stop - group.start) // len(group.adapters)
-        for number, own in enumerate(group.adapters):
-            for row in range(each):
-                at = group.start + number * each + row
-                seen = x[at]
-                if group.kept is not None:
-                    seen = seen * group.kept[at - group.start] / (1 - own.dropout)
-                out[at] = out[at] + own.scaling * seen @ own.A.T @ own.B.T
-    return torch.stack(out)
+    scalings = torch.tensor([2.5, 3.5])[:, None, None]
+    return [group(0, 2, [1]), group(3, 7, [2, 3], scaling=scalings, kept=kept(4))]
 
 
 def inputs(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
@@ -53,12 +53,12 @@ def inputs(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
 
 
 def weights(groups: list[Group]) -> list[Tensor]:
-    return [w for group in groups for own in group.adapters for w in (own.A, own.B)]
+    return [weight for group in groups for weight in group.parameters]
 
 
 def test_it_is_the_formula_and_so_are_its_gradients() -> None:
     own, (x, y) = groups(), inputs()
-    result, expected = add_low_ranks(x, y, own), plain(x, y, own)
+    result, expected = add_low_ranks(x, y, own), add_low_ranks_plainly(x, y, own)
     torch.testing.assert_close(result, expected)
     upstream = torch.randn(result.shape, generator=torch.Generator().manual_seed(4), dtype=result.dtype)
     leaves = [x, y, *weights(own)]
@@ -69,7 +69,15 @@ def test_it_is_the_formula_and_so_are_its_gradients() -> None:
 
 def test_its_gradients_are_those_of_differences() -> None:
     own, (x, y) = groups(), inputs()
-    assert gradcheck(lambda x, y, *_: add_low_ranks(x, y, own), (x, y, *weights(own)))
+
+    def add(x: Tensor, y: Tensor, *_: Tensor) -> Tensor:
+        for group in own:  # it changes the parameters, which a pass copies from
+            for number, (A, B) in enumerate(zip(group.parameters[::2], group.parameters[1::2], strict=True)):
+                group.A[number, : len(A)] = A.detach()
+                group.B[number, :, : len(A)] = B.detach()
+        return add_low_ranks(x, y, own)
+
+    assert gradcheck(add, (x, y, *weights(own)))
 
 
 def test_an_input_that_needs_no_gradient_gets_none() -> None:
@@ -81,7 +89,8 @@ def test_an_input_that_needs_no_gradient_gets_none() -> None:
 
 
 def test_in_bfloat16_an_adapter_gets_its_gradients_in_its_own_precision() -> None:
-    own = [Group(0, 7, (adapter(2, 1, dtype=torch.float32),))]
+    in_float32 = group(0, 7, [2], dtype=torch.float32)
+    own = [replace(in_float32, A=in_float32.A.bfloat16(), B=in_float32.B.bfloat16())]
     x, y = inputs(torch.bfloat16)
     add_low_ranks(x, y, own).sum().backward()
     assert x.grad is not None
@@ -101,9 +110,9 @@ def test_linears_that_read_the_same_keep_it_once(num_linears: int) -> None:
         seen[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    own = [Group(0, 7, (adapter(2, seed, 0.4, torch.float32),), mask.clone()) for seed in range(num_linears)]
+    own = [group(0, 7, [2], kept=mask.clone(), dtype=torch.float32) for _ in range(num_linears)]
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        results = [add_low_ranks(x, y, [group]) for group in own]
+        results = [add_low_ranks(x, y, [each]) for each in own]
     assert all(result.requires_grad for result in results)
     parameters = {weight.data_ptr() for weight in weights(own)}
     mask_and_low = 7 * LENGTH * (IN + 2 * 4)

@@ -1,0 +1,115 @@
+"""BART: learned absolute positions, biases in its linears and on its logits, one table of embeddings.
+
+Its positions are counted, so a packed row is right only if they begin anew with each example.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from loraloom.architectures.family import Dimensions, Family
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+
+class Bart(Family):
+    """BART (Lewis et al., 2019, https://arxiv.org/abs/1910.13461), as transformers has it."""
+
+    model_type: ClassVar[str] = "bart"
+    title: ClassVar[str] = "BART"
+    layer_path = re.compile(r"model\.(?P<stack>encoder|decoder)\.layers\.(?P<layer>\d+)\.")
+    sublayers: ClassVar = {"self_attn": "self", "encoder_attn": "cross"}
+    projections: ClassVar = {
+        "q_proj": "q",
+        "k_proj": "k",
+        "v_proj": "v",
+        "out_proj": "o",
+        "fc1": "in",
+        "fc2": "out",
+    }
+    # What people call the same linears after T5.
+    aliases: ClassVar = {
+        "q": "q_proj",
+        "k": "k_proj",
+        "v": "v_proj",
+        "o": "out_proj",
+        "wi": "fc1",
+        "wo": "fc2",
+    }
+    size_keys = (
+        "d_model",
+        "encoder_layers",
+        "decoder_layers",
+        "encoder_attention_heads",
+        "decoder_attention_heads",
+        "encoder_ffn_dim",
+        "decoder_ffn_dim",
+        "max_position_embeddings",
+        "vocab_size",
+    )
+    # Its dropout is an argument of functions, not a module; layers may be skipped at random.
+    random_attributes = ("dropout", "activation_dropout", "layerdrop")
+    has_base_dropout = False
+    start = "eos"
+    counts_positions = True
+    float16 = True
+    head_bias = "final_logits_bias"
+
+    def dimensions(self, config: Any) -> Dimensions:
+        """The sizes that a config states."""
+        heads = config.encoder_attention_heads, config.decoder_attention_heads
+        return Dimensions(
+            vocab_size=config.vocab_size,
+            d_model=config.d_model,
+            num_layers=(config.encoder_layers, config.decoder_layers),
+            num_heads=heads,
+            d_head=(config.d_model // heads[0], config.d_model // heads[1]),
+            d_ff=(config.encoder_ffn_dim, config.decoder_ffn_dim),
+            num_positions=config.max_position_embeddings,
+        )
+
+    def dropout(self, config: Any) -> float:
+        """The probability with which a config drops states; that of activations may be another."""
+        return float(config.dropout)
+
+    def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
+        """The flag stays as it was loaded.
+
+        It is about three tables: `false` beside a head of its own would make transformers draw the
+        embeddings of encoder and decoder at random when the saved folder is loaded, because only `shared`
+        is in its files. With `true` it keeps a head that differs (transformers 5.23).
+        """
+
+    def prepare(self, model: PreTrainedModel) -> None:
+        """Let positions begin anew within a row."""
+        from loraloom.architectures.positions import restart_positions
+
+        for stack in (model.get_encoder(), model.get_decoder()):
+            restart_positions(stack.embed_positions)
+
+    def encode(
+        self, model: PreTrainedModel, input_ids: Tensor, mask: Tensor, positions: Tensor | None = None
+    ) -> Tensor:
+        """The encoder's last states; see `Family.encode`."""
+        from loraloom.architectures.positions import at_positions
+
+        with at_positions(positions):
+            return super().encode(model, input_ids, mask)
+
+    def decode(
+        self,
+        model: PreTrainedModel,
+        input_ids: Tensor,
+        mask: Tensor,
+        encoded: Tensor,
+        cross_mask: Tensor,
+        positions: Tensor | None = None,
+    ) -> Tensor:
+        """The decoder's last states; see `Family.decode`."""
+        from loraloom.architectures.positions import at_positions
+
+        with at_positions(positions):
+            return super().decode(model, input_ids, mask, encoded, cross_mask)

@@ -1,0 +1,331 @@
+"""What a model family says of itself: sizes, batch layout, encoder and decoder calls, head, linears.
+
+Nothing outside of this folder names a module or a config key of one architecture. Neither torch nor
+transformers is imported until a model is there: that a folder is of a family is known without them.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from loraloom.data.batches import Side
+
+Stack = Literal["encoder", "decoder"]
+Part = Literal["encoder", "decoder", "cross"]
+Sublayer = Literal["self", "cross", "feed-forward"]
+Role = Literal["q", "k", "v", "o", "in", "gate", "out"]
+# What a linear's input or output is multiplied with inside of its sublayer: zeros there silence it.
+FACTORS: Mapping[Role, tuple[Role, ...]] = {
+    "q": ("k", "v", "o"),
+    "k": ("q", "v", "o"),
+    "v": ("o",),
+    "o": ("v",),
+    "in": ("gate", "out"),
+    "gate": ("in", "out"),
+    "out": ("in", "gate"),
+}
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """The sizes of a model; where there are two, they are the encoder's and the decoder's.
+
+    Args:
+        vocab_size: tokens.
+        d_model: width of the stream between layers.
+        num_layers, num_heads: of each stack.
+        d_head: width of an attention head.
+        d_ff: width of the feed-forward.
+        num_positions: tokens that a row may have at the most; none where positions are relative.
+    """
+
+    vocab_size: int
+    d_model: int
+    num_layers: tuple[int, int]
+    num_heads: tuple[int, int]
+    d_head: tuple[int, int]
+    d_ff: tuple[int, int]
+    num_positions: int | None = None
+
+    @property
+    def d_attention(self) -> tuple[int, int]:
+        """Width of all heads together."""
+        return self.num_heads[0] * self.d_head[0], self.num_heads[1] * self.d_head[1]
+
+    @property
+    def widest(self) -> int:
+        """The widest that a layer's states become."""
+        return max(*self.d_ff, *self.d_attention)
+
+    @property
+    def num_weights(self) -> int:
+        """Weights, estimated: two embeddings, and of each layer its attention and three of feed-forward."""
+        total = 2 * self.vocab_size * self.d_model
+        for layers, inner, d_ff, attentions in zip(
+            self.num_layers, self.d_attention, self.d_ff, (1, 2), strict=True
+        ):
+            total += layers * self.d_model * (4 * attentions * inner + 3 * d_ff)
+        return total
+
+
+class Place(NamedTuple):
+    """Where in a model a linear stands, and what it is there for.
+
+    Args:
+        stack: whose layer it is in.
+        layer: the layer's number, from 0.
+        sublayer: `cross` is the decoder's attention to the source.
+        role: what the linear computes.
+    """
+
+    stack: Stack
+    layer: int
+    sublayer: Sublayer
+    role: Role
+
+    @property
+    def part(self) -> Part:
+        """`encoder`, `decoder` or `cross`."""
+        return "cross" if self.sublayer == "cross" else self.stack
+
+    @property
+    def side(self) -> Side:
+        """Whose tokens its input has; of the decoder's linears, two read the encoder's output."""
+        reads_source = self.stack == "encoder" or (self.sublayer == "cross" and self.role in ("k", "v"))
+        return "source" if reads_source else "target"
+
+
+class Family(ABC):
+    """One architecture. Objects have no state; what they are asked about is given to them.
+
+    Class attributes:
+        model_type: of config.json.
+        title: what people call it.
+        layer_path: an expression for the path of a layer, with groups `stack` and `layer`.
+        sublayers: names of modules on the way from a layer to its linears.
+        projections: the linears of a layer by their own names, in the order of the computation.
+        aliases: names that target lists may use for linears, beside their own.
+        size_keys: entries of config.json that must be whole numbers above 0.
+        optional_sizes: those of them that may be null.
+        random_attributes: numbers of modules that, above 0, make two passes in train mode differ.
+        start: the token that its models were trained to begin answers with.
+        packs_exactly: whether several examples in one row give the losses of one example a row.
+        counts_positions: whether a token's position within its example is an input of the pass.
+        has_base_dropout: whether `training.base_dropout` can be drawn from an experiment's seed.
+        float16: whether it computes in float16 without overflow.
+        attention: the implementation that transformers is asked for.
+        head_bias: name of a buffer of the model that is added to the logits.
+        forces_tied_flag: whether transformers 5 loads `tie_word_embeddings: true` whatever the file says.
+        flag_scales_logits: whether it then scales the logits of a head of its own.
+    """
+
+    model_type: ClassVar[str]
+    title: ClassVar[str]
+    layer_path: ClassVar[re.Pattern[str]]
+    sublayers: ClassVar[Mapping[str, Sublayer]]
+    projections: ClassVar[Mapping[str, Role]]
+    aliases: ClassVar[Mapping[str, str]] = {}
+    size_keys: ClassVar[tuple[str, ...]]
+    optional_sizes: ClassVar[frozenset[str]] = frozenset()
+    random_attributes: ClassVar[tuple[str, ...]] = ("dropout",)
+    start: ClassVar[Literal["pad", "eos"]] = "pad"
+    packs_exactly: ClassVar[bool] = True
+    counts_positions: ClassVar[bool] = False
+    has_base_dropout: ClassVar[bool] = True
+    float16: ClassVar[bool] = False
+    attention: ClassVar[str] = "sdpa"
+    head_bias: ClassVar[str | None] = None
+    forces_tied_flag: ClassVar[bool] = False
+    flag_scales_logits: ClassVar[bool] = False
+
+    @abstractmethod
+    def dimensions(self, config: Any) -> Dimensions:
+        """The sizes that a config states."""
+
+    @abstractmethod
+    def dropout(self, config: Any) -> float:
+        """The probability with which a config drops, if it is trained as it says."""
+
+    def output_scale(self, config: Any) -> float:
+        """The factor on the decoder's last states before the output head."""
+        return 1.0
+
+    def softcap(self, config: Any) -> float | None:
+        """c where logits are c · tanh(logits / c)."""
+        return None
+
+    def prepare(self, model: PreTrainedModel) -> None:  # noqa: B027 (most need nothing)
+        """Whatever a loaded model needs before its first pass; its weights and their names stay."""
+
+    @abstractmethod
+    def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
+        """Make the config say what is saved rightly.
+
+        Args:
+            tied: whether the output head is the embedding, read from the weights.
+        """
+
+    def place(self, path: str) -> Place | None:
+        """Where the linear with this path stands; None if it is no linear of a layer."""
+        layer = self.layer_path.match(path)
+        if layer is None:
+            return None
+        *between, name = path[layer.end() :].split(".")
+        if name not in self.projections:
+            return None
+        found = [self.sublayers[part] for part in between if part in self.sublayers]
+        sublayer: Sublayer = found[0] if found else "feed-forward"
+        return Place(layer["stack"], int(layer["layer"]), sublayer, self.projections[name])  # type: ignore[arg-type]
+
+    def is_in_layer(self, path: str) -> bool:
+        """Whether a module is part of a layer, or the list of a stack's layers."""
+        return self.layer_path.match(f"{path}.0.") is not None
+
+    def side_of(self, path: str) -> Side:
+        """Whose tokens a module of encoder or decoder works on, its attention to the source aside."""
+        return "source" if "encoder" in path.split(".") else "target"
+
+    def attention_sides(self, path: str) -> tuple[Side, Side]:
+        """Whose tokens the queries and the keys of an attention module are.
+
+        Args:
+            path: of the attention module itself.
+        """
+        layer = self.layer_path.match(path)
+        assert layer is not None, path
+        if layer["stack"] == "encoder":
+            return "source", "source"
+        parts = path[layer.end() :].split(".")
+        is_cross = any(self.sublayers.get(part) == "cross" for part in parts)
+        return "target", "source" if is_cross else "target"
+
+    def silencers(self, path: str, others: Iterable[str]) -> list[str]:
+        """The linears whose zeros would keep every gradient from this one.
+
+        Args:
+            path: of a linear.
+            others: paths of the model's linears.
+        """
+        own = self.place(path)
+        if own is None:
+            return []
+        factors = FACTORS.get(own.role, ())
+        placed = ((other, self.place(other)) for other in others)
+        return [o for o, place in placed if place and place[:3] == own[:3] and place.role in factors]
+
+    def remark(self, name: str, suffixes: Iterable[str]) -> str:
+        """Why a name in a target list matches nothing, where that is worth a word; begins with a space.
+
+        Args:
+            name: as it was given.
+            suffixes: the last names of the linears that it could have meant.
+        """
+        return ""
+
+    def start_token_id(self, config: Any, tokenizer: Any) -> int | None:
+        """The decoder's first input: what the config says, or else what the family always begins with."""
+        stated = getattr(config, "decoder_start_token_id", None)
+        found = getattr(tokenizer, f"{self.start}_token_id") if stated is None else stated
+        return None if found is None else int(found)
+
+    def shift_right(self, labels: Tensor, start_token_id: int) -> Tensor:
+        """What the decoder reads of one example while it writes its labels, int64 [target_len].
+
+        >>> # labels  a1 a2 </s>  →  decoder inputs  <s> a1 a2
+        """
+        import torch
+
+        return torch.cat([labels.new_tensor([start_token_id]), labels[:-1]])
+
+    def encode(
+        self, model: PreTrainedModel, input_ids: Tensor, mask: Tensor, positions: Tensor | None = None
+    ) -> Tensor:
+        """The encoder's last states.
+
+        Args:
+            input_ids: int64 [rows, source_len].
+            mask: which source token is seen, int64 [rows, source_len] or bool [rows, 1, len, len].
+            positions: of each token within its example, int64 [rows, source_len]; needed for rows of
+                several examples if the family counts positions.
+
+        Returns:
+            [rows, source_len, d_model].
+        """
+        return model.get_encoder()(input_ids=input_ids, attention_mask=mask).last_hidden_state  # type: ignore[no-any-return]
+
+    def decode(
+        self,
+        model: PreTrainedModel,
+        input_ids: Tensor,
+        mask: Tensor,
+        encoded: Tensor,
+        cross_mask: Tensor,
+        positions: Tensor | None = None,
+    ) -> Tensor:
+        """The decoder's last states for whole targets.
+
+        Encoder and decoder are called one after the other: a model's own forward would use the
+        encoder's mask for the cross-attention too, which packed rows do not allow.
+
+        Args:
+            input_ids: int64 [rows, target_len].
+            mask: bool [rows, 1, target_len, target_len].
+            encoded: the encoder's states.
+            cross_mask: bool [rows, 1, target_len, source_len].
+            positions: as in `encode`, int64 [rows, target_len].
+
+        Returns:
+            [rows, target_len, d_model].
+        """
+        return model.get_decoder()(  # type: ignore[no-any-return]
+            input_ids=input_ids,
+            attention_mask=mask,
+            encoder_hidden_states=encoded,
+            encoder_attention_mask=cross_mask,
+            use_cache=False,
+        ).last_hidden_state
+
+    def new_cache(self, model: PreTrainedModel) -> Any:
+        """An empty cache for `decode_next`."""
+        from transformers import DynamicCache, EncoderDecoderCache
+
+        return EncoderDecoderCache(DynamicCache(config=model.config), DynamicCache(config=model.config))
+
+    def decode_next(
+        self, model: PreTrainedModel, tokens: Tensor, encoded: Tensor, source_mask: Tensor, cache: Any
+    ) -> Tensor:
+        """The decoder's state behind the newest token of each row.
+
+        Args:
+            tokens: int64 [rows, 1].
+            encoded: [rows, source_len, d_model].
+            source_mask: int64 [rows, source_len].
+            cache: of `new_cache`; it grows by one token.
+
+        Returns:
+            [rows, d_model].
+        """
+        decoder = model.get_decoder()
+        states = decoder(
+            input_ids=tokens,
+            encoder_hidden_states=encoded,
+            encoder_attention_mask=source_mask,
+            use_cache=True,
+            **{cache_keyword(decoder): cache},
+        ).last_hidden_state
+        return states[:, -1]  # type: ignore[no-any-return]
+
+
+def cache_keyword(decoder: Any) -> str:
+    """What a decoder calls its cache: transformers 5.24 renamed `past_key_values`, and warns of it."""
+    import inspect
+
+    return "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"

@@ -1,0 +1,43 @@
+"""Learned positions that begin anew with each example of a packed row.
+
+A stack with a table of positions numbers the tokens of a row from 0 and takes no other numbers. While a
+pass says where each token stands in its own example, the table answers for those places instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Of the pass that this thread is in: another thread's pass has positions of its own. A table is read before
+# the first layer, so that no layer that autograd recomputes on a thread of its own asks for them.
+_POSITIONS: ContextVar[Tensor | None] = ContextVar("positions", default=None)
+
+
+def restart_positions(table: nn.Embedding) -> None:
+    """Let a table of positions answer for the positions of `at_positions`; its weights and name stay.
+
+    Args:
+        table: with an `offset`, the row of position 0.
+    """
+    table.register_forward_hook(_answer)
+
+
+def _answer(table: Any, args: Any, usual: Tensor) -> Tensor:
+    positions = _POSITIONS.get()
+    return usual if positions is None else F.embedding(positions + table.offset, table.weight)
+
+
+@contextmanager
+def at_positions(positions: Tensor | None) -> Iterator[None]:
+    """While it lasts, tables of positions answer for these, int64 [rows, len]; none: as they always do."""
+    token = _POSITIONS.set(positions)
+    try:
+        yield
+    finally:
+        _POSITIONS.reset(token)

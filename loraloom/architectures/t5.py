@@ -1,0 +1,106 @@
+"""T5 and what its authors made of it: T5 1.0, T5 1.1, flan-T5, mT5, mt0, UMT5.
+
+Positions are biases that depend on distances alone, so several examples in one row change nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from loraloom.architectures.family import Dimensions, Family
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class T5(Family):
+    """T5 1.0 (tied head, scaled), T5 1.1 and flan-T5 (gated, a head of their own)."""
+
+    model_type: ClassVar[str] = "t5"
+    title: ClassVar[str] = "T5"
+    layer_path = re.compile(r"(?P<stack>encoder|decoder)\.block\.(?P<layer>\d+)\.")
+    sublayers: ClassVar = {"SelfAttention": "self", "EncDecAttention": "cross"}
+    projections: ClassVar = {
+        "q": "q",
+        "k": "k",
+        "v": "v",
+        "o": "o",
+        "wi": "in",
+        "wi_0": "gate",
+        "wi_1": "in",
+        "wo": "out",
+    }
+    size_keys = ("d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads", "vocab_size")
+    optional_sizes = frozenset({"num_decoder_layers"})
+    # Its feed-forward overflows float16, so the loss becomes 0 or NaN
+    # (https://github.com/huggingface/transformers/pull/10956 keeps only `wo` out of it).
+    float16 = False
+    forces_tied_flag = True
+
+    def dimensions(self, config: Any) -> Dimensions:
+        """The sizes that a config states."""
+        layers = config.num_layers, config.num_decoder_layers or config.num_layers
+        return Dimensions(
+            vocab_size=config.vocab_size,
+            d_model=config.d_model,
+            num_layers=layers,
+            num_heads=(config.num_heads, config.num_heads),
+            d_head=(config.d_kv, config.d_kv),
+            d_ff=(config.d_ff, config.d_ff),
+        )
+
+    def dropout(self, config: Any) -> float:
+        """The probability with which a config drops."""
+        return float(config.dropout_rate)
+
+    def output_scale(self, config: Any) -> float:
+        """T5 1.0 shares embedding and head and scales between them; 1.1 and flan-T5 do neither."""
+        return float(config.d_model**-0.5) if config.scale_decoder_outputs else 1.0
+
+    def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
+        """transformers 5 forces `true`, save_pretrained writes it, and CTranslate2 then scales the logits."""
+        model.config.tie_word_embeddings = tied
+
+    def remark(self, name: str, suffixes: Iterable[str]) -> str:
+        """`wi` in a target list of T5 1.0 has two successors."""
+        is_gated = {"wi_0", "wi_1"} <= set(suffixes)
+        return " (gated feed-forward)" if is_gated and name == "wi" else ""
+
+
+class MT5(T5):
+    """mT5 and mt0: gated, a head of their own, nothing scaled."""
+
+    model_type = "mt5"
+    title = "mT5"
+
+    def output_scale(self, config: Any) -> float:
+        """Nothing is scaled."""
+        return 1.0
+
+
+class UMT5(T5):
+    """UMT5: a position bias in every layer."""
+
+    model_type = "umt5"
+    title = "UMT5"
+    flag_scales_logits = True
+
+    def output_scale(self, config: Any) -> float:
+        """transformers scales if the flag says tied, which loading sets to what the weights say.
+
+        Since 5.24 a flag of its own says it.
+        """
+        is_scaled = config.scale_decoder_outputs if _has_own_scale(config) else config.tie_word_embeddings
+        return float(config.d_model**-0.5) if is_scaled else 1.0
+
+
+_OWN_SCALE: dict[str, bool] = {}  # a config's class -> whether it says apart from tying what is scaled
+
+
+def _has_own_scale(config: Any) -> bool:
+    kind = type(config)
+    if kind.__name__ not in _OWN_SCALE:
+        _OWN_SCALE[kind.__name__] = hasattr(kind(), "scale_decoder_outputs")
+    return _OWN_SCALE[kind.__name__]

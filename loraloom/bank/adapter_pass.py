@@ -1,0 +1,108 @@
+"""All that a pass over the base needs to know of its adapters: made once, read by every linear.
+
+Whose rows are whose, which adapters share a product, and what dropout is drawn from are settled here for a
+whole pass; linears with the same adapters share the result. `bank.rows` makes it and sets it as the base's
+current pass (`base/current_pass.py`); nothing of it changes afterwards.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from loraloom.bank.ownership import Draws, IndexedRows, Rows
+from loraloom.bank.updates.update import Draw, Span, update_stacks
+
+if TYPE_CHECKING:
+    from loraloom.bank.linear import BankLinear
+
+
+@dataclass(frozen=True)
+class _Placement:
+    """Where the rows of adapters lie in a batch of some size.
+
+    Args:
+        spans: of each adapter; of the batch itself, or of the rows in `index`.
+        index: int64, the rows that have an adapter, if they do not lie side by side.
+    """
+
+    spans: Sequence[Span]
+    index: Tensor | None = None
+
+
+class AdapterPass:
+    """A pass, and the backward pass that follows.
+
+    Args:
+        rows: whose rows a batch has.
+    """
+
+    def __init__(self, rows: Rows | IndexedRows) -> None:
+        self.rows = rows
+        self._placements: dict[tuple[int, torch.device], _Placement] = {}
+        self._groups: dict[tuple[Hashable, int], Sequence[Any]] = {}
+        self._num_uses: Counter[str] = Counter()
+
+    @property
+    def draws(self) -> Draws | None:
+        """What random numbers are functions of; None if nothing is dropped."""
+        return self.rows.draws if isinstance(self.rows, Rows) else None
+
+    def add(self, linear: BankLinear, x: Tensor, y: Tensor) -> Tensor:
+        """What a linear gives with each row's own adapter.
+
+        Args:
+            linear: with its adapters.
+            x: its input, [rows, len, in].
+            y: the frozen linear's output, [rows, len, out].
+        """
+        placement = self._placement(len(x), linear.name, x.device)
+        if not placement.spans:
+            return y
+        if placement.index is None:
+            return self._add(linear, x, y, placement.spans)
+        index = placement.index
+        return y.index_copy(0, index, self._add(linear, x[index], y[index], placement.spans))
+
+    def count_use(self, module: str) -> int:
+        """How many times a module was used in this pass before."""
+        self._num_uses[module] += 1
+        return self._num_uses[module] - 1
+
+    def _add(self, linear: BankLinear, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:
+        update_stacks(linear.stacks, only_if_changed=True)  # an optimizer may have stepped within the pass
+        draw = self._draw(linear, x.device)
+        for stack in linear.stacks:
+            key = stack.signature, len(x)
+            if key not in self._groups:
+                self._groups[key] = stack.group(spans)
+            y = stack.add(linear.frozen, x, y, self._groups[key], draw)
+        return y
+
+    def _draw(self, linear: BankLinear, device: torch.device) -> Draw | None:
+        draws = self.draws
+        if draws is None:
+            return None
+
+        def draw(slot: str, p: float, shape: torch.Size) -> Tensor:
+            return draws.kept(slot, linear.name, linear.side, p, shape, device)
+
+        return draw
+
+    def _placement(self, num_rows: int, module: str, device: torch.device) -> _Placement:
+        key = num_rows, device
+        if key not in self._placements:
+            self._placements[key] = self._place(num_rows, module, device)
+        return self._placements[key]
+
+    def _place(self, num_rows: int, module: str, device: torch.device) -> _Placement:
+        if isinstance(self.rows, IndexedRows):
+            index, spans = self.rows.spans(num_rows, module)
+            return _Placement([Span(*span) for span in spans], torch.tensor(index, device=device))
+        shares = self.rows.spans(num_rows, module)
+        return _Placement([Span(slot, start, stop) for slot, start, stop in shares if slot is not None])

@@ -1,0 +1,1 @@
+"""What an adapter adds to a linear: one file for each kind of adapter."""

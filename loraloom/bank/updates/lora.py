@@ -1,0 +1,127 @@
+"""LoRA: ΔW = s · B A, with s = lora_alpha / r, or lora_alpha / √r.
+
+Source: Hu et al., 2021, https://arxiv.org/abs/2106.09685; √r: Kalajdzievski, 2023,
+https://arxiv.org/abs/2312.03732.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from loraloom.bank.ownership import seed_for
+from loraloom.bank.updates.lora_stack import LoraStack
+from loraloom.bank.updates.update import ParameterGroup
+from loraloom.base.frozen_linear import FrozenLinear
+from loraloom.recipe import LoraSettings
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """One LoRA adapter's part in one linear.
+
+    Args:
+        A: [r, in], float32, trained.
+        B: [out, r], float32, trained; zero at the start.
+        scaling: lora_alpha / r, or lora_alpha / √r.
+        dropout: on the input of A while training.
+    """
+
+    A: nn.Parameter
+    B: nn.Parameter
+    scaling: float
+    dropout: float
+
+    @property
+    def r(self) -> int:
+        """The rank."""
+        return self.A.shape[0]
+
+    @property
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """A and B."""
+        return {"lora_A": self.A, "lora_B": self.B}
+
+    def delta(self, linear: FrozenLinear) -> Tensor:
+        """s · B A: [out, in], float32."""
+        return self.B.detach() @ self.A.detach() * self.scaling
+
+    def delta_times(self, linear: FrozenLinear, vectors: Tensor) -> Tensor:
+        """s · B (A v): float64 [out, n]."""
+        return self.scaling * (self.B.detach().double() @ (self.A.detach().double() @ vectors))
+
+    def delta_norm(self, linear: FrozenLinear) -> float:
+        """‖s B A‖ without the product: ‖B A‖² = ⟨Bᵀ B, A Aᵀ⟩, both only [r, r]."""
+        device = "cpu" if self.A.device.type == "mps" else self.A.device  # an Apple GPU has no float64
+        A, B = (each.detach().to(device).double() for each in (self.A, self.B))
+        square = float(((B.t() @ B) * (A @ A.t())).sum())
+        return float(self.scaling * max(square, 0.0) ** 0.5)
+
+    def norm_bound(self) -> float:
+        """s · ‖A‖ ‖B‖, which no ‖s B A‖ exceeds."""
+        return self.scaling * float(self.A.detach().norm()) * float(self.B.detach().norm())
+
+
+class Lora:
+    """LoRA as a kind of adapter; each method as `UpdateKind` says."""
+
+    tensor_names = ("lora_A", "lora_B")
+
+    def shapes(self, settings: LoraSettings, linear: FrozenLinear) -> dict[str, tuple[int, ...]]:
+        """A [r, in] and B [out, r]."""
+        return {"lora_A": (settings.r, linear.in_features), "lora_B": (linear.out_features, settings.r)}
+
+    def start(
+        self, settings: LoraSettings, linear: FrozenLinear, seed: int, module: str
+    ) -> dict[str, Tensor]:
+        """A uniform in ±1/√in, B zero, as PEFT has them.
+
+        It is He et al.'s rule with a = √5, the default of `nn.Linear`.
+        """
+        generator = torch.Generator().manual_seed(seed_for(seed, "A", module))
+        bound = linear.in_features**-0.5
+        A = torch.empty(settings.r, linear.in_features).uniform_(-bound, bound, generator=generator)
+        return {"lora_A": A, "lora_B": torch.zeros(linear.out_features, settings.r)}
+
+    def make(self, settings: LoraSettings, tensors: Mapping[str, nn.Parameter]) -> LowRank:
+        """Of A and B."""
+        return LowRank(
+            tensors["lora_A"], tensors["lora_B"], settings.scaling, dropout=float(settings.lora_dropout)
+        )
+
+    def parameter_groups(self, settings: LoraSettings) -> Sequence[ParameterGroup]:
+        """A and B alike."""
+        return (ParameterGroup(self.tensor_names),)
+
+    def stack(self, updates: Mapping[str, LowRank], dtype: torch.dtype) -> LoraStack:
+        """A and B of all adapters side by side."""
+        return LoraStack(updates, dtype)
+
+    def is_kind_of(self, config: Mapping[str, Any]) -> bool:
+        """PEFT's `LORA`, of which the variants are keys of their own."""
+        return config.get("peft_type") == "LORA"
+
+    def peft_values(self, settings: LoraSettings) -> dict[str, Any]:
+        """Rank, scale and dropout."""
+        alpha = settings.lora_alpha
+        values = {
+            "lora_alpha": int(alpha) if float(alpha).is_integer() else alpha,
+            "lora_dropout": float(settings.lora_dropout),
+            "peft_type": "LORA",
+            "r": settings.r,
+        }
+        return {**values, "use_rslora": True} if settings.use_rslora else values
+
+    def settings_of(self, config: Mapping[str, Any], target_modules: Sequence[str]) -> LoraSettings:
+        """Rank, scale and dropout, whatever else the file says."""
+        return LoraSettings(
+            r=config["r"],
+            lora_alpha=config["lora_alpha"],
+            lora_dropout=config.get("lora_dropout", 0.0),
+            use_rslora=config.get("use_rslora", False),
+            target_modules=list(target_modules),
+        )

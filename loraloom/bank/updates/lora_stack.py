@@ -1,0 +1,186 @@
+"""A and B of a linear's LoRA adapters, padded, cast and side by side: ready for batched products.
+
+Made once for a set of adapters and copied into once a pass, so that no linear stacks or casts anything,
+neither in the forward nor in the backward pass, and the tensors of a pass have the same addresses in every
+pass. A single adapter in the linear's own dtype is taken as it is, without a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from loraloom.bank.updates.low_rank_product import Group, add_low_ranks
+from loraloom.bank.updates.update import Draw, Span
+from loraloom.base.frozen_linear import FrozenLinear
+
+if TYPE_CHECKING:
+    from loraloom.bank.updates.lora import LowRank
+
+# Ranks up to this factor apart share a batched product; the smaller ones are padded with zeros.
+NEAR_RANKS = 2
+
+
+class Run(NamedTuple):
+    """Neighbouring adapters of a stack, and the rows that they share equally.
+
+    Args:
+        first, last: their numbers among the stack's adapters.
+        spans: of each.
+    """
+
+    first: int
+    last: int
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True)
+class _Shelf:
+    """Adapters of near ranks as one pair of tensors.
+
+    Args:
+        A: [adapters, r, in], of the largest rank.
+        B: [adapters, out, r].
+        first: the number of the first adapter among the stack's.
+    """
+
+    A: Tensor
+    B: Tensor
+    first: int
+
+
+class LoraStack:
+    """The LoRA adapters of one linear; each method as `Stack` says.
+
+    Args:
+        updates: by slot, in the order they came.
+        dtype: of the linear's input.
+    """
+
+    def __init__(self, updates: Mapping[str, LowRank], dtype: torch.dtype) -> None:
+        self._slots = {slot: number for number, slot in enumerate(updates)}
+        self._updates = list(updates.values())
+        self._dtype = dtype
+        self._destinations: list[Tensor] = []
+        self._sources: list[nn.Parameter] = []
+        self._versions: list[int] = []
+        self._shelves: list[_Shelf | None] = []  # of each adapter
+        for first, last in _near_ranks([update.r for update in self._updates]):
+            self._shelves += [self._shelf(first, last)] * (last + 1 - first)
+        self._scalings: dict[tuple[int, int, bool], float | Tensor] = {}
+        self.signature: Hashable = tuple((slot, update.r) for slot, update in updates.items())
+
+    def copies(self, *, only_if_changed: bool) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """All parameters into their places.
+
+        The version is the counter by which autograd finds out that a saved tensor was changed.
+        """
+        versions = [source._version for source in self._sources]
+        if only_if_changed and versions == self._versions:
+            return (), ()
+        self._versions = versions
+        return self._destinations, self._sources
+
+    def group(self, spans: Sequence[Span]) -> list[Run]:
+        """Neighbours of the same size whose ranks are near, as far as they are neighbours here too."""
+        runs: list[Run] = []
+        for span in spans:
+            number = self._slots.get(span.slot)
+            if number is None:
+                continue
+            if runs and self._continues(runs[-1], number, span):
+                runs[-1] = Run(runs[-1].first, number, (*runs[-1].spans, span))
+            else:
+                runs.append(Run(number, number, (span,)))
+        return runs
+
+    def _continues(self, run: Run, number: int, span: Span) -> bool:
+        is_next = number == run.last + 1 and span.start == run.spans[-1].stop
+        is_as_large = span.stop - span.start == run.spans[0].stop - run.spans[0].start
+        return is_next and is_as_large and _is_same(self._shelves[run.first], self._shelves[number])
+
+    def add(
+        self, linear: FrozenLinear, x: Tensor, y: Tensor, groups: Sequence[Run], draw: Draw | None
+    ) -> Tensor:
+        """y + s · B A dropout(x) in the rows of each group."""
+        return add_low_ranks(x, y, [self._group(x, run, draw) for run in groups]) if groups else y
+
+    def _group(self, x: Tensor, run: Run, draw: Draw | None) -> Group:
+        own = self._updates[run.first : run.last + 1]
+        A, B = self._stacked(run, own)
+        drops = draw is not None and any(update.dropout for update in own)
+        parameters = tuple(parameter for update in own for parameter in (update.A, update.B))
+        group = Group(
+            run.spans[0].start, run.spans[-1].stop, A, B, parameters, self._scaling(run, drops, x.device)
+        )
+        return replace(group, kept=_kept(x, run, own, draw)) if drops and draw is not None else group
+
+    def _stacked(self, run: Run, own: Sequence[LowRank]) -> tuple[Tensor, Tensor]:
+        shelf = self._shelves[run.first]
+        if shelf is None or (len(own) == 1 and own[0].A.dtype == self._dtype):
+            return own[0].A.detach()[None], own[0].B.detach()[None]
+        if len(own) == len(shelf.A):
+            return shelf.A, shelf.B
+        place, r = slice(run.first - shelf.first, run.last + 1 - shelf.first), max(u.r for u in own)
+        return shelf.A[place, :r], shelf.B[place, :, :r]
+
+    def _scaling(self, run: Run, drops: bool, device: torch.device) -> float | Tensor:
+        """With dropout it holds the 1 / (1 - p), so that a mask is of zeros and ones."""
+        key = run.first, run.last, drops
+        if key not in self._scalings:
+            own = self._updates[run.first : run.last + 1]
+            each = [update.scaling / (1 - update.dropout if drops else 1) for update in own]
+            self._scalings[key] = (
+                each[0] if len(set(each)) == 1 else torch.tensor(each, device=device)[:, None, None]
+            )
+        return self._scalings[key]
+
+    @torch.no_grad()
+    def _shelf(self, first: int, last: int) -> _Shelf | None:
+        updates = self._updates[first : last + 1]
+        A, B = updates[0].A, updates[0].B
+        if len(updates) == 1 and A.dtype == self._dtype:
+            return None
+        r = max(update.r for update in updates)
+        shelf = _Shelf(
+            A.new_zeros(len(updates), r, A.shape[1], dtype=self._dtype),
+            B.new_zeros(len(updates), B.shape[0], r, dtype=self._dtype),
+            first,
+        )
+        for number, update in enumerate(updates):
+            self._destinations += [shelf.A[number, : update.r], shelf.B[number, :, : update.r]]
+            self._sources += [update.A, update.B]
+        return shelf
+
+
+def _is_same(shelf: _Shelf | None, other: _Shelf | None) -> bool:
+    return shelf is not None and shelf is other
+
+
+def _kept(x: Tensor, run: Run, updates: Sequence[LowRank], draw: Draw) -> Tensor:
+    """Which inputs are not dropped, bool [rows of the run, len, in]; each adapter draws its own."""
+    masks = []
+    for span, update in zip(run.spans, updates, strict=True):
+        shape = torch.Size((span.stop - span.start, *x.shape[1:]))
+        if update.dropout:
+            masks.append(draw(span.slot, update.dropout, shape))
+        else:
+            masks.append(x.new_ones(shape, dtype=torch.bool))
+    return masks[0] if len(masks) == 1 else torch.cat(masks)
+
+
+def _near_ranks(ranks: Sequence[int]) -> list[tuple[int, int]]:
+    """First and last of neighbours whose ranks are near."""
+    found: list[tuple[int, int]] = []
+    for number, r in enumerate(ranks):
+        if found:
+            own = [*ranks[found[-1][0] : number], r]
+            if max(own) <= NEAR_RANKS * min(own):
+                found[-1] = found[-1][0], number
+                continue
+        found.append((number, number))
+    return found

@@ -1,0 +1,68 @@
+"""How the pass over a base reaches its modules: set at the top, visible to its own thread and task alone.
+
+transformers calls `linear(x)` and nothing more, so what a pass needs cannot be an argument of it. It is a
+context variable instead: another thread does not see it, a coroutine has its own, and two bases in one
+process do not meet. One place leaves the context that it was set in: autograd may recompute a checkpointed
+layer on a thread of its own, after the pass has ended. `recomputation_contexts` takes the pass there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextvars import ContextVar, Token
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class _Entry:
+    """A pass that is set in some context; emptied when it ends, for contexts that outlive it."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+_Entries = Mapping["CurrentPass[Any]", _Entry]
+_ENTRIES: ContextVar[_Entries] = ContextVar("loraloom_current_pass")
+
+
+class CurrentPass(Generic[T]):
+    """The pass that is running over one base, if any."""
+
+    def get(self) -> T | None:
+        """The pass of this thread or task; None outside of one."""
+        entries = _ENTRIES.get(None)
+        entry = entries.get(self) if entries else None
+        return entry.value if entry is not None else None
+
+    @contextmanager
+    def set(self, value: T) -> Iterator[None]:
+        """Let `get` return a pass while this lasts."""
+        entry = _Entry(value)
+        token = _ENTRIES.set({**_ENTRIES.get({}), self: entry})
+        try:
+            yield
+        finally:
+            entry.value = None
+            with suppress(ValueError):  # a generator may be closed in another context than it began in
+                _ENTRIES.reset(token)
+
+
+class _Recomputation:
+    """The passes of a forward pass, set again while a part of it is recomputed."""
+
+    def __init__(self, entries: _Entries) -> None:
+        self._entries = {current: _Entry(entry.value) for current, entry in entries.items()}
+        self._tokens: list[Token[_Entries]] = []
+
+    def __enter__(self) -> None:
+        self._tokens.append(_ENTRIES.set(self._entries))
+
+    def __exit__(self, *error: object) -> None:
+        _ENTRIES.reset(self._tokens.pop())
+
+
+def recomputation_contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """`context_fn` of `torch.utils.checkpoint`: a layer is recomputed in the pass it was computed in."""
+    return nullcontext(), _Recomputation(_ENTRIES.get({}))

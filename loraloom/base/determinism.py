@@ -1,0 +1,60 @@
+"""A frozen base gives the same states to the same rows, pass after pass, in train mode too.
+
+Dropout is not all that makes a pass random: layers that are skipped at random (`layerdrop`), dropout
+that is a function's argument, noise in a router. One that was left on would end every guarantee.
+"""
+
+from __future__ import annotations
+
+import torch
+from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from loraloom.architectures.family import Family
+from loraloom.errors import ModelError
+
+# A number of a module with one of these in its name is a probability or a width of noise.
+RANDOM = ("drop", "noise", "jitter")
+NUM_TOKENS = 4
+
+
+def check_deterministic(model: PreTrainedModel, family: Family, tokenizer: Tokenizer, name: str) -> None:
+    """Refuse a frozen model in which anything is left to chance.
+
+    Two passes may be equal by luck where a layer is seldom skipped, so every number that looks like a
+    probability must be 0 as well.
+
+    Args:
+        model: frozen, in train mode.
+        family: its own.
+        tokenizer: gives tokens for the two passes.
+        name: what messages call the model.
+
+    Raises:
+        ModelError: a module would still draw random numbers, or two passes differ.
+    """
+    for path, module in model.named_modules():
+        for key, value in vars(module).items():
+            if isinstance(value, float) and value > 0 and any(word in key for word in RANDOM):
+                raise _refusal(name, f"{path}.{key} is {value}")
+    first, second = _states(model, family, tokenizer), _states(model, family, tokenizer)
+    if not torch.allclose(first, second, rtol=0, atol=0, equal_nan=True):
+        raise _refusal(name, f"two passes differ by {float((first - second).abs().max()):.3g}")
+
+
+@torch.no_grad()
+def _states(model: PreTrainedModel, family: Family, tokenizer: Tokenizer) -> torch.Tensor:
+    """The decoder's states for a few tokens."""
+    ids = torch.full((1, NUM_TOKENS), tokenizer.eos_token_id, device=model.device)
+    seen = torch.ones(1, 1, NUM_TOKENS, NUM_TOKENS, dtype=torch.bool, device=model.device)
+    encoded = family.encode(model, ids, seen)
+    return family.decode(model, ids, seen.tril(), encoded, seen)
+
+
+def _refusal(name: str, found: str) -> ModelError:
+    return ModelError(
+        "the frozen base is not deterministic: it draws random numbers in train mode",
+        where=name,
+        found=found,
+        fix="Please report this with the name of the model.",
+    )

@@ -1,0 +1,50 @@
+"""What a recipe asks for that a model of its base's family cannot do: refused before weights are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from loraloom.architectures.family import Dimensions, Family
+from loraloom.errors import Problem, RecipeError
+from loraloom.recipe import Recipe
+
+
+def check_recipe(recipe: Recipe, family: Family, dimensions: Dimensions) -> None:
+    """Refuse lengths beyond a model's positions, and what cannot be computed for a family.
+
+    Raises:
+        RecipeError: with every such setting.
+    """
+    problems = [*_lengths(recipe, family, dimensions.num_positions), *_dropout(recipe, family)]
+    if problems:
+        raise RecipeError(problems)
+
+
+def _lengths(recipe: Recipe, family: Family, num_positions: int | None) -> Iterator[Problem]:
+    if num_positions is None:
+        return
+    lengths = {
+        "data.max_source_length": recipe.data.max_source_length,
+        "data.max_target_length": recipe.data.max_target_length,
+        "generation.max_new_tokens": recipe.generation.max_new_tokens,
+    }
+    for key, length in lengths.items():
+        if length > num_positions:
+            yield Problem(
+                f"this {family.title} has learned {num_positions:,} positions and knows none beyond",
+                where=key,
+                found=f"{length:,}",
+                allowed=f"at most {num_positions:,}",
+                fix=f"Set {key}: {num_positions}.",
+            )
+
+
+def _dropout(recipe: Recipe, family: Family) -> Iterator[Problem]:
+    if recipe.training.base_dropout and not family.has_base_dropout:
+        yield Problem(
+            f"the dropout of {family.title} itself cannot be drawn from an experiment's seed yet",
+            where="training.base_dropout",
+            found=str(recipe.training.base_dropout),
+            allowed="0",
+            fix="Leave it out, and set lora.lora_dropout.",
+        )

@@ -1,0 +1,49 @@
+"""result.json: how a run ended; its presence says that it has."""
+
+from __future__ import annotations
+
+from loraloom.run.documents.document import Document, Integer, Part
+
+
+class ExperimentResult(Part):
+    """How an experiment, or a trial of a search, ended.
+
+    Args:
+        status: `done`, `stopped` (early) or `failed`.
+        step: optimizer steps taken.
+        reason: why it ended, if it did not simply finish.
+        best_step, best_metric: of what became its adapter; None if it was never evaluated.
+        forgetting: by how much the loss on `data.retain` rose, in nats a token; None if not measured.
+        retain_loss: what it rose to.
+        movement: ‖ΔW‖ / ‖W‖ over all adapted linears; None if it failed.
+    """
+
+    status: str
+    step: Integer
+    reason: str
+    best_step: Integer | None
+    best_metric: float | None
+    forgetting: float | None
+    retain_loss: float | None = None
+    movement: float | None = None
+
+
+class Result(Document):
+    """How a run ended.
+
+    Args:
+        experiments: by name.
+        steps: of the whole run.
+        wall_seconds: since its verb began.
+        peak_bytes: of the process.
+    """
+
+    experiments: dict[str, ExperimentResult]
+    steps: Integer
+    wall_seconds: float
+    peak_bytes: Integer
+
+    @property
+    def failed(self) -> list[str]:
+        """The experiments that failed."""
+        return [name for name, entry in self.experiments.items() if entry.status == "failed"]

@@ -1,0 +1,81 @@
+"""search.json: what became of every trial of a search.
+
+{"format": 1, "metric": "eval_loss", "higher_is_better": false, "best": "trial-0007",
+ "trials": [{"name": "trial-0000", "status": "pruned", "figure": 2.91, "parameters": {"lora.r": 8}, …}]}
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from loraloom.run.documents.document import Document
+
+FILE = "search.json"
+FORMAT = 1
+
+Parameters = dict[str, Any]
+"""Settings of a trial: dotted key of the recipe → value, `{"lora.r": 8, …}`."""
+
+TrialStatus = Literal["training", "done", "stopped", "pruned", "failed"]
+
+
+@dataclass
+class Trial:
+    """One combination of the space, and the adapter that is trained with it.
+
+    Args:
+        name: `trial-0007`, of the adapter, the experiment and Optuna's trial 7.
+        parameters: dotted key → value.
+        status: as an experiment's; `pruned` gave up its place to another.
+        figure: the best so far, by the recipe's metric_for_best_model.
+        steps, best_step: taken, and of the best figure.
+        forgetting: by how much the loss on `data.retain` rose, in nats a token, once it has ended.
+        rungs: the figure at each rung it was judged at, by the share of its steps in percent.
+        reason: why it ended, if it did not simply finish.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
+
+    name: str
+    parameters: Parameters
+    status: TrialStatus = "training"
+    figure: float | None = None
+    steps: int = 0
+    best_step: int | None = None
+    forgetting: float | None = None
+    rungs: dict[str, float] = field(default_factory=dict)
+    reason: str = ""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it takes no more steps."""
+        return self.status != "training"
+
+    @property
+    def has_adapter(self) -> bool:
+        """Whether it came to its end, so that its adapter was kept and its figure can be compared."""
+        return self.status in ("done", "stopped")
+
+
+class SearchRecord(Document):
+    """A search.
+
+    Args:
+        metric: what trials are judged by.
+        best: the trial with the best figure; None if none came to its end.
+        trials: in the order in which they were drawn.
+        importances: dotted key → share, once the search has ended; empty if that cannot be said.
+    """
+
+    FORMATS: ClassVar[tuple[int, ...]] = (FORMAT,)
+    REMEDY: ClassVar[str] = "`loraloom search RECIPE --resume RUN` goes on from it, where it can be read."
+
+    format: int
+    metric: str
+    higher_is_better: bool
+    best: str | None
+    trials: list[Trial]
+    importances: Annotated[dict[str, float], Field(default_factory=dict)]

@@ -1,0 +1,191 @@
+"""Each family says of its own models what is true of them; nothing else in the package names their parts."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import torch
+from torch import nn
+
+import loraloom
+from loraloom.architectures.families import FAMILIES, LINEAR_NAMES, family_of
+from loraloom.architectures.positions import at_positions
+from loraloom.bank.objective import hidden_states
+from loraloom.base.determinism import check_deterministic
+from loraloom.base.loading import Base, freeze, load_base
+from loraloom.base.targets import linears
+from loraloom.data.batches import BatchLayout, Part, collate
+from loraloom.errors import ModelError
+from tests.parity.rig import batch_of, random_rows
+from tests.tiny import KINDS
+
+PACKAGE = Path(loraloom.__file__).parent
+NAMES = re.compile(
+    r"EncDecAttention|SelfAttention|DenseReluDense|\.block\b|\bd_kv\b|\bwi\b|\bwi_[01]\b|relative_attention"
+    r"|\b(MT5|UMT5|T5|Bart)(Config|ForConditionalGeneration|Stack)\b|encoder_attn|self_attn|[qkv]_proj|out_proj"
+    r"|\bfc[12]\b|final_logits_bias|embed_positions|encoder_ffn_dim|encoder_layers|max_position_embeddings"
+)
+
+
+def test_nothing_else_names_a_part_of_one_architecture() -> None:
+    found = [
+        f"{path.relative_to(PACKAGE)}:{number}: {line.strip()}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.parent.name != "architectures"
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if NAMES.search(line)
+    ]
+    assert not found
+
+
+def test_every_family_has_a_tiny_model(loaded: Callable[[str], Base]) -> None:
+    assert {loaded(kind).family.model_type for kind in KINDS} == set(FAMILIES)
+    assert family_of("bart") is FAMILIES["bart"]
+    for other in ("bert", None, ["t5"], {}):
+        assert family_of(other) is None
+
+
+def test_every_linear_has_a_place_and_every_place_is_one(base: Base) -> None:
+    linears = {
+        name: module
+        for name, module in base.model.named_modules()
+        if isinstance(module, nn.Linear) and module is not base.head
+    }
+    places = {name: base.family.place(name) for name in linears}
+    assert None not in places.values()
+    assert len(set(places.values())) == len(places)
+    parts = Counter(place.part for place in places.values() if place)
+    assert parts["cross"] == 4 * base.dimensions.num_layers[1]
+    assert {name.rpartition(".")[2] for name in places} <= set(LINEAR_NAMES)
+    for name, module in base.model.named_modules():
+        if not isinstance(module, nn.Linear):
+            assert base.family.place(name) is None
+
+
+def test_the_sizes_are_those_of_the_weights(base: Base) -> None:
+    sizes = base.dimensions
+    assert base.head.weight.shape == (sizes.vocab_size, sizes.d_model)
+    for target in linears(base.model, base.family):
+        stack = ("encoder", "decoder").index(target.place.stack)
+        inner, d_ff = sizes.d_attention[stack], sizes.d_ff[stack]
+        wanted = {
+            "q": (inner, sizes.d_model),
+            "k": (inner, sizes.d_model),
+            "v": (inner, sizes.d_model),
+            "o": (sizes.d_model, inner),
+            "in": (d_ff, sizes.d_model),
+            "gate": (d_ff, sizes.d_model),
+            "out": (sizes.d_model, d_ff),
+        }
+        assert target.module.weight.shape == wanted[target.place.role], target.name
+        assert target.place.layer < sizes.num_layers[stack]
+
+
+def test_a_linear_that_is_all_zeros_silences_those_that_name_it(base: Base) -> None:
+    """By the gradients of the plain model: exactly the linears that say so lose theirs."""
+    rows = list(random_rows(5))
+    batch = batch_of(base, {None: rows})
+    names = [target.name for target in linears(base.model, base.family)]
+    weights = {name: base.model.get_submodule(name).weight for name in names}
+    for silent in [name for name in names if ".0." in name]:
+        saved, bias = weights[silent].detach().clone(), base.model.get_submodule(silent).bias
+        old_bias = None if bias is None else bias.detach().clone()
+        try:
+            with torch.no_grad():
+                weights[silent].zero_()
+                if bias is not None:
+                    bias.zero_()
+            for weight in weights.values():
+                weight.requires_grad_()
+            gradients = torch.autograd.grad(hidden_states(base, batch).square().sum(), list(weights.values()))
+        finally:
+            with torch.no_grad():
+                weights[silent].copy_(saved)
+                if bias is not None and old_bias is not None:
+                    bias.copy_(old_bias)
+            for weight in weights.values():
+                weight.requires_grad_(False)
+        lost = {name for name, gradient in zip(names, gradients, strict=True) if not gradient.any()}
+        lost.discard(silent)  # ReLU has no slope at 0
+        assert lost == {name for name in names if silent in base.family.silencers(name, names)}, silent
+
+
+def test_what_the_decoder_reads_is_what_transformers_makes_of_the_labels(base: Base) -> None:
+    labels = torch.tensor([7, 8, 9, base.eos_token_id])
+    ours = base.layout.shift_right(labels)
+    theirs = base.model.prepare_decoder_input_ids_from_labels(labels[None])[0]
+    assert ours.tolist() == theirs.tolist() == [base.start_token_id, 7, 8, 9]
+
+
+def test_a_start_token_that_no_config_states_is_the_familys(tiny: Callable[[str], Path], kind: str) -> None:
+    family = load_base(str(tiny(kind)), device="cpu").family
+    base = load_base(str(tiny(kind)), device="cpu")
+    base.model.config.decoder_start_token_id = None
+    wanted = {"pad": base.pad_token_id, "eos": base.eos_token_id}[family.start]
+    assert family.start_token_id(base.model.config, base.tokenizer) == wanted
+
+
+def test_positions_begin_anew_with_each_example() -> None:
+    rows = random_rows(6, seed=3)
+    layout = BatchLayout(0, lambda labels: labels)
+    batch = collate([Part(None, list(rows))], layout, min_width=(40, 40))
+    for side, segments in (("source", batch.source_segments), ("target", batch.target_segments)):
+        positions = batch.positions[side]  # type: ignore[index]
+        assert int(segments.max()) > 1
+        for segment in batch.segments[side][0]:  # type: ignore[index]
+            own = positions[segment.row, segment.start : segment.start + segment.length]
+            assert own.tolist() == list(range(segment.length))
+        assert not positions[segments == 0].any()
+
+
+def test_a_layout_that_cannot_pack_gives_every_example_a_row_of_its_own() -> None:
+    rows = list(random_rows(6, seed=3))
+    batch = collate([Part("a", rows)], BatchLayout(0, lambda labels: labels, can_pack=False))
+    assert batch.num_rows == (6,)
+
+
+def test_two_passes_of_a_frozen_base_are_equal(base: Base) -> None:
+    """Though its folder asks for dropout and, as BART's does, for layers that are skipped."""
+    batch = batch_of(base, {None: list(random_rows(6))})
+    assert base.model.training
+    with torch.no_grad():
+        assert torch.equal(hidden_states(base, batch), hidden_states(base, batch))
+
+
+@pytest.mark.parametrize("name", ["dropout", "activation_dropout", "layerdrop"])
+def test_what_is_left_random_is_refused(tiny: Callable[[str], Path], name: str) -> None:
+    base = load_base(str(tiny("bart")), device="cpu")
+    for module in base.model.modules():
+        if hasattr(module, name):
+            setattr(module, name, 1e-9)  # far too seldom to show in two passes
+    with pytest.raises(ModelError, match=rf"is not deterministic.*{name} is 1e-09"):
+        check_deterministic(base.model, base.family, base.tokenizer, "it")
+    freeze(base.model, base.family)
+    check_deterministic(base.model, base.family, base.tokenizer, "it")
+
+
+def test_noise_that_no_attribute_names_is_refused(tiny: Callable[[str], Path]) -> None:
+    base = load_base(str(tiny("mt5")), device="cpu")
+    last = linears(base.model, base.family)[-1].module
+    last.register_forward_hook(lambda module, args, output: output + torch.rand_like(output))
+    with pytest.raises(ModelError, match="two passes differ by"):
+        check_deterministic(base.model, base.family, base.tokenizer, "it")
+
+
+def test_positions_are_those_of_the_thread_that_asks(tiny: Callable[[str], Path]) -> None:
+    base = load_base(str(tiny("bart")), device="cpu")
+    table = base.model.get_encoder().embed_positions
+    found: list[torch.Tensor] = []
+    ids = torch.zeros(1, 3, dtype=torch.long)
+    with torch.no_grad(), at_positions(torch.tensor([[5, 5, 5]])):
+        other = Thread(target=lambda: found.append(table(ids)))
+        other.start()
+        other.join()
+        assert torch.equal(table(ids)[0], table.weight[[7, 7, 7]])  # two rows lie before position 0
+    assert torch.equal(found[0][0], table.weight[[2, 3, 4]])
+    assert torch.equal(table(ids)[0], table.weight[[2, 3, 4]])
