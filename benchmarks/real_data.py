@@ -16,7 +16,9 @@ from typing import Any
 
 from benchmarks.random_models import SHAPES, make_model, make_tokenizer
 from benchmarks.rounds import options_of
-from loraloom import Recipe, compare, train
+from loraloom import Recipe
+from loraloom.commands.compare import compare
+from loraloom.commands.train import train
 from loraloom.data.examples import read_examples
 from loraloom.recipe import DataSettings
 from loraloom.run.folder import Run

@@ -163,7 +163,7 @@ def run_search(
         sampler: how to choose trials.
         halving: whether to stop the worse half of the trials early.
         out: the run directory; by default a new one below `runs/`.
-        resume: a run of the same search to resume, instead of a new one.
+        resume: a run of the same search, or of fewer trials, to resume instead of a new one.
         allowed, base, data, report, stop: as in `train`.
 
     Raises:

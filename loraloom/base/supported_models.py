@@ -125,6 +125,14 @@ def check_folder(name: str) -> None:
     """
     if name == STARTER:
         return
+    parent = Path(name).parent
+    if name.count("/") == 1 and parent.is_dir() and not Path(name).exists():
+        raise ModelError(
+            "there is no such folder",
+            where=name,
+            found=f"the folder {parent}, and no {Path(name).name} in it",
+            fix=f"Check the name; for a hub model of `{parent}`, run this where no folder is called so.",
+        )
     config = Path(locate(name)) / CONFIG
     if config.is_file():
         try:

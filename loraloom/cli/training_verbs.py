@@ -131,7 +131,9 @@ def search(
     ] = False,
     sets: Sets = [],  # noqa: B006
     out: NewRun = None,
-    resume: Annotated[Path | None, typer.Option(help="The run of the same search to resume.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="The run of the same search to resume; --trials may be more.")
+    ] = None,
     allow: Allow = [],  # noqa: B006
     base: MovedBase = None,
     data: MovedData = None,

@@ -20,7 +20,7 @@ from loraloom.comparison.compared_rows import (
     rows_given,
     rows_of_part,
 )
-from loraloom.comparison.comparison_file import alone, checked_name, kept_at
+from loraloom.comparison.comparison_file import alone, checked_name, free_name, kept_at
 from loraloom.comparison.partial_answers import Answers
 from loraloom.data.encoding import describe_cuts, encode_sources
 from loraloom.data.files.part_files import PartContents
@@ -94,7 +94,7 @@ def compare(
     else:
         rows, what = rows_of_part(opened, recipe, known, split)
     retained = retained_rows(opened, recipe, known, what, report)
-    name = checked_name(name or what)
+    name = checked_name(name) if name else free_name(opened, what, rows, report)
     with alone(opened.comparisons, name):
         then = now()  # what is learnt from here on is not in the adapters that answer
         loaded = load_run(run, experiments, recipe=recipe)

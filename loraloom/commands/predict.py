@@ -26,6 +26,7 @@ from loraloom.session.adapter_folders import find_adapters, load_adapters
 from loraloom.session.adapter_names import one_adapter
 from loraloom.session.answering_model import AnsweringModel, best_so_far, load_run
 from loraloom.session.locations import Relocation, relocated
+from loraloom.session.row_advice import OF_ADAPTERS, OF_RUN, advising
 from loraloom.training.signals import StopRequest
 
 ROWS_AT_ONCE = 512
@@ -71,7 +72,7 @@ def predict(
         so_far = {} if opened.is_finished else best_so_far(opened, recipe)
         usage = ["predict", str(run), str(file)]
         wanted = [one_adapter(opened, recipe, experiment, usage=usage, so_far=so_far)[0]]
-    prompts = _prompts(file, recipe, keep, report)
+    prompts = _prompts(file, recipe, keep, OF_RUN, report)
     loaded = load_run(run, wanted, with_base=asks_base, recipe=recipe)
     for note in [*moved, *loaded.notes]:
         report(Note(message=note))
@@ -104,22 +105,23 @@ def predict_with_adapter(
         Interrupted: it was asked to stop.
     """
     given = find_adapters(base, [adapter], sets=sets)
-    prompts = _prompts(file, given.recipe, keep, report)
+    prompts = _prompts(file, given.recipe, keep, OF_ADAPTERS, report)
     loaded = load_adapters(given, file.parent, with_base=False)
     for note in [*given.notes, *loaded.notes]:
         report(Note(message=note))
     return _answers(loaded, prompts, report, StopRequest() if stop is None else stop)
 
 
-def _prompts(file: Path, recipe: Recipe, keep: Sequence[str], report: Report) -> list[Prompt]:
+def _prompts(file: Path, recipe: Recipe, keep: Sequence[str], advice: str, report: Report) -> list[Prompt]:
     """The rows to answer; which column is their id is told."""
-    prompts = prompts_of_files(
-        str(file),
-        lambda path, name, findings: read_prompts(
-            path, recipe.data, shown_as=name, with_answers=False, keep=keep, findings=findings
-        ),
-        lambda note: report(Note(message=note)),
-    )
+    with advising(advice):
+        prompts = prompts_of_files(
+            str(file),
+            lambda path, name, findings: read_prompts(
+                path, recipe.data, shown_as=name, with_answers=False, keep=keep, findings=findings
+            ),
+            lambda note: report(Note(message=note)),
+        )
     _tell_kept(prompts, keep, report)
     return prompts
 

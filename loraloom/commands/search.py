@@ -93,7 +93,7 @@ def search(
     Args:
         request: recipe, space, and how many.
         out: the run directory; by default a fresh one below `runs/`.
-        resume: a run of the same request to go on with, instead of a new one.
+        resume: a run of the same request, or of fewer trials, to resume instead of a new one.
         split: of a new run, where the caller has divided the recipe's data already.
         allowed: names of checks whose errors become warnings; a resumed run keeps those it began with.
         base, data: where a resumed run's base and its data are now, if they were moved: the base's folder,
@@ -135,12 +135,16 @@ def _resume(
             verify_search(run, request, allowed, report)
         known = _refuse_another(request, run)
         begun = resume_session(run, request.recipe, known, moved, report)
-        if run.is_finished:
+        if known.search is not None and request.num_trials > known.search.trials:
+            more = f"the search is of {request.num_trials} trials now, and was of {known.search.trials}"
+            report(Note(message=more))
+            begun = begun.knowing(known.model_copy(update={"search": request.as_document()}))
+        if run.is_finished and len(ledger_of(request, run).trials) >= request.num_trials:
             report(Resume(step=Result.read(run.result_file).steps, reason="it is finished, and whole"))
             return SearchOutcome(
                 run, ledger_of(request, run), SearchRecord.read(run.folder / LEDGER_FILE).importances
             )
-        return _search(request, begun.allowing(allowed).going_on(report), report, stop)
+        return _search(request, begun.allowing(allowed), report, stop)
 
 
 def _refuse_another(request: Request, run: Run) -> Provenance:
@@ -164,9 +168,11 @@ def _differences(request: Request, own: Recipe, known: SearchRequest | None, run
     asked = request.as_document()
     for part in ("trials", "sampler", "halving"):
         own_part, known_part = getattr(asked, part), getattr(known, part)
-        if own_part != known_part:
+        may_grow = part == "trials"
+        if own_part != known_part and not (may_grow and own_part > known_part):
             what = "differs from the search that this run began with"
-            problems.append(Problem(what, f"--{part}", found=str(own_part), allowed=str(known_part)))
+            allowed = f"{known_part} or more" if may_grow else str(known_part)
+            problems.append(Problem(what, f"--{part}", found=str(own_part), allowed=allowed))
     ours, theirs = asked.space, known.space
     problems += [
         Problem(
@@ -190,6 +196,7 @@ def _search(request: Request, begun: RunSession, report: Report, stop: StopReque
     _check_rungs(request, material)
     kinds = {repr(experiment.lora): experiment for experiment in material.experiments}
     findings = require_checks(begun, material, of_data, report, list(kinds.values()))
+    begun = begun.going_on(report)
     setup = _setup(material, run, stop)
     if begun.known.together is None:
         begun = begun.knowing(choose_concurrency(request, setup, begun.known, material, report))

@@ -131,7 +131,7 @@ def _resume(
         if run.is_finished and is_as_left and is_whole(run, own_recipe, report):
             report(Resume(step=Result.read(run.result_file).steps, reason="it is finished, and whole"))
             return _outcome(run)
-        return _train(begun.allowing(allowed).going_on(report), report, stop)
+        return _train(begun.allowing(allowed), report, stop)
 
 
 def _train(begun: RunSession, report: Report, stop: StopRequest) -> Outcome:
@@ -139,6 +139,7 @@ def _train(begun: RunSession, report: Report, stop: StopRequest) -> Outcome:
     started, record = time.monotonic(), run.recorder(report)
     of_data, material = report_rows(begun, report)
     findings = require_checks(begun, material, of_data, report)
+    begun = begun.going_on(report)
     begun, setup = _planned(begun, material, report, stop)
     report_plan(begun, findings, report)
     state = find_resume_point(run, material.experiments, record)

@@ -15,6 +15,7 @@ from loraloom.run.documents.provenance import Provenance
 from loraloom.run.events import Note, Report
 from loraloom.run.folder import Run
 from loraloom.session import provenance as origin
+from loraloom.session.row_advice import OF_ADAPTERS, OF_RUN, advising
 
 SplitName = Literal["eval", "test"]
 
@@ -25,17 +26,21 @@ def prompts_asked(
     prompts: Sequence[str],
     prompts_file: Path | None,
     report: Report,
+    advice: str = OF_RUN,
 ) -> list[Prompt]:
     """Read the rows that the user gives, before any model is loaded."""
     if split is not None:
         raise DataError("`--split` cannot be combined with prompts", fix="Give only one of them.")
-    rows = prompts_of_texts(prompts, recipe.data)
-    if prompts_file is not None:
-        rows += prompts_of_files(
-            str(prompts_file),
-            lambda path, name, findings: read_prompts(path, recipe.data, shown_as=name, findings=findings),
-            lambda note: report(Note(message=note)),
-        )
+    with advising(advice):
+        rows = prompts_of_texts(prompts, recipe.data)
+        if prompts_file is not None:
+            rows += prompts_of_files(
+                str(prompts_file),
+                lambda path, name, findings: read_prompts(
+                    path, recipe.data, shown_as=name, findings=findings
+                ),
+                lambda note: report(Note(message=note)),
+            )
     return rows
 
 
@@ -53,7 +58,7 @@ def rows_given(
         fix = "Give --data FILE with known answers, or --prompts FILE or --prompt TEXT."
         raise DataError(what, where="compare --adapter", fix=fix)
     file, what = (prompts_file, "prompts") if data is None else (data, "data")
-    return prompts_asked(recipe, None, prompts, file, report), what
+    return prompts_asked(recipe, None, prompts, file, report, OF_ADAPTERS), what
 
 
 def retained_rows(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from loraloom.data.prompts.prompts import Prompt
 from loraloom.errors import RunError
 from loraloom.recipe import EXPERIMENT_NAME
 from loraloom.report.unfinished_comparisons import lock_file
+from loraloom.run.events import Note, Report
+from loraloom.run.folder import Run
 from loraloom.run.lock import locked
 
 
@@ -26,6 +29,33 @@ def checked_name(name: str) -> str:
             allowed="letters, digits, `-`, `_` and `.`",
         )
     return name
+
+
+def free_name(run: Run, what: str, rows: Sequence[Prompt], report: Report) -> str:
+    """The name of a comparison that the user gives none: what it is of.
+
+    Prompts differ from call to call. If there is a comparison of other prompts, it is kept, and this one gets
+    a number.
+    """
+    if what != "prompts":
+        return what
+    sources = [row.source for row in rows]
+    name, number = what, 1
+    while (kept := run.comparisons / f"{name}.json").exists() and _sources_in(run, kept) != sources:
+        number += 1
+        name = f"{what}-{number}"
+    if number > 1:
+        message = f"the answers to other prompts stay where they are; these are kept as `{name}`"
+        report(Note(message=f"{message} (--name gives another name)"))
+    return name
+
+
+def _sources_in(run: Run, file: Path) -> list[str] | None:
+    """What a comparison asked; None if its file is not one that can be read."""
+    try:
+        return [str(row["source"]) for row in run.read_json(file)["rows"]]
+    except (RunError, KeyError, TypeError):
+        return None
 
 
 def alone(comparisons: Path, name: str) -> AbstractContextManager[None]:

@@ -20,6 +20,7 @@ from loraloom.evaluate.metrics import METRICS
 from loraloom.recipe import Experiment
 from loraloom.recipe.reading import write_recipe
 from loraloom.run.documents.provenance import Provenance
+from loraloom.run.documents.result import Result
 from loraloom.run.documents.search import Trial
 from loraloom.run.events import CheckpointDamage, ExperimentEnd, Note, Report, Resume, TrialStart
 from loraloom.run.folder import Run
@@ -125,6 +126,8 @@ class SearchDriver:
                 Resume(step=step, reason=f"{reason}; {ended} trials have ended, {len(names)} are resumed")
             )
         fresh = TrainingState.at_start(names)
+        if self.run.is_finished:  # more trials are asked for; steps count on from those that it took
+            fresh = replace(fresh, tick=Result.read(self.run.result_file).steps)
         state = state or fresh
         state.replay(self.run.events())
         return replace(

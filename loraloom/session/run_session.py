@@ -67,7 +67,9 @@ class RunSession:
         return replace(self, known=known)
 
     def going_on(self, report: Report) -> RunSession:
-        """With this process as one more that worked on the run; other versions than before are said."""
+        """With this process as one more that worked on a resumed run; other versions than before are said."""
+        if not self.is_resumed:
+            return self
         process = origin.this_process(self.known)
         if changes := self.known.version_changes(process):
             report(

@@ -228,7 +228,9 @@ def _answer_code(facts: Facts, *, is_in_config: bool = False) -> str:
     text += "" if template.columns else PLACEHOLDER
     options = "" if is_in_config else f", {_options(facts.recipe.generation)}"
     return (
-        f'inputs = tokenizer({json.dumps(text, ensure_ascii=False)}, return_tensors="pt")\n'
+        f"text = {json.dumps(text, ensure_ascii=False)}\n"
+        # transformers 4 gives token types with a tokenizer that does not say what its model takes.
+        'inputs = tokenizer(text, return_tensors="pt", return_token_type_ids=False)\n'
         f"answer = model.generate(**inputs{options})\n"
         f"{_printing_code(facts)}"
     )

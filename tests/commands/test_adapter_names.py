@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
-from loraloom import Recipe, compare, predict, train
+from loraloom import Recipe
 from loraloom.commands.card import card
+from loraloom.commands.compare import compare
 from loraloom.commands.merge import merge
+from loraloom.commands.predict import predict
+from loraloom.commands.train import train
 from loraloom.errors import RunError
 from loraloom.run.folder import Run
 from loraloom.session.adapter_names import adapters_of, one_adapter

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from loraloom import compare, train
+from loraloom.commands.compare import compare
 from loraloom.commands.predict import predict
+from loraloom.commands.train import train
 from loraloom.evaluate import generation
 from loraloom.export.merged_generation import merged_generation_config
 from loraloom.recipe.reading import parse_recipe

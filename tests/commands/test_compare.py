@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from loraloom import Recipe, compare, train
+from loraloom import Recipe
+from loraloom.commands.compare import compare
+from loraloom.commands.train import train
 from loraloom.comparison import answers
 from loraloom.errors import DataError
 from loraloom.run.events import AnswerProgress, Event, Note
@@ -299,3 +301,14 @@ def test_init_plans_enough_steps_for_a_few_rows_and_no_more_than_usual_for_many(
         recipe = parse_recipe(init_recipe(file, "starter"), name="init")
         assert recipe.training.num_train_epochs == epochs
         assert recipe.training.learning_rate == 1e-3
+
+
+def test_other_prompts_do_not_take_the_place_of_earlier_answers(run: Path) -> None:
+    told: list[str] = []
+    first = compare(run, prompts=["一"])
+    second = compare(run, prompts=["二"], report=lambda event: told.append(message_of(event)))
+    assert [Path(each["file"]).name for each in (first, second)] == ["prompts.json", "prompts-2.json"]
+    assert any("these are kept as `prompts-2`" in said for said in told)
+    assert Path(compare(run, prompts=["二"])["file"]).name == "prompts-2.json"
+    assert Path(compare(run, prompts=["一"])["file"]).name == "prompts.json"
+    assert Path(compare(run, prompts=["二"], name="prompts")["file"]).name == "prompts.json"  # as it is told

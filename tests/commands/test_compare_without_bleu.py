@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from loraloom import Recipe, compare, train
+from loraloom import Recipe
 from loraloom.commands.card import card
+from loraloom.commands.compare import compare
 from loraloom.commands.report import write_report
+from loraloom.commands.train import train
 from loraloom.console.results import print_comparison
 from loraloom.run.events import Evaluation
 

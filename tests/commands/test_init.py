@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from loraloom.commands.init import init_recipe
-from loraloom.errors import DataError, RecipeError
+from loraloom.errors import DataError, ModelError, RecipeError
 from loraloom.recipe.reading import parse_recipe
 from tests.events import message_of
 
@@ -135,3 +135,14 @@ def test_one_direction_of_several_languages_is_asked_for(write: Callable[..., Pa
     assert "--columns instruction=en --columns response=de" in str(caught.value)
     text = init_recipe(path, "starter", columns=["instruction=fr", "response=en"])
     assert "recognised as translation from `fr` to `en`" in text
+
+
+def test_a_folder_that_is_not_there_is_no_hub_name(
+    write: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write([{"instruction": "a", "response": "b"}] * 3)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(ModelError, match=r"runs/nothere: there is no such folder .*the folder runs"):
+        init_recipe(data, "runs/nothere")
+    assert "model_name_or_path: google/mt5-small" in init_recipe(data, "google/mt5-small")

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from loraloom.cli import app
+from loraloom.commands.compare import compare
 from loraloom.commands.predict import predict
 from loraloom.errors import DataError, RunError
 from loraloom.run.events import Note, Report
@@ -88,3 +89,16 @@ def test_of_a_run_that_has_not_ended_the_notes_are_said(trained: Callable[..., P
     told: list[str] = []
     list(predict(run, write_rows(tmp_path, [{"instruction": "甲"}]), report=told_of(told)))
     assert "training has not ended; these are the adapters that are finished so far" in told
+
+
+def test_advice_on_rows_does_not_ask_to_change_a_settled_recipe(
+    trained: Callable[..., Path], tmp_path: Path
+) -> None:
+    file = write_rows(tmp_path, [{"foo": "x", "bar": "y"}])
+    for ask in (
+        lambda: predict(trained("mt5"), file),
+        lambda: compare(trained("mt5"), prompts_file=file),
+    ):
+        with pytest.raises(DataError, match=r"give this file the columns of the run's data") as caught:
+            ask()
+        assert "Say in the recipe" not in str(caught.value)

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from loraloom.commands import train as verb
 from loraloom.commands.train import train
-from loraloom.errors import RunError
+from loraloom.errors import CheckError, RunError
 from loraloom.recipe.reading import read_run_recipe
 from loraloom.run.events import Event
 from loraloom.run.folder import Run
@@ -95,3 +96,18 @@ def test_sessions_that_are_none_are_damage(run: Run, sessions: Any) -> None:
     run.provenance_file.write_text(json.dumps({**known, "sessions": sessions}), encoding="utf-8")
     with pytest.raises(RunError, match=r"provenance\.json: is damaged: `sessions"):
         read_provenance(run)
+
+
+def test_a_resume_that_is_refused_is_no_session(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = run.provenance_file.read_bytes()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise CheckError("refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(verb, "require_checks", refuse)
+        with pytest.raises(CheckError):
+            train(read_run_recipe(run.recipe_file), resume=run.folder)
+    assert run.provenance_file.read_bytes() == before
+    notes_of_resume(run)
+    assert len(read_provenance(run).sessions or []) == 2

@@ -28,6 +28,7 @@ from loraloom.recipe import Recipe
 from loraloom.recipe.reading import read_recipe
 from loraloom.run.events import ExperimentEnd, TrainStep, quiet
 from loraloom.run.folder import Run
+from loraloom.run.integrity import changed_files
 from loraloom.search.ledger import Ledger
 from loraloom.search.space import nested_changes, with_experiments
 from loraloom.search.study import Study
@@ -118,14 +119,14 @@ def test_a_finished_search_is_left_as_it_is(searched: SearchView, recipe: Path) 
     ("change", "message"),
     [
         ({"space": "lr: [1.0e-3]\nr: [2, 4]"}, "space.yaml: lora.r: differs from the run's space"),
-        ({"num_trials": 7}, "--trials: differs from the search that this run began with"),
+        ({"num_trials": 1}, "--trials: differs from the search that this run began with"),
         ({"halving": True}, "--halving: differs"),
     ],
 )
 def test_a_resume_with_another_request_is_refused(
     change: dict[str, Any], message: str, searched: SearchView, recipe: Path
 ) -> None:
-    options = {"space": "lr: [1.0e-3]\nr: [2, 4, 8]", "num_trials": 1}
+    options = {"space": "lr: [1.0e-3]\nr: [2, 4, 8]", "num_trials": 2}
     run = searched(**options)
     with pytest.raises(RunError) as caught:
         run_search(recipe, run, resume=True, **(options | change))
@@ -343,3 +344,20 @@ def test_the_gate_sees_every_kind_of_adapter(
     with pytest.raises(CheckError):
         run_search(recipe, tmp_path / "run", space="r: [2, 3]\nlr: [0.1, 0.2]", num_trials=2)
     assert sorted(seen) == [2, 3, 4]  # 4 is the recipe's, with which the rates are checked
+
+
+def test_a_finished_search_can_be_given_more_trials(tmp_path: Path, tiny: Callable[[str], Path]) -> None:
+    recipe = write_recipe_file(tmp_path, tiny("mt5"))
+    first = run_search(recipe, tmp_path / "run", num_trials=2)
+    steps = json.loads((tmp_path / "run" / "result.json").read_bytes())["steps"]
+    more = run_search(recipe, tmp_path / "run", num_trials=4, resume=True)
+    assert more.ledger.trials[:2] == first.ledger.trials
+    whole = run_search(recipe, tmp_path / "whole", num_trials=4)
+    assert [trial.parameters for trial in more.ledger.trials] == [t.parameters for t in whole.ledger.trials]
+    figures = [trial.figure for trial in more.ledger.trials]
+    assert figures == pytest.approx([trial.figure for trial in whole.ledger.trials], rel=1e-4)
+    assert json.loads((tmp_path / "run" / "result.json").read_bytes())["steps"] > steps
+    assert changed_files(more.run) == []
+    assert run_search(recipe, tmp_path / "run", num_trials=4, resume=True).ledger.trials == more.ledger.trials
+    with pytest.raises(RunError, match=r"--trials.*Allowed: 4 or more"):
+        run_search(recipe, tmp_path / "run", num_trials=3, resume=True)

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from loraloom import Recipe, train
+from loraloom import Recipe
+from loraloom.commands.train import train
 from loraloom.errors import RunError, TrainingError
 from loraloom.training import held_out
 
@@ -39,7 +40,7 @@ def recipe(tmp_path: Path, tiny: Callable[[str], Path]) -> Callable[..., Recipe]
 def test_it_is_the_rise_of_the_loss_on_the_retained_rows(
     recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
-    from loraloom import compare
+    from loraloom.commands.compare import compare
 
     outcome = train(recipe().in_folder(tmp_path), out=tmp_path / "run")
     told = outcome.result.experiments["main"].forgetting
