@@ -93,10 +93,9 @@ def page(rows: dict[str, dict[str, Any]], num_rows: int) -> str:
     lines = [
         "# Results on real rows",
         "",
-        f"{num_rows} real instruction/response rows, on randomly initialised mT5 models with a head of "
-        "their own.",
-        "A random base knows nothing: these figures show that the whole job runs and what it costs on a",
-        "2-core machine, not how good an adapter becomes. Absolute times vary with the machine.",
+        f"{num_rows} real instruction/response rows, on randomly initialized mT5 models with an untied head.",
+        "A random base knows nothing: these figures show that everything runs and what it costs on a 2-core",
+        "machine, not how good an adapter becomes. Absolute times vary with the machine.",
         "",
         "Made by `python -m benchmarks.real_data --data FILE`.",
         "",

@@ -101,7 +101,7 @@ class Ours:
         for each in material.experiments:
             material.bank.attach(each.name, each.lora, each.seed)
         self.optimizers = {
-            each.name: make_optimizer(material.bank.parameters(each.name), each.training)
+            each.name: make_optimizer(material.bank.parameter_groups(each.name), each.training)
             for each in material.experiments
         }
 

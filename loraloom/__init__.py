@@ -5,7 +5,7 @@
     result = loraloom.train("recipe.yaml", out="runs/first")
     print(loraloom.compare(result.run).sentences)
 
-Every verb of the command line is a function, see `loraloom.api`.
+Every command is also a function; see `loraloom.api`.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when it is asked for: `import loraloom` takes no time, and needs neither torch nor pydantic.
+    # Imported on first use: `import loraloom` takes no time and needs neither torch nor pydantic.
     if name in __all__:
         return getattr(importlib.import_module("loraloom.api"), name)
     raise AttributeError(f"module 'loraloom' has no attribute {name!r}")

@@ -1,21 +1,21 @@
-"""Every way LoRALoom says no.
+"""Exception hierarchy of LoRALoom.
 
     LoRALoomError
     ├── RecipeError          a key or value of a recipe, or of a command's options
     ├── DataError            a data file, one of its rows, or a split
     ├── ModelError           a base model's folder, its tokenizer, its dtype or device
-    │   └── TargetError      a target name that matches nothing, or what must not be adapted
+    │   └── TargetError      a target name that matches nothing, or a module that must not be adapted
     ├── AdapterError         an adapter folder that does not belong to this base, or is damaged
     ├── BankError            a base that another thread, bank or pass is using
-    ├── RunError             a run directory: in use, of another recipe, incomplete
+    ├── RunError             a run directory that is in use, incomplete, or of another recipe
     │   └── CheckpointError  a checkpoint that is damaged or incomplete
     ├── CheckError           a check before training found an error
-    └── TrainingError        training cannot go on
-    Interrupted              SIGINT, SIGTERM or a program asked to stop; what was done is saved
+    └── TrainingError        training cannot continue
+    Interrupted              SIGINT, SIGTERM or a program requested a stop; all progress is saved
 
 A `LoRALoomError` carries one or more `Problem`s, so that a user sees everything that is wrong
-at once. Its text is the whole message: what happened, where, what was found, what is allowed,
-and the fix. The command line prints it and exits with 1; it never shows a traceback for one.
+at once. Its text is the complete message: what happened, where, what was found, what is allowed,
+and the fix. The command line prints it without a traceback and exits with 1.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Problem:
     """One thing that is wrong.
 
     Args:
-        what: what is wrong, as one sentence without a final full stop where a value follows.
+        what: what is wrong, as one sentence without a final full stop if a value follows.
         where: file and line (`data.json:17`), key (`training.learning_rate`) or path.
-        found: what stands there, shortened; never the text of a data row.
-        allowed: what may stand there.
+        found: what was found there, shortened; never the text of a data row.
+        allowed: what is allowed there.
         fix: what to do about it.
     """
 
@@ -59,7 +59,7 @@ class Problem:
 
 
 class LoRALoomError(Exception):
-    """The root of the tree: a message for the user, not a bug.
+    """Base class of all errors: a message for the user, not a bug.
 
     Args:
         what: the message, a `Problem`, or several problems.
@@ -83,7 +83,7 @@ class LoRALoomError(Exception):
 
 
 def render(problems: tuple[Problem, ...]) -> str:
-    """The text of an error: one line a problem, the first 20 of them, and how many there are."""
+    """Render an error: one line per problem, up to 20 of them, and their number."""
     lines = [str(problem) for problem in problems[:SHOWN_PROBLEMS]]
     if len(problems) > SHOWN_PROBLEMS:
         lines.append(f"… and {len(problems) - SHOWN_PROBLEMS} more ({len(problems)} in all).")
@@ -93,19 +93,19 @@ def render(problems: tuple[Problem, ...]) -> str:
 
 
 class RecipeError(LoRALoomError):
-    """A key or value of a recipe, or of a command's options, is not usable."""
+    """A key or value of a recipe, or of a command's options, is invalid."""
 
 
 class DataError(LoRALoomError):
-    """A data file, one of its rows, or a split is not usable."""
+    """A data file, one of its rows, or a split is invalid."""
 
 
 class ModelError(LoRALoomError):
-    """The base model's folder, its tokenizer, dtype or device is not usable."""
+    """The base model's folder, tokenizer, dtype or device is invalid."""
 
 
 class TargetError(ModelError):
-    """A target name matches no module, or names what must not be adapted."""
+    """A target name matches no module, or names a module that must not be adapted."""
 
 
 class AdapterError(LoRALoomError):
@@ -129,15 +129,15 @@ class CheckError(LoRALoomError):
 
 
 class TrainingError(LoRALoomError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class Interrupted(Exception):
-    """A verb was asked to stop, and what was done is saved.
+    """A stop was requested, and all progress is saved.
 
     Args:
-        signal_number: 2 or 15, and a command exits with 128 plus this; 0 if a program asked.
-        message: where things stand and how to go on.
+        signal_number: 2 or 15, where a command exits with 128 plus this; 0 if a program requested it.
+        message: the progress and how to resume.
     """
 
     def __init__(self, signal_number: int, message: str) -> None:

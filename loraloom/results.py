@@ -1,13 +1,13 @@
-"""What the verbs return to a program: plain, immutable values, read without torch."""
+"""Results of the functions in `loraloom.api`: plain, immutable values that need no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from loraloom.run.documents import result
+from loraloom.run.documents import comparison, result
 from loraloom.run.documents.checks import Finding
 
 if TYPE_CHECKING:
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What `check` found.
+    """Result of `check`.
 
     Args:
-        findings: every one; one of level `error` means that `train` would refuse.
+        findings: all findings; one of level `error` means that `train` would refuse to start.
         batch: three rows as the model sees them; they contain text of your data.
     """
 
@@ -28,22 +28,22 @@ class CheckResult:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """The findings that stop a training."""
+        """The findings that prevent training."""
         return tuple(finding for finding in self.findings if finding.level == "error")
 
 
 @dataclass(frozen=True)
 class ExperimentResult:
-    """How one experiment ended.
+    """Result of one experiment.
 
     Args:
-        name: of the experiment; of several seeds one, `main@42`.
+        name: name of the experiment; for one of several seeds, `main@42`.
         status: `done`, `stopped` (early) or `failed`.
-        step: optimizer steps taken.
-        reason: why it ended, if it did not simply finish.
+        step: number of optimizer steps taken.
+        reason: why it ended, unless it simply finished.
         best_step, best_metric: of the checkpoint that became the adapter.
-        forgetting: by how much the loss on `data.retain` rose, in nats a token.
-        movement: the adapter's size beside its base's, ‖ΔW‖ / ‖W‖.
+        forgetting: increase of the loss on `data.retain`, in nats per token.
+        movement: size of the adapter's update relative to its base, ‖ΔW‖ / ‖W‖.
         adapter: its folder; None if it failed.
     """
 
@@ -59,7 +59,7 @@ class ExperimentResult:
 
     @classmethod
     def of(cls, run: Path, name: str, entry: result.ExperimentResult) -> Self:
-        """An experiment of result.json."""
+        """Convert an experiment in result.json."""
         return cls(
             name=name,
             status=entry.status,
@@ -75,14 +75,14 @@ class ExperimentResult:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What `train` came to.
+    """Result of `train`.
 
     Args:
         run: the run directory.
         experiments: by name, in the recipe's order.
-        steps: of the whole run.
-        wall_seconds: of the call that finished the run.
-        peak_bytes: the most memory that the process has taken.
+        steps: number of steps of the whole run.
+        wall_seconds: duration of the call that finished the run.
+        peak_bytes: peak memory of the process.
     """
 
     run: Path
@@ -93,12 +93,12 @@ class TrainResult:
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """The names of the experiments that failed."""
+        """Names of the experiments that failed."""
         return tuple(name for name, own in self.experiments.items() if own.status == "failed")
 
     @classmethod
     def of(cls, run: Path, document: result.Result) -> Self:
-        """What result.json says."""
+        """Convert result.json."""
         experiments = {
             name: ExperimentResult.of(run, name, entry) for name, entry in document.experiments.items()
         }
@@ -110,13 +110,13 @@ class TrialResult:
     """One trial of a search.
 
     Args:
-        name: `trial-0007`, also of its adapter.
+        name: `trial-0007`, also the name of its adapter.
         status: `done`, `stopped`, `pruned` or `failed`.
         parameters: dotted key -> value.
-        figure: the best so far, by the recipe's metric_for_best_model.
-        steps, best_step: taken, and of the best figure.
-        forgetting: by how much the loss on `data.retain` rose, in nats a token.
-        reason: why it ended, if it did not simply finish.
+        figure: its best so far, by the recipe's metric_for_best_model.
+        steps, best_step: number of steps taken, and the step of the best figure.
+        forgetting: increase of the loss on `data.retain`, in nats per token.
+        reason: why it ended, unless it simply finished.
     """
 
     name: str
@@ -131,13 +131,13 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What `run_search` came to.
+    """Result of `run_search`.
 
     Args:
         run: the run directory; `best.yaml` in it is the best trial as a recipe.
-        metric: what trials are ranked by.
-        trials: the best first; pruned and failed ones last.
-        importances: how much each setting matters; empty if that cannot be said.
+        metric: metric by which trials are ranked.
+        trials: best first; pruned and failed ones last.
+        importances: importance of each setting; empty if it cannot be determined.
     """
 
     run: Path
@@ -165,39 +165,11 @@ class ModelResult:
 
 
 @dataclass(frozen=True)
-class DifferenceResult:
-    """One model against another in one figure, over the same rows.
-
-    Args:
-        model, against: which; of several seeds, their experiment.
-        metric: which figure.
-        difference: model minus against.
-        low, high: the interval that holds it with 95 % confidence.
-        p_value: of no difference, two-sided.
-        verdict: `better`, `worse`, `no clear difference`, …
-    """
-
-    model: str
-    against: str
-    metric: str
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    verdict: str
-
-    @classmethod
-    def from_json(cls, entry: Mapping[str, Any]) -> Self:
-        """An entry of a comparison's `differences` or `pairs`."""
-        return cls(**{name: entry[name] for name in cls.__dataclass_fields__})
-
-
-@dataclass(frozen=True)
 class RowResult:
     """One row of a comparison.
 
     Args:
-        source: what was asked.
+        source: source text of the row.
         reference: the known answer, if there is one.
         answers: by model; `base` is the first.
     """
@@ -209,16 +181,16 @@ class RowResult:
 
 @dataclass(frozen=True)
 class CompareResult:
-    """What `compare` found.
+    """Result of `compare`.
 
     Args:
-        file: where it is kept; None if it is kept nowhere.
-        what: `test`, `eval`, `prompts` or `data`: which rows were answered.
-        sentences: one for each experiment, that says what it does.
+        file: the file it is stored in; None if it is not stored.
+        what: which rows were answered: `test`, `eval`, `prompts` or `data`.
+        sentences: one for each experiment, describing its effect.
         models: by name; `base` is the first.
         differences: each experiment against the base; empty if no row has a known answer.
         pairs: each experiment against each other.
-        recommendation: which experiment to take; None if none is clearly better.
+        recommendation: the experiment to use; None if none is clearly better.
         rows: every row and its answers.
     """
 
@@ -226,33 +198,28 @@ class CompareResult:
     what: str
     sentences: tuple[str, ...]
     models: Mapping[str, ModelResult]
-    differences: tuple[DifferenceResult, ...]
-    pairs: tuple[DifferenceResult, ...]
+    differences: tuple[comparison.Difference, ...]
+    pairs: tuple[comparison.Difference, ...]
     recommendation: str | None
     rows: tuple[RowResult, ...]
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """What compare/<name>.json says, with `file`."""
+    def of(cls, document: comparison.Comparison) -> Self:
+        """Convert compare/<name>.json, with `file`."""
+        advice = document.recommendation
         return cls(
-            file=Path(document["file"]) if document.get("file") else None,
-            what=document["what"],
-            sentences=tuple(document["sentences"]),
+            file=Path(document.file) if document.file else None,
+            what=document.what,
+            sentences=tuple(document.sentences),
             models={
-                name: ModelResult(own["figures"], own["movement"]["total"] if "movement" in own else None)
-                for name, own in document["models"].items()
+                name: ModelResult(own.figures, None if own.movement is None else own.movement.total)
+                for name, own in document.models.items()
             },
-            differences=_differences(document.get("differences", ())),
-            pairs=_differences(document.get("pairs", ())),
-            recommendation=document.get("recommendation", {}).get("experiment"),
-            rows=tuple(
-                RowResult(row["source"], row["reference"], row["answers"]) for row in document["rows"]
-            ),
+            differences=tuple(document.differences),
+            pairs=tuple(document.pairs),
+            recommendation=None if advice is None else advice.experiment,
+            rows=tuple(RowResult(row.source, row.reference, row.answers) for row in document.rows),
         )
-
-
-def _differences(entries: Sequence[Mapping[str, Any]]) -> tuple[DifferenceResult, ...]:
-    return tuple(DifferenceResult.from_json(entry) for entry in entries)
 
 
 @dataclass(frozen=True)
@@ -260,11 +227,11 @@ class Answer:
     """The answer to one row of a file.
 
     Args:
-        row: its number in its file, from 1.
-        source: what was asked.
-        answer: what the model says.
-        file: which file, if several were given.
-        columns: the row's id, and what was to be kept of it.
+        row: number of the row in its file, from 1.
+        source: source text of the row.
+        answer: answer of the model.
+        file: its file, if there are several.
+        columns: id of the row, and the columns to keep.
     """
 
     row: int
@@ -275,23 +242,23 @@ class Answer:
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Self:
-        """A line of `predict`'s output."""
+        """Convert a line of `predict`'s output."""
         rest = {key: value for key, value in line.items() if key not in cls.__dataclass_fields__}
         return cls(line["row"], line["source"], line["answer"], line.get("file"), rest)
 
 
 @dataclass(frozen=True)
 class MergeResult:
-    """What `merge` wrote and showed.
+    """Result of `merge`.
 
     Args:
         folder: a plain transformers folder.
-        experiment: whose adapter is merged.
-        dtype, dtype_reason: what it is saved in, and why.
-        num_bytes: of its files.
+        experiment: experiment of the merged adapter.
+        dtype, dtype_reason: dtype that it is saved in, and the reason.
+        num_bytes: size of its files.
         movement: ‖ΔW‖ / ‖W‖ of the adapter.
-        proof: what was measured: `merging`, `reload`, `rounding`, …
-        notes: what should be known of it.
+        proof: measurements: `merging`, `reload`, `rounding`, …
+        notes: what users should know about it.
     """
 
     folder: Path
@@ -309,9 +276,9 @@ class CardResult:
     """A model card.
 
     Args:
-        experiment: whose adapter it describes.
+        experiment: experiment of the adapter that it describes.
         text: Markdown.
-        file: where it was written, if anywhere.
+        file: the file it was written to, if any.
     """
 
     experiment: str
@@ -327,8 +294,8 @@ class RunSummary:
         run: its directory.
         status: `done`, `some failed`, `unfinished` or `damaged`.
         experiments: their names.
-        started: when, with its time zone; empty if it cannot be read.
-        base: the base's name.
+        started: time with time zone; "" if it cannot be read.
+        base: name of the base.
     """
 
     run: Path
@@ -340,13 +307,13 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo made.
+    """Result of `demo`.
 
     Args:
         run: the run directory.
         comparison: base and adapter on unseen rows.
         prompts: base and adapter on the starter's three prompts.
-        report: the page to look at.
+        report: the page of the report.
     """
 
     run: Path

@@ -119,7 +119,9 @@ def from_text() -> dict[str, Any]:
     """What can be counted without running anything."""
     texts = {name_of(path): path.read_text(encoding="utf-8") for path in sources()}
     lines = {name: text.count("\n") for name, text in texts.items()}
-    stems = Counter(Path(name).stem for name in texts if not name.endswith("__init__.py"))
+    # A document of a run may share its subject's name.
+    own = [name for name in texts if not name.endswith("__init__.py") and "/documents/" not in name]
+    stems = Counter(Path(name).stem for name in own)
     every = "\n".join(texts.values())
     lengths = function_lengths()
     commands = {Path(name).stem for name in texts if name.startswith("commands/") and name.count("/") == 1}
@@ -211,8 +213,8 @@ def trace_all() -> dict[str, dict[str, Any]]:
         )
         read = recipe.during(read_recipe)(folder / "recipe.yaml")
         loop.take_step = step.during(loop.take_step)  # type: ignore[attr-defined]
-        parts = row.during(split.split_examples)(read.data, folder)
-        train(read.in_folder(folder), out=folder / "run", split=parts)
+        parts = row.during(split.split_examples)(read.data)
+        train(read, out=folder / "run", split=parts)
         from loraloom.base.loading import load_base
         from loraloom.data.encoding import encode
 

@@ -38,7 +38,7 @@ ROOMS = (
     "comparison",
     "commands",
     "results.py",
-    "api.py",
+    "api",
     "console",
     "cli",
 )

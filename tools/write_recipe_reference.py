@@ -1,4 +1,4 @@
-"""Write docs/recipe.md from the settings themselves; a test holds the two equal.
+"""Generate docs/recipe.md from the settings; a test verifies that it is up to date.
 
 python tools/write_recipe_reference.py
 """
@@ -15,13 +15,13 @@ from loraloom.recipe.settings import DEFAULT_FROM
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "recipe.md"
 HEAD = """# The recipe
 
-One YAML file says what to do. Inside the sections the names are the field's own (PEFT's `LoraConfig`,
-transformers' `TrainingArguments` and `GenerationConfig`), so that lines of a script paste in; common
-aliases are resolved to them, and an unknown key is an error with a suggestion. Paths are relative to the
-recipe's own folder. `--set section.key=value` sets a key for one call; `loraloom recipe-schema` prints the
-JSON Schema for editors.
+A recipe is one YAML file that describes what to do. Inside its sections, the names are those of the field
+(PEFT's `LoraConfig`, transformers' `TrainingArguments` and `GenerationConfig`), so that lines of a script can
+be pasted; common aliases are resolved to them, and an unknown key is an error with a suggestion. Relative
+paths start from the recipe's own folder. `--set section.key=value` sets a key for one call; `loraloom
+recipe-schema` prints the JSON Schema for editors.
 
-This page is made from `settings.py` and `document.py` in `loraloom/recipe/` by
+This page is generated from `settings.py` and `schema.py` in `loraloom/recipe/` by
 `python tools/write_recipe_reference.py`.
 """
 SECTIONS = {
@@ -33,8 +33,8 @@ SECTIONS = {
 EXPERIMENTS = """
 ## experiments
 
-Optional. Each states only what differs from the recipe, in `lora`, `training` and `seed`; all train
-together on one base, in one pass.
+Optional. Each experiment contains only what differs from the recipe, in `lora`, `training` and `seed`; all
+train together on one base, in one pass.
 
     experiments:
       narrow: {lora: {target_modules: [q, v]}}
@@ -60,16 +60,16 @@ def page() -> str:
 
 
 def table(properties: dict[str, Any], required: set[str]) -> str:
-    """One line a setting."""
+    """Format one line per setting."""
     rows = []
     for key, value in properties.items():
-        usual = "needed" if key in required else default(value)
+        usual = "required" if key in required else default(value)
         rows.append(f"| `{key}` | {usual} | {bounds(value)} | {value.get('description', '')} |")
-    return "\n".join(["| key | default | allowed | what it is |", "|---|---|---|---|", *rows])
+    return "\n".join(["| key | default | allowed | description |", "|---|---|---|---|", *rows])
 
 
 def default(value: dict[str, Any]) -> str:
-    """A setting's default as YAML would have it."""
+    """Format a setting's default as YAML."""
     shown = value.get(DEFAULT_FROM, value.get("default", ""))
     if shown is None:
         return "–"
@@ -77,13 +77,13 @@ def default(value: dict[str, Any]) -> str:
 
 
 def bounds(value: dict[str, Any]) -> str:
-    """What a setting may be."""
+    """Format the allowed values of a setting."""
     options = value.get("anyOf", [value])
     return " or ".join(filter(None, (one_kind(option) for option in options if option.get("type") != "null")))
 
 
 def one_kind(option: dict[str, Any]) -> str:
-    """One of the kinds a setting may be of."""
+    """Format one of the allowed types of a setting."""
     if "enum" in option:
         return ", ".join(f"`{choice}`" for choice in option["enum"])
     if "const" in option:
@@ -98,7 +98,7 @@ def one_kind(option: dict[str, Any]) -> str:
 
 
 def aliases() -> str:
-    """Every setting that has other names, and those."""
+    """List every setting with aliases, and the aliases."""
     rows = [
         f"| `{key}` | {', '.join(f'`{alias}`' for alias in others.split())} |"
         for key, others in names.SETTING_ALIASES.items()

@@ -12,7 +12,7 @@ from loraloom.bank.adapter_pass import AdapterPass
 from loraloom.bank.linear import BankLinear
 from loraloom.bank.ownership import IndexedRows, Rows
 from loraloom.bank.updates.kinds import kind_of
-from loraloom.bank.updates.update import Update, update_stacks
+from loraloom.bank.updates.update import ParameterGroup, Update, update_stacks
 from loraloom.base.loading import Base
 from loraloom.base.targets import Target, linears, resolve_targets, unique_targets
 from loraloom.errors import AdapterError, BankError
@@ -150,8 +150,24 @@ class AdapterBank:
         return place.part
 
     def parameters(self, slot: str) -> list[nn.Parameter]:
-        """What the optimizer of an adapter updates; the order is that of `tensors`."""
+        """What the optimizer of an adapter updates, in the order of `tensors`."""
         return [p for part in self.parts(slot).values() for p in part.parameters.values()]
+
+    def parameter_groups(self, slot: str) -> list[tuple[ParameterGroup, dict[str, nn.Parameter]]]:
+        """The same by what the optimizer treats alike, each with its name as in `tensors`."""
+        settings, parts = self._settings[slot], self.parts(slot)
+        return [
+            (
+                group,
+                {
+                    f"{name}.{end}": parameter
+                    for name, part in parts.items()
+                    for end, parameter in part.parameters.items()
+                    if end in group.tensor_names
+                },
+            )
+            for group in kind_of(settings).parameter_groups(settings)
+        ]
 
     def tensors(self, slot: str) -> dict[str, Tensor]:
         """`{"<module>.lora_A": [r, in], "<module>.lora_B": [out, r]}`, float32; the live tensors."""

@@ -1,7 +1,7 @@
-"""The frozen base's own dropout, drawn from each experiment's seed like everything else.
+"""The frozen base's own dropout, drawn from each experiment's seed like all other randomness.
 
-Off unless a recipe sets `training.base_dropout`: the stock Trainer trains with the dropout of the
-model's config, which a reader of LoRA papers does not expect and the article's recipe had.
+It is off unless a recipe sets `training.base_dropout`. The stock Trainer trains with the dropout in the
+model's config, which readers of LoRA papers do not expect and which the article's recipe had.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ ATTENTION = "loraloom_dropout"
 
 @dataclass(frozen=True)
 class _AttentionDropout:
-    """How the attention modules of one base drop.
+    """Dropout in the attention modules of one base.
 
     Args:
-        names: each module's path in the model.
-        family: of the base: whose tokens each attention looks at.
-        current_pass: of the base.
-        p: the probability to drop.
+        names: path of each module in the model.
+        family: family of the base; it knows the sides that each attention looks at.
+        current_pass: the current pass of the base.
+        p: dropout probability.
     """
 
     names: WeakKeyDictionary[nn.Module, str]
@@ -47,14 +47,14 @@ _DROPOUT_OF: WeakKeyDictionary[nn.Module, _AttentionDropout] = WeakKeyDictionary
 
 
 class BaseDropout(nn.Module):
-    """Stands where an `nn.Dropout` of the base stood; without draws it does nothing.
+    """Replaces an `nn.Dropout` of the base; without draws it does nothing.
 
     Args:
-        p: the probability to drop.
+        p: dropout probability.
         name: its path in the model.
-        side: whose tokens its input has.
-        is_in_layer: whether it is used once a pass.
-        current_pass: of the base.
+        side: side that the tokens of its input belong to.
+        is_in_layer: whether it is used once per pass.
+        current_pass: the current pass of the base.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class BaseDropout(nn.Module):
         self.current_pass = current_pass
 
     def forward(self, x: Tensor) -> Tensor:
-        """[rows, len, features] → the same."""
+        """[rows, len, features] → same shape."""
         running = self.current_pass.get()
         if running is None or running.draws is None or not isinstance(running.rows, Rows):
             return x
@@ -82,9 +82,9 @@ class BaseDropout(nn.Module):
         return x * torch.cat(masks)
 
     def _use(self, running: AdapterPass) -> str:
-        """What this mask is drawn for: a stack drops its embeddings and its output with one module.
+        """Name what a mask is drawn for, because a stack drops its embeddings and its output with one module.
 
-        A layer's modules are used once a pass, and again when it is recomputed: for the same mask.
+        Modules of a layer are used once per pass, and again when it is recomputed, for the same mask.
         """
         return self.name if self.is_in_layer else f"{self.name}#{running.count_use(self.name)}"
 
@@ -92,17 +92,17 @@ class BaseDropout(nn.Module):
 def attention_mask(
     draws: Draws, slot: str, name: str, sides: tuple[Side, Side], p: float, like: Tensor
 ) -> Tensor:
-    """A dropout mask for the attention weights of one adapter's rows.
+    """Draw a dropout mask for the attention weights of one adapter's rows.
 
     Args:
-        sides: whose tokens the queries and the keys are.
+        sides: sides that the tokens of the queries and of the keys belong to.
         like: [rows, heads, queries, keys].
 
     Returns:
-        The same shape; 0 where a query and a key belong to different examples.
+        A mask of the same shape; 0 if a query and a key belong to different examples.
     """
     generator = draws.generator(slot, name, like.device)
-    if excerpt := draws.excerpts.get(slot):  # what was drawn for the examples before is passed over
+    if excerpt := draws.excerpts.get(slot):  # skip what was drawn for earlier examples
         for lengths in list(zip(*(excerpt.lengths[side] for side in sides), strict=True))[: excerpt.first]:
             draw_kept((like.shape[1], *lengths), p, generator)
     mask = torch.zeros_like(like)
@@ -119,9 +119,9 @@ def attention_mask(
 
 @contextmanager
 def base_dropout(base: Base, p: float) -> Any:
-    """While it lasts, the base drops with probability `p` in passes that have draws.
+    """Make the base drop with probability `p` in passes that have draws.
 
-    Source of the places: transformers' T5, which drops embeddings, attention weights, feed-forward
+    Source of the positions: transformers' T5, which drops embeddings, attention weights, feed-forward
     activations and every sub-layer's output.
     """
     if p == 0:
@@ -140,7 +140,7 @@ def base_dropout(base: Base, p: float) -> Any:
             setattr(parent, attribute, dropout)
             replaced.append((parent, attribute, module))
     names = WeakKeyDictionary((module, path) for path, module in model.named_modules())
-    # transformers 5.17 tells the model alone, not its two stacks, which have configs of their own.
+    # transformers 5.17 sets this only in the model, not in its two stacks, which have separate configs.
     stacks = [model, model.get_encoder(), model.get_decoder()]
     usual = [stack.config._attn_implementation for stack in stacks]
     own = _AttentionDropout(names, family, base.current_pass, p)
@@ -168,7 +168,7 @@ def _attend(
     position_bias: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Attention, with a position bias if the family has one, and our own dropout on its weights."""
+    """Compute attention, with a position bias if the family has one, and our own dropout on its weights."""
     scores = query @ key.transpose(2, 3) * scaling
     if position_bias is not None:
         scores = scores + position_bias
@@ -190,9 +190,9 @@ def _attend(
     return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
-# By one name for the whole process: what differs between bases is looked up by the module.
+# One name for the whole process; what differs between bases is looked up by module.
 AttentionInterface.register(ATTENTION, _attend)
-# An attention without masks of its own gets none (transformers.masking_utils), padding unmasked.
+# Attention implementations without their own masks get none (transformers.masking_utils): unmask padding.
 AttentionMaskInterface.register(ATTENTION, eager_mask)
 
 

@@ -1,8 +1,8 @@
-"""W + ΔW: an adapter becomes part of the weights, linear by linear, each proven as it is merged.
+"""W + ΔW: merging of an adapter into the weights, verified linear by linear.
 
-A product with random signs x tells whether W' = W + ΔW without a second copy of either: for an
-error E = W' - W - ΔW the expectation of ‖E x‖² is ‖E‖² (Hutchinson, 1989; the check of a product
-is Freivalds', 1977). So it sees a ΔW that was left out even where the logits are too coarse to.
+A product with random signs x verifies W' = W + ΔW without a second copy of either: for an error
+E = W' - W - ΔW, the expectation of ‖E x‖² is ‖E‖² (Hutchinson, 1989; the check of a product is
+Freivalds', 1977). So it detects a missing ΔW even if the logits are too coarse to show it.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from loraloom.errors import ModelError
 
 FLOAT32_STEP = 2.0**-24
 NUM_PROBES = 8
-# The error is that of one rounded sum and of a product of rank r; `loraloom merge` prints it (0.43).
+# The error is that of one rounded sum and a product of rank r; `loraloom merge` prints it (0.43).
 ALLOWED_STEPS = 4
 
 
 @dataclass(frozen=True)
 class MergeReport:
-    """What merging did.
+    """Result of a merge.
 
     Args:
-        modules: the linears that changed, by name.
+        modules: names of the linears that changed.
         update_norm: ‖ΔW‖ over all of them, in the Frobenius norm.
-        largest_error: of any of them beside its weights, in steps of float32.
+        largest_error: largest error of any of them relative to its weights, in steps of float32.
     """
 
     modules: dict[str, FrozenLinear]
@@ -40,10 +40,10 @@ class MergeReport:
 
 @torch.no_grad()
 def merge_adapter(bank: AdapterBank, slot: str) -> MergeReport:
-    """Add an attached adapter to the weights of its base, in place, and take it off the bank.
+    """Add an attached adapter to the weights of its base, in place, and remove it from the bank.
 
     Args:
-        bank: on a base in float32; it is no base any more afterwards.
+        bank: bank on a base in float32, which is no longer a frozen base afterwards.
         slot: the adapter.
 
     Raises:
@@ -71,24 +71,24 @@ def _merge(bank: AdapterBank, slot: str) -> MergeReport:
         largest = max(largest, error)
         if not error <= ALLOWED_STEPS:
             raise ModelError(
-                "the merged weight is not that of base and adapter",
+                "the merged weight differs from base + adapter",
                 where=name,
                 found=f"an error of {error:.3g} steps of float32",
                 allowed=f"{ALLOWED_STEPS}",
-                fix="This must not be: report it. Nothing was written.",
+                fix="This is a bug; please report it. Nothing was written.",
             )
     return MergeReport(modules, update_norm=square**0.5, largest_error=largest)
 
 
 def _random_signs(linear: FrozenLinear) -> Tensor:
-    """[in, probes], float64, each ±1."""
+    """Draw random signs ±1, float64 [in, probes]."""
     generator = torch.Generator().manual_seed(0)
     signs = torch.randint(0, 2, (linear.in_features, NUM_PROBES), generator=generator)
     return signs.to(linear.dense().device, torch.float64) * 2 - 1
 
 
 def _steps_off(linear: FrozenLinear, part: Update, probes: Tensor, wanted: Tensor) -> float:
-    """‖E‖ beside the weights' own size, in steps of float32."""
+    """Estimate ‖E‖ relative to the size of the weights, in steps of float32."""
     error = float((linear.dense().double() @ probes - wanted).norm()) / NUM_PROBES**0.5
     size = linear.weight_norm() + part.norm_bound()
     return float(error / (size * FLOAT32_STEP)) if size else error
@@ -96,10 +96,10 @@ def _steps_off(linear: FrozenLinear, part: Update, probes: Tensor, wanted: Tenso
 
 @torch.no_grad()
 def round_weights(model: nn.Module, merged: MergeReport, dtype: torch.dtype) -> float:
-    """Round every weight to a dtype in place, still held as float32.
+    """Round every weight to a dtype in place, still stored as float32.
 
     Returns:
-        What rounding changed in the merged linears beside what the adapter changed, ‖rounding‖ / ‖ΔW‖:
+        The change by rounding in the merged linears relative to that by the adapter, ‖rounding‖ / ‖ΔW‖:
         above 1, the adapter is mostly lost.
     """
     ours = {linear.dense().data_ptr() for linear in merged.modules.values()}

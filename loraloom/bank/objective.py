@@ -4,14 +4,14 @@ The gradient of a token's loss with respect to its hidden state h is
 
     ∂/∂h ( log Σ_v exp(W_v h) − W_y h )  =  Σ_v softmax(W h)_v W_v  −  W_y
 
-an attention of h over the rows of W, less one row. So it is computed as attention is (online
-softmax: Milakov & Gimelshein, 2018, https://arxiv.org/abs/1805.02867; Dao et al., 2022): vocabulary
-tile by tile, each tile of W read once for both products, loss and gradient in the same sweep. The
-logits of 250,112 tokens are never held; a tile of them is.
+This is an attention of h over the rows of W, minus one row, and is computed as attention is (online
+softmax: Milakov & Gimelshein, 2018, https://arxiv.org/abs/1805.02867; Dao et al., 2022): one vocabulary
+tile after another, each tile of W read once for both products, loss and gradient in the same sweep. The
+logits of 250,112 tokens are never stored, only a tile of them.
 
 Label smoothing by ε (Szegedy et al., 2016, https://arxiv.org/abs/1512.00567, as in torch's
-`cross_entropy`) puts the share ε of the target on all V tokens alike: W_y h becomes
-(1 − ε) W_y h + ε/V Σ_v W_v h, and both sums over v join the same sweep.
+`cross_entropy`) distributes the share ε of the target equally over all V tokens: W_y h becomes
+(1 − ε) W_y h + ε/V Σ_v W_v h, and both sums over v are part of the same sweep.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from loraloom.base.loading import Base
 from loraloom.data.batches import Batch
 from loraloom.data.encoding import IGNORED
 
-# At d 512, V 250,112 and 195 rows on two cores this is 1.4 (float32) to 2.5 (bfloat16) times as fast as
+# At d 512, V 250,112 and 195 rows on two cores, this is 1.4 (float32) to 2.5 (bfloat16) times as fast as
 # full logits: `benchmarks/objective.py` prints it.
 TILE_COLUMNS = 16_384
 BLOCK_ROWS = 1_024
@@ -36,13 +36,13 @@ BLOCK_ROWS = 1_024
 
 @dataclass(frozen=True)
 class OutputHead:
-    """The frozen head.
+    """The frozen output head.
 
     Args:
         weight: [vocabulary, d].
-        scale: on the hidden states before it (T5 1.0 has d^-0.5).
-        bias: [vocabulary], or none.
-        softcap: logits become c · tanh(logits / c), or none.
+        scale: factor of the hidden states before the head (d^-0.5 in T5 1.0).
+        bias: [vocabulary], or None.
+        softcap: c if logits become c · tanh(logits / c), or None.
     """
 
     weight: Tensor
@@ -52,7 +52,7 @@ class OutputHead:
 
 
 def output_head(base: Base) -> OutputHead:
-    """The head of a base, with what its family does around it."""
+    """Return the head of a base, with what its family does around it."""
     config, family = base.model.config, base.family
     return OutputHead(
         weight=base.head.weight,
@@ -63,7 +63,7 @@ def output_head(base: Base) -> OutputHead:
 
 
 class _TokenLoss(torch.autograd.Function):
-    """Negative log-likelihood of each row's label; see the head of this file."""
+    """Negative log-likelihood of each row's label; see the top of this file."""
 
     @staticmethod
     def forward(
@@ -89,10 +89,10 @@ class _TokenLoss(torch.autograd.Function):
 
 
 class _Uniform:
-    """The mean over the vocabulary of each row's logits, and of their gradients: what smoothing adds.
+    """Mean of each row's logits and of their gradients over the vocabulary, for label smoothing.
 
     Args:
-        epsilon: float32 [n], the share of each row's target that goes to all tokens alike.
+        epsilon: float32 [n], share of each row's target that is distributed over all tokens.
         hidden: [n, d].
     """
 
@@ -103,18 +103,18 @@ class _Uniform:
         self._num_tokens = 0
 
     def add(self, logits: Tensor, weight: Tensor, slope: Tensor | None) -> None:
-        """Take in a tile: logits float32 [n, tile], weight [tile, d], d(capped)/d(logit) [n, tile]."""
+        """Add a tile: logits float32 [n, tile], weight [tile, d], d(capped)/d(logit) [n, tile]."""
         self._num_tokens += len(weight)
         self._logits += logits.sum(1)
-        # Without a cap every row has the same gradient, the sum of the head's own rows.
+        # Without a cap, every row has the same gradient, the sum of the head's own rows.
         self._rows += weight.sum(0, dtype=torch.float32) if slope is None else slope.to(weight.dtype) @ weight
 
     def blend_logits(self, at_label: Tensor) -> Tensor:
-        """(1 − ε) of the label's logit and ε of the mean, [n]."""
+        """Blend (1 − ε) of the label's logit and ε of the mean, [n]."""
         return torch.lerp(at_label, self._logits / self._num_tokens, self._epsilon)
 
     def blend_rows(self, label_rows: Tensor) -> Tensor:
-        """The same of their gradients, [n, d]."""
+        """Blend their gradients in the same way, [n, d]."""
         return torch.lerp(label_rows, self._rows / self._num_tokens, self._epsilon[:, None])
 
 
@@ -125,7 +125,7 @@ def _sweep(
     gradient: Tensor | None,
     smoothing: Tensor | None = None,
 ) -> Tensor:
-    """Losses float32 [n] of one block of rows; writes ∂loss/∂hidden [n, d] if it is wanted."""
+    """Compute the losses float32 [n] of a block of rows; write ∂loss/∂hidden [n, d] if requested."""
     uniform = _Uniform(smoothing, hidden) if smoothing is not None else None
     scaled = hidden * head.scale if head.scale != 1.0 else hidden
     peak = torch.full((len(hidden),), -torch.inf, device=hidden.device)
@@ -169,13 +169,13 @@ def _sweep(
 
 
 def token_losses(hidden: Tensor, labels: Tensor, head: OutputHead, smoothing: Tensor | None = None) -> Tensor:
-    """Negative log-likelihood of each label, or its label-smoothed cross-entropy.
+    """Compute the negative log-likelihood of each label, or its label-smoothed cross-entropy.
 
     Args:
         hidden: the decoder's last states at label positions, [n, d].
         labels: int64 [n], none of them -100.
         head: frozen; gradients flow to `hidden` only, and only once.
-        smoothing: float32 [n], `label_smoothing` of torch's `cross_entropy` for each row; none by default.
+        smoothing: float32 [n], `label_smoothing` of torch's `cross_entropy` for each row; by default none.
 
     Returns:
         float32 [n].
@@ -184,7 +184,7 @@ def token_losses(hidden: Tensor, labels: Tensor, head: OutputHead, smoothing: Te
 
 
 def hidden_states(base: Base, batch: Batch) -> Tensor:
-    """The decoder's last states, [rows, target_len, d], each token seeing its own example only."""
+    """Compute the decoder's last states, [rows, target_len, d]; each token attends only to its example."""
     model, family = base.model, base.family
     positions = batch.positions if family.counts_positions else {"source": None, "target": None}
     encoded = family.encode(model, batch.input_ids, batch.encoder_mask, positions["source"])
@@ -199,21 +199,21 @@ def hidden_states(base: Base, batch: Batch) -> Tensor:
 
 
 def part_losses(base: Base, batch: Batch, label_smoothing: Sequence[float] = ()) -> Tensor:
-    """The summed loss of each part of a batch, float32 [parts]; one pass through the base.
+    """Compute the summed loss of each part of a batch, float32 [parts], in one pass through the base.
 
-    Divide by the label tokens of the whole optimizer step.
+    Callers divide by the number of label tokens of the whole optimizer step.
 
     Args:
         base: with the adapters attached.
-        batch: its parts lie one after the other.
-        label_smoothing: of each part; none by default.
+        batch: its parts follow one another.
+        label_smoothing: label smoothing of each part; by default none.
     """
     _, losses = _label_losses(base, batch, label_smoothing)
     return torch.stack([part.sum() for part in losses.split(list(batch.num_labels))])
 
 
 def example_losses(base: Base, batch: Batch) -> list[Tensor]:
-    """The summed loss of each example, for each part float32 [examples], in the order given to `collate`."""
+    """Compute the summed loss of each example, per part float32 [examples], in the order of `collate`."""
     rows, losses = _label_losses(base, batch)
     by_position = losses.new_zeros(batch.labels.numel())
     by_position[rows] = losses
@@ -227,11 +227,11 @@ def example_losses(base: Base, batch: Batch) -> list[Tensor]:
 
 
 def _label_losses(base: Base, batch: Batch, label_smoothing: Sequence[float] = ()) -> tuple[Tensor, Tensor]:
-    """Where a label stands, int64 [n] in the flattened labels, and its loss, float32 [n]."""
+    """Return positions of labels, int64 [n] in the flattened labels, and their losses, float32 [n]."""
     hidden = hidden_states(base, batch)
     labels = batch.labels.reshape(-1)
     is_label = labels != IGNORED
-    rows = is_label.nonzero()[:, 0]  # parts lie one after the other, so their label rows do too
+    rows = is_label.nonzero()[:, 0]  # parts follow one another, and so do their label rows
     states = hidden.reshape(-1, hidden.shape[-1])[rows]
     smoothing = None
     if any(label_smoothing):

@@ -1,7 +1,7 @@
-"""Which base an adapter was made for, as far as its folder tells: by fingerprint, by name, by its layers.
+"""The base that an adapter was made for: by fingerprint, by name, by its layers.
 
-PEFT loads an adapter onto any base whose linears have the same names and shapes; so does the bank. Only our
-own folders have a fingerprint of the weights; of others there is a name, which may be a path of elsewhere.
+PEFT loads an adapter onto any base whose linears have the same names and shapes, and so does the bank. Only
+our own folders contain a fingerprint of the weights; others have a name, which may be a path elsewhere.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ LAYER = re.compile(r"(?:\w+\.)*?(encoder|decoder)\.[^.]+\.(\d+)\.")
 
 
 def portable_name(name: str) -> str:
-    """A model's name without a path of this machine: a hub name, or a folder's last part."""
+    """Return a model's name without a path of this machine: a hub name, or the last part of a folder."""
     is_path = Path(name).is_absolute() or name.startswith((".", "~")) or Path(name).is_dir()
     return Path(name).name if is_path else name
 
 
 def check_fingerprints(origin: Mapping[str, Any], base: Base, where: str) -> None:
-    """Refuse an adapter that remembers another base or another vocabulary.
+    """Refuse an adapter that was trained with another base or another vocabulary.
 
     Args:
         origin: its loraloom.json, or {}.
-        base: what it is put on.
+        base: the base to attach it to.
         where: its folder, for the message.
 
     Raises:
@@ -51,20 +51,20 @@ def check_fingerprints(origin: Mapping[str, Any], base: Base, where: str) -> Non
                 where=where,
                 found=f"{origin.get('base')} {str(origin[key])[:12]}",
                 allowed=f"{portable_name(base.name)} {own[:12]}",
-                fix="Use it with the base it was trained on.",
+                fix="Use it with the base that it was trained on.",
             )
 
 
 def unverified(
     config: Mapping[str, Any], origin: Mapping[str, Any], modules: Sequence[str], base: Base, where: str
 ) -> list[str]:
-    """Say of an adapter without a fingerprint that its base cannot be verified, and what speaks against it.
+    """Note that the base of an adapter without fingerprint cannot be verified, and what contradicts it.
 
     Args:
         config: its adapter_config.json.
         origin: its loraloom.json, or {}.
-        modules: those that it has tensors for.
-        base: what it is put on.
+        modules: modules that it has tensors for.
+        base: the base to attach it to.
         where: its folder, for the notes.
     """
     if "base_fingerprint" in origin:
@@ -79,19 +79,19 @@ def unverified(
     elif is_same_name(named, base.name):
         said = f"names {_shown(named)} as its base, as here"
     else:
-        said = f"was made for {_shown(named)}, and is put on {ours}"
+        said = f"was made for {_shown(named)}, but is used with {ours}"
     return [f"{where} {said}; {missing}", *_of_fewer_layers(modules, base, where)]
 
 
 def _of_fewer_layers(modules: Sequence[str], base: Base, where: str) -> list[str]:
-    """PEFT may list all its linears by whole paths (all-linear), so that those of more layers do not lack."""
+    """Note if an adapter has fewer layers, which PEFT's list of full paths (all-linear) does not reveal."""
     own = num_layers(modules)
     has = num_layers(target.name for target in linears(base.model, base.family))
     if all(count == has.get(stack) for stack, count in own.items()):
         return []
     counted, ours = _counted(own, has)
     return [
-        f"{where} has tensors for {counted} layers, and this base has {ours}: that is meant if layers were "
+        f"{where} has tensors for {counted} layers, but this base has {ours}; this is correct if layers were "
         "left out, and wrong if it was made for a smaller model"
     ]
 
@@ -103,7 +103,7 @@ def _counted(own: Mapping[str, int], has: Mapping[str, int]) -> tuple[str, str]:
 
 
 def is_same_name(named: str, other: str) -> bool:
-    """Whether two names may be one model's: hub names, folders that are called like it, hub snapshots.
+    """Return whether two names may mean the same model: hub names, folders of that name, hub snapshots.
 
     >>> is_same_name("google/mt5-small", "/models/mt5-small/")
     True
@@ -128,7 +128,7 @@ def _is_hub_name(name: str, parts: list[str]) -> bool:
 
 
 def _shown(name: str) -> str:
-    """A hub name, or the last part of a path: the rest is of somebody's machine."""
+    """Return a hub name, or the last part of a path, whose rest belongs to another machine."""
     parts = [part for part in re.split(r"[/\\]+", name.strip()) if part]
     if snapshot := SNAPSHOT.search(name):
         parts = [snapshot[1], snapshot[2]]
@@ -143,8 +143,8 @@ def check_not_deeper(
 
     Args:
         config: its adapter_config.json.
-        modules: those that it has tensors for.
-        available: the linears of the base.
+        modules: modules that it has tensors for.
+        available: linears of the base.
         where: its folder, for the message.
 
     Raises:
@@ -162,10 +162,10 @@ def check_not_shallower(
     available: Iterable[str],
     where: str,
 ) -> None:
-    """Refuse an adapter all of whose missing tensors belong to layers behind its last one.
+    """Refuse an adapter if all its missing tensors belong to layers after its last one.
 
     Args:
-        lacking: linears of the base that its configuration names, and that it has no tensors for.
+        lacking: linears of the base that its configuration names but that it has no tensors for.
         config, modules, available, where: as in `check_not_deeper`.
 
     Raises:
@@ -178,7 +178,7 @@ def check_not_shallower(
 
 
 def num_layers(modules: Iterable[str]) -> dict[str, int]:
-    """How many layers each stack has, by the names of modules.
+    """Count the layers of each stack by the names of modules.
 
     >>> num_layers(["encoder.layers.0.mlp.up", "model.encoder.layers.3.mlp.up"])
     {'encoder': 4}
@@ -192,7 +192,7 @@ def num_layers(modules: Iterable[str]) -> dict[str, int]:
 def _made_for_others(
     config: Mapping[str, Any], own: Mapping[str, int], has: Mapping[str, int], where: str
 ) -> AdapterError:
-    """The error for an adapter of a model with another number of layers."""
+    """Return the error for an adapter of a model with a different number of layers."""
     targets = config.get("target_modules")
     may_skip = config.get("layers_to_transform") is not None or (
         isinstance(targets, str) and targets != ALL_LINEAR
@@ -203,5 +203,5 @@ def _made_for_others(
     return AdapterError(
         f"was made for a model with {'at least ' if may_skip else ''}{counted} layers; this base has {ours}",
         where=where,
-        fix=f"Use it with the base it was trained on{model}.",
+        fix=f"Use it with the base that it was trained on{model}.",
     )

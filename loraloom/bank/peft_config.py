@@ -1,7 +1,7 @@
-"""What an adapter_config.json may say: all of it is computed here, or the adapter is refused.
+"""Validation of adapter_config.json: an adapter with an unsupported key is refused.
 
-A key that is read over means an adapter that loads as something else. So every key is known: computed,
-refused where it is not at rest, or without effect on what an adapter is.
+Ignoring a key would mean that an adapter loads as something else. So every key is known: it is supported,
+refused unless it has its neutral value, or without effect on what an adapter is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from loraloom.errors import AdapterError
 from loraloom.recipe import LoraSettings
 from loraloom.text.visible import quoted
 
-# What PEFT can do and the bank does not, with the value at which it does nothing.
+# Features of PEFT that the bank does not support, with the value at which they do nothing.
 UNSUPPORTED: dict[str, Any] = {
     "use_dora": False,
     "modules_to_save": None,
@@ -35,7 +35,7 @@ UNSUPPORTED: dict[str, Any] = {
     "target_parameters": None,
     "trainable_token_indices": None,
 }
-# What PEFT merges rightly into the weights; of the rest a merged model is none, or another.
+# Features that PEFT merges into the weights correctly; with others, a merged model is wrong or missing.
 MERGED_BY_PEFT = {
     "use_dora",
     "rank_pattern",
@@ -60,9 +60,9 @@ READ_HERE = {
     "target_modules",
     "init_lora_weights",
 }
-# Which modules there are is read from the tensors; these only take some out of target_modules.
+# The modules are read from the tensors; these keys only exclude some from target_modules.
 NARROWING = {"layers_to_transform", "layers_pattern", "exclude_modules"}
-# How it was initialised, trained or named: nothing that is left in A and B, and no path is followed.
+# How an adapter was initialized, trained or named: nothing that affects A and B, and no path is followed.
 WITHOUT_EFFECT = {
     "auto_mapping",
     "base_model_name_or_path",
@@ -81,28 +81,28 @@ WITHOUT_EFFECT = {
     "ensure_weight_tying",
 }
 KNOWN = UNSUPPORTED.keys() | READ_HERE | NARROWING | WITHOUT_EFFECT
-# These begin by changing the base's own weights, so that the adapter alone means nothing (measured on
-# peft 0.21: logits off by 2.7 with pissa, and by 4.3 with olora, without a word).
+# These start by changing the base's own weights, so that the adapter alone is meaningless (measured with
+# peft 0.21: logits off by 2.7 with pissa and by 4.3 with olora, without a warning).
 INITS_THAT_MOVE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 def _way_out(key: str, config: Mapping[str, Any]) -> str:
-    """How to go on from such an adapter all the same."""
+    """Return how to use such an adapter anyway."""
     if key not in MERGED_BY_PEFT:
         return ""
     saved = config.get("modules_to_save") or []
     embeddings = [name for name in saved if isinstance(name, str) and name in EMBEDDINGS]
     if key == "modules_to_save" and embeddings:
-        # Measured on peft 0.21: the merged model's tied copies are not the trained ones.
-        return f"PEFT does not merge {embeddings[0]} rightly on this family either: train without it"
+        # Measured with peft 0.21: the merged model's tied copies are not the trained ones.
+        return f"PEFT does not merge {embeddings[0]} correctly in this family either; train without it"
     return MERGE_WITH_PEFT
 
 
 def config_values(settings: LoraSettings, target_modules: Sequence[str], base: str) -> dict[str, Any]:
-    """What adapter_config.json says of an adapter of ours: the keys that PEFT 0.10 (2024) knew, no others.
+    """Build adapter_config.json for one of our adapters, with only the keys that PEFT 0.10 (2024) knew.
 
-    An older PEFT fails on a key that it does not know, even where that says nothing (measured: 0.10 and
-    0.12 on `"corda_config": null`, which newer versions write). What is at its default is left out.
+    An older PEFT fails on an unknown key, even if it has no effect (measured: 0.10 and 0.12 with
+    `"corda_config": null`, which newer versions write). Keys with default values are omitted.
 
     Args:
         target_modules: as PEFT matches them.
@@ -119,22 +119,22 @@ def config_values(settings: LoraSettings, target_modules: Sequence[str], base: s
 
 
 def check_config(config: Mapping[str, Any], where: str) -> UpdateKind:
-    """Refuse an adapter that is anything but one of a known kind on plain linears.
+    """Refuse an adapter that is not of a known kind on plain linears.
 
     Returns:
         Its kind.
 
     Raises:
-        AdapterError: it is no LoRA, uses what the bank does not compute, or has keys that are not known.
+        AdapterError: it is not a LoRA adapter, uses unsupported features, or has unknown keys.
     """
     kind = kind_of_config(config)
     if kind is None:
         found = str(config.get("peft_type"))[:40]
-        raise AdapterError("is no LoRA adapter", where=where, found=found, allowed="LORA")
+        raise AdapterError("is not a LoRA adapter", where=where, found=found, allowed="LORA")
     for key, usual in UNSUPPORTED.items():
         if config.get(key, usual) not in (usual, None):
             raise AdapterError(
-                f"uses `{key}`, which LoRALoom does not compute", where=where, fix=_way_out(key, config)
+                f"uses `{key}`, which LoRALoom does not support", where=where, fix=_way_out(key, config)
             )
     unknown = [
         key for key, value in config.items() if key not in KNOWN and value not in (None, False, {}, [])
@@ -142,10 +142,10 @@ def check_config(config: Mapping[str, Any], where: str) -> UpdateKind:
     if unknown:
         written = config.get("peft_version")
         raise AdapterError(
-            f"sets {quoted(unknown[0])}, which is not known here and may change what it computes",
+            f"sets {quoted(unknown[0])}, which is unknown and may change what it computes",
             where=where,
             found=f"written by PEFT {str(written)[:20]}" if written else "",
-            fix="A newer LoRALoom may know it; or take it out of adapter_config.json.",
+            fix="A newer LoRALoom may support it; otherwise remove it from adapter_config.json.",
         )
     if str(config.get("init_lora_weights")).lower().startswith(INITS_THAT_MOVE_THE_BASE):
         raise AdapterError(

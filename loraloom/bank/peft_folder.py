@@ -1,9 +1,9 @@
-"""An adapter <-> the folder that PEFT reads and writes.
+"""Conversion between adapters and the folders that PEFT reads and writes.
 
 adapter_config.json        PEFT's LoraConfig
 adapter_model.safetensors  base_model.model.<module>.lora_A.weight [r, in], … lora_B.weight [out, r]
-loraloom.json              which base and tokenizer it was trained on; PEFT ignores it
-README.md                  its model card, where the caller has one
+loraloom.json              base and tokenizer it was trained with; PEFT ignores it
+README.md                  its model card, if any
 """
 
 from __future__ import annotations
@@ -28,33 +28,32 @@ from loraloom.base.loading import Base
 from loraloom.base.targets import Target, peft_target_modules
 from loraloom.errors import AdapterError, Problem
 from loraloom.recipe import LoraSettings
-from loraloom.recipe.yaml_tree import shown_value
 from loraloom.run.atomic import replace_folder, write_bytes
 from loraloom.run.folder import to_json
-from loraloom.text.visible import one_line
+from loraloom.text.visible import one_line, shown_value
 
 CONFIG, WEIGHTS, ORIGIN = "adapter_config.json", "adapter_model.safetensors", "loraloom.json"
 README = "README.md"
 PREFIX = "base_model.model."
 SHOWN_SUBFOLDERS = 5
-# PEFT saves them whole if the vocabulary was resized (measured on peft 0.21: it merges them rightly).
+# PEFT saves these completely if the vocabulary was resized (peft 0.21 was measured to merge them correctly).
 EMBEDDINGS_SAVED = {"shared", "lm_head"}
 _RESIZED = (
-    "Its base had its vocabulary resized before training. Load and resize that base in the same way, as "
+    "The vocabulary of its base was resized before training. Load and resize that base in the same way, as "
     f"`model`, with the tokenizer of that training. {MERGE_WITH_PEFT}"
 )
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter as read from a folder.
+    """An adapter read from a folder.
 
     Args:
-        folder: where from.
-        settings: rank, scale, dropout; `target_modules` lists the adapted modules by whole path.
-        tensors: as `AdapterBank.tensors` gives them.
-        origin: what loraloom.json says, or {} for a folder of PEFT's own.
-        notes: what should be known of it on this base.
+        folder: the folder.
+        settings: rank, scale, dropout; `target_modules` lists the adapted modules by full path.
+        tensors: tensors as returned by `AdapterBank.tensors`.
+        origin: contents of loraloom.json, or {} for a folder written by PEFT.
+        notes: what users should know about it on this base.
     """
 
     folder: Path
@@ -74,21 +73,21 @@ def write_adapter(
     origin: Mapping[str, Any],
     card: str = "",
 ) -> None:
-    """Write an adapter that PEFT 0.10 and newer load with `from_pretrained`; as a whole or not at all.
+    """Write an adapter that PEFT 0.10 and newer load with `from_pretrained`, completely or not at all.
 
     Args:
         folder: replaced if it exists.
-        base: what it was trained on.
+        base: the base it was trained on.
         settings, tensors: as in the bank.
         available: every linear of the base, to find the shortest target list.
-        origin: more to say in loraloom.json.
+        origin: additional contents of loraloom.json.
         card: the README.md, if any.
     """
     adapted = sorted({name.rpartition(".")[0] for name in tensors})
     staged = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
-    # PEFT would keep an absolute path of this machine as the base's name.
+    # PEFT would store an absolute path of this machine as the base's name.
     values = config_values(settings, peft_target_modules(adapted, available), portable_name(base.name))
     write_bytes(staged / CONFIG, to_json(values).encode())
     named = {f"{PREFIX}{name}.weight": t.to("cpu", torch.float32).contiguous() for name, t in tensors.items()}
@@ -110,14 +109,14 @@ def write_adapter(
 
 
 def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
-    """Read an adapter that we or PEFT wrote.
+    """Read an adapter written by LoRALoom or PEFT.
 
     Args:
-        folder: with adapter_config.json and adapter_model.safetensors.
-        base: checked against the fingerprints that the adapter remembers, where it does.
+        folder: contains adapter_config.json and adapter_model.safetensors.
+        base: verified against the fingerprints stored with the adapter, if any.
 
     Raises:
-        AdapterError: it is missing, damaged, of a kind the bank does not compute, or of another base.
+        AdapterError: it is missing, damaged, of an unsupported kind, or belongs to another base.
     """
     where = str(folder)
     _check_place(folder)
@@ -128,12 +127,12 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
         settings = kind.settings_of(config, sorted({name.rpartition(".")[0] for name in tensors}))
     except KeyError as error:
         raise AdapterError(
-            f"its configuration is not usable: {CONFIG} lacks `{error.args[0]}`", where=where
+            f"its configuration is invalid: {CONFIG} lacks `{error.args[0]}`", where=where
         ) from None
     except ValidationError as error:
         raise AdapterError(
             Problem(
-                f"its configuration is not usable: `{'.'.join(map(str, detail['loc']))}` of {CONFIG}",
+                f"its configuration is invalid: `{'.'.join(map(str, detail['loc']))}` of {CONFIG}",
                 where=where,
                 found=shown_value(detail["input"]),
                 allowed=detail["msg"],
@@ -141,7 +140,7 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
             for detail in error.errors(include_url=False)
         ) from None
     except ValueError as error:
-        raise AdapterError("its configuration is not usable", where=where, found=one_line(error)) from None
+        raise AdapterError("its configuration is invalid", where=where, found=one_line(error)) from None
     origin = _read_json(folder / ORIGIN, where) if (folder / ORIGIN).is_file() else {}
     notes: list[str] = []
     if base is not None:
@@ -152,21 +151,21 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
 
 
 def _check_place(folder: Path) -> None:
-    """Refuse a folder that is not there, or whose adapters lie in its subfolders; the message names them.
+    """Refuse a folder that does not exist, or whose adapters are in subfolders, which the message names.
 
-    PEFT saves an adapter that is not called `default` in a subfolder of that name, and Trainers a
-    checkpoint in one of theirs; our runs have them in `adapters/`.
+    PEFT saves an adapter that is not named `default` in a subfolder of that name, and Trainers save
+    checkpoints in theirs; our runs store adapters in `adapters/`.
     """
     if not folder.is_dir():
-        what = "an adapter is a folder, and this is a file" if folder.exists() else "there is no such folder"
-        raise AdapterError(what, where=str(folder), fix="Name the folder that holds adapter_config.json.")
+        what = "an adapter is a folder, but this is a file" if folder.exists() else "there is no such folder"
+        raise AdapterError(what, where=str(folder), fix="Name the folder that contains adapter_config.json.")
     if (folder / CONFIG).exists():
         return
     below = sorted(file.parent for file in [*folder.glob(f"*/{CONFIG}"), *folder.glob(f"*/*/{CONFIG}")])
     if below:
         names = [str(each.relative_to(folder)) for each in below]
         raise AdapterError(
-            f"has no {CONFIG}, and {len(names)} of its subfolders do",
+            f"has no {CONFIG}, but {len(names)} of its subfolders do",
             where=str(folder),
             found=", ".join(names[:SHOWN_SUBFOLDERS]) + (", …" if len(names) > SHOWN_SUBFOLDERS else ""),
             fix=f"Name {'it' if len(names) == 1 else 'one of them'}: {below[0]}",
@@ -181,7 +180,7 @@ def _read_json(path: Path, where: str) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise AdapterError(f"{path.name} cannot be read", where=where, found=str(error)) from None
     if not isinstance(values, dict):
-        raise AdapterError(f"{path.name} is no JSON object", where=where)
+        raise AdapterError(f"{path.name} is not a JSON object", where=where)
     return values
 
 
@@ -191,7 +190,7 @@ def _read_tensors(path: Path, ends: Sequence[str], where: str) -> dict[str, Tens
         raise AdapterError(
             f"has no {path.name}",
             where=where,
-            found="adapter_model.bin, a pickle, which is not read" if pickled else "",
+            found="adapter_model.bin, a pickle, which is not loaded" if pickled else "",
         )
     try:
         raw = load_file(path)
@@ -202,23 +201,23 @@ def _read_tensors(path: Path, ends: Sequence[str], where: str) -> dict[str, Tens
         bare = name.removeprefix(PREFIX).removesuffix(".weight")
         if not name.startswith(PREFIX) or bare.rpartition(".")[2] not in ends:
             raise AdapterError(
-                "holds a tensor that is no part of a LoRA adapter",
+                "contains a tensor that is not part of a LoRA adapter",
                 where=where,
                 found=name,
                 fix=_RESIZED if bare.rpartition(".")[2] in EMBEDDINGS_SAVED else "",
             )
         if not tensor.is_floating_point():
             raise AdapterError(
-                f"holds {tensor.dtype} where a floating point is needed", where=where, found=name
+                f"contains {tensor.dtype} values instead of floating-point values", where=where, found=name
             )
         tensors[bare] = tensor.float()
         if not torch.isfinite(tensors[bare]).all():
-            raise AdapterError("holds NaN or infinite values", where=where, found=name)
+            raise AdapterError("contains NaN or infinite values", where=where, found=name)
     modules = {name.rpartition(".")[0] for name in tensors}
     halves = [m for m in modules if not all(f"{m}.{end}" in tensors for end in ends)]
     if halves or not tensors:
         raise AdapterError(
-            f"{len(halves)} modules lack their A or their B" if halves else "holds no tensors",
+            f"{len(halves)} modules lack their A or their B" if halves else "contains no tensors",
             where=where,
             found=", ".join(sorted(halves)[:3]),
         )

@@ -1,8 +1,8 @@
-"""Which linears an adapter_config.json names, as PEFT finds them, and which of an adapter's tensors that is.
+"""The linears that an adapter_config.json names, as PEFT finds them, and their tensors.
 
-PEFT adapts what its target_modules match and says nothing of names that match nothing: such a name beside
-others is saved in the list, and no tensor belongs to it. So a name without a match is a note; a
-matched linear without tensors, which PEFT would leave at zero, is an incomplete folder.
+PEFT adapts what its target_modules match and ignores names that match nothing: such a name next to others
+is saved in the list, but no tensor belongs to it. So a name without a match is a note; a matched linear
+without tensors, which PEFT would leave at zero, means an incomplete folder.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from loraloom.recipe.target_names import ALL_LINEAR
 
 MAX_EXPRESSION = 10_000
 SECONDS_FOR_AN_EXPRESSION = 1.0
-# Which number in a path is the layer's: the first in PEFT today, the last in older versions.
+# Which number in a path is that of the layer: the first in PEFT today, the last in older versions.
 FIRST, LAST = "first", "last"
 SHOWN_NAMES = 5
 
 
 @dataclass(frozen=True)
 class ModuleSelection:
-    """What a configuration names.
+    """The modules that a configuration names.
 
     Args:
         modules: linears of the base.
@@ -42,20 +42,20 @@ class ModuleSelection:
 def check_complete(
     config: Mapping[str, Any], modules: Sequence[str], model: nn.Module, family: Any, where: str
 ) -> list[str]:
-    """Whether an adapter has tensors for exactly what its configuration names on this base.
+    """Check that an adapter has tensors for exactly what its configuration names on this base.
 
     Args:
-        config: adapter_config.json, already checked for what the bank does not compute.
-        modules: those that the adapter has tensors for.
-        model, family: of the base.
+        config: adapter_config.json, already checked for unsupported features.
+        modules: modules that the adapter has tensors for.
+        model, family: model and family of the base.
         where: the adapter's folder, for messages.
 
     Returns:
         Notes: names in its list that match nothing.
 
     Raises:
-        AdapterError: it was made for a model with other layers; whole modules lack their tensors, or have
-            some that nothing names.
+        AdapterError: it was made for a model with different layers, named modules lack tensors, or there are
+            tensors for modules that are not named.
     """
     available = [target.name for target in linears(model, family)]
     own = set(modules)
@@ -69,12 +69,12 @@ def check_complete(
             f"lacks the tensors of {len(lacking)} modules that its target_modules names",
             where=where,
             found=f"nothing for {min(lacking)}",
-            fix="The folder is incomplete: copy it again.",
+            fix="The folder is incomplete; copy it again.",
         )
     if surplus := (own & set(available)) - named.modules:
         raise AdapterError(
             f"has tensors for {len(surplus)} modules that its adapter_config.json does not name, which PEFT "
-            "would leave out without a word",
+            "would silently ignore",
             where=where,
             found=min(surplus),
             fix="Add them to target_modules in adapter_config.json if they belong to it.",
@@ -92,7 +92,7 @@ def check_complete(
 def _check_others(
     config: Mapping[str, Any], named: ModuleSelection, model: nn.Module, available: Sequence[str], where: str
 ) -> None:
-    """Refuse what PEFT would find outside the linears we adapt: the head, an embedding, a norm."""
+    """Refuse modules that PEFT would find outside the linears we adapt: the head, an embedding, a norm."""
     own, targets = set(available), config.get("target_modules")
     others = {path: module for path, module in model.named_modules() if path and path not in own}
     if isinstance(targets, str):
@@ -104,10 +104,10 @@ def _check_others(
     excluded = _excluded(config.get("exclude_modules"), found, where)
     if left := sorted(set(found) - set(excluded)):
         raise AdapterError(
-            "its target_modules names a module that LoRALoom does not adapt, and it has no tensors for it",
+            "its target_modules names a module that LoRALoom does not adapt and has no tensors for",
             where=where,
             found=left[0],
-            fix="The folder is incomplete: copy it again; or take that name out of adapter_config.json.",
+            fix="The folder is incomplete; copy it again, or remove that name from adapter_config.json.",
         )
 
 
@@ -117,11 +117,11 @@ def named_modules(
     """Read target_modules, exclude_modules and layers_to_transform as PEFT does.
 
     Args:
-        available: the names of the base's linears.
-        layer: which number in a path is the layer's, `first` or `last`.
+        available: names of the base's linears.
+        layer: which number in a path is that of the layer, `first` or `last`.
 
     Raises:
-        AdapterError: one of them is no list or expression, takes too long, or nothing is left.
+        AdapterError: one of them is not a list or expression, takes too long, or nothing is left.
     """
     named = config.get("target_modules")
     excluded = set(_excluded(config.get("exclude_modules"), available, where))
@@ -152,7 +152,7 @@ def _ends(name: str) -> list[str]:
 
 
 def _names(values: Any) -> set[str]:
-    """A list of names; empty if it is anything else."""
+    """Return a list of names; empty if it is anything else."""
     is_list = isinstance(values, list) and all(isinstance(value, str) and value for value in values)
     return set(values) if is_list else set()
 
@@ -164,22 +164,22 @@ def _excluded(value: Any, available: Sequence[str], where: str) -> list[str]:
         return _fullmatches(value, available, "exclude_modules", where)
     names = _names(value)
     if not names:
-        raise AdapterError("its exclude_modules is no list of names", where=where)
+        raise AdapterError("its exclude_modules is not a list of names", where=where)
     return [name for name in available if name in names or names.intersection(_ends(name))]
 
 
 def _of_layers(config: Mapping[str, Any], names: Sequence[str], where: str, layer: str) -> list[str]:
-    """Those in the layers that layers_to_transform lists; all if it lists none."""
+    """Return the names in the layers that layers_to_transform lists; all if it lists none."""
     wanted = config.get("layers_to_transform")
     if wanted is None or wanted == []:
         return list(names)
     layers = wanted if isinstance(wanted, list) else [wanted]
     if not all(isinstance(number, int) and not isinstance(number, bool) for number in layers):
-        raise AdapterError("its layers_to_transform is no list of whole numbers", where=where)
+        raise AdapterError("its layers_to_transform is not a list of whole numbers", where=where)
     patterns = config.get("layers_pattern") or [r"[^.]*"]
     patterns = [patterns] if isinstance(patterns, str) else patterns
     if not _names(patterns):
-        raise AdapterError("its layers_pattern is no list of names", where=where)
+        raise AdapterError("its layers_pattern is not a list of names", where=where)
     start = r"(?:^|.*?\.)" if layer == FIRST else r"(?:^|.*\.)"
     before = "|".join(f"(?:{pattern})" for pattern in patterns)
     expression = _compiled(rf"{start}(?:{before})\.(\d+)\..*", "layers_pattern", where)
@@ -198,11 +198,11 @@ def _compiled(pattern: str, key: str, where: str) -> Any:
     try:
         return regex.compile(pattern, regex.VERSION0)
     except (regex.error, RecursionError, OverflowError):
-        raise AdapterError(f"its {key} is no regular expression", where=where) from None
+        raise AdapterError(f"its {key} is not a valid regular expression", where=where) from None
 
 
 def _match(expression: Any, name: str, key: str, where: str) -> Any:
-    """A foreign expression may be made to be matched for years (`(a+)+`), so it gets a second."""
+    """Match an untrusted expression for at most a second, because it may take years (`(a+)+`)."""
     try:
         return expression.fullmatch(name, timeout=SECONDS_FOR_AN_EXPRESSION)
     except TimeoutError:

@@ -1,9 +1,9 @@
-"""Tokens of an answer to its text: one way for training, predict, compare and every check.
+"""Conversion of answer tokens to text, the same for training, answers and every check.
 
-Only what says where a text begins and ends is left out: padding, end, start, whatever a tokenizer puts
-around every text (BART's `<s>`), and the sentinels of span-filling (`<extra_id_0>`) unless references hold
-them. Tokens that a user added (`<sep>`) are part of what was learnt, though tokenizers call them special too
-and `skip_special_tokens` drops them.
+Only tokens that delimit a text are removed: padding, end, start, whatever a tokenizer puts around every
+text (`<s>` of BART), and the sentinels of span filling (`<extra_id_0>`) unless references contain them.
+Tokens that a user added (`<sep>`) are part of what was learnt, although tokenizers call them special too
+and `skip_special_tokens` removes them.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ _SENTINEL = re.compile(r"<extra_id_\d+>")
 
 
 def sentinels_in(texts: Iterable[str]) -> frozenset[str]:
-    """The sentinels that stand in some texts."""
+    """Find the sentinels that some texts contain."""
     return frozenset(name for text in texts if "<extra_id_" in text for name in _SENTINEL.findall(text))
 
 
 class AnswerText:
-    """A tokenizer's way from an answer's tokens to text.
+    """Converts an answer's tokens to text.
 
     Args:
-        tokenizer: of transformers.
-        controls: ids of padding, end, start, and of what stands around every text.
+        tokenizer: a transformers tokenizer.
+        controls: ids of padding, end, start, and of what surrounds every text.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, controls: Collection[int]) -> None:
@@ -34,24 +34,24 @@ class AnswerText:
         self._sentinels = sentinel_ids(tokenizer.get_vocab())
 
     def texts(self, rows: Sequence[Sequence[int]], kept: Collection[str] = ()) -> list[str]:
-        """The text of each row of tokens.
+        """Convert each row of tokens to text.
 
         Args:
-            kept: sentinels that are part of an answer, because references hold them.
+            kept: sentinels that are part of an answer, because references contain them.
         """
         removed = self._controls | {id for id, name in self._sentinels.items() if name not in kept}
         shown = [[token for token in row if token not in removed] for row in rows]
         return list(self.tokenizer.batch_decode(shown, skip_special_tokens=False))
 
     def special_in(self, ids: Iterable[int]) -> list[str]:
-        """The special tokens among some ids that stand in answers, by name."""
+        """List the names of special tokens among some ids that are kept in answers."""
         special = set(self.tokenizer.all_special_ids) | set(self._sentinels)
         found = sorted((special & set(ids)) - self._controls - {self.tokenizer.unk_token_id})
         return [self._sentinels.get(id) or str(self.tokenizer.convert_ids_to_tokens(id)) for id in found]
 
 
 def sentinel_ids(vocabulary: Mapping[str, int]) -> dict[int, str]:
-    """Ids of sentinels to their names; mT5's are pieces with a space in front."""
+    """Map the ids of sentinels to their names; those of mT5 are pieces with a leading space."""
     return {
         id: token.lstrip("▁") for token, id in vocabulary.items() if _SENTINEL.fullmatch(token.lstrip("▁"))
     }

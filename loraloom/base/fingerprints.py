@@ -1,4 +1,4 @@
-"""Which base and which vocabulary an adapter belongs to, in a few bytes."""
+"""Fingerprints of the base and the vocabulary that an adapter belongs to."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ SAMPLES_PER_TENSOR = 4096
 
 
 def fingerprint(model: PreTrainedModel) -> str:
-    """A hash of every weight's name, shape and 4,096 of its values, as bfloat16.
+    """Hash every weight's name, shape and 4,096 of its values, as bfloat16.
 
-    Settings are not in it. Rounding first makes it one for every dtype the weights are loaded in;
-    sampling makes it cheap.
+    Settings are not included. Rounding first makes the hash the same for every dtype that the weights are
+    loaded in; sampling makes it cheap.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(_weights(model).items()):
@@ -41,6 +41,6 @@ def _weights(model: PreTrainedModel) -> dict[str, Tensor]:
 
 
 def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
-    """A hash of the vocabulary: which text each id stands for."""
+    """Hash the vocabulary: the text of each id."""
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The base's activation functions, where transformers spells one out that torch has as one kernel."""
+"""Activation functions that transformers spells out, replaced by one kernel of torch."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from transformers.activations import NewGELUActivation
 
 
 def fuse_activations(model: nn.Module) -> None:
-    """Put torch's tanh-approximated GELU in the place of the same formula written out in eight operations.
+    """Replace the tanh-approximated GELU, spelled out in eight operations, by torch's own.
 
-    Each of those keeps a tensor as wide as the feed-forward for the backward pass, in every gated layer of
-    mT5, flan-T5 and UMT5; the kernel keeps its input alone, and takes a fraction of the time. The values
-    agree to rounding.
+    Each of these operations keeps a tensor as wide as the feed-forward for the backward pass, in every gated
+    layer of mT5, flan-T5 and UMT5; the kernel keeps only its input and takes a fraction of the time. The
+    values agree up to rounding.
     """
     for module in list(model.modules()):
         for name, child in list(module.named_children()):

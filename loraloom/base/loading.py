@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from loraloom.architectures.families import FAMILIES
 from loraloom.architectures.family import Dimensions, Family
 from loraloom.base.answer_text import AnswerText
-from loraloom.base.current_pass import CurrentPass, recomputation_contexts
+from loraloom.base.current_pass import CurrentPass
 from loraloom.base.determinism import check_deterministic
 from loraloom.base.device_and_dtype import choose_device, choose_dtype
 from loraloom.base.fingerprints import fingerprint, tokenizer_fingerprint
@@ -291,39 +291,3 @@ def freeze(model: PreTrainedModel, family: Family) -> None:
             if isinstance(getattr(module, name, None), float | int):
                 setattr(module, name, 0.0)
     model.train()
-
-
-# transformers renamed it on the way to version 6; 5.17 knows the old name only.
-_CHECKPOINTING = (
-    "activation" if hasattr(PreTrainedModel, "activation_checkpointing_enable") else "gradient"
-) + "_checkpointing"
-
-
-def recompute_activations(model: PreTrainedModel, enabled: bool) -> None:
-    """Recompute each layer's activations in the backward pass, or keep them.
-
-    Args:
-        model: of a loaded base.
-        enabled: the recipe's `gradient_checkpointing`.
-    """
-    if enabled:
-        settings = {"use_reentrant": False, "context_fn": recomputation_contexts}
-        getattr(model, f"{_CHECKPOINTING}_enable")(settings)
-    elif recomputes_activations(model):
-        getattr(model, f"{_CHECKPOINTING}_disable")()
-
-
-def recomputes_activations(model: PreTrainedModel) -> bool:
-    """Whether each layer's activations are recomputed in the backward pass."""
-    return bool(getattr(model, f"is_{_CHECKPOINTING}"))
-
-
-@contextmanager
-def keeping_activations(model: PreTrainedModel) -> Iterator[None]:
-    """Keep activations for the time being, whatever is set."""
-    enabled = recomputes_activations(model)
-    recompute_activations(model, False)
-    try:
-        yield
-    finally:
-        recompute_activations(model, enabled)

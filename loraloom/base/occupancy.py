@@ -1,4 +1,4 @@
-"""One user at a time of a base: all who use it share its mode, its dropouts and its wrapped linears."""
+"""Exclusive use of a base: its users share its mode, dropouts and wrapped linears."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 from loraloom.errors import BankError
 
 _OTHER_THREAD = (
-    "Let one thread at a time use a base: answer all adapters' rows in one pass, queue the others, or load a "
-    "base for each thread."
+    "Use a base in one thread at a time: answer the rows of all adapters in one pass, queue the others, or "
+    "load a base for each thread."
 )
 _OPEN_ROWS = (
-    "Leave the first `with bank.rows(...)` before the next one begins: a generator or coroutine that stops "
+    "Leave the first `with bank.rows(...)` before the next one starts; a generator or coroutine that pauses "
     "inside it keeps it open."
 )
 
 
 class Occupancy:
-    """Which thread uses a base, and whether a pass over it is open; a second user is refused at the start.
+    """Tracks which thread uses a base and whether a pass is open, and refuses a second user at once.
 
-    A pass is its own thread's (`current_pass.py`), and yet a second thread could not have one beside it: it
-    would attach and drop adapters, or set eval mode, under the first.
+    Each pass belongs to its own thread (`current_pass.py`), but a second thread still could not run one at
+    the same time: it would attach and drop adapters, or set eval mode, during the first.
     """
 
     def __init__(self) -> None:
@@ -33,12 +33,12 @@ class Occupancy:
         self._in_pass = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy of a base is used by nobody yet."""
+        """Copy as unused, because nobody uses a copy of a base yet."""
         return Occupancy, ()
 
     @contextmanager
     def claim(self) -> Iterator[None]:
-        """Keep other threads away while it lasts; the same thread may claim again.
+        """Exclude other threads for the duration; the same thread may claim the base again.
 
         Raises:
             BankError: another thread uses the base.
@@ -56,12 +56,12 @@ class Occupancy:
 
     @contextmanager
     def one_pass(self) -> Iterator[None]:
-        """A claim in which the rows of passes are set; there is one of them at a time.
+        """Claim the base for a pass, of which there is only one at a time.
 
         Raises:
-            BankError: another thread uses the base, or rows are set already.
+            BankError: another thread uses the base, or a pass is already open.
         """
-        with self.change("the rows of a pass are set already"):
+        with self.change("a pass is already open"):
             self._in_pass = True
             try:
                 yield
@@ -70,13 +70,13 @@ class Occupancy:
 
     @contextmanager
     def change(self, refusal: str) -> Iterator[None]:
-        """A claim for what must not happen while the rows of a pass are set.
+        """Claim the base for an operation that must not happen during a pass.
 
         Args:
-            refusal: what to say if they are.
+            refusal: the message if a pass is open.
 
         Raises:
-            BankError: another thread uses the base, or rows are set.
+            BankError: another thread uses the base, or a pass is open.
         """
         with self.claim():
             if self._in_pass:

@@ -1,12 +1,12 @@
-"""What a model's folder may not bring: code, pickles by a side door, files of elsewhere, absurd sizes.
+"""Checks that a model's folder has no code, hidden pickles, outside files or absurd sizes.
 
     config.json                   no code, no attention kernels, no other weights, nothing quantised
     tokenizer_config.json         no code
     model.safetensors.index.json  plain names of safetensors files in the same folder
-    adapter_config.json           must not be there: transformers would load another base for it
+    adapter_config.json           must not exist: transformers would load another base because of it
 
-All of it is looked at before transformers sees the folder, and for a hub name before its weights are
-fetched. transformers is told besides never to trust code; this is the second lock.
+Everything is checked before transformers sees the folder, and for a hub name before its weights are
+downloaded. In addition, transformers is told never to trust code; this is a second barrier.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from loraloom.text.units import size
 from loraloom.text.visible import one_line, quoted
 
 CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
-# The suffixes of what each index may name. The weights of .bin files are read on request only.
+# Suffixes that each index may name. Weights in .bin files are only read on request.
 INDEXES = {
     "model.safetensors.index.json": (".safetensors",),
     "pytorch_model.bin.index.json": (".safetensors", ".bin"),
 }
-# A config has some kilobytes; an index of a thousand shards some megabytes.
+# A config has a few kilobytes; an index of a thousand shards a few megabytes.
 MAX_JSON_BYTES = 64 * 2**20
-# Beyond any size of a real model: `num_labels` alone makes transformers build a list that long.
+# Beyond the size of any real model; `num_labels` alone makes transformers build a list of that length.
 LARGEST_NUMBER = 10_000_000
-# What transformers itself writes into configs, and nothing reads to any effect.
+# Written into configs by transformers itself, without any effect when read.
 _HARMLESS_PRIVATE = {"_name_or_path", "_commit_hash", "_attn_implementation_autoset", "_num_labels"}
 _CODE = ("auto_map", "custom_pipelines", "trust_remote_code")
 _KERNELS = ("attn_implementation", "experts_implementation", "use_kernels", "kernel_config")
 _OWN_KERNELS = (None, False, "eager", "sdpa")
-# Half a byte a weight, tied embeddings that an estimate counts twice, and room.
+# Half a byte per weight, tied embeddings that an estimate counts twice, and a margin.
 _WEIGHTS_PER_BYTE = 4
 _SOON_BUILT = 10_000_000
 
 
 def read_config(path: str, name: str) -> dict[str, Any]:
-    """The values of config.json, once they are known to do nothing but describe an architecture.
+    """Read config.json after verifying that it does nothing but describe an architecture.
 
     Args:
         path: a folder, or a hub name.
-        name: what messages call it.
+        name: its name in messages.
 
     Raises:
         ModelError: it cannot be found or read, or one of its files would run code or reach elsewhere.
@@ -74,10 +74,10 @@ def read_config(path: str, name: str) -> dict[str, Any]:
     if file_beside(path, "adapter_config.json") is not None:
         problems.append(
             Problem(
-                "is an adapter's folder: it holds an adapter_config.json, and transformers would load "
-                "that adapter's base in its place",
+                "is the folder of an adapter: it contains an adapter_config.json, so transformers would load "
+                "the base of that adapter instead",
                 where=name,
-                fix="Name the base itself, and the adapter by lora.init_adapter; or merge the two first.",
+                fix="Name the base itself, and the adapter in lora.init_adapter; or merge the two first.",
             )
         )
     if problems:
@@ -86,33 +86,33 @@ def read_config(path: str, name: str) -> dict[str, Any]:
 
 
 def check_sizes(num_weights: int, path: str, name: str) -> None:
-    """Refuse a config whose model is far larger than its files: it would be built before they are read.
+    """Refuse a config of a model far larger than its files, because it would be built before they are read.
 
     Args:
-        num_weights: that the config describes, estimated.
+        num_weights: estimated number of weights that the config describes.
 
     Raises:
-        ModelError: it describes many more weights than there are bytes.
+        ModelError: it describes far more weights than there are bytes.
     """
     files = [*Path(path).glob("*.safetensors"), *Path(path).glob("*.bin")] if Path(path).is_dir() else []
     num_bytes = sum(file.stat().st_size for file in files if file.is_file())
     if num_bytes and num_weights > max(_SOON_BUILT, _WEIGHTS_PER_BYTE * num_bytes):
         raise ModelError(
-            "its config describes a far larger model than its files hold",
+            "its config describes a far larger model than its files contain",
             where=name,
             found=f"about {num_weights / 1e6:,.0f} M weights in {size(num_bytes)}",
-            fix="The config is of another model, or the folder is incomplete: copy it again.",
+            fix="The config belongs to another model, or the folder is incomplete; copy it again.",
         )
 
 
 def describe_source(error: BaseException) -> str:
-    """The kind of an exception and what it says, on one line."""
+    """Describe the type of an exception and its message on one line."""
     text = one_line(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def file_beside(path: str, file: str) -> Path | None:
-    """Another file of the same folder or hub model; None if it has no such file."""
+    """Find another file of the same folder or hub model; None if it does not exist."""
     found = cached_file(
         path, file, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False
     )
@@ -120,26 +120,26 @@ def file_beside(path: str, file: str) -> Path | None:
 
 
 def read_beside(path: str, file: str, name: str) -> dict[str, Any]:
-    """The values of another JSON file of the same folder or hub model; none if it has no such file.
+    """Read another JSON file of the same folder or hub model; {} if it does not exist.
 
     Raises:
-        ModelError: it cannot be read, or is no JSON object.
+        ModelError: it cannot be read, or is not a JSON object.
     """
     found = file_beside(path, file)
     return {} if found is None else _read_object(found, name)
 
 
 def _read_object(file: Path, name: str) -> dict[str, Any]:
-    """One JSON object; what is wrong with it is said without its text."""
+    """Read a JSON object; errors do not contain its text."""
     try:
         if file.stat().st_size > MAX_JSON_BYTES:
-            raise ModelError(f"{file.name} is too large to be one", where=name)
+            raise ModelError(f"{file.name} is too large", where=name)
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "msg", None) or type(error).__name__
         raise ModelError(f"{file.name} cannot be read", where=name, found=reason) from None
     if not isinstance(values, dict):
-        raise ModelError(f"{file.name} is no JSON object", where=name)
+        raise ModelError(f"{file.name} is not a JSON object", where=name)
     return values
 
 
@@ -151,17 +151,17 @@ def _config_problems(values: Mapping[str, Any], name: str) -> Iterator[Problem]:
         yield Problem(
             f"its config sets {quoted(key)}, with which transformers may load code from elsewhere",
             where=name,
-            fix=f"Take it out of {CONFIG}.",
+            fix=f"Remove it from {CONFIG}.",
         )
     if "transformers_weights" in values:
         yield Problem(
-            "its config names other weights (transformers_weights) than those of the folder",
+            "its config names weights (transformers_weights) other than those of the folder",
             where=name,
-            fix=f"Take it out of {CONFIG}, and call the file model.safetensors.",
+            fix=f"Remove it from {CONFIG}, and rename the file to model.safetensors.",
         )
     if values.get("quantization_config") is not None:
         yield Problem(
-            "its weights are quantised (quantization_config), which LoRALoom does not compute",
+            "its weights are quantized (quantization_config), which LoRALoom does not support",
             where=name,
             fix="Use the same model in float32 or bfloat16.",
         )
@@ -170,7 +170,9 @@ def _config_problems(values: Mapping[str, Any], name: str) -> Iterator[Problem]:
         value = values.get(key, 1)
         is_size = isinstance(value, int) and not isinstance(value, bool) and value > 0
         if not is_size and not (value is None and family and key in family.optional_sizes):
-            yield Problem(f"its config's `{key}` is no size", where=name, allowed="a whole number above 0")
+            yield Problem(
+                f"its config's `{key}` is not a valid size", where=name, allowed="a whole number above 0"
+            )
     large = [key for key, value in _numbers(values) if abs(value) > LARGEST_NUMBER]
     for key in large:
         yield Problem(
@@ -191,7 +193,7 @@ def _code_problems(values: Mapping[str, Any], file: str, name: str) -> Iterator[
     for key in _CODE:
         if values.get(key):
             yield Problem(
-                f"{what} names code to run ({key}), and LoRALoom never runs a model's own code",
+                f"{what} names code to run ({key}), but LoRALoom never runs a model's own code",
                 where=name,
                 allowed="the architectures and tokenizers that transformers ships",
             )
@@ -201,7 +203,7 @@ def _tokenizer_problems(values: Mapping[str, Any], name: str) -> Iterator[Proble
     kind = values.get("tokenizer_class")
     if kind is not None and not (isinstance(kind, str) and kind.isidentifier()):
         yield Problem(
-            f"{TOKENIZER_CONFIG} has a `tokenizer_class` that is no name of a class",
+            f"{TOKENIZER_CONFIG} has a `tokenizer_class` that is not the name of a class",
             where=name,
             allowed="a tokenizer that transformers ships, such as T5Tokenizer",
         )
@@ -221,7 +223,7 @@ def _index_problems(path: str, index: str, name: str) -> Iterator[Problem]:
         yield _outside(index, name)
     elif not all(shard.endswith(INDEXES[index]) for shard in shards.values()):
         yield Problem(
-            f"{index} names files that are no weights of that kind",
+            f"{index} names files that are not weights of that kind",
             where=name,
             allowed=f"files ending in {' or '.join(INDEXES[index])}",
         )
@@ -231,12 +233,12 @@ def _outside(file: str, name: str) -> Problem:
     return Problem(
         f"{file} names files outside the model's folder",
         where=name,
-        allowed="plain names of files beside it",
+        allowed="plain names of files in the same folder",
     )
 
 
 def is_plain_name(value: Any) -> bool:
-    """Whether a value names a file in this folder and no path."""
+    """Return whether a value is a plain file name in this folder, and not a path."""
     return (
         isinstance(value, str) and re.fullmatch(r"[\w.\-]+", value) is not None and not value.startswith(".")
     )

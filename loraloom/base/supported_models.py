@@ -1,7 +1,7 @@
-"""Whether a model is one that LoRALoom can train, told from its folder alone: no torch, no transformers.
+"""Whether LoRALoom can train a model, judging by its folder, without transformers.
 
-What cannot be trained is refused with the reason that fits it: an adapter is no model, a causal model has
-no encoder, a family that is not supported yet is named.
+Other models are refused with a specific reason: an adapter is not a model, a causal model has no encoder, a
+family that is not supported yet is named.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from loraloom.errors import ModelError
 
 STARTER = "starter"
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
-# How people call what config.json calls otherwise.
+# Usual names of model types that config.json names differently.
 _CALLED = {
     "bart": "BART",
     "bigbird_pegasus": "BigBird-Pegasus",
@@ -55,24 +55,24 @@ _READS_AUDIO = frozenset(
     }
 )
 _READS_IMAGES = frozenset({"blip", "blip-2", "git", "pix2struct", "trocr", "udop", "vision-encoder-decoder"})
-# What the same families were made into for other tasks: with a head that writes no answers.
+# Model classes of supported families with a head that generates no answers.
 _OTHER_TASKS = {
     "ForSequenceClassification": "classifies texts",
     "ForTokenClassification": "classifies tokens",
     "ForQuestionAnswering": "marks spans of a text",
 }
-_NAME = re.compile(r"[A-Za-z][\w.-]{0,79}")  # what a config may be called by in a message
+_NAME = re.compile(r"[A-Za-z][\w.-]{0,79}")  # model types that may appear in a message
 _INSTEAD = "Name an encoder-decoder, for example google/flan-t5-base."
 
 
 def locate(name: str) -> str:
-    """Where a model's files are: a folder's path, or the hub name as it is.
+    """Locate a model's files: return the path of a folder, or the hub name unchanged.
 
     Args:
-        name: a folder or a hub name; `starter` is the caller's to know.
+        name: a folder or a hub name; `starter` is handled by the caller.
 
     Raises:
-        ModelError: it is no folder of a model, and no name that a hub could have.
+        ModelError: it is neither the folder of a model nor a possible hub name.
     """
     path = Path(name).expanduser()
     if path.is_dir():
@@ -80,7 +80,7 @@ def locate(name: str) -> str:
             raise ModelError(_what_it_is(path), where=name, fix=_what_to_name(path))
         return str(path)
     if path.exists():
-        raise ModelError("a model is a folder, and this is a file", where=name)
+        raise ModelError("a model is a folder, but this is a file", where=name)
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
     if looks_local:
         raise ModelError(
@@ -93,11 +93,11 @@ def locate(name: str) -> str:
 
 
 def check_supported(values: Mapping[str, Any], name: str) -> None:
-    """Refuse a config of another architecture, with the reason.
+    """Refuse a config of an unsupported architecture, with the reason.
 
     Args:
-        values: of config.json.
-        name: what messages call the model.
+        values: values of config.json.
+        name: name of the model in messages.
 
     Raises:
         ModelError: LoRALoom cannot train it.
@@ -118,10 +118,10 @@ def check_supported(values: Mapping[str, Any], name: str) -> None:
 
 
 def check_folder(name: str) -> None:
-    """Refuse at once what a folder shows to be no model that can be trained; a hub name is not looked up.
+    """Refuse a folder at once if it is not a model that can be trained; hub names are not looked up.
 
     Raises:
-        ModelError: there is no such folder, or it is of something else.
+        ModelError: the folder does not exist, or contains something else.
     """
     if name == STARTER:
         return
@@ -137,50 +137,50 @@ def check_folder(name: str) -> None:
 
 
 def _reason(model_type: Any, architectures: list[str], is_encoder_decoder: bool) -> tuple[str, str]:
-    """Why it cannot be trained and what to do; empty if it can."""
+    """Explain why a model cannot be trained and what to do; "" if it can."""
     if any(entry.endswith("EncoderModel") for entry in architectures):
-        return f"{architectures[0]} is an encoder without a decoder, which cannot write answers", _INSTEAD
+        return f"{architectures[0]} is an encoder without a decoder, which cannot generate answers", _INSTEAD
     if not isinstance(model_type, str):
-        return f"its {CONFIG} names no model_type, so its architecture is not known", _INSTEAD
+        return f"its {CONFIG} has no model_type, so its architecture is unknown", _INSTEAD
     if other := next((entry for entry in architectures if entry.endswith(tuple(_OTHER_TASKS))), None):
         task = next(task for end, task in _OTHER_TASKS.items() if other.endswith(end))
-        return f"{other} {task}, and LoRALoom trains models that write answers", _INSTEAD
+        return f"{other} {task}, but LoRALoom trains models that generate answers", _INSTEAD
     if model_type in FAMILIES:
         return "", ""
     plain = model_type if _NAME.fullmatch(model_type) else "its architecture"
     called = _CALLED.get(model_type) or (architectures[0] if architectures else plain)
     if model_type in _READS_AUDIO | _READS_IMAGES:
         what = "audio" if model_type in _READS_AUDIO else "images"
-        return f"{called} reads {what}, and LoRALoom trains models that read text", _INSTEAD
+        return f"{called} reads {what}, but LoRALoom trains models that read text", _INSTEAD
     if is_encoder_decoder or model_type in _CALLED:
         return f"{called} is an encoder-decoder that LoRALoom does not support yet", ""
     if any("CausalLM" in entry or entry.endswith("LMHeadModel") for entry in architectures):
-        return f"{called} is a causal (decoder-only) model, and LoRALoom trains encoder-decoders", _INSTEAD
+        return f"{called} is a causal (decoder-only) model, but LoRALoom trains encoder-decoders", _INSTEAD
     return f"{called} is not an encoder-decoder", _INSTEAD
 
 
 def _what_it_is(path: Path) -> str:
-    """What a folder without config.json is."""
+    """Describe a folder without config.json."""
     if not (path / ADAPTER_CONFIG).is_file():
-        return f"the folder holds no {CONFIG}"
+        return f"the folder contains no {CONFIG}"
     base = _base_of(path)
     return f"is the folder of a LoRA adapter{f' for {base}' if base else ''}, not of a model"
 
 
 def _what_to_name(path: Path) -> str:
-    """What to name in place of a folder without config.json."""
+    """Say what to name instead of a folder without config.json."""
     if (path / ADAPTER_CONFIG).is_file():
         return (
-            "Name the base as model_name_or_path, and this folder as lora.init_adapter to train it further."
+            "Name the base in model_name_or_path, and this folder in lora.init_adapter to train it further."
         )
     inside = sorted(entry.parent.name for entry in path.glob(f"*/{CONFIG}"))
     if inside:
-        return f"Name a folder in it that holds one: {', '.join(inside[:5])}."
+        return f"Name one of its folders that contains one: {', '.join(inside[:5])}."
     return f"Name a folder in transformers' layout, with {CONFIG}, the weights and the tokenizer."
 
 
 def _base_of(path: Path) -> str:
-    """The base that an adapter names, if that is a plain short text."""
+    """Return the base that an adapter names, if it is a short plain text."""
     try:
         base = json.loads((path / ADAPTER_CONFIG).read_bytes())["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -1,4 +1,4 @@
-"""A base's own tokenizer: loaded as its files have it, without what they remember of earlier calls."""
+"""Loading of a base's tokenizer, without settings stored from earlier calls."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from loraloom.errors import ModelError
 
 
 def load_tokenizer(path: str, name: str) -> Tokenizer:
-    """The tokenizer of a folder or hub name, as its files have it.
+    """Load the tokenizer of a folder or hub name.
 
     Raises:
         ModelError: it cannot be loaded.
     """
     try:
         return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-    except Exception as error:  # many kinds: a missing file, sentencepiece, a damaged JSON
+    except Exception as error:  # of many types: a missing file, sentencepiece, a damaged JSON
         raise ModelError("its tokenizer cannot be loaded", where=name, found=describe_source(error)) from None
 
 
 def forget_state(tokenizer: Tokenizer) -> tuple[str, ...]:
-    """Undo what a tokenizer's files remember of earlier calls; what that was, in sentences.
+    """Undo settings that a tokenizer's files store from earlier calls; describe them in sentences.
 
-    A tokenizer that is saved after a padded or truncated call pads or cuts again when it is loaded, in
-    whatever uses its backend. `model_max_length` stays: it cuts only where `truncation=True` asks for it.
+    A tokenizer that is saved after a padded or truncated call pads or truncates again when it is loaded, in
+    everything that uses its backend. `model_max_length` is kept, because it needs `truncation=True`.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     notes = []
@@ -36,10 +36,12 @@ def forget_state(tokenizer: Tokenizer) -> tuple[str, ...]:
         backend.no_truncation()
         backend.no_padding()
         if kept:
-            notes.append(f"tokenizer.json stores {' and '.join(kept)} of an earlier call; it is not applied")
+            notes.append(
+                f"tokenizer.json stores {' and '.join(kept)} from an earlier call, which is not applied"
+            )
     for side in ("padding_side", "truncation_side"):
         if getattr(tokenizer, side) != "right":
-            notes.append(f"the tokenizer's {side} is {getattr(tokenizer, side)}; here it is right")
+            notes.append(f"the tokenizer's {side} is {getattr(tokenizer, side)}, but `right` is used here")
             setattr(tokenizer, side, "right")
     return tuple(notes)
 
@@ -72,6 +74,6 @@ def frame_tokens(tokenizer: Tokenizer) -> frozenset[int]:
 
 
 def control_names(tokenizer: Tokenizer) -> dict[int, str]:
-    """The tokens that end a text or pad it, by id: their names in a text become these."""
+    """Return the tokens that end or pad a text, id -> name; their names in a text become these tokens."""
     ids = {tokenizer.eos_token_id: tokenizer.eos_token, tokenizer.pad_token_id: tokenizer.pad_token}
     return {id: str(name) for id, name in ids.items() if id is not None}

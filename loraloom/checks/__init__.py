@@ -1,1 +1,1 @@
-"""Checks before training: each one a function that runs the real thing and returns findings."""
+"""Checks before training: functions that examine real data and the model, and return findings."""

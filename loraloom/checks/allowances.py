@@ -1,7 +1,7 @@
-"""What `--allow CHECK` makes of a check's errors.
+"""The effect of `--allow CHECK` on a check's errors.
 
-Only errors of the data can be allowed: whether rows are as they are on purpose is the user's to judge. An
-error of the model is no opinion: training would crash, or go through and be wrong, or could not be saved.
+Only errors of the data can be allowed: only the user can judge whether rows are intentional. An error of
+the model is not a judgement: training would crash, learn something wrong, or fail to save its result.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ ALLOWABLE = (*DATA, *TOKENS)
 
 
 def why_not_allowable(name: str) -> str:
-    """Why `--allow NAME` is refused, as a sentence with what may stand there; empty where it is not."""
+    """Explain why `--allow NAME` is refused, and what is allowed; "" if it is not refused."""
     if name in ALLOWABLE:
         return ""
-    known = f"The checks of the data: {', '.join(ALLOWABLE)}"
+    known = f"Data checks: {', '.join(ALLOWABLE)}"
     if near := nearest(name, ALLOWABLE):
-        return f"there is no check `{name}` of the data. Did you mean {near}? {known}"
+        return f"there is no data check `{name}`. Did you mean {near}? {known}"
     return (
-        f"`{name}` cannot be allowed: it is no check of the data, and after any other error training would "
-        f"crash, or go through and what it learnt would be wrong. {known}"
+        f"`{name}` cannot be allowed, because it is not a data check: after any other error training would "
+        f"crash or learn something wrong. {known}"
     )
 
 
 def apply_allowed(findings: Iterable[Finding], allowed: Collection[str]) -> list[Finding]:
-    """Errors that the user allows become warnings that say so; others say how they can be allowed.
+    """Turn allowed errors into warnings that say so; add to others how they can be allowed.
 
     Args:
-        findings: of any checks.
-        allowed: names of checks, as `--allow` gave them.
+        findings: findings of any checks.
+        allowed: names of checks, as given by `--allow`.
     """
     return [_settled(finding, allowed) if finding.level == "error" else finding for finding in findings]
 
@@ -48,6 +48,6 @@ def _settled(finding: Finding, allowed: Collection[str]) -> Finding:
     fix = (
         f"{finding.fix.rstrip('.')}, or accept it with {option}."
         if finding.fix
-        else f"Or accept it: {option}."
+        else f"Accept it with {option}."
     )
     return replace(finding, fix=fix)

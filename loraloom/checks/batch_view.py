@@ -1,14 +1,14 @@
-"""Three real rows as the model sees them, token by token, for a person to read.
+"""Three real rows as the model sees them, token by token, for people to read.
 
-This holds text of rows. It is for the terminal, or the standard output, of whoever asks for it: never
-for an event, a log or a file of a run.
+The view contains text of rows. It is for the terminal or standard output of the person who asked for it,
+never for an event, a log or a file of a run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from rich.cells import set_cell_size
@@ -17,27 +17,28 @@ from loraloom.base.loading import Base
 from loraloom.data.batches import Batch, Part, Side, collate
 from loraloom.data.encoding import IGNORED, EncodedSet
 from loraloom.data.examples import Example
+from loraloom.run.documents.document import JsonObject
 from loraloom.text.visible import printable
 
 Place = Literal["short", "median", "long"]
 PLACES: dict[Place, float] = {"short": 0.0, "median": 0.5, "long": 1.0}
-HEAD, TAIL = 10, 4  # lines of a row that are shown; what lies between is counted
+HEAD, TAIL = 10, 4  # lines of a row that are shown; those between are only counted
 NUMBER_WIDTH, WIDEST_COLUMN = 5, 24
 
 
 @dataclass(frozen=True)
 class RowView:
-    """One row of a batch, with the padding behind it.
+    """One row of a batch, including its padding.
 
     Args:
-        place: its length among all.
+        place: how its length compares with the others.
         where: its file and line.
-        encoder: the tokens that the encoder reads.
-        decoder: the tokens that the decoder is given.
-        labels: at each of its positions the token it shall give; None where the loss looks away (-100).
-        padding: how many of the encoder's and decoder's positions, the last ones, are padding.
-        neighbours: other examples in the same row of the batch.
-        is_cut: whether source and response were cut to their limits.
+        encoder: tokens that the encoder reads.
+        decoder: tokens that the decoder is given.
+        labels: the token to predict at each decoder position; None if the loss ignores it (-100).
+        padding: number of final encoder and decoder positions that are padding.
+        neighbours: number of other examples in the same row of the batch.
+        is_cut: whether source and response were truncated to their limits.
     """
 
     place: Place
@@ -51,11 +52,11 @@ class RowView:
 
     @property
     def num_tokens(self) -> tuple[int, int]:
-        """Of source and target, without padding."""
+        """Number of source and target tokens, without padding."""
         return len(self.encoder) - self.padding[0], len(self.decoder) - self.padding[1]
 
-    def to_json(self) -> dict[str, Any]:
-        """For `--json`."""
+    def to_json(self) -> JsonObject:
+        """Convert to JSON values for `--json`."""
         return asdict(self)
 
 
@@ -67,13 +68,13 @@ def view_rows(
     limits: tuple[int, int],
     packing: bool,
 ) -> list[RowView]:
-    """A short, a median and a long training row, taken out of a batch that training would make of them.
+    """Show a short, a median and a long training row within a batch as training would build it.
 
     Args:
-        examples: the training rows.
-        train_set: the same, encoded.
-        limits: on the tokens of source and response.
-        packing: whether training lays several examples in a row.
+        examples: training rows.
+        train_set: the same rows, encoded.
+        limits: maximum number of source and response tokens.
+        packing: whether training packs several examples into a row.
     """
     by_length = np.argsort(train_set.source_lengths + train_set.target_lengths, kind="stable")
     chosen = {int(by_length[round(share * (len(by_length) - 1))]): place for place, share in PLACES.items()}
@@ -108,7 +109,7 @@ def _view(
 
 
 def _slots(batch: Batch, side: Side, number: int) -> tuple[tuple[int, slice], int]:
-    """Where an example lies in a batch, with the padding behind it, and how much that is."""
+    """Return an example's position in a batch, with the padding after it, and the amount of padding."""
     segments = batch.segments[side][0]
     own = segments[number]
     end = own.start + own.length
@@ -128,10 +129,10 @@ def _is_cut(base: Base, text: str, limit: int) -> bool:
 
 
 def view_lines(view: RowView, width: int) -> list[str]:
-    """A row as lines: what the encoder reads, what the decoder is given and shall answer, side by side.
+    """Format a row as lines: encoder input, decoder input and labels, side by side.
 
     Args:
-        view: the row.
+        view: row to show.
         width: columns of the terminal; a Chinese character takes two.
     """
     column = max(8, min(WIDEST_COLUMN, (width - NUMBER_WIDTH) // 3 - 1))
@@ -141,8 +142,8 @@ def view_lines(view: RowView, width: int) -> list[str]:
     hidden = range(HEAD, length - TAIL) if length > HEAD + TAIL + 1 else range(0)
     lines = [
         f"{view.place} row, {view.where}: {sources} source tokens{_cut(view.is_cut[0])}, "
-        f"{targets} target tokens{_cut(view.is_cut[1])}, {counted} count in the loss",
-        _line("", ("encoder reads", "decoder is given", "and shall answer"), column),
+        f"{targets} target tokens{_cut(view.is_cut[1])}, {counted} counted in the loss",
+        _line("", ("encoder reads", "decoder is given", "must predict"), column),
     ]
     for place in range(length):
         if place not in hidden:
@@ -161,13 +162,13 @@ def _cells(view: RowView, place: int) -> tuple[str, str, str]:
 
 
 def _padding_lines(view: RowView, length: int, column: int) -> list[str]:
-    """The first position that is padding on both sides, and how many there are on each."""
+    """Format the first position that is padding on both sides, and the amount of padding on each."""
     if not any(view.padding):
         return []
     source, target = view.padding
-    said = f"{'':{NUMBER_WIDTH}}padding: {source} source, {target} target positions, not counted"
+    summary = f"{'':{NUMBER_WIDTH}}padding: {source} source, {target} target positions, ignored by the loss"
     first = _cells(view, length)
-    return [_line(str(length + 1), first, column), said] if any(first) else [said]
+    return [_line(str(length + 1), first, column), summary] if any(first) else [summary]
 
 
 def _neighbour_lines(view: RowView) -> list[str]:

@@ -1,4 +1,4 @@
-"""What findings come to: an error among them stops training."""
+"""The effect of findings: an error among them stops training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def raise_errors(findings: Iterable[Finding]) -> None:
     """Stop if a check found an error.
 
     Raises:
-        CheckError: with every error.
+        CheckError: lists every error.
     """
     errors = [finding for finding in findings if finding.level == "error"]
     if errors:

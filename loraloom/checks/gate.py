@@ -1,6 +1,6 @@
-"""The gate: what `train` and `check` always run, on real rows and the real model, in about a second.
+"""The gate: fast checks on real rows and the real model, always run by `train` and `check`.
 
-To add a check, write a function and give it its place in `suite.py`.
+To add a check, write a function and add it to a tuple in `model_suite.py`.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ from loraloom.evaluate.decoding import describe_unused, unused_settings
 from loraloom.forecast.plan import pass_tokens
 from loraloom.recipe import Experiment, GenerationSettings
 
-# Rows at these places of all lengths: short ones, because a large model takes its time, and of different
-# lengths, so that packing lays two in one row.
+# Rows at these quantiles of length: short ones, because large models are slow, and of different lengths,
+# so that packing puts two of them in one row.
 LENGTH_QUANTILES = (0.0, 0.1, 0.2, 0.5)
 ADAPTERS_AT_ONCE = 8
-# Relative; a bfloat16 product has 8 bits of mantissa, and sums over hundreds of them are compared.
+# Relative; a bfloat16 product has 8 bits of mantissa, and sums over hundreds of products are compared.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 # A token without an embedding ends a pass with an IndexError.
 CRASHING = ("shapes", "tokenizer")
-# Nats above a uniform guess. A model that only ever filled gaps (mT5) may be there and can still be trained.
+# Nats above a uniform guess. A model trained only on span filling (mT5) may be there and is still trainable.
 WORSE_THAN_CHANCE = 1.0
 WHY_WORSE = (
-    "It has not learnt such rows (mT5 has only filled gaps: mt0 is the better start), or its head or its "
-    "tokenizer is not its own."
+    "The base has not learnt such rows (mT5 was trained only to fill gaps: mt0 is a better start), or its "
+    "head or tokenizer belongs to another model."
 )
 
 
 @dataclass(frozen=True)
 class Gate:
-    """What the checks look at.
+    """Inputs of the checks.
 
     Args:
-        base: frozen, with no adapter attached.
-        experiments: what is to be trained.
-        initial: tensors of adapters that training goes on from.
-        train_set: encoded rows.
+        base: frozen, without attached adapters.
+        experiments: experiments to train.
+        initial: tensors of adapters from which training continues.
+        train_set: encoded training rows.
         rows: a few of them.
-        batch: the same, as training lays them out.
-        generation: how answers are made.
+        batch: these rows, laid out as in training.
+        generation: settings with which answers are generated.
     """
 
     base: Base
@@ -66,7 +66,7 @@ class Gate:
 
     @property
     def distinct_experiments(self) -> list[Experiment]:
-        """The first of those that differ in nothing but their seed."""
+        """The first experiment of each set that differs only in its seed."""
         first: dict[str, Experiment] = {}
         for experiment in self.experiments:
             first.setdefault(experiment.group, experiment)
@@ -74,7 +74,7 @@ class Gate:
 
     @property
     def tolerance(self) -> float:
-        """How far apart two ways to compute the same may be, relative."""
+        """Maximum relative difference between two ways to compute the same value."""
         return TOLERANCE[self.base.model.dtype]
 
 
@@ -90,7 +90,7 @@ def run_gate(
 ) -> list[Finding]:
     """Run checks on a few real rows, in order.
 
-    Where a pass through the base would crash, the checks behind are left out.
+    If a pass through the base would crash, the remaining checks are skipped.
     """
     by_length = np.argsort(train_set.source_lengths + train_set.target_lengths, kind="stable")
     rows = [train_set[int(by_length[int(share * len(train_set))])] for share in LENGTH_QUANTILES]
@@ -113,7 +113,7 @@ def _batch(base: Base, slots: Sequence[str | None], rows: Sequence[EncodedExampl
 
 
 def check_shapes(gate: Gate) -> list[Finding]:
-    """Shapes and dtypes of a real batch, and every token within the vocabulary."""
+    """Check shapes and dtypes of a real batch, and that every token is within the vocabulary."""
     batch, problems = gate.batch, []
     for name in ("input_ids", "decoder_input_ids", "labels"):
         tensor = getattr(batch, name)
@@ -122,7 +122,7 @@ def check_shapes(gate: Gate) -> list[Finding]:
     vocabulary = gate.base.model.get_input_embeddings().weight.shape[0]
     largest = int(max(batch.input_ids.max(), batch.labels.max()))
     if largest >= vocabulary:
-        problems.append(f"token {largest} is beyond the {vocabulary} embeddings")
+        problems.append(f"token {largest} exceeds the {vocabulary} embeddings")
     if problems:
         return [Finding("error", "shapes", "batch", "; ".join(problems))]
     shapes = f"input_ids {list(batch.input_ids.shape)} and labels {list(batch.labels.shape)}"
@@ -132,33 +132,31 @@ def check_shapes(gate: Gate) -> list[Finding]:
 
 
 def check_labels(gate: Gate) -> list[Finding]:
-    """Every label row ends in EOS, and -100 stands exactly where there is no target token."""
+    """Check that every label row ends in EOS and that exactly the padding is -100."""
     batch, eos = gate.batch, gate.base.eos_token_id
     flat = batch.labels.cpu()
     is_padding = (batch.target_segments == 0).cpu()
     if bool(((flat == IGNORED) != is_padding).any()):
-        return [Finding("error", "labels", "labels", "-100 does not stand exactly on the padding")]
+        return [Finding("error", "labels", "labels", "the labels that are -100 are not exactly the padding")]
     without = (gate.train_set.final_labels != eos).nonzero()[0]
     if len(without):
         message = f"{len(without)} rows do not end in EOS, the first is training row {without[0] + 1}"
         return [Finding("error", "labels", "labels", message)]
     ends = f"all {len(gate.train_set)} label rows end in EOS"
-    padding = (
-        f"-100 stands on {int(is_padding.sum())} of {flat.numel()} positions of a batch, all of them padding"
-    )
+    padding = f"{int(is_padding.sum())} of {flat.numel()} positions of a batch are -100, all of them padding"
     return [Finding("ok", "labels", "labels", f"{ends}; {padding}")]
 
 
 @torch.no_grad()
 def check_loss(gate: Gate) -> list[Finding]:
-    """The training loss, recomputed by the model's own forward, one row and one token at a time."""
+    """Check the training loss against the model's own forward, one row and one token at a time."""
     base = gate.base
     with AdapterBank(base).rows(Rows(shares_of(gate.batch))):
         ours = float(part_losses(base, gate.batch).sum()) / sum(gate.batch.num_labels)
     total = 0.0
     for row in gate.rows:
         labels = torch.from_numpy(row.labels).long().to(base.device)
-        # UMT5 in transformers 5.17 lets a row without padding see its own future unless told otherwise.
+        # UMT5 in transformers 5.17 lets a row without padding attend to its own future without this mask.
         earlier = torch.ones(len(labels), len(labels), dtype=torch.bool, device=base.device).tril()
         out = base.model(
             input_ids=torch.from_numpy(row.input_ids).long().to(base.device)[None],
@@ -174,17 +172,17 @@ def check_loss(gate: Gate) -> list[Finding]:
         return [Finding("error", "loss", "base", message, "Try dtype: float32, or another base.")]
     if abs(ours - theirs) > gate.tolerance * abs(theirs):
         message = f"training computes {ours:.6f}, the model's own forward {theirs:.6f}"
-        return [Finding("error", "loss", "objective", message, "Please report this: it is a bug of ours.")]
+        return [Finding("error", "loss", "objective", message, "This is a bug; please report it.")]
     computed = f"{theirs:.4f} by the model's own forward, {ours:.4f} in training"
     chance = math.log(base.head.weight.shape[0])
     if theirs > chance + WORSE_THAN_CHANCE:
-        message = f"{computed}: worse than a guess among all tokens, which has {chance:.2f}"
+        message = f"{computed}: worse than a uniform guess among all tokens, which gives {chance:.2f}"
         return [Finding("note", "loss", "base", message, WHY_WORSE)]
     return [Finding("ok", "loss", "objective", computed)]
 
 
 def check_targets(gate: Gate) -> list[Finding]:
-    """What every pattern of every experiment stands for."""
+    """Report the linears that every pattern of every experiment matches."""
     findings = []
     for experiment in gate.experiments:
         matches = resolve_targets(gate.base.model, gate.base.family, experiment.lora.target_modules)
@@ -195,16 +193,16 @@ def check_targets(gate: Gate) -> list[Finding]:
 def _target_finding(experiment: Experiment, match: Match) -> Finding:
     called = f" ({match.own_name})" if match.own_name else ""
     message = (
-        f"`{match.pattern}`{called} is {len(match.targets)} linears, "
+        f"`{match.pattern}`{called} matches {len(match.targets)} linears, "
         f"{match.num_adapter_parameters(experiment.lora.r):,} adapter weights at r {experiment.lora.r}"
     )
     return Finding("ok", "targets", f"{experiment.name}: lora.target_modules", message)
 
 
 def check_adapters(gate: Gate) -> list[Finding]:
-    """A fresh adapter changes nothing yet, gets a finite gradient that is not zero; the base gets none.
+    """Check that a new adapter changes nothing yet and gets a finite, nonzero gradient; the base gets none.
 
-    All experiments in one pass, as in training, a handful at a time.
+    All experiments share a pass, as in training, a few at a time.
     """
     findings = []
     together = _adapters_at_once(gate)
@@ -224,7 +222,7 @@ def check_adapters(gate: Gate) -> list[Finding]:
 
 
 def _adapters_at_once(gate: Gate) -> int:
-    """As many as a training pass would take, so that the gate needs no more memory than training does."""
+    """Limit adapters to those of a training pass, so that the gate needs no more memory than training."""
     num_tokens = sum(len(row.input_ids) + len(row.labels) for row in gate.rows)
     return max(1, min(ADAPTERS_AT_ONCE, pass_tokens(gate.base) // num_tokens))
 
@@ -239,16 +237,16 @@ def _starts_as_base(gate: Gate, bank: AdapterBank, experiments: Sequence[Experim
     for experiment, states in zip(experiments, adapted, strict=True):
         difference = float((states - plain).abs().max())
         if experiment.name in gate.initial:
-            message = f"goes on from an adapter: its states differ from the base's by up to {difference:.2g}"
+            message = f"continues from an adapter: states differ from the base's by up to {difference:.2g}"
             findings.append(Finding("note", "start", experiment.name, message))
         elif difference > gate.tolerance * float(plain.abs().max()):
-            message = f"with B = 0 its states differ from the base's by {difference:.2g}"
+            message = f"with B = 0 its hidden states differ from the base's by {difference:.2g}"
             findings.append(Finding("error", "start", experiment.name, message))
         else:
             how = (
-                "exactly the base's states"
+                "exactly the base's hidden states"
                 if difference == 0
-                else f"the base's states within {difference:.1e}"
+                else f"the base's hidden states within {difference:.1e}"
             )
             findings.append(Finding("ok", "start", experiment.name, f"with B = 0 it gives {how}"))
     return findings
@@ -265,28 +263,34 @@ def _get_gradients(gate: Gate, bank: AdapterBank, experiments: Sequence[Experime
 
 
 def _gradient_finding(bank: AdapterBank, name: str, base_is_frozen: bool, batch: Batch) -> Finding:
-    # While B is 0 the gradient of A is 0 too: one tensor's gradient is enough.
+    # While B is 0, the gradient of A is 0 too; a gradient in any tensor is enough.
     norms = {
         module: math.hypot(*(float(p.grad.norm()) for p in part.parameters.values() if p.grad is not None))
         for module, part in bank.parts(name).items()
     }
     total = math.sqrt(sum(norm**2 for norm in norms.values()))
     if not base_is_frozen:
-        return Finding("error", "gradient", name, "the base got a gradient; it must be frozen")
+        return Finding("error", "gradient", name, "the base received a gradient, but must be frozen")
     if not math.isfinite(total) or total == 0:
-        return Finding("error", "gradient", name, f"the gradient's norm is {total}", "Try dtype: float32.")
+        return Finding(
+            "error", "gradient", name, f"the norm of the gradient is {total}", "Try dtype: float32."
+        )
     if 0 in norms.values():
         message = describe_silent(bank, norms, batch)
-        return Finding("warning", "gradient", name, message, "Leave them out of target_modules.")
-    message = f"all {len(norms)} modules get one, norm {total:.3g}; the base gets none"
+        return Finding("warning", "gradient", name, message, "Remove them from target_modules.")
+    message = f"all {len(norms)} modules get a gradient, norm {total:.3g}; the base gets none"
     return Finding("ok", "gradient", name, message)
 
 
 def check_generation(gate: Gate) -> list[Finding]:
-    """What the base's own generation settings ask for and answers here do not follow."""
+    """Report what the base's own generation settings request and answers here do not follow."""
     unused = describe_unused(gate.base, gate.generation)
     if not unused:
-        return [Finding("ok", "generation", "generation", "the base's own settings ask for nothing else")]
+        return [
+            Finding(
+                "ok", "generation", "generation", "the base's own generation settings request nothing else"
+            )
+        ]
     ours = [
         key for key in unused_settings(gate.base, gate.generation) if key in GenerationSettings.model_fields
     ]

@@ -1,4 +1,4 @@
-"""Which checks run on the model when: a check is one function, and its place in one of these tuples."""
+"""Which checks run on the model, and when; each is a function in one of these tuples."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from loraloom.checks.overfitting import check_learning
 
 ModelCheck = Callable[[Gate], list[Finding]]
 
-# What the base is.
+# Properties of the base.
 MODEL: tuple[ModelCheck, ...] = (check_head, check_precision, check_tokenizer, check_special_tokens)
-# What becomes of real rows in it.
+# Real rows in the base.
 GATE: tuple[ModelCheck, ...] = (
     check_shapes,
     check_labels,
@@ -31,7 +31,7 @@ GATE: tuple[ModelCheck, ...] = (
     check_adapters,
     check_generation,
 )
-# `check`, `train` and `search` run these, so together they may take about a second.
+# `check`, `train` and `search` run these, so together they must take no more than about a second.
 BEFORE_TRAINING: tuple[ModelCheck, ...] = (*MODEL, *GATE, check_movement)
-# `check --deep` runs these too; they train for a minute or so.
+# `check --deep` also runs these, which train for about a minute.
 DEEP: tuple[ModelCheck, ...] = (check_learning,)

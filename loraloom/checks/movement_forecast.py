@@ -1,28 +1,28 @@
-"""How far training will move the base, predicted from one backward pass and the schedule.
+"""Prediction of how far training will move the base, from one backward pass and the schedule.
 
 With B = 0 at the start, ΔW = s B A and the rows of A nearly orthogonal,
 
     ‖ΔW‖² = s² ‖B‖² ‖A‖² / r,        ‖A‖² = r / 3 at the start (uniform in ±1/√in)
 
-so what has to be known is how far an element of B comes. AdamW moves it by about the learning rate η a
-step, whatever the gradient's size (Kingma & Ba, 2014, https://arxiv.org/abs/1412.6980, section 2.1), so
-the question is how much of the steps adds up.
+so the open question is how far an element of B moves. AdamW moves it by about the learning rate η per
+step, whatever the size of the gradient (Kingma & Ba, 2014, https://arxiv.org/abs/1412.6980, section 2.1),
+so what matters is which share of the steps adds up.
 
-*As long as there is much to learn* it is decided by how far rows agree. In units of one row's mean square,
-the square of the mean gradient of n rows is
+*While much remains to be learnt*, that depends on how far the rows agree. In units of the mean square of
+one row's gradient, the square of the mean gradient of n rows is
 
     q(n) = c + (1 − c) / n
 
 where c, their agreement, is what all rows have in common. A step is as long as its own gradient, of
-n = batch rows; what adds up is the gradient of all rows that training sees. So the way is Σ η α long, with
-α = √(q(rows seen) / q(batch)). Rows that come again in a later epoch are seen once: they repeat their way.
+n = batch rows; what adds up is the gradient of all rows that training sees. So the distance is Σ η α with
+α = √(q(rows seen) / q(batch)). Rows that recur in a later epoch count once, because they repeat their path.
 
-*When the loss is learnt* there is nothing left to add up. It falls by Σ|g| a unit of the way at first, and
-cannot fall below zero; in a quadratic bowl that takes T = 2 · loss / Σ|g| of the way, and the rest of the
-gradient decays as e^{−Ση / T}. Steps are then of one length still but of random directions: a random walk,
-√(Σ η²) long. (Few of B's many directions are steep, so nothing pulls the walk back.)
+*Once the loss is learnt*, nothing is left to add up. The loss falls by Σ|g| per unit of distance at first
+and cannot fall below zero; in a quadratic bowl that takes a distance of T = 2 · loss / Σ|g|, and the rest
+of the gradient decays as e^{−Ση / T}. Steps then keep their length but have random directions: a random
+walk of length √(Σ η²). (Few of B's many directions are steep, so nothing pulls the walk back.)
 
-`benchmarks/movement.py` sets prediction beside measurement; docs/checks.md has its table.
+`benchmarks/movement.py` compares prediction and measurement; docs/checks.md has its table.
 """
 
 from __future__ import annotations
@@ -53,28 +53,28 @@ from loraloom.training.state import Timetable
 
 NUM_ROWS = 8
 PROBE_RANK = 4
-# A schedule is followed in so many pieces at the most.
+# Maximum number of pieces in which a schedule is followed.
 NUM_PIECES = 1000
-# Below it few answers change; at a usual rate the table of docs/article.md came to 3.6 and 4.3 %.
+# Below it few answers change; at a usual rate, the table of docs/article.md shows 3.6 and 4.3 %.
 LITTLE, USUAL = 0.01, 0.03
-# `python -m benchmarks.movement --too-far`: 7.9 % won 1.75 nats of eval loss, 42 % only 0.69 of them.
+# `python -m benchmarks.movement --too-far`: 7.9 % reduced eval loss by 1.75 nats, 42 % by only 0.69.
 FAR = 0.3
 LOWEST_RATE, HIGHEST_RATE = 1e-8, 1.0
-NOTHING = 1e-9  # nats; what is learnt already has no way left, but no division by it either
+NOTHING = 1e-9  # nats; avoids a division by zero if the loss is already learnt
 WHAT_IT_TAKES = "On the starter 0.034 % changed 1 answer of 100, and 0.33 % changed 26"
 # Half a unit in its last place is 0.2 to 0.4 % of a weight.
-ROUNDED = "bfloat16 rounds most of it away"
+ROUNDED = "bfloat16 rounds most of the change away"
 
 
 @dataclass(frozen=True)
 class Signal:
-    """What the gradients of single rows say of an adapter that is still at its start.
+    """Statistics of the gradients of single rows for an adapter at its start.
 
     Args:
-        loss: the base's, in nats a label token.
-        agreement: of the rows, c above: 0 where their gradients have nothing in common, 1 where they
-            are one.
-        slope: Σ|g| of one row over all of B, for each rank and unit of scaling.
+        loss: loss of the base, in nats per label token.
+        agreement: agreement of the rows, c above: 0 if their gradients have nothing in common, 1 if they
+            are equal.
+        slope: Σ|g| of one row over all of B, per rank and unit of scaling.
     """
 
     loss: float
@@ -82,18 +82,18 @@ class Signal:
     slope: float
 
     def common(self, num_rows: int) -> float:
-        """q(n) above: the square of the mean gradient of so many rows, beside that of one."""
+        """Return q(n) above: the square of the mean gradient of `num_rows` rows, relative to that of one."""
         return self.agreement + (1 - self.agreement) / num_rows
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """How far one experiment will move the base.
+    """Prediction of how far one experiment will move the base.
 
     Args:
         timetable: its schedule.
-        signal: of its targets.
-        targets: the linears it adapts.
+        signal: signal of its targets.
+        targets: linears that it adapts.
         weight: ‖W‖ over them.
     """
 
@@ -103,20 +103,20 @@ class Forecast:
     weight: float
 
     def movement(self, peak_rate: float | None = None) -> float:
-        """‖ΔW‖ / ‖W‖ at the end of training, at the experiment's own peak learning rate or another.
+        """Predict ‖ΔW‖ / ‖W‖ at the end of training, at the experiment's peak learning rate or another.
 
-        Not finite where the base's loss is not, or all its weights are zero.
+        Not finite if the base's loss is not finite or all its weights are zero.
         """
         lora, way = self.timetable.experiment.lora, self.displacement(peak_rate)
         squares = 0.0
         for target in self.targets:
-            # A moves as far as B does.
+            # A moves as far as B.
             of_A = lora.r * (1 / 3 + target.linear.in_features * way**2)
             squares += target.linear.out_features * way**2 * of_A
         return lora.scaling * math.sqrt(squares) / self.weight if self.weight else math.inf
 
     def displacement(self, peak_rate: float | None = None) -> float:
-        """How far an element of B comes, root mean square."""
+        """Predict the root mean square displacement of the elements of B."""
         lora, training = self.timetable.experiment.lora, self.timetable.experiment.training
         total_steps, per_step = self.timetable.total_steps, self.timetable.examples_per_step
         num_rows = self.timetable.num_examples
@@ -138,7 +138,7 @@ class Forecast:
         return math.sqrt(aligned * towards**2 + walk)
 
     def rate_for(self, movement: float) -> float | None:
-        """The peak learning rate at which it would move so far, to one digit; None where none does."""
+        """Return the peak learning rate, to one digit, that gives this movement; None if none does."""
         low, high = LOWEST_RATE, HIGHEST_RATE
         if self.movement(high) < movement:
             return None
@@ -149,15 +149,15 @@ class Forecast:
 
 
 def forecast(base: Base, experiments: Sequence[Experiment], train_set: EncodedSet) -> dict[str, Forecast]:
-    """How far each experiment will move the base, if its adapter starts afresh.
+    """Predict how far each experiment will move the base, unless it continues from an adapter.
 
     Experiments that target the same linears share one backward pass: rank, scale, rate and schedule are
     accounted for.
 
     Args:
-        base: frozen, with no adapter attached.
-        experiments: what is to be trained.
-        train_set: encoded rows.
+        base: frozen, without attached adapters.
+        experiments: experiments to train.
+        train_set: encoded training rows.
     """
     bank, rows = AdapterBank(base), _spread(train_set, NUM_ROWS, pass_tokens(base))
     signals: dict[tuple[str, ...], Signal] = {}
@@ -178,7 +178,7 @@ def forecast(base: Base, experiments: Sequence[Experiment], train_set: EncodedSe
 
 
 def _spread(examples: EncodedSet, number: int, most_tokens: int) -> list[EncodedExample]:
-    """Rows of all lengths but the longest; fewer where they are more than a pass of training takes."""
+    """Choose rows of all lengths but the longest; fewer if a training pass could not hold that many."""
     order = (examples.source_lengths + examples.target_lengths).argsort(kind="stable")
     rows = [examples[int(order[len(order) * (2 * place + 1) // (2 * number + 2)])] for place in range(number)]
     if number <= 2 or sum(len(row.input_ids) + len(row.labels) for row in rows) <= most_tokens:
@@ -187,7 +187,7 @@ def _spread(examples: EncodedSet, number: int, most_tokens: int) -> list[Encoded
 
 
 def _measure(bank: AdapterBank, lora: LoraSettings, rows: Sequence[EncodedExample]) -> Signal:
-    """The gradients of B, row by row, from one backward pass: each row has a slot of its own."""
+    """Compute the gradients of B row by row in one backward pass, with a separate slot for each row."""
     base, slots = bank.base, [str(number) for number in range(len(rows))]
     probe = LoraSettings(
         r=PROBE_RANK, lora_alpha=PROBE_RANK, lora_dropout=0.0, target_modules=lora.target_modules
@@ -218,12 +218,12 @@ def _gradient(part: Update) -> Tensor:
 
 
 def agreement(gradients: Sequence[Tensor]) -> float:
-    """How much the gradients of several rows have in common, each element by its own size, as AdamW sees it.
+    """Compute how much the gradients of rows agree, each element on its own scale, as AdamW sees it.
 
-    Of n numbers g, (Σg)² / Σg² is 1 on average where their signs are thrown, and n where all are one number.
+    For n numbers g, (Σg)² / Σg² averages 1 if their signs are random, and is n if all are equal.
 
     Args:
-        gradients: [rows, …] each.
+        gradients: tensors [rows, …].
 
     Returns:
         The mean over all elements that have a gradient, from 0 to 1.
@@ -243,37 +243,39 @@ def _slope(gradients: Tensor) -> float:
 
 
 def check_movement(gate: Gate) -> list[Finding]:
-    """Whether training will move the base enough to change its answers, and not too far."""
+    """Check that training will move the base enough to change its answers, but not too far."""
     fresh = [each for each in gate.distinct_experiments if each.name not in gate.initial]
     forecasts = forecast(gate.base, fresh, gate.train_set)
     dtype = gate.base.model.dtype
-    # Of what is not finite the check of the loss tells.
+    # Values that are not finite are reported by the check `loss`.
     return [_finding(each, dtype) for each in forecasts.values() if math.isfinite(each.movement())]
 
 
-def _finding(foreseen: Forecast, dtype: torch.dtype) -> Finding:
-    experiment, moved = foreseen.timetable.experiment, foreseen.movement()
+def _finding(predicted: Forecast, dtype: torch.dtype) -> Finding:
+    experiment, moved = predicted.timetable.experiment, predicted.movement()
     rate = experiment.training.learning_rate
     where = f"{experiment.group}: training.learning_rate"
-    course = f"‖ΔW‖/‖W‖ {percent(moved)} after {foreseen.timetable.total_steps:,} steps at {rate:g}"
+    prediction = f"‖ΔW‖/‖W‖ {percent(moved)} after {predicted.timetable.total_steps:,} steps at {rate:g}"
     if moved < HARDLY_MOVED:
-        when = "and the base computes in it" if dtype == torch.bfloat16 else "should you merge into it"
-        message = f"this will hardly move the model: predicted {course}. {WHAT_IT_TAKES}. {ROUNDED}, {when}"
-        return Finding("warning", "movement", where, message, _raise_rate(foreseen))
+        when = "and the base computes in it" if dtype == torch.bfloat16 else "if you merge into it"
+        message = (
+            f"this will barely move the model: predicted {prediction}. {WHAT_IT_TAKES}. {ROUNDED}, {when}"
+        )
+        return Finding("warning", "movement", where, message, _raise_rate(predicted))
     if moved > FAR:
-        message = f"this may destroy what the base knows: predicted {course}"
+        message = f"this may destroy the base's abilities: predicted {prediction}"
         fix = "Lower training.learning_rate or lora.lora_alpha."
         return Finding("warning", "movement", where, message, fix)
     if moved < LITTLE:
-        message = f"this moves the model little: predicted {course}"
-        return Finding("note", "movement", where, message, _raise_rate(foreseen))
-    return Finding("ok", "movement", where, f"predicted {course}")
+        message = f"this will move the model little: predicted {prediction}"
+        return Finding("note", "movement", where, message, _raise_rate(predicted))
+    return Finding("ok", "movement", where, f"predicted {prediction}")
 
 
-def _raise_rate(foreseen: Forecast) -> str:
-    rate = foreseen.rate_for(USUAL)
+def _raise_rate(predicted: Forecast) -> str:
+    rate = predicted.rate_for(USUAL)
     if rate is None:
-        return "No learning rate would do in so few steps: train longer."
+        return "No learning rate is enough for so few steps; train longer."
     return (
         f"Raise training.learning_rate to about {rate:g} (predicted {percent(USUAL)}), or train longer. "
         "LoRA is usually trained at 1e-4 and above."

@@ -1,8 +1,8 @@
-"""check --deep: can every experiment learn one batch by heart, and if not, what is in its way?
+"""check --deep: whether experiments can memorize one batch, and if not, what prevents it.
 
-A training that cannot overfit one batch will not learn a thousand. Beside each experiment, in the same
-passes, train siblings: its targets at usual rates, and all linears at usual rates. Which of them learns
-tells whether the rate, the targets or the data stand in the way.
+A training that cannot overfit one batch will not learn a thousand. In the same passes as each experiment,
+siblings train: its targets at usual rates, and all linears at usual rates. Which of them learns tells
+whether the learning rate, the targets or the data are the cause.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from loraloom.training.state import Timetable, TrainingState
 NUM_STEPS = 60
 NUM_ROWS = 8
 NUM_EXPERIMENTS = 6
-# The first is what T5 was fine-tuned at (Raffel et al., 2020); small models need more.
+# T5 was fine-tuned at the first (Raffel et al., 2020); small models need more.
 USUAL_RATES = (1e-3, 1e-2)
-# Nats a token. A batch is known by heart below it; the starter comes to 0.02 at 1e-3 and to 0.4 at 1e-4.
+# Nats per token; a lower loss counts as memorized. The starter reaches 0.02 at 1e-3 and 0.4 at 1e-4.
 BY_HEART = 0.5
-# Shares of the loss before that have gone: in what learns at all, and in what is well on its way.
+# Share by which the initial loss has fallen: for any learning, and for learning well.
 LEARNING, WELL_ON = 0.1, 0.5
 
 
 @dataclass(frozen=True)
 class RateTrial:
-    """One way to learn the batch, and how far it came.
+    """One attempt to memorize the batch, and its result.
 
     Args:
-        rate: constant.
-        before: the base's loss on the batch, in nats a token.
-        after: the loss after the steps; infinite where training did not stay finite.
+        rate: learning rate, constant.
+        before: loss of the base on the batch, in nats per token.
+        after: loss after the steps; infinite if training did not stay finite.
     """
 
     rate: float
@@ -51,23 +51,23 @@ class RateTrial:
 
     @property
     def share(self) -> float:
-        """Of the loss before, by how much it fell; negative where it rose."""
+        """Share of the initial loss by which it fell; negative if it rose."""
         return 1 - self.after / self.before
 
     @property
     def has_learnt(self) -> bool:
-        """Whether the batch is known by heart."""
+        """Whether the batch was memorized."""
         return self.after <= BY_HEART
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """An experiment's own way beside its siblings'.
+    """The trial of an experiment and those of its siblings.
 
     Args:
-        own: at its own rate.
-        usual: its targets at a usual rate, the best of them.
-        wide: all linears at a usual rate, the best of them.
+        own: the experiment at its own rate.
+        usual: its targets at a usual rate, the best of these.
+        wide: all linears at a usual rate, the best of these.
     """
 
     own: RateTrial
@@ -76,13 +76,13 @@ class Attempt:
 
 
 def check_learning(gate: Gate) -> list[Finding]:
-    """Whether one batch can be overfitted; some hundred steps, so only `--deep` asks for it."""
+    """Check that one batch can be overfitted; takes some hundred steps, so only `--deep` runs it."""
     chosen = gate.distinct_experiments
     batch = _first_batch(gate, chosen[0])
     before = eval_losses(AdapterBank(gate.base), [BASE], batch, batch_size=len(batch))[BASE]
     if before <= BY_HEART:
-        message = f"the base knows the first batch by heart already: its loss is {before:.2f}"
-        return [Finding("note", "learning", "data", message, "Look whether there is anything to learn.")]
+        message = f"the base has already memorized the first batch: its loss is {before:.2f}"
+        return [Finding("note", "learning", "data", message, "Check whether there is anything to learn.")]
     ways = {each.group: _ways(each) for each in chosen[:NUM_EXPERIMENTS]}
     after = _train(gate, {way.name: way for each in ways.values() for way in each}, batch)
 
@@ -93,20 +93,20 @@ def check_learning(gate: Gate) -> list[Finding]:
         diagnose(name, _attempt([tried(way) for way in each]), len(batch)) for name, each in ways.items()
     ]
     if left_out := len(chosen) - len(ways):
-        message = f"{left_out} more experiments were not tried; the first {len(ways)} were"
+        message = f"only the first {len(ways)} experiments were tried; {left_out} more were not"
         findings.append(Finding("note", "learning", "experiments", message))
     return findings
 
 
 def _first_batch(gate: Gate, experiment: Experiment) -> EncodedSet:
-    """The rows that training begins with."""
+    """Return the rows that training begins with."""
     rows = Timetable(experiment, len(gate.train_set)).micro_batches(0)[0][:NUM_ROWS]
     chosen = [gate.train_set[row] for row in rows]
     return EncodedSet([e.input_ids.tolist() for e in chosen], [e.labels.tolist() for e in chosen])
 
 
 def _ways(experiment: Experiment) -> list[Experiment]:
-    """Its own way, then its targets at each usual rate, then all linears at each."""
+    """List the experiment, then its targets at each usual rate, then all linears at each."""
     own = experiment.lora
     wide = own.model_copy(update={"target_modules": ALL_LINEAR, "init_adapter": None})
     ways = [(own, experiment.training.learning_rate)]
@@ -115,7 +115,7 @@ def _ways(experiment: Experiment) -> list[Experiment]:
 
 
 def _way(experiment: Experiment, lora: LoraSettings, rate: float) -> Experiment:
-    """A short training on nothing but the batch, named so that two which are the same are one."""
+    """Define a short training on the batch alone, named so that equal ones coincide."""
     training = experiment.training.model_copy(
         update={
             "learning_rate": rate,
@@ -141,7 +141,7 @@ def _way(experiment: Experiment, lora: LoraSettings, rate: float) -> Experiment:
 
 
 def _train(gate: Gate, ways: dict[str, Experiment], batch: EncodedSet) -> dict[str, float]:
-    """The loss of each way after its steps; one that did not stay finite has none."""
+    """Train and return the final losses; those that did not stay finite are omitted."""
     bank, experiments = AdapterBank(gate.base), list(ways.values())
     plan = make_plan(experiments, gate.base, batch)
     starts = {e.group: gate.initial[e.name] for e in gate.experiments if e.name in gate.initial}
@@ -175,7 +175,7 @@ def _attempt(trials: Sequence[RateTrial]) -> Attempt:
 
 
 def _best(trials: Sequence[RateTrial]) -> RateTrial:
-    """The first that has learnt the batch, which has the smallest rate; or the one that came farthest."""
+    """Return the first trial that memorized the batch, at the smallest rate, or else the closest one."""
     return next((trial for trial in trials if trial.has_learnt), min(trials, key=_after))
 
 
@@ -184,16 +184,16 @@ def _after(trial: RateTrial) -> float:
 
 
 def diagnose(name: str, attempt: Attempt, num_rows: int) -> Finding:
-    """What one batch tells of an experiment: that it learns, or what is most likely in its way.
+    """Conclude from one batch that an experiment learns, or what most likely prevents it.
 
     Args:
-        name: of the experiment.
-        attempt: its own way and its siblings'.
-        num_rows: of the batch.
+        name: name of the experiment.
+        attempt: its own trial and its siblings'.
+        num_rows: number of rows in the batch.
     """
     own = attempt.own
-    course = f"{own.before:.2f} → {own.after:.2f}"
-    tried = f"one batch of {num_rows} rows, {NUM_STEPS} steps at {own.rate:g}: loss {course}"
+    change = f"{own.before:.2f} → {own.after:.2f}"
+    tried = f"one batch of {num_rows} rows, {NUM_STEPS} steps at {own.rate:g}: loss {change}"
     if own.has_learnt:
         return Finding("ok", "learning", name, tried)
     if attempt.usual.has_learnt:
@@ -207,31 +207,30 @@ def diagnose(name: str, attempt: Attempt, num_rows: int) -> Finding:
 
 def _blame_rate(attempt: Attempt) -> tuple[Level, str, str]:
     own, usual = attempt.own, attempt.usual
-    at_usual = f"at {usual.rate:g} it comes to {usual.after:.2f}"
+    at_usual = f"at {usual.rate:g} it reaches {usual.after:.2f}"
     if own.rate >= usual.rate:
-        cause = f"the learning rate is the likely cause, too high: {at_usual}"
+        cause = f"the learning rate is probably too high: {at_usual}"
         return "warning", cause, f"Lower training.learning_rate towards {usual.rate:g}."
     if own.share >= LEARNING:
-        fix = "Right for a long training; for a short one raise training.learning_rate."
+        fix = "This is fine for a long training; for a short one, raise training.learning_rate."
         return "note", f"it learns slowly: {at_usual}", fix
-    cause = f"the learning rate is the likely cause, too low: {at_usual}"
+    cause = f"the learning rate is probably too low: {at_usual}"
     return "warning", cause, f"Raise training.learning_rate towards {usual.rate:g}."
 
 
 def _blame_targets(attempt: Attempt) -> tuple[Level, str, str]:
     usual, wide = attempt.usual, attempt.wide
     cause = (
-        f"the targets are the likely cause: they come to {usual.after:.2f} at {usual.rate:g}, all linears to "
+        f"the targets are the likely cause: they reach {usual.after:.2f} at {usual.rate:g}, all linears "
         f"{wide.after:.2f} at {wide.rate:g}"
     )
-    return "warning", cause, "Widen lora.target_modules."
+    return "warning", cause, "Add modules to lora.target_modules."
 
 
 def _blame_data(attempt: Attempt) -> tuple[Level, str, str]:
     best = min(attempt.own, attempt.usual, attempt.wide, key=_after)
     cause = (
-        f"the data or the base is the likely cause: the best of all ways comes to {best.after:.2f}, "
-        f"at {best.rate:g}"
+        f"the data or the base is the likely cause: the best trial reaches {best.after:.2f}, at {best.rate:g}"
     )
-    fix = "Look for sources with several answers, and for a base that knows the language."
+    fix = "Check for sources with several answers, and that the base knows the language."
     return "note" if best.share >= WELL_ON else "warning", cause, fix

@@ -1,4 +1,4 @@
-"""Modules that get no gradient: which kinds, how many of each, and why where that can be told."""
+"""Modules without a gradient: kinds, counts, and the reason if it can be determined."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from loraloom.data.batches import Batch, Side
 
 
 def describe_silent(bank: AdapterBank, norms: Mapping[str, float], batch: Batch) -> str:
-    """One sentence on the modules whose gradient is zero.
+    """Describe in one sentence the modules whose gradient is zero.
 
     Args:
-        bank: on the base.
-        norms: of each module's gradient.
-        batch: the rows that the gradient is of.
+        bank: attached to the base.
+        norms: norm of the gradient of each module.
+        batch: batch on which the gradient was computed.
     """
     kinds = Counter(_kind(bank, name) for name in norms)
     silent = [name for name, norm in norms.items() if norm == 0]
@@ -23,7 +23,9 @@ def describe_silent(bank: AdapterBank, norms: Mapping[str, float], batch: Batch)
     counted = ", ".join(f"{kind} ({number} of {kinds[kind]})" for kind, number in of_kind.items())
     reasons = {reason: None for name in silent if (reason := _reason(bank, name, batch))}
     why = f": {'; '.join(reasons)}" if reasons else ""
-    return f"{len(silent)} of {len(norms)} modules get no gradient, {counted}; the first is {silent[0]}{why}"
+    return (
+        f"{len(silent)} of {len(norms)} modules get no gradient, {counted}; the first one is {silent[0]}{why}"
+    )
 
 
 def _kind(bank: AdapterBank, name: str) -> str:
@@ -38,7 +40,7 @@ def _reason(bank: AdapterBank, name: str, batch: Batch) -> str:
             return f"the base's `{factor.rpartition('.')[2]}` in the same layer is all zeros"
     place = bank.base.family.place(name)
     if place and place.role in ("q", "k") and _sees_one_token(place.part, batch):
-        return "with one token to look at, attention has nothing to choose"
+        return "attention over a single token has nothing to choose"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""The command line: thin verbs, found in `loraloom/cli/app.py`."""
+"""The command line: thin commands, collected in `loraloom/cli/app.py`."""
 
 from loraloom.cli.app import app, main
 

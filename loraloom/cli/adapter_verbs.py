@@ -1,4 +1,4 @@
-"""What becomes of an adapter: merge, card."""
+"""Commands for finished adapters: merge, card."""
 
 from __future__ import annotations
 
@@ -7,33 +7,66 @@ from typing import Annotated
 
 import typer
 
-from loraloom.cli.shared_options import AsJson, MovedBase, MovedData, RunFolder
-from loraloom.cli.verb_steps import command, displayed, importing, print_json
+from loraloom.cli.shared_options import (
+    AnswerSets,
+    AsJson,
+    MovedBase,
+    MovedData,
+    OneAdapter,
+    RunFolder,
+    RunOrNone,
+)
+from loraloom.cli.verb_steps import (
+    check_adapter_options,
+    command,
+    displayed,
+    importing,
+    print_json,
+    refuse_sets_of_run,
+)
 from loraloom.text.units import size
 
 
 def merge(
-    run: RunFolder,
-    out: Annotated[Path, typer.Argument(help="The folder to make; it must not exist.")],
+    run: RunOrNone = None,
+    out: Annotated[
+        Path | None, typer.Argument(help="The folder to create; it must not exist.", show_default=False)
+    ] = None,
     experiment: Annotated[
-        str | None, typer.Option(help="Whose adapter; of several seeds one: main@42.")
+        str | None, typer.Option(help="The adapter's experiment; with several seeds, such as main@42.")
     ] = None,
     dtype: Annotated[
-        str | None, typer.Option(help="float32 or bfloat16; by default as the base's own files.")
+        str | None, typer.Option(help="float32 or bfloat16; by default as in the base's own files.")
     ] = None,
     base: MovedBase = None,
     data: MovedData = None,
+    adapter: OneAdapter = None,
+    sets: AnswerSets = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
-    """Write base + adapter as one plain transformers folder, proven equal."""
+    """Merge an adapter into its base as a plain transformers folder, and verify that it is equal."""
+    if adapter is not None and out is None:
+        run, out = None, run  # the only folder given is the one to create
+    check_adapter_options(run, base, [adapter] if adapter else [], {"--experiment": experiment})
+    refuse_sets_of_run(run, sets)
+    if out is None:
+        raise typer.BadParameter("the folder to create is missing")
     with displayed(as_json) as display:
         from loraloom.console import print_table
 
         with importing():
             from loraloom.commands.merge import merge as run_merge
+            from loraloom.commands.merge import merge_foreign
         from loraloom.export.merge_text import figures
 
-        merged = run_merge(run, out, experiment=experiment, dtype=dtype, base=base, data=data, report=display)
+        if run is not None:
+            merged = run_merge(
+                run, out, experiment=experiment, dtype=dtype, base=base, data=data, report=display
+            )
+        else:
+            assert base is not None
+            assert adapter is not None
+            merged = merge_foreign(base, adapter, out, dtype=dtype, data=data, sets=sets, report=display)
         if as_json:
             print_json(merged)
         else:
@@ -46,9 +79,11 @@ def merge(
 def card(
     run: RunFolder,
     experiment: Annotated[
-        str | None, typer.Option(help="Whose adapter; of several seeds one: main@42.")
+        str | None, typer.Option(help="The adapter's experiment; with several seeds, such as main@42.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="A file for it, replaced if there; else stdout.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write, replaced if it exists; by default stdout.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a model card for an adapter."""

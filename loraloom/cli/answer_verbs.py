@@ -1,33 +1,65 @@
-"""After training: compare, report, predict, runs."""
+"""Commands after training: compare, report, predict, runs."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loraloom.cli.shared_options import AsJson, MovedBase, MovedData, RunFolder
-from loraloom.cli.verb_steps import command, displayed, importing, moved_words, print_json
+from loraloom.cli.shared_options import (
+    Adapters,
+    AnswerSets,
+    AsJson,
+    MovedBase,
+    MovedData,
+    OneAdapter,
+    RunFolder,
+    RunOrNone,
+)
+from loraloom.cli.verb_steps import (
+    check_adapter_options,
+    command,
+    displayed,
+    importing,
+    moved_words,
+    print_json,
+    refuse_sets_of_run,
+)
 from loraloom.run.folder import open_run
+
+if TYPE_CHECKING:
+    from loraloom.run.documents.comparison import Comparison
 
 
 def compare(
-    run: RunFolder,
-    split: Annotated[str | None, typer.Option(help="eval or test; test where the run has one.")] = None,
+    run: RunOrNone = None,
+    split: Annotated[
+        str | None, typer.Option(help="eval or test; by default test if the run has test rows.")
+    ] = None,
     prompts: Annotated[Path | None, typer.Option(help="A file of other rows to answer.")] = None,
-    prompt: Annotated[list[str], typer.Option(help="A text to answer; may be given several times.")] = [],  # noqa: B006
+    prompt: Annotated[list[str], typer.Option(help="A text to answer; can be repeated.")] = [],  # noqa: B006
     experiment: Annotated[
-        list[str], typer.Option(help="Only this experiment, all its seeds; several times.")
+        list[str], typer.Option(help="Only this experiment, with all its seeds; can be repeated.")
     ] = [],  # noqa: B006
     name: Annotated[str | None, typer.Option(help="Name of the file in the run's compare/.")] = None,
     base: MovedBase = None,
     data: MovedData = None,
+    adapters: Adapters = [],  # noqa: B006
+    sets: AnswerSets = [],  # noqa: B006
+    out: Annotated[
+        Path | None, typer.Option(help="With --adapter: the JSON file to store the comparison in.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let base and adapters answer the same rows in one pass."""
+    """Answer the same rows with the base and its adapters in one pass."""
+    check_adapter_options(run, base, adapters, {"--split": split, "--experiment": experiment, "--name": name})
+    refuse_sets_of_run(run, sets)
+    if run is not None and out is not None:
+        raise typer.BadParameter(
+            "--out requires --adapter; a run stores comparisons in compare/, under --name"
+        )
     if split not in (None, "eval", "test"):
         raise typer.BadParameter("must be eval or test", param_hint="--split")
     with displayed(as_json) as display:
@@ -35,33 +67,53 @@ def compare(
 
         with importing():
             from loraloom.commands.compare import compare as run_comparison
+            from loraloom.commands.compare import compare_adapters
 
-        comparison = run_comparison(
-            run,
-            split=split,  # type: ignore[arg-type]
-            prompts=prompt,
-            prompts_file=prompts,
-            experiments=experiment or None,
-            name=name,
-            base=base,
-            data=data,
-            report=display,
-        )
+        if run is None:
+            assert base is not None
+            comparison = compare_adapters(
+                base,
+                adapters,
+                data=data,
+                prompts=prompt,
+                prompts_file=prompts,
+                sets=sets,
+                out=out,
+                report=display,
+            )
+        else:
+            comparison = run_comparison(
+                run,
+                split=split,  # type: ignore[arg-type]
+                prompts=prompt,
+                prompts_file=prompts,
+                experiments=experiment or None,
+                name=name,
+                base=base,
+                data=data,
+                report=display,
+            )
         if as_json:
-            print_json(comparison)
+            print_json(comparison.to_json())
         else:
             print_comparison(comparison, shown_rows=_rows_to_show(comparison, prompt))
-        display.say(f"all answers: {comparison['file']}") if not as_json else None
-        display.next_command(_predict_command(run, base))
+        if not as_json:
+            unstored = "not stored; use --out FILE.json to store them, or --json to print them"
+            display.say(f"all answers: {comparison.file or unstored}")
+        display.next_command(
+            command("predict", "--base", base or "BASE", "--adapter", adapters[0], "FILE")
+            if run is None
+            else _predict_command(run, base)
+        )
 
 
-def _rows_to_show(comparison: Mapping[str, Any], prompts: list[str]) -> int:
-    """Prompts are few and chosen, so all of them unless they are a file of many; of other rows some."""
-    return max(len(prompts), 10) if comparison["what"] == "prompts" else 3
+def _rows_to_show(comparison: Comparison, prompts: list[str]) -> int:
+    """Return how many rows to show: all prompts, which are few and chosen, but only some other rows."""
+    return max(len(prompts), 10) if comparison.what == "prompts" else 3
 
 
 def _predict_command(run: Path, base: Path | None = None) -> str:
-    """One of several adapters has to be named."""
+    """Return the next `predict` command, which must name one of several adapters."""
     adapters = [path for path in open_run(run).adapters.glob("[!.]*") if path.is_dir()]
     which = ("--experiment", "EXPERIMENT") if len(adapters) > 1 else ()
     return command("predict", run, "FILE", *which, *moved_words(base))
@@ -70,16 +122,16 @@ def _predict_command(run: Path, base: Path | None = None) -> str:
 def report(
     run: RunFolder,
     format: Annotated[
-        str, typer.Option(help="html, md, json or csv; recipe: what is recommended, to train.")
+        str, typer.Option(help="html, md, json or csv; `recipe` is the recommended configuration.")
     ] = "html",
     out: Annotated[
-        str | None, typer.Option(help="The file, or - for stdout; by default report.* in the run.")
+        str | None, typer.Option(help="The file to write, or - for stdout; by default report.* in the run.")
     ] = None,
     compare: Annotated[
-        str | None, typer.Option(help="Name of the comparison; test before eval by default.")
+        str | None, typer.Option(help="Name of the comparison; by default test, or else eval.")
     ] = None,
 ) -> None:
-    """Write one page that shows what a run came to, and opens anywhere offline."""
+    """Write the results of a run as one page that opens anywhere offline."""
     from loraloom.commands.report import FORMATS, render_report, write_report
     from loraloom.console import put
 
@@ -96,43 +148,60 @@ def report(
 
 
 def predict(
-    run: RunFolder,
+    run: RunOrNone = None,
     file: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
-            help="Rows to answer: a data file, or text with a prompt a line; or a folder of them."
+            help="Rows to answer: a data file, a text file with one prompt per line, or a folder of these.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     experiment: Annotated[
         str | None,
-        typer.Option(help="Whose adapter answers; of several seeds one: main@42; `base`: none."),
+        typer.Option(help="The adapter that answers; with several seeds, such as main@42; `base` for none."),
     ] = None,
     keep: Annotated[
         list[str],
-        typer.Option(help="A column to keep beside the answer; several times. An id is kept anyway."),
+        typer.Option(help="A column to keep with the answer; can be repeated. An id column is always kept."),
     ] = [],  # noqa: B006
     base: MovedBase = None,
+    adapter: OneAdapter = None,
+    sets: AnswerSets = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
-    """Answer every row of a file; one JSON object a line on stdout."""
+    """Answer every row of a file; write one JSON object per line to stdout."""
+    if adapter is not None and file is None:
+        run, file = None, run  # the only path given is that of the rows
+    check_adapter_options(run, base, [adapter] if adapter else [], {"--experiment": experiment})
+    refuse_sets_of_run(run, sets)
+    if file is None:
+        raise typer.BadParameter("a file of rows to answer is missing")
     with displayed(as_json) as display:
         from loraloom.console import put
 
         with importing():
             from loraloom.commands.predict import predict as run_prediction
+            from loraloom.commands.predict import predict_with_adapter
 
-        answers = run_prediction(run, file, experiment=experiment, keep=keep, base=base, report=display)
+        if run is not None:
+            answers = run_prediction(run, file, experiment=experiment, keep=keep, base=base, report=display)
+        else:
+            assert base is not None
+            assert adapter is not None
+            answers = predict_with_adapter(base, adapter, file, keep=keep, sets=sets, report=display)
         if as_json:
             print_json({"answers": list(answers)})
         else:
             for line in answers:
                 if not put(json.dumps(line, ensure_ascii=False) + "\n"):
                     break
-        display.next_command(command("compare", run, "--prompts", file, *moved_words(base)))
+        words = ["--adapter", adapter] if adapter else []
+        which = [run] if run is not None else []
+        display.next_command(command("compare", *which, "--prompts", file, *moved_words(base), *words))
 
 
 def runs(
-    folder: Annotated[Path, typer.Argument(help="Where to look.")] = Path("runs"),
+    folder: Annotated[Path, typer.Argument(help="The folder to search.")] = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
     """List the runs in a folder."""

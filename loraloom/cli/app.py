@@ -1,6 +1,6 @@
-"""Every verb in the order of `--help`, and every way out with its exit code.
+"""All commands in the order of `--help`, and the exit code of every way to end.
 
-A verb imports what it needs when it is chosen, so that `--help` is instant.
+A command imports what it needs when it is run, so that `--help` is instant.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ app.command("recipe-schema")(recipe_schema)
 
 @app.callback(invoke_without_command=True)
 def _root(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
     if version:
         from importlib.metadata import version as installed
@@ -44,7 +44,7 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; every way out has its exit code and no message is a traceback."""
+    """Run the command line; every way to end has an exit code, and users never see a traceback."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     _write_utf8()
@@ -62,14 +62,14 @@ def main() -> None:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
-        # A disk that is full, say, under a file that no workflow expects to fail.
+        # For example a full disk while writing a file for which no workflow expects a failure.
         file = f": {error.filename}" if error.filename else ""
         print(f"{type(error).__name__}: {error.strerror or error}{file}", file=sys.stderr)
         sys.exit(1)
 
 
 def _write_utf8() -> None:
-    """`predict > answers.jsonl` gives the same bytes in every locale; a terminal keeps its own encoding."""
+    """Write UTF-8 to files and pipes in every locale; a terminal keeps its own encoding."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             is_ours = not stream.isatty() or stream.encoding.lower() in ("ascii", "us-ascii")

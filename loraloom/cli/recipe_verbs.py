@@ -1,4 +1,4 @@
-"""Before training: init, check, find-lr, recipe-schema."""
+"""Commands before training: init, check, find-lr, recipe-schema."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def init(
         list[str],
         typer.Option(
             metavar="ROLE=COLUMN",
-            help="Which column is what, where it is not recognised; repeat it: instruction=…, response=….",
+            help="The role of a column that is not recognised; can be repeated: instruction=…, response=….",
         ),
     ] = [],  # noqa: B006
     sets: Sets = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
-    """Look at a data file and write a commented recipe for it to stdout."""
+    """Examine data files and write a commented recipe for them to stdout."""
     from loraloom.commands.init import init_recipe
     from loraloom.console import put
 
@@ -50,25 +50,27 @@ def check(
     sets: Sets = [],  # noqa: B006 (typer copies it)
     allow: Allow = [],  # noqa: B006
     data_only: Annotated[
-        bool, typer.Option("--data-only", help="Only the checks of the data; loads no model.")
+        bool, typer.Option("--data-only", help="Run only the data checks; loads no model.")
     ] = False,
     find_lr: Annotated[bool, typer.Option("--find-lr", help="Try eight learning rates in one pass.")] = False,
     deep: Annotated[
         bool,
-        typer.Option("--deep", help="Also overfit one batch, or say what stands in the way; then --find-lr."),
+        typer.Option(
+            "--deep", help="Also overfit one batch, or report what prevents it; then run --find-lr."
+        ),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Where --find-lr keeps what it found; by default below runs/.")
+        Path | None, typer.Option(help="The folder for the results of --find-lr; by default below runs/.")
     ] = None,
-    show_all: Annotated[bool, typer.Option("--all", help="Show also what is in order, in full.")] = False,
+    show_all: Annotated[bool, typer.Option("--all", help="Also show passed checks in full.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run the real model on real rows, in seconds, and say what would go wrong."""
+    """Run the real model on real rows for a few seconds, and report what would go wrong."""
     if data_only and (find_lr or deep):
         option = "--find-lr" if find_lr else "--deep"
-        raise typer.BadParameter(f"{option} trains, and --data-only loads no model; leave one out")
+        raise typer.BadParameter(f"--data-only cannot be combined with {option}, which trains")
     if out is not None and not (find_lr or deep):
-        raise typer.BadParameter("--out says where --find-lr keeps what it found; give both")
+        raise typer.BadParameter("--out requires --find-lr or --deep, whose results it stores")
     with displayed(as_json) as display:
         settings = read(recipe, sets, display)
         split = split_recipe_data(settings, allow)
@@ -111,11 +113,11 @@ def find_lr(
     sets: Sets = [],  # noqa: B006
     allow: Allow = [],  # noqa: B006
     out: Annotated[
-        Path | None, typer.Option(help="The folder to keep what was found in; by default below runs/.")
+        Path | None, typer.Option(help="The folder for the results; by default below runs/.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Try eight learning rates in one pass, after the checks of the data, and say which to take."""
+    """Try eight learning rates in one pass, after the data checks, and suggest one."""
     with displayed(as_json) as display:
         settings = read(recipe, sets, display)
         split = split_recipe_data(settings, allow)
@@ -141,7 +143,7 @@ def _range_test(
     findings: list[Finding],
     display: Display,
 ) -> dict[str, Any]:
-    """Try eight learning rates, show what each did, and return that as JSON has it."""
+    """Try eight learning rates, show the results, and return them as JSON values."""
     with importing():
         from loraloom.commands.find_lr import find_learning_rate
     from loraloom.console import print_range_test
@@ -150,12 +152,12 @@ def _range_test(
     display.close()
     if not display.is_quiet:
         print_range_test(found)
-        display.say(f"kept in {found.run}: `loraloom report {found.run}` shows it as a page")
+        display.say(f"stored in {found.run}; `loraloom report {found.run}` shows it as a page")
     return found.to_json()
 
 
 def recipe_schema() -> None:
-    """The JSON Schema of a recipe, for editors."""
+    """Print the JSON Schema of a recipe, for editors."""
     from loraloom.recipe.reading import recipe_schema as schema
 
     print_json(schema())

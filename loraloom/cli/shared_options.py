@@ -1,4 +1,4 @@
-"""Arguments and options that several verbs share."""
+"""Arguments and options shared by several commands."""
 
 from __future__ import annotations
 
@@ -9,23 +9,55 @@ import typer
 
 
 def _known_checks(names: list[str]) -> list[str]:
-    """Refuse a name that is no check, or one whose errors cannot be allowed."""
+    """Refuse a name that is not a check, or a check whose errors cannot be allowed."""
     for name in names:
-        from loraloom.checks.allowances import why_not_allowable  # and every check of the data with it
+        from loraloom.checks.allowances import why_not_allowable  # imports every data check
 
         if reason := why_not_allowable(name):
             raise typer.BadParameter(reason)
     return names
 
 
-RecipeFile = Annotated[str, typer.Argument(help="A recipe's YAML file, or the name of one that comes along.")]
+RecipeFile = Annotated[str, typer.Argument(help="A YAML file of a recipe, or the name of a built-in recipe.")]
+RunOrNone = Annotated[
+    Path | None, typer.Argument(help="A run directory; omitted with --adapter.", show_default=False)
+]
+Adapters = Annotated[
+    list[str],
+    typer.Option(
+        "--adapter",
+        metavar="[NAME=]FOLDER",
+        help="An adapter that belongs to no run, on the base of --base; can be repeated.",
+    ),
+]
+OneAdapter = Annotated[
+    str | None,
+    typer.Option(
+        "--adapter",
+        metavar="[NAME=]FOLDER",
+        help="An adapter that belongs to no run, on the base of --base; RUN is then omitted.",
+    ),
+]
+AnswerSets = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="With --adapter: a key of `generation` or `data`, as in a recipe, or dtype, device, seed.",
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(help="A run directory.")]
-NewRun = Annotated[Path | None, typer.Option(help="The run directory; by default a new one below runs/.")]
+NewRun = Annotated[
+    Path | None, typer.Option(help="The run directory to create; by default a new one below runs/.")
+]
 Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the recipe.")]
 MovedBase = Annotated[
     Path | None,
     typer.Option(
-        "--base", metavar="FOLDER", help="Where the run's base is now, if it was moved; it must be the same."
+        "--base",
+        metavar="FOLDER",
+        help="The present folder of the run's base, if it was moved; it must be unchanged. "
+        "With --adapter: the base.",
     ),
 ]
 MovedData = Annotated[
@@ -33,16 +65,17 @@ MovedData = Annotated[
     typer.Option(
         "--data",
         metavar="PATH",
-        help="The folder, or the one file, where the run's data is now, if it was moved; unchanged.",
+        help="The present folder (or single file) of the run's data, if it was moved; it must be unchanged. "
+        "With --adapter: a file of rows.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
 Allow = Annotated[
     list[str],
     typer.Option(
         "--allow",
         metavar="CHECK",
         callback=_known_checks,
-        help="Go on in spite of this check's errors; recorded in the run. Several times.",
+        help="Continue despite errors of this check, which is recorded in the run; can be repeated.",
     ),
 ]

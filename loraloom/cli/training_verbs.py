@@ -1,4 +1,4 @@
-"""Training: train, search, demo."""
+"""Commands that train: train, search, demo."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from loraloom.recipe import Recipe
     from loraloom.run.documents.result import ExperimentResult
 
-SOME_FAILED = 3  # the exit code where some experiments failed and others did not
+SOME_FAILED = 3  # exit code if some, but not all, experiments failed
 
 
 def train(
     recipe: Annotated[
         str | None,
         typer.Argument(
-            help="A recipe's YAML file, or the name of one that comes along; a run's own with --resume."
+            help="A recipe's YAML file, or the name of a built-in recipe; not needed with --resume."
         ),
     ] = None,
     sets: Sets = [],  # noqa: B006
     out: NewRun = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Go on with this run; its recipe need not be named.")
+        Path | None, typer.Option(help="The run to resume; its recipe need not be given.")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(help="Train each experiment from so many seeds.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Number of seeds to train each experiment with.")] = None,
     allow: Allow = [],  # noqa: B006
     base: MovedBase = None,
     data: MovedData = None,
@@ -48,7 +48,7 @@ def train(
     _refuse_both(out, resume)
     _refuse_moved(resume, base, data)
     if recipe is None and resume is None:
-        raise typer.BadParameter("a recipe is needed, or --resume RUN")
+        raise typer.BadParameter("give a recipe, or --resume RUN")
     with displayed(as_json) as display:
         sets = sets if seeds is None else [*sets, f"seeds={seeds}"]
         settings = read(recipe, sets, display, resume=resume) if recipe else _read_own(resume, sets)
@@ -86,26 +86,30 @@ def train(
 
 def _refuse_both(out: Path | None, resume: Path | None) -> None:
     if out is not None and resume is not None:
-        raise typer.BadParameter("--out makes a new run and --resume goes on with one; give one of them")
+        raise typer.BadParameter(
+            "--out cannot be combined with --resume, which continues in the existing run"
+        )
 
 
 def _refuse_moved(resume: Path | None, base: Path | None, data: Path | None) -> None:
     if resume is None and (base is not None or data is not None):
         raise typer.BadParameter(
-            "--base and --data say where those of a resumed run are now; a new one takes "
+            "--base and --data require --resume; for a new run, use "
             "--set model_name_or_path=FOLDER and --set data.train=FILE"
         )
 
 
 def _read_own(run: Path | None, sets: list[str]) -> Recipe:
-    """The recipe of a run that is to be resumed."""
+    """Read the recipe of a run to resume."""
     from loraloom.run.folder import open_run
 
     with importing():
         from loraloom.session.provenance import run_recipe
 
     if sets:
-        raise typer.BadParameter("a resumed run keeps its settings; leave --set and --seeds out")
+        raise typer.BadParameter(
+            "--set and --seeds cannot be combined with --resume, because a resumed run keeps its settings"
+        )
     assert run is not None
     return run_recipe(open_run(run))[0]
 
@@ -117,13 +121,17 @@ def _experiment_row(folder: Path, name: str, entry: ExperimentResult) -> tuple[s
 
 def search(
     recipe: RecipeFile,
-    space: Annotated[Path, typer.Option(help="A YAML file: keys of the recipe, and what each may be.")],
-    trials: Annotated[int, typer.Option(help="How many adapters to train.")],
-    sampler: Annotated[str, typer.Option(help="What decides: tpe, random or grid.")] = "tpe",
-    halving: Annotated[bool, typer.Option("--halving", help="The weak give up their places early.")] = False,
+    space: Annotated[
+        Path, typer.Option(help="A YAML file with keys of the recipe and the values that each may have.")
+    ],
+    trials: Annotated[int, typer.Option(help="Number of adapters to train.")],
+    sampler: Annotated[str, typer.Option(help="How to choose trials: tpe, random or grid.")] = "tpe",
+    halving: Annotated[
+        bool, typer.Option("--halving", help="Stop the worse half of the trials early.")
+    ] = False,
     sets: Sets = [],  # noqa: B006
     out: NewRun = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with this run of the same search.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="The run of the same search to resume.")] = None,
     allow: Allow = [],  # noqa: B006
     base: MovedBase = None,
     data: MovedData = None,
@@ -173,7 +181,7 @@ def demo(
     out: NewRun = None,
     as_json: AsJson = False,
 ) -> None:
-    """The main job on the embedded starter, offline: checks, training, comparison, report."""
+    """Run checks, training, comparison and report on the embedded starter, offline."""
     with displayed(as_json) as display:
         from loraloom.console import print_answers, print_comparison
 
@@ -182,10 +190,16 @@ def demo(
 
         shown = run_demo(out=out, report=display)
         if as_json:
-            print_json({"report": str(shown.report_file), **shown.comparison, "prompts": shown.prompts})
+            print_json(
+                {
+                    "report": str(shown.report_file),
+                    **shown.comparison.to_json(),
+                    "prompts": shown.prompts.to_json(),
+                }
+            )
         else:
             print_comparison(shown.comparison)
-            print_answers(shown.prompts, len(shown.prompts["rows"]), "The three prompts of the starter:")
+            print_answers(shown.prompts, len(shown.prompts.rows), "The three prompts of the starter:")
         display.next_command("loraloom init YOUR-DATA.json --model bigscience/mt0-large > recipe.yaml")
         if not as_json:
             typer.echo(shown.report_file)

@@ -1,14 +1,16 @@
-"""What several verbs do on their way: read a recipe, import a workflow, show progress, print JSON."""
+"""Steps shared by commands: read a recipe, import a workflow, show progress, print JSON."""
 
 from __future__ import annotations
 
 import gc
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 if TYPE_CHECKING:
     from loraloom.console import Display
@@ -18,10 +20,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """While a workflow is imported, and torch and transformers with it, nothing looks for garbage.
+    """Disable garbage collection while a workflow, and with it torch and transformers, is imported.
 
-    They make some 400,000 objects that live as long as the process. Going through them again and again
-    is a fifth of the import, and once more most of the process's end; frozen, they are passed over.
+    The import creates some 400,000 objects that live as long as the process. Collecting among them takes
+    a fifth of the import time and most of the time to exit; frozen objects are skipped.
     """
     gc.disable()
     try:
@@ -32,14 +34,14 @@ def importing() -> Iterator[None]:
 
 
 def read(recipe: str, sets: list[str], display: Display, *, resume: Path | None = None) -> Recipe:
-    """A recipe, for a new run or the one that is resumed."""
+    """Read a recipe for a new or resumed run."""
     from loraloom.recipe.reading import read_recipe_with_notes
     from loraloom.run.events import Note, WarningNote
     from loraloom.run.folder import Run
 
     resumed = None if resume is None else Run(resume).recipe_file
     if resumed is not None and not resumed.is_file():
-        resumed = None  # the verb says what is wrong with the run
+        resumed = None  # the command reports what is wrong with the run
     reading = read_recipe_with_notes(recipe, sets, resumed=resumed)
     for note in reading.notes:
         display((WarningNote if note.is_warning else Note)(message=str(note)))
@@ -47,7 +49,7 @@ def read(recipe: str, sets: list[str], display: Display, *, resume: Path | None 
 
 
 def split_recipe_data(recipe: Recipe, allow: list[str]) -> Split:
-    """Before a workflow is imported, and torch with it: a complaint about data comes at once."""
+    """Split the data before a workflow and torch are imported, so that problems are reported at once."""
     from loraloom.data.splitting.split import split_examples
 
     return split_examples(recipe.data, allow_leakage="leakage" in allow)
@@ -55,7 +57,7 @@ def split_recipe_data(recipe: Recipe, allow: list[str]) -> Split:
 
 @contextmanager
 def displayed(as_json: bool = False) -> Iterator[Display]:
-    """Progress on stderr; with `--json` only what must not be missed."""
+    """Show progress on stderr; with `--json` only what must not be missed."""
     from loraloom.console import Display
 
     display = Display(is_quiet=as_json)
@@ -66,17 +68,42 @@ def displayed(as_json: bool = False) -> Iterator[Display]:
 
 
 def command(*words: str | Path) -> str:
-    """A command line of ours to paste; names with spaces are quoted."""
+    """Format a command to paste; names with spaces are quoted."""
     return shlex.join(["loraloom", *map(str, words)])
 
 
 def moved_words(base: Path | None = None, data: Path | None = None) -> list[str | Path]:
-    """The options that name a moved base and moved data, for the next command."""
+    """Return the options for a moved base and moved data, for the next command."""
     return [word for option, path in (("--base", base), ("--data", data)) if path for word in (option, path)]
 
 
+def check_adapter_options(
+    run: Path | None, base: Path | None, adapters: Sequence[str], only_with_run: Mapping[str, object]
+) -> None:
+    """Refuse invalid combinations: either a run, or adapters without a run, must be given.
+
+    Args:
+        run, base, adapters: the values given.
+        only_with_run: options that require a run -> their values.
+    """
+    if not adapters and run is None:
+        raise typer.BadParameter("give a run, or --base FOLDER and --adapter FOLDER")
+    if adapters and run is not None:
+        raise typer.BadParameter("--adapter cannot be combined with RUN, which has its own adapters")
+    if adapters and base is None:
+        raise typer.BadParameter("--adapter requires --base, the base that it was trained on")
+    if adapters and (given := [option for option, value in only_with_run.items() if value]):
+        raise typer.BadParameter(f"{', '.join(given)} requires a run and cannot be combined with --adapter")
+
+
+def refuse_sets_of_run(run: Path | None, sets: Sequence[str]) -> None:
+    """Refuse settings other than a run's own."""
+    if run is not None and sets:
+        raise typer.BadParameter("--set requires --adapter, because a run answers by its own recipe")
+
+
 def print_json(value: Any) -> None:
-    """One document on stdout."""
+    """Print a JSON document to stdout."""
     from loraloom.console import put
 
     put(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from loraloom.bank.peft_base import portable_name
 from loraloom.bank.peft_folder import CONFIG, read_adapter
 from loraloom.errors import RunError
-from loraloom.evaluate.comparison import BASE_NAME
 from loraloom.report.training_view import group_of
 from loraloom.run.atomic import replace_text
+from loraloom.run.documents.comparison import BASE_NAME, Comparison, Difference
+from loraloom.run.documents.document import JsonObject
 from loraloom.run.folder import Run, open_run
 from loraloom.run.lock import writing
 from loraloom.session import provenance as origin
@@ -34,7 +33,7 @@ from loraloom.training.adapter_card import (
 COMPARISONS = ("test", "eval")
 
 
-def card(run: Path, *, experiment: str | None = None, out: Path | None = None) -> dict[str, Any]:
+def card(run: Path, *, experiment: str | None = None, out: Path | None = None) -> JsonObject:
     """Write a model card for one adapter of a run.
 
     Args:
@@ -116,46 +115,48 @@ def _figures(run: Run, facts: Facts, folder: str) -> list[str]:
     name = facts.experiment.name
     for what in COMPARISONS:
         file = run.comparisons / f"{what}.json"
-        comparison = run.read_json(file) if file.is_file() else {}
+        if not file.is_file():
+            continue
+        comparison = Comparison.read(file, f"`loraloom compare {folder}` writes it anew.")
+        if name not in comparison.models:
+            continue
         try:
-            if name not in comparison.get("models", {}):
-                continue
             return _comparison_lines(comparison, name, what)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (KeyError, ValueError) as error:
             raise RunError(
                 "is not what `loraloom compare` writes", where=str(file), found=str(error)
             ) from None
     return [f"No figures were computed. `loraloom compare {folder}` computes them, with intervals."]
 
 
-def _comparison_lines(comparison: Mapping[str, Any], name: str, what: str) -> list[str]:
-    models = comparison["models"]
+def _comparison_lines(comparison: Comparison, name: str, what: str) -> list[str]:
+    models = comparison.models
     groups: dict[str, list[str]] = {}
     for model in models:
         groups.setdefault(group_of(model), []).append(model)
     group = group_of(name)
     experiments = [each for each in groups if each != BASE_NAME]
-    sentence = dict(zip(experiments, comparison["sentences"], strict=True))[group]
-    found = {d["metric"]: d for d in comparison["differences"] if d["model"] == group}
-    own, base = models[name]["figures"], models[BASE_NAME]["figures"]
+    sentence = dict(zip(experiments, comparison.sentences, strict=True))[group]
+    found = {each.metric: each for each in comparison.differences if each.model == group}
+    own, base = models[name].figures, models[BASE_NAME].figures
     rows = [(key, figure(base[key]), figure(own[key]), *_interval(found.get(key))) for key in own]
     lines = [sentence, ""]
-    if comparison["took_part_in_a_choice"]:
+    if comparison.took_part_in_a_choice:
         lines += ["These rows chose the checkpoint, so the figures are flattering.", ""]
     if len(groups[group]) > 1:
         seeds = f"{len(groups[group])} seeds of {group}"
         lines += [f"The sentence and the differences are over {seeds}; the adapter's column is its own.", ""]
     lines += table(("figure", "base", "adapter", "difference, 95 % interval", "verdict"), rows)
-    signatures = comparison["signatures"].items()
+    signatures = comparison.signatures.items()
     lines += ["", *(f"- {key}: {signature}" for key, signature in signatures)] if signatures else []
-    moved = models[name]["movement"]
-    kinds = ", ".join(f"{kind} {value:.2g}" for kind, value in moved["kinds"].items())
-    lines += ["", f"Movement, ‖ΔW‖ / ‖W‖: {moved['total']:.2g} over all adapted linears; {kinds}."]
-    return [*lines, "", f"Computed on {comparison['num_rows']} {what} rows."]
+    if (moved := models[name].movement) is not None:
+        kinds = ", ".join(f"{kind} {value:.2g}" for kind, value in moved.kinds.items())
+        lines += ["", f"Movement, ‖ΔW‖ / ‖W‖: {moved.total:.2g} over all adapted linears; {kinds}."]
+    return [*lines, "", f"Computed on {comparison.num_rows} {what} rows."]
 
 
-def _interval(difference: Mapping[str, Any] | None) -> tuple[str, str]:
+def _interval(difference: Difference | None) -> tuple[str, str]:
     if difference is None:
         return "", ""
-    low, high = difference["low"], difference["high"]
-    return f"{difference['difference']:+.4f} ({low:+.4f} to {high:+.4f})", difference["verdict"]
+    low, high = difference.low, difference.high
+    return f"{difference.difference:+.4f} ({low:+.4f} to {high:+.4f})", difference.verdict

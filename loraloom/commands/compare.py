@@ -8,39 +8,48 @@ a comparison of one name; others may be made beside it, and beside training.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from loraloom.base.tokenizer_loading import control_names
 from loraloom.comparison.answers import answers_of, target_ids
-from loraloom.comparison.compared_rows import SplitName, prompts_asked, retained_rows, rows_of_part
+from loraloom.comparison.compared_rows import (
+    SplitName,
+    prompts_asked,
+    retained_rows,
+    rows_given,
+    rows_of_part,
+)
+from loraloom.comparison.comparison_file import alone, checked_name, kept_at
 from loraloom.comparison.partial_answers import Answers
 from loraloom.data.encoding import describe_cuts, encode_sources
 from loraloom.data.files.part_files import PartContents
 from loraloom.data.prompts.prompts import Prompt
 from loraloom.data.sources.control_tokens import controls_in, describe_controls
-from loraloom.errors import RunError
 from loraloom.evaluate import comparison
-from loraloom.evaluate.comparison import BASE_NAME, ModelAnswers
+from loraloom.evaluate.comparison import ModelAnswers
 from loraloom.evaluate.generation import cut_words
 from loraloom.evaluate.loss import eval_losses
 from loraloom.evaluate.movement import movement
-from loraloom.evaluate.scoring import score_against
-from loraloom.recipe import EXPERIMENT_NAME
-from loraloom.report.unfinished_comparisons import lock_file, partial_file
+from loraloom.evaluate.scoring import Scoring, score_against
+from loraloom.report.unfinished_comparisons import partial_file
 from loraloom.run.atomic import replace_text
+from loraloom.run.documents.comparison import (
+    BASE_NAME,
+    FORMAT,
+    ComparedRow,
+    Comparison,
+    ModelRecord,
+    Recommendation,
+)
 from loraloom.run.events import Note, Report, quiet
-from loraloom.run.folder import Run, now, open_run, to_json
-from loraloom.run.lock import locked
+from loraloom.run.folder import now, open_run
 from loraloom.session import provenance as origin
+from loraloom.session.adapter_folders import find_adapters, load_adapters
 from loraloom.session.answering_model import AnsweringModel, load_run
 from loraloom.session.locations import Relocation, relocated
 from loraloom.session.material import encode_rows
 from loraloom.training.signals import StopRequest
-
-FORMAT = 1
 
 
 def compare(
@@ -55,7 +64,7 @@ def compare(
     data: Path | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
-) -> dict[str, Any]:
+) -> Comparison:
     """Let base and adapters answer the same rows; write `compare/<name>.json` in the run.
 
     Args:
@@ -70,9 +79,7 @@ def compare(
         stop: the caller's own token to stop by; without one, SIGINT and SIGTERM ask to stop.
 
     Returns:
-        What the file holds, and `file`:
-        `{"sentences": […], "models": {name: {"figures", "movement"}}, "differences": […],
-        "rows": [{"source", "reference", "answers": {model: text}}], …}`.
+        What the file holds, and where it lies.
 
     Raises:
         LoRALoomError: the run, its data or its adapters are not usable, or another process makes this
@@ -87,8 +94,8 @@ def compare(
     else:
         rows, what = rows_of_part(opened, recipe, known, split)
     retained = retained_rows(opened, recipe, known, what, report)
-    name = _file_name(name or what)
-    with _alone(opened, name):
+    name = checked_name(name or what)
+    with alone(opened.comparisons, name):
         then = now()  # what is learnt from here on is not in the adapters that answer
         loaded = load_run(run, experiments, recipe=recipe)
         for note in [*moved, *loaded.notes]:
@@ -96,16 +103,44 @@ def compare(
         return _compare(loaded, rows, retained, what, name, then, report, stop)
 
 
-def _alone(run: Run, name: str) -> AbstractContextManager[None]:
-    """Hold a comparison, for this process alone."""
-    run.comparisons.mkdir(exist_ok=True)
-    return locked(
-        lock_file(run, name),
-        doing=f"makes the comparison `{name}` of this run",
-        where=run.folder,
-        fix="Wait for it, or give this one a name of its own with --name.",
-        is_temporary=True,
-    )
+def compare_adapters(
+    base: str | Path,
+    adapters: Sequence[str | Path],
+    *,
+    data: Path | None = None,
+    prompts: Sequence[str] = (),
+    prompts_file: Path | None = None,
+    sets: Sequence[str] = (),
+    out: Path | None = None,
+    report: Report = quiet,
+    stop: StopRequest | None = None,
+) -> Comparison:
+    """Let a base and adapters that belong to no run answer the same rows.
+
+    Args:
+        base: a folder, a hub name, or `starter`.
+        adapters: folders that PEFT or LoRALoom wrote, each with or without `NAME=` in front.
+        data: rows with known answers, to hold the answers against.
+        prompts, prompts_file: rows to answer instead.
+        sets: `key=value` each, of `data`, `generation`, `dtype`, `device` or `seed`.
+        out: a JSON file to keep the comparison in; without one, it is kept nowhere.
+        report, stop: as in `compare`.
+
+    Returns:
+        As `compare`; `file` is empty if nothing is kept.
+
+    Raises:
+        LoRALoomError: base, adapters or rows are not usable.
+        Interrupted: it was asked to stop; with `out`, the same call goes on where it stopped.
+    """
+    given = find_adapters(base, adapters, data=data, sets=sets)
+    rows, what = rows_given(given.recipe, data, prompts, prompts_file, report)
+    with kept_at(out) as (folder, name):
+        loaded = load_adapters(given, folder)
+        for note in [*given.notes, *loaded.notes]:
+            report(Note(message=note))
+        result = _compare(loaded, rows, None, what, name, now(), report, stop)
+    return result.model_copy(update={"file": "" if out is None else str(out)})
 
 
 def _compare(
@@ -117,7 +152,7 @@ def _compare(
     then: str,
     report: Report,
     stop: StopRequest | None,
-) -> dict[str, Any]:
+) -> Comparison:
     """What the file holds, and where it is."""
     limit = loaded.recipe.data.max_source_length
     sources, cuts = encode_sources(rows, loaded.base.tokenizer, limit, loaded.recipe.data.source_truncation)
@@ -134,36 +169,34 @@ def _compare(
     lengths = {model: own.num_tokens for model, own in answers.items()}
     if said := cut_words(lengths, loaded.recipe.generation.max_new_tokens):
         report(Note(message=said))
-    result = {
-        "format": FORMAT,
-        "what": what,
-        "time": then,
-        "num_rows": len(rows),
-        "num_judged": len(judged) or len(rows),
-        "num_truncated_sources": int(cuts.astype(bool).sum()),
-        "took_part_in_a_choice": what == "eval",
-        **_summary(loaded, rows, answers, targets, retained, what),
-        "rows": [
-            {
-                "source": row.source,
-                "reference": row.response,
-                "answers": {model: own.texts[number] for model, own in answers.items()},
-            }
+    file = loaded.comparisons / f"{name}.json"
+    result = Comparison(
+        file=str(file),
+        format=FORMAT,
+        what=what,
+        time=then,
+        num_rows=len(rows),
+        num_judged=len(judged) or len(rows),
+        num_truncated_sources=int(cuts.astype(bool).sum()),
+        took_part_in_a_choice=what == "eval",
+        sentences=[],
+        generation=loaded.recipe.generation.model_dump(),
+        models={},
+        differences=[],
+        signatures={},
+        rows=[
+            ComparedRow(
+                source=row.source,
+                reference=row.response,
+                answers={model: own.texts[number] for model, own in answers.items()},
+            )
             for number, row in enumerate(rows)
         ],
-    }
-    file = loaded.run.comparisons / f"{name}.json"
-    replace_text(file, to_json(result))
-    partial_file(loaded.run, name).unlink(missing_ok=True)
-    return result | {"file": str(file)}
-
-
-def _file_name(name: str) -> str:
-    if not EXPERIMENT_NAME.fullmatch(name):
-        raise RunError(
-            f"`{name}` cannot name a comparison", where="--name", allowed="letters, digits, `-`, `_` and `.`"
-        )
-    return name
+    )
+    result = _with_figures(result, loaded, rows, answers, targets, retained)
+    replace_text(file, result.text())
+    partial_file(loaded.comparisons, name).unlink(missing_ok=True)
+    return result
 
 
 def _only(own: ModelAnswers, numbers: Sequence[int]) -> ModelAnswers:
@@ -173,15 +206,15 @@ def _only(own: ModelAnswers, numbers: Sequence[int]) -> ModelAnswers:
     )
 
 
-def _summary(
+def _with_figures(
+    result: Comparison,
     loaded: AnsweringModel,
     rows: Sequence[Prompt],
     answers: Answers,
     targets: Sequence[Sequence[int]],
     retained: PartContents | None,
-    what: str,
-) -> dict[str, Any]:
-    """Figures, differences, movement, sentences, and what to take: over the rows with a known answer."""
+) -> Comparison:
+    """With figures, differences, movement, sentences, and what to take: over the rows with a known answer."""
     judged = [number for number, target in enumerate(targets) if target]
     references = [rows[number].response or "" for number in judged] if judged else None
     scoring = None if references is None else score_against(references, loaded.base.answer_text)
@@ -189,18 +222,9 @@ def _summary(
     if judged:
         answers = {model: _only(own, judged) for model, own in answers.items()}
     num_rows = len(judged) or len(rows)
-    limit = loaded.recipe.generation.max_new_tokens
-    models: dict[str, dict[str, Any]] = {
-        model: {"figures": comparison.figures(own, answers[BASE_NAME], scoring, num_labels, limit)}
-        for model, own in answers.items()
-    }
-    moved = {model: movement(loaded.bank, model) for model in loaded.adapters}
-    for model, own in moved.items():
-        models[model]["movement"] = asdict(own)
-    for model, loss in _retain_losses(loaded, retained).items():
-        models[model]["figures"]["retain_loss"] = loss
+    models = _models(loaded, answers, scoring, num_labels, retained)
     groups = _groups(loaded)
-    of_what = "prompt" if what == "prompts" else f"{what} row"
+    of_what = "prompt" if result.what == "prompts" else f"{result.what} row"
     where = f"{num_rows} {of_what}{'' if num_rows == 1 else 's'}"
     evidence = (
         comparison.compute_evidence(answers, groups, scoring, num_labels) if scoring is not None else None
@@ -208,33 +232,46 @@ def _summary(
     sentences = [
         comparison.sentence(
             group,
-            _mean([models[name]["figures"] for name in names]),
-            [moved[name] for name in names],
+            _mean([models[name].figures for name in names]),
+            [moved for name in names if (moved := models[name].movement) is not None],
             evidence,
             where,
         )
         for group, names in groups.items()
         if group != BASE_NAME
     ]
-    summary = {
-        "sentences": sentences,
-        "generation": loaded.recipe.generation.model_dump(),
-        "models": models,
-        "differences": [],
-    }
+    result = result.replaced(sentences=sentences, models=models)
     if scoring is None or evidence is None:
-        return {**summary, "signatures": {}}
+        return result
     sizes = {group: _size(loaded, names) for group, names in groups.items() if group != BASE_NAME}
     choice, why = comparison.recommendation(evidence, sizes, where)
-    return {
-        **summary,
-        "signatures": scoring.signatures,
-        "groups": comparison.groups_to_json(evidence, groups),
-        "differences": [difference.to_json() for difference in evidence.differences],
-        "pairs": [difference.to_json() for difference in evidence.pairs],
-        "ranking": comparison.ranking(evidence),
-        "recommendation": {"experiment": choice, "sentence": why},
-    }
+    return result.replaced(
+        signatures=scoring.signatures,
+        groups=comparison.group_records(evidence, groups),
+        differences=evidence.differences,
+        pairs=evidence.pairs,
+        ranking=comparison.ranking(evidence),
+        recommendation=Recommendation(experiment=choice, sentence=why),
+    )
+
+
+def _models(
+    loaded: AnsweringModel,
+    answers: Answers,
+    scoring: Scoring | None,
+    num_labels: Sequence[int],
+    retained: PartContents | None,
+) -> dict[str, ModelRecord]:
+    """Every model's figures, and how far each adapter moved the base."""
+    limit, losses = loaded.recipe.generation.max_new_tokens, _retain_losses(loaded, retained)
+    records = {}
+    for model, own in answers.items():
+        figures = comparison.figures(own, answers[BASE_NAME], scoring, num_labels, limit)
+        if model in losses:
+            figures["retain_loss"] = losses[model]
+        moved = {"movement": movement(loaded.bank, model)} if model in loaded.adapters else {}
+        records[model] = ModelRecord(figures=figures, **moved)
+    return records
 
 
 def _retain_losses(loaded: AnsweringModel, retained: PartContents | None) -> dict[str, float]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from loraloom.commands.compare import compare
 from loraloom.commands.report import write_report
 from loraloom.commands.train import train
 from loraloom.recipe.reading import read_recipe
+from loraloom.run.documents.comparison import Comparison
 from loraloom.run.events import Report, quiet
 from loraloom.run.folder import Run, fresh_folder
 from loraloom.starter import data_file
@@ -28,8 +28,8 @@ class Demo:
     """
 
     run: Run
-    comparison: dict[str, Any]
-    prompts: dict[str, Any]
+    comparison: Comparison
+    prompts: Comparison
     report_file: Path
 
 

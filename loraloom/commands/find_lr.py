@@ -25,7 +25,7 @@ from loraloom.forecast.plan import make_plan
 from loraloom.recipe import Experiment, Recipe
 from loraloom.run.atomic import replace_text
 from loraloom.run.documents.checks import checks_text
-from loraloom.run.documents.range_test import FILE, RangeTest, RateResult
+from loraloom.run.documents.range_test import FILE, FORMAT, RangeTest, RateResult
 from loraloom.run.events import Evaluation, Event, Note, Report, quiet
 from loraloom.run.folder import Run, fresh_folder
 from loraloom.run.integrity import write_recorded
@@ -140,6 +140,7 @@ def _find(begun: RunSession, recipe: Recipe, experiment: str, report: Report, st
     suggestion, reason = suggest(results)
     found = RangeTest(
         run=str(run.folder),
+        format=FORMAT,
         experiment=experiment,
         num_steps=NUM_STEPS,
         num_eval_rows=len(few.eval),

@@ -1,58 +1,30 @@
-"""merge: an adapter becomes part of its base; the folder is proven before it has its name.
-
-base in float32 ──▶ what base + adapter say ──▶ W + s·B·A in place ──▶ rounded, saved in .OUT.merging/
-    ──▶ a fresh process with plain transformers says the same ──▶ OUT/
-
-Only one copy of the weights is held at a time, on the CPU.
-"""
+"""merge: an adapter becomes part of its base; the folder is proven before it has its name."""
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.merging import merge_adapter, round_weights
-from loraloom.bank.ownership import Rows, Share
-from loraloom.bank.peft_folder import README, read_adapter
+from loraloom.bank.peft_folder import read_adapter
 from loraloom.commands.card import adapter_facts
-from loraloom.data.splitting.split import Split
-from loraloom.errors import DataError, RunError
-from loraloom.evaluate.movement import movement
-from loraloom.export import fresh_process
-from loraloom.export.fresh_process import ProofRows, run_model
-from loraloom.export.merge_text import merged_card, remarks
-from loraloom.export.merged_generation import merged_generation_config
-from loraloom.export.proof import (
-    Proof,
-    ask_fresh_process,
-    check_equal,
-    check_tokenizer,
-    choose_rows,
-    proof_rows,
-    stop_if_asked,
-)
-from loraloom.export.transformers_folder import check_dtype, check_space, choose_dtype, save_model, sync
+from loraloom.data.splitting.split import Split, split_examples
+from loraloom.errors import DataError
+from loraloom.export.merged_folder import check_out, staged_beside, write_merged
+from loraloom.export.proof import choose_rows
+from loraloom.export.transformers_folder import check_dtype
 from loraloom.recipe import Recipe
-from loraloom.run.atomic import fsync_folder, write_bytes
+from loraloom.run.documents.document import JsonObject
 from loraloom.run.documents.provenance import Provenance
-from loraloom.run.events import Note, Report, quiet
-from loraloom.run.folder import LOCK_FILE, Run, open_run
-from loraloom.run.lock import locked
+from loraloom.run.events import Report, quiet
+from loraloom.run.folder import Run, open_run
 from loraloom.session import provenance as origin
+from loraloom.session.adapter_folders import attach, find_adapters, foreign_facts
 from loraloom.session.adapter_names import one_adapter
 from loraloom.session.answering_model import load_run_base
 from loraloom.session.locations import Relocation, relocated
 from loraloom.training.signals import StopRequest, stop_on_signals
-
-MODEL, PROOF = "model", "proof"
 
 
 def merge(
@@ -92,45 +64,54 @@ def merge(
     recipe, known = origin.run_recipe(opened)
     recipe, moved = relocated(opened, recipe, known, Relocation(base, data))
     name, notes = one_adapter(opened, recipe, experiment, usage=["merge", str(run), str(out)])
-    _check_out(out)
+    check_out(out)
     adapter = read_adapter(opened.adapters / name)  # before the base, which takes longer
     check_dtype(dtype, adapter.origin.get("model_type"))
     facts = adapter_facts(opened, name)
     split, about_rows = _split(opened, recipe, known)
-    notes += [*moved, *about_rows]
-    with stop_on_signals(stop) as stop, _staged(out) as staged:
+    with stop_on_signals(stop) as stop, staged_beside(out) as staged:
         bank, of_adapter = _load(recipe, known, opened.adapters / name, name)
-        notes += of_adapter
-        loaded = bank.base
-        check_dtype(dtype, loaded.model.config.model_type)
-        chosen = choose_dtype(dtype, loaded)
-        check_space(out.parent, loaded.model, getattr(torch, chosen.value))
-        loaded.model.generation_config, inherited = merged_generation_config(loaded, recipe.generation)
-        notes += inherited.notes()
-        for note in notes:
-            report(Note(message=note))
-        shift = movement(bank, name)
-        rows = proof_rows(loaded, recipe, choose_rows(split))
-        proof, of_files = _merge(bank, name, rows, chosen.value, staged, stop, report)
-        notes += of_files
-        for note in remarks(proof, chosen.value):
-            report(Note(message=note))
-        result: dict[str, Any] = {
-            "folder": str(out),
-            "experiment": name,
-            "dtype": chosen.value,
-            "dtype_reason": chosen.reason,
-            "movement": shift.total,
-            "generation": inherited.as_dict(),
-            "proof": asdict(proof),
-            "notes": [*notes, *remarks(proof, chosen.value)],
-        }
-        family = loaded.family
-        scale = family.output_scale(loaded.model.config)
-        card = merged_card(facts, result, proof, family=family, logit_scale=scale)
-        write_bytes(staged / MODEL / README, card.encode())
-        result["bytes"] = _publish(staged / MODEL, out, stop)
-    return result
+        notes = [*notes, *moved, *about_rows, *of_adapter]
+        return write_merged(bank, facts, choose_rows(split), dtype, out, staged, notes, report, stop)
+
+
+def merge_foreign(
+    base: str | Path,
+    adapter: str | Path,
+    out: Path,
+    *,
+    dtype: str | None = None,
+    data: Path | None = None,
+    sets: Sequence[str] = (),
+    report: Report = quiet,
+    stop: StopRequest | None = None,
+) -> JsonObject:
+    """Merge an adapter that belongs to no run.
+
+    Args:
+        base: a folder, a hub name, or `starter`.
+        adapter: a folder that PEFT or LoRALoom wrote.
+        out, dtype, report, stop: as in `merge`.
+        data: rows for the proof; without them, it takes random tokens.
+        sets: `key=value` each, of `data` and `generation`, which become the folder's own.
+
+    Returns:
+        As `merge`.
+
+    Raises:
+        LoRALoomError: base, adapter or rows are not usable, `out` exists, or the proof failed.
+        Interrupted: it was asked to stop; nothing is left.
+    """
+    given = find_adapters(base, [adapter], data=data, sets=sets)
+    ((name, folder),) = given.folders.items()
+    check_out(out)
+    split = None if data is None else split_examples(given.recipe.data)
+    about_rows = ["no rows are given, so the proof takes random tokens"] if split is None else []
+    with stop_on_signals(stop) as stop, staged_beside(out) as staged:
+        bank, _, of_adapter = attach(given.recipe, given.folders, {"dtype": "float32", "device": "cpu"})
+        facts = foreign_facts(given.recipe, name, read_adapter(folder), bank.base)
+        notes = [*given.notes, *about_rows, *of_adapter]
+        return write_merged(bank, facts, choose_rows(split), dtype, out, staged, notes, report, stop)
 
 
 def _split(run: Run, recipe: Recipe, known: Provenance) -> tuple[Split | None, list[str]]:
@@ -155,86 +136,3 @@ def _load(
     bank = AdapterBank(base)
     bank.attach(name, adapter.settings, seed=0, tensors=adapter.tensors)
     return bank, adapter.notes
-
-
-def _publish(model: Path, out: Path, stop: StopRequest) -> int:
-    """Give the proven folder its name; its size in bytes."""
-    size = sync(model)
-    stop_if_asked(stop)
-    _check_out(out)
-    os.rename(model, out)
-    fsync_folder(out.parent)
-    return size
-
-
-def _check_out(out: Path) -> None:
-    if out.exists() or out.is_symlink():
-        raise RunError("is there already", where=str(out), fix="Name a folder that does not exist.")
-    if not out.parent.is_dir():
-        raise RunError("there is no such folder", where=str(out.parent), fix="Make it first.")
-
-
-@contextmanager
-def _staged(out: Path) -> Iterator[Path]:
-    """A hidden folder beside `out` that is gone afterwards; only its user can read the rows of the proof."""
-    staged = out.with_name(f".{out.name}.merging")
-    try:
-        staged.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot be made: {error.strerror}", where=str(staged)) from None
-    with locked(staged / LOCK_FILE, doing="merges into this folder", where=out):
-        for part in (MODEL, PROOF):
-            shutil.rmtree(staged / part, ignore_errors=True)  # of one that was killed
-            (staged / part).mkdir()
-        try:
-            yield staged
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
-
-
-def _merge(
-    bank: AdapterBank,
-    name: str,
-    rows: ProofRows,
-    dtype: str,
-    staged: Path,
-    stop: StopRequest,
-    report: Report,
-) -> tuple[Proof, list[str]]:
-    """Merge, save below `staged`, and prove; the base's memory is given back on the way.
-
-    Returns:
-        What was shown, and what is not as in the base's folder.
-    """
-    model = bank.base.model.eval()
-    with bank.rows(Rows((Share(name, len(rows.sources)),))):
-        wanted = run_model(model, rows)
-    stop_if_asked(stop)
-    merged = merge_adapter(bank, name)
-    merging = fresh_process.difference(model, rows, run_model(model, rows), wanted)
-    check_equal(merging, "merged in float32, the model does not say what base and adapter say")
-    stop_if_asked(stop)
-    expected, beside = {"float32": wanted}, None
-    if dtype != "float32":
-        beside = round_weights(model, merged, getattr(torch, dtype))
-        expected = {"float32": run_model(model, rows), "auto": wanted}
-        model.to(getattr(torch, dtype))
-    notes = save_model(bank.base, staged / MODEL)
-    for note in notes:
-        report(Note(message=note))
-    model.to("meta")  # a fresh process needs the memory now
-    report(Note(message=f"merged {len(merged.modules)} linears; a fresh process proves the folder"))
-    fresh_process.generate_answers(staged / PROOF, rows, expected)
-    measured = ask_fresh_process(staged / MODEL, staged / PROOF, stop)
-    check_equal(measured["float32"], "read by plain transformers, the folder does not say what it should")
-    check_tokenizer(measured["float32"], rows)
-    proof = Proof(
-        rows=f"{len(rows.sources)} rows of {'the run' if rows.texts else 'random tokens'}",
-        num_merged=len(merged.modules),
-        weight_error=merged.largest_error,
-        merging=merging,
-        reload=measured["float32"],
-        rounding=measured.get("auto"),
-        rounding_beside_update=beside,
-    )
-    return proof, notes

@@ -15,11 +15,14 @@ from loraloom.data.prompts.passthrough_columns import output_name
 from loraloom.data.prompts.prompt_files import prompts_of_files
 from loraloom.data.prompts.prompts import Prompt, read_prompts
 from loraloom.data.sources.control_tokens import controls_in, describe_controls
-from loraloom.evaluate.comparison import BASE_NAME
 from loraloom.evaluate.generation import answer, cut_words
+from loraloom.recipe import Recipe
+from loraloom.run.documents.comparison import BASE_NAME
+from loraloom.run.documents.document import JsonObject
 from loraloom.run.events import AnswerProgress, Note, Report, quiet
 from loraloom.run.folder import open_run
 from loraloom.session import provenance as origin
+from loraloom.session.adapter_folders import find_adapters, load_adapters
 from loraloom.session.adapter_names import one_adapter
 from loraloom.session.answering_model import AnsweringModel, best_so_far, load_run
 from loraloom.session.locations import Relocation, relocated
@@ -68,6 +71,48 @@ def predict(
         so_far = {} if opened.is_finished else best_so_far(opened, recipe)
         usage = ["predict", str(run), str(file)]
         wanted = [one_adapter(opened, recipe, experiment, usage=usage, so_far=so_far)[0]]
+    prompts = _prompts(file, recipe, keep, report)
+    loaded = load_run(run, wanted, with_base=asks_base, recipe=recipe)
+    for note in [*moved, *loaded.notes]:
+        report(Note(message=note))
+    return _answers(loaded, prompts, report, StopRequest() if stop is None else stop)
+
+
+def predict_with_adapter(
+    base: str | Path,
+    adapter: str | Path,
+    file: Path,
+    *,
+    keep: Sequence[str] = (),
+    sets: Sequence[str] = (),
+    report: Report = quiet,
+    stop: StopRequest | None = None,
+) -> Iterator[JsonObject]:
+    """Answer every row of a file with an adapter that belongs to no run.
+
+    Args:
+        base: a folder, a hub name, or `starter`.
+        adapter: a folder that PEFT or LoRALoom wrote.
+        file, keep, report, stop: as in `predict`.
+        sets: `key=value` each, of `data`, `generation`, `dtype`, `device` or `seed`.
+
+    Yields:
+        As `predict`.
+
+    Raises:
+        LoRALoomError: base, adapter or file is not usable; before the first answer.
+        Interrupted: it was asked to stop.
+    """
+    given = find_adapters(base, [adapter], sets=sets)
+    prompts = _prompts(file, given.recipe, keep, report)
+    loaded = load_adapters(given, file.parent, with_base=False)
+    for note in [*given.notes, *loaded.notes]:
+        report(Note(message=note))
+    return _answers(loaded, prompts, report, StopRequest() if stop is None else stop)
+
+
+def _prompts(file: Path, recipe: Recipe, keep: Sequence[str], report: Report) -> list[Prompt]:
+    """The rows to answer; which column is their id is told."""
     prompts = prompts_of_files(
         str(file),
         lambda path, name, findings: read_prompts(
@@ -76,10 +121,7 @@ def predict(
         lambda note: report(Note(message=note)),
     )
     _tell_kept(prompts, keep, report)
-    loaded = load_run(run, wanted, with_base=asks_base, recipe=recipe)
-    for note in [*moved, *loaded.notes]:
-        report(Note(message=note))
-    return _answers(loaded, prompts, report, StopRequest() if stop is None else stop)
+    return prompts
 
 
 def _tell_kept(prompts: Sequence[Prompt], keep: Sequence[str], report: Report) -> None:

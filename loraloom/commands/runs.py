@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from loraloom.errors import LoRALoomError
+from loraloom.run.documents.document import JsonObject
 from loraloom.run.documents.provenance import Provenance
 from loraloom.run.documents.result import Result
 from loraloom.run.folder import Run, list_runs
 
 
-def describe_runs(folder: Path) -> list[dict[str, Any]]:
+def describe_runs(folder: Path) -> list[JsonObject]:
     """One entry for every run in a folder, oldest first; neither torch nor the model is loaded.
 
     Returns:
@@ -20,7 +20,7 @@ def describe_runs(folder: Path) -> list[dict[str, Any]]:
     return [_describe(run) for run in list_runs(folder)]
 
 
-def _describe(run: Run) -> dict[str, Any]:
+def _describe(run: Run) -> JsonObject:
     try:
         provenance = Provenance.read(run.provenance_file)
         result = Result.read(run.result_file) if run.is_finished else None

@@ -10,7 +10,6 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from loraloom.data.splitting.split import Split
 from loraloom.errors import Problem, RecipeError, RunError, TrainingError
 from loraloom.forecast.plan import pass_tokens
 from loraloom.recipe import Recipe
+from loraloom.run.documents.document import JsonObject
 from loraloom.run.documents.provenance import Provenance, SearchRequest
 from loraloom.run.documents.result import ExperimentResult, Result
 from loraloom.run.documents.search import FILE as LEDGER_FILE
@@ -71,7 +71,7 @@ class SearchOutcome:
         """The trial with the best figure."""
         return self.ledger.ranking[0]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """What search.json holds, and where it is."""
         return {"run": str(self.run.folder), **self.ledger.record(self.importances).to_json()}
 

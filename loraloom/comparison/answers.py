@@ -1,4 +1,4 @@
-"""The rows of a comparison, answered chunk by chunk; what an earlier call answered is taken up."""
+"""Answers to the rows of a comparison, chunk by chunk, reusing what an earlier call answered."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from loraloom.comparison.partial_answers import Answers, PartialAnswers, row_nam
 from loraloom.data.encoding import EncodedSet, encode_texts
 from loraloom.data.prompts.prompts import Prompt
 from loraloom.errors import Interrupted
-from loraloom.evaluate.comparison import BASE_NAME, ModelAnswers
+from loraloom.evaluate.comparison import ModelAnswers
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import row_losses
 from loraloom.report.unfinished_comparisons import partial_file
+from loraloom.run.documents.comparison import BASE_NAME
 from loraloom.run.events import AnswerProgress, Note, Report
 from loraloom.session import provenance as origin
 from loraloom.session.answering_model import AnsweringModel
 from loraloom.training.signals import StopRequest, stop_on_signals
 
-BATCHES_AT_ONCE = 4  # between two looks at the clock and two writes to the disk
+BATCHES_AT_ONCE = 4  # between checks of the clock and writes to disk
 
 
 def target_ids(loaded: AnsweringModel, rows: Sequence[Prompt]) -> list[list[int]]:
-    """Token ids of every row's known answer; an empty list where it has none."""
+    """Tokenize every row's known answer; an empty list if it has none."""
     known = [number for number, row in enumerate(rows) if row.response is not None]
     texts = [rows[number].response or "" for number in known]
     limit = loaded.recipe.data.max_target_length
@@ -45,16 +46,18 @@ def answers_of(
     report: Report,
     stop: StopRequest | None = None,
 ) -> Answers:
-    """What every model says to every row; what an earlier call answered is taken up."""
+    """Answer every row with every model, reusing what an earlier call answered."""
     names = row_names(rows, sources, targets)
     kept = loaded.answer_tokens | sentinels_in(row.response or "" for row in rows)
-    partial = PartialAnswers(partial_file(loaded.run, name), _key(loaded, kept), list(loaded.slots), names)
+    partial = PartialAnswers(
+        partial_file(loaded.comparisons, name), _key(loaded, kept), list(loaded.slots), names
+    )
     size = _rows_at_once(loaded)
     chunks = [slice(start, start + size) for start in range(0, len(rows), size)]
     answered = {chunk.start: own for chunk in chunks if (own := partial.of(names[chunk])) is not None}
     done = sum(len(own[BASE_NAME].texts) for own in answered.values())
     if done:
-        report(Note(message=f"going on after the {done} rows that were answered before"))
+        report(Note(message=f"resuming after {done} rows that were already answered"))
     with stop_on_signals(stop) as stop:
         for chunk in chunks:
             if chunk.start in answered:
@@ -65,7 +68,8 @@ def answers_of(
             report(AnswerProgress(done=done, total=len(rows)))
             if stop and done < len(rows):
                 raise Interrupted(
-                    stop.signal_number, f"stopped after {done} of {len(rows)} rows; the same command goes on"
+                    stop.signal_number,
+                    f"stopped after {done} of {len(rows)} rows; run the same command again to resume",
                 )
     return _joined([answered[chunk.start] for chunk in chunks])
 
@@ -75,7 +79,7 @@ def _rows_at_once(loaded: AnsweringModel) -> int:
 
 
 def _joined(chunks: Sequence[Answers]) -> Answers:
-    """The answers of all chunks, in order."""
+    """Join the answers of all chunks, in order."""
     return {
         model: ModelAnswers(
             **{
@@ -93,7 +97,7 @@ def _answer_chunk(
     targets: Sequence[Sequence[int]],
     kept: Collection[str],
 ) -> Answers:
-    """Answers and losses of every model for some rows, each in one pass."""
+    """Compute answers and losses of every model for some rows, each in one pass."""
     slots, recipe = list(loaded.slots.values()), loaded.recipe
     tokens = answer(loaded.bank, slots, sources, recipe.generation, seed=recipe.seed)
     losses = [[0.0] * len(sources) for _ in slots]
@@ -115,17 +119,17 @@ def _answer_chunk(
 
 
 def _key(loaded: AnsweringModel, kept: Collection[str]) -> str:
-    """What answers depend on besides their rows; answers of another key are not taken up."""
+    """Return a key for what answers depend on besides their rows; those of another key are not reused."""
     base, recipe = loaded.base, loaded.recipe
     settings = [
         origin.versions(),
         recipe.generation.model_dump(mode="json"),
         recipe.seed,
-        _rows_at_once(loaded),  # a sampled answer depends on its row's place in the chunk
+        _rows_at_once(loaded),  # a sampled answer depends on the position of its row in the chunk
         base.fingerprint,
         str(base.device),
         str(base.model.dtype),
-        sorted(kept),  # tokens that stand in the texts
+        sorted(kept),  # tokens that are kept in the texts
     ]
     digest = hashlib.sha256(json.dumps(settings).encode())
     for name, adapter in loaded.adapters.items():

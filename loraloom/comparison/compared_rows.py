@@ -1,4 +1,4 @@
-"""Which rows a comparison is over, known before any model is loaded."""
+"""The rows of a comparison, determined before any model is loaded."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def prompts_asked(
     prompts_file: Path | None,
     report: Report,
 ) -> list[Prompt]:
-    """The rows that the user asks for, before any model is loaded."""
+    """Read the rows that the user gives, before any model is loaded."""
     if split is not None:
-        raise DataError("--split and prompts are two answers to one question", fix="Give one of them.")
+        raise DataError("`--split` cannot be combined with prompts", fix="Give only one of them.")
     rows = prompts_of_texts(prompts, recipe.data)
     if prompts_file is not None:
         rows += prompts_of_files(
@@ -39,23 +39,40 @@ def prompts_asked(
     return rows
 
 
+def rows_given(
+    recipe: Recipe, data: Path | None, prompts: Sequence[str], prompts_file: Path | None, report: Report
+) -> tuple[list[Prompt], str]:
+    """Read the rows of a file or texts for a comparison without a run, and name what they are.
+
+    Raises:
+        DataError: no rows are given.
+    """
+    has_prompts = bool(prompts) or prompts_file is not None
+    if has_prompts == (data is not None):
+        what = "`--data` cannot be combined with prompts" if has_prompts else "rows are needed without a run"
+        fix = "Give --data FILE with known answers, or --prompts FILE or --prompt TEXT."
+        raise DataError(what, where="compare --adapter", fix=fix)
+    file, what = (prompts_file, "prompts") if data is None else (data, "data")
+    return prompts_asked(recipe, None, prompts, file, report), what
+
+
 def retained_rows(
     run: Run, recipe: Recipe, known: Provenance, what: str, report: Report
 ) -> PartContents | None:
-    """The rows to measure forgetting on; prompts are answered without them too, and that is said."""
+    """Read the rows to measure forgetting on; prompts are answered even without them, with a note."""
     try:
         return origin.run_retained(run, recipe, known)
     except LoRALoomError as error:
         if what != "prompts":
             raise
-        report(Note(message=f"what was forgotten is not measured: {error.problems[0]}"))
+        report(Note(message=f"forgetting is not measured: {error.problems[0]}"))
         return None
 
 
 def rows_of_part(
     run: Run, recipe: Recipe, known: Provenance, split: SplitName | None
 ) -> tuple[list[Prompt], str]:
-    """The rows of a part of the run's data, and the part's name, before any model is loaded."""
+    """Read the rows of a part of the run's data, and its name, before any model is loaded."""
     parts = origin.run_split(run, recipe, known)
     part = split or ("test" if parts.test else "eval")
     examples = getattr(parts, part)

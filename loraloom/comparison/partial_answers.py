@@ -1,18 +1,17 @@
-"""What an unfinished comparison has answered: every row by what it asks, never by its place in a file.
+"""Answers of an unfinished comparison, stored by what each row asks.
 
     compare/.<name>.partial.jsonl
       {"format": 2, "key": …, "num_rows": 300}
       {"rows": ["5f2a…", …], "answers": {model: {"texts": […], …}}, "sha256": …}
       …
 
-The key stands for all that answers depend on besides their rows. A chunk says which rows it answers. One
-that is torn, of other rows, or at odds with another counts for nothing, wherever it stands, and its rows
-are answered anew.
+The key identifies everything that answers depend on besides their rows. A chunk states which rows it answers.
+One that is truncated, of other rows, or inconsistent with another is ignored, wherever it is, and its rows
+are answered again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -24,20 +23,22 @@ from loraloom.errors import RunError
 from loraloom.evaluate.comparison import ModelAnswers
 from loraloom.report.unfinished_comparisons import FORMAT
 from loraloom.run.atomic import replace_text
+from loraloom.run.digests import digest_of_json, is_intact, line_with_digest
+from loraloom.run.documents.document import JsonObject
 
 Answers = dict[str, ModelAnswers]
-# What one row has of each model: the fields of its ModelAnswers.
-_Row = dict[str, dict[str, Any]]
+# Stored for each row and model: the fields of ModelAnswers.
+_Row = dict[str, JsonObject]
 
 
 class PartialAnswers:
-    """The partial file of one comparison, held by this process.
+    """The partial file of one comparison, used by this process.
 
     Args:
-        file: its path; made anew where it is not there, or is of another key.
-        key: what all answers depend on: adapters, base, settings, versions.
-        models: who answers.
-        rows: what names each row of the comparison, see `row_names`; no two are alike.
+        file: its path; created again if it does not exist or has another key.
+        key: identifies what all answers depend on: adapters, base, settings, versions.
+        models: models that answer.
+        rows: unique name of each row of the comparison, see `row_names`.
     """
 
     def __init__(self, file: Path, key: str, models: Collection[str], rows: Sequence[str]) -> None:
@@ -48,7 +49,7 @@ class PartialAnswers:
         self._replace([self._header, *lines])
 
     def of(self, rows: Sequence[str]) -> Answers | None:
-        """What every model said to some rows; None where one of them is not answered yet."""
+        """Return the answers of every model to some rows; None if any of them is not answered yet."""
         if not all(row in self._known for row in rows):
             return None
         return {
@@ -62,13 +63,13 @@ class PartialAnswers:
         }
 
     def add(self, rows: Sequence[str], answers: Answers) -> None:
-        """Keep what every model said to some rows.
+        """Store the answers of every model to some rows.
 
         Raises:
             RunError: the file cannot be written.
         """
         content = {"rows": list(rows), "answers": {model: asdict(own) for model, own in answers.items()}}
-        line = json.dumps({**content, "sha256": _digest(content)})
+        line = line_with_digest(content)
         try:
             with self.file.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
@@ -76,7 +77,7 @@ class PartialAnswers:
             raise self._unwritable(error) from None
 
     def _sound_lines(self, key: str) -> Iterator[str]:
-        """The chunks of the file that may be taken up; their rows become known."""
+        """Yield the chunks of the file that can be reused, and record their rows."""
         disputed: set[str] = set()
         chunks: list[tuple[str, dict[str, _Row]]] = []
         for line in self._lines_of(key):
@@ -92,11 +93,11 @@ class PartialAnswers:
             if chunk.keys() <= self._known.keys() and not chunk.keys() <= kept:
                 kept |= chunk.keys()
                 yield line
-        for row in self._known.keys() - kept:  # of a chunk that is disputed in part
+        for row in self._known.keys() - kept:  # from a chunk that is partly inconsistent
             del self._known[row]
 
     def _lines_of(self, key: str) -> list[str]:
-        """The lines after the header; none where the file is of another key, or of another version."""
+        """Return the lines after the header; none if the file has another key or version."""
         try:
             first, *lines = self.file.read_text(encoding="utf-8", errors="replace").split("\n")
             header = json.loads(first)
@@ -106,11 +107,10 @@ class PartialAnswers:
         return lines if is_same else []
 
     def _read(self, line: str) -> dict[str, _Row]:
-        """The rows of a chunk; none where it is torn, altered, or has rows or models that were not asked."""
+        """Read the rows of a chunk; none if it is truncated, altered, or has other rows or models."""
         try:
             chunk = json.loads(line)
-            content = {"rows": chunk["rows"], "answers": chunk["answers"]}
-            if chunk["sha256"] != _digest(content) or not set(chunk["rows"]) <= set(self.rows):
+            if not is_intact(chunk) or not set(chunk["rows"]) <= set(self.rows):
                 return {}
             answers: Mapping[str, Mapping[str, list[Any]]] = chunk["answers"]
             if set(answers) != set(self.models):
@@ -134,24 +134,22 @@ class PartialAnswers:
 
     def _unwritable(self, error: OSError) -> RunError:
         what = f"cannot be written: {error.strerror or error}"
-        return RunError(what, where=str(self.file), fix="Make room; the same command goes on.")
+        return RunError(
+            what, where=str(self.file), fix="Free some space, and run the same command again to resume."
+        )
 
 
 def row_names(
     prompts: Sequence[Prompt], sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
 ) -> list[str]:
-    """What names each row: its number, its texts, and the tokens that the models get and are asked for.
+    """Name each row by its number, its texts, and its tokens of source and answer.
 
     Args:
         prompts: the rows.
         sources: token ids of each row's source.
-        targets: of its answer; an empty one where it has none.
+        targets: token ids of each row's answer; empty if it has none.
     """
     return [
-        _digest([number, row.source, row.response, list(map(int, source)), list(map(int, target))])
+        digest_of_json([number, row.source, row.response, list(map(int, source)), list(map(int, target))])
         for number, (row, source, target) in enumerate(zip(prompts, sources, targets, strict=True))
     ]
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

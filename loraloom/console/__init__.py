@@ -1,4 +1,4 @@
-"""What a person sees: progress on stderr (`display`), results on stdout (`results`)."""
+"""Terminal output: progress on stderr (`display`), results on stdout (`results`)."""
 
 from loraloom.console.display import Display
 from loraloom.console.results import (

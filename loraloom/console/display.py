@@ -1,4 +1,4 @@
-"""How a verb is getting on: a live line where stderr is a terminal, plain lines elsewhere."""
+"""Progress of a command: a live line if stderr is a terminal, plain lines otherwise."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from loraloom.text.units import duration
 from loraloom.text.visible import visible
 
 SECONDS_BETWEEN_LINES = 5.0
-# Shown even if a verb is quiet.
+# Shown even if a command is quiet.
 WARNINGS = (FileChange, CheckpointDamage, AdapterExport, MemoryLimit)
 
 
 class Display:
-    """Shows the events of a verb as they come; call it as a `Report`.
+    """Shows the events of a command as they occur; call it as a `Report`.
 
     Args:
-        is_quiet: show `WARNINGS` and nothing else (`--json`).
+        is_quiet: show only `WARNINGS` (`--json`).
     """
 
     def __init__(self, *, is_quiet: bool = False) -> None:
@@ -53,29 +53,29 @@ class Display:
         self._last_line = 0.0
 
     def __call__(self, event: Event) -> None:
-        """Show one event; those that people need not see are passed over."""
+        """Show one event, unless people do not need to see it."""
         if not self.is_quiet or isinstance(event, WARNINGS):
             self._show(event)
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         if self._live is not None:
             self._live.stop()
             self._live = None
 
     def say(self, message: str, *, style: str = "") -> None:
-        """One line on stderr, above the live one."""
+        """Print a line on stderr, above the live one."""
         target = self._live.console if self._live is not None else self.stderr
         target.print(Text(visible(message), style=style))
 
     def next_command(self, command: str) -> None:
-        """The last line of a verb."""
+        """Print the last line of a command."""
         if not self.is_quiet:
             self.say(f"Next: {command}", style="bold")
 
     @singledispatchmethod
     def _show(self, event: Event) -> None:
-        """What is nobody's concern is not shown."""
+        """Ignore events that are not shown."""
 
     @_show.register
     def _(self, event: Note) -> None:
@@ -129,13 +129,13 @@ class Display:
     @_show.register
     def _(self, event: MemoryLimit) -> None:
         if event.phase == "training":
-            now = f"{event.pass_tokens:,} tokens a pass, and a step takes the same rows as before"
-            what = f"in step {event.step} with {event.tried:,} tokens a pass; from now on at most {now}"
+            now = f"{event.pass_tokens:,} tokens per pass; a step still uses the same rows"
+            what = f"in step {event.step} with {event.tried:,} tokens per pass; from now on at most {now}"
         elif event.phase == "lifted":
-            now = "it fails, and the others go on as if it had not been there"
-            what = f"in step {event.step} beside the adapter of {event.experiment}: {now}"
+            now = "it fails, and the others continue as if it had not existed"
+            what = f"in step {event.step} with the adapter of {event.experiment}: {now}"
         else:
-            now = f"{event.eval_rows}, which changes no figure"
+            now = f"{event.eval_rows}, which does not change any figure"
             what = f"in the evaluation after step {event.step} with {event.tried} rows at once; "
             what += f"from now on at most {now}"
         self.say(f"warning: memory ran out {what}", style="yellow")
@@ -169,11 +169,11 @@ class Display:
     @_show.register
     def _(self, event: TrainStep) -> None:
         name, step, total = event.experiment, event.experiment_step, event.total_steps
-        begun, first = self._first.setdefault(name, (time.monotonic(), step))
+        started, first = self._first.setdefault(name, (time.monotonic(), step))
         speed = f"{event.tokens_per_second:,.0f} tok/s"
         figures = f"loss {event.loss:.4f}  lr {event.learning_rate:.2e}  {speed}"
         if step > first:
-            left = (time.monotonic() - begun) / (step - first) * (total - step)
+            left = (time.monotonic() - started) / (step - first) * (total - step)
             figures += f"  {duration(left)} left"
         if self.stderr.is_terminal:
             self._update_live(name, step, total, figures)

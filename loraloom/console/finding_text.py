@@ -1,4 +1,4 @@
-"""Findings as lines of text: the worst first, what is in order folded into one line."""
+"""Findings as lines of text: most severe first, passed checks folded into one line."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from rich.text import Text
 
 from loraloom.checks.finding import Finding
 
-# The worst first.
+# Most severe first.
 COLOURS = {"error": "red", "warning": "yellow", "note": "blue", "ok": "green"}
-# What the targets stand for is worth reading though it is in order.
+# The matches of the targets are worth reading even if nothing is wrong.
 SHOWN_IN_ORDER = ("targets",)
 INDENT = "  "
 
 
 def to_show(findings: Iterable[Finding], *, show_all: bool) -> list[Finding]:
-    """Those to show in full, the worst first."""
+    """Select the findings to show in full, most severe first."""
     shown = [f for f in findings if show_all or f.level != "ok" or f.check in SHOWN_IN_ORDER]
     return sorted(shown, key=lambda finding: list(COLOURS).index(finding.level))
 
 
 def paragraph(finding: Finding, width: int, console: Console) -> Iterator[Text]:
-    """Level, check and place; then what was found and what to do, in the same line where they are short."""
-    # What a note on a file says begins with the file's name.
+    """Format level, check and place; then message and fix, on the same line if they are short."""
+    # A note about a file begins with the file's name.
     place = "" if finding.message.startswith(finding.where) else f" {finding.where}:"
     head = Text.assemble((finding.level, COLOURS[finding.level]), f" {finding.check}:{place}")
     message = Text(finding.message)
@@ -42,12 +42,12 @@ def paragraph(finding: Finding, width: int, console: Console) -> Iterator[Text]:
 def summary(
     findings: Sequence[Finding], width: int, console: Console, *, with_names: bool = True
 ) -> Iterator[Text]:
-    """How many there are of each level; then the names of those that are in order."""
+    """Count the findings of each level; then name the checks that passed."""
     counts: Counter[str] = Counter(finding.level for finding in findings)
     yield Text(", ".join(_counted(counts[level], level) for level in COLOURS if counts[level]))
     names = {f.check: None for f in findings if f.level == "ok" and f.check not in SHOWN_IN_ORDER}
     if names and with_names:
-        folded = Text(f"in order (--all shows them): {', '.join(names)}", style=COLOURS["ok"])
+        folded = Text(f"passed (`--all` shows them): {', '.join(names)}", style=COLOURS["ok"])
         for line in folded.wrap(console, width):
             line.rstrip()
             yield line
@@ -55,5 +55,5 @@ def summary(
 
 def _counted(count: int, level: str) -> str:
     if level == "ok":
-        return f"{count} in order"
+        return f"{count} passed"
     return f"{count} {level}{'s' if count > 1 else ''}"

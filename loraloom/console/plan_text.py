@@ -1,6 +1,6 @@
-"""A prediction in words: the block that `train` and `search` print before their first step.
+"""A prediction as text: the block that `train` and `search` print before their first step.
 
-It is read from what provenance.json holds, so that a resumed run shows the plan it began with.
+It is generated from the contents of provenance.json, so that a resumed run shows the plan it started with.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from loraloom.text.units import size
 
 LABEL_WIDTH = 9
 FEWEST_COLUMNS = 24
-MANY = 4  # experiments of a wave that are named one by one
+MANY = 4  # maximum number of experiments of a wave that are named
 
 
 def plan_lines(plan: Prediction, width: int) -> list[str]:
-    """The plan, a paragraph a subject, none wider than `width` columns.
+    """Format the plan with one paragraph per subject, at most `width` columns wide.
 
     Args:
-        plan: what is predicted.
-        width: of the terminal.
+        plan: the prediction.
+        width: columns of the terminal.
     """
     subjects = (
         ("trains", trains(plan.waves)),
@@ -40,27 +40,27 @@ def _paragraph(label: str, text: str, room: int) -> Iterator[str]:
 
 
 def trains(waves: Sequence[Sequence[str]]) -> str:
-    """Who trains together."""
+    """Describe which experiments train together."""
     if len(waves) == 1:
         return _names(waves[0]) + (" together, in one wave" if len(waves[0]) > 1 else "")
     each = "; ".join(f"{number}. {_names(wave)}" for number, wave in enumerate(waves, start=1))
-    return f"in {len(waves)} waves, because memory does not hold all at once: {each}"
+    return f"in {len(waves)} waves, because memory does not suffice for all at once: {each}"
 
 
 def memory(values: Memory) -> str:
-    """The peak, its largest parts, and what is free."""
+    """Describe the peak, its largest parts, and the free memory."""
     parts = ", ".join(f"{name} {size(num)}" for name, num in values.parts.items() if num)
     return (
-        f"{size(values.peak_bytes)} at the peak: {size(values.loaded_bytes)} loaded already "
+        f"{size(values.peak_bytes)} at the peak: {size(values.loaded_bytes)} already loaded "
         f"(base {size(values.base_bytes)}) and {size(values.needed_bytes)} more for {values.phase} ({parts})"
         f"; {size(values.free_bytes)} free"
     )
 
 
 def disk(values: Disk) -> str:
-    """What checkpoints take."""
+    """Describe the size of checkpoints."""
     return (
-        f"{size(values.checkpoint_bytes)} a checkpoint at the most, {values.num_kept} kept; "
+        f"at most {size(values.checkpoint_bytes)} per checkpoint, {values.num_kept} kept; "
         f"{size(values.free_bytes)} free"
     )
 

@@ -1,10 +1,10 @@
-"""What a verb came to, on stdout: tables, findings, rows as the model sees them, rates, comparisons."""
+"""Results of commands on stdout: tables, findings, rows, learning rates, comparisons."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.table import Table
@@ -18,15 +18,16 @@ from loraloom.text.visible import visible
 
 if TYPE_CHECKING:
     from loraloom.checks.batch_view import RowView
+    from loraloom.run.documents.comparison import Comparison
     from loraloom.run.documents.range_test import RangeTest
 
-WIDE = 120  # columns; five columns of a table need them
+WIDE = 120  # terminal columns; needed for a table of five columns
 BAR_WIDTH = 30
-BAR_AT = 36  # columns before the bars of a range test
+BAR_AT = 36  # terminal columns before the bars of a range test
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
-    """A table on stdout; piped, it is as wide as its text, so that nothing is cut."""
+    """Print a table on stdout; in a pipe it is as wide as its text, so that nothing is cut off."""
     shown = [[visible(cell) for cell in row] for row in rows]
     stdout = Stdout(highlight=False)
     if not stdout.is_terminal:
@@ -41,11 +42,11 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], styles: S
 
 
 def print_findings(findings: Sequence[Finding], *, show_all: bool = False) -> None:
-    """What `loraloom check` found, the worst first: a table where there is room, else a paragraph each.
+    """Print findings of `loraloom check`, most severe first: as a table if it fits, else as paragraphs.
 
     Args:
-        findings: of any checks.
-        show_all: also what is in order, which is otherwise counted.
+        findings: findings of any checks.
+        show_all: whether to show passed checks, which are otherwise only counted.
     """
     stdout = Stdout(highlight=False, soft_wrap=True)
     readable = [f.mapped(visible) for f in findings]
@@ -64,7 +65,7 @@ def print_findings(findings: Sequence[Finding], *, show_all: bool = False) -> No
 
 
 def print_batch(batch: Sequence[RowView]) -> None:
-    """Rows as the model sees them, for the user's own eyes."""
+    """Print rows as the model sees them, which contain text of the data."""
     from loraloom.checks.batch_view import view_lines  # whoever has rows to show has imported torch
 
     stdout = Stdout(highlight=False, soft_wrap=True)
@@ -78,9 +79,9 @@ def print_batch(batch: Sequence[RowView]) -> None:
 
 
 def print_range_test(found: RangeTest) -> None:
-    """Each rate with its eval loss and a bar of what it gained on the base; then the suggestion."""
+    """Print each rate with its eval loss and a bar of its gain over the base; then the suggestion."""
     stdout = Stdout(highlight=False, soft_wrap=True)
-    # A terminal that draws a bar's cells twice as wide, as some with Chinese fonts do, still holds it.
+    # This fits even if a terminal draws a bar's cells twice as wide, as some with Chinese fonts do.
     widest = min(BAR_WIDTH, max(0, stdout.width - BAR_AT) // 2) if stdout.is_terminal else BAR_WIDTH
     most = max((result.gain or 0 for result in found.results), default=0)
     rows = []
@@ -90,25 +91,24 @@ def print_range_test(found: RangeTest) -> None:
         bar = "█" * round(widest * max(result.gain or 0, 0) / most) if most > 0 else ""
         rows.append((f"{result.learning_rate:g}", loss, change, bar))
     is_suggested = [result.learning_rate == found.suggestion for result in found.results]
-    columns = ("learning rate", "eval loss", "change", f"gained on the base, {found.base_eval_loss:.4f}")
+    columns = ("learning rate", "eval loss", "change", f"gain over the base, {found.base_eval_loss:.4f}")
     print_table(columns, rows, ["bold" if each else "" for each in is_suggested])
     stdout.print(Text(found.reason))
     if found.suggestion is not None:
         stdout.print(Text(f"--set training.learning_rate={found.suggestion:g}", style="bold"))
 
 
-def print_comparison(comparison: Mapping[str, Any], shown_rows: int = 3) -> None:
-    """What every adapter does, in a sentence; the figures; some answers side by side."""
+def print_comparison(comparison: Comparison, shown_rows: int = 3) -> None:
+    """Print a sentence on the effect of every adapter, the figures, and some answers side by side."""
     stdout = Stdout(highlight=False, soft_wrap=True)
-    for sentence in comparison["sentences"]:
+    for sentence in comparison.sentences:
         stdout.print(Text(sentence, style="bold"))
-    if len(comparison["sentences"]) > 1 and "recommendation" in comparison:
-        stdout.print(Text(comparison["recommendation"]["sentence"], style="bold"))
+    if len(comparison.sentences) > 1 and comparison.recommendation is not None:
+        stdout.print(Text(comparison.recommendation.sentence, style="bold"))
     stdout.print()
-    models: Mapping[str, Mapping[str, Any]] = comparison["models"]
-    groups = _groups(comparison)
-    keys = list(dict.fromkeys(key for model in models.values() for key in model["figures"]))
-    columns = [[models[name]["figures"] for name in group["models"]] for group in groups.values()]
+    models, groups = comparison.models, comparison.models_of_groups
+    keys = list(dict.fromkeys(key for model in models.values() for key in model.figures))
+    columns = [[models[name].figures for name in names] for names in groups.values()]
     print_table(
         ("figure", *groups),
         [
@@ -116,41 +116,34 @@ def print_comparison(comparison: Mapping[str, Any], shown_rows: int = 3) -> None
             for key in keys
         ],
     )
-    for key, signature in comparison.get("signatures", {}).items():
+    for key, signature in comparison.signatures.items():
         if key not in keys:
             stdout.print(Text(visible(f"{key}: {signature}"), style="dim"))
     print_answers(comparison, shown_rows)
 
 
-def print_answers(comparison: Mapping[str, Any], shown_rows: int, title: str = "") -> None:
-    """What base and adapters said to the first rows, and how many more there are; under a title, if given."""
+def print_answers(comparison: Comparison, shown_rows: int, title: str = "") -> None:
+    """Print the answers to the first rows and the number of other rows, below a title if given."""
     stdout = Stdout(highlight=False, soft_wrap=True)
     if title:
         stdout.print()
         stdout.print(Text(title))
-    groups = _groups(comparison)
-    for row in comparison["rows"][:shown_rows]:
+    for row in comparison.rows[:shown_rows]:
         stdout.print()
-        stdout.print(Text(visible(row["source"]), style="bold"))
-        for group in groups.values():
-            first = group["models"][0]  # of several seeds one speaks; the report shows them all
-            stdout.print(Text(visible(f"  {first}: {row['answers'][first]}")))
-        if row["reference"] is not None:
-            stdout.print(Text(visible(f"  reference: {row['reference']}"), style="dim"))
-    more = len(comparison["rows"]) - shown_rows
+        stdout.print(Text(visible(row.source), style="bold"))
+        for names in comparison.models_of_groups.values():
+            first = names[0]  # only one of several seeds; the report shows them all
+            stdout.print(Text(visible(f"  {first}: {row.answers[first]}")))
+        if row.reference is not None:
+            stdout.print(Text(visible(f"  reference: {row.reference}"), style="dim"))
+    more = len(comparison.rows) - shown_rows
     if more > 0:
         stdout.print()
         stdout.print(Text(f"… and {counted(more, 'more row')}", style="dim"))
 
 
-def _groups(comparison: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Experiment → its models, also where nothing could be judged."""
-    models = comparison["models"]
-    return comparison.get("groups") or {name: {"models": [name]} for name in models}
-
-
 def _figure_over_seeds(key: str, values: Sequence[float | None]) -> str:
-    """One value as it is, several as mean ± standard deviation."""
+    """Format one value alone, or several as mean ± standard deviation."""
     known = [value for value in values if value is not None]
     if len(known) < 2:
         return _figure(key, known[0] if known else None)

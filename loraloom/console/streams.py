@@ -1,4 +1,4 @@
-"""Writing to a terminal: no text of a file moves its cursor, and a pipe that nobody reads does no harm."""
+"""Safe terminal output: no text moves the cursor, and a closed pipe is harmless."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ TEXT_WIDTH = 100
 
 
 class Stderr(Console):
-    """Progress that nobody reads any more (`2>&1 | head`) must not stop the training."""
+    """Progress output; a closed pipe (`2>&1 | head`) must not stop the training."""
 
     def on_broken_pipe(self) -> None:
-        """Say no more."""
+        """Stop writing."""
         self.quiet = True
 
 
 class Stdout(Console):
-    """Results of which somebody wanted the first lines only (`| head`)."""
+    """Result output, of which a pipe may read only the first lines (`| head`)."""
 
     def on_broken_pipe(self) -> None:
-        """Say no more, not even at the end of the process."""
+        """Stop writing, even at the end of the process."""
         self.quiet = True
         _abandon_stdout()
 
 
 def put(text: str) -> bool:
-    """Write to stdout; False once nobody reads it any more (`| head`)."""
+    """Write to stdout; return False once nobody reads it any more (`| head`)."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -39,12 +39,12 @@ def put(text: str) -> bool:
 
 
 def _abandon_stdout() -> None:
-    """What is still buffered would fail again when Python ends."""
+    """Discard what is still buffered, which would fail again when Python exits."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
 
 
 def text_width(console: Console) -> int:
-    """Columns of a paragraph."""
+    """Return the number of columns of a paragraph."""
     return max(20, min(console.width, TEXT_WIDTH))

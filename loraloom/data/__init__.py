@@ -1,1 +1,1 @@
-"""From a data file to the batches a model sees."""
+"""Data: from a file to the batches that a model sees."""

@@ -1,15 +1,15 @@
-"""Encoded examples → one batch: in which order, in which rows, who may look at whom.
+"""Collation of encoded examples into a batch: order, packing into rows, attention masks.
 
-A batch has a *part* for each adapter that takes part in the pass. The parts' rows lie one after
-the other. Packed, a row holds several examples of one part:
+A batch has one *part* for each adapter that takes part in the pass. The rows of the parts follow one
+another. With packing, a row contains several examples of one part:
 
     source row   s1 s1 s1 </s> s2 s2 </s> <pad>      source_segments  1 1 1 1 2 2 2 0
     decoder in   <s> a1 a1 <s> a2 a2 a2              target_segments  1 1 1 2 2 2 2
     labels       a1 a1 </s> a2 a2 a2 </s>
 
-and every token attends only to its own segment, so that the losses and gradients are those of
-unpadded single examples. Position biases depend on distances alone, which packing keeps; positions that
-are counted begin anew with each segment.
+Every token attends only to its own segment, so that losses and gradients equal those of unpadded single
+examples. Position biases depend on distances alone, which packing preserves; absolute positions restart at
+each segment.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Side = Literal["source", "target"]
 
 
 class Part(NamedTuple):
-    """One adapter's examples in a batch; `None` is the base without an adapter."""
+    """One adapter's examples in a batch; a slot of None is the base without an adapter."""
 
     slot: str | None
     examples: Sequence[EncodedExample]
@@ -52,7 +52,7 @@ class BatchLayout:
 
 
 class Segment(NamedTuple):
-    """Where one example lies within the rows of its part."""
+    """Position of one example within the rows of its part."""
 
     row: int
     start: int
@@ -66,13 +66,13 @@ class Batch:
     Args:
         input_ids: int64 [rows, source_len].
         decoder_input_ids: int64 [rows, target_len], a start token before each example.
-        labels: int64 [rows, target_len], -100 where there is no target token.
-        source_segments, target_segments: int64 [rows, len], the example a token belongs to, from 1;
-            0 is padding.
-        num_rows: rows of each part.
-        slots: the adapter of each part.
-        segments: for each side and part, where each example lies, in the order it was given in.
-        num_labels: label tokens of each part.
+        labels: int64 [rows, target_len], -100 at positions without a target token.
+        source_segments, target_segments: int64 [rows, len], the number, from 1, of the example that a
+            token belongs to; 0 is padding.
+        num_rows: number of rows of each part.
+        slots: adapter of each part.
+        segments: for each side and part, the position of each example, in input order.
+        num_labels: number of label tokens of each part.
     """
 
     input_ids: Tensor
@@ -87,7 +87,7 @@ class Batch:
 
     @property
     def encoder_mask(self) -> Tensor:
-        """bool [rows, 1, source_len, source_len]: which source token sees which."""
+        """bool [rows, 1, source_len, source_len]: source tokens of the same example."""
         return _same_segment(self.source_segments, self.source_segments)
 
     @property
@@ -109,7 +109,7 @@ class Batch:
         return {"source": _positions(self.source_segments), "target": _positions(self.target_segments)}
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on another device."""
+        """Return the same batch on another device."""
         return replace(
             self,
             input_ids=self.input_ids.to(device),
@@ -125,7 +125,7 @@ def _same_segment(queries: Tensor, keys: Tensor) -> Tensor:
 
 
 def _positions(segments: Tensor) -> Tensor:
-    """Positions that begin anew at each segment; 0 at padding."""
+    """Compute positions that restart at each segment; 0 at padding."""
     index = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
     begins = torch.ones_like(segments, dtype=torch.bool)
     begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
@@ -133,26 +133,26 @@ def _positions(segments: Tensor) -> Tensor:
     return (index - start) * (segments > 0)
 
 
-@lru_cache(maxsize=64)  # asked for at every step of an epoch, by each experiment
+@lru_cache(maxsize=64)  # every experiment calls it at each step of an epoch
 def epoch_order(num_examples: int, seed: int) -> Tensor:
-    """A permutation, int64 [num_examples], that only `seed` decides; not to be changed."""
+    """Return a permutation, int64 [num_examples], that depends only on `seed`; callers must not modify it."""
     return torch.randperm(num_examples, generator=torch.Generator().manual_seed(seed))
 
 
 def pack(examples: Sequence[EncodedExample], capacity: tuple[int, int]) -> list[list[int]]:
-    """Which examples share a row, so that few tokens are padding.
+    """Assign examples to rows so that little is padding.
 
-    First fit, longest target first (Johnson, 1973: at most 11/9 of the fewest rows and a bit).
+    First-fit decreasing by target length (Johnson, 1973: at most 11/9 of the optimum plus a constant).
 
     Args:
         examples: token ids without padding; lengths differ.
-        capacity: source and target tokens that a row may hold.
+        capacity: source tokens and target tokens that fit in a row.
 
     Returns:
-        For each row the indices of its examples.
+        For each row, the indices of its examples.
 
     Raises:
-        DataError: an example alone is longer than a row.
+        DataError: a single example is longer than a row.
     """
     rows: list[list[int]] = []
     room: list[list[int]] = []
@@ -184,16 +184,15 @@ def collate(
     packing: bool = True,
     min_width: tuple[int, int] = (0, 0),
 ) -> Batch:
-    """Lay every part's examples in rows.
+    """Lay out the examples of every part in rows.
 
-    No row is wider than the longest example of the batch, so that packing never costs more than
-    padding does.
+    No row is wider than the longest example of the batch, so packing never costs more than padding.
 
     Args:
         parts: at least one, each with at least one example.
-        layout: the model's.
-        packing: several examples a row, if the layout can; otherwise one.
-        min_width: source and target tokens that a row has at least.
+        layout: layout of the model.
+        packing: whether a row may contain several examples, if the layout can; otherwise each has its own.
+        min_width: minimum number of source tokens and of target tokens in a row.
     """
     capacity = (
         max(len(example.input_ids) for part in parts for example in part.examples),

@@ -1,4 +1,4 @@
-"""How rows that were left out are told of: how many, which lines, and why; never their text."""
+"""Notes on rows that were dropped: how many, which lines and why, but never their text."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from loraloom.text.units import counted
 
 SHOWN_PLACES = 20
 SHOWN_REASONS = 10
-NOTHING_LEARNT = "Mark the answers that are to be learnt, or set `data.answer_weights: false` to learn all."
+NOTHING_LEARNT = "Mark the answers to train on, or set `data.answer_weights: false` to train on all of them."
 
 
 def describe_none_left(shown_as: str, num_empty: int, num_bad: int, why: Sequence[str] = ()) -> Problem:
-    """The problem with a file that gives nothing to learn.
+    """Return the problem of a file that leaves no example to train on.
 
     Args:
-        num_empty, num_bad: rows that were dropped.
-        why: what else was left out, each with its count; what to do is the user's to say.
+        num_empty, num_bad: number of dropped rows.
+        why: what else was skipped, each reason with its count.
     """
     if not num_empty and not num_bad:
-        what = "holds no answer that is learnt" + (f": {'; '.join(why)}" if why else "")
+        what = "contains no answer to train on" + (f": {'; '.join(why)}" if why else "")
         return Problem(
-            what, where=shown_as, fix=NOTHING_LEARNT if why else "Check that it is the file you mean."
+            what, where=shown_as, fix=NOTHING_LEARNT if why else "Check that this is the intended file."
         )
     counts = [f"{count} were {what}" for count, what in ((num_empty, "empty"), (num_bad, "bad")) if count]
     what = counts[0] if len(counts) == 1 else " and ".join(counts)
-    fix = "Look at them with `data.on_invalid: error`." if num_bad else ""
-    return Problem(f"no row is left: {'all ' if len(counts) == 1 else ''}{what}", where=shown_as, fix=fix)
+    fix = "Set `data.on_invalid: error` to see them." if num_bad else ""
+    return Problem(f"no rows are left: {'all ' if len(counts) == 1 else ''}{what}", where=shown_as, fix=fix)
 
 
 def describe_dropped(dropped: Sequence[DroppedRow]) -> str:
-    """How many rows were dropped, and which for what; all of them are listed in the run's split.json."""
+    """Summarize dropped rows by reason; the run's split.json lists all of them."""
     by_reason: dict[str, list[str]] = {}
     for row in dropped:
         by_reason.setdefault(row.why, []).append(row.place)
@@ -48,12 +48,12 @@ def describe_dropped(dropped: Sequence[DroppedRow]) -> str:
 
 
 def describe_empty(count: int) -> str:
-    """How many empty rows were dropped."""
+    """Summarize how many empty rows were dropped."""
     return f"{counted(count, 'empty row')} dropped (data.on_empty: drop)"
 
 
 def describe_entries(num_entries: int, entry: str, num_rows: int) -> str:
-    """How many rows conversations or articles gave."""
+    """Describe how many rows conversations or articles yielded."""
     gives = "give" if num_entries > 1 else "gives"
     rows = counted(num_rows, "row")
-    return f"{counted(num_entries, entry)} {gives} {rows}, one for each answer that is learnt"
+    return f"{counted(num_entries, entry)} {gives} {rows}, one for each answer to train on"

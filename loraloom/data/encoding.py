@@ -1,6 +1,7 @@
-"""Examples → token ids: nothing is padded here, every sequence ends in EOS, what was cut is counted.
+"""Tokenization of examples, without padding: all end in EOS, and truncations are counted.
 
-A source that is too long loses what `data.source_truncation` says (`cutting`), a response its end.
+A source that is too long is truncated as `data.source_truncation` says (`sources/truncation.py`), a
+response at its end.
 """
 
 from __future__ import annotations
@@ -19,37 +20,37 @@ from loraloom.data.sources.truncation import AT_THE_END, describe_truncation, tr
 from loraloom.errors import DataError
 
 Truncation = Literal["context", "right"]
-IGNORED = -100  # the label of a position that takes no part in the loss, as in torch's cross_entropy
+IGNORED = -100  # label of positions that the loss ignores, as in torch's cross_entropy
 CHUNK = 1000
 
 
 class Tokenizer(Protocol):
-    """What is needed of a transformers tokenizer."""
+    """The part of the transformers tokenizer interface that encoding uses."""
 
     eos_token_id: int | None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Texts → `{"input_ids": …}`."""
+        """Tokenize texts into `{"input_ids": …}`."""
 
 
 class PromptLike(Protocol):
-    """What is needed of a prompt."""
+    """The attributes of a prompt that encoding uses."""
 
     @property
     def source(self) -> str:
-        """What is asked."""
+        """The source text."""
 
     @property
     def parts(self) -> bytes:
-        """Which stretch of the source is what."""
+        """The kinds and lengths of the pieces of the source, as `pieces_of` reads them."""
 
 
 class ExampleLike(PromptLike, Protocol):
-    """What is needed of an example."""
+    """The attributes of an example that encoding uses."""
 
     @property
     def response(self) -> str:
-        """What is to be answered."""
+        """The response to learn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class EncodedExample:
 
 
 class EncodedSet(Sequence[EncodedExample]):
-    """Many examples in four flat arrays, so that a million of them need no million objects.
+    """Encoded examples in four flat arrays, so that a million examples do not need a million objects.
 
     Args:
         sources, targets: token ids of each example.
@@ -79,7 +80,8 @@ class EncodedSet(Sequence[EncodedExample]):
     ) -> None:
         self._sources, self._source_starts = _flatten(sources)
         self._targets, self._target_starts = _flatten(targets)
-        self.source_cuts = np.zeros(len(self), dtype=np.uint8)  # of each, a bit for each kind that was cut
+        # Per example, one bit for each kind of piece that was cut.
+        self.source_cuts = np.zeros(len(self), dtype=np.uint8)
 
     def __len__(self) -> int:
         return len(self._source_starts) - 1
@@ -98,22 +100,22 @@ class EncodedSet(Sequence[EncodedExample]):
 
     @property
     def num_truncated_sources(self) -> int:
-        """How many sources were cut to the limit."""
+        """Number of sources that were truncated to the limit."""
         return int(np.count_nonzero(self.source_cuts))
 
     @property
     def source_lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens of each source, EOS included."""
+        """Number of tokens of each source, including EOS."""
         return np.diff(self._source_starts)
 
     @property
     def target_lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens of each target, EOS included."""
+        """Number of tokens of each target, including EOS."""
         return np.diff(self._target_starts)
 
     @property
     def target_tokens(self) -> npt.NDArray[np.int32]:
-        """Every token that stands in a target, once."""
+        """Sorted unique tokens of all targets."""
         return np.unique(self._targets)
 
     @property
@@ -123,7 +125,7 @@ class EncodedSet(Sequence[EncodedExample]):
 
 
 def _flatten(sequences: Iterable[Sequence[int]]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """All token ids behind one another, and where each sequence begins; one sequence is held at a time."""
+    """Concatenate token ids and record where each sequence begins, holding one sequence at a time."""
     flat, starts = array("i"), array("q", [0])
     for ids in sequences:
         flat.extend(ids)
@@ -139,13 +141,13 @@ def encode(
     max_target_length: int,
     truncation: Truncation = "context",
 ) -> EncodedSet:
-    """Token ids of sources and responses.
+    """Tokenize sources and responses.
 
     Args:
         examples: with `source`, `parts` and `response`.
         tokenizer: a transformers tokenizer.
-        max_source_length, max_target_length: tokens kept, EOS included.
-        truncation: what a source that is too long loses.
+        max_source_length, max_target_length: number of tokens to keep, including EOS.
+        truncation: what to remove from a source that is too long.
 
     Raises:
         DataError: the tokenizer has no EOS token.
@@ -160,7 +162,7 @@ def encode(
 def encode_sources(
     rows: Sequence[PromptLike], tokenizer: Tokenizer, limit: int, truncation: Truncation
 ) -> tuple[list[list[int]], npt.NDArray[np.uint8]]:
-    """Token ids of each source, at most `limit` of them, EOS always last; and what was cut of each."""
+    """Tokenize sources to at most `limit` ids each, EOS always last, and return what was cut of each."""
     sources = _Sources(rows, tokenizer, limit, truncation)
     return list(sources), sources.all_cuts
 
@@ -168,30 +170,30 @@ def encode_sources(
 def encode_texts(
     texts: Sequence[str], tokenizer: Tokenizer, limit: int, *, as_target: bool = False
 ) -> tuple[list[list[int]], int]:
-    """Token ids of each text, at most `limit` of them, EOS always last; and how many texts were cut."""
+    """Tokenize texts to at most `limit` ids each, EOS always last, and count the texts that were cut."""
     ids = _TokenIds(texts, tokenizer, limit, as_target=as_target)
     return list(ids), ids.num_cut
 
 
-def describe_cuts(whose: str, cuts: npt.NDArray[np.uint8], limit: int) -> str:
-    """One sentence on sources that were cut; "" if none was.
+def describe_cuts(part: str, cuts: npt.NDArray[np.uint8], limit: int) -> str:
+    """Describe in one sentence which sources were cut; "" if none was.
 
     Args:
-        whose: `train` or `eval`, say; may be "".
+        part: for example `train` or `eval`; may be "".
         cuts: as `EncodedSet.source_cuts`.
         limit: data.max_source_length.
     """
     if not cuts.any():
         return ""
-    counted = f"{np.count_nonzero(cuts):,} of {len(cuts):,} {whose} sources".replace("  ", " ")
+    counted = f"{np.count_nonzero(cuts):,} of {len(cuts):,} {part} sources".replace("  ", " ")
     return f"{counted} are cut to {limit} tokens: {describe_truncation(cuts)}"
 
 
 class _TokenIds:
-    """Token ids of texts, a chunk at a time: a million lists of Python's ints would be gigabytes.
+    """Token ids of texts, computed in chunks, because a million lists of Python ints would take gigabytes.
 
-    Each has at most `limit` ids, EOS always last. A tokenizer's own truncation may cut EOS off, and T5
-    then never learns to stop.
+    Each text has at most `limit` ids, EOS always last. A tokenizer's own truncation may remove EOS, and
+    T5 then never learns to stop.
     """
 
     def __init__(
@@ -212,7 +214,7 @@ class _TokenIds:
 
 
 class _Sources:
-    """The same of sources, cut as `data.source_truncation` says."""
+    """Token ids of sources, truncated as `data.source_truncation` says."""
 
     def __init__(
         self, rows: Iterable[PromptLike], tokenizer: Tokenizer, limit: int, truncation: Truncation
@@ -223,7 +225,7 @@ class _Sources:
 
     @property
     def all_cuts(self) -> npt.NDArray[np.uint8]:
-        """What was cut of each, a bit for each kind."""
+        """What was cut of each source, one bit for each kind of piece."""
         return np.frombuffer(self._cuts, dtype=np.uint8) if self._cuts else np.zeros(0, dtype=np.uint8)
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -241,16 +243,16 @@ def fit_sources(
     truncation: Truncation,
     tokenize: Callable[[list[str]], list[list[int]]],
 ) -> tuple[list[list[int]], npt.NDArray[np.uint8]]:
-    """Cut those of some sources that are too long.
+    """Truncate the sources that are too long.
 
     Args:
         rows: the sources.
-        whole: the tokens of each, EOS last, nothing cut.
+        whole: tokens of each source, EOS last, not truncated.
         limit, truncation: as in `encode`.
-        tokenize: texts to tokens like `whole`.
+        tokenize: converts texts to tokens, like those in `whole`.
 
     Returns:
-        The tokens of each, and what was cut of each, uint8 [rows], a bit for each kind.
+        The tokens of each source and what was cut of it, uint8 [rows], one bit for each kind of piece.
     """
     fitting, cuts = list(whole), np.zeros(len(rows), dtype=np.uint8)
     too_long = [place for place, ids in enumerate(whole) if len(ids) > limit]
@@ -265,16 +267,18 @@ def fit_sources(
 
 
 def cut_at_end(ids: list[int], limit: int) -> list[int]:
-    """No more than `limit` tokens of a sequence that ends in EOS, and still does."""
+    """Truncate a sequence that ends in EOS to at most `limit` tokens, keeping EOS."""
     return ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
 
 
 class _Whole:
-    """Texts to token ids, EOS last, nothing cut."""
+    """Converts texts to token ids, EOS last, without truncation."""
 
     def __init__(self, tokenizer: Tokenizer, keyword: str) -> None:
         if tokenizer.eos_token_id is None:
-            raise DataError("the tokenizer has no EOS token, so no answer would ever end")
+            raise DataError(
+                "the tokenizer has no EOS token, so no answer would ever end; use a tokenizer with one"
+            )
         self._tokenizer, self._keyword, self._eos = tokenizer, keyword, tokenizer.eos_token_id
 
     def __call__(self, texts: list[str]) -> list[list[int]]:

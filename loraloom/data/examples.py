@@ -1,4 +1,4 @@
-"""Rows to examples: a source text, the response to learn, and where they came from."""
+"""Rows to examples: source text, response to learn, and origin."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ SAMPLE_ROWS = 100
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One thing to learn.
+    """One training example.
 
     Args:
         source: the whole source text: prefix or template, system text, history, instruction, input.
-        response: the text to answer, unaltered; empty if the row is to be answered.
-        path: the file, as the user wrote it.
-        row: which row of it, from 1.
-        line: the line the row begins on; None where the format has no lines.
-        turn: which answer of its conversation, from 1; 0 outside one.
+        response: the response to learn, unaltered; "" if the row is to be answered.
+        path: the file, as written by the user.
+        row: number of its row in the file, from 1.
+        line: number of the first line of the row; None if the format has no lines.
+        turn: number of the answer in its conversation, from 1; 0 outside one.
         group: examples of one group must stay on one side of a split.
-        has_history: whether turns of its conversation stand before it.
-        is_shared: whether its source is a turn that many conversations have. It ties its conversation to
-            no other one, so it may be trained on and is never held out.
-        parts: which stretch of the source is what, as `source.packed` has it.
+        has_history: whether earlier turns of its conversation precede it.
+        is_shared: whether its source is a turn that many conversations have. It joins its conversation to
+            no other, so it may be trained on and is never held out.
+        parts: kinds and lengths of the pieces of the source, as returned by `source.packed`.
     """
 
     source: str
@@ -61,26 +61,26 @@ class Example:
 
     @property
     def id(self) -> tuple[str, int] | tuple[str, int, int]:
-        """(path, row), with the turn in a conversation: as it stands in split.json."""
+        """(path, row), with the turn in a conversation: as in split.json."""
         return (self.path, self.row, self.turn) if self.turn else (self.path, self.row)
 
     @property
     def where(self) -> str:
-        """`file:line`, or the file alone where it has no lines."""
+        """`file:line`, or the file alone if it has no lines."""
         return location(self.path, self.line)
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """A whole file as examples.
+    """Examples of a whole file.
 
     Args:
         examples: in file order.
-        layout: how its rows were read, for people.
-        notes: what was accepted and should be known: extra columns, rows dropped.
-        dropped: how many empty exchanges `data.on_empty: drop` left out.
-        sha256: of the file's bytes; of a hub dataset, of its rows.
-        bad: the rows that `data.on_invalid: drop` left out.
+        layout: layout of its rows, for users.
+        notes: what was accepted and the user should know: unused columns, dropped rows.
+        dropped: number of empty exchanges that `data.on_empty: drop` dropped.
+        sha256: sha256 of the file's bytes; for a hub dataset, of its rows.
+        bad: rows that `data.on_invalid: drop` dropped.
     """
 
     examples: list[Example]
@@ -104,12 +104,12 @@ def read_examples(
         path, shown_as: as in `read_rows`.
         settings: `columns`, `labels`, `roles`, `answer_weights`, `context_columns`, `source_prefix`,
             `conversation_history`, `stringify`, `on_empty`, `on_invalid` and what `read_rows` uses.
-        groups: those of the files read before, where several belong together; the caller then puts the
-            examples `in_groups` after the last file.
+        groups: groups of the files read before, if several belong together; the caller then calls
+            `in_groups` after the last file.
 
     Raises:
-        DataError: with every problem of the file: those of `read_rows`, a layout that is not
-            known, and text that is missing, null, NaN, empty, not text, or holds what is not a character.
+        DataError: lists every problem of the file: those of `read_rows`, an unknown layout, and text that
+            is missing, null, NaN, empty, not text, or contains invalid characters.
     """
     findings = Findings(on_invalid=settings.on_invalid)
     rows = scan_rows(path, settings, shown_as=shown_as, findings=findings)
@@ -131,15 +131,15 @@ def examples_of(
     to_answer: bool = False,
     with_answers: bool = True,
 ) -> Examples:
-    """`read_examples` for rows that `scan_rows` gives; `sha256` is left empty.
+    """Build examples like `read_examples`, from the rows of `scan_rows`; `sha256` is left empty.
 
     Args:
-        rows: of one file.
-        findings: where problems with reading the file come in as `rows` advances.
+        rows: rows of one file.
+        findings: receives problems with reading the file as `rows` advances.
         groups: as in `read_examples`.
-        to_answer: the rows are to be answered: a question at the end of a conversation is an example,
-            whose response is empty.
-        with_answers: whether answers are looked at; else every response is empty, whatever stands there.
+        to_answer: whether the rows are to be answered: a question at the end of a conversation is then an
+            example with an empty response.
+        with_answers: whether to read answers; otherwise every response is empty.
     """
     own = SourceGroups() if groups is None else groups
     sample = list(itertools.islice(rows, SAMPLE_ROWS))
@@ -168,7 +168,7 @@ def examples_of(
 
 
 def in_groups(examples: Sequence[Example], groups: SourceGroups) -> list[Example]:
-    """The examples, each in its group; after every row is read that a group may hold."""
+    """Assign examples to their groups, once every row that may belong to a group has been read."""
     shared = groups.tie()
     return [
         dataclasses.replace(
@@ -181,7 +181,7 @@ def in_groups(examples: Sequence[Example], groups: SourceGroups) -> list[Example
 
 
 class _Reading:
-    """The rows of one file on their way to examples."""
+    """Converts the rows of one file to examples."""
 
     def __init__(
         self,
@@ -209,7 +209,7 @@ class _Reading:
         self._groups = groups
 
     def add(self, row: Row) -> None:
-        """Take in a row; what is wrong with it goes to the findings, and none of it is taken then."""
+        """Add a row; if it has problems, they go to the findings and no part of it is used."""
         self._unused.add(row.values)
         members: list[Example] = []
         try:
@@ -228,10 +228,10 @@ class _Reading:
         self._examples += members
 
     def examples(self) -> list[Example]:
-        """All examples, not yet in groups.
+        """Return all examples, not yet assigned to groups.
 
         Raises:
-            DataError: none is left.
+            DataError: no examples are left.
         """
         if not self._examples:
             num_bad = len(self._findings.dropped)
@@ -242,13 +242,15 @@ class _Reading:
         return self._examples
 
     def notes(self) -> list[str]:
-        """What was accepted and should be known."""
+        """Return what was accepted and the user should know."""
         path, template = self._shown_as, self._template
         notes = [f"{path} was read as {self.layout.name}"]
         notes += [f"{path}: {note}" for note in self._unused.notes()]
         if template.columns and self.layout.asked[0] not in template.columns:
             unused = quoted(self.layout.asked[0])
-            notes.append(f"data.source_prefix is a template without {unused}, whose text is in no source")
+            notes.append(
+                f"data.source_prefix is a template without {unused}, whose text is therefore in no source"
+            )
         if self.dropped:
             notes.append(f"{path}: {describe_empty(self.dropped)}")
         if self._findings.dropped:
@@ -260,12 +262,12 @@ class _Reading:
         return notes
 
     def refuse_unknown_roles(self) -> None:
-        """Refuse the roles that are not known, each once, with the lines that say whose they are."""
+        """Refuse unknown roles, each once, with the recipe lines that assign them."""
         for _, problem in self._told.problems():
-            self._findings.refuse(problem)  # no matter of one bad row: a setting is missing
+            self._findings.refuse(problem)  # not a problem of one row: a setting is missing
 
     def _example(self, row: Row, exchange: Exchange) -> Example | None:
-        """The exchange's example; None where it is empty or not usable."""
+        """Build the example of an exchange; None if it is empty or unusable."""
         num_problems = self._findings.num_problems
         pieces = self._sources.pieces(row, exchange)
         source = join(pieces)

@@ -1,4 +1,4 @@
-"""A field of a row to its text: what may be text is converted, all else is told of as a problem."""
+"""Conversion of fields to text, reporting everything that cannot be converted as a problem."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from loraloom.errors import Problem
 from loraloom.recipe import DataSettings
 from loraloom.text.visible import quoted
 
-FILL = "Fill it, or set `data.on_empty: drop`."
+FILL = "Fill it in, or set `data.on_empty: drop`."
 
 
 class FieldReader:
     """Reads the fields of one file's rows as text.
 
     Args:
-        settings: `stringify`, `number_format` and `on_empty`.
-        findings: where problems go.
-        names_columns: whether `data.columns` can name what is inside a field; what is inside a turn is for
-            the user to write.
+        settings: `stringify`, `number_format` and `on_empty` are used.
+        findings: receives the problems.
+        names_columns: whether `data.columns` can name values inside a field; inside a turn, only the user can
+            change the data.
     """
 
     def __init__(self, settings: DataSettings, findings: Findings, *, names_columns: bool) -> None:
@@ -33,7 +33,7 @@ class FieldReader:
         self._names_columns = names_columns
 
     def __call__(self, row: Row, field: Field) -> str:
-        """The field as text; "" after a problem was told, or for an optional one that is not there."""
+        """Return the field as text; "" if a problem was reported, or if it is optional and missing."""
         value = field.value
         if isinstance(value, str):
             return self._checked(row, field.name, value)
@@ -43,23 +43,23 @@ class FieldReader:
         if isinstance(value, float) and not math.isfinite(value):
             self.refuse(row, f"{quoted(field.name)} is {value}, which is neither text nor a number")
             return ""
-        what = f"{quoted(field.name)} is {_kind(value)} where text is needed"
+        what = f"{quoted(field.name)} must be text, but is {_kind(value)}"
         text = as_text(value, as_written=self._settings.number_format == "written")
         if text is None:
             self.refuse(row, what, self._way_inside(field))
         elif not (self._settings.stringify or field.number):
-            fix = "Set `data.stringify: true` to take numbers, true and false, and dates as text."
+            fix = "Set `data.stringify: true` to accept numbers, booleans and dates as text."
             self.refuse(row, what, fix)
         else:
             return text
         return ""
 
     def refuse(self, row: Row, what: str, fix: str = "") -> None:
-        """Tell of a problem with a row; all of the row is left out then."""
+        """Report a problem of a row, which excludes the whole row."""
         self._findings.refuse(Problem(f"row {row.number}: {what}", where=row.where, fix=fix), row.number)
 
     def refuse_blank(self, row: Row, name: str, text: str) -> None:
-        """Tell of a field whose text says nothing."""
+        """Report a field with blank text."""
         self.refuse(row, f"{quoted(name)} is {'blank' if text else 'empty'}", FILL)
 
     def _checked(self, row: Row, name: str, text: str) -> str:
@@ -67,8 +67,8 @@ class FieldReader:
         if bad is None:
             return text
         character, place = bad
-        what = f"{quoted(name)} holds {character}"
-        self.refuse(row, what, f"It is character {place} there; take it out.")
+        what = f"{quoted(name)} contains {character}"
+        self.refuse(row, what, f"It is character {place} of the text; remove it.")
         return ""
 
     def _check_optional(self, row: Row, field: Field) -> None:
@@ -80,13 +80,13 @@ class FieldReader:
             self.refuse(row, f"{quoted(field.name)} is null", FILL)
 
     def _way_inside(self, field: Field) -> str:
-        """How to have a text that is inside of a column."""
+        """Return how to use a text that is inside a column."""
         if not self._names_columns:
             return ""
         if isinstance(field.value, list):
-            return f"Write a row for each, or name one in `data.columns`: {quoted(f'{field.name}[0]')}."
+            return f"Write one row for each, or name one in `data.columns`: {quoted(f'{field.name}[0]')}."
         if isinstance(field.value, dict):
-            return f"Name what is inside it in `data.columns`: {quoted(f'{field.name}.KEY')}."
+            return f"Name the value inside it in `data.columns`: {quoted(f'{field.name}.KEY')}."
         return "Write the column as text."
 
 

@@ -1,4 +1,4 @@
-"""A first look at a data file, for writing a recipe: columns, layout, size, lengths."""
+"""Preview of a data file for writing a recipe: columns, layout, rows, text lengths."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
 
 PEEK_ROWS = 2_000
-# Some seconds of reading: a larger file's rows are estimated from this much of it.
+# Takes a few seconds to read; the number of rows of a larger file is estimated from this much of it.
 COUNTED_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Percentiles of a text's length, in characters."""
+    """Percentiles of text lengths, in characters."""
 
     p50: int
     p90: int
@@ -33,19 +33,19 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a data file looks like from its first rows.
+    """What the first rows of a data file show.
 
     Args:
-        columns: in the order they appear.
-        layout: how rows would be read.
-        num_rows: how many rows the file has.
-        exact: whether that was counted; a very large file's are estimated, which a note says.
-        num_looked_at: how many rows were looked at; what follows is of these.
-        num_examples: what these rows give; each answer of a conversation is one; estimated from the first.
-        num_entries: how many of the first rows are conversations or articles, which give several examples.
-        num_later_turns: how many examples of the first rows are later turns of a conversation.
-        source, response: lengths over the first rows.
-        notes: what was accepted and should be known.
+        columns: in order of appearance.
+        layout: the layout as which the rows are read.
+        num_rows: number of rows in the file.
+        exact: whether `num_rows` was counted; for a very large file it is estimated, which a note says.
+        num_looked_at: number of rows that were read for the fields that follow.
+        num_examples: estimated number of examples; each answer of a conversation is one.
+        num_entries: number of first rows that are conversations or articles, which yield several examples.
+        num_later_turns: number of examples in the first rows that are later turns of a conversation.
+        source, response: lengths in the first rows.
+        notes: what was accepted and the user should know.
     """
 
     columns: list[str]
@@ -62,17 +62,16 @@ class Preview:
 
 
 def preview(path: Path, settings: DataSettings, *, shown_as: str | None = None) -> Preview:
-    """Look at the first rows of a data file, and count all of them.
+    """Read the first rows of a data file and count all of them.
 
     Args:
         path: the file.
         settings: as in `read_examples`.
-        shown_as: the file's name in messages; its path where not given.
+        shown_as: the file's name in messages; by default its path.
 
     Raises:
-        NoLayoutError: which column is what is not recognised.
-        DataError: the file cannot be read, or has a row that is none, or one of its first rows
-            is not usable.
+        NoLayoutError: the roles of the columns are not recognised.
+        DataError: the file cannot be read, contains an invalid row, or one of its first rows is unusable.
     """
     shown_as = shown_as or str(path)
     findings = Findings(on_invalid=settings.on_invalid)
@@ -80,14 +79,14 @@ def preview(path: Path, settings: DataSettings, *, shown_as: str | None = None) 
     first = list(itertools.islice(rows, PEEK_ROWS))
     num_rows, exact = _num_rows(path, len(first), rows, findings)
     if not exact:
-        findings.notes.append(f"{shown_as} has about {num_rows:,} rows, estimated from its beginning")
+        findings.notes.append(f"{shown_as} has about {num_rows:,} rows (estimated from its beginning)")
     if num_rows > len(first):
         findings.notes.append(
-            f"{shown_as}: the first {len(first):,} rows were looked at for what follows; "
-            "`loraloom check` looks at all"
+            f"{shown_as}: what follows is based on the first {len(first):,} rows; "
+            "`loraloom check` reads all of them"
         )
     sample = [row.values for row in first]
-    if first and not findings.num_problems:  # else all problems come at once, from `examples_of`
+    if first and not findings.num_problems:  # otherwise `examples_of` reports all problems at once
         recognise(sample, LayoutOptions.of(settings), where=shown_as)
     read = examples_of(iter(first), settings, findings, shown_as=shown_as)
     return Preview(
@@ -106,22 +105,22 @@ def preview(path: Path, settings: DataSettings, *, shown_as: str | None = None) 
 
 
 def preview_files(files: Sequence[DataFile], settings: DataSettings) -> Preview:
-    """Look at the first rows of each of several files, as one.
+    """Preview several files as if they were one.
 
     Args:
         files: at least one.
         settings: as in `read_examples`.
 
     Raises:
-        NoLayoutError: which column is what is not recognised in one of them, and else nothing is wrong.
-        DataError: with what is wrong with each file.
+        NoLayoutError: the roles of one file's columns are not recognised, and nothing else is wrong.
+        DataError: one or more files are unusable; lists the problems of each.
     """
-    seen: list[Preview] = []
+    previews: list[Preview] = []
     problems: list[Problem] = []
     unknown: NoLayoutError | None = None
     for file in files:
         try:
-            seen.append(preview(file.path, settings, shown_as=file.name))
+            previews.append(preview(file.path, settings, shown_as=file.name))
         except DataError as error:
             problems += error.problems
             unknown = error if isinstance(error, NoLayoutError) else unknown
@@ -130,22 +129,22 @@ def preview_files(files: Sequence[DataFile], settings: DataSettings) -> Preview:
     if problems:
         raise DataError(problems)
     return Preview(
-        columns=list(dict.fromkeys(column for each in seen for column in each.columns)),
-        layout=" and ".join(dict.fromkeys(each.layout for each in seen)),
-        num_rows=sum(each.num_rows for each in seen),
-        exact=all(each.exact for each in seen),
-        num_looked_at=sum(each.num_looked_at for each in seen),
-        num_examples=sum(each.num_examples for each in seen),
-        num_entries=sum(each.num_entries for each in seen),
-        num_later_turns=sum(each.num_later_turns for each in seen),
-        source=_longest([each.source for each in seen]),
-        response=_longest([each.response for each in seen]),
-        notes=merge_notes((file.name, each.notes) for file, each in zip(files, seen, strict=True)),
+        columns=list(dict.fromkeys(column for each in previews for column in each.columns)),
+        layout=" and ".join(dict.fromkeys(each.layout for each in previews)),
+        num_rows=sum(each.num_rows for each in previews),
+        exact=all(each.exact for each in previews),
+        num_looked_at=sum(each.num_looked_at for each in previews),
+        num_examples=sum(each.num_examples for each in previews),
+        num_entries=sum(each.num_entries for each in previews),
+        num_later_turns=sum(each.num_later_turns for each in previews),
+        source=_longest([each.source for each in previews]),
+        response=_longest([each.response for each in previews]),
+        notes=merge_notes((file.name, each.notes) for file, each in zip(files, previews, strict=True)),
     )
 
 
 def _longest(lengths: Sequence[Lengths]) -> Lengths:
-    """Of each percentile, that of the file whose texts are longest."""
+    """Return the maximum over the files for each percentile."""
     return Lengths(
         p50=max(each.p50 for each in lengths),
         p90=max(each.p90 for each in lengths),
@@ -155,7 +154,7 @@ def _longest(lengths: Sequence[Lengths]) -> Lengths:
 
 
 def _num_rows(path: Path, num_read: int, rest: Iterator[Row], findings: Findings) -> tuple[int, bool]:
-    """How many rows a file has, and whether that is counted rather than estimated."""
+    """Return a file's number of rows and whether it was counted rather than estimated."""
     if findings.num_rows is not None:
         return findings.num_rows, True
     for _ in rest:

@@ -1,4 +1,4 @@
-"""Rows that an adapter should not forget: what the base could do before, measured before and after."""
+"""Retained rows: tasks the base can already do, measured before and after training."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from loraloom.recipe import DataSettings
 
 
 def read_retained(settings: DataSettings) -> PartContents | None:
-    """The rows of `data.retain`; None where the recipe names none.
+    """Read the rows of `data.retain`; None if the recipe names none.
 
     Args:
-        settings: the recipe's `data`; layout and mapping are recognised for this file by itself.
+        settings: the recipe's `data`; layout and column mapping are recognised for this file separately.
 
     Raises:
-        DataError: the file is not usable.
+        DataError: the file is unusable.
     """
     if settings.retain is None:
         return None

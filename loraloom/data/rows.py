@@ -1,4 +1,4 @@
-"""Data file to rows, streaming; each row knows its file and line.
+"""Data file to rows, as a stream; each row knows its file and line.
 
 path ──suffix──▶ formats/json_rows.py, delimited.py, … ──▶ Row, Row, Row, …
                                                       └──▶ Findings: notes, problems, rows left out
@@ -49,16 +49,16 @@ def read_rows(path: Path, settings: DataSettings, *, shown_as: str) -> Iterator[
     """Read a data file row by row.
 
     Args:
-        path: the file; not looked at when `shown_as` is a hub dataset, `hub:owner/name`.
+        path: the file; ignored if `shown_as` is a hub dataset, `hub:owner/name`.
         settings: `encoding`, `on_invalid`, `hub_config` and `hub_split` are used.
-        shown_as: the name that rows and messages carry, as the user wrote it.
+        shown_as: the name that rows and messages carry, as written by the user.
 
     Yields:
         The rows, in file order.
 
     Raises:
-        DataError: the file cannot be read, has no row, or has bad ones. Where reading can go on
-            after a bad row, this comes last and holds every problem.
+        DataError: the file cannot be read, has no rows, or has invalid ones. If reading can continue
+            after an invalid row, this is raised at the end and contains every problem.
     """
     findings = Findings(on_invalid=settings.on_invalid)
     yield from scan_rows(path, settings, shown_as=shown_as, findings=findings)
@@ -68,10 +68,11 @@ def read_rows(path: Path, settings: DataSettings, *, shown_as: str) -> Iterator[
 def scan_rows(
     path: Path, settings: DataSettings, *, shown_as: str, findings: Findings, also: Sequence[str] = ()
 ) -> Iterator[Row]:
-    """`read_rows` for a caller that adds problems of its own: they all go to `findings`, in file order.
+    """Read rows like `read_rows`, but add all problems to `findings` instead of raising them.
 
     Args:
-        also: suffixes that the caller reads by itself, for the message on a file of none that is known.
+        findings: receives the problems, in file order; the caller adds its own.
+        also: suffixes that the caller reads itself, listed in the message on an unknown suffix.
     """
     none_yet = True
     try:
@@ -82,11 +83,13 @@ def scan_rows(
         for problem in error.problems:
             findings.refuse(problem)
     if none_yet and not findings.num_problems and not findings.dropped:
-        findings.refuse(Problem("holds 0 rows", where=shown_as, fix="Check that it is the file you mean."))
+        findings.refuse(
+            Problem("contains no rows", where=shown_as, fix="Check that this is the intended file.")
+        )
 
 
 def is_readable(path: Path) -> bool:
-    """Whether a file's name says that it is of a format known here."""
+    """Return whether a file's name has a supported suffix."""
     suffix = data_suffix(path)
     return suffix in (TEXT_FORMATS if compression_of(path) else FORMATS)
 
@@ -100,20 +103,20 @@ def _reader(path: Path, shown_as: str, also: Sequence[str]) -> Reader:
     suffix = data_suffix(path)
     if suffix in FORMATS:
         raise DataError(
-            f"a {suffix} file that is compressed as a whole cannot be read",
+            f"a compressed {suffix} file cannot be read",
             where=shown_as,
-            fix="Decompress it first; the format compresses its own columns.",
+            fix="Decompress it first; the format already compresses its columns.",
         )
     raise DataError(
-        f"a file ending in `{suffix}` cannot be read" if suffix else "has no suffix that says what it is",
+        f"files ending in `{suffix}` cannot be read" if suffix else "has no suffix that tells its format",
         where=shown_as,
-        allowed=", ".join([*FORMATS, *also]) + f"; those of text also as {', '.join(COMPRESSED)}",
+        allowed=", ".join([*FORMATS, *also]) + f"; text formats may be compressed as {', '.join(COMPRESSED)}",
         fix=_OTHER_SUFFIXES.get(suffix, ""),
     )
 
 
 def digested(rows: Iterator[Row], digest: hashlib._Hash) -> Iterator[Row]:
-    """Rows as they pass, each added to a digest: of rows that are in no file of the user's."""
+    """Yield rows unchanged, adding each to a digest, for rows that are not in a file of the user."""
     for row in rows:
         digest.update(json.dumps(row.values, sort_keys=True, default=repr).encode())
         yield row

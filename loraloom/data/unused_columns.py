@@ -1,4 +1,4 @@
-"""Which columns of a file are in no example, and whether one of them is what the question is about."""
+"""Columns that no example uses, and whether one has the text that questions are about."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from loraloom.data.layouts.exchange import Layout
 from loraloom.data.sources.source_template import SourceTemplate
 from loraloom.text.visible import quoted
 
-# A passage is several times as long as a question about it; a column of notes or of links is not.
+# A passage is several times as long as a question about it; a column of notes or links is not.
 TIMES_AS_LONG = 2
-FEWEST_CHARACTERS = 100  # of a passage, in the mean of the rows
+FEWEST_CHARACTERS = 100  # mean length of a passage
 
 
 class UnusedColumns:
-    """Counts what no example has.
+    """Counts the columns that no example uses.
 
     Args:
-        layout: how rows are read.
-        template: `data.source_prefix`, whose columns are read too.
-        sample: the values of the file's first rows.
+        layout: layout of the rows.
+        template: `data.source_prefix`, whose columns are also used.
+        sample: values of the file's first rows.
     """
 
     def __init__(self, layout: Layout, template: SourceTemplate, sample: Sequence[Mapping[str, Any]]) -> None:
@@ -40,15 +40,15 @@ class UnusedColumns:
         self._num_rows = len(sample)
 
     def add(self, values: Mapping[str, Any]) -> None:
-        """Take in a row."""
+        """Add a row."""
         for name in values.keys() - self._read:
             self._names[name] = None
 
     def notes(self) -> list[str]:
-        """Which columns were not used; and if one looks like what is asked about, how to use it."""
+        """List the unused columns and, if one looks like the text that questions are about, how to use it."""
         if not self._names:
             return []
-        notes = [f"columns not used: {shown_names(sorted(self._names))}"]
+        notes = [f"unused columns: {shown_names(sorted(self._names))}"]
         passage = self._passage()
         if passage:
             asked, response = self._layout.asked[0], self._layout.response
@@ -60,7 +60,7 @@ class UnusedColumns:
         return notes
 
     def _passage(self) -> str:
-        """The unused column that holds far more text than the question; empty if there is none."""
+        """Return the unused column with far more text than the question; "" if there is none."""
         if self._is_template or len(self._layout.asked) == 0 or self._layout.holes is not None:
             return ""
         least = max(

@@ -1,1 +1,1 @@
-"""What a base and its adapters do on held-out rows: losses, answers, figures."""
+"""Evaluation of a base and its adapters on held-out rows: losses, answers, metrics."""

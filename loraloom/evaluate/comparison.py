@@ -1,44 +1,45 @@
-"""From answers to evidence: every model's figures, every difference, a verdict in words, a recommendation."""
+"""From answers to evidence: figures, differences, verdicts and a recommendation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
 from loraloom.evaluate.metrics import DESCRIPTIONS, Numbers, share_changed
-from loraloom.evaluate.movement import Movement
 from loraloom.evaluate.scoring import Scoring
 from loraloom.evaluate.statistics import (
     FEWEST_ROWS,
-    Difference,
     Draws,
     corrected,
     difference,
     draw_figures,
     over_seeds,
 )
+from loraloom.run.documents.comparison import (
+    BASE_NAME,
+    CLEAR,
+    DECIDING,
+    Difference,
+    FigureInterval,
+    GroupRecord,
+    Movement,
+)
 from loraloom.text.units import percent
 
-BASE_NAME = "base"
-# Below this an adapter's ΔW is lost among W's own digits (float32 has seven).
+# Below this, an adapter's ΔW is lost in the precision of W (float32 has seven digits).
 UNMOVED = 1e-6
-# What experiments are ranked by, and asked in pairs about.
-DECIDING = "chrf"
-# The verdicts of a difference that is more than luck, where one of the two is to be preferred.
-CLEAR = ("better", "worse")
 
 
 @dataclass(frozen=True)
 class ModelAnswers:
-    """What one model said to every row.
+    """Answers of one model to all rows.
 
     Args:
         texts: its answers.
-        num_tokens: of each answer, EOS not counted.
+        num_tokens: number of tokens of each answer, without EOS.
         losses: summed loss of each row's reference; 0 for a row without one.
     """
 
@@ -49,12 +50,12 @@ class ModelAnswers:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the figures with intervals say.
+    """Figures and differences with their intervals.
 
     Args:
         groups: `{experiment: {metric: draws}}`, over its seeds; the base is one of them.
-        differences: each experiment against the base, in every figure.
-        pairs: each experiment against each other in the deciding figure, corrected for their number.
+        differences: each experiment against the base, in every metric.
+        pairs: each experiment against each other in the deciding metric, corrected for multiplicity.
     """
 
     groups: dict[str, dict[str, Draws]]
@@ -69,13 +70,13 @@ def figures(
     num_labels: Sequence[int],
     max_new_tokens: int,
 ) -> dict[str, float]:
-    """The figures of one model over all rows.
+    """Compute the figures of one model over all rows.
 
     Args:
-        answers, base: its and the base's.
-        scoring: holds answers against the rows' responses; None where there are none.
-        num_labels: label tokens of each row's reference.
-        max_new_tokens: the limit at which an answer is cut.
+        answers, base: answers of the model and of the base.
+        scoring: scores answers against the rows' responses; None if there are none.
+        num_labels: number of label tokens of each row's reference.
+        max_new_tokens: maximum length of an answer, in tokens.
     """
     found: dict[str, float] = {}
     if scoring is not None:
@@ -93,11 +94,11 @@ def compute_evidence(
     scoring: Scoring,
     num_labels: Sequence[int],
 ) -> Evidence:
-    """Intervals for every experiment, and its differences from the base and from the others.
+    """Compute intervals for every experiment, and its differences from the base and the others.
 
     Args:
-        models: what each said; the base is one of them.
-        groups: experiment → its seeds' models; the base's group is itself.
+        models: answers of each model; the base is one of them.
+        groups: experiment → models of its seeds; the group of the base is itself.
         scoring, num_labels: as in `figures`.
     """
     drawn: dict[str, dict[str, Draws]] = {group: {} for group in groups}
@@ -152,26 +153,26 @@ def _statistics(
 
 
 def ranking(evidence: Evidence) -> list[str]:
-    """The experiments, best first, by the deciding figure."""
+    """Rank the experiments, best first, by the deciding metric."""
     names = [group for group in evidence.groups if group != BASE_NAME]
     return sorted(names, key=lambda name: -evidence.groups[name][DECIDING].value)
 
 
 def recommendation(evidence: Evidence, sizes: Mapping[str, int], where: str) -> tuple[str | None, str]:
-    """Which experiment to take, and the sentence that justifies it; None where the rows do not say.
+    """Choose an experiment, and justify it in a sentence; None if the rows do not decide.
 
-    They do not where none is better than the base, and where none is better than another. Otherwise, among
-    those that are not significantly worse than the best, the smallest adapter.
+    They do not decide if no experiment is better than the base, or none is better than another. Otherwise
+    the choice is the smallest adapter among those that are not significantly worse than the best.
 
     Args:
-        sizes: weights of each experiment's adapter.
-        where: on which rows, `150 test rows`.
+        sizes: number of weights of each experiment's adapter.
+        where: name of the rows, such as `150 test rows`.
     """
     better = {d.model for d in evidence.differences if d.metric == DECIDING and d.verdict == "better"}
     ranked = ranking(evidence)
     candidates = [name for name in ranked if name in better]
     if any(d.verdict == "too few rows" for d in evidence.differences):
-        return None, f"{where} are too few to recommend anything; {FEWEST_ROWS} are the fewest."
+        return None, f"{where} are too few for a recommendation; at least {FEWEST_ROWS} are needed."
     if not candidates:
         return None, f"No configuration answers better than the base on {where}."
     best = candidates[0]
@@ -179,23 +180,23 @@ def recommendation(evidence: Evidence, sizes: Mapping[str, int], where: str) -> 
     choice = min((n for n in rivals if n in better), key=lambda name: (sizes[name], ranked.index(name)))
     score, top = (f"{evidence.groups[name][DECIDING].value:.1f}" for name in (choice, best))
     if len(rivals) == 1:
-        beside = "" if len(ranked) == 1 else ", significantly better than every other"
-        return choice, f"Take {choice}: chrF {score} on {where}{beside}."
+        note = "" if len(ranked) == 1 else ", significantly better than every other"
+        return choice, f"Use {choice}: chrF {score} on {where}{note}."
     if not any(pair.verdict in CLEAR for pair in evidence.pairs):
         return None, (
-            f"No configuration is better than another here: on {where} none of their differences in chrF is "
-            f"significant. The smallest adapter that answers better than the base is that of {choice} "
+            f"No configuration is better than another here: on {where}, none of their differences in chrF is "
+            f"significant. The smallest adapter that answers better than the base is {choice} "
             f"(chrF {score})."
         )
     if choice == best:
         others = ", ".join(name for name in rivals if name != choice)
         return choice, (
-            f"Take {choice}: the highest chrF ({score}) on {where}, if not significantly higher than "
-            f"that of {others}, and no smaller adapter does as well."
+            f"Use {choice}: it has the highest chrF ({score}) on {where}, although not significantly higher "
+            f"than {others}, and no smaller adapter does as well."
         )
     return choice, (
-        f"Take {choice}. On {where} its chrF ({score}) is not significantly below the best, {best} ({top}), "
-        "and its adapter is the smallest of those."
+        f"Use {choice}. On {where} its chrF ({score}) is not significantly below the best, {best} ({top}), "
+        "and its adapter is the smallest of these."
     )
 
 
@@ -207,22 +208,22 @@ def _is_clear(evidence: Evidence, best: str, other: str) -> bool:
 def sentence(
     name: str, own: Mapping[str, float], moved: Sequence[Movement], evidence: Evidence | None, where: str
 ) -> str:
-    """What one experiment does, in one sentence; that it did nothing is said first.
+    """Describe the effect of one experiment in a sentence, first of all if it had none.
 
     Args:
-        name: of the experiment.
-        own: its figures, the mean over its seeds.
+        name: name of the experiment.
+        own: its figures, averaged over its seeds.
         moved: how far each of its adapters moved the base.
-        evidence: None where there are no references.
-        where: on which rows, `150 test rows`.
+        evidence: None if there are no references.
+        where: name of the rows, such as `150 test rows`.
     """
     if own["share_changed"] == 0:
         total = max(movement.total for movement in moved)
-        how = "its ΔW is lost among W's digits" if total < UNMOVED else f"‖ΔW‖ is {total:.2g} of ‖W‖"
-        return f"{name} did nothing: not one answer differs from the base's on {where} ({how})."
+        how = "its ΔW is lost in the precision of W" if total < UNMOVED else f"‖ΔW‖ is {total:.2g} of ‖W‖"
+        return f"{name} did nothing: no answer differs from the base's on {where} ({how})."
     changed = f"{percent(own['share_changed'])} of its answers differ from the base's"
     if evidence is None:
-        return f"{name}: {changed} on {where}; without references nothing says which are better."
+        return f"{name}: {changed} on {where}; without references, it is unknown which are better."
     chrf = next(d for d in evidence.differences if d.model == name and d.metric == DECIDING)
     digits = 1 if max(abs(chrf.low), abs(chrf.high)) >= 1 else 2
     middle, low, high = (f"{value:+.{digits}f}" for value in (chrf.difference, chrf.low, chrf.high))
@@ -239,20 +240,17 @@ def sentence(
     return f"{name} {verdict}: chrF {ours:.1f} against {base:.1f} ({interval}) on {where}; {changed} ({far})."
 
 
-def groups_to_json(evidence: Evidence, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """`{experiment: {"models": […], "figures": {metric: {"mean", "low", "high", "sd"}}}}`."""
+def group_records(evidence: Evidence, groups: Mapping[str, Sequence[str]]) -> dict[str, GroupRecord]:
+    """Convert the figures of the experiments and their intervals for compare/<name>.json."""
     return {
-        group: {
-            "models": list(groups[group]),
-            "figures": {
-                metric: {
-                    "mean": own.value,
-                    "low": own.interval[0],
-                    "high": own.interval[1],
-                    "sd": own.deviation,
-                }
+        group: GroupRecord(
+            models=list(groups[group]),
+            figures={
+                metric: FigureInterval(
+                    mean=own.value, low=own.interval[0], high=own.interval[1], sd=own.deviation
+                )
                 for metric, own in drawn.items()
             },
-        }
+        )
         for group, drawn in evidence.groups.items()
     }

@@ -1,8 +1,8 @@
-"""How answers are made: by the recipe's `generation` section alone, whatever the base's folder says.
+"""Settings for generating answers: only the recipe's `generation`, not the base's own.
 
-transformers' `generate` fills every value that it is not given from the model's own configuration: forced
-and forbidden tokens, time limits, several answers a row. Our greedy decoding knows nothing of these, and
-rows that come twice would be taken for other rows. So the model's own gives way for the call.
+transformers' `generate` takes every value that it is not given from the model's own configuration: forced
+and forbidden tokens, time limits, several answers per row. Greedy decoding here ignores these, and
+repeated rows would be mistaken for other rows. So the model's configuration is replaced during the call.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from transformers import GenerationConfig
 from loraloom.base.loading import Base
 from loraloom.recipe import GenerationSettings
 
-# Values that change no answer; folders written by older versions of transformers list them all.
+# Values that do not change answers; folders written by older versions of transformers list them all.
 AT_REST: dict[str, tuple[Any, ...]] = {
     "max_length": (20,),
     "num_beams": (1,),
@@ -31,7 +31,7 @@ AT_REST: dict[str, tuple[Any, ...]] = {
     "repetition_penalty": (1.0,),
     "encoder_repetition_penalty": (1.0,),
 }
-# What a configuration holds beside: about its file, about speed, about what `generate` hands back.
+# Other contents of a configuration: about its file, about speed, about what `generate` returns.
 BESIDE_ANSWERS = frozenset(
     [
         "transformers_version",
@@ -70,15 +70,15 @@ BESIDE_ANSWERS = frozenset(
 
 
 def generation_config(base: Base, settings: GenerationSettings) -> GenerationConfig:
-    """The recipe's way of answering as transformers writes it, with the base's special tokens.
+    """Convert the recipe's generation settings for transformers, with the base's special tokens.
 
     Args:
-        base: gives the ids of start, end and padding.
-        settings: of the recipe.
+        base: provides the ids of start, end and padding.
+        settings: the recipe's `generation`.
     """
     values = settings.model_dump(exclude={"batch_size"}, exclude_none=True)
     if settings.do_sample:
-        # Not given means off here; transformers would fill in 50.
+        # A missing value means off here; transformers would use 50.
         values = {"top_k": 0, "top_p": 1.0, "temperature": 1.0, **values}
     return GenerationConfig(
         **values,
@@ -90,7 +90,7 @@ def generation_config(base: Base, settings: GenerationSettings) -> GenerationCon
 
 @contextmanager
 def replaced_generation_config(base: Base, config: GenerationConfig) -> Iterator[None]:
-    """While it lasts, the model has this configuration and no other to fill gaps from."""
+    """Replace the model's generation configuration, so that no other values fill gaps."""
     own = base.model.generation_config
     base.model.generation_config = config
     try:
@@ -100,14 +100,14 @@ def replaced_generation_config(base: Base, config: GenerationConfig) -> Iterator
 
 
 def unused_settings(base: Base, settings: GenerationSettings) -> dict[str, Any]:
-    """The settings of the base's own generation configuration that answers here do not follow.
+    """Find the settings of the base's own generation configuration that answers here do not follow.
 
     Args:
-        base: its configuration is of generation_config.json or, without that file, of config.json.
-        settings: of the recipe; what it sets alike is followed.
+        base: its configuration comes from generation_config.json or, without that file, config.json.
+        settings: the recipe's `generation`; base settings that it matches are followed.
 
     Returns:
-        `{key: the base's value}`; a value that changes no answer is left out.
+        `{key: the base's value}`; values that do not change answers are omitted.
     """
     ours = generation_config(base, settings)
     return {
@@ -125,11 +125,11 @@ def _is_followed(key: str, value: Any, ours: GenerationConfig) -> bool:
 
 
 def describe_unused(base: Base, settings: GenerationSettings) -> str:
-    """What of the base's generation configuration is not used, as one sentence; empty if nothing is."""
+    """Describe in one sentence which generation settings of the base are unused; "" if none is."""
     unused = unused_settings(base, settings)
     if not unused:
         return ""
     return (
-        f"the base's own generation settings are not used ({', '.join(sorted(unused))}): answers follow the "
-        "recipe's `generation` section alone"
+        f"the base's own generation settings are not used ({', '.join(sorted(unused))}): only the "
+        "recipe's `generation` section applies"
     )

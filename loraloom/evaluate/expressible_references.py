@@ -1,8 +1,8 @@
-"""References as the model can write them: white space and invisible characters as its tokenizer leaves them.
+"""References as the model can write them, after the losses of its tokenizer.
 
-Tokenizers of the T5 family turn line breaks, tabs and runs of spaces into one space, and drop characters
-that nobody sees. No model could then write such a reference, and a perfect answer had an exact match of 0.
-What else a tokenizer loses, an unknown letter above all, stays in the reference: that is a shortcoming.
+Tokenizers of the T5 family turn line breaks, tabs and runs of spaces into one space and drop invisible
+characters. No model could then produce such a reference, and a perfect answer had an exact match of 0.
+Anything else that a tokenizer loses, above all unknown letters, stays in the reference: it is a shortcoming.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from loraloom.base.answer_text import AnswerText, sentinels_in
 from loraloom.data.encoding import encode_texts
 
-WHOLE = 2**31  # tokens: nothing is cut
-# Each with what stands in its place in a reference whose other characters the tokenizer changes too.
+WHOLE = 2**31  # tokens; disables truncation
+# Each with its replacement in a reference in which the tokenizer also changes other characters.
 _KINDS: Mapping[str, tuple[re.Pattern[str], str]] = {
     "line breaks": (re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*"), " "),
     "tabs and runs of spaces": (re.compile(r"[^\S\n\r\v\f\x1c-\x1e\x85\u2028\u2029]{2,}|\t"), " "),
@@ -28,12 +28,12 @@ _OTHER = "other spaces"
 
 @dataclass(frozen=True)
 class Expressible:
-    """References to compare answers with.
+    """References that answers are compared with.
 
     Args:
         references: as the model can write them.
-        num_changed: of them.
-        kinds: what was changed in them.
+        num_changed: number of references that were changed.
+        kinds: kinds of characters that were changed.
     """
 
     references: list[str]
@@ -42,18 +42,18 @@ class Expressible:
 
     @property
     def signature(self) -> str:
-        """What was changed, to follow a figure's signature; empty if nothing was."""
+        """What was changed, as a suffix of a metric's signature; "" if nothing was."""
         if not self.num_changed:
             return ""
         return f"|refs:{', '.join(self.kinds)} as tokenized ({self.num_changed} of {len(self.references)})"
 
 
 def expressible(references: Sequence[str], answer_text: AnswerText) -> Expressible:
-    """The references after encoding and decoding, where that changes nothing but what is not seen.
+    """Encode and decode the references, and use the result if it differs only invisibly.
 
     Args:
-        references: as the data file has them.
-        answer_text: how the tokens of the model that answers become text.
+        references: references as in the data file.
+        answer_text: converts tokens of the answering model to text.
     """
     if not references:
         return Expressible([])
@@ -75,9 +75,9 @@ def expressible(references: Sequence[str], answer_text: AnswerText) -> Expressib
 
 
 def _is_same(written: str, read: str, unknown: str) -> bool:
-    """Whether a decoded text differs in nothing that is seen.
+    """Return whether a decoded text has no visible difference.
 
-    An invisible character that the vocabulary lacks is read as the unknown token, in answers too.
+    An invisible character that is not in the vocabulary is read as the unknown token, in answers as well.
     """
     wanted = _visible(written)
     return wanted == _visible(read) or (
@@ -90,12 +90,12 @@ def _ends(text: str) -> str:
 
 
 def _visible(text: str) -> str:
-    """A text without white space and what is not seen."""
+    """Remove white space and invisible characters from a text."""
     return "".join(_KINDS["invisible characters"][0].sub("", unicodedata.normalize("NFKC", text)).split())
 
 
 def _lost(written: str, read: str) -> list[str]:
-    """The kinds of which a decoded text has fewer."""
+    """List the kinds of characters of which a decoded text has fewer."""
     before, after = _ends(written), _ends(read)
     if before == after:
         return []

@@ -1,9 +1,9 @@
-"""Base and adapters answer in one pass.
+"""Generation of answers by base and adapters in one pass.
 
-Greedy decoding and sampling are our own loop: every model's rows lie in one batch, caches are
-kept, and rows that are done leave. The logits processors are transformers' own. Beams go through
-transformers' `generate`, with the bank telling each beam whose it is, and with our configuration
-in place of the model's own (`decoding.py`): both obey the recipe and nothing else.
+Greedy decoding and sampling are a loop of our own: the rows of all models are in one batch, caches are
+kept, and finished rows are removed. The logits processors are those of transformers. Beam search uses
+transformers' `generate`, with the bank assigning each beam to its model, and with our configuration
+instead of the model's (`decoding.py`), so that both obey the recipe and nothing else.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from loraloom.bank.ownership import Rows, Share, seed_for
 from loraloom.evaluate.decoding import generation_config, replaced_generation_config
 from loraloom.recipe import GenerationSettings
 
-# Caches are copied when rows leave, so they leave in company.
+# Removing rows copies the caches, so several rows are removed at once.
 LEAVING_SHARE = 0.125
 
 
 def cut_words(num_tokens: Mapping[str, Sequence[int]], max_new_tokens: int) -> str:
-    """One sentence on answers that ended because they might not be longer; "" if none did.
+    """Describe in one sentence the answers that reached the maximum length; "" if none did.
 
     Args:
-        num_tokens: model → tokens of each of its answers, EOS not counted.
-        max_new_tokens: that an answer may have.
+        num_tokens: model → number of tokens of each of its answers, without EOS.
+        max_new_tokens: maximum number of tokens of an answer.
     """
     cut = {model: sum(number >= max_new_tokens for number in own) for model, own in num_tokens.items()}
-    told = [f"{model} {number:,} of {len(num_tokens[model]):,}" for model, number in cut.items() if number]
+    counts = [f"{model} {number:,} of {len(num_tokens[model]):,}" for model, number in cut.items() if number]
     limit = f"generation.max_new_tokens ({max_new_tokens})"
-    return f"answers were cut at {limit}: {', '.join(told)}" if told else ""
+    return f"answers were truncated at {limit}: {', '.join(counts)}" if counts else ""
 
 
 @torch.no_grad()
@@ -57,24 +57,24 @@ def answer(
     on_rows: Callable[[int], None] = lambda done: None,
     on_token: Callable[[], None] = lambda: None,
 ) -> dict[str | None, list[list[int]]]:
-    """The answers of every adapter, and of the base as `None`, to the same rows.
+    """Answer the same rows with every adapter, and with the base as `None`.
 
     Args:
         bank: with the adapters attached.
-        slots: who answers.
+        slots: the models that answer.
         sources: token ids of each row, EOS last.
-        settings: how to decode; `batch_size` rows at once, times the number of slots.
-        seed: for sampling; a row's draws do not depend on which rows are beside it.
-        on_rows: told how many rows are done.
-        on_token: called before each token of a batch, and each batch of beams; may raise to leave.
+        settings: how to decode; `batch_size` rows at a time for each slot.
+        seed: for sampling; the draws of a row do not depend on the other rows of its batch.
+        on_rows: called with the number of rows that are finished.
+        on_token: called before each token of a batch, and each batch of beams; may raise to stop.
 
     Returns:
-        For each slot, for each row, the tokens of its answer without start and EOS.
+        For each slot and row, the tokens of the answer without start and EOS.
 
     Raises:
-        BankError: another thread is using the base, or the rows of a pass are set.
+        BankError: another thread is using the base, or a pass is in progress.
     """
-    # Rows of like length together, so that few tokens are padding.
+    # Rows of similar length together, so that few tokens are padding.
     order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
     answers: dict[str | None, list[list[int]]] = {slot: [[] for _ in sources] for slot in slots}
     with _answering(bank):
@@ -94,9 +94,9 @@ def answer(
 
 @contextmanager
 def _answering(bank: AdapterBank) -> Iterator[None]:
-    """The base in eval mode: in train mode with checkpointing, transformers refuses a cache.
+    """Put the base in eval mode; in train mode with checkpointing, transformers refuses a cache.
 
-    The mode is the base's: no other thread may set or reset it meanwhile.
+    The mode belongs to the base, so no other thread may change it in the meantime.
     """
     with bank.hold():
         was_training = bank.base.model.training
@@ -129,31 +129,31 @@ def _row_by_row(
     seeds: Sequence[int],
     on_token: Callable[[], None],
 ) -> list[list[list[int]]]:
-    """Greedy or sampled answers, [slots][rows][tokens]."""
+    """Generate greedy or sampled answers, [slots][rows][tokens]."""
     model, family, device = bank.base.model, bank.base.family, bank.base.device
     eos, num_rows = bank.base.eos_token_id, len(slots) * len(chunk)
     input_ids, source_mask = _padded(bank, slots, chunk)
     owners = [slot for slot in slots for _ in chunk]
     processors = logits_processors(settings)
-    # A generator a row and model: what one draws takes nothing from another.
+    # A separate generator for each row and model, so that draws are independent of one another.
     generators = [torch.Generator(device).manual_seed(seed) for _ in slots for seed in seeds]
     with bank.rows(Rows(tuple(Share(slot, len(chunk)) for slot in slots))) as first:
         encoded = family.encode(model, input_ids, source_mask)
     cache = family.new_cache(model)
-    said = torch.full((num_rows, 1), bank.base.start_token_id, device=device)
-    alive = list(range(num_rows))  # which row each line of the batch still stands for
+    generated = torch.full((num_rows, 1), bank.base.start_token_id, device=device)
+    alive = list(range(num_rows))  # index of the row that each line of the batch answers
     is_done = torch.zeros(num_rows, dtype=torch.bool, device=device)
     answers: list[list[int]] = [[] for _ in range(num_rows)]
     for _ in range(settings.max_new_tokens):
         on_token()
         with bank.rows(_shares([owners[row] for row in alive]), follows=first):
-            hidden = family.decode_next(model, said[:, -1:], encoded, source_mask, cache)
+            hidden = family.decode_next(model, generated[:, -1:], encoded, source_mask, cache)
         logits = _logits(bank, hidden)
-        scores = processors(said, logits)
+        scores = processors(generated, logits)
         chosen = (
             _draw(scores, [generators[row] for row in alive]) if settings.do_sample else scores.argmax(-1)
         )
-        said = torch.cat([said, chosen[:, None]], dim=1)
+        generated = torch.cat([generated, chosen[:, None]], dim=1)
         for line, token in enumerate(chosen.tolist()):
             if not is_done[line] and token != eos:
                 answers[alive[line]].append(token)
@@ -164,14 +164,14 @@ def _row_by_row(
         if num_done >= LEAVING_SHARE * len(alive):
             staying = (~is_done).nonzero()[:, 0]
             cache.batch_select_indices(staying)
-            said, encoded, source_mask = said[staying], encoded[staying], source_mask[staying]
+            generated, encoded, source_mask = generated[staying], encoded[staying], source_mask[staying]
             alive = [alive[line] for line in staying.tolist()]
             is_done = is_done[staying]
     return [answers[number * len(chunk) : (number + 1) * len(chunk)] for number in range(len(slots))]
 
 
 def _logits(bank: AdapterBank, hidden: Tensor) -> Tensor:
-    """float32 [rows, vocabulary]; the model's own head with what its family does around it."""
+    """float32 [rows, vocabulary]: the model's own head, with what its family does around it."""
     head = output_head(bank.base)
     logits = (hidden * head.scale @ head.weight.t()).float()
     if head.bias is not None:
@@ -180,7 +180,7 @@ def _logits(bank: AdapterBank, hidden: Tensor) -> Tensor:
 
 
 def _shares(owners: Sequence[str | None]) -> Rows:
-    """Owners of lines, in order, as shares."""
+    """Convert the owners of consecutive lines to shares."""
     shares: list[Share] = []
     for owner in owners:
         if shares and shares[-1].slot == owner:
@@ -191,7 +191,7 @@ def _shares(owners: Sequence[str | None]) -> Rows:
 
 
 def logits_processors(settings: GenerationSettings) -> Any:
-    """transformers' processors, in the order its `generate` applies them."""
+    """Create transformers' processors, in the order in which its `generate` applies them."""
     processors = LogitsProcessorList()
     if settings.repetition_penalty != 1.0:
         processors.append(RepetitionPenaltyLogitsProcessor(float(settings.repetition_penalty)))
@@ -208,7 +208,7 @@ def logits_processors(settings: GenerationSettings) -> Any:
 
 
 def _draw(scores: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """One token a line from softmax(scores), each with its row's own generator."""
+    """Draw one token per line from softmax(scores), each with the generator of its row."""
     probabilities = scores.softmax(-1)
     drawn = [torch.multinomial(p, 1, generator=g) for p, g in zip(probabilities, generators, strict=True)]
     return torch.cat(drawn)
@@ -222,7 +222,7 @@ def _by_beams(
     seeds: Sequence[int],
     on_token: Callable[[], None],
 ) -> list[list[list[int]]]:
-    """transformers' beam search; the encoder sees a row once, the decoder once a beam."""
+    """Run transformers' beam search; the encoder sees a row once, the decoder once per beam."""
     on_token()
     input_ids, mask = _padded(bank, slots, chunk)
     rows = Rows(tuple(Share(slot, len(chunk)) for slot in slots), expansion=settings.num_beams)

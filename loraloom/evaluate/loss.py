@@ -1,4 +1,4 @@
-"""eval_loss: total negative log-likelihood over total label tokens, of several adapters in one pass."""
+"""eval_loss: total negative log-likelihood over total label tokens, for several adapters."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def row_losses(
     packing: bool = True,
     on_rows: Callable[[int], None] = lambda done: None,
 ) -> npt.NDArray[np.float64]:
-    """The summed loss of each row under each adapter, float64 [slots, rows].
+    """Compute the summed loss of each row under each adapter, float64 [slots, rows].
 
     Args:
         bank: with the adapters attached.
-        slots: whose loss, `None` being the base; all answer for the same rows.
-        examples: the rows, at least one.
-        batch_size: rows a batch has for each adapter.
-        on_rows: told how many rows are done.
+        slots: adapters whose loss is computed, `None` for the base; all on the same rows.
+        examples: rows, at least one.
+        batch_size: number of rows per batch for each adapter.
+        on_rows: called with the number of rows that are finished.
     """
     losses = np.zeros((len(slots), len(examples)))
-    # Rows of like length together: less padding.
+    # Rows of similar length together, so that few tokens are padding.
     order = np.argsort(examples.target_lengths, kind="stable")
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
@@ -61,9 +61,9 @@ def eval_losses(
     packing: bool = True,
     on_rows: Callable[[int], None] = lambda done: None,
 ) -> dict[str | None, float]:
-    """The eval_loss of each adapter.
+    """Compute the eval_loss of each adapter.
 
-    A mean of batch means would weigh a token by the company it is in; this does not.
+    A mean of batch means would weight a token by the size of its batch; this does not.
 
     Args:
         bank, slots, examples, batch_size, packing, on_rows: as in `row_losses`.

@@ -1,10 +1,10 @@
-"""Figures over answers and references: one entry in `METRICS` each, made of two functions.
+"""Metrics over answers and references: one entry in `METRICS` each, made of two functions.
 
-`statistics` gives every row a few numbers that can be summed, and `figure` makes the figure of
-their sum. So a figure over any choice of rows, as the bootstrap draws thousands of, costs one sum.
+`statistics` gives every row a few numbers that can be summed, and `figure` computes the metric from
+their sum. So the metric over any choice of rows, of which the bootstrap draws thousands, costs one sum.
 
-Both sides are NFKC-normalised first: T5 tokenizers turn '？' into '?', so without it a perfect
-Chinese answer would not match its reference. What looks at answers alone is in `DESCRIPTIONS`.
+Both sides are first normalized to NFKC: T5 tokenizers turn '？' into '?', so without it a perfect
+Chinese answer would not match its reference. Metrics of answers alone are in `DESCRIPTIONS`.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ REPEATED_LENGTH, REPEATED_SHARE = 4, 0.5
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure, and how it is computed.
+    """A metric and how it is computed.
 
     Args:
         statistics: (answers, references) → float64 [rows, k], which may be summed over rows.
-        figure: sums float64 [..., k] → the figure of each, float64 [...].
+        figure: sums float64 [..., k] → values of the metric, float64 [...].
         signature: what is computed, with versions and options, as sacrebleu writes it.
-        higher_is_better: whether it is; None where neither is (a length).
-        unit: what the figure counts.
+        higher_is_better: whether higher is better; None if neither is (a length).
+        unit: unit of the metric.
     """
 
     statistics: Callable[[Sequence[str], Sequence[str]], Numbers]
@@ -44,17 +44,17 @@ class Metric:
     unit: str = ""
 
     def compute(self, answers: Sequence[str], references: Sequence[str]) -> float:
-        """The figure over all rows."""
+        """Compute the metric over all rows."""
         return float(self.figure(self.statistics(answers, references).sum(axis=0)))
 
 
 def normalise(text: str) -> str:
-    """NFKC, without white space at the ends."""
+    """Normalize to NFKC, without leading and trailing white space."""
     return unicodedata.normalize("NFKC", text).strip()
 
 
 def _ratio(sums: Numbers) -> Numbers:
-    """[…, 2] → first / second; 0 where there is nothing."""
+    """[…, 2] → first / second; 0 if second is 0."""
     return np.divide(sums[..., 0], sums[..., 1], out=np.zeros(sums.shape[:-1]), where=sums[..., 1] > 0)
 
 
@@ -72,7 +72,7 @@ def _chrf_statistics(answers: Sequence[str], references: Sequence[str]) -> Numbe
 
 
 def _chrf_figure(sums: Numbers) -> Numbers:
-    """sacrebleu's own formula, over many sums at once; `tests/evaluate` holds the two equal."""
+    """Apply sacrebleu's formula to many sums at once; `tests/evaluate` verifies that they are equal."""
     answer, reference, match = (sums[..., start::3] for start in range(3))
     is_counted = (answer > 0) & (reference > 0)
     orders = np.maximum(is_counted.sum(-1), 1)
@@ -99,7 +99,7 @@ def _bleu(tokenizer: str) -> BLEU:
 
 
 def why_no_bleu(words: Words) -> str:
-    """Why there is no BLEU of these references; empty if there is one."""
+    """Explain why BLEU cannot be computed for these references; "" if it can."""
     if words.tokenizer is None:
         return (
             f"sacrebleu has no tokenizer for {words.script}, which is written without spaces between words; "
@@ -107,7 +107,7 @@ def why_no_bleu(words: Words) -> str:
         )
     try:
         _bleu(words.tokenizer)
-    except (RuntimeError, ImportError):  # sacrebleu's word for a missing extra
+    except (RuntimeError, ImportError):  # what sacrebleu raises for a missing extra
         extra = EXTRAS[words.tokenizer]
         return (
             f"sacrebleu's {words.tokenizer} tokenizer for {words.script} is not installed; "
@@ -157,7 +157,7 @@ def _rouge_statistics(answers: Sequence[str], references: Sequence[str]) -> Numb
 
 
 def common_subsequence(a: str, b: str) -> int:
-    """The length of the longest common subsequence, a machine word of `a` at a time.
+    """Compute the length of the longest common subsequence, one machine word of `a` at a time.
 
     Source: Hyyrö, 2004, "Bit-parallel LCS-length computation revisited".
     """
@@ -200,23 +200,23 @@ METRICS: dict[str, Metric] = {
 
 
 def share_changed(answers: Sequence[str], base_answers: Sequence[str]) -> float:
-    """The share of answers that differ from the base's at all, 0 to 1."""
+    """Compute the share of answers that differ at all from the base's, 0 to 1."""
     return sum(a != b for a, b in zip(answers, base_answers, strict=True)) / len(answers)
 
 
 def distinct(answers: Sequence[str], n: int) -> float:
-    """Distinct-n over characters: different n-grams per n-gram (Li et al., 2016)."""
+    """Compute distinct-n over characters: different n-grams per n-gram (Li et al., 2016)."""
     grams = Counter(gram for answer in answers for gram in _grams(normalise(answer), n))
     return len(grams) / grams.total() if grams else 0.0
 
 
 def share_repetitive(answers: Sequence[str]) -> float:
-    """The share of answers stuck in a loop: most of whose 4-grams occur in them more than once."""
+    """Compute the share of answers stuck in a loop: most of their 4-grams occur in them more than once."""
     return sum(is_repetitive(answer) for answer in answers) / len(answers)
 
 
 def is_repetitive(answer: str) -> bool:
-    """Whether most of an answer's character 4-grams occur in it more than once."""
+    """Return whether most of an answer's character 4-grams occur in it more than once."""
     grams = Counter(_grams(normalise(answer), REPEATED_LENGTH))
     repeated = sum(count for count in grams.values() if count > 1)
     return grams.total() >= 2 * REPEATED_LENGTH and repeated > REPEATED_SHARE * grams.total()

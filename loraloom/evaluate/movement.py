@@ -1,10 +1,9 @@
-"""How far an adapter moved its base: the size of ΔW beside the size of W."""
+"""How far an adapter moved its base: the size of ΔW relative to that of W."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,38 +12,26 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.updates.kinds import kind_of
 from loraloom.bank.updates.update import Update
 from loraloom.recipe import LoraSettings
+from loraloom.run.documents.comparison import Movement
 
-# On the embedded starter, adapters that moved it by 0.034 % changed 1 answer of 100, by 0.33 % 26 of 100, by
-# 3.6 % every one (docs/article.md).
+# On the embedded starter, adapters that moved it by 0.034 % changed 1 answer of 100, by 0.33 % 26 of 100,
+# and by 3.6 % every answer (docs/article.md).
 HARDLY_MOVED = 1e-3
 
 
-@dataclass(frozen=True)
-class Movement:
-    """‖ΔW‖ / ‖W‖ in the Frobenius norm.
-
-    Args:
-        total: over all adapted linears together.
-        kinds: by part of the model and kind of linear, `{"decoder q": 0.013, …}`.
-    """
-
-    total: float
-    kinds: dict[str, float]
-
-
 def movement(bank: AdapterBank, slot: str) -> Movement:
-    """How far one attached adapter moves each kind of linear."""
+    """Compute how far an attached adapter moves each kind of linear."""
     return _movement(bank, bank.parts(slot))
 
 
 @torch.no_grad()
 def movement_of_tensors(bank: AdapterBank, tensors: Mapping[str, Tensor], settings: LoraSettings) -> Movement:
-    """How far an adapter that is not attached would move each kind of linear.
+    """Compute how far an adapter that is not attached would move each kind of linear.
 
     Args:
-        bank: on the base that it belongs to.
-        tensors: as `AdapterBank.tensors` gives them.
-        settings: what it would be attached with.
+        bank: attached to the base that the adapter belongs to.
+        tensors: tensors as returned by `AdapterBank.tensors`.
+        settings: settings with which it would be attached.
     """
     kind, parts = kind_of(settings), {}
     for name in dict.fromkeys(name.rpartition(".")[0] for name in tensors):

@@ -1,4 +1,4 @@
-"""Which figures can be computed against some references, by which model, and how each is computed."""
+"""The metrics that can be computed against some references, and how each is computed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from loraloom.evaluate.word_tokenizers import words_of
 
 @dataclass(frozen=True)
 class Scoring:
-    """What answers are held against.
+    """References and the metrics to compute against them.
 
     Args:
         references: as the model can write them.
-        metrics: those that can be computed; a figure that would be wrong is not among them.
-        signatures: how each is computed, and of one that is not, why.
+        metrics: metrics that can be computed; one that would be wrong is not among them.
+        signatures: how each metric is computed, or why it is not.
     """
 
     references: list[str]
@@ -26,7 +26,7 @@ class Scoring:
     signatures: dict[str, str]
 
     def figures(self, answers: Sequence[str]) -> dict[str, float]:
-        """Every figure over all rows.
+        """Compute every metric over all rows.
 
         Args:
             answers: one for each reference.
@@ -35,11 +35,11 @@ class Scoring:
 
 
 def score_against(references: Sequence[str], answer_text: AnswerText) -> Scoring:
-    """Choose the figures for some references.
+    """Choose the metrics for some references.
 
     Args:
-        references: the rows' responses, as the data file has them.
-        answer_text: of the model that answers: what it cannot write is not asked of it.
+        references: responses of the rows, as in the data file.
+        answer_text: tokenizer of the answering model; what it cannot write is not required of it.
     """
     written = expressible(references, answer_text)
     left_out = {"bleu"} if why_no_bleu(words_of(written.references)) else set()

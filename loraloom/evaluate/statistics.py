@@ -1,35 +1,31 @@
-"""Is a difference more than luck with rows and seeds? The paired bootstrap, and a verdict in words."""
+"""Significance of differences: paired bootstrap over rows and seeds, verdicts in words."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from loraloom.evaluate.metrics import Numbers
-
-Verdict = Literal[
-    "better", "worse", "higher", "lower", "no significant difference", "too few rows", "nothing changed"
-]
+from loraloom.run.documents.comparison import Difference, DifferenceVerdict
 
 NUM_RESAMPLES = 10_000
 CONFIDENCE = 0.95
 CELLS_AT_ONCE = 4_000_000
-# Resampling a handful of rows shows that handful again and again, not how others would be.
+# Resampling a handful of rows repeats that handful; it does not show how other rows would be.
 FEWEST_ROWS = 5
 
 
 @dataclass(frozen=True)
 class Draws:
-    """A figure as it is, and as it would be with other rows and other seeds.
+    """A figure, and its values for resampled rows and seeds.
 
     Args:
-        value: over all rows; the mean over seeds.
+        value: over all rows; averaged over seeds.
         drawn: over rows and seeds drawn with replacement, [resamples].
-        num_rows: that the figure is over.
-        deviation: the standard deviation over seeds; None where there is one.
+        num_rows: number of rows.
+        deviation: standard deviation over seeds; None if there is only one.
     """
 
     value: float
@@ -39,35 +35,8 @@ class Draws:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """What holds the figure with 95 % confidence."""
+        """95 % confidence interval of the figure."""
         return _interval(self.drawn)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One model against another in one figure, over the same rows.
-
-    Args:
-        model, against: which models.
-        metric: which figure.
-        difference: model minus against, over all rows.
-        low, high: the interval that holds it with 95 % confidence.
-        p_value: of no difference, two-sided; corrected where several were asked at once.
-        verdict: in words; whether higher is better decides between better and worse.
-    """
-
-    model: str
-    against: str
-    metric: str
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    verdict: Verdict
-
-    def to_json(self) -> dict[str, Any]:
-        """For compare/<name>.json."""
-        return asdict(self)
 
 
 def draw_figures(
@@ -77,12 +46,12 @@ def draw_figures(
     seed: int = 0,
     num_resamples: int = NUM_RESAMPLES,
 ) -> dict[str, Draws]:
-    """A figure of several models over rows drawn with replacement, the same rows for all of them.
+    """Resample a figure of several models over rows drawn with replacement, the same rows for all.
 
     Args:
-        statistics: of each model, float64 [rows, k], the same rows in the same order.
+        statistics: statistics of each model, float64 [rows, k], the same rows in the same order.
         figure: sums → figure, as in `Metric`.
-        seed: the same one gives the same draws.
+        seed: determines the draws.
 
     Source: Efron, 1979; Koehn, 2004 for the paired form on corpus metrics.
     """
@@ -100,7 +69,7 @@ def draw_figures(
 
 
 def resampled_sums(statistics: Numbers, *, seed: int, num_resamples: int = NUM_RESAMPLES) -> Numbers:
-    """Sums [num_resamples, k] over rows of `statistics` [rows, k] drawn with replacement."""
+    """Compute sums [num_resamples, k] over rows of `statistics` [rows, k] drawn with replacement."""
     num_rows = len(statistics)
     generator = np.random.default_rng(seed)
     share = np.full(num_rows, 1 / num_rows)
@@ -108,19 +77,19 @@ def resampled_sums(statistics: Numbers, *, seed: int, num_resamples: int = NUM_R
     step = max(1, CELLS_AT_ONCE // num_rows)
     for start in range(0, num_resamples, step):
         size = min(step, num_resamples - start)
-        # How often each row is drawn: the sum over draws is then one product.
+        # Counts of how often each row is drawn turn the sum over draws into one matrix product.
         sums[start : start + size] = generator.multinomial(num_rows, share, size=size) @ statistics
     return sums
 
 
 def over_seeds(seeds: Sequence[Draws], *, seed: int = 0) -> Draws:
-    """The mean figure of an experiment's seeds, whose draws take other seeds into account too.
+    """Average a figure over an experiment's seeds, with draws that also vary the seeds.
 
     Rows are drawn first, then seeds. With three seeds the spread between them is itself uncertain, and
-    the bootstrap makes it a little too small: read such intervals as lower bounds of the doubt.
+    the bootstrap underestimates it a little: such intervals are lower bounds of the uncertainty.
 
     Args:
-        seeds: at least one, drawn over the same rows.
+        seeds: draws of each seed, at least one, over the same rows.
     """
     if len(seeds) == 1:
         return seeds[0]
@@ -145,21 +114,21 @@ def difference(
     higher_is_better: bool | None,
     nothing_changed: bool = False,
 ) -> Difference:
-    """The difference of two models in one figure, with its interval.
+    """Compute the difference of two models in one metric, with its interval.
 
     Args:
-        ours, theirs: drawn over the same rows.
-        names: of the two models.
-        metric: the figure's name.
-        higher_is_better: None gives no praise and no blame, only higher or lower.
-        nothing_changed: whether both gave the same answers to every row.
+        ours, theirs: draws over the same rows.
+        names: names of the two models.
+        metric: name of the metric.
+        higher_is_better: None gives verdicts of higher or lower instead of better or worse.
+        nothing_changed: whether both models gave the same answers to every row.
     """
     drawn = ours.drawn - theirs.drawn
     low, high = _interval(drawn)
-    # The share of draws on the other side of 0, both ways, with one more draw as the data themselves.
+    # Share of draws on the other side of 0, two-sided, counting the data themselves as one more draw.
     beyond = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
     p_value = min(1.0, 2 * (beyond + 1) / (len(drawn) + 1))
-    verdict = _verdict(low, high, higher_is_better)
+    verdict: DifferenceVerdict = _verdict(low, high, higher_is_better)
     if ours.num_rows < FEWEST_ROWS:
         p_value, verdict = 1.0, "too few rows"
     if nothing_changed:
@@ -168,7 +137,7 @@ def difference(
 
 
 def corrected(differences: Sequence[Difference], higher_is_better: bool) -> list[Difference]:
-    """Differences that were asked together: p-values by Holm's step-down rule, verdicts by them.
+    """Correct differences that were tested together: p-values by Holm's step-down rule, then verdicts.
 
     Source: Holm, 1979: of m hypotheses, the smallest p is multiplied by m, the next by m - 1, …
     """
@@ -177,7 +146,7 @@ def corrected(differences: Sequence[Difference], higher_is_better: bool) -> list
     for rank, index in enumerate(order):
         own = differences[index]
         highest = max(highest, min(1.0, own.p_value * (len(order) - rank)))
-        verdict = own.verdict
+        verdict: DifferenceVerdict = own.verdict
         if verdict not in ("nothing changed", "too few rows"):
             is_up = (own.difference > 0) == higher_is_better
             is_clear = highest <= 1 - CONFIDENCE
@@ -192,7 +161,7 @@ def _interval(drawn: Numbers) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _verdict(low: float, high: float, higher_is_better: bool | None) -> Verdict:
+def _verdict(low: float, high: float, higher_is_better: bool | None) -> DifferenceVerdict:
     if low <= 0 <= high:
         return "no significant difference"
     if higher_is_better is None:

@@ -1,4 +1,4 @@
-"""How BLEU cuts references into words: by sacrebleu's tokenizer for their script, if there is one."""
+"""Word tokenization of references for BLEU, by their script."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from loraloom.text.units import percent
 
-# Written without spaces between words, and sacrebleu has no tokenizer that works without a download.
+# Scripts without spaces between words, for which no sacrebleu tokenizer works without a download.
 WITHOUT_SPACES = {
     "THAI": "Thai",
     "LAO": "Lao",
@@ -25,18 +25,18 @@ NAMES = {"CJK": "Chinese", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "HANG
 OTHER = "spaced"  # scripts with spaces between words
 TOKENIZERS = {"Chinese": "zh", "Japanese": "ja-mecab", "Korean": "ko-mecab", OTHER: "13a"}
 EXTRAS = {"ja-mecab": "ja", "ko-mecab": "ko"}
-KANA_SHARE = 0.05  # of kana and Han letters: Chinese text has no kana, Japanese has both
-PURE = 0.95  # of the letters; below it a signature says what the rest is
+KANA_SHARE = 0.05  # share of kana and Han letters; Chinese text has no kana, Japanese has both
+PURE = 0.95  # share of letters; below it, the signature names the other scripts
 
 
 @dataclass(frozen=True)
 class Words:
-    """How references are cut into words.
+    """Word tokenization of references.
 
     Args:
-        tokenizer: sacrebleu's name of it; None where there is none.
-        script: that most letters are of.
-        shares: of the letters in each script, the largest first.
+        tokenizer: sacrebleu's name for it; None if there is none.
+        script: script of most letters.
+        shares: share of letters in each script, largest first.
     """
 
     tokenizer: str | None
@@ -45,7 +45,7 @@ class Words:
 
     @property
     def signature(self) -> str:
-        """Which scripts decided, to follow a figure's signature; empty if there is one only."""
+        """Scripts that decided, as a suffix of a metric's signature; "" if there is only one."""
         if self.shares.get(self.script, 1.0) >= PURE:
             return ""
         parts = (
@@ -55,12 +55,12 @@ class Words:
 
 
 def words_of(references: Sequence[str]) -> Words:
-    """Choose by the script that most letters of the references are of."""
+    """Choose by the script of most letters of the references."""
     letters: Counter[str] = Counter()
     for char, num in Counter(unicodedata.normalize("NFKC", "".join(references))).items():
         if char.isalpha():
             letters[_script(char)] += num
-    # Japanese is written in Han letters too.
+    # Japanese is also written in Han letters.
     if letters["Japanese"] > KANA_SHARE * (letters["Japanese"] + letters["Chinese"]):
         letters["Japanese"] += letters.pop("Chinese", 0)
     shares = {name: num / letters.total() for name, num in letters.most_common() if num}

@@ -1,1 +1,1 @@
-"""An adapter merged into its base, as a folder for other programs, and the proof that it is equal."""
+"""Merging of an adapter into its base as a folder for other programs, with proof of equality."""

@@ -1,11 +1,11 @@
-"""The last word on a merged folder: a fresh process that has nothing but transformers reads and runs it.
+"""Final test of a merged folder in a new process, with nothing but transformers.
 
 python -m loraloom.export.fresh_process FOLDER PROOF
 
-PROOF/question.json, question.safetensors  rows, and what base and adapter say to them
-PROOF/measured.json                        how far the folder is from that
+PROOF/question.json, question.safetensors  rows, and the outputs of base + adapter for them
+PROOF/measured.json                        how far the folder's outputs differ
 
-It imports nothing else of LoRALoom: what it finds, any user of transformers would find.
+It imports nothing else of LoRALoom, so any user of transformers would get the same result.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ QUESTION, LOGITS, MEASURED = "question.json", "question.safetensors", "measured.
 
 @dataclass(frozen=True)
 class ProofRows:
-    """The rows that both sides are given.
+    """The rows that both sides process.
 
     Args:
         sources, targets: token ids, EOS last.
-        texts: of the sources, where there are any.
-        pad_token_id, eos_token_id, start_token_id: the model's.
-        max_new_tokens: of a greedy answer.
+        texts: texts of the sources, if any.
+        pad_token_id, eos_token_id, start_token_id: special tokens of the model.
+        max_new_tokens: maximum length of a greedy answer.
     """
 
     sources: Sequence[Sequence[int]]
@@ -47,11 +47,11 @@ class ProofRows:
 
 @dataclass(frozen=True)
 class ModelOutputs:
-    """What a model says to the rows.
+    """Outputs of a model for the rows.
 
     Args:
         logits: at every position of the given targets, float32 [tokens, vocabulary].
-        answers: greedy, without start and EOS.
+        answers: greedy answers, without start and EOS.
     """
 
     logits: Tensor
@@ -60,17 +60,17 @@ class ModelOutputs:
 
 @dataclass(frozen=True)
 class ModelMeasurement:
-    """How far a model is from what was expected of it.
+    """Difference between the outputs of a model and those expected.
 
     Args:
-        max_difference: of any logit.
-        largest_logit: that was expected, in absolute value.
-        num_answers, num_same_answers: greedy.
-        largest_gap: where an answer turns off from the expected one, by how much this model prefers
-            its own token; below the logits' own differences it is a tie.
-        flag_matters: whether `config.tie_word_embeddings` must be set right after loading, because
-            this version of transformers loads it wrong and scales the logits by it.
-        num_same_encodings: texts whose token ids are those of the run.
+        max_difference: largest difference of any logit.
+        largest_logit: largest absolute value of the expected logits.
+        num_answers, num_same_answers: number of greedy answers, and of those that are equal.
+        largest_gap: how much this model prefers its own token where an answer first deviates from
+            the expected one; if less than the difference of the logits, it is a tie.
+        flag_matters: whether `config.tie_word_embeddings` must be corrected after loading, because
+            this version of transformers loads it incorrectly and scales the logits by it.
+        num_same_encodings: number of texts whose token ids equal those of the run.
     """
 
     max_difference: float
@@ -84,7 +84,7 @@ class ModelMeasurement:
 
 @torch.no_grad()
 def run_model(model: Any, rows: ProofRows) -> ModelOutputs:
-    """Logits with the targets given, and greedy answers; by transformers' own forward and generate."""
+    """Compute logits for given targets and greedy answers, with transformers' forward and generate."""
     input_ids, mask = _padded(rows.sources, rows.pad_token_id)
     generated = model.generate(
         input_ids=input_ids,
@@ -106,7 +106,7 @@ def run_model(model: Any, rows: ProofRows) -> ModelOutputs:
 
 @torch.no_grad()
 def teacher_forced(model: Any, rows: ProofRows) -> Tensor:
-    """float32 [tokens of all targets, vocabulary]."""
+    """Compute logits, float32 [tokens of all targets, vocabulary]."""
     input_ids, mask = _padded(rows.sources, rows.pad_token_id)
     inputs, _ = _padded([[rows.start_token_id, *target[:-1]] for target in rows.targets], rows.pad_token_id)
     logits = model(input_ids=input_ids, attention_mask=mask, decoder_input_ids=inputs, use_cache=False).logits
@@ -125,7 +125,7 @@ def _until(tokens: list[int], eos: int) -> list[int]:
 
 
 def difference(model: Any, rows: ProofRows, found: ModelOutputs, expected: ModelOutputs) -> ModelMeasurement:
-    """What a model said beside what was expected."""
+    """Compare the outputs of a model with those expected."""
     pairs = list(zip(rows.sources, found.answers, expected.answers, strict=True))
     gaps = [_gap(model, rows, source, own, wanted) for source, own, wanted in pairs if own != wanted]
     return ModelMeasurement(
@@ -141,7 +141,7 @@ def difference(model: Any, rows: ProofRows, found: ModelOutputs, expected: Model
 def _gap(
     model: Any, rows: ProofRows, source: Sequence[int], own: Sequence[int], wanted: Sequence[int]
 ) -> float:
-    """By how much the model prefers its own token where the two answers part."""
+    """Compute how much the model prefers its own token where the two answers diverge."""
     own, wanted = [*own, rows.eos_token_id], [*wanted, rows.eos_token_id]
     at = next(at for at, (a, b) in enumerate(zip(own, wanted, strict=False)) if a != b)
     prefix = torch.tensor([[rows.start_token_id, *wanted[:at]]])
@@ -150,12 +150,12 @@ def _gap(
 
 
 def generate_answers(proof: Path, rows: ProofRows, expected: Mapping[str, ModelOutputs]) -> None:
-    """Write what the fresh process is to measure.
+    """Write what the new process must measure.
 
     Args:
         proof: an empty folder.
-        rows: what is said to the model.
-        expected: by the dtype to load it in, `float32` or `auto`, what it should say.
+        rows: input for the model.
+        expected: dtype to load the model in, `float32` or `auto` -> its expected outputs.
     """
     question = {
         "rows": asdict(rows),
@@ -166,7 +166,7 @@ def generate_answers(proof: Path, rows: ProofRows, expected: Mapping[str, ModelO
 
 
 def measure(folder: Path, proof: Path) -> dict[str, ModelMeasurement]:
-    """Load the folder as anybody would, in each dtype that is asked for, and measure."""
+    """Load the folder as any user would, in each requested dtype, and measure."""
     question = json.loads((proof / QUESTION).read_text(encoding="utf-8"))
     rows, logits = ProofRows(**question["rows"]), load_file(proof / LOGITS)
     return {
@@ -180,7 +180,7 @@ def _measure(folder: Path, dtype: str, rows: ProofRows, expected: ModelOutputs) 
         folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
     )
     as_loaded = teacher_forced(model, rows)
-    # transformers 5 loads `True` for the whole T5 family, and UMT5 scales its logits by it.
+    # transformers 5 loads `True` for the whole T5 family, and UMT5 then scales its logits.
     model.config.tie_word_embeddings = (
         model.get_output_embeddings().weight is model.get_input_embeddings().weight
     )
@@ -196,7 +196,7 @@ def _measure(folder: Path, dtype: str, rows: ProofRows, expected: ModelOutputs) 
 
 
 def _num_same_encodings(folder: Path, rows: ProofRows) -> int:
-    """A source that was cut is compared up to where it was."""
+    """Count the sources whose token ids are equal, up to the cut of a truncated one."""
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     encoded = [tokenizer(text, verbose=False)["input_ids"] for text in rows.texts]
     pairs = zip(encoded, rows.sources, strict=False)
@@ -204,7 +204,7 @@ def _num_same_encodings(folder: Path, rows: ProofRows) -> int:
 
 
 def main(folder: str, proof: str) -> None:
-    """Measure and write what was found."""
+    """Measure and write the results."""
     found = {dtype: asdict(measured) for dtype, measured in measure(Path(folder), Path(proof)).items()}
     (Path(proof) / MEASURED).write_text(json.dumps(found), encoding="utf-8")
 

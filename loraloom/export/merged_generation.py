@@ -1,8 +1,8 @@
-"""How a merged model answers by itself: the recipe's way, and what became of the base's own settings.
+"""Generation settings of a merged model: the recipe's, and changes to the base's own.
 
-LoRALoom answers by the recipe alone, so that is what every figure of a run is about; a merged model that
-went on forcing or forbidding tokens would say something else. What the base's files state is read from
-the files: transformers marks or fills what it has loaded.
+LoRALoom generates by the recipe alone, and every figure of a run is about such answers; a merged model that
+still forced or forbade tokens would answer differently. The base's settings are read from its files,
+because transformers marks or completes what it has loaded.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from loraloom.base.loading import Base
 from loraloom.base.safety import CONFIG, file_beside, read_beside
 from loraloom.evaluate.decoding import generation_config
 from loraloom.recipe import GenerationSettings
+from loraloom.run.documents.document import JsonObject
 
 FILE = "generation_config.json"
-# Not about answers: which program wrote the file, and from what.
+# Not about answers: the program that wrote the file, and its origin.
 ABOUT_THE_FILE = {"transformers_version", "_from_model_config", "_commit_hash", "_original_object_hash"}
-# Change no answer: the decoder's start goes before bos, and the cache is about speed.
+# Do not change answers: the decoder's start precedes bos, and the cache concerns only speed.
 KEPT = ("bos_token_id", "use_cache")
 TOKENS = ("decoder_start_token_id", "eos_token_id", "pad_token_id")
-# At these, transformers does nothing; folders of older versions list them all.
-AT_REST: dict[str, Any] = {
+# transformers does nothing at these values; folders of older versions list them all.
+AT_REST: JsonObject = {
     "min_length": 0,
     "do_sample": False,
     "early_stopping": False,
@@ -67,64 +68,64 @@ SHOWN_CHARACTERS = 40
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """What became of each setting that the base's own file states.
+    """What happened to each setting in the base's own file.
 
     Args:
-        file: which of its files states them.
-        kept: stated by the merged folder too, with the same value.
-        replaced: by the recipe's, or by the tokens the adapter was trained with: [stated, now].
-        dropped: LoRALoom answers without it.
+        file: the file that contains them.
+        kept: settings that the merged folder has with the same value.
+        replaced: settings replaced by the recipe's or by the tokens used in training: [before, now].
+        dropped: settings that LoRALoom does not use for answers.
         tasks: names in config.json's task_specific_params, which the merged folder does not have.
     """
 
     file: str
-    kept: dict[str, Any] = field(default_factory=dict)
+    kept: JsonObject = field(default_factory=dict)
     replaced: dict[str, list[Any]] = field(default_factory=dict)
-    dropped: dict[str, Any] = field(default_factory=dict)
+    dropped: JsonObject = field(default_factory=dict)
     tasks: list[str] = field(default_factory=list)
 
-    def as_dict(self) -> dict[str, Any]:
-        """For a result."""
+    def as_dict(self) -> JsonObject:
+        """Convert to a dictionary for a result."""
         return asdict(self)
 
     def notes(self) -> list[str]:
-        """What should be known: what the merged model does otherwise than its base, and why."""
+        """List how the merged model answers differently from its base, and why."""
         found = []
         if self.replaced:
             pairs = (f"{key} {_shown(old)} → {_now(key, new)}" for key, (old, new) in self.replaced.items())
             found.append(
-                f"the base's {self.file} gave way to the recipe's generation settings and to the tokens that "
-                f"the adapter was trained with: {', '.join(pairs)}"
+                f"settings in the base's {self.file} were replaced by the recipe's generation settings and "
+                f"by the tokens that the adapter was trained with: {', '.join(pairs)}"
             )
         if self.dropped:
             pairs = (f"{key} {_shown(value)}" for key, value in self.dropped.items())
             found.append(
-                f"dropped from the base's {self.file}: {', '.join(pairs)}; LoRALoom's answers, of which the "
-                f"run's figures are, were made without. If your use needs it, set it in the merged {FILE}"
+                f"dropped from the base's {self.file}: {', '.join(pairs)}; the figures of the run are about "
+                f"answers without these settings. If you need them, set them in the merged {FILE}"
             )
         if self.tasks:
             found.append(
                 f"dropped from the base's {CONFIG}: task_specific_params {_shown(self.tasks)}; pipelines of "
-                "transformers 4 would answer by these, with a prefix that the adapter was not trained with"
+                "transformers 4 would use these, with a prefix that the adapter was not trained with"
             )
         if found and self.kept:
             kept = ", ".join(f"{key} {_shown(value)}" for key, value in self.kept.items())
-            found.append(f"kept of the base's {self.file}: {kept}")
+            found.append(f"kept from the base's {self.file}: {kept}")
         return found
 
 
 def merged_generation_config(
     base: Base, settings: GenerationSettings
 ) -> tuple[GenerationConfig, GenerationDefaults]:
-    """The merged model's own way of answering: the recipe's, with the base's special tokens.
+    """Create the merged model's generation settings: the recipe's, with the base's special tokens.
 
-    The base's config loses what pipelines would put before it.
+    Settings in the base's config that pipelines would prefer are removed.
 
     Returns:
-        The configuration, and what became of the base's own.
+        The configuration, and what happened to the base's own.
 
     Raises:
-        ModelError: the base's file cannot be read.
+        ModelError: a file of the base cannot be read.
     """
     file, stated = stated_settings(base)
     config = generation_config(base, settings)
@@ -135,9 +136,9 @@ def merged_generation_config(
 
 
 def _forget_tasks(base: Base) -> list[str]:
-    """Take task_specific_params out of the config that is saved; the names of their tasks.
+    """Remove task_specific_params from the config that is saved; return the names of their tasks.
 
-    `pipeline("summarization")` of transformers 4.57 puts them before generation_config.json.
+    `pipeline("summarization")` of transformers 4.57 prefers them over generation_config.json.
     """
     tasks = getattr(base.model.config, "task_specific_params", None)
     if not tasks:
@@ -146,8 +147,8 @@ def _forget_tasks(base: Base) -> list[str]:
     return sorted(map(str, tasks))
 
 
-def stated_settings(base: Base) -> tuple[str, dict[str, Any]]:
-    """What the base's own file states about answers, and which file that is.
+def stated_settings(base: Base) -> tuple[str, JsonObject]:
+    """Read the generation settings in the base's own file; return the file's name and the settings.
 
     transformers reads generation_config.json, and the keys in config.json only if there is none.
     """

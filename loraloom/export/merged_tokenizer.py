@@ -1,7 +1,7 @@
-"""The tokenizer of a merged folder: the base's own files, because every other program reads those.
+"""The tokenizer of a merged folder: the base's own files, which other programs read.
 
-One that transformers 5 saved anew is unreadable for transformers 4.57, and has no spiece.model, which is
-all that llama.cpp reads.
+A tokenizer saved by transformers 5 cannot be read by transformers 4.57 and has no spiece.model, which is
+the only file that llama.cpp reads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from loraloom.base.safety import TOKENIZER_CONFIG, file_beside, is_plain_name, r
 from loraloom.run.atomic import write_bytes
 
 TOKENIZER = "tokenizer.json"
-# What tokenizers read, of every family; a class may name more.
+# Files that tokenizers of all families read; a class may name more.
 FILES = (
     TOKENIZER,
     TOKENIZER_CONFIG,
@@ -36,21 +36,21 @@ FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
-# Neither code nor pickles, whatever a class or a config calls them.
+# Neither code nor pickles, whatever names a class or config gives them.
 SUFFIXES = (".json", ".model", ".spm", ".txt", ".jinja", ".codes", ".vocab")
-# Set when a tokenizer is saved after a call that cut or padded; it would go on cutting, for everybody.
+# Stored when a tokenizer is saved after a call that truncated or padded; it would then always truncate.
 STORED = ("truncation", "padding")
 
 
 def copy_tokenizer(base: Base, folder: Path) -> list[str]:
-    """Write the base's own tokenizer files, without a stored truncation or padding.
+    """Copy the base's own tokenizer files, without a stored truncation or padding.
 
     Args:
-        base: from a folder, or from a hub name whose files are cached or can be fetched.
-        folder: of the merged model.
+        base: loaded from a folder, or from a hub name whose files are cached or can be downloaded.
+        folder: folder of the merged model.
 
     Returns:
-        What is not as in the base's folder.
+        Notes on what differs from the base's folder.
 
     Raises:
         OSError: a file could not be written.
@@ -61,11 +61,11 @@ def copy_tokenizer(base: Base, folder: Path) -> list[str]:
     if not found:
         base.tokenizer.save_pretrained(folder)
         return [
-            "the base has no tokenizer file of its own, so its tokenizer was saved by transformers "
+            "the base has no tokenizer files, so its tokenizer was saved by transformers "
             f"{transformers.__version__}; older versions and other programs may not read it"
         ]
     for name, file in found.items():
-        shutil.copyfile(file, folder / name)  # of a hub's cache, what the link points to
+        shutil.copyfile(file, folder / name)  # in a hub cache, copies the target of the link
     return [
         note
         for name in found
@@ -75,7 +75,7 @@ def copy_tokenizer(base: Base, folder: Path) -> list[str]:
 
 
 def _names(base: Base, path: str) -> Iterator[str]:
-    """Plain names of files, each once: a class's own too, and those for certain versions of transformers."""
+    """Yield plain file names, each once: including a class's own and those for some transformers versions."""
     versions = read_beside(path, TOKENIZER_CONFIG, base.name).get("fast_tokenizer_files") or []
     of_class = getattr(type(base.tokenizer), "vocab_files_names", {}).values()
     for name in dict.fromkeys([*FILES, *of_class, *versions]):
@@ -93,5 +93,5 @@ def _forget_calls(file: Path, values: dict[str, Any]) -> list[str]:
     cut = f" (to {limit} tokens)" if limit is not None else ""
     what = " and ".join(f"{key}{cut if key == 'truncation' else ''}" for key in stored)
     return [
-        f"the base's {file.name} stores {what} of an earlier call; the merged folder's copy has null there"
+        f"the base's {file.name} stores {what} from an earlier call; the merged folder's copy has null there"
     ]

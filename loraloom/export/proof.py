@@ -1,4 +1,4 @@
-"""Base + adapter is what the merged folder says: the rows, the bounds, the process that is asked."""
+"""Proof that the merged folder equals base + adapter: its rows, tolerances and new process."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from loraloom.recipe import Recipe
 from loraloom.training.signals import StopRequest
 
 NUM_ROWS = 8
-# Of each row: 8 × 32 positions of 250,112 logits are 256 MB.
+# Tokens per row: 8 × 32 positions of 250,112 logits take 256 MB.
 TARGET_TOKENS, SOURCE_TOKENS, NEW_TOKENS = 32, 512, 64
-# Of the largest logit. Base + adapter adds two products where the merged model has one; `loraloom merge`
-# of the starter and of mt5-small's shape printed 3e-6 and 1e-6.
+# Relative to the largest logit. Base + adapter adds two products where the merged model has one; for the
+# starter and a model of mt5-small's shape, `loraloom merge` printed 3e-6 and 1e-6.
 TOLERANCE = 1e-4
 SECONDS_BETWEEN_LOOKS = 0.1
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What was shown about the merged folder.
+    """Results of the proof for a merged folder.
 
     Args:
-        rows: what it was asked.
-        num_merged: linears that are W + s·B·A.
-        weight_error: the largest error of any of them, in steps of float32 (2^-24 of its weights' norm).
-        merging: base + adapter against the merged weights in float32.
-        reload: what was saved against the same weights in a fresh process, in float32.
-        rounding: base + adapter against the folder in the dtype it is saved in, where that is smaller.
+        rows: what it was tested on.
+        num_merged: number of linears that are W + s·B·A.
+        weight_error: largest error of any of them, in steps of float32 (2^-24 of the norm of its weights).
+        merging: base + adapter compared with the merged weights in float32.
+        reload: the saved folder in a new process compared with the same weights, in float32.
+        rounding: base + adapter compared with the folder in the dtype it is saved in, if that is smaller.
         rounding_beside_update: ‖rounding‖ / ‖ΔW‖ over the merged linears.
     """
 
@@ -57,13 +57,13 @@ class Proof:
 
 
 def choose_rows(split: Split | None) -> list[Example]:
-    """Some rows of a run, of those that training knew least; none where the run has none any more."""
+    """Choose some rows of a run, those that training used least; none if they no longer exist."""
     part = (split.test or split.eval or split.train) if split is not None else []
     return part[:: max(1, len(part) // NUM_ROWS)][:NUM_ROWS]
 
 
 def proof_rows(base: Base, recipe: Recipe, examples: Sequence[Example]) -> ProofRows:
-    """Encoded, cut so that the logits stay small; random tokens where there are no examples."""
+    """Encode rows, truncated so that the logits stay small; random tokens if there are no examples."""
     texts = [example.source for example in examples]
     if examples:
         source_limit = min(recipe.data.max_source_length, SOURCE_TOKENS)
@@ -88,7 +88,7 @@ def proof_rows(base: Base, recipe: Recipe, examples: Sequence[Example]) -> Proof
 
 
 def check_equal(measured: ModelMeasurement, otherwise: str) -> None:
-    """Equal to rounding: no logit further off, and no answer that differs by more than a tie.
+    """Check for equality up to rounding: in all logits, and in answers except for ties.
 
     Raises:
         ModelError: `otherwise`.
@@ -104,38 +104,42 @@ def check_equal(measured: ModelMeasurement, otherwise: str) -> None:
 
 
 def check_tokenizer(measured: ModelMeasurement, rows: ProofRows) -> None:
-    """The merged folder's tokenizer gives the run's tokens.
+    """Check that the merged folder's tokenizer gives the run's tokens.
 
     Raises:
         ModelError: it does not.
     """
     if measured.num_same_encodings < len(rows.texts):
-        raise _failed("read by plain transformers, the tokenizer gives other tokens")
+        raise _failed("loaded by plain transformers, the tokenizer gives different tokens")
 
 
 def _failed(what: str, found: str = "", allowed: str = "") -> ModelError:
     return ModelError(
-        what, where="proof", found=found, allowed=allowed, fix="Nothing was kept. Please report this."
+        what,
+        where="proof",
+        found=found,
+        allowed=allowed,
+        fix="This is a bug; please report it. Nothing was kept.",
     )
 
 
 def ask_fresh_process(model: Path, proof: Path, stop: StopRequest) -> dict[str, ModelMeasurement]:
-    """What `fresh_process` measures in a process of its own, offline.
+    """Run `fresh_process` in a new process, offline, and return its measurements.
 
     Raises:
-        ModelError: it failed.
-        Interrupted: a signal came; the process is ended.
+        ModelError: the process failed.
+        Interrupted: a signal was received; the process was ended.
     """
     package = str(Path(loraloom.__file__).parents[1])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     command = [sys.executable, "-P", "-m", fresh_process.__name__, str(model.resolve()), str(proof.resolve())]
     with (proof / "stderr").open("wb") as stderr:
         child = subprocess.Popen(
-            command,  # -P: a file of the user's own in this folder must not pass for a library
+            command,  # -P: a file of the user in the current folder must not shadow a library
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"},
             stdout=subprocess.DEVNULL,
             stderr=stderr,
-            start_new_session=True,  # Ctrl-C reaches this process alone, which ends that one
+            start_new_session=True,  # Ctrl-C reaches only this process, which ends the new one
         )
     try:
         while (code := child.poll()) is None:
@@ -146,16 +150,16 @@ def ask_fresh_process(model: Path, proof: Path, stop: StopRequest) -> dict[str, 
         child.wait()
     if code != 0:
         lines = (proof / "stderr").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        killed = f"it was ended by signal {-code}; is there memory enough?" if code < 0 else ""
-        raise _failed("plain transformers cannot read the folder", found=killed or "".join(lines[-1:])[:300])
+        killed = f"it was ended by signal {-code}, possibly for lack of memory" if code < 0 else ""
+        raise _failed("plain transformers cannot load the folder", found=killed or "".join(lines[-1:])[:300])
     found = json.loads((proof / fresh_process.MEASURED).read_text(encoding="utf-8"))
     return {dtype: ModelMeasurement(**values) for dtype, values in found.items()}
 
 
 def stop_if_asked(stop: StopRequest) -> None:
-    """Leave between two parts of the work.
+    """Stop between two parts of the work.
 
     Raises:
-        Interrupted: a signal came.
+        Interrupted: a signal was received.
     """
     stop.raise_if_set("stopped; nothing was kept")

@@ -1,4 +1,4 @@
-"""A merged model as a plain transformers folder: its dtype, its size, its files."""
+"""Saving of a merged model as a plain transformers folder: dtype, space, files."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from loraloom.text.units import size
 
 DTYPES = ("float32", "bfloat16", "float16")
 STORED = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-# Saving copies a shard before it writes it.
+# Saving copies each shard before it writes it.
 SHARD_SIZE = "2GB"
-# For the tokenizer and the configs.
+# Space for the tokenizer and the configs.
 ROOM_BESIDE = 64 * 2**20
 
 
 def check_dtype(dtype: str | None, model_type: str | None) -> None:
-    """Refuse what cannot be saved, before anything is loaded.
+    """Refuse a dtype that cannot be saved, before anything is loaded.
 
     Raises:
-        ModelError: there is no such dtype, or the family overflows in it.
+        ModelError: the dtype is unknown, or the family overflows in it.
     """
     if dtype is not None and dtype not in DTYPES:
-        raise ModelError("there is no such dtype", where="--dtype", found=dtype, allowed=", ".join(DTYPES))
+        raise ModelError("is not a supported dtype", where="--dtype", found=dtype, allowed=", ".join(DTYPES))
     family = family_of(model_type)
     if dtype == "float16" and family is not None and not family.float16:
         raise ModelError(
-            f"the feed-forward of {model_type} overflows float16: answers would be noise, or NaN",
+            f"the feed-forward of {model_type} overflows in float16, so that answers would be noise or NaN",
             where="--dtype",
             found=dtype,
             allowed="float32, bfloat16",
@@ -50,20 +50,20 @@ def check_dtype(dtype: str | None, model_type: str | None) -> None:
 
 
 def choose_dtype(wanted: str | None, base: Base) -> Choice:
-    """The dtype to save in: as asked, else as the base's own files have it."""
+    """Choose the dtype to save in: as requested, or else that of the base's own files."""
     if wanted is not None:
-        return Choice(wanted, "as asked")
+        return Choice(wanted, "as requested")
     stored = stored_dtype(str(base.model.config.name_or_path))
     if stored is None:
-        return Choice("float32", "the base's files do not say theirs, and float32 loses nothing")
+        return Choice("float32", "the base's files do not state a dtype, and float32 is lossless")
     if stored == "float16" and not base.family.float16:
-        reason = "the base's files are float16, in which this family overflows; float32 loses nothing"
+        reason = "the base's files are float16, in which this family overflows; float32 is lossless"
         return Choice("float32", reason)
-    return Choice(stored, "as the base's files")
+    return Choice(stored, "as in the base's files")
 
 
 def stored_dtype(path: str) -> str | None:
-    """What the safetensors files of a folder or hub name hold most of; None where there are none."""
+    """Return the main dtype of the safetensors files of a folder or hub name; None if there are none."""
     file = file_beside(path, SAFE_WEIGHTS_NAME)
     if file is None and (index := file_beside(path, SAFE_WEIGHTS_INDEX_NAME)):
         shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
@@ -76,10 +76,10 @@ def stored_dtype(path: str) -> str | None:
 
 
 def check_space(folder: Path, model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Refuse before the work what the disk cannot hold: the weights, and the logits of the proof.
+    """Refuse before starting if the disk cannot hold the weights and the logits of the proof.
 
     Raises:
-        RunError: there is too little room.
+        RunError: there is too little space.
     """
     num_weights: int = sum(parameter.numel() for parameter in model.parameters())
     num_logits = 2 * NUM_ROWS * TARGET_TOKENS * model.get_output_embeddings().weight.shape[0]
@@ -87,23 +87,23 @@ def check_space(folder: Path, model: PreTrainedModel, dtype: torch.dtype) -> Non
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise RunError(
-            "there is too little room for the merged model",
+            "there is too little space for the merged model",
             where=str(folder),
             found=f"{size(free)} free",
             allowed=f"{size(needed)} or more",
-            fix="Make room, choose another folder, or save a smaller --dtype.",
+            fix="Free some space, choose another folder, or save a smaller `--dtype`.",
         )
 
 
 def save_model(base: Base, folder: Path) -> list[str]:
-    """Write the model, and the base's own tokenizer files; read the weights back and compare every bit.
+    """Write the model and the base's own tokenizer files; read the weights back and compare every bit.
 
     Returns:
-        What is not as in the base's folder.
+        Notes on what differs from the base's folder.
 
     Raises:
         RunError: they could not be written.
-        ModelError: what was written is not what was in memory.
+        ModelError: what was written differs from what was in memory.
     """
     had_bars = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
@@ -118,7 +118,8 @@ def save_model(base: Base, folder: Path) -> list[str]:
         if had_bars:
             transformers.utils.logging.enable_progress_bar()
     for file in folder.glob("*.safetensors"):
-        file.chmod((folder / "config.json").stat().st_mode)  # safetensors 0.8 leaves it to its user alone
+        # safetensors 0.8 makes its files readable only by their owner.
+        file.chmod((folder / "config.json").stat().st_mode)
     _check_files(base.model, folder)
     return notes
 
@@ -128,21 +129,23 @@ def _check_files(model: PreTrainedModel, folder: Path) -> None:
     found: set[int] = set()
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as weights:
-            for key in weights.keys():  # noqa: SIM118 (no mapping)
+            for key in weights.keys():  # noqa: SIM118 (not a mapping)
                 own = in_memory[key]
                 if not torch.equal(weights.get_tensor(key), own):
                     raise ModelError(
-                        "a tensor was written wrong", where=key, fix="Check the disk. Nothing is kept."
+                        "a tensor was written incorrectly", where=key, fix="Check the disk. Nothing was kept."
                     )
                 found.add(own.data_ptr())
-    # A tied head is written once, under one of its names.
+    # A tied head is written only once, under one of its names.
     missing = [key for key, tensor in in_memory.items() if tensor.data_ptr() not in found]
     if missing:
-        raise ModelError(f"{len(missing)} tensors were not written", where=missing[0], fix="Nothing is kept.")
+        raise ModelError(
+            f"{len(missing)} tensors were not written", where=missing[0], fix="Nothing was kept."
+        )
 
 
 def sync(folder: Path) -> int:
-    """Push every file to the disk; their size in bytes."""
+    """Flush every file to disk; return their total size in bytes."""
     size = 0
     for file in folder.iterdir():
         with file.open("rb") as opened:

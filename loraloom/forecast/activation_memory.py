@@ -20,7 +20,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import hidden_states
 from loraloom.bank.ownership import training_rows
-from loraloom.base.loading import keeping_activations
+from loraloom.base.recomputation import keeping_activations
 from loraloom.data.batches import Batch, Part, collate
 from loraloom.data.encoding import EncodedExample
 from loraloom.recipe import LoraSettings

@@ -135,7 +135,7 @@ def phases(
     base, training = counter.bank.base, wave[0].training
     weights = sum(map(counter.num_weights, wave))
     there = {
-        "adapters": weights * WHILE_TRAINING,
+        "adapters": weights * (WHILE_TRAINING + _copied(base, len(wave))),
         "best adapters": FLOAT32 * sum(map(counter.num_weights, (*earlier, *wave))),
         "first touched": FIRST_TOUCHED if _element(base) == FLOAT32 else FIRST_TOUCHED_IN_HALF,
     }
@@ -153,6 +153,11 @@ def phases(
     if training.save_strategy != "no":
         found.append(Phase("saving", {**there, "checkpoint": weights * IN_CHECKPOINT}))
     return found
+
+
+def _copied(base: Base, num_adapters: int) -> int:
+    """Bytes of the copy that passes compute with; one adapter in its own dtype needs none."""
+    return _element(base) if num_adapters > 1 or _element(base) < FLOAT32 else 0
 
 
 def _with_heap(base: Base, parts: dict[str, int]) -> dict[str, int]:

@@ -1,19 +1,19 @@
-"""What to do: a recipe's settings, and its YAML.
+"""Recipes: what to do, as settings and as YAML.
 
-`settings` is the one home of names, defaults, bounds and help, `document` puts them together; `file` reads
-and writes YAML. The rest serves reading: each file says in its first line which step of it is its own.
+`settings` defines names, defaults, bounds and help, `schema` combines them; `reading` and `writing` convert
+from and to YAML. The other files are steps of reading, described in their first lines.
 """
 
 from loraloom.recipe.experiments import EXPERIMENT_NAME, RESERVED_EXPERIMENT_NAMES
+from loraloom.recipe.relative_paths import Section
 from loraloom.recipe.schema import Experiment, Recipe
-from loraloom.recipe.section import Section
 from loraloom.recipe.settings import (
-    SHARED_TRAINING_KEYS,
     DataSettings,
     GenerationSettings,
     LoraSettings,
     TrainingSettings,
 )
+from loraloom.recipe.shared_training import SHARED_TRAINING_KEYS, SharedTraining
 
 __all__ = [
     "EXPERIMENT_NAME",
@@ -25,5 +25,6 @@ __all__ = [
     "LoraSettings",
     "Recipe",
     "Section",
+    "SharedTraining",
     "TrainingSettings",
 ]

@@ -1,6 +1,6 @@
-"""Other names of our settings and values, as people bring them from other scripts.
+"""Alternative names of settings and values, as used in other scripts.
 
-Three plain tables. An alias may be written `section.key`, where it means something else in that section.
+Three plain tables. An alias is written `section.key` if it means something else outside that section.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an experiment may change, and whether what it changes is right as part of the whole recipe."""
+"""What an experiment may change, and validation of its changes as part of the whole recipe."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loraloom.recipe.values import Seed, SettingError
 EXPERIMENT_NAME = re.compile(r"[^\W_][\w.\-]{0,63}")
 RESERVED_EXPERIMENT_NAMES = frozenset({"base"})
 _SHARED = (
-    "is not an experiment's to change: all experiments of a recipe share one base, one data set and one pass"
+    "cannot be changed by an experiment, because all experiments of a recipe share one base, dataset and pass"
 )
 
 
@@ -25,19 +25,19 @@ def checked_changes(
     common: Mapping[str, Any],
     shared: Mapping[str, Set[str]],
 ) -> dict[str, dict[str, Any]]:
-    """Check every experiment as if it were the whole recipe.
+    """Validate every experiment as if it were the whole recipe.
 
     Args:
         experiments: name -> what differs, in sections and `seed`.
-        sections: the sections that may differ, with their models.
-        common: what the recipe itself says in them; a section that is wrong itself is missing.
-        shared: of a section, the keys that may not differ.
+        sections: sections that may differ, with their models.
+        common: the recipe's own sections; a section that is itself invalid is missing.
+        shared: keys of a section that may not differ.
 
     Returns:
-        The changes alone, with their values read: `'5e-5'` has become a number.
+        Only the changes, with their values parsed: `'5e-5'` becomes a number.
 
     Raises:
-        ValidationError: everything that is wrong, located from an experiment's name on.
+        ValidationError: lists everything that is wrong, with locations starting at an experiment's name.
     """
     errors = _name_errors(experiments)
     checked: dict[str, dict[str, Any]] = {name: {} for name in experiments}
@@ -65,14 +65,12 @@ def _name_errors(names: Iterable[str]) -> list[InitErrorDetails]:
     for name in names:
         if not EXPERIMENT_NAME.fullmatch(name) or name.lower() in RESERVED_EXPERIMENT_NAMES:
             message = (
-                "cannot name an experiment; letters, digits, `-`, `_` and `.` can, up to 64 of them, "
-                "beginning with a letter or digit (`base` is taken)"
+                "is not a valid name of an experiment; use letters, digits, `-`, `_` and `.`, up to 64 of "
+                "them, starting with a letter or digit (`base` is reserved)"
             )
             errors.append(_wrong(message, name, name))
         elif name.casefold() in folded:
-            message = (
-                "differs from another experiment's name in case only, which some file systems cannot hold"
-            )
+            message = "differs from another experiment's name only in case, which some file systems ignore"
             errors.append(_wrong(message, name, name))
         folded.add(name.casefold())
     return errors
@@ -91,7 +89,7 @@ def _checked_section(
     try:
         whole = section.model_validate((common or section()).model_dump() | dict(change)).model_dump()
     except ValidationError as error:
-        # Where the common settings are wrong themselves, what goes with what cannot be judged.
+        # If the common settings are invalid themselves, combinations cannot be validated.
         errors += [detail for detail in _relocated(error) if common is not None or detail.get("loc")]
         whole = dict(change)
     if errors:
@@ -104,7 +102,7 @@ def _wrong(message: str, found: Any, *path: str) -> InitErrorDetails:
 
 
 def _relocated(error: ValidationError, *path: str) -> list[InitErrorDetails]:
-    """The errors of a part, seen from the whole."""
+    """Relocate the errors of a part to their place in the whole."""
     return [
         InitErrorDetails(
             type=detail["type"], loc=(*path, *detail["loc"]), input=detail["input"], ctx=detail.get("ctx", {})

@@ -1,8 +1,8 @@
-"""What a setting means that a run's own recipe.yaml does not have, because the run is older than the setting.
+"""Values of settings that are missing from the recipe.yaml of older runs.
 
-A run's recipe.yaml has every default written out, so a default that changes later reaches new recipes
-only. A setting that is new since then is the exception: its default is chosen for new recipes, and an
-old run keeps what it was trained with.
+A run's recipe.yaml contains every default, so a default that changes later affects only new recipes.
+Settings added since then are the exception: their defaults are chosen for new recipes, and an old run keeps
+the behaviour it was trained with.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-# Canonical path of the setting -> what LoRALoom 0.1, which did not have it, did.
+# Canonical path of a setting -> behaviour of LoRALoom 0.1, which did not have it.
 MEANT_IN_0_1: dict[tuple[str, ...], Any] = {
-    ("data", "quoting"): "csv",  # in a TSV too, which knows none by itself
+    ("data", "quoting"): "csv",  # also in a TSV, which has no quoting of its own
     ("data", "number_format"): "python",
     ("data", "answer_weights"): False,
     ("data", "context_columns"): False,
@@ -20,24 +20,24 @@ MEANT_IN_0_1: dict[tuple[str, ...], Any] = {
 }
 
 
-# Settings of 0.1 whose default is another one now: a recipe that leaves them out and resumes a run means
-# what the run's recipe.yaml says.
+# Settings of 0.1 whose default has changed: a recipe that omits them and resumes a run means the value in
+# the run's recipe.yaml.
 DEFAULTS_CHANGED: frozenset[tuple[str, ...]] = frozenset({("generation", "max_new_tokens")})
 
-# Checks of the data that 0.1 did not have: what a run was begun with cannot keep it from being resumed.
+# Data checks that 0.1 did not have; what a run started with must not prevent it from being resumed.
 CHECKS_SINCE_0_1 = frozenset({"same-sources"})
 
 
 def meant_by_run(stated: Mapping[tuple[str, ...], Any]) -> dict[tuple[str, ...], Any]:
-    """What settings mean that a recipe leaves out, if it resumes a run or is the run's own.
+    """Return the values of settings that a recipe omits, if it resumes a run or is the run's own.
 
     Args:
-        stated: settings that the run's recipe.yaml has, by their canonical paths.
+        stated: settings in the run's recipe.yaml, by their canonical paths.
     """
     newer = {path: value for path, value in MEANT_IN_0_1.items() if path not in stated}
     return newer | {path: stated[path] for path in DEFAULTS_CHANGED if path in stated}
 
 
 def is_of_0_1(stated: Mapping[tuple[str, ...], Any]) -> bool:
-    """Whether a run's recipe.yaml lacks a setting that came after 0.1."""
+    """Return whether a run's recipe.yaml lacks a setting that was added after 0.1."""
     return any(path not in stated for path in MEANT_IN_0_1)

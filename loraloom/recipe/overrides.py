@@ -1,8 +1,7 @@
-"""`--set key=value`: one setting of a recipe, given on the command line.
+"""`--set key=value`: a setting of a recipe, given on the command line.
 
-The key is written with dots, the value as YAML. What it says takes the place of what the file says;
-of two options for one setting the later holds, as command lines have it; an empty value, or `null`,
-goes back to the default.
+The key is dotted, the value is YAML. It replaces the value in the file; if an option for the same setting
+is repeated, the last one applies; an empty value or `null` restores the default.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ _EXAMPLE = "Write it as key=value, e.g. --set training.learning_rate=1e-4."
 
 
 def apply_overrides(placed: SettingsTree, sets: Sequence[str]) -> None:
-    """Let options take the place of a document's settings; what is wrong with them joins its problems."""
+    """Replace settings of a document by options; their problems are added to the document's."""
     for option in sets:
         label = shown_option(option)
         key, equals, text = option.partition("=")
         key = key.strip()
         if not equals or not all(part.strip() for part in key.split(".")):
-            problem = "is not a setting" if equals else "gives no value"
+            problem = "is not a setting" if equals else "has no value"
             placed.problems.append(Problem(f"this {problem}", label, fix=_EXAMPLE))
             continue
         names = [path[1] for path in placed.places if path[:1] == ("experiments",) and len(path) == 2]
@@ -34,12 +33,12 @@ def apply_overrides(placed: SettingsTree, sets: Sequence[str]) -> None:
 
 
 def shown_option(option: str) -> str:
-    """An option as messages name it."""
+    """Format an option for messages."""
     return f"--set {printable(option)}"
 
 
 def _split(key: str, experiments: Sequence[str]) -> list[str]:
-    """The parts of a dotted key; an experiment's name may hold dots itself.
+    """Split a dotted key; the name of an experiment may itself contain dots.
 
     >>> _split("experiments.v1.5.seed", ["v1.5"])
     ['experiments', 'v1.5', 'seed']
@@ -53,12 +52,12 @@ def _split(key: str, experiments: Sequence[str]) -> list[str]:
 
 
 def _value(text: str, label: str) -> tuple[Node, list[Problem]]:
-    """A value with its own text kept, for settings that are text whatever they look like as YAML.
+    """Parse a value, keeping its text for settings that are text even if they look like other YAML.
 
-    `--set data.source_prefix='translate: {text}'` is a mapping to YAML, and a prefix to everyone else.
+    `--set data.source_prefix='translate: {text}'` is a mapping in YAML, but a prefix to the user.
     """
     try:
-        node, problems = compose(text, lambda line: label)
+        node, problems = compose(text, label, has_lines=False)
     except RecipeError:
         node, problems = Node(text, label), []
     if node is None or node.value is None:

@@ -1,11 +1,11 @@
-"""A recipe's file <-> `Recipe`.
+"""Reading of recipes: from a file or text to `Recipe`.
 
-    text ──compose──▶ tree with lines ──place──▶ canonical settings ──Recipe──▶ checked
-           yaml_tree                    placing                       messages
+    text ──compose──▶ tree with lines ──assign_keys──▶ canonical settings ──Recipe──▶ checked
+           yaml_tree                    keys                                values, settings, schema
 
-Reading reports every problem of a file at once, each with its line. `--set` options join on the way
-(`options`). Writing and the schema are in `writing`, and are offered here too. The YAML
-reader and why it is the one: `yaml_tree`.
+Each file is a single step. Reading reports all problems of a file at once, each with its line
+(`validation_problems`); `--set` options are merged on the way (`overrides`). Writing and the schema are in
+`writing`, and are also available here.
 """
 
 from __future__ import annotations
@@ -19,19 +19,17 @@ from typing import Any
 from pydantic import ValidationError
 
 from loraloom.errors import Problem, RecipeError
-from loraloom.recipe.keys import Note, Setting, SettingsTree, assign_keys
+from loraloom.recipe.keys import Note, Setting, assign_keys
 from loraloom.recipe.legacy import CHECKS_SINCE_0_1, is_of_0_1, meant_by_run
+from loraloom.recipe.notes import judge_script_keys, unusual_settings
 from loraloom.recipe.overrides import apply_overrides
 from loraloom.recipe.relative_paths import base_folder
 from loraloom.recipe.schema import Recipe
-from loraloom.recipe.script_keys import SCRIPT_KEYS
-from loraloom.recipe.setting_names import FIELDS
 from loraloom.recipe.typos import nearest
-from loraloom.recipe.unusual_settings import unusual_settings
 from loraloom.recipe.validation_problems import problems_of
 from loraloom.recipe.writing import commented_recipe, recipe_schema, write_recipe
-from loraloom.recipe.yaml_tree import MAX_CHARACTERS, Node, compose, shown_value
-from loraloom.text.visible import printable
+from loraloom.recipe.yaml_tree import MAX_CHARACTERS, Node, compose
+from loraloom.text.visible import printable, shown_value
 
 __all__ = [
     "Note",
@@ -53,11 +51,11 @@ _SHIPPED = Path(__file__).parents[1] / "recipes"
 
 @dataclass(frozen=True)
 class Reading:
-    """A recipe, and what reading it brought to light.
+    """A recipe, and the notes from reading it.
 
     Args:
-        recipe: checked, with every default.
-        notes: what was moved, makes no difference, or may be a mistake.
+        recipe: validated, with every default.
+        notes: what was moved, has no effect, or may be a mistake.
     """
 
     recipe: Recipe
@@ -65,14 +63,14 @@ class Reading:
 
 
 def read_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
-    """Read a recipe's file; its relative paths are relative to the file's folder.
+    """Read a recipe's file; its relative paths start from the file's folder.
 
     Args:
-        path: the file, or the name of a recipe that comes with LoRALoom, e.g. `article`.
-        sets: `key=value` each, taking the place of what the file says.
+        path: the file, or the name of a built-in recipe, e.g. `article`.
+        sets: `key=value` options, which replace values in the file.
 
     Raises:
-        RecipeError: the file cannot be read, or everything that is wrong with it.
+        RecipeError: the file cannot be read, or lists everything that is wrong with it.
     """
     return read_recipe_with_notes(path, sets).recipe
 
@@ -80,61 +78,61 @@ def read_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
 def read_recipe_with_notes(
     path: Path | str, sets: Sequence[str] = (), *, resumed: Path | None = None
 ) -> Reading:
-    """`read_recipe`, with its notes.
+    """Read a recipe like `read_recipe`, and return its notes.
 
     Args:
         path, sets: as in `read_recipe`.
-        resumed: the recipe.yaml of the run that is resumed by this recipe; a setting that neither has
-            means what it meant when the run was made.
+        resumed: recipe.yaml of the run that is resumed with this recipe; a setting that is in neither has
+            the value it had when the run was created.
     """
     file = _find(path)
     is_shipped = file.parent == _SHIPPED
     name = file.name if is_shipped else printable(str(path), 200)
     stated = {} if resumed is None else _stated(resumed)
-    # A damaged one says nothing; the verb repairs or refuses it.
+    # A damaged file contributes nothing; the command repairs or refuses it.
     older = meant_by_run(stated) if stated else {}
     recipe, notes = _understand(_decode(_read_bytes(file), name), name, sets, older)
-    # A shipped recipe speaks of the user's files, not of files inside the package.
+    # A built-in recipe refers to the user's files, not to files inside the package.
     beside = resumed if is_shipped else file
     return Reading(recipe if beside is None else recipe.in_folder(base_folder(beside)), notes)
 
 
 def read_run_recipe(path: Path) -> Recipe:
-    """The recipe of a run, from its recipe.yaml; a setting newer than the run means what it meant then.
+    """Read the recipe.yaml of a run; a setting newer than the run has the value it had then.
 
     Raises:
-        RecipeError: the file cannot be read, or everything that is wrong with it.
+        RecipeError: the file cannot be read, or lists everything that is wrong with it.
     """
     return read_recipe_with_notes(path, resumed=path).recipe
 
 
 def checks_newer_than(run_recipe: Path) -> frozenset[str]:
-    """The checks of the data that a run was begun without, by its recipe.yaml."""
+    """Return the data checks that did not exist when a run started, by its recipe.yaml."""
     stated = _stated(run_recipe)
     return CHECKS_SINCE_0_1 if stated and is_of_0_1(stated) else frozenset()
 
 
 def parse_recipe(text: str, *, name: str, sets: Sequence[str] = ()) -> Recipe:
-    """Read a recipe from text; its relative paths are relative to the working directory.
+    """Read a recipe from text; its relative paths start from the working directory.
 
     Args:
         text: YAML.
-        name: what messages call it.
-        sets: `key=value` each, taking the place of what the text says.
+        name: its name in messages.
+        sets: `key=value` options, which replace values in the text.
 
     Raises:
-        RecipeError: everything that is wrong with it.
+        RecipeError: lists everything that is wrong with it.
     """
     return _understand(text, name, sets)[0]
 
 
 def parse_recipe_with_notes(text: str, *, name: str, sets: Sequence[str] = ()) -> Reading:
-    """`parse_recipe`, with its notes; relative paths start from the working directory."""
+    """Parse a recipe like `parse_recipe`, from the working directory, and return its notes."""
     return Reading(*_understand(text, name, sets))
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """The recipes that come with LoRALoom: name -> file."""
+    """Return the built-in recipes: name -> file."""
     return {file.stem: file for file in sorted(_SHIPPED.glob("*.yaml"))}
 
 
@@ -146,7 +144,7 @@ def _find(path: Path | str) -> Path:
         if str(path) in shipped:
             return shipped[str(path)]
         if file.exists() and not file.is_dir():
-            return file  # a pipe, say
+            return file  # for example a pipe
         is_folder = file.is_dir()
         neighbours = [
             str(file.with_name(other.name))
@@ -157,12 +155,12 @@ def _find(path: Path | str) -> Path:
         raise RecipeError(f"cannot be read: {_reason(error)}", where=printable(str(path), 200)) from None
     if is_folder:
         found = ", ".join(sorted(Path(name).name for name in neighbours)[:5]) or "no .yaml file in it"
-        raise RecipeError("this is a folder, not a recipe", where=printable(str(path), 200), found=found)
+        raise RecipeError("is a folder, not a recipe", where=printable(str(path), 200), found=found)
     match = nearest(str(path), [*neighbours, *shipped]) or nearest(f"{path}.yaml", neighbours)
     raise RecipeError(
         "there is no such file",
         where=printable(str(path), 200),
-        fix=f"Did you mean `{match}`?" if match else f"Recipes that come along: {', '.join(shipped)}.",
+        fix=f"Did you mean `{match}`?" if match else f"Built-in recipes: {', '.join(shipped)}.",
     )
 
 
@@ -183,10 +181,10 @@ def _decode(data: bytes, name: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         if len(data) > 4 * MAX_CHARACTERS:
-            return " " * (MAX_CHARACTERS + 1)  # cut inside a character; too long anyway
-        looks = ", as UTF-16 begins" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+            return " " * (MAX_CHARACTERS + 1)  # truncated inside a character, and too long anyway
+        looks = ", which is how UTF-16 begins" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
         raise RecipeError(
-            "this is not UTF-8 text",
+            "is not UTF-8 text",
             where=f"{name}:{data[: error.start].count(10) + 1}",
             found=f"byte 0x{data[error.start]:02x} at offset {error.start}{looks}",
             fix="Save the file as UTF-8.",
@@ -194,10 +192,10 @@ def _decode(data: bytes, name: str) -> str:
 
 
 def _stated(path: Path) -> dict[tuple[str, ...], Any]:
-    """The settings that a recipe's file has, by their canonical paths; none if it is no recipe."""
+    """Return the settings in a recipe's file by canonical path; none if it is not a recipe."""
     name = printable(str(path), 200)
     try:
-        root, _ = compose(_decode(_read_bytes(path), name), lambda line: f"{name}:{line}")
+        root, _ = compose(_decode(_read_bytes(path), name), name)
     except RecipeError:
         return {}
     if root is None or not isinstance(root.value, dict):
@@ -208,13 +206,14 @@ def _stated(path: Path) -> dict[tuple[str, ...], Any]:
 def _understand(
     text: str, name: str, sets: Sequence[str], older: Mapping[tuple[str, ...], Any] | None = None
 ) -> tuple[Recipe, tuple[Note, ...]]:
-    root, problems = compose(text, lambda line: f"{name}:{line}")
+    root, problems = compose(text, name)
     placed = assign_keys(_as_mapping(root, name, has_sets=bool(sets)))
     placed.problems = problems + placed.problems
-    apply_overrides(placed, sets)
+    if sets:
+        apply_overrides(placed, sets)
     for path, value in (older or {}).items():
         placed.settings.setdefault(path, Setting(value, name, ".".join(path)))
-    _judge_script_keys(placed)
+    judge_script_keys(placed)
     try:
         recipe = Recipe.model_validate(placed.as_mapping())
     except ValidationError as error:
@@ -231,62 +230,19 @@ def _as_mapping(root: Node | None, name: str, *, has_sets: bool) -> Node:
         raise RecipeError(
             "the recipe is empty",
             where=name,
-            fix="`loraloom init` writes one; `model_name_or_path` and `data` must be there.",
+            fix="Create one with `loraloom init`; `model_name_or_path` and `data` are required.",
         )
     if not isinstance(root.value, dict):
         raise RecipeError(
             "a recipe must be a mapping of settings",
             where=root.where,
-            found=shown_value(root.plain()),
-            fix="Write one `key: value` a line.",
+            found=shown_value(root.plain),
+            fix="Write one `key: value` per line.",
         )
     return root
 
 
 def _line(problem: Problem) -> tuple[bool, int]:
-    """Problems come in the order of the file's lines, those of options last."""
+    """Sort problems by line of the file, with those of options last."""
     line = re.search(r":(\d+)$", problem.where)
     return (problem.where.startswith("--set"), int(line[1]) if line else 0)
-
-
-def _judge_script_keys(placed: SettingsTree) -> None:
-    """Accept with a note what another script's key says anyway; refuse the rest with the reason."""
-    for key, given in placed.script_keys:
-        known = SCRIPT_KEYS[key]
-        value = _script_value(given.value)
-        said = f"`{given.written}: {_shown(given.value)}`"
-        needed, values = known.needs
-        if known.allowed is None:
-            placed.notes.append(Note(f"{said} has no effect: {known.reason}", given.where))
-        elif value not in known.allowed:
-            placed.problems.append(_refused(said, given, known.reason, known.fix, known.allowed))
-        elif (
-            needed
-            and not isinstance(value, list | dict)
-            and value in values
-            and _setting(placed, needed) not in values[value]
-        ):
-            what = f"{said} contradicts `{needed}: {_shown(_setting(placed, needed))}`; {known.reason}"
-            placed.problems.append(Problem(what, given.where, fix=known.fix))
-        else:
-            placed.notes.append(Note(f"{said} is what happens anyway: {known.reason}", given.where))
-
-
-def _refused(said: str, given: Setting, reason: str, fix: str, allowed: tuple[Any, ...]) -> Problem:
-    better = fix or f"Leave it out{f', or write {_shown(allowed[0])}' if allowed else ''}."
-    return Problem(f"{said} is refused: {reason}", given.where, fix=better)
-
-
-def _script_value(value: Any) -> Any:
-    """`None`, `False` and `'true'` as Python and quotes leave them."""
-    words = {"none": None, "null": None, "false": False, "true": True}
-    return words.get(value.lower(), value) if isinstance(value, str) and value != "none" else value
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) and value.isprintable() and len(value) < 60 else shown_value(value)
-
-
-def _setting(placed: SettingsTree, key: str) -> Any:
-    path = tuple(key.split("."))
-    return placed.settings[path].value if path in placed.settings else FIELDS[path].default

@@ -1,7 +1,7 @@
-"""Where what a recipe names is, on this machine and now.
+"""Locations, on this machine and at present, of what a recipe names.
 
-A recipe keeps names as the user wrote them, so that a run holds no path of this machine; what opens a file
-asks the recipe's `Locations` for its place.
+A recipe keeps names as the user wrote them, so that a run contains no path of this machine; code that opens
+a file asks the recipe's `Locations` where it is.
 """
 
 from __future__ import annotations
@@ -10,18 +10,21 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 RUN_RECIPE, PROVENANCE = "recipe.yaml", "provenance.json"
 
 
 @dataclass(frozen=True)
 class Locations:
-    """Where the files and folders are that a recipe names.
+    """Locations of the files and folders that a recipe names.
 
     Args:
-        folder: where relative names start; absolute, or empty for the working directory.
-        base: the base's folder, if it is not where the recipe says.
-        data: names of data -> where they are, for those that are not where the recipe says.
+        folder: the folder that relative names start from; absolute, or empty for the working directory.
+        base: folder of the base, if it is not where the recipe says.
+        data: data names -> their locations, for those that are not where the recipe says.
     """
 
     folder: Path = Path()
@@ -29,18 +32,18 @@ class Locations:
     data: Mapping[str, Path] = field(default_factory=dict)
 
     def path_of(self, name: str) -> Path:
-        """The place of a file or folder that the recipe names."""
+        """Locate a file or folder that the recipe names."""
         return self.folder / Path(name).expanduser()
 
     def data_path(self, name: str) -> Path:
-        """The place of what the recipe names as data: a file, folder or pattern."""
+        """Locate data that the recipe names: a file, folder or pattern."""
         return self.data.get(name) or self.path_of(name)
 
 
 def base_folder(file: Path) -> Path:
-    """The file's own folder; of a run's recipe.yaml the folder that the run was begun in.
+    """Return the file's own folder or, for a run's recipe.yaml, the folder that the run was started in.
 
-    A run keeps its recipe's paths as they were written, and does not lie where they start from.
+    A run keeps the paths of its recipe as written, but is not itself in the folder they start from.
     """
     provenance = file.with_name(PROVENANCE)
     if file.name == RUN_RECIPE and provenance.is_file():
@@ -51,3 +54,48 @@ def base_folder(file: Path) -> Path:
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass
     return file.parent
+
+
+class Section(BaseModel):
+    """A part of a recipe: immutable, and without unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+
+class LocatedSection(Section):
+    """A part of a recipe that names files or folders.
+
+    Locations are stored apart from the settings, because recipe.yaml and split.json keep names as the user
+    wrote them.
+    """
+
+    _locations: Locations | None = PrivateAttr(default=None)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the settings, regardless of where the recipes were read from."""
+        return type(other) is type(self) and self.__dict__ == other.__dict__
+
+    @property
+    def locations(self) -> Locations:
+        """Locations of the names in it; by default relative to the working directory."""
+        return Locations() if self._locations is None else self._locations
+
+    @property
+    def folder(self) -> Path:
+        """The folder that its relative paths start from: that of its file, or the working directory."""
+        return self.locations.folder
+
+    @property
+    def has_folder(self) -> bool:
+        """Whether the folder of its relative paths is known, for example because it was read from a file."""
+        return self._locations is not None
+
+    def in_folder(self, folder: Path) -> Self:
+        """Return the same settings with relative paths starting from a folder."""
+        return self.located(Locations(folder.absolute()))
+
+    def located(self, locations: Locations | None) -> Self:
+        """Return the same settings with other locations of their names; None for the working directory."""
+        section = self.model_copy()
+        section._locations = locations
+        return section

@@ -1,4 +1,4 @@
-"""A recipe as one document: its sections, its experiments, and what must go together."""
+"""A recipe as one document: sections, experiments, and validation of combinations."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ from typing import Any, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from loraloom.recipe.experiments import checked_changes
-from loraloom.recipe.relative_paths import Locations
-from loraloom.recipe.section import LocatedSection
+from loraloom.recipe.relative_paths import LocatedSection, Locations
 from loraloom.recipe.settings import (
-    SHARED_TRAINING_KEYS,
     DataSettings,
     GenerationSettings,
     LoraSettings,
     TrainingSettings,
 )
+from loraloom.recipe.shared_training import SHARED_TRAINING_KEYS
 from loraloom.recipe.values import Count, Dtype, Seed, SettingError
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One adapter to train: a recipe's settings with what this experiment changes.
+    """One adapter to train: a recipe's settings with the changes of this experiment.
 
     Args:
-        name: of the adapter: the experiment's, with `@seed` behind it where there are several seeds.
-        group: the experiment's name, which its seeds share.
-        lora, training, seed: all that decides what the adapter becomes.
+        name: name of the adapter: the experiment's, followed by `@seed` if there are several seeds.
+        group: name of the experiment, shared by its seeds.
+        lora, training, seed: everything that determines the adapter.
     """
 
     name: str
@@ -47,34 +46,34 @@ class Recipe(LocatedSection):
     training: TrainingSettings = Field(default_factory=lambda: TrainingSettings())
     experiments: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
-        description="Optional; each states only what differs, in `lora`, `training`, `seed`.",
+        description="Optional; each contains only what differs, in `lora`, `training` and `seed`.",
     )
     generation: GenerationSettings = Field(default_factory=lambda: GenerationSettings())
     dtype: Dtype = Field(
-        default="auto", description="The frozen base's; adapters are always trained in float32."
+        default="auto", description="Dtype of the frozen base; adapters are always trained in float32."
     )
     device: str = Field(
         default="auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
         description="auto, cpu, cuda, cuda:1, mps (untested).",
     )
-    seed: Seed = Field(default=42, description="Initial weights, data order, dropout.")
+    seed: Seed = Field(default=42, description="Determines initial weights, data order and dropout.")
     seeds: Count = Field(
         default=1,
         ge=1,
         le=64,
-        description="Train each experiment from so many seeds, `seed` and the next ones.",
+        description="Number of seeds to train each experiment with: `seed` and the next ones.",
     )
     allow_bin_weights: bool = Field(
-        default=False, description="Load .bin weights (weights-only) where nothing else is."
+        default=False, description="Load .bin weights (weights-only) if there are no others."
     )
 
     def located(self, locations: Locations | None) -> Self:
-        """The same recipe with what it names in other places; None for the working directory."""
+        """Return the same recipe with other locations of its names; None for the working directory."""
         return super().located(locations).model_copy(update={"data": self.data.located(locations)})
 
     def revised(self, changes: Mapping[str, Any]) -> Self:
-        """The same recipe with other settings, checked anew, and with what it names in the same places."""
+        """Return the recipe with other settings, validated again, and the same locations."""
         return type(self).model_validate(self.model_dump() | dict(changes)).located(self._locations)
 
     @field_validator("experiments", mode="before")
@@ -87,6 +86,8 @@ class Recipe(LocatedSection):
     @field_validator("experiments")
     @classmethod
     def _checked(cls, value: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
+        if not value:
+            return value
         return checked_changes(
             value,
             sections={"lora": LoraSettings, "training": TrainingSettings},
@@ -96,10 +97,10 @@ class Recipe(LocatedSection):
 
     @model_validator(mode="after")
     def _answers_as_long_as_responses(self) -> Self:
-        """An answer may be as long as what is learnt, unless the recipe says how long."""
+        """Let answers be as long as responses, unless the recipe sets their length."""
         if "max_new_tokens" not in self.generation.model_fields_set:
             length = {"max_new_tokens": self.data.max_target_length}
-            # The one place where a section is replaced; a recipe is frozen for everybody else.
+            # The only place where a section is replaced; for all others, a recipe is frozen.
             self.__dict__["generation"] = self.generation.model_copy(update=length)
         return self
 
@@ -107,7 +108,7 @@ class Recipe(LocatedSection):
     def _evaluations_possible(self) -> Self:
         place = self._place_of("early_stopping_patience")
         if self.data.eval == 0 and place:
-            message = "needs rows to evaluate, and data.eval is 0; set data.eval, or leave it out"
+            message = "needs eval rows, but data.eval is 0; set data.eval, or remove this setting"
             raise SettingError(message, *place)
         return self
 
@@ -115,12 +116,12 @@ class Recipe(LocatedSection):
     def _forgetting_measurable(self) -> Self:
         place = self._place_of("max_forgetting")
         if self.data.retain is None and place:
-            message = "needs rows to measure forgetting on; set data.retain, or leave it out"
+            message = "needs rows to measure forgetting on; set data.retain, or remove this setting"
             raise SettingError(message, *place)
         return self
 
     def _place_of(self, key: str) -> tuple[str, ...]:
-        """Where a training setting is given first, for all or by an experiment; empty where it is not."""
+        """Find where a training setting is given first, globally or in an experiment; empty if nowhere."""
         if getattr(self.training, key) is not None:
             return "training", key
         return next(
@@ -134,16 +135,18 @@ class Recipe(LocatedSection):
 
     @property
     def resolved_experiments(self) -> tuple[Experiment, ...]:
-        """Every adapter to train, with all its settings; an experiment named `main` where none is listed.
+        """List every adapter to train with all its settings; an experiment named `main` if none is listed.
 
-        Overrides were checked when the recipe was made, so this raises nothing.
+        Changes were validated when the recipe was created, so this never raises.
         """
         experiments = []
         for group, override in (self.experiments or {"main": {}}).items():
-            lora = LoraSettings.model_validate(self.lora.model_dump() | dict(override.get("lora", {})))
-            training = TrainingSettings.model_validate(
-                self.training.model_dump() | dict(override.get("training", {}))
-            )
+            # One that changes nothing in a section has the recipe's own.
+            lora, training = self.lora, self.training
+            if "lora" in override:
+                lora = LoraSettings.model_validate(lora.model_dump() | dict(override["lora"]))
+            if "training" in override:
+                training = TrainingSettings.model_validate(training.model_dump() | dict(override["training"]))
             first = int(override.get("seed", self.seed))
             for seed in range(first, first + self.seeds):
                 name = group if self.seeds == 1 else f"{group}@{seed}"

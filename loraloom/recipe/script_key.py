@@ -1,4 +1,4 @@
-"""A key of another script: what its value would say here, and whether that holds anyway."""
+"""A key of another script: the meaning of its values, and which of them are met anyway."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class ScriptKey:
     """A key of another script.
 
     Args:
-        reason: why its value makes no difference, or why it cannot be had.
-        allowed: values that say what happens anyway; ANY_VALUE where none makes a difference.
-        fix: what to write in its place.
-        needs: a setting, and for a value of this key the values which that setting must have.
+        reason: why its value makes no difference, or why it is not supported.
+        allowed: values that describe what happens anyway; ANY_VALUE if no value makes a difference.
+        fix: what to write instead.
+        needs: a setting, and the values that it must have for each value of this key.
     """
 
     reason: str

@@ -1,8 +1,8 @@
-"""Keys of other scripts that are no settings here: what each would say, and whether that holds anyway.
+"""Keys of PEFT and transformers scripts that are not settings here, and their meaning.
 
 One plain table of the remaining keys of LoraConfig, (Seq2Seq)TrainingArguments, GenerationConfig and
-transformers' example scripts. A value that says what happens anyway is accepted with a note; any other
-is refused with the reason.
+transformers' example scripts. A value that describes what happens anyway is accepted with a note; any
+other value is refused with the reason.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from loraloom.recipe.script_key import ANY_VALUE, ScriptKey
 from loraloom.recipe.trainer_keys import TRAINER_KEYS
 
-SCRIPT_KEYS: dict[str, ScriptKey] = dict(TRAINER_KEYS)  # those of other trainers, and the following
+SCRIPT_KEYS: dict[str, ScriptKey] = dict(TRAINER_KEYS)  # keys of other trainers, and the following
 
 
 def _row(keys: str, allowed: tuple[Any, ...] | None, reason: str, fix: str = "", **more: Any) -> None:
@@ -29,7 +29,7 @@ _row(
     "LoRALoom trains encoder-decoder models",
 )
 _row("peft_type", ("LORA", "PeftType.LORA", "lora", None), "LoRALoom trains LoRA adapters")
-_row("inference_mode", _OFF, "adapters are made to be trained")
+_row("inference_mode", _OFF, "adapters are always trained")
 _row(
     "fp16 fp16_full_eval half_precision",
     _OFF,
@@ -39,23 +39,23 @@ _row(
 _row(
     "bf16 bf16_full_eval",
     (True, False, None),
-    "`dtype` says what the frozen base is held in",
-    "Leave it out, or change dtype.",
+    "the frozen base has the dtype of `dtype`",
+    "Remove it, or change dtype.",
     needs=("dtype", {True: ("auto", "bfloat16"), False: ("auto", "float32")}),
 )
 _row(
     "load_in_8bit load_in_4bit quantization_config use_qalora loftq_config",
     _UNSET,
-    "the base is held in bfloat16 or float32, not quantised",
-    "Leave it out; dtype: bfloat16 halves the base's memory.",
+    "the base has dtype bfloat16 or float32 and is not quantized",
+    "Remove it; dtype: bfloat16 halves the base's memory.",
 )
-_row("trust_remote_code", _OFF, "code that comes with a model is never run")
-_row("device_map", ("auto", None), "`device` says where everything runs", "Set device.")
-_row("use_cpu no_cuda", _OFF, "`device` says where everything runs", "Set device: cpu.")
+_row("trust_remote_code", _OFF, "code in a model's folder is never run")
+_row("device_map", ("auto", None), "`device` selects where everything runs", "Set device.")
+_row("use_cpu no_cuda", _OFF, "`device` selects where everything runs", "Set device: cpu.")
 _row(
     "tf32 torch_compile torch_compile_backend torch_compile_mode use_liger_kernel liger_kernel_config",
     _UNSET,
-    "kernels are chosen by the run, with the reason",
+    "the run chooses kernels and reports the reason",
 )
 
 # LoRA itself.
@@ -65,28 +65,28 @@ _row("lora_bias use_dora", _OFF, "an adapter is W + (lora_alpha / r) B A, and no
 _row(
     "init_lora_weights",
     (True, "default", None),
-    "A starts as PEFT starts it (Kaiming uniform), B at zero",
-    "lora.init_adapter goes on from an adapter.",
+    "A is initialized as in PEFT (Kaiming uniform), B with zeros",
+    "lora.init_adapter continues from an adapter.",
 )
 _row("fan_in_fan_out", _OFF, "encoder-decoder models use linear layers, not transposed ones")
 _row(
     "layers_to_transform layers_pattern exclude_modules target_parameters layer_replication",
     _UNSET,
-    "lora.target_modules alone says what is adapted",
-    "Write a regular expression, or names with encoder:, decoder: or cross: in front.",
+    "only lora.target_modules selects what is adapted",
+    "Write a regular expression, or names preceded by encoder:, decoder: or cross:.",
 )
 _row(
     "rank_pattern alpha_pattern",
     _UNSET,
     "an adapter has one rank and one scale",
-    "Give experiments of different lora.r instead.",
+    "Use experiments with different lora.r instead.",
 )
 _row(
     "auto_mapping revision megatron_config eva_config corda_config lora_ga_config velora_config "
     "alora_invocation_tokens monteclora_config runtime_config use_bdlora arrow_config kasa_config "
     "ensure_weight_tying",
     _UNSET,
-    "this variant of LoRA is not offered",
+    "this variant of LoRA is not supported",
 )
 _row("peft_version megatron_core qalora_group_size", ANY_VALUE, "it records how PEFT was set up")
 
@@ -95,9 +95,11 @@ _row(
     "output_dir overwrite_output_dir logging_dir run_name project trackio_space_id trackio_bucket_id "
     "trackio_static_space_id debug transformers_version",
     ANY_VALUE,
-    "every run makes its own directory and writes into no other",
+    "every run creates its own directory and writes nowhere else",
 )
-_row("do_train do_eval do_predict", ANY_VALUE, "the verb says it: `loraloom train`, `loraloom compare`")
+_row(
+    "do_train do_eval do_predict", ANY_VALUE, "the command decides this: `loraloom train`, `loraloom compare`"
+)
 _row(
     "logging_steps logging_strategy logging_first_step logging_nan_inf_filter log_level log_level_replica "
     "log_on_each_node disable_tqdm include_num_input_tokens_seen skip_memory_metrics",
@@ -107,8 +109,8 @@ _row(
 _row(
     "report_to",
     ("none", [], ["none"], None),
-    "a run is recorded in its own directory, and sent nowhere",
-    "Write report_to: none; events.jsonl can be read by any tracker.",
+    "a run is recorded in its own directory and sent nowhere",
+    "Write report_to: none; any tracker can read events.jsonl.",
 )
 _row(
     "push_to_hub hub_model_id hub_token hub_private_repo hub_always_push hub_revision",
@@ -117,11 +119,11 @@ _row(
     "Upload the run's adapters/ folder yourself.",
 )
 _row("save_safetensors", (True, None), "tensors are written as safetensors, never as pickle")
-_row("save_only_model", _OFF, "a checkpoint holds all that a resumed run needs")
+_row("save_only_model", _OFF, "a checkpoint contains everything that a resumed run needs")
 _row(
     "resume_from_checkpoint",
     _OFF,
-    "a recipe says what to do, not where it stood",
+    "a recipe describes what to do, not the progress",
     "Use `loraloom train RECIPE --resume RUN`.",
 )
 _row(
@@ -134,37 +136,41 @@ _row(
 _row(
     "load_best_model_at_end",
     (True, None),
-    "the best checkpoint becomes the adapter",
+    "the best checkpoint always becomes the adapter",
     "Set training.eval_strategy: no to keep the last one.",
 )
 _row(
     "greater_is_better",
     (True, False, None),
-    "the metric decides: eval_loss should fall, chrf should rise",
-    "Leave it out.",
+    "it follows from the metric: lower is better for eval_loss, higher for chrf",
+    "Remove it.",
     needs=("training.metric_for_best_model", {True: ("chrf",), False: ("eval_loss",)}),
 )
 _row(
     "optim optimizer",
     ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw", "AdamW", "default"),
-    "the optimizer is torch's AdamW, with settings for each adapter",
-    "Write optim: adamw_torch, or leave it out.",
+    "the optimizer is torch's AdamW, with its own state for each adapter",
+    "Write optim: adamw_torch, or remove it.",
 )
 _row(
     "optim_args optim_target_modules lr_scheduler_kwargs",
     _UNSET,
-    "AdamW and the schedule have their own keys",
+    "AdamW and the schedule have keys of their own",
 )
 _row("neftune_noise_alpha", (None, 0), "no noise is added to embeddings")
 _row(
     "group_by_length sortish_sampler",
     _OFF,
-    "rows come in an order drawn from `seed` alone; packing spares the padding instead",
+    "rows are shuffled by `seed` alone; packing avoids padding instead",
 )
-_row("train_sampling_strategy", ("random", None), "rows come in an order drawn from `seed` alone")
-_row("data_seed", _UNSET, "rows come in an order drawn from `seed` alone", "Set seed, or data.split_seed.")
+_row("train_sampling_strategy", ("random", None), "rows are shuffled by `seed` alone")
+_row("data_seed", _UNSET, "rows are shuffled by `seed` alone", "Set seed, or data.split_seed.")
 _row("dataloader_drop_last", _OFF, "every row is used in every epoch")
-_row("auto_find_batch_size", _OFF, "memory is planned before the first step; the batch stays what you set")
+_row(
+    "auto_find_batch_size",
+    _OFF,
+    "memory is planned before the first step, and the batch size is the one you set",
+)
 _row("hub_strategy", ANY_VALUE, "nothing is ever uploaded")
 _row(
     "average_tokens_across_devices prediction_loss_only include_for_metrics batch_eval_metrics "
@@ -180,11 +186,11 @@ _row(
 _row(
     "predict_with_generate",
     (True, False, None),
-    "answers are generated where chrf chooses the checkpoint",
-    "Leave it out, or change training.metric_for_best_model.",
+    "answers are generated if chrf selects the checkpoint",
+    "Remove it, or change training.metric_for_best_model.",
     needs=("training.metric_for_best_model", {False: ("eval_loss",)}),
 )
-_row("full_determinism", ANY_VALUE, "every random number follows `seed`, whatever else happens")
+_row("full_determinism", ANY_VALUE, "every random number is determined by `seed` alone")
 _row(
     "local_rank deepspeed fsdp fsdp_config accelerator_config parallelism_config ddp_backend",
     (-1, 0, *_UNSET),
@@ -197,39 +203,39 @@ _row(
     "ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph dataloader_multiprocessing_context "
     "dataloader_in_order",
     ANY_VALUE,
-    "it changes how fast a Trainer runs, not what it learns",
+    "it changes the speed of a Trainer, not the result",
 )
 
 # Data and tokens.
 _row(
     "remove_unused_columns label_names length_column_name",
     ANY_VALUE,
-    "columns are recognised, or mapped by data.columns",
+    "columns are recognised, or assigned by data.columns",
 )
 _row(
     "padding pad_to_max_length",
     ANY_VALUE,
-    "padding takes no part in the loss, and packing leaves little of it",
+    "the loss ignores padding, and packing leaves little of it",
 )
-_row("pad_to_multiple_of", ANY_VALUE, "padding takes no part in the loss, and packing leaves little of it")
+_row("pad_to_multiple_of", ANY_VALUE, "the loss ignores padding, and packing leaves little of it")
 _row(
     "truncation",
     (True, "longest_first", "only_first", None),
-    "longer texts are cut, and counted; data.source_truncation says where",
+    "longer texts are truncated and counted; data.source_truncation selects where",
 )
-_row("label_pad_token_id", (-100,), "padding takes no part in the loss")
-_row("ignore_pad_token_for_loss", (True, None), "padding takes no part in the loss")
+_row("label_pad_token_id", (-100,), "the loss ignores padding")
+_row("ignore_pad_token_for_loss", (True, None), "the loss ignores padding")
 _row(
     "max_length max_seq_length cutoff_len model_max_length",
     (),
-    "it does not say whether of source or of target",
+    "it does not distinguish source and target",
     "Set data.max_source_length, data.max_target_length or generation.max_new_tokens.",
 )
 _row(
     "test_size",
     (),
-    "scripts use it for the rows that choose the checkpoint, too",
-    "Set data.eval (chooses checkpoints) or data.test (takes part in no choice).",
+    "some scripts also use it for the rows that select the checkpoint",
+    "Set data.eval (selects checkpoints) or data.test (used only for final figures).",
 )
 _row(
     "max_train_samples max_eval_samples max_predict_samples",
@@ -241,18 +247,18 @@ _row("tokenizer tokenizer_name tokenizer_name_or_path", _UNSET, "the tokenizer i
 _row(
     "use_fast_tokenizer use_auth_token token cache_dir",
     ANY_VALUE,
-    "transformers reads it from its own settings",
+    "transformers takes it from its own configuration",
 )
 
 # Generation.
 _row(
     "early_stopping",
     _OFF,
-    "beams end as transformers ends them by default",
+    "beam search ends as by default in transformers",
     "training.early_stopping_patience stops training early.",
 )
-_row("num_return_sequences num_beam_groups", (1, None), "one answer is made for each row")
-_ANSWERS = "answers are made greedily, by sampling or by beams, with the settings of `generation`"
+_row("num_return_sequences num_beam_groups", (1, None), "one answer is generated for each row")
+_ANSWERS = "answers are generated greedily, by sampling or by beam search, with the settings in `generation`"
 _row("typical_p guidance_scale encoder_repetition_penalty", (1, *_UNSET), _ANSWERS)
 _row(
     "min_length min_new_tokens diversity_penalty penalty_alpha min_p top_h epsilon_cutoff eta_cutoff "
@@ -267,9 +273,9 @@ _row(
     "output_attentions output_hidden_states output_scores output_logits return_dict_in_generate "
     "remove_invalid_values cache_implementation cache_config max_cache_len low_memory",
     ANY_VALUE,
-    "it changes what `generate` hands back, not the answer",
+    "it changes what `generate` returns, not the answer",
 )
-_row("use_cache", ANY_VALUE, "generation keeps its caches, training needs none")
+_row("use_cache", ANY_VALUE, "generation always uses caches, training does not need them")
 _row(
     "pad_token_id eos_token_id bos_token_id decoder_start_token_id",
     ANY_VALUE,

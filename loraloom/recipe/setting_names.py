@@ -1,15 +1,13 @@
-"""Which setting a key means: canonical paths, and the known key that a mistyped one is nearest to."""
+"""Lookup of the setting that a key means: canonical paths, and corrections of mistyped keys."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from pydantic.fields import FieldInfo
 
 from loraloom.recipe.aliases import ALIASES
+from loraloom.recipe.relative_paths import Section
 from loraloom.recipe.schema import Recipe
 from loraloom.recipe.script_keys import SCRIPT_KEYS
-from loraloom.recipe.section import Section
 from loraloom.recipe.typos import nearest
 
 Path = tuple[str, ...]
@@ -25,7 +23,7 @@ FIELDS: dict[Path, FieldInfo] = {
     (section, name): info for section, model in SECTIONS.items() for name, info in model.model_fields.items()
 }
 COLUMNS: Path = ("data", "columns")
-# What a section looks like, for messages about what stands in its place.
+# Example of each section, for messages about a wrong value in its place.
 SECTION_EXAMPLES = {
     "data": "data: {train: data.json}",
     "data.columns": "data.columns: {instruction: question}",
@@ -36,7 +34,7 @@ SECTION_EXAMPLES = {
 
 
 def canonical_path(section: str, key: str) -> Path | None:
-    """Where a key belongs that stands in `section` ("" for the top), or None if it is not ours.
+    """Return the canonical path of a key in `section` ("" for the top), or None if the key is unknown.
 
     >>> canonical_path("", "lr"), canonical_path("lora", "lr"), canonical_path("", "fp16")
     (('training', 'learning_rate'), ('training', 'learning_rate'), None)
@@ -57,8 +55,21 @@ def canonical_path(section: str, key: str) -> Path | None:
     return owners[0] if len(owners) == 1 else None
 
 
+# Every known name of a setting, for lookup; a name that is not in it may be mistyped.
+CANONICAL: dict[tuple[str, str], Path | None] = {
+    (section, key): canonical_path(section, key)
+    for section in ("", *SECTIONS)
+    for key in {name for path in FIELDS for name in path} | SCRIPT_KEYS.keys() | {*ALIASES, "experiments"}
+}
+_TEXT_TYPES = (str, str | None)
+_FILE_TYPES = (str | list[str], str | list[str] | None)
+# Settings that are text even if they look like numbers: a file may be named 2024. FILES may also be lists.
+TEXTS = frozenset(path for path, info in FIELDS.items() if info.annotation in _TEXT_TYPES)
+FILES = frozenset(path for path, info in FIELDS.items() if info.annotation in _FILE_TYPES)
+
+
 def field_path(path: Path) -> Path:
-    """The setting that a path inside a recipe belongs to, wherever it lies in an experiment or goes on.
+    """Return the setting that a path in a recipe belongs to, inside an experiment or below the setting.
 
     >>> field_path(("experiments", "slow", "training", "eval_steps"))
     ('training', 'eval_steps')
@@ -68,24 +79,15 @@ def field_path(path: Path) -> Path:
     return path[:2] if path[:1] and path[0] in SECTIONS else path[:1]
 
 
-def is_text(path: Path, value: Any = None) -> bool:
-    """Whether a setting is text whatever its value looks like: a column named 2024 is a name."""
-    if path[:2] == COLUMNS:
-        return len(path) > 2
-    annotation = FIELDS[path].annotation if path in FIELDS else None
-    is_one_of_a_list = annotation in (str | list[str], str | list[str] | None)
-    return annotation in (str, str | None) or (is_one_of_a_list and not isinstance(value, list))
-
-
 def keys_of(section: str) -> list[str]:
-    """The keys of a section; of the top where it is ""."""
+    """List the keys of a section; "" is the top."""
     if section:
         return [path[1] for path in FIELDS if path[0] == section and len(path) == 2]
     return list(Recipe.model_fields)
 
 
 def nearest_key(section: str, key: str) -> str:
-    """The canonical key that a mistyped one is nearest to, or ""; the own section's come first."""
+    """Return the canonical key nearest to a mistyped one, or ""; keys of the same section are preferred."""
     own = {name: f"{section}.{name}" if section else name for name in keys_of(section)}
     everywhere = {path[-1]: ".".join(path) for path in FIELDS if len(path) > 1}
     aliases = {alias.rpartition(".")[2]: path for alias, path in ALIASES.items()}

@@ -1,4 +1,4 @@
-"""The syntax of `target_modules`, read in one place: for the recipe, and for the modules of a base.
+"""The syntax of `target_modules`, for recipes and for the modules of a base.
 
 all-linear                     every linear of encoder and decoder
 [q, v], `q, v`                 names: the end of a module's path, at a dot
@@ -17,7 +17,7 @@ from typing import Any
 
 ALL_LINEAR = "all-linear"
 SCOPES = ("encoder", "decoder", "cross")
-# `(?:` is the only place where an expression may have a colon behind letters: `decoder:(?:q|v)`.
+# Only in `(?:` may an expression contain a colon after letters: `decoder:(?:q|v)`.
 _SCOPED = re.compile(r"\s*([A-Za-z_]\w*)\s*:(.*)", re.DOTALL)
 _NAME = re.compile(r"[\w-]+(?:\.[\w-]+)*")
 
@@ -27,7 +27,7 @@ class TargetName:
     """One target.
 
     Args:
-        scope: `encoder`, `decoder` or `cross`; empty for the whole model.
+        scope: `encoder`, `decoder` or `cross`; "" for the whole model.
         pattern: `all-linear`, a name, or a regular expression.
     """
 
@@ -39,30 +39,28 @@ class TargetName:
 
 
 def parse_target(text: str) -> TargetName:
-    """Read one target, spaces around its parts left out.
+    """Parse one target, ignoring spaces around its parts.
 
     Raises:
-        ValueError: it is limited to something that is no part of a model; without the setting's name.
+        ValueError: its prefix is not a part of a model; the text does not contain the setting's name.
     """
     scoped = _SCOPED.fullmatch(text)
     if scoped is None:
         return TargetName("", text.strip())
     if scoped[1] not in SCOPES:
-        raise ValueError(
-            f"may be limited with `encoder:`, `decoder:` or `cross:` in front, not with `{scoped[1]}:`"
-        )
+        raise ValueError(f"may have the prefix `encoder:`, `decoder:` or `cross:`, but not `{scoped[1]}:`")
     return TargetName(scoped[1], scoped[2].strip())
 
 
 def read_target_modules(value: Any) -> str | list[str]:
-    """The value of `target_modules` in its one spelling: a list of names, or `all-linear` or an expression.
+    """Normalize the value of `target_modules`: a list of names, or `all-linear` or an expression.
 
     Args:
-        value: as YAML or an adapter's configuration has it.
+        value: value from YAML or an adapter's configuration.
 
     Raises:
-        ValueError: it is neither, names nothing, or is an expression that cannot be read; without the
-            setting's name.
+        ValueError: it has another type, names nothing, or is an invalid expression; the text does not
+            contain the setting's name.
     """
     if isinstance(value, str):
         parts = [parse_target(part) for part in value.split(",") if part.strip()]
@@ -85,7 +83,5 @@ def _expression(value: str) -> str:
         with warnings.catch_warnings(action="ignore"):
             re.compile(target.pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(
-            f"must be a regular expression that can be read ({error}), or a list of names"
-        ) from None
+        raise ValueError(f"must be a valid regular expression ({error}) or a list of names") from None
     return str(target)

@@ -1,7 +1,7 @@
-"""Keys of other trainers (LLaMA-Factory, Axolotl, Lightning, Ludwig and home-made scripts), and their fix.
+"""Keys of other trainers (LLaMA-Factory, Axolotl, Lightning, …) and what to use instead.
 
-They are told here because the setting that a key looks like is often another one: `max_samples` is not
-`max_steps`. One plain table, as in `script_keys.py`.
+They are listed because the setting that a key resembles often has a different meaning: `max_samples` is
+not `max_steps`. One plain table, as in `script_keys.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from loraloom.recipe.script_key import ANY_VALUE, OFF, UNSET, ScriptKey
 
-# Keys, the values that say what happens anyway, the reason, and what to write in their place.
+# Keys, values that describe what happens anyway, the reason, and what to write instead.
 _ROWS: tuple[tuple[str, tuple[Any, ...] | None, str, str], ...] = (
     # Which rows.
     (
@@ -23,7 +23,7 @@ _ROWS: tuple[tuple[str, tuple[Any, ...] | None, str, str], ...] = (
     (
         "max_eval_rows max_val_samples eval_samples max_eval_steps max_eval_batches limit_val_batches",
         UNSET,
-        "every evaluation is over all eval rows",
+        "every evaluation uses all eval rows",
         "Set data.eval to a number of rows, or shorten its file.",
     ),
     (
@@ -35,48 +35,48 @@ _ROWS: tuple[tuple[str, tuple[Any, ...] | None, str, str], ...] = (
     (
         "test_ratio",
         (),
-        "scripts use it for the rows that choose the checkpoint, too",
-        "Set data.eval (chooses checkpoints) or data.test (takes part in no choice).",
+        "some scripts also use it for the rows that select the checkpoint",
+        "Set data.eval (selects checkpoints) or data.test (used only for final figures).",
     ),
     (
         "train_ratio train_split split_ratio",
         (),
-        "what is not held out is trained on",
-        "Set data.eval, and data.test, to a share or a number of rows.",
+        "all rows that are not held out are trained on",
+        "Set data.eval and data.test to a share or a number of rows.",
     ),
-    ("shuffle", (True, None), "rows come in an order drawn from `seed` alone", ""),
+    ("shuffle", (True, None), "rows are shuffled by `seed` alone", ""),
     (
         "input_column question_column context_column label_column id_column",
         (),
-        "columns are recognised, or mapped by data.columns",
+        "columns are recognised, or assigned by data.columns",
         "Write data.columns: {instruction: …, response: …}.",
     ),
-    ("remove_columns", ANY_VALUE, "columns are recognised, or mapped by data.columns", ""),
+    ("remove_columns", ANY_VALUE, "columns are recognised, or assigned by data.columns", ""),
     (
         "max_len max_seq_len sequence_length block_size maximum_length max_tokens",
         (),
-        "it does not say whether of source or of target",
+        "it does not distinguish source and target",
         "Set data.max_source_length, data.max_target_length or generation.max_new_tokens.",
     ),
     ("tokenizer_path tokenizer_kwargs", UNSET, "the tokenizer is the base model's own", ""),
     (
         "num_workers num_proc streaming preprocessing_batch_size",
         ANY_VALUE,
-        "it changes how fast a Trainer runs, not what it learns",
+        "it changes the speed of a Trainer, not the result",
         "",
     ),
     # The base, and what is trained on it.
-    ("model_type model_class architecture", ANY_VALUE, "the base's own config.json says what it is", ""),
+    ("model_type model_class architecture", ANY_VALUE, "the base's own config.json determines it", ""),
     (
         "quantization_bit quantization bits",
         UNSET,
-        "the base is held in bfloat16 or float32, not quantised",
-        "Leave it out; dtype: bfloat16 halves the base's memory.",
+        "the base has dtype bfloat16 or float32 and is not quantized",
+        "Remove it; dtype: bfloat16 halves the base's memory.",
     ),
     (
         "precision mixed_precision amp fp16_opt_level",
         OFF,
-        "`dtype` says what the frozen base is held in; adapters are float32",
+        "`dtype` is the dtype of the frozen base; adapters are float32",
         "Set dtype: bfloat16 or dtype: float32.",
     ),
     (
@@ -92,37 +92,37 @@ _ROWS: tuple[tuple[str, tuple[Any, ...] | None, str, str], ...] = (
         "",
     ),
     ("use_lora use_peft", (True, None), "LoRALoom trains LoRA adapters", ""),
-    ("stage", ("sft", None), "LoRALoom trains on rows of an instruction and a response", ""),
+    ("stage", ("sft", None), "LoRALoom trains on pairs of an instruction and a response", ""),
     (
         "adapter adapter_path adapter_name adapter_name_or_path lora_path lora_weights",
         UNSET,
-        "an adapter is named by the setting that says what becomes of it",
-        "lora.init_adapter goes on from an adapter.",
+        "an adapter is named by the setting for its purpose",
+        "lora.init_adapter continues from an adapter.",
     ),
     (
         "lora_target_linear",
         OFF,
-        "`lora.target_modules` says what is adapted",
+        "`lora.target_modules` selects what is adapted",
         "Set lora.target_modules: all-linear.",
     ),
     ("lora_scale scaling", (), "an adapter is scaled by lora_alpha / r", "Set lora.lora_alpha."),
     (
         "rank_dropout module_dropout loraplus_lr_ratio loraplus_lr_embedding",
         UNSET,
-        "this variant of LoRA is not offered",
+        "this variant of LoRA is not supported",
         "",
     ),
     (
         "dropout_rate hidden_dropout_prob attention_dropout activation_dropout",
         (),
-        "it does not say whether of the base or of the adapters",
+        "it does not distinguish base and adapters",
         "Set training.base_dropout, or lora.lora_dropout.",
     ),
     # How training goes.
     (
         "min_lr lr_end num_cycles decay_steps momentum",
         UNSET,
-        "AdamW and the schedule have their own keys",
+        "AdamW and the schedule have keys of their own",
         "",
     ),
     (
@@ -135,7 +135,7 @@ _ROWS: tuple[tuple[str, tuple[Any, ...] | None, str, str], ...] = (
         "warmup_epochs",
         (0, None),
         "the warmup is counted in steps",
-        "Set training.warmup_steps; below 1 it is a share of all steps.",
+        "Set training.warmup_steps; a value below 1 is a share of all steps.",
     ),
     (
         "global_batch_size total_batch_size effective_batch_size",
@@ -161,39 +161,39 @@ _ROWS: tuple[tuple[str, tuple[Any, ...] | None, str, str], ...] = (
         "patience is counted in evaluations",
         "Set training.early_stopping_patience.",
     ),
-    ("min_delta", (0, None), "it has another name here", "Set training.early_stopping_threshold."),
+    ("min_delta", (0, None), "it has a different name here", "Set training.early_stopping_threshold."),
     (
         "metric metric_name monitor",
         (),
-        "it has another name here",
+        "it has a different name here",
         "Set training.metric_for_best_model: eval_loss or chrf.",
     ),
     (
         "keep_best save_best_model",
         (True, None),
-        "the best checkpoint becomes the adapter",
+        "the best checkpoint always becomes the adapter",
         "Set training.eval_strategy: no to keep the last one.",
     ),
-    ("deterministic", ANY_VALUE, "every random number follows `seed`, whatever else happens", ""),
+    ("deterministic", ANY_VALUE, "every random number is determined by `seed` alone", ""),
     (
         "resume resume_training load_checkpoint checkpoint_path ckpt_path",
         OFF,
-        "a recipe says what to do, not where it stood",
+        "a recipe describes what to do, not the progress",
         "Use `loraloom train RECIPE --resume RUN`.",
     ),
     # Where things go, and what is logged.
     (
         "save_dir results_dir experiment_name project_name",
         ANY_VALUE,
-        "every run makes its own directory and writes into no other",
+        "every run creates its own directory and writes nowhere else",
         "",
     ),
     ("log_every log_interval log_steps print_every", ANY_VALUE, "every step is recorded in events.jsonl", ""),
     (
         "wandb use_wandb wandb_project wandb_entity tensorboard",
         UNSET,
-        "a run is recorded in its own directory, and sent nowhere",
-        "Leave it out; events.jsonl can be read by any tracker.",
+        "a run is recorded in its own directory and sent nowhere",
+        "Remove it; any tracker can read events.jsonl.",
     ),
 )
 

@@ -1,18 +1,18 @@
-"""Which known name a mistyped one is: only what slips of the finger explain, never another word.
+"""Correction of mistyped names: only typing errors are corrected, never a different word.
 
-`max_samples` is as near to `max_steps` as many a slip is to what was meant, and means something else.
-So words are compared one by one, and each may differ by a letter or two.
+`max_samples` is as close to `max_steps` as many typos are to what was meant, but has another meaning.
+Therefore words are compared one by one, and each may differ in one or two letters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-LONGEST = 200  # characters that are looked at
+LONGEST = 200  # number of characters that are compared
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """The known name that a mistyped one most likely is, or "" if slips explain none.
+    """Return the known name that a mistyped one most likely means, or "" if no typo explains it.
 
     >>> nearest("lerning_rate", ["learning_rate"]), nearest("max_samples", ["max_steps"])
     ('learning_rate', '')
@@ -27,10 +27,10 @@ def _plain(name: str) -> str:
 
 
 def _slips(name: str, known: str) -> int | None:
-    """How many slips turn one into the other; None if they are too many."""
+    """Count the typos that turn one name into the other; None if there are too many."""
     words, known_words = name.split("_"), known.split("_")
     if len(words) > 1 and len(words) < len(known_words) and set(words) <= set(known_words):
-        return len(known) - len(name)  # a word was left out: max_grad for max_grad_norm
+        return len(known) - len(name)  # a word is missing: max_grad for max_grad_norm
     whole = _distance(name.replace("_", ""), known.replace("_", ""))
     if len(words) != len(known_words):
         return _allowed(whole, name, known)
@@ -43,14 +43,14 @@ def _slips(name: str, known: str) -> int | None:
 
 
 def _allowed(distance: int, name: str, known: str) -> int | None:
-    """The distance, if a slip or two explain it in a name of this length."""
+    """Return the distance if one or two typos explain it in a name of this length."""
     length = min(len(name), len(known))
     return distance if distance <= (0 if length < 3 else 1 if length < 6 else 2) else None
 
 
 def _distance(a: str, b: str) -> int:
-    """Letters added, left out, taken for another or exchanged with the next one (Damerau, 1964)."""
-    if abs(len(a) - len(b)) > 2:  # more than is ever allowed
+    """Count insertions, deletions, substitutions and transpositions of letters (Damerau, 1964)."""
+    if abs(len(a) - len(b)) > 2:  # more than is allowed in any name
         return LONGEST
     before: list[int] = []
     last = list(range(len(b) + 1))

@@ -1,4 +1,4 @@
-"""pydantic's errors in our words: which setting, what it must be, what was found, and where it stands."""
+"""Conversion of pydantic's errors to problems with setting, place and fix."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from loraloom.recipe.setting_names import FIELDS, SECTION_EXAMPLES, Path, field_
 from loraloom.recipe.settings import DEFAULT_FROM
 from loraloom.recipe.typos import nearest
 from loraloom.recipe.values import SettingError
-from loraloom.recipe.yaml_tree import shown_value
-from loraloom.text.visible import quoted
+from loraloom.text.visible import quoted, shown_value
 
 _COMPARISONS = {
     "greater_than": ("must be greater than", "gt"),
     "greater_than_equal": ("must be at least", "ge"),
-    "less_than": ("must be below", "lt"),
+    "less_than": ("must be less than", "lt"),
     "less_than_equal": ("must be at most", "le"),
 }
 _KINDS = {
@@ -52,12 +51,12 @@ _TEXTS = {
 
 
 def problems_of(error: ValidationError, placed: SettingsTree, name: str) -> list[Problem]:
-    """What a validation found, one problem for each wrong setting.
+    """Convert the errors of a validation to one problem for each wrong setting.
 
     Args:
-        error: from validating `placed.as_mapping()`.
-        placed: knows where each setting was given.
-        name: the document, for what was given nowhere.
+        error: error from validating `placed.as_mapping()`.
+        placed: provides the place where each setting was given.
+        name: name of the document, for settings that were not given.
     """
     return [_problem(detail, placed, name) for detail in error.errors(include_url=False)]
 
@@ -78,7 +77,7 @@ def _problem(detail: ErrorDetails, placed: SettingsTree, name: str) -> Problem:
     if detail["type"] == "missing":
         return Problem(f"{key} is missing", where, fix=_EXAMPLES.get(path, ""))
     if isinstance(cause, SettingError) and cause.path:
-        return Problem(f"{key} {what}", where)  # it is about two settings, and says what to do
+        return Problem(f"{key} {what}", where)  # it is about two settings, and contains the fix
     return Problem(
         f"{key} {what}",
         where,
@@ -100,14 +99,14 @@ def _what(detail: ErrorDetails) -> str:
     if kind == "literal_error":
         return f"must be one of {_choices(context['expected'])}"
     if kind == "string_pattern_mismatch":
-        return "is not a device that can be named"
+        return "is not a device name"
     if kind == "extra_forbidden":
         return "is not a setting"
     return _KINDS.get(kind.partition("_")[0], detail["msg"][:1].lower() + detail["msg"][1:])
 
 
 def _choices(expected: str) -> str:
-    """pydantic's `'no', 'steps' or 'epoch'` as a list of keys."""
+    """Convert pydantic's `'no', 'steps' or 'epoch'` to a list of keys."""
     return expected.replace(" or ", ", ").replace("'", "`")
 
 
@@ -135,13 +134,13 @@ def _number(value: Any) -> str:
 
 
 def _fix_of_kind(detail: ErrorDetails, setting: Path) -> str:
-    """How a value of the kind that is asked for is written; empty where the kind says it."""
+    """Return how to write a value of the expected type; "" if the type is clear."""
     kind = detail["type"].partition("_")[0]
     if kind == "string":
         info = FIELDS.get(setting)
         default = info.default if info is not None and isinstance(info.default, str) else ""
         example = _TEXTS.get(setting) or default or "a text"
-        return f"Write one text, as in `{'.'.join(setting)}: {example}`."
+        return f"Write a single text, as in `{'.'.join(setting)}: {example}`."
     below = SECTION_EXAMPLES.get(".".join(setting))
     return f"Write its settings below it, as in `{below}`." if kind in ("dict", "model") and below else ""
 
@@ -155,8 +154,8 @@ def _fix(detail: ErrorDetails, setting: Path) -> str:
     if info is None or info.is_required() or info.default_factory is not None:
         return ""
     if isinstance(info.json_schema_extra, dict) and DEFAULT_FROM in info.json_schema_extra:
-        return f"The default is what `{info.json_schema_extra[DEFAULT_FROM]}` is."
+        return f"The default is the value of `{info.json_schema_extra[DEFAULT_FROM]}`."
     if info.default is None:
-        return "Leave it out to do without."
+        return "Remove it to disable it."
     default = shown_value(info.default)
     return f"The default is {default}."

@@ -1,8 +1,8 @@
-"""How single values of a recipe are read: numbers, shares, target names.
+"""Parsing of single values of a recipe: numbers, shares, target names.
 
-People write `'5e-5'` for a number and `q, v` for a list, and both have one meaning; they also write
-`true` for a number, which has none. The messages say what a setting *must* be, without its name:
-whoever shows them puts the name in front.
+People write `'5e-5'` for a number and `q, v` for a list, which have only one meaning; they also write
+`true` for a number, which has none. Messages state what a setting *must* be, without its name, which is
+added where they are shown.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from loraloom.recipe.target_names import read_target_modules
 
 
 class SettingError(ValueError):
-    """A value that does not go with another one.
+    """A value that is invalid in combination with another one.
 
     Args:
         message: what is wrong, without the setting's name.
-        path: where the setting lies, seen from the model that raises.
+        path: location of the setting, relative to the model that raises.
     """
 
     def __init__(self, message: str, *path: str) -> None:
@@ -29,7 +29,7 @@ class SettingError(ValueError):
 
 
 def as_number(text: str) -> int | float | None:
-    """The number that a text spells, or None."""
+    """Parse a text as a number; return None if it is not one."""
     for read in (int, float):
         try:
             return read(text)
@@ -39,14 +39,14 @@ def as_number(text: str) -> int | float | None:
 
 
 def _no_bool(value: Any) -> Any:
-    # pydantic reads True as 1; in a recipe that is a slip of the pen, not a number.
+    # pydantic reads True as 1; in a recipe that is a mistake, not a number.
     if isinstance(value, bool):
         raise ValueError("must be a number, not true or false")
     return value
 
 
 def _count(value: Any) -> Any:
-    # `max_steps: 1e3` is a float to YAML, `'1e3'` is text; both are a thousand.
+    # `max_steps: 1e3` is a float in YAML, `'1e3'` is text; both mean a thousand.
     if isinstance(value, str):
         number = as_number(value)
         return value if number is None else number
@@ -59,18 +59,18 @@ Seed = Annotated[int, Field(ge=0, le=2**63 - 1), BeforeValidator(_count)]
 
 
 def _files(value: Any) -> Any:
-    """One name of a file or dataset, or a list of them."""
+    """Parse one name of a file or dataset, or a list of names."""
     for name in value if isinstance(value, list | tuple) else [value]:
         if not isinstance(name, str):
             raise ValueError(
-                "must be a file's name, or a list of such names. Write it as in `data.train: data.json`"
+                "must be a file name or a list of file names. Write it as in `data.train: data.json`"
             )
         if not name.strip():
-            raise ValueError("names no file")
+            raise ValueError("contains no file name")
     if isinstance(value, str):
         return value
     if not value:
-        raise ValueError("is an empty list, which names no file")
+        raise ValueError("is an empty list, without file names")
     return list(value)
 
 
@@ -83,20 +83,20 @@ FilesOrNone = Annotated[str | list[str] | None, BeforeValidator(_files_or_none)]
 
 
 def _part(value: Any) -> Any:
-    """A share, a count or files; text that looks like a number is one."""
+    """Parse a share, a count or files; text that looks like a number is a number."""
     if isinstance(value, list | tuple):
         return _files(value)
     read = as_number(value) if isinstance(value, str) else _no_bool(value)
     if read is None and isinstance(value, str):
         if not value.strip():
-            raise ValueError("names no file")
+            raise ValueError("contains no file name")
         return value
     if not isinstance(read, int | float) or not _is_part(read):
         raise ValueError(
             "must be a share of at least 0 and below 1, a whole number of rows, or a file or list of files"
         )
     if isinstance(read, float) and read == 1.0:
-        raise ValueError("must be below 1 where it is a share: 1.0 leaves no row to train on")
+        raise ValueError("must be less than 1 if it is a share, because 1.0 leaves no row to train on")
     return int(read) if float(read).is_integer() else read
 
 
@@ -110,7 +110,7 @@ Part = Annotated[float | int | str | list[str], BeforeValidator(_part)]
 
 
 def _delimiter(value: Any) -> Any:
-    """One character; a tab may be spelt out, because it is hard to type and to see."""
+    """Parse one character; a tab may be spelled out, because it is hard to type and to see."""
     if value in ("tab", "\\t", "\t"):
         return "tab"
     if not isinstance(value, str) or len(value) != 1 or value in '"\r\n':
@@ -142,7 +142,7 @@ TargetModules = Annotated[str | list[str], BeforeValidator(read_target_modules)]
 
 def _dtype(value: Any) -> Any:
     if value in ("float16", "fp16", "half"):
-        # Measured and reported many times: wo's activations pass 65,504.
+        # Measured and reported many times: the activations of wo exceed 65,504.
         raise ValueError("must not be float16, which overflows on T5-family models (loss 0 or NaN)")
     return value
 

@@ -1,4 +1,4 @@
-"""`Recipe` -> YAML and JSON Schema, and the commented recipe that `loraloom init` begins with."""
+"""Writing of recipes: YAML, JSON Schema, and the commented recipe created by `loraloom init`."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 
 import yaml
 
+from loraloom.recipe.relative_paths import Section
 from loraloom.recipe.schema import Recipe
-from loraloom.recipe.section import Section
 from loraloom.recipe.settings import (
     DEFAULT_FROM,
-    SHARED_TRAINING_KEYS,
     DataSettings,
     LoraSettings,
     TrainingSettings,
 )
+from loraloom.recipe.shared_training import SHARED_TRAINING_KEYS
 from loraloom.recipe.yaml_tree import resolve
 
 _WIDTH = 100
 
 
 class _Dumper(yaml.SafeDumper):
-    """Plain YAML that both our reader (YAML 1.2) and PyYAML (1.1) read alike."""
+    """Writes plain YAML that our reader (YAML 1.2) and PyYAML (1.1) read alike."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -36,8 +36,8 @@ def _float(dumper: _Dumper, value: float) -> yaml.ScalarNode:
 
 
 def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
-    # PyYAML quotes what 1.1 would take for a number; `1e-4` is one in 1.2 only. And it folds at breaks
-    # such as U+0085, which come back as spaces; in double quotes they are escapes.
+    # PyYAML quotes what YAML 1.1 reads as a number; `1e-4` is one only in 1.2. It also folds at breaks such
+    # as U+0085, which would be read back as spaces; in double quotes they are escaped.
     style = '"' if not value.isprintable() else None if isinstance(resolve(value), str) else "'"
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
@@ -52,7 +52,7 @@ _Dumper.add_representer(list, _list)
 
 
 def number(value: float) -> str:
-    """A float as every YAML reader takes it for one: PyYAML wants a point before the exponent.
+    """Format a float so that every YAML reader recognises it: PyYAML needs a point before the exponent.
 
     >>> number(1e-5), number(9.65e-7), number(32.0)
     ('1.0e-5', '9.65e-7', '32.0')
@@ -70,14 +70,14 @@ def _dump(value: Any) -> str:
 
 
 def write_recipe(recipe: Recipe) -> str:
-    """A recipe as YAML, with every default written out; reading it gives an equal recipe."""
+    """Write a recipe as YAML with every default; reading it gives an equal recipe."""
     return _dump(recipe.model_dump())
 
 
 def recipe_schema() -> dict[str, Any]:
-    """The JSON Schema of a recipe with canonical keys, for editors and forms.
+    """Build the JSON Schema of a recipe with canonical keys, for editors and forms.
 
-    An experiment's changes are typed like the sections they change, without what all share.
+    Changes of an experiment have the types of the sections they change, without shared settings.
     """
     schema = Recipe.model_json_schema()
     sections = schema["$defs"]
@@ -107,11 +107,11 @@ def _changes(section: Mapping[str, Any], without: frozenset[str] = frozenset()) 
 
 
 def _without_default(value: Mapping[str, Any]) -> dict[str, Any]:
-    """What an experiment leaves out comes from the recipe, not from the default."""
+    """Remove defaults, because what an experiment omits comes from the recipe."""
     return {key: copy.deepcopy(part) for key, part in value.items() if key != "default"}
 
 
-# What a person will want to touch first; everything else is in the documentation.
+# The settings that users most often change; all others are in the documentation.
 _TOUCHED: tuple[tuple[str, type[Section], tuple[str, ...]], ...] = (
     ("data", DataSettings, ("train", "columns", "eval", "test", "max_source_length", "max_target_length")),
     ("lora", LoraSettings, ("r", "lora_alpha", "lora_dropout", "target_modules")),
@@ -128,9 +128,9 @@ _TOUCHED: tuple[tuple[str, type[Section], tuple[str, ...]], ...] = (
         ),
     ),
 )
-_EXAMPLES = {"early_stopping_patience": 3}  # of settings that are off by default
+_EXAMPLES = {"early_stopping_patience": 3}  # for settings that are off by default
 _EXPERIMENTS = """\
-# Experiments train together on one copy of the base; each states only what differs from the above.
+# Experiments train together on one copy of the base; each contains only what differs from the above.
 # experiments:
 #   narrow: {lora: {target_modules: [q, v]}}
 #   slow: {training: {learning_rate: 1.0e-5}}
@@ -148,16 +148,16 @@ def commented_recipe(
     learning_rate: float | None = None,
     num_train_epochs: int | None = None,
 ) -> str:
-    """A recipe to begin with: the settings a person will want to touch, each with its help.
+    """Create a recipe to start with: the settings that users most often change, each with its help.
 
     Args:
         model: a folder, a hub name, or `starter`.
-        data: what is to stand under `data`: `train` at least.
-        layout: what the data was recognised as, for a comment.
-        size: how much data there is, for a comment.
-        max_source_length: tokens that hold nearly every source.
-        max_target_length: tokens that hold nearly every target.
-        learning_rate, num_train_epochs: where the defaults would do nothing.
+        data: contents of `data`: at least `train`.
+        layout: layout that was recognised, for a comment.
+        size: amount of data, for a comment.
+        max_source_length: tokens that nearly every source fits in.
+        max_target_length: tokens that nearly every target fits in.
+        learning_rate, num_train_epochs: used if the defaults would have no effect.
 
     Returns:
         YAML that `parse_recipe` reads.
@@ -181,7 +181,7 @@ def commented_recipe(
 
 
 def _setting(section: type[Section], key: str, value: Any) -> str:
-    """One setting under its help; commented out where neither a value nor a default is there."""
+    """Format a setting below its help; commented out if it has neither a value nor a default."""
     default = section.model_fields[key].get_default(call_default_factory=True, validated_data={})
     value = default if value is None else value
     help_text = _comment(_help(section, key))

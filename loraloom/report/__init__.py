@@ -1,1 +1,1 @@
-"""A run as one page that can be shown to others: its plain files in, HTML, Markdown, JSON or CSV out."""
+"""The report of a run: one page to share, or Markdown, JSON or CSV."""

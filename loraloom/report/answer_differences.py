@@ -1,4 +1,4 @@
-"""Where an answer differs from the base's, marked so that a reader finds it at once."""
+"""Differences between an answer and the base's, marked so that a reader finds them at once."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from collections import Counter
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-# A word of Latin letters or digits, some white space, or one character of anything else (a Chinese one).
+# A word of Latin letters or digits, some white space, or one other character, such as a Chinese one.
 _UNITS = re.compile(r"[0-9A-Za-z_\u00c0-\u024f]+|\s+|.", re.DOTALL)
-# Below this share in common, marks would cover the text in confetti and show nothing.
+# Below this common share, marks would be scattered over the text and show nothing.
 LEAST_IN_COMMON = 0.35
-# Equal stretches shorter than this, between two that differ, are marked with them.
+# Equal pieces shorter than this between two differing ones are marked together with them.
 LEAST_EQUAL = 2
-# Comparing takes time with the pairs of equal units: an answer stuck in a loop has very many.
+# The cost of comparing grows with the pairs of equal units; an answer stuck in a loop has very many.
 MOST_PAIRS = 20_000
 _CLAUSES = re.compile(r"[^，。！？；：、,.!?;:\n]*[，。！？；：、,.!?;:\n]+\s*|[^，。！？；：、,.!?;:\n]+")
 
 
 @dataclass(frozen=True)
 class AnswerDifference:
-    """An answer in pieces.
+    """An answer, split into pieces.
 
     Args:
         pieces: (text, whether it differs from the base's); a differing "" is where only the base has
-            something. Empty where too little is in common to mark anything.
+            text. Empty if there is too little in common to mark anything.
     """
 
     pieces: list[tuple[str, bool]]
 
 
 def mark_difference(base: str, answer: str) -> AnswerDifference:
-    """Mark in an answer what is not in the base's: by word, else by clause, else between its two ends."""
+    """Mark the differences of an answer from the base's by word, else by clause, else in the middle."""
     for units in (_UNITS, _CLAUSES):
         ours, theirs = units.findall(answer), units.findall(base)
         if _num_pairs(ours, theirs) <= MOST_PAIRS:
@@ -46,7 +46,7 @@ def _num_pairs(ours: list[str], theirs: list[str]) -> int:
 
 def _mark_units(theirs: list[str], ours: list[str]) -> AnswerDifference:
     matcher = SequenceMatcher(None, theirs, ours, autojunk=False)
-    # The first two are upper bounds of the third and cost far less.
+    # The first two are upper bounds of the third and much cheaper.
     for share_in_common in (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio):
         if share_in_common() < LEAST_IN_COMMON:
             return AnswerDifference([])
@@ -64,7 +64,7 @@ def _mark_middle(base: str, answer: str) -> AnswerDifference:
 
 
 def _num_equal(one: str, other: str) -> int:
-    """How long the beginning is that two texts share."""
+    """Return the length of the common prefix of two texts."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((number for number, (a, b) in pairs if a != b), min(len(one), len(other)))
 

@@ -1,6 +1,6 @@
-"""Axes of a chart: which values they hold, where the ticks stand, and what is written at them.
+"""Axes of a chart: their values, the positions of the ticks, and their labels.
 
-A chart is inline SVG with its places in per cent, so that text keeps its size at every width. There are no
+A chart is inline SVG with positions in percent, so that text keeps its size at every width. There are no
 style attributes (the page's policy forbids them): colours are classes of the page's style sheet.
 """
 
@@ -19,7 +19,7 @@ NUM_COLOURS = 8
 
 @dataclass(frozen=True)
 class Scale:
-    """An axis: which values, where the ticks stand."""
+    """An axis: its range of values and its ticks."""
 
     low: float
     high: float
@@ -27,19 +27,19 @@ class Scale:
     is_log: bool
 
     def place(self, value: float) -> float:
-        """0 at the low end, 1 at the high end."""
+        """Return a value's position: 0 at the low end, 1 at the high end."""
         if self.is_log:
-            value = max(value, self.low)  # the end of a schedule lies on the edge
+            value = max(value, self.low)  # the end of a schedule is on the edge
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
 
     def write(self, value: float) -> str:
-        """A tick's label; all of one axis are written in one way, so that they compare at a glance."""
+        """Format a tick's label; all labels of an axis have the same form, so they are easy to compare."""
         return number(value, with_power=not all(map(is_plain, self.ticks)))
 
 
 def linear_scale(low: float, high: float) -> Scale:
-    """From the round number below the lowest value to the one above the highest."""
+    """Span from the round number below the lowest value to the one above the highest."""
     if high - low < 1e-9 * max(abs(high), 1e-9):
         low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
     ticks = nice_ticks(low, high, 5)
@@ -48,7 +48,7 @@ def linear_scale(low: float, high: float) -> Scale:
 
 
 def log_scale(low: float, high: float) -> Scale:
-    """From the power of ten below the lowest value, which is above 0, to the one above the highest."""
+    """Span from the power of ten below the lowest value, which is above 0, to the one above the highest."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     last = max(last, first + 1)
     step = math.ceil((last - first) / 6)
@@ -57,7 +57,7 @@ def log_scale(low: float, high: float) -> Scale:
 
 
 def nice_ticks(low: float, high: float, about: int) -> list[float]:
-    """Round numbers from below `low` to above `high`, `about` so many of them."""
+    """List about `about` round numbers, from below `low` to above `high`."""
     rough = (high - low) / about
     size = 10.0 ** math.floor(math.log10(rough))
     step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= rough * (1 - 1e-9))
@@ -66,7 +66,7 @@ def nice_ticks(low: float, high: float, about: int) -> list[float]:
 
 
 def y_axis(scale: Scale) -> Iterable[Markup]:
-    """Grid lines across the plot, with their values at the left."""
+    """Draw grid lines across the plot, with their values on the left."""
     for tick in scale.ticks:
         y = position(1 - scale.place(tick))
         yield element("line", x1="0", x2="100%", y1=y, y2=y, class_="grid")
@@ -74,7 +74,7 @@ def y_axis(scale: Scale) -> Iterable[Markup]:
 
 
 def x_axis(places: Iterable[tuple[float, str]]) -> Iterable[Markup]:
-    """What is written under the plot.
+    """Draw labels under the plot.
 
     Args:
         places: (share of the width, text).
@@ -84,7 +84,7 @@ def x_axis(places: Iterable[tuple[float, str]]) -> Iterable[Markup]:
 
 
 def element(name: str, *children: Markup | str, **attributes: object) -> Markup:
-    """An SVG element; every text and attribute escaped. `class_` is class, `text_anchor` text-anchor."""
+    """Build an SVG element, escaping text and attributes. `class_` is class, `text_anchor` text-anchor."""
     given = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"' for key, value in attributes.items()
     )
@@ -93,20 +93,20 @@ def element(name: str, *children: Markup | str, **attributes: object) -> Markup:
 
 
 def stretched(*children: Markup) -> Markup:
-    """A box of 1000 by 1000 that is stretched over the plot; for lines, which have no shape to lose."""
+    """Stretch a box of 1000 by 1000 over the plot; suitable for lines, which have no shape to distort."""
     return element("svg", *children, viewBox="0 0 1000 1000", preserveAspectRatio="none", class_="stretched")
 
 
 def on_box(x: float, y: float) -> str:
-    """A point of `stretched`, from shares of the plot counted from the lower left."""
+    """Format a point for `stretched` from shares of the plot, measured from the lower left."""
     return f"{1000 * x:.1f},{1000 * (1 - y):.1f}"
 
 
 def colour(number: int) -> str:
-    """The classes of an experiment's colour: eight of them, and dashes for the next eight."""
+    """Return the classes of an experiment's colour: eight colours, and dashes for the next eight."""
     return f"c{number % NUM_COLOURS}" + (" dashed" if number // NUM_COLOURS % 2 else "")
 
 
 def position(share: float) -> str:
-    """A share of the plot's width or height as SVG places things."""
+    """Format a share of the plot's width or height as an SVG position."""
     return f"{100 * share:.2f}%"

@@ -1,4 +1,4 @@
-"""Charts over steps, and the small ones that stand in a line of text or a table."""
+"""Charts over steps, and small charts within text and tables."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from loraloom.text.units import number
 
 Points = Sequence[tuple[float, float]]
 
-# More points than pixels show nothing more; the lowest and the highest of every stretch stay.
+# More points than pixels are useless; the minimum and the maximum of every interval are kept.
 MOST_POINTS = 1200
 MOST_DOTS = 200
-# Values this many times apart do not fit one linear axis.
+# Values that differ by more than this factor do not fit on a linear axis.
 LOG_FROM = 30.0
 LOG_FROM_PEAKS = 8.0
 
@@ -38,11 +38,11 @@ class Line:
     """One line of a chart.
 
     Args:
-        label: said of its points.
-        number: of the experiment, which gives the colour.
+        label: name in the tooltips of its points.
+        number: number of the experiment, which determines the colour.
         points: (step, value).
-        is_faint: drawn thin: the noise behind what counts.
-        has_dots: whether every point has a dot that says its value.
+        is_faint: whether to draw it thin, as noise in the background.
+        has_dots: whether every point has a dot with its value.
         ringed: the step whose dot has a ring (the checkpoint that was kept).
     """
 
@@ -55,13 +55,13 @@ class Line:
 
 
 def line_chart(lines: Sequence[Line], *, label: str, compare_peaks: bool = False) -> Markup:
-    """Lines over steps, on one pair of axes.
+    """Draw lines over steps, on one pair of axes.
 
     Args:
-        lines: those without points are left out.
-        label: for who cannot see it.
-        compare_peaks: log where the lines' highest points lie far apart (learning rates, which all
-            end near zero), rather than where any two values do.
+        lines: those without points are omitted.
+        label: description for screen readers.
+        compare_peaks: use a log axis if the maxima of the lines are far apart, rather than any two
+            values (for learning rates, which all end near zero).
     """
     lines = [line for line in lines if line.points]
     if not lines:
@@ -80,7 +80,7 @@ def line_chart(lines: Sequence[Line], *, label: str, compare_peaks: bool = False
 
 
 def is_log(lines: Sequence[Line], *, compare_peaks: bool) -> bool:
-    """Whether `line_chart` gives these lines a logarithmic axis."""
+    """Return whether `line_chart` uses a logarithmic axis for these lines."""
     lines = [line for line in lines if line.points]
     if not lines:
         return False
@@ -95,13 +95,13 @@ def _log_scale(values: Sequence[float], lines: Sequence[Line], compare_peaks: bo
     positive = [value for value in values if value > 0]
     lowest = min(positive)
     if compare_peaks:
-        # A schedule ends near zero, which has no place here: two decades below the smallest peak do.
+        # A schedule ends near zero, which a log axis cannot show: end two decades below the smallest peak.
         lowest = max(lowest, min(max(value for _, value in line.points) for line in lines) / 100)
     return log_scale(lowest, max(positive))
 
 
 def _steps(last: float) -> Iterable[tuple[float, str]]:
-    # A point at step 0 has no loss: the axis begins there all the same, so that lengths compare.
+    # Step 0 has no loss, but the axis starts there anyway, so that lengths are comparable.
     for tick in nice_ticks(0, max(last, 1), 5):
         if tick <= max(last, 1) * 1.001 and float(tick).is_integer():
             yield tick / max(last, 1), number(tick)
@@ -112,7 +112,7 @@ def _path(line: Line, scale: Scale, last: float) -> Markup:
     points = " ".join(
         on_box(step / width, scale.place(value))
         for step, value in thinned(line.points)
-        if value > 0 or not scale.is_log  # zero has no place there
+        if value > 0 or not scale.is_log  # a log axis cannot show zero
     )
     look = f"line{' faint' if line.is_faint else ''} {colour(line.number)}"
     return stretched(element("polyline", points=points, class_=look))
@@ -120,7 +120,7 @@ def _path(line: Line, scale: Scale, last: float) -> Markup:
 
 def _dots(line: Line, scale: Scale, last: float) -> Iterable[Markup]:
     if not line.has_dots and len(line.points) > 1:
-        return  # a single point makes no line, so it gets its dot
+        return  # a single point is not a line, so it gets a dot
     for step, value in line.points[:: math.ceil(len(line.points) / MOST_DOTS)]:
         place = {"cx": position(step / max(last, 1)), "cy": position(1 - scale.place(value))}
         title = element("title", f"{line.label}: {value:.4g} at step {step:,}")
@@ -130,7 +130,7 @@ def _dots(line: Line, scale: Scale, last: float) -> Iterable[Markup]:
 
 
 def thinned(points: Points, most: int = MOST_POINTS) -> Points:
-    """No more points than that: of every stretch the lowest and the highest, in order."""
+    """Reduce points to at most `most`: the minimum and the maximum of every interval, in order."""
     if len(points) <= most:
         return points
     size = math.ceil(len(points) / (most // 2))
@@ -146,11 +146,11 @@ def thinned(points: Points, most: int = MOST_POINTS) -> Points:
 
 
 def interval_chart(difference: float, low: float, high: float, reach: float, verdict: str) -> Markup:
-    """A difference as a dot on its interval, beside the line of no difference.
+    """Draw a difference as a dot on its interval, relative to a line of no difference.
 
     Args:
-        reach: the value at either edge, shared by all that are to be compared by eye.
-        verdict: colours it.
+        reach: the value at both edges, shared by all charts that are compared by eye.
+        verdict: determines the colour.
     """
     shares = (0.5 + 0.46 * value / reach if reach else 0.5 for value in (difference, low, high))
     x, left, right = map(position, shares)
@@ -165,7 +165,7 @@ def interval_chart(difference: float, low: float, high: float, reach: float, ver
 
 
 def bar_chart(value: float, longest: float, colour_class: str) -> Markup:
-    """A value as a bar; the longest one fills the width."""
+    """Draw a value as a bar; the longest one fills the width."""
     width = position(value / longest if longest else 0)
     return element(
         "svg",
@@ -176,7 +176,7 @@ def bar_chart(value: float, longest: float, colour_class: str) -> Markup:
 
 
 def verdict_class(verdict: str) -> str:
-    """The class of the style sheet for a verdict's word."""
+    """Return the class in the style sheet for a verdict."""
     return {"better": "better", "worse": "worse", "did nothing": "nothing", "nothing changed": "nothing"}.get(
         verdict, "unclear"
     )

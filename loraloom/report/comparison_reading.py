@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from loraloom.errors import RunError
 from loraloom.recipe.typos import nearest
-from loraloom.report.comparison_view import (
-    BASE_NAME,
-    DECIDING,
-    DID_NOTHING,
-    AnsweredRow,
-    ComparisonView,
-    Difference,
-    Verdict,
-)
-from loraloom.report.json_files import DAMAGE, finite, read_document
+from loraloom.report.comparison_view import DID_NOTHING, AnsweredRow, ComparisonView, ExperimentVerdict
+from loraloom.report.json_files import DAMAGE
 from loraloom.report.training_view import group_of
+from loraloom.run.documents.comparison import BASE_NAME, DECIDING, ComparedRow, Comparison, Difference
 from loraloom.run.events import TrainStep
 from loraloom.run.folder import Run
 
-FORMATS = (1,)
 # The most final rows first: test rows took part in no choice, eval rows chose checkpoints.
 PROMPTS = "prompts"
 ORDER = ("test", "eval", PROMPTS)
@@ -123,54 +113,62 @@ def _rank(what: str) -> int:
 
 
 def _read(run: Run, name: str) -> ComparisonView:
-    return read_document(
-        run,
-        run.comparisons / f"{name}.json",
-        formats=FORMATS,
-        parse=lambda document: _compared(name, document),
-        fix=f"`loraloom compare {run.folder}` writes it anew.",
-    )
+    path, fix = run.comparisons / f"{name}.json", f"`loraloom compare {run.folder}` writes it anew."
+    document = Comparison.read(path, fix)
+    try:
+        return _compared(name, document)
+    except DAMAGE as error:
+        raise RunError(f"is damaged: {type(error).__name__} {error}", where=str(path), fix=fix) from None
 
 
-def _compared(name: str, document: Mapping[str, Any]) -> ComparisonView:
-    models: Mapping[str, Mapping[str, Any]] = document["models"]
-    groups = _groups(models)
+def _compared(name: str, document: Comparison) -> ComparisonView:
+    groups = _groups(document.models)
     own_figures = {
-        group: [_finite(models[name]["figures"]) for name in names] for group, names in groups.items()
+        group: [document.models[name].figures for name in names] for group, names in groups.items()
     }
     differences: dict[str, dict[str, Difference]] = {group: {} for group in groups}
-    for entry in document["differences"]:
-        differences[entry["model"]][entry["metric"]] = _difference(entry, groups)
-    advice: Mapping[str, Any] = document.get("recommendation", {})
+    for each in _known(document.differences, groups):
+        differences[each.model][each.metric] = each
+    advice = document.recommendation
     experiments = [group for group in groups if group != BASE_NAME]
+    ranking = experiments if document.ranking is None else document.ranking
     means = {group: _over_seeds(own, statistics.fmean) for group, own in own_figures.items()}
     return ComparisonView(
         name=name,
-        what=str(document["what"]),
-        time=str(document["time"]),
-        num_rows=int(document["num_rows"]),
-        num_judged=int(document.get("num_judged", document["num_rows"])),
-        num_truncated_sources=int(document["num_truncated_sources"]),
-        took_part_in_a_choice=bool(document["took_part_in_a_choice"]),
-        verdicts=_verdicts(document, means, differences),
-        recommendation=str(advice.get("sentence", "")),
-        recommended=advice.get("experiment"),
-        ranking=list(document.get("ranking", experiments)),
+        what=document.what,
+        time=document.time,
+        num_rows=document.num_rows,
+        num_judged=document.num_rows if document.num_judged is None else document.num_judged,
+        num_truncated_sources=document.num_truncated_sources,
+        took_part_in_a_choice=document.took_part_in_a_choice,
+        verdicts=_verdicts(document.sentences, ranking, means, differences),
+        recommendation="" if advice is None else advice.sentence,
+        recommended=None if advice is None else advice.experiment,
+        ranking=ranking,
         groups=groups,
         figures=means,
         deviations={
             group: _over_seeds(own, statistics.stdev) for group, own in own_figures.items() if len(own) > 1
         },
-        intervals=_intervals(document),
-        differences=differences,
-        pairs=[_difference(entry, groups) for entry in document.get("pairs", [])],
-        movement={
-            model: _movement(entry["movement"]) for model, entry in models.items() if "movement" in entry
+        intervals={
+            group: {key: (figure.low, figure.high) for key, figure in own.figures.items()}
+            for group, own in document.groups.items()
         },
-        signatures={key: str(signature) for key, signature in document["signatures"].items()},
-        generation=dict(document["generation"]),
-        rows=[_row(number, row) for number, row in enumerate(document["rows"], 1)],
+        differences=differences,
+        pairs=_known(document.pairs, groups),
+        movement={model: own.movement for model, own in document.models.items() if own.movement is not None},
+        signatures=document.signatures,
+        generation=document.generation,
+        rows=[_row(number, row) for number, row in enumerate(document.rows, 1)],
     )
+
+
+def _known(differences: Sequence[Difference], groups: Mapping[str, object]) -> list[Difference]:
+    """Differences, if they are of what was compared."""
+    for name in (name for each in differences for name in (each.model, each.against)):
+        if name not in groups:
+            raise ValueError(f"a difference of {name}, which was not compared")
+    return list(differences)
 
 
 def _groups(models: Iterable[str]) -> dict[str, list[str]]:
@@ -178,32 +176,6 @@ def _groups(models: Iterable[str]) -> dict[str, list[str]]:
     for model in models:
         groups.setdefault(group_of(model), []).append(model)
     return groups
-
-
-def _intervals(document: Mapping[str, Any]) -> dict[str, dict[str, tuple[float, float]]]:
-    return {
-        group: {
-            key: (finite(figure["low"]), finite(figure["high"])) for key, figure in entry["figures"].items()
-        }
-        for group, entry in document.get("groups", {}).items()
-    }
-
-
-def _movement(entry: Mapping[str, Any]) -> dict[str, Any]:
-    kinds = {str(kind): finite(share) for kind, share in entry["kinds"].items()}
-    return {"total": finite(entry["total"]), "kinds": kinds}
-
-
-def _difference(entry: Mapping[str, Any], groups: Mapping[str, Any]) -> Difference:
-    for name in (entry["model"], entry["against"]):
-        if name not in groups:
-            raise ValueError(f"a difference of {name}, which was not compared")
-    difference, low, high, p_value = (finite(entry[key]) for key in ("difference", "low", "high", "p_value"))
-    return Difference(entry["model"], entry["against"], difference, low, high, p_value, str(entry["verdict"]))
-
-
-def _finite(figures: Mapping[str, float]) -> dict[str, float]:
-    return {key: float(value) for key, value in figures.items() if math.isfinite(value)}
 
 
 def _over_seeds(
@@ -214,17 +186,17 @@ def _over_seeds(
 
 
 def _verdicts(
-    document: Mapping[str, Any],
+    sentences: Sequence[str],
+    best_first: Sequence[str],
     figures: Mapping[str, Mapping[str, float]],
     differences: Mapping[str, Mapping[str, Difference]],
-) -> list[Verdict]:
+) -> list[ExperimentVerdict]:
     """A word and a sentence an experiment. That one did nothing must not be read last."""
     experiments = [group for group in figures if group != BASE_NAME]
-    sentences = dict(zip(experiments, map(str, document["sentences"]), strict=True))
+    said = dict(zip(experiments, sentences, strict=True))
     words = {name: _word(figures[name], differences[name]) for name in experiments}
-    best_first: Sequence[str] = document.get("ranking", experiments)
     names = sorted(experiments, key=lambda name: (words[name] != DID_NOTHING, best_first.index(name)))
-    return [Verdict(name, words[name], sentences[name]) for name in names]
+    return [ExperimentVerdict(name, words[name], said[name]) for name in names]
 
 
 def _word(figures: Mapping[str, float], differences: Mapping[str, Difference]) -> str:
@@ -233,9 +205,7 @@ def _word(figures: Mapping[str, float], differences: Mapping[str, Difference]) -
     return differences[DECIDING].verdict if DECIDING in differences else "not judged"
 
 
-def _row(number: int, row: Mapping[str, Any]) -> AnsweredRow:
-    answers = {model: str(text) for model, text in row["answers"].items()}
-    base = answers[BASE_NAME]
-    changed = [model for model, text in answers.items() if text != base]
-    reference = None if row["reference"] is None else str(row["reference"])
-    return AnsweredRow(number, str(row["source"]), reference, answers, changed)
+def _row(number: int, row: ComparedRow) -> AnsweredRow:
+    base = row.answers[BASE_NAME]
+    changed = [model for model, text in row.answers.items() if text != base]
+    return AnsweredRow(number, row.source, row.reference, row.answers, changed)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from pydantic import JsonValue
+
+from loraloom.run.documents.comparison import BASE_NAME, CLEAR, Difference, Movement
 from loraloom.text.units import signed
 
-BASE_NAME = "base"
 # Below this many rows an interval from resampling them is itself a guess.
 FEW_ROWS = 30
 MOST_NAMED = 4
 DID_NOTHING = "did nothing"
-# The verdicts of a difference that is more than luck.
-CLEAR = ("better", "worse")
-# What experiments are ranked by, and asked in pairs about.
-DECIDING = "chrf"
 
 STALE = (
     "Training went on after this comparison, so its answers may be those of earlier adapters, and nothing is "
@@ -24,42 +21,7 @@ STALE = (
 
 
 @dataclass(frozen=True)
-class Difference:
-    """One experiment against the base, or another one, in one figure.
-
-    Args:
-        experiment, against: which two.
-        difference: the first minus the second.
-        low, high: its 95 % interval.
-        p_value: of no difference; between experiments corrected for their number.
-        verdict: `better`, `worse`, `no significant difference` or `nothing changed`.
-    """
-
-    experiment: str
-    against: str
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    verdict: str
-
-    @property
-    def turned(self) -> Difference:
-        """The same, seen from the other side."""
-        words = {"better": "worse", "worse": "better"}
-        return Difference(
-            self.against,
-            self.experiment,
-            -self.difference,
-            -self.high,
-            -self.low,
-            self.p_value,
-            words.get(self.verdict, self.verdict),
-        )
-
-
-@dataclass(frozen=True)
-class Verdict:
+class ExperimentVerdict:
     """What one experiment does, in a word and in a sentence."""
 
     experiment: str
@@ -103,7 +65,7 @@ class ComparisonView:
         intervals: experiment → figure → the ends of its own 95 % interval.
         differences: experiment → figure → difference from the base.
         pairs: the experiments against each other in chrF.
-        movement: adapter → `{"total", "kinds"}`.
+        movement: adapter → how far it moved the base.
         signatures: figure → how it was computed.
         is_stale: whether the adapters went on learning afterwards: these answers may no longer be theirs.
     """
@@ -115,7 +77,7 @@ class ComparisonView:
     num_judged: int
     num_truncated_sources: int
     took_part_in_a_choice: bool
-    verdicts: list[Verdict]
+    verdicts: list[ExperimentVerdict]
     recommendation: str
     recommended: str | None
     ranking: list[str]
@@ -125,9 +87,9 @@ class ComparisonView:
     intervals: dict[str, dict[str, tuple[float, float]]]
     differences: dict[str, dict[str, Difference]]
     pairs: list[Difference]
-    movement: dict[str, dict[str, Any]]
+    movement: dict[str, Movement]
     signatures: dict[str, str]
-    generation: dict[str, Any]
+    generation: dict[str, JsonValue]
     rows: list[AnsweredRow]
     is_stale: bool = False
 
@@ -176,7 +138,7 @@ class ComparisonView:
         num_clear = len(self.pairs) - len(luck)
         if not self.pairs:
             return ""
-        named = "; ".join(f"{pair.experiment} and {pair.against}" for pair in luck[:MOST_NAMED])
+        named = "; ".join(f"{pair.model} and {pair.against}" for pair in luck[:MOST_NAMED])
         more = f"; and {len(luck) - MOST_NAMED} more" if len(luck) > MOST_NAMED else ""
         noun = "difference" if len(self.pairs) == 1 else "differences"
         verb = "is" if num_clear == 1 else "are"

@@ -1,4 +1,4 @@
-"""The report for other programs: CSV for a spreadsheet, JSON for everything else."""
+"""The report for other programs: CSV for spreadsheets, JSON for everything else."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from loraloom.report.content import Content
 from loraloom.run.folder import to_json
 from loraloom.text.visible import visible
 
-# A spreadsheet takes a cell that begins so for a formula; the wide forms too, under a Chinese locale.
+# Spreadsheets read a cell that begins this way as a formula; a Chinese locale includes the full-width forms.
 _FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
 
 
 def render_json(content: Content) -> str:
-    """Everything in one document."""
-    # A lone surrogate of an answer has no UTF-8; as an escape it is the same JSON.
+    """Render everything as one document."""
+    # A lone surrogate in an answer cannot be UTF-8; as an escape it is equivalent JSON.
     return to_json(asdict(content)).encode("utf-8", "backslashreplace").decode()
 
 
 def render_csv(content: Content) -> str:
-    """One line a row of the comparison, with a column for what each model said.
+    """Render one line per row of the comparison, with a column for the answer of each model.
 
     Raises:
         RunError: nothing has been compared.
@@ -31,9 +31,9 @@ def render_csv(content: Content) -> str:
     compared = content.comparison
     if compared is None:
         raise RunError(
-            "there are no answers to make a table of",
+            "there are no answers for a table",
             where=content.path,
-            fix=f"`loraloom compare {content.path}` makes them.",
+            fix=f"Create them with `loraloom compare {content.path}`.",
         )
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
@@ -45,6 +45,6 @@ def render_csv(content: Content) -> str:
 
 
 def cell(text: str) -> str:
-    """A text as a spreadsheet shows it and does not compute it."""
+    """Escape a text so that a spreadsheet shows it instead of computing it."""
     text = visible(text)
     return f"'{text}" if _FORMULA.match(text) else text

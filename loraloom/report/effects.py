@@ -1,7 +1,7 @@
-"""What each setting did: experiments that differ in it alone set against each other, and means at each value.
+"""Effects of settings: pairs of experiments that differ in only one, and means per value.
 
-Two experiments that differ in one setting alone show its effect, with an interval. Means over experiments
-that differ in other settings too show it mixed with theirs; where that is so the words say it.
+Two experiments that differ only in one setting show its effect, with an interval. Means over experiments
+that also differ in other settings mix their effects; if so, the text says it.
 """
 
 from __future__ import annotations
@@ -14,19 +14,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from loraloom.recipe import Recipe
-from loraloom.report.comparison_view import CLEAR, ComparisonView, Difference
+from loraloom.report.comparison_view import ComparisonView
 from loraloom.report.ranking import Ranking
+from loraloom.run.documents.comparison import CLEAR, Difference
+from loraloom.run.documents.search import Parameters
 
 
 @dataclass(frozen=True)
 class Level:
-    """One value of a setting, and how the experiments (the trials, in a search) with it did.
+    """One value of a setting, and the results of the experiments, or trials of a search, that have it.
 
     Args:
-        value: as the recipe has it.
-        experiments: who has it.
-        mean: of the deciding figure, over the experiments.
-        deviation: over the experiments; over the seeds where it is one with several.
+        value: as in the recipe.
+        experiments: experiments that have it.
+        mean: mean of the deciding metric over the experiments.
+        deviation: standard deviation over the experiments, or over the seeds if there is only one.
     """
 
     value: Any
@@ -36,10 +38,10 @@ class Level:
 
     @classmethod
     def of(cls, value: Any, figures: Mapping[str, float], deviation_of_one: float | None = None) -> Level:
-        """From each one's figure.
+        """Compute the level from the experiments' figures.
 
         Args:
-            deviation_of_one: over the seeds, where only one has the value.
+            deviation_of_one: deviation over the seeds, used if only one experiment has the value.
         """
         own = list(figures.values())
         deviation = statistics.stdev(own) if len(own) > 1 else deviation_of_one
@@ -48,10 +50,10 @@ class Level:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Two experiments that differ in this setting alone.
+    """Two experiments that differ only in this setting.
 
     Args:
-        value, other: of the two; the difference is the first's figure minus the second's.
+        value, other: values of the two; the difference is the first's figure minus the second's.
     """
 
     value: Any
@@ -66,9 +68,9 @@ class Effect:
     Args:
         key: `lora.r`.
         levels: its values, in order.
-        contrasts: what shows its effect by itself.
-        mixed_with: settings whose values go along with its own, so that means mix their effects.
-        sentence: what can be said.
+        contrasts: pairs of experiments that show its effect separately.
+        mixed_with: settings whose values vary with it, so that means mix their effects.
+        sentence: conclusion in words.
     """
 
     key: str
@@ -79,12 +81,12 @@ class Effect:
 
 
 def effects_of(recipe: Recipe, ranking: Ranking | None, compared: ComparisonView | None) -> list[Effect]:
-    """The effect of every setting in which the ranked experiments differ.
+    """Determine the effect of every setting in which the ranked experiments differ.
 
     Args:
-        recipe: the run's.
-        ranking: whose figure is looked at.
-        compared: whose differences between experiments have intervals.
+        recipe: recipe of the run.
+        ranking: ranking that provides the figures.
+        compared: comparison that provides differences with intervals.
     """
     if ranking is None:
         return []
@@ -99,9 +101,9 @@ def effects_of(recipe: Recipe, ranking: Ranking | None, compared: ComparisonView
     return [_effect(key, keys, settings, ranking, pairs) for key in keys]
 
 
-def settings_of(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """Experiment → dotted key → value, of all that an experiment may change."""
-    found: dict[str, dict[str, Any]] = {}
+def settings_of(recipe: Recipe) -> dict[str, Parameters]:
+    """Map experiment → dotted key → value for all settings that an experiment may change."""
+    found: dict[str, Parameters] = {}
     for experiment in recipe.resolved_experiments:
         sections = {"lora": experiment.lora.model_dump(), "training": experiment.training.model_dump()}
         flat = {f"{name}.{key}": value for name, own in sections.items() for key, value in own.items()}
@@ -110,7 +112,7 @@ def settings_of(recipe: Recipe) -> dict[str, dict[str, Any]]:
 
 
 def label_of(value: Any) -> str:
-    """A setting's value as text, so that lists and objects too can be told apart and counted.
+    """Convert a setting's value to text, so that lists and objects can be compared and counted too.
 
     >>> label_of(["q", "v"]), label_of(1e-4)
     ('["q", "v"]', '0.0001')
@@ -133,9 +135,8 @@ def _effect(
     contrasts = [
         _contrast(pair, key, settings, [label_of(level.value) for level in levels])
         for pair in pairs
-        if pair.experiment in settings and pair.against in settings
-        if [other for other in keys if settings[pair.experiment][other] != settings[pair.against][other]]
-        == [key]
+        if pair.model in settings and pair.against in settings
+        if [other for other in keys if settings[pair.model][other] != settings[pair.against][other]] == [key]
     ]
     mixed_with = [other for other in keys if other != key and not _is_balanced(key, other, settings)]
     sentence = _sentence(contrasts, mixed_with, ranking.is_judged)
@@ -149,7 +150,7 @@ def _level(value: Any, names: list[str], ranking: Ranking) -> Level:
 
 
 def _order(value: Any) -> tuple[bool, float]:
-    """Numbers by size; everything else stays in the order of the recipe."""
+    """Sort numbers by size; keep everything else in the order of the recipe."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return not is_number, value if is_number else 0
 
@@ -157,14 +158,14 @@ def _order(value: Any) -> tuple[bool, float]:
 def _contrast(
     pair: Difference, key: str, settings: Mapping[str, Mapping[str, Any]], order: Sequence[str]
 ) -> Contrast:
-    """The later value minus the earlier one."""
-    place = {name: order.index(label_of(settings[name][key])) for name in (pair.experiment, pair.against)}
-    pair = pair if place[pair.experiment] > place[pair.against] else pair.turned
-    return Contrast(settings[pair.experiment][key], settings[pair.against][key], pair)
+    """Orient a difference as the later value minus the earlier one."""
+    place = {name: order.index(label_of(settings[name][key])) for name in (pair.model, pair.against)}
+    pair = pair if place[pair.model] > place[pair.against] else pair.turned
+    return Contrast(settings[pair.model][key], settings[pair.against][key], pair)
 
 
 def _is_balanced(key: str, other: str, settings: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether every value of one setting saw the values of the other equally often."""
+    """Return whether every value of one setting occurs equally often with each value of the other."""
     seen: dict[str, Counter[str]] = {}
     for own in settings.values():
         seen.setdefault(label_of(own[key]), Counter())[label_of(own[other])] += 1
@@ -173,24 +174,27 @@ def _is_balanced(key: str, other: str, settings: Mapping[str, Mapping[str, Any]]
 
 
 def _sentence(contrasts: Sequence[Contrast], mixed_with: Sequence[str], is_judged: bool) -> str:
-    mixed = f" The means mix its effect with that of {_listed(mixed_with)}." if mixed_with else ""
+    mixed = f" The means mix its effect with those of {_listed(mixed_with)}." if mixed_with else ""
     if not is_judged:
-        return f"These are eval figures, without an interval: a lead, not a result.{mixed}"
+        return f"These are eval figures without an interval: an indication, not a result.{mixed}"
     if not contrasts:
-        alone = "No two experiments differ in this alone, so nothing here shows its effect by itself."
+        alone = "No two experiments differ only in this setting, so its effect cannot be separated."
         return f"{alone}{mixed}"
     num_clear = sum(contrast.difference.verdict in CLEAR for contrast in contrasts)
     if len(contrasts) == 1:
-        who, result = "One pair of experiments differs", ("significant" if num_clear else "not significant")
-        said = f"the difference is {result}"
+        subject, result = (
+            "One pair of experiments differs",
+            ("significant" if num_clear else "not significant"),
+        )
+        conclusion = f"the difference is {result}"
     else:
-        who = f"{len(contrasts)} pairs of experiments differ"
-        said = {
+        subject = f"{len(contrasts)} pairs of experiments differ"
+        conclusion = {
             0: "the difference is significant in none of them",
             len(contrasts): "the difference is significant in all of them",
         }.get(num_clear, f"the difference is significant in {num_clear} of them")
-    unshown = "" if num_clear else " No effect is shown; that does not show that there is none."
-    return f"{who} in this alone: {said}.{unshown}{mixed}"
+    unshown = "" if num_clear else " This does not show that there is no effect."
+    return f"{subject} only in this setting: {conclusion}.{unshown}{mixed}"
 
 
 def _listed(keys: Sequence[str]) -> str:

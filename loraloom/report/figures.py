@@ -1,4 +1,4 @@
-"""How a figure is named, read and written: the one table that page, Markdown and tests share."""
+"""Names and formats of figures, shared by page, Markdown and tests."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from loraloom.text.units import NONE, signed
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of a comparison, for readers.
+    """Presentation of one metric of a comparison.
 
     Args:
-        label: its name as the field writes it.
-        meaning: what it says, in a few words.
-        form: `share` is written in per cent, `score` is 0 to 100, `ratio` is a plain number.
-        higher_is_better: None where neither is.
+        label: its usual name in the field.
+        meaning: what it measures, in a few words.
+        form: `share` is written in percent, `score` is 0 to 100, `ratio` is a plain number.
+        higher_is_better: None if neither is.
     """
 
     label: str
@@ -26,40 +26,42 @@ class Figure:
     higher_is_better: bool | None = None
 
 
-# In the order of the page. The first six can carry a difference with an interval.
+# In the order of the page. The first six can have a difference with an interval.
 FIGURES: dict[str, Figure] = {
     "chrf": Figure("chrF", "character n-grams shared with the reference", "score", True),
-    "bleu": Figure("BLEU", "n-grams shared with the reference, short answers punished", "score", True),
+    "bleu": Figure(
+        "BLEU", "n-grams shared with the reference, with a penalty for short answers", "score", True
+    ),
     "rouge_l": Figure("ROUGE-L", "longest common subsequence with the reference", "score", True),
     "exact_match": Figure("exact match", "answers equal to the reference", "share", True),
     "eval_loss": Figure("loss", "of the reference, per label token", "loss", False),
     "length_ratio": Figure("length", "characters of answers / of references", "ratio"),
     "retain_loss": Figure(
-        "retained", "loss on data.retain: what an adapter adds to the base's, it forgot", "loss", False
+        "retained", "loss on data.retain; an increase over the base means forgetting", "loss", False
     ),
     "share_changed": Figure("changed", "answers that differ from the base's", "share"),
     "distinct_1": Figure("distinct-1", "different characters per character", "ratio"),
     "distinct_2": Figure("distinct-2", "different character pairs per pair", "ratio"),
     "share_repetitive": Figure("repetitive", "answers stuck in a loop", "share"),
-    "share_cut": Figure("cut", "answers that ran into the token limit", "share"),
+    "share_cut": Figure("cut", "answers that reached the token limit", "share"),
 }
 _DIGITS = {"share": 1, "score": 1, "ratio": 3, "loss": 3}
 _UNKNOWN = Figure("", "", "ratio")
 
 
 def described(key: str) -> Figure:
-    """What is known of a figure; one that is not in the table is shown under its own key."""
+    """Look up the presentation of a metric; an unknown one is shown under its key."""
     return FIGURES.get(key, _UNKNOWN)
 
 
 def ordered(keys: Iterable[str]) -> list[str]:
-    """Keys in the order of the page, unknown ones last."""
+    """Sort keys in the order of the page, unknown ones last."""
     found = list(dict.fromkeys(keys))
     return [key for key in FIGURES if key in found] + [key for key in found if key not in FIGURES]
 
 
 def written(key: str, value: float | None, deviation: float | None = None) -> str:
-    """A figure: `31.4`, `98.2 %`, and with a deviation over seeds `31.4 ± 0.6`."""
+    """Format a figure: `31.4`, `98.2 %`, and with a deviation over seeds `31.4 ± 0.6`."""
     if value is None:
         return NONE
     form = described(key).form
@@ -69,17 +71,17 @@ def written(key: str, value: float | None, deviation: float | None = None) -> st
 
 
 def written_gain(key: str, value: float, base: float) -> str:
-    """By how much a figure is above the base's: `+0.012`."""
+    """Format the difference of a figure from the base's: `+0.012`."""
     return signed(value - base, _DIGITS[described(key).form])
 
 
 def p_written(p_value: float) -> str:
-    """A p-value: `0.046`, `0.0002`, `< 0.0001`."""
+    """Format a p-value: `0.046`, `0.0002`, `< 0.0001`."""
     return f"{p_value:.2g}" if p_value >= 1e-4 else "< 0.0001"
 
 
 def written_difference(key: str, difference: float, low: float, high: float) -> tuple[str, str, str]:
-    """A difference and its interval; with a digit more where one of them would read as zero."""
+    """Format a difference and its interval, with one more digit if any would be shown as zero."""
     scale = 100 if described(key).form == "share" else 1
     digits = _DIGITS[described(key).form]
     values = [number * scale for number in (difference, low, high)]
@@ -90,5 +92,5 @@ def written_difference(key: str, difference: float, low: float, high: float) -> 
 
 
 def verdict_word(key: str, verdict: str) -> str:
-    """The verdict to show; none on a figure of which neither more nor less is better."""
+    """Return the verdict to show; "" for a metric of which neither more nor less is better."""
     return "" if key in FIGURES and FIGURES[key].higher_is_better is None else verdict

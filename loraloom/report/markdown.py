@@ -1,4 +1,4 @@
-"""The report as Markdown: what a colleague wants to see in a pull request."""
+"""The report as Markdown, for pull requests."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterable, Sequence
 
 from loraloom.report import figures
-from loraloom.report.comparison_view import BASE_NAME, AnsweredRow, ComparisonView, Difference
+from loraloom.report.comparison_view import AnsweredRow, ComparisonView
 from loraloom.report.content import Content
 from loraloom.report.effects import Effect
 from loraloom.report.ranking import Place, Ranking
 from loraloom.report.search_view import SearchView
 from loraloom.report.training_view import TrainingView
 from loraloom.run.documents.checks import Finding
+from loraloom.run.documents.comparison import BASE_NAME, Difference
 from loraloom.run.documents.range_test import RangeTest
 from loraloom.text import units
 from loraloom.text.visible import visible
@@ -25,10 +26,10 @@ _MENTION = re.compile(r"([@#])(?=\w)")
 
 
 def render_markdown(content: Content) -> str:
-    """Verdicts, ranking, figures, what each setting did, a few answers."""
+    """Render verdicts, ranking, figures, effects of settings, and a few answers."""
     parts = [f"## {plain(content.name)}", _origin(content)]
     if not content.is_finished:
-        parts.append("Training has not ended: this is how far it has come.")
+        parts.append("Training has not ended; this is the state so far.")
     parts += map(plain, content.notices)
     parts += [f"- **failed**: {plain(each.name)} {plain(each.reason)}" for each in _failed(content)]
     parts += _advice(content)
@@ -50,20 +51,20 @@ def render_markdown(content: Content) -> str:
 
 
 def plain(text: str) -> str:
-    """A text on one line in which Markdown finds nothing to do: no link, no tag, no mention."""
-    # GitHub looks for @names and #numbers after rendering, where a backslash no longer helps.
+    """Put a text on one line and escape it for Markdown: no links, tags or mentions."""
+    # GitHub resolves @names and #numbers after rendering, when a backslash no longer helps.
     return _MENTION.sub("\\1\u2060", _MARKDOWN.sub(r"\\\1", " ".join(visible(text).split())))
 
 
 def fenced(text: str, language: str = "text") -> str:
-    """A text as a block that it cannot close, whatever runs of backticks it has."""
+    """Fence a text as a block that none of its runs of backticks can close."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{visible(text)}\n{fence}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Names at the left, figures at the right."""
+    """Format a table with names aligned left and figures aligned right."""
     rule = ["---", *("---:" for _ in head[1:])]
     return "\n".join(f"| {' | '.join(line)} |" for line in [head, rule, *rows])
 
@@ -83,14 +84,14 @@ def _origin(content: Content) -> str:
 
 
 def _advice(content: Content) -> list[str]:
-    """What to take; of one experiment alone there is nothing to choose."""
+    """Format the recommendation; there is none for a single experiment."""
     if not content.advice.sentence or not (content.ranking or content.search):
         return []
-    said = f"**{plain(content.advice.sentence)}**"
+    sentence = f"**{plain(content.advice.sentence)}**"
     if not content.advised_recipe:
-        return [said]
-    title = f"{plain(str(content.advice.experiment))} as a recipe of its own"
-    return [said, _folded(title, fenced(content.advised_recipe.rstrip(), "yaml"))]
+        return [sentence]
+    title = f"{plain(str(content.advice.experiment))} as a separate recipe"
+    return [sentence, _folded(title, fenced(content.advised_recipe.rstrip(), "yaml"))]
 
 
 def _ranking(ranking: Ranking) -> str:
@@ -157,7 +158,7 @@ def _range_test(test: RangeTest, run: str) -> str:
 
 def _effects(effects: Sequence[Effect]) -> str:
     lines = [f"- `{effect.key}`: {effect.sentence}" for effect in effects]
-    return "\n".join(["What each setting did:", *lines]) if lines else ""
+    return "\n".join(["Effects of the settings:", *lines]) if lines else ""
 
 
 def _comparison(compared: ComparisonView) -> list[str]:
@@ -180,7 +181,7 @@ def _comparison(compared: ComparisonView) -> list[str]:
 
 
 def _figures(compared: ComparisonView) -> str:
-    """Figures as rows and experiments as columns: a pull request is narrow."""
+    """Format figures as rows and experiments as columns, because pull requests are narrow."""
     return _table(
         ["figure", *map(plain, compared.groups)],
         [
@@ -205,7 +206,7 @@ def _cell(compared: ComparisonView, group: str, key: str) -> str:
 
 
 def _prompts(asked: ComparisonView, content: Content) -> str:
-    """What was asked besides: the prompts are in sight, as somebody chose them."""
+    """Format answers to prompts, which are shown unfolded because somebody chose them."""
     title = "Prompts" if len(content.prompts) == 1 else f"Prompts: {plain(asked.name)}"
     parts = [f"### {title}"]
     if asked.is_stale:
@@ -214,7 +215,7 @@ def _prompts(asked: ComparisonView, content: Content) -> str:
     more = len(asked.rows) - SHOWN_PROMPTS
     if more > 0:
         command = f"`loraloom report {content.path} --compare {asked.name} --format csv`"
-        parts.append(f"{more:,} more: {command} has them all.")
+        parts.append(f"{more:,} more: {command} contains all of them.")
     return "\n\n".join(parts)
 
 

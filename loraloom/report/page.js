@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  // What is folded away is printed too, but for the answers and recipes: they may be pages.
+  // Folded sections are printed too, except for answers and recipes, which may be pages long.
   const folded = [...document.querySelectorAll("details:not(#more):not(.more):not(.seeds):not(.advised):not(.columns)")];
   let opened = [];
   addEventListener("beforeprint", () => {
@@ -11,7 +11,7 @@
     for (const details of opened) details.open = false;
   });
 
-  // Where the clipboard is not ours to write, the text is selected for the keyboard.
+  // If the clipboard is not writable, select the text for copying by keyboard.
   for (const button of document.querySelectorAll(".copy")) {
     const text = document.getElementById(button.dataset.copies);
     button.hidden = false;
@@ -73,7 +73,7 @@
     box.addEventListener("change", () => {
       for (const cell of document.querySelectorAll(`#answers [data-column="${box.value}"]`)) cell.hidden = !box.checked;
     });
-    box.checked = true; // a browser that comes back remembers boxes, not what they hid
+    box.checked = true; // a browser restores the boxes but not the columns that they hid
   }
   tools.addEventListener("submit", (event) => event.preventDefault());
   const follow = () => {

@@ -1,7 +1,7 @@
-"""The page: one HTML file that needs nothing else, and that no text of a data set can change.
+"""The page: one self-contained HTML file, whose code no text of a dataset can change.
 
-Its policy allows the one style sheet and the one script that are in it, by their hashes, and nothing
-from anywhere; so there are no `style=` attributes and no handlers, and a chart is SVG with classes.
+Its policy allows only its own style sheet and script, by their hashes, and nothing from elsewhere.
+Therefore it has no `style=` attributes and no event handlers, and charts are SVG with classes.
 """
 
 from __future__ import annotations
@@ -23,31 +23,32 @@ from loraloom.architectures.families import LINEAR_NAMES
 from loraloom.report import charts, figures, plots
 from loraloom.report.answer_differences import AnswerDifference, mark_difference
 from loraloom.report.axes import colour
-from loraloom.report.comparison_view import BASE_NAME, ComparisonView, Difference
+from loraloom.report.comparison_view import ComparisonView
 from loraloom.report.content import Content
 from loraloom.report.training_view import group_of
 from loraloom.report.visible_text import prose_html, visible_html
+from loraloom.run.documents.comparison import BASE_NAME, Difference
 from loraloom.text import units
 from loraloom.text.visible import visible
 
 FOLDER = Path(__file__).parent
-# Rows in sight at once, rows on the page, characters of a text: a page must open on a phone.
+# Visible rows, rows on the page, characters of a text: a page must be usable on a phone.
 FIRST_ROWS = 5
 MOST_ROWS = 2000
-# The same of the prompts, of which the first few are what a person wants to see.
+# The same for prompts, of which readers want to see the first few.
 FIRST_PROMPTS = 10
 MOST_PROMPTS = 200
 MOST_CHARACTERS = 4000
-# Sentences, and pairs of experiments, in sight at once: a table above or below has them all.
+# Visible sentences and pairs of experiments; a table nearby has all of them.
 MOST_VERDICTS = 6
-# As a model is read: the way data flows.
+# In the order in which data flows through a model.
 PARTS = ("encoder", "decoder", "cross")
-# Texts looked at to tell the language.
+# Number of texts used to detect the language.
 SAMPLE = 50
 
 
 def render_page(content: Content) -> str:
-    """The report as HTML."""
+    """Render the report as HTML."""
     style, script = (_asset(name) for name in ("page.css", "page.js"))
     return (
         _environment()
@@ -77,7 +78,7 @@ def render_page(content: Content) -> str:
 
 
 def policy(style: str, script: str) -> str:
-    """The Content-Security-Policy: these two texts, and nothing else, may act."""
+    """Build the Content-Security-Policy, which allows only these two texts to take effect."""
     return (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
         "base-uri 'none'; form-action 'none'"
@@ -132,7 +133,7 @@ def _environment() -> Environment:
 
 
 def shortened(text: str) -> tuple[str, int]:
-    """The beginning of a text, and how many characters are not in it."""
+    """Return the beginning of a text, and the number of characters omitted."""
     return text[:MOST_CHARACTERS], max(0, len(text) - MOST_CHARACTERS)
 
 
@@ -141,7 +142,7 @@ def _mark(base: str, text: str) -> AnswerDifference:
 
 
 def _colours(content: Content) -> dict[str, str]:
-    """The classes of each adapter's colour, its experiment's, the same in every part of the page."""
+    """Map each adapter to the colour classes of its experiment, the same in every part of the page."""
     names = [trained.name for trained in content.experiments]
     for compared in (*([content.comparison] if content.comparison else []), *content.prompts):
         names += compared.adapters
@@ -151,24 +152,24 @@ def _colours(content: Content) -> dict[str, str]:
 
 
 def _judged(compared: ComparisonView | None) -> list[str]:
-    """The figures that have a difference with an interval, in the order of the page."""
+    """List the figures that have a difference with an interval, in the order of the page."""
     if compared is None:
         return []
     return figures.ordered(key for own in compared.differences.values() for key in own)
 
 
 def _first_reach(content: Content) -> float:
-    """The farthest end of any interval against the first of the ranking."""
+    """Return the farthest end of any interval of a difference from the first of the ranking."""
     places = content.ranking.places if content.ranking else []
     return _farthest(place.from_best for place in places if place.from_best)
 
 
 def _movement(compared: ComparisonView | None) -> dict[str, Any]:
-    """Every kind of linear that any adapter moves, and the farthest that any was moved."""
+    """List every kind of linear that any adapter moves, and the largest movement."""
     moved = compared.movement.values() if compared else []
     return {
-        "kinds": sorted({kind for each in moved for kind in each["kinds"]}, key=_kind_order),
-        "farthest": max((value for each in moved for value in each["kinds"].values()), default=0.0),
+        "kinds": sorted({kind for each in moved for kind in each.kinds}, key=_kind_order),
+        "farthest": max((value for each in moved for value in each.kinds.values()), default=0.0),
     }
 
 
@@ -182,7 +183,7 @@ def _index(order: Sequence[str], name: str) -> int:
 
 
 def _reach(compared: ComparisonView, key: str) -> float:
-    """The farthest end of any interval of a figure: the common scale of a column."""
+    """Return the farthest end of any interval of a figure, the common scale of a column."""
     return _farthest(own[key] for own in compared.differences.values() if key in own)
 
 
@@ -191,12 +192,12 @@ def _farthest(differences: Iterable[Difference]) -> float:
 
 
 def _language(compared: ComparisonView) -> str:
-    """The language tag of a comparison's rows."""
+    """Return the language tag of a comparison's rows."""
     return language_of(row.source for row in islice(compared.rows, SAMPLE))
 
 
 def language_of(texts: Iterable[str]) -> str:
-    """The language tag of texts as far as their script tells it, so that a browser takes the right glyphs.
+    """Derive a language tag from the script of texts, so that browsers choose the right glyphs.
 
     >>> language_of(["如何处理焦虑"]), language_of(["plain words"]), language_of(["こんにちは、世界"])
     ('zh', '', 'ja')

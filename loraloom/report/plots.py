@@ -1,4 +1,4 @@
-"""Which charts the page has: a run's `Content` -> SVG."""
+"""The charts of the page: from a run's `Content` to SVG."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from loraloom.run.documents.search import Trial
 from loraloom.text import units
 from loraloom.text.visible import visible
 
-# A setting's values this many times apart were chosen by their logarithm rather than by their size.
+# If the values of a setting differ by this factor, they were probably chosen on a log scale.
 LOG_SETTING_FROM = 8.0
-# What is larger, or not finite, is no setting of ours, and is written as it stands.
+# Larger or non-finite values are not settings of ours and are written unchanged.
 LARGEST = 1e30
 
 
 def curves(content: Content) -> dict[str, Any]:
-    """Losses and learning rates by step, and how they are drawn."""
+    """Draw losses and learning rates by step, and describe how."""
     groups = list(dict.fromkeys(each.group for each in content.experiments))
     numbered = [(groups.index(each.group), each) for each in content.experiments]
     losses = [_line(number, each, what) for what in ("loss", "eval_loss") for number, each in numbered]
@@ -41,7 +41,7 @@ def curves(content: Content) -> dict[str, Any]:
 
 
 def _same_rates(content: Content) -> list[str]:
-    """Experiments whose learning rates are drawn on top of each other: one line for each such group."""
+    """Group the experiments whose learning rates are drawn on top of each other, one line per group."""
     groups: dict[tuple[tuple[int, float], ...], list[str]] = {}
     for each in content.experiments:
         groups.setdefault(tuple(each.curves.learning_rate), []).append(each.group)
@@ -62,7 +62,7 @@ def _line(number: int, trained: TrainingView, what: str) -> charts.Line:
 
 
 def effect_charts(content: Content) -> dict[str, Markup]:
-    """For each setting its values against the deciding figure, a dot an experiment."""
+    """Draw each setting's values against the deciding metric, one dot per experiment."""
     ranking = content.ranking
     if ranking is None:
         return {}
@@ -89,7 +89,7 @@ def _x(value: Any, effect: Effect) -> float | str:
 
 
 def search_charts(searched: SearchView | None) -> dict[str, Markup]:
-    """For each setting that varied its values against the figure, a mark a trial."""
+    """Draw each varied setting's values against the metric, one mark per trial."""
     if searched is None:
         return {}
     trials = [trial for trial in searched.trials if trial.status != "training"]
@@ -126,7 +126,7 @@ def _figure(value: float | None) -> str:
 
 
 def rate_test_chart(test: RangeTest | None, content: Content) -> Markup:
-    """Eval loss by learning rate, beside the base's and the rates of the run that it is shown with."""
+    """Draw eval loss by learning rate, with the base's and the rates of the run that it is shown with."""
     if test is None:
         return Markup("")
     return scatter_chart(
@@ -150,7 +150,7 @@ def rate_test_chart(test: RangeTest | None, content: Content) -> Markup:
 
 
 def _peak_rates(trained: Sequence[TrainingView]) -> list[tuple[float, str]]:
-    """The highest rate of each experiment, and its name."""
+    """List the highest rate of each experiment and its name."""
     peaks = {each.group: max((rate for _, rate in each.curves.learning_rate), default=0) for each in trained}
     return [(rate, f"{visible(group)}: {rate:g}") for group, rate in peaks.items() if rate > 0]
 

@@ -1,4 +1,4 @@
-"""The experiments, best first: by how much, how certain that is, and what each cost."""
+"""The ranking of experiments, best first: advantage, certainty and cost."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from loraloom.report.comparison_view import BASE_NAME, DECIDING, ComparisonView, Difference
+from loraloom.report.comparison_view import ComparisonView
 from loraloom.report.training_view import TrainingView
+from loraloom.run.documents.comparison import BASE_NAME, DECIDING, Difference
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What an experiment cost, all its seeds together.
+    """Cost of an experiment, over all its seeds.
 
     Args:
-        num_tokens: trained on, source and target.
-        seconds: its share of the training's time, by tokens.
-        share: of the time of all experiments.
-        num_weights, num_bytes: of one adapter.
+        num_tokens: number of source and target tokens trained on.
+        seconds: its share of the training time, by tokens.
+        share: share of the time of all experiments.
+        num_weights, num_bytes: size of one adapter.
     """
 
     num_tokens: int
@@ -30,7 +31,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Forgetting:
-    """The loss on `data.retain`, the mean over seeds, without the adapter and with it."""
+    """Loss on `data.retain` without and with the adapter, averaged over seeds."""
 
     before: float
     after: float
@@ -41,13 +42,13 @@ class Place:
     """One line of the ranking.
 
     Args:
-        experiment: its name.
-        value, deviation: its deciding figure; over seeds where there are several.
-        interval: of the figure itself.
-        from_base: its difference from the base; None where nothing was compared.
-        from_best: its difference from the first of the ranking; None at the first.
-        word: what it does, in a word.
-        forgotten: None where nothing was retained.
+        experiment: name of the experiment.
+        value, deviation: its deciding metric, and its deviation over seeds if there are several.
+        interval: interval of the metric itself.
+        from_base: its difference from the base; None if nothing was compared.
+        from_best: its difference from the first of the ranking; None for the first.
+        word: its verdict, in one word.
+        forgotten: None if nothing was retained.
     """
 
     experiment: str
@@ -66,10 +67,10 @@ class Ranking:
     """The experiments, best first.
 
     Args:
-        metric: the figure that they are ranked by.
-        is_judged: whether it is on compared answers; otherwise on the eval rows, which chose the
-            checkpoints, without an interval.
-        places: the experiments; failed ones are not among them.
+        metric: the metric by which they are ranked.
+        is_judged: whether it was computed on compared answers; otherwise on the eval rows, which selected
+            the checkpoints, and without an interval.
+        places: the experiments except failed ones.
     """
 
     metric: str
@@ -78,10 +79,10 @@ class Ranking:
 
 
 def rank(trained: Sequence[TrainingView], compared: ComparisonView | None) -> Ranking | None:
-    """Rank by the comparison, or else by what training kept its checkpoints for.
+    """Rank by the comparison, or else by the metric that training selected checkpoints with.
 
     Returns:
-        None where there is nothing to rank by, or nothing to rank.
+        None if there is nothing to rank, or nothing to rank by.
     """
     costs = costs_of(trained)
     forgotten = _forgotten(trained, compared)
@@ -105,7 +106,7 @@ def rank(trained: Sequence[TrainingView], compared: ComparisonView | None) -> Ra
 
 
 def costs_of(trained: Sequence[TrainingView]) -> dict[str, Cost]:
-    """What each experiment cost, by name."""
+    """Compute the cost of each experiment, by name."""
     together = sum(each.seconds or 0.0 for each in trained)
     return {group: _cost(own, together) for group, own in _by_group(trained).items()}
 
@@ -130,7 +131,7 @@ def _by_group(trained: Iterable[TrainingView]) -> dict[str, list[TrainingView]]:
 
 
 def _best_figures(trained: Sequence[TrainingView]) -> dict[str, list[float]]:
-    """What each seed's kept checkpoint came to, where every seed of the experiment has one."""
+    """Collect the metric of each seed's kept checkpoint, if every seed of the experiment has one."""
     figures = {}
     for group, own in _by_group(trained).items():
         known = [each.best_metric for each in own if each.best_metric is not None and each.metric]
@@ -140,7 +141,7 @@ def _best_figures(trained: Sequence[TrainingView]) -> dict[str, list[float]]:
 
 
 def _forgotten(trained: Sequence[TrainingView], compared: ComparisonView | None) -> dict[str, Forgetting]:
-    """From the training where it wrote both losses down, else from the comparison."""
+    """Take both losses from training if it recorded them, otherwise from the comparison."""
     found = {}
     for group, own in _by_group(trained).items():
         after = [each.retain_loss for each in own if each.retain_loss is not None]
@@ -177,11 +178,11 @@ def _judged(
 
 
 def _between(pairs: Iterable[Difference], name: str, other: str) -> Difference | None:
-    """The difference of two experiments, the first minus the second."""
+    """Find the difference of two experiments, the first minus the second."""
     for pair in pairs:
-        if (pair.experiment, pair.against) == (name, other):
+        if (pair.model, pair.against) == (name, other):
             return pair
-        if (pair.experiment, pair.against) == (other, name):
+        if (pair.model, pair.against) == (other, name):
             return pair.turned
     return None
 

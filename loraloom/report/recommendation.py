@@ -1,4 +1,4 @@
-"""The configuration to take, as a recipe of its own, under the sentence that justifies it."""
+"""The recommended configuration as a separate recipe, with the sentence that justifies it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _WIDTH = 100
 
 @dataclass(frozen=True)
 class Advice:
-    """What to take.
+    """The recommendation.
 
     Args:
-        experiment: None where nothing should be taken before another.
-        sentence: why; empty where nothing has been compared.
+        experiment: None if no experiment is preferable.
+        sentence: reason; "" if nothing was compared.
     """
 
     experiment: str | None
@@ -30,7 +30,7 @@ class Advice:
 
 
 def advice_of(recipe: Recipe, compared: ComparisonView | None, searched: SearchView | None) -> Advice:
-    """What the comparison recommends; where there is none, what the search found."""
+    """Return the recommendation of the comparison or, without one, the result of the search."""
     if compared is not None and compared.recommendation:
         advice = Advice(compared.recommended, compared.recommendation)
     elif searched is not None and searched.best is not None:
@@ -43,14 +43,14 @@ def advice_of(recipe: Recipe, compared: ComparisonView | None, searched: SearchV
 
 
 def only(recipe: Recipe, group: str) -> Recipe:
-    """One experiment of a recipe as a recipe by itself: it trains the same adapter, from the same seeds."""
+    """Extract one experiment as a separate recipe, which trains the same adapter from the same seeds."""
     own = next(each for each in recipe.resolved_experiments if each.group == group)
     changes = {"lora": own.lora, "training": own.training, "seed": own.seed, "experiments": {}}
     return recipe.revised(recipe.model_copy(update=changes).model_dump())
 
 
 def with_paths(recipe: Recipe) -> Recipe:
-    """A recipe that can lie anywhere: what it names relative to its folder, named in full."""
+    """Make the relative paths of a recipe absolute, so that it can be stored anywhere."""
 
     def in_full(name: str) -> str:
         return str(recipe.locations.path_of(name)) if is_on_disk(name, recipe.locations) else name
@@ -67,7 +67,7 @@ def with_paths(recipe: Recipe) -> Recipe:
 
 
 def not_found(recipe: Recipe) -> str:
-    """Which names of data have no file any more, in a sentence; empty if all have."""
+    """List in a sentence the data names whose files no longer exist; "" if all exist."""
     values = [
         v
         for key in ("train", "eval", "test", "retain")
@@ -81,13 +81,11 @@ def not_found(recipe: Recipe) -> str:
     ]
     if not lost:
         return ""
-    return (
-        f"Not in {recipe.folder} any more, and named as the run names it: {', '.join(dict.fromkeys(lost))}."
-    )
+    return f"No longer in {recipe.folder}, and named as in the run: {', '.join(dict.fromkeys(lost))}."
 
 
 def commented(recipe: Recipe, *comments: str) -> str:
-    """A recipe as YAML below some sentences, whatever those hold."""
+    """Write a recipe as YAML below comments, which may contain any text."""
     lines = [
         f"# {line}\n"
         for comment in comments

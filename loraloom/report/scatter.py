@@ -1,4 +1,4 @@
-"""A chart of what came out at each value of a setting: numbers, on a logarithm or not, or names in a row."""
+"""A chart of results at each value of a setting: numbers (linear or log) or names."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ MOST_LETTERS = 14
 
 @dataclass(frozen=True)
 class Point:
-    """One outcome.
+    """One result.
 
     Args:
-        x: a number, or a name; the same kind in all points of a chart.
-        y: None where nothing came out: a cross on the side of the worse.
-        label: said of it.
-        look: `best` has a ring, `weak` is hollow: it was given up early.
+        x: a number, or a name; the same kind for all points of a chart.
+        y: None if there is no result: a cross on the side of the worse.
+        label: text of its tooltip.
+        look: `best` has a ring, `weak` is hollow: it was stopped early.
     """
 
     x: float | str
@@ -53,17 +53,17 @@ def scatter_chart(
     level: tuple[float, str] | None = None,
     marks: Sequence[tuple[float, str]] = (),
 ) -> Markup:
-    """Outcomes by a setting's values.
+    """Draw results by the values of a setting.
 
     Args:
         points: drawn in this order.
-        label: for who cannot see it.
-        log_x: whether the values, all above 0, are even in the logarithm.
-        may_log_y: whether outcomes that lie far apart get a logarithm (a loss that blew up; no score).
-        higher_is_better: tells at which edge crosses stand.
-        is_joined: whether a line leads from point to point.
-        level: a value to compare with, and its name: a line across.
-        marks: values of x and what they are: a line upwards each.
+        label: description for screen readers.
+        log_x: whether the x axis is logarithmic; all values must be above 0.
+        may_log_y: whether results that are far apart get a log axis (a diverged loss; not a score).
+        higher_is_better: decides at which edge crosses are drawn.
+        is_joined: whether a line connects the points.
+        level: a value to compare with, and its name: a horizontal line.
+        marks: values of x and their names: a vertical line each.
     """
     outcomes = [point.y for point in points if point.y is not None]
     if not outcomes:
@@ -87,7 +87,7 @@ def _y_scale(values: Sequence[float], may_log: bool) -> Scale:
 
 
 class _XPlaces:
-    """Where the values of a setting stand, and what is written there."""
+    """Positions and labels of the values of a setting."""
 
     def __init__(self, points: Sequence[Point], more: Sequence[float], log_x: bool) -> None:
         self.names = [*dict.fromkeys(point.x for point in points if isinstance(point.x, str))]
@@ -107,7 +107,7 @@ class _XPlaces:
             ticks = self.scale.ticks[:: -(-len(self.scale.ticks) // MOST_NAMES)]
             return [(self.scale.place(tick), self.scale.write(tick)) for tick in ticks]
         if len(self.names) > MOST_NAMES:
-            return []  # each point says its own
+            return []  # each point shows its own
         return [(self.place(name), _shortened(name)) for name in self.names]
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from loraloom.report.effects import Level, label_of
 from loraloom.report.visible_text import without_folders
 from loraloom.run.documents.provenance import Provenance
-from loraloom.run.documents.search import FILE, SearchRecord, Trial
+from loraloom.run.documents.search import FILE, Parameters, SearchRecord, Trial
 from loraloom.run.folder import Run
 
 # A setting with more values than that is a range: a mean at each would be of one trial.
@@ -70,7 +69,7 @@ class SearchView:
 
     def levels(self, key: str) -> list[Level]:
         """Of a setting with few values, what trials with each came to; empty where it has many."""
-        values: dict[str, Any] = {}
+        values: Parameters = {}
         figures: dict[str, dict[str, float]] = {}
         for trial in self.trials:
             if trial.has_adapter and trial.figure is not None and key in trial.parameters:

@@ -9,7 +9,6 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from loraloom.errors import RunError
 from loraloom.report.visible_text import without_folders
@@ -160,7 +159,7 @@ def _trained(
         total_steps=steps[-1].total_steps if steps else None,
         best_step=entry.best_step,
         best_metric=entry.best_metric,
-        metric=_origin(run, name).get("metric_for_best_model", ""),
+        metric=_metric(run, name),
         forgetting=entry.forgetting,
         retain_loss=entry.retain_loss,
         seed=seed,
@@ -204,10 +203,11 @@ def _unfinished(step: int) -> ExperimentResult:
     )
 
 
-def _origin(run: Run, name: str) -> dict[str, Any]:
+def _metric(run: Run, name: str) -> str:
+    """Read by which metric the best adapter was chosen; empty if the adapter does not say."""
     path = run.adapters / name / "loraloom.json"
     origin = run.read_json(path) if path.is_file() else {}
-    return origin if isinstance(origin, dict) else {}
+    return str(origin.get("metric_for_best_model", "")) if isinstance(origin, dict) else ""
 
 
 def _adapter_file(path: Path) -> AdapterFile | None:

@@ -44,14 +44,14 @@ class UnfinishedComparison:
         )
 
 
-def partial_file(run: Run, name: str) -> Path:
+def partial_file(comparisons: Path, name: str) -> Path:
     """Where a comparison keeps its answers until it is finished."""
-    return run.comparisons / f".{name}{_ENDING}"
+    return comparisons / f".{name}{_ENDING}"
 
 
-def lock_file(run: Run, name: str) -> Path:
+def lock_file(comparisons: Path, name: str) -> Path:
     """What the process holds that makes a comparison."""
-    return run.comparisons / f".{name}.lock"
+    return comparisons / f".{name}.lock"
 
 
 def read_under_way(run: Run) -> list[UnfinishedComparison]:
@@ -63,7 +63,9 @@ def read_under_way(run: Run) -> list[UnfinishedComparison]:
             with path.open(encoding="utf-8") as file:
                 header = json.loads(file.readline())
             if header["format"] == FORMAT and isinstance(header["num_rows"], int):
-                found.append(UnfinishedComparison(name, is_held(lock_file(run, name)), header["num_rows"]))
+                found.append(
+                    UnfinishedComparison(name, is_held(lock_file(run.comparisons, name)), header["num_rows"])
+                )
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
     return found

@@ -1,4 +1,4 @@
-"""What a text holds that nobody would see, or that should not leave the machine, made plain."""
+"""Invisible characters and private paths in reports, made visible or removed."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from markupsafe import Markup, escape
 
 from loraloom.text.visible import visible
 
-# Absolute folders in sentences of ours. Not a fraction, not a URL, not `instruction/response`.
+# Absolute folders in our own sentences. Not a fraction, a URL, or `instruction/response`.
 _FOLDERS = re.compile(r"(?<![\w.:/\\…~-])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\:*?\"<>|,;'()`]+[/\\])+")
 _CODE = re.compile("`([^`]+)`")
 PATH_KEYS = frozenset({"model_name_or_path", "init_adapter", "train", "eval", "test", "retain"})
 
 
 def visible_html(text: str) -> Markup:
-    """The same for a page: escaped, and what was spelled out set off from what stood there."""
-    # Escaping for HTML adds no character that is not seen.
+    """Do the same for a page: escape the text, and mark what was spelled out."""
+    # Escaping for HTML does not add invisible characters.
     return Markup(visible(str(escape(text)), lambda name: f'<span class="unseen">{name}</span>'))
 
 
 def prose_html(text: str) -> Markup:
-    """A sentence of ours: as `visible_html`, and what stands in backticks as code."""
+    """Format one of our own sentences like `visible_html`, with backticks as code."""
     return Markup(_CODE.sub(r"<code>\1</code>", str(visible_html(text))))
 
 
 def is_absolute(path: str) -> bool:
-    """Whether this names a place on some machine, whichever kind of machine it is."""
+    """Return whether this is an absolute path on any operating system."""
     return path.startswith("~") or PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
 
 
 def last_part(path: str) -> str:
-    """The file or folder an absolute path ends in."""
+    """Return the last component of an absolute path."""
     return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
 
 
 def paths_in(value: Any, key: str = "") -> Iterator[str]:
-    """The absolute paths that a recipe's settings name."""
+    """Yield the absolute paths in a recipe's settings."""
     if isinstance(value, dict):
         for inner, item in value.items():
             yield from paths_in(item, str(inner))
@@ -51,11 +51,11 @@ def paths_in(value: Any, key: str = "") -> Iterator[str]:
 
 
 def without_folders(value: Any, shown_as: Mapping[str, str]) -> Any:
-    """A value of ours (never a row's text) without the folders of this machine.
+    """Remove folders of this machine from one of our own values, never from a row's text.
 
     Args:
-        value: text, or dicts and lists of it.
-        shown_as: absolute paths that are known, and what stands for each.
+        value: text, or dicts and lists of text.
+        shown_as: known absolute paths -> what to show instead.
     """
     if isinstance(value, dict):
         return {without_folders(k, shown_as): without_folders(v, shown_as) for k, v in value.items()}
@@ -67,7 +67,7 @@ def without_folders(value: Any, shown_as: Mapping[str, str]) -> Any:
 
 
 def replace_known(text: str, shown_as: Mapping[str, str]) -> str:
-    """A text with known absolute paths replaced, the longest first."""
+    """Replace known absolute paths in a text, longest first."""
     for path in sorted(shown_as, key=len, reverse=True):
         text = text.replace(path, shown_as[path])
     return text

@@ -12,7 +12,7 @@
       changed/             what a resume found in the place of what the run wrote
       compare/<name>.json  answers and figures
       result.json          how training ended; its presence says that the run is finished
-      .sums.json           sha256 of what is written as a whole, see seals.py
+      .sums.json           sha256 of what is written as a whole, see digests.py
 
 This module knows the paths and the lock, makes a run and finds it again.
 """
@@ -20,7 +20,6 @@ This module knows the paths and the lock, makes a run and finds it again.
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import os
 import re
@@ -32,6 +31,7 @@ from typing import Any, BinaryIO
 
 from loraloom.errors import RunError
 from loraloom.run.atomic import staged_path
+from loraloom.run.digests import LogDigest
 from loraloom.run.documents.document import read_json, to_json
 from loraloom.run.events import CheckpointSave, Event, Report, read_events
 from loraloom.run.lock import guard_file, locked
@@ -139,7 +139,8 @@ class Run:
         try:
             line = json.dumps(event.at(now()).to_json(), ensure_ascii=False, allow_nan=False)
             if isinstance(event, CheckpointSave):
-                line = self._sealed(line)
+                so_far = self.events_file.read_bytes() if self.events_file.is_file() else b""
+                line = LogDigest(self.started, so_far).closed(line)
             # One write of one line, appended: a crash can only cut the last line, which readers skip.
             with self.events_file.open("ab+") as file:
                 file.write(f"{_end_of_cut_line(file)}{line}\n".encode())
@@ -165,11 +166,6 @@ class Run:
             report(event)
 
         return record
-
-    def _sealed(self, line: str) -> str:
-        before = self.events_file.read_bytes() if self.events_file.is_file() else b""
-        log = hashlib.sha256(self.started.encode() + before + line.encode()).hexdigest()
-        return f'{line[:-1]}, "log": "{log}"}}'
 
     def events(self) -> list[Event]:
         """All events in order; of several with one (step, experiment, event), the last."""

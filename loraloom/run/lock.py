@@ -1,41 +1,36 @@
-"""One process at a time in a folder, or at a file, whoever dies.
+"""A lock for each folder or file that ends with the process that holds it.
 
-POSIX record locks where there are any, `filelock` elsewhere (Windows). Not filelock everywhere: it takes
-flock(2), which belongs to the open file, and so a forked worker that outlives a killed process keeps the
-run locked (a test holds that it does not).
+The lock is filelock's, which knows POSIX and Windows. Before filelock 4.0 a forked worker that outlived a
+killed process kept it; since then a child lets go of it when it is forked (a test holds that).
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from loraloom.errors import RunError
 
-fcntl: Any
-filelock: Any
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-    with warnings.catch_warnings(action="ignore"):  # if it finds neither system's locks, it says so
-        import filelock
+with warnings.catch_warnings(action="ignore"):  # it says so if it finds no system's locks
+    import filelock
 
 # A process that only asks whose the folder is holds the lock for a moment, and a holder writes its pid
 # only after it has the lock.
 PATIENCE_SECONDS = 0.2
 # A report or a card is written in about a second: whoever comes second waits, and writes what is newer.
 WRITING_SECONDS = 10.0
+# What Windows has locked nobody else can read, so there a file beside it is locked, and the pid is readable.
+LOCKS_A_GUARD = sys.platform == "win32"
 
-# What this process holds, by process id and path. POSIX locks say nothing between threads of one process,
-# and closing any descriptor of the file drops them: a path that stands here is not opened a second time.
+# What this process holds, by process id and path: filelock would let another thread wait, not refuse it.
 _held: set[tuple[int, str]] = set()
 _mutex = threading.Lock()
 
@@ -65,6 +60,7 @@ def locked(
 
     Raises:
         RunError: another process holds it; the message has its process id.
+        OSError: the folder cannot be written to, or a symbolic link is in the file's place.
     """
     where = where or path.parent
     deadline = time.monotonic() + patience
@@ -74,59 +70,84 @@ def locked(
             raise RunError(f"this process {doing} already (pid {pid})", where=str(where), fix=fix)
         time.sleep(PATIENCE_SECONDS / 10)
     try:
-        hold = _guarded if fcntl is None else _record_locked
-        with hold(path, deadline, is_temporary, doing, where, fix):
-            yield
+        with _found(path) as before, _acquired(path, deadline, f"another process {doing}", where, fix):
+            if before is not None and before != _identity(path) and not is_temporary:
+                path.unlink(missing_ok=True)
+                raise RunError("the run was removed a moment ago", where=str(path.parent), fix="Try again.")
+            _write_pid(path)
+            try:
+                yield
+            finally:
+                if is_temporary:
+                    _remove(path)
     finally:
         _held.discard(_key(path))
 
 
 @contextmanager
-def _record_locked(
-    path: Path, deadline: float, is_temporary: bool, doing: str, where: Path, fix: str
-) -> Iterator[None]:
-    descriptor = _taken(path, deadline, is_temporary, doing, where, fix)
-    try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        if is_temporary:
-            path.unlink(missing_ok=True)  # while it is held: another's file of this name is never removed
-        os.close(descriptor)
-
-
-@contextmanager
-def _guarded(
-    path: Path, deadline: float, is_temporary: bool, doing: str, where: Path, fix: str
-) -> Iterator[None]:
-    """Hold by filelock a file beside the lock file: what Windows has locked, nobody else can read."""
+def _acquired(path: Path, deadline: float, who: str, where: Path, fix: str) -> Iterator[None]:
     if path.is_symlink():
         raise OSError(errno.ELOOP, "symbolic links are not followed here", str(path))
-    guard = _guard(path)
+    lock = _lock(path)
     try:
-        guard.acquire(timeout=max(0.0, deadline - time.monotonic()), poll_interval=PATIENCE_SECONDS / 10)
+        lock.acquire(timeout=max(0.0, deadline - time.monotonic()), poll_interval=PATIENCE_SECONDS / 10)
     except filelock.Timeout:
         pid = path.read_text(errors="replace").strip() if path.is_file() else ""
-        raise RunError(
-            f"another process {doing} (pid {pid or 'unknown'})", where=str(where), fix=fix
-        ) from None
+        raise RunError(f"{who} (pid {pid or 'unknown'})", where=str(where), fix=fix) from None
     try:
-        path.write_text(f"{os.getpid()}\n")
         yield
     finally:
-        if is_temporary:
-            path.unlink(missing_ok=True)
-        guard.release()
+        lock.release()
 
 
-def _guard(path: Path) -> Any:
-    return filelock.FileLock(guard_file(path), thread_local=False)
+def _lock(path: Path) -> filelock.BaseFileLock:
+    return filelock.FileLock(guard_file(path) if LOCKS_A_GUARD else path, thread_local=False)
 
 
 def guard_file(path: Path) -> Path:
-    """What is locked in place of a lock file where there are no POSIX locks."""
+    """What is locked in place of a lock file on Windows."""
     return path.with_name(f"{path.name}.guard")
+
+
+@contextmanager
+def _found(path: Path) -> Iterator[tuple[int, int] | None]:
+    """Which file is there now; None if there is none. Meanwhile no other file gets its number."""
+    descriptor = None
+    if not LOCKS_A_GUARD:  # on Windows, what is open could not be removed
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, flags)
+    try:
+        yield _identity(path)
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _write_pid(path: Path) -> None:
+    """Say who holds the lock; never through a link that somebody laid there, because the file is emptied."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
+    with os.fdopen(os.open(path, flags, 0o600), "w") as file:
+        file.write(f"{os.getpid()}\n")
+
+
+def _remove(path: Path) -> None:
+    """Remove a lock file while it is held: another's file of this name is never removed.
+
+    Whoever waits for a file that is removed begins anew (filelock), with none or a new one.
+    """
+    path.unlink(missing_ok=True)
+    if LOCKS_A_GUARD:
+        with contextlib.suppress(OSError):  # Windows removes nothing that is open
+            guard_file(path).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -149,34 +170,25 @@ def writing(path: Path, *, doing: str) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether some process, this one included, holds the lock of a lock file now."""
+    """Whether some process, this one included, holds the lock of a lock file now.
+
+    It is tried, so whoever comes at the same moment waits for it. If it cannot be tried, because the folder
+    is read-only or its file system has no locks, nobody is said to hold it.
+    """
     with _mutex:
         if _key(path) in _held:
             return True
-        if fcntl is None:
-            return _is_guarded(path)
+        if path.is_symlink() or not (guard_file(path) if LOCKS_A_GUARD else path).exists():
+            return False
+        lock = _lock(path)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            lock.acquire(timeout=PATIENCE_SECONDS, poll_interval=PATIENCE_SECONDS / 10)
+        except filelock.Timeout:
+            return True
         except OSError:
             return False
-        try:
-            return not _try(descriptor, path, fcntl.LOCK_SH)
-        except RunError:
-            return False  # a file system without locks: nobody holds one
-        finally:
-            os.close(descriptor)
-
-
-def _is_guarded(path: Path) -> bool:
-    if not guard_file(path).exists():
+        lock.release()
         return False
-    guard = _guard(path)
-    try:
-        guard.acquire(timeout=PATIENCE_SECONDS)
-    except filelock.Timeout:
-        return True
-    guard.release()
-    return False
 
 
 def _key(path: Path) -> tuple[int, str]:
@@ -190,40 +202,3 @@ def _claim(path: Path) -> bool:
             return False
         _held.add(_key(path))
         return True
-
-
-def _taken(path: Path, deadline: float, is_temporary: bool, doing: str, where: Path, fix: str) -> int:
-    """The descriptor of the lock file, locked.
-
-    Raises:
-        RunError: another process keeps it; the holder removed the folder, and with it the file; or this
-            file system has no locks.
-    """
-    while True:
-        # Never through a link that somebody laid there: the file is emptied.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        try:
-            while not _try(descriptor, path, fcntl.LOCK_EX):
-                if time.monotonic() > deadline:
-                    holder = os.read(descriptor, 32).decode(errors="replace").strip()
-                    pid = holder or "unknown"
-                    raise RunError(f"another process {doing} (pid {pid})", where=str(where), fix=fix)
-                time.sleep(PATIENCE_SECONDS / 10)
-            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
-            if not is_temporary:
-                raise RunError("the run was removed a moment ago", where=str(path.parent), fix="Try again.")
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)  # its holder has ended, and removed it: now there is none, or a new one
-
-
-def _try(descriptor: int, path: Path, kind: int) -> bool:
-    try:
-        fcntl.lockf(descriptor, kind | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            return False
-        raise RunError(f"cannot be locked: {error.strerror}", where=str(path)) from None
-    return True

@@ -1,6 +1,6 @@
-"""What to try next, and what became of it: the parts of a search.
+"""Hyperparameter search: what to try next, and the result of every trial.
 
-`space` is what may vary and `reading` its file, `request` checks what is asked for, `together` plans,
-`study` lets Optuna decide, `halving` says who is too weak to go on, `ledger` keeps what became of every
-trial, `under_way` is the loop over all of them, `table` shows it. `commands/search.py` begins and ends it.
+`space` defines what may vary and `space_file` reads it, `request` validates the options, `concurrency`
+plans, `study` lets Optuna decide, `halving` finds trials to stop early, `ledger` records the result of every
+trial, `driver` is the loop over all of them, `trial_table` shows it. `commands/search.py` starts and ends it.
 """

@@ -1,4 +1,4 @@
-"""How many trials train together: decided once, for the heaviest that can be drawn."""
+"""Number of trials that train together: decided once, for the heaviest that can be drawn."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from loraloom.text.units import size
 
 @dataclass(frozen=True)
 class TrialConcurrency:
-    """How many trials train together, and why.
+    """Number of trials that train together, and the reason.
 
     Args:
-        num_trials: in one pass.
-        reason: for provenance.json.
-        heaviest: the experiment that takes the most memory of all that can be drawn.
+        num_trials: number of trials in one pass.
+        reason: explanation for provenance.json.
+        heaviest: the experiment that needs the most memory of all that can be drawn.
         need: what it adds to the peak.
-        free_bytes: what there was to plan with.
+        free_bytes: free memory at the time of planning.
     """
 
     num_trials: int
@@ -41,12 +41,12 @@ class TrialConcurrency:
 def choose_trial_concurrency(
     request: Request, probes: Sequence[Experiment], bank: AdapterBank, train_set: EncodedSet
 ) -> TrialConcurrency:
-    """As many as memory allows and the sampler can use.
+    """Choose as many as fit in memory and the sampler can use.
 
     Args:
-        probes: an experiment for every value that stands for all.
-        bank: on the frozen base.
-        train_set: encoded rows.
+        probes: one experiment for every representative value.
+        bank: attached to the frozen base.
+        train_set: encoded training rows.
     """
     counter = Counter(bank, train_set)
     experiment, need = _heaviest(request, probes, counter)
@@ -55,15 +55,15 @@ def choose_trial_concurrency(
     fitting = sum(wave_bytes([need] * number, tokens) <= free * USABLE_SHARE for number in numbers) or 1
     together = min(fitting, request.most_together)
     one = need.adapter_bytes + need.activation_bytes
-    memory = f"one takes at most {size(one)}, {size(free)} are free"
+    memory = f"one trial takes at most {size(one)}, and {size(free)} are free"
     reason = f"of {request.num_trials}; {memory}"
     if together < min(fitting, request.num_trials):
-        reason += "; more would leave the sampler nothing to learn from"
+        reason += "; with more, the sampler would have nothing to learn from"
     return TrialConcurrency(together, reason, experiment, need, free)
 
 
 def _heaviest(request: Request, probes: Sequence[Experiment], counter: Counter) -> tuple[Experiment, Need]:
-    """The experiment that takes the most memory of all that can be drawn, and what that is."""
+    """Find the experiment that needs the most memory of all that can be drawn, and its need."""
 
     def weight(experiment: Experiment) -> int:
         need = experiment_need(experiment, counter)
@@ -74,6 +74,6 @@ def _heaviest(request: Request, probes: Sequence[Experiment], counter: Counter) 
 
     try:
         experiment = experiments_of(request.recipe, {"trial": heaviest(request.space, weight_of)})[0]
-    except ValidationError:  # these do not go together, so nobody draws them: the heaviest probe stands in
+    except ValidationError:  # this combination is invalid and cannot be drawn; use the heaviest probe instead
         experiment = max(probes, key=weight)
     return experiment, experiment_need(experiment, counter)

@@ -1,4 +1,4 @@
-"""One setting of a space: a list of choices, or a range whose ends, step and scale go together."""
+"""One setting of a search space: a list of choices, or a range."""
 
 from __future__ import annotations
 
@@ -12,27 +12,26 @@ from loraloom.recipe.keys import Setting
 from loraloom.recipe.setting_names import FIELDS
 from loraloom.recipe.typos import nearest
 from loraloom.recipe.values import as_number
-from loraloom.recipe.yaml_tree import shown_value
 from loraloom.search.space import DECIMALS, Dimension
-from loraloom.text.visible import quoted
+from loraloom.text.visible import quoted, shown_value
 
 EXAMPLE = "Write `learning_rate: {low: 1.0e-5, high: 1.0e-2, log: true}`, or `r: [4, 8, 16]`."
 _RANGE_KEYS = ("low", "high", "step", "log")
 _RANGE_ALIASES = {"min": "low", "max": "high", "from": "low", "to": "high", "lo": "low", "hi": "high"}
-# Optuna keeps every number as a double.
+# Optuna stores every number as a double.
 _LARGEST_COUNT = 2**53
 
 
 def read_dimension(path: tuple[str, ...], setting: Setting, notes: list[str]) -> Dimension:
-    """One setting's choices or range, not yet checked against the setting's own bounds.
+    """Read the choices or the range of a setting, without checking the setting's own bounds.
 
     Args:
-        path: of the setting in a recipe.
-        setting: what the space says of it.
-        notes: learns what was read and should be known.
+        path: path of the setting in a recipe.
+        setting: its value in the space.
+        notes: receives what was read and the user should know.
 
     Raises:
-        RecipeError: everything that is wrong with it.
+        RecipeError: lists everything that is wrong with it.
     """
     key, value = ".".join(path), setting.value
     if isinstance(value, list):
@@ -49,13 +48,11 @@ def read_dimension(path: tuple[str, ...], setting: Setting, notes: list[str]) ->
 
 def _choices(key: str, setting: Setting, notes: list[str]) -> tuple[Any, ...]:
     if not setting.value:
-        raise RecipeError(
-            f"`{key}` has an empty list, so nothing to choose from", where=setting.where, fix=EXAMPLE
-        )
+        raise RecipeError(f"`{key}` is an empty list without choices", where=setting.where, fix=EXAMPLE)
     if key == "lora.target_modules" and len(setting.value) > 1 and all(map(_is_one_name, setting.value)):
         names = ", ".join(setting.value)
         notes.append(
-            f"{setting.where}: each of {names} is a choice of its own; [[{names}]] is one choice of them all"
+            f"{setting.where}: each of {names} is a separate choice; [[{names}]] would be one choice of all"
         )
     spellings = VALUE_ALIASES.get(key, {})
     return tuple(
@@ -75,7 +72,7 @@ def _range(key: str, path: tuple[str, ...], setting: Setting, notes: list[str]) 
     kind = _number_kind(path)
     if kind is None:
         raise RecipeError(
-            f"`{key}` is not a number, so it has no range", where=where, fix="List its values: `[…, …]`."
+            f"`{key}` is not a number and cannot have a range", where=where, fix="List its values: `[…, …]`."
         )
     problems = [_unknown_part(key, name, where) for name in given if name not in _RANGE_KEYS]
     if not problems:
@@ -111,7 +108,7 @@ def _unknown_part(key: str, name: str, where: str) -> Problem:
 def _sensible_range(
     key: str, where: str, numbers: dict[str, float], log: bool, kind: type, notes: list[str]
 ) -> Dimension:
-    """A range whose ends, step and scale go together."""
+    """Build a range, checking that ends, step and scale are consistent."""
     low, high, step = numbers["low"], numbers["high"], numbers.get("step")
     problems = []
     if low >= high:
@@ -121,16 +118,16 @@ def _sensible_range(
             else f"Write `{{low: {high:g}, high: {low:g}}}`."
         )
         problems.append(
-            Problem(f"`{key}`: low must be below high", where, f"low {low:g}, high {high:g}", fix=fix)
+            Problem(f"`{key}`: `low` must be less than `high`", where, f"low {low:g}, high {high:g}", fix=fix)
         )
     if log and low <= 0:
-        fix = "Begin above 0, or leave `log` out."
+        fix = "Use a `low` above 0, or remove `log`."
         problems.append(
             Problem(f"`{key}`: a logarithmic range must begin above 0", where, found=f"low {low:g}", fix=fix)
         )
     if log and step is not None:
         problems.append(
-            Problem(f"`{key}`: `step` and `log` exclude each other", where, fix="Keep one of them.")
+            Problem(f"`{key}`: `step` cannot be combined with `log`", where, fix="Remove one of them.")
         )
     if step is not None and not 0 < step <= max(high - low, 0) and low < high:
         allowed = f"above 0, at most {high - low:g}"
@@ -146,13 +143,13 @@ def _sensible_range(
     if step is not None:
         last = low + math.floor((high - low) / step + 1e-9) * step
         if abs(last - high) > 1e-9 * abs(high):
-            notes.append(f"{where}: {key} ends at {last:g}, as no step leads to {high:g}")
+            notes.append(f"{where}: {key} ends at {last:g}, because no step reaches {high:g}")
             high = int(last) if kind is int else round(last, DECIMALS)
     return Dimension(key, where, low=low, high=high, step=step, log=log, is_integer=kind is int)
 
 
 def _number_kind(path: tuple[str, ...]) -> type | None:
-    """Whether a setting is a whole number, a number, or neither."""
+    """Return int for a setting that is a whole number, float for any other number, else None."""
     annotation = FIELDS[path].annotation
     for part in get_args(annotation) or (annotation,):
         plain = get_args(part)[0] if get_origin(part) is Annotated else part

@@ -1,9 +1,9 @@
-"""A search between its first draw and its last: the story of its loop.
+"""The loop of a search, from the first draw to the last trial.
 
     settle ──▶ halve ──▶ draw ──▶ train until a trial ends or reaches a rung ──▶ settle ──▶ …
 
-search.json has every trial before it trains and once it has ended, and every break is a checkpoint: what
-goes on after an interruption is the same loop from its first line.
+search.json lists every trial before it trains and after it ends, and every break is a checkpoint, so
+after an interruption the same loop resumes from its first line.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from loraloom.training.state import Progress, SlotTensors, Timetable, TrainingSt
 
 
 def ledger_of(request: Request, run: Run) -> Ledger:
-    """A run's ledger, judging by the recipe's metric."""
+    """Load the ledger of a run, ranked by the recipe's metric."""
     metric = request.recipe.training.metric_for_best_model
     is_score = metric in METRICS and bool(METRICS[metric].higher_is_better)
     return Ledger.of(run, metric, higher_is_better=is_score)
 
 
 def valid_experiments(request: Request, trials: Sequence[Trial]) -> dict[str, Experiment]:
-    """Of every trial whose settings go together."""
+    """Build the experiments of all trials whose settings are valid in combination."""
     experiments = {}
     for trial in trials:
         try:
@@ -60,14 +60,14 @@ def _experiment(request: Request, trial: Trial) -> Experiment:
 
 
 def experiments_as_recipe(request: Request, trials: Sequence[Trial]) -> str:
-    """A run's recipe.yaml with the trials as its experiments, for every verb that reads a run."""
+    """Write a run's recipe.yaml with the trials as its experiments, for every command that reads a run."""
     valid = valid_experiments(request, trials)
     changes = {trial.name: nested_changes(trial.parameters) for trial in trials if trial.name in valid}
     return write_recipe(with_experiments(request.recipe, changes))
 
 
 class SearchDriver:
-    """A search that is under way: the trials, who of them is in the bank, and how far those are."""
+    """A running search: its trials, which of them are in the bank, and their progress."""
 
     def __init__(
         self,
@@ -90,13 +90,13 @@ class SearchDriver:
         self.state = self._recovered_state()
 
     def go_on(self) -> None:
-        """Until every trial has ended.
+        """Continue until every trial has ended.
 
         Raises:
-            Interrupted: a signal came; everything is saved.
+            Interrupted: a signal was received; everything is saved.
         """
         self.study.follow(self.ledger.trials)
-        if self.state.unfinished:  # a signal came between a step and its evaluation
+        if self.state.unfinished:  # a signal arrived between a step and its evaluation
             self._train()
         while True:
             self._settle()
@@ -110,7 +110,7 @@ class SearchDriver:
             self._train()
 
     def _recovered_state(self) -> TrainingState:
-        """Of the newest checkpoint, what belongs to trials that have not ended."""
+        """Load the state of unfinished trials from the newest checkpoint."""
         state, verdicts = newest_valid(self.run.checkpoints)
         for verdict in verdicts:
             if verdict.problem:
@@ -118,10 +118,12 @@ class SearchDriver:
         names = [trial.name for trial in self.ledger.training]
         if names or verdicts:
             step, reason = (
-                (0, "no checkpoint is whole") if state is None else (state.tick, "the newest checkpoint")
+                (0, "no checkpoint is intact") if state is None else (state.tick, "the newest checkpoint")
             )
             ended = len(self.ledger.trials) - len(names)
-            self.record(Resume(step=step, reason=f"{reason}; {ended} trials have ended, {len(names)} go on"))
+            self.record(
+                Resume(step=step, reason=f"{reason}; {ended} trials have ended, {len(names)} are resumed")
+            )
         fresh = TrainingState.at_start(names)
         state = state or fresh
         state.replay(self.run.events())
@@ -132,7 +134,7 @@ class SearchDriver:
         )
 
     def _settle(self) -> None:
-        """Enter in the ledger what has ended, and let it go."""
+        """Record the trials that have ended, and release them."""
         ended = [name for name, progress in self.state.progress.items() if progress.has_ended]
         for name in ended:
             progress, trial = self.state.progress[name], self._trial(name)
@@ -146,7 +148,7 @@ class SearchDriver:
             self._save()
 
     def _halve(self) -> None:
-        """Take out who reached a rung and is too weak there."""
+        """Stop the worse half of the trials that reached a rung."""
         arrived: dict[str, dict[str, float]] = {}
         for trial in self.ledger.training:
             progress = self.state.progress[trial.name]
@@ -186,7 +188,7 @@ class SearchDriver:
         )
 
     def _draw(self) -> None:
-        """Fill the free places with new trials."""
+        """Fill free slots with new trials."""
         before = len(self.ledger.trials)
         while self._has_place():
             trial = Trial(trial_name(len(self.ledger.trials)), self.study.draw())
@@ -194,7 +196,7 @@ class SearchDriver:
                 self.experiments[trial.name] = _experiment(self.request, trial)
             except ValidationError as error:
                 trial.status = "failed"
-                trial.reason = f"its settings do not go together: {error.errors()[0]['msg']}"
+                trial.reason = f"its settings are invalid in combination: {error.errors()[0]['msg']}"
             else:
                 self.state.progress[trial.name], self.state.tensors[trial.name] = Progress(), SlotTensors()
             self.ledger.trials.append(trial)
@@ -211,7 +213,7 @@ class SearchDriver:
         return is_asked_for and len(self.ledger.training) < (self.known.together or 0)
 
     def _train(self) -> None:
-        """Until a trial ends or reaches a rung."""
+        """Train until a trial ends or reaches a rung."""
         setup = replace(self._current_setup(), pause=self._is_break)
         try:
             train_loop(setup, self.state, self.record)
@@ -222,11 +224,12 @@ class SearchDriver:
         ended = len(self.ledger.trials) - len(self.ledger.training)
         where = f"stopped and saved after step {self.state.tick}"
         so_far = f"{ended} of {self.request.num_trials} trials have ended"
-        how = f"the same command with --resume {shlex.quote(str(self.run.folder))} in place of --out goes on"
+        option = f"--resume {shlex.quote(str(self.run.folder))}"
+        how = f"to resume, run the same command with {option} instead of --out"
         raise Interrupted(signal_number or self.setup.stop.signal_number, f"{where}, {so_far}; {how}")
 
     def _is_break(self, state: TrainingState) -> bool:
-        """Whether a place is free, or somebody is to be judged."""
+        """Return whether a slot is free or a trial is at a rung."""
         if any(progress.has_ended for progress in state.progress.values()):
             return True
         return self.request.halving and any(
@@ -235,7 +238,7 @@ class SearchDriver:
         )
 
     def _current_setup(self) -> Setup:
-        """With the trials that are in the bank."""
+        """Build the setup for the trials in the bank."""
         experiments = [self.experiments[name] for name in self.state.progress]
         initial = {
             e.name: self.initial[e.lora.init_adapter] for e in experiments if e.lora.init_adapter is not None
@@ -260,12 +263,12 @@ class SearchDriver:
         del self.state.progress[name], self.state.tensors[name]
 
     def _save(self) -> None:
-        """The ledger first: it is the truth, and what the study follows."""
+        """Save the ledger first: it is the source of truth that the study follows."""
         self.ledger.save()
         self.study.follow(self.ledger.trials)
 
     def write_recipe(self, trials: Sequence[Trial]) -> None:
-        """The run's recipe with the trials as its experiments, for every verb that reads a run."""
+        """Write the run's recipe with the trials as its experiments, for every command that reads a run."""
         write_recorded(self.run, self.run.recipe_file, experiments_as_recipe(self.request, trials))
         trials = [trial for trial in trials if trial.name in self.experiments]
         seeds = {trial.name: self.experiments[trial.name].seed for trial in trials}

@@ -1,9 +1,9 @@
-"""Successive halving: at a quarter and at half of its steps a trial must be among the better half.
+"""Successive halving: stop the worse half of the trials at 25 % and 50 % of their steps.
 
 Source: Jamieson & Talwalkar (2016, https://arxiv.org/abs/1502.07943). As in ASHA (Li et al., 2018,
-https://arxiv.org/abs/1810.05934) a trial is held against every figure its rung has seen so far, so that
-those who took the places of weak ones are judged too; unlike there, all that reach a rung in one tick
-are judged together, and trials of one round that are equally long do.
+https://arxiv.org/abs/1810.05934), a trial is compared with every figure its rung has seen so far, so that
+trials that replaced weak ones are judged too. Unlike there, all that reach a rung in the same tick are
+judged together, as trials of one round and equal length do.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from collections.abc import Mapping, Sequence
 
 from loraloom.training.state import Timetable
 
-# In percent of a trial's steps.
+# In percent of the steps of a trial.
 RUNGS = (25, 50)
-KEPT_SHARE = 2  # one in so many goes on
+KEPT_SHARE = 2  # one in this many continues
 
 
 def rung_steps(timetable: Timetable) -> dict[str, int]:
-    """The step of each rung: the first evaluation at or after it, and before the end.
+    """Find the step of each rung: the first evaluation at or after it, and before the end.
 
     Returns:
-        `{"25": 8, "50": 16}`; of two rungs with one evaluation the later; a rung without one is missing.
+        `{"25": 8, "50": 16}`; of two rungs with the same evaluation, only the later one; rungs without
+        an evaluation are omitted.
     """
     by_step: dict[int, str] = {}
     for rung in RUNGS:
@@ -33,18 +34,18 @@ def rung_steps(timetable: Timetable) -> dict[str, int]:
 
 
 def rung_due(steps: Mapping[str, int], step: int, judged: Mapping[str, float]) -> str | None:
-    """The rung that a trial has reached and was not judged at yet."""
+    """Return the rung that a trial has reached and was not yet judged at."""
     return next((rung for rung, at in steps.items() if step >= at and rung not in judged), None)
 
 
 def worse_half(arrived: Mapping[str, float], passed: Sequence[float], *, higher_is_better: bool) -> list[str]:
-    """Who is not among the better half.
+    """List the trials that are not in the better half.
 
     Args:
-        arrived: the figure of each trial that reached a rung now.
-        passed: the figures of those that reached it before.
+        arrived: figure of each trial that has just reached a rung.
+        passed: figures of trials that reached it before.
 
-    >>> weak({"a": 2.0, "b": 3.0}, [], higher_is_better=False)
+    >>> worse_half({"a": 2.0, "b": 3.0}, [], higher_is_better=False)
     ['b']
     """
     sign = -1 if higher_is_better else 1

@@ -1,7 +1,7 @@
-"""search.json: what became of every trial. The readable truth; Optuna's study.db follows it.
+"""search.json: the record of every trial, which Optuna's study.db follows.
 
-It is replaced as a whole, before a trial begins and after it ends, so that whatever dies later no trial
-is lost and none is trained twice.
+The file is replaced as a whole, before a trial starts and after it ends, so that no crash loses a trial
+or trains one twice.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from loraloom.run.integrity import write_recorded
 
 
 def trial_name(number: int) -> str:
-    """Of Optuna's trial of that number.
+    """Return the name of Optuna's trial of that number.
 
     >>> trial_name(7)
     'trial-0007'
@@ -35,7 +35,7 @@ class Ledger:
 
     @classmethod
     def of(cls, run: Run, metric: str, *, higher_is_better: bool) -> Ledger:
-        """A run's ledger as it was last saved; an empty one where nothing was drawn yet.
+        """Load the ledger of a run as last saved; an empty one if nothing was drawn yet.
 
         Raises:
             RunError: the file is damaged.
@@ -49,10 +49,10 @@ class Ledger:
         """Replace search.json.
 
         Args:
-            importances: how much each setting matters, once that can be said.
+            importances: importance of each setting, once it can be determined.
 
         Raises:
-            RunError: it cannot be written.
+            RunError: the file cannot be written.
         """
         write_recorded(self.run, self.file, self.record(importances).text())
 
@@ -62,7 +62,7 @@ class Ledger:
         return self.run.folder / FILE
 
     def record(self, importances: Mapping[str, float] | None = None) -> SearchRecord:
-        """The document."""
+        """Convert to the document search.json."""
         ranking = self.ranking
         return SearchRecord(
             format=FORMAT,
@@ -80,12 +80,12 @@ class Ledger:
 
     @property
     def ranking(self) -> list[Trial]:
-        """The trials with an adapter, the best first."""
+        """The trials with an adapter, best first."""
         return self.ranked([trial for trial in self.trials if trial.has_adapter])
 
     @property
     def trials_ranked(self) -> list[Trial]:
-        """All of them: those with an adapter, then the pruned, then the failed."""
+        """All trials: those with an adapter, then pruned ones, then failed ones."""
         pruned = self.ranked([trial for trial in self.trials if trial.status == "pruned"])
         return [*self.ranking, *pruned, *self.failed, *self.training]
 
@@ -95,6 +95,6 @@ class Ledger:
         return [trial for trial in self.trials if trial.status == "failed"]
 
     def ranked(self, trials: Sequence[Trial]) -> list[Trial]:
-        """By figure, the best first; those without one last."""
+        """Sort by figure, best first; trials without one come last."""
         sign = -1 if self.higher_is_better else 1
         return sorted(trials, key=lambda t: (t.figure is None, sign * (t.figure or 0), t.name))

@@ -1,4 +1,4 @@
-"""What a search is asked to do, checked before anything is loaded."""
+"""The request of a search, validated before anything is loaded."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from loraloom.search.space import Space
 
 SAMPLERS = ("tpe", "random", "grid")
 LARGEST_GRID = 100_000
-# A round of the TPE learns from those before it, so there must be some.
+# The TPE learns from earlier rounds, so there must be some.
 ROUNDS_OF_TPE = 4
 FEWEST_TOGETHER = 4
 
-# In the run of a search: the space that was asked for, and the best trial as a recipe.
+# Files in the run of a search: the requested space, and the best trial as a recipe.
 SPACE_FILE = "space.yaml"
 BEST_FILE = "best.yaml"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a search is asked to do.
+    """A validated request for a search.
 
     Args:
         recipe: what the space varies; it has no experiments.
         space: what may vary.
-        num_trials: how many adapters to train; at most the combinations that there are.
+        num_trials: number of adapters to train; at most the number of combinations.
         sampler: one of `SAMPLERS`.
-        halving: whether weak trials give up their places.
-        notes: what a person should know.
+        halving: whether to stop the worse half of the trials early.
+        notes: what the user should know.
     """
 
     recipe: Recipe
@@ -43,13 +43,13 @@ class Request:
 
     @property
     def most_together(self) -> int:
-        """How many trials may train together, whatever memory allows."""
+        """Maximum number of trials that may train together, regardless of memory."""
         if self.sampler != "tpe":
             return self.num_trials
         return min(self.num_trials, max(FEWEST_TOGETHER, -(-self.num_trials // ROUNDS_OF_TPE)))
 
     def as_document(self) -> SearchRequest:
-        """For provenance.json; a resume is held to it."""
+        """Convert to a document for provenance.json, which a resumed search must match."""
         return SearchRequest(
             space=self.space.to_json(), trials=self.num_trials, sampler=self.sampler, halving=self.halving
         )
@@ -58,10 +58,10 @@ class Request:
 def make_request(
     recipe: Recipe, space: Space, *, num_trials: int, sampler: str = "tpe", halving: bool = False
 ) -> Request:
-    """Check what is asked for.
+    """Validate a request.
 
     Raises:
-        RecipeError: everything that is wrong with it.
+        RecipeError: lists everything that is wrong with it.
     """
     problems = [*_recipe_problems(recipe), *_option_problems(num_trials, sampler), *_unjudged(space)]
     if sampler == "grid":
@@ -71,38 +71,40 @@ def make_request(
     notes = list(space.notes)
     if space.size is not None and num_trials > space.size:
         notes.append(
-            f"the space has {space.size} combinations, so there are {space.size} trials, not {num_trials}"
+            f"the space has {space.size} combinations, so {space.size} trials are made, not {num_trials}"
         )
         num_trials = space.size
     elif sampler == "grid" and space.size is not None and num_trials < space.size:
-        notes.append(f"{num_trials} of the grid's {space.size:,} combinations are tried, drawn by the seed")
+        notes.append(f"{num_trials} of the grid's {space.size:,} combinations are tried, chosen by the seed")
     return Request(recipe, space, num_trials, sampler, halving, tuple(notes))
 
 
 def _recipe_problems(recipe: Recipe) -> list[Problem]:
     problems = []
     if recipe.experiments:
-        what = "a search makes its own experiments from the space, and the recipe has some"
+        what = "a search makes its experiments from the space, but the recipe has its own"
         names = ", ".join(recipe.experiments)
-        problems.append(Problem(what, "experiments", found=names, fix="Leave them out: --set experiments="))
-    if recipe.seeds > 1:
-        fix = "Leave it out: --set seeds=1; then `loraloom train RUN/best.yaml --seeds 3`."
         problems.append(
-            Problem("a search trains each trial from one seed", "seeds", str(recipe.seeds), fix=fix)
+            Problem(what, "experiments", found=names, fix="Remove them with `--set experiments=`.")
+        )
+    if recipe.seeds > 1:
+        fix = "Use `--set seeds=1`, and afterwards `loraloom train RUN/best.yaml --seeds 3`."
+        problems.append(
+            Problem("a search trains each trial with only one seed", "seeds", str(recipe.seeds), fix=fix)
         )
     if recipe.data.eval == 0:
-        what = "a search needs eval rows to judge its trials by"
+        what = "a search needs eval rows to judge its trials"
         problems.append(Problem(what, "data.eval", fix="Set data.eval: 0.1."))
     if recipe.training.eval_strategy == "no":
-        what = "a search needs evaluations to judge its trials by"
+        what = "a search needs evaluations to judge its trials"
         problems.append(Problem(what, "training.eval_strategy", fix="Set training.eval_strategy: epoch."))
     return problems
 
 
 def _unjudged(space: Space) -> list[Problem]:
-    what = "a trial without evaluations could not be judged"
+    what = "a trial without evaluations cannot be judged"
     return [
-        Problem(what, dimension.where, found="eval_strategy: no", fix="Leave `no` out.")
+        Problem(what, dimension.where, found="eval_strategy: no", fix="Remove `no`.")
         for dimension in space.dimensions
         if dimension.key == "training.eval_strategy" and "no" in dimension.choices
     ]
@@ -115,7 +117,7 @@ def _option_problems(num_trials: int, sampler: str) -> list[Problem]:
     if sampler not in SAMPLERS:
         near = nearest(sampler, SAMPLERS)
         fix = f"Did you mean `{near}`?" if near else ""
-        problems.append(Problem("is no sampler", "--sampler", sampler, ", ".join(SAMPLERS), fix))
+        problems.append(Problem("is not a sampler", "--sampler", sampler, ", ".join(SAMPLERS), fix))
     return problems
 
 
@@ -123,15 +125,17 @@ def _grid_problems(space: Space) -> list[Problem]:
     problems = []
     for dimension in space.dimensions:
         if not dimension.is_finite:
-            fix = "List its values: `[…, …]`" if dimension.log else "Give it a `step`, list its values"
-            fix += ", or choose --sampler random."
+            fix = "List its values: `[…, …]`" if dimension.log else "Add a `step`, list its values"
+            fix += ", or use `--sampler random`."
             problems.append(
-                Problem(f"a grid has no end: `{dimension.key}` is continuous", dimension.where, fix=fix)
+                Problem(
+                    f"the grid is infinite, because `{dimension.key}` is continuous", dimension.where, fix=fix
+                )
             )
     if not problems and (space.size or 0) > LARGEST_GRID:
         allowed = f"at most {LARGEST_GRID:,} combinations"
         found = f"{space.size:,}"
         problems.append(
-            Problem("the grid is too large", "--sampler grid", found, allowed, "Choose random or tpe.")
+            Problem("the grid is too large", "--sampler grid", found, allowed, "Use `random` or `tpe`.")
         )
     return problems

@@ -1,4 +1,4 @@
-"""What a search may vary: one dimension a setting, and the combinations of all."""
+"""The space of a search: one dimension per setting, and their combinations."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from loraloom.recipe import Experiment, Recipe
+from loraloom.run.documents.document import JsonObject
+from loraloom.run.documents.search import Parameters
 
-# Of a value that is so many steps above the low end: 0.15 and not 0.15000000000000002.
+# Rounds a value that is a number of steps above the low end, to get 0.15 and not 0.15000000000000002.
 DECIMALS = 12
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """One setting that varies: over choices, or over a range.
+    """One setting that varies, over choices or over a range.
 
     Args:
         key: `lora.r`, `training.learning_rate`, `seed`.
-        where: its line of the space's file.
-        choices: in the file's order; empty where it is a range.
-        low, high: the ends of a range, both of which can be drawn.
-        step: between the values of a range; None where it is continuous.
-        log: whether the range is even in the logarithm.
+        where: its line in the file of the space.
+        choices: in the order of the file; empty for a range.
+        low, high: ends of a range, which can both be drawn.
+        step: distance between the values of a range; None if it is continuous.
+        log: whether the range is uniform in the logarithm.
         is_integer: whether its values are whole numbers.
     """
 
@@ -40,28 +42,28 @@ class Dimension:
 
     @property
     def path(self) -> tuple[str, ...]:
-        """The key's parts."""
+        """Parts of the key."""
         return tuple(self.key.split("."))
 
     @property
     def probes(self) -> tuple[Any, ...]:
-        """The values that stand for all: every choice, or both ends."""
+        """Representative values: every choice, or both ends."""
         return self.choices or (self.low, self.high)
 
     @property
     def is_finite(self) -> bool:
-        """Whether its values can be listed."""
+        """Whether it has finitely many values."""
         return bool(self.choices) or self.step is not None
 
     @property
     def size(self) -> int:
-        """How many values it has, where it is finite."""
+        """Number of values, if it is finite."""
         if self.choices:
             return len(self.choices)
         return round((self.high - self.low) / (self.step or 1)) + 1
 
     def values(self) -> Iterator[Any]:
-        """All of them, where it is finite."""
+        """Iterate over all values, if it is finite."""
         if self.choices:
             yield from self.choices
             return
@@ -71,7 +73,7 @@ class Dimension:
             yield int(value) if self.is_integer else round(value, DECIMALS)
 
     def to_json(self) -> Any:
-        """As SPACE.yaml may say it, every value read."""
+        """Convert to what SPACE.yaml may contain, with every value parsed."""
         if self.choices:
             return list(self.choices)
         step = {} if self.step is None else {"step": self.step}
@@ -80,12 +82,12 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Space:
-    """What a search may vary.
+    """The settings that a search may vary.
 
     Args:
-        dimensions: in the file's order.
-        text: of the file, for the run's own copy.
-        notes: what a person should know about it.
+        dimensions: in the order of the file.
+        text: text of the file, for the run's own copy.
+        notes: what the user should know about it.
     """
 
     dimensions: tuple[Dimension, ...]
@@ -94,57 +96,57 @@ class Space:
 
     @property
     def size(self) -> int | None:
-        """How many combinations there are; None where they cannot be counted."""
+        """Number of combinations; None if it is infinite."""
         if not all(dimension.is_finite for dimension in self.dimensions):
             return None
         return math.prod(dimension.size for dimension in self.dimensions)
 
-    def combinations(self) -> Iterator[dict[str, Any]]:
-        """All of them, where they can be counted: `{"lora.r": 8, …}`."""
+    def combinations(self) -> Iterator[Parameters]:
+        """Iterate over all combinations, if there are finitely many: `{"lora.r": 8, …}`."""
         keys = [dimension.key for dimension in self.dimensions]
         for values in itertools.product(*(dimension.values() for dimension in self.dimensions)):
             yield dict(zip(keys, values, strict=True))
 
-    def to_json(self) -> dict[str, Any]:
-        """Key → choices or range."""
+    def to_json(self) -> JsonObject:
+        """Convert to a mapping of key → choices or range."""
         return {dimension.key: dimension.to_json() for dimension in self.dimensions}
 
 
-def with_experiments(recipe: Recipe, experiments: dict[str, Any]) -> Recipe:
-    """The recipe with other experiments.
+def with_experiments(recipe: Recipe, experiments: JsonObject) -> Recipe:
+    """Replace the experiments of a recipe.
 
     Raises:
-        ValidationError: they do not go with it.
+        ValidationError: they are invalid in combination with it.
     """
     return recipe.revised({"experiments": experiments})
 
 
-def experiments_of(recipe: Recipe, parameters: dict[str, dict[str, Any]]) -> tuple[Experiment, ...]:
-    """The experiments of some combinations, by name.
+def experiments_of(recipe: Recipe, parameters: dict[str, Parameters]) -> tuple[Experiment, ...]:
+    """Build the experiments of some combinations, by name.
 
     Raises:
-        ValidationError: the settings of one do not go together.
+        ValidationError: the settings of one are invalid in combination.
     """
     changes = {name: nested_changes(own) for name, own in parameters.items()}
     return with_experiments(recipe, changes).resolved_experiments
 
 
-def nested_changes(parameters: dict[str, Any]) -> dict[str, Any]:
-    """An experiment's changes from dotted keys.
+def nested_changes(parameters: Parameters) -> JsonObject:
+    """Convert dotted keys to the changes of an experiment.
 
     >>> nested_changes({"lora.r": 8, "seed": 1})
     {'lora': {'r': 8}, 'seed': 1}
     """
-    changes: dict[str, Any] = {}
+    changes: JsonObject = {}
     for key, value in parameters.items():
         section, _, name = key.rpartition(".")
         (changes.setdefault(section, {}) if section else changes)[name] = value
     return changes
 
 
-def probe_experiments(space: Space) -> dict[str, Any]:
-    """An experiment for every value that stands for all, named after it: `lora.r-4096`."""
-    probes: dict[str, Any] = {}
+def probe_experiments(space: Space) -> JsonObject:
+    """Build an experiment for every representative value, named after it: `lora.r-4096`."""
+    probes: JsonObject = {}
     for dimension in space.dimensions:
         for value in dimension.probes:
             text = "-".join(value) if isinstance(value, list) else str(value)
@@ -155,6 +157,6 @@ def probe_experiments(space: Space) -> dict[str, Any]:
     return probes
 
 
-def heaviest(space: Space, weight: Callable[[str, Any], float]) -> dict[str, Any]:
-    """Of every dimension the value that weighs most, together one combination."""
+def heaviest(space: Space, weight: Callable[[str, Any], float]) -> Parameters:
+    """Combine the value with the largest weight of every dimension."""
     return {d.key: max(d.probes, key=lambda value: weight(d.key, value)) for d in space.dimensions}

@@ -1,4 +1,4 @@
-"""SPACE.yaml -> what a search may vary.
+"""Reading of SPACE.yaml into the space of a search.
 
     lr: {low: 1.0e-5, high: 1.0e-2, log: true}
     lora:
@@ -6,8 +6,8 @@
       lora_dropout: {low: 0, high: 0.2, step: 0.05}
       target_modules: [all-linear, [q, v]]
 
-Keys are a recipe's, with its aliases, nested or dotted. Every choice and both ends of every range are
-checked as if an experiment of the recipe had them. Neither torch nor Optuna is needed for that.
+Keys are those of a recipe, with its aliases, nested or dotted. Every choice and both ends of every range
+are validated as if an experiment of the recipe had them. This needs neither torch nor Optuna.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from loraloom.recipe import SHARED_TRAINING_KEYS, Recipe
 from loraloom.recipe.keys import Setting, SettingsTree, assign_keys
 from loraloom.recipe.typos import nearest
 from loraloom.recipe.validation_problems import problems_of
-from loraloom.recipe.yaml_tree import compose, shown_value
+from loraloom.recipe.yaml_tree import compose
 from loraloom.search.dimensions import EXAMPLE, read_dimension
 from loraloom.search.space import Dimension, Space, nested_changes, with_experiments
-from loraloom.text.visible import quoted
+from loraloom.text.visible import quoted, shown_value
 
 
 def read_space(path: Path, recipe: Recipe) -> Space:
-    """Read a space's file.
+    """Read the file of a space.
 
     Args:
         path: YAML.
-        recipe: what the space varies; its values must go with the recipe's.
+        recipe: what the space varies; its values must be valid in combination with the recipe's.
 
     Raises:
-        RecipeError: the file cannot be read, or everything that is wrong with it.
+        RecipeError: the file cannot be read, or lists everything that is wrong with it.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -58,20 +58,20 @@ def parse_space(text: str, *, name: str, recipe: Recipe) -> Space:
 
     Args:
         text: YAML.
-        name: what messages call it.
+        name: its name in messages.
         recipe: what the space varies.
 
     Raises:
-        RecipeError: everything that is wrong with it.
+        RecipeError: lists everything that is wrong with it.
     """
-    root, problems = compose(text, lambda line: f"{name}:{line}")
+    root, problems = compose(text, name)
     if root is None or not root.value:
         raise RecipeError("the space is empty", where=name, fix=EXAMPLE)
     if not isinstance(root.value, dict):
         raise RecipeError(
             "a space must be a mapping of settings",
             where=root.where,
-            found=shown_value(root.plain()),
+            found=shown_value(root.plain),
             fix=EXAMPLE,
         )
     placed = assign_keys(root)
@@ -99,7 +99,7 @@ def _line(problem: Problem) -> int:
 
 
 def _not_to_vary(placed: SettingsTree) -> list[Problem]:
-    """What a recipe knows and an experiment may not change."""
+    """Find settings of a recipe that an experiment may not change."""
     problems = [
         Problem(f"{quoted(key)} is not a setting that can vary", given.where, allowed="lora, training, seed")
         for key, given in placed.script_keys
@@ -108,27 +108,27 @@ def _not_to_vary(placed: SettingsTree) -> list[Problem]:
         if reason := problem_with_path(path):
             problems.append(Problem(f"{quoted('.'.join(path))} {reason}", setting.where))
     if ("experiments",) in placed.places:
-        what = "`experiments` has no place in a space: the search makes its own"
+        what = "`experiments` is not allowed in a space, because the search makes its own"
         problems.append(Problem(what, placed.places["experiments",]))
     return problems
 
 
 def problem_with_path(path: Sequence[str]) -> str:
-    """Why a setting cannot vary between the trials of a search; empty where it can."""
+    """Explain why a setting cannot vary between the trials of a search; "" if it can."""
     if path[0] not in ("lora", "training", "seed"):
-        return "cannot vary in a search: all trials share one base, one data set and one pass"
+        return "cannot vary in a search, because all trials share one base, one dataset and one pass"
     if path[0] == "training" and path[1] in SHARED_TRAINING_KEYS:
-        return "cannot vary in a search: all trials share one pass"
+        return "cannot vary in a search, because all trials share one pass"
     if path[-1] == "metric_for_best_model":
-        return "cannot vary in a search: trials judged by different figures could not be ranked"
+        return "cannot vary in a search, because trials judged by different metrics cannot be ranked"
     return ""
 
 
 def _checked(dimensions: list[Dimension], recipe: Recipe, name: str) -> tuple[list[Dimension], list[Problem]]:
-    """Every choice and both ends of every range through the recipe's own models.
+    """Validate every choice and both ends of every range with the recipe's own models.
 
     Returns:
-        The dimensions with their choices read (`'5e-5'` has become a number), and what is wrong.
+        The dimensions with their choices parsed (`'5e-5'` becomes a number), and the problems.
     """
     probes, placed = {}, SettingsTree()
     for number, dimension in enumerate(dimensions):
@@ -146,8 +146,8 @@ def _checked(dimensions: list[Dimension], recipe: Recipe, name: str) -> tuple[li
     for number, dimension in enumerate(dimensions):
         values = [_value_at(checked[f"p{number}-{i}"], dimension.path) for i in range(len(dimension.probes))]
         if dimension.choices and (twice := _given_twice(values)):
-            what = f"`{dimension.key}` has one choice twice"
-            wrong.append(Problem(what, dimension.where, found=twice, fix="Keep one of them."))
+            what = f"`{dimension.key}` contains the same choice twice"
+            wrong.append(Problem(what, dimension.where, found=twice, fix="Remove one of them."))
         read.append(replace(dimension, choices=tuple(values)) if dimension.choices else dimension)
     return read, wrong
 

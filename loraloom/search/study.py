@@ -1,9 +1,9 @@
-"""Optuna's side of a search: `study.db`, and what to try next.
+"""The Optuna study of a search: `study.db`, and the choice of what to try next.
 
-The study follows search.json. `follow` brings it to what the ledger says, whatever it held before: a
-call that was cut short is simply made again, and a database that is gone is made anew. `draw` decides on
-a copy of the study in memory, by a sampler seeded for this one trial, so that a search that was
-interrupted draws what it would have drawn.
+The study follows search.json. `follow` brings it to the state of the ledger, whatever it contained: a
+call that was interrupted is repeated, and a missing database is created again. `draw` decides on a copy
+of the study in memory, with a sampler seeded for this one trial, so that an interrupted search draws what
+it would have drawn.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from loraloom.bank.ownership import seed_for
 from loraloom.errors import RunError
 from loraloom.run.documents.search import FILE as LEDGER_FILE
-from loraloom.run.documents.search import Trial
+from loraloom.run.documents.search import Parameters, Trial
 from loraloom.run.events import Note, Report
 from loraloom.search.request import Request
 from loraloom.search.space import DECIMALS, Dimension
@@ -39,12 +39,12 @@ from loraloom.text.visible import one_line
 
 FILE = "study.db"
 NAME = "search"
-# Seconds before each new attempt, and how long SQLite itself waits for a lock within one.
+# Seconds before each new attempt, and how long SQLite itself waits for a lock in each.
 DELAYS = (0.2, 0.5, 1.0, 2.0, 4.0)
 LOCK_SECONDS = 1.0
-# Random trials before the TPE has something to go by; Optuna's own default.
+# Random trials before the TPE has data; Optuna's own default.
 STARTUP_TRIALS = 10
-# Whose figures importances are taken from; fewer say nothing.
+# Minimum number of trials with figures for importances; fewer are not meaningful.
 FEWEST_COMPLETE = 10
 DRAWS_BEFORE_LISTING = 50
 
@@ -59,13 +59,13 @@ _Result = TypeVar("_Result")
 
 
 class Study:
-    """A search's study.
+    """The study of a search.
 
     Args:
-        file: of the database.
-        request: what is searched.
-        higher_is_better: whether figures are maximised.
-        report: told when the database is not there for us at once.
+        file: file of the database.
+        request: request of the search.
+        higher_is_better: whether figures are maximized.
+        report: called if the database is not available at once.
     """
 
     def __init__(self, file: Path, request: Request, *, higher_is_better: bool, report: Report) -> None:
@@ -78,15 +78,15 @@ class Study:
         self._study: optuna.Study | None = None
 
     def follow(self, trials: Sequence[Trial]) -> None:
-        """Bring the database to what the ledger says.
+        """Bring the database to the state of the ledger.
 
         Raises:
-            RunError: it stays locked or unreadable, or holds other trials.
+            RunError: it stays locked or unreadable, or contains other trials.
         """
         self._patiently(lambda: self._follow(trials))
 
-    def draw(self) -> dict[str, Any]:
-        """Let Optuna decide what to try next: `{"lora.r": 8, …}`, which no trial had before.
+    def draw(self) -> Parameters:
+        """Let Optuna choose a combination that no trial has had: `{"lora.r": 8, …}`.
 
         Raises:
             RunError: the database stays locked or unreadable.
@@ -102,9 +102,9 @@ class Study:
         )
 
     def importances(self) -> dict[str, float]:
-        """How much each setting matters, the most important first; empty where that cannot be said.
+        """Compute the importance of each setting, most important first; empty if that is impossible.
 
-        Source: PED-ANOVA (Watanabe et al., 2023), the one evaluator of Optuna's that needs no scikit-learn.
+        Source: PED-ANOVA (Watanabe et al., 2023), Optuna's only evaluator that needs no scikit-learn.
         """
         if self._patiently(self._num_complete) < FEWEST_COMPLETE:
             return {}
@@ -116,14 +116,14 @@ class Study:
                     )
                 )
             except (ValueError, RuntimeError, ArithmeticError):
-                return {}  # all alike, say
+                return {}  # for example, all figures are equal
         return found if all(map(math.isfinite, found.values())) else {}
 
     def _num_complete(self) -> int:
         return len(self._opened().get_trials(deepcopy=False, states=[TrialState.COMPLETE]))
 
     def _patiently(self, act: Callable[[], _Result]) -> _Result:
-        """Do what touches the database; wait, and try again, where it is locked."""
+        """Perform a database operation; if the database is locked, wait and try again."""
         for delay in (*DELAYS, None):
             try:
                 return act()
@@ -142,13 +142,13 @@ class Study:
             f"the study's database {'stays locked by another program' if is_locked else 'cannot be used'}",
             where=str(self.file),
             found=cause,
-            fix=f"What was trained is kept: {LEDGER_FILE}, adapters/ and checkpoints/ of the run. "
+            fix=f"Everything trained is kept in the run's {LEDGER_FILE}, adapters/ and checkpoints/. "
             + (
                 "Close the other program"
                 if is_locked
-                else f"Remove {FILE}, which is made anew from {LEDGER_FILE}"
+                else f"Remove {FILE}, which is created again from {LEDGER_FILE}"
             )
-            + f", and go on with --resume {self.file.parent}.",
+            + f", and resume with --resume {self.file.parent}.",
         )
 
     def _opened(self) -> optuna.Study:
@@ -161,7 +161,7 @@ class Study:
                 study_name=NAME,
                 direction=self.direction,
                 load_if_exists=True,
-                sampler=RandomSampler(),  # never asked: `_draw` decides
+                sampler=RandomSampler(),  # never used: `_draw` decides
             )
         return self._study
 
@@ -171,9 +171,9 @@ class Study:
         ours = [self._labels(trial.parameters) for trial in trials]
         if [trial.params for trial in known] != ours[: len(known)]:
             raise RunError(
-                f"holds other trials than {LEDGER_FILE}",
+                f"contains other trials than {LEDGER_FILE}",
                 where=str(self.file),
-                fix=f"Move it away; it is made anew from {LEDGER_FILE}.",
+                fix=f"Move it away; it is created again from {LEDGER_FILE}.",
             )
         for frozen, trial in zip(known, trials, strict=False):
             if not frozen.state.is_finished():
@@ -193,7 +193,7 @@ class Study:
             study.tell(frozen.number, values, state=state)
 
     def _frozen(self, trial: Trial) -> FrozenTrial:
-        """A trial as a database takes it that does not know it yet."""
+        """Convert a trial for a database that does not contain it yet."""
         state = STATES[trial.status]
         rungs = {int(rung): figure for rung, figure in trial.rungs.items()}
         last = rungs[max(rungs)] if rungs else None
@@ -206,8 +206,8 @@ class Study:
             user_attrs={"reason": trial.reason} if trial.has_ended else {},
         )
 
-    def _draw(self, trials: Sequence[FrozenTrial], attempt: int) -> dict[str, Any]:
-        with warnings.catch_warnings(action="ignore"):  # `constant_liar` is called experimental since 2.8
+    def _draw(self, trials: Sequence[FrozenTrial], attempt: int) -> Parameters:
+        with warnings.catch_warnings(action="ignore"):  # `constant_liar` has been experimental since 2.8
             twin = optuna.create_study(direction=self.direction, sampler=self._sampler(len(trials), attempt))
             twin.add_trials(trials)
             return twin.ask(self.distributions).params
@@ -220,19 +220,19 @@ class Study:
         seed = seed_for(request.recipe.seed, "trial", number, attempt) % 2**32
         if request.sampler == "random":
             return RandomSampler(seed=seed)
-        # Those that are training count as bad ones: the next is drawn away from them.
+        # Trials in training count as bad ones, so that the next is drawn away from them.
         startup = min(STARTUP_TRIALS, request.most_together)
         return TPESampler(seed=seed, n_startup_trials=startup, constant_liar=True)
 
-    def _labels(self, values: dict[str, Any]) -> dict[str, Any]:
+    def _labels(self, values: Parameters) -> Parameters:
         return {key: label(value) for key, value in values.items()}
 
-    def _values(self, labels: dict[str, Any]) -> dict[str, Any]:
+    def _values(self, labels: Parameters) -> Parameters:
         return {d.key: _value(d, labels[d.key]) for d in self.request.space.dimensions}
 
 
 def distribution(dimension: Dimension) -> BaseDistribution:
-    """A dimension in Optuna's terms."""
+    """Convert a dimension for Optuna."""
     if dimension.choices:
         return CategoricalDistribution([label(choice) for choice in dimension.choices])
     if dimension.is_integer:
@@ -242,7 +242,7 @@ def distribution(dimension: Dimension) -> BaseDistribution:
 
 
 def label(value: Any) -> Any:
-    """A choice as Optuna keeps it: lists as text, the rest as it is."""
+    """Convert a choice for Optuna: lists to text, anything else unchanged."""
     return json.dumps(value) if isinstance(value, list) else value
 
 
@@ -253,8 +253,8 @@ def _value(dimension: Dimension, drawn: Any) -> Any:
 
 
 def _cause(error: BaseException) -> str:
-    """What the database itself said."""
+    """Return the message of the database itself."""
     while error.__cause__ is not None:
         error = error.__cause__
-    said = str(getattr(error, "orig", None) or error) or type(error).__name__
-    return one_line(said)
+    message = str(getattr(error, "orig", None) or error) or type(error).__name__
+    return one_line(message)

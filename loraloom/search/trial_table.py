@@ -1,4 +1,4 @@
-"""The trials of a search as a table: what each was, and what it came to."""
+"""The trials of a search as a table of settings and results."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from loraloom.text.units import NONE, figure, percent, setting
 def table(
     trials: Sequence[Trial], metric: str, importances: Mapping[str, float]
 ) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows; the settings that vary are columns, with their importance where it is known.
+    """Build columns and rows; the settings that vary are columns, with their importance if known.
 
     Args:
         trials: in the order of the rows.
-        metric: the figure's name.
-        importances: by dotted key, in shares.
+        metric: name of the figure.
+        importances: share by dotted key.
     """
     keys = list(trials[0].parameters)
     columns = ["trial", "status", metric, *(_column(key, keys, importances) for key in keys), "best step"]
@@ -30,7 +30,7 @@ def _cells(trial: Trial, keys: Sequence[str]) -> list[str]:
 
 
 def _column(key: str, keys: Sequence[str], importances: Mapping[str, float]) -> str:
-    """The key without its section where that is clear, and how much it matters."""
+    """Name a column by its key, without the section if that is unambiguous, and its importance."""
     name = key.rpartition(".")[2]
     own = name if sum(other.rpartition(".")[2] == name for other in keys) == 1 else key
     return f"{own} ({percent(importances[key])})" if key in importances else own

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from loraloom.bank.peft_folder import README
 from loraloom.errors import LoRALoomError, Problem, RunError
-from loraloom.evaluate.comparison import BASE_NAME
 from loraloom.recipe import Recipe
 from loraloom.recipe.typos import nearest
+from loraloom.run.documents.comparison import BASE_NAME
 from loraloom.run.documents.result import Result
 from loraloom.run.documents.search import FILE as LEDGER_FILE
 from loraloom.run.documents.search import SearchRecord

@@ -1,4 +1,4 @@
-"""A run's base with its adapters attached: what answers, for compare, predict and merge."""
+"""A base with adapters attached: what answers, for compare, predict and merge."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from loraloom.bank.ownership import BASE
 from loraloom.bank.peft_folder import Adapter, read_adapter
 from loraloom.base.loading import Base
 from loraloom.errors import ModelError
-from loraloom.evaluate.comparison import BASE_NAME
 from loraloom.evaluate.decoding import describe_unused
 from loraloom.recipe import Recipe
+from loraloom.run.documents.comparison import BASE_NAME
 from loraloom.run.documents.provenance import Provenance
 from loraloom.run.folder import Run, open_run
 from loraloom.session import provenance as origin
@@ -25,15 +25,17 @@ from loraloom.training.checkpoint import newest_valid
 
 @dataclass(frozen=True)
 class AnsweringModel:
-    """A run's base with some of its adapters attached.
+    """A base with some adapters attached.
 
     Args:
+        comparisons: the folder in which its answers are kept.
+        recipe: how rows are read and answers made.
         slots: names as in results (`base` first) → slots of the bank.
-        adapters: as read from the run.
+        adapters: as read from their folders.
         notes: what should be known about what was loaded.
     """
 
-    run: Run
+    comparisons: Path
     recipe: Recipe
     base: Base
     bank: AdapterBank
@@ -81,7 +83,8 @@ def load_run(
     if unused := describe_unused(base, recipe.generation):
         notes.append(unused)
     slots: dict[str, str | None] = {BASE_NAME: BASE} if with_base else {}
-    return AnsweringModel(run, recipe, base, bank, slots | {name: name for name in names}, adapters, notes)
+    slots |= {name: name for name in names}
+    return AnsweringModel(run.comparisons, recipe, base, bank, slots, adapters, notes)
 
 
 def best_so_far(run: Run, recipe: Recipe) -> dict[str, Adapter]:

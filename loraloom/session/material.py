@@ -10,7 +10,8 @@ from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.peft_folder import read_adapter
-from loraloom.base.loading import Base, load_base, recompute_activations
+from loraloom.base.loading import Base, load_base
+from loraloom.base.recomputation import recompute_activations
 from loraloom.base.supported_models import STARTER
 from loraloom.base.targets import Target, target_setting
 from loraloom.data.encoding import EncodedSet, describe_cuts, encode

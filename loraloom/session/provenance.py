@@ -6,7 +6,6 @@ import platform
 from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,6 +19,7 @@ from loraloom.forecast.plan import Plan
 from loraloom.recipe import Recipe
 from loraloom.recipe.reading import read_run_recipe
 from loraloom.run.documents.choice import Choice
+from loraloom.run.documents.document import JsonObject
 from loraloom.run.documents.provenance import BaseIdentity, ProcessRecord, Provenance
 from loraloom.run.documents.split import SplitRecord
 from loraloom.run.folder import Run, now
@@ -205,8 +205,8 @@ def differences(recipe: Recipe, other: Recipe) -> list[Problem]:
     ]
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(values: JsonObject, prefix: str = "") -> JsonObject:
+    flat: JsonObject = {}
     for key, value in values.items():
         if isinstance(value, dict) and value:
             flat |= _flat(value, f"{prefix}{key}.")

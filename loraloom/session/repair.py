@@ -21,7 +21,7 @@ from loraloom.run.events import CheckpointDamage, FileChange, Report, Resume
 from loraloom.run.folder import Run
 from loraloom.run.integrity import changed_files, is_recorded, log_problem, record
 from loraloom.search.request import BEST_FILE, SPACE_FILE
-from loraloom.training.checkpoint import Verdict, newest_valid
+from loraloom.training.checkpoint import CheckpointInspection, newest_valid
 from loraloom.training.exporting import export_folder
 from loraloom.training.state import TrainingState
 
@@ -194,7 +194,9 @@ def find_resume_point(run: Run, experiments: Sequence[Experiment], record: Repor
     return state
 
 
-def _say_damages(run: Run, state: TrainingState | None, verdicts: Sequence[Verdict], report: Report) -> None:
+def _say_damages(
+    run: Run, state: TrainingState | None, verdicts: Sequence[CheckpointInspection], report: Report
+) -> None:
     if problem := log_problem(run, 0 if state is None else state.tick):
         report(FileChange(path=run.events_file.name, what=problem))
     for verdict in verdicts:

@@ -1,1 +1,1 @@
-"""How figures, sizes and durations are written, and characters that nobody sees: one way for each."""
+"""Text formatting: figures with units, and escaping of invisible characters."""

@@ -1,7 +1,7 @@
-"""Figures with their units, for people: shares, sizes, durations, counts and plain numbers.
+"""Formatting of figures with their units: shares, sizes, durations, counts and plain numbers.
 
-Sizes are rich's. Nothing well-kept does the rest: humanize spells durations out ("2 hours and 10 minutes")
-or rounds them to one unit, counts in its own style, and knows no percentages.
+Sizes use rich. No well-maintained library does the rest: humanize spells out durations ("2 hours and 10
+minutes") or rounds them to one unit, formats counts in its own style, and has no percentages.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import Any
 
 from rich.filesize import pick_unit_and_suffix
 
-NONE = "–"  # in place of a figure that there is none of
+NONE = "–"  # shown instead of a missing figure
 MINUS = "\u2212"  # as wide as a plus
 _SIZES = ["bytes", "KiB", "MiB", "GiB", "TiB"]
 
 
 def percent(share: float) -> str:
-    """A share of 1 in percent, to a tenth; below one percent two digits that count.
+    """Format a share of 1 in percent, to a tenth; below one percent, to two significant digits.
 
-    What is not nothing is never written as 0, and what is not all never as 100.
+    A nonzero share is never written as 0, and one below 1 never as 100.
 
     >>> percent(0.5), percent(0.167), percent(0.00034), percent(0.9999)
     ('50 %', '16.7 %', '0.034 %', 'above 99.9 %')
@@ -37,7 +37,7 @@ def percent(share: float) -> str:
 
 
 def size(num_bytes: float | None) -> str:
-    """A number of bytes in powers of 1024, as torch reports memory; a dash for none.
+    """Format a number of bytes in powers of 1024, as torch reports memory; a dash for None.
 
     >>> size(2048), size(600 * 2**20), size(1.25 * 2**30)
     ('2.0 KiB', '600 MiB', '1.2 GiB')
@@ -50,7 +50,7 @@ def size(num_bytes: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A time in its two largest units, the second left out if it is 0; a dash for none.
+    """Format a time in its two largest units, omitting the second if it is 0; a dash for None.
 
     >>> duration(6.64), duration(45), duration(723), duration(7200)
     ('6.6 s', '45 s', '12 min 3 s', '2 h')
@@ -66,12 +66,12 @@ def duration(seconds: float | None) -> str:
 
 
 def estimated_duration(seconds: float) -> str:
-    """A time that is not known to more than two digits: `40 s`, `12 min`, `2 h 10 min`."""
+    """Format a time that is known only to two digits: `40 s`, `12 min`, `2 h 10 min`."""
     return duration(max(1, float(f"{seconds:.2g}")))
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """How many there are of something.
+    """Format a count with its noun.
 
     >>> counted(1, "row"), counted(1200, "row"), counted(2, "entry", "entries")
     ('1 row', '1,200 rows', '2 entries')
@@ -80,11 +80,11 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 
 
 def number(value: float, *, with_power: bool | None = None) -> str:
-    """A number to six digits.
+    """Format a number to six digits.
 
     Args:
-        value: any; a setting, which people copy, is written by `setting`.
-        with_power: of ten; None for where that is easier to read.
+        value: any number; settings, which users copy, are formatted by `setting`.
+        with_power: whether to use a power of ten; None to use it if that is easier to read.
 
     >>> number(1200), number(0.5), number(1e7)
     ('1,200', '0.5', '1e7')
@@ -94,12 +94,12 @@ def number(value: float, *, with_power: bool | None = None) -> str:
 
 
 def is_plain(value: float) -> bool:
-    """Whether a number is read more easily without a power of ten."""
+    """Return whether a number is easier to read without a power of ten."""
     return value == 0 or 1e-3 <= abs(value) < 1e6 or not math.isfinite(value)
 
 
 def _with_power(value: float) -> str:
-    """A number with a power of ten: `1.5e-6`."""
+    """Format a number with a power of ten: `1.5e-6`."""
     if value == 0:
         return "0"
     mantissa, power = f"{value:.5e}".split("e")
@@ -107,19 +107,19 @@ def _with_power(value: float) -> str:
 
 
 def figure(value: float | None, digits: int = 4) -> str:
-    """A loss or another figure whose last digits are compared; a dash if there is none."""
+    """Format a loss or another figure whose last digits are compared; a dash for None."""
     return NONE if value is None else f"{value:.{digits}f}"
 
 
 def signed(value: float, digits: int) -> str:
-    """A figure with its sign, and a minus as wide as the plus; what rounds to nothing has none."""
+    """Format a figure with a sign, using a minus as wide as the plus; zero after rounding has no sign."""
     text = f"{abs(value):.{digits}f}"
     sign = "" if float(text) == 0 else "+" if value > 0 else MINUS
     return f"{sign}{text}"
 
 
 def setting(value: Any) -> str:
-    """A setting's value as a recipe has it: `q, v`, `1e-4`, `true`; a dash for none."""
+    """Format a setting's value as in a recipe: `q, v`, `1e-4`, `true`; a dash for none."""
     if isinstance(value, list | tuple):
         return ", ".join(map(setting, value))
     if value is None or isinstance(value, bool):

@@ -1,7 +1,7 @@
-"""Characters that nobody sees, or that move a terminal's cursor, spelled out.
+"""Escaping of characters that are invisible or that move a terminal's cursor.
 
-Unicode's own property for what is invisible (Default_Ignorable_Code_Point) comes from `regex`. It is imported
-when a text first needs it, which few do: `loraloom --help` starts faster without.
+Unicode's own property of invisible characters (Default_Ignorable_Code_Point) comes from `regex`, which is
+imported when a text first needs it. Few texts do, and `loraloom --help` starts faster without it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 LONGEST_NAME = 80  # characters of a name in a message
 
-# Controls (but not line feed and tab), surrogates, line separators, what reorders text, what has no width.
-# Joiners and variation selectors stay: emoji and several scripts need them.
+# Controls (except line feed and tab), surrogates, line separators, what reorders text, what has no width.
+# Joiners and variation selectors are kept: emoji and several scripts need them.
 _UNSEEN = r"""[
     [\p{Cc}\p{Cs}\p{Zl}\p{Zp}\p{Bidi_Control}\p{Default_Ignorable_Code_Point}\uFFF9-\uFFFB]
     -- [\t\n\u200C\u200D\u034F\uFE00-\uFE0F\U000E0100-\U000E01EF]
@@ -22,23 +22,23 @@ _UNSEEN = r"""[
 
 @functools.cache
 def unseen() -> Any:
-    """A pattern of one character that nobody sees, or that moves a terminal's cursor."""
+    """Compile a pattern for one character that is invisible or moves a terminal's cursor."""
     import regex
 
     return regex.compile(_UNSEEN, regex.VERBOSE | regex.VERSION1)
 
 
 def escape(char: str) -> str:
-    """A character as Python escapes it: `\\u202e`."""
+    """Escape a character as Python does: `\\u202e`."""
     return ascii(char)[1:-1]
 
 
 def visible(text: str, mark: Callable[[str], str] = str) -> str:
-    """A text with what cannot be seen in it spelled out; line feeds and tabs stay.
+    """Escape the invisible characters of a text; line feeds and tabs are kept.
 
     Args:
-        text: of any origin, of several lines.
-        mark: what becomes of each escape, e.g. to set it off in a page.
+        text: text from any source, of any number of lines.
+        mark: formats each escape, for example to highlight it in a page.
 
     >>> visible("pay\\u202e"), visible("two\\nlines")
     ('pay\\\\u202e', 'two\\nlines')
@@ -49,7 +49,7 @@ def visible(text: str, mark: Callable[[str], str] = str) -> str:
 
 
 def printable(text: str, limit: int = LONGEST_NAME) -> str:
-    """A name or path on one line: every character but letters, signs and spaces escaped, cut if it is long.
+    """Put a name or path on one line, escaping unprintable characters and shortening it if it is long.
 
     >>> printable("two\\nlines"), printable("abcdef", limit=4)
     ('two\\\\nlines', 'abc…')
@@ -61,16 +61,29 @@ def printable(text: str, limit: int = LONGEST_NAME) -> str:
 
 
 def quoted(name: str, limit: int = LONGEST_NAME) -> str:
-    """A name for a message: printable, short, in backquotes."""
+    """Format a name for a message: printable, short, in backquotes."""
     return f"`{printable(name, limit)}`"
 
 
+def shown_value(value: Any) -> str:
+    """A value as a message shows it: short, on one line, in YAML's words."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    return printable(repr(value), 60)
+
+
 def one_line(said: object, limit: int = 300) -> str:
-    """What another program said, on one line; its second line often names what is wrong.
+    """Put a message of another program on one line; its second line often names the cause.
 
     Args:
         said: an exception, or text.
-        limit: characters; a longer text is cut at a word, and shows that it is.
+        limit: number of characters; a longer text is cut at a word and marked with an ellipsis.
     """
     text = " ".join(str(said).split())
     return text if len(text) <= limit else f"{text[:limit].rpartition(' ')[0] or text[:limit]} …"

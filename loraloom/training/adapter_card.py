@@ -26,6 +26,8 @@ from loraloom.run.folder import Run
 PARTS = ("train", "eval", "test")
 PACKAGES = ("loraloom", "torch", "transformers", "peft")
 PLACEHOLDER = "Your text here"
+# What an adapter's own folder says of its settings.
+OF_ADAPTER = ("r", "lora_alpha", "lora_dropout", "target_modules")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Facts:
         files: name and sha256 of each data file.
         num_rows: of train, eval and test.
         versions: of the packages.
+        has_run: whether its run is at hand; else the recipe says nothing of its training.
     """
 
     recipe: Recipe
@@ -48,6 +51,7 @@ class Facts:
     files: Sequence[tuple[str, str]]
     num_rows: Mapping[str, int]
     versions: Mapping[str, str]
+    has_run: bool = True
 
     @property
     def base(self) -> str:
@@ -131,13 +135,21 @@ def training_sections(facts: Facts) -> list[str]:
         f"{code(facts.base)}; LoRALoom's fingerprint of its weights is {fingerprint}.",
         "",
     ]
+    if not facts.has_run:
+        settings_known = [row for row in _settings(facts) if row[0] in OF_ADAPTER]
+        lines += ["## Adapter", "", *table(("setting", "value"), settings_known), ""]
+        lines += ["It was merged without the run that trained it, so no more is said of its training.", ""]
+        return [*lines, *_versions(facts)]
     lines += ["## Data", "", f"{rows} rows, split by seed {settings.split_seed}; sha256 of the files:", ""]
     lines += [f"- {code(file)}: {code(sha256)}" for file, sha256 in facts.files]
     if settings.source_prefix:
         lines += ["", f"Every source was written as {code(settings.source_prefix)}; write yours so too."]
     lines += ["", "## Training", "", *table(("setting", "value"), _settings(facts)), "", _best(facts), ""]
-    lines += ["## Versions", "", ", ".join(f"{name} {number}" for name, number in facts.versions.items()), ""]
-    return lines
+    return [*lines, *_versions(facts)]
+
+
+def _versions(facts: Facts) -> list[str]:
+    return ["## Versions", "", ", ".join(f"{name} {number}" for name, number in facts.versions.items()), ""]
 
 
 def _settings(facts: Facts) -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
     checkpoints/step-000160/
       state.json                     tick and progress of every experiment
       slots/<name>/current.safetensors, optimizer.safetensors, best.safetensors
-      MANIFEST.json                  sha256 and size of every file above, and of itself
+      MANIFEST.json                  sha256 and size of every file above, see run/digests.py
 
 A checkpoint is written beside its place, every file and folder pushed to the disk, then renamed:
 it is there as a whole or not at all. Each carries every experiment's best adapter, so that the
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import re
@@ -25,7 +24,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -33,6 +31,7 @@ from torch import Tensor
 
 from loraloom.errors import CheckpointError
 from loraloom.run.atomic import fsync_folder, write_bytes
+from loraloom.run.digests import Manifest
 from loraloom.run.folder import to_json
 from loraloom.training.state import Limits, Progress, SlotTensors, TrainingState
 
@@ -42,7 +41,7 @@ NAME = re.compile(r"step-(\d{6,})")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckpointInspection:
     """What a look at one checkpoint found.
 
     Args:
@@ -88,7 +87,7 @@ def _write(staged: Path, target: Path, contents: dict[str, bytes]) -> None:
         for path, content in contents.items():
             (staged / path).parent.mkdir(parents=True, exist_ok=True)
             write_bytes(staged / path, content)
-        write_bytes(staged / MANIFEST, to_json(_manifest(contents)).encode())
+        write_bytes(staged / MANIFEST, to_json(Manifest.of(contents).to_json()).encode())
         for inner in [*staged.glob(f"{SLOTS}/*"), *staged.glob(SLOTS), staged]:
             fsync_folder(inner)
         # After a resume from an older checkpoint this tick's own may be there already.
@@ -113,7 +112,7 @@ def _remove_others(target: Path, keep: int) -> None:
             _discard(old)
 
 
-def newest_valid(folder: Path) -> tuple[TrainingState | None, list[Verdict]]:
+def newest_valid(folder: Path) -> tuple[TrainingState | None, list[CheckpointInspection]]:
     """Read the newest checkpoint that is whole.
 
     Args:
@@ -127,9 +126,9 @@ def newest_valid(folder: Path) -> tuple[TrainingState | None, list[Verdict]]:
         try:
             contents = verify(path)
             state = state or _state(contents, path)
-            verdicts.append(Verdict(path))
+            verdicts.append(CheckpointInspection(path))
         except CheckpointError as error:
-            verdicts.append(Verdict(path, error.problems[0].what))
+            verdicts.append(CheckpointInspection(path, error.problems[0].what))
     return state, verdicts
 
 
@@ -141,24 +140,23 @@ def verify(path: Path) -> dict[str, bytes]:
     """
     where = str(path)
     try:
-        manifest = json.loads((path / MANIFEST).read_bytes())
-        files, own_hash, version = manifest["files"], manifest["sha256"], manifest["format"]
-        if own_hash != _hash_of_files(files) or version != FORMAT:
-            raise CheckpointError("its manifest was changed", where=where)
-        expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
+        manifest = Manifest.parse((path / MANIFEST).read_bytes())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"its manifest cannot be read ({type(error).__name__})", where=where) from None
+    if manifest is None:
+        raise CheckpointError("its manifest was changed", where=where)
+    expected = manifest.files
     present = {str(file.relative_to(path)) for file in path.rglob("*") if not file.is_dir()} - {MANIFEST}
     if present != expected.keys():
         name = min(present ^ expected.keys())
         raise CheckpointError(f"{name} is {'surplus' if name in present else 'missing'}", where=where)
     contents = {}
-    for name, (size, digest) in expected.items():
+    for name, entry in expected.items():
         try:
             content = (path / name).read_bytes()
         except OSError as error:
             raise CheckpointError(f"{name} cannot be read: {error.strerror}", where=where) from None
-        if len(content) != size or hashlib.sha256(content).hexdigest() != digest:
+        if not entry.matches(content):
             raise CheckpointError(f"{name} was changed: its sha256 is not the manifest's", where=where)
         contents[name] = content
     return contents
@@ -200,18 +198,6 @@ def _state(contents: dict[str, bytes], path: Path) -> TrainingState:
 def _tensors(contents: dict[str, bytes], name: str, kind: str) -> dict[str, Tensor]:
     content = contents.get(f"{SLOTS}/{name}/{kind}.safetensors")
     return {} if content is None else load(content)
-
-
-def _manifest(contents: dict[str, bytes]) -> dict[str, Any]:
-    files = {
-        name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        for name, content in sorted(contents.items())
-    }
-    return {"format": FORMAT, "files": files, "sha256": _hash_of_files(files)}
-
-
-def _hash_of_files(files: Any) -> str:
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -19,7 +19,7 @@ from loraloom.training.evaluation import copy_tensors, evaluate, measure_forgett
 from loraloom.training.exporting import export, export_folder
 from loraloom.training.optimizer import optimizer_tensors, weight_norm
 from loraloom.training.out_of_memory import is_out_of_memory
-from loraloom.training.setup import Setup, Trainee, join
+from loraloom.training.setup import Setup, Trainee, join, optimized_names
 from loraloom.training.state import TrainingState
 from loraloom.training.step import take_step
 
@@ -141,6 +141,6 @@ def _save(setup: Setup, trainees: Sequence[Trainee], state: TrainingState, repor
     for trainee in trainees:
         tensors = state.tensors[trainee.name]
         tensors.current = setup.bank.tensors(trainee.name)
-        tensors.optimizer = optimizer_tensors(trainee.optimizer, setup.bank.tensors(trainee.name))
+        tensors.optimizer = optimizer_tensors(trainee.optimizer, optimized_names(setup.bank, trainee.name))
     path = save_checkpoint(setup.run.checkpoints, state, keep=setup.shared.save_total_limit)
     report(CheckpointSave(step=state.tick, path=path.name))

@@ -12,23 +12,36 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from loraloom.bank.updates.update import ParameterGroup
 from loraloom.recipe import TrainingSettings
 
 STATE = ("exp_avg", "exp_avg_sq", "step")
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], settings: TrainingSettings) -> torch.optim.AdamW:
+def make_optimizer(
+    groups: Iterable[tuple[ParameterGroup, Mapping[str, nn.Parameter]]], settings: TrainingSettings
+) -> torch.optim.AdamW:
     """torch's AdamW with an experiment's settings; the learning rate is set before each step.
 
     Fused, as the stock Trainer's default is: an adapter is a hundred small tensors and more, and one by
     one they took a tenth of a step.
+
+    Args:
+        groups: as the bank gives them.
+        settings: of the experiment.
     """
     return torch.optim.AdamW(
-        parameters,
+        [
+            {
+                "params": list(named.values()),
+                "rate_factor": group.rate_factor,
+                "weight_decay": settings.weight_decay if group.decays else 0.0,
+            }
+            for group, named in groups
+        ],
         lr=settings.learning_rate,
         betas=(settings.adam_beta1, settings.adam_beta2),
         eps=settings.adam_epsilon,
-        weight_decay=settings.weight_decay,
         fused=True,
     )
 
@@ -58,9 +71,9 @@ def learning_rate(settings: TrainingSettings, step: int, total_steps: int) -> fl
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """For the next step."""
+    """For the next step; a group of parameters has its own factor."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["rate_factor"]
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.data.encoding import EncodedSet
-from loraloom.recipe import Experiment, GenerationSettings, TrainingSettings
+from loraloom.recipe import Experiment, GenerationSettings, SharedTraining
 from loraloom.run.folder import Run, create_run
 from loraloom.training.optimizer import make_optimizer, start_optimizer
 from loraloom.training.signals import StopRequest
@@ -55,7 +55,7 @@ class Setup:
     initial: dict[str, dict[str, torch.Tensor]]
     train_set: EncodedSet
     eval_set: EncodedSet
-    shared: TrainingSettings
+    shared: SharedTraining
     generation: GenerationSettings
     run: Run
     eval_references: Sequence[str] = ()
@@ -90,6 +90,11 @@ class Trainee:
         return not self.progress.has_ended and self.timetable.is_due(what, self.progress.step)
 
 
+def optimized_names(bank: AdapterBank, name: str) -> list[str]:
+    """The names of an adapter's tensors in the order in which its optimizer has them."""
+    return [tensor for _, named in bank.parameter_groups(name) for tensor in named]
+
+
 def join(setup: Setup, state: TrainingState, name: str) -> Trainee:
     """Attach an experiment's adapter: fresh, from another adapter, or as a checkpoint has it."""
     experiment = next(e for e in setup.experiments if e.name == name)
@@ -97,8 +102,8 @@ def join(setup: Setup, state: TrainingState, name: str) -> Trainee:
     if not progress.has_ended:
         progress.status = "training"
     setup.bank.attach(name, experiment.lora, experiment.seed, tensors.current or setup.initial.get(name))
-    optimizer = make_optimizer(setup.bank.parameters(name), experiment.training)
-    start_optimizer(optimizer, setup.bank.tensors(name), tensors.optimizer)
+    optimizer = make_optimizer(setup.bank.parameter_groups(name), experiment.training)
+    start_optimizer(optimizer, optimized_names(setup.bank, name), tensors.optimizer)
     return Trainee(experiment, Timetable(experiment, len(setup.train_set)), optimizer, progress)
 
 

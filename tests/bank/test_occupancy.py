@@ -142,11 +142,11 @@ def test_an_owner_without_an_adapter_is_refused_and_not_answered_by_the_base(
 def test_rows_within_rows_are_refused_and_the_outer_ones_stay(bank: AdapterBank) -> None:
     outer = Rows((Share("a", 4),))
     with bank.rows(outer):
-        with pytest.raises(BankError, match="set already"), bank.rows(Rows((Share("b", 4),))):
+        with pytest.raises(BankError, match="already open"), bank.rows(Rows((Share("b", 4),))):
             pass
         assert bank.current_pass is not None
         assert bank.current_pass.rows is outer
-        with pytest.raises(BankError, match="set already"):
+        with pytest.raises(BankError, match="already open"):
             answer(bank, ["b"], SOURCES, BRIEF)
         assert bank.base.model.training
     assert bank.current_pass is None
@@ -160,7 +160,7 @@ def test_two_generators_that_stop_inside_their_rows_do_not_share_them(bank: Adap
 
     first, second = streamed("a"), streamed("b")
     before = next(first)
-    with pytest.raises(BankError, match="a generator or coroutine that stops inside it"):
+    with pytest.raises(BankError, match="a generator or coroutine that pauses inside it"):
         next(second)
     assert torch.equal(next(first), before)
     first.close()  # type: ignore[attr-defined]
@@ -228,7 +228,7 @@ def test_a_second_bank_does_not_take_the_place_of_an_attached_adapter(mt5: Base)
         early.attach("b", LoraSettings(r=2), seed=1)
     with pytest.raises(BankError, match="another bank has adapters on this base"):
         AdapterBank(mt5)
-    with first.rows(Rows((Share("a", 4),))), pytest.raises(BankError, match="set already"):
+    with first.rows(Rows((Share("a", 4),))), pytest.raises(BankError, match="already open"):
         states(early, None)
     assert torch.equal(states(first, "a"), before)
     first.drop("a")

@@ -62,7 +62,7 @@ def test_an_adapter_of_a_model_with_other_layers_is_refused_with_their_numbers(
         read_adapter(made_for(*layers, **config), mt5)
     said = str(refused.value)
     assert message in said
-    assert "Use it with the base it was trained on, other-base." in said
+    assert "Use it with the base that it was trained on, other-base." in said
     assert "target_modules" not in said
 
 
@@ -72,14 +72,14 @@ def test_layers_that_an_adapter_leaves_out_on_purpose_are_no_other_model(
     for adapter, counts in (
         (
             made_for(2, 2, layers_to_transform=[0]),
-            "1 encoder and 1 decoder layers, and this base has 2 and 2",
+            "1 encoder and 1 decoder layers, but this base has 2 and 2",
         ),
         (
             made_for(2, 2, target_modules=r"decoder\.block\.0\..*\.q"),
-            "1 decoder layers, and this base has 2:",
+            "1 decoder layers, but this base has 2;",
         ),
         # PEFT writes every linear's whole path for all-linear: nothing lacks.
-        (made_for(1, 1, target_modules="all-linear"), "1 encoder and 1 decoder layers, and this base has 2"),
+        (made_for(1, 1, target_modules="all-linear"), "1 encoder and 1 decoder layers, but this base has 2"),
     ):
         unverified, fewer = read_adapter(adapter, mt5).notes
         assert UNVERIFIED in unverified
@@ -90,13 +90,13 @@ def test_layers_that_an_adapter_leaves_out_on_purpose_are_no_other_model(
 @pytest.mark.parametrize(
     ("named", "said"),
     [
-        ("google/mt5-small", "was made for google/mt5-small, and is put on here"),
-        ("/home/somebody/models/mt5-small", "was made for mt5-small, and is put on here"),
-        (r"D:\models\mt5-small", "was made for mt5-small, and is put on here"),
+        ("google/mt5-small", "was made for google/mt5-small, but is used with here"),
+        ("/home/somebody/models/mt5-small", "was made for mt5-small, but is used with here"),
+        (r"D:\models\mt5-small", "was made for mt5-small, but is used with here"),
         ("mine/here", "names mine/here as its base, as here"),
         ("/elsewhere/here/", "names here as its base, as here"),
         ("/c/hub/models--mine--here/snapshots/0a1b", "names mine/here as its base, as here"),
-        ("/c/hub/models--google--mt5-base/snapshots/0a1b", "was made for google/mt5-base, and is put on"),
+        ("/c/hub/models--google--mt5-base/snapshots/0a1b", "was made for google/mt5-base, but is used with"),
         (None, "names no base"),
         ("", "names no base"),
         (7, "names no base"),

@@ -145,31 +145,31 @@ def test_other_starts_are_read(folder: Path, init: Any) -> None:
 
 def test_another_kind_of_adapter_is_refused(folder: Path) -> None:
     change_config(folder, peft_type="IA3")
-    with pytest.raises(AdapterError, match=r"no LoRA adapter.*IA3"):
+    with pytest.raises(AdapterError, match=r"not a LoRA adapter.*IA3"):
         read_adapter(folder)
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no folder": (lambda f: [*map(Path.unlink, f.iterdir())], "has no adapter_config.json"),
     "no weights": (lambda f: (f / WEIGHTS).unlink(), "has no adapter_model.safetensors"),
-    "a pickle": (lambda f: (f / WEIGHTS).rename(f / "adapter_model.bin"), "a pickle, which is not read"),
+    "a pickle": (lambda f: (f / WEIGHTS).rename(f / "adapter_model.bin"), "a pickle, which is not loaded"),
     "no JSON": (lambda f: (f / CONFIG).write_text("{"), "adapter_config.json cannot be read"),
-    "a list": (lambda f: (f / CONFIG).write_text("[]"), "is no JSON object"),
+    "a list": (lambda f: (f / CONFIG).write_text("[]"), "is not a JSON object"),
     "binary": (lambda f: (f / CONFIG).write_bytes(b"\xff\xfe\x00"), "adapter_config.json cannot be read"),
     "cut": (lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:-7]), "is damaged"),
     "empty": (lambda f: (f / WEIGHTS).write_bytes(b""), "is damaged"),
-    "rank": (lambda f: change_config(f, r="three"), "its configuration is not usable"),
-    "alpha": (lambda f: change_config(f, lora_alpha=-1), "its configuration is not usable"),
+    "rank": (lambda f: change_config(f, r="three"), "its configuration is invalid"),
+    "alpha": (lambda f: change_config(f, lora_alpha=-1), "its configuration is invalid"),
     "half": (lambda f: change_tensors(f, lambda t, n: t.pop(n)), "1 modules lack their A or their B"),
-    "none": (lambda f: change_tensors(f, lambda t, n: t.clear()), "holds no tensors"),
+    "none": (lambda f: change_tensors(f, lambda t, n: t.clear()), "contains no tensors"),
     "nan": (lambda f: change_tensors(f, lambda t, n: t[n][0].fill_(torch.nan)), "NaN or infinite"),
     "foreign": (
         lambda f: change_tensors(f, lambda t, n: t.update({"base_model.model.x.bias": t[n].clone()})),
-        "no part of a LoRA adapter",
+        "not part of a LoRA adapter",
     ),
     "unprefixed": (
         lambda f: change_tensors(f, lambda t, n: t.update({n.removeprefix("base_model."): t.pop(n)})),
-        "no part of a LoRA adapter",
+        "not part of a LoRA adapter",
     ),
 }
 

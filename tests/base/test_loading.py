@@ -90,9 +90,9 @@ def test_what_is_not_there_is_said(name: str, message: str) -> None:
 
 
 def test_a_file_and_an_empty_folder_are_no_model(folder: Path, tmp_path: Path) -> None:
-    assert "a model is a folder, and this is a file" in complaint(folder / "config.json")
+    assert "a model is a folder, but this is a file" in complaint(folder / "config.json")
     (tmp_path / "empty").mkdir()
-    assert "holds no config.json" in complaint(tmp_path / "empty")
+    assert "contains no config.json" in complaint(tmp_path / "empty")
 
 
 def test_a_causal_model_names_both_architectures(folder: Path) -> None:
@@ -106,12 +106,12 @@ def test_a_causal_model_names_both_architectures(folder: Path) -> None:
     assert "LlamaForCausalLM" in text
     for family in ("t5", "mt5", "umt5"):
         assert family in text
-    assert "is a causal (decoder-only) model, and LoRALoom trains encoder-decoders" in text
+    assert "is a causal (decoder-only) model, but LoRALoom trains encoder-decoders" in text
 
 
 def test_an_unknown_model_type_is_refused(folder: Path) -> None:
     change_json(folder / "config.json", model_type=None, architectures=None)
-    assert "its config.json names no model_type" in complaint(folder)
+    assert "its config.json has no model_type" in complaint(folder)
 
 
 def test_a_model_with_code_of_its_own_is_refused_before_anything_of_it_runs(folder: Path) -> None:
@@ -279,7 +279,7 @@ def test_a_gpu_gets_bfloat16_only_where_it_is_no_emulation(
 def test_what_the_recipe_says_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     choice = choose_dtype("bfloat16", torch.device("cpu"), SMALL)
-    assert (choice.value, choice.reason) == ("bfloat16", "the recipe says so")
+    assert (choice.value, choice.reason) == ("bfloat16", "as set in the recipe")
     assert choose_device("cpu").value == "cpu"
 
 
@@ -290,7 +290,7 @@ def test_devices_are_chosen_by_what_is_there(monkeypatch: pytest.MonkeyPatch) ->
     assert choose_device("auto").value == "cpu"
     assert "no GPU" in choose_device("auto").reason
     for absent in ("cuda", "cuda:0", "mps"):
-        with pytest.raises(ModelError, match="the device is not there"):
+        with pytest.raises(ModelError, match="the device is not available"):
             choose_device(absent)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert choose_device("auto").value == "cpu"  # never run there
@@ -317,7 +317,7 @@ def test_a_small_model_is_computed_in_float32(tiny: Callable[[str], Path]) -> No
     base = load_base(str(tiny("t5")), device="cpu")
     assert base.model.dtype == torch.float32
     assert base.choices["dtype"].value == "float32"
-    assert base.choices["device"].reason == "the recipe says so"
+    assert base.choices["device"].reason == "as set in the recipe"
 
 
 def test_transformers_is_quiet_while_loading_and_as_loud_as_before_after(

@@ -50,7 +50,7 @@ def test_another_encoder_decoder_is_not_supported_yet(
     [
         (
             {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]},
-            "Qwen3ForCausalLM is a causal (decoder-only) model, and LoRALoom trains encoder-decoders",
+            "Qwen3ForCausalLM is a causal (decoder-only) model, but LoRALoom trains encoder-decoders",
         ),
         (
             {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]},
@@ -75,13 +75,13 @@ def test_another_encoder_decoder_is_not_supported_yet(
                 "architectures": ["WhisperForConditionalGeneration"],
                 "is_encoder_decoder": True,
             },
-            "WhisperForConditionalGeneration reads audio, and LoRALoom trains models that read text",
+            "WhisperForConditionalGeneration reads audio, but LoRALoom trains models that read text",
         ),
         (
             {"model_type": "vision-encoder-decoder", "is_encoder_decoder": True},
             "vision-encoder-decoder reads images",
         ),
-        ({"architectures": ["T5ForConditionalGeneration"]}, "names no model_type"),
+        ({"architectures": ["T5ForConditionalGeneration"]}, "has no model_type"),
     ],
 )
 def test_anything_else_is_refused_for_its_own_reason(values: dict[str, Any], said: str) -> None:
@@ -113,7 +113,7 @@ def test_folders_that_are_no_model(tmp_path: Path) -> None:
     assert "is the folder of a LoRA adapter, not of a model" in said(adapter)
     assert "there is no such folder" in said(tmp_path / "nowhere")
     model_folder(tmp_path / "inner", model_type="t5")
-    assert "Name a folder in it that holds one: inner." in said(tmp_path)
+    assert "Name one of its folders that contains one: inner." in said(tmp_path)
     broken = model_folder(tmp_path / "broken")
     (broken / "config.json").write_text("{")
     assert "is not a JSON object" in said(broken)

@@ -74,7 +74,7 @@ def test_one_meaning_for_recipe_and_base(mt5: Base) -> None:
 
 
 def test_a_part_that_no_model_has_is_named(mt5: Base) -> None:
-    assert "`head:q` may be limited with `encoder:`, `decoder:` or `cross:`" in complaint(
+    assert "`head:q` may have the prefix `encoder:`, `decoder:` or `cross:`" in complaint(
         mt5, ["head:q", "v"]
     )
 

@@ -37,7 +37,9 @@ def test_a_base_in_order_has_one_ok_line_a_check(base: Base) -> None:
 
 def test_the_head_is_told_from_the_weights(loaded: Callable[[str], Base]) -> None:
     (tied,), (own,) = found(loaded("t5"), "head"), found(loaded("mt5"), "head")
-    assert tied.message.startswith("tied: the embedding is the output head too; states are scaled by 0.177")
+    assert tied.message.startswith(
+        "tied: the embedding is also the output head; hidden states are scaled by 0.177"
+    )
     assert own.message.startswith("not tied")
     assert "scale its logits wrongly" in own.message
 
@@ -77,19 +79,19 @@ def test_a_token_without_an_embedding_is_found_before_it_crashes_a_pass(mt5: Bas
     every = run_gate(sabotaged, [experiment("a")], {}, rows, packing=True, checks=(*MODEL, *GATE))
     (finding,) = [each for each in every if each.level == "error"]
     assert finding.check == "tokenizer"
-    assert "2 of its 4 tokens are beyond the 424 embeddings" in finding.message
+    assert "2 of its 4 tokens exceed the 424 embeddings" in finding.message
 
 
 def test_spare_embeddings_are_counted(mt5: Base) -> None:
     (finding,) = found(with_tokenizer(mt5, get_vocab=lambda: {str(n): n for n in range(400)}), "tokenizer")
     assert finding.level == "ok"
-    assert "24 stand for no token" in finding.message
+    assert "24 are not used by any token" in finding.message
 
 
 def test_padding_that_is_the_end_is_a_hazard(mt5: Base) -> None:
     lines = found(with_tokenizer(mt5, pad_token_id=EOS), "special-tokens")
     assert "warning" in {finding.level for finding in lines}
-    assert any("are one token, </s> (1)" in finding.message for finding in lines)
+    assert any("are the same token, </s> (1)" in finding.message for finding in lines)
 
 
 def test_an_unusual_start_token_is_noted(mt5: Base) -> None:
@@ -121,8 +123,8 @@ def test_a_config_with_another_end_is_found(mt5: Base, file: str) -> None:
     finally:
         config.eos_token_id = EOS
     assert finding.level == "warning"
-    assert f"{file}.json says eos_token_id 7, the tokenizer 1" in finding.message
-    assert "not stop where training teaches it to" in finding.message
+    assert f"{file}.json sets eos_token_id to 7, but the tokenizer to 1" in finding.message
+    assert "not stop where it is trained to" in finding.message
 
 
 def test_one_of_several_ends_is_enough(mt5: Base) -> None:
@@ -146,7 +148,7 @@ def test_a_base_that_is_worse_than_chance_is_noted(mt5: Base) -> None:
         with torch.no_grad():
             head.div_(30)
     assert finding.level == "note"
-    assert "worse than a guess among all tokens, which has 6.05" in finding.message
+    assert "worse than a uniform guess among all tokens, which gives 6.05" in finding.message
 
 
 def test_modules_without_a_gradient_are_grouped_with_the_reason(mt5: Base) -> None:
@@ -162,7 +164,7 @@ def test_modules_without_a_gradient_are_grouped_with_the_reason(mt5: Base) -> No
             dead.copy_(original)
     assert finding.level == "warning"
     assert "2 of 8 modules get no gradient, decoder wi_0 (1 of 2), decoder wi_1 (1 of 2)" in finding.message
-    assert "the first is decoder.block.1.layer.2.DenseReluDense.wi_0" in finding.message
+    assert "the first one is decoder.block.1.layer.2.DenseReluDense.wi_0" in finding.message
     assert "the base's `wo` in the same layer is all zeros" in finding.message
 
 
@@ -172,7 +174,7 @@ def test_attention_over_one_token_has_nothing_to_choose(mt5: Base) -> None:
     assert "encoder q (2 of 2)" in finding.message
     assert "cross k (2 of 2)" in finding.message
     assert "decoder q" not in finding.message
-    assert "with one token to look at" in finding.message
+    assert "attention over a single token" in finding.message
 
 
 def test_60_a_tokenizer_without_padding_is_refused(tiny: Callable[[str], Path], tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_cut_rows_say_so_and_end_in_eos(mt5: Base) -> None:
 def test_lines_keep_their_columns_and_the_width(mt5: Base, width: int) -> None:
     for view in views(mt5, packing=True):
         _, head, *lines = view_lines(view, width)
-        places = [cell_len(head.partition(word)[0]) for word in ("encoder", "decoder", "and")]
+        places = [cell_len(head.partition(word)[0]) for word in ("encoder", "decoder", "must")]
         for line in lines[:5]:
             cells = line.split()[1:]
             assert [cell_len(line.partition(f" {cells[0]} ")[0]) + 1, len(cells)] == [places[0], 3]
@@ -80,7 +80,7 @@ def test_long_rows_are_shown_by_their_two_ends(mt5: Base) -> None:
 def test_the_first_position_of_padding_is_shown(mt5: Base) -> None:
     lines = view_lines(views(mt5, packing=False)[0], 80)
     assert lines[-2].split() == ["7", "<pad>", "<pad>", "-100"]
-    assert lines[-1].strip() == "padding: 27 source, 27 target positions, not counted"
+    assert lines[-1].strip() == "padding: 27 source, 27 target positions, ignored by the loss"
 
 
 def test_a_token_cannot_move_the_cursor(mt5: Base) -> None:

@@ -74,7 +74,7 @@ def test_25_duplicates_are_counted_with_their_lines() -> None:
     data = seen([*rows, rows[2], rows[2], (rows[4][0], "另一个回答，与先前不同。")])
     copies, again = check_duplicates(data)
     assert (copies.level, copies.where) == ("warning", "data.jsonl:21, 22")
-    assert copies.message.startswith("2 of 23 (8.7 %) rows repeat an earlier one")
+    assert copies.message.startswith("2 of 23 (8.7 %) rows are identical to an earlier one")
     assert "rows 21 = 3, 22 = 3" in copies.message
     assert (again.level, again.where) == ("note", "data.jsonl:23")
     assert "23 = 5" in again.message
@@ -93,7 +93,7 @@ def test_a_response_that_two_parts_have_is_noted() -> None:
     found = only(check_duplicates(seen(rows, held_out=[("全新的问题？", rows[5][1])])))
     assert (found.level, found.where) == ("note", "eval.jsonl:1")
     assert (
-        "the responses of 1 of 1 (100 %) eval rows are a training row's (rows 1 = 6 of data.jsonl)"
+        "1 of 1 (100 %) eval rows have the same response as a training row (rows 1 = 6 of data.jsonl)"
         in found.message
     )
 
@@ -150,4 +150,4 @@ def test_of_a_million_rows_a_sample_is_compared_and_its_size_is_said(monkeypatch
     monkeypatch.setattr(copies, "sample", lambda rows: sample(rows, 50))
     rows = good(99)
     found = only(check_near_duplicates(seen([*rows[:50], *[(f"{s}！", r) for s, r in rows[:50]]])))
-    assert "looked at 50 of 100 rows" in found.message
+    assert "50 of 100 rows examined" in found.message

@@ -54,7 +54,7 @@ def test_three_quarters_of_answers_that_say_nothing_are_a_warning() -> None:
     found = only(check_placeholders(data))
     assert (found.level, found.check) == ("warning", "placeholders")
     assert found.where == "data.train: data.jsonl:1, 2, 3, 4, 5 and 70 more"
-    assert found.message.startswith("75 of 100 (75 %) answers stand for a missing answer")
+    assert found.message.startswith("75 of 100 (75 %) answers are placeholders for a missing answer")
     assert found.message.endswith("`na` 19, `null` 19, `none` 19, `nan` 18")
     assert only(check_alike(data)).level == "ok"  # no one of them is half of the rows
 
@@ -105,8 +105,8 @@ def test_a_label_that_is_such_a_word_is_named_in_a_note() -> None:
     rows = [(source, LABELS[number % 4]) for number, (source, _) in enumerate(good(100))]
     found = only(check_placeholders(seen(rows)))
     assert found.level == "note"
-    assert "25 of 100 (25 %) answers are `none`, one of few" in found.message
-    assert "a label of yours" in found.fix
+    assert "25 of 100 (25 %) answers are `none`, one of only a few" in found.message
+    assert "one of your labels" in found.fix
 
 
 def test_several_such_words_are_no_labels() -> None:
@@ -128,7 +128,7 @@ def test_sources_are_looked_at_behind_their_prefix() -> None:
     ]
     found = only(check_placeholders(seen(rows, source_prefix="ask: ")))
     assert found.level == "warning"
-    assert found.message.startswith("10 of 60 (16.7 %) sources stand for a missing one: `n/a` 10")
+    assert found.message.startswith("10 of 60 (16.7 %) sources are placeholders for a missing one: `n/a` 10")
 
 
 def test_an_input_column_that_only_says_that_there_is_none_is_found_at_the_sources_end() -> None:
@@ -139,7 +139,7 @@ def test_an_input_column_that_only_says_that_there_is_none_is_found_at_the_sourc
     ]
     found = only(check_placeholders(seen(rows)))
     assert found.level == "warning"
-    assert found.message.startswith("30 of 60 (50 %) sources end in a line that is but `noinput` 30")
+    assert found.message.startswith("30 of 60 (50 %) sources end in a line that is only `noinput` 30")
 
 
 def test_every_part_is_looked_at_and_the_retained_rows_too() -> None:
@@ -156,8 +156,8 @@ def test_the_retain_file_of_a_recipe_is_read(tmp_path: Path) -> None:
         rows_json = [{"instruction": source, "response": response} for source, response in rows]
         (tmp_path / f"{name}.json").write_text(json.dumps(rows_json), encoding="utf-8")
     settings = {"train": "rows.json", "retain": "old.json"}
-    recipe = Recipe.model_validate({"model_name_or_path": "starter", "data": settings})
-    found = check_data(recipe, split_examples(recipe.data.in_folder(tmp_path))).findings
+    recipe = Recipe.model_validate({"model_name_or_path": "starter", "data": settings}).in_folder(tmp_path)
+    found = check_data(recipe, split_examples(recipe.data)).findings
     (finding,) = [each for each in found if each.check == "placeholders"]
     assert finding.where.startswith("data.retain: old.json:")
     assert finding.level == "warning"
@@ -166,7 +166,7 @@ def test_the_retain_file_of_a_recipe_is_read(tmp_path: Path) -> None:
 def test_a_stock_answer_among_free_texts_is_a_warning_of_its_own() -> None:
     found = only(check_alike(seen(answered(["I do not know."], share=0.3))))
     assert found.level == "warning"
-    assert "30 of 100 (30 %) training rows have one and the same short response" in found.message
+    assert "30 of 100 (30 %) training rows have the same short response" in found.message
     assert only(check_alike(seen(answered(["I do not know."], share=0.15)))).level == "ok"
     long = "这是一个比较长的回答，" * 8
     assert only(check_alike(seen(answered([long], share=0.3)))).level == "ok"

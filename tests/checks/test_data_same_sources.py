@@ -50,7 +50,9 @@ def test_sources_that_a_cut_makes_one_are_an_error_from_5_percent_on(tokenizer: 
     data = with_system(seen(good(16), tokenizer=tokenizer, source_truncation="right"), "好" * 400)
     error = only(check_same_sources(data))
     assert error.level == "error"
-    assert error.message.startswith("16 of 16 (100 %) rows have the tokens of a row whose source is another")
+    assert error.message.startswith(
+        "16 of 16 (100 %) rows have the same tokens as a row with a different source"
+    )
     assert "16 of them are cut at 256 tokens" in error.message
     assert "data.source_truncation: context" in error.fix
     assert "好" not in error.line
@@ -83,13 +85,13 @@ def test_what_the_tokenizer_does_not_know_makes_one_of_two() -> None:
     error = only(check_same_sources(seen([("你龘", "答"), ("你𠀀", "好")], tokenizer=knows)))
     assert error.level == "error"
     assert "0 of them are cut" in error.message
-    assert error.fix == "Replace what the tokenizer does not know, or take another base."
+    assert error.fix == "Replace what the tokenizer does not know, or use another base."
 
 
 def test_truncation_says_what_was_cut(tokenizer: TextTokenizer) -> None:
     data = with_system(seen(good(10), tokenizer=tokenizer), "好" * 400)
     source, _ = check_truncation(data)
-    assert "are cut at 256 tokens; EOS stays; what is cut: the system text in 10;" in source.message
+    assert "are cut at 256 tokens; EOS is kept; what is cut: the system text in 10;" in source.message
     long, _ = check_truncation(seen([("好" * 300, "答")], tokenizer=tokenizer))
     assert "what is cut: the question itself in 1;" in long.message
 
@@ -99,7 +101,7 @@ def test_answers_shorter_than_what_is_learnt_are_a_warning(tokenizer: TextTokeni
     data = seen(rows, tokenizer=tokenizer, max_new_tokens=31, max_target_length=36)
     found = only(check_answer_length(data))
     assert (found.level, found.where) == ("warning", "generation.max_new_tokens")
-    assert found.message.startswith("10 of 40 (25 %) training responses are longer than the 31 tokens")
+    assert found.message.startswith("10 of 40 (25 %) training responses exceed the 31 tokens")
     assert "data.jsonl:31" in found.message
     assert found.fix.startswith("Set generation.max_new_tokens: 36")
     # A response that training cuts at 36 is learnt, and answered, with 36.
@@ -117,7 +119,7 @@ def test_the_name_of_a_control_token_is_said_as_such(
     data = seen(rows, tokenizer=tokenizer)
     found = only(check_control_tokens(data))
     assert (found.level, found.where) == ("warning", "data.jsonl:11")
-    assert found.message.startswith(f"1 of 20 (5 %) training responses hold the text `{token}`")
+    assert found.message.startswith(f"1 of 20 (5 %) training responses contain the text `{token}`")
     assert taken_for in found.message
     assert only(check_round_trip(data)).level == "ok"  # it is said once
     assert not any("unknown to the tokenizer" in other.message for other in check_unknown_tokens(data))

@@ -129,4 +129,4 @@ def test_places_name_lines_or_rows() -> None:
 def test_a_sample_is_spread_evenly_and_said() -> None:
     assert list(sample(range(10), 5)) == [0, 2, 4, 6, 8]
     assert list(sample(range(3), 5)) == [0, 1, 2]
-    assert (of_sample(5, 5), of_sample(5, 1000)) == ("", " (looked at 5 of 1,000 rows)")
+    assert (of_sample(5, 5), of_sample(5, 1000)) == ("", " (5 of 1,000 rows examined)")

@@ -124,7 +124,7 @@ def test_no_limit_is_suggested_that_a_recipe_cannot_have(
 ) -> None:
     monkeypatch.setattr("loraloom.checks.data.tokenization.MAX_TOKENS", 300)
     source, _ = check_truncation(seen([*good(10), ("好" * 300, "好")], tokenizer=tokenizer))
-    assert source.fix == "Shorten these texts, or take them out."
+    assert source.fix == "Shorten these texts, or remove them."
 
 
 def test_unknown_tokens_by_their_share() -> None:

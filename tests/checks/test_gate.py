@@ -115,7 +115,7 @@ def test_a_token_beyond_the_vocabulary_is_found(mt5: Base) -> None:
     batch.input_ids[0, 0] = 424
     (finding,) = gate_module.check_shapes(gate_module.Gate(mt5, EXPERIMENTS, {}, ROWS, rows, batch))
     assert finding.level == "error"
-    assert "token 424 is beyond the 424 embeddings" in finding.message
+    assert "token 424 exceeds the 424 embeddings" in finding.message
 
 
 def test_tensors_of_another_dtype_are_found(mt5: Base) -> None:
@@ -220,7 +220,7 @@ def test_targets_are_counted_as_they_train(mt5: Base, tmp_path: Any) -> None:
     found = of(findings(mt5), "targets")
     assert len(found) == 3  # q, v; all-linear
     text = " ".join(finding.message for finding in found if "narrow" in finding.where)
-    assert "`q` is 6 linears" in text
+    assert "`q` matches 6 linears" in text
     trained = train_all(
         mt5,
         [experiment("narrow", lora={"r": 2, "target_modules": ["q"]}, max_steps=1)],

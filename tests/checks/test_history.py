@@ -28,7 +28,7 @@ def test_later_turns_without_their_history_are_a_warning_with_counts() -> None:
     assert finding.level == "warning"
     assert finding.message.startswith("10 of 25 (40 %) rows answer a later turn of a conversation")
     assert (
-        "10 of these sources have at most 16 characters, and 10 are the source of another row"
+        "10 of these sources have at most 16 characters, and 10 are also the source of another row"
         in finding.message
     )
     assert "`data.conversation_history: true`" in finding.fix

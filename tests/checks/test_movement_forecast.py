@@ -143,7 +143,7 @@ def test_what_hardly_moves_is_said_with_the_rate_that_would(mt5: Base) -> None:
         experiment("usual", learning_rate=3e-3, max_steps=100),
     )
     assert slow.level == "warning"
-    assert "this will hardly move the model" in slow.message
+    assert "this will barely move the model" in slow.message
     assert "100 steps at 9.65e-07" in slow.message
     assert slow.where == "slow: training.learning_rate"
     assert "Raise training.learning_rate to about" in slow.fix
@@ -152,13 +152,13 @@ def test_what_hardly_moves_is_said_with_the_rate_that_would(mt5: Base) -> None:
 
 def test_no_rate_is_named_where_none_would_do(mt5: Base) -> None:
     (finding,) = found(mt5, experiment("a", learning_rate=1e-8, max_steps=1, lora={"lora_alpha": 1e-3}))
-    assert finding.fix.startswith("No learning rate would do")
+    assert finding.fix.startswith("No learning rate is enough")
 
 
 def test_what_moves_very_far_is_said(mt5: Base) -> None:
     (finding,) = found(mt5, experiment("wild", learning_rate=1.0, max_steps=200))
     assert finding.level == "warning"
-    assert "may destroy what the base knows" in finding.message
+    assert "may destroy the base's abilities" in finding.message
 
 
 def test_seeds_share_one_line_and_adapters_that_go_on_have_none(mt5: Base) -> None:
@@ -188,7 +188,7 @@ def test_the_article_is_told_that_its_third_recipe_hardly_moves_the_model(warm: 
     assert ended.code == 0, ended.stderr
     movements = [each for each in json.loads(ended.stdout)["findings"] if each["check"] == "movement"]
     said = {each["where"].partition(":")[0]: each for each in movements}
-    assert "this will hardly move the model" in said["all-targets-slow"]["message"]
+    assert "this will barely move the model" in said["all-targets-slow"]["message"]
     assert said["all-targets-slow"]["level"] == "warning"
     assert said["all-targets-usual"]["level"] == said["few-targets-usual"]["level"] == "ok"
 
@@ -240,16 +240,16 @@ def test_of_a_base_whose_loss_is_not_finite_nothing_is_predicted(mt5: Base) -> N
 def test_what_moves_little_is_a_note(mt5: Base) -> None:
     (finding,) = found(mt5, experiment("a", learning_rate=1e-4, max_steps=20))
     assert finding.level == "note"
-    assert "moves the model little" in finding.message
+    assert "will move the model little" in finding.message
 
 
 @pytest.mark.parametrize(
-    ("dtype", "said"), [("float32", "should you merge into it"), ("bfloat16", "the base computes in it")]
+    ("dtype", "said"), [("float32", "if you merge into it"), ("bfloat16", "the base computes in it")]
 )
 def test_what_bfloat16_does_to_so_little_is_said(tiny: Callable[[str], Path], dtype: str, said: str) -> None:
     base = load_base(str(tiny("mt5")), dtype=dtype, device="cpu")
     (finding,) = found(base, experiment("slow", learning_rate=9.65e-7, max_steps=100))
-    assert "bfloat16 rounds most of it away" in finding.message
+    assert "bfloat16 rounds most of the change away" in finding.message
     assert finding.message.endswith(said)
 
 

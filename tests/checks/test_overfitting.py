@@ -32,13 +32,13 @@ def attempt(own: float, usual: float, wide: float, rate: float = 1e-5) -> Attemp
     ("tried", "level", "said", "fix"),
     [
         (attempt(own=0.5, usual=0.4, wide=0.3), "ok", "loss 8.00 → 0.50", ""),
-        (attempt(own=6.0, usual=0.4, wide=0.3), "note", "it learns slowly: at 0.001", "Right for a long"),
-        (attempt(own=7.9, usual=0.4, wide=0.3), "warning", "likely cause, too low: at 0.001", "Raise"),
-        (attempt(own=9.0, usual=0.4, wide=0.3, rate=0.5), "warning", "likely cause, too high", "Lower"),
+        (attempt(own=6.0, usual=0.4, wide=0.3), "note", "it learns slowly: at 0.001", "This is fine"),
+        (attempt(own=7.9, usual=0.4, wide=0.3), "warning", "probably too low: at 0.001", "Raise"),
+        (attempt(own=9.0, usual=0.4, wide=0.3, rate=0.5), "warning", "probably too high", "Lower"),
         (attempt(own=math.inf, usual=0.4, wide=0.3, rate=5), "warning", "loss 8.00 → inf", "Lower"),
-        (attempt(own=7.9, usual=7.0, wide=0.3), "warning", "targets are the likely cause", "Widen"),
-        (attempt(own=7.9, usual=7.0, wide=6.0), "warning", "data or the base is the likely cause", "Look"),
-        (attempt(own=7.9, usual=3.0, wide=2.0), "note", "the best of all ways comes to 2.00", "Look"),
+        (attempt(own=7.9, usual=7.0, wide=0.3), "warning", "targets are the likely cause", "Add modules"),
+        (attempt(own=7.9, usual=7.0, wide=6.0), "warning", "data or the base is the likely cause", "Check"),
+        (attempt(own=7.9, usual=3.0, wide=2.0), "note", "the best trial reaches 2.00", "Check"),
     ],
 )
 def test_what_learns_beside_it_tells_the_cause(tried: Attempt, level: str, said: str, fix: str) -> None:
@@ -76,7 +76,7 @@ def test_on_the_starter_a_usual_rate_learns_and_9e_7_does_not(starter: Base, row
     )
     assert usual.level == "ok"
     assert slow.level == "warning"
-    assert "the learning rate is the likely cause, too low" in slow.message
+    assert "the learning rate is probably too low" in slow.message
     assert "towards 0.001" in slow.fix
 
 
@@ -101,7 +101,7 @@ def test_seeds_are_tried_once_and_what_is_left_out_is_said(
     *tried, left_out = found(mt5, random_rows(12), *seeds, *others)
     assert [finding.where for finding in tried] == ["a", "b"]
     assert left_out.level == "note"
-    assert left_out.message.startswith("2 more experiments were not tried")
+    assert left_out.message.endswith("2 more were not")
 
 
 def test_the_base_is_left_as_it_was_and_nothing_on_the_disk(

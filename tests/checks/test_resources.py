@@ -27,10 +27,12 @@ def test_what_fits_is_in_order_and_names_its_largest_parts() -> None:
     assert [finding.check for finding in found] == ["memory", "disk", "time"]
     assert {finding.level for finding in found} == {"ok"}
     message = found[0].message
-    assert message.startswith("900 MiB at the peak: training takes 400 MiB beside the 500 MiB loaded")
+    assert message.startswith(
+        "900 MiB at the peak: training takes 400 MiB in addition to 500 MiB already loaded"
+    )
     assert "activations 200 MiB, adapters 100 MiB, allocator 60 MiB; 2.0 GiB free" in message
     assert "at work" not in message  # the three largest
-    assert found[2].message.startswith("about 3 min of steps (1 min an epoch)")
+    assert found[2].message.startswith("about 3 min for the steps (1 min per epoch)")
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,7 @@ def test_what_does_not_fit_is_a_warning_with_the_settings_to_change(free: int, l
 
 def test_experiments_that_take_turns_are_told_that_they_do() -> None:
     little = replace(MEMORY, free_bytes=MIB)
-    assert check_memory(little, num_waves=2).fix.endswith("Experiments take turns already.")
+    assert check_memory(little, num_waves=2).fix.endswith("Experiments already take turns.")
     assert "turns" not in check_memory(little).fix
 
 
@@ -60,10 +62,10 @@ def test_there_must_be_room_for_three_checkpoints(free: int, level: str) -> None
     finding = check_disk(replace(DISK, free_bytes=free * MIB))
     assert finding.level == level
     if level == "error":
-        assert finding.message == "there is no room for 3 checkpoints of 10 MiB: 29 MiB free"
-        assert finding.fix == "Make room, or choose another --out."
+        assert finding.message == "there is no space for 3 checkpoints of 10 MiB: 29 MiB free"
+        assert finding.fix == "Free some space, or choose another `--out`."
 
 
 def test_a_step_that_was_not_timed_is_said_to_be_unknown() -> None:
     found = check_resources(Prediction((("main",),), MEMORY, None, DISK))
-    assert found[2].message == "not known: stopped before a step was timed"
+    assert found[2].message == "unknown, because no step was timed before the run was stopped"

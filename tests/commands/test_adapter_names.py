@@ -163,16 +163,16 @@ def test_no_verb_takes_the_first_seed_for_the_experiment(two_seeds: Path, tmp_pa
             call()
     assert not list(tmp_path.iterdir())
     compared = compare(two_seeds, experiments=["main", "main@43"])
-    assert list(compared["models"]) == ["base", "main@42", "main@43"]
-    assert compared["groups"]["main"]["models"] == ["main@42", "main@43"]
-    wanted = {row["source"]: row["answers"]["main@43"] for row in compared["rows"]}
-    answered = {line["source"]: line["answer"] for line in predict(two_seeds, rows, experiment="main@43")}
+    assert list(compared.models) == ["base", "main@42", "main@43"]
+    assert compared.groups["main"].models == ["main@42", "main@43"]
+    wanted = {row.source: row.answers["main@43"] for row in compared.rows}
+    answered = {line.source: line["answer"] for line in predict(two_seeds, rows, experiment="main@43")}
     assert {source: answered[source] for source in wanted} == wanted
 
 
 def test_the_card_of_a_seed_has_its_experiments_figures(two_seeds: Path) -> None:
     compared = compare(two_seeds)
     text = card(two_seeds, experiment="main@43")["card"]
-    assert compared["sentences"][0] in text
+    assert compared.sentences[0] in text
     assert "The sentence and the differences are over 2 seeds of main" in text
-    assert f"| {compared['models']['main@43']['figures']['chrf']:.4f} |" in text
+    assert f"| {compared.models['main@43'].figures['chrf']:.4f} |" in text

@@ -71,11 +71,11 @@ def messages(told: list[dict[str, Any]]) -> list[str]:
 
 def test_a_perfect_adapter_matches_every_reference(run: Path, says: Callable[[str], None]) -> None:
     says(f"{ANSWER}<extra_id_0>")
-    assert compare(run)["models"]["main"]["figures"]["exact_match"] == 0
+    assert compare(run).models["main"].figures["exact_match"] == 0
     says(ANSWER)
     found = compare(run)
-    assert found["models"]["main"]["figures"]["exact_match"] in (1, 100)
-    assert {row["answers"]["main"] for row in found["rows"]} == {ANSWER}
+    assert found.models["main"].figures["exact_match"] in (1, 100)
+    assert {row.answers["main"] for row in found.rows} == {ANSWER}
 
 
 def test_predict_says_what_was_taught_and_no_other_sentinel(
@@ -97,7 +97,7 @@ def test_answers_that_are_cut_are_said(run: Path, says: Callable[[str], None], t
     says("好" * 20)
     told: list[dict[str, Any]] = []
     compare(run, report=lambda event: told.append(event.to_json()))
-    cut = "answers were cut at generation.max_new_tokens (20): "
+    cut = "answers were truncated at generation.max_new_tokens (20): "
     assert f"{cut}base 4 of 4, main 4 of 4" in messages(told)
     (tmp_path / "asked.txt").write_text("怎么办\n你好\n", encoding="utf-8")
     told.clear()
@@ -115,7 +115,7 @@ def test_training_says_that_answers_are_cut(run: Path, says: Callable[[str], Non
     recipe = parse_recipe((run / "recipe.yaml").read_text(encoding="utf-8"), name="recipe")
     told: list[dict[str, Any]] = []
     train(recipe.in_folder(tmp_path), out=tmp_path / "run", report=lambda event: told.append(event.to_json()))
-    assert "answers were cut at generation.max_new_tokens (20): main 4 of 4" in messages(told)
+    assert "answers were truncated at generation.max_new_tokens (20): main 4 of 4" in messages(told)
 
 
 def test_a_merged_model_answers_as_long_as_the_responses(run: Path) -> None:

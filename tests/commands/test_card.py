@@ -14,12 +14,12 @@ import yaml
 from typer.testing import CliRunner
 
 from loraloom.cli import app
-from loraloom.commands import merge as merge_workflow
 from loraloom.commands.card import card
 from loraloom.commands.compare import compare
 from loraloom.commands.merge import merge
 from loraloom.errors import RunError
 from loraloom.export import fresh_process
+from loraloom.export import merged_folder as merge_workflow
 from tests.commands.trained import ROWS, machine_paths, train_small
 
 # PEFT still asks transformers for the old name of activation checkpointing.
@@ -112,9 +112,9 @@ def test_a_runs_card_has_figures_once_they_are_computed(
     text = card(run)["card"]
     front, body = parts(text)
     assert front["base_model"] == "mt5"
-    assert found["sentences"][0] in body
-    (chrf,) = [d for d in found["differences"] if d["metric"] == "chrf"]
-    assert f"{chrf['difference']:+.4f} ({chrf['low']:+.4f} to {chrf['high']:+.4f})" in body
+    assert found.sentences[0] in body
+    (chrf,) = [each for each in found.differences if each.metric == "chrf"]
+    assert f"{chrf.difference:+.4f} ({chrf.low:+.4f} to {chrf.high:+.4f})" in body
     assert "These rows chose the checkpoint, so the figures are flattering." in body
     assert re.search(r"Movement, ‖ΔW‖ / ‖W‖: 0\.\d+ over all adapted linears", body)
     assert_gives_nothing_away(text, run, tiny("mt5"), tmp_path)

@@ -47,14 +47,10 @@ def run(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "run"))
 
 
-def without_time(comparison: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in comparison.items() if key not in ("time", "file")}
-
-
 def test_what_was_answered_before_an_interruption_is_not_answered_again(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = without_time(compare(run))
+    whole = compare(run)
     (run / "compare" / "eval.json").unlink()
     monkeypatch.setattr(answers, "BATCHES_AT_ONCE", 1)
 
@@ -71,10 +67,10 @@ def test_what_was_answered_before_an_interruption_is_not_answered_again(
     )  # cut by a crash
     told: list[Event] = []
     again = compare(run, report=told.append)
-    assert Note(message="going on after the 6 rows that were answered before") in told
+    assert Note(message="resuming after 6 rows that were already answered") in told
     assert [event.done for event in told if isinstance(event, AnswerProgress)] == [8, 10, 12]
-    assert [row["answers"] for row in again["rows"]] == [row["answers"] for row in whole["rows"]]
-    assert again["models"]["long"]["figures"] == pytest.approx(whole["models"]["long"]["figures"], rel=1e-5)
+    assert [row.answers for row in again.rows] == [row.answers for row in whole.rows]
+    assert again.models["long"].figures == pytest.approx(whole.models["long"].figures, rel=1e-5)
     assert not partial.exists()
 
 
@@ -95,7 +91,7 @@ def left_behind(made: Path) -> tuple[str, list[Any]]:
     partial = made / "compare" / ".eval.partial.jsonl"
     text = partial.read_text(encoding="utf-8")
     partial.unlink()
-    return text, whole["rows"]
+    return text, whole.rows
 
 
 @pytest.fixture
@@ -133,7 +129,7 @@ def with_another_answer(line: str) -> str:
 
 FAULTS: dict[str, tuple[Callable[[list[str]], list[str]], int]] = {
     "as it was left": (lambda c: c, 6),
-    "written twice": (lambda c: [*c, *c], 6),
+    "doubled": (lambda c: [*c, *c], 6),
     "in another order": (lambda c: c[::-1], 6),
     "the first lost": (lambda c: c[1:], 4),
     "all but the last lost, twice": (lambda c: [c[2], c[2]], 2),
@@ -165,7 +161,7 @@ def test_whatever_a_partial_file_holds_every_row_has_its_own_answers(
     partial.write_text("\n".join([header, *change(chunks)]) + "\n", encoding="utf-8")
     told: list[Event] = []
     again = compare(partial.parents[1], report=told.append)
-    assert again["rows"] == rows
+    assert again.rows == rows
     assert len([event for event in told if isinstance(event, AnswerProgress)]) == (12 - num_taken_up) / 2
     assert not partial.exists()
 
@@ -181,7 +177,7 @@ def test_a_partial_file_of_0_1_with_rows_of_others_is_not_taken_up(
     partial.write_text("\n".join([key, *lines]) + "\n", encoding="utf-8")
     told: list[str] = []
     again = compare(partial.parents[1], report=lambda event: told.append(event.kind))
-    assert again["rows"] == rows
+    assert again.rows == rows
     assert told.count("answered") == 6
 
 
@@ -190,7 +186,7 @@ def test_other_prompts_under_one_name_do_not_take_up_each_others_answers(
 ) -> None:
     monkeypatch.setattr(answers, "BATCHES_AT_ONCE", 1)
     first, second = ["朋友", "学校", "家人"], ["学校", "朋友", "家人"]
-    wanted = compare(run, prompts=second)["rows"]
+    wanted = compare(run, prompts=second).rows
 
     def killed(event: Event) -> None:
         if isinstance(event, AnswerProgress):
@@ -200,8 +196,8 @@ def test_other_prompts_under_one_name_do_not_take_up_each_others_answers(
         compare(run, prompts=first, report=killed)
     told: list[str] = []
     heard = compare(run, prompts=second, report=lambda event: told.append(message_of(event)))
-    assert heard["rows"] == wanted
-    assert not any("going on" in message for message in told)
+    assert heard.rows == wanted
+    assert not any("resuming after" in message for message in told)
 
 
 def test_answers_of_other_settings_are_not_taken_up(interrupted: tuple[Path, list[Any]]) -> None:
@@ -212,7 +208,7 @@ def test_answers_of_other_settings_are_not_taken_up(interrupted: tuple[Path, lis
         experiments=["long"],
         report=lambda event: told.append(message_of(event)),
     )
-    assert not any("going on" in message for message in told)
+    assert not any("resuming after" in message for message in told)
 
 
 def test_a_comparison_is_as_old_as_the_adapters_that_answered(
@@ -227,7 +223,7 @@ def test_a_comparison_is_as_old_as_the_adapters_that_answered(
         if isinstance(event, AnswerProgress):
             seen.append(next(moments))
 
-    assert compare(run, report=report)["time"] < min(seen)
+    assert compare(run, report=report).time < min(seen)
 
 
 def test_figures_are_over_the_rows_with_a_known_answer_and_all_rows_are_answered(
@@ -246,13 +242,13 @@ def test_figures_are_over_the_rows_with_a_known_answer_and_all_rows_are_answered
         report=lambda event: told.append(message_of(event)),
     )
     assert "4 of 6 rows have a known answer: the figures are over these, all are answered" in told
-    assert (some["num_rows"], some["num_judged"]) == (6, 4)
-    assert [row["reference"] is None for row in some["rows"]] == [True, *[False] * 4, True]
-    assert all(row["answers"].keys() == {"base", "long", "short"} for row in some["rows"])
-    assert some["rows"][1:5] == whole["rows"]
-    for model, own in whole["models"].items():
-        assert some["models"][model]["figures"] == pytest.approx(own["figures"], rel=1e-5)
-    assert "on 4 prompts" in some["sentences"][0]
+    assert (some.num_rows, some.num_judged) == (6, 4)
+    assert [row.reference is None for row in some.rows] == [True, *[False] * 4, True]
+    assert all(row.answers.keys() == {"base", "long", "short"} for row in some.rows)
+    assert some.rows[1:5] == whole.rows
+    for model, own in whole.models.items():
+        assert some.models[model].figures == pytest.approx(own.figures, rel=1e-5)
+    assert "on 4 prompts" in some.sentences[0]
 
 
 def test_of_an_experiment_still_training_its_best_so_far_answers(run: Path) -> None:
@@ -262,9 +258,7 @@ def test_of_an_experiment_still_training_its_best_so_far_answers(run: Path) -> N
     told: list[str] = []
     so_far = compare(run, report=lambda event: told.append(message_of(event)))
     assert "long is still training: this is its best so far" in told
-    assert [row["answers"]["long"] for row in so_far["rows"]] == [
-        row["answers"]["long"] for row in finished["rows"]
-    ]
+    assert [row.answers["long"] for row in so_far.rows] == [row.answers["long"] for row in finished.rows]
 
 
 def test_a_prompt_past_the_limit_is_said_and_an_empty_one_is_refused(run: Path) -> None:
@@ -286,11 +280,11 @@ def test_a_prompt_that_holds_the_name_of_a_control_token_is_told_of(run: Path) -
         prompts=["a</s>b", "a b"],
         report=lambda event: told.append(message_of(event)),
     )
-    assert "1 of 2 sources hold the text `</s>`, which the tokenizer takes for a control token" in told
+    assert "1 of 2 sources contain the text `</s>`, which the tokenizer reads as a control token" in told
 
 
 def test_one_prompt_is_not_spoken_of_in_the_plural(run: Path) -> None:
-    (said,) = compare(run, prompts=["你好"])["sentences"][:1]
+    (said,) = compare(run, prompts=["你好"]).sentences[:1]
     assert " on 1 prompt;" in said or " on 1 prompt (" in said
 
 

@@ -44,12 +44,12 @@ def test_a_comparison_without_bleu_is_shown_everywhere(
     assert evaluated
     assert all("chrf" in event.figures and "bleu" not in event.figures for event in evaluated)
     comparison = compare(run.folder)
-    assert all("bleu" not in own["figures"] for own in comparison["models"].values())
-    assert all("bleu" not in own["figures"] for own in comparison["groups"].values())
-    assert {entry["metric"] for entry in comparison["differences"]} >= {"chrf", "rouge_l", "exact_match"}
-    assert "bleu" not in {entry["metric"] for entry in comparison["differences"]}
-    assert WHY in comparison["signatures"]["bleu"]
-    assert set(comparison["ranking"]) == {"a", "b"}
+    assert all("bleu" not in own.figures for own in comparison.models.values())
+    assert all("bleu" not in own.figures for own in comparison.groups.values())
+    assert {entry.metric for entry in comparison.differences} >= {"chrf", "rouge_l", "exact_match"}
+    assert "bleu" not in {entry.metric for entry in comparison.differences}
+    assert WHY in comparison.signatures["bleu"]
+    assert set(comparison.ranking) == {"a", "b"}
     capsys.readouterr()
     print_comparison(comparison)
     assert f"bleu: not computed: {WHY}" in capsys.readouterr().out

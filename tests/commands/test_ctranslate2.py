@@ -12,9 +12,9 @@ import torch
 from transformers import AutoTokenizer
 
 from loraloom.base.loading import Base, load_base
-from loraloom.commands import merge as workflow
 from loraloom.commands.merge import merge
 from loraloom.export import fresh_process
+from loraloom.export import merged_folder as workflow
 from tests.commands.trained import ROWS, train_small
 from tests.tiny import make_folder
 

@@ -18,7 +18,7 @@ from loraloom.console import print_range_test
 from loraloom.errors import DataError, Interrupted
 from loraloom.recipe.reading import read_recipe
 from loraloom.report.content import read_content
-from loraloom.run.documents.range_test import RangeTest, RateResult
+from loraloom.run.documents.range_test import FORMAT, RangeTest, RateResult
 from loraloom.run.events import Event, TrainStep
 from loraloom.run.folder import list_runs
 
@@ -126,6 +126,7 @@ def test_the_terminal_shows_a_bar_for_what_was_gained(capsys: pytest.CaptureFixt
     outcomes = (RateResult(1e-4, 4.5, 0.5), RateResult(1e-3, 3.0, 2.0), RateResult(1e-2, 5.5, -0.5))
     found = RangeTest(
         run="runs/x",
+        format=FORMAT,
         experiment="main",
         num_steps=30,
         num_eval_rows=8,

@@ -95,7 +95,7 @@ def test_answers_that_are_reckoned_from_the_first_rows_are_said_to_be_so(
     long = [talk(n, "user", "assistant", "user", "assistant") for n in range(10, 20)]
     text = init_recipe(write(short + long), "starter", report=lambda event: said.append(message_of(event)))
     assert "# Data: about 20 rows, each an answer, from 20 entries" in text
-    assert any("the first 10 rows were looked at for what follows" in note for note in said)
+    assert any("the first 10 rows; " in note for note in said)
 
 
 def test_conversations_of_several_turns_get_their_history(write: Callable[..., Path]) -> None:
@@ -105,7 +105,7 @@ def test_conversations_of_several_turns_get_their_history(write: Callable[..., P
     assert parse_recipe(text, name="r").data.conversation_history is True
     assert "# Data: 60 rows, each an answer, from 30 entries, recognised as messages" in text
     assert any("30 answers come later in a conversation" in note for note in said)
-    assert not any("looked at" in note for note in said)
+    assert not any("what follows" in note for note in said)
     own = init_recipe(path, "starter", sets=["data.conversation_history=false"])
     assert parse_recipe(own, name="r").data.conversation_history is False
     single = init_recipe(write([talk(n, "user", "assistant") for n in range(30)]), "starter")
@@ -120,7 +120,7 @@ def test_the_epochs_are_for_the_rows_and_not_for_the_conversations(write: Callab
 
 def test_settings_that_reading_takes_are_kept_in_the_recipe(write: Callable[..., Path]) -> None:
     rows = [talk(n, "user", "tool", "assistant") for n in range(9)]
-    with pytest.raises(DataError, match="or with --set"):
+    with pytest.raises(DataError, match="or with `--set`"):
         init_recipe(write(rows), "starter")
     text = init_recipe(write(rows), "starter", sets=["data.roles={user: [tool]}"])
     assert parse_recipe(text, name="r").data.roles == {"user": ["tool"]}

@@ -26,10 +26,11 @@ from loraloom.bank.updates.lora import LowRank
 from loraloom.base.frozen_linear import FrozenLinear
 from loraloom.base.loading import Base
 from loraloom.cli import app
-from loraloom.commands import merge as workflow
+from loraloom.commands import merge as merge_verb
 from loraloom.commands.merge import merge
 from loraloom.errors import AdapterError, Interrupted, ModelError, RunError
 from loraloom.export import fresh_process
+from loraloom.export import merged_folder as workflow
 from loraloom.export.fresh_process import ModelOutputs, ProofRows, difference, run_model
 from loraloom.export.proof import ask_fresh_process, check_equal
 from loraloom.export.transformers_folder import stored_dtype
@@ -108,7 +109,7 @@ def test_a_fresh_process_reads_what_base_and_adapter_say(
 ) -> None:
     merged_run = merged_runs[kind]
     out, result, measured = merged_run.folder, merged_run.result, merged_run.measured["float32"]
-    assert (result["dtype"], result["dtype_reason"]) == ("float32", "as the base's files")
+    assert (result["dtype"], result["dtype_reason"]) == ("float32", "as in the base's files")
     assert measured == result["proof"]["reload"]  # in another process, to the last bit
     assert measured["num_same_answers"] == measured["num_answers"] == 6
     assert measured["num_same_encodings"] == 6
@@ -187,7 +188,7 @@ def test_a_tensor_left_unmerged_is_found_however_little_it_says(
         return honest(part, linear) * (0 if len(calls) == 5 else 1)
 
     monkeypatch.setattr(LowRank, "delta", once_nothing)
-    with pytest.raises(ModelError, match=r"encoder\.block.*is not that of base and adapter"):
+    with pytest.raises(ModelError, match=r"encoder\.block.*differs from base \+ adapter"):
         merge(run, tmp_path / "out" / "merged")
     assert_nothing_left(tmp_path / "out")
 
@@ -213,7 +214,7 @@ def test_a_folder_that_reads_otherwise_is_not_kept(
         return notes
 
     monkeypatch.setattr(workflow, "save_model", save_and_damage)
-    with pytest.raises(ModelError, match="proof: read by plain transformers"):
+    with pytest.raises(ModelError, match="proof: loaded by plain transformers"):
         merge(trained("mt5"), tmp_path / "merged")
     assert_nothing_left(tmp_path)
 
@@ -231,7 +232,9 @@ def test_what_is_written_is_read_back(
 
     honest = MT5ForConditionalGeneration.save_pretrained
     monkeypatch.setattr(MT5ForConditionalGeneration, "save_pretrained", save_wrong)
-    with pytest.raises(ModelError, match=r"decoder\.final_layer_norm\.weight: a tensor was written wrong"):
+    with pytest.raises(
+        ModelError, match=r"decoder\.final_layer_norm\.weight: a tensor was written incorrectly"
+    ):
         merge(trained("mt5"), tmp_path / "merged")
     assert_nothing_left(tmp_path)
 
@@ -240,7 +243,7 @@ def test_what_is_there_stays(trained: Callable[..., Path], tmp_path: Path) -> No
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for name in ("folder", "link"):
-        with pytest.raises(RunError, match="is there already"):
+        with pytest.raises(RunError, match="already exists"):
             merge(trained("mt5"), tmp_path / name)
     with pytest.raises(RunError, match="there is no such folder"):
         merge(trained("mt5"), tmp_path / "no" / "merged")
@@ -250,14 +253,14 @@ def test_what_is_there_stays(trained: Callable[..., Path], tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("dtype", "message"),
     [
-        ("float16", "--dtype: the feed-forward of t5 overflows float16.*Allowed: float32, bfloat16"),
-        ("int8", "there is no such dtype .found: int8."),
+        ("float16", "--dtype: the feed-forward of t5 overflows in float16.*Allowed: float32, bfloat16"),
+        ("int8", "is not a supported dtype .found: int8."),
     ],
 )
 def test_a_dtype_that_does_not_do_is_refused_before_anything_is_loaded(
     trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, message: str
 ) -> None:
-    monkeypatch.delattr(workflow, "load_run_base")
+    monkeypatch.delattr(merge_verb, "load_run_base")
     with pytest.raises(ModelError, match=message):
         merge(trained("t5"), tmp_path / "merged", dtype=dtype)
     assert_nothing_left(tmp_path)
@@ -310,7 +313,7 @@ def test_too_little_room_is_said_before_the_work(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(10, 10, 1000))
-    with pytest.raises(RunError, match="too little room for the merged model"):
+    with pytest.raises(RunError, match="too little space for the merged model"):
         merge(trained("mt5"), tmp_path / "merged")
     assert_nothing_left(tmp_path)
 
@@ -324,7 +327,7 @@ def test_a_signal_ends_the_fresh_process(tmp_path: Path) -> None:
     ("ending", "message"),
     [
         ("echo 'OSError: no weights' >&2; exit 1", "OSError: no weights"),
-        ("kill -9 $$", "signal 9; is there memory"),
+        ("kill -9 $$", "signal 9, possibly for lack of memory"),
     ],
 )
 def test_a_fresh_process_that_fails_is_said(
@@ -334,7 +337,7 @@ def test_a_fresh_process_that_fails_is_said(
     failing.write_text(f"#!/bin/sh\n{ending}\n", encoding="utf-8")
     failing.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(failing))
-    with pytest.raises(ModelError, match=f"plain transformers cannot read the folder .found: .*{message}"):
+    with pytest.raises(ModelError, match=f"plain transformers cannot load the folder .found: .*{message}"):
         ask_fresh_process(tmp_path, tmp_path, StopRequest())
 
 
@@ -399,7 +402,7 @@ def test_on_the_command_line(trained: Callable[..., Path], tmp_path: Path) -> No
     with safe_open(out / "model.safetensors", framework="pt") as weights:
         assert "lm_head.weight" in weights.keys()  # noqa: SIM118
     shown = CliRunner().invoke(app, ["merge", str(trained("t5")), str(tmp_path / "tied")])
-    assert "fresh process: same greedy answers  6 of 6" in shown.stdout
+    assert "new process: same greedy answers  6 of 6" in shown.stdout
     assert "from_pretrained" in shown.stderr
 
 

@@ -12,10 +12,10 @@ import pytest
 from transformers import GenerationConfig
 
 from loraloom.base.loading import Base, load_base
-from loraloom.commands import merge as workflow
 from loraloom.commands.merge import merge
 from loraloom.errors import ModelError
 from loraloom.export import fresh_process
+from loraloom.export import merged_folder as workflow
 from loraloom.export.merged_generation import GenerationDefaults, merged_generation_config
 from loraloom.recipe import GenerationSettings
 from tests.commands.trained import train_small
@@ -178,7 +178,7 @@ def test_a_temperature_that_greedy_ignores_does_not_stop_the_merged_model_from_b
 def test_a_damaged_file_is_said(based: Callable[..., Base], tmp_path: Path) -> None:
     base = based({"eos_token_id": 1})
     (tmp_path / "base" / "generation_config.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(ModelError, match=r"generation_config\.json is no JSON object"):
+    with pytest.raises(ModelError, match=r"generation_config\.json is not a JSON object"):
         merged_generation_config(base, settings())
 
 

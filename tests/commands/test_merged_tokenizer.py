@@ -15,9 +15,9 @@ from huggingface_hub import constants
 from transformers import AutoTokenizer
 
 from loraloom.base.loading import Base, load_base
-from loraloom.commands import merge as workflow
 from loraloom.commands.merge import merge
 from loraloom.export import fresh_process
+from loraloom.export import merged_folder as workflow
 from loraloom.export.merged_tokenizer import copy_tokenizer
 from tests.commands.trained import ROWS, train_small
 from tests.tiny import make_folder
@@ -103,7 +103,7 @@ def test_a_merged_folder_has_the_bases_own_files_and_cuts_nothing(
     assert theirs["truncation"]["max_length"] == 5
     assert list(own.items()) == list({**theirs, "truncation": None, "padding": None}.items())
     (note,) = [note for note in result["notes"] if "tokenizer.json" in note]
-    assert "stores truncation (to 5 tokens) and padding of an earlier call" in note
+    assert "stores truncation (to 5 tokens) and padding from an earlier call" in note
 
     (base / "tokenizer.json").unlink()  # what the base's tokenizer says, converted from its pieces
     plain, read = AutoTokenizer.from_pretrained(base), AutoTokenizer.from_pretrained(merged)
@@ -154,7 +154,7 @@ def test_a_base_without_a_tokenizer_file_says_that_its_tokenizer_was_saved_anew(
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     base = base_of(folder)
     (note,) = copy_tokenizer(base, out)
-    assert "the base has no tokenizer file of its own" in note
+    assert "the base has no tokenizer files" in note
     read = AutoTokenizer.from_pretrained(out)
     assert read("我 a")["input_ids"] == base.tokenizer("我 a")["input_ids"]
 

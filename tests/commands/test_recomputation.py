@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from loraloom.base import loading
-from loraloom.base.loading import (
+from loraloom.base.loading import load_base
+from loraloom.base.recomputation import (
     keeping_activations,
-    load_base,
     recompute_activations,
     recomputes_activations,
 )
@@ -102,4 +101,4 @@ def test_keeping_for_a_while_goes_back_to_what_was_set(tiny: Callable[[str], Pat
         with keeping_activations(model):
             assert not recomputes_activations(model)
         assert recomputes_activations(model) is way
-    assert loading.recomputes_activations(model) is False
+    assert recomputes_activations(model) is False

@@ -30,10 +30,10 @@ PLAN = TypeAdapter(Prediction).validate_python(AS_JSON)
 def test_every_subject_is_said_once_with_its_figures() -> None:
     text = " ".join(" ".join(plan_lines(PLAN, 200)).split())
     assert text.startswith("plan trains narrow, wide together, in one wave memory 3.0 GiB at the peak:")
-    assert "2.0 GiB loaded already (base 1.0 GiB) and 1.0 GiB more for training" in text
+    assert "2.0 GiB already loaded (base 1.0 GiB) and 1.0 GiB more for training" in text
     assert "(activations 600 MiB, adapters 424 MiB); 8.0 GiB free" in text  # what takes nothing is left out
-    assert "time about 2 h 5 min of steps (1 min 20 s an epoch)" in text
-    assert "disk 12 MiB a checkpoint at the most, 2 kept; 10 GiB free" in text
+    assert "time about 2 h 5 min for the steps (1 min 20 s per epoch)" in text
+    assert "disk at most 12 MiB per checkpoint, 2 kept; 10 GiB free" in text
 
 
 @pytest.mark.parametrize("width", [40, 60, 100])
@@ -48,11 +48,11 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
 
 def test_a_step_that_was_not_timed_is_said() -> None:
     text = " ".join(plan_lines(replace(PLAN, pace=None), 200))
-    assert "time   not known: stopped before a step was timed" in text
+    assert "time   unknown, because no step was timed before the run was stopped" in text
 
 
 def test_waves_are_numbered_and_long_ones_are_cut() -> None:
     names = [f"e{number}" for number in range(7)]
     assert trains([["main"]]) == "main"
     assert trains([names]) == "e0, e1, e2, e3 and 3 more together, in one wave"
-    assert trains([["a", "b"], ["c"]]).endswith("does not hold all at once: 1. a, b; 2. c")
+    assert trains([["a", "b"], ["c"]]).endswith("does not suffice for all at once: 1. a, b; 2. c")

@@ -30,17 +30,20 @@ def with_bad(*bad):
         ({"instruction": "q", "response": float("nan")}, "`response` is nan"),
         ({"instruction": "q", "response": float("-inf")}, "`response` is -inf"),
         ({"instruction": "q"}, "`response` is missing"),
-        ({"instruction": "q", "response": {"text": "a"}}, "`response` is an object where text is needed"),
-        ({"instruction": "q", "response": ["a"]}, "`response` is a list where text is needed"),
-        ({"instruction": "q", "response": True}, "`response` is true or false where text is needed"),
-        ({"instruction": "q", "response": 3}, "`response` is a number where text is needed"),
-        ({"instruction": "q", "response": int("1" * 400)}, "`response` is a number where text is needed"),
+        ({"instruction": "q", "response": {"text": "a"}}, "`response` must be text, but is an object"),
+        ({"instruction": "q", "response": ["a"]}, "`response` must be text, but is a list"),
+        ({"instruction": "q", "response": True}, "`response` must be text, but is true or false"),
+        ({"instruction": "q", "response": 3}, "`response` must be text, but is a number"),
+        ({"instruction": "q", "response": int("1" * 400)}, "`response` must be text, but is a number"),
         ({"instruction": "q", "response": ""}, "`response` is empty"),
         ({"instruction": "q", "response": " \n\u3000"}, "`response` is blank"),
         ({"instruction": "", "response": "a"}, "`instruction` is empty"),
-        ({"instruction": "q\ud800", "response": "a"}, "`instruction` holds half a surrogate pair (U+D800)"),
-        ({"instruction": "q\0", "response": "a"}, "`instruction` holds NUL (U+0000)"),
-        ({"instruction": "q\x1b", "response": "a"}, "`instruction` holds a control character (U+001B)"),
+        (
+            {"instruction": "q\ud800", "response": "a"},
+            "`instruction` contains an unpaired surrogate (U+D800)",
+        ),
+        ({"instruction": "q\0", "response": "a"}, "`instruction` contains NUL (U+0000)"),
+        ({"instruction": "q\x1b", "response": "a"}, "`instruction` contains a control character (U+001B)"),
     ],
 )
 def test_what_is_not_text_is_refused_with_line_row_and_field(load, bad, told):
@@ -52,9 +55,9 @@ def test_what_is_not_text_is_refused_with_line_row_and_field(load, bad, told):
 @pytest.mark.parametrize(
     ("value", "fix"),
     [
-        (["a", "b"], "Write a row for each, or name one in `data.columns`: `response[0]`."),
-        ({"text": "a"}, "Name what is inside it in `data.columns`: `response.KEY`."),
-        (["a", {"b": 1}], "Write a row for each"),
+        (["a", "b"], "Write one row for each, or name one in `data.columns`: `response[0]`."),
+        ({"text": "a"}, "Name the value inside it in `data.columns`: `response.KEY`."),
+        (["a", {"b": 1}], "Write one row for each"),
     ],
 )
 def test_a_column_that_holds_more_than_a_text_is_refused_with_the_way_to_what_is_inside(load, value, fix):
@@ -91,14 +94,14 @@ def test_empty_rows_are_dropped_when_the_recipe_says_so_and_counted(load):
     assert len(examples.examples) == 20
     assert examples.examples[10].row == 14
     assert any("3 empty rows dropped" in note for note in examples.notes)
-    assert "no row is left: all 3 were empty" in refusal(load, bad, on_empty="drop")
+    assert "no rows are left: all 3 were empty" in refusal(load, bad, on_empty="drop")
     assert "`response` is missing" in refusal(load, with_bad({"instruction": "q"}), on_empty="drop")
 
 
 def test_nan_null_and_odd_characters_in_columns_not_used_do_no_harm(load):
     rows = [{**row, "score": float("nan"), "tag": None, "raw": "\0\ud800"} for row in good_rows()]
     notes = load(rows).notes
-    assert sum("columns not used: `raw`, `score`, `tag`" in note for note in notes) == 1
+    assert sum("unused columns: `raw`, `score`, `tag`" in note for note in notes) == 1
 
 
 def test_training_text_is_not_altered(load):
@@ -147,7 +150,7 @@ def test_a_template_replaces_the_source(load):
     rows = [{**row, "lang": "de"} for row in good_rows()]
     examples = load(rows, source_prefix="to {lang}: {instruction} {{x}}")
     assert examples.examples[0].source == "to de: 问题 1 {x}"
-    assert not any("not used" in note for note in examples.notes)
+    assert not any("unused" in note for note in examples.notes)
     unused = load(rows, source_prefix="to {lang}")
     assert any("template without `instruction`" in note for note in unused.notes)
 
@@ -157,8 +160,8 @@ def test_a_template_replaces_the_source(load):
     [
         ("{instructoin}", "there is no column `instructoin`. Allowed: `instruction`"),
         ("{response}", "the answer, into the source"),
-        ("a { b", "a single `{` stands in it"),
-        ("a } b", "a single `}` stands in it"),
+        ("a { b", "contains a single `{`"),
+        ("a } b", "contains a single `}`"),
         ("{}", "there is no column ``"),
     ],
 )

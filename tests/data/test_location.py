@@ -35,7 +35,7 @@ def test_a_folder_is_its_data_files_sorted_and_the_rest_is_said(folder, value):
     assert names(located) == ["data/a.jsonl", "data/b.jsonl", "data/c.csv.gz"]
     assert [file.path for file in located.files] == [folder / name for name in names(located)]
     (note,) = located.notes
-    assert "3 data files; left out: " in note
+    assert "3 data files; skipped: " in note
     assert "hidden: `.hidden.jsonl`" in note
     assert "not data: `README.md`" in note
     assert ("subfolders: `raw`" in note) == (value != "data/*.*")
@@ -79,17 +79,20 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ("data/*.tsv", ("data.train: matches no file", "`data/*.tsv`", "which holds", "`a.jsonl`")),
+        ("data/*.tsv", ("data.train: matches no file", "`data/*.tsv`", "which contains", "`a.jsonl`")),
         ("data/*.md", ("matches no data file", ".jsonl")),
         (
             "gone/*.jsonl",
             ("matches no file", "gone does not exist", "relative to its folder"),
         ),
-        ("empty", ("holds no data file", "`empty`")),
-        ("outer", ("holds no data file", "`outer/data`")),
-        (["data/a.jsonl", "./data/a.jsonl"], ("names one file twice", "also as `data/a.jsonl`")),
-        (["data/a.jsonl", "data/a.jsonl"], ("names one file twice",)),
-        (["data", "data/b*"], ("names one file twice", "data/b.jsonl")),
+        ("empty", ("contains no data file", "`empty`")),
+        ("outer", ("contains no data file", "`outer/data`")),
+        (
+            ["data/a.jsonl", "./data/a.jsonl"],
+            ("names the same file twice", "also under the name `data/a.jsonl`"),
+        ),
+        (["data/a.jsonl", "data/a.jsonl"], ("names the same file twice",)),
+        (["data", "data/b*"], ("names the same file twice", "data/b.jsonl")),
         (["data/*.tsv", "gone/*.x"], ("`data/*.tsv`", "`gone/*.x`", "2 problems in all")),
     ],
 )
@@ -117,7 +120,7 @@ def test_files_of_several_parts_are_not_one_part(tmp_path, value, files):
     for name in files:
         (tmp_path / "parts" / name).write_text("")
     message = refusal(locate, "train", value, Locations(tmp_path))
-    assert "named as those of several parts" in message
+    assert "suggest several parts" in message
     assert f"parts/{files[0]}" in message
     listed = [f"parts/{name}" for name in files]
     assert names(locate("train", listed, Locations(tmp_path))) == listed
@@ -197,7 +200,7 @@ class TestSaved:
     def test_a_dict_is_the_split_of_the_key(self, saved, key, split):
         located = locate(key, "dict", Locations(saved))
         assert names(located) == [f"dict/{split}/data-00000-of-00001.arrow"]
-        assert f"data.{key} is its split `{split}`" in located.notes[0]
+        assert f"data.{key} uses its split `{split}`" in located.notes[0]
 
     def test_a_split_may_be_chosen_or_named(self, saved):
         chosen = locate("train", "dict", Locations(saved), split="validation")

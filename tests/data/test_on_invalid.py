@@ -13,15 +13,15 @@ from loraloom.recipe import DataSettings
 
 BAD = {
     '{"instruction": "geheim", "response": }': "is not valid JSON: expecting value",
-    '["geheim"]': "is a list where an object is needed",
+    '["geheim"]': "must be an object, but is a list",
     '{"instruction": "geheim"}': "`response` is missing",
-    '{"instruction": "geheim", "response": 5}': "`response` is a number where text is needed",
+    '{"instruction": "geheim", "response": 5}': "`response` must be text, but is a number",
     '{"instruction": "geheim", "response": null}': "`response` is null",
     '{"instruction": "geheim", "response": " "}': "`response` is blank",
-    '{"instruction": "geheim", "response": {"a": "geheim"}}': "`response` is an object where text is needed",
+    '{"instruction": "geheim", "response": {"a": "geheim"}}': "`response` must be text, but is an object",
     '{"instruction": "geheim", "instruction": "x", "response": "y"}': "has the key `instruction` 2 times",
-    '{"instruction": "geheim\\u0000", "response": "y"}': "`instruction` holds NUL",
-    '{"instruction": "geheim", "response": "y"} {}': "more follows its object on the same line",
+    '{"instruction": "geheim\\u0000", "response": "y"}': "`instruction` contains NUL",
+    '{"instruction": "geheim", "response": "y"} {}': "there is more text after its object on the same line",
 }
 
 
@@ -57,7 +57,7 @@ def test_all_are_counted_and_listed_by_reason(split, around):
     assert "32 bad rows dropped" in note
     assert "lines 11, 12, 13," in note
     assert "30 and 10 more: `response` is missing" in note
-    assert "lines 41, 42: `response` is a number" in note
+    assert "lines 41, 42: `response` must be text, but is a number" in note
     assert [row[1] for row in read.to_json()["dropped"]] == list(range(11, 43))
 
 
@@ -103,12 +103,12 @@ def test_rows_of_a_format_without_lines_are_listed_by_number(split, tmp_path):
         (
             "data.csv",
             'instruction,response\na,b\n"c,d\ne,f\ng,h\n',
-            "opens a double quote that nothing closes",
+            "opens a double quote that is never closed",
         ),
         ("data.json", '[{"instruction": "a", "response": "b"}, {"instruction": "c", "resp', "the file ends"),
         ("data.json", '[{"instruction": "a", "response": "b"}, {"x" 1}, {"y": 2}]', "not valid JSON"),
         ("data.jsonl", b'{"instruction": "a", "response": "b"}\n\xff\xfe\n', "not valid utf-8"),
-        ("data.csv", "instruction,instruction\na,b\n", "are the same name"),
+        ("data.csv", "instruction,instruction\na,b\n", "contain the same name"),
     ],
 )
 def test_what_would_take_other_rows_along_is_still_an_error(split, name, content, told):
@@ -117,10 +117,10 @@ def test_what_would_take_other_rows_along_is_still_an_error(split, name, content
 
 def test_a_file_of_bad_rows_alone_is_an_error(split):
     message = refusal(split, "data.jsonl", '{"instruction": "a"\n' * 3)
-    assert "data.jsonl: no row is left: all 3 were bad" in message
+    assert "data.jsonl: no rows are left: all 3 were bad" in message
     rows = '{"instruction": "a", "response": 1}\n{"instruction": "b", "response": ""}\n'
     message = refusal(split, "data.jsonl", rows, on_empty="drop")
-    assert "no row is left: 1 were empty and 1 were bad" in message
+    assert "no rows are left: 1 were empty and 1 were bad" in message
 
 
 def test_the_setting_is_named_once_where_it_would_help(split, around):

@@ -46,7 +46,7 @@ def test_every_row_knows_its_file_and_every_file_its_sum(folder):
     assert len({example.id for example in split.train}) == 32
     assert list(split.files) == ["data/a.jsonl", "data/b.json.gz", "data/c.csv"]
     assert len(set(split.files.values())) == 3
-    assert any("data/a.jsonl (and 1 other file likewise) was read as instruction" in n for n in split.notes)
+    assert any("data/a.jsonl (and 1 other file as well) was read as instruction" in n for n in split.notes)
     assert any("data/c.csv was read as prompt/completion" in note for note in split.notes)
 
 
@@ -91,7 +91,7 @@ def test_leakage_between_parts_of_several_files_names_both_rows(folder):
 def test_a_file_of_two_parts_is_refused(folder):
     message = refusal(split_of, folder, eval="data/c.csv")
     assert "data.eval: names the same file as data.train (found: data/c.csv)" in message
-    assert "Write data.train so that it leaves the file out" in message
+    assert "Change data.train so that it excludes the file" in message
 
 
 def test_problems_of_every_file_come_at_once(folder):
@@ -102,7 +102,7 @@ def test_problems_of_every_file_come_at_once(folder):
     message = refusal(split_of, folder)
     assert "data/d.jsonl:1: row 1: `response` is missing" in message
     assert "data/d.jsonl:2: row 2" in message
-    assert "data/e.csv: holds 0 rows" in message
+    assert "data/e.csv: contains no rows" in message
 
 
 def test_mapped_columns_are_those_of_every_file(folder):
@@ -139,7 +139,7 @@ class TestRestore:
         write_lines(folder / "data" / "later.jsonl", [{"instruction": "new", "response": "new"}])
         now = restored(saved, self.SETTINGS.in_folder(folder))
         assert (now.train, now.eval, now.files) == (before.train, before.eval, before.files)
-        assert any("not read: `data/later.jsonl`" in note for note in now.notes)
+        assert any("not among the files that were split: `data/later.jsonl`" in note for note in now.notes)
 
     @pytest.mark.parametrize("name", ["test.jsonl", "sub.parquet"])
     def test_no_file_that_came_later_stands_in_the_way(self, folder, name):
@@ -152,7 +152,7 @@ class TestRestore:
         write_lines(folder / "more.jsonl", good_rows(2))
         settings = DataSettings(train=["data", "more.jsonl"], eval=6)
         message = refusal(restored, saved, settings.in_folder(folder))
-        assert "split.json: is the split of other files" in message
+        assert "split.json: is a split of other files" in message
         assert "`more.jsonl`" in message
 
 

@@ -51,12 +51,14 @@ def test_a_very_large_file_is_estimated_and_that_is_said(tmp_path, monkeypatch, 
     seen = preview(write(tmp_path / name, LARGE, shape), SETTINGS)
     assert not seen.exact
     assert seen.num_rows == pytest.approx(9_013, rel=0.3)
-    assert any(f"about {seen.num_rows:,} rows, estimated" in note for note in seen.notes)
+    assert any(f"about {seen.num_rows:,} rows (estimated" in note for note in seen.notes)
 
 
 def test_a_row_that_is_none_is_refused_wherever_it_stands(tmp_path):
     path = write_lines(tmp_path / "a.jsonl", [*LARGE, "text"])
-    assert "a.jsonl:9014: row 9014 is text" in refusal(preview, path, SETTINGS, shown_as="a.jsonl")
+    assert "a.jsonl:9014: row 9014 must be an object, but is text" in refusal(
+        preview, path, SETTINGS, shown_as="a.jsonl"
+    )
 
 
 def test_an_unknown_layout_is_refused_with_its_columns_and_no_guess(tmp_path):

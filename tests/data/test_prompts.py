@@ -68,7 +68,7 @@ def test_the_file_may_begin_with_a_question_alone(prompts):
 
 def test_a_conversation_without_a_question_is_refused(prompts):
     row = {"messages": [{"role": "system", "content": "s"}]}
-    assert "`messages` holds no question" in refusal(prompts, [row])
+    assert "`messages` contains no question" in refusal(prompts, [row])
 
 
 def test_pairs_of_a_known_task_are_asked_as_in_training(prompts):
@@ -78,7 +78,7 @@ def test_pairs_of_a_known_task_are_asked_as_in_training(prompts):
 
 def test_what_could_be_asked_in_two_ways_is_not_guessed(prompts):
     message = refusal(prompts, [{"question": "q", "context": "c"}])
-    assert "could be asked in several ways" in message
+    assert "the question is ambiguous" in message
     assert prompts([{"question": "q", "context": "c", "answers": None}]) == [
         ("question: q\ncontext: c", None, 1)
     ]

@@ -73,7 +73,7 @@ def test_a_file_stands_for_the_one_with_its_sum(tmp_path: Path) -> None:
     settings = DataSettings(train="one.jsonl", test="two.jsonl", eval=0)
     sums = {"one.jsonl": file_sha256(one), "two.jsonl": file_sha256(two)}
     assert find_moved(settings, two, sums) == {"two.jsonl": two}
-    with pytest.raises(DataError, match="is none of the files that the run was begun with") as refused:
+    with pytest.raises(DataError, match="is not one of the files that the run started with") as refused:
         find_moved(settings, write(tmp_path / "3.jsonl", 20), sums)
     assert sums["one.jsonl"][:12] in str(refused.value)
 

@@ -26,14 +26,14 @@ def rows_of(path: Path) -> list:
 def test_a_file_without_rows_is_named(read, name, content):
     message = refusal(read, name, content)
     assert name in message
-    assert "0 rows" in message
+    assert "no rows" in message
 
 
 @pytest.mark.parametrize(
     ("name", "content"), [("a.json", "[]"), ("a.json", '{\n"data": []}'), ("a.csv", "instruction,response\n")]
 )
 def test_a_file_of_no_rows_is_empty_too(read, name, content):
-    assert f"{name}: holds 0 rows" in refusal(read, name, content)
+    assert f"{name}: contains no rows" in refusal(read, name, content)
 
 
 def test_a_missing_file_suggests_its_neighbours(tmp_path):
@@ -45,7 +45,7 @@ def test_a_missing_file_suggests_its_neighbours(tmp_path):
     assert "`other.jsonl`" in refusal(rows_of, tmp_path / "other.json")
     message = refusal(rows_of, tmp_path / "nowhere" / "data.json")
     assert f"The folder {tmp_path / 'nowhere'} does not exist" in message
-    assert f"looked for in {tmp_path}" in refusal(rows_of, tmp_path / "quite_another.csv")
+    assert f"searched for in {tmp_path}" in refusal(rows_of, tmp_path / "quite_another.csv")
 
 
 def test_a_directory_is_refused_and_its_files_named(tmp_path):

@@ -78,7 +78,7 @@ def test_two_hundred_conversations_with_one_common_turn_are_split(split, history
     assert len(told) == is_shared
     if is_shared:
         assert "the sources of 200 rows" in told[0]
-        assert "stay out of eval and test" in told[0]
+        assert "are not used for eval and test" in told[0]
     seen = DataView(done, DataSettings(train="train.jsonl", conversation_history=history))
     assert [found.level for found in check_leakage(seen)] == ["ok"]
     assert [found.level for found in check_near_duplicates(seen)] == ["ok"]
@@ -135,7 +135,7 @@ def test_a_file_of_its_own_loses_the_turns_that_train_has_too(split):
     train = [talk("hello", f"q{i}") for i in range(40)]
     done = split(train, held_out=[talk("hello", "new 1"), talk("hello", "new 2"), talk("hello")])
     assert [example.source for example in done.eval] == ["new 1", "new 2"]
-    assert any("eval.jsonl: 3 rows are left out of eval" in note for note in done.notes)
+    assert any("eval.jsonl: 3 rows are not used for eval" in note for note in done.notes)
     assert len(done.train) == 80
 
 
@@ -151,7 +151,7 @@ def test_a_copied_conversation_in_a_file_of_its_own_is_still_refused(split):
 def test_where_every_turn_is_shared_the_way_out_is_named(split):
     rows = [talk(*questions) for questions in itertools.combinations("abcdefg", 3)]
     message = refusal(split, rows, eval=0.1)
-    assert "of its 105 rows from 35 entries of the file, 105 have a source that many" in message
+    assert "of its 105 rows from 35 entries of the file, 105 have a source shared by many" in message
     assert "Set `data.conversation_history: true`" in message
     done = split(rows, eval=0.1, conversation_history=True)
     assert done.eval

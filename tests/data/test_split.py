@@ -40,7 +40,7 @@ def sources(examples):
 )
 def test_shares_and_counts_are_exact_where_rows_stand_alone(split, part, expected):
     if expected == 100:
-        assert "none is left to train on" in refusal(split, good_rows(100), eval=part)
+        assert "none would be left to train on" in refusal(split, good_rows(100), eval=part)
         return
     done = split(good_rows(100), eval=part)
     assert (len(done.eval), len(done.train), len(done.test)) == (expected, 100 - expected, 0)
@@ -82,7 +82,7 @@ def test_conversations_stay_whole_and_the_difference_is_told(split):
     done = split(rows, eval=10)
     assert len(done.eval) == 9
     assert not {e.row for e in done.train} & {e.row for e in done.eval}
-    assert any("eval has 9 rows where 10 were asked" in note for note in done.notes)
+    assert any("eval has 9 rows instead of the requested 10" in note for note in done.notes)
     assert done.to_json()["eval"][0] == ["train.jsonl", done.eval[0].row, 1]
 
 
@@ -120,10 +120,10 @@ PINNED_EVAL_ROWS = [5, 6, 10, 15, 20]
 @pytest.mark.parametrize(
     ("rows", "options", "told"),
     [
-        (1, {"eval": 0.1}, "train.jsonl: holds 1 row; to split it, at least 2"),
-        (20, {"eval": 20}, "data.eval: asks for 20 rows, but train.jsonl has 20"),
-        (20, {"eval": 5, "test": 30}, "data.test: asks for 30 rows"),
-        (20, {"eval": 10, "test": 10}, "10 rows for eval and 10 rows for test leave none"),
+        (1, {"eval": 0.1}, "train.jsonl: contains 1 row, but a split needs at least 2"),
+        (20, {"eval": 20}, "data.eval: requests 20 rows, but train.jsonl has 20"),
+        (20, {"eval": 5, "test": 30}, "data.test: requests 30 rows"),
+        (20, {"eval": 10, "test": 10}, "10 rows for eval and 10 rows for test would leave none"),
         (2, {"eval": 0.1, "test": 0.1}, "leave none of the 2 rows"),
     ],
 )
@@ -212,14 +212,14 @@ class TestRestore:
 
     def test_other_files_are_refused(self, saved, tmp_path):
         settings = DataSettings(train="train.jsonl")
-        assert "split.json: is the split of other files" in refusal(
+        assert "split.json: is a split of other files" in refusal(
             restored, saved, settings.in_folder(tmp_path)
         )
 
     def test_rows_that_are_read_differently_now_are_refused(self, saved, tmp_path):
         saved["eval"].append(["train.jsonl", 21])
         message = refusal(restored, saved, self.SETTINGS.in_folder(tmp_path))
-        assert "row 21 of train.jsonl is in it" in message
+        assert "row 21 of train.jsonl is in the split" in message
 
     @pytest.mark.parametrize(
         "damage",

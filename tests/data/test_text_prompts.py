@@ -65,18 +65,18 @@ def test_the_prefix_stands_in_front(ask):
 
 def test_a_carriage_return_inside_is_refused_with_its_line(ask):
     message = refusal(ask, "one\n\nmac\rlines\n\rx\n")
-    assert "p.txt:3: the prompt has a carriage return in it" in message
+    assert "p.txt:3: the prompt contains a carriage return" in message
     assert "2 problems in all" in message
     assert "mac" not in message
 
 
 @pytest.mark.parametrize("content", [b"", b" \n\n", b"\xef\xbb\xbf\n"])
 def test_a_file_of_no_prompt_is_refused(ask, content):
-    assert "p.txt: holds no prompt" in refusal(ask, content)
+    assert "p.txt: contains no prompt" in refusal(ask, content)
 
 
 def test_the_suffix_of_text_is_named_where_a_file_of_another_is_refused(ask):
-    assert ".txt (a prompt a line)" in refusal(ask, "hello\n", "p.md")
+    assert ".txt (one prompt per line)" in refusal(ask, "hello\n", "p.md")
 
 
 def test_texts_given_by_hand_follow_the_same_rules():

@@ -119,7 +119,7 @@ def test_questions_that_are_dropped_are_counted_aloud(tmp_path: Path) -> None:
     rows = [{"id": 1, "instruction": ""}, {"id": 2, "instruction": "乙"}]
     (prompt,) = prompts_of(tmp_path, rows, data={"on_empty": "drop"}, keep=(), findings=findings)
     assert (prompt.row, dict(prompt.kept)) == (2, {"id": 2})
-    assert findings.notes == ["rows.json: 1 empty questions are not answered (data.on_empty: drop)"]
+    assert findings.notes == ["rows.json: 1 empty questions were skipped (data.on_empty: drop)"]
 
 
 @pytest.mark.parametrize("name", ["id", "ID", "idx", "uid", "UUID", "_id", "Question_ID", "index"])

@@ -54,7 +54,7 @@ def test_a_passage_that_is_in_no_source_is_told_with_what_to_write(
 def test_other_columns_are_only_named(tmp_path: Path, extra: dict[str, Any]) -> None:
     rows = [{"instruction": f"ask about the {n} rivers", "response": "so"} | extra for n in range(4)]
     told = notes(tmp_path, rows)
-    assert any(f"columns not used: `{next(iter(extra))}`" in note for note in told)
+    assert any(f"unused columns: `{next(iter(extra))}`" in note for note in told)
     assert not any("is in no source" in note for note in told)
 
 

@@ -14,9 +14,10 @@ from loraloom.base.loading import load_base
 from loraloom.evaluate import comparison
 from loraloom.evaluate.comparison import ModelAnswers
 from loraloom.evaluate.metrics import METRICS
-from loraloom.evaluate.movement import Movement, movement
+from loraloom.evaluate.movement import movement
 from loraloom.evaluate.scoring import Scoring
 from loraloom.recipe import LoraSettings
+from loraloom.run.documents.comparison import Movement
 
 REFERENCES = [f"遇到第{number}件事时，先停下来，再慢慢想。" for number in range(30)]
 NUM_LABELS = [20] * 30
@@ -50,8 +51,8 @@ def sentence(name: str, total: float = 0.01) -> str:
 
 
 def test_an_adapter_that_did_nothing_is_said_to_have_done_nothing() -> None:
-    assert sentence("idle", 1e-8).startswith("idle did nothing: not one answer differs")
-    assert "lost among W's digits" in sentence("idle", 1e-8)
+    assert sentence("idle", 1e-8).startswith("idle did nothing: no answer differs")
+    assert "lost in the precision of W" in sentence("idle", 1e-8)
     assert "‖ΔW‖ is 0.01 of ‖W‖" in sentence("idle", 0.01)
 
 
@@ -124,14 +125,14 @@ def test_seeds_of_one_experiment_are_one_group() -> None:
     models = {"base": MODELS["base"], "a@1": MODELS["good"], "a@2": MODELS["idle"]}
     groups = {"base": ["base"], "a": ["a@1", "a@2"]}
     evidence = comparison.compute_evidence(models, groups, SCORING, NUM_LABELS)
-    told = comparison.groups_to_json(evidence, groups)["a"]
+    told = comparison.group_records(evidence, groups)["a"]
     one, two = (
         comparison.figures(models[name], models["base"], SCORING, NUM_LABELS, 8)["chrf"]
         for name in groups["a"]
     )
-    assert told["models"] == ["a@1", "a@2"]
-    assert told["figures"]["chrf"]["mean"] == pytest.approx((one + two) / 2)
-    assert told["figures"]["chrf"]["sd"] == pytest.approx(abs(one - two) / 2**0.5)
+    assert told.models == ["a@1", "a@2"]
+    assert told.figures["chrf"].mean == pytest.approx((one + two) / 2)
+    assert told.figures["chrf"].sd == pytest.approx(abs(one - two) / 2**0.5)
     assert evidence.pairs == []
 
 

@@ -73,7 +73,7 @@ def test_with_every_checkpoint_damaged_it_begins_from_the_start_and_says_so(
     ended = reference("in waves").resume(run)
     assert ended.code == 0, ended.stderr
     assert ended.stderr.count("is not used") == 2
-    assert "no checkpoint is whole, so training begins from the start" in ended.stderr
+    assert "no checkpoint is intact, so training begins from the start" in ended.stderr
     assert events(run, "resume")[-1]["step"] == 0
     reference("in waves").assert_same(run)
 

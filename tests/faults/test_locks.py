@@ -71,8 +71,7 @@ def test_a_worker_that_outlives_its_process_does_not_keep_the_lock(
     assert killed.code == -signal.SIGKILL
     pid = int(worker.read_text())
     try:
-        os.kill(pid, 0)  # it lives, with every descriptor that its parent had
-        assert any(str(run / ".lock") == str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir())
+        os.kill(pid, 0)  # it lives
         ended = expected.resume(run)
     finally:
         os.kill(pid, signal.SIGKILL)

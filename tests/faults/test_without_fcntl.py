@@ -34,8 +34,6 @@ names = [found.name for found in pkgutil.walk_packages(loraloom.__path__, "loral
 for name in names:
     importlib.import_module(name)
 assert len(names) > 200, names
-from loraloom import lock
-assert lock.fcntl is None
 """
 STORY = """
 from pathlib import Path
@@ -148,6 +146,6 @@ def test_an_apple_gpu_is_taken_only_if_it_is_asked_for(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     chosen = choose_device("auto")
     assert chosen.value == "cpu"
-    assert ("device: mps takes it" in chosen.reason) is is_there
+    assert ("set device: mps to use it" in chosen.reason) is is_there
     if is_there:
-        assert "never run on an Apple GPU" in choose_device("mps").reason
+        assert "untested on Apple GPUs" in choose_device("mps").reason

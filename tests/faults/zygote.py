@@ -15,6 +15,7 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -111,8 +112,20 @@ def _install(faults: dict[str, Any]) -> None:
         from tests.security.watch import watch
 
         watch(Path(faults["watch"]), Path(faults["foreign"]))
+    if "naps" in faults:
+        _write_sleep_down(Path(faults["naps"]))
     if "waves" in faults:
         _train_in_waves(faults["waves"])
+
+
+def _write_sleep_down(file: Path) -> None:
+    """Nobody sleeps any more: the seconds go to a file, one number a line."""
+
+    def sleep(seconds: float) -> None:
+        with file.open("a") as naps:
+            print(seconds, file=naps)
+
+    time.sleep = sleep
 
 
 def _train_in_waves(waves: list[list[str]]) -> None:

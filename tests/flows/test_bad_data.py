@@ -35,11 +35,11 @@ def in_table(bad: str) -> bytes:
 
 # The row of bad-inputs.md it stands for → (file, its bytes, what the message says).
 REFUSED: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
-    "1 an empty file": ("bad.json", b"", ("bad.json", "0 rows")),
-    "1 empty lines": ("bad.jsonl", b"", ("bad.jsonl", "0 rows")),
+    "1 an empty file": ("bad.json", b"", ("bad.json", "no rows")),
+    "1 empty lines": ("bad.jsonl", b"", ("bad.jsonl", "no rows")),
     "1 an empty table": ("bad.csv", b"", ("bad.csv",)),
-    "1 an empty array": ("bad.json", b"[]", ("bad.json", "0 rows")),
-    "2 white space": ("bad.json", b" \n\t\n", ("bad.json", "0 rows")),
+    "1 an empty array": ("bad.json", b"[]", ("bad.json", "no rows")),
+    "2 white space": ("bad.json", b" \n\t\n", ("bad.json", "no rows")),
     "4 UTF-16": ("bad.json", TEXT.encode("utf-16"), ("bad.json", "data.encoding: utf-16")),
     "5 GBK": ("bad.json", TEXT.encode("gbk"), ("bad.json", "data.encoding: gb")),
     "6 GB18030": ("bad.json", f"{TEXT}𠀀".encode("gb18030"), ("bad.json", "data.encoding: gb18030")),
@@ -48,7 +48,7 @@ REFUSED: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     "8 a truncated array": (
         "bad.json",
         in_list(GOOD[0]).decode()[:-30].encode(),
-        ("bad.json:22:", "cut off"),
+        ("bad.json:22:", "truncated"),
     ),
     "9 two objects on a line": ("bad.jsonl", among_lines(f"{GOOD[0]} {GOOD[1]}"), ("bad.jsonl:11:",)),
     "10 NaN": (
@@ -75,27 +75,27 @@ REFUSED: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     "14 a nested value": (
         "bad.jsonl",
         among_lines('{"instruction": "x", "response": {"text": "a"}}'),
-        ("bad.jsonl:11: row 11", "`response` is an object where text is needed"),
+        ("bad.jsonl:11: row 11", "`response` must be text, but is an object"),
     ),
     "15 a number": (
         "bad.jsonl",
         among_lines('{"instruction": "x", "response": 7}'),
-        ("bad.jsonl:11: row 11", "`response` is a number", "data.stringify: true"),
+        ("bad.jsonl:11: row 11", "`response` must be text, but is a number", "data.stringify: true"),
     ),
     "16 a number of 400 digits": (
         "bad.jsonl",
         among_lines(f'{{"instruction": "x", "response": {"7" * 400}}}'),
-        ("bad.jsonl:11: row 11", "`response` is a number", "data.stringify: true"),
+        ("bad.jsonl:11: row 11", "`response` must be text, but is a number", "data.stringify: true"),
     ),
     "17 a key twice": (
         "bad.jsonl",
         among_lines('{"instruction": "x", "response": "a", "response": "b"}'),
         ("bad.jsonl:11", "response"),
     ),
-    "18 half a surrogate pair": (
+    "18 an unpaired surrogate": (
         "bad.jsonl",
         among_lines('{"instruction": "x", "response": "a\\ud800"}'),
-        ("bad.jsonl:11: row 11", "`response` holds half a surrogate pair (U+D800)", "character 2"),
+        ("bad.jsonl:11: row 11", "`response` contains an unpaired surrogate (U+D800)", "character 2"),
     ),
     "19 a raw control character": (
         "bad.jsonl",
@@ -105,7 +105,7 @@ REFUSED: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     "20 an escaped NUL": (
         "bad.jsonl",
         among_lines('{"instruction": "x", "response": "a\\u0000"}'),
-        ("bad.jsonl:11: row 11", "`response` holds NUL (U+0000)"),
+        ("bad.jsonl:11: row 11", "`response` contains NUL (U+0000)"),
     ),
     "21 deep nesting": ("bad.json", b"[" * 3000, ("bad.json:1",)),
     "21 deep nesting in a row": (
@@ -136,7 +136,7 @@ REFUSED: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     "35 one row": ("bad.json", f"[{GOOD[0]}]".encode(), ("bad.json", "1 row", "`data.eval: 0`")),
     "a suffix that says nothing": ("bad.data", TEXT.encode(), ("bad.data", ".jsonl")),
     "an archive": ("bad.json.zst", b"(\xb5/\xfd", ("bad.json.zst", "Decompress it first")),
-    "half a compressed file": ("bad.json.gz", b"\x1f\x8b", ("bad.json.gz", "damaged or cut off")),
+    "half a compressed file": ("bad.json.gz", b"\x1f\x8b", ("bad.json.gz", "damaged or truncated")),
 }
 
 
@@ -171,7 +171,7 @@ def test_37_a_link_is_followed(project: Project) -> None:
 
 def test_38_a_directory(project: Project) -> None:
     (project.folder / "bad.json").mkdir()
-    refuse_data(project, "bad.json", "data.train: holds no data file", "bad.json")
+    refuse_data(project, "bad.json", "data.train: contains no data file", "bad.json")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
@@ -206,7 +206,7 @@ ACCEPTED: dict[str, tuple[str, bytes, str]] = {
     "13 an extra field": (
         "good.json",
         json.dumps([{**row, "more": 1} for row in rows(12)]).encode(),
-        "columns not used: `more`",
+        "unused columns: `more`",
     ),
     "22 U+2028 in a string": (
         "good.jsonl",
@@ -274,13 +274,13 @@ KNOWN = {
         {"instruction": "怎么办" * 40, "response": "好的。"},
         "truncation",
         "warning",
-        "are cut at 48 tokens; EOS stays",
+        "are cut at 48 tokens; EOS is kept",
     ),
     "31 a response past the limit": (
         {"instruction": "怎么办？", "response": "好的" * 40},
         "truncation",
         "warning",
-        "are cut at 32 tokens; EOS stays",
+        "are cut at 32 tokens; EOS is kept",
     ),
     "33 text that is spelt in bytes": (
         {"instruction": "😀" * 40, "response": "😀" * 40},

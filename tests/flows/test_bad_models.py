@@ -40,7 +40,7 @@ def test_52_a_causal_model(project: Project) -> None:
 
 def test_52_a_folder_that_is_no_model(project: Project) -> None:
     (project.folder / "model").mkdir()
-    refuse_model(project, "the folder holds no config.json")
+    refuse_model(project, "the folder contains no config.json")
 
 
 def test_a_model_that_is_not_there(project: Project) -> None:
@@ -192,14 +192,14 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], Any], tuple[str, ...]]] = {
     "58 pickle only": (
         "adapter_model.safetensors",
         lambda file: file.rename(file.with_suffix(".bin")),
-        ("has no adapter_model.safetensors", "a pickle, which is not read"),
+        ("has no adapter_model.safetensors", "a pickle, which is not loaded"),
     ),
     "NaN": ("adapter_model.safetensors", make_nan, ("holds NaN or infinite values",)),
     "no configuration": ("adapter_config.json", Path.unlink, ("has no adapter_config.json",)),
     "an empty configuration": (
         "adapter_config.json",
         lambda file: file.write_text("{}"),
-        ("is no LoRA adapter",),
+        ("is not a LoRA adapter",),
     ),
     "a configuration that is no JSON": (
         "adapter_config.json",
@@ -209,7 +209,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], Any], tuple[str, ...]]] = {
     "DoRA": (
         "adapter_config.json",
         lambda file: change_json(file, use_dora=True),
-        ("uses `use_dora`", "does not compute"),
+        ("uses `use_dora`", "does not support"),
     ),
     "a damaged origin": ("loraloom.json", truncate, ("loraloom.json cannot be read",)),
 }

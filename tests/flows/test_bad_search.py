@@ -7,19 +7,19 @@ import pytest
 from tests.flows.conftest import Project, TrainedRun, assert_refused
 
 SHARED = (
-    "is not an experiment's to change: all experiments of a recipe share one base, one data set and one pass"
+    "cannot be changed by an experiment, because all experiments of a recipe share one base, dataset and pass"
 )
 
 EXPERIMENTS: dict[str, tuple[str, str]] = {
     "two of one name": ("{a: {seed: 1}, a: {seed: 2}}", "the key `a` is given twice"),
-    "two names that differ in case": ("{a: {}, A: {}}", "in case only"),
+    "two names that differ in case": ("{a: {}, A: {}}", "only in case"),
     "another dtype": ("{a: {dtype: bfloat16}}", f"`experiments.a.dtype` {SHARED}"),
     "another device": ("{a: {device: cpu}}", f"`experiments.a.device` {SHARED}"),
     "another base": ("{a: {model: starter}}", f"`experiments.a.model_name_or_path` {SHARED}"),
     "other data": ("{a: {data: {train: x.json}}}", f"`experiments.a.data` {SHARED}"),
     "another tokenizer": ("{a: {tokenizer: x}}", "the tokenizer is the base model's own"),
-    "a name that leaves the run": ("{../a: {}}", "cannot name an experiment"),
-    "the base's name": ("{base: {}}", "cannot name an experiment"),
+    "a name that leaves the run": ("{../a: {}}", "is not a valid name of an experiment"),
+    "the base's name": ("{base: {}}", "is not a valid name of an experiment"),
 }
 
 
@@ -42,7 +42,7 @@ def test_experiments_that_cannot_be(case: str, in_a_file: bool, project: Project
 def test_an_experiment_that_differs_in_nothing_is_warned_of(project: Project) -> None:
     ended = project.call("check", "recipe.yaml", "--set", "experiments={b: {}, c: {seed: 1}}")
     assert ended.code == 0, ended.stderr
-    said = "experiment `b` differs in nothing from `wide`"
+    said = "experiment `b` is identical to `wide`"
     assert f"warning: --set experiments={{b: {{}}, c: {{seed: 1}}}}: {said}" in ended.stderr
     assert "`c` differs" not in ended.stderr
 
@@ -52,7 +52,7 @@ SPACES: dict[str, tuple[str, tuple[str, ...], str]] = {
     "a key of no recipe": ("lr: [1.0e-3]\nrnk: [4]\n", (), "space.yaml:2: unknown key `rnk`"),
     "an empty range": ("lr: {low: 0.1, high: 0.1}\n", (), "(found: low 0.1, high 0.1)"),
     "a range backwards": ("lr: {low: 0.1, high: 0.01}\n", (), "Write `{low: 0.01, high: 0.1}`"),
-    "an empty list": ("lr: []\n", (), "has an empty list"),
+    "an empty list": ("lr: []\n", (), "is an empty list"),
     "an empty space": ("\n", (), "the space is empty"),
     "0 trials": (
         "lr: [1.0e-3]\n",

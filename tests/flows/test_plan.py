@@ -62,6 +62,6 @@ def test_check_says_what_training_would_take_and_leaves_nothing(project: Project
     ended = project.call("check", "recipe.yaml", "--json")
     found = {finding["check"]: finding for finding in json.loads(ended.stdout)["findings"]}
     assert "at the peak" in found["memory"]["message"]
-    assert "an epoch" in found["time"]["message"]
+    assert "per epoch" in found["time"]["message"]
     assert "a checkpoint takes" in found["disk"]["message"]
     assert sorted(project.folder.iterdir()) == before

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 from loraloom.recipe.reading import parse_recipe
 from loraloom.search.space_file import read_space
+from tests.faults.warm import Warm
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -50,7 +52,8 @@ def test_the_recipe_and_the_space_that_are_shown_are_such(tmp_path: Path) -> Non
         ]
 
 
-def test_the_commands_run_in_the_order_they_are_shown(tmp_path: Path) -> None:
+def test_the_commands_run_in_the_order_they_are_shown(warm: Warm, tmp_path: Path) -> None:
+    """The first in a shell, by the installed command; the others without its imports to wait for."""
     rows = [
         {
             "instruction": f"如何面对{what}{when}？",
@@ -60,11 +63,11 @@ def test_the_commands_run_in_the_order_they_are_shown(tmp_path: Path) -> None:
         for when in ("之前", "之后", "的压力", "的烦恼")
     ]
     (tmp_path / "my.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
-    commands = [line for block in blocks(README, "sh") for line in without_comments(block)]
-    assert commands.pop(0) == ". .venv/bin/activate"  # PATH says the same below
+    activate, first, *others = [line for block in blocks(README, "sh") for line in without_comments(block)]
+    assert activate == ". .venv/bin/activate"  # PATH says the same below
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    ended = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", "\n".join(commands)],
+    shell = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", first],
         cwd=tmp_path,
         env={**os.environ, "PATH": path},
         capture_output=True,
@@ -72,7 +75,13 @@ def test_the_commands_run_in_the_order_they_are_shown(tmp_path: Path) -> None:
         timeout=300,
         check=False,
     )
-    assert ended.returncode == 0, ended.stderr
+    assert shell.returncode == 0, shell.stderr
+    for command in others:
+        words, _, target = command.partition(" > ")
+        program, *argv = shlex.split(words)
+        assert program == "loraloom"
+        ended = warm.call(*argv, cwd=tmp_path, stdout=tmp_path / target if target else None)
+        assert ended.code == 0, (command, ended.stderr)
     assert (tmp_path / "runs" / "first" / "report.html").is_file()
     assert (tmp_path / "merged" / "model.safetensors").is_file()
     answers = (tmp_path / "answers.jsonl").read_text(encoding="utf-8").splitlines()

@@ -131,7 +131,7 @@ def refuse_out(project: Project, out: str | Path, *said: str) -> None:
 
 
 def test_a_file_is_no_place_for_a_run(project: Project) -> None:
-    refuse_out(project, "data.json", "data.json: the run directory must be new or empty", "another --out")
+    refuse_out(project, "data.json", "data.json: the run directory must be new or empty", "another `--out`")
     refuse_out(project, "data.json/run", "data.json/run: the run directory cannot be made: Not a directory")
 
 

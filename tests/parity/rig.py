@@ -16,10 +16,12 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.linear import BankLinear
 from loraloom.bank.objective import part_losses
 from loraloom.bank.ownership import training_rows
-from loraloom.base.loading import Base, recompute_activations
+from loraloom.base.loading import Base
+from loraloom.base.recomputation import recompute_activations
 from loraloom.data.batches import Batch, Part, collate
 from loraloom.data.encoding import EncodedExample, EncodedSet
 from loraloom.recipe import Experiment, GenerationSettings, LoraSettings, TrainingSettings
+from loraloom.run.events import Event
 from loraloom.run.folder import Run, create_run
 from loraloom.training.loop import train
 from loraloom.training.setup import Setup
@@ -147,8 +149,13 @@ def experiment(
 class TrainedRun:
     """A training that has come to its end."""
 
-    events: list[dict[str, Any]]
+    history: list[Event]
     state: TrainingState
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """What was told of, as lines of the log."""
+        return [event.to_json() for event in self.history]
 
     def column(self, name: str, key: str, event: str = "train") -> list[float]:
         """One figure of one experiment, step by step."""
@@ -180,7 +187,7 @@ def train_all(
     """Train experiments as the workflow does, into a run at `folder` (made where it is not)."""
     run = Run(folder) if folder.exists() else create_run(folder)
     names = [e.name for e in experiments]
-    events: list[dict[str, Any]] = []
+    history: list[Event] = []
     setup = Setup(
         bank=AdapterBank(base),
         experiments=experiments,
@@ -196,8 +203,8 @@ def train_all(
         stop=StopRequest() if stop is None else stop,
     )
     started = state or TrainingState.at_start(names)
-    ended = train(setup, started, lambda event: events.append(event.to_json()))
-    return TrainedRun(events, ended)
+    ended = train(setup, started, history.append)
+    return TrainedRun(history, ended)
 
 
 @contextmanager

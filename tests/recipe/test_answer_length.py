@@ -50,7 +50,7 @@ def test_init_and_what_it_writes_agree() -> None:
 
 
 def test_a_message_says_what_it_is_by_default() -> None:
-    with pytest.raises(Exception, match=r"The default is what `data\.max_target_length` is\."):
+    with pytest.raises(Exception, match=r"The default is the value of `data\.max_target_length`\."):
         tokens(START % "" + "generation: {max_new_tokens: 0}")
     schema = recipe_schema()["$defs"]["GenerationSettings"]["properties"]["max_new_tokens"]
     assert "default" not in schema

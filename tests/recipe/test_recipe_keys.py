@@ -134,7 +134,8 @@ def test_a_setting_given_twice_must_have_one_value() -> None:
     assert read("lr: '1e-4'\ntraining: {learning_rate: 0.0001}\n").recipe.training.learning_rate == 1e-4
     assert refusal("lr: 1e-4\ntraining: {learning_rate: 2e-4}\n") == (
         "recipe.yaml:4: `training.learning_rate` is given twice with different values, here as "
-        "`training.learning_rate` and as `lr` at recipe.yaml:3 (found: 0.0002 and 0.0001). Keep one of them."
+        "`training.learning_rate` and as `lr` at recipe.yaml:3 (found: 0.0002 and 0.0001). Remove one of "
+        "them."
     )
 
 
@@ -200,7 +201,7 @@ load_in_8bit: None
     notes = [str(note) for note in reading.notes]
     assert "recipe.yaml:5: `lora.task_type: SEQ_2_SEQ_LM` is what happens anyway: LoRALoom trains" in notes[0]
     assert any(
-        "`training.output_dir: ./out` has no effect: every run makes its own directory" in n for n in notes
+        "`training.output_dir: ./out` has no effect: every run creates its own directory" in n for n in notes
     )
     assert len(notes) == 26
     assert not any(note.is_warning for note in reading.notes)
@@ -215,23 +216,23 @@ load_in_8bit: None
         ("modules_to_save: [lm_head]", "`modules_to_save: a list` is refused: only A and B are trained"),
         (
             "rank_pattern: {q: 4}",
-            "is refused: an adapter has one rank and one scale. Give experiments of different",
+            "is refused: an adapter has one rank and one scale. Use experiments with different",
         ),
-        ("load_in_4bit: true", "the base is held in bfloat16 or float32, not quantised"),
+        ("load_in_4bit: true", "the base has dtype bfloat16 or float32 and is not quantized"),
         ("report_to: wandb", "`report_to: wandb` is refused: a run is recorded in its own directory"),
         ("push_to_hub: true", "is refused: nothing is ever uploaded"),
         ("optim: adafactor", "`optim: adafactor` is refused: the optimizer is torch's AdamW"),
         ("label_smoothing_factor: 1", "`training.label_smoothing_factor`"),
-        ("max_length: 256", "it does not say whether of source or of target. Set data.max_source_length"),
-        ("test_size: 0.2", "Set data.eval (chooses checkpoints) or data.test (takes part in no choice)."),
+        ("max_length: 256", "it does not distinguish source and target. Set data.max_source_length"),
+        ("test_size: 0.2", "Set data.eval (selects checkpoints) or data.test (used only for final figures)."),
         ("greater_is_better: true", "contradicts `training.metric_for_best_model: eval_loss`"),
         (
             "predict_with_generate: false\nbest_metric: chrf",
             "contradicts `training.metric_for_best_model: chrf`",
         ),
-        ("trust_remote_code: true", "code that comes with a model is never run"),
+        ("trust_remote_code: true", "code in a model's folder is never run"),
         ("experiments: {a: {fp16: true}}", "`experiments.a.fp16: true` is refused: float16 overflows"),
-        ("generation: {early_stopping: true}", "beams end as transformers ends them by default"),
+        ("generation: {early_stopping: true}", "beam search ends as by default in transformers"),
     ],
 )
 def test_a_script_key_that_says_otherwise_is_refused_with_the_reason(line: str, message: str) -> None:
@@ -243,6 +244,6 @@ def test_a_script_key_that_says_otherwise_is_refused_with_the_reason(line: str, 
 def test_what_is_seldom_meant_is_a_warning() -> None:
     notes = read("eval_size: 0\nexperiments:\n  a: {r: 8}\n  b: {r: 16}\n  c: {lr: 3e-4}\n").notes
     assert [str(note) for note in notes if note.is_warning] == [
-        "recipe.yaml:7: experiment `c` differs in nothing from `b`",
-        "recipe.yaml:3: `data.eval` is 0, so nothing chooses the checkpoint: each adapter is the last one",
+        "recipe.yaml:7: experiment `c` is identical to `b`",
+        "recipe.yaml:3: `data.eval` is 0, so no checkpoint is selected and each adapter is the last one",
     ]

@@ -88,7 +88,7 @@ def test_options_alone_can_make_a_recipe() -> None:
         ("lora.rnk=1", "--set lora.rnk=1: unknown key `lora.rnk`. Did you mean `lora.r`?"),
         (
             "lr",
-            "--set lr: this gives no value. Write it as key=value, e.g. --set training.learning_rate=1e-4.",
+            "--set lr: this has no value. Write it as key=value, e.g. --set training.learning_rate=1e-4.",
         ),
         ("=1", "--set =1: this is not a setting. Write it as key=value"),
         ("lora..r=1", "--set lora..r=1: this is not a setting"),
@@ -98,7 +98,7 @@ def test_options_alone_can_make_a_recipe() -> None:
         ("lora.r.x=5", "--set lora.r.x=5: `lora.r` must be a whole number (found: a mapping)"),
         (
             "experiments.slow.packing=true",
-            "--set experiments.slow.packing=true: `experiments.slow.training.packing` is",
+            "--set experiments.slow.packing=true: `experiments.slow.training.packing` cannot",
         ),
         ("model=", "`model_name_or_path` is missing"),
         ("\x00=1", "--set \\x00=1: unknown key `\\x00`"),

@@ -109,8 +109,8 @@ def test_every_setting_is_found_with_a_letter_left_out_or_two_exchanged(path: tu
         ("wandb_project: mine", "sent nowhere"),
         ("betas: [0.9, 0.95]", "Set training.adam_beta1 and training.adam_beta2."),
         ("block_size: 512", "Set data.max_source_length, data.max_target_length or generation.max_new"),
-        ("stage: dpo", "rows of an instruction and a response"),
-        ("training: {lora: {r: 8}}", "`lora` is a section of its own: write it outside of `training`."),
+        ("stage: dpo", "pairs of an instruction and a response"),
+        ("training: {lora: {r: 8}}", "`lora` is a separate section; write it outside of `training`."),
     ],
 )
 def test_known_keys_of_other_trainers_are_explained(line: str, message: str) -> None:
@@ -142,8 +142,14 @@ def test_names_of_files_are_compared_with_their_folder() -> None:
 @pytest.mark.parametrize(
     ("line", "fix"),
     [
-        ("model: [a]", "must be text (found: a list). Write one text, as in `model_name_or_path: starter`."),
-        ("model:", "must be text (found: nothing). Write one text, as in `model_name_or_path: starter`."),
+        (
+            "model: [a]",
+            "must be text (found: a list). Write a single text, as in `model_name_or_path: starter`.",
+        ),
+        (
+            "model:",
+            "must be text (found: nothing). Write a single text, as in `model_name_or_path: starter`.",
+        ),
         ("data: {train: {a: b}}", "Write it as in `data.train: data.json`"),
         ("data: {train: a.json, source_prefix: [a]}", 'as in `data.source_prefix: "summarize: "`.'),
         ("data: {train: a.json, encoding: [a]}", "as in `data.encoding: "),

@@ -134,7 +134,7 @@ def checks(names: Sequence[str]) -> list[dict[str, str]]:
             "level": "ok",
             "check": "targets",
             "where": f"{name}: lora.target_modules",
-            "message": "`q` is 6 linears, 3,072 adapter weights at r 8",
+            "message": "`q` matches 6 linears, 3,072 adapter weights at r 8",
             "fix": "",
         }
         for name in names

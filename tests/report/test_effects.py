@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from loraloom.recipe import Recipe
-from loraloom.report.comparison_view import Difference
 from loraloom.report.effects import Effect, _is_balanced, effects_of, settings_of
 from loraloom.report.ranking import Cost, Place, Ranking
+from loraloom.run.documents.comparison import Difference
 
 FIGURES = {"narrow": 20.0, "wide": 30.0, "slow": 21.0, "both": 29.0}
 CHANGES: dict[str, Any] = {
@@ -25,7 +25,7 @@ class FakeCompared:
 
     def __init__(self, *names: str, verdict: str = "better") -> None:
         self.pairs = [
-            Difference(a, b, FIGURES[a] - FIGURES[b], -1.0, 2.0, 0.01, verdict)
+            Difference(a, b, "chrf", FIGURES[a] - FIGURES[b], -1.0, 2.0, 0.01, verdict)
             for number, a in enumerate(names)
             for b in names[number + 1 :]
         ]
@@ -54,7 +54,7 @@ def test_every_setting_that_differs_is_there_and_no_other() -> None:
 def test_pairs_that_differ_in_one_setting_alone_show_its_effect_from_low_to_high() -> None:
     rank = effects(*CHANGES)["lora.r"]
     assert [(c.other, c.value) for c in rank.contrasts] == [(4, 16), (4, 16)]
-    assert [(c.difference.experiment, c.difference.against) for c in rank.contrasts] == [
+    assert [(c.difference.model, c.difference.against) for c in rank.contrasts] == [
         ("wide", "narrow"),
         ("both", "slow"),
     ]
@@ -71,8 +71,8 @@ def test_settings_that_go_along_with_each_other_are_called_mixed_and_no_effect_i
     found = effects("narrow", "both")
     assert found["lora.r"].contrasts == []
     assert found["lora.r"].mixed_with == ["training.learning_rate"]
-    assert "No two experiments differ in this alone" in found["lora.r"].sentence
-    assert "mix its effect with that of `training.learning_rate`" in found["lora.r"].sentence
+    assert "No two experiments differ only in this setting" in found["lora.r"].sentence
+    assert "mix its effect with those of `training.learning_rate`" in found["lora.r"].sentence
 
 
 def test_means_are_over_the_experiments_with_a_value() -> None:
@@ -89,13 +89,13 @@ def test_means_are_over_the_experiments_with_a_value() -> None:
 def test_the_sentence_counts_what_is_significant(verdict: str, said: str) -> None:
     sentence = effects(*CHANGES, verdict=verdict)["lora.r"].sentence
     assert said in sentence
-    assert ("does not show that there is none" in sentence) == (verdict != "better")
+    assert ("does not show that there is no effect" in sentence) == (verdict != "better")
 
 
 def test_without_a_comparison_nothing_is_claimed() -> None:
     for effect in effects(*CHANGES, is_judged=False).values():
         assert effect.contrasts == []
-        assert "a lead, not a result" in effect.sentence
+        assert "an indication, not a result" in effect.sentence
 
 
 def test_balance_counts_how_often_values_meet() -> None:

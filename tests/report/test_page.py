@@ -265,7 +265,9 @@ def test_many_experiments_fit(tmp_path: Path) -> None:
 
 def test_the_first_screen_says_which_is_best_by_how_much_and_at_what_cost(tmp_path: Path) -> None:
     words = page_of(make_run(tmp_path / "run").folder).words
-    ranking = words[words.index("By chrF. These figures are on 3 test rows") : words.index("What each did")]
+    ranking = words[
+        words.index("By chrF. These figures are on 3 test rows") : words.index("Result of each experiment")
+    ]
     for part in ("1 wide 31.4 [30.4, 32.4] +19.4 [+15.5, +23.3] better", "tokens", "weights", "% of all"):
         assert part in ranking
     assert words.index("Take wide") < words.index("By chrF")
@@ -282,9 +284,11 @@ def test_the_same_prompts_go_down_and_the_experiments_across(tmp_path: Path) -> 
 def test_what_each_setting_did_is_on_the_page(tmp_path: Path) -> None:
     changes = {"wide": {"lora": {"r": 64}}, "slow": {"lora": {"r": 4}}}
     page = page_of(make_run(tmp_path / "run", changes=changes).folder)
-    assert "One pair of experiments differs in this alone: the difference is significant." in page.words
+    assert (
+        "One pair of experiments differs only in this setting: the difference is significant." in page.words
+    )
     assert "4 → 64" in page.words
-    assert "What each setting did" not in page_of(make_run(tmp_path / "same").folder).words
+    assert "Effects of the settings" not in page_of(make_run(tmp_path / "same").folder).words
 
 
 def test_what_was_allowed_is_said_with_the_verdict(tmp_path: Path) -> None:
@@ -293,4 +297,4 @@ def test_what_was_allowed_is_said_with_the_verdict(tmp_path: Path) -> None:
     run.provenance_file.write_text(json.dumps(known | {"allowed": ["truncation"]}), encoding="utf-8")
     words = page_of(run.folder).words
     assert "--allow truncation" in words
-    assert words.index("data.max_source_length: 37 rows") < words.index("What the answers are like")
+    assert words.index("data.max_source_length: 37 rows") < words.index("Properties of the answers")

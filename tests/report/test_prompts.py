@@ -41,7 +41,7 @@ def page_of(run: Run, name: str | None = None) -> Page:
 
 def section(words: str) -> str:
     """The words between the heading of the prompts and the next."""
-    return words.partition(" Prompts What was asked besides")[2].partition(" Figures Each experiment")[0]
+    return words.partition(" Prompts Answers of the base")[2].partition(" Figures Each experiment")[0]
 
 
 def test_prompts_stand_in_a_section_of_their_own_beside_test_rows(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_prompts_stand_in_a_section_of_their_own_beside_test_rows(tmp_path: Path
     words = section(page_of(run).words)
     for number, text in enumerate(("如何处理压力？", "怎么交朋友？"), 1):
         # By the ranking: the base, wide, then slow.
-        wide = "wide wholly different 慢慢来 slow the same as the base"
+        wide = "wide entirely different 慢慢来 slow the same as the base"
         assert f"{number} {text} base 睡觉 {wide}" in words
     assert "on 3 test rows" in page_of(run).words
     assert [given["href"] for given in page_of(run).classes("number")][:2] == ["#prompt-1-1", "#prompt-1-2"]
@@ -109,7 +109,10 @@ def test_a_page_holds_many_prompts_and_says_where_the_others_are(tmp_path: Path)
     assert f"问题 {MOST_PROMPTS} " not in page.words
     assert f"--compare many shows all {num}" in page.words
     markdown = render_markdown(read_content(run.folder))
-    assert f"{num - 10} more: `loraloom report run --compare many --format csv` has them all." in markdown
+    assert (
+        f"{num - 10} more: `loraloom report run --compare many --format csv` contains all of them."
+        in markdown
+    )
 
 
 def test_markdown_and_json_have_them_too(tmp_path: Path) -> None:
@@ -136,7 +139,7 @@ def test_prompts_of_earlier_adapters_are_marked_so(tmp_path: Path) -> None:
 def test_a_comparison_under_way_is_said(tmp_path: Path, is_running: bool) -> None:
     run = with_prompts(tmp_path, prompts=asked(["问"]))
     header = {"format": 2, "key": "…", "num_rows": 300}
-    partial_file(run, "test").write_text(json.dumps(header) + "\n{", encoding="utf-8")
+    partial_file(run.comparisons, "test").write_text(json.dumps(header) + "\n{", encoding="utf-8")
     told: list[str] = []
 
     def look() -> None:
@@ -151,11 +154,11 @@ def test_a_comparison_under_way_is_said(tmp_path: Path, is_running: bool) -> Non
         assert said in told
 
     if is_running:
-        with locked(lock_file(run, "test"), is_temporary=True):
+        with locked(lock_file(run.comparisons, "test"), is_temporary=True):
             look()
     else:
         look()
-    partial_file(run, "test").write_text('{"key": "as 0.1 wrote it"}\n', encoding="utf-8")
+    partial_file(run.comparisons, "test").write_text('{"key": "as 0.1 wrote it"}\n', encoding="utf-8")
     assert not read_content(run.folder).under_way
 
 

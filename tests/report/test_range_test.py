@@ -34,7 +34,7 @@ def test_a_run_beside_it_on_the_same_base_data_and_adapter_shows_it_too(tmp_path
     assert content.range_test is not None
     assert content.range_test.run == "rates"
     page = Page(render_page(content))
-    assert "Made as rates" in page.words
+    assert "From the run rates" in page.words
     assert len(page.classes("mark")) == 2  # the rates of its two experiments
     assert "Verdict" in page.words
 

@@ -26,7 +26,7 @@ def test_a_trained_and_compared_run_has_all_its_parts(tiny: Callable[[str], Path
     content = read_content(run.folder)
     assert content.comparison is not None
     assert content.comparison.took_part_in_a_choice
-    assert {verdict.sentence for verdict in content.comparison.verdicts} == set(compared["sentences"])
+    assert {verdict.sentence for verdict in content.comparison.verdicts} == set(compared.sentences)
     assert content.rows == {"train": NUM_ROWS - 4, "eval": 4, "test": 0}
     trained = {each.name: each for each in content.experiments}
     assert {name: len(each.curves.loss) for name, each in trained.items()} == {

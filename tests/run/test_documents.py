@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from loraloom.errors import RunError
+from loraloom.run.documents.comparison import Comparison
 from loraloom.run.documents.document import Document
 from loraloom.run.documents.provenance import ProcessRecord, Provenance
 from loraloom.run.documents.range_test import RangeTest
@@ -22,11 +23,12 @@ DOCUMENTS: dict[str, type[Document]] = {
     "result.json": Result,
     "search.json": SearchRecord,
     "range_test.json": RangeTest,
+    "comparison.json": Comparison,
 }
 
 
 def old_files(name: str) -> list[Path]:
-    found = sorted(OLD.glob(f"*/{name}"))
+    found = sorted(OLD.glob("*/compare/*.json" if name == "comparison.json" else f"*/{name}"))
     assert found
     return found
 

@@ -32,7 +32,7 @@ from loraloom.run.events import (
     read_event,
     read_events,
 )
-from loraloom.run.events.event import KINDS
+from loraloom.run.events.log_lines import LOGGED
 from loraloom.run.folder import create_run
 from tests.events import train_step
 
@@ -75,8 +75,11 @@ ANNOUNCEMENTS: list[Event] = [
 
 
 def test_no_kind_is_left_out_here() -> None:
-    assert {type(event) for event in (*HISTORY, *ANNOUNCEMENTS)} == set(KINDS.values())
-    assert {kind.version for kind in KINDS.values()} == {1}
+    assert {type(event) for event in HISTORY} == set(LOGGED)
+    every = {kind for kind in Event.__subclasses__() if kind is not UnknownEvent}
+    assert {type(event) for event in (*HISTORY, *ANNOUNCEMENTS)} == every
+    assert {kind.version for kind in every} == {1}
+    assert len({kind.kind for kind in every}) == len(every)
 
 
 @pytest.mark.parametrize("event", HISTORY, ids=lambda event: event.kind)
@@ -88,6 +91,12 @@ def test_what_is_logged_is_read_back(event: Event, tmp_path: Path) -> None:
     assert read.time
     (line,) = run.events_file.read_text(encoding="utf-8").splitlines()
     assert json.loads(line)["event"] == event.kind
+
+
+@pytest.mark.parametrize("event", [*HISTORY, *ANNOUNCEMENTS], ids=lambda event: event.kind)
+def test_every_event_is_json(event: Event) -> None:
+    line = json.loads(json.dumps(event.to_json()))
+    assert (line["event"], line["time"]) == (event.kind, "")
 
 
 def test_every_line_of_0_1_is_read_and_would_be_written_alike() -> None:

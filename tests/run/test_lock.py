@@ -16,6 +16,11 @@ from loraloom.run import lock
 from loraloom.run.lock import is_held, locked, writing
 
 
+@pytest.fixture(autouse=True, params=[False, True], ids=["", "with a guard, as on Windows"])
+def _guarded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "LOCKS_A_GUARD", request.param)
+
+
 @contextmanager
 def held_by_a_child(path: Path, *, seconds: float = 30, is_temporary: bool = False) -> Iterator[int]:
     """Its process id; it holds the lock until it is killed, or for so long."""
@@ -52,7 +57,6 @@ def test_the_message_names_the_holder_what_it_does_and_what_is_locked(tmp_path: 
 
 
 def test_a_second_holder_in_this_process_is_refused_and_does_not_free_the_first(tmp_path: Path) -> None:
-    """POSIX drops a process's locks on a file as soon as it closes any descriptor of it."""
     path, found = tmp_path / ".lock", []
 
     def try_it() -> None:
@@ -105,3 +109,39 @@ def test_a_link_at_the_path_of_a_lock_is_not_followed(tmp_path: Path) -> None:
         pass
     assert (tmp_path / "precious").read_text() == "all I have"
     assert not is_held(tmp_path / ".report.html.lock")
+
+
+def test_a_child_that_outlives_its_killed_parent_does_not_keep_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    reader, writer = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        with locked(path):
+            child = os.fork()
+            if child == 0:
+                signal.sigtimedwait([], 30)
+                os._exit(0)
+            os.write(writer, f"{child}\n".encode())
+            signal.sigtimedwait([], 30)
+        os._exit(0)
+    child = int(os.read(reader, 16))
+    try:
+        assert is_held(path)
+        os.kill(parent, signal.SIGKILL)
+        os.waitpid(parent, 0)
+        assert not is_held(path)
+        with locked(path):
+            os.kill(child, 0)  # it lives
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_run_that_was_removed_while_another_process_waited_is_not_made_again(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    with (
+        held_by_a_child(path, seconds=0.3, is_temporary=True),
+        pytest.raises(RunError, match="the run was removed a moment ago"),
+        locked(path, patience=5),
+    ):
+        pass
+    assert not path.exists()

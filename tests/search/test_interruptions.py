@@ -122,7 +122,7 @@ def test_a_signal_is_heard_and_the_way_on_is_said(
     (tmp_path / "go").touch()
     stopped = started.wait()
     assert stopped.code == 143
-    assert f"the same command with --resume {run} in place of --out goes on" in stopped.stderr
+    assert f"run the same command with --resume {run} instead of --out" in stopped.stderr
     before = ended(run)
     resumed = warm.call(*argv, "--resume", run, cwd=tmp_path)
     assert resumed.code == 0, resumed.stderr
@@ -200,7 +200,7 @@ def test_a_lock_that_stays_is_said_and_costs_nothing(
     for words in (
         "stays locked by another program",
         "database is locked",
-        "What was trained is kept",
+        "Everything trained is kept",
         "--resume",
     ):
         assert words in str(caught.value)
@@ -242,6 +242,6 @@ def test_a_study_of_other_trials_is_refused(searched: SearchView, recipe: Path, 
     document["trials"][0]["parameters"]["training.learning_rate"] = 0.0042
     (run / "search.json").write_text(json.dumps(document))
     (run / ".sums.json").unlink()  # or search.json itself would be refused
-    with pytest.raises(RunError, match=r"holds other trials than search\.json"):
+    with pytest.raises(RunError, match=r"contains other trials than search\.json"):
         run_search(recipe, run, resume=True)
     assert len(study_of(run).trials) == 6

@@ -26,7 +26,7 @@ from loraloom.errors import CheckError, RecipeError, RunError, TargetError, Trai
 from loraloom.forecast.plan import Need
 from loraloom.recipe import Recipe
 from loraloom.recipe.reading import read_recipe
-from loraloom.run.events import TrainStep, quiet
+from loraloom.run.events import ExperimentEnd, TrainStep, quiet
 from loraloom.run.folder import Run
 from loraloom.search.ledger import Ledger
 from loraloom.search.space import nested_changes, with_experiments
@@ -101,7 +101,7 @@ def test_the_best_is_a_recipe_of_its_own(searched: SearchView, recipe: Path) -> 
 def test_other_verbs_read_the_run(searched: SearchView) -> None:
     run = searched()
     best = fruits(run).best
-    assert set(compare(run, experiments=[best])["models"]) == {"base", best}
+    assert set(compare(run, experiments=[best]).models) == {"base", best}
     (described,) = [entry for entry in describe_runs(run.parent) if entry["run"] == str(run)]
     assert described["status"] == "done"
     assert "trial-0005" in described["experiments"]
@@ -180,7 +180,9 @@ def test_a_trial_whose_settings_do_not_go_together_fails_alone(
     space = "r: [1, 2]\nlr: [0.001, 0.01]"
     found = run_search(recipe, tmp_path / "run", space=space, sampler="grid", num_trials=4)
     (failed,) = found.ledger.failed
-    assert failed.reason.startswith("its settings do not go together: Input should be a valid integer")
+    assert failed.reason.startswith(
+        "its settings are invalid in combination: Input should be a valid integer"
+    )
     assert len(found.ledger.ranking) == 3
     assert failed.name not in read_recipe(tmp_path / "run" / "recipe.yaml").experiments
 
@@ -262,12 +264,12 @@ def test_halving_drops_the_weak_and_fills_their_places(
             by_tick.setdefault(event.step, set()).add(event.experiment)
     first = {f"trial-{number:04d}" for number in range(4)}
     assert by_tick[1] == by_tick[2] == first
-    dropped = [e for e in events if e["event"] == "end" and e["step"] == 2]
-    assert [e["status"] for e in dropped] == ["pruned", "pruned"]
-    assert by_tick[3] == (first - {e["experiment"] for e in dropped}) | {"trial-0004", "trial-0005"}
+    dropped = [e for e in events if isinstance(e, ExperimentEnd) and e.step == 2]
+    assert [e.status for e in dropped] == ["pruned", "pruned"]
+    assert by_tick[3] == (first - {e.experiment for e in dropped}) | {"trial-0004", "trial-0005"}
     assert max(map(len, by_tick.values())) == 4
     at_rung = {name: losses(tmp_path / "run", "eval", name)[0] for name in first}
-    assert {e["experiment"] for e in dropped} == set(sorted(at_rung, key=at_rung.__getitem__)[2:])
+    assert {e.experiment for e in dropped} == set(sorted(at_rung, key=at_rung.__getitem__)[2:])
 
     statuses = {trial.name: trial.status for trial in found.ledger.trials}
     pruned = [name for name, status in statuses.items() if status == "pruned"]

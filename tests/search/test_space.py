@@ -44,13 +44,13 @@ def test_a_list_is_a_choice_of_its_own_and_a_likely_slip_is_said() -> None:
         "lora.target_modules": [["q", "v"], "all-linear"]
     }
     (note,) = space("targets: [q, v]").notes
-    assert "[[q, v]] is one choice of them all" in note
+    assert "[[q, v]] would be one choice of all" in note
 
 
 def test_a_range_that_no_step_ends_is_shortened_and_said() -> None:
     shortened = space("r: {low: 2, high: 9, step: 3}")
     assert shortened.dimensions[0].high == 8
-    assert shortened.notes == ("space.yaml:1: lora.r ends at 8, as no step leads to 9",)
+    assert shortened.notes == ("space.yaml:1: lora.r ends at 8, because no step reaches 9",)
 
 
 def test_probes_are_named_after_their_values() -> None:
@@ -65,7 +65,7 @@ BAD = {
     "\nlearning_rat: [1]": "space.yaml:2: unknown key `learning_rat`. Did you mean `training.learning_rate`?",
     "lora: {rnk: [1]}": "unknown key `lora.rnk`. Did you mean `lora.r`?",
     "lr: 3": "`training.learning_rate` must be a list of choices or a range (found: 3)",
-    "lr: []": "`training.learning_rate` has an empty list",
+    "lr: []": "`training.learning_rate` is an empty list",
     "lr: {}": "`training.learning_rate` has an empty range",
     "lr: {low: 1, high: 0.1}": "(found: low 1, high 0.1). Write `{low: 0.1, high: 1}`.",
     "lr: {low: 0.1, high: 0.1}": "(found: low 0.1, high 0.1). Write `[0.1]` for one value.",
@@ -73,9 +73,9 @@ BAD = {
     "lr: {low: 0, high: 0.1}": "`training.learning_rate` must be greater than 0 (found: 0.0)",
     "r: [4, 5000]": "`lora.r` must be at most 4,096 (found: 5000)",
     "r: {low: 0, high: 8}": "`lora.r` must be at least 1 (found: 0)",
-    "dropout: {low: 0, high: 1}": "`lora.lora_dropout` must be below 1 (found: 1.0)",
+    "dropout: {low: 0, high: 1}": "`lora.lora_dropout` must be less than 1 (found: 1.0)",
     "lr: [0.1, fast]": "`training.learning_rate` must be a number (found: 'fast')",
-    "r: [4, '4']": "`lora.r` has one choice twice (found: 4)",
+    "r: [4, '4']": "`lora.r` contains the same choice twice (found: 4)",
     "r: {low: 1.5, high: 4}": "`lora.r.low` must be a whole number (found: 1.5)",
     "r: {low: 1, high: true}": "`lora.r.high` must be a whole number (found: true)",
     "r: {low: 1}": "`lora.r` has no `high`",
@@ -83,15 +83,15 @@ BAD = {
     "r: {low: 1, high: 4, stride: 2}": "is not part of a range. Allowed: low, high, step, log",
     "r: {low: 1, high: 4, step: 5}": "does not fit the range (found: 5). Allowed: above 0, at most 3",
     "r: {low: 1, high: 4, log: 1}": "`lora.r.log` must be true or false (found: 1)",
-    "lr: {low: 0.1, high: 1, log: true, step: 0.1}": "`step` and `log` exclude each other",
+    "lr: {low: 0.1, high: 1, log: true, step: 0.1}": "`step` cannot be combined with `log`",
     "seed: {low: 0, high: 99999999999999999}": "`seed`: the range is too wide",
-    "targets: {low: 1, high: 2}": "`lora.target_modules` is not a number, so it has no range",
-    "eval_strategy: [epoch, steps]": "`training.eval_strategy` is `steps`, so eval_steps must say how many",
-    "packing: [true, false]": "`training.packing` cannot vary in a search: all trials share one pass",
-    "metric_for_best_model: [chrf]": "trials judged by different figures could not be ranked",
-    "model: [a, b]": "`model_name_or_path` cannot vary in a search: all trials share one base",
+    "targets: {low: 1, high: 2}": "`lora.target_modules` is not a number and cannot have a range",
+    "eval_strategy: [epoch, steps]": "`training.eval_strategy` is `steps`, so eval_steps must be set",
+    "packing: [true, false]": "`training.packing` cannot vary in a search, because all trials share one pass",
+    "metric_for_best_model: [chrf]": "trials judged by different metrics cannot be ranked",
+    "model: [a, b]": "`model_name_or_path` cannot vary in a search, because all trials share one base",
     "fp16: [true]": "`fp16` is not a setting that can vary",
-    "experiments: {a: {}}": "`experiments` has no place in a space",
+    "experiments: {a: {}}": "`experiments` is not allowed in a space",
     "lr: [1e-4]\nlr: [1e-3]": "space.yaml:2: the key `lr` is given twice; the first is at space.yaml:1",
     "lr: [1e-4": "space.yaml:1: not readable as YAML",
 }
@@ -122,13 +122,17 @@ def test_a_file_that_is_not_there_is_guessed(tmp_path: Path) -> None:
     [
         ({}, {"num_trials": 0}, "--trials: there must be at least one trial (found: 0)"),
         ({}, {"sampler": "tpee"}, "Did you mean `tpe`?"),
-        ({}, {"sampler": "grid"}, "space.yaml:1: a grid has no end: `training.learning_rate` is continuous"),
+        (
+            {},
+            {"sampler": "grid"},
+            "space.yaml:1: the grid is infinite, because `training.learning_rate` is continuous",
+        ),
         (
             {"experiments": {"a": {}}},
             {},
-            "the recipe has some (found: a). Leave them out: --set experiments=",
+            "but the recipe has its own (found: a). Remove them with `--set experiments=`",
         ),
-        ({"seeds": 2}, {}, "seeds: a search trains each trial from one seed (found: 2)"),
+        ({"seeds": 2}, {}, "seeds: a search trains each trial with only one seed (found: 2)"),
         ({"data": {"train": "d.json", "eval": 0}}, {}, "data.eval: a search needs eval rows"),
         ({"eval_strategy": "no"}, {}, "training.eval_strategy: a search needs evaluations"),
     ],
@@ -144,7 +148,7 @@ def test_what_cannot_be_searched_is_refused(
 
 
 def test_trials_without_evaluations_are_refused() -> None:
-    with pytest.raises(RecipeError, match=r"space\.yaml:2: a trial without evaluations could not be judged"):
+    with pytest.raises(RecipeError, match=r"space\.yaml:2: a trial without evaluations cannot be judged"):
         make_request(plain_recipe(), space("r: [1]\neval_strategy: [epoch, no]"), num_trials=2)
 
 
@@ -158,4 +162,4 @@ def test_a_grid_beyond_all_measure_is_refused() -> None:
 def test_there_are_no_more_trials_than_combinations() -> None:
     request = make_request(plain_recipe(), space("r: [1, 2]\nlr: [0.1, 0.2]"), num_trials=9, sampler="grid")
     assert request.num_trials == 4
-    assert request.notes == ("the space has 4 combinations, so there are 4 trials, not 9",)
+    assert request.notes == ("the space has 4 combinations, so 4 trials are made, not 9",)

@@ -44,10 +44,10 @@ class Watched:
     log: Path
     canary: Path
 
-    def call(self, *argv: str | Path, **how: Any) -> Ended:
+    def call(self, *argv: str | Path, faults: dict[str, Any] | None = None, **how: Any) -> Ended:
         """`loraloom …`; no file of the project's folder may be run."""
-        faults = {"watch": str(self.log), "foreign": str(self.project.folder)}
-        return self.project.call(*argv, faults=faults, **how)
+        watching = {"watch": str(self.log), "foreign": str(self.project.folder)}
+        return self.project.call(*argv, faults={**watching, **(faults or {})}, **how)
 
     def assert_nothing_happened(self) -> None:
         """No code ran, and the network was not touched."""

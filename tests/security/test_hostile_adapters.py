@@ -55,8 +55,8 @@ def pickled(folder: Path, canary: Path) -> None:
     (folder / "adapter_model.bin").write_bytes(evil_pickle(canary))
 
 
-DOES_NOT_COMPUTE = "which LoRALoom does not compute"
-NO_PART = "no part of a LoRA adapter"
+DOES_NOT_COMPUTE = "which LoRALoom does not support"
+NO_PART = "not part of a LoRA adapter"
 PREFIX = "base_model.model."
 
 REFUSED: dict[str, tuple[Spoil, str]] = {
@@ -72,20 +72,20 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "layers again": (config(layer_replication=[[0, 1]]), f"uses `layer_replication`, {DOES_NOT_COMPUTE}"),
     "megatron's module": (config(megatron_config={"x": 1}), f"uses `megatron_config`, {DOES_NOT_COMPUTE}"),
     "a base that was moved": (config(init_lora_weights="pissa_niter_4"), "changed the base's own weights"),
-    "another method": (config(peft_type="LOHA"), "is no LoRA adapter"),
+    "another method": (config(peft_type="LOHA"), "is not a LoRA adapter"),
     "a key of tomorrow": (
         config(use_tomorrow=True, peft_version="9.9"),
-        "`use_tomorrow`, which is not known",
+        "`use_tomorrow`, which is unknown",
     ),
-    "a key with control characters": (config(**{"\x1b[2J": 1}), "which is not known here"),
-    "a rank of text": (config(r="many"), "its configuration is not usable"),
-    "a rank beyond reason": (config(r=10**9), "its configuration is not usable"),
-    "a scale that is NaN": (config(lora_alpha=float("nan")), "its configuration is not usable"),
+    "a key with control characters": (config(**{"\x1b[2J": 1}), "which is unknown"),
+    "a rank of text": (config(r="many"), "its configuration is invalid"),
+    "a rank beyond reason": (config(r=10**9), "its configuration is invalid"),
+    "a scale that is NaN": (config(lora_alpha=float("nan")), "its configuration is invalid"),
     "another rank than its tensors": (config(r=2), ""),
     "no targets": (config(target_modules=None), "names no target_modules"),
     "targets that are numbers": (config(target_modules=[1, 2]), "names no target_modules"),
     "an expression without end": (config(target_modules=r"(([a-zA-Z.0-9_]+)+)+!"), "its target_modules"),
-    "an expression that is none": (config(target_modules="(["), "is no regular expression"),
+    "an expression that is none": (config(target_modules="(["), "is not a valid regular expression"),
     "an expression of nothing": (config(target_modules="nothing"), "matches no linear"),
     "a config nested deep": (
         lambda folder, canary: (folder / CONFIG).write_text('{"r":' * 100_000),
@@ -93,7 +93,7 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     ),
     "a config that is a list": (
         lambda folder, canary: (folder / CONFIG).write_text("[]"),
-        "is no JSON object",
+        "is not a JSON object",
     ),
     "an origin nested deep": (
         lambda folder, canary: (folder / ORIGIN).write_text('{"r":' * 100_000),
@@ -111,7 +111,7 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
         lambda folder, canary: change_json(folder / ORIGIN, base_fingerprint=7, base=["x"]),
         "was trained on another base model",
     ),
-    "a pickle": (pickled, "a pickle, which is not read"),
+    "a pickle": (pickled, "a pickle, which is not loaded"),
     "a key beyond the base": (add(f"{PREFIX}encoder.block.9.layer.0.SelfAttention.q.lora_A.weight"), ""),
     "a key of no linear": (add(f"{PREFIX}shared.lora_A.weight"), ""),
     "a key of the base itself": (add(f"{PREFIX}lm_head.weight"), NO_PART),
@@ -134,12 +134,15 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
         tensors(lambda held: put(held, lambda t: t.double() + 1e300)),
         "NaN or infinite",
     ),
-    "whole numbers": (tensors(lambda held: put(held, lambda t: t.long())), "a floating point is needed"),
+    "whole numbers": (
+        tensors(lambda held: put(held, lambda t: t.long())),
+        "instead of floating-point values",
+    ),
     "complex numbers": (
         tensors(lambda held: put(held, lambda t: t.to(torch.complex64))),
-        "a floating point is needed",
+        "instead of floating-point values",
     ),
-    "nothing": (tensors(lambda held: held.clear()), "holds no tensors"),
+    "nothing": (tensors(lambda held: held.clear()), "contains no tensors"),
 } | {
     f"weights with {header}": (lambda folder, canary, spoil=spoil: spoil(folder / WEIGHTS), "")
     for header, spoil in HEADERS.items()

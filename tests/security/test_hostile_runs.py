@@ -113,11 +113,11 @@ RECIPES: dict[str, tuple[Spoil, str]] = {
     "deep nesting": (replace("recipe.yaml", "[" * 100_000), "nested too deep"),
     "an experiment that leaves the run": (
         recipe_line("  wide:", "  ../../../wide:"),
-        "cannot name an experiment",
+        "is not a valid name of an experiment",
     ),
     "an experiment at an absolute path": (
         recipe_line("  wide:", "  /elsewhere/wide:"),
-        "cannot name an experiment",
+        "is not a valid name of an experiment",
     ),
     "a key twice": (lambda run, canary: _append(run / "recipe.yaml", "seed: 1\nseed: 2\n"), "is given twice"),
     "a megabyte of nothing": (replace("recipe.yaml", " " * 1_100_000), "too long for a recipe"),
@@ -254,14 +254,15 @@ def test_a_checkpoint_with_a_pickle_beside_it_is_not_used(
 def test_a_manifest_that_leaves_the_checkpoint_is_not_followed(
     watched: Watched, trained: tuple[Project, Path], run: Path
 ) -> None:
-    from loraloom.training.checkpoint import MANIFEST, _hash_of_files
+    from loraloom.run.digests import digest_of_json
+    from loraloom.training.checkpoint import MANIFEST
 
     secret = run.parent / "secret.txt"
     secret.write_text(SECRET)
     for checkpoint in (run / "checkpoints").iterdir():
         manifest = json.loads((checkpoint / MANIFEST).read_text())
         manifest["files"]["../../../secret.txt"] = {"bytes": len(SECRET), "sha256": "0" * 64}
-        manifest["sha256"] = _hash_of_files(manifest["files"])
+        manifest["sha256"] = digest_of_json(manifest["files"])
         (checkpoint / MANIFEST).write_text(json.dumps(manifest))
     (run / "result.json").unlink()
     ended = watched.call("train", "--resume", run)

@@ -15,6 +15,7 @@ import torch
 
 from loraloom.errors import CheckpointError
 from loraloom.run.atomic import remove_remnants
+from loraloom.run.digests import Manifest
 from loraloom.training import checkpoint
 from loraloom.training.checkpoint import newest_valid, save_checkpoint, verify
 from loraloom.training.state import Progress, SlotTensors, TrainingState
@@ -196,7 +197,7 @@ def test_contents_that_a_whole_manifest_vouches_for_are_still_read_with_care(fol
         spoilt = {**contents, **damage}
         for name, content in spoilt.items():
             (newest / name).write_bytes(content)
-        (newest / "MANIFEST.json").write_text(json.dumps(checkpoint._manifest(spoilt)), encoding="utf-8")
+        (newest / "MANIFEST.json").write_text(json.dumps(Manifest.of(spoilt).to_json()), encoding="utf-8")
         state, verdicts = newest_valid(folder)
         assert_same_state(state, state_at(10))
         assert "its contents cannot be read" in verdicts[0].problem

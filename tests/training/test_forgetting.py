@@ -43,8 +43,8 @@ def test_it_is_the_rise_of_the_loss_on_the_retained_rows(
 
     outcome = train(recipe().in_folder(tmp_path), out=tmp_path / "run")
     told = outcome.result.experiments["main"].forgetting
-    figures = compare(tmp_path / "run")["models"]
-    rise = figures["main"]["figures"]["retain_loss"] - figures["base"]["figures"]["retain_loss"]
+    figures = compare(tmp_path / "run").models
+    rise = figures["main"].figures["retain_loss"] - figures["base"].figures["retain_loss"]
     assert told == pytest.approx(rise, rel=1e-5)
     assert told != 0
 

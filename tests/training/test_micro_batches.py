@@ -15,6 +15,7 @@ from loraloom.data.encoding import EncodedSet
 from loraloom.errors import TrainingError
 from loraloom.forecast.plan import Need, wave_bytes
 from loraloom.recipe import Experiment
+from loraloom.run.events import read_events
 from loraloom.run.folder import Run
 from loraloom.session.safeguards import device_errors_explained
 from loraloom.training import micro_batches
@@ -193,7 +194,7 @@ def test_a_resume_goes_by_what_memory_allowed_and_gives_the_same_bits(
         state, _ = newest_valid(tmp_path / f"run-{tick}" / "checkpoints")
         assert state is not None
         assert sorted(state.limits) == sorted({step for step in ran_out if step <= tick})
-        state.replay(uninterrupted.events)
+        state.replay(uninterrupted.history)
         resumed = train(mt5, tmp_path / f"run-{tick}", state=state)
         for name in ("a", "b", "c"):
             later = uninterrupted.losses(name)[tick:]
@@ -262,7 +263,16 @@ def test_limits_only_ever_become_narrower() -> None:
 
 def test_a_log_that_was_damaged_sets_no_limit() -> None:
     state = TrainingState.at_start([])
-    state.replay([{"event": "memory"}, {"event": "memory", "step": "x", "pass_tokens": [], "eval_rows": 0}])
+    state.replay(
+        read_events(
+            [
+                '{"event": "memory"}',
+                '{"event": "memory", "step": "x", "pass_tokens": [], "eval_rows": 0}',
+                '{"event": "memory", "step": 3, "phase": "training", "tried": 9, "pass_tokens": 0, '
+                '"eval_rows": 1}',
+            ]
+        )
+    )
     assert state.limits == {}
 
 

@@ -13,6 +13,7 @@ import torch
 from loraloom.base.loading import Base
 from loraloom.errors import TrainingError
 from loraloom.recipe import Experiment
+from loraloom.run.events import MemoryLimit
 from loraloom.training import micro_batches, setup
 from loraloom.training.checkpoint import newest_valid
 from loraloom.training.state import Limits, TrainingState
@@ -87,7 +88,7 @@ def test_a_resume_repeats_what_others_did_after_one_has_failed(
     state, _ = newest_valid(tmp_path / "run" / "checkpoints")
     assert state is not None
     assert state.tick == 2
-    state.replay(whole.events)
+    state.replay(whole.history)
     resumed = train(mt5, tmp_path / "run", "light", "heavy", "other", state=state)
     assert resumed.state.progress["heavy"].status == "failed"
     for name in ("light", "other"):
@@ -171,8 +172,8 @@ def test_limits_of_one_experiment_are_lifted_and_those_of_evaluation_are_kept() 
     state.narrow(2, Limits(pass_tokens=90))
     state.replay(
         [
-            {"event": "memory", "step": 5, "phase": "training", "pass_tokens": 10, "eval_rows": 4},
-            {"event": "memory", "step": 5, "phase": "lifted", "pass_tokens": 90, "eval_rows": 4},
+            MemoryLimit(step=5, phase="training", tried=20, pass_tokens=10, eval_rows=4),
+            MemoryLimit(step=5, phase="lifted", experiment="a", tried=10, pass_tokens=90, eval_rows=4),
         ]
     )
     assert state.limits_at(5) == Limits(pass_tokens=90, eval_rows=4)

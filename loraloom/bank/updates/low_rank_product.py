@@ -4,7 +4,7 @@ For g = ∂loss/∂y, s the scaling and m the dropout mask of an adapter's rows,
 
     ∂B = s · gᵀ (A (m x))      ∂A = s · (g B)ᵀ (m x)      ∂x = m · (s · g B A)
 
-The node keeps x, which q, k and v have in common, a byte of mask an element, and s · A (m x), which is
+The node keeps x, which q, k and v have in common, a byte of mask an element, and A (m x), which is
 narrow; autograd alone would keep m x of each linear, and take some twenty nodes where this takes one.
 """
 
@@ -60,8 +60,12 @@ class _AddLowRanks(torch.autograd.Function):
         out = y.clone(memory_format=torch.contiguous_format)
         lows = []
         for group in groups:
-            low = torch.bmm(group.drop(group.share(x)), group.A.mT).mul_(group.scaling)
-            out[group.start : group.stop].view(len(group.A), -1, y.shape[-1]).baddbmm_(low, group.B.mT)
+            low = torch.bmm(group.drop(group.share(x)), group.A.mT)
+            own = out[group.start : group.stop].view(len(group.A), -1, y.shape[-1])
+            if isinstance(group.scaling, Tensor):
+                own.baddbmm_(low * group.scaling, group.B.mT)
+            else:
+                own.baddbmm_(low, group.B.mT, alpha=group.scaling)
             lows.append(low)
         # Masks too are saved as tensors, so that activation checkpointing can let them go; parameters,
         # because a change of theirs before the backward pass must be an error.
@@ -82,7 +86,7 @@ class _AddLowRanks(torch.autograd.Function):
             own, upstream_own = group.share(x), group.share(upstream)
             upstream_low = torch.bmm(upstream_own, group.B).mul_(group.scaling)
             into_A = torch.bmm(upstream_low.mT, group.drop(own))
-            into_B = torch.bmm(low.mT, upstream_own).mT
+            into_B = torch.bmm((low * group.scaling).mT, upstream_own).mT
             into_parameters += _by_parameter(group, into_A, into_B)
             if into_x is not None:
                 through = group.drop(torch.bmm(upstream_low, group.A))

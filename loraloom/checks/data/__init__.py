@@ -1,1 +1,1 @@
-"""Checks of the data alone: no model, no torch. A check is a function, and its place in `suite.DATA`."""
+"""Checks of the data alone, without model or torch; each is a function in `data_suite.py`."""

@@ -1,4 +1,4 @@
-"""Texts as arrays of code points, so that a million rows are looked at without a loop over characters."""
+"""Texts as arrays of code points, to examine a million rows without loops over characters."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ import numpy.typing as npt
 Codes = npt.NDArray[np.uint32]
 Starts = npt.NDArray[np.int64]
 
-# Signs of arithmetic stay: 3+2 and 3*2 ask different things.
+# Arithmetic signs are kept, because 3+2 and 3*2 are different questions.
 _FORM = re.compile(r"[^\w+*/=<>%-]|_")
 
 
 def normalize(text: str) -> str:
-    """NFKC, as the tokenizers of the T5 family have it: full-width forms become plain ones."""
+    """Normalize to NFKC, as the tokenizers of the T5 family do: full-width forms become plain ones."""
     return text if text.isascii() else unicodedata.normalize("NFKC", text)
 
 
-@lru_cache(maxsize=65_536)  # several checks level the same texts
+@lru_cache(maxsize=65_536)  # several checks normalize the same texts
 def strip_marks(text: str) -> str:
-    """A text without what two copies of it may differ in: width, case, punctuation, white space."""
+    """Remove what two copies of a text may differ in: width, case, punctuation, white space."""
     return _FORM.sub("", normalize(text).casefold())
 
 
 def code_points(texts: Sequence[str]) -> tuple[Codes, Starts]:
-    """All texts end to end as code points, and where each begins; one more start than texts, the end."""
+    """Concatenate all texts as code points; return them and the start of each text, plus the end."""
     joined = "".join(texts).encode("utf-32-le", errors="surrogatepass")
     lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
     return np.frombuffer(joined, dtype="<u4"), np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
 
 
 def count_marked(marked: npt.NDArray[np.bool_], starts: Starts) -> npt.NDArray[np.int64]:
-    """How many marked characters each text has."""
+    """Count the marked characters of each text."""
     sums: npt.NDArray[np.int64] = np.concatenate([np.zeros(1, np.int64), np.cumsum(marked, dtype=np.int64)])
     counts: npt.NDArray[np.int64] = sums[starts[1:]] - sums[starts[:-1]]
     return counts

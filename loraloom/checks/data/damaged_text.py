@@ -1,4 +1,4 @@
-"""Characters that were damaged on the way, cannot be seen, or belong to a web page."""
+"""Characters that were damaged, are invisible, or are remnants of a web page."""
 
 from __future__ import annotations
 
@@ -9,59 +9,59 @@ from loraloom.checks.data.data_view import DataView, places, share
 from loraloom.checks.finding import Finding
 from loraloom.data.examples import Example
 
-# U+FFFD twice in UTF-8, read as GBK; filled memory of a debugger, read as GBK.
+# U+FFFD twice in UTF-8, read as GBK; memory filled by a debugger, read as GBK.
 _KNOWN_DAMAGE = re.compile("\ufffd|锟斤拷|烫烫烫|屯屯屯")
-# UTF-8 read as Latin-1 or Windows-1252: a first byte's character, then a following byte's.
+# UTF-8 read as Latin-1 or Windows-1252: the character of a first byte, then that of a following byte.
 _LATIN_DAMAGE = re.compile(
     "[ÂÃ][\u0080-\u00bf]|â€[\u0080-\u00bf™œ”“˜¦]|[äåæçèé][\u0080-\u00bf][\u0080-\u00bf]|ï»¿"
 )
-# Zero-width signs that join emoji or Persian letters are meant; these hide, or turn the direction around.
+# Zero-width characters that join emoji or Persian letters are intended; these hide or reverse text.
 _UNSEEN = re.compile("[\u0080-\u0084\u0086-\u009f\u200b\u2060\u202a-\u202e\u2066-\u2069\ufeff]")
 _PRIVATE = re.compile("[\ue000-\uf8ff]")
-# One of these stands in every text that one of those above matches.
+# Every text that matches one of the patterns above contains one of these.
 _SUSPECT = re.compile("[\ufffd锟烫屯\u0080-\u00ff\u200b\u202a-\u202e\u2060-\u206f\ue000-\uf8ff\ufeff]")
 _HTML = re.compile(
     r"&(?:nbsp|lt|gt|amp|quot|apos|#\d{2,5});|</?(?:p|br|div|span|font|strong|em|img|a)\b[^<>\n]{0,200}>",
     re.IGNORECASE,
 )
-# A question about HTML or code holds tags on purpose.
+# A question about HTML or code contains tags on purpose.
 _IS_CODE = re.compile(r"```|<!DOCTYPE|<html|<body|<head|HTML|</?script", re.IGNORECASE)
-# A text counts as UTF-8 read as GBK if so many of its first characters come out right.
+# A text counts as UTF-8 read as GBK if at least this many of its first characters decode correctly.
 SHORTEST, LOOKED_AT = 4, 24
 
 
-def check_characters(seen: DataView) -> list[Finding]:
-    """Damaged characters, unseen ones, and those that only a private font has."""
+def check_characters(view: DataView) -> list[Finding]:
+    """Find damaged characters, invisible ones, and those that only a private font can show."""
     rows: dict[str, list[Example]] = {}
-    for example in seen.rows:
+    for example in view.rows:
         if _is_unsuspicious(example.source) and _is_unsuspicious(example.response):
             continue
         for what, (is_so, _) in CHARACTERS.items():
             if is_so(example.source) or is_so(example.response):
                 rows.setdefault(what, []).append(example)
-                break  # damaged text holds unseen and private characters too
+                break  # damaged text also contains invisible and private-use characters
     findings = [
         Finding(
             "warning",
             "characters",
             places(rows[what]),
-            f"{share(len(rows[what]), len(seen.rows))} rows {what}",
+            f"{share(len(rows[what]), len(view.rows))} rows {what}",
             fix,
         )
         for what, (_, fix) in CHARACTERS.items()
         if what in rows
     ]
-    return findings or [Finding("ok", "characters", "data", "none is damaged or cannot be seen")]
+    return findings or [Finding("ok", "characters", "data", "no damaged or invisible characters")]
 
 
-def check_html(seen: DataView) -> list[Finding]:
-    """Tags and entities that were left in texts which are not about them."""
-    rows = [example for example in seen.rows if has_html(example.source) or has_html(example.response)]
+def check_html(view: DataView) -> list[Finding]:
+    """Find tags and entities that were left in texts that are not about HTML."""
+    rows = [example for example in view.rows if has_html(example.source) or has_html(example.response)]
     if not rows:
         return [Finding("ok", "html", "data", "no remnants of HTML")]
-    what = "rows hold remnants of HTML (tags such as <br>, entities such as &nbsp;)"
-    message = f"{share(len(rows), len(seen.rows))} {what}"
-    return [Finding("warning", "html", places(rows), message, "Take them out.")]
+    what = "rows contain remnants of HTML (tags such as <br>, entities such as &nbsp;)"
+    message = f"{share(len(rows), len(view.rows))} {what}"
+    return [Finding("warning", "html", places(rows), message, "Remove them.")]
 
 
 def _is_unsuspicious(text: str) -> bool:
@@ -69,39 +69,39 @@ def _is_unsuspicious(text: str) -> bool:
 
 
 def is_damaged(text: str) -> bool:
-    """Whether a text was read in another encoding than it was written in, or was so once."""
+    """Return whether a text was read in a different encoding than it was written in, now or earlier."""
     if text.isascii():
         return False
     return bool(_KNOWN_DAMAGE.search(text) or _LATIN_DAMAGE.search(text)) or _is_utf8_read_as_gbk(text)
 
 
 def has_html(text: str) -> bool:
-    """Whether HTML was left in a text that is not about it."""
+    """Return whether HTML was left in a text that is not about it."""
     return ("<" in text or "&" in text) and _HTML.search(text) is not None and not _IS_CODE.search(text)
 
 
 def _is_utf8_read_as_gbk(text: str) -> bool:
-    """Whether the bytes that GBK would write are mostly UTF-8's of East Asian characters.
+    """Return whether the bytes that GBK would write are mostly UTF-8 of East Asian characters.
 
-    By chance they are not: such a character is three bytes of fixed ranges, and GBK writes two.
+    This does not happen by chance: such a character takes three bytes of fixed ranges in UTF-8, two in GBK.
     """
     back = text[:LOOKED_AT].encode("gb18030", errors="ignore").decode("utf-8", errors="replace")
     right = sum(char >= "\u2e80" and char != "\ufffd" for char in back)
     return right >= SHORTEST and right > 0.6 * sum(not char.isascii() for char in back)
 
 
-# What is wrong with a row → whether it is with this text, and what to do.
+# Problem of a row → (test for this problem in a text, what to do).
 CHARACTERS: dict[str, tuple[Callable[[str], bool], str]] = {
-    "hold damaged characters (U+FFFD, or text that was read in the wrong encoding)": (
+    "contain damaged characters (U+FFFD, or text that was read in the wrong encoding)": (
         is_damaged,
-        "Read the original again in its own encoding (data.encoding).",
+        "Read the original file again in its own encoding (`data.encoding`).",
     ),
-    "hold characters that cannot be seen (zero width, direction, control)": (
+    "contain invisible characters (zero width, direction, control)": (
         lambda text: _UNSEEN.search(text) is not None,
-        "Take them out: the model would learn to write them.",
+        "Remove them; otherwise the model learns to write them.",
     ),
-    "hold private-use characters, which mean nothing without their own font": (
+    "contain private-use characters, which are meaningless without a particular font": (
         lambda text: _PRIVATE.search(text) is not None,
-        "Replace them by what they stood for.",
+        "Replace them by the characters they stand for.",
     ),
 }

@@ -1,4 +1,4 @@
-"""Every check of the data, by the name that findings and `--allow` have, in the order they are shown."""
+"""All data checks, by the names that findings and `--allow` use, in display order."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DATA: dict[str, DataCheck] = {
     "personal-data": check_personal_data,
     "scripts": check_scripts,
 }
-# These need the base's tokenizer.
+# These need the tokenizer of the base.
 TOKENS: dict[str, DataCheck] = {
     "lengths": check_lengths,
     "truncation": check_truncation,
@@ -50,12 +50,12 @@ TOKENS: dict[str, DataCheck] = {
 }
 
 
-def run_data_checks(seen: DataView) -> list[Finding]:
-    """Every check of the data; those of its tokens where there is a tokenizer."""
-    findings = [finding for check in DATA.values() for finding in check(seen)]
-    return findings + (run_token_checks(seen) if seen.tokenizer is not None else [])
+def run_data_checks(view: DataView) -> list[Finding]:
+    """Run all data checks; those of tokens only if there is a tokenizer."""
+    findings = [finding for check in DATA.values() for finding in check(view)]
+    return findings + (run_token_checks(view) if view.tokenizer is not None else [])
 
 
-def run_token_checks(seen: DataView) -> list[Finding]:
-    """The checks that need the base's tokenizer."""
-    return [finding for check in TOKENS.values() for finding in check(seen)]
+def run_token_checks(view: DataView) -> list[Finding]:
+    """Run the checks that need the base's tokenizer."""
+    return [finding for check in TOKENS.values() for finding in check(view)]

@@ -1,4 +1,4 @@
-"""What the data checks look at, and how they name the rows they mean."""
+"""The input of the data checks, and how they name the rows they report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from loraloom.data.splitting.split import PARTS, Part, Split
 from loraloom.recipe import DataSettings
 from loraloom.text.units import percent
 
-# What is not linear and cheap is done on so many rows: about two seconds.
+# Number of rows for checks that are not linear and cheap; takes about two seconds.
 SAMPLE_ROWS = 20_000
 SHOWN_PLACES = 5
 
@@ -25,11 +25,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class EncodedText:
-    """One side of some rows as tokens.
+    """Sources or responses of some rows, as tokens.
 
     Args:
-        rows: all of a part, or a sample of it.
-        ids: of each, EOS last, nothing cut.
+        rows: all rows of a part, or a sample of them.
+        ids: token ids of each, EOS last, not truncated.
     """
 
     rows: Sequence[Example]
@@ -38,12 +38,12 @@ class EncodedText:
 
 @dataclass(frozen=True)
 class FittedSources:
-    """The sources of some rows as training reads them.
+    """Sources of some rows, as training reads them.
 
     Args:
-        rows: all of a part, or a sample of it.
-        ids: of each, EOS last, cut to the limit.
-        cuts: what was cut of each, uint8 [rows], a bit for each kind.
+        rows: all rows of a part, or a sample of them.
+        ids: token ids of each, EOS last, truncated to the limit.
+        cuts: what was cut of each, uint8 [rows], one bit for each kind of piece.
     """
 
     rows: Sequence[Example]
@@ -53,15 +53,15 @@ class FittedSources:
 
 @dataclass(frozen=True)
 class DataView:
-    """What the data checks look at.
+    """Input of the data checks.
 
     Args:
-        split: the rows, in their three parts.
+        split: rows in their three parts.
         settings: the recipe's `data`.
-        tokenizer: of the base; None where it cannot be had without the model.
-        without_tokenizer: why there is none.
-        retained: the rows of data.retain.
-        max_new_tokens: tokens that an answer may have; None where nobody is to answer.
+        tokenizer: tokenizer of the base; None if it is unavailable without the model.
+        without_tokenizer: the reason if there is none.
+        retained: rows of data.retain.
+        max_new_tokens: maximum number of tokens of an answer; None if nothing will be answered.
     """
 
     split: Split
@@ -75,7 +75,7 @@ class DataView:
 
     @property
     def parts(self) -> dict[Part, list[Example]]:
-        """The parts that have rows."""
+        """Parts that have rows."""
         return {part: rows for part in PARTS if (rows := getattr(self.split, part))}
 
     @property
@@ -84,7 +84,7 @@ class DataView:
         return [example for rows in self.parts.values() for example in rows]
 
     def encoded(self, part: Part, side: Literal["source", "response"]) -> EncodedText:
-        """One side of a part as tokens, made once; needs the tokenizer."""
+        """Tokenize one side of a part, once; needs the tokenizer."""
         assert self.tokenizer is not None
         if (part, side) not in self._encoded:
             rows = sample(getattr(self.split, part))
@@ -93,7 +93,7 @@ class DataView:
         return self._encoded[part, side]
 
     def fitted(self, part: Part) -> FittedSources:
-        """The sources of a part as training reads them, made once; needs the tokenizer."""
+        """Tokenize and truncate the sources of a part as training does, once; needs the tokenizer."""
         assert self.tokenizer is not None
         if part not in self._fitted:
             whole, data = self.encoded(part, "source"), self.settings
@@ -104,19 +104,19 @@ class DataView:
 
 
 def sample(rows: Sequence[T], size: int = SAMPLE_ROWS) -> Sequence[T]:
-    """At most so many rows, evenly spread; the same ones each time."""
+    """Take at most `size` rows, evenly spread and the same each time."""
     if len(rows) <= size:
         return rows
     return [rows[place * len(rows) // size] for place in range(size)]
 
 
 def of_sample(seen: int, total: int) -> str:
-    """How a message says that not every row was looked at."""
-    return f" (looked at {seen:,} of {total:,} rows)" if seen < total else ""
+    """Say in a message that not every row was examined; "" if all were."""
+    return f" ({seen:,} of {total:,} rows examined)" if seen < total else ""
 
 
 def places(examples: Iterable[Example]) -> str:
-    """Where rows stand: `data.json:3, 8, 21, 34, 55 and 7 more`; row numbers where lines are unknown."""
+    """Format the lines of rows, or row numbers if unknown: `data.json:3, 8, 21, 34, 55 and 7 more`."""
     by_file: dict[str, dict[str, None]] = {}
     for example in examples:
         number = f"row {example.row}" if example.line is None else str(example.line)
@@ -125,11 +125,11 @@ def places(examples: Iterable[Example]) -> str:
 
 
 def first_few(texts: Sequence[str]) -> str:
-    """`3, 8, 21, 34, 55 and 7 more`."""
+    """Join the first few texts: `3, 8, 21, 34, 55 and 7 more`."""
     more = f" and {len(texts) - SHOWN_PLACES:,} more" if len(texts) > SHOWN_PLACES else ""
     return f"{', '.join(texts[:SHOWN_PLACES])}{more}"
 
 
 def share(count: int, total: int) -> str:
-    """`12 of 800 (1.5 %)`."""
+    """Format a count and its share: `12 of 800 (1.5 %)`."""
     return f"{count:,} of {total:,} ({percent(count / total)})"

@@ -1,4 +1,4 @@
-"""Rows that repeat one another: in the training part, and across the split."""
+"""Rows that repeat one another, within the training part and across the split."""
 
 from __future__ import annotations
 
@@ -12,74 +12,74 @@ from loraloom.data.examples import Example
 from loraloom.data.splitting.groups import source_key
 from loraloom.data.splitting.split import HELD_OUT
 
-SIMILAR_WORDS = f"{100 * SIMILAR:.0f} % of their {SHINGLE}-character shingles are the same"
+SIMILAR_WORDS = f"{100 * SIMILAR:.0f} % of their {SHINGLE}-character shingles are equal"
 
 
-def check_leakage(seen: DataView) -> list[Finding]:
-    """No source stands in two parts of the split: what is learnt by heart would pass for knowledge."""
+def check_leakage(view: DataView) -> list[Finding]:
+    """Check that no source is in two parts of the split, where memorized text would pass for knowledge."""
     findings = []
-    parts = list(seen.parts.items())
+    parts = list(view.parts.items())
     for place, (held_out, rows) in enumerate(parts[1:], start=1):
         earlier = [example for _, others in parts[:place] for example in others]
         pairs = _repeats(earlier, rows, _source_key)
         if pairs:
             later = [example for example, _ in pairs]
             message = (
-                f"{share(len(pairs), len(rows))} {held_out} rows have a source that another part has too "
-                f"({_pairs(pairs)}): figures on them measure memory as well"
+                f"{share(len(pairs), len(rows))} {held_out} rows have a source that is also in another part "
+                f"({_pairs(pairs)}), so figures on them also measure memorization"
             )
-            fix = f"Take these rows out of data.{held_out}, or out of the other part."
+            fix = f"Remove these rows from data.{held_out} or from the other part."
             findings.append(Finding("error", "leakage", places(later), message, fix))
-    alone = "no source stands in two parts of the split" if len(parts) > 1 else "there is one part only"
+    alone = "no source is in two parts of the split" if len(parts) > 1 else "there is only one part"
     return findings or [Finding("ok", "leakage", "data", alone)]
 
 
-def check_duplicates(seen: DataView) -> list[Finding]:
-    """Rows that are the same word for word, and sources with several responses."""
-    rows = seen.rows
+def check_duplicates(view: DataView) -> list[Finding]:
+    """Find rows that are identical, and sources with several responses."""
+    rows = view.rows
     copies = _repeats([], rows, _row_key)
     findings = []
     if copies:
-        message = (
-            f"{share(len(copies), len(rows))} rows repeat an earlier one word for word ({_pairs(copies)})"
-        )
-        fix = "Take them out, unless they are to count more than others."
+        message = f"{share(len(copies), len(rows))} rows are identical to an earlier one ({_pairs(copies)})"
+        fix = "Remove them, unless they should count more than others."
         findings.append(Finding("warning", "duplicates", places(later for later, _ in copies), message, fix))
     copied = {id(later) for later, _ in copies}
     again = [pair for pair in _repeats([], rows, _source_key) if id(pair[0]) not in copied]
     if again:
-        what = "rows answer an earlier row's source differently"
+        what = "rows have the source of an earlier row but a different response"
         message = f"{share(len(again), len(rows))} {what} ({_pairs(again)})"
         findings.append(Finding("note", "duplicates", places(later for later, _ in again), message))
-    findings += _same_responses(seen)
-    return findings or [Finding("ok", "duplicates", "data", "no row repeats another")]
+    findings += _same_responses(view)
+    return findings or [Finding("ok", "duplicates", "data", "no two rows are identical")]
 
 
-def _same_responses(seen: DataView) -> list[Finding]:
-    """Held-out rows whose long response is a training row's: it may be told by heart."""
+def _same_responses(view: DataView) -> list[Finding]:
+    """Find held-out rows with the same long response as a training row, which may be recited from memory."""
     findings = []
-    long = [example for example in seen.split.train if len(example.response) >= SHORTEST]
+    long = [example for example in view.split.train if len(example.response) >= SHORTEST]
     for part in HELD_OUT:
-        held_out = [example for example in getattr(seen.split, part) if len(example.response) >= SHORTEST]
+        held_out = [example for example in getattr(view.split, part) if len(example.response) >= SHORTEST]
         pairs = _repeats(long, held_out, lambda example: example.response) if long else []
         if pairs:
-            what = f"the responses of {share(len(pairs), len(held_out))} {part} rows are a training row's"
+            what = f"{share(len(pairs), len(held_out))} {part} rows have the same response as a training row"
             message = f"{what} ({_pairs(pairs)})"
-            fix = f"Figures on data.{part} may measure memory; look whether these rows are meant."
+            fix = (
+                f"Figures on data.{part} may measure memorization; check whether these rows are intentional."
+            )
             where = places(later for later, _ in pairs)
             findings.append(Finding("note", "duplicates", where, message, fix))
     return findings
 
 
-def check_near_duplicates(seen: DataView) -> list[Finding]:
-    """Rows that differ in a word or in punctuation only, among those to train on and across the split."""
-    return [*_near_in_train(seen), *_near_across(seen)] or [
-        Finding("ok", "near-duplicates", "data", f"no two rows are so near that {SIMILAR_WORDS}")
+def check_near_duplicates(view: DataView) -> list[Finding]:
+    """Find rows that differ only in a word or punctuation, within the training part and across the split."""
+    return [*_near_in_train(view), *_near_across(view)] or [
+        Finding("ok", "near-duplicates", "data", f"there are no two rows of which {SIMILAR_WORDS}")
     ]
 
 
-def _near_in_train(seen: DataView) -> list[Finding]:
-    looked_at = sample(seen.split.train)
+def _near_in_train(view: DataView) -> list[Finding]:
+    looked_at = sample(view.split.train)
     rows = _distinct(looked_at, _row_key)
     near = _near(
         rows, [f"{strip_marks(example.source)}\n{strip_marks(example.response)}" for example in rows]
@@ -87,33 +87,34 @@ def _near_in_train(seen: DataView) -> list[Finding]:
     if not near:
         return []
     message = (
-        f"{share(len(near), len(rows))} training rows nearly repeat an earlier one, source and response "
-        f"together ({SIMILAR_WORDS}; {_pairs(near)}){of_sample(len(looked_at), len(seen.split.train))}"
+        f"{share(len(near), len(rows))} training rows nearly repeat an earlier one, comparing source and "
+        f"response together ({SIMILAR_WORDS}; {_pairs(near)})"
+        f"{of_sample(len(looked_at), len(view.split.train))}"
     )
-    fix = "Take them out, unless they are meant."
+    fix = "Remove them, unless they are intentional."
     return [Finding("warning", "near-duplicates", places(later for later, _ in near), message, fix)]
 
 
-def _near_across(seen: DataView) -> list[Finding]:
-    looked_at = sample(seen.split.train)
+def _near_across(view: DataView) -> list[Finding]:
+    looked_at = sample(view.split.train)
     train = _distinct(looked_at, _source_key)
     known = {_source_key(example) for example in train}
     findings = []
     for part in HELD_OUT:
         held_out = [
             example
-            for example in sample(getattr(seen.split, part))
-            if _source_key(example) not in known  # that is leakage
+            for example in sample(getattr(view.split, part))
+            if _source_key(example) not in known  # that is reported as leakage
         ]
         rows = [*train, *held_out]
         near = _near(rows, [strip_marks(example.source) for example in rows], first_later=len(train))
         if near:
             message = (
-                f"the sources of {share(len(near), len(held_out))} {part} rows nearly repeat one that is "
-                f"trained on ({SIMILAR_WORDS}; {_pairs(near)}): figures on them flatter"
-                f"{of_sample(len(looked_at), len(seen.split.train))}"
+                f"the sources of {share(len(near), len(held_out))} {part} rows nearly repeat one in the "
+                f"training part ({SIMILAR_WORDS}; {_pairs(near)}), so figures on them are too good"
+                f"{of_sample(len(looked_at), len(view.split.train))}"
             )
-            fix = f"Take them out of data.{part}, or out of training."
+            fix = f"Remove them from data.{part} or from the training rows."
             where = places(later for later, _ in near)
             findings.append(Finding("warning", "near-duplicates", where, message, fix))
     return findings
@@ -122,15 +123,15 @@ def _near_across(seen: DataView) -> list[Finding]:
 def _near(
     rows: Sequence[Example], texts: Sequence[str], first_later: int = 0
 ) -> list[tuple[Example, Example]]:
-    """Rows from `first_later` on that nearly repeat an earlier one; below it where it is not 0.
+    """Find rows from `first_later` on that nearly repeat an earlier one, before `first_later` if it is not 0.
 
-    With their history, the later turns of one conversation are nearly alike by nature: they do not count.
+    Later turns of one conversation, with their history, are naturally similar and do not count.
     """
     owners = [(example.path, example.row) for example in rows]
     found: dict[int, int] = {}
-    seen: dict[str, int] = {}
+    view: dict[str, int] = {}
     for place, text in enumerate(texts):
-        earlier = seen.setdefault(text, place)
+        earlier = view.setdefault(text, place)
         if owners[earlier] != owners[place]:
             found[place] = earlier
     found = {**near_copies(texts, owners=owners), **found}
@@ -144,7 +145,7 @@ def _near(
 def _repeats(
     earlier: Sequence[Example], rows: Sequence[Example], key: Callable[[Example], Hashable]
 ) -> list[tuple[Example, Example]]:
-    """Rows whose key an earlier row has, each with that row; among themselves where there is no earlier."""
+    """Pair rows with an earlier row that has the same key; within `rows` if `earlier` is empty."""
     first: dict[Hashable, Example] = {}
     for example in earlier:
         first.setdefault(key(example), example)
@@ -171,13 +172,13 @@ def _row_key(example: Example) -> tuple[bytes, str]:
 
 
 def _pairs(pairs: Sequence[tuple[Example, Example]]) -> str:
-    """Which row is like which, for the first few: `rows 21 = 3, 22 = 3 and 4 more`."""
+    """Format the first few pairs of similar rows: `rows 21 = 3, 22 = 3 and 4 more`."""
     alike = [f"{_number(later)} = {_seen_from(later, earlier)}" for later, earlier in pairs]
     return f"rows {first_few(alike)}"
 
 
 def _number(example: Example) -> str:
-    """Which row of its file it is, and which answer of its conversation."""
+    """Format the number of a row in its file, and of the answer in its conversation."""
     return f"{example.row} (answer {example.turn})" if example.turn else str(example.row)
 
 

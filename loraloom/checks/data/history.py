@@ -1,4 +1,4 @@
-"""Whether the later answers of a conversation have what was said before as context."""
+"""Whether later answers of a conversation have the earlier turns as context."""
 
 from __future__ import annotations
 
@@ -9,25 +9,23 @@ from loraloom.checks.finding import Finding
 from loraloom.data.sources.source_template import SourceTemplate
 from loraloom.data.splitting.groups import source_key
 
-FEW_CHARS = 16  # "and then?", "what else do you know?": too few to stand alone
+FEW_CHARS = 16  # "and then?", "what else do you know?": too short to be understood alone
 
 
-def check_history(seen: DataView) -> list[Finding]:
-    """What `data.conversation_history` does to these rows, and what the other choice would do."""
-    rows = seen.rows
+def check_history(view: DataView) -> list[Finding]:
+    """Report what `data.conversation_history` does to these rows, and what the opposite would do."""
+    rows = view.rows
     later = [example for example in rows if example.has_history]
     if not later:
         return [Finding("ok", "history", "data", "no row answers a later turn of a conversation")]
     of_rows = f"{share(len(later), len(rows))} rows answer a later turn of a conversation"
     where = "data.conversation_history"
-    columns = SourceTemplate(seen.settings.source_prefix).columns
+    columns = SourceTemplate(view.settings.source_prefix).columns
     if columns and "history" not in columns:
-        message = (
-            f"{of_rows}, and the template of data.source_prefix gives them nothing of what was said before"
-        )
-        return [Finding("warning", "history", places(later), message, "Put `{history}` into the template.")]
-    if columns or seen.settings.conversation_history:
-        message = f"{of_rows}, with the turns before it in its source"
+        message = f"{of_rows}, and the template in data.source_prefix does not include the earlier turns"
+        return [Finding("warning", "history", places(later), message, "Add `{history}` to the template.")]
+    if columns or view.settings.conversation_history:
+        message = f"{of_rows}, with the earlier turns in its source"
         if not columns:
             message += "; with `false`, each would be trained on its last question alone"
         return [Finding("note", "history", where, message)]
@@ -35,8 +33,8 @@ def check_history(seen: DataView) -> list[Finding]:
     short = sum(len(example.source) <= FEW_CHARS for example in later)
     again = sum(asked[source_key(example.source)] > 1 for example in later)
     message = (
-        f"{of_rows}, and are trained without what was said before: {short:,} of these sources have at most "
-        f"{FEW_CHARS} characters, and {again:,} are the source of another row as well"
+        f"{of_rows} and are trained on without the earlier turns: {short:,} of these sources have at most "
+        f"{FEW_CHARS} characters, and {again:,} are also the source of another row"
     )
-    fix = "Set `data.conversation_history: true` to put the earlier turns into the source, oldest first."
+    fix = "Set `data.conversation_history: true` to add the earlier turns to the source, oldest first."
     return [Finding("warning", "history", places(later), message, fix)]

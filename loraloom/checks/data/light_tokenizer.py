@@ -1,6 +1,6 @@
-"""The base's tokenizer without transformers, whose import alone takes longer than all data checks.
+"""The base's tokenizer without transformers, whose import takes longer than all data checks.
 
-One that has no tokenizer.json (ByT5's, and others written in Python) is had from the loaded base.
+A tokenizer without a tokenizer.json (ByT5's and others written in Python) is taken from the loaded base.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ CHUNK = 1_000
 
 
 class NoTokenizerError(Exception):
-    """A tokenizer cannot be had without loading the model; the text says why."""
+    """A tokenizer is unavailable without loading the model; the text says why."""
 
 
 class Backend(Protocol):
-    """What turns texts to tokens and back."""
+    """Interface for converting texts to tokens and back."""
 
     def ids(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text, nothing padded or cut."""
+        """Tokenize each text, without padding or truncation."""
 
     def texts(self, ids: list[list[int]]) -> list[str]:
-        """The text of each row of token ids, special tokens included."""
+        """Decode each row of token ids, special tokens included."""
 
     def token_id(self, token: str) -> int | None:
-        """The id of a token; None where there is no such token."""
+        """Return the id of a token; None if there is no such token."""
 
 
 class FastBackend:
-    """A tokenizer of the `tokenizers` package, without what its file remembers of an earlier call.
+    """A tokenizer of the `tokenizers` package, without the settings its file stores from an earlier call.
 
     Args:
-        tokenizer: its padding and truncation are switched off.
+        tokenizer: the tokenizer; its padding and truncation are disabled.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -49,49 +49,49 @@ class FastBackend:
         self._tokenizer = tokenizer
 
     def ids(self, texts: list[str]) -> list[list[int]]:
-        """As `Backend` has it."""
+        """Implement `Backend.ids`."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
 
     def texts(self, ids: list[list[int]]) -> list[str]:
-        """As `Backend` has it."""
+        """Implement `Backend.texts`."""
         return self._tokenizer.decode_batch(ids, skip_special_tokens=False)
 
     def token_id(self, token: str) -> int | None:
-        """As `Backend` has it."""
+        """Implement `Backend.token_id`."""
         return self._tokenizer.token_to_id(token)
 
 
 class SlowBackend:
-    """A tokenizer of transformers that is written in Python."""
+    """A transformers tokenizer that is written in Python."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._vocabulary = tokenizer.get_vocab()
 
     def ids(self, texts: list[str]) -> list[list[int]]:
-        """As `Backend` has it."""
+        """Implement `Backend.ids`."""
         encoded = self._tokenizer(texts, return_attention_mask=False, verbose=False)
         return [list(ids) for ids in encoded["input_ids"]]
 
     def texts(self, ids: list[list[int]]) -> list[str]:
-        """As `Backend` has it."""
+        """Implement `Backend.texts`."""
         return list(self._tokenizer.batch_decode(ids, skip_special_tokens=False))
 
     def token_id(self, token: str) -> int | None:
-        """As `Backend` has it."""
+        """Implement `Backend.token_id`."""
         found = self._vocabulary.get(token)
         return None if found is None else int(found)
 
 
 @dataclass(frozen=True)
 class TextTokenizer:
-    """Texts to tokens and back.
+    """Converts texts to tokens and back.
 
     Args:
-        backend: that does it.
-        unk_token: stands for what the vocabulary lacks; None where bytes or nothing does.
-        eos_token: ends every source and target, and is counted where the tokenizer does not set it.
-        pad_token: fills rows.
+        backend: does the conversion.
+        unk_token: replaces what is not in the vocabulary; None if bytes or nothing does.
+        eos_token: ends every source and target; added if the tokenizer does not add it.
+        pad_token: pads rows.
     """
 
     backend: Backend
@@ -101,10 +101,10 @@ class TextTokenizer:
 
     @classmethod
     def of_folder(cls, folder: Path) -> TextTokenizer:
-        """The tokenizer of a transformers folder.
+        """Load the tokenizer of a transformers folder.
 
         Raises:
-            NoTokenizerError: it has no tokenizer.json, or one that cannot be read.
+            NoTokenizerError: the folder has no tokenizer.json, or one that cannot be read.
         """
         file = folder / TOKENIZER_FILE
         if not file.is_file():
@@ -119,36 +119,36 @@ class TextTokenizer:
 
     @classmethod
     def of_transformers(cls, tokenizer: Any) -> TextTokenizer:
-        """The same of a tokenizer that transformers has loaded, whether it has a backend or not."""
+        """Wrap a tokenizer that transformers has loaded, with or without a Rust backend."""
         inner = getattr(tokenizer, "backend_tokenizer", None)
         backend = FastBackend(inner) if isinstance(inner, Tokenizer) else SlowBackend(tokenizer)
         return cls(backend, tokenizer.unk_token, tokenizer.eos_token, tokenizer.pad_token)
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, EOS last, nothing cut."""
+        """Tokenize each text, EOS last, without truncation."""
         rows: list[list[int]] = []
         for start in range(0, len(texts), CHUNK):
             rows += map(self._with_eos, self.backend.ids(list(texts[start : start + CHUNK])))
         return rows
 
     def texts(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        """The texts of token ids, padding and what frames a text left out; what a user added is text."""
+        """Decode token ids without padding and the tokens around a text; those that users added are text."""
         ends = {self.eos_token_id, self.pad_token_id, *self.frame_token_ids}
         return self.backend.texts([[token for token in row if token not in ends] for row in ids])
 
     @cached_property
     def unk_token_id(self) -> int | None:
-        """Of the unknown token."""
+        """Id of the unknown token."""
         return self._id(self.unk_token)
 
     @cached_property
     def eos_token_id(self) -> int | None:
-        """Of the token that ends a text."""
+        """Id of the token that ends a text."""
         return self._id(self.eos_token)
 
     @cached_property
     def pad_token_id(self) -> int | None:
-        """Of the padding."""
+        """Id of the padding token."""
         return self._id(self.pad_token)
 
     @cached_property
@@ -158,7 +158,7 @@ class TextTokenizer:
 
     @cached_property
     def byte_token_ids(self) -> frozenset[int]:
-        """The tokens of single bytes, as `byte_fallback` names them; empty where there are none."""
+        """Ids of the tokens for single bytes, as named by `byte_fallback`; empty if there are none."""
         ids = (self.backend.token_id(f"<0x{byte:02X}>") for byte in range(256))
         return frozenset(token for token in ids if token is not None)
 
@@ -171,6 +171,6 @@ class TextTokenizer:
 
 
 def _text(token: Any) -> str | None:
-    """A token as tokenizer_config.json has it: a text, or an object with its content."""
+    """Read a token of tokenizer_config.json: a text, or an object with its content."""
     text = token.get("content") if isinstance(token, dict) else token
     return text if isinstance(text, str) else None

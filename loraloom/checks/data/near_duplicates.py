@@ -1,7 +1,7 @@
-"""Texts that nearly repeat an earlier one, in time that grows with their number and not with its square.
+"""Search for texts that nearly repeat an earlier one, in less than quadratic time.
 
 MinHash signatures (Broder, 1997) in bands (Leskovec, Rajaraman, Ullman: Mining of Massive Datasets, 3.4)
-name candidates; the Jaccard similarity of the sets of shingles, computed exactly, decides.
+select candidates, which are decided by the exact Jaccard similarity of their sets of shingles.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from loraloom.checks.data.code_points import code_points
 
 SHINGLE = 4  # characters
-SHORTEST = 16  # characters; in a shorter text one word is much, and only equality says anything
+SHORTEST = 16  # characters; in a shorter text one word matters, so only equality is informative
 SIMILAR = 0.8
 NUM_BANDS, BAND = 16, 4  # a pair at 0.8 shares a band with probability 1 - (1 - 0.8^4)^16 = 0.9998
 MOST_CANDIDATES = 16
@@ -34,15 +34,15 @@ _HALF = np.uint64(32)
 def near_copies(
     texts: Sequence[str], similar: float = SIMILAR, owners: Sequence[Hashable] | None = None
 ) -> dict[int, int]:
-    """Which text nearly repeats which earlier one.
+    """Find texts that nearly repeat an earlier one.
 
     Args:
-        texts: bare of what does not matter; those under 16 characters are passed over.
-        similar: the Jaccard similarity of their sets of 4-character shingles that counts.
-        owners: whose text each is; texts of one owner are not compared.
+        texts: normalized texts; those under 16 characters are skipped.
+        similar: minimum Jaccard similarity of their sets of 4-character shingles.
+        owners: owner of each text; texts of the same owner are not compared.
 
     Returns:
-        Places of later texts → places of earlier ones.
+        Indices of later texts → indices of earlier ones.
     """
     long = [place for place, text in enumerate(texts) if len(text) >= SHORTEST]
     shingles: list[Hashes] = []
@@ -57,7 +57,7 @@ def near_copies(
     signed = np.concatenate(signatures)
     found = {}
     for later, candidates in _candidates(signed):
-        # The share of equal minima estimates the similarity; only near ones are worth computing it.
+        # The share of equal minima estimates the similarity; only close pairs are worth an exact comparison.
         near = (signed[candidates] == signed[later]).mean(axis=1) >= similar - 0.15
         for earlier in np.asarray(candidates)[near].tolist():
             if owners is not None and owners[long[earlier]] == owners[long[later]]:
@@ -69,7 +69,7 @@ def near_copies(
 
 
 def _shingles(texts: Sequence[str]) -> tuple[Hashes, npt.NDArray[np.int64]]:
-    """Hashes of every text's shingles end to end, and where each text's begin."""
+    """Hash the shingles of every text, concatenated, and return where those of each text begin."""
     codes, starts = code_points(texts)
     wide = codes.astype(np.uint64)
     num = len(wide) - SHINGLE + 1
@@ -78,7 +78,7 @@ def _shingles(texts: Sequence[str]) -> tuple[Hashes, npt.NDArray[np.int64]]:
         hashes += wide[place : place + num] * weight
     hashes = (hashes ^ (hashes >> np.uint64(33))) * _MIXED
     hashes ^= hashes >> _HALF
-    # A shingle that begins in the last characters of a text reaches into the next one.
+    # A shingle that begins in the last characters of a text would extend into the next text.
     inside = np.ones(num, bool)
     for back in range(1, SHINGLE):
         inside[starts[1:-1] - back] = False
@@ -87,7 +87,7 @@ def _shingles(texts: Sequence[str]) -> tuple[Hashes, npt.NDArray[np.int64]]:
 
 
 def _signatures(hashes: Hashes, starts: npt.NDArray[np.int64]) -> Signatures:
-    """uint32 [texts, bands x rows]: the smallest hash of each text under so many random functions."""
+    """uint32 [texts, bands x rows]: the minimum hash of each text under that many random functions."""
     random = np.random.default_rng(0)
     functions = random.integers(1, 2**63, size=(NUM_BANDS * BAND, 2), dtype=np.uint64) * 2 + 1
     columns = [
@@ -98,7 +98,7 @@ def _signatures(hashes: Hashes, starts: npt.NDArray[np.int64]) -> Signatures:
 
 
 def _candidates(signed: Signatures) -> Iterator[tuple[int, list[int]]]:
-    """Each text with the earlier ones that share a band with it, the first few of each band."""
+    """Yield each text with earlier ones that share a band with it, the first few of each band."""
     bands = [np.ascontiguousarray(signed[:, place * BAND : (place + 1) * BAND]) for place in range(NUM_BANDS)]
     buckets: list[defaultdict[bytes, list[int]]] = [defaultdict(list) for _ in bands]
     for text in range(len(signed)):

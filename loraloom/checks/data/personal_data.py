@@ -1,4 +1,4 @@
-"""Personal data by kind and line. What was found is never shown, stored or logged."""
+"""Personal data by kind and line. The data that was found is never shown, stored or logged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from loraloom.checks.data.data_view import DataView, places
 from loraloom.checks.finding import Finding
 from loraloom.data.examples import Example
 
-# GB 11643-1999: region, date of birth, order, and a check digit by ISO 7064 MOD 11-2.
+# GB 11643-1999: region, date of birth, sequence number, and a check digit by ISO 7064 MOD 11-2.
 _ID_NUMBER = re.compile(
     r"(?<!\d)[1-9]\d{5}(?:18|19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\d{3}[\dXx](?![\dA-Za-z])"
 )
@@ -35,19 +35,19 @@ _CARD = re.compile(
     r"(?<![\d.])(?:62|4|5[1-5]|2[2-7]|3[47]|35|9[0-9])\d{0,2}(?:[ -]?\d{4}){2,3}(?:[ -]?\d{1,5})?(?![\d.])"
 )
 _ADDRESS = re.compile(r"(?<![\d.vV])(?<!版本)(?<!版本号)(?:\d{1,3}\.){3}\d{1,3}(?![\d.]|\w)")
-# Nearly all texts have none of these, and need no closer look.
+# Nearly all texts contain none of these and are skipped quickly.
 _MAY_HOLD_ANY = re.compile(r"[\d@＠_]")
 _MAY_HOLD = re.compile(r"\d{4}|@|\d\.\d+\.\d|微信|wechat|weixin|[vw]x|v信|薇信", re.IGNORECASE)
 
 
 def is_id_number(text: str) -> bool:
-    """Whether 18 characters are a Chinese ID number: the check digit is that of the others."""
+    """Return whether 18 characters are a Chinese ID number, by its check digit."""
     total = sum(int(digit) * weight for digit, weight in zip(text, _ID_WEIGHTS, strict=False))
     return text[17].upper() == "10X98765432"[total % 11]
 
 
 def is_card_number(text: str) -> bool:
-    """Whether digits are a card's number (ISO/IEC 7812): 15 to 19 of them, with Luhn's check digit."""
+    """Return whether these are 15 to 19 digits of a card number (ISO/IEC 7812) with Luhn's check digit."""
     digits = [int(char) for char in text if char.isdigit()]
     doubled = (sum(divmod(2 * digit, 10)) for digit in digits[-2::-2])
     return 15 <= len(digits) <= 19 and len(set(digits)) > 1 and (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
@@ -68,19 +68,19 @@ def _any(text: str) -> bool:
     return True
 
 
-# In this order; what one kind has matched is no other kind.
+# In order of precedence; text that one kind has matched is not matched by another.
 KINDS: dict[str, tuple[tuple[re.Pattern[str], ...], Callable[[str], bool]]] = {
     "ID numbers": ((_ID_NUMBER,), is_id_number),
     "bank card numbers": ((_CARD,), is_card_number),
     "WeChat or QQ numbers": ((_CHAT,), _any),
-    "mail addresses": ((_MAIL,), _is_real_mail),
+    "email addresses": ((_MAIL,), _is_real_mail),
     "phone numbers": ((_MOBILE, _LANDLINE, _ABROAD), _any),
     "IP addresses": ((_ADDRESS,), _is_public_address),
 }
 
 
 def personal_kinds(text: str) -> Iterator[str]:
-    """The kinds of personal data in a text."""
+    """Yield the kinds of personal data in a text."""
     if not _MAY_HOLD_ANY.search(text):
         return
     text = normalize(text)
@@ -96,27 +96,27 @@ def personal_kinds(text: str) -> Iterator[str]:
 
 
 def _without(text: str, pattern: re.Pattern[str], is_real: Callable[[str], bool]) -> str:
-    """A text with what a pattern matches, and is real, blotted out."""
+    """Blank out the matches of a pattern in a text that are real."""
     return pattern.sub(
         lambda match: "\0" * len(match.group()) if is_real(match.group()) else match.group(), text
     )
 
 
-def check_personal_data(seen: DataView) -> list[Finding]:
-    """Numbers and addresses of people, which a model may learn by heart and tell anybody."""
+def check_personal_data(view: DataView) -> list[Finding]:
+    """Find people's numbers and addresses, which a model may memorize and reveal to anyone."""
     found: dict[str, list[Example]] = {}
-    for example in seen.rows:
+    for example in view.rows:
         for kind in {*personal_kinds(example.source), *personal_kinds(example.response)}:
             found.setdefault(kind, []).append(example)
-    fix = "Take them out or replace them; a model may repeat them to anybody."
+    fix = "Remove or replace them; a model may reveal them to anyone."
     return [
         Finding(
             "warning",
             "personal-data",
             places(rows),
-            f"{kind} in {len(rows):,} of {len(seen.rows):,} rows",
+            f"{kind} in {len(rows):,} of {len(view.rows):,} rows",
             fix,
         )
         for kind in KINDS
         if (rows := found.get(kind))
-    ] or [Finding("ok", "personal-data", "data", f"none of these was seen: {', '.join(KINDS)}")]
+    ] or [Finding("ok", "personal-data", "data", f"none of these was found: {', '.join(KINDS)}")]

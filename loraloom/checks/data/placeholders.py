@@ -1,6 +1,6 @@
-"""Words that stand where an answer or a question is missing: `NA`, `null`, `N/A`, `TODO`, `无`.
+"""Placeholders for a missing answer or question: `NA`, `null`, `N/A`, `TODO`, `无`.
 
-They are texts like others to a reader of files, and an adapter learns to say them.
+To a file reader they are texts like any other, and an adapter learns to produce them.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ NAMED = frozenset(
         *("待补充", "略", "該当なし", "なし", "未定", "없음", "해당 없음", "нет данных", "sin datos", "k.a"),
     }
 )  # fmt: skip
-SIGNS = "signs alone"  # -, --, ?, …, ***
+SIGNS = "punctuation only"  # -, --, ?, …, ***
 _SIGNS = re.compile(r"[-–—_?.…·。*#/\\|~xX]{1,8}")
 _AROUND = " \t\r\n.。!！,，;；:：<>()[]{}（）【】「」\"'“”‘’`*_"
-LONGEST = 24  # characters; a longer text is none
-# Below the first share of the rows a few may be meant; from the second on they are no accident.
+LONGEST = 24  # characters; a longer text is not a placeholder
+# Below the first share of rows, a few may be intended; from the second share on, they are not accidental.
 FEW, LARGE = 0.01, 0.05
-LABELS = 50  # different answers that a set of labels may have
+LABELS = 50  # maximum number of different answers in a set of labels
 
 
-def check_placeholders(seen: DataView) -> list[Finding]:
-    """No part has many answers or sources that are but a word for a missing text."""
-    parts: dict[str, Sequence[Example]] = {f"data.{part}": rows for part, rows in seen.parts.items()}
-    if seen.retained:
-        parts["data.retain"] = seen.retained
-    prefix = seen.settings.source_prefix
+def check_placeholders(view: DataView) -> list[Finding]:
+    """Check that no part has many answers or sources that are placeholders for a missing text."""
+    parts: dict[str, Sequence[Example]] = {f"data.{part}": rows for part, rows in view.parts.items()}
+    if view.retained:
+        parts["data.retain"] = view.retained
+    prefix = view.settings.source_prefix
     findings = [
         finding
         for name, rows in parts.items()
@@ -47,11 +47,13 @@ def check_placeholders(seen: DataView) -> list[Finding]:
             *_sources(name, rows, "" if name == "data.retain" else prefix),
         )
     ]
-    return findings or [Finding("ok", "placeholders", "data", "no answer or source stands for a missing one")]
+    return findings or [
+        Finding("ok", "placeholders", "data", "no answer or source is a placeholder for a missing one")
+    ]
 
 
 def placeholder(text: str) -> str:
-    """Which word for a missing text a text is, in small letters; empty if it is none."""
+    """Return the placeholder that a text consists of, in lower case; "" if it is not one."""
     if len(text) > 2 * LONGEST:
         return ""
     plain = " ".join(normalize(text).casefold().split())
@@ -72,15 +74,15 @@ def _responses(part: str, rows: Sequence[Example]) -> Iterator[Finding]:
     if level == "warning" and len(words) == 1 and _are_labels(rows):
         word = named[0][1]
         shown = f"consist of {word}" if word == SIGNS else f"are `{word}`"
-        message = f"{share(len(named), len(rows))} answers {shown}, one of few answers that there are"
+        message = f"{share(len(named), len(rows))} answers {shown}, one of only a few different answers"
         fix = (
-            "If it is a label of yours, all is well; if it stands for a missing answer, take these rows out."
+            "If it is one of your labels, ignore this; if it stands for a missing answer, remove these rows."
         )
         yield Finding("note", "placeholders", part, message, fix)
         return
-    what = "stand for a missing answer and would be learnt as one"
+    what = "are placeholders for a missing answer and would be learnt as answers"
     message = f"{share(len(named), len(rows))} answers {what}: {_listed(words)}"
-    yield Finding(level, "placeholders", _where(part, named), message, "Take these rows out, or answer them.")
+    yield Finding(level, "placeholders", _where(part, named), message, "Remove these rows, or answer them.")
 
 
 def _sources(part: str, rows: Sequence[Example], prefix: str) -> Iterator[Finding]:
@@ -92,12 +94,14 @@ def _sources(part: str, rows: Sequence[Example], prefix: str) -> Iterator[Findin
         elif word := placeholder(text.rpartition("\n")[2]):
             ends.append((example, word))
     if level := _level(len(named), len(rows)):
-        message = f"{share(len(named), len(rows))} sources stand for a missing one: {_listed_of(named)}"
-        fix = "Take these rows out; look whether data.columns names the right column."
+        message = (
+            f"{share(len(named), len(rows))} sources are placeholders for a missing one: {_listed_of(named)}"
+        )
+        fix = "Remove these rows, and check that data.columns names the right column."
         yield Finding(level, "placeholders", _where(part, named), message, fix)
     if level := _level(len(ends), len(rows)):
-        message = f"{share(len(ends), len(rows))} sources end in a line that is but {_listed_of(ends)}"
-        fix = "Leave the column empty in these rows: an empty input is left out of the source."
+        message = f"{share(len(ends), len(rows))} sources end in a line that is only {_listed_of(ends)}"
+        fix = "Leave the column empty in these rows; an empty input is not added to the source."
         yield Finding(level, "placeholders", _where(part, ends), message, fix)
 
 
@@ -108,7 +112,7 @@ def _level(num: int, total: int) -> Level | None:
 
 
 def _are_labels(rows: Sequence[Example]) -> bool:
-    """Whether the answers are a set of labels: few, short, and other ones than the placeholder come again."""
+    """Return whether answers are a set of labels: few, short, and repeated, apart from the placeholder."""
     counts = Counter(example.response for example in rows)
     others = [num for text, num in counts.items() if not placeholder(text)]
     are_short = all(len(text) <= 2 * LONGEST for text in counts)
@@ -124,7 +128,7 @@ def _listed_of(named: Sequence[tuple[Example, str]]) -> str:
 
 
 def _listed(words: Counter[str]) -> str:
-    """`na` 200, `null` 150: the words are of the list above, never a row's text."""
+    """Format counts: `na` 200, `null` 150. The words come from the list above, never from a row's text."""
     return ", ".join(
         f"{word if word == SIGNS else f'`{word}`'} {num:,}" for word, num in words.most_common(6)
     )

@@ -1,4 +1,4 @@
-"""Responses that teach one thing only, or nothing: all alike, copied from the source, cut in the middle."""
+"""Responses that teach little: all alike, copied from the source, or truncated."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from loraloom.checks.data.placeholders import placeholder
 from loraloom.checks.finding import Finding
 from loraloom.data.examples import Example
 
-FEWEST_ROWS = 20  # a share of fewer says nothing
+FEWEST_ROWS = 20  # a share of fewer rows is meaningless
 DOMINANT = 0.5
-STOCK = 0.2  # of the rows: a stock answer of so many is what an adapter learns first
+STOCK = 0.2  # of the rows; a stock answer this frequent is what an adapter learns first
 SHORT_RESPONSE = 60  # characters
 BEGINNING = 12  # characters
-LONG_RESPONSE = 40  # characters; a shorter one may well be a title or a label
-# Below it, a few are the writer's manner; above the other, texts of this file do not end in a full stop.
+LONG_RESPONSE = 40  # characters; a shorter one may be a title or a label
+# Below the first share they may be the writer's style; above the second, texts here do not end in full stops.
 CUT_SHARES = (0.02, 0.5)
 
 _ENDS = re.compile(r"""[.!?。！？…～~;；:：)）\]】」』》>"'”’`|\d\-–—=*_}$%℃]\s*$""")
-_PICTURE = 0x2190  # arrows, symbols and emoji begin here, the CJK blocks' letters excepted
+_PICTURE = 0x2190  # arrows, symbols and emoji begin here, except for the letters of the CJK blocks
 
 
-def check_alike(seen: DataView) -> list[Finding]:
-    """No one response, beginning of responses, or source makes up most training rows."""
-    rows = sample(seen.split.train)
+def check_alike(view: DataView) -> list[Finding]:
+    """Check that no single response, beginning of responses, or source makes up most training rows."""
+    rows = sample(view.split.train)
     if len(rows) < FEWEST_ROWS:
-        return [Finding("ok", "alike", "data.train", f"{len(rows)} rows are too few to say")]
+        return [Finding("ok", "alike", "data.train", f"{len(rows)} rows are too few to judge")]
     responses = [strip_marks(example.response) for example in rows]
     findings = [
         *_one_response(rows, responses),
         *_one_source(rows, [strip_marks(example.source) for example in rows]),
     ] or [*_one_short_answer(rows), *_one_beginning(rows, responses)]
-    looked_at = of_sample(len(rows), len(seen.split.train))
+    looked_at = of_sample(len(rows), len(view.split.train))
     return [replace(finding, message=f"{finding.message}{looked_at}") for finding in findings] or [
-        Finding("ok", "alike", "data.train", "no one response, beginning or source dominates")
+        Finding("ok", "alike", "data.train", "no single response, beginning or source dominates")
     ]
 
 
@@ -48,28 +48,26 @@ def _one_response(rows: Sequence[Example], responses: Sequence[str]) -> list[Fin
         return []
     if count == len(rows):
         message = f"all {count:,} training rows have the same response; nothing else can be learnt from them"
-        fix = "Look whether data.columns names the right column."
+        fix = "Check that data.columns names the right column."
         return [Finding("error", "alike", places(same), message, fix)]
-    message = (
-        f"{share(count, len(rows))} training rows have one and the same response; it will answer everything"
-    )
-    return [Finding("warning", "alike", places(same), message, "Leave most of them out.")]
+    message = f"{share(count, len(rows))} training rows have the same response, which will answer everything"
+    return [Finding("warning", "alike", places(same), message, "Remove most of them.")]
 
 
 def _one_short_answer(rows: Sequence[Example]) -> list[Finding]:
-    """A stock answer among free texts; of a set of labels any may be as frequent."""
+    """Find a stock answer among free texts; in a set of labels, any label may be this frequent."""
     (text, count), *others = Counter(example.response for example in rows).most_common()
     rest = len(rows) - count
     if len(text) > SHORT_RESPONSE or count < STOCK * len(rows) or len(others) < DOMINANT * rest:
         return []
-    if placeholder(text):  # that check names it
+    if placeholder(text):  # reported by the check `placeholders`
         return []
     same = [example for example in rows if example.response == text]
     message = (
-        f"{share(count, len(rows))} training rows have one and the same short response, while the others' "
-        "are texts of their own; it will answer much"
+        f"{share(count, len(rows))} training rows have the same short response, while the others have "
+        "texts of their own; the model will give it to many questions"
     )
-    fix = "Look whether it stands for a missing answer; leave most of them out."
+    fix = "Check whether it stands for a missing answer, and remove most of these rows."
     return [Finding("warning", "alike", places(same), message, fix)]
 
 
@@ -77,8 +75,8 @@ def _one_source(rows: Sequence[Example], sources: Sequence[str]) -> list[Finding
     count, same = _most_common(rows, sources)
     if count < DOMINANT * len(rows):
         return []
-    message = f"{share(count, len(rows))} training rows have one and the same source"
-    fix = "Look whether data.columns and data.source_prefix name the right columns."
+    message = f"{share(count, len(rows))} training rows have the same source"
+    fix = "Check that data.columns and data.source_prefix name the right columns."
     return [Finding("warning", "alike", places(same), message, fix)]
 
 
@@ -95,10 +93,10 @@ def _one_beginning(rows: Sequence[Example], responses: Sequence[str]) -> list[Fi
         return []
     message = (
         f"{share(count, len(long))} responses begin with the same {BEGINNING} characters; "
-        "every answer will begin so"
+        "every answer will begin with them"
     )
     return [
-        Finding("warning", "alike", places(same), message, "Leave a fixed beginning out of the responses.")
+        Finding("warning", "alike", places(same), message, "Remove a fixed beginning from the responses.")
     ]
 
 
@@ -107,32 +105,32 @@ def _most_common(rows: Sequence[Example], texts: Sequence[str]) -> tuple[int, li
     return count, [example for example, own in zip(rows, texts, strict=True) if own == text]
 
 
-def check_copied(seen: DataView) -> list[Finding]:
-    """Responses that only repeat their source."""
-    rows = sample(seen.split.train)
+def check_copied(view: DataView) -> list[Finding]:
+    """Find responses that only repeat their source."""
+    rows = sample(view.split.train)
     copied = [
         example for example in rows if strip_marks(example.source) == strip_marks(example.response) != ""
     ]
     if not copied:
         return [Finding("ok", "copied", "data.train", "no response is a copy of its source")]
     message = (
-        f"the responses of {share(len(copied), len(rows))} training rows repeat their source and add nothing"
-        f"{of_sample(len(rows), len(seen.split.train))}"
+        f"the responses of {share(len(copied), len(rows))} training rows only repeat their source"
+        f"{of_sample(len(rows), len(view.split.train))}"
     )
-    return [Finding("warning", "copied", places(copied), message, "Take these rows out.")]
+    return [Finding("warning", "copied", places(copied), message, "Remove these rows.")]
 
 
-def check_cut_off(seen: DataView) -> list[Finding]:
-    """Long responses that end in the middle of a sentence, as an export with a limit leaves them."""
-    rows = sample(seen.split.train)
+def check_cut_off(view: DataView) -> list[Finding]:
+    """Find long responses that end in the middle of a sentence, as an export with a length limit produces."""
+    rows = sample(view.split.train)
     long = [example for example in rows if len(example.response) >= LONG_RESPONSE]
     open_ended = [example for example in long if _is_open_ended(example.response)]
     few, most = CUT_SHARES
     if len(long) < FEWEST_ROWS or not few <= len(open_ended) / len(long) <= most:
-        return [Finding("ok", "cut-off", "data.train", "responses end where sentences end")]
-    what = f"{share(len(open_ended), len(long))} long responses end without a sentence's end"
-    message = f"{what}{of_sample(len(rows), len(seen.split.train))}"
-    fix = "Look whether they were cut when the file was made."
+        return [Finding("ok", "cut-off", "data.train", "responses end at the end of a sentence")]
+    what = f"{share(len(open_ended), len(long))} long responses do not end at the end of a sentence"
+    message = f"{what}{of_sample(len(rows), len(view.split.train))}"
+    fix = "Check whether they were truncated when the file was created."
     return [Finding("note", "cut-off", places(open_ended), message, fix)]
 
 
@@ -140,6 +138,6 @@ def _is_open_ended(response: str) -> bool:
     text = normalize(response).rstrip()
     last = ord(text[-1]) if text else 0
     is_picture = _PICTURE <= last < 0x3000 or last >= 0x1F000
-    # The last line of a list, of verse or of code has no full stop either.
+    # The last line of a list, a verse or code does not end in a full stop either.
     is_line_of_many = "\n" in text and len(text) - text.rfind("\n") <= LONG_RESPONSE
     return not (_ENDS.search(text) or is_picture or is_line_of_many)

@@ -1,4 +1,4 @@
-"""Which scripts the rows are written in, and the few that differ from the rest."""
+"""The scripts that rows are written in, and the few rows that differ from the rest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loraloom.checks.finding import Finding
 from loraloom.data.examples import Example
 from loraloom.text.units import percent
 
-# Script → its blocks of letters in Unicode. Han stands for Chinese; Japanese has kana besides.
+# Script → its Unicode blocks of letters. Han stands for Chinese; Japanese also has kana.
 SCRIPTS: dict[str, tuple[tuple[int, int], ...]] = {
     "Han": ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x323AF)),
     "Latin": ((0x41, 0x5A), (0x61, 0x7A), (0xC0, 0x24F), (0x1E00, 0x1EFF)),
@@ -27,34 +27,34 @@ SCRIPTS: dict[str, tuple[tuple[int, int], ...]] = {
     "Devanagari": ((0x900, 0x97F),),
     "Thai": ((0xE00, 0xE7F),),
 }
-# A word is about five letters in an alphabet, and one or two characters in Chinese.
+# A word has about five letters in an alphabet, and one or two characters in Chinese.
 LETTERS_A_WORD = {"Han": 1.5, "kana": 2.0, "Hangul": 2.5}
 FEWEST_WORDS = 2.0
-KANA_SHARE = 0.1  # of the words; Chinese text has no kana, Japanese has Han and kana
-FEW = 0.2  # a script of more rows than this is meant: a file of two languages
+KANA_SHARE = 0.1  # share of the words; Chinese text has no kana, Japanese has Han and kana
+FEW = 0.2  # a script with a larger share is intended, as in a file of two languages
 CHUNK = 10_000
 
 Counts = npt.NDArray[np.int64]
 
 
-def check_scripts(seen: DataView) -> list[Finding]:
-    """Rows in another script than nearly all others, and traditional characters among simplified ones."""
+def check_scripts(view: DataView) -> list[Finding]:
+    """Find rows in another script than nearly all others, and traditional among simplified characters."""
     findings = []
-    said = []
+    summaries = []
     for side in ("source", "response"):
-        rows = seen.rows
+        rows = view.rows
         scripts, forms = _of_rows([getattr(example, side) for example in rows])
         found, words = _few_among_many(rows, scripts, side, "mainly in {} script")
         findings += found
-        said.append(f"{side}s: {words}" if words else f"{side}s: no letters")
+        summaries.append(f"{side}s: {words}" if words else f"{side}s: no letters")
         findings += _few_among_many(rows, forms, side, "in {} characters")[0]
-    return findings or [Finding("ok", "scripts", "data", "; ".join(said))]
+    return findings or [Finding("ok", "scripts", "data", "; ".join(summaries))]
 
 
 def _few_among_many(
     rows: Sequence[Example], kinds: Sequence[str], side: str, wording: str
 ) -> tuple[list[Finding], str]:
-    """A note for every kind that few rows are of, and how the rest are made up."""
+    """Create a note for every kind that few rows are of, and describe the shares of all kinds."""
     by_kind: dict[str, list[Example]] = {}
     for example, kind in zip(rows, kinds, strict=True):
         if kind:
@@ -68,8 +68,8 @@ def _few_among_many(
             "note",
             "scripts",
             places(own),
-            f"{share(len(own), len(rows))} {side}s are {wording.format(kind)}, most are in {most}",
-            "Look whether these rows belong here.",
+            f"{share(len(own), len(rows))} {side}s are {wording.format(kind)}, but most are in {most}",
+            "Check whether these rows belong here.",
         )
         for kind, own in few
     ]
@@ -77,7 +77,7 @@ def _few_among_many(
 
 
 def _of_rows(texts: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The main script of each text and the form of its Chinese characters; "" where there is too little."""
+    """Return the main script of each text and the form of its Chinese characters; "" if too short."""
     scripts: list[str] = []
     forms: list[str] = []
     for start in range(0, len(texts), CHUNK):
@@ -115,7 +115,7 @@ def _in_blocks(codes: npt.NDArray[np.uint32], blocks: Sequence[tuple[int, int]])
 
 
 def _forms(codes: npt.NDArray[np.uint32], starts: Counts) -> Iterator[str]:
-    """Simplified or traditional, where at least two characters say so and more than say the other."""
+    """Yield "simplified" or "traditional" if at least two characters, and the majority, indicate it."""
     in_table = np.minimum(codes, 0xFFFF)
     simplified, traditional = (
         count_marked(table[in_table], starts) for table in _only_simplified_and_traditional()
@@ -132,10 +132,10 @@ def _forms(codes: npt.NDArray[np.uint32], starts: Counts) -> Iterator[str]:
 
 @cache
 def _only_simplified_and_traditional() -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """bool [65536] each: characters of GB 2312 that Big5 lacks, and of Big5 that GB 2312 lacks.
+    """Return bool [65536] each: characters of GB 2312 not in Big5, and of Big5 not in GB 2312.
 
-    The two national standards' own sets, as Python's codecs have them, need no table of variants.
-    They do not say which character corresponds to which, and rare ones of either side are not told apart.
+    The sets of the two national standards, from Python's codecs, make a table of variants unnecessary.
+    They do not tell which character corresponds to which, and do not distinguish rare characters.
     """
     sets = []
     for codec, firsts, lasts in (

@@ -1,4 +1,4 @@
-"""What the base's tokenizer makes of the rows: lengths, what is cut, what it does not know or gives back."""
+"""Effects of the base's tokenizer: lengths, truncation, unknown characters, round trip."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from loraloom.recipe.settings import MAX_TOKENS
 from loraloom.text.units import percent
 
 PERCENTILES = (50, 90, 95, 99)
-TO_CUT = 0.01  # the share of rows that a suggested limit would cut
-# Of all tokens of a side.
+TO_CUT = 0.01  # share of rows that a suggested limit would truncate
+# Shares of all tokens of a side.
 UNKNOWN_WARNING, UNKNOWN_ERROR = 0.001, 0.2
 BYTES_WARNING = 0.1
 
@@ -29,83 +29,84 @@ Side = Literal["source", "response"]
 SIDES: dict[Side, str] = {"source": "data.max_source_length", "response": "data.max_target_length"}
 
 
-def check_lengths(seen: DataView) -> list[Finding]:
-    """Percentiles of the rows' lengths in tokens, EOS included."""
+def check_lengths(view: DataView) -> list[Finding]:
+    """Report percentiles of the rows' lengths in tokens, including EOS."""
     findings = []
     for side, setting in SIDES.items():
-        lengths = _lengths(seen.encoded("train", side))
+        lengths = _lengths(view.encoded("train", side))
         first, *others = PERCENTILES
         at = [f"{first} % have at most {_within(lengths, first / 100)}"]
         at += [f"{p} % {_within(lengths, p / 100)}" for p in others]
         at.append(f"the longest {lengths.max()}")
-        message = f"tokens of training {side}s: {', '.join(at)}{_of_sample(seen, side)}"
+        message = f"tokens of training {side}s: {', '.join(at)}{_of_sample(view, side)}"
         findings.append(Finding("ok", "lengths", setting, message))
     return findings
 
 
-def check_truncation(seen: DataView) -> list[Finding]:
-    """How many rows the limits cut, and the limits that would cut 1 % or none."""
+def check_truncation(view: DataView) -> list[Finding]:
+    """Report how many rows the limits truncate, and the limits that would truncate 1 % or none."""
     findings = []
     for side, setting in SIDES.items():
-        limit = int(getattr(seen.settings, setting.removeprefix("data.")))
-        encoded = seen.encoded("train", side)
+        limit = int(getattr(view.settings, setting.removeprefix("data.")))
+        encoded = view.encoded("train", side)
         lengths = _lengths(encoded)
         is_cut = lengths > limit
         tight, whole = _within(lengths, 1 - TO_CUT), int(lengths.max())
         if is_cut.any():
             cut = [example for example, own in zip(encoded.rows, is_cut.tolist(), strict=True) if own]
-            what = f"{share(len(cut), len(lengths))} training {side}s are cut at {limit} tokens; EOS stays"
+            what = f"{share(len(cut), len(lengths))} training {side}s are cut at {limit} tokens; EOS is kept"
             kinds = (
-                f"; what is cut: {describe_truncation(seen.fitted('train').cuts)}" if side == "source" else ""
+                f"; what is cut: {describe_truncation(view.fitted('train').cuts)}" if side == "source" else ""
             )
-            message = f"{what}{_of_sample(seen, side)}{kinds}; {tight} would cut 1 %, {whole} none"
+            message = f"{what}{_of_sample(view, side)}{kinds}; {tight} would cut 1 %, {whole} none"
             wanted = tight if tight > limit else whole
             fix = (
                 f"Set {setting}: {wanted}."
                 if wanted <= MAX_TOKENS
-                else "Shorten these texts, or take them out."
+                else "Shorten these texts, or remove them."
             )
             findings.append(Finding("warning", "truncation", setting, f"{message} ({places(cut)})", fix))
         else:
             message = (
-                f"no training {side} is cut at {limit} tokens{_of_sample(seen, side)}; {tight} would cut 1 %"
+                f"no training {side} is cut at {limit} tokens{_of_sample(view, side)}; {tight} would cut 1 %"
             )
             findings.append(Finding("ok", "truncation", setting, message))
     return findings
 
 
-def check_answer_length(seen: DataView) -> list[Finding]:
-    """Whether answers may be as long as the responses that are learnt."""
-    if seen.max_new_tokens is None:
-        return [Finding("ok", "answer-length", "generation", "nobody is to answer")]
-    limit, key = seen.max_new_tokens, "generation.max_new_tokens"
-    encoded = seen.encoded("train", "response")
-    learnt = np.minimum(_lengths(encoded), seen.settings.max_target_length)
+def check_answer_length(view: DataView) -> list[Finding]:
+    """Check that answers may be as long as the training responses."""
+    if view.max_new_tokens is None:
+        return [Finding("ok", "answer-length", "generation", "no answers will be generated")]
+    limit, key = view.max_new_tokens, "generation.max_new_tokens"
+    encoded = view.encoded("train", "response")
+    learnt = np.minimum(_lengths(encoded), view.settings.max_target_length)
     is_longer = learnt > limit
-    looked_at = _of_sample(seen, "response")
+    looked_at = _of_sample(view, "response")
     if not is_longer.any():
-        message = f"no training response is longer than the {limit} tokens that an answer may have"
+        message = f"no training response exceeds the {limit} tokens that an answer may have"
         return [Finding("ok", "answer-length", key, f"{message}{looked_at}")]
     rows = [example for example, own in zip(encoded.rows, is_longer.tolist(), strict=True) if own]
     message = (
-        f"{share(len(rows), len(learnt))} training responses are longer than the {limit} tokens that an "
-        f"answer may have{looked_at}: such answers will be cut ({places(rows)})"
+        f"{share(len(rows), len(learnt))} training responses exceed the {limit} tokens that an "
+        f"answer may have{looked_at}, so such answers will be truncated ({places(rows)})"
     )
-    fix = f"Set {key}: {seen.settings.max_target_length}, which is data.max_target_length, or leave it out."
+    fix = f"Set {key}: {view.settings.max_target_length}, which is data.max_target_length, or remove it."
     return [Finding("warning", "answer-length", key, message, fix)]
 
 
-def check_unknown_tokens(seen: DataView) -> list[Finding]:
-    """Characters that the vocabulary lacks: they become one unknown token, or bytes."""
-    return [_unknown(seen, side) or _bytes(seen, side) for side in SIDES]
+def check_unknown_tokens(view: DataView) -> list[Finding]:
+    """Find characters that are not in the vocabulary, which become an unknown token or bytes."""
+    return [_unknown(view, side) or _bytes(view, side) for side in SIDES]
 
 
-def _unknown(seen: DataView, side: Side) -> Finding | None:
-    """How much of a side the tokenizer does not know; None where it is nothing."""
-    assert seen.tokenizer is not None
-    unknown = seen.tokenizer.unk_token_id
-    encoded = seen.encoded("train", side)
-    literal = seen.tokenizer.unk_token or "\0"  # written out it is no unknown character: see control-tokens
+def _unknown(view: DataView, side: Side) -> Finding | None:
+    """Report how much of a side the tokenizer does not know; None if nothing."""
+    assert view.tokenizer is not None
+    unknown = view.tokenizer.unk_token_id
+    encoded = view.encoded("train", side)
+    # If the unknown token is spelled out, it is not an unknown character: see control-tokens.
+    literal = view.tokenizer.unk_token or "\0"
     counts = [
         ids.count(unknown) - getattr(example, side).count(literal) if unknown in ids else 0
         for example, ids in zip(encoded.rows, encoded.ids, strict=True)
@@ -117,67 +118,67 @@ def _unknown(seen: DataView, side: Side) -> Finding | None:
     level: Level = "error" if part >= UNKNOWN_ERROR else "warning" if part >= UNKNOWN_WARNING else "note"
     message = (
         f"{percent(part)} of the tokens of training {side}s are unknown to the tokenizer, "
-        f"in {share(len(rows), len(encoded.ids))} rows{_of_sample(seen, side)}"
+        f"in {share(len(rows), len(encoded.ids))} rows{_of_sample(view, side)}"
     )
-    fix = "Replace what it does not know, or take a base whose tokenizer knows this text."
+    fix = "Replace the unknown characters, or use a base whose tokenizer knows this text."
     return Finding(level, "unknown-tokens", places(rows), message, fix)
 
 
-def _bytes(seen: DataView, side: Side) -> Finding:
-    """How much of a side is spelt byte by byte: three tokens for a Chinese character, four for an emoji."""
-    assert seen.tokenizer is not None
-    encoded = seen.encoded("train", side)
-    bytes_ = seen.tokenizer.byte_token_ids
+def _bytes(view: DataView, side: Side) -> Finding:
+    """Report how much of a side is encoded as bytes: three tokens per Chinese character, four per emoji."""
+    assert view.tokenizer is not None
+    encoded = view.encoded("train", side)
+    bytes_ = view.tokenizer.byte_token_ids
     counts = [sum(token in bytes_ for token in ids) for ids in encoded.ids]
     part = sum(counts) / sum(map(len, encoded.ids))
     spelt = f"{percent(part)} of the tokens of training {side}s are single bytes"
     if part < BYTES_WARNING:
-        message = f"no token is unknown{f'; {spelt}' if part else ''}{_of_sample(seen, side)}"
+        message = f"no token is unknown{f'; {spelt}' if part else ''}{_of_sample(view, side)}"
         return Finding("ok", "unknown-tokens", f"training {side}s", message)
     by_count = sorted(zip(counts, encoded.rows, strict=True), key=lambda pair: -pair[0])
-    rows = [example for count, example in by_count if count]  # the worst first
-    message = f"{spelt}: the vocabulary lacks characters of {share(len(rows), len(encoded.ids))} rows"
-    fix = "Take a base whose tokenizer knows this text; this one reads and writes it byte by byte."
-    return Finding("warning", "unknown-tokens", places(rows), f"{message}{_of_sample(seen, side)}", fix)
+    rows = [example for count, example in by_count if count]  # worst first
+    message = f"{spelt}, because the vocabulary lacks characters of {share(len(rows), len(encoded.ids))} rows"
+    fix = "Use a base whose tokenizer knows this text; this one reads and writes it byte by byte."
+    return Finding("warning", "unknown-tokens", places(rows), f"{message}{_of_sample(view, side)}", fix)
 
 
-def check_round_trip(seen: DataView) -> list[Finding]:
-    """Whether texts come back from their tokens as they were: what does not can never be answered."""
-    findings = [finding for side in SIDES for finding in _round_trip(seen, side)]
+def check_round_trip(view: DataView) -> list[Finding]:
+    """Check that texts survive tokenization; text that does not can never be answered."""
+    findings = [finding for side in SIDES for finding in _round_trip(view, side)]
     return findings or [
-        Finding("ok", "round-trip", "data", "every text comes back from its tokens as it was")
+        Finding("ok", "round-trip", "data", "every text is unchanged by tokenizing and decoding")
     ]
 
 
-def _round_trip(seen: DataView, side: Side) -> list[Finding]:
-    assert seen.tokenizer is not None
-    encoded = seen.encoded("train", side)
+def _round_trip(view: DataView, side: Side) -> list[Finding]:
+    assert view.tokenizer is not None
+    encoded = view.encoded("train", side)
     lost: dict[str, list[Example]] = {}
-    for example, back in zip(encoded.rows, seen.tokenizer.texts(encoded.ids), strict=True):
+    for example, back in zip(encoded.rows, view.tokenizer.texts(encoded.ids), strict=True):
         text: str = getattr(example, side)
-        if back != text and not control_tokens(seen.tokenizer, text):
+        if back != text and not control_tokens(view.tokenizer, text):
             for kind in differences(text, back):
                 lost.setdefault(kind, []).append(example)
     findings = []
     for kind, rows in lost.items():
         is_form = kind in FORMS
-        whose = f"{share(len(rows), len(encoded.rows))} training {side}s"
-        message = f"{kind} of {whose} do not come back from their tokens{_of_sample(seen, side)}"
-        fix = FORMS.get(kind, "The base can neither read nor write them: replace them, or take another base.")
+        subject = f"{share(len(rows), len(encoded.rows))} training {side}s"
+        message = f"{kind} of {subject} are lost by tokenizing and decoding{_of_sample(view, side)}"
+        fix = FORMS.get(kind, "The base can neither read nor write them; replace them, or use another base.")
         findings.append(Finding("note" if is_form else "warning", "round-trip", places(rows), message, fix))
     return findings
 
 
-# What changes in form only, and what to know of it.
+# Changes of form only, and what the user should know about them.
 FORMS = {
-    "line breaks": "Answers will have none; write lists and paragraphs as sentences, or take another base.",
-    "spaces": "Several in a row, or those at an end, become one or none.",
+    "line breaks": "Answers will have none; write lists and paragraphs as sentences, or use another base.",
+    "spaces": "Repeated spaces become one, and those at either end are removed.",
     "full-width forms": "The tokenizer writes ，？！ as ,?! ; metrics compare them as equal.",
 }
 
 
 def differences(text: str, back: str) -> list[str]:
-    """What kinds of characters a text lost on its way to tokens and back; never which ones."""
+    """List the kinds of characters, never which ones, that a text lost by tokenizing and decoding."""
     kinds = []
     if text.count("\n") != back.count("\n"):
         kinds.append("line breaks")
@@ -219,7 +220,7 @@ def _kind(char: str) -> str:
         return "emoji and symbols"
     if category.startswith("N"):
         return "digits"
-    return "signs and punctuation"
+    return "symbols and punctuation"
 
 
 def _lengths(encoded: EncodedText) -> npt.NDArray[np.int64]:
@@ -227,9 +228,9 @@ def _lengths(encoded: EncodedText) -> npt.NDArray[np.int64]:
 
 
 def _within(lengths: npt.NDArray[np.int64], part: float) -> int:
-    """The smallest limit that keeps this share of the rows whole."""
+    """Return the smallest limit that leaves this share of the rows whole."""
     return int(np.sort(lengths)[max(0, math.ceil(part * len(lengths)) - 1)])
 
 
-def _of_sample(seen: DataView, side: Side) -> str:
-    return of_sample(len(seen.encoded("train", side).rows), len(seen.split.train))
+def _of_sample(view: DataView, side: Side) -> str:
+    return of_sample(len(view.encoded("train", side).rows), len(view.split.train))

@@ -1,1 +1,1 @@
-"""The files that a recipe's data names: where they are, what they are called, whether they changed."""
+"""The data files of a recipe: their location, their names, and detection of changes."""

@@ -1,4 +1,4 @@
-"""Whether the files that split.json is about are there as they were."""
+"""Verification that the files listed in split.json still exist and are unchanged."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from loraloom.recipe.relative_paths import Locations
 def check_unchanged(
     saved: Mapping[str, str], located: Mapping[Part, DataLocation], locations: Locations, shown_as: str
 ) -> set[str]:
-    """Refuse other files than those that were split, before any is read as data.
+    """Refuse files other than those that were split, before any of them is read as data.
 
     Args:
-        saved: split.json's names, and the sha256 of each.
+        saved: file names in split.json -> sha256 of each.
         located: the files that the recipe names now.
-        locations: where the recipe's names are; if data was moved, split.json's do not say where a file is.
-        shown_as: split.json's name, for messages.
+        locations: locations of the recipe's names; names in split.json do not tell the place of moved data.
+        shown_as: name of split.json in messages.
 
     Returns:
-        Names of files that have come into a folder or pattern since then.
+        Names of files that were added to a folder or pattern since the split.
 
     Raises:
-        DataError: a file is gone, has changed, or was not among them.
+        DataError: a file is missing, has changed, or was not split.
     """
     files = {file.name: file for own in located.values() for file in own.files}
     gone = [name for name in saved if name not in files]
@@ -38,7 +38,7 @@ def check_unchanged(
     named = sorted(name for name in new if not files[name].found_by)
     if gone or named:
         raise DataError(
-            "is the split of other files",
+            "is a split of other files",
             where=shown_as,
             found=shown_names(gone) if gone else shown_names(list(saved)),
             allowed=f"the recipe's: {shown_names(named or list(files))}",
@@ -51,16 +51,16 @@ def check_unchanged(
 
 
 def check_hashes(saved: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Refuse files whose sha256 is not that of the files that were split.
+    """Refuse files whose sha256 differs from that of the files that were split.
 
     Raises:
-        DataError: with every file that has changed.
+        DataError: lists every file that has changed.
     """
     changed = [
         Problem(
-            f"has changed since it was split: its sha256 was {saved[name]} and is {sha256}",
+            f"has changed since it was split: its sha256 was {saved[name]} and is now {sha256}",
             where=name,
-            fix="Put the old file back, or start a new run.",
+            fix="Restore the old file, or start a new run.",
         )
         for name, sha256 in now.items()
         if sha256 != saved[name]

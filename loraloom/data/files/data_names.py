@@ -1,4 +1,4 @@
-"""How a recipe names data: for messages, for a run's name, and as a place on the disk."""
+"""How a recipe names data: in messages, in the name of a run, and as a location on disk."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ STARTER = "starter"
 
 
 def below(prefix: str, name: str) -> str:
-    """A file's name in a folder or behind a pattern's beginning: `data/a.jsonl` of `data/` and `a.jsonl`."""
+    """Join a folder, or the beginning of a pattern, and a file's name: `data/a.jsonl`."""
     return f"{prefix.rstrip('/')}/{name}" if prefix.strip("/") else f"{prefix}{name}"
 
 
 def is_on_disk(name: str, locations: Locations) -> bool:
-    """Whether a recipe's name of data is that of a file, folder or pattern, and there is such."""
+    """Return whether a data name of a recipe is an existing file or folder, or a pattern that matches one."""
     if name == STARTER or name.startswith(HUB_PREFIX):
         return False
     path = locations.data_path(name)
@@ -28,7 +28,7 @@ def is_on_disk(name: str, locations: Locations) -> bool:
 
 
 def name_of(value: str | Sequence[str]) -> str:
-    """What the data of a recipe is called: `rows` of `rows.json.gz`, `shop` of `shop/*.csv`."""
+    """Return a short name for the data of a recipe: `rows` of `rows.json.gz`, `shop` of `shop/*.csv`."""
     first = value if isinstance(value, str) else value[0]
     first = first.rpartition(":")[2]
     *folders, last = Path(first).parts or ("",)
@@ -40,7 +40,7 @@ def name_of(value: str | Sequence[str]) -> str:
 
 
 def shown_data(value: str | Sequence[str]) -> str:
-    """What a recipe names as data, for messages: `a.jsonl`, or `a.jsonl and 3 more`."""
+    """Format the data names of a recipe for messages: `a.jsonl`, or `a.jsonl and 3 more`."""
     first, *others = [value] if isinstance(value, str) else value
     first = f"{STARTER}:train.json" if first == STARTER else first
     return f"{first} and {len(others)} more" if others else first

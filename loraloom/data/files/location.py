@@ -1,8 +1,8 @@
-"""What a recipe names as data -> the files that hold the rows, in an order that is the same everywhere.
+"""From data names in a recipe to the files that contain the rows, in a reproducible order.
 
-rows.jsonl, [a.jsonl, b.csv]      as they are, in the order of the list
-data/, data/*.jsonl               the data files there, sorted by name; what is left out is said
-saved/                            the .arrow files that `save_to_disk` wrote, in the order of its rows
+rows.jsonl, [a.jsonl, b.csv]      as given, in the order of the list
+data/, data/*.jsonl               data files found there, sorted by name; a note lists what was skipped
+saved/                            .arrow files that `save_to_disk` wrote, in the order of its rows
 hub:owner/name, starter           by name
 """
 
@@ -47,13 +47,13 @@ _STARTER_FILES: dict[DataKey, StarterFile] = {
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """One file that holds rows.
+    """One file that contains rows.
 
     Args:
-        name: as messages, rows and split.json have it: what the user wrote; below a folder or pattern,
-            that and the rest of the path.
-        path: where it is; not looked at for a dataset of the hub.
-        found_by: the folder or pattern that gave it, so that others may come and go beside it; empty for a
+        name: name in messages, rows and split.json: as written by the user; for a file below a folder or
+            pattern, that name and the rest of the path.
+        path: its location; ignored for a hub dataset.
+        found_by: the folder or pattern that it was found by, in which other files may come and go; "" for a
             file that is named itself.
     """
 
@@ -67,8 +67,8 @@ class DataLocation:
     """The files of one part of the data.
 
     Args:
-        files: in the order their rows are read.
-        notes: what was left out and should be known.
+        files: in reading order.
+        notes: what was skipped and the user should know.
     """
 
     files: list[DataFile] = field(default_factory=list)
@@ -83,18 +83,18 @@ def locate(
     split: str = "train",
     is_checked: bool = True,
 ) -> DataLocation:
-    """The files that a recipe names under `data.train`, `data.eval`, `data.test` or `data.retain`.
+    """Locate the files that a recipe names under `data.train`, `data.eval`, `data.test` or `data.retain`.
 
     Args:
-        key: which of them, or rows to answer; it decides what `starter` and a saved DatasetDict stand for.
-        value: a file, folder, pattern, dataset of the hub or `starter`; or a list of these.
-        locations: where the recipe's names are.
-        split: which split of a saved DatasetDict is `data.train`'s.
-        is_checked: refuse files that do not go together; not needed for those of a split that was made.
+        key: one of these, or prompts; decides what `starter` and a saved DatasetDict stand for.
+        value: a file, folder, pattern, hub dataset or `starter`; or a list of these.
+        locations: locations of the recipe's names.
+        split: the split of a saved DatasetDict to use for `data.train`.
+        is_checked: refuse files that do not belong together; not needed for those of an existing split.
 
     Raises:
-        DataError: with every problem: a folder or pattern that holds no data file, one that holds files of
-            several parts, a file that is named twice.
+        DataError: lists every problem: a folder or pattern without a data file or with files of several
+            parts, or a file that is named twice.
     """
     located = DataLocation()
     problems: list[Problem] = []
@@ -150,11 +150,11 @@ def _in_folder(key: DataKey, entry: str, folder: Path, split: str) -> DataLocati
         return located
     inside = [name for name in visible if _is_folder(folder / name)]
     raise DataError(
-        "holds no data file",
+        "contains no data file",
         where=_where(key),
         found=f"{quoted(entry)}, which is {folder.resolve()}",
         allowed=", ".join(FORMATS),
-        fix=f"Its subfolders are not looked into; name {' or '.join(_shown_below(entry, inside))}."
+        fix=f"Subfolders are not searched; name {' or '.join(_shown_below(entry, inside))}."
         if inside
         else "",
     )
@@ -168,16 +168,16 @@ def _split_of_dict(key: DataKey, entry: str, folder: Path, split: str) -> DataLo
         raise DataError(
             f"the saved DatasetDict has no split {' or '.join(map(quoted, wanted))} for it"
             if wanted
-            else "a saved DatasetDict has several splits",
+            else "a saved DatasetDict contains several splits",
             where=_where(key),
             found=f"{quoted(entry)} with {shown_names(splits)}",
-            fix=f"Name a split as a folder: {' or '.join(_shown_below(entry, splits))}.",
+            fix=f"Name the folder of a split: {' or '.join(_shown_below(entry, splits))}.",
         )
     inside = _in_folder(key, below(entry, own), folder / own, split)
     others = [name for name in splits if name != own]
-    note = f"{entry}: {_where(key)} is its split {quoted(own)}"
+    note = f"{entry}: {_where(key)} uses its split {quoted(own)}"
     if others:
-        note += f"; its others are {shown_names(others)}"
+        note += f"; its other splits are {shown_names(others)}"
     return DataLocation(inside.files, [note, *inside.notes])
 
 
@@ -189,12 +189,12 @@ def _of_pattern(key: DataKey, entry: str, path: Path) -> DataLocation:
     rest = str(Path(*parts[first:]))
 
     def matches(include_hidden: bool) -> set[str]:
-        # Path.glob has neither `include_hidden` nor a `**` that meets files.
+        # Path.glob has neither `include_hidden` nor a `**` that matches files.
         found = glob.glob(rest, root_dir=root, recursive=True, include_hidden=include_hidden)  # noqa: PTH207
         return {Path(name).as_posix() for name in found}
 
     names = matches(include_hidden=False)
-    if "**" in rest:  # it goes into the folders that it matches
+    if "**" in rest:  # the pattern descends into the folders it matches
         names = {name for name in names if not _is_folder(root / name)}
     hidden = sorted(matches(include_hidden=True) - names) if "**" not in rest else []
     located = _sorted_out(key, entry, prefix, root, sorted(names), hidden, takes_folders=True)
@@ -219,15 +219,15 @@ def _sorted_out(
     *,
     takes_folders: bool,
 ) -> DataLocation:
-    """Data files, and the rest by what it is.
+    """Separate data files from everything else, which is noted by kind.
 
     Args:
         key, entry: for messages.
-        prefix: what stands in front of a name, as the user wrote it.
-        root: where the names are.
+        prefix: the part of the path in front of a name, as written by the user.
+        root: folder that the names are in.
         names: files and folders there, sorted.
-        hidden: those left out because they are hidden.
-        takes_folders: whether a folder of `save_to_disk` among them is read.
+        hidden: those skipped because they are hidden.
+        takes_folders: whether to read folders written by `save_to_disk`.
     """
     files: list[DataFile] = []
     left_out: dict[str, list[str]] = {"hidden": list(hidden), "subfolders": [], "not data": [], "caches": []}
@@ -245,7 +245,7 @@ def _sorted_out(
             files.append(DataFile(below(prefix, name), path, found_by=entry))
     rest = [f"{what}: {shown_names(own)}" for what, own in left_out.items() if own]
     note = f"{entry}: {len(files)} data file{'s' * (len(files) != 1)}"
-    return DataLocation(files, [f"{note}; left out: {'; '.join(rest)}" if rest else note] if files else [])
+    return DataLocation(files, [f"{note}; skipped: {'; '.join(rest)}" if rest else note] if files else [])
 
 
 def _of_several_parts(files: Sequence[DataFile], key: DataKey) -> list[Problem]:
@@ -253,8 +253,8 @@ def _of_several_parts(files: Sequence[DataFile], key: DataKey) -> list[Problem]:
     for file in files:
         if file.found_by:
             found.setdefault(file.found_by, []).append(file.name)
-    told = (several_parts(names, entry, _where(key)) for entry, names in found.items())
-    return [problem for problem in told if problem is not None]
+    problems = (several_parts(names, entry, _where(key)) for entry, names in found.items())
+    return [problem for problem in problems if problem is not None]
 
 
 def _named_twice(files: Sequence[DataFile], key: DataKey) -> list[Problem]:
@@ -263,13 +263,13 @@ def _named_twice(files: Sequence[DataFile], key: DataKey) -> list[Problem]:
     for file in files:
         known = first.setdefault(file.path.resolve(), file)
         if known is not file:
-            also = "" if known.name == file.name else f", also as {quoted(known.name)}"
+            also = "" if known.name == file.name else f", also under the name {quoted(known.name)}"
             problems.append(
                 Problem(
-                    f"names one file twice{also}",
+                    f"names the same file twice{also}",
                     where=_where(key),
                     found=file.name,
-                    fix="Keep one of the two: its rows would count twice.",
+                    fix="Remove one of the two; otherwise its rows would count twice.",
                 )
             )
     return problems
@@ -283,8 +283,8 @@ def _what_was_searched(root: Path) -> str:
     if not _is_folder(root):
         return f"The folder {root.absolute()} does not exist; {PATHS_ARE_RELATIVE}."
     names = sorted(child.name for child in root.iterdir())
-    holds = f"holds {shown_names(names)}" if names else "is empty"
-    return f"Searched was {root.resolve()}, which {holds}."
+    holds = f"contains {shown_names(names)}" if names else "is empty"
+    return f"The search was in {root.resolve()}, which {holds}."
 
 
 def _is_folder(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The files of a part of the data -> its examples: each file in its own layout, groups over all of them."""
+"""Reading of the files of a part: each in its own layout, with groups across all of them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class PartContents:
     """The rows of one part of the data.
 
     Args:
-        examples: in the order of the files, and of their rows.
-        sha256: of each file, by its name.
-        dropped: the bad rows that were left out, by their file's name; files without any are not in it.
-        notes: what was accepted and should be known.
+        examples: in the order of the files and of their rows.
+        sha256: sha256 of each file, by its name.
+        dropped: invalid rows that were dropped, by their file's name; only files that have any.
+        notes: what was accepted and the user should know.
     """
 
     examples: list[Example]
@@ -36,14 +36,14 @@ class PartContents:
 def read_part(files: Sequence[DataFile], settings: DataSettings) -> PartContents:
     """Read all files of a part.
 
-    Each file's layout is recognised by itself, so that files of different layouts go together.
+    The layout of each file is recognised separately, so files of different layouts may be combined.
 
     Args:
         files: at least one.
         settings: as in `read_examples`.
 
     Raises:
-        DataError: with every problem of every file.
+        DataError: lists every problem of every file.
     """
     groups = SourceGroups()
     part = PartContents([], {}, {}, [])
@@ -62,20 +62,20 @@ def read_part(files: Sequence[DataFile], settings: DataSettings) -> PartContents
         notes.append((file.name, read.notes))
     if problems:
         raise DataError(problems)
-    part.examples[:] = in_groups(part.examples, groups)  # a later file may join groups of an earlier one
+    part.examples[:] = in_groups(part.examples, groups)  # a later file may merge groups of an earlier one
     part.notes.extend(merge_notes(notes))
     return part
 
 
 def locate_parts(settings: DataSettings, *, is_checked: bool = True) -> dict[Part, DataLocation]:
-    """The files of each part that has files of its own.
+    """Locate the files of each part that has files of its own.
 
     Args:
         settings: as in `split_examples`.
         is_checked: as in `locate`.
 
     Raises:
-        DataError: with every problem; also if two parts name the same file.
+        DataError: lists every problem, including parts that name the same file.
     """
     located: dict[Part, DataLocation] = {}
     problems: list[Problem] = []
@@ -102,14 +102,14 @@ def locate_parts(settings: DataSettings, *, is_checked: bool = True) -> dict[Par
 
 def _in_two_parts(part: Part, same: Part, file: DataFile, other: DataFile) -> Problem:
     leaves_out = [key for key, found in ((same, other.found_by), (part, file.found_by)) if found]
-    fix = f"Give a share instead, such as `{part}: 0.1`: rows are then taken out of data.train."
+    fix = f"Set a share instead, such as `{part}: 0.1`, to take rows from data.train."
     if leaves_out:
-        fix = f"Write data.{leaves_out[0]} so that it leaves the file out, or move the file. " + fix
+        fix = f"Change data.{leaves_out[0]} so that it excludes the file, or move the file. " + fix
     return Problem(f"names the same file as data.{same}", where=f"data.{part}", found=file.name, fix=fix)
 
 
 def read_parts(located: Mapping[Part, DataLocation], settings: DataSettings) -> dict[Part, PartContents]:
-    """Every part's rows, or every problem of every file."""
+    """Read every part, or raise with every problem of every file."""
     read: dict[Part, PartContents] = {}
     problems: list[Problem] = []
     for part, own in located.items():

@@ -1,4 +1,4 @@
-"""Which part of a dataset a file holds, by its name."""
+"""Which part of a dataset a file contains, by its name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from loraloom.data.formats.compression import data_stem
 from loraloom.errors import Problem
 from loraloom.text.visible import quoted
 
-# What files are called that hold one part of a dataset each, as the hub's own rules have it.
+# Names of files that contain one part of a dataset each, as in the hub's own rules.
 _PART_WORDS = {
     word: part
     for part, words in {
@@ -24,12 +24,14 @@ _PART_WORDS = {
 
 
 def several_parts(names: Sequence[str], entry: str, where: str) -> Problem | None:
-    """The problem with train.jsonl and test.jsonl as one part: it would be trained on what it is judged by.
+    """Return the problem of files of several parts, such as train.jsonl and test.jsonl, used as one.
+
+    A model would be trained on the rows that it is evaluated on.
 
     Args:
         names: the files that a folder or pattern gave.
-        entry: that folder or pattern; its own name says nothing of a file's part.
-        where: the setting that names it.
+        entry: that folder or pattern; its own name tells nothing about a file's part.
+        where: the setting that contains it.
     """
     own_depth = sum(not glob.has_magic(part) for part in Path(entry).parts)
     of_part: dict[str, list[str]] = {}
@@ -44,8 +46,8 @@ def several_parts(names: Sequence[str], entry: str, where: str) -> Problem | Non
     parts = sorted(of_part.items(), key=lambda each: list(_PART_WORDS.values()).index(each[0]))
     lines = [f"{part}: {own[0]}" if len(own) == 1 else f"{part}: {own[:3]}" for part, own in parts]
     return Problem(
-        "its files are named as those of several parts",
+        "the names of its files suggest several parts",
         where=where,
         found=quoted(entry),
-        fix=f"Name each part's own, such as `{'`, `'.join(lines)}`; to take all for one part, list them.",
+        fix=f"Name the files of each part, such as `{'`, `'.join(lines)}`; to use all, list them.",
     )

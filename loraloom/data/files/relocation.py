@@ -1,9 +1,9 @@
-"""Data that was moved after a run was begun: where each name in its recipe is now.
+"""Present location of each data name of a run whose data was moved after the run started.
 
     data.train: shop/rows.jsonl, --data /new        → /new/shop/rows.jsonl, or else /new/rows.jsonl
     data.train: /old/rows.jsonl, --data kept.jsonl  → kept.jsonl
 
-Names stay as they were written. Whether the files are those that were split is for their sha256 to say.
+Names stay as written. Whether the files are those that were split is verified by their sha256.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ KEYS = ("train", "eval", "test", "retain")
 
 
 def find_moved(settings: DataSettings, given: Path, sha256: Mapping[str, str]) -> dict[str, Path]:
-    """Where the data of a run is now.
+    """Find where the data of a run is now.
 
     Args:
         settings: the run's `data`.
-        given: the folder that takes the place of the one where the data was; or one of its files.
-        sha256: of each file, by its name, as the run knows it.
+        given: the folder that replaces the one where the data was, or one of its files.
+        sha256: sha256 of each file, by its name, as recorded in the run.
 
     Returns:
-        What the recipe names → its place now; a name that has none there is not in it.
+        Names in the recipe -> their present location; names that were not found are missing.
 
     Raises:
-        DataError: there is nothing at `given`, or it is a file, and which of several is not clear.
+        DataError: `given` does not exist, or is a file that could be any of several.
     """
     entries = _entries(settings)
     if given.is_dir():
@@ -42,28 +42,28 @@ def find_moved(settings: DataSettings, given: Path, sha256: Mapping[str, str]) -
         return {entry: path for entry, path in found.items() if path is not None}
     if not given.is_file():
         raise DataError(
-            "there is no such file or folder",
+            "does not exist",
             where=f"{OPTION} {given}",
             found=f"nothing at {given.absolute()}",
-            fix=f"Name the file or the folder where the run's data is now: {shown_names(entries)}.",
+            fix=f"Name the file or folder where the run's data is now: {shown_names(entries)}.",
         )
     files = [entry for entry in entries if entry in sha256]
     own = file_sha256(given)
     alike = [entry for entry in files if sha256[entry] == own]
-    chosen = alike or (files if len(files) == 1 else [])  # one that has changed is refused by its sum
+    chosen = alike or (files if len(files) == 1 else [])  # if it has changed, its sha256 is refused later
     if not chosen:
         raise DataError(
-            "is none of the files that the run was begun with",
+            "is not one of the files that the run started with",
             where=f"{OPTION} {given}",
             found=f"sha256 {own}",
             allowed=shown_names([f"{name} ({sha256[name][:12]})" for name in files] or entries),
-            fix="Name the folder in which the run's data is now.",
+            fix="Name the folder where the run's data is now.",
         )
     return dict.fromkeys(chosen, given.absolute())
 
 
 def _entries(settings: DataSettings) -> list[str]:
-    """Every name of data on the disk, each once."""
+    """List every name of data on disk, each once."""
     values = [getattr(settings, key) for key in KEYS]
     names = [
         [value] if isinstance(value, str) else value for value in values if isinstance(value, str | list)
@@ -73,16 +73,16 @@ def _entries(settings: DataSettings) -> list[str]:
 
 
 def _below(given: Path, entry: str, sha256: Mapping[str, str]) -> Path | None:
-    """The longest end of a name that is there below a folder; the folder itself if it holds its files."""
+    """Find the longest tail of a path that exists below a folder; the folder itself if it has its files."""
     path = Path(entry).expanduser()
     parts = [part for part in path.parts if part not in (path.anchor, "..")]
     has_magic = [glob.has_magic(part) for part in parts]
     last = has_magic.index(True) if True in has_magic else len(parts) - 1
     for start in range(last + 1):
         rest = Path(*parts[start:])
-        there = given / rest
-        if there.exists() or (True in has_magic and glob.glob(str(rest), root_dir=given, recursive=True)):  # noqa: PTH207
-            return there.absolute()
+        candidate = given / rest
+        if candidate.exists() or (True in has_magic and glob.glob(str(rest), root_dir=given, recursive=True)):  # noqa: PTH207
+            return candidate.absolute()
     inside = [
         name[len(entry.rstrip("/")) + 1 :] for name in sha256 if name.startswith(f"{entry.rstrip('/')}/")
     ]

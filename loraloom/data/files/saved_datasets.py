@@ -1,9 +1,9 @@
-"""Folders that datasets' `save_to_disk` made: which files of theirs hold the rows, and in which order.
+"""Folders written by `save_to_disk`: files that contain the rows, and their order.
 
     Dataset:      state.json, which lists data-00000-of-00002.arrow, …; dataset_info.json
-    DatasetDict:  dataset_dict.json, which lists the splits; a folder for each
+    DatasetDict:  dataset_dict.json, which lists the splits; one folder per split
 
-Other .arrow files in such a folder are caches of `map` and `filter`, and hold rows of another dataset.
+Other .arrow files in such a folder are caches of `map` and `filter` with rows of another dataset.
 """
 
 from __future__ import annotations
@@ -16,41 +16,41 @@ from loraloom.errors import DataError
 
 STATE_FILE = "state.json"
 SPLITS_FILE = "dataset_dict.json"
-# What the splits are called that a part takes, the usual name first.
+# Names of the splits that a part may use, the usual name first.
 SPLITS_OF = {"eval": ("validation", "valid", "val", "dev", "eval"), "test": ("test",), "prompts": ()}
 
 
 def is_saved_dataset(folder: Path) -> bool:
-    """Whether a folder is a Dataset that was saved."""
+    """Return whether a folder is a saved Dataset."""
     return _is_there(folder / STATE_FILE) and _is_there(folder / "dataset_info.json")
 
 
 def is_saved_dict(folder: Path) -> bool:
-    """Whether a folder is a DatasetDict that was saved."""
+    """Return whether a folder is a saved DatasetDict."""
     return _is_there(folder / SPLITS_FILE)
 
 
 def saved_shards(folder: Path, shown_as: str) -> list[str]:
-    """The names of a saved Dataset's files, in the order of its rows.
+    """List the names of a saved Dataset's files, in the order of its rows.
 
     Raises:
-        DataError: its state.json is damaged, or chooses rows by an index of its own.
+        DataError: its state.json is damaged, or selects rows by a separate index.
     """
     state = _read(folder / STATE_FILE, f"{shown_as}/{STATE_FILE}")
     shards = state.get("_data_files")
     if isinstance(shards, list) and all(_names_a_file(shard) for shard in shards):
         if state.get("_indices_data_files") or state.get("_indices_files"):
             raise DataError(
-                "was saved with an index that chooses among its rows, as old versions of datasets did",
+                "was saved with an index that selects some of its rows, as old versions of datasets did",
                 where=shown_as,
-                fix="Load it with datasets and call `flatten_indices()`, then `save_to_disk` again.",
+                fix="Load it with datasets, call `flatten_indices()` and then `save_to_disk` again.",
             )
         return [shard["filename"] for shard in shards]
     raise DataError("lists no files", where=f"{shown_as}/{STATE_FILE}", fix="Call `save_to_disk` again.")
 
 
 def is_cache(path: Path) -> bool:
-    """Whether a file lies beside a saved Dataset's own files and is none of them."""
+    """Return whether a file is beside the files of a saved Dataset but not one of them."""
     folder = path.parent
     return (
         path.suffix == ".arrow"
@@ -60,7 +60,7 @@ def is_cache(path: Path) -> bool:
 
 
 def saved_splits(folder: Path, shown_as: str) -> list[str]:
-    """The splits of a saved DatasetDict.
+    """List the splits of a saved DatasetDict.
 
     Raises:
         DataError: its dataset_dict.json is damaged.
@@ -76,7 +76,7 @@ def _names_a_file(shard: Any) -> bool:
 
 
 def _is_file_name(name: Any) -> bool:
-    """A plain name: a folder's own list names nothing outside of the folder."""
+    """Return whether this is a plain file name; the list of a folder may not name files outside it."""
     return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 

@@ -1,1 +1,1 @@
-"""File formats: bytes of a data file to rows, each knowing its line."""
+"""File formats: from the bytes of a data file to rows, each with its line number."""

@@ -1,4 +1,4 @@
-"""Arrow to rows: `.arrow` files, as datasets' `save_to_disk` and Arrow's own writers make them."""
+"""Arrow to rows: `.arrow` files from `save_to_disk` and Arrow's own writers."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 def read_arrow(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> Iterator[Row]:
-    """Rows of an .arrow file, in Arrow's stream or file form, a batch at a time."""
+    """Read the rows of an .arrow file, in Arrow's stream or file format, one batch at a time."""
     import pyarrow as arrow
 
     number, is_written = 0, settings.number_format == "written"
     try:
         with arrow.memory_map(str(path)) as file:
             if not _has_end(file):
-                # The format allows it, and so does a copy that broke off between two batches.
+                # The format allows a missing end mark, but so ends a copy that broke off between two batches.
                 findings.notes.append(f"{shown_as} has no end mark, so rows may be missing at its end")
             exact: Mapping[str, Convert] | None = None
             for batch in _batches(arrow, file):
@@ -36,9 +36,9 @@ def read_arrow(path: Path, settings: DataSettings, shown_as: str, findings: Find
                         yield Row(shown_as, number, None, exact_row(values, exact))
     except (arrow.ArrowException, OSError, ValueError, EOFError) as error:
         raise DataError(
-            f"is not a whole Arrow file ({type(error).__name__} after row {number})",
+            f"is not a complete Arrow file ({type(error).__name__} after row {number})",
             where=shown_as,
-            fix="Write or download it again.",
+            fix="Write or download the file again.",
         ) from None
 
 

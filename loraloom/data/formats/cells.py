@@ -1,4 +1,4 @@
-"""Values that are no text, on their way to text without a change: numbers, truth values, dates, classes.
+"""Exact conversion of non-text values to text: numbers, booleans, dates, class labels.
 
 3.10 in JSON, 3.8 in a float32 column ─▶ "3.10", "3.8"
 1 in a ClassLabel column ["no", "yes"] ─▶ "yes"
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
     import pyarrow as arrow
 
 Convert = Callable[[Any], Any]
-DATASETS_KEY = b"huggingface"  # under it, `datasets` keeps a table's features in the schema
+DATASETS_KEY = b"huggingface"  # `datasets` stores a table's features in the schema under this key
 
 
 class WrittenNumber(float):
-    """A number that knows how it is written, which its value alone does not tell: 3.10, 1e5, -0."""
+    """A number that keeps its spelling in the file, which its value does not determine: 3.10, 1e5, -0."""
 
     __slots__ = ("written",)
     written: str
 
     def __new__(cls, value: float, written: str) -> Self:
-        """The number `value`, written as `written`."""
+        """Create the number `value`, spelled `written`."""
         number = super().__new__(cls, value)
         number.written = written
         return number
 
 
 def as_text(value: Any, *, as_written: bool = True) -> str | None:
-    """A number, truth value, date or time as text; None for anything else.
+    """Convert a number, boolean, date or time to text; return None for anything else.
 
     Args:
-        value: as a reader gave it. A `WrittenNumber` is written as in its file.
-        as_written: whether a decimal number keeps its digits (0.0000001); else as Python prints it (1E-7).
+        value: as returned by a reader. A `WrittenNumber` keeps its spelling.
+        as_written: whether a decimal keeps its digits (0.0000001); otherwise as Python prints it (1E-7).
     """
     if isinstance(value, WrittenNumber):
         return value.written
@@ -52,23 +52,23 @@ def as_text(value: Any, *, as_written: bool = True) -> str | None:
 
 
 def exact_columns(schema: arrow.Schema, shown_as: str, findings: Findings) -> dict[str, Convert]:
-    """What keeps a table's values exact, by column; columns that need nothing are left out.
+    """Return the converters that keep a table's values exact, by column; other columns are omitted.
 
     Args:
-        schema: of an Arrow table; `datasets` writes class names into its metadata.
+        schema: schema of an Arrow table; `datasets` writes class names into its metadata.
         shown_as: the file's name in messages.
-        findings: told which columns are class labels.
+        findings: receives a note on which columns are class labels.
     """
     features = _features(schema)
     found = {field.name: _exact(field.type, features.get(field.name)) for field in schema}
     classes = [name for name in found if _class_names(features.get(name))]
     if classes:
-        findings.notes.append(f"{shown_as}: class labels were read by their names: {shown_names(classes)}")
+        findings.notes.append(f"{shown_as}: class labels were read as their names: {shown_names(classes)}")
     return {name: convert for name, convert in found.items() if convert is not None}
 
 
 def exact_row(values: dict[str, Any], exact: Mapping[str, Convert]) -> dict[str, Any]:
-    """A row with `exact_columns` applied."""
+    """Apply `exact_columns` to a row."""
     return {name: exact[name](value) if name in exact else value for name, value in values.items()}
 
 
@@ -77,7 +77,7 @@ def _features(schema: arrow.Schema) -> dict[str, Any]:
     try:
         features = json.loads(written)["info"]["features"] if written else {}
     except (ValueError, KeyError, TypeError):
-        return {}  # of another tool or version: the columns are read without it
+        return {}  # written by another tool or version; the columns are read without it
     return features if isinstance(features, dict) else {}
 
 
@@ -88,7 +88,7 @@ def _class_names(feature: Any) -> list[str]:
 
 
 def _exact(kind: arrow.DataType, feature: Any) -> Convert | None:
-    """What keeps the values of an Arrow type exact; None if they already are."""
+    """Return the converter that keeps values of an Arrow type exact; None if they already are."""
     import pyarrow.types as types
 
     if names := _class_names(feature):
@@ -109,30 +109,30 @@ def _exact(kind: arrow.DataType, feature: Any) -> Convert | None:
 
 
 def _element(feature: Any) -> Any:
-    """The feature of a list's elements, as `datasets` has written it over time."""
+    """Return the feature of a list's elements, in any form that `datasets` has written over time."""
     if isinstance(feature, list):
         return feature[0] if feature else None
     return feature.get("feature") if isinstance(feature, dict) else None
 
 
 def _class_name(value: Any, names: list[str]) -> Any:
-    """-1 is how `datasets` writes that there is no label."""
+    """Return the class name of a label; `datasets` writes -1 for a missing label."""
     if value == -1:
         return None
     return names[value] if isinstance(value, int) and 0 <= value < len(names) else value
 
 
 def _shortest(bits: int) -> Convert:
-    """The shortest decimal number that reads back as the same value of this width.
+    """Return a converter to the shortest decimal that reads back as the same value of this width.
 
-    Python's own float has 64 bits, so that 3.8 of 32 bits would be written 3.799999952316284.
+    Python's own float has 64 bits, which would turn the 32-bit 3.8 into 3.799999952316284.
     """
     import numpy
 
     width = numpy.float16 if bits == 16 else numpy.float32
 
     def shortest(value: float | None) -> WrittenNumber | None:
-        # numpy knows the digits; Python lays them out, as for any other float: 1000001.0, not 1.000001e+06.
+        # numpy finds the digits; Python formats them as for any other float: 1000001.0, not 1.000001e+06.
         return None if value is None else WrittenNumber(value, repr(float(str(width(value)))))
 
     return shortest

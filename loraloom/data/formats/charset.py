@@ -1,11 +1,11 @@
-"""Which character encoding bytes are probably in: named in a message, never used unasked."""
+"""Detection of the probable character encoding, for a message, never used unasked."""
 
 from __future__ import annotations
 
 import codecs
 
-# A running text holds a good share of its language's most frequent letters; bytes decoded by the
-# wrong table do not. `gbk` stands before `gb18030`, of which it is the part most files need.
+# A large share of running text is made of its language's most frequent letters; bytes decoded with the
+# wrong table are not. `gbk` precedes `gb18030`, its superset, because most files need only `gbk`.
 _SIMPLIFIED = "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能，。？！、“”：；"
 _TRADITIONAL = "的一是不了在人有我他這個們中來上大為和國地到以說時要就出會可也你對生能，。？！、「」：；"
 _KANA = "のにはをたがでとしてれさるいもなかきうくすこりまらんーッスイルント、。"
@@ -23,10 +23,10 @@ _FREQUENT = {
     "cp1252": _ACCENTED,
 }
 _EVERYDAY = frozenset(" \n\r\t").union(*_FREQUENT.values())
-# Two alphabets of one byte a letter cover most bytes, so that they need the stronger proof.
+# Two single-byte alphabets assign a letter to most bytes, so they need stronger evidence.
 _NEEDED_SHARE = {"cp1251": 0.6, "cp1252": 0.8}
 _DEFAULT_SHARE = 0.1
-FEWEST_CHARS = 3  # one odd byte is damage, or proves nothing
+FEWEST_CHARS = 3  # a single odd byte is damage or proves nothing
 
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -37,7 +37,7 @@ _BYTE_ORDER_MARKS = (
 
 
 def wide_encoding(head: bytes) -> str | None:
-    """UTF-16 or UTF-32, by its byte order mark or by its zero bytes; else None.
+    """Detect UTF-16 or UTF-32 by its byte order mark or its zero bytes; None otherwise.
 
     Args:
         head: the first bytes of a file.
@@ -48,22 +48,22 @@ def wide_encoding(head: bytes) -> str | None:
     sample = head[:4096]
     if sample.count(0) * 100 < len(sample) or not sample:
         return None
-    # Text has no zero bytes in other encodings; read in the wrong byte order, it has few everyday letters.
+    # Other encodings have no zero bytes in text. In the wrong byte order, few letters are everyday ones.
     shares = {name: _everyday_share(sample, name) for name in ("utf-16-le", "utf-16-be")}
     best = max(shares, key=lambda name: shares[name])
     return best if shares[best] > 0.2 else None
 
 
 def likely_encoding(sample: bytes) -> str | None:
-    """What bytes that are not UTF-8 probably are; None where nothing fits well.
+    """Guess the encoding of bytes that are not UTF-8; None if nothing fits well.
 
     Args:
-        sample: some tens of kilobytes from the beginning of a line; the end may cut a character.
+        sample: a few tens of kilobytes, starting at a line; the end may cut a character.
     """
     replaced = sample.decode("utf-8", "replace")
     broken = replaced.count("\ufffd")
     if sum(not char.isascii() for char in replaced) - broken > broken:
-        return None  # UTF-8 with damage in it
+        return None  # damaged UTF-8
     best, best_share = None, 0.0
     for name, frequent in _FREQUENT.items():
         share = _share(sample, name, frequent)

@@ -1,4 +1,4 @@
-"""A data file's bytes, decompressed as they are read, and the suffix that says what they are."""
+"""Decompression of data files while reading, and the suffixes of data formats."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 
 from loraloom.errors import DataError
 
-# Suffix -> what decompresses it. What is not in the standard library is decompressed by hand.
+# Suffix -> decompressor from the standard library. Users must decompress other formats themselves.
 _OPENERS: dict[str, Callable[[BinaryIO], BinaryIO]] = {
     ".gz": lambda raw: cast(BinaryIO, gzip.GzipFile(fileobj=raw)),
     ".bz2": lambda raw: cast(BinaryIO, bz2.BZ2File(raw)),
@@ -30,39 +30,39 @@ _DAMAGE = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 
 
 def data_suffix(path: Path | str) -> str:
-    """The suffix that names a file's format, in lower case: `.json` of `rows.json`, and of `rows.JSON.gz`."""
+    """Return the lower-case suffix that names a file's format: `.json` for `rows.json` and `rows.JSON.gz`."""
     path = Path(path)
     inner = Path(path.stem) if compression_of(path) else path
     return inner.suffix.lower()
 
 
 def data_stem(path: Path | str) -> str:
-    """A file's name without what says its format: `rows` of `rows.json.gz`."""
+    """Return a file's name without its format suffixes: `rows` of `rows.json.gz`."""
     path = Path(path)
     return Path(path.stem).stem if compression_of(path) else path.stem
 
 
 def compression_of(path: Path | str) -> str:
-    """`.gz`, `.bz2` or `.xz`, if a file's name ends so; else nothing."""
+    """Return `.gz`, `.bz2` or `.xz` if a file's name ends with it; otherwise ""."""
     suffix = Path(path).suffix.lower()
     return suffix if suffix in _OPENERS else ""
 
 
 @contextmanager
 def open_data(path: Path, shown_as: str) -> Iterator[tuple[BinaryIO, Callable[[], int]]]:
-    """Open a file for its bytes, decompressed on the way if its name says that it is compressed.
+    """Open a file for reading bytes, decompressing it if its name says that it is compressed.
 
     Args:
         path: a readable file.
         shown_as: its name in messages.
 
     Yields:
-        The bytes, as a file that can seek; and a function for how many bytes of the file on disk
+        A seekable file of the bytes, and a function that returns how many bytes of the file on disk
         have been read.
 
     Raises:
-        DataError: the file is not of the compression that its name says, or is compressed though
-            its name does not say so; and whatever the body reads of it that is damaged or missing.
+        DataError: the compression of the file is not the one that its name says; or the body reads
+            data that is damaged or missing.
     """
     compression = compression_of(path)
     try:
@@ -77,7 +77,7 @@ def open_data(path: Path, shown_as: str) -> Iterator[tuple[BinaryIO, Callable[[]
     except _DAMAGE:
         raise _damaged(compression, shown_as) from None
     except OSError as error:
-        if compression and error.errno is None:  # bz2 reports damage so
+        if compression and error.errno is None:  # bz2 reports damage this way
             raise _damaged(compression, shown_as) from None
         raise DataError(f"cannot be read: {error.strerror}", where=shown_as) from None
 
@@ -88,20 +88,20 @@ def _check_magic(head: bytes, compression: str, shown_as: str) -> None:
         return
     if found:
         raise DataError(
-            f"is compressed as {found[1:]}, and its name does not say so",
+            f"is compressed with {found[1:]}, but its name does not say so",
             where=shown_as,
-            fix=f"Give it a name that ends in `{data_suffix(shown_as)}{found}`.",
+            fix=f"Rename it so that it ends in `{data_suffix(shown_as)}{found}`.",
         )
     raise DataError(
-        f"is not compressed as {compression[1:]}, though its name says so",
+        f"is not compressed with {compression[1:]}, although its name says so",
         where=shown_as,
-        fix=f"If a download has decompressed it already, rename it without `{compression}`.",
+        fix=f"If it was already decompressed by a download, rename it without `{compression}`.",
     )
 
 
 def _damaged(compression: str, shown_as: str) -> DataError:
     return DataError(
-        f"is damaged or cut off: its {compression[1:]} data cannot be decompressed to the end",
+        f"is damaged or truncated: its {compression[1:]} data cannot be decompressed to the end",
         where=shown_as,
-        fix="Copy or download it again.",
+        fix="Copy or download the file again.",
     )

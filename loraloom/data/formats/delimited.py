@@ -1,4 +1,4 @@
-"""CSV and TSV to rows, as pandas, R, Excel and scripts write them.
+"""CSV and TSV to rows, as written by pandas, R, Excel and scripts.
 
 first lines ──delimiter.py──▶ separator ──tsv_quoting.py──▶ cells ──header.py──▶ Row, Row, …
 """
@@ -21,26 +21,26 @@ from loraloom.errors import Problem
 from loraloom.recipe import DataSettings
 
 MAX_CELL_CHARS = 1 << 24
-_UNCLOSED = "opens a double quote that nothing closes"
+_UNCLOSED = "opens a double quote that is never closed"
 _TOO_LARGE = f"has a cell of more than {MAX_CELL_CHARS:,} characters; a double quote is probably not closed"
-# One cell has taken in the rows behind it, so that leaving out this row would lose them too. So may any
-# other row on several lines in which the quotes are not in order.
+# One cell has swallowed the rows after it, so skipping this row would lose them too. The same may be true
+# of any other row that spans several lines and has misplaced quotes.
 _SWALLOWING = (_UNCLOSED, _TOO_LARGE)
 _QUOTED = (
-    "A cell with the separator, a quote or a line break in it stands in double quotes, and a quote inside "
-    "is written twice; set `data.quoting: none` if double quotes are part of the text."
+    "A cell that contains the separator, a quote or a line break must be in double quotes, with quotes "
+    "inside it doubled; set `data.quoting: none` if double quotes are part of the text."
 )
-_PLAIN = "Double quotes are read as text here; set `data.quoting: csv` if they stand around cells."
+_PLAIN = "Double quotes are read as text here; set `data.quoting: csv` if they enclose cells."
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a file's cells are written.
+    """Syntax of a file's cells.
 
     Args:
-        delimiter: what separates them.
-        quoted: whether double quotes stand around cells; else they are text.
-        skip: lines before the header: Excel's `sep=` line.
+        delimiter: the separator.
+        quoted: whether double quotes enclose cells; otherwise they are text.
+        skip: number of lines before the header (Excel's `sep=` line).
     """
 
     delimiter: str
@@ -49,17 +49,17 @@ class Dialect:
 
     @property
     def fix(self) -> str:
-        """What to do about cells that cannot be told apart."""
+        """How to repair cells that cannot be told apart."""
         return _QUOTED if self.quoted else _PLAIN
 
 
 class Record(NamedTuple):
-    """A row of cells as it stands in the file.
+    """A row of cells as written in the file.
 
     Args:
-        begins_on: the line, from 1.
-        cells: what it holds, or what is wrong with it.
-        num_cells: if it spans several lines, how many cells each has if quotes are text.
+        begins_on: number of its first line, from 1.
+        cells: the cells, or what is wrong with them.
+        num_cells: if it spans several lines, the number of cells of each line when quotes are text.
     """
 
     begins_on: int
@@ -68,16 +68,16 @@ class Record(NamedTuple):
 
 
 def has_header(shown_as: str) -> bool:
-    """Whether a file's own first line names its columns, so that it may be a row if the header is missing."""
+    """Return whether a file's first line names its columns, and so may be a row if the header is missing."""
     return data_suffix(shown_as) in (".csv", ".tsv")
 
 
 def read_csv(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> Iterator[Row]:
-    """Rows of a .csv or .tsv file with a header; reading goes on after a bad row.
+    """Read the rows of a .csv or .tsv file with a header, continuing after invalid rows.
 
-    Its separator and its quoting are found out where the recipe does not say them, and noted where
-    they are not what the suffix promises. An index without a name, empty columns and rows of
-    separators alone are left out, with a note. Such rows count, so that numbers are a spreadsheet's.
+    Separator and quoting are detected unless the recipe sets them, and noted if they differ from what
+    the suffix promises. An index without a name, empty columns and rows of separators alone are skipped
+    with a note. Such rows count, so that row numbers match a spreadsheet's.
     """
     dialect = _dialect(path, settings, shown_as, findings)
     lines = text_lines(text_chunks(path, settings.encoding, shown_as, findings))
@@ -90,7 +90,7 @@ def read_csv(path: Path, settings: DataSettings, shown_as: str, findings: Findin
             number += header is not None
             what = f"row {number}" if header else "the header"
             problem = Problem(f"{what} {cells}", where=where, fix=dialect.fix)
-            if cells in _SWALLOWING or num_cells or header is None:  # this is no matter of one bad row
+            if cells in _SWALLOWING or num_cells or header is None:  # the problem affects more than one row
                 findings.refuse(problem)
             else:
                 findings.refuse(problem, number)
@@ -112,13 +112,15 @@ def read_csv(path: Path, settings: DataSettings, shown_as: str, findings: Findin
             number += 1
             yield Row(shown_as, number, begins_on, {header.names[0]: cells[0]})
     if num_blank:
-        findings.notes.append(f"{shown_as}: rows of separators alone, left out: {num_blank}")
+        findings.notes.append(
+            f"{shown_as}: skipped {num_blank:,} row{'s' * (num_blank > 1)} with separators only"
+        )
     findings.notes += header.notes(shown_as) if header else []
 
 
 def _dialect(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> Dialect:
-    """What the recipe says, and else what the file shows. Only what is not usual is noted."""
-    # The module's default of 131,072 would refuse long documents; a bound stays, for an unclosed quote.
+    """Return the dialect that the recipe sets or the file shows; note only what is unusual."""
+    # The csv module's default of 131,072 would refuse long documents; a limit catches an unclosed quote.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL_CHARS))
     head = _head(path, settings, shown_as)
     usual = "\t" if data_suffix(path) == ".tsv" else ","
@@ -129,26 +131,26 @@ def _dialect(path: Path, settings: DataSettings, shown_as: str, findings: Findin
     else:
         delimiter = named or likely_delimiter(head, usual)
         if delimiter != usual:
-            told = (
+            note = (
                 f"cells are separated by {separated_by(delimiter)} (`data.delimiter` sets another separator)"
             )
-            findings.notes.append(f"{shown_as}: {told}")
+            findings.notes.append(f"{shown_as}: {note}")
     if settings.quoting != "auto" or delimiter != "\t":
         return Dialect(delimiter, settings.quoting != "none", skip)
     lines = text_lines(text_chunks(path, settings.encoding, shown_as, Findings()))
     quoted = is_quoted(_after(lines, skip), delimiter)
     if quoted is not None:
-        told = (
-            "double quotes were read as standing around cells, as in CSV (`data.quoting: none` keeps them)"
+        note = (
+            "double quotes were read as enclosing cells, as in CSV (`data.quoting: none` keeps them)"
             if quoted
             else "double quotes were read as part of the text (`data.quoting: csv` reads them as in CSV)"
         )
-        findings.notes.append(f"{shown_as}: {told}")
+        findings.notes.append(f"{shown_as}: {note}")
     return Dialect(delimiter, bool(quoted), skip)
 
 
 def _head(path: Path, settings: DataSettings, shown_as: str) -> list[str]:
-    """The first lines; the last is left out if the file goes on, because its row may too."""
+    """Return the first lines, without the last if the file continues, because its row may continue too."""
     head: list[str] = []
     num_chars = 0
     lines = text_lines(text_chunks(path, settings.encoding, shown_as, Findings()))
@@ -193,7 +195,7 @@ def _plain_records(lines: Iterator[str], dialect: Dialect) -> Iterator[Record]:
     for number, line in enumerate(_after(lines, dialect.skip), start=dialect.skip + 1):
         body = line.removesuffix("\n").removesuffix("\r")
         if "\r" in body:
-            yield Record(number, "has a carriage return in it; lines end in \\n or \\r\\n")
+            yield Record(number, "contains a carriage return; lines must end in \\n or \\r\\n")
         else:
             yield Record(number, body.split(dialect.delimiter) if body else [])
 
@@ -206,5 +208,5 @@ def _told(error: csv.Error) -> str:
         return _TOO_LARGE
     if "expected after" in message:
         return "has text right after a closing double quote"
-    # The one error left: a carriage return that is neither quoted nor the end of a line.
-    return "has a carriage return outside double quotes; lines end in \\n or \\r\\n"
+    # The only other error: a carriage return that is neither quoted nor at the end of a line.
+    return "has a carriage return outside double quotes; lines must end in \\n or \\r\\n"

@@ -1,4 +1,4 @@
-"""What separates a table's cells: Excel's `sep=` line says it, or the first rows show it."""
+"""Detection of a table's separator, from Excel's `sep=` line or from the first rows."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from collections.abc import Sequence
 SAMPLE_ROWS = 20
 SAMPLE_CHARS = 1 << 18
 CANDIDATES = (",", "\t", ";", "|")
-# Excel writes it, and takes it, in front of the header; it is no row.
+# Excel writes and reads this line in front of the header; it is not a row.
 _SEP_LINE = re.compile(r'"?sep=(?P<mark>[^"\r\n])"?\r?\n?', re.IGNORECASE)
 _NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 
 
 def sep_line(line: str) -> str | None:
-    """The separator that a `sep=` line names; None if it is another line."""
+    """Return the separator that a `sep=` line names; None for any other line."""
     match = _SEP_LINE.fullmatch(line)
     return match["mark"] if match else None
 
 
 def separated_by(mark: str) -> str:
-    """The separator in a sentence: `semicolons`."""
+    """Name the separator in a sentence: `semicolons`."""
     return _NAMES.get(mark, f"`{mark}`")
 
 
 def likely_delimiter(head: Sequence[str], usual: str) -> str:
-    """The separator with which most of the first rows are as long as the header.
+    """Return the separator with which most of the first rows have as many cells as the header.
 
     Args:
-        head: the first lines, whole ones.
-        usual: what the file's suffix promises, one of `CANDIDATES`; taken unless more rows fit
-            with another, so that a file in order is never read otherwise than by its name.
+        head: the first lines, each complete.
+        usual: the separator that the file's suffix promises, one of `CANDIDATES`. It is kept unless
+            another fits more rows, so that a valid file is always read as its name says.
     """
     fits = {mark: _fit(head, mark) for mark in CANDIDATES}
     best = max(CANDIDATES, key=lambda mark: fits[mark])
@@ -40,14 +40,14 @@ def likely_delimiter(head: Sequence[str], usual: str) -> str:
 
 
 def _fit(head: Sequence[str], mark: str) -> tuple[float, int]:
-    """The share of rows that fit the header, and its number of columns; (0, 1) for a single column."""
+    """Return the share of rows that fit the header and its number of columns; (0, 1) for one column."""
     lengths: list[int] = []
     try:
         for cells in itertools.islice(csv.reader(head, delimiter=mark), SAMPLE_ROWS + 1):
             if "".join(cells).strip():
                 lengths.append(len(cells))
     except csv.Error:
-        pass  # what is wrong is said when the rows are read
+        pass  # reported when the rows are read
     width, *rows = lengths or [1]
     if width < 2:
         return 0.0, 1

@@ -1,4 +1,4 @@
-"""A table's header, and what its rows hold under it."""
+"""The header of a table, and the assignment of cells to its columns."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _NEAR_QUOTED = re.compile(r'\s+".*"\s*', re.DOTALL)
 class Header:
     """The columns of a table.
 
-    A column without a name is left out where nothing is lost with it: an index in front, as pandas
-    writes it, or an empty one, as spreadsheets leave at the end. Text in one is a problem.
+    A column without a name is skipped if nothing is lost with it: an index in front, as pandas
+    writes it, or an empty one, as spreadsheets leave at the end. Text in such a column is a problem.
 
     Args:
-        cells: the header's; "" where a column has no name.
+        cells: cells of the header; "" if a column has no name.
     """
 
     def __init__(self, cells: Sequence[str]) -> None:
@@ -35,22 +35,22 @@ class Header:
 
     @property
     def names(self) -> list[str]:
-        """The names of its columns."""
+        """Names of the columns."""
         return [name for name in self._cells if name]
 
     def values(
         self, cells: list[str], number: int, where: str, fix: str, findings: Findings
     ) -> dict[str, str] | None:
-        """A row's cells by column; None if something is wrong, which goes to the findings.
+        """Return a row's cells by column; None if something is wrong, which goes to `findings`.
 
         Args:
-            cells: the row's.
-            number, where: of the row, for messages.
-            fix: what to do if there are too many cells or too few.
+            cells: cells of the row.
+            number, where: number and place of the row, for messages.
+            fix: what to do if there are too many or too few cells.
         """
         if self._is_first:
             self._is_first = False
-            # Each row may end in a separator though the header does not.
+            # Each row may end in a separator even if the header does not.
             if len(cells) == len(self._cells) + 1 and not cells[-1].strip():
                 self._cells.append("")
         if not self._shortest <= len(cells) <= len(self._cells):
@@ -70,11 +70,11 @@ class Header:
         return values
 
     def see_lines(self, num_cells: Sequence[int], begins_on: int) -> None:
-        """Take in a row that spans several lines: an unclosed quote melts rows together just so.
+        """Record a row that spans several lines, because an unclosed quote merges rows in the same way.
 
         Args:
-            num_cells: of each of its lines, if quotes are text; empty for a row on one line.
-            begins_on: its first line.
+            num_cells: number of cells of each of its lines when quotes are text; empty for a row on one line.
+            begins_on: number of its first line.
         """
         if num_cells and all(number == len(self._cells) for number in num_cells):
             self._like_rows.append(begins_on)
@@ -82,31 +82,33 @@ class Header:
             self._num_spanning += 1
 
     def notes(self, shown_as: str) -> list[str]:
-        """What was accepted and should be known; to be asked after the last row."""
+        """Return notes on what was accepted and the user should know; call it after the last row."""
         num_empty = len(self._cells) - len(self.names) - self._num_leading * self._has_index
         notes = []
         if self._has_index:
-            notes.append(f"{shown_as}: an index without a name, in front, was left out")
+            notes.append(f"{shown_as}: skipped the index column in front, which has no name")
         if num_empty:
-            notes.append(f"{shown_as}: empty columns without a name, left out: {num_empty}")
+            notes.append(
+                f"{shown_as}: skipped {num_empty} empty column{'s' * (num_empty > 1)} without a name"
+            )
         if self._num_near_quoted:
             notes.append(
-                f"{shown_as}: cells that have a space in front of their double quotes, and keep both: "
-                f"{self._num_near_quoted} (take the spaces out if the quotes stand around cells)"
+                f"{shown_as}: cells with a space before their double quotes, which keep both: "
+                f"{self._num_near_quoted} (remove the spaces if the quotes enclose cells)"
             )
         if len(self._like_rows) > self._num_spanning:
             notes.append(
-                f"{shown_as}: rows that span several lines of which each could be a row of its own: "
+                f"{shown_as}: rows over several lines, each of which could be a row of its own: "
                 f"{len(self._like_rows)}, the first on line {self._like_rows[0]} "
-                "(set `data.quoting: none` if their double quotes are part of the text)"
+                "(set `data.quoting: none` if the double quotes are part of the text)"
             )
         return notes
 
     def _of_other_length(self, cells: list[str], number: int, where: str, fix: str) -> Problem:
         if len(cells) == len(self._cells) + 1 and _WHOLE_NUMBER.fullmatch(cells[0]):
-            fix += " If the rows begin with a number of their own (R's row names), name it in the header."
+            fix += " If the rows begin with a number (R's row names), name that column in the header."
         return Problem(
-            f"row {number}: its number of cells is not the header's",
+            f"row {number}: does not have as many cells as the header",
             where=where,
             found=str(len(cells)),
             allowed=str(len(self._cells)),
@@ -115,15 +117,15 @@ class Header:
 
 
 def read_header(cells: list[str], delimiter: str, where: str) -> Header:
-    """The header of a table.
+    """Read the header of a table.
 
     Args:
-        cells: the first line's, not all blank.
-        delimiter: what separates them.
-        where: the line, for messages.
+        cells: cells of the first line, not all blank.
+        delimiter: the separator.
+        where: place of the line, for messages.
 
     Raises:
-        DataError: a name is too long to be one, or stands twice, or all names are in one cell.
+        DataError: a name is too long or appears twice, or all names are in one cell.
     """
     names = [cell.strip() for cell in cells]
     places: dict[str, int] = {}
@@ -132,18 +134,18 @@ def read_header(cells: list[str], delimiter: str, where: str) -> Header:
             raise DataError(
                 f"the first line must name the columns, but its cell {position} has {len(name)} characters",
                 where=where,
-                fix=f"Put a header in front, such as `instruction{delimiter}response`.",
+                fix=f"Add a header line such as `instruction{delimiter}response`.",
             )
         first = places.setdefault(name, position) if name else position
-        if first != position:  # without a header these would be a row's, so no name is shown
-            raise DataError(f"the header's cells {first} and {position} are the same name", where=where)
+        if first != position:  # if the header is missing, these cells are a row's, so none is shown
+            raise DataError(f"cells {first} and {position} of the header contain the same name", where=where)
     others = [mark for mark in (";", "\t", ",", "|") if mark != delimiter and mark in names[0]]
     if len(names) == 1 and others:
         shown = {"\t": "a tab"}.get(others[0], f"`{others[0]}`")
         raise DataError(
-            f"the header has one column, and {shown} inside it: the separator is probably another",
+            f"the header has one column, which contains {shown}: the separator is probably a different one",
             where=where,
-            fix="Leave `data.delimiter` out to have it found, or set it to what separates the cells.",
+            fix="Remove `data.delimiter` to detect the separator, or set it to the right one.",
         )
     return Header(names)
 
@@ -152,5 +154,5 @@ def _unnamed(place: int, number: int, where: str) -> Problem:
     return Problem(
         f"row {number} has text in column {place + 1}, which the header does not name",
         where=where,
-        fix="Name the column in the header.",
+        fix="Add a name for the column to the header.",
     )

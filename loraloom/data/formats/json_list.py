@@ -1,4 +1,4 @@
-"""Rows of a JSON list, read one by one."""
+"""Rows of a JSON list, read one at a time."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from loraloom.data.formats.row import Findings, Row, location
 from loraloom.errors import DataError, Problem
 
 ONE_LIST = "Put the rows in one list, `[ {…}, {…} ]`, or one object on each line of a .jsonl file."
-NAMELESS = "each row is a list, in which nothing names the columns"
+NAMELESS = "the rows are lists, which do not name their columns"
 AS_OBJECT = 'Write each row as an object, `{"instruction": …, "response": …}`.'
 _JSON_TYPES = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
 
 
 def type_name(value: Any) -> str:
-    """A JSON value's type, for messages."""
+    """Name the type of a JSON value, for messages."""
     return _JSON_TYPES.get(type(value), "a number")
 
 
 def rows_of_list(
     cursor: JsonCursor, shown_as: str, findings: Findings, columns: Collection[str]
 ) -> Iterator[Row]:
-    """Rows of the list whose `[` was just read, up to and over its `]`.
+    """Read the rows of the list whose `[` was just read, up to and including its `]`.
 
     Args:
         cursor: at the list's first element.
         shown_as: the file's name in messages.
-        findings: takes in what is wrong with single rows.
-        columns: the columns that the recipe names; with them, a first list that holds them all
-            names the columns of the lists after it.
+        findings: receives the problems of single rows.
+        columns: the columns that the recipe names; a first list that contains all of them names the
+            columns of the lists after it.
 
     Raises:
-        DataError: the list breaks off, or is one of lists without names.
+        DataError: the list is truncated, or its rows are lists without column names.
     """
     if cursor.peek() == "]":
         cursor.skip()
@@ -65,33 +65,33 @@ def rows_of_list(
 
 
 def is_sound(value: Any, flaws: list[str], number: int, where: str, findings: Findings) -> bool:
-    """Whether a row is an object without flaws; the findings are told if not."""
+    """Return whether a row is an object without flaws; flaws go to `findings`."""
     fix = ""
     if not isinstance(value, dict):
-        flaws, fix = [f"is {type_name(value)} where an object is needed"], AS_OBJECT
+        flaws, fix = [f"must be an object, but is {type_name(value)}"], AS_OBJECT
     for flaw in flaws:
         findings.refuse(Problem(f"row {number} {flaw}", where=where, fix=fix), number)
     return not flaws
 
 
 def nameless(where: str) -> DataError:
-    """The error for rows that are lists."""
-    named = "or put the names in the first list and say in `data.columns` which is which"
+    """Return the error for rows that are lists without column names."""
+    named = "or put the column names in the first list and assign them in `data.columns`"
     return DataError(NAMELESS, where=where, fix=f"{AS_OBJECT.removesuffix('.')}, {named}.")
 
 
 def unclosed(cursor: JsonCursor, mark: str, what: str) -> DataError:
-    """The error for a list that neither goes on nor ends after an element."""
+    """Return the error for a list that neither continues nor ends after an element."""
     if mark:
         return cursor.refuse(f"after {what}, a comma or `]` is missing")
     return cursor.refuse(
         f"the file ends after {what}, before the `]` that closes the list",
-        fix="It seems cut off: copy or download it again.",
+        fix="The file seems to be truncated; copy or download it again.",
     )
 
 
 def _names(first: list[Any], columns: Collection[str]) -> list[str] | None:
-    """The first list as the names of the columns; None if the recipe's are not all in it."""
+    """Return the first list as column names; None if it lacks a column that the recipe names."""
     names = [name for name in first if isinstance(name, str)]
     distinct = len(set(names)) == len(first)
     return names if columns and distinct and set(columns) <= set(names) else None

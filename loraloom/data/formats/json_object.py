@@ -1,4 +1,4 @@
-"""Rows of a file that is one JSON object: what it holds is surveyed first, then its rows are read."""
+"""Rows of a file that is one JSON object, which is surveyed first and then read."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _KINDS: dict[str, Kind] = {"{": "rows", "[": "lists", "]": "empty"}
 
 
 def survey(cursor: JsonCursor, shown_as: str, columns: Collection[str]) -> Arrangement:
-    """How the rows of an object are arranged.
+    """Find out how the rows of an object are arranged.
 
     Args:
-        cursor: at the object's beginning, of a pass of its own over the file.
+        cursor: at the object's beginning, in a separate pass over the file.
         shown_as: the file's name in messages.
         columns: the columns that the recipe names.
 
     Raises:
-        DataError: it is arranged in no way known here, or is not whole. If rows can be read before
-            it breaks off, nothing is raised yet: reading them finds the same, after their problems.
+        DataError: the arrangement is unknown, or the object is truncated. If rows can be read before
+            the break, nothing is raised yet: reading them finds it again, after the rows' own problems.
     """
     members: list[Member] = []
     broken: DataError | None = None
@@ -58,16 +58,16 @@ def survey(cursor: JsonCursor, shown_as: str, columns: Collection[str]) -> Arran
 def rows_of_object(
     cursor: JsonCursor, found: Arrangement, shown_as: str, findings: Findings, columns: Collection[str]
 ) -> Iterator[Row]:
-    """The rows of the object at the cursor, up to and over its `}`.
+    """Read the rows of the object at the cursor, up to and including its `}`.
 
     Args:
         cursor: at the object's beginning.
-        found: what `survey` found.
+        found: the result of `survey`.
         shown_as, findings: as for every reader.
         columns: the columns that the recipe names.
 
     Raises:
-        DataError: the object breaks off, or is not JSON.
+        DataError: the object is truncated or not JSON.
     """
     if found.kind == "list":
         for key in _keys(cursor):
@@ -90,7 +90,7 @@ def rows_of_object(
 
 
 def _row(cursor: JsonCursor, number: int, shown_as: str, findings: Findings) -> Iterator[Row]:
-    """The row at the cursor; none if something is wrong with it, which goes to the findings."""
+    """Read the row at the cursor; yield nothing if it has a problem, which goes to `findings`."""
     cursor.peek()
     line = cursor.line
     value = cursor.value(f"row {number}")
@@ -101,11 +101,11 @@ def _row(cursor: JsonCursor, number: int, shown_as: str, findings: Findings) -> 
 def _rows_of_table(
     cursor: JsonCursor, found: Arrangement, shown_as: str, findings: Findings
 ) -> Iterator[Row]:
-    """Rows of a whole table that stands column by column, or apart from its columns' names."""
+    """Read the rows of a table that is stored by columns, or apart from its column names."""
     held: dict[str, Any] = {}
     for key in _keys(cursor):
         if key in held:
-            raise cursor.refuse(f"the key {quoted(key)} stands twice in one object")
+            raise cursor.refuse(f"the key {quoted(key)} appears twice in one object")
         held[key] = cursor.value(quoted(key))
         for flaw in cursor.flaws:
             findings.refuse(Problem(f"{quoted(key)} {flaw}", where=shown_as))
@@ -114,7 +114,7 @@ def _rows_of_table(
             if isinstance(cells, list) and len(cells) == len(held["columns"]):
                 yield Row(shown_as, number, None, dict(zip(map(str, held["columns"]), cells, strict=True)))
             else:
-                what = f"row {number} is no list of {len(held['columns'])} values, one for each column"
+                what = f"row {number} is not a list of {len(held['columns'])} values, one for each column"
                 findings.refuse(Problem(what, where=shown_as), number)
         return
     try:
@@ -126,7 +126,7 @@ def _rows_of_table(
 
 
 def _keys(cursor: JsonCursor) -> Iterator[str]:
-    """The keys of an object, with the cursor at the value of each, which the caller reads."""
+    """Yield the keys of an object, with the cursor at the value of each, which the caller reads."""
     cursor.peek()
     cursor.skip()
     while cursor.peek() != "}":
@@ -147,7 +147,7 @@ def _keys(cursor: JsonCursor) -> Iterator[str]:
 
 
 def _survey_list(cursor: JsonCursor, key: str, members: list[Member]) -> None:
-    """Add a list's member, and count its elements one by one; of a broken one, those before the break."""
+    """Add the member for a list, counting its elements one by one, up to the break of a broken one."""
     cursor.skip()
     kind = _KINDS.get(cursor.peek(), "values")
     length = 0

@@ -1,4 +1,4 @@
-"""JSON to rows: a list of objects, one object a line, or one object (json_shapes.py says of which shapes)."""
+"""JSON to rows: a list of objects, one object a line, or a single object."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ SNIFF_CHARS = 1 << 20
 
 
 def read_json(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> Iterator[Row]:
-    """Rows of a .json or .jsonl file; which shape it has is seen from its content, and noted if unexpected.
+    """Read the rows of a .json or .jsonl file; its shape is detected, and noted if unexpected.
 
     Yields:
         Rows whose `line` is where their object begins.
 
     Raises:
-        DataError: the text breaks off or is not JSON. In the one-object-a-line shape, reading
-            goes on after a bad line and the problems are in `findings`.
+        DataError: the text is truncated or not JSON. With one object a line, reading continues
+            after an invalid line and the problems are in `findings`.
     """
     columns = settings.columns.values()
     chunks = text_chunks(path, settings.encoding, shown_as, findings)
@@ -49,13 +49,13 @@ def read_json(path: Path, settings: DataSettings, shown_as: str, findings: Findi
     exact = settings.number_format == "written"
     if shape == "lines":
         if named != "lines":
-            findings.notes.append(f"{shown_as} holds one JSON object a line, and was read so")
+            findings.notes.append(f"{shown_as} contains one JSON object a line and was read as such")
         yield from _lines(text, shown_as, findings, exact)
         return
     cursor = JsonCursor(text, shown_as, keep_written=exact)
     if shape == "list":
         if named != "list":
-            findings.notes.append(f"{shown_as} holds one JSON list, and was read so")
+            findings.notes.append(f"{shown_as} contains one JSON list and was read as such")
         cursor.peek()
         cursor.skip()
         yield from rows_of_list(cursor, shown_as, findings, columns)
@@ -64,11 +64,11 @@ def read_json(path: Path, settings: DataSettings, shown_as: str, findings: Findi
         found = survey(surveyed, shown_as, columns)
         yield from rows_of_object(cursor, found, shown_as, findings, columns)
     if cursor.peek():
-        raise cursor.refuse("more follows the end of the list of rows", fix=ONE_LIST)
+        raise cursor.refuse("there is more text after the end of the list of rows", fix=ONE_LIST)
 
 
 def _head(chunks: Iterator[str]) -> tuple[str, bool]:
-    """The first piece that shows what the file is: its first two lines, if they are not too long."""
+    """Return the piece that shows what the file is: its first two lines if they are not too long."""
     pieces: list[str] = []
     num_chars = newlines = 0
     for chunk in chunks:
@@ -83,7 +83,7 @@ def _head(chunks: Iterator[str]) -> tuple[str, bool]:
 
 
 def _shape(head: str, whole: bool, named: Shape, shown_as: str, columns: Collection[str]) -> Shape:
-    """What a file is, from its head, and from its name where its first line may be a bad row."""
+    """Detect a file's shape from its head, or from its name if its first line may be an invalid row."""
     body = head.lstrip(WHITESPACE)
     first, ended, rest = body.partition("\n")
     rest = rest.lstrip(WHITESPACE)
@@ -96,7 +96,7 @@ def _shape(head: str, whole: bool, named: Shape, shown_as: str, columns: Collect
     rows_follow = isinstance(second_value, dict)
     opened = first.rstrip(WHITESPACE)
     if named == "lines" and rows_follow and opened != "[":
-        return "lines"  # behind a bad first row
+        return "lines"  # after an invalid first row
     if body.startswith("["):
         return "list"
     if body and not body.startswith("{"):
@@ -104,25 +104,25 @@ def _shape(head: str, whole: bool, named: Shape, shown_as: str, columns: Collect
             "is not JSON: it begins with neither `[` nor `{`", where=shown_as, fix=_what_it_may_be(body)
         )
     if named == "lines" and not (ended and opened.endswith(("{", "[", ","))):
-        return "lines"  # nothing shows that the first line is more than a bad row
+        return "lines"  # nothing shows that the first line is more than an invalid row
     if opened.endswith("["):
-        return "object"  # {"data": [ and then one row a line
+        return "object"  # {"data": [ followed by one row a line
     return "lines" if not body or rows_follow else "object"
 
 
 def _is_table(value: dict[str, Any], named: Shape, columns: Collection[str]) -> bool:
-    """Whether an object alone in its file holds all rows, and is not one row itself."""
+    """Return whether an object alone in its file contains all rows, rather than being one row itself."""
     members = [member_of(key, inner) for key, inner in value.items()]
     found = arrangement(members, columns)
     if found is None:
-        # What no row can be is refused as a table: several lists of rows, columns of unequal length.
+        # What cannot be a row is refused as a table: several lists of rows, columns of unequal length.
         kinds = [member.kind for member in members]
         columns_only = named == "list" and len(kinds) > 1 and set(kinds) == {"values"}
         is_talk = any(member.key in CONVERSATION_COLUMNS for member in members)
         return columns_only or (kinds.count("rows") > 1 and not is_talk)
     if named == "list":
         return True
-    # In a file of one object a line, one line is a row unless it can hardly be one.
+    # In a file of one object a line, a line is a row unless that is nearly impossible.
     if found.kind == "list":
         return all(member.kind not in ("scalar", "empty") for member in members)
     return found.kind != "columns" or (all(member.length > 1 for member in members) and len(members) > 1)
@@ -130,14 +130,14 @@ def _is_table(value: dict[str, Any], named: Shape, columns: Collection[str]) -> 
 
 def _what_it_may_be(body: str) -> str:
     if body.startswith("<"):
-        return "It looks like a web page: download the file itself."
+        return "It looks like a web page; download the file itself."
     if body.startswith("version https://git-lfs"):
         return "It is a Git LFS pointer: run `git lfs pull`."
     return ONE_LIST
 
 
 def _whole_value(line: str) -> Any:
-    """The object or list that a line is; None if it is another thing, or no JSON."""
+    """Return the object or list on a line; None if it is anything else or not JSON."""
     try:
         value, end = StrictDecoder().decode(line)
     except (json.JSONDecodeError, TooDeepError):
@@ -167,9 +167,9 @@ def _lines(chunks: Iterator[str], shown_as: str, findings: Findings, exact: bool
         if rest:
             findings.refuse(
                 Problem(
-                    f"{what}: more follows its object on the same line",
+                    f"{what}: there is more text after its object on the same line",
                     where=location(shown_as, line_number, len(line) - len(rest) + 1),
-                    fix="Give each object a line of its own, with nothing between them.",
+                    fix="Put each object on a line of its own, with nothing between them.",
                 ),
                 number,
             )

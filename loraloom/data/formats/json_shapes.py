@@ -1,4 +1,4 @@
-"""How the rows of one JSON object are arranged: in a list under a key, in columns, or under labels.
+"""Arrangements of rows in one JSON object: a list under a key, columns, or row labels.
 
 {"version": 1, "data": [{…}, {…}]}                  ─▶ list `data`
 {"train": [{…}], "validation": [{…}]}               ─▶ list `train`
@@ -21,27 +21,27 @@ from loraloom.errors import DataError
 from loraloom.text.units import counted
 from loraloom.text.visible import quoted
 
-# A list under one of these is a single row's conversation, not a file's rows.
+# A list under one of these keys is the conversation of a single row, not a file's rows.
 CONVERSATION_COLUMNS = ("conversation", "conversations", "messages")
 Kind = Literal["rows", "lists", "values", "empty", "object", "scalar"]
 _LISTS: tuple[Kind, ...] = ("rows", "lists", "values", "empty")
 _NUMBER = re.compile(r"-?\d+")
 _TRAIN = ("train", "training")
 _SPLIT = {"columns", "index", "data"}
-# So many more objects than keys in each, all the same keys: they are rows under labels of their own.
+# An object with this many times more members than keys in each, all with the same keys: rows under labels.
 _ROWS_A_KEY = 10
 _RECORDS = 'In pandas: `df.to_json(FILE, orient="records", force_ascii=False)`.'
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A key of the object, and what stands under it.
+    """A key of the object and a summary of its value.
 
     Args:
-        key: its name.
-        kind: a list's by its first element: `rows` of objects, `lists` of lists, `values` or `empty`.
-        length: of a list; how many keys an object has.
-        inner: an object's keys.
+        key: the key.
+        kind: for a list, by its first element: `rows` of objects, `lists` of lists, `values` or `empty`.
+        length: number of elements of a list, or of keys of an object.
+        inner: keys of an object.
     """
 
     key: str
@@ -52,12 +52,12 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Arrangement:
-    """Where the rows are.
+    """Location of the rows.
 
     Args:
-        kind: as above.
-        key: the list's.
-        note: what a user should know of it, after the file's name.
+        kind: one of the kinds above.
+        key: key of the list.
+        note: what the user should know about it, to follow the file's name.
     """
 
     kind: Literal["list", "columns", "labels", "split", "stream"]
@@ -65,11 +65,13 @@ class Arrangement:
     key: str = ""
 
 
-STREAM = Arrangement("stream", "holds one JSON object after another, over several lines, and was read so")
+STREAM = Arrangement(
+    "stream", "contains JSON objects one after another, over several lines, and was read as such"
+)
 
 
 def member_of(key: str, value: Any) -> Member:
-    """The member for a value already read."""
+    """Summarize a value that was already read."""
     if isinstance(value, dict):
         return Member(key, "object", len(value), frozenset(value))
     if not isinstance(value, list):
@@ -78,21 +80,21 @@ def member_of(key: str, value: Any) -> Member:
 
 
 def kind_of_list(first: Any, *, is_empty: bool) -> Kind:
-    """A list's kind, by its first element."""
+    """Return the kind of a list, by its first element."""
     if is_empty:
         return "empty"
     return "rows" if isinstance(first, dict) else "lists" if isinstance(first, list) else "values"
 
 
 def arrangement(members: Sequence[Member], columns: Collection[str]) -> Arrangement | None:
-    """How the rows are arranged; None if the object shows none, or two that fit.
+    """Find out how the rows are arranged; None if no arrangement fits, or two do.
 
     Args:
-        members: the object's, in order.
-        columns: the columns that the recipe names, which tell columns from labels.
+        members: members of the object, in order.
+        columns: the columns that the recipe names, which distinguish columns from labels.
     """
     if any(member.key in CONVERSATION_COLUMNS and member.kind == "rows" for member in members):
-        return None  # one row
+        return None  # a single row
     by_key = {member.key: member for member in members}
     if _is_split(by_key):
         return Arrangement("split", 'was read as pandas writes it with orient="split"')
@@ -113,39 +115,41 @@ def arrangement(members: Sequence[Member], columns: Collection[str]) -> Arrangem
 
 
 def refusal(members: Sequence[Member], where: str) -> DataError:
-    """The error for an object without an arrangement: what it holds, and what to write."""
+    """Return the error for an object without an arrangement: its contents and what to write instead."""
     lists = [member for member in members if member.kind in _LISTS]
     tables = [member for member in lists if member.kind == "rows" and member.key not in CONVERSATION_COLUMNS]
     first = next((member for member in lists if member.key not in CONVERSATION_COLUMNS), None)
     if len(tables) > 1:
-        what = f"holds one object with lists {' and '.join(quoted(table.key) for table in tables)}; "
-        return DataError(what + "one list is needed", where=where, fix="Save each list as a file of its own.")
+        what = f"contains one object with lists {' and '.join(quoted(table.key) for table in tables)}; "
+        return DataError(
+            what + "exactly one list is needed", where=where, fix="Save each list as a separate file."
+        )
     if len(lists) == len(members) > 1 and not tables and all(member.length for member in lists):
         lengths = ", ".join(f"{quoted(member.key)} {member.length}" for member in lists[:12])
-        what = f"holds columns of different lengths: {lengths}"
+        what = f"contains columns of different lengths: {lengths}"
         return DataError(what, where=where, fix=f"Give each row a value in every column. {_RECORDS}")
     if members and all(member.kind == "object" for member in members):
-        what = "holds one object of objects, in which rows and columns cannot be told apart"
+        what = "contains one object of objects, whose rows and columns cannot be told apart"
         return DataError(what, where=where, fix=f"Set `data.columns`, or write a list of rows. {_RECORDS}")
     if first is not None and first.kind != "rows":
-        what = f"holds one object with no list of rows: {quoted(first.key)} is not a list of objects"
+        what = f"contains one object without a list of rows: {quoted(first.key)} is not a list of objects"
         return DataError(what, where=where, fix=ONE_LIST)
-    what = "holds one object with no list of rows; one list is needed"
+    what = "contains one object without a list of rows; one list is needed"
     return DataError(what, where=where, fix=ONE_LIST)
 
 
 def rows_of_columns(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Rows of columns that are lists, or objects with a value for each row's label.
+    """Turn columns, which are lists or objects with a value for each row label, into rows.
 
     Raises:
-        ValueError: a column does not have the rows of the first one; the text says which.
+        ValueError: a column does not have the same rows as the first one; the text names it.
     """
     first, *_ = columns.values()
     labels = list(first) if isinstance(first, dict) else range(len(first))
     for name, column in columns.items():
         same = type(column) is type(first) and len(column) == len(first)
         if not same or (isinstance(column, dict) and column.keys() != first.keys()):
-            raise ValueError(f"the column {quoted(name)} does not have the rows of the first one")
+            raise ValueError(f"the column {quoted(name)} does not have the same rows as the first one")
     return [{name: column[label] for name, column in columns.items()} for label in labels]
 
 
@@ -161,7 +165,7 @@ def _of_objects(members: Sequence[Member], columns: Collection[str]) -> Arrangem
     outer_numbered, inner_numbered = _numbered(outer), _numbered(inner)
     named = set(columns)
     as_columns = Arrangement("columns", _columns_note(members))
-    as_labels = Arrangement("labels", f"its {len(members)} keys were read as labels of rows, and left out")
+    as_labels = Arrangement("labels", f"its {len(members)} keys were read as row labels and ignored")
     if outer_numbered != inner_numbered:
         return as_labels if outer_numbered else as_columns if same else None
     if len(members) < 2 or outer_numbered or not same:
@@ -177,7 +181,7 @@ def _numbered(keys: Collection[str]) -> bool:
 
 
 def _columns_note(members: Sequence[Member]) -> str:
-    return f"was read column by column: {shown_names([member.key for member in members])}"
+    return f"was read as a table of columns: {shown_names([member.key for member in members])}"
 
 
 def _list_in(chosen: Member, tables: Sequence[Member]) -> Arrangement:
@@ -186,5 +190,5 @@ def _list_in(chosen: Member, tables: Sequence[Member]) -> Arrangement:
         f"{quoted(table.key)} ({counted(table.length, 'row')})" for table in tables if table is not chosen
     ]
     if others:
-        note += f"; not read: {', '.join(others)} (to use them, save each as a file, as for `data.eval`)"
+        note += f"; not read: {', '.join(others)} (to use one, save it as a file, as for `data.eval`)"
     return Arrangement("list", note, chosen.key)

@@ -1,7 +1,7 @@
-"""JSON, read strictly and in bounded pieces.
+"""Strict JSON parsing in bounded pieces.
 
-`json`'s own C scanner does the work. Added are: duplicate keys and numbers that cannot be held
-are found, nesting has a bound, and a value that goes on past the buffer is waited for.
+`json`'s own C scanner does the work. In addition, duplicate keys and numbers that cannot be represented
+are found, nesting is bounded, and a value that continues past the buffer is waited for.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ from loraloom.errors import DataError, Problem
 from loraloom.text.visible import quoted
 
 MAX_DEPTH = 100
-MAX_INT_DIGITS = 4_300  # Python's own bound on turning text into int (CVE-2020-10735)
+MAX_INT_DIGITS = 4_300  # Python's own limit for converting text to int (CVE-2020-10735)
 WHITESPACE = " \t\n\r"
 
 _SPACE = re.compile(f"[{WHITESPACE}]*")
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{\]}]', re.DOTALL)
-# The longest token the scanner gives up on at its beginning: -Infinity, or half a surrogate pair.
+# The longest token that the scanner rejects at its beginning: -Infinity, or half a surrogate pair.
 _TOKEN_CHARS = 16
 _HINTS = {
-    "Expecting property name": "Keys stand in double quotes, and no comma follows the last value.",
-    "Illegal trailing comma": "No comma follows the last value.",
-    "Expecting value": "Text stands in double quotes, and no comma follows the last value.",
-    "Invalid control character": r"Inside text, a line break is written \n and a tab \t.",
-    "Invalid \\escape": r"Inside text, a backslash is written \\.",
-    "Invalid \\uXXXX escape": r"\u is followed by four hexadecimal digits.",
+    "Expecting property name": "Keys must be in double quotes, and no comma may follow the last value.",
+    "Illegal trailing comma": "No comma may follow the last value.",
+    "Expecting value": "Text must be in double quotes, and no comma may follow the last value.",
+    "Invalid control character": r"Inside text, write a line break as \n and a tab as \t.",
+    "Invalid \\escape": r"Inside text, write a backslash as \\.",
+    "Invalid \\uXXXX escape": r"\u must be followed by four hexadecimal digits.",
     "Unterminated string": "A closing double quote is missing.",
 }
 
 
 class TooDeepError(Exception):
-    """A value nests deeper than `MAX_DEPTH`."""
+    """A value is nested deeper than `MAX_DEPTH`."""
 
 
 class StrictDecoder:
-    """Decodes one JSON value, and knows what was wrong inside a well-formed one.
+    """Decodes one JSON value and records what is wrong inside a well-formed one.
 
-    After `decode`, `flaws` lists keys that stand twice and numbers that are out of range. NaN and
-    Infinity come out as floats: whether they matter depends on the column.
+    After `decode`, `flaws` lists keys that appear twice and numbers that are out of range. NaN and
+    Infinity are decoded as floats, because whether they matter depends on the column.
 
     Args:
-        keep_written: numbers that Python would write otherwise come out as `WrittenNumber`.
+        keep_written: whether to decode numbers that Python would spell differently as `WrittenNumber`.
     """
 
     def __init__(self, *, keep_written: bool = True) -> None:
@@ -59,18 +59,18 @@ class StrictDecoder:
         )
 
     def decode(self, text: str, start: int = 0) -> tuple[Any, int]:
-        """The value that begins at `start`, and where it ends.
+        """Decode the value that begins at `start`; return it and where it ends.
 
         Raises:
-            json.JSONDecodeError: it is not JSON, or goes on past the end of `text`.
-            TooDeepError: it nests deeper than `MAX_DEPTH`.
+            json.JSONDecodeError: it is not JSON, or continues past the end of `text`.
+            TooDeepError: it is nested deeper than `MAX_DEPTH`.
         """
         self.flaws.clear()
         try:
             value, end = self._scanner.raw_decode(text, start)
         except RecursionError:
             raise TooDeepError from None
-        # Counting brackets is fast and nearly always enough; only then is their nesting looked at.
+        # Counting brackets is fast and nearly always enough; only then is their nesting computed.
         num_brackets = text.count("{", start, end) + text.count("[", start, end)
         if num_brackets > MAX_DEPTH and _depth(text, start, end) > MAX_DEPTH:
             raise TooDeepError
@@ -89,7 +89,9 @@ class StrictDecoder:
 
     def _int(self, digits: str) -> int | float:
         if len(digits) > MAX_INT_DIGITS:
-            self.flaws.append(f"holds a number of {len(digits)} digits; {MAX_INT_DIGITS} can be read")
+            self.flaws.append(
+                f"contains a number of {len(digits)} digits; at most {MAX_INT_DIGITS} can be read"
+            )
             return 0
         if digits == "-0" and self._keep_written:
             return WrittenNumber(-0.0, digits)
@@ -98,12 +100,12 @@ class StrictDecoder:
     def _float(self, digits: str) -> float:
         value = float(digits)
         if math.isinf(value):
-            self.flaws.append("holds a number too large to be read")
+            self.flaws.append("contains a number that is too large to be read")
         return WrittenNumber(value, digits) if self._keep_written else value
 
 
 class JsonCursor:
-    """A place in a JSON text that may be larger than memory.
+    """A position in a JSON text that may be larger than memory.
 
     Args:
         chunks: the text, in pieces.
@@ -118,16 +120,16 @@ class JsonCursor:
         self._decoder = StrictDecoder(keep_written=keep_written)
         self._buffer = ""
         self._position = 0
-        self._line_start = 0  # where the present line begins, relative to the buffer; may be negative
+        self._line_start = 0  # start of the current line relative to the buffer; may be negative
         self._at_end = False
 
     @property
     def flaws(self) -> list[str]:
-        """What was wrong inside the value read last."""
+        """What is wrong inside the value that was read last."""
         return list(self._decoder.flaws)
 
     def peek(self) -> str:
-        """The next character that is not white space, or "" at the end."""
+        """Return the next character that is not white space, or "" at the end."""
         while True:
             end = _SPACE.match(self._buffer, self._position).end()  # type: ignore[union-attr]
             self._advance(end)
@@ -138,17 +140,17 @@ class JsonCursor:
             self._fill(1)
 
     def skip(self) -> None:
-        """Step over the character that `peek` showed."""
+        """Skip the character that `peek` returned."""
         self._advance(self._position + 1)
 
     def value(self, what: str) -> Any:
-        """The value that begins at the next character.
+        """Read the value that begins at the next character.
 
         Args:
             what: what is being read, for messages: `row 17`.
 
         Raises:
-            DataError: it is not JSON, nests too deep, or the file ends inside it.
+            DataError: it is not JSON, is nested too deeply, or the file ends inside it.
         """
         self.peek()
         begins_on = self.line
@@ -163,13 +165,13 @@ class JsonCursor:
                     continue
                 raise DataError(self._undecodable(error, what, begins_on)) from None
             if end == len(self._buffer) and not self._at_end:
-                self._fill(1)  # a number at the very end of the buffer may have more digits
+                self._fill(1)  # a number at the end of the buffer may have more digits
                 continue
             self._advance(end)
             return value
 
     def refuse(self, what: str, fix: str = "") -> DataError:
-        """The error for what stands here and should not."""
+        """Return the error for invalid text at the cursor."""
         column = self._position - self._line_start + 1
         return DataError(what, where=location(self._shown_as, self.line, column), fix=fix)
 
@@ -183,7 +185,7 @@ class JsonCursor:
             self._advance(len(self._buffer))
             return self.refuse(
                 f"the file ends inside {what}, which begins on line {begins_on}",
-                fix="It seems cut off: copy or download it again.",
+                fix="The file seems to be truncated; copy or download it again.",
             ).problems[0]
         self._advance(error.pos)
         column = self._position - self._line_start + 1
@@ -197,7 +199,7 @@ class JsonCursor:
         self._position = position
 
     def _fill(self, num_chars: int) -> None:
-        """Drop what was read and take in at least `num_chars` more, or all there is."""
+        """Discard what was read and load at least `num_chars` more characters, or all there are."""
         pieces = [self._buffer[self._position :]]
         taken = 0
         while taken < num_chars and not self._at_end:
@@ -212,14 +214,14 @@ class JsonCursor:
 
 
 def not_json(message: str, what: str, where: str) -> Problem:
-    """The problem for a JSONDecodeError's message, which holds no text of the row."""
+    """Return the problem for a JSONDecodeError's message, which contains no text of the row."""
     hint = next((hint for begin, hint in _HINTS.items() if message.startswith(begin)), "")
-    told = (message[:1].lower() + message[1:]).removesuffix(" at").removesuffix(" starting")
-    return Problem(f"{what} is not valid JSON: {told}", where=where, fix=hint)
+    reason = (message[:1].lower() + message[1:]).removesuffix(" at").removesuffix(" starting")
+    return Problem(f"{what} is not valid JSON: {reason}", where=where, fix=hint)
 
 
 def too_deep(what: str, where: str) -> Problem:
-    """The problem for a value that nests too deep."""
+    """Return the problem for a value that is nested too deeply."""
     return Problem(f"{what} is nested more than {MAX_DEPTH} levels deep", where=where)
 
 

@@ -1,4 +1,4 @@
-"""Tables to rows: Parquet, and datasets of the hub."""
+"""Parquet files and datasets of the hub to rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HUB_NAME = re.compile(r"[\w.\-]+(/[\w.\-]+)?")
 
 
 def read_parquet(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> Iterator[Row]:
-    """Rows of a .parquet file, a batch at a time."""
+    """Read the rows of a .parquet file, one batch at a time."""
     import pyarrow as arrow
     import pyarrow.parquet as parquet
 
@@ -34,17 +34,17 @@ def read_parquet(path: Path, settings: DataSettings, shown_as: str, findings: Fi
                     yield Row(shown_as, number, None, exact_row(values, exact))
     except (arrow.ArrowException, OSError, ValueError) as error:
         raise DataError(
-            f"is not a whole Parquet file ({type(error).__name__} after row {number})",
+            f"is not a complete Parquet file ({type(error).__name__} after row {number})",
             where=shown_as,
-            fix="Write or download it again.",
+            fix="Write or download the file again.",
         ) from None
 
 
 def read_hub(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> Iterator[Row]:
-    """Rows of a dataset of the hub, `hub:owner/name`; kept in the hub library's own cache."""
+    """Read the rows of a hub dataset, `hub:owner/name`; the hub library caches it."""
     name = shown_as.removeprefix(HUB_PREFIX)
     if not _HUB_NAME.fullmatch(name):
-        raise DataError("is not a hub dataset's name", where=shown_as, allowed="hub:owner/name")
+        raise DataError("is not the name of a hub dataset", where=shown_as, allowed="hub:owner/name")
     dataset = _load_hub(name, settings, shown_as)
     findings.num_rows = len(dataset)
     features = getattr(dataset, "features", None)
@@ -64,14 +64,14 @@ def _load_hub(name: str, settings: DataSettings, shown_as: str) -> Any:
         return datasets.load_dataset(name, settings.hub_config, split=settings.hub_split)
     except ConnectionError:
         what = "the hub cannot be reached, and the dataset is not in the local cache"
-        fix = "Go online once, or save the dataset as a .parquet or .jsonl file and name that."
+        fix = "Go online once, or save the dataset as a .parquet or .jsonl file and use that."
     except FileNotFoundError:
-        what = "the hub has no such dataset, or it needs a login, or the hub cannot be reached"
-        fix = "Check the name; for a private one, log in with `hf auth login`."
+        what = "the hub has no such dataset, the dataset requires a login, or the hub cannot be reached"
+        fix = "Check the name; for a private dataset, log in with `hf auth login`."
     except Exception as error:  # builder errors have no common class, and some quote a row
-        # The list of configurations stands on a second line; pyarrow quotes the row.
+        # The list of configurations is on the second line; pyarrow quotes the row.
         is_told = isinstance(error, ValueError) and not type(error).__module__.startswith("pyarrow")
         reason = one_line(error) if is_told else ""
         what = f"cannot be loaded ({type(error).__name__}{': ' if reason else ''}{reason})"
-        fix = "`data.hub_config` and `data.hub_split` choose its configuration and split."
+        fix = "Choose the configuration and split with `data.hub_config` and `data.hub_split`."
     raise DataError(what, where=shown_as, fix=fix)

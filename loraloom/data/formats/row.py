@@ -1,4 +1,4 @@
-"""What every file format hands on: rows, and what was found besides them."""
+"""What every file format produces: rows, and findings about the file."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any, Literal
 from loraloom.errors import DataError, Problem
 from loraloom.text.visible import quoted
 
-# A message shows 20 problems and counts all; a million of them need not be kept to do that.
+# A message shows 20 problems and counts all; up to a million of them need not be kept for that.
 KEPT_PROBLEMS = 1_000
 COUNTED_ONLY = Problem("a further problem, counted but not kept")
 SHOWN_NAMES = 12
-PATHS_ARE_RELATIVE = "paths in a recipe are relative to its folder, those of a command to the current one"
+PATHS_ARE_RELATIVE = "paths in a recipe are relative to its folder, paths in a command to the current folder"
 _ROW = re.compile(r"row \d+:? ")
-_DROP_HINT = "To train without bad rows, set `data.on_invalid: drop`."
+_DROP_HINT = "To train without the invalid rows, set `data.on_invalid: drop`."
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,10 @@ class Row:
     """One record of a data file.
 
     Args:
-        path: the file's name as the user wrote it.
-        number: which record it is, from 1.
-        line: the line it begins on, from 1; None where the format has no lines.
-        values: what stands in each column.
+        path: the file's name as written by the user.
+        number: number of the record, from 1.
+        line: number of its first line, from 1; None if the format has no lines.
+        values: value of each column.
     """
 
     path: str
@@ -42,17 +42,17 @@ class Row:
 
     @property
     def where(self) -> str:
-        """`file:line`, or the file alone where it has no lines."""
+        """`file:line`, or the file alone if it has no lines."""
         return location(self.path, self.line)
 
 
 @dataclass(frozen=True, slots=True)
 class DroppedRow:
-    """A bad row that `data.on_invalid: drop` left out.
+    """An invalid row that `data.on_invalid: drop` dropped.
 
     Args:
-        number: which row of its file, from 1.
-        where: `file:line`, or the file alone where it has no lines.
+        number: number of the row in its file, from 1.
+        where: `file:line`, or the file alone if it has no lines.
         why: what is wrong with it, without any of its text.
     """
 
@@ -62,21 +62,21 @@ class DroppedRow:
 
     @property
     def place(self) -> str:
-        """Its line as text; its row where the file has no lines."""
+        """Its line number as text; its row number if the file has no lines."""
         line = re.search(r":(\d+)(?::\d+)?$", self.where)
         return line[1] if line else f"row {self.number}"
 
 
 @dataclass(slots=True)
 class Findings:
-    """What reading a file turned up besides its rows.
+    """Notes and problems found while reading a file.
 
     Args:
-        notes: things accepted that a user should know of.
-        bytes_read: how far reading has come in the file on disk.
-        num_rows: how many rows the file says it has, where its format says so.
-        on_invalid: `data.on_invalid`; with `drop`, a row with a problem is left out and the file is not
-            refused for it. Left empty if no setting can say so.
+        notes: what was accepted and the user should know.
+        bytes_read: how many bytes of the file on disk have been read.
+        num_rows: number of rows that the file declares, if its format does so.
+        on_invalid: `data.on_invalid`; with `drop`, a row with a problem is dropped, and the file is not
+            refused because of it. "" if no such setting applies.
     """
 
     notes: list[str] = field(default_factory=list)
@@ -88,12 +88,12 @@ class Findings:
 
     @property
     def num_problems(self) -> int:
-        """How many things the file is refused for."""
+        """Number of problems for which the file is refused."""
         return len(self._placed)
 
     @property
     def problems(self) -> list[Problem]:
-        """What the file is refused for, in file order; what concerns no row comes last."""
+        """Problems for which the file is refused, in file order; those that concern no row come last."""
         placed = sorted(self._placed, key=lambda placed: placed[0])
         problems = [problem for _, problem in placed]
         if self.on_invalid == "error" and placed and placed[0][0] < math.inf:
@@ -103,20 +103,20 @@ class Findings:
 
     @property
     def dropped(self) -> list[DroppedRow]:
-        """The bad rows that were left out, in file order."""
+        """The invalid rows that were dropped, in file order."""
         return [self._dropped[row] for row in sorted(self._dropped)]
 
     def is_bad(self, row: int) -> bool:
-        """Whether a row has a problem and is left out for it."""
+        """Return whether a row has a problem and is dropped because of it."""
         return row in self._dropped
 
     def refuse(self, problem: Problem, row: float = math.inf) -> None:
-        """Count a problem, and keep it while there are not too many.
+        """Count a problem and keep it unless there are too many already.
 
         Args:
             problem: what is wrong.
-            row: the number of the row it concerns; none where reading stops, or where what follows may
-                have been read as a part of the row.
+            row: number of the row it concerns; infinity if reading stops, or if what follows may have
+                been read as part of the row.
         """
         if self.on_invalid == "drop" and row < math.inf:
             number = int(row)
@@ -126,7 +126,7 @@ class Findings:
         self._placed.append((row, problem) if kept else (math.inf, COUNTED_ONLY))
 
     def raise_problems(self) -> None:
-        """Raise a DataError that holds every problem, if there is one."""
+        """Raise a DataError with all problems, if there are any."""
         if self._placed:
             raise DataError(self.problems)
 
@@ -138,18 +138,18 @@ def _why(problem: Problem) -> str:
 
 
 def location(path: str, line: int | None = None, column: int | None = None) -> str:
-    """`file:line:column`, as far as they are known."""
+    """Format `file:line:column`, as far as they are known."""
     return ":".join(str(part) for part in (path, line, column) if part is not None)
 
 
 def shown_names(names: list[str]) -> str:
-    """Columns' names for a message, the first dozen of them."""
+    """Format columns' names for a message, the first dozen of them."""
     listed = ", ".join(quoted(name) for name in names[:SHOWN_NAMES])
     return f"{listed} and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else listed
 
 
 def check_file(path: Path, shown_as: str) -> None:
-    """Refuse what cannot be read as a file, before a format sees it. Symbolic links are followed.
+    """Check that a path can be read as a file, following symbolic links.
 
     Raises:
         DataError: `path` is missing, a directory, not a regular file, or not readable.
@@ -166,10 +166,10 @@ def check_file(path: Path, shown_as: str) -> None:
         raise DataError(
             "is a directory; a file is needed",
             where=shown_as,
-            fix=f"It holds {shown_names(inside)}." if inside else "",
+            fix=f"It contains {shown_names(inside)}." if inside else "",
         )
     if not stat.S_ISREG(mode):
-        raise DataError("is not a regular file, so it cannot be read twice", where=shown_as)
+        raise DataError("is not a regular file and so cannot be read twice", where=shown_as)
     try:
         with path.open("rb"):
             pass
@@ -180,7 +180,7 @@ def check_file(path: Path, shown_as: str) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
+    """Compute the sha256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -203,4 +203,4 @@ def _where_it_may_be(path: Path) -> str:
     near = list(dict.fromkeys(same_stem + difflib.get_close_matches(path.name, siblings, n=3, cutoff=0.7)))
     if near:
         return f"Did you mean {' or '.join(quoted(name) for name in near[:3])}?"
-    return f"It was looked for in {folder.absolute()}; {PATHS_ARE_RELATIVE}."
+    return f"The file was searched for in {folder.absolute()}; {PATHS_ARE_RELATIVE}."

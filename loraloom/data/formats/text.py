@@ -1,4 +1,4 @@
-"""A text file in bounded pieces, decoded strictly, and its lines."""
+"""Strict decoding of a text file in bounded pieces, and its lines."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _SINGLE_BYTE = re.compile(rb"[\x00-\x2f]")
 
 
 def text_chunks(path: Path, encoding: str, shown_as: str, findings: Findings) -> Iterator[str]:
-    """Decode a file piece by piece, so that its size does not matter.
+    """Decode a file in pieces, so that its size does not matter.
 
     Args:
-        path: a readable file; decompressed on the way if its name says that it is compressed.
-        encoding: what the recipe says in `data.encoding`.
+        path: a readable file; decompressed while reading if its name says that it is compressed.
+        encoding: the value of `data.encoding` in the recipe.
         shown_as: the file's name in messages.
-        findings: told of a byte order mark, and of how many bytes of the file were read.
+        findings: receives a note on a byte order mark, and how many bytes of the file were read.
 
     Yields:
-        Pieces of text, none empty, without a byte order mark.
+        Non-empty pieces of text, without a byte order mark.
 
     Raises:
-        DataError: the encoding is unknown, or the bytes are not in it. The message has the byte
-            offset, and the encoding they are probably in.
+        DataError: the encoding is unknown, or the bytes are not valid in it. The message names the byte
+            offset and the probable encoding.
     """
     codec = text_codec(encoding)
     with open_data(path, shown_as) as (file, position):
@@ -57,7 +57,7 @@ def text_chunks(path: Path, encoding: str, shown_as: str, findings: Findings) ->
 
 
 def text_lines(chunks: Iterable[str]) -> Iterator[str]:
-    r"""Lines with their `\n`; nothing else ends a line, so U+2028 and the like stay inside one."""
+    r"""Yield lines with their `\n`. Nothing else ends a line, so U+2028 and the like stay inside one."""
     pieces: list[str] = []
     for chunk in chunks:
         first, *others = chunk.split("\n")
@@ -73,7 +73,7 @@ def text_lines(chunks: Iterable[str]) -> Iterator[str]:
 
 
 def numbered_lines(path: Path, encoding: str, shown_as: str, findings: Findings) -> Iterator[tuple[int, str]]:
-    """Every line of a text file with its number, from 1, and without its end; blank ones too.
+    """Yield every line of a text file, blank ones too, with its number, from 1, and without its line break.
 
     Args:
         path, encoding, shown_as, findings: as in `text_chunks`.
@@ -86,22 +86,22 @@ def numbered_lines(path: Path, encoding: str, shown_as: str, findings: Findings)
 
 
 def text_codec(encoding: str) -> codecs.CodecInfo:
-    """The codec of a character encoding.
+    """Look up the codec of a character encoding.
 
     Raises:
-        DataError: there is none of that name, or it is not one of text.
+        DataError: no codec has that name, or it is not a text codec.
     """
     try:
         codec = codecs.lookup(encoding)
-        # rot13, base64 and the like are codecs too, and a decoder in pieces is what we need.
+        # rot13, base64 and the like are codecs too, but an incremental decoder is needed here.
         usable = isinstance(codec.incrementaldecoder("strict").decode(b""), str)
     except (LookupError, ValueError, TypeError, UnicodeError):
         usable = False
     if not usable:
         raise DataError(
-            f"`{encoding[:40]}` is no character encoding known here",
+            f"`{encoding[:40]}` is not a known character encoding",
             where="data.encoding",
-            allowed="utf-8, gbk, gb18030, big5, utf-16, cp1252 and the others of Python's codecs",
+            allowed="utf-8, gbk, gb18030, big5, utf-16, cp1252 or another of Python's text codecs",
         )
     return codec
 
@@ -114,7 +114,7 @@ def _without_mark(head: bytes, codec_name: str, shown_as: str, findings: Finding
                 where=shown_as,
                 fix="Set `data.encoding: utf-8`.",
             )
-        findings.notes.append(f"{shown_as} begins with a byte order mark, which was left out")
+        findings.notes.append(f"{shown_as} begins with a byte order mark, which was skipped")
         return head[len(codecs.BOM_UTF8) :]
     wide = wide_encoding(head)
     if wide is not None and not codec_name.startswith(("utf-16", "utf-32")):
@@ -129,12 +129,12 @@ def _without_mark(head: bytes, codec_name: str, shown_as: str, findings: Finding
 def _undecodable(
     error: UnicodeError, offset: int, line: int, codec_name: str, file: BinaryIO, shown_as: str
 ) -> DataError:
-    """The error for bytes that are not in the encoding; `offset` is where what was decoded begins."""
+    """Return the error for bytes that are not valid in the encoding; `offset` is where the chunk begins."""
     if not isinstance(error, UnicodeDecodeError):
         return DataError(
             f"is not {codec_name} text: {error}",
             where=shown_as,
-            fix="Set `data.encoding` to what the file is in.",
+            fix="Set `data.encoding` to the encoding of the file.",
         )
     before = error.object[: error.start]
     likely = likely_encoding(_around(file, offset + error.start))
@@ -149,16 +149,16 @@ def _undecodable(
         fix=(
             f"Set `data.encoding: {likely}`, or save the file as UTF-8."
             if likely
-            else "Save the file as UTF-8, or set `data.encoding` to what it is in."
+            else "Save the file as UTF-8, or set `data.encoding` to its encoding."
         ),
     )
 
 
 def _around(file: BinaryIO, offset: int) -> bytes:
-    """The bytes on both sides of an offset, from where a character surely begins."""
+    """Read the bytes on both sides of an offset, starting where a character certainly begins."""
     start = max(0, offset - SAMPLE_BYTES // 2)
     file.seek(start)
     sample = file.read(SAMPLE_BYTES)
-    # Bytes below 0x30 are characters of their own in UTF-8 and in all the encodings told apart.
+    # Bytes below 0x30 are single characters in UTF-8 and in all encodings that are distinguished here.
     surely = _SINGLE_BYTE.search(sample) if start else None
     return sample[surely.end() :] if surely else sample

@@ -1,8 +1,8 @@
-r"""Whether double quotes in a tab-separated file are quoting, as in CSV, or part of the text.
+r"""Detection of whether double quotes in a tab-separated file are quoting, as in CSV, or text.
 
-Plain TSV knows no quoting: `"Hi," he said` is a cell as it stands. pandas and R write TSV with CSV's
-quoting. Read the wrong way, cells lose their quotes or rows melt together, and no row looks wrong.
-So the whole file is read both ways, and what it shows decides.
+Plain TSV has no quoting: `"Hi," he said` is a cell as written. pandas and R write TSV with CSV's
+quoting. Read the wrong way, cells lose their quotes or rows merge, although no row looks wrong.
+Therefore the whole file is read both ways before deciding.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-# A quote that nothing closes shall not gather the whole file.
+# An unclosed quote must not collect the whole file.
 MAX_RECORD_CHARS = 1 << 20
 _QUOTED = re.compile(r'"[^"]*(?:""[^"]*)*"')
 _NUMBER = re.compile(r"\s*[-+]?[\d.,]+(?:[eE][-+]?\d+)?\s*")
@@ -19,16 +19,16 @@ _NUMBER = re.compile(r"\s*[-+]?[\d.,]+(?:[eE][-+]?\d+)?\s*")
 
 @dataclass(slots=True)
 class _Plain:
-    """What a file comes to where quotes are text.
+    """Statistics of a file when quotes are read as text.
 
     Args:
-        width: cells of the header.
-        num_bad: lines of another number of cells.
-        begins: whether a cell begins with a quote; without one, both readings are the same.
-        stray: whether a cell has quotes in it otherwise than CSV would write them.
-        doubled: whether a quoted cell has quotes inside, each written twice.
-        header_quoted: whether a name in the header is quoted.
-        quoted, bare: the columns in which a text is quoted, or is not.
+        width: number of cells of the header.
+        num_bad: number of lines with another number of cells.
+        begins: whether any cell begins with a quote; without one, both readings are the same.
+        stray: whether any cell contains quotes other than as CSV would write them.
+        doubled: whether any quoted cell contains quotes, each written twice.
+        header_quoted: whether any name in the header is quoted.
+        quoted, bare: columns in which a text is quoted, or is not quoted.
     """
 
     width: int = 0
@@ -60,7 +60,7 @@ class _Plain:
 
 
 class _Csv:
-    """What a file comes to where cells are quoted, by the letter of RFC 4180."""
+    """Statistics of a file when cells are quoted, strictly by RFC 4180."""
 
     def __init__(self, delimiter: str) -> None:
         self.num_bad = 0
@@ -73,14 +73,14 @@ class _Csv:
 
     @property
     def is_inside(self) -> bool:
-        """Whether a quoted cell is open, so that a blank line is part of it."""
+        """Return whether a quoted cell is open, so that a blank line is part of it."""
         return bool(self._open)
 
     def add(self, line: str, width: int) -> None:
         self._open.append(line)
         self._num_quotes += line.count('"')
         self._num_chars += len(line)
-        # A row is whole when its quotes are even in number.
+        # A row is complete if its number of quotes is even.
         if self._num_quotes % 2 and self._num_chars <= MAX_RECORD_CHARS:
             return
         row = "".join(self._open).rstrip("\r\n")
@@ -94,15 +94,15 @@ class _Csv:
 
 
 def is_quoted(lines: Iterable[str], delimiter: str) -> bool | None:
-    """Whether the cells of a tab-separated file are quoted as in CSV.
+    """Return whether the cells of a tab-separated file are quoted as in CSV.
 
     Args:
-        lines: the whole file's, with their line breaks.
-        delimiter: what separates the cells.
+        lines: lines of the whole file, with their line breaks.
+        delimiter: the separator.
 
     Returns:
-        None if no cell begins with a double quote, so that both readings are the same. If both fit
-        as well, True only if the quotes stand as a CSV writer leaves them.
+        None if no cell begins with a double quote, so that both readings are the same. If both
+        readings fit equally well, True only if the quotes are as a CSV writer leaves them.
     """
     plain, quoted = _Plain(), _Csv(delimiter)
     for line in lines:
@@ -120,13 +120,13 @@ def is_quoted(lines: Iterable[str], delimiter: str) -> bool | None:
 
 
 def _is_written_as_csv(plain: _Plain, *, fits: bool) -> bool:
-    """Whether quotes stand as a CSV writer leaves them, of a file that can be read both ways.
+    """Return whether quotes are as a CSV writer leaves them, for a file that can be read both ways.
 
-    Quotes around a few texts are no sign: they may be quotations.
+    Quotes around a few texts prove nothing, because they may be quotations.
 
     Args:
-        plain: what the file comes to where quotes are text.
-        fits: whether every row fits where they are not.
+        plain: statistics of the file when quotes are read as text.
+        fits: whether every row fits when they are not.
     """
     if plain.header_quoted or (plain.doubled and fits):
         return True

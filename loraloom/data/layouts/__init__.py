@@ -1,1 +1,1 @@
-"""Data layouts: which columns hold the question and which the answer."""
+"""Data layouts: which columns contain the question and which the answer."""

@@ -1,6 +1,6 @@
-"""Names of what is inside a column: `translation.de`, `answers.text[0]`, `turns[-1].text`.
+"""Paths to values inside a column: `translation.de`, `answers.text[0]`, `turns[-1].text`.
 
-A column that is called just so comes first: CSV files of flattened data have columns with dots.
+A column whose name equals the path takes precedence: CSV files of flattened data have dotted columns.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ _JOINT = re.compile(r"\.|\[-?\d{1,9}\](?=[.\[]|$)")
 
 
 def value_at(values: Values, name: str) -> Any:
-    """What a name stands for in a row.
+    """Look up a column or path in a row.
 
     Args:
-        values: the row's columns.
-        name: a column's, or a path into one.
+        values: columns of the row.
+        name: the name of a column, or a path into one.
 
     Returns:
-        The value; `MISSING` if the row has no such key; None if something on the way is null, or a list
-        has no such element, as with the answers of a question that has none.
+        The value; `MISSING` if the row has no such key; None if a value along the path is null, or a list
+        is too short, like the answers of a question that has none.
     """
     if name in values:
         return values[name]
@@ -32,12 +32,12 @@ def value_at(values: Values, name: str) -> Any:
 
 
 def is_in(sample: Sequence[Values], name: str) -> bool:
-    """Whether any of some rows has what a name stands for."""
+    """Return whether any row of a sample has the column or path."""
     return any(value_at(values, name) is not MISSING for values in sample)
 
 
 def column_of(values: Values, name: str) -> str:
-    """The column that a name is in, or is.
+    """Return the column that a path starts at.
 
     >>> column_of({"answers": {"text": ["yes"]}}, "answers.text[0]")
     'answers'
@@ -49,7 +49,7 @@ def column_of(values: Values, name: str) -> str:
 
 
 def names_in(sample: Sequence[Values]) -> list[str]:
-    """The columns of some rows, in the order they first appear; for one with objects, what is in it."""
+    """List the columns of some rows in order of first appearance; objects as the paths inside them."""
     return list(dict.fromkeys(name for values in sample for name in _leaves(values, "")))
 
 
@@ -68,7 +68,7 @@ def _is_path(name: str) -> bool:
 
 
 def _at(value: Any, name: str) -> Any:
-    """What a path leads to from a value; the longest key that fits goes before shorter ones."""
+    """Follow a path from a value, trying the longest matching key first."""
     if not name or value is None:
         return value
     if not isinstance(value, dict):
@@ -83,7 +83,7 @@ def _at(value: Any, name: str) -> Any:
 
 
 def _elements(value: Any, rest: str) -> Any:
-    """Go into a list as often as `[0]` says so, then on along the path."""
+    """Follow the list indices at the beginning of a path, then the rest of it."""
     while rest.startswith("["):
         index, _, rest = rest[1:].partition("]")
         if value is None:
@@ -96,7 +96,7 @@ def _elements(value: Any, rest: str) -> Any:
 
 
 def _splits(name: str) -> Iterator[tuple[str, str]]:
-    """Every way to take a key off the beginning of a path, the longest key first.
+    """Yield every way to split a key off the beginning of a path, longest key first.
 
     >>> list(_splits("a.b[0]"))
     [('a.b[0]', ''), ('a.b', '[0]'), ('a', '.b[0]')]

@@ -1,4 +1,4 @@
-"""Columns beside a question that are its context: `system` and `history`, as LLaMA-Factory has them.
+"""Context columns beside a question: `system` and `history`, as LLaMA-Factory has them.
 
 {"system": …, "history": [[question, answer], …], "instruction": …, "output": …}
 """
@@ -19,12 +19,12 @@ SYSTEM, HISTORY = "system", "history"
 
 
 def with_context(layout: Layout, found: Sequence[str], options: LayoutOptions) -> Layout:
-    """The layout, reading also the columns that hold a system text and the earlier turns.
+    """Extend a layout to read the columns with a system text and the earlier turns.
 
     Args:
-        layout: how the rows are read otherwise.
-        found: the columns of the file.
-        options: `columns` may name them; if it names others only, these two are left alone.
+        layout: the layout of the rows without them.
+        found: columns of the file.
+        options: `columns` may name them; if it names only other columns, these two are not read.
     """
     if options.columns:
         names = {role: options.columns[role] for role in (SYSTEM, HISTORY) if role in options.columns}
@@ -37,9 +37,9 @@ def with_context(layout: Layout, found: Sequence[str], options: LayoutOptions) -
     if not names:
         return layout
 
-    def exchanges(values: Values, options: LayoutOptions, told: LayoutNotes) -> Iterator[Exchange]:
-        for exchange in layout.exchanges(values, options, told):
-            yield _in_context(exchange, names, values, options, told)
+    def exchanges(values: Values, options: LayoutOptions, notes: LayoutNotes) -> Iterator[Exchange]:
+        for exchange in layout.exchanges(values, options, notes):
+            yield _in_context(exchange, names, values, options, notes)
 
     columns = tuple(names.values())
     return dataclasses.replace(
@@ -52,19 +52,19 @@ def with_context(layout: Layout, found: Sequence[str], options: LayoutOptions) -
 
 
 def _in_context(
-    exchange: Exchange, names: dict[str, str], values: Values, options: LayoutOptions, told: LayoutNotes
+    exchange: Exchange, names: dict[str, str], values: Values, options: LayoutOptions, notes: LayoutNotes
 ) -> Exchange:
     if SYSTEM in names and exchange.system is None and values.get(names[SYSTEM]) is not None:
         system = Field(names[SYSTEM], values[names[SYSTEM]])
         exchange = dataclasses.replace(exchange, system=system)
     if HISTORY in names:
-        history = _history(names[HISTORY], values.get(names[HISTORY]), options, told)
+        history = _history(names[HISTORY], values.get(names[HISTORY]), options, notes)
         exchange = dataclasses.replace(exchange, history=history, history_is_given=True)
     return exchange
 
 
-def _history(name: str, value: Any, options: LayoutOptions, told: LayoutNotes) -> tuple[Field, ...]:
-    """The earlier turns: pairs, turns with roles, or text as it is."""
+def _history(name: str, value: Any, options: LayoutOptions, notes: LayoutNotes) -> tuple[Field, ...]:
+    """Read the earlier turns: pairs, turns with roles, or plain text."""
     value = _parsed(value)
     if value is None or value == [] or value == "":
         return ()
@@ -72,8 +72,8 @@ def _history(name: str, value: Any, options: LayoutOptions, told: LayoutNotes) -
         return (Field(name, value),)
     keys = keys_of_turns(value)
     if keys is not None:
-        turns = turns_of(name, value, ENTRIES[keys], TurnReading.of(options, told))
-        return tuple(turn.said for turn in turns)
+        turns = turns_of(name, value, ENTRIES[keys], TurnReading.of(options, notes))
+        return tuple(turn.content for turn in turns)
     if isinstance(value, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in value):
         return tuple(
             Field(f"{name}[{position}][{side}]", pair[side])
@@ -81,13 +81,13 @@ def _history(name: str, value: Any, options: LayoutOptions, told: LayoutNotes) -
             for side in (0, 1)
         )
     raise Flaw(
-        f"`{name}` should be a list of [question, answer] pairs",
-        "Give the earlier turns so, or set `data.context_columns: false` to leave the column out.",
+        f"`{name}` must be a list of [question, answer] pairs",
+        "Write the earlier turns this way, or set `data.context_columns: false` to ignore the column.",
     )
 
 
 def _parsed(value: Any) -> Any:
-    """A list that stands as JSON in a table's cell."""
+    """Parse a list that is JSON in a table's cell."""
     if isinstance(value, str) and value.lstrip().startswith("[["):
         try:
             return json.loads(value)

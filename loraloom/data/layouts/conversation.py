@@ -1,10 +1,10 @@
-"""Conversations: a row is a list of turns, and each of its answers is an exchange.
+"""Conversations: rows that are lists of turns, where each answer is an exchange.
 
 {"messages": [{"role": "user", "content": …}, {"role": "assistant", "content": …}, …]}
 {"conversations": [{"from": "human", "value": …}, {"from": "gpt", "value": …}, …]}
 {"conversation": [{"system": …, "input": …, "output": …}, …]}
 
-An answer that is context (`weight: 0`, or a call of a tool alone) is no exchange, but keeps its number.
+An answer that is context (`weight: 0`, or only a tool call) is not an exchange, but keeps its number.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ ENTRIES |= {keys: paired(*keys) for keys in _PAIRS} | {keys: read_turn(*keys) fo
 
 
 def keys_of_turns(entries: Any) -> tuple[str, str] | None:
-    """How the turns of a conversation are written, from its first; None if it is none.
+    """Detect from its first turn how the turns of a conversation are written; None if it is not one.
 
-    A pair without its answer is one too: it is a question that is still to be answered.
+    A question and answer pair without its answer counts too: it is a question yet to be answered.
     """
     if not isinstance(entries, list) or not entries or not isinstance(entries[0], dict):
         return None
@@ -65,14 +65,14 @@ def keys_of_turns(entries: Any) -> tuple[str, str] | None:
 
 
 def conversation_layout(column: str, keys: tuple[str, str]) -> Layout:
-    """A row is a conversation; each of its answers is an exchange."""
+    """Build the layout of rows that are conversations, where each answer is an exchange."""
 
-    def exchanges(values: Values, options: LayoutOptions, told: LayoutNotes) -> Iterator[Exchange]:
+    def exchanges(values: Values, options: LayoutOptions, notes: LayoutNotes) -> Iterator[Exchange]:
         entries = values.get(column, MISSING)
         if not isinstance(entries, list) or not entries:
-            raise Flaw(f"`{column}` should be a list of turns, with at least one")
-        turns = turns_of(column, entries, ENTRIES[keys], TurnReading.of(options, told))
-        yield from _exchanges_of(turns, column, told, to_answer=options.to_answer)
+            raise Flaw(f"`{column}` must be a list with at least one turn")
+        turns = turns_of(column, entries, ENTRIES[keys], TurnReading.of(options, notes))
+        yield from _exchanges_of(turns, column, notes, to_answer=options.to_answer)
 
     return Layout(
         f"{column} of {keys[0]}/{keys[1]}",
@@ -86,18 +86,18 @@ def conversation_layout(column: str, keys: tuple[str, str]) -> Layout:
 
 
 def turns_of(column: str, entries: Sequence[Any], read: Entry, reading: TurnReading) -> list[Turn]:
-    """The turns of a conversation, without those of ignored roles.
+    """Read the turns of a conversation, without those of ignored roles.
 
     Raises:
-        UnknownRoles: with all roles of it that are not known.
-        Flaw: an entry is no object.
+        UnknownRoles: lists all its unknown roles.
+        Flaw: an entry is not an object.
     """
     turns: list[Turn] = []
     unknown: dict[str, str] = {}
     for position, entry in enumerate(entries):
         place = f"{column}[{position}]"
         if not isinstance(entry, dict):
-            raise Flaw(f"`{place}` should be an object")
+            raise Flaw(f"`{place}` must be an object")
         try:
             turns += read(place, entry, reading)
         except UnknownRoles as roles:
@@ -106,70 +106,70 @@ def turns_of(column: str, entries: Sequence[Any], read: Entry, reading: TurnRead
         raise UnknownRoles(unknown)
     num_ignored = sum(turn.speaker == IGNORED for turn in turns)
     if num_ignored:
-        reading.told.what["turns of roles that data.roles ignores, left out"] += num_ignored
+        reading.notes.what["turns of roles that `data.roles` ignores (skipped)"] += num_ignored
     return [turn for turn in turns if turn.speaker != IGNORED]
 
 
 def _exchanges_of(
-    turns: Sequence[Turn], column: str, told: LayoutNotes, *, to_answer: bool
+    turns: Sequence[Turn], column: str, notes: LayoutNotes, *, to_answer: bool
 ) -> list[Exchange]:
     system: Field | None = None
-    asked: list[Field] = []
+    questions: list[Field] = []
     history: tuple[Field, ...] = ()
     exchanges: list[Exchange] = []
     as_context: Exchange | None = None
     num_answers = 0
     for turn in turns:
         if turn.speaker == SYSTEM:
-            system = turn.said
+            system = turn.content
         elif turn.speaker == USER:
-            asked.append(turn.said)
+            questions.append(turn.content)
         elif turn.only_calls:
-            # The question stays open: what the tool returns belongs to it, and so does the next answer.
-            told.what["answers without text that call a tool, not learnt"] += 1
-        elif to_answer and is_empty(turn.said.value):
+            # The question stays open: the tool's output belongs to it, and so does the next answer.
+            notes.what["answers without text that call a tool (not trained on)"] += 1
+        elif to_answer and is_empty(turn.content.value):
             continue
-        elif asked:
+        elif questions:
             num_answers += 1
-            question = _one_question(asked)
-            exchange = Exchange(question, turn.said, system=system, history=history, turn=num_answers)
+            question = _one_question(questions)
+            exchange = Exchange(question, turn.content, system=system, history=history, turn=num_answers)
             if turn.is_learnt:
                 exchanges.append(exchange)
             else:
                 as_context = dataclasses.replace(exchange, response=None)
-                told.what["answers marked as context (by weight, loss or train), not learnt"] += 1
-            history, asked = (*history, question, turn.said), []
+                notes.what["answers marked as context by weight, loss or train (not trained on)"] += 1
+            history, questions = (*history, question, turn.content), []
         else:
-            told.what["answers with no question before them, kept only as context"] += 1
-            history = (*history, turn.said)
-    if asked and to_answer:
-        question = _one_question(asked)
+            notes.what["answers without a question before them (used only as context)"] += 1
+            history = (*history, turn.content)
+    if questions and to_answer:
+        question = _one_question(questions)
         return [Exchange(question, None, system=system, history=history, turn=num_answers + 1)]
-    if asked:
-        told.what["questions at the end of a conversation, with no answer, left out"] += 1
+    if questions:
+        notes.what["questions without an answer at the end of a conversation (skipped)"] += 1
     if not num_answers and not any(turn.only_calls for turn in turns):
-        raise Flaw(f"`{column}` holds no question" + ("" if to_answer else " that is answered"))
+        raise Flaw(f"`{column}` contains no question" + ("" if to_answer else " with an answer"))
     if to_answer and not exchanges and as_context is not None:
-        return [as_context]  # every row is answered, if without a reference
+        return [as_context]  # every row is answered, even without a reference
     return exchanges
 
 
-def _one_question(asked: list[Field]) -> Field:
-    if len(asked) == 1:
-        return asked[0]
-    bad = next((said for said in asked if not isinstance(said.value, str)), None)
-    return bad or dataclasses.replace(asked[0], value="\n".join(said.value for said in asked))
+def _one_question(questions: list[Field]) -> Field:
+    if len(questions) == 1:
+        return questions[0]
+    bad = next((content for content in questions if not isinstance(content.value, str)), None)
+    return bad or dataclasses.replace(questions[0], value="\n".join(content.value for content in questions))
 
 
 def conversation_of_any_column(values: Values) -> Layout | None:
-    """The recogniser of conversations in a column of another name; not of rows with two such columns."""
+    """Recognise conversations in a column of any other name, unless a row has two such columns."""
     columns = [(column, keys_of_turns(entries)) for column, entries in values.items() if column != "history"]
     found = [(column, keys) for column, keys in columns if keys is not None and keys in _SPOKEN[:2]]
     return conversation_layout(*found[0]) if len(found) == 1 else None
 
 
 def conversation(column: str) -> Recogniser:
-    """The recogniser of conversations in a column, whichever way their turns are written."""
+    """Build the recogniser of conversations in a column, however their turns are written."""
     layouts = {keys: conversation_layout(column, keys) for keys in ENTRIES}
 
     def recognise(values: Values) -> Layout | None:

@@ -1,4 +1,4 @@
-"""What a layout makes of a row: questions and answers, as named values not yet checked."""
+"""The output of a layout: questions and answers of a row, not yet checked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()
 
 
 def is_empty(value: Any) -> bool:
-    """Whether a value says nothing: missing, null, NaN or blank."""
+    """Return whether a value is empty: missing, null, NaN or blank."""
     if isinstance(value, float):
         return math.isnan(value)
     return value is MISSING or value is None or (isinstance(value, str) and not value.strip())
@@ -28,10 +28,10 @@ class Field:
 
     Args:
         name: `response`, or `messages[3].content`.
-        value: what stands there; `MISSING` where nothing does.
+        value: the value; `MISSING` if there is none.
         optional: whether it may be missing or null.
-        label: what the source says in front of its text, as in `premise: `.
-        number: whether it is text all the same if it is a number or a boolean, as a class is.
+        label: text in front of it in the source, such as `premise: `.
+        number: whether a number or boolean is accepted as text, as for a class.
     """
 
     name: str
@@ -43,16 +43,16 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A question and its answer, their texts neither checked nor joined.
+    """A question and its answer, with texts neither checked nor joined.
 
     Args:
-        instruction: what is asked.
-        response: what is answered; None for a question that is still to be answered.
-        inputs: what the instruction is about, where that stands apart.
-        system: how to behave, in front of everything.
+        instruction: the question.
+        response: the answer; None for a question that is yet to be answered.
+        inputs: what the instruction is about, if given separately.
+        system: instructions on how to behave, placed first.
         history: earlier questions and answers of the conversation.
         history_is_given: whether the row has its history in a column, so that it belongs to the question.
-        turn: which answer of its conversation it is, from 1; 0 outside one.
+        turn: number of the answer in its conversation, from 1; 0 outside one.
     """
 
     instruction: Field
@@ -65,18 +65,18 @@ class Exchange:
 
     @property
     def asked_name(self) -> str:
-        """What is blank if it asks nothing; of texts that are labelled, each must be there."""
+        """Name of the blank field if there is no question; of labelled texts, all are required."""
         labelled = [field for field in (self.instruction, *self.inputs) if field.label]
         blank = [field.name for field in labelled if not str(field.value or "").strip()]
         return blank[0] if blank else self.instruction.name
 
 
 class Flaw(Exception):
-    """A row's shape is not the layout's; the text says how. It becomes one `Problem` of many.
+    """A row does not have the shape of its layout. Each flaw becomes one `Problem` of many.
 
     Args:
-        what: what is wrong.
-        fix: what to do.
+        what: the problem.
+        fix: what to do about it.
     """
 
     def __init__(self, what: str, fix: str = "") -> None:
@@ -85,10 +85,10 @@ class Flaw(Exception):
 
 
 class UnknownRoles(Flaw):
-    """A conversation has turns of roles that are not known.
+    """A conversation has turns of unknown roles.
 
     Args:
-        places: each role -> where it first stands, such as `messages[2].role`.
+        places: each role -> its first place, such as `messages[2].role`.
     """
 
     def __init__(self, places: Mapping[str, str]) -> None:
@@ -98,16 +98,16 @@ class UnknownRoles(Flaw):
 
 @dataclass(frozen=True, slots=True)
 class LayoutOptions:
-    """What a recipe says about how rows are read.
+    """The settings of a recipe that decide how rows are read.
 
     Args:
-        columns: `data.columns`: which column is what.
-        labels: `data.labels`: the names of classes that are numbers.
+        columns: `data.columns`: the role of each column.
+        labels: `data.labels`: names of classes that are numbers.
         roles: `data.roles`: system, user, assistant or ignored -> names of roles.
         answer_weights: `data.answer_weights`.
         context_columns: `data.context_columns`.
-        to_answer: the rows are to be answered: a question at the end of a conversation is asked.
-        with_answers: whether known answers are looked at.
+        to_answer: whether the rows are to be answered, including a question at the end of a conversation.
+        with_answers: whether to read known answers.
     """
 
     columns: Mapping[Any, str] = field(default_factory=dict)
@@ -122,7 +122,7 @@ class LayoutOptions:
     def of(
         cls, settings: DataSettings, *, to_answer: bool = False, with_answers: bool = True
     ) -> LayoutOptions:
-        """What a recipe says about how rows are read."""
+        """Take the options from a recipe's `data` settings."""
         return cls(
             columns=settings.columns,
             labels=settings.labels,
@@ -134,7 +134,7 @@ class LayoutOptions:
         )
 
     def needs(self, answer: Field) -> bool:
-        """Whether an answer is read: not one that is empty or not looked at, if rows are to be answered."""
+        """Return whether an answer must be valid: if rows are to be answered, not if empty or not read."""
         return self.with_answers and not (self.to_answer and is_empty(answer.value))
 
 
@@ -143,14 +143,14 @@ class Layout:
     """How the rows of a file are read.
 
     Args:
-        name: for people: `instruction/response`.
+        name: name for users: `instruction/response`.
         columns: the columns it reads.
-        asked: the question's columns; the first must be there. In a conversation, `input`.
-        response: the answer's column.
-        exchanges: a row's values to its exchanges; raises Flaw.
-        holes: what a `source_prefix` template may name; None for the row's own columns.
-        entry: what a row of the file is, if it gives several examples.
-        context: columns beside the question that are read as its system text and its history.
+        asked: columns of the question; the first is required. In a conversation, `input`.
+        response: column of the answer.
+        exchanges: converts a row's values to its exchanges; raises Flaw.
+        holes: placeholders allowed in a `source_prefix` template; None for the row's own columns.
+        entry: what to call a row of the file, if it yields several examples.
+        context: columns beside the question that are read as its system text and history.
     """
 
     name: str

@@ -1,11 +1,11 @@
-"""Data sets of a known task, whose answer is a class, a score or a span: each becomes a text to a text.
+"""Datasets of known tasks (classes, scores, spans) as text-to-text examples.
 
 {"premise": …, "hypothesis": …, "label": …}            ─▶ "premise: …\\nhypothesis: …" to the label
 {"sentence1": …, "sentence2": …, "score": 3.8}         ─▶ "sentence1: …\\nsentence2: …" to "3.8"
 {"text": …, "label": …}                                ─▶ the text to the label
 {"question": …, "context": …, "answers": {"text": […]}} ─▶ "question: …\\ncontext: …" to the first answer
 
-Texts are named as T5 was trained on them (Raffel et al., 2020, appendix D), each on a line.
+Texts are labelled as in T5's training (Raffel et al., 2020, appendix D), each on its own line.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ _PAIRS = (
     ("title", "content"),
 )
 _TEXTS = ("text", "sentence", "content", "review", "comment", "tweet", "utterance")
-# Of a label and its name in words, the words are learnt. The others say the same of the row as `label`.
+# Of a label and its name in words, the name is learnt. The other columns repeat what `label` says.
 _LABELS = ("label_text", "label_name", "gold_label", "label")
 _OF_PAIRS = ("score", "similarity_score", "is_duplicate")
 _OF_TEXTS = ("sentiment", "category", "intent", "emotion")
-# How GLUE, SNLI and their kin write that a pair has no label. A single text's -1 may be a class.
+# GLUE, SNLI and similar datasets write -1 if a pair has no label. The -1 of a single text may be a class.
 _UNLABELLED = (-1, "-1", "-")
 
 
 def labelled_layout(texts: tuple[str, ...], label: str) -> Layout:
-    """A row is one text or several, and a class or a score.
+    """Build the layout of rows with one or more texts and a class or score.
 
     Args:
-        texts: columns that must be there; of several, each text has its column's name in front.
-        label: the column that is learnt.
+        texts: required columns; if there are several, each text is preceded by its column's name.
+        label: column to learn.
     """
 
-    def exchanges(values: Values, options: LayoutOptions, told: LayoutNotes) -> Iterator[Exchange]:
+    def exchanges(values: Values, options: LayoutOptions, notes: LayoutNotes) -> Iterator[Exchange]:
         named = len(texts) > 1
         first, *others = (
             Field(text, values.get(text, MISSING), label=f"{text}: " if named else "") for text in texts
@@ -61,19 +61,19 @@ def labelled_layout(texts: tuple[str, ...], label: str) -> Layout:
         if named and label in _LABELS and answer in _UNLABELLED:
             response = Field(f"{label} (-1, not labelled)", None)
         else:
-            response = _label(label, answer, options, told)
+            response = _label(label, answer, options, notes)
         yield Exchange(first, response, tuple(others))
 
     return Layout("/".join([*texts, label]), (*texts, label), texts, label, exchanges)
 
 
 def squad_layout() -> Layout:
-    """A row is a question, the text it is about, and its answers, of which the first is learnt."""
+    """Build the layout of rows with a question, the text it is about and its answers; the first is learnt."""
 
-    def exchanges(values: Values, options: LayoutOptions, told: LayoutNotes) -> Iterator[Exchange]:
+    def exchanges(values: Values, options: LayoutOptions, notes: LayoutNotes) -> Iterator[Exchange]:
         yield Exchange(
             Field("question", values.get("question", MISSING), label="question: "),
-            _first_answer("answers", values.get("answers", MISSING), told),
+            _first_answer("answers", values.get("answers", MISSING), notes),
             (Field("context", values.get("context", MISSING), label="context: "),),
         )
 
@@ -82,9 +82,9 @@ def squad_layout() -> Layout:
 
 
 def article_layout() -> Layout:
-    """A row is an article of SQuAD's own files: paragraphs, each with questions on its text."""
+    """Build the layout of articles in SQuAD's own files: paragraphs, each with questions on its text."""
 
-    def exchanges(values: Values, options: LayoutOptions, told: LayoutNotes) -> Iterator[Exchange]:
+    def exchanges(values: Values, options: LayoutOptions, notes: LayoutNotes) -> Iterator[Exchange]:
         number = 0
         for i, paragraph in enumerate(_objects("paragraphs", values.get("paragraphs"))):
             for j, asked in enumerate(_objects(f"paragraphs[{i}].qas", paragraph.get("qas"))):
@@ -92,7 +92,7 @@ def article_layout() -> Layout:
                 place = f"paragraphs[{i}].qas[{j}]"
                 yield Exchange(
                     Field(f"{place}.question", asked.get("question", MISSING), label="question: "),
-                    _first_answer(f"{place}.answers", asked.get("answers", MISSING), told),
+                    _first_answer(f"{place}.answers", asked.get("answers", MISSING), notes),
                     (
                         Field(
                             f"paragraphs[{i}].context", paragraph.get("context", MISSING), label="context: "
@@ -114,43 +114,43 @@ def article_layout() -> Layout:
 
 def _objects(place: str, value: Any) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
-        raise Flaw(f"`{place}` should be a list of objects")
+        raise Flaw(f"`{place}` must be a list of objects")
     return value
 
 
-def _first_answer(name: str, value: Any, told: LayoutNotes) -> Field:
-    """The first of a question's answers; empty if it has none, as SQuAD 2 has such questions."""
+def _first_answer(name: str, value: Any, notes: LayoutNotes) -> Field:
+    """Return the first answer of a question; empty if it has none, as in SQuAD 2."""
     texts = value.get("text", MISSING) if isinstance(value, dict) else value
     if not isinstance(texts, list):
         return Field(f"{name}.text" if isinstance(value, dict) else name, texts)
     answers = [text["text"] if isinstance(text, dict) and "text" in text else text for text in texts]
     if len({text for text in answers if isinstance(text, str)}) > 1:
-        told.what["questions with several answers, of which the first is learnt"] += 1
+        notes.what["questions with several answers (the first one is trained on)"] += 1
     return Field(f"{name}.text[0]", answers[0] if answers else "", number=True)
 
 
-def _label(name: str, value: Any, options: LayoutOptions, told: LayoutNotes) -> Field:
-    """A class by its name where `data.labels` has one, else as the file writes it."""
+def _label(name: str, value: Any, options: LayoutOptions, notes: LayoutNotes) -> Field:
+    """Return a class by its name in `data.labels` if there is one, otherwise as written in the file."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if options.labels and (is_number or (isinstance(value, str) and value.strip().isdigit())):
         number = int(value) if float(value).is_integer() else -1
         if not 0 <= number < len(options.labels):
             raise Flaw(
-                f"`{name}` is a number that data.labels has no name for",
-                f"It names {len(options.labels)}, from 0 to {len(options.labels) - 1}.",
+                f"`{name}` is a number for which `data.labels` has no name",
+                f"It contains {len(options.labels)} names, for numbers from 0 to {len(options.labels) - 1}.",
             )
         return Field(name, options.labels[number])
     if options.labels and isinstance(value, str) and value not in options.labels:
-        told.what["labels are texts already, which `data.labels` does not change"] += 1
+        notes.what["labels are already text, which `data.labels` does not change"] += 1
     if is_number and name not in _OF_PAIRS:
-        told.what[
-            "labels are numbers, learnt as such; `data.labels: [NAME, …]` gives them names, from 0 on"
+        notes.what[
+            "labels are numbers, trained on as such; `data.labels: [NAME, …]` names them, starting at 0"
         ] += 1
     return Field(name, value, number=True)
 
 
 def _labelled(texts: tuple[str, ...], labels: tuple[str, ...]) -> Recogniser:
-    """The recogniser of some texts with one label; not of those with two that could be meant."""
+    """Build the recogniser of some texts with one label; it rejects rows with two possible labels."""
     layouts = {label: labelled_layout(texts, label) for label in labels}
 
     def recognise(values: Values) -> Layout | None:

@@ -1,4 +1,4 @@
-"""What should be known of how rows were read: what was left out, and what nobody could place."""
+"""Notes on how rows were read: what was skipped, and roles that are unknown."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from loraloom.text.visible import quoted
 
 @dataclass(slots=True)
 class LayoutNotes:
-    """What was left out, or read in a way that should be known.
+    """What was skipped, or read in a way that the user should know.
 
     Args:
-        what: a sentence after its count, such as `questions at the end of a conversation, left out`.
-        unused_keys: keys inside turns that are not read, and in how many turns.
-        unknown_roles: each role that is not known -> the first row with it, its place there, how many rows.
+        what: number of occurrences by description, such as `questions without an answer`.
+        unused_keys: number of turns with each key that is not read.
+        unknown_roles: each unknown role -> the first row with it, its place there, number of rows.
     """
 
     what: Counter[str] = field(default_factory=Counter)
@@ -28,34 +28,34 @@ class LayoutNotes:
     unknown_roles: dict[str, tuple[Row, str, int]] = field(default_factory=dict)
 
     def unknown(self, row: Row, places: Mapping[str, str]) -> None:
-        """Count a row with roles that are not known."""
+        """Count a row with unknown roles."""
         for role, place in places.items():
             first, where, count = self.unknown_roles.get(role, (row, place, 0))
             self.unknown_roles[role] = (first, where, count + 1)
 
     def notes(self) -> list[str]:
-        """What was accepted and should be known."""
+        """Return what was accepted and the user should know."""
         notes = [f"{count:,} {what}" for what, count in sorted(self.what.items())]
         keys = self.unused_keys
         if keys:
             shown = [f"{quoted(key)} (in {count:,})" for key, count in keys.most_common(SHOWN_NAMES)]
             more = f" and {len(keys) - SHOWN_NAMES} more" if len(keys) > SHOWN_NAMES else ""
-            notes.append(f"keys inside turns that are not used: {', '.join(shown)} turns{more}")
+            notes.append(f"unused keys inside turns: {', '.join(shown)} turns{more}")
         return notes
 
     def problems(self) -> Iterator[tuple[Row, Problem]]:
-        """The roles that are not known, each at its first row; the last says what to write."""
+        """Yield the unknown roles, each at its first row; the last one carries the fix."""
         names = list(self.unknown_roles)
         for role, (row, place, count) in self.unknown_roles.items():
             rows = "1 row" if count == 1 else f"{count:,} rows"
-            what = f"row {row.number}: `{place}` is {shown_role(role)}, a role not known here (in {rows})"
+            what = f"row {row.number}: `{place}` is {shown_role(role)}, which is not a known role (in {rows})"
             yield row, Problem(what, where=row.where, fix=_lines_to_write(names) if role == names[-1] else "")
 
 
 def _lines_to_write(roles: list[str]) -> str:
     names = ", ".join(json.dumps(role, ensure_ascii=False) for role in roles if shown_role(role)[0] == "`")
     return (
-        "Say in the recipe, or with --set, whose turns they are, for example:\n"
+        "Assign the roles in the recipe or with `--set`, for example:\n"
         f"  data:\n    roles: {{user: [{names}]}}\n"
-        "Each may stand under user, assistant, system or ignored, which leaves its turns out."
+        "Each may be listed under user, assistant, system or ignored, which skips its turns."
     )

@@ -1,7 +1,7 @@
-"""Which column is what: one recogniser for each layout that data sets come in.
+"""Recognition of columns: one recogniser for each layout in which datasets are published.
 
-A recogniser looks at one row and says which layout it has, or None. `LAYOUTS` is the whole list;
-to read another layout, add a line to it.
+A recogniser takes one row and returns its layout, or None. `LAYOUTS` is the complete list; to support
+another layout, add a line to it.
 
     {"instruction": …, "input": …, "output": …}          ─▶ one Exchange
     {"translation": {"en": …, "de": …}}                  ─▶ one Exchange
@@ -39,17 +39,17 @@ from loraloom.text.visible import quoted
 
 _PLAIN_YAML = re.compile(r"[^\W\d][\w /-]*")
 _YAML_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
-# A name like these is no row's text, so it can be shown although the first line may be a row.
+# A name like these is not the text of a row, so it can be shown even if the first line may be a row.
 _COLUMN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*([ _.-][A-Za-z0-9]+){0,3}")
 _LONGEST_NAME = 30
 
 
 class NoLayoutError(DataError):
-    """Which column holds the question and which the answer is not recognised.
+    """The columns of the question and the answer were not recognised.
 
     Args:
-        problem: why not, the columns found, and the lines of a recipe that say it.
-        example: two names to show in such lines: a question's and an answer's.
+        problem: the reason, the columns found, and the recipe lines that assign them.
+        example: two names to show in such lines, for the question and the answer.
     """
 
     def __init__(self, problem: Problem, example: tuple[str, str]) -> None:
@@ -59,14 +59,14 @@ class NoLayoutError(DataError):
 
 
 def field_layout(instruction: str, response: str, *inputs: str) -> Layout:
-    """A row is one exchange; its texts are columns.
+    """Build the layout of rows that are one exchange, with its texts in columns.
 
     Args:
-        instruction, response: columns that must be there, or paths into columns (`answers.text[0]`).
-        inputs: such that may be there, whose texts follow the instruction's.
+        instruction, response: required columns, or paths into columns (`answers.text[0]`).
+        inputs: optional columns, whose texts follow the instruction.
     """
 
-    def exchanges(values: Values, options: LayoutOptions, told: LayoutNotes) -> Iterator[Exchange]:
+    def exchanges(values: Values, options: LayoutOptions, notes: LayoutNotes) -> Iterator[Exchange]:
         yield Exchange(
             Field(instruction, value_at(values, instruction)),
             Field(response, value_at(values, response)),
@@ -79,12 +79,12 @@ def field_layout(instruction: str, response: str, *inputs: str) -> Layout:
 
 
 def translation_layout(source: str, target: str) -> Layout:
-    """A row is {"translation": {source: …, target: …}}."""
+    """Build the layout of rows {"translation": {source: …, target: …}}."""
 
-    def exchanges(values: Values, options: LayoutOptions, told: LayoutNotes) -> Iterator[Exchange]:
+    def exchanges(values: Values, options: LayoutOptions, notes: LayoutNotes) -> Iterator[Exchange]:
         pair = values.get("translation", MISSING)
         if not isinstance(pair, dict):
-            raise Flaw(f"`translation` should hold {quoted(source)} and {quoted(target)}")
+            raise Flaw(f"`translation` must contain {quoted(source)} and {quoted(target)}")
         yield Exchange(
             Field(f"translation.{source}", pair.get(source, MISSING)),
             Field(f"translation.{target}", pair.get(target, MISSING)),
@@ -105,7 +105,7 @@ def _translation(values: Values) -> Layout | None:
 
 
 def _languages(sample: Sequence[Values]) -> list[str]:
-    """The languages that the translations of some rows have, in the order they first appear."""
+    """List the languages in the translations of some rows, in order of first appearance."""
     pairs = [values.get("translation") for values in sample]
     spoken = [
         language
@@ -143,16 +143,16 @@ RECOGNISED = (
 
 
 def recognise(sample: Sequence[Values], options: LayoutOptions, *, where: str) -> Layout:
-    """The layout of a file, from its first rows: the one most of them have.
+    """Recognise the layout of a file from its first rows: the one that most of them have.
 
     Args:
-        sample: the first rows' values, at least one.
-        options: what the recipe says of it; its `columns` decide where they are not empty.
+        sample: values of the first rows, at least one.
+        options: the recipe's options; `columns` decides unless it is empty.
         where: the file's name, for messages.
 
     Raises:
-        DataError: no layout fits, or two fit as well, or `columns` names what is not there. The
-            message has the columns found and the lines to write.
+        DataError: no layout fits, two fit equally well, or `columns` names a missing column. The
+            message lists the columns found and the lines to write.
     """
     found = columns_of(sample)
     if options.columns:
@@ -163,31 +163,31 @@ def recognise(sample: Sequence[Values], options: LayoutOptions, *, where: str) -
 
 
 def _of_most(found: list[str], sample: Sequence[Values], where: str) -> Layout:
-    """The layout that most rows have; of those that are not in `LAYOUTS` only where none of these fits."""
+    """Return the layout that most rows have; one that is not in `LAYOUTS` only if none of those fits."""
     ranked = _ranked(LAYOUTS, found, sample)
     languages = [] if ranked and ranked[0].columns != ("translation",) else _languages(sample)
     if len(languages) > 2 and not _most_have_one_pair(sample):
-        what = f"its translations are of {len(languages)} languages, and an adapter learns one direction"
+        what = f"its translations contain {len(languages)} languages, but an adapter learns one direction"
         raise _no_layout(what, shown_names(languages), where, (languages[0], languages[1]))
     ranked = ranked or _ranked((*LABELLED, conversation_of_any_column), found, sample)
     if not ranked:
-        # Which of them is asked is the user's to say: an example with names of theirs would be a guess.
-        what, columns = "its columns are of no layout known here", shown_columns(found, where)
+        # Only the user knows which column is the question: an example with their names would be a guess.
+        what, columns = "its columns match no known layout", shown_columns(found, where)
         example = ("QUESTION_COLUMN", "ANSWER_COLUMN")
         if has_header(where) and len(found) == 1:
             what = (
-                "has one column; if another sign separates its cells, set `data.delimiter` to it, in quotes"
+                "has one column; if its separator is a different one, set `data.delimiter` to it, in quotes"
             )
         raise _no_layout(what, columns if found else "no column", where, example, allowed=RECOGNISED)
     best, *rivals = ranked
     if rivals:
-        what = f"the columns fit {best.name} and {rivals[0].name} alike"
+        what = f"the columns match both {best.name} and {rivals[0].name}"
         raise _no_layout(what, shown_columns(found, where), where, (best.asked[0], best.response))
     return best
 
 
 def _ranked(recognisers: Sequence[Recogniser], found: list[str], sample: Sequence[Values]) -> list[Layout]:
-    """The layout that fits best; others with it that fit as well."""
+    """Return the layout that fits best, and after it others that fit equally well."""
     fits: Counter[str] = Counter()
     layouts: dict[str, Layout] = {}
     for values in sample:
@@ -216,7 +216,7 @@ def _no_layout(
 
 
 def _named_for(layout: Layout, found: list[str]) -> Layout:
-    """The layout, named without the optional columns that a file does not have."""
+    """Name the layout without the optional columns that the file does not have."""
     name = layout.name
     for column in layout.asked[1:]:
         name = name.replace(f"[{column}]/", f"{column}/" if column in found else "")
@@ -224,7 +224,7 @@ def _named_for(layout: Layout, found: list[str]) -> Layout:
 
 
 def columns_of(sample: Sequence[Values]) -> list[str]:
-    """The columns of some rows, in the order they first appear."""
+    """List the columns of some rows, in order of first appearance."""
     return list(dict.fromkeys(name for values in sample for name in values))
 
 
@@ -251,16 +251,16 @@ def _mapped(found: list[str], sample: Sequence[Values], columns: Mapping[str, st
     if absent:
         raise DataError(absent)
     if len(set(columns.values())) < len(columns):
-        raise DataError("gives one column two roles", where="data.columns")
+        raise DataError("assigns two roles to one column", where="data.columns")
     inputs = [columns["input"]] if "input" in columns else []
     return field_layout(columns["instruction"], columns["response"], *inputs)
 
 
 def _direction(languages: list[str], columns: Mapping[str, str], where: str) -> Layout:
-    """The two languages that `columns` names, of a translation's."""
+    """Build the layout for the two languages of a translation that `columns` names."""
     absent = [
         Problem(
-            f"the translations of {where} have no {quoted(columns[role])}",
+            f"the translations in {where} have no language {quoted(columns[role])}",
             where=f"data.columns.{role}",
             allowed=shown_names(languages),
         )
@@ -270,12 +270,12 @@ def _direction(languages: list[str], columns: Mapping[str, str], where: str) -> 
     if absent:
         raise DataError(absent)
     if columns["instruction"] == columns["response"]:
-        raise DataError("gives one language two roles", where="data.columns")
+        raise DataError("assigns two roles to one language", where="data.columns")
     return translation_layout(columns["instruction"], columns["response"])
 
 
 def shown_columns(found: list[str], where: str) -> str:
-    """The columns by name; of a table whose first line may be a row, not a header, only their number."""
+    """Name the columns; for a table whose first line may be a row, not a header, give only their number."""
     are_names = all(len(name) <= _LONGEST_NAME and _COLUMN_NAME.fullmatch(name) for name in found)
     if has_header(where) and not are_names:
         count = "1 column" if len(found) == 1 else f"{len(found)} columns"
@@ -285,13 +285,13 @@ def shown_columns(found: list[str], where: str) -> str:
 
 def _lines_to_write(instruction: str, response: str) -> str:
     return (
-        "Say in the recipe which is which, for example:\n"
+        "Assign the columns in the recipe, for example:\n"
         f"  data:\n    columns:\n      instruction: {_yaml(instruction)}\n      response: {_yaml(response)}\n"
-        "Optional are `input`, whose text follows the instruction's, and `system` and `history` before it."
+        "`input`, which follows the instruction, and `system` and `history`, which precede it, are optional."
     )
 
 
 def _yaml(name: str) -> str:
-    """A column's name as YAML reads it back."""
+    """Format a column's name so that YAML reads it back."""
     plain = _PLAIN_YAML.fullmatch(name) and name.lower() not in _YAML_WORDS and name == name.strip()
     return name if plain else json.dumps(name)

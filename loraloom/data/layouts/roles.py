@@ -1,4 +1,4 @@
-"""Whose turns the roles of a conversation name."""
+"""Roles in conversations, and the speaker that each stands for."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 
 SYSTEM, USER, ASSISTANT, IGNORED = "system", "user", "assistant", "ignored"
-# Names of roles in data sets that are shared, in any case of letters. Those of tools are not among
-# them: whether their turns are asked, learnt or left out differs from one data set to the next.
+# Role names in published datasets, in any letter case. Those of tools are not among them: whether their
+# turns are a question, learnt or skipped differs from one dataset to the next.
 ROLES: dict[str, tuple[str, ...]] = {
     SYSTEM: ("system", "developer", "系统"),
     USER: ("user", "human", "prompter", "用户"),
@@ -17,7 +17,7 @@ _SHOWN = re.compile(r"[\w .-]{1,30}")
 
 
 def role_names(own: Mapping[str, list[str]]) -> dict[str, str]:
-    """Each known role, folded -> whose turns it names.
+    """Map each known role, folded, to the speaker it stands for.
 
     Args:
         own: the recipe's `data.roles`, which comes first.
@@ -27,10 +27,10 @@ def role_names(own: Mapping[str, list[str]]) -> dict[str, str]:
 
 
 def folded(role: str) -> str:
-    """A role without what makes no difference to it: case, and white space around it."""
+    """Remove differences that do not distinguish roles: case, and white space around them."""
     return role.strip().casefold()
 
 
 def shown_role(role: str) -> str:
-    """A role for messages; what is no name may be a row's text, so it is not shown."""
+    """Format a role for messages; anything but a plain name may be a row's text and is not shown."""
     return f"`{role}`" if _SHOWN.fullmatch(role) else f"a text of {len(role)} characters"

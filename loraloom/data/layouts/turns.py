@@ -1,4 +1,4 @@
-"""One entry of a conversation to its turns: who speaks, what is said, and whether it is learnt."""
+"""Entries of a conversation to turns: speaker, text, and whether an answer is learnt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from loraloom.data.layouts.exchange import MISSING, Field, Flaw, LayoutOptions, 
 from loraloom.data.layouts.layout_notes import LayoutNotes
 from loraloom.data.layouts.roles import ASSISTANT, SYSTEM, USER, folded, role_names
 
-# Each says of an answer whether it is learnt: OpenAI's, ms-swift's, Axolotl's two, XTuner's.
+# Keys that mark whether an answer is learnt: OpenAI's, ms-swift's, Axolotl's two, XTuner's.
 FLAGS = ("weight", "loss", "train", "training", "output_with_loss")
 _CALLS = ("tool_calls", "function_call")
 _TEXT_PARTS = ("text", "input_text", "output_text")
@@ -18,87 +18,87 @@ _TEXT_PARTS = ("text", "input_text", "output_text")
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one entry of a conversation says, and as whom.
+    """One turn of a conversation.
 
     Args:
         speaker: system, user, assistant or ignored.
-        said: the text.
-        is_learnt: whether an answer is a target; if not, it is context.
-        only_calls: whether it has no text because it calls a tool.
+        content: the text.
+        is_learnt: whether an answer is a target; otherwise it is context.
+        only_calls: whether it has no text because it only calls a tool.
     """
 
     speaker: str
-    said: Field
+    content: Field
     is_learnt: bool = True
     only_calls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TurnReading:
-    """What is known while the turns of a conversation are read.
+    """State while the turns of a conversation are read.
 
     Args:
-        roles: each known role, in small letters -> whose turns it names.
-        marks: whether `weight: 0` and its kin are obeyed.
-        told: what should be known of the reading.
+        roles: each known role, in lower case -> its speaker.
+        marks: whether `weight: 0` and similar marks apply.
+        notes: receives notes on what the user should know.
     """
 
     roles: Mapping[str, str]
     marks: bool
-    told: LayoutNotes
+    notes: LayoutNotes
 
     @classmethod
-    def of(cls, options: LayoutOptions, told: LayoutNotes) -> TurnReading:
-        """The reading that a recipe asks for."""
-        return cls(role_names(options.roles), options.answer_weights, told)
+    def of(cls, options: LayoutOptions, notes: LayoutNotes) -> TurnReading:
+        """Take the state from a recipe's options."""
+        return cls(role_names(options.roles), options.answer_weights, notes)
 
 
 Entry = Callable[[str, Values, TurnReading], Iterator[Turn]]
 
 
 def read_turn(who: str, text: str) -> Entry:
-    """Entries like {"role": "user", "content": …}."""
+    """Build the reader of entries like {"role": "user", "content": …}."""
 
     def turns(place: str, entry: Values, reading: TurnReading) -> Iterator[Turn]:
         role = entry.get(who, MISSING)
         if not isinstance(role, str):
-            raise Flaw(f"`{place}.{who}` should be the name of a role")
+            raise Flaw(f"`{place}.{who}` must be the name of a role")
         speaker = reading.roles.get(folded(role))
         if speaker is None:
             raise UnknownRoles({role: f"{place}.{who}"})
-        said = _said(f"{place}.{text}", entry.get(text, MISSING), reading.told)
+        content = _content(f"{place}.{text}", entry.get(text, MISSING), reading.notes)
         read = [who, text]
         if speaker == ASSISTANT:
             read += FLAGS
-            only_calls = is_empty(said.value) and any(entry.get(key) for key in _CALLS)
-            yield Turn(speaker, said, is_learnt(place, entry, reading), reading.marks and only_calls)
+            only_calls = is_empty(content.value) and any(entry.get(key) for key in _CALLS)
+            yield Turn(speaker, content, is_learnt(place, entry, reading), reading.marks and only_calls)
         else:
-            yield Turn(speaker, said)
-        _count_unused(entry, read, reading.told)
+            yield Turn(speaker, content)
+        _count_unused(entry, read, reading.notes)
 
     return turns
 
 
 def paired(question: str, answer: str) -> Entry:
-    """Entries like {"system": …, "input": …, "output": …}."""
+    """Build the reader of entries like {"system": …, "input": …, "output": …}."""
 
     def turns(place: str, entry: Values, reading: TurnReading) -> Iterator[Turn]:
-        told = reading.told
+        notes = reading.notes
         if entry.get("system") is not None:
-            yield Turn(SYSTEM, _said(f"{place}.system", entry["system"], told))
-        yield Turn(USER, _said(f"{place}.{question}", entry.get(question, MISSING), told))
-        said = _said(f"{place}.{answer}", entry.get(answer, MISSING), told)
-        yield Turn(ASSISTANT, said, is_learnt(place, entry, reading))
-        _count_unused(entry, ["system", question, answer, *FLAGS], told)
+            yield Turn(SYSTEM, _content(f"{place}.system", entry["system"], notes))
+        yield Turn(USER, _content(f"{place}.{question}", entry.get(question, MISSING), notes))
+        content = _content(f"{place}.{answer}", entry.get(answer, MISSING), notes)
+        yield Turn(ASSISTANT, content, is_learnt(place, entry, reading))
+        _count_unused(entry, ["system", question, answer, *FLAGS], notes)
 
     return turns
 
 
 def is_learnt(place: str, entry: Values, reading: TurnReading) -> bool:
-    """Whether an answer is a target, by `weight: 0`, `loss: false` and their kin.
+    """Return whether an answer is a target, by `weight: 0`, `loss: false` and similar marks.
 
     Raises:
-        Flaw: a mark is neither yes nor no, or two contradict each other.
+        Flaw: a mark is neither true nor false, or two contradict each other.
     """
     if not reading.marks:
         return True
@@ -109,26 +109,26 @@ def is_learnt(place: str, entry: Values, reading: TurnReading) -> bool:
             continue
         if not isinstance(value, (bool, int, float)) or value not in (0, 1):
             raise Flaw(
-                f"`{place}.{key}` is neither 0 nor 1, false nor true",
-                "An answer is learnt or it is context; there is nothing in between. "
-                "`data.answer_weights: false` learns every answer, whatever it is marked.",
+                f"`{place}.{key}` must be 0 or 1, false or true",
+                "An answer is either trained on or context; partial weights are not supported. "
+                "Set `data.answer_weights: false` to train on every answer, however it is marked.",
             )
         marks[key] = bool(value)
     if len(set(marks.values())) > 1:
         shown = " and ".join(f"`{key}: {str(mark).lower()}`" for key, mark in marks.items())
-        raise Flaw(f"`{place}` says both {shown}", "Keep the one that is meant.")
+        raise Flaw(f"`{place}` contains contradicting marks {shown}", "Keep the intended one.")
     return all(marks.values())
 
 
-def _said(name: str, value: Any, told: LayoutNotes) -> Field:
-    """The text of a turn; of a list of typed parts, those that are text, a line each."""
+def _content(name: str, value: Any, notes: LayoutNotes) -> Field:
+    """Read the text of a turn; of a list of typed parts, join those that are text, one per line."""
     if not isinstance(value, list) or not value or not all(_is_part(part) for part in value):
         return Field(name, value)
     texts = [part["text"] for part in value if part.get("type", "text") in _TEXT_PARTS]
     if len(texts) < len(value):
-        told.what["parts of turns that are not text (images, audio and the like), left out"] += len(
-            value
-        ) - len(texts)
+        notes.what["parts of turns that are not text, such as images or audio (skipped)"] += len(value) - len(
+            texts
+        )
     return Field(name, "\n".join(texts))
 
 
@@ -138,8 +138,8 @@ def _is_part(part: Any) -> bool:
     return part.get("type", "text") not in _TEXT_PARTS or isinstance(part.get("text"), str)
 
 
-def _count_unused(entry: Values, read: list[str], told: LayoutNotes) -> None:
+def _count_unused(entry: Values, read: list[str], notes: LayoutNotes) -> None:
     for key, value in entry.items():
-        # A table gives every turn the keys of all turns; without a value they say nothing.
+        # A table gives every turn the keys of all turns; a key without a value means nothing.
         if key not in read and value is not None and value != "" and value != [] and value != {}:
-            told.unused_keys[key] += 1
+            notes.unused_keys[key] += 1

@@ -1,1 +1,1 @@
-"""Rows to answer, whose answers may be unknown."""
+"""Prompts: rows to answer, with or without a known answer."""

@@ -1,4 +1,4 @@
-"""Columns that go from a file of rows to the answers: an id, and whatever the user asks to keep."""
+"""Columns passed from the rows to their answers: an id, and those to keep."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loraloom.data.layouts.recognition import shown_columns
 from loraloom.errors import DataError, Problem
 from loraloom.text.visible import quoted
 
-# By which a row is known elsewhere; the first of them that a file has, in whatever case, is carried through.
+# Names of id columns; the first that a file has, in any letter case, is passed through.
 ID_NAMES = (
     "id",
     "_id",
@@ -30,17 +30,17 @@ ID_NAMES = (
     "qid",
     "doc_id",
 )
-# What an answer's own columns are called; a kept column of that name has `IN_FILE` after it.
+# Column names of the answers; a kept column with such a name gets the suffix `IN_FILE`.
 OWN_NAMES = ("file", "row", "source", "answer")
 IN_FILE = "_in_file"
 
 
 def id_column(rows: Sequence[Row], used: Collection[str]) -> str | None:
-    """The column that names the rows, None where there is none.
+    """Return the column that identifies the rows; None if there is none.
 
     Args:
-        rows: of one file.
-        used: columns that are questions or answers, which are no ids whatever they are called.
+        rows: rows of one file.
+        used: columns of questions or answers, which are not ids whatever their names are.
     """
     columns = [name for name in _columns(rows) if name not in used]
     for known in ID_NAMES:
@@ -51,10 +51,10 @@ def id_column(rows: Sequence[Row], used: Collection[str]) -> str | None:
 
 
 def check_kept(keep: Sequence[str], rows: Sequence[Row], *, shown_as: str) -> None:
-    """Refuse to keep a column that no row has.
+    """Check that every column to keep exists.
 
     Raises:
-        DataError: with every such column.
+        DataError: lists every column that no row has.
     """
     columns = _columns(rows)
     found = shown_columns(columns, shown_as)
@@ -68,12 +68,12 @@ def check_kept(keep: Sequence[str], rows: Sequence[Row], *, shown_as: str) -> No
 
 
 def kept_values(row: Row, names: Sequence[str]) -> dict[str, Any]:
-    """What a row has in some columns, as JSON holds it; null where it has none."""
+    """Return a row's values in some columns as JSON values; None if a value is missing."""
     return {output_name(name): _plain(row.values.get(name)) for name in names}
 
 
 def output_name(column: str) -> str:
-    """What a kept column is called beside the answer.
+    """Return the output name of a kept column.
 
     >>> output_name("url"), output_name("answer")
     ('url', 'answer_in_file')
@@ -86,11 +86,11 @@ def _columns(rows: Sequence[Row]) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON holds it: exact where JSON can be, else as text."""
+    """Convert a value for JSON: exactly if JSON allows that, otherwise to text."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, WrittenNumber):
-        value = float(value.written)  # 3.8 of 32 bits is no 3.799999952316284
+        value = float(value.written)  # so that the 32-bit 3.8 is not 3.799999952316284
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Decimal):

@@ -1,4 +1,4 @@
-"""Rows to answer in several files: a folder or pattern is its data files and text files, in order."""
+"""Prompts of several files: the data files and text files of a folder or pattern, in order."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from loraloom.recipe.relative_paths import Locations
 
 
 def prompts_of_files(
-    name: str, read: Callable[[Path, str, Findings], list[Prompt]], told: Callable[[str], None]
+    name: str, read: Callable[[Path, str, Findings], list[Prompt]], report: Callable[[str], None]
 ) -> list[Prompt]:
-    """The prompts of every file that a name stands for.
+    """Read the prompts of every file that a name stands for.
 
     Args:
-        name: a file, a folder or a pattern, as the user wrote it.
-        read: a file, its name, and where its findings go, to its prompts.
-        told: takes in what was left out of a folder or pattern, and how each file was read.
+        name: a file, a folder or a pattern, as written by the user.
+        read: reads the prompts of a file, given its path, its name and where its findings go.
+        report: receives notes on what was skipped in a folder or pattern and how each file was read.
 
     Raises:
-        DataError: with every problem of every file.
+        DataError: lists every problem of every file.
     """
     located = locate("prompts", name, Locations())
     for note in located.notes:
-        told(note)
+        report(note)
     prompts: list[Prompt] = []
     problems: list[Problem] = []
     for file in located.files:
@@ -37,7 +37,7 @@ def prompts_of_files(
         except DataError as error:
             problems += error.problems
         for note in findings.notes:
-            told(note)
+            report(note)
     if problems:
         raise DataError(problems)
     return prompts

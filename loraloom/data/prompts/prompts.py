@@ -1,4 +1,4 @@
-"""Rows to answer, where an answer may be known or not: a data file, a text file, or text as given."""
+"""Prompts from a data file, a text file or the command line, with or without known answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from loraloom.data.sources.source_template import SourceTemplate
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
 
-# What an answer's column is called in the layouts known here.
+# Names of the answer's column in the known layouts.
 RESPONSES = (
     "response",
     "output",
@@ -43,15 +43,15 @@ TEXT_SUFFIX = ".txt"
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Something to answer.
+    """A source to answer.
 
     Args:
         source: the whole source text, as in training.
         response: the known answer, or None.
-        path: where it comes from.
-        row: which row there, from 1; of a text file, which line.
-        parts: which stretch of the source is what, as `source.packed` has it.
-        kept: columns of that row to give back beside the answer.
+        path: the file it comes from.
+        row: number of its row there, from 1; in a text file, of its line.
+        parts: kinds and lengths of the pieces of the source, as returned by `source.packed`.
+        kept: columns of the row to return with the answer.
     """
 
     source: str
@@ -71,27 +71,27 @@ def read_prompts(
     keep: Sequence[str] | None = None,
     findings: Findings | None = None,
 ) -> list[Prompt]:
-    """The prompts of a file.
+    """Read the prompts of a file.
 
     Args:
-        path: a `.txt` file with a prompt a line, or a data file as in training, whose answers may
-            be left out, in every row or in some. A conversation that ends in a question is that question,
-            after its history.
+        path: a `.txt` file with one prompt per line, or a data file as in training, whose answers may
+            be missing in some or all rows. For a conversation that ends in a question, that question
+            is the prompt, after its history.
         settings: as in training, so that a prompt becomes the same source text.
         shown_as: the file's name in messages.
-        with_answers: whether known answers are wanted; else they are not even looked at.
-        keep: columns to keep, besides an id; None keeps nothing.
-        findings: takes in the notes on how the file was read.
+        with_answers: whether to read known answers; otherwise they are ignored.
+        keep: columns to keep besides an id; None keeps nothing.
+        findings: receives notes on how the file was read.
 
     Raises:
-        DataError: with every problem of the file, or a column to keep is not in it.
+        DataError: lists every problem of the file, including columns to keep that are missing.
     """
     findings = findings if findings is not None else Findings()
     if data_suffix(path) == TEXT_SUFFIX:
         if keep:
             raise DataError("a text file has no columns to keep", where="--keep", found=", ".join(keep))
         return _text_prompts(path, settings, shown_as, findings)
-    also = (f"{TEXT_SUFFIX} (a prompt a line)",)
+    also = (f"{TEXT_SUFFIX} (one prompt per line)",)
     rows = list(scan_rows(path, settings, shown_as=shown_as, findings=findings, also=also))
     findings.raise_problems()
     missing = _missing_response(rows, settings, shown_as)
@@ -104,7 +104,7 @@ def read_prompts(
     )
     if read.dropped:
         findings.notes.append(
-            f"{shown_as}: {read.dropped} empty questions are not answered (data.on_empty: drop)"
+            f"{shown_as}: {read.dropped} empty questions were skipped (data.on_empty: drop)"
         )
     return [
         Prompt(e.source, e.response or None, e.path, e.row, e.parts, values[e.row]) for e in read.examples
@@ -114,10 +114,10 @@ def read_prompts(
 def prompts_of_texts(
     texts: Sequence[str], settings: DataSettings, *, shown_as: str = "--prompt"
 ) -> list[Prompt]:
-    """Prompts given as text, with the recipe's `source_prefix` in front.
+    """Create prompts from text, with the recipe's `source_prefix` in front.
 
     Raises:
-        DataError: a text is blank, or `source_prefix` is a template over columns, which a text has not.
+        DataError: a text is blank, or `source_prefix` is a template over columns, which a text does not have.
     """
     findings = Findings()
     for number, text in enumerate(texts, start=1):
@@ -128,16 +128,16 @@ def prompts_of_texts(
 
 
 def _text_prompts(path: Path, settings: DataSettings, shown_as: str, findings: Findings) -> list[Prompt]:
-    """A prompt a line; each has its line's number, and blank lines are none."""
+    """Read one prompt per line, numbered by line; blank lines are skipped."""
     check_file(path, shown_as)
     lines = numbered_lines(path, settings.encoding, shown_as, findings)
     numbered = [(number, line) for number, line in lines if line.strip()]
     if not numbered:
-        raise DataError("holds no prompt", where=shown_as, fix="Write one a line.")
+        raise DataError("contains no prompt", where=shown_as, fix="Write one prompt per line.")
     for number, line in numbered:
         where = location(shown_as, number)
         if "\r" in line:
-            what, fix = "the prompt has a carriage return in it", "Let lines end in \\n or \\r\\n."
+            what, fix = "the prompt contains a carriage return", "End lines with \\n or \\r\\n."
             findings.refuse(Problem(what, where=where, fix=fix), number)
     findings.raise_problems()
     return _prompts(numbered, settings, shown_as)
@@ -149,7 +149,7 @@ def _prompts(numbered: Sequence[tuple[int, str]], settings: DataSettings, shown_
         return []
     if template.columns:
         raise DataError(
-            "data.source_prefix is a template over columns, and a text alone has none",
+            "`data.source_prefix` is a template over columns, but a text has no columns",
             where=shown_as,
             fix="Give the prompts as a data file with these columns: " + ", ".join(template.columns) + ".",
         )
@@ -162,10 +162,10 @@ def _prompts(numbered: Sequence[tuple[int, str]], settings: DataSettings, shown_
 
 
 def _missing_response(rows: Sequence[Row], settings: DataSettings, shown_as: str) -> str | None:
-    """The answer's column if the rows have none; None if they have it.
+    """Return the answer's column if the rows lack it; None if they have it.
 
     Raises:
-        DataError: the rows are of no known layout even with an answer.
+        DataError: the rows match no known layout even with an answer.
     """
     if not rows:
         return None
@@ -183,9 +183,9 @@ def _missing_response(rows: Sequence[Row], settings: DataSettings, shown_as: str
         if len(ways) > 1:
             columns = " or ".join(f"`{column}`" for column in ways.values())
             raise DataError(
-                "its rows have no answers, and without their column they could be asked in several ways",
+                "its rows have no answers, and without that column the question is ambiguous",
                 where=shown_as,
-                fix=f"Add the column that the training rows have ({columns}), with null in it.",
+                fix=f"Add the answer column of the training rows ({columns}), filled with null.",
             ) from None
         return next(iter(ways.values()))
     return None
@@ -194,7 +194,7 @@ def _missing_response(rows: Sequence[Row], settings: DataSettings, shown_as: str
 def _ways_to_ask(
     sample: Sequence[dict[str, Any]], options: LayoutOptions, shown_as: str
 ) -> dict[tuple[tuple[str, str], ...], str]:
-    """How rows without answers may be asked -> the answer's column that makes it so; the fullest only."""
+    """Map ways to read rows without answers to the answer's column that each needs; the fullest ways only."""
     ways: dict[tuple[tuple[str, str], ...], str] = {}
     for column in RESPONSES:
         answered = [{**values, column: STAND_IN} for values in sample]
@@ -211,7 +211,7 @@ def _ways_to_ask(
 
 
 def _with_null(values: Mapping[str, Any], column: str) -> dict[str, Any]:
-    """A row with an answer that is not known: in a column, in `translation`, or where a path leads."""
+    """Add an unknown answer to a row: in a column, in `translation`, or at the end of a path."""
     pair = values.get("translation")
     if isinstance(pair, dict) and column not in values and "." not in column:
         return {**values, "translation": {column: None, **pair}}
@@ -228,7 +228,7 @@ def _kept_columns(
     missing: str | None,
     shown_as: str,
 ) -> list[str]:
-    """The columns to keep, the id first."""
+    """List the columns to keep, the id first."""
     check_kept(keep, rows, shown_as=shown_as)
     used = {*settings.columns.values(), *([missing] if missing else [])}
     own = id_column(rows, used)

@@ -1,1 +1,1 @@
-"""Source texts, the pieces they are made of, and how they are truncated."""
+"""Source texts: the pieces they consist of, and their truncation."""

@@ -1,4 +1,4 @@
-"""Sources whose text has the name of a control token, such as `</s>`, and is read as that token."""
+"""Sources that contain the name of a control token (`</s>`), read as that token."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections.abc import Mapping, Sequence
 
 
 def controls_in(ids: Sequence[int], controls: Mapping[int, str]) -> frozenset[str]:
-    """The control tokens that a source holds before its end, because its text has their names.
+    """Find the control tokens before the end of a source, present because its text contains their names.
 
     Args:
-        ids: EOS last.
-        controls: id -> name.
+        ids: token ids, EOS last.
+        controls: token id -> name.
     """
     return frozenset(controls[id] for id in controls.keys() & ids[:-1])
 
 
 def describe_controls(found: Sequence[frozenset[str]]) -> str:
-    """One sentence on sources that hold control tokens; "" if none does.
+    """Describe in one sentence the sources that contain control tokens; "" if none does.
 
     Args:
-        found: of each source, as `controls_in` tells.
+        found: result of `controls_in` for each source.
     """
     names = sorted(frozenset().union(*found))
     if not names:
         return ""
     counted = f"{sum(map(bool, found)):,} of {len(found):,} sources"
     shown = " or ".join(f"`{name}`" for name in names)
-    return f"{counted} hold the text {shown}, which the tokenizer takes for a control token"
+    return f"{counted} contain the text {shown}, which the tokenizer reads as a control token"

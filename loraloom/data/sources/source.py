@@ -1,4 +1,4 @@
-"""A source text and the pieces it was put together from, so that encoding can cut what is least worth."""
+"""A source text and its pieces, which tell encoding what to cut first."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from enum import IntEnum
 
 
 class Kind(IntEnum):
-    """What a piece of a source is."""
+    """Kind of a piece of a source."""
 
-    FIXED = 0  # the recipe's own text: a prefix, or what stands between the holes of a template
+    FIXED = 0  # the recipe's own text: a prefix, or the text between the placeholders of a template
     SYSTEM = 1
     HISTORY = 2  # one earlier question or answer
-    INPUT = 3  # what the question is about
+    INPUT = 3  # the text that the question is about
     QUESTION = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of a source.
+    """A contiguous part of a source.
 
     Args:
-        kind: what it is.
-        text: as it stands in the row, unaltered.
-        gap: what separates it from the next piece, and goes when either goes.
+        kind: its kind.
+        text: unaltered text from the row.
+        gap: separator before the next piece, removed if either piece is.
     """
 
     kind: Kind
@@ -37,7 +37,7 @@ _PIECE = struct.Struct("=BII")  # kind, characters of the text, characters of th
 
 
 def join(pieces: Iterable[Piece]) -> str:
-    """The text of some pieces; a gap stands only between two pieces that have text."""
+    """Join the text of pieces; a gap is inserted only between two pieces that have text."""
     text, gap = "", ""
     for piece in pieces:
         if piece.text:
@@ -46,9 +46,9 @@ def join(pieces: Iterable[Piece]) -> str:
 
 
 def packed(pieces: Iterable[Piece]) -> bytes:
-    """Which stretch of their joined text is what, in a few bytes; none for a question alone.
+    """Encode the kinds and lengths of pieces in a few bytes; none for a question alone.
 
-    A row keeps its source as one text: a million rows must not become millions of objects.
+    A row stores its source as one text, so that a million rows do not need millions of objects.
     """
     kept = [piece for piece in pieces if piece.text]
     if not kept or (len(kept) == 1 and kept[0].kind == Kind.QUESTION):
@@ -60,11 +60,11 @@ def packed(pieces: Iterable[Piece]) -> bytes:
 
 
 def pieces_of(source: str, parts: bytes) -> list[Piece]:
-    """The pieces of a source text.
+    """Split a source text into its pieces.
 
     Args:
-        source: as `join` made it.
-        parts: as `packed` made it of the same pieces.
+        source: text returned by `join`.
+        parts: bytes returned by `packed` for the same pieces.
     """
     return list(_unpacked(source, parts)) if parts else [Piece(Kind.QUESTION, source)]
 

@@ -1,4 +1,4 @@
-"""An exchange of a row to the pieces of its source: prefix or template, system text, history, question."""
+"""From an exchange to its source: prefix or template, system text, history, question."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from loraloom.data.layouts.recognition import columns_of
 from loraloom.data.sources.source import Kind, Piece, join
 from loraloom.data.sources.source_template import SourceTemplate
 
-BETWEEN = "\n"  # system text, turns, question and input stand on lines of their own
+BETWEEN = "\n"  # system text, turns, question and input each start a new line
 
 
 class SourceMaker:
-    """The recipe's way to put a source together.
+    """Builds the pieces of sources as the recipe specifies.
 
     Args:
         template: `data.source_prefix`.
-        layout: of the rows.
-        with_history: `data.conversation_history`; a template says by itself where history goes.
-        read: a field of a row as text; "" after a problem was told.
+        layout: layout of the rows.
+        with_history: `data.conversation_history`; a template decides by itself where history goes.
+        read: reads a field of a row as text; "" if it reported a problem.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class SourceMaker:
         self._with_history, self._read = with_history, read
 
     def pieces(self, row: Row, exchange: Exchange) -> list[Piece]:
-        """What the source text is put together from; nothing where the row asks nothing."""
+        """Return the pieces of the source text; none if the row has no question."""
         if self._template.columns:
             holes = {name: self._hole(row, exchange, name) for name in self._template.columns}
             asked = [_text(pieces) for name, pieces in holes.items() if name in self._layout.asked]
@@ -52,7 +52,7 @@ class SourceMaker:
         return [fixed, *(piece for piece in before if piece.text.strip()), *asking]
 
     def _asked(self, row: Row, exchange: Exchange) -> list[Piece]:
-        """What is asked; nothing if it is blank. Of texts that are labelled, each must be there."""
+        """Return the pieces of the question; none if it is blank or if one of several labelled texts is."""
         asking = (exchange.instruction, *exchange.inputs)
         texts = [self._labelled(row, field) for field in asking]
         is_labelled = any(field.label for field in asking)
@@ -68,12 +68,12 @@ class SourceMaker:
         ]
 
     def _labelled(self, row: Row, field: Field) -> str:
-        """The field's text with its label in front; nothing if it is blank."""
+        """Return the field's text after its label; "" if it is blank."""
         text = self._read(row, field)
         return f"{field.label}{text}" if text.strip() else ""
 
     def _hole(self, row: Row, exchange: Exchange, name: str) -> list[Piece]:
-        """What a template's `{name}` stands for."""
+        """Return the pieces that replace a template's `{name}`."""
         is_context = name in self._layout.context
         kind = Kind.QUESTION if name == self._question else Kind.INPUT
         if self._layout.holes is None and not is_context:
@@ -94,19 +94,19 @@ class SourceMaker:
 
     @property
     def _question(self) -> str:
-        """The template's hole that is never cut: the first that the layout asks, or else its last."""
+        """Return the placeholder that is never cut: the layout's first question column, or else the last."""
         columns = self._template.columns
         return next((name for name in self._layout.asked if name in columns), columns[-1])
 
 
 def check_holes(template: SourceTemplate, layout: Layout, sample: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse a template that names what no row has.
+    """Refuse a template that names a column that no row has.
 
     Args:
-        sample: the values of the file's first rows.
+        sample: values of the file's first rows.
 
     Raises:
-        DataError: a hole is of no column, or of the answer's.
+        DataError: a placeholder names no column, or that of the answer.
     """
     holes = layout.holes
     if holes is None:

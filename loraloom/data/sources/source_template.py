@@ -1,4 +1,4 @@
-"""`data.source_prefix`: a text in front of every source, or a template over the columns."""
+"""`data.source_prefix`: a prefix of every source, or a template over the columns."""
 
 from __future__ import annotations
 
@@ -21,41 +21,41 @@ class SourceTemplate:
         text: the recipe's `data.source_prefix`.
 
     Raises:
-        DataError: a brace opens or closes nothing.
+        DataError: a brace is unmatched.
     """
 
     def __init__(self, text: str) -> None:
-        self._parts: list[tuple[bool, str]] = []  # (whether it is a column, its name or the literal text)
+        self._parts: list[tuple[bool, str]] = []  # (whether it is a column, column name or literal text)
         for part in filter(None, _PARTS.split(text)):
             if part in ("{", "}"):
                 raise DataError(
-                    f"a single `{part}` stands in it",
+                    f"contains a single `{part}`",
                     where="data.source_prefix",
-                    fix=f"Write `{part * 2}` for a brace, or `{{column}}` for a column's text.",
+                    fix=f"Write `{part * 2}` for a literal brace, or `{{column}}` for a column's text.",
                 )
             is_column = part[0] == "{" and part != "{{"
             self._parts.append((is_column, part[1:-1] if is_column else _unescaped(part)))
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns it names; none when it is a prefix."""
+        """The columns it names; none if it is a prefix."""
         return tuple(dict.fromkeys(part for is_column, part in self._parts if is_column))
 
     def check(self, allowed: list[str], answer: str) -> None:
-        """Refuse a template that names what is not there, or gives the answer away.
+        """Refuse a template that names an unknown column or reveals the answer.
 
         Args:
-            allowed: what it may name.
-            answer: the column of the responses.
+            allowed: names that it may contain.
+            answer: column of the responses.
 
         Raises:
-            DataError: it names another column, or the responses'.
+            DataError: it names any other column, or that of the responses.
         """
         if answer in self.columns:
             raise DataError(
                 f"puts {quoted(answer)}, the answer, into the source",
                 where="data.source_prefix",
-                fix="Leave it out: a model that reads the answer learns to copy it.",
+                fix="Remove it: a model that sees the answer only learns to copy it.",
             )
         for name in self.columns:
             if name not in allowed:
@@ -67,7 +67,7 @@ class SourceTemplate:
                 )
 
     def pieces(self, holes: Mapping[str, Sequence[Piece]]) -> list[Piece]:
-        """The template with what stands in each column's place; the last of a hole has no gap."""
+        """Return the template with each placeholder replaced by its pieces; its last piece gets no gap."""
         pieces: list[Piece] = []
         for is_column, part in self._parts:
             if is_column:
@@ -78,7 +78,7 @@ class SourceTemplate:
         return pieces
 
     def fill(self, texts: Mapping[str, str]) -> str:
-        """The text with each column's in its place."""
+        """Replace each placeholder by its text."""
         return "".join(texts[part] if is_column else part for is_column, part in self._parts)
 
 

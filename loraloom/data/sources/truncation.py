@@ -1,10 +1,10 @@
-"""What a source loses that is too long for its limit: what is least worth first, and never the question.
+"""Truncation of sources that exceed the limit: least important pieces first.
 
-    oldest turns of the history ──▶ the longest context (system text, input, a template's other holes)
+    oldest turns of the history ──▶ the longest context (system text, input, other template placeholders)
         ──▶ the recipe's own text ──▶ only if the question alone is too long: the question's end
 
-The cutting is done on text, at whole characters, and each attempt is tokenized anew: sub-words at a cut are
-others than those of the whole text. `shorten` asks for the tokens of one attempt at a time, so that the
+Text is cut at whole characters and every attempt is tokenized anew, because the sub-words at a cut
+differ from those of the whole text. `truncate` asks for the tokens of one attempt at a time, so that the
 attempts of many rows are tokenized together.
 """
 
@@ -22,7 +22,7 @@ Ids = list[int]
 Attempt = Generator[str, Ids, tuple[int, Ids]]
 Tokenize = Callable[[list[str]], list[Ids]]
 
-AT_THE_END = 5  # beside the kinds: `data.source_truncation: right` does not ask what stands there
+AT_THE_END = 5  # in addition to the kinds: `data.source_truncation: right` cuts regardless of them
 CUT_NAMES: Mapping[int, str] = {
     Kind.HISTORY: "the history",
     Kind.SYSTEM: "the system text",
@@ -31,19 +31,19 @@ CUT_NAMES: Mapping[int, str] = {
     Kind.QUESTION: "the question itself",
     AT_THE_END: "the end",
 }
-# The recipe's own text stays whole, beside a question that must be cut, up to this share of the limit.
+# If the question must be cut, the recipe's own text stays complete up to this share of the limit.
 FIXED_SHARE = 1 / 4
-# Guesses by proportion are nearly right at once; halving is sure to end.
+# Proportional guesses converge almost at once; halving guarantees termination.
 GUESSES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Truncation:
-    """A source that fits.
+    """A source that fits the limit.
 
     Args:
-        ids: its tokens, EOS last.
-        cuts: what was cut, a bit for each kind.
+        ids: its token ids, EOS last.
+        cuts: what was cut, one bit for each kind of piece.
     """
 
     ids: Ids
@@ -53,12 +53,12 @@ class Truncation:
 def truncate_all(
     rows: Iterable[tuple[Sequence[Piece], int]], limit: int, tokenize: Tokenize
 ) -> list[Truncation]:
-    """Cut every source to its limit.
+    """Truncate every source to the limit.
 
     Args:
-        rows: the pieces of each, and the tokens of its whole text, which are more than `limit`.
-        limit: tokens kept, EOS included.
-        tokenize: texts to token ids, EOS last, nothing cut.
+        rows: pieces of each source, and the number of tokens of its whole text, which exceeds `limit`.
+        limit: number of tokens to keep, including EOS.
+        tokenize: converts texts to token ids, EOS last, without truncation.
     """
     searches = [truncate(pieces, num_tokens, limit) for pieces, num_tokens in rows]
     done: dict[int, Truncation] = {}
@@ -75,13 +75,13 @@ def truncate_all(
 
 
 def truncate(pieces: Sequence[Piece], num_tokens: int, limit: int) -> Generator[str, Ids, Truncation]:
-    """Cut one source to its limit.
+    """Truncate one source to the limit.
 
     Args:
-        pieces: of a text of `num_tokens` tokens, more than `limit`.
+        pieces: pieces of a text of `num_tokens` tokens, which exceeds `limit`.
 
     Yields:
-        A text whose tokens are to be sent back.
+        Texts, for each of which the caller must send back the tokens.
     """
     left, cuts, tokens = list(pieces), 0, num_tokens
     turns = [piece for piece in left if piece.kind == Kind.HISTORY]
@@ -105,7 +105,7 @@ def truncate(pieces: Sequence[Piece], num_tokens: int, limit: int) -> Generator[
             level, ids = yield from _cut_at_level(left, group, ids, tokens, limit)
             return Truncation(ids, cuts | _bits(piece for piece in cut if len(piece.text) > level))
         if is_short and group == {Kind.FIXED}:
-            break  # the question must be cut anyway: a little more of it, and the prefix stays
+            break  # the question must be cut anyway; cutting it a little more preserves the prefix
         left, tokens, cuts = shorter, len(ids), cuts | _bits(cut)
     ids = yield join(_at_level(left, {Kind.QUESTION}, 0))
     _, ids = yield from _cut_at_level(left, {Kind.QUESTION}, ids, tokens, limit)
@@ -115,11 +115,11 @@ def truncate(pieces: Sequence[Piece], num_tokens: int, limit: int) -> Generator[
 def _cut_history(
     pieces: Sequence[Piece], num_turns: int, none: Ids, tokens: int, limit: int
 ) -> Generator[str, Ids, Ids]:
-    """The newest turns that fit; of a newest that does not fit, what is nearest to the question.
+    """Keep the newest turns that fit; of a newest turn that does not fit, keep the end.
 
     Args:
-        none: the tokens without history.
-        tokens: with all of it.
+        none: token ids without history.
+        tokens: number of tokens with the whole history.
     """
     kept, ids = yield from _most(
         lambda turns: join(_with_turns(pieces, turns)), none, num_turns, tokens, limit
@@ -138,7 +138,7 @@ def _cut_history(
 
 
 def _cut_at_level(pieces: Sequence[Piece], group: set[Kind], none: Ids, tokens: int, limit: int) -> Attempt:
-    """The most characters that each piece of a group may keep, so that the longest are cut first."""
+    """Find how many characters each piece of a group may keep, so that the longest are cut first."""
     longest = max(len(piece.text) for piece in pieces if piece.kind in group)
     return (
         yield from _most(lambda level: join(_at_level(pieces, group, level)), none, longest, tokens, limit)
@@ -146,14 +146,14 @@ def _cut_at_level(pieces: Sequence[Piece], group: set[Kind], none: Ids, tokens: 
 
 
 def _most(attempt: Callable[[int], str], none: Ids, top: int, tokens: int, limit: int) -> Attempt:
-    """The largest number below `top` whose text fits, and its tokens.
+    """Find the largest number below `top` whose text fits, and its tokens.
 
-    The largest, not one that is near: texts that begin alike must be cut at one place, whatever follows.
+    It must be the largest, not a close one, so that texts with equal beginnings are cut at the same place.
 
     Args:
-        attempt: a number to a text that grows with it.
-        none: the tokens at 0, which fit, or are as few as can be.
-        tokens: how many there are at `top`, which do not fit.
+        attempt: converts a number to a text that grows with it.
+        none: tokens at 0, which fit or are as few as possible.
+        tokens: number of tokens at `top`, which do not fit.
     """
     low, high, ids, num_attempts = 0, top, none, 0
     while high - low > 1:
@@ -170,23 +170,23 @@ def _most(attempt: Callable[[int], str], none: Ids, top: int, tokens: int, limit
 
 
 def _with_turns(pieces: Sequence[Piece], number: int) -> list[Piece]:
-    """With so many of the newest turns."""
+    """Keep only the given number of newest turns."""
     turns = [place for place, piece in enumerate(pieces) if piece.kind == Kind.HISTORY]
     dropped = set(turns[: len(turns) - number])
     return [piece for place, piece in enumerate(pieces) if place not in dropped]
 
 
 def _at_level(pieces: Sequence[Piece], group: set[Kind], level: int) -> list[Piece]:
-    """With no more than so many characters of each piece of a group."""
+    """Keep at most `level` characters of each piece of a group."""
     return [
         replace(piece, text=_beginning(piece, level)) if piece.kind in group else piece for piece in pieces
     ]
 
 
 def _beginning(piece: Piece, level: int) -> str:
-    """A piece's first characters; the recipe's own text keeps the white space at its end, if anything.
+    """Keep a piece's first characters; the recipe's own text also keeps the white space at its end.
 
-    No gap stands after it, so what follows would melt with it: `… into EnglishHow are you?`.
+    No gap follows it, so the next piece would be joined to it: `… into EnglishHow are you?`.
     """
     text = piece.text[:level]
     if piece.kind == Kind.FIXED and text and not text[-1].isspace():
@@ -202,10 +202,10 @@ def _bits(pieces: Iterable[Piece]) -> int:
 
 
 def describe_truncation(cuts: npt.NDArray[np.uint8]) -> str:
-    """What was cut in how many rows: `the history in 12, the question itself in 1`; "" for nothing.
+    """Describe what was cut in how many rows: `the history in 12, the question itself in 1`; "" if nothing.
 
     Args:
-        cuts: [rows], a bit for each kind.
+        cuts: [rows], one bit for each kind of piece.
     """
     counts = {name: int((cuts >> kind & 1).sum()) for kind, name in CUT_NAMES.items()}
     return ", ".join(f"{name} in {count:,}" for name, count in counts.items() if count)

@@ -1,1 +1,1 @@
-"""Train, eval and test: which rows are whose."""
+"""Splitting into train, eval and test: the rows that each part consists of."""

@@ -1,4 +1,4 @@
-"""What must stay on one side of a split, and which of it to take for a wanted number of rows."""
+"""Groups of rows that must stay in one part, and the choice of groups for a number of rows."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 RowId = tuple[str, int]  # a file's name and the row's number there
-# Of all conversations, the share that one group may hold: with a few larger ones no usual eval share
-# could be met. Opening and closing turns are in far more, copies and branches of one in far fewer.
+# The largest share of all conversations that one group may contain; a few larger groups would make usual
+# eval shares impossible. Opening and closing turns are in far more, copies and branches in far fewer.
 LARGEST = 0.05
 
 
 def source_key(source: str) -> bytes:
-    """What two sources share when a model cannot tell them apart.
+    """Return a key that is equal for sources that a model cannot distinguish.
 
-    White space and compatibility forms are levelled for the comparison alone, as the tokenizers of
-    the T5 family level them (NFKC); the training text stays as it is.
+    White space and compatibility forms are normalized for the comparison alone, as the tokenizers of
+    the T5 family normalize them (NFKC); the training text is not changed.
     """
     levelled = " ".join(unicodedata.normalize("NFKC", source).split())
     return hashlib.blake2b(levelled.encode(), digest_size=16).digest()
 
 
 class SourceGroups:
-    """Which rows belong together: those that ask the same, in the same conversation or alone.
+    """Groups of rows that belong together: same question, in the same conversation or alone.
 
-    A turn that few conversations share ties them. One that many share ties nothing, for it would
-    tie all of them: it is *shared*, and who splits keeps what has it as a source on one side.
+    A turn that few conversations share joins them. One that many share would join all of them, so it
+    joins nothing: it is *shared*, and the split keeps rows that have it as their source on one side.
     """
 
     def __init__(self) -> None:
-        self._joined: dict[RowId, RowId] = {}  # a row to another one of its group: a forest
-        self._alone: dict[bytes, RowId] = {}  # what rows of one source ask -> the first of them
-        self._together: dict[frozenset[bytes], RowId] = {}  # what conversations ask, as a set -> the first
-        # A turn's source -> the first rows of the sets that have it.
+        self._joined: dict[RowId, RowId] = {}  # row -> another row of its group: a forest
+        self._alone: dict[bytes, RowId] = {}  # source of a single-question row -> its first row
+        self._together: dict[frozenset[bytes], RowId] = {}  # set of a conversation's sources -> first row
+        # Source of a turn -> first row of each set that contains it.
         self._holders: dict[bytes, list[RowId]] = {}
 
     def join(self, row: RowId, sources: Iterable[str]) -> None:
-        """Note a row's sources, and join it with a row before it that has the same ones."""
+        """Record a row's sources and join the row with an earlier one that has the same ones."""
         keys = frozenset(map(source_key, sources))
         if not keys:
             return
@@ -53,11 +53,11 @@ class SourceGroups:
                 self._holders.setdefault(key, []).append(row)
 
     def tie(self) -> frozenset[bytes]:
-        """Join the rows that share a turn, after all are noted.
+        """Join the rows that share a turn, after all rows are recorded.
 
         Returns:
-            The keys of the shared turns: a group that they tied would hold more than a share of
-            `LARGEST` of all that is asked.
+            The keys of the shared turns, which would join a group larger than the share `LARGEST` of
+            everything that is asked.
         """
         for key, rows in self._holders.items():
             if key in self._alone:
@@ -66,7 +66,7 @@ class SourceGroups:
         sizes: Counter[RowId] = Counter()
         shared = set()
         held = [(key, sorted(rows)) for key, rows in self._holders.items() if len(rows) > 1]
-        # The rarest first: what few conversations have says most about which belong together.
+        # Rarest first: turns that few conversations have say most about which belong together.
         for key, rows in sorted(held, key=lambda each: (len(each[1]), each[1])):
             groups = sorted({self.of(row) for row in rows})
             size = sum(sizes[group] or 1 for group in groups)
@@ -79,7 +79,7 @@ class SourceGroups:
         return frozenset(shared)
 
     def of(self, row: RowId) -> RowId:
-        """The row that a row's group is known by."""
+        """Return the row that represents a row's group."""
         while (parent := self._joined.get(row, row)) != row:
             self._joined[row] = self._joined.get(parent, parent)
             row = parent
@@ -87,16 +87,16 @@ class SourceGroups:
 
 
 def choose_parts(sizes: Sequence[int], wanted: Sequence[int]) -> list[list[int]]:
-    """Take whole groups for several parts, one part after the other, and leave some.
+    """Choose whole groups for several parts, one part after another, and leave some over.
 
     Args:
-        sizes: the rows of each group, in a random order.
-        wanted: how many rows each part is to have; above 0.
+        sizes: number of rows of each group, in a random order.
+        wanted: number of rows that each part should have; above 0.
 
     Returns:
         For each part, positions in `sizes`, as `choose_groups` takes them from what is left. A part
-        that would leave nothing for the later ones takes the one group nearest to its number;
-        it is empty where there are too few groups for all parts.
+        that would leave nothing for the later ones gets the one group nearest to its number;
+        it is empty if there are too few groups for all parts.
     """
     left = list(range(len(sizes)))
     parts: list[list[int]] = []
@@ -114,15 +114,15 @@ def choose_parts(sizes: Sequence[int], wanted: Sequence[int]) -> list[list[int]]
 
 
 def choose_groups(sizes: Sequence[int], wanted: int) -> list[int]:
-    """Take whole groups, in their order, so that they hold the wanted number of rows.
+    """Choose whole groups, in order, that together contain the wanted number of rows.
 
     Args:
-        sizes: the rows of each group, in a random order.
-        wanted: how many rows to take; above 0.
+        sizes: number of rows of each group, in a random order.
+        wanted: number of rows to take; above 0.
 
     Returns:
-        Positions in `sizes`, ascending. Their rows are exactly `wanted` where any choice of groups
-        allows it, else the nearest number that takes some groups and leaves some; empty where
+        Positions in `sizes`, ascending. Their rows are exactly `wanted` if any choice of groups
+        allows it, otherwise the nearest number that takes some groups and leaves some; empty if
         there is no such number.
     """
     chosen: list[int] = []
@@ -143,9 +143,9 @@ def choose_groups(sizes: Sequence[int], wanted: int) -> list[int]:
 
 
 def _numbers_of_each_size(have: Counter[int], first_try: Counter[int], wanted: int) -> dict[int, int]:
-    """How many groups of each size make the sum nearest to `wanted`, close to the first try.
+    """Count the groups of each size whose sum is nearest to `wanted`, staying close to the first try.
 
-    A bounded knapsack: bit n of `reachable[i]` says whether the first i sizes can make n rows.
+    A bounded knapsack: bit n of `reachable[i]` tells whether the first i sizes can add up to n rows.
     """
     sizes = sorted(have)
     reachable = [1]
@@ -169,7 +169,7 @@ def _numbers_of_each_size(have: Counter[int], first_try: Counter[int], wanted: i
 
 
 def _nearest(sums: int, wanted: int, total: int) -> int:
-    """The sum nearest to `wanted` that is neither 0 nor all there is; 0 where there is none."""
+    """Return the sum nearest to `wanted` that is neither 0 nor `total`; 0 if there is none."""
     for distance in range(max(wanted, total) + 1):
         for rows in (wanted - distance, wanted + distance):
             if 0 < rows < total and sums >> rows & 1:

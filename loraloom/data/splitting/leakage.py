@@ -1,4 +1,4 @@
-"""Sources that stand in two files of a recipe: refused, but for turns that many conversations share."""
+"""Leakage: sources that appear in two files, other than turns of many conversations."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ Part = TypeVar("Part", bound=str)
 def without_shared_turns(
     parts: Mapping[Part, Sequence[Example]],
 ) -> tuple[dict[Part, list[Example]], list[str]]:
-    """The parts of files of their own, without rows whose source is a turn of other conversations too.
+    """Remove rows whose source is also a turn of conversations in another part.
 
-    A conversation that begins as others do is no copy of them: its first row is left out, the rest stays.
-    One all of whose rows stand in an earlier part is a copy, and kept for `refuse_leaks`.
+    A conversation that begins like others is not a copy of them: only its shared rows are removed.
+    One whose rows are all in an earlier part is a copy, and is kept for `refuse_leaks` to report.
 
     Args:
-        parts: each part's rows, the training part first.
+        parts: rows of each part, the training part first.
 
     Returns:
         The parts, and a note for each that lost rows.
     """
     kept: dict[Part, list[Example]] = {}
     notes: list[str] = []
-    earlier: dict[bytes, bool] = {}  # a source -> whether it is a shared turn of its own file
+    earlier: dict[bytes, bool] = {}  # source -> whether it is a shared turn within its file
     for part, examples in parts.items():
         keys = [source_key(example.source) for example in examples]
         new = {
@@ -48,8 +48,8 @@ def without_shared_turns(
         num_left_out = len(examples) - len(kept[part])
         if num_left_out:
             notes.append(
-                f"{examples[0].path}: {num_left_out:,} rows are left out of {part}: their source is a turn "
-                "of conversations of another part too"
+                f"{examples[0].path}: {num_left_out:,} rows are not used for {part}, because their source "
+                "is also a turn of conversations in another part"
             )
         for key, example in zip(keys, examples, strict=True):
             earlier[key] = earlier.get(key, False) or example.is_shared
@@ -57,27 +57,27 @@ def without_shared_turns(
 
 
 def refuse_leaks(parts: Mapping[Part, Sequence[Example]]) -> None:
-    """Refuse a source that stands in two files, naming each pair of rows.
+    """Refuse a source that appears in two files, naming each pair of rows.
 
     Raises:
-        DataError: there is one.
+        DataError: there is such a source.
     """
-    seen: dict[bytes, Example] = {}
+    known: dict[bytes, Example] = {}
     problems: list[Problem] = []
     for examples in parts.values():
         keys = [source_key(example.source) for example in examples]
         for key, example in zip(keys, examples, strict=True):
-            other = seen.get(key)
+            other = known.get(key)
             if other is not None:
                 problems.append(
                     Problem(
                         f"{_named(example)} has the same source as {_named(other)} of {other.where}",
                         where=example.where,
-                        fix="Take it out of one of the two, or accept it with --allow leakage.",
+                        fix="Remove one of the two rows, or accept the overlap with `--allow leakage`.",
                     )
                 )
         for key, example in zip(keys, examples, strict=True):
-            seen.setdefault(key, example)
+            known.setdefault(key, example)
     if problems:
         raise DataError(problems)
 

@@ -1,4 +1,4 @@
-"""The parts of a run's data, and how the rows of one file are divided among them."""
+"""Sizes of the parts of a run's data, and the division of one file's rows among them."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ HELD_OUT: tuple[HeldOut, ...] = ("eval", "test")
 
 
 def format_count(examples: Sequence[Example]) -> str:
-    """How many rows there are, and from how many conversations or articles, which give several each."""
+    """Describe the number of rows, and of the conversations or articles that several rows come from."""
     rows = counted(len(examples), "row")
     entries = {(example.path, example.row) for example in examples if example.turn}
     return f"{rows} from {len(entries):,} entries of the file" if entries else rows
 
 
 def rows_wanted(settings: DataSettings, examples: Sequence[Example], train_name: str) -> dict[HeldOut, int]:
-    """How many rows of the training file each held-out part asks for.
+    """Compute the number of rows of the training file that each held-out part requests.
 
     Raises:
-        DataError: there are too few.
+        DataError: there are too few rows.
     """
     num_rows = len(examples)
     wanted: dict[HeldOut, int] = {}
@@ -40,24 +40,24 @@ def rows_wanted(settings: DataSettings, examples: Sequence[Example], train_name:
             continue
         if num_rows < 2:
             raise DataError(
-                "holds 1 row; to split it, at least 2 are needed",
+                "contains 1 row, but a split needs at least 2",
                 where=train_name,
                 fix=f"Add rows, or set `data.{part}: 0`.",
             )
         wanted[part] = value if isinstance(value, int) else max(1, round(value * num_rows))
         if wanted[part] >= num_rows:
             raise DataError(
-                f"asks for {wanted[part]} rows, but {train_name} has {format_count(examples)}: "
-                "none is left to train on",
+                f"requests {wanted[part]} rows, but {train_name} has {format_count(examples)}: "
+                "none would be left to train on",
                 where=f"data.{part}",
                 allowed=f"a share below 1, or a count up to {num_rows - 1}",
             )
     if sum(wanted.values()) >= num_rows:
         asked = " and ".join(f"{number} rows for {part}" for part, number in wanted.items())
         raise DataError(
-            f"{asked} leave none of the {format_count(examples)} in {train_name} to train on",
+            f"{asked} would leave none of the {format_count(examples)} in {train_name} to train on",
             where="data.eval, data.test",
-            fix="Ask for less.",
+            fix="Request fewer rows.",
         )
     return wanted
 
@@ -65,7 +65,7 @@ def rows_wanted(settings: DataSettings, examples: Sequence[Example], train_name:
 def split_rows(
     examples: Sequence[Example], wanted: Mapping[HeldOut, int], settings: DataSettings, train_name: str
 ) -> dict[Part, list[Example]]:
-    """Take the held-out parts' rows out of the training file's, by whole groups."""
+    """Take the rows of the held-out parts from the training file, by whole groups."""
     sizes: dict[str, int] = {}
     for example in examples:
         if not example.is_shared:
@@ -91,17 +91,17 @@ def _too_few_groups(
     num_shared = sum(example.is_shared for example in examples)
     fix = f"Give data.{part} a file of its own, or set `data.{part}: 0`."
     if num_shared and not settings.conversation_history:
-        fix = f"Set `data.conversation_history: true`, so that a turn is told from its like. {fix}"
+        fix = f"Set `data.conversation_history: true`, to distinguish turns with equal text. {fix}"
     elif not num_shared and num_groups == 1:
-        fix = f"Check that the column that differs is read. {fix}"
+        fix = f"Check that the column in which the rows differ is read. {fix}"
     make = f"make {num_groups} such {'group' if num_groups == 1 else 'groups'}"
     rows = f"its {format_count(examples)} {make}"
     if num_shared:
-        shared = f"{num_shared:,} have a source that many conversations share"
+        shared = f"{num_shared:,} have a source shared by many conversations"
         rows = f"of its {format_count(examples)}, {shared}, and the others {make}"
     return Problem(
-        f"no rows can be taken out for data.{part}: rows with one source, and turns of one conversation, "
-        f"stay together; {rows}",
+        f"no rows can be taken for data.{part}, because rows with the same source and turns of one "
+        f"conversation stay together; {rows}",
         where=train_name,
         fix=fix,
     )

@@ -1,14 +1,13 @@
-"""Train, eval and test: which examples are whose, with no source on two sides.
+"""Splitting into train, eval and test, so that no source is in two parts.
 
 data.train ──▶ examples ──groups, shuffled by split_seed──▶ train
-data.eval, data.test: a share or count of those, or files of their own
+data.eval, data.test: a share or number of those, or files of their own
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from loraloom.data.examples import Example
 from loraloom.data.files.changes import check_hashes, check_unchanged
@@ -20,6 +19,7 @@ from loraloom.data.splitting.leakage import refuse_leaks, without_shared_turns
 from loraloom.data.splitting.part_sizes import HELD_OUT, PARTS, HeldOut, Part, rows_wanted, split_rows
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
+from loraloom.run.documents.document import JsonObject
 from loraloom.run.documents.split import DroppedRowRecord, SplitRecord
 
 __all__ = ["HELD_OUT", "PARTS", "STARTER", "HeldOut", "Part", "Split", "split_examples"]
@@ -27,13 +27,13 @@ __all__ = ["HELD_OUT", "PARTS", "STARTER", "HeldOut", "Part", "Split", "split_ex
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The examples of a run, in their three parts.
+    """The three parts of a run's examples.
 
     Args:
         train, eval, test: in file order; `eval` and `test` may be empty.
-        files: each file's name, as the user wrote it, and its sha256.
-        notes: what was accepted and should be known.
-        dropped: the bad rows that `data.on_invalid: drop` left out, by their file's name.
+        files: name of each file, as written by the user -> its sha256.
+        notes: what was accepted and the user should know.
+        dropped: invalid rows that `data.on_invalid: drop` dropped, by their file's name.
     """
 
     train: list[Example]
@@ -44,7 +44,7 @@ class Split:
     dropped: dict[str, list[DroppedRow]] = field(default_factory=dict)
 
     def record(self) -> SplitRecord:
-        """What split.json holds: the files, and the rows of each part."""
+        """Return the contents of split.json: the files and the rows of each part."""
         dropped: list[DroppedRowRecord] = [
             (name, row.number, row.where, row.why) for name, rows in self.dropped.items() for row in rows
         ]
@@ -56,10 +56,10 @@ class Split:
             **({"dropped": dropped} if dropped else {}),
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """`record` as JSON: {"files": {path: sha256}, "train": [[path, row], …], …}.
+    def to_json(self) -> JsonObject:
+        """Convert `record` to JSON values: {"files": {path: sha256}, "train": [[path, row], …], …}.
 
-        An answer of a conversation is [path, row, turn]. If bad rows were dropped, there is also
+        An answer of a conversation is [path, row, turn]. If invalid rows were dropped, there is also
         {"dropped": [[path, row, where, why], …]}.
         """
         return self.record().to_json()
@@ -72,12 +72,12 @@ class Split:
         *,
         shown_as: str = "split.json",
     ) -> Split:
-        """The split that `record` describes, from the same files.
+        """Restore the split that `record` describes, from the same files.
 
         Args:
-            saved: what split.json holds.
+            saved: contents of split.json.
             settings: as in `split_examples`.
-            shown_as: split.json's name, for messages.
+            shown_as: name of split.json in messages.
 
         Raises:
             DataError: a file is not the one that was split, or its rows are read differently now.
@@ -91,7 +91,10 @@ class Split:
         check_hashes(saved.files, _sha256(read))
         by_id = {example.id: example for own in read.values() for example in own.examples}
         lost = [
-            Problem(f"row {row[1]} of {row[0]} is in it, but is not read as an example now", where=shown_as)
+            Problem(
+                f"row {row[1]} of {row[0]} is in the split, but is no longer read as an example",
+                where=shown_as,
+            )
             for part in PARTS
             for row in getattr(saved, part)
             if row not in by_id
@@ -101,25 +104,25 @@ class Split:
         parts = {part: [by_id[row] for row in getattr(saved, part)] for part in PARTS}
         notes = _notes(located, read)
         if new:
-            notes.append(f"not among the files that were split, and not read: {shown_names(sorted(new))}")
+            notes.append(f"not read, because not among the files that were split: {shown_names(sorted(new))}")
         return cls(**parts, files=dict(saved.files), notes=notes, dropped=_dropped(read))
 
 
 def split_examples(settings: DataSettings, *, allow_leakage: bool = False) -> Split:
-    """Read the files of a recipe's `data` and divide their examples.
+    """Read the files of a recipe's `data` and split their examples.
 
-    Examples with one source, and the turns of one conversation, stay together; shares and counts
-    are met as nearly as that allows. A turn that many conversations share ties nothing: what has it
-    as its source is trained on and never held out. The same files and `split_seed` give the same
+    Examples with the same source and the turns of one conversation stay together; shares and counts
+    are met as closely as that allows. A turn that many conversations share joins nothing: rows that have
+    it as their source are trained on and never held out. The same files and `split_seed` give the same
     split on every machine.
 
     Args:
         settings: the recipe's `data`.
-        allow_leakage: let a source of an `eval` or `test` file be in another part too.
+        allow_leakage: allow a source of an `eval` or `test` file to be in another part too.
 
     Raises:
-        DataError: a file is not usable, there are too few rows, or a source of an `eval` or `test`
-            file is in another part too, and that is not allowed.
+        DataError: a file is unusable, there are too few rows, or a source of an `eval` or `test`
+            file is in another part too, although that is not allowed.
     """
     located = locate_parts(settings)
     read = read_parts(located, settings)
@@ -134,14 +137,14 @@ def split_examples(settings: DataSettings, *, allow_leakage: bool = False) -> Sp
     parts |= split_rows(parts["train"], wanted, settings, train_name)
     if wanted and (num_shared := sum(example.is_shared for example in parts["train"])):
         notes.append(
-            f"{train_name}: the sources of {num_shared:,} rows are turns that many conversations share: "
-            f"these rows are trained on, and stay out of {' and '.join(wanted)}"
+            f"{train_name}: the sources of {num_shared:,} rows are turns that many conversations share; "
+            f"these rows are trained on and are not used for {' and '.join(wanted)}"
         )
     for part, number in wanted.items():
         if number != len(parts[part]):
             notes.append(
-                f"{part} has {len(parts[part])} rows where {number} were asked: "
-                "rows with one source, and turns of one conversation, stay together"
+                f"{part} has {len(parts[part])} rows instead of the requested {number}, because rows with "
+                "the same source and turns of one conversation stay together"
             )
     return Split(
         train=parts["train"],

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import TypeAdapter
 
-from loraloom.run.documents.document import parse, to_json
+from loraloom.run.documents.document import JsonObject, parse, to_json
 
 Level = Literal["ok", "note", "warning", "error"]
 
@@ -38,7 +38,7 @@ class Finding:
         text = f"{self.level}: {self.where}: {self.message}"
         return f"{text.rstrip('.')}. {self.fix}" if self.fix else text
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """For checks.json."""
         return asdict(self)
 

@@ -10,6 +10,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Typ
 
 from loraloom.errors import RunError
 
+JsonObject = dict[str, Any]
+"""An object of JSON, on its way into a file or out of it."""
+
 
 def to_json(value: Any) -> str:
     """JSON as every file of a run has it: readable, Chinese as Chinese, NaN refused."""
@@ -17,7 +20,7 @@ def to_json(value: Any) -> str:
     return text + "\n"
 
 
-def _part_to_json(value: object) -> dict[str, Any]:
+def _part_to_json(value: object) -> JsonObject:
     if isinstance(value, Part):
         return value.to_json()
     raise TypeError(f"{type(value).__name__} is no JSON")
@@ -83,7 +86,7 @@ class Part(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """What the file has: the keys that were given, in the order of the fields; no defaults."""
         return self.model_dump(exclude_unset=True)
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from loraloom.run.documents.document import JsonObject
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -82,7 +84,7 @@ class Prediction:
     pace: Pace | None
     disk: Disk
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """For provenance.json, and for the event `plan`."""
         return {**asdict(self), "waves": [list(wave) for wave in self.waves]}
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, JsonValue
 
 from loraloom.run.documents.choice import Choice
-from loraloom.run.documents.document import Document, Integer, Part, Printable
+from loraloom.run.documents.document import Document, Integer, JsonObject, Part, Printable
 from loraloom.run.documents.prediction import Prediction
 
 DTYPES = ("float32", "bfloat16")
@@ -134,7 +134,7 @@ class Provenance(Document):
             if before.get(name) != own
         ]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """What the file has."""
         plan = {} if self.prediction is None else {"plan": self.prediction.to_json()}
         return super().to_json() | plan

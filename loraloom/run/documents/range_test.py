@@ -48,7 +48,7 @@ class RangeTest(Document):
     REMEDY: ClassVar[str] = "`loraloom check RECIPE --find-lr` makes another."
 
     run: str = ""
-    format: int = FORMAT
+    format: int
     experiment: str
     num_steps: int
     num_eval_rows: int
@@ -59,5 +59,4 @@ class RangeTest(Document):
 
     def text(self) -> str:
         """The file's content."""
-        own = {key: value for key, value in self.to_json().items() if key not in ("run", "format")}
-        return to_json({"format": self.format, **own})
+        return to_json({key: value for key, value in self.to_json().items() if key != "run"})

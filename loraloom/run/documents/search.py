@@ -16,6 +16,9 @@ from loraloom.run.documents.document import Document
 FILE = "search.json"
 FORMAT = 1
 
+Parameters = dict[str, Any]
+"""Settings of a trial: dotted key of the recipe → value, `{"lora.r": 8, …}`."""
+
 TrialStatus = Literal["training", "done", "stopped", "pruned", "failed"]
 
 
@@ -37,7 +40,7 @@ class Trial:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
 
     name: str
-    parameters: dict[str, Any]
+    parameters: Parameters
     status: TrialStatus = "training"
     figure: float | None = None
     steps: int = 0

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from loraloom.run.documents.document import Document, Integer
+from loraloom.run.documents.document import Document, Integer, JsonObject
 
 RowId = tuple[str, Integer] | tuple[str, Integer, Integer]
 """A file and a row in it, from 1; of an answer in a conversation, its turn too."""
@@ -33,7 +31,7 @@ class SplitRecord(Document):
         """How many rows each part has."""
         return {"train": len(self.train), "eval": len(self.eval), "test": len(self.test)}
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """What the file has, rows as lists."""
         rows = {part: list(map(list, getattr(self, part))) for part in ("train", "eval", "test", "dropped")}
         return super().to_json() | {key: value for key, value in rows.items() if key in self.model_fields_set}

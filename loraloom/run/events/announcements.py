@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from loraloom.run.documents.checks import Finding
 from loraloom.run.documents.choice import Choice
+from loraloom.run.documents.document import JsonObject
 from loraloom.run.documents.prediction import Prediction
 from loraloom.run.events.event import Event
 
@@ -29,7 +30,7 @@ class Note(Event):
     message: str
     step: int | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Without a step if there is none."""
         line = super().to_json()
         if self.step is None:

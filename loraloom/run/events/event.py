@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import cache
 from typing import Any, ClassVar, Self
 
 from pydantic import ConfigDict, TypeAdapter
 
-KINDS: dict[str, type[Event]] = {}
-"""Every kind of event by the name that its lines have."""
+from loraloom.run.documents.document import JsonObject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,32 +28,27 @@ class Event:
 
     time: str = field(default="", compare=False)
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if cls.kind:
-            KINDS[cls.kind] = cls
-
     def at(self, time: str) -> Self:
         """The same event, written at this time."""
         return replace(self, time=time)
 
-    def to_json(self) -> dict[str, Any]:
-        """The line of the log: kind, time, then the fields in their order."""
+    def to_json(self) -> JsonObject:
+        """The line of the log: kind, time, then the fields in their order, as values of JSON."""
         version = {"version": self.version} if self.version > 1 else {}
-        own = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "time"}
-        return {"event": self.kind, **version, "time": self.time, **own}
+        return {"event": self.kind, **version, **_adapter(type(self)).dump_python(self)}
 
     @classmethod
-    def from_json(cls, line: Mapping[str, Any]) -> Event:
+    def from_json(cls, line: Mapping[str, Any]) -> Self:
         """The event of a line that has this kind.
 
         Raises:
             ValidationError: a field is missing or has a value of another type.
         """
-        return _adapter(cls.kind).validate_python(cls._arguments(line))
+        event: Self = _adapter(cls).validate_python(cls._arguments(line))
+        return event
 
     @classmethod
-    def _arguments(cls, line: Mapping[str, Any]) -> dict[str, Any]:
+    def _arguments(cls, line: Mapping[str, Any]) -> JsonObject:
         return {each.name: line[each.name] for each in fields(cls) if each.name in line}
 
 
@@ -77,11 +70,15 @@ class UnknownEvent(Event):
 
     line: Mapping[str, Any]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The line as it was read."""
         return dict(self.line)
 
 
-@cache
-def _adapter(kind: str) -> TypeAdapter[Event]:
-    return TypeAdapter(KINDS[kind])
+_ADAPTERS: dict[str, TypeAdapter[Any]] = {}
+
+
+def _adapter(kind: type[Event]) -> TypeAdapter[Any]:
+    if kind.kind not in _ADAPTERS:  # made when it is needed: for all of them it would cost every start
+        _ADAPTERS[kind.kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind.kind]

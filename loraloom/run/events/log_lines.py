@@ -8,7 +8,35 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from loraloom.run.events.event import KINDS, Event, UnknownEvent
+from loraloom.run.events.announcements import Note
+from loraloom.run.events.event import Event, UnknownEvent
+from loraloom.run.events.logged_events import (
+    AdapterExport,
+    CheckpointDamage,
+    CheckpointSave,
+    Evaluation,
+    ExperimentEnd,
+    FileChange,
+    MemoryLimit,
+    Resume,
+    TrainStep,
+    TrialStart,
+)
+
+LOGGED: tuple[type[Event], ...] = (
+    AdapterExport,
+    CheckpointDamage,
+    CheckpointSave,
+    Evaluation,
+    ExperimentEnd,
+    FileChange,
+    MemoryLimit,
+    Note,
+    Resume,
+    TrainStep,
+    TrialStart,
+)
+_KINDS = {kind.kind: kind for kind in LOGGED}
 
 
 def read_event(line: Any) -> Event | None:
@@ -16,7 +44,7 @@ def read_event(line: Any) -> Event | None:
     if not isinstance(line, dict):
         return None
     name = line.get("event")
-    kind = KINDS.get(name) if isinstance(name, str) else None
+    kind = _KINDS.get(name) if isinstance(name, str) else None
     version = line.get("version", 1)
     if kind is None or not isinstance(version, int) or version > kind.version:
         return UnknownEvent(line=line)

@@ -39,7 +39,7 @@ def test_what_is_no_whole_file_is_refused(tmp_path, form):
     for damaged in (content[: len(content) // 2], b"", b"ARROW1", b"nothing of the kind"):
         path.write_bytes(damaged)
         message = refusal(lambda: list(read_rows(path, SETTINGS, shown_as="data.arrow")))
-        assert "data.arrow: is not a whole Arrow file" in message
+        assert "data.arrow: is not a complete Arrow file" in message
 
 
 def test_a_stream_that_breaks_off_between_batches_is_noted(tmp_path):

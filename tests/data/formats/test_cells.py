@@ -111,7 +111,7 @@ def test_decimals_dates_and_truth_values_are_text_too(parquet):
 
 @pytest.mark.parametrize("value", [True, datetime.date(2024, 1, 2), 1.5])
 def test_what_is_no_text_is_refused_with_the_fix(parquet, value):
-    with pytest.raises(DataError, match=r"where text is needed.*data\.stringify: true"):
+    with pytest.raises(DataError, match=r"must be text.*data\.stringify: true"):
         parquet([value], None, stringify=False)
 
 
@@ -120,7 +120,7 @@ def test_class_labels_are_read_by_their_names_and_noted(parquet):
 
     read = parquet([1, 0, 1], arrow.int64(), NO_YES, stringify=False)
     assert answers(read) == ["yes", "no", "yes"]
-    assert any("class labels were read by their names: `response`" in note for note in read.notes)
+    assert any("class labels were read as their names: `response`" in note for note in read.notes)
     with pytest.raises(DataError, match="row 2: `response` is null"):  # -1 is no label
         parquet([1, -1], arrow.int64(), NO_YES)
 

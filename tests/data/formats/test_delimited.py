@@ -52,7 +52,7 @@ def test_rows_know_their_lines_over_quoted_line_breaks(read, name, separator):
 @pytest.mark.parametrize(("cells", "count"), [("a", 1), ("a,b,c", 3), ("a,b,", 3)])
 def test_a_row_of_other_length_is_refused_with_its_line(read, cells, count):
     message = refusal(read, "a.csv", table(cells, cells))
-    told = "its number of cells is not the header's"
+    told = "does not have as many cells as the header"
     assert f"a.csv:12: row 11: {told} (found: {count}). Allowed: 2" in message
     assert "a.csv:13: row 12" in message
     assert "2 problems" in message
@@ -60,7 +60,7 @@ def test_a_row_of_other_length_is_refused_with_its_line(read, cells, count):
 
 def test_a_quote_that_nothing_closes_is_refused_where_it_opens(read):
     message = refusal(read, "a.csv", table('"open,b'))
-    assert "a.csv:12: row 11 opens a double quote that nothing closes" in message
+    assert "a.csv:12: row 11 opens a double quote that is never closed" in message
 
 
 def test_a_stray_carriage_return_is_refused(read):
@@ -84,7 +84,7 @@ def test_rows_that_an_unclosed_quote_took_in_are_never_dropped_as_one_bad_row(re
 @pytest.mark.parametrize(
     ("header", "told"),
     [
-        ("a,b,a", "cells 1 and 3 are the same name"),
+        ("a,b,a", "cells 1 and 3 of the header contain the same name"),
         ("x" * 100 + ",b", "cell 1 has 100 characters"),
     ],
 )
@@ -97,7 +97,7 @@ def test_a_header_that_is_none_is_refused(read, header, told):
 
 def test_a_separator_that_the_header_does_not_have_is_refused(read):
     message = refusal(read, "a.csv", "instruction;response\n1;2\n", delimiter="|")
-    assert "a.csv:1: the header has one column, and `;` inside it" in message
+    assert "a.csv:1: the header has one column, which contains `;`" in message
     assert "data.delimiter" in message
 
 
@@ -124,7 +124,7 @@ def test_whatever_csv_writes_is_read_back(tmp_path, rows, end):
 
 
 PAIRS = [{"q": "a", "r": "b"}, {"q": "c", "r": "d"}]
-AS_TEXT, AS_CSV = "were read as part of the text", "were read as standing around cells"
+AS_TEXT, AS_CSV = "were read as part of the text", "were read as enclosing cells"
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_0_1_read_every_tsv_like_csv(noted):
 def test_a_bad_line_of_a_plain_tsv_is_one_problem(read):
     text = 'q\tr\n"Hi" she said\tb\nthree\tcells\there\nx\t"open\n'
     message = refusal(read, "a.tsv", text)
-    assert "a.tsv:3: row 2: its number of cells is not the header's (found: 3)" in message
+    assert "a.tsv:3: row 2: does not have as many cells as the header (found: 3)" in message
     assert "data.quoting: csv" in message
     assert "problems in all" not in message
 
@@ -251,15 +251,15 @@ def test_the_line_that_excel_writes_on_top_is_no_row(read, mark, line):
 @pytest.mark.parametrize(
     ("text", "note"),
     [
-        (",q,r\n0,a,b\n17,c,d\n", "an index without a name"),
-        (",,q,r\n0,1,a,b\n0,2,c,d\n", "an index without a name"),
-        ("q,r,\na,b,\nc,d,\n", "empty columns without a name, left out: 1"),
-        ("q,r,,\na,b,,\nc,d,,\n", "left out: 2"),
-        ("q,,r\na,,b\nc, ,d\n", "left out: 1"),
-        ("q,r\na,b,\nc,d,\n", "left out: 1"),
-        ("q,r,\na,b\nc,d\n", "left out: 1"),
-        (",q,r,\n0,a,b,\n1,c,d,\n", "left out: 1"),
-        ("q,r\na,b\n,\n,\nc,d\n,\n", "rows of separators alone, left out: 3"),
+        (",q,r\n0,a,b\n17,c,d\n", "index column in front, which has no name"),
+        (",,q,r\n0,1,a,b\n0,2,c,d\n", "index column in front, which has no name"),
+        ("q,r,\na,b,\nc,d,\n", "skipped 1 empty column without a name"),
+        ("q,r,,\na,b,,\nc,d,,\n", "skipped 2 empty columns"),
+        ("q,,r\na,,b\nc, ,d\n", "skipped 1 empty column "),
+        ("q,r\na,b,\nc,d,\n", "skipped 1 empty column "),
+        ("q,r,\na,b\nc,d\n", "skipped 1 empty column "),
+        (",q,r,\n0,a,b,\n1,c,d,\n", "skipped 1 empty column "),
+        ("q,r\na,b\n,\n,\nc,d\n,\n", "skipped 3 rows with separators only"),
         (",\nq,r\na,b\nc,d\n\n", ""),
     ],
 )
@@ -281,7 +281,7 @@ def test_blank_rows_count_as_in_a_spreadsheet(read):
         (",q,r\nfirst,a,b\n", "a.csv:2: row 1 has text in column 1, which the header does not name"),
         ("q,r,\na,b,\nc,d,more\n", "a.csv:3: row 2 has text in column 3"),
         ("q,r,\na,b,7\n", "row 1 has text in column 3"),
-        ("q,r\na,b\nc,d,\n", "a.csv:3: row 2: its number of cells is not the header's (found: 3)"),
+        ("q,r\na,b\nc,d,\n", "a.csv:3: row 2: does not have as many cells as the header (found: 3)"),
     ],
 )
 def test_text_without_a_column_is_never_left_out(read, text, told):
@@ -295,7 +295,7 @@ def test_row_names_of_r_are_named_in_the_fix(read):
 def test_quotes_behind_a_space_are_kept_and_noted(noted):
     values, notes = noted("a.csv", 'q,r\n"a", "b"\n')
     assert values == [{"q": "a", "r": ' "b"'}]
-    assert "a space in front of their double quotes" in notes
+    assert "a space before their double quotes" in notes
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
@@ -311,7 +311,7 @@ def test_what_pandas_writes_is_read_back(noted, tmp_path, mark, index, name):
     text = pandas.DataFrame(rows).to_csv(sep=mark, index=index)
     values, notes = noted(name, text)
     assert values == rows
-    assert ("an index without a name" in notes) == index
+    assert ("index column in front, which has no name" in notes) == index
     assert (AS_CSV in notes) == (mark == "\t")
 
 

@@ -56,12 +56,12 @@ def test_a_truncated_list_says_which_row_and_where(read, cut):
     line = content.count("\n") + 1
     assert f"data.json:{line}:" in message
     assert "the file ends" in message
-    assert "cut off" in message
+    assert "truncated" in message
 
 
 def test_two_objects_on_a_line_are_refused_at_the_second(read, around):
     message = refusal(read, "data.jsonl", around('{"a": 1} {"b": 2}', '{"a": 1}, '))
-    assert "data.jsonl:11:10: row 11: more follows its object" in message
+    assert "data.jsonl:11:10: row 11: there is more text after its object" in message
     assert "data.jsonl:12:9:" in message
 
 
@@ -72,7 +72,9 @@ def test_missing_and_trailing_commas_in_a_list(read):
     assert "data.json:3:1: row 2 is not valid JSON: expecting value" in refusal(
         read, "data.json", "[\n{},\n]"
     )
-    assert "data.json:2:1: more follows the end of the list" in refusal(read, "data.json", '[{"a": 1}]\n]')
+    assert "data.json:2:1: there is more text after the end of the list" in refusal(
+        read, "data.json", '[{"a": 1}]\n]'
+    )
 
 
 @pytest.mark.parametrize("name", ["data.jsonl", "data.json"])
@@ -114,7 +116,7 @@ def test_many_brackets_side_by_side_or_inside_text_are_not_deep(read, around):
 )
 def test_numbers_that_cannot_be_held_are_refused_with_their_line(read, around, value, told):
     message = refusal(read, "data.jsonl", around(f'{{"a": {value}}}'))
-    assert "data.jsonl:11: row 11 holds a number" in message
+    assert "data.jsonl:11: row 11 contains a number" in message
     assert told in message
 
 
@@ -123,8 +125,12 @@ def test_numbers_that_cannot_be_held_are_refused_with_their_line(read, around, v
     [("null", "null"), ("[1]", "a list"), ('"text"', "text"), ("3", "a number"), ("true", "true")],
 )
 def test_a_row_that_is_no_object_is_refused(read, around, value, kind):
-    assert f"data.jsonl:11: row 11 is {kind}" in refusal(read, "data.jsonl", around(value))
-    assert f"data.json:12: row 11 is {kind}" in refusal(read, "data.json", in_list(value))
+    assert f"data.jsonl:11: row 11 must be an object, but is {kind}" in refusal(
+        read, "data.jsonl", around(value)
+    )
+    assert f"data.json:12: row 11 must be an object, but is {kind}" in refusal(
+        read, "data.json", in_list(value)
+    )
 
 
 def test_line_separators_in_text_and_crlf_are_accepted(read):
@@ -172,7 +178,7 @@ def test_one_conversation_on_a_line_is_a_row_and_not_a_file(read):
     ("text", "told"),
     [
         ('{\n "dev": [{"a": 1}],\n "test": [{"a": 1}]\n}', "lists `dev` and `test`"),
-        ('{\n "a": 1\n}', "no list of rows"),
+        ('{\n "a": 1\n}', "without a list of rows"),
         ('{\n "a": ["x"], "n": 1\n}', "`a` is not a list of objects"),
         ("<!DOCTYPE html>", "web page"),
         ("version https://git-lfs.github.com/spec/v1", "git lfs pull"),

@@ -84,7 +84,7 @@ def test_rows_under_labels_know_their_lines(read):
 def test_rows_under_labels_of_their_own_are_read(noted, labelled):
     values, notes = noted(json.dumps(labelled))
     assert values == list(labelled.values())
-    assert f"its {len(labelled)} keys were read as labels of rows" in notes
+    assert f"its {len(labelled)} keys were read as row labels" in notes
 
 
 def test_the_columns_of_the_recipe_tell_rows_from_columns(noted):
@@ -134,7 +134,7 @@ LISTS = [["instruction", "response"], *(list(row.values()) for row in ROWS)]
 def test_lists_without_names_are_named_with_the_fix(read, name, as_lines):
     text = "\n".join(map(json.dumps, LISTS)) if as_lines else json.dumps(LISTS)
     message = refusal(read, name, text)
-    assert f"{name}:1: each row is a list, in which nothing names the columns" in message
+    assert f"{name}:1: the rows are lists, which do not name their columns" in message
     assert "data.columns" in message
     assert "problems" not in message
 
@@ -145,7 +145,7 @@ def test_a_first_list_that_the_recipe_knows_names_the_columns(noted, read):
     assert values == ROWS
     assert "the first list was read as the names of the columns" in notes
     short = json.dumps([*LISTS, ["q"]])
-    assert "a.json:1: row 4 is a list where an object is needed" in refusal(read, "a.json", short, **named)
+    assert "a.json:1: row 4 must be an object, but is a list" in refusal(read, "a.json", short, **named)
 
 
 @pytest.mark.parametrize(
@@ -153,9 +153,12 @@ def test_a_first_list_that_the_recipe_knows_names_the_columns(noted, read):
     [
         ({"a": ["x", "y"], "b": ["z"]}, "columns of different lengths: `a` 2, `b` 1"),
         ({"a": {"0": "x", "1": "y"}, "b": {"0": "z", "2": "y"}}, "rows and columns cannot be told apart"),
-        ({"columns": ["a", "b"], "data": [["x", "y"], ["z"]]}, "row 2 is no list of 2 values"),
-        ({"0": {"a": "x"}, "1": "text"}, "no list of rows"),
-        ({"dev": ROWS, "test": ROWS}, "lists `dev` and `test`; one list is needed. Save each list as a file"),
+        ({"columns": ["a", "b"], "data": [["x", "y"], ["z"]]}, "row 2 is not a list of 2 values"),
+        ({"0": {"a": "x"}, "1": "text"}, "without a list of rows"),
+        (
+            {"dev": ROWS, "test": ROWS},
+            "lists `dev` and `test`; exactly one list is needed. Save each list as a separate file",
+        ),
         ({"train": COLUMNS, "test": COLUMNS}, "rows and columns cannot be told apart"),
     ],
 )
@@ -171,7 +174,7 @@ def test_columns_of_different_lengths_on_one_line_are_refused_by_their_shape(rea
 def test_problems_before_a_break_are_told_with_it(read):
     text = json.dumps({"n": 1, "data": [*ROWS, "text", *ROWS]}, indent=1)
     message = refusal(read, "a.json", text[: text.rindex("response")])
-    assert "row 4 is text where an object is needed" in message
+    assert "row 4 must be an object, but is text" in message
     assert "the file ends inside row 7" in message
     assert "2 problems in all" in message
 
@@ -187,7 +190,7 @@ def test_any_shape_cut_anywhere_gives_one_clear_error_or_rows(read, shape):
 
 def test_a_key_that_stands_twice_is_refused(read):
     text = '{\n"a": ["x"],\n"b": ["y"],\n"a": ["z"]}'
-    assert "the key `a` stands twice" in refusal(read, "a.json", text)
+    assert "the key `a` appears twice" in refusal(read, "a.json", text)
     text = '{\n"a": {"0": "x", "0": "y"},\n"b": {"0": "z"}}'
     assert "`a` has the key `0` 2 times in one object" in refusal(read, "a.json", text)
 
@@ -198,6 +201,6 @@ def test_objects_one_after_another_over_several_lines_are_read(noted, read, name
     text = gap.join(json.dumps(row, indent=2) for row in ROWS)
     values, notes = noted(text, name)
     assert values == ROWS
-    assert "one JSON object after another" in notes
+    assert "JSON objects one after another" in notes
     assert [row.line for row in read(name, text)] == [1 + n * (3 + gap.count("\n")) for n in range(3)]
     assert "the file ends inside row 3" in refusal(read, name, text[:-3])

@@ -25,7 +25,7 @@ def test_parquet_rows_have_numbers_and_no_lines(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"x" * 100 + b"PAR1", b"a,b\n1,2\n"])
 def test_a_damaged_parquet_file_is_refused(read, content):
-    assert "a.parquet: is not a whole Parquet file" in refusal(read, "a.parquet", content)
+    assert "a.parquet: is not a complete Parquet file" in refusal(read, "a.parquet", content)
 
 
 def hub_that(load):

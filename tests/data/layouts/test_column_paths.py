@@ -85,7 +85,7 @@ def test_mapped_columns_reach_inside(load):
     read = load([squad(i, [f"a{i}", "other"]) for i in range(5)], columns=COLUMNS)
     assert [(e.source, e.response) for e in read.examples][:2] == [("q0\nc0", "a0"), ("q1\nc1", "a1")]
     assert read.layout == "question/ctx/answers.text[0]"
-    assert any("not used: `id`" in note and "answers" not in note for note in read.notes)
+    assert any("unused columns: `id`" in note and "answers" not in note for note in read.notes)
 
 
 def test_an_answer_that_is_not_there_is_an_empty_row(load):
@@ -124,5 +124,5 @@ def test_one_of_three_languages_and_a_template(load):
 def test_text_inside_is_checked_like_any_other(load):
     rows = [{"t": {"de": "a\u0000", "en": 1}}]
     message = refusal(load, rows, columns={"instruction": "t.de", "response": "t.en"})
-    assert "`t.de` holds NUL" in message
-    assert "`t.en` is a number" in message
+    assert "`t.de` contains NUL" in message
+    assert "`t.en` must be text, but is a number" in message

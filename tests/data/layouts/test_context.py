@@ -28,7 +28,7 @@ def test_system_and_history_of_alpaca_files_stand_before_the_question(load):
     examples = load([ROW, ROW | {"history": [], "system": None}, ROW | {"history": None, "system": ""}])
     assert sources(examples) == [SOURCE, "and then?", "and then?"]
     assert examples.layout == "instruction/input/output with system and history"
-    assert not any("not used" in note for note in examples.notes)
+    assert not any("unused" in note for note in examples.notes)
 
 
 @pytest.mark.parametrize(
@@ -46,14 +46,14 @@ def test_a_history_may_be_written_in_other_ways(load, history):
 
 def test_a_history_of_another_shape_is_refused_with_the_way_out(load):
     message = refusal(load, [ROW | {"history": {"a": 1}}])
-    assert "row 1: `history` should be a list of [question, answer] pairs" in message
+    assert "row 1: `history` must be a list of [question, answer] pairs" in message
     assert "data.context_columns: false" in message
 
 
 def test_they_are_left_alone_when_the_recipe_says_so_or_names_other_columns(load):
     examples = load([ROW], context_columns=False)
     assert sources(examples) == ["and then?"]
-    assert any("columns not used: `history`, `system`" in note for note in examples.notes)
+    assert any("unused columns: `history`, `system`" in note for note in examples.notes)
     columns = {"instruction": "instruction", "response": "output"}
     assert sources(load([ROW], columns=columns)) == ["and then?"]
 
@@ -69,7 +69,7 @@ def test_a_template_may_name_them(load):
     examples = load([ROW], source_prefix="<{system}> {history} | {instruction}")
     assert sources(examples) == ["<be kind> q0\na0\nq1\na1 | and then?"]
     left_out = load([ROW], source_prefix="{instruction}")
-    assert any("columns not used: `history`, `input`, `system`" in note for note in left_out.notes) or any(
+    assert any("unused columns: `history`, `input`, `system`" in note for note in left_out.notes) or any(
         "`history`, `system`" in note for note in left_out.notes
     )
 

@@ -67,21 +67,24 @@ def test_what_has_no_counterpart_is_counted(load):
     }
     examples = load([greeting] * 2)
     assert [e.source for e in examples.examples] == ["q", "q"]
-    assert any("2 answers with no question" in note for note in examples.notes)
-    assert any("2 questions at the end" in note for note in examples.notes)
+    assert any("2 answers without a question" in note for note in examples.notes)
+    assert any("2 questions without an answer at the end" in note for note in examples.notes)
 
 
 @pytest.mark.parametrize(
     ("bad", "told"),
     [
-        ({"messages": []}, "`messages` should be a list of turns"),
-        ({"messages": "text"}, "`messages` should be a list of turns"),
-        ({"other": 1}, "`messages` should be a list of turns"),
-        ({"messages": ["text"]}, "`messages[0]` should be an object"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "`messages[0].role` is `tool`, a role not known"),
-        (said("messages", "q"), "`messages` holds no question that is answered"),
+        ({"messages": []}, "`messages` must be a list with at least one turn"),
+        ({"messages": "text"}, "`messages` must be a list with at least one turn"),
+        ({"other": 1}, "`messages` must be a list with at least one turn"),
+        ({"messages": ["text"]}, "`messages[0]` must be an object"),
+        (
+            {"messages": [{"role": "tool", "content": "x"}]},
+            "`messages[0].role` is `tool`, which is not a known role",
+        ),
+        (said("messages", "q"), "`messages` contains no question with an answer"),
         (said("messages", "q", None), "`messages[1].content` is null"),
-        (said("messages", "q", ["parts"]), "`messages[1].content` is a list where text is needed"),
+        (said("messages", "q", ["parts"]), "`messages[1].content` must be text, but is a list"),
         (
             {"messages": [{"role": "user"}, {"role": "assistant", "content": "a"}]},
             "`messages[0].content` is missing",
@@ -145,7 +148,7 @@ def test_an_answer_marked_so_is_context_and_no_target(load, mark):
 def test_a_file_whose_answers_are_all_context_is_refused_with_the_reason(load):
     row = turns(("user", "q1"), ("assistant", "a1", {"weight": 0}))
     message = refusal(load, [row] * 3)
-    assert "holds no answer that is learnt: 3 answers marked as context" in message
+    assert "contains no answer to train on: 3 answers marked as context" in message
     assert "`data.answer_weights: false`" in message
 
 
@@ -158,9 +161,12 @@ def test_a_mark_of_a_pair_counts_too(load):
 @pytest.mark.parametrize(
     ("mark", "told"),
     [
-        ({"weight": 0, "train": True}, "`messages[1]` says both `weight: false` and `train: true`"),
-        ({"weight": 0.5}, "`messages[1].weight` is neither 0 nor 1"),
-        ({"loss": "no"}, "`messages[1].loss` is neither 0 nor 1"),
+        (
+            {"weight": 0, "train": True},
+            "`messages[1]` contains contradicting marks `weight: false` and `train: true`",
+        ),
+        ({"weight": 0.5}, "`messages[1].weight` must be 0 or 1"),
+        ({"loss": "no"}, "`messages[1].loss` must be 0 or 1"),
     ],
 )
 def test_a_mark_that_is_unclear_is_refused(load, mark, told):
@@ -174,10 +180,7 @@ def test_keys_inside_turns_that_are_not_used_are_counted(load):
         ("assistant", "a", {"reasoning_content": "because", "weight": 1, "tool_calls": []}),
     )
     notes = load([row] * 3).notes
-    assert (
-        "data.jsonl: keys inside turns that are not used: `images` (in 3), `reasoning_content` (in 3) turns"
-        in notes
-    )
+    assert "data.jsonl: unused keys inside turns: `images` (in 3), `reasoning_content` (in 3) turns" in notes
 
 
 def test_an_answer_that_only_calls_a_tool_leaves_the_question_open(load):
@@ -185,7 +188,7 @@ def test_an_answer_that_only_calls_a_tool_leaves_the_question_open(load):
     row = turns(("user", "q"), ("assistant", None, call), ("tool", "22 C"), ("assistant", "warm"))
     read = load([row] * 2, roles={"user": ["tool"]})
     assert sources_and_responses(read) == [("q\n22 C", "warm")] * 2
-    assert any("2 answers without text that call a tool, not learnt" in note for note in read.notes)
+    assert any("2 answers without text that call a tool (not trained on)" in note for note in read.notes)
     assert sources_and_responses(load([row], roles={"ignored": ["tool"]})) == [("q", "warm")]
 
 
@@ -213,13 +216,13 @@ def test_usual_names_of_roles_are_known_in_any_case(load, user, assistant):
 def test_unknown_roles_are_all_named_once_with_the_lines_to_write(load):
     rows = [turns(("user", f"q{i}"), ("observation", "x"), ("Sage", "a")) for i in range(30)]
     message = refusal(load, rows)
-    assert "row 1: `messages[1].role` is `observation`, a role not known here (in 30 rows)" in message
-    assert "row 1: `messages[2].role` is `Sage`, a role not known here (in 30 rows)" in message
+    assert "row 1: `messages[1].role` is `observation`, which is not a known role (in 30 rows)" in message
+    assert "row 1: `messages[2].role` is `Sage`, which is not a known role (in 30 rows)" in message
     assert 'roles: {user: ["observation", "Sage"]}' in message
-    assert message.count("not known here") == 2
+    assert message.count("not a known role") == 2
     mapped = load(rows, roles={"ignored": ["observation"], "assistant": ["sage"]})
     assert sources_and_responses(mapped)[0] == ("q0", "a")
-    assert any("30 turns of roles that data.roles ignores" in note for note in mapped.notes)
+    assert any("30 turns of roles that `data.roles` ignores" in note for note in mapped.notes)
 
 
 def test_a_role_that_may_be_a_rows_text_is_not_shown(load):
@@ -239,7 +242,7 @@ def test_other_ways_to_write_turns(load, keys):
 
 def test_the_rows_and_the_conversations_are_both_counted(load):
     notes = load([said("messages", f"q{i}", "a", f"r{i}", "b") for i in range(10)]).notes
-    assert "data.jsonl: 10 conversations give 20 rows, one for each answer that is learnt" in notes
+    assert "data.jsonl: 10 conversations give 20 rows, one for each answer to train on" in notes
 
 
 def test_a_conversation_in_a_column_of_another_name_is_found(load):

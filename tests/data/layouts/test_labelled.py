@@ -54,8 +54,8 @@ def test_classes_that_are_numbers_get_the_names_that_the_recipe_gives(load):
     assert pairs(load(as_text, labels=names)) == pairs(load(rows, labels=names))
     unnamed = load(rows)
     assert [response for _, response in pairs(unnamed)] == ["0", "1", "2"] * 2
-    assert any("6 labels are numbers, learnt as such" in note for note in unnamed.notes)
-    assert "row 3: `label` is a number that data.labels has no name for" in refusal(
+    assert any("6 labels are numbers, trained on as such" in note for note in unnamed.notes)
+    assert "row 3: `label` is a number for which `data.labels` has no name" in refusal(
         load, rows, labels=names[:2]
     )
 
@@ -64,7 +64,7 @@ def test_names_for_classes_that_have_other_names_already_are_told_to_be_unused(l
     rows = [{"text": f"t{i}", "label": ("neg", "pos")[i % 2]} for i in range(6)]
     examples = load(rows, labels=["negative", "positive"])
     assert [response for _, response in pairs(examples)] == ["neg", "pos"] * 3
-    assert any("6 labels are texts already" in note for note in examples.notes)
+    assert any("6 labels are already text" in note for note in examples.notes)
 
 
 def test_a_pair_without_its_label_is_empty_and_a_single_texts_minus_one_is_a_class(load):
@@ -132,5 +132,5 @@ def test_a_pair_of_question_and_answer_comes_before_a_label(load):
 )
 def test_what_is_not_recognised_is_never_guessed(load, row):
     message = refusal(load, [row] * 5)
-    assert "of no layout known here" in message or "alike" in message
+    assert "match no known layout" in message or "match both" in message
     assert all(f"`{name}`" in message for name in row)

@@ -31,7 +31,7 @@ def test_pairs_of_columns_are_recognised(load, asked, answered):
     examples = load([{answered: f"a{i}", "id": i, asked: f"q{i}"} for i in range(20)])
     assert texts(examples) == [(f"q{i}", f"a{i}") for i in range(20)]
     assert examples.layout == f"{asked}/{answered}"
-    assert any("columns not used: `id`" in note for note in examples.notes)
+    assert any("unused columns: `id`" in note for note in examples.notes)
 
 
 @pytest.mark.parametrize("answer", ["output", "response"])
@@ -58,7 +58,7 @@ def test_translation_pairs_take_their_two_keys_in_order_or_as_columns_says(load)
     rows[3] = {"translation": {"en": "e"}}
     assert "data.jsonl:4: row 4: `translation.de` is missing" in refusal(load, rows)
     rows[3] = {"translation": "e"}
-    assert "row 4: `translation` should hold `en` and `de`" in refusal(load, rows)
+    assert "row 4: `translation` must contain `en` and `de`" in refusal(load, rows)
 
 
 def test_columns_names_what_is_not_recognised(load):
@@ -66,12 +66,12 @@ def test_columns_names_what_is_not_recognised(load):
     mapped = load(rows, columns={"instruction": "Frage", "response": "Antwort", "input": "Kontext"})
     assert texts(mapped)[:2] == [("q0", "a0"), ("q1\nk", "a1")]
     without = load(rows, columns={"instruction": "Frage", "response": "Antwort"})
-    assert any("columns not used: `Kontext`" in note for note in without.notes)
+    assert any("unused columns: `Kontext`" in note for note in without.notes)
 
 
 def test_an_unknown_layout_says_what_is_there_and_what_to_write(load):
     message = refusal(load, [{"Frage": "q", "n": 1, "Antwort": "a"}] * 20)
-    assert "data.jsonl: its columns are of no layout known here (found: `Frage`, `n`, `Antwort`)" in message
+    assert "data.jsonl: its columns match no known layout (found: `Frage`, `n`, `Antwort`)" in message
     assert "instruction/response" in message
     assert (
         "  data:\n    columns:\n      instruction: QUESTION_COLUMN\n      response: ANSWER_COLUMN\n"
@@ -81,7 +81,7 @@ def test_an_unknown_layout_says_what_is_there_and_what_to_write(load):
 
 def test_two_layouts_that_fit_alike_are_not_chosen_between(load):
     message = refusal(load, [{"prompt": "q", "response": "a", "completion": "b"}] * 3)
-    assert "prompt/completion and prompt/response alike" in message
+    assert "match both prompt/completion and prompt/response" in message
     assert "columns:" in message
 
 
@@ -90,7 +90,7 @@ def test_two_layouts_that_fit_alike_are_not_chosen_between(load):
     [
         ({"instruction": "instruction"}, "names instruction but not response"),
         ({"instruction": "q", "response": "response"}, "data.columns.instruction: there is no column `q`"),
-        ({"instruction": "response", "response": "response"}, "one column two roles"),
+        ({"instruction": "response", "response": "response"}, "two roles to one column"),
     ],
 )
 def test_a_mapping_that_does_not_fit_is_refused_with_the_columns_found(load, columns, told):
@@ -118,7 +118,7 @@ def test_two_of_several_languages_are_chosen_by_columns_or_refused(load):
     assert "instruction: en\n      response: de\n" in message
     chosen = load(rows, columns={"instruction": "zh", "response": "en"})
     assert texts(chosen)[1] == ("z1", "e1")
-    assert "the translations of data.jsonl have no `fr`" in refusal(
+    assert "the translations in data.jsonl have no language `fr`" in refusal(
         load, rows, columns={"instruction": "en", "response": "fr"}
     )
 

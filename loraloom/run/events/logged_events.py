@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from loraloom.run.documents.document import JsonObject
 from loraloom.run.events.event import Event
 
 Limit = Annotated[int, Field(gt=0)]
@@ -60,14 +61,14 @@ class Evaluation(Event):
     epoch: float
     figures: Mapping[str, float]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """With each figure under its name."""
         line = super().to_json()
         del line["figures"]
         return line | dict(self.figures)
 
     @classmethod
-    def _arguments(cls, line: Mapping[str, Any]) -> dict[str, Any]:
+    def _arguments(cls, line: Mapping[str, Any]) -> JsonObject:
         own = {"step", "experiment", "experiment_step", "epoch", "time"}
         known = {key: line[key] for key in own if key in line}
         others = line.keys() - own - {"event", "version"}
@@ -136,7 +137,7 @@ class MemoryLimit(Event):
     pass_tokens: Limit | None
     eval_rows: Limit | None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Without an experiment if none failed."""
         line = super().to_json()
         if self.experiment is None:

@@ -1,0 +1,138 @@
+"""Functions that answer rows: compare, predict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+from loraloom.api.arguments import as_path, given_base, refuse_beside_run, token
+from loraloom.results import Answer, CompareResult
+from loraloom.run.events import Report, quiet
+from loraloom.training.signals import StopRequest
+
+
+def compare(
+    run: Path | str | None = None,
+    *,
+    adapters: Sequence[Path | str] = (),
+    split: Literal["eval", "test"] | None = None,
+    prompts: Sequence[str] = (),
+    prompts_file: Path | str | None = None,
+    experiments: Sequence[str] | None = None,
+    name: str | None = None,
+    base: Path | str | None = None,
+    data: Path | str | None = None,
+    sets: Sequence[str] = (),
+    out: Path | str | None = None,
+    report: Report = quiet,
+    stop: StopRequest | None = None,
+) -> CompareResult:
+    """Answer the same rows with the base and its adapters in one pass.
+
+    Args:
+        run: the run directory; None for adapters without a run.
+        adapters: folders of adapters in PEFT's format, with or without `NAME=` in front, for the base `base`.
+        split: the rows to answer; by default `test` if the run has test rows, else `eval`.
+        prompts, prompts_file: other rows to answer instead, as text or in a file.
+        experiments: experiments whose adapters answer; by default all.
+        name: name of the file in the run's `compare/`; by default that of what was compared.
+        base, data: present location of the run's base and data, if they were moved; with `adapters`, their
+            base and a file of rows with known answers.
+        sets, out: with `adapters`: `key=value` of `generation` and `data`, and a JSON file for the answers.
+        report: called with progress: `report(AnswerProgress(done=…, total=…))`.
+        stop: if it is set, the answers so far are kept, and the same call resumes the comparison.
+
+    Raises:
+        LoRALoomError: the run, its data or its adapters are unusable.
+        Interrupted: `stop` was set.
+    """
+    from loraloom.commands.compare import compare as run_comparison
+    from loraloom.commands.compare import compare_adapters
+
+    if run is None:
+        if split or experiments or name:
+            raise TypeError("split, experiments and name require a run")
+        return CompareResult.of(
+            compare_adapters(
+                given_base(base, adapters),
+                adapters,
+                data=as_path(data),
+                prompts=prompts,
+                prompts_file=as_path(prompts_file),
+                sets=sets,
+                out=as_path(out),
+                report=report,
+                stop=token(stop),
+            )
+        )
+    refuse_beside_run(adapters, sets, out)
+    return CompareResult.of(
+        run_comparison(
+            Path(run),
+            split=split,
+            prompts=prompts,
+            prompts_file=as_path(prompts_file),
+            experiments=experiments,
+            name=name,
+            base=as_path(base),
+            data=as_path(data),
+            report=report,
+            stop=token(stop),
+        )
+    )
+
+
+def predict(
+    run: Path | str | None,
+    file: Path | str,
+    *,
+    adapter: Path | str | None = None,
+    experiment: str | None = None,
+    keep: Sequence[str] = (),
+    base: Path | str | None = None,
+    sets: Sequence[str] = (),
+    report: Report = quiet,
+    stop: StopRequest | None = None,
+) -> Iterator[Answer]:
+    """Answer every row of a file.
+
+    Args:
+        run: the run directory; None for an adapter without a run.
+        adapter: folder of an adapter in PEFT's format, for the base `base`.
+        file: a data file, a text file with one prompt per line, or a folder or pattern of these.
+        experiment: experiment whose adapter answers; `base` for the base.
+        keep: columns to keep with the answers, in addition to an id.
+        base: present location of the run's base, if it was moved; with `adapter`, its base.
+        sets: with `adapter`: `key=value` of `generation` and `data`.
+        report: called with progress.
+        stop: if it is set, the iterator raises.
+
+    Yields:
+        Answers in the order of the file, as they are generated, after run and file have been read.
+
+    Raises:
+        LoRALoomError: the run or the file is unusable.
+        Interrupted: `stop` was set.
+    """
+    from loraloom.commands.predict import predict as run_prediction
+    from loraloom.commands.predict import predict_with_adapter
+
+    if run is None:
+        given = given_base(base, adapter)
+        assert adapter is not None
+        lines = predict_with_adapter(
+            given, adapter, Path(file), keep=keep, sets=sets, report=report, stop=token(stop)
+        )
+        return map(Answer.from_json, lines)
+    refuse_beside_run(adapter, sets)
+    lines = run_prediction(
+        Path(run),
+        Path(file),
+        experiment=experiment,
+        keep=keep,
+        base=as_path(base),
+        report=report,
+        stop=token(stop),
+    )
+    return map(Answer.from_json, lines)

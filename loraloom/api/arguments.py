@@ -1,0 +1,57 @@
+"""Arguments of the functions: paths, recipes, stop tokens, adapters without a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from loraloom.recipe import Recipe
+from loraloom.recipe.reading import read_recipe_with_notes
+from loraloom.run.events import Note, Report, WarningNote
+from loraloom.training.signals import StopRequest
+
+AnyRecipe = Recipe | Path | str
+"""A recipe, its file, or the name of a built-in recipe."""
+
+
+def as_path(value: Path | str | None) -> Path | None:
+    """Convert an optional string or path to a path."""
+    return None if value is None else Path(value)
+
+
+def token(stop: StopRequest | None) -> StopRequest:
+    """Return the caller's token, or one that nobody sets, so that no signal handlers are installed."""
+    return StopRequest() if stop is None else stop  # one that is not set is false
+
+
+def read(recipe: AnyRecipe, report: Report, *, resumed: Path | None = None) -> Recipe:
+    """Return a recipe as given or read it from its file, reporting notes."""
+    if isinstance(recipe, Recipe):
+        return recipe
+    from loraloom.run.folder import Run
+
+    own = None if resumed is None else Run(resumed).recipe_file
+    reading = read_recipe_with_notes(recipe, resumed=own if own is not None and own.is_file() else None)
+    for note in reading.notes:
+        report((WarningNote if note.is_warning else Note)(message=str(note)))
+    return reading.recipe
+
+
+def given_base(base: Path | str | None, adapters: object) -> Path | str:
+    """Return the base of adapters without a run.
+
+    Raises:
+        TypeError: the base or the adapters are missing.
+    """
+    if base is None or not adapters:
+        raise TypeError("without a run, an adapter and its base are needed")
+    return base
+
+
+def refuse_beside_run(*given: object) -> None:
+    """Refuse arguments that a run already determines.
+
+    Raises:
+        TypeError: any of them is given.
+    """
+    if any(given):
+        raise TypeError("a run determines its own adapters, settings and comparisons")

@@ -1,0 +1,128 @@
+"""Functions for finished runs: merge, card, report, and the list of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from loraloom.api.arguments import as_path, given_base, refuse_beside_run, token
+from loraloom.results import CardResult, MergeResult, RunSummary
+from loraloom.run.events import Report, quiet
+from loraloom.run.folder import RUNS_FOLDER
+from loraloom.training.signals import StopRequest
+
+
+def merge(
+    run: Path | str | None,
+    out: Path | str,
+    *,
+    adapter: Path | str | None = None,
+    experiment: str | None = None,
+    dtype: Literal["float32", "bfloat16"] | None = None,
+    base: Path | str | None = None,
+    data: Path | str | None = None,
+    sets: Sequence[str] = (),
+    report: Report = quiet,
+    stop: StopRequest | None = None,
+) -> MergeResult:
+    """Merge an adapter into its base as a plain transformers folder, and verify that it is equal.
+
+    Args:
+        run: the run directory; None for an adapter without a run.
+        out: the folder to create; it must not exist.
+        adapter: folder of an adapter in PEFT's format, for the base `base`.
+        experiment: experiment of the adapter; may be omitted if the run has only one.
+        dtype: dtype to save in; by default that of the base's own files.
+        base, data: present location of the run's base and data, if they were moved; with `adapter`, its base
+            and rows for the proof.
+        sets: with `adapter`: `key=value` of `generation` and `data`.
+        report: called with progress and notes.
+        stop: if it is set, nothing is left at `out`.
+
+    Raises:
+        LoRALoomError: the run, adapter or base is unusable, `out` exists, or the proof failed.
+        Interrupted: `stop` was set.
+    """
+    from loraloom.commands.merge import merge as run_merge
+    from loraloom.commands.merge import merge_foreign
+
+    common: dict[str, Any] = {"dtype": dtype, "data": as_path(data), "report": report, "stop": token(stop)}
+    if run is None:
+        given = given_base(base, adapter)
+        assert adapter is not None
+        made = merge_foreign(given, adapter, Path(out), sets=sets, **common)
+    else:
+        refuse_beside_run(adapter, sets)
+        made = run_merge(Path(run), Path(out), experiment=experiment, base=as_path(base), **common)
+    return MergeResult(
+        folder=Path(made["folder"]),
+        experiment=made["experiment"],
+        dtype=made["dtype"],
+        dtype_reason=made["dtype_reason"],
+        num_bytes=made["bytes"],
+        movement=made["movement"],
+        proof=made["proof"],
+        notes=tuple(made["notes"]),
+    )
+
+
+def card(run: Path | str, *, experiment: str | None = None, out: Path | str | None = None) -> CardResult:
+    """Write a model card for one adapter.
+
+    Args:
+        run: the run directory.
+        experiment: experiment of the adapter; may be omitted if the run has only one.
+        out: the file to write, replaced if it exists.
+
+    Raises:
+        LoRALoomError: it is not a run, it has no such adapter, or the file cannot be written.
+    """
+    from loraloom.commands.card import card as make_card
+
+    made = make_card(Path(run), experiment=experiment, out=as_path(out))
+    return CardResult(made["experiment"], made["card"], as_path(made["file"]))
+
+
+def write_report(
+    run: Path | str,
+    format: Literal["html", "md", "json", "csv", "recipe"] = "html",
+    *,
+    out: Path | str | None = None,
+    comparison: str | None = None,
+    report: Report = quiet,
+) -> Path:
+    """Write the results of a run to one file: the command `loraloom report`.
+
+    Args:
+        run: the run directory; it may be unfinished.
+        format: format of the file; `recipe` is only the recommended configuration.
+        out: the file; by default `report.*` in the run.
+        comparison: name of the comparison to show; by default test rows, else eval rows, else prompts.
+        report: called with notes.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        LoRALoomError: it is not a run, or the file cannot be written.
+    """
+    from loraloom.commands.report import write_report as write
+
+    return write(Path(run), format, as_path(out), comparison, report)
+
+
+def runs(folder: Path | str = RUNS_FOLDER) -> tuple[RunSummary, ...]:
+    """List the runs in a folder, oldest first."""
+    from loraloom.commands.runs import describe_runs
+
+    return tuple(
+        RunSummary(
+            run=Path(row["run"]),
+            status=row["status"],
+            experiments=tuple(filter(None, row["experiments"].split(", "))),
+            started=row["started"],
+            base=row["base"],
+        )
+        for row in describe_runs(Path(folder))
+    )

@@ -1,0 +1,239 @@
+"""Functions that lead to a run: init, check, find-lr, train, search, demo."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from loraloom.api.arguments import AnyRecipe, as_path, read, token
+from loraloom.recipe import Recipe
+from loraloom.results import CheckResult, CompareResult, DemoResult, SearchResult, TrainResult, TrialResult
+from loraloom.run.events import Report, quiet
+from loraloom.training.signals import StopRequest
+
+if TYPE_CHECKING:
+    from loraloom.run.documents.range_test import RangeTest
+
+
+def init(
+    data: Path | str | Sequence[Path | str],
+    model: str = "starter",
+    *,
+    columns: Mapping[str, str] | None = None,
+    sets: Sequence[str] = (),
+    report: Report = quiet,
+) -> str:
+    """Examine data files and write a commented recipe for them.
+
+    Args:
+        data: files or folders, as the recipe should name them.
+        model: a folder, a hub name, or `starter`.
+        columns: role -> column, if the columns are not recognised: `{"instruction": "question"}`.
+        sets: settings of `data`, each `key=value`.
+        report: called with notes.
+
+    Returns:
+        The recipe as YAML.
+
+    Raises:
+        LoRALoomError: the data or the model is unusable, or the roles of the columns are unclear.
+    """
+    from loraloom.commands.init import init_recipe
+
+    named = [data] if isinstance(data, Path | str) else list(data)
+    pairs = [f"{role}={column}" for role, column in (columns or {}).items()]
+    return init_recipe([Path(each) for each in named], model, columns=pairs, sets=sets, report=report)
+
+
+def check(
+    recipe: AnyRecipe,
+    *,
+    deep: bool = False,
+    allowed: Collection[str] = (),
+    report: Report = quiet,
+    stop: StopRequest | None = None,
+) -> CheckResult:
+    """Run every check on a recipe, without training.
+
+    Args:
+        recipe: the recipe to check.
+        deep: also memorize one batch, which takes a while.
+        allowed: names of checks whose errors become warnings.
+        report: called with notes.
+        stop: checked between parts of the work.
+
+    Raises:
+        LoRALoomError: recipe, data or base cannot be read.
+        Interrupted: `stop` was set.
+    """
+    from loraloom.commands.check import examine
+
+    found = examine(read(recipe, report), allowed=allowed, deep=deep, report=report, stop=token(stop))
+    return CheckResult(tuple(found.findings), tuple(found.batch))
+
+
+def find_learning_rate(
+    recipe: AnyRecipe,
+    *,
+    out: Path | str | None = None,
+    report: Report = quiet,
+    stop: StopRequest | None = None,
+) -> RangeTest:
+    """Train a recipe's first experiment for some steps at each of eight learning rates, in one pass.
+
+    Args:
+        recipe: its own learning rate is not used.
+        out: the folder to create; by default a new one below `runs/`.
+        report: called with every step.
+        stop: if it is set, nothing is left behind.
+
+    Raises:
+        LoRALoomError: recipe, data or base is unusable, or there are no eval rows.
+        Interrupted: `stop` was set.
+    """
+    from loraloom.commands.find_lr import find_learning_rate as find
+
+    return find(read(recipe, report), out=as_path(out), report=report, stop=token(stop))
+
+
+def train(
+    recipe: AnyRecipe | None = None,
+    *,
+    out: Path | str | None = None,
+    resume: Path | str | None = None,
+    allowed: Collection[str] = (),
+    base: Path | str | None = None,
+    data: Path | str | None = None,
+    report: Report = quiet,
+    stop: StopRequest | None = None,
+) -> TrainResult:
+    """Train all experiments of a recipe together.
+
+    Args:
+        recipe: recipe to train; may be omitted to resume a run.
+        out: the run directory; by default a new one below `runs/`.
+        resume: a run to resume, instead of a new one.
+        allowed: names of checks whose errors become warnings.
+        base, data: present location of a resumed run's base and data, if they were moved.
+        report: called with every event: `report(TrainStep(step=…, loss=…, …))`.
+        stop: if it is set, the step is finished and saved; the run can be resumed.
+
+    Raises:
+        LoRALoomError: recipe, data, base or run is unusable, or every experiment failed.
+        Interrupted: `stop` was set.
+    """
+    from loraloom.commands.train import train as run_training
+
+    outcome = run_training(
+        _recipe_to_train(recipe, resume, report),
+        out=as_path(out),
+        resume=as_path(resume),
+        allowed=allowed,
+        base=as_path(base),
+        data=as_path(data),
+        report=report,
+        stop=token(stop),
+    )
+    return TrainResult.of(outcome.run.folder, outcome.result)
+
+
+def run_search(
+    recipe: AnyRecipe,
+    space: Mapping[str, Any] | Path | str,
+    *,
+    trials: int,
+    sampler: Literal["tpe", "random", "grid"] = "tpe",
+    halving: bool = False,
+    out: Path | str | None = None,
+    resume: Path | str | None = None,
+    allowed: Collection[str] = (),
+    base: Path | str | None = None,
+    data: Path | str | None = None,
+    report: Report = quiet,
+    stop: StopRequest | None = None,
+) -> SearchResult:
+    """Try many settings of a recipe in one pass, and find the best: the command `loraloom search`.
+
+    Args:
+        recipe: what the space varies; it has no experiments.
+        space: key -> choices or range, `{"lora.r": [4, 8]}`; or the YAML file of it.
+        trials: number of adapters to train.
+        sampler: how to choose trials.
+        halving: whether to stop the worse half of the trials early.
+        out: the run directory; by default a new one below `runs/`.
+        resume: a run of the same search to resume, instead of a new one.
+        allowed, base, data, report, stop: as in `train`.
+
+    Raises:
+        LoRALoomError: recipe, space, data, base or run is unusable, or every trial failed.
+        Interrupted: `stop` was set; the search can be resumed.
+    """
+    from loraloom.commands.search import search
+    from loraloom.search.request import make_request
+    from loraloom.search.space_file import parse_space, read_space
+
+    settings = read(recipe, report, resumed=as_path(resume))
+    varied = (
+        parse_space(json.dumps(dict(space)), name="space", recipe=settings)
+        if isinstance(space, Mapping)
+        else read_space(Path(space), settings)
+    )
+    found = search(
+        make_request(settings, varied, num_trials=trials, sampler=sampler, halving=halving),
+        out=as_path(out),
+        resume=as_path(resume),
+        allowed=allowed,
+        base=as_path(base),
+        data=as_path(data),
+        report=report,
+        stop=token(stop),
+    )
+    ranked = tuple(
+        TrialResult(**{name: getattr(trial, name) for name in TrialResult.__dataclass_fields__})
+        for trial in found.ledger.trials_ranked
+    )
+    return SearchResult(found.run.folder, found.ledger.metric, ranked, found.importances)
+
+
+def demo(
+    *, out: Path | str | None = None, report: Report = quiet, stop: StopRequest | None = None
+) -> DemoResult:
+    """Train on the embedded starter, compare it with its base, and write the report; offline.
+
+    Args:
+        out: the run directory; by default a new one below `runs/`.
+        report: called with every event.
+        stop: as in `train` and `compare`.
+
+    Raises:
+        Interrupted: `stop` was set.
+    """
+    from loraloom.commands.demo import demo as run_demo
+
+    shown = run_demo(out=as_path(out), report=report, stop=token(stop))
+    return DemoResult(
+        shown.run.folder,
+        CompareResult.of(shown.comparison),
+        CompareResult.of(shown.prompts),
+        shown.report_file,
+    )
+
+
+def recipe_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a recipe, for editors and forms."""
+    from loraloom.recipe.writing import recipe_schema as schema
+
+    return schema()
+
+
+def _recipe_to_train(recipe: AnyRecipe | None, resume: Path | str | None, report: Report) -> Recipe:
+    if recipe is not None:
+        return read(recipe, report, resumed=as_path(resume))
+    if resume is None:
+        raise TypeError("train() needs a recipe or a run to resume")
+    from loraloom.run.folder import open_run
+    from loraloom.session.provenance import run_recipe
+
+    return run_recipe(open_run(Path(resume)))[0]

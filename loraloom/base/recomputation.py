@@ -1,0 +1,45 @@
+"""Recomputation of activations in the backward pass, and the pass that it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from transformers import PreTrainedModel
+
+from loraloom.base.current_pass import recomputation_contexts
+
+# transformers renamed it before version 6; 5.17 only knows the old name.
+_CHECKPOINTING = (
+    "activation" if hasattr(PreTrainedModel, "activation_checkpointing_enable") else "gradient"
+) + "_checkpointing"
+
+
+def recompute_activations(model: PreTrainedModel, enabled: bool) -> None:
+    """Recompute each layer's activations in the backward pass, or keep them.
+
+    Args:
+        model: model of a loaded base.
+        enabled: the recipe's `gradient_checkpointing`.
+    """
+    if enabled:
+        settings = {"use_reentrant": False, "context_fn": recomputation_contexts}
+        getattr(model, f"{_CHECKPOINTING}_enable")(settings)
+    elif recomputes_activations(model):
+        getattr(model, f"{_CHECKPOINTING}_disable")()
+
+
+def recomputes_activations(model: PreTrainedModel) -> bool:
+    """Return whether each layer's activations are recomputed in the backward pass."""
+    return bool(getattr(model, f"is_{_CHECKPOINTING}"))
+
+
+@contextmanager
+def keeping_activations(model: PreTrainedModel) -> Iterator[None]:
+    """Keep activations temporarily, whatever is set."""
+    enabled = recomputes_activations(model)
+    recompute_activations(model, False)
+    try:
+        yield
+    finally:
+        recompute_activations(model, enabled)

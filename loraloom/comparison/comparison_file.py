@@ -1,0 +1,68 @@
+"""The file of a comparison: its name, its lock, and its location without a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from loraloom.errors import RunError
+from loraloom.recipe import EXPERIMENT_NAME
+from loraloom.report.unfinished_comparisons import lock_file
+from loraloom.run.lock import locked
+
+
+def checked_name(name: str) -> str:
+    """Validate the name of a comparison.
+
+    Raises:
+        RunError: the name is invalid.
+    """
+    if not EXPERIMENT_NAME.fullmatch(name):
+        raise RunError(
+            f"`{name}` is not a valid name of a comparison",
+            where="--name",
+            allowed="letters, digits, `-`, `_` and `.`",
+        )
+    return name
+
+
+def alone(comparisons: Path, name: str) -> AbstractContextManager[None]:
+    """Lock a comparison for this process."""
+    comparisons.mkdir(exist_ok=True)
+    return locked(
+        lock_file(comparisons, name),
+        doing=f"makes the comparison `{name}` of this run",
+        where=comparisons.parent,
+        fix="Wait for it, or use a different name with `--name`.",
+        is_temporary=True,
+    )
+
+
+@contextmanager
+def kept_at(file: Path | None) -> Iterator[tuple[Path, str]]:
+    """Provide folder and name of a comparison without a run; a temporary folder if it is not stored.
+
+    Raises:
+        RunError: the file is not a valid file of a comparison, or another process is creating it.
+    """
+    if file is None:
+        with TemporaryDirectory(prefix="loraloom-") as folder:
+            yield Path(folder), "comparison"
+        return
+    if file.suffix != ".json" or file.is_dir():
+        raise RunError(
+            "a comparison is stored in a JSON file", where=f"--out {file}", fix="Name it FILE.json."
+        )
+    if not file.parent.is_dir():
+        raise RunError("the folder does not exist", where=str(file.parent), fix="Create it first.")
+    fix = "Wait for it, or use another file with `--out`."
+    with locked(
+        lock_file(file.parent, file.stem),
+        doing="makes this comparison",
+        where=file,
+        fix=fix,
+        is_temporary=True,
+    ):
+        yield file.parent, file.stem

@@ -1,0 +1,202 @@
+"""Base + adapter as a transformers folder: merged, saved under a temporary name, verified, renamed.
+
+base in float32 ──▶ outputs of base + adapter ──▶ W + s·B·A in place ──▶ rounded, saved in .OUT.merging/
+    ──▶ the same outputs in a new process with plain transformers ──▶ OUT/
+
+Only one copy of the weights exists at a time, on the CPU.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from loraloom.bank.bank import AdapterBank
+from loraloom.bank.merging import merge_adapter, round_weights
+from loraloom.bank.ownership import Rows, Share
+from loraloom.bank.peft_folder import README
+from loraloom.data.examples import Example
+from loraloom.errors import RunError
+from loraloom.evaluate.movement import movement
+from loraloom.export import fresh_process
+from loraloom.export.fresh_process import ProofRows, run_model
+from loraloom.export.merge_text import merged_card, remarks
+from loraloom.export.merged_generation import merged_generation_config
+from loraloom.export.proof import (
+    Proof,
+    ask_fresh_process,
+    check_equal,
+    check_tokenizer,
+    proof_rows,
+    stop_if_asked,
+)
+from loraloom.export.transformers_folder import check_dtype, check_space, choose_dtype, save_model, sync
+from loraloom.run.atomic import fsync_folder, write_bytes
+from loraloom.run.events import Note, Report
+from loraloom.run.folder import LOCK_FILE
+from loraloom.run.lock import locked
+from loraloom.training.adapter_card import Facts
+from loraloom.training.signals import StopRequest
+
+MODEL, PROOF = "model", "proof"
+
+
+def write_merged(
+    bank: AdapterBank,
+    facts: Facts,
+    examples: Sequence[Example],
+    dtype: str | None,
+    out: Path,
+    staged: Path,
+    notes: list[str],
+    report: Report,
+    stop: StopRequest,
+) -> dict[str, Any]:
+    """Merge the bank's only adapter, verify the folder, and rename it.
+
+    Args:
+        bank: on the base in float32 on the CPU, with the adapter attached; unusable afterwards.
+        facts: facts for the folder's card.
+        examples: rows for the proof; without any, random tokens are used.
+        dtype: dtype to save in; by default that of the base's own files.
+        out: the folder to create.
+        staged: a hidden folder in the same place, as created by `staged_beside`.
+        notes: existing notes on the adapter.
+        report: called with every event.
+        stop: checked between parts of the work.
+
+    Returns:
+        The result of `merge`.
+
+    Raises:
+        ModelError: the dtype is unusable, or the proof failed.
+        RunError: there is too little space.
+        Interrupted: a stop was requested.
+    """
+    loaded, name, recipe = bank.base, facts.experiment.name, facts.recipe
+    check_dtype(dtype, loaded.model.config.model_type)
+    chosen = choose_dtype(dtype, loaded)
+    check_space(out.parent, loaded.model, getattr(torch, chosen.value))
+    loaded.model.generation_config, inherited = merged_generation_config(loaded, recipe.generation)
+    notes += inherited.notes()
+    for note in notes:
+        report(Note(message=note))
+    shift = movement(bank, name)
+    rows = proof_rows(loaded, recipe, examples)
+    proof, of_files = _merge(bank, facts, rows, chosen.value, staged, stop, report)
+    notes += of_files
+    for note in remarks(proof, chosen.value):
+        report(Note(message=note))
+    result: dict[str, Any] = {
+        "folder": str(out),
+        "experiment": name,
+        "dtype": chosen.value,
+        "dtype_reason": chosen.reason,
+        "movement": shift.total,
+        "generation": inherited.as_dict(),
+        "proof": asdict(proof),
+        "notes": [*notes, *remarks(proof, chosen.value)],
+    }
+    scale = loaded.family.output_scale(loaded.model.config)
+    card = merged_card(facts, result, proof, family=loaded.family, logit_scale=scale)
+    write_bytes(staged / MODEL / README, card.encode())
+    result["bytes"] = _publish(staged / MODEL, out, stop)
+    return result
+
+
+def _publish(model: Path, out: Path, stop: StopRequest) -> int:
+    """Rename the verified folder and return its size in bytes."""
+    size = sync(model)
+    stop_if_asked(stop)
+    check_out(out)
+    os.rename(model, out)
+    fsync_folder(out.parent)
+    return size
+
+
+def check_out(out: Path) -> None:
+    """Refuse a folder that exists or that cannot be created.
+
+    Raises:
+        RunError: states which of these.
+    """
+    if out.exists() or out.is_symlink():
+        raise RunError("already exists", where=str(out), fix="Name a folder that does not exist.")
+    if not out.parent.is_dir():
+        raise RunError("the folder does not exist", where=str(out.parent), fix="Create it first.")
+
+
+@contextmanager
+def staged_beside(out: Path) -> Iterator[Path]:
+    """Create a temporary hidden folder beside `out`; only its user can read the rows of the proof."""
+    staged = out.with_name(f".{out.name}.merging")
+    try:
+        staged.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot be created: {error.strerror}", where=str(staged)) from None
+    with locked(staged / LOCK_FILE, doing="merges into this folder", where=out):
+        for part in (MODEL, PROOF):
+            shutil.rmtree(staged / part, ignore_errors=True)  # left over from a killed process
+            (staged / part).mkdir()
+        try:
+            yield staged
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+
+def _merge(
+    bank: AdapterBank,
+    facts: Facts,
+    rows: ProofRows,
+    dtype: str,
+    staged: Path,
+    stop: StopRequest,
+    report: Report,
+) -> tuple[Proof, list[str]]:
+    """Merge, save below `staged`, and verify, releasing the base's memory on the way.
+
+    Returns:
+        The proof, and notes on what differs from the base's folder.
+    """
+    model, name = bank.base.model.eval(), facts.experiment.name
+    with bank.rows(Rows((Share(name, len(rows.sources)),))):
+        wanted = run_model(model, rows)
+    stop_if_asked(stop)
+    merged = merge_adapter(bank, name)
+    merging = fresh_process.difference(model, rows, run_model(model, rows), wanted)
+    check_equal(merging, "merged in float32, the model's outputs differ from those of base + adapter")
+    stop_if_asked(stop)
+    expected, beside = {"float32": wanted}, None
+    if dtype != "float32":
+        beside = round_weights(model, merged, getattr(torch, dtype))
+        expected = {"float32": run_model(model, rows), "auto": wanted}
+        model.to(getattr(torch, dtype))
+    notes = save_model(bank.base, staged / MODEL)
+    for note in notes:
+        report(Note(message=note))
+    model.to("meta")  # the new process needs the memory now
+    report(Note(message=f"merged {len(merged.modules)} linears; a new process now verifies the folder"))
+    fresh_process.generate_answers(staged / PROOF, rows, expected)
+    measured = ask_fresh_process(staged / MODEL, staged / PROOF, stop)
+    check_equal(
+        measured["float32"], "loaded by plain transformers, the folder's outputs differ from those expected"
+    )
+    check_tokenizer(measured["float32"], rows)
+    rows_of = "random tokens" if not rows.texts else "the run" if facts.has_run else "the given data"
+    proof = Proof(
+        rows=f"{len(rows.sources)} rows of {rows_of}",
+        num_merged=len(merged.modules),
+        weight_error=merged.largest_error,
+        merging=merging,
+        reload=measured["float32"],
+        rounding=measured.get("auto"),
+        rounding_beside_update=beside,
+    )
+    return proof, notes

@@ -1,0 +1,25 @@
+"""The training settings that all experiments of a run have in common, as a type of their own."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from loraloom.recipe.values import BaseDropout, Count
+
+
+class SharedTraining(Protocol):
+    """What cannot differ between experiments, because one forward pass serves them all.
+
+    Every `TrainingSettings` is one; who is handed only what is shared can read nothing else.
+    """
+
+    base_dropout: BaseDropout
+    gradient_checkpointing: bool
+    packing: bool
+    per_device_eval_batch_size: Count
+    save_strategy: Literal["no", "steps", "epoch"]
+    save_steps: Count | None
+    save_total_limit: Count
+
+
+SHARED_TRAINING_KEYS = frozenset(SharedTraining.__annotations__)

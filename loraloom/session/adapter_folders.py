@@ -1,0 +1,207 @@
+"""Adapters in folders of PEFT's format that belong to no run of ours: a base and a recipe to answer with.
+
+    --base google/mt5-small --adapter mine/checkpoint-900 --adapter theirs=/models/their-adapter
+
+Nothing is trained, so the recipe says only how rows are read and how answers are made; what the user does not
+state are LoRALoom's defaults, and that is said.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+from loraloom.bank.bank import AdapterBank
+from loraloom.bank.ownership import BASE
+from loraloom.bank.peft_base import portable_name
+from loraloom.bank.peft_folder import CONFIG, Adapter, read_adapter
+from loraloom.base.loading import Base
+from loraloom.data.files.data_names import STARTER
+from loraloom.errors import AdapterError, Problem, RecipeError
+from loraloom.evaluate.decoding import describe_unused
+from loraloom.recipe import EXPERIMENT_NAME, RESERVED_EXPERIMENT_NAMES, DataSettings, Recipe
+from loraloom.recipe.reading import parse_recipe_with_notes
+from loraloom.recipe.relative_paths import Section
+from loraloom.run.documents.comparison import BASE_NAME
+from loraloom.session.answering_model import AnsweringModel
+from loraloom.session.material import load_recipe_base
+from loraloom.training.adapter_card import PACKAGES, Facts
+
+# What of a recipe means something where nothing is trained.
+TAKEN = {"model_name_or_path", "data", "generation", "dtype", "device", "seed", "allow_bin_weights"}
+READING = ("source_prefix", "max_source_length", "max_target_length", "source_truncation")
+OPTION = "--adapter"
+NAMING = "Give it a name of its own: --adapter NAME=FOLDER."
+
+
+@dataclass(frozen=True)
+class AdapterFolders:
+    """Some adapters, and how their base answers with them.
+
+    Args:
+        recipe: its base, how rows are read, and how answers are made; an experiment for each adapter.
+        folders: each adapter's, by its name.
+        notes: what should be known before anything is loaded.
+    """
+
+    recipe: Recipe
+    folders: Mapping[str, Path]
+    notes: tuple[str, ...]
+
+
+def find_adapters(
+    base: str | Path, given: Sequence[str | Path], *, data: Path | None = None, sets: Sequence[str] = ()
+) -> AdapterFolders:
+    """What the options `--base`, `--adapter`, `--data` and `--set` name.
+
+    Args:
+        base: a folder, a hub name, or `starter`.
+        given: adapter folders, each with or without `NAME=` in front; the name is otherwise the folder's.
+        data: the rows to answer, if there is a file of them.
+        sets: `key=value` each, of `data`, `generation`, `dtype`, `device` or `seed`.
+
+    Raises:
+        AdapterError: a folder is not an adapter's, or its name cannot be used; nothing is loaded yet.
+        RecipeError: a setting is wrong, or one of training.
+    """
+    folders = _by_name(given)
+    for folder in folders.values():
+        read_adapter(folder)  # before the base, which takes longer
+    document = {
+        "model_name_or_path": str(base),
+        "data": {"train": STARTER if data is None else str(data), "eval": 0},
+        "experiments": {name: {} for name in folders},
+    }
+    reading = parse_recipe_with_notes(json.dumps(document), name=OPTION, sets=sets)
+    recipe = reading.recipe
+    if foreign := recipe.model_fields_set - TAKEN - {"experiments"}:
+        raise RecipeError(
+            f"nothing is trained, so {', '.join(sorted(foreign))} cannot be set",
+            where="--set",
+            allowed=", ".join(sorted(TAKEN - {"model_name_or_path"})),
+        )
+    said = [str(note) for note in reading.notes if not note.where.startswith(OPTION)]  # of --set alone
+    return AdapterFolders(recipe, folders, (*said, *_defaults(recipe)))
+
+
+def _by_name(given: Sequence[str | Path]) -> dict[str, Path]:
+    """Every adapter by the name that its results have."""
+    if not given:
+        raise AdapterError("at least one adapter is needed", where="--adapter", fix="Name its folder.")
+    folders: dict[str, Path] = {}
+    problems = []
+    for each in given:
+        name, folder = _named(str(each))
+        where = f"--adapter {each}"
+        if not EXPERIMENT_NAME.fullmatch(name) or name in RESERVED_EXPERIMENT_NAMES:
+            what = "its folder's name cannot name an adapter in results"
+            problems.append(Problem(what, where, name, "letters, digits, `-`, `_` and `.`", NAMING))
+        elif name in folders:
+            what = "two adapters would have one name"
+            problems.append(Problem(what, where, f"{name}, also {folders[name]}", fix=NAMING))
+        folders[name] = folder
+    if problems:
+        raise AdapterError(problems)
+    return folders
+
+
+def _named(given: str) -> tuple[str, Path]:
+    name, equals, rest = given.partition("=")
+    if equals and "/" not in name and not Path(given).exists():
+        return name, Path(rest).expanduser()
+    folder = Path(given).expanduser()
+    return folder.resolve().name, folder
+
+
+def _defaults(recipe: Recipe) -> list[str]:
+    """How rows are read and answers made, and which of that nobody stated."""
+    usual = Recipe(model_name_or_path=STARTER, data=DataSettings(train=STARTER))
+    length = {"max_new_tokens": recipe.data.max_target_length}  # as long as a response, unless stated
+    generation = usual.generation.model_copy(update=length)
+    return [
+        "no recipe goes with these adapters, so answers are made "
+        f"{_by_defaults(recipe.generation, generation)}; --set generation.KEY=VALUE changes that",
+        f"sources are read {_by_defaults(recipe.data, usual.data, READING)}; they should be as in the "
+        "adapter's training: --set data.KEY=VALUE",
+    ]
+
+
+def _by_defaults(section: Section, usual: Section, keys: Sequence[str] = ()) -> str:
+    """`by LoRALoom's defaults (num_beams 1, …), but for max_new_tokens 20`."""
+    shown = set(keys) or set(dict(section)) - {"batch_size"}
+    values = {key: value for key, value in section if key in shown and value is not None}
+    own = {key: value for key, value in values.items() if value != getattr(usual, key)}
+    rest = {key: value for key, value in values.items() if key not in own}
+    but = f", but for {_shown(own)}" if own else ""
+    return f"by LoRALoom's defaults ({_shown(rest)}){but}"
+
+
+def _shown(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{key} {json.dumps(value, ensure_ascii=False)}" for key, value in values.items())
+
+
+def attach(
+    recipe: Recipe, folders: Mapping[str, Path], choices: dict[str, str] | None = None
+) -> tuple[AdapterBank, dict[str, Adapter], list[str]]:
+    """The base of a recipe with some adapters attached.
+
+    Args:
+        recipe: names the base.
+        folders: each adapter's, by its name.
+        choices: dtype and device, if they are not the recipe's.
+
+    Returns:
+        The bank, the adapters, and what should be known of them on this base.
+
+    Raises:
+        ModelError: the base is not usable.
+        AdapterError: an adapter belongs to another base.
+    """
+    bank = AdapterBank(load_recipe_base(recipe, choices))
+    adapters = {name: read_adapter(folder, bank.base) for name, folder in folders.items()}
+    for name, adapter in adapters.items():
+        bank.attach(name, adapter.settings, seed=0, tensors=adapter.tensors)
+    return bank, adapters, [note for adapter in adapters.values() for note in adapter.notes]
+
+
+def load_adapters(given: AdapterFolders, comparisons: Path, *, with_base: bool = True) -> AnsweringModel:
+    """The base and its adapters, ready to answer.
+
+    Args:
+        given: what to load.
+        comparisons: where answers are kept.
+        with_base: whether the base answers too.
+    """
+    bank, adapters, notes = attach(given.recipe, given.folders)
+    chosen = [f"{key}: {choice.value} ({choice.reason})" for key, choice in bank.base.choices.items()]
+    if unused := describe_unused(bank.base, given.recipe.generation):
+        notes.append(unused)
+    slots: dict[str, str | None] = {BASE_NAME: BASE} if with_base else {}
+    slots |= {name: name for name in adapters}
+    return AnsweringModel(comparisons, given.recipe, bank.base, bank, slots, adapters, [*chosen, *notes])
+
+
+def foreign_facts(recipe: Recipe, name: str, adapter: Adapter, base: Base) -> Facts:
+    """What a card can say of an adapter of whose training nothing is known."""
+    experiment = next(each for each in recipe.resolved_experiments if each.name == name)
+    config = json.loads((adapter.folder / CONFIG).read_text(encoding="utf-8"))
+    targets = config["target_modules"]
+    return Facts(
+        recipe=recipe,
+        experiment=replace(experiment, lora=adapter.settings),
+        origin={
+            "base": portable_name(base.name),
+            "base_fingerprint": base.fingerprint,
+            "head_is_tied": base.head_is_tied,
+            "model_type": base.model.config.model_type,
+            **adapter.origin,
+        },
+        target_modules=[targets] if isinstance(targets, str) else targets,
+        files=(),
+        num_rows={},
+        versions={package: version(package) for package in PACKAGES},
+        has_run=False,
+    )
