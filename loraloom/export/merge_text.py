@@ -5,6 +5,7 @@ from __future__ import annotations
 from loraloom.architectures.family import Family
 from loraloom.export.merged_generation import FILE, GenerationDefaults
 from loraloom.export.proof import Proof
+from loraloom.run.documents.document import JsonObject
 from loraloom.training.adapter_card import (
     Facts,
     code,
