@@ -129,8 +129,8 @@ def test_names_of_t5_stand_for_its_own(bart: Base) -> None:
     main = experiment("main", lora={"target_modules": ["q", "fc2"]})
     found = run_gate(bart, [main], {}, random_rows(9, seed=3), packing=True, checks=[check_targets])
     shown = [finding.message for finding in found]
-    assert shown[0].startswith("`q` (q_proj) is 6 linears")
-    assert shown[1].startswith("`fc2` is 4 linears")
+    assert shown[0].startswith("`q` (q_proj) matches 6 linears")
+    assert shown[1].startswith("`fc2` matches 4 linears")
 
 
 @pytest.mark.parametrize(
