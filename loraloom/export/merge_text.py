@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from loraloom.architectures.family import Family
 from loraloom.export.merged_generation import FILE, GenerationDefaults
 from loraloom.export.proof import Proof
