@@ -213,8 +213,8 @@ def trace_all() -> dict[str, dict[str, Any]]:
         )
         read = recipe.during(read_recipe)(folder / "recipe.yaml")
         loop.take_step = step.during(loop.take_step)  # type: ignore[attr-defined]
-        parts = row.during(split.split_examples)(read.data, folder)
-        train(read.in_folder(folder), out=folder / "run", split=parts)
+        parts = row.during(split.split_examples)(read.data)
+        train(read, out=folder / "run", split=parts)
         from loraloom.base.loading import load_base
         from loraloom.data.encoding import encode
 

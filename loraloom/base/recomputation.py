@@ -1,4 +1,4 @@
-"""Whether each layer's activations are recomputed in the backward pass, and in whose pass."""
+"""Recomputation of activations in the backward pass, and the pass that it belongs to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from loraloom.base.current_pass import recomputation_contexts
 
-# transformers renamed it on the way to version 6; 5.17 knows the old name only.
+# transformers renamed it before version 6; 5.17 only knows the old name.
 _CHECKPOINTING = (
     "activation" if hasattr(PreTrainedModel, "activation_checkpointing_enable") else "gradient"
 ) + "_checkpointing"
@@ -19,7 +19,7 @@ def recompute_activations(model: PreTrainedModel, enabled: bool) -> None:
     """Recompute each layer's activations in the backward pass, or keep them.
 
     Args:
-        model: of a loaded base.
+        model: model of a loaded base.
         enabled: the recipe's `gradient_checkpointing`.
     """
     if enabled:
@@ -30,13 +30,13 @@ def recompute_activations(model: PreTrainedModel, enabled: bool) -> None:
 
 
 def recomputes_activations(model: PreTrainedModel) -> bool:
-    """Whether each layer's activations are recomputed in the backward pass."""
+    """Return whether each layer's activations are recomputed in the backward pass."""
     return bool(getattr(model, f"is_{_CHECKPOINTING}"))
 
 
 @contextmanager
 def keeping_activations(model: PreTrainedModel) -> Iterator[None]:
-    """Keep activations for the time being, whatever is set."""
+    """Keep activations temporarily, whatever is set."""
     enabled = recomputes_activations(model)
     recompute_activations(model, False)
     try:

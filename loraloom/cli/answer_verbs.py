@@ -49,7 +49,7 @@ def compare(
     adapters: Adapters = [],  # noqa: B006
     sets: AnswerSets = [],  # noqa: B006
     out: Annotated[
-        Path | None, typer.Option(help="With --adapter: a JSON file to keep the comparison in.")
+        Path | None, typer.Option(help="With --adapter: the JSON file to store the comparison in.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -57,7 +57,9 @@ def compare(
     check_adapter_options(run, base, adapters, {"--split": split, "--experiment": experiment, "--name": name})
     refuse_sets_of_run(run, sets)
     if run is not None and out is not None:
-        raise typer.BadParameter("a run keeps its comparisons in compare/; use --name to name the file")
+        raise typer.BadParameter(
+            "--out requires --adapter; a run stores comparisons in compare/, under --name"
+        )
     if split not in (None, "eval", "test"):
         raise typer.BadParameter("must be eval or test", param_hint="--split")
     with displayed(as_json) as display:
@@ -96,8 +98,8 @@ def compare(
         else:
             print_comparison(comparison, shown_rows=_rows_to_show(comparison, prompt))
         if not as_json:
-            kept = comparison.file or "kept nowhere; --out FILE.json keeps them, --json prints them"
-            display.say(f"all answers: {kept}")
+            unstored = "not stored; use --out FILE.json to store them, or --json to print them"
+            display.say(f"all answers: {comparison.file or unstored}")
         display.next_command(
             command("predict", "--base", base or "BASE", "--adapter", adapters[0], "FILE")
             if run is None

@@ -80,26 +80,26 @@ def moved_words(base: Path | None = None, data: Path | None = None) -> list[str 
 def check_adapter_options(
     run: Path | None, base: Path | None, adapters: Sequence[str], only_with_run: Mapping[str, object]
 ) -> None:
-    """Refuse options that do not go together: a run has adapters of its own, and without one they are named.
+    """Refuse invalid combinations: either a run, or adapters without a run, must be given.
 
     Args:
-        run, base, adapters: as given.
-        only_with_run: options that say something of a run alone -> what was given.
+        run, base, adapters: the values given.
+        only_with_run: options that require a run -> their values.
     """
     if not adapters and run is None:
-        raise typer.BadParameter("a run is needed, or --base FOLDER and --adapter FOLDER")
+        raise typer.BadParameter("give a run, or --base FOLDER and --adapter FOLDER")
     if adapters and run is not None:
-        raise typer.BadParameter("a run has adapters of its own: leave RUN out, or --adapter")
+        raise typer.BadParameter("--adapter cannot be combined with RUN, which has its own adapters")
     if adapters and base is None:
-        raise typer.BadParameter("--adapter needs --base: the base that it was trained on")
+        raise typer.BadParameter("--adapter requires --base, the base that it was trained on")
     if adapters and (given := [option for option, value in only_with_run.items() if value]):
-        raise typer.BadParameter(f"{', '.join(given)} needs a run, and --adapter has none")
+        raise typer.BadParameter(f"{', '.join(given)} requires a run and cannot be combined with --adapter")
 
 
 def refuse_sets_of_run(run: Path | None, sets: Sequence[str]) -> None:
-    """Refuse other settings than a run's own."""
+    """Refuse settings other than a run's own."""
     if run is not None and sets:
-        raise typer.BadParameter("a run answers by its own recipe: --set goes with --adapter")
+        raise typer.BadParameter("--set requires --adapter, because a run answers by its own recipe")
 
 
 def print_json(value: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.peft_folder import read_adapter
@@ -36,7 +37,7 @@ def merge(
     data: Path | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
-) -> JsonObject:
+) -> dict[str, Any]:
     """Write base + adapter as one plain transformers folder, and prove it.
 
     Args:

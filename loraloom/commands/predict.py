@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def predict(
     base: Path | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
-) -> Iterator[JsonObject]:
+) -> Iterator[dict[str, Any]]:
     """Answer every row of a file.
 
     Args:
@@ -138,7 +139,7 @@ def _tell_kept(prompts: Sequence[Prompt], keep: Sequence[str], report: Report) -
 
 def _answers(
     loaded: AnsweringModel, prompts: list[Prompt], report: Report, stop: StopRequest
-) -> Iterator[JsonObject]:
+) -> Iterator[dict[str, Any]]:
     tokenizer, recipe = loaded.base.tokenizer, loaded.recipe
     has_several = len({prompt.path for prompt in prompts}) > 1
     slot = next(iter(loaded.slots.values()), BASE)

@@ -47,15 +47,15 @@ def prompts_asked(
 def rows_given(
     recipe: Recipe, data: Path | None, prompts: Sequence[str], prompts_file: Path | None, report: Report
 ) -> tuple[list[Prompt], str]:
-    """The rows of a file or texts, for a comparison without a run; and what they are.
+    """Read the rows of a file or texts for a comparison without a run, and name what they are.
 
     Raises:
-        DataError: there are none.
+        DataError: no rows are given.
     """
     has_prompts = bool(prompts) or prompts_file is not None
     if has_prompts == (data is not None):
-        what = "--data cannot be combined with prompts" if has_prompts else "without a run, rows are needed"
-        fix = "Give --data FILE, whose answers are known, or else --prompts FILE or --prompt TEXT."
+        what = "`--data` cannot be combined with prompts" if has_prompts else "rows are needed without a run"
+        fix = "Give --data FILE with known answers, or --prompts FILE or --prompt TEXT."
         raise DataError(what, where="compare --adapter", fix=fix)
     file, what = (prompts_file, "prompts") if data is None else (data, "data")
     return prompts_asked(recipe, None, prompts, file, report, OF_ADAPTERS), what

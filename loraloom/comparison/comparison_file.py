@@ -1,4 +1,4 @@
-"""Where a comparison is kept: its name, its lock, and a place for one that belongs to no run."""
+"""The file of a comparison: its name, its lock, and its location without a run."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from loraloom.run.lock import locked
 
 
 def checked_name(name: str) -> str:
-    """A comparison's name.
+    """Validate the name of a comparison.
 
     Raises:
-        RunError: it cannot be one.
+        RunError: the name is invalid.
     """
     if not EXPERIMENT_NAME.fullmatch(name):
         raise RunError(
-            f"`{name}` cannot name a comparison", where="--name", allowed="letters, digits, `-`, `_` and `.`"
+            f"`{name}` is not a valid name of a comparison",
+            where="--name",
+            allowed="letters, digits, `-`, `_` and `.`",
         )
     return name
 
@@ -57,33 +59,35 @@ def _sources_in(run: Run, file: Path) -> list[str] | None:
 
 
 def alone(comparisons: Path, name: str) -> AbstractContextManager[None]:
-    """Hold a comparison, for this process alone."""
+    """Lock a comparison for this process."""
     comparisons.mkdir(exist_ok=True)
     return locked(
         lock_file(comparisons, name),
         doing=f"makes the comparison `{name}` of this run",
         where=comparisons.parent,
-        fix="Wait for it, or give this one a name of its own with --name.",
+        fix="Wait for it, or use a different name with `--name`.",
         is_temporary=True,
     )
 
 
 @contextmanager
 def kept_at(file: Path | None) -> Iterator[tuple[Path, str]]:
-    """The folder and the name of a comparison that belongs to no run; a temporary folder if it is not kept.
+    """Provide folder and name of a comparison without a run; a temporary folder if it is not stored.
 
     Raises:
-        RunError: the file cannot be that of a comparison, or another process is making it.
+        RunError: the file is not a valid file of a comparison, or another process is creating it.
     """
     if file is None:
         with TemporaryDirectory(prefix="loraloom-") as folder:
             yield Path(folder), "comparison"
         return
     if file.suffix != ".json" or file.is_dir():
-        raise RunError("a comparison is kept in a JSON file", where=f"--out {file}", fix="Name it FILE.json.")
+        raise RunError(
+            "a comparison is stored in a JSON file", where=f"--out {file}", fix="Name it FILE.json."
+        )
     if not file.parent.is_dir():
-        raise RunError("there is no such folder", where=str(file.parent), fix="Make it first.")
-    fix = "Wait for it, or name another file with --out."
+        raise RunError("the folder does not exist", where=str(file.parent), fix="Create it first.")
+    fix = "Wait for it, or use another file with `--out`."
     with locked(
         lock_file(file.parent, file.stem),
         doing="makes this comparison",

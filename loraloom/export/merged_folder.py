@@ -1,9 +1,9 @@
-"""Base + adapter as one transformers folder: merged, saved under another name, proven, and then named.
+"""Base + adapter as a transformers folder: merged, saved under a temporary name, verified, renamed.
 
-base in float32 ──▶ what base + adapter say ──▶ W + s·B·A in place ──▶ rounded, saved in .OUT.merging/
-    ──▶ a fresh process with plain transformers says the same ──▶ OUT/
+base in float32 ──▶ outputs of base + adapter ──▶ W + s·B·A in place ──▶ rounded, saved in .OUT.merging/
+    ──▶ the same outputs in a new process with plain transformers ──▶ OUT/
 
-Only one copy of the weights is held at a time, on the CPU.
+Only one copy of the weights exists at a time, on the CPU.
 """
 
 from __future__ import annotations
@@ -59,26 +59,26 @@ def write_merged(
     report: Report,
     stop: StopRequest,
 ) -> dict[str, Any]:
-    """Merge the bank's one adapter, prove the folder, and give it its name.
+    """Merge the bank's only adapter, verify the folder, and rename it.
 
     Args:
-        bank: on the base in float32 on the CPU, with the adapter attached; used up.
-        facts: for the folder's card.
-        examples: rows for the proof; without any, it takes random tokens.
-        dtype: to save in; by default that of the base's own files.
-        out: the folder to make.
-        staged: a hidden folder beside it, as `staged_beside` gives it.
-        notes: what is known of the adapter already.
-        report: told of everything.
-        stop: looked at between two parts of the work.
+        bank: on the base in float32 on the CPU, with the adapter attached; unusable afterwards.
+        facts: facts for the folder's card.
+        examples: rows for the proof; without any, random tokens are used.
+        dtype: dtype to save in; by default that of the base's own files.
+        out: the folder to create.
+        staged: a hidden folder in the same place, as created by `staged_beside`.
+        notes: existing notes on the adapter.
+        report: called with every event.
+        stop: checked between parts of the work.
 
     Returns:
-        What `merge` returns.
+        The result of `merge`.
 
     Raises:
-        ModelError: the dtype is not usable, or the proof failed.
-        RunError: there is too little room.
-        Interrupted: it was asked to stop.
+        ModelError: the dtype is unusable, or the proof failed.
+        RunError: there is too little space.
+        Interrupted: a stop was requested.
     """
     loaded, name, recipe = bank.base, facts.experiment.name, facts.recipe
     check_dtype(dtype, loaded.model.config.model_type)
@@ -112,7 +112,7 @@ def write_merged(
 
 
 def _publish(model: Path, out: Path, stop: StopRequest) -> int:
-    """Give the proven folder its name; its size in bytes."""
+    """Rename the verified folder and return its size in bytes."""
     size = sync(model)
     stop_if_asked(stop)
     check_out(out)
@@ -122,28 +122,28 @@ def _publish(model: Path, out: Path, stop: StopRequest) -> int:
 
 
 def check_out(out: Path) -> None:
-    """Refuse a folder that is there, or that cannot be made.
+    """Refuse a folder that exists or that cannot be created.
 
     Raises:
-        RunError: which of them.
+        RunError: states which of these.
     """
     if out.exists() or out.is_symlink():
-        raise RunError("is there already", where=str(out), fix="Name a folder that does not exist.")
+        raise RunError("already exists", where=str(out), fix="Name a folder that does not exist.")
     if not out.parent.is_dir():
-        raise RunError("there is no such folder", where=str(out.parent), fix="Make it first.")
+        raise RunError("the folder does not exist", where=str(out.parent), fix="Create it first.")
 
 
 @contextmanager
 def staged_beside(out: Path) -> Iterator[Path]:
-    """A hidden folder beside `out` that is gone afterwards; only its user can read the rows of the proof."""
+    """Create a temporary hidden folder beside `out`; only its user can read the rows of the proof."""
     staged = out.with_name(f".{out.name}.merging")
     try:
         staged.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise RunError(f"cannot be made: {error.strerror}", where=str(staged)) from None
+        raise RunError(f"cannot be created: {error.strerror}", where=str(staged)) from None
     with locked(staged / LOCK_FILE, doing="merges into this folder", where=out):
         for part in (MODEL, PROOF):
-            shutil.rmtree(staged / part, ignore_errors=True)  # of one that was killed
+            shutil.rmtree(staged / part, ignore_errors=True)  # left over from a killed process
             (staged / part).mkdir()
         try:
             yield staged
@@ -160,10 +160,10 @@ def _merge(
     stop: StopRequest,
     report: Report,
 ) -> tuple[Proof, list[str]]:
-    """Merge, save below `staged`, and prove; the base's memory is given back on the way.
+    """Merge, save below `staged`, and verify, releasing the base's memory on the way.
 
     Returns:
-        What was shown, and what is not as in the base's folder.
+        The proof, and notes on what differs from the base's folder.
     """
     model, name = bank.base.model.eval(), facts.experiment.name
     with bank.rows(Rows((Share(name, len(rows.sources)),))):
@@ -171,7 +171,7 @@ def _merge(
     stop_if_asked(stop)
     merged = merge_adapter(bank, name)
     merging = fresh_process.difference(model, rows, run_model(model, rows), wanted)
-    check_equal(merging, "merged in float32, the model does not say what base and adapter say")
+    check_equal(merging, "merged in float32, the model's outputs differ from those of base + adapter")
     stop_if_asked(stop)
     expected, beside = {"float32": wanted}, None
     if dtype != "float32":
@@ -181,13 +181,15 @@ def _merge(
     notes = save_model(bank.base, staged / MODEL)
     for note in notes:
         report(Note(message=note))
-    model.to("meta")  # a fresh process needs the memory now
-    report(Note(message=f"merged {len(merged.modules)} linears; a fresh process proves the folder"))
+    model.to("meta")  # the new process needs the memory now
+    report(Note(message=f"merged {len(merged.modules)} linears; a new process now verifies the folder"))
     fresh_process.generate_answers(staged / PROOF, rows, expected)
     measured = ask_fresh_process(staged / MODEL, staged / PROOF, stop)
-    check_equal(measured["float32"], "read by plain transformers, the folder does not say what it should")
+    check_equal(
+        measured["float32"], "loaded by plain transformers, the folder's outputs differ from those expected"
+    )
     check_tokenizer(measured["float32"], rows)
-    rows_of = "random tokens" if not rows.texts else "the run" if facts.has_run else "the data given"
+    rows_of = "random tokens" if not rows.texts else "the run" if facts.has_run else "the given data"
     proof = Proof(
         rows=f"{len(rows.sources)} rows of {rows_of}",
         num_merged=len(merged.modules),

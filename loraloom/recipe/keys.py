@@ -1,8 +1,8 @@
-"""What a document says, put where it belongs: `lr` at the top is `training.learning_rate`.
+"""Assignment of a document's keys to canonical settings: `lr` at the top is `training.learning_rate`.
 
-Every setting of the tree gets its one canonical path. Aliases are resolved, a known key in the wrong
-place is moved, keys of other scripts are set aside, and what is unknown is named with the nearest
-known key. Nothing is checked against bounds here; that is the models' own doing.
+Every setting of the tree gets its canonical path. Aliases are resolved, a known key in the wrong place is
+moved, keys of other scripts are set aside, and an unknown key is reported with the nearest known one. Values
+are not validated here; the models do that.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from loraloom.recipe.yaml_tree import Node
 from loraloom.text.visible import quoted, shown_value
 
 _EXPERIMENTS = ("experiments",)
-# A message shows 20 problems; to look for the nearest key of each of 20,000 would take half a minute.
+# A message shows 20 problems; finding the nearest key for each of 20,000 would take half a minute.
 SUGGESTED = 100
 
 
 @dataclass(frozen=True)
 class Note:
-    """Something a person should know about a recipe that is nevertheless fine.
+    """Something that users should know about a valid recipe.
 
     Args:
         what: one sentence.
         where: `recipe.yaml:9`, or the option.
-        is_warning: it may well be a mistake.
+        is_warning: whether it may be a mistake.
     """
 
     what: str
@@ -55,7 +55,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Setting:
-    """One value under its canonical path, as far as a document gave it."""
+    """One value of a document, under its canonical path."""
 
     value: Any
     where: str
@@ -67,10 +67,10 @@ class SettingsTree:
     """A document's settings under their canonical paths.
 
     Args:
-        settings: canonical path -> value and place; what an experiment changes lies under
+        settings: canonical path -> value and place; changes of an experiment are under
             ("experiments", its name, …).
-        places: sections and experiments that the document names, and where.
-        emptied: of these, the ones without a value.
+        places: sections and experiments in the document, and their places.
+        emptied: those of them without a value.
         script_keys: keys of other scripts, with their places.
     """
 
@@ -82,7 +82,7 @@ class SettingsTree:
     notes: list[Note] = field(default_factory=list)
 
     def where(self, path: Path, otherwise: str) -> str:
-        """The place of a setting; where it was not given, of the nearest thing that was."""
+        """Return the place of a setting or, if it was not given, of the nearest section that was."""
         for length in range(len(path), 0, -1):
             prefix = path[:length]
             if prefix in self.settings:
@@ -95,7 +95,7 @@ class SettingsTree:
         return otherwise
 
     def overlay(self, other: SettingsTree) -> None:
-        """Let another document's settings take the place of these; one without a value undoes them."""
+        """Replace settings by those of another document; one without a value removes them."""
         undone = other.emptied | {path for path, setting in other.settings.items() if setting.value is None}
         for path in undone:
             for known in (self.settings, self.places):
@@ -112,7 +112,7 @@ class SettingsTree:
         self.notes += other.notes
 
     def as_mapping(self) -> dict[str, Any]:
-        """The nested mapping that `Recipe` validates."""
+        """Build the nested mapping that `Recipe` validates."""
         root: dict[str, Any] = {}
         for path in self.places:
             _descend(root, path)
@@ -125,13 +125,13 @@ def _descend(root: dict[str, Any], path: Path) -> dict[str, Any]:
     for part in path:
         inner = root.setdefault(part, {})
         if not isinstance(inner, dict):
-            return {}  # a value stands where a mapping should; the models will say so
+            return {}  # a value instead of a mapping, which the models report
         root = inner
     return root
 
 
 def assign_keys(root: Node) -> SettingsTree:
-    """Every setting of a document under its canonical path.
+    """Assign every setting of a document to its canonical path.
 
     Args:
         root: a mapping.
@@ -142,7 +142,7 @@ def assign_keys(root: Node) -> SettingsTree:
 
 
 def nested(path: Sequence[str], node: Node) -> Node:
-    """A value inside one mapping for each part of a path."""
+    """Wrap a value in one mapping for each part of a path."""
     for part in reversed(path):
         node = Node({part: node}, node.where, size=node.size + 1)
     return node
@@ -160,7 +160,7 @@ def _place_mapping(placed: SettingsTree, node: Node, experiment: Path, section: 
 
 
 def _place_section(placed: SettingsTree, key: str, child: Node, experiment: Path) -> bool:
-    """Place what is a section or the experiments; say whether it was one."""
+    """Place a section or the experiments; return whether the key was one."""
     if key == "experiments" and not experiment:
         _place_experiments(placed, child)
         return True
@@ -184,7 +184,7 @@ def _place_experiments(placed: SettingsTree, node: Node) -> None:
     elif not isinstance(node.value, dict):
         placed.problems.append(
             Problem(
-                "`experiments` must be a mapping: each experiment's name, and what differs in it",
+                "`experiments` must be a mapping from the name of each experiment to what differs in it",
                 node.where,
                 found=shown_value(node.plain),
                 fix="Write `experiments: {slow: {training: {learning_rate: 1.0e-4}}}`.",
@@ -233,7 +233,7 @@ def _place_key(placed: SettingsTree, key: str, child: Node, experiment: Path, se
 
 
 def _is_text(path: Path, value: Any) -> bool:
-    """Whether a setting is text whatever its value looks like: a column named 2024 is a name."""
+    """Return whether a setting is text even if its value looks like a number: a column may be named 2024."""
     in_columns = path[:2] == COLUMNS and len(path) > 2
     return in_columns or path in TEXTS or (path in FILES and not isinstance(value, list))
 
@@ -243,7 +243,7 @@ def _written(key: str, section: str, experiment: Path) -> str:
 
 
 def _place_other(placed: SettingsTree, key: str, child: Node, section: str, experiment: Path) -> None:
-    """Set aside a key of another script, or name the known key that an unknown one is nearest to."""
+    """Set aside a key of another script, or report an unknown key with the nearest known one."""
     written = _written(key, section, experiment)
     for spelling in (f"{section}.{key}", key):
         if spelling in SCRIPT_KEYS:
@@ -251,7 +251,7 @@ def _place_other(placed: SettingsTree, key: str, child: Node, section: str, expe
             return
     what = f"unknown key {quoted(written)}"
     if section and key in SECTIONS:
-        fix = f"`{key}` is a section of its own: write it outside of `{section}`."
+        fix = f"`{key}` is a separate section; write it outside of `{section}`."
         placed.problems.append(Problem(what, child.where, fix=fix))
         return
     suggestion = nearest_key(section, key) if len(placed.problems) < SUGGESTED else ""
@@ -267,7 +267,7 @@ def _place_other(placed: SettingsTree, key: str, child: Node, section: str, expe
 def _add(placed: SettingsTree, path: Path, node: Node, written: str, *, is_text: bool) -> None:
     value = node.plain
     if is_text and node.text is not None and value is not None:
-        value = node.text  # a column named 2024 is a name
+        value = node.text  # a column may be named 2024
     setting = Setting(_other_spelling(path, value), node.where, written)
     first = placed.settings.setdefault(path, setting)
     if first is not setting and _meaning(first.value) != _meaning(setting.value):
@@ -277,7 +277,7 @@ def _add(placed: SettingsTree, path: Path, node: Node, written: str, *, is_text:
                 f"`{first.written}` at {first.where}",
                 node.where,
                 found=f"{shown_value(setting.value)} and {shown_value(first.value)}",
-                fix="Keep one of them.",
+                fix="Remove one of them.",
             )
         )
 

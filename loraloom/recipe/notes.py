@@ -1,4 +1,4 @@
-"""What should be known of a recipe that is read: keys of other scripts, and what is seldom meant."""
+"""Notes on a recipe: keys of other scripts, and settings that are rarely intended."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def unusual_settings(recipe: Recipe, placed: SettingsTree, name: str) -> list[No
 
 
 def judge_script_keys(placed: SettingsTree) -> None:
-    """Accept with a note what another script's key says anyway; refuse the rest with the reason."""
+    """Accept keys of other scripts with a note if they describe what happens anyway; refuse the rest."""
     for key, given in placed.script_keys:
         known = SCRIPT_KEYS[key]
         value = _script_value(given.value)
@@ -58,7 +58,7 @@ def _refused(said: str, given: Setting, reason: str, fix: str, allowed: tuple[An
 
 
 def _script_value(value: Any) -> Any:
-    """`None`, `False` and `'true'` as Python and quotes leave them."""
+    """Convert `None`, `False` and `'true'`, as Python and quotes leave them."""
     words = {"none": None, "null": None, "false": False, "true": True}
     return words.get(value.lower(), value) if isinstance(value, str) and value != "none" else value
 

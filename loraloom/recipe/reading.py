@@ -1,11 +1,11 @@
-"""A recipe's file <-> `Recipe`.
+"""Reading of recipes: from a file or text to `Recipe`.
 
     text ──compose──▶ tree with lines ──assign_keys──▶ canonical settings ──Recipe──▶ checked
            yaml_tree                    keys                                values, settings, schema
 
-Each file is passed once. Reading reports every problem of a file at once, each with its line
-(`validation_problems`); `--set` options join on the way (`overrides`). Writing and the schema are in
-`writing`, and are offered here too.
+Each file is a single step. Reading reports all problems of a file at once, each with its line
+(`validation_problems`); `--set` options are merged on the way (`overrides`). Writing and the schema are in
+`writing`, and are also available here.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ _SHIPPED = Path(__file__).parents[1] / "recipes"
 
 @dataclass(frozen=True)
 class Reading:
-    """A recipe, and what reading it brought to light.
+    """A recipe, and the notes from reading it.
 
     Args:
-        recipe: checked, with every default.
-        notes: what was moved, makes no difference, or may be a mistake.
+        recipe: validated, with every default.
+        notes: what was moved, has no effect, or may be a mistake.
     """
 
     recipe: Recipe
@@ -63,14 +63,14 @@ class Reading:
 
 
 def read_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
-    """Read a recipe's file; its relative paths are relative to the file's folder.
+    """Read a recipe's file; its relative paths start from the file's folder.
 
     Args:
-        path: the file, or the name of a recipe that comes with LoRALoom, e.g. `article`.
-        sets: `key=value` each, taking the place of what the file says.
+        path: the file, or the name of a built-in recipe, e.g. `article`.
+        sets: `key=value` options, which replace values in the file.
 
     Raises:
-        RecipeError: the file cannot be read, or everything that is wrong with it.
+        RecipeError: the file cannot be read, or lists everything that is wrong with it.
     """
     return read_recipe_with_notes(path, sets).recipe
 
@@ -78,61 +78,61 @@ def read_recipe(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
 def read_recipe_with_notes(
     path: Path | str, sets: Sequence[str] = (), *, resumed: Path | None = None
 ) -> Reading:
-    """`read_recipe`, with its notes.
+    """Read a recipe like `read_recipe`, and return its notes.
 
     Args:
         path, sets: as in `read_recipe`.
-        resumed: the recipe.yaml of the run that is resumed by this recipe; a setting that neither has
-            means what it meant when the run was made.
+        resumed: recipe.yaml of the run that is resumed with this recipe; a setting that is in neither has
+            the value it had when the run was created.
     """
     file = _find(path)
     is_shipped = file.parent == _SHIPPED
     name = file.name if is_shipped else printable(str(path), 200)
     stated = {} if resumed is None else _stated(resumed)
-    # A damaged one says nothing; the verb repairs or refuses it.
+    # A damaged file contributes nothing; the command repairs or refuses it.
     older = meant_by_run(stated) if stated else {}
     recipe, notes = _understand(_decode(_read_bytes(file), name), name, sets, older)
-    # A shipped recipe speaks of the user's files, not of files inside the package.
+    # A built-in recipe refers to the user's files, not to files inside the package.
     beside = resumed if is_shipped else file
     return Reading(recipe if beside is None else recipe.in_folder(base_folder(beside)), notes)
 
 
 def read_run_recipe(path: Path) -> Recipe:
-    """The recipe of a run, from its recipe.yaml; a setting newer than the run means what it meant then.
+    """Read the recipe.yaml of a run; a setting newer than the run has the value it had then.
 
     Raises:
-        RecipeError: the file cannot be read, or everything that is wrong with it.
+        RecipeError: the file cannot be read, or lists everything that is wrong with it.
     """
     return read_recipe_with_notes(path, resumed=path).recipe
 
 
 def checks_newer_than(run_recipe: Path) -> frozenset[str]:
-    """The checks of the data that a run was begun without, by its recipe.yaml."""
+    """Return the data checks that did not exist when a run started, by its recipe.yaml."""
     stated = _stated(run_recipe)
     return CHECKS_SINCE_0_1 if stated and is_of_0_1(stated) else frozenset()
 
 
 def parse_recipe(text: str, *, name: str, sets: Sequence[str] = ()) -> Recipe:
-    """Read a recipe from text; its relative paths are relative to the working directory.
+    """Read a recipe from text; its relative paths start from the working directory.
 
     Args:
         text: YAML.
-        name: what messages call it.
-        sets: `key=value` each, taking the place of what the text says.
+        name: its name in messages.
+        sets: `key=value` options, which replace values in the text.
 
     Raises:
-        RecipeError: everything that is wrong with it.
+        RecipeError: lists everything that is wrong with it.
     """
     return _understand(text, name, sets)[0]
 
 
 def parse_recipe_with_notes(text: str, *, name: str, sets: Sequence[str] = ()) -> Reading:
-    """`parse_recipe`, with its notes; relative paths start from the working directory."""
+    """Parse a recipe like `parse_recipe`, from the working directory, and return its notes."""
     return Reading(*_understand(text, name, sets))
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """The recipes that come with LoRALoom: name -> file."""
+    """Return the built-in recipes: name -> file."""
     return {file.stem: file for file in sorted(_SHIPPED.glob("*.yaml"))}
 
 
@@ -144,7 +144,7 @@ def _find(path: Path | str) -> Path:
         if str(path) in shipped:
             return shipped[str(path)]
         if file.exists() and not file.is_dir():
-            return file  # a pipe, say
+            return file  # for example a pipe
         is_folder = file.is_dir()
         neighbours = [
             str(file.with_name(other.name))
@@ -155,12 +155,12 @@ def _find(path: Path | str) -> Path:
         raise RecipeError(f"cannot be read: {_reason(error)}", where=printable(str(path), 200)) from None
     if is_folder:
         found = ", ".join(sorted(Path(name).name for name in neighbours)[:5]) or "no .yaml file in it"
-        raise RecipeError("this is a folder, not a recipe", where=printable(str(path), 200), found=found)
+        raise RecipeError("is a folder, not a recipe", where=printable(str(path), 200), found=found)
     match = nearest(str(path), [*neighbours, *shipped]) or nearest(f"{path}.yaml", neighbours)
     raise RecipeError(
         "there is no such file",
         where=printable(str(path), 200),
-        fix=f"Did you mean `{match}`?" if match else f"Recipes that come along: {', '.join(shipped)}.",
+        fix=f"Did you mean `{match}`?" if match else f"Built-in recipes: {', '.join(shipped)}.",
     )
 
 
@@ -181,10 +181,10 @@ def _decode(data: bytes, name: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         if len(data) > 4 * MAX_CHARACTERS:
-            return " " * (MAX_CHARACTERS + 1)  # cut inside a character; too long anyway
-        looks = ", as UTF-16 begins" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+            return " " * (MAX_CHARACTERS + 1)  # truncated inside a character, and too long anyway
+        looks = ", which is how UTF-16 begins" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
         raise RecipeError(
-            "this is not UTF-8 text",
+            "is not UTF-8 text",
             where=f"{name}:{data[: error.start].count(10) + 1}",
             found=f"byte 0x{data[error.start]:02x} at offset {error.start}{looks}",
             fix="Save the file as UTF-8.",
@@ -192,7 +192,7 @@ def _decode(data: bytes, name: str) -> str:
 
 
 def _stated(path: Path) -> dict[tuple[str, ...], Any]:
-    """The settings that a recipe's file has, by their canonical paths; none if it is no recipe."""
+    """Return the settings in a recipe's file by canonical path; none if it is not a recipe."""
     name = printable(str(path), 200)
     try:
         root, _ = compose(_decode(_read_bytes(path), name), name)
@@ -230,19 +230,19 @@ def _as_mapping(root: Node | None, name: str, *, has_sets: bool) -> Node:
         raise RecipeError(
             "the recipe is empty",
             where=name,
-            fix="`loraloom init` writes one; `model_name_or_path` and `data` must be there.",
+            fix="Create one with `loraloom init`; `model_name_or_path` and `data` are required.",
         )
     if not isinstance(root.value, dict):
         raise RecipeError(
             "a recipe must be a mapping of settings",
             where=root.where,
             found=shown_value(root.plain),
-            fix="Write one `key: value` a line.",
+            fix="Write one `key: value` per line.",
         )
     return root
 
 
 def _line(problem: Problem) -> tuple[bool, int]:
-    """Problems come in the order of the file's lines, those of options last."""
+    """Sort problems by line of the file, with those of options last."""
     line = re.search(r":(\d+)$", problem.where)
     return (problem.where.startswith("--set"), int(line[1]) if line else 0)

@@ -57,7 +57,7 @@ def base_folder(file: Path) -> Path:
 
 
 class Section(BaseModel):
-    """A part of a recipe: immutable, with no key that it does not know."""
+    """A part of a recipe: immutable, and without unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
@@ -91,11 +91,11 @@ class LocatedSection(Section):
         return self._locations is not None
 
     def in_folder(self, folder: Path) -> Self:
-        """The same settings, their relative paths relative to a folder."""
+        """Return the same settings with relative paths starting from a folder."""
         return self.located(Locations(folder.absolute()))
 
     def located(self, locations: Locations | None) -> Self:
-        """The same settings, with what they name in other places; None for the working directory."""
+        """Return the same settings with other locations of their names; None for the working directory."""
         section = self.model_copy()
         section._locations = locations
         return section

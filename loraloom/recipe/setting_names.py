@@ -55,7 +55,7 @@ def canonical_path(section: str, key: str) -> Path | None:
     return owners[0] if len(owners) == 1 else None
 
 
-# Every name that a setting is known by, so that reading looks it up; what is not in it may be mistyped.
+# Every known name of a setting, for lookup; a name that is not in it may be mistyped.
 CANONICAL: dict[tuple[str, str], Path | None] = {
     (section, key): canonical_path(section, key)
     for section in ("", *SECTIONS)
@@ -63,7 +63,7 @@ CANONICAL: dict[tuple[str, str], Path | None] = {
 }
 _TEXT_TYPES = (str, str | None)
 _FILE_TYPES = (str | list[str], str | list[str] | None)
-# Settings that are text whatever their value looks like: a file named 2024 is a name. Of FILES also a list.
+# Settings that are text even if they look like numbers: a file may be named 2024. FILES may also be lists.
 TEXTS = frozenset(path for path, info in FIELDS.items() if info.annotation in _TEXT_TYPES)
 FILES = frozenset(path for path, info in FIELDS.items() if info.annotation in _FILE_TYPES)
 

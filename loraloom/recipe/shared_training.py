@@ -1,4 +1,4 @@
-"""The training settings that all experiments of a run have in common, as a type of their own."""
+"""The training settings that all experiments of a run share, as one type."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from loraloom.recipe.values import BaseDropout, Count
 
 
 class SharedTraining(Protocol):
-    """What cannot differ between experiments, because one forward pass serves them all.
+    """Settings that cannot differ between experiments, because one forward pass serves all of them.
 
     Every `TrainingSettings` is one; who is handed only what is shared can read nothing else.
     """

@@ -1,12 +1,12 @@
-"""YAML text -> a tree of plain values that knows the line of each.
+"""YAML text to a tree of plain values that knows the line of each value.
 
-We read PyYAML's event stream and build the tree ourselves, for three reasons. Every message can name
-a line. Nothing is ever constructed but text, numbers, true, false, nothing, lists and mappings, so
-reading is safe whatever the file says. And scalars follow YAML 1.2's core schema, where PyYAML's own
-1.1 makes text of `1e-4`, false of `eval_strategy: no`, and 8 of `010`. ruamel.yaml 0.19 knows 1.2 and lines,
-but ends at the first key that is given twice and in a RecursionError at 3,000 brackets, has no limit for
-aliases, leaves JSON's surrogate pairs apart, reads `2024-01-01` as a date, and takes 2.5 times as long
-(1.18 s against 0.47 s for 1,500 experiments).
+The tree is built here from PyYAML's event stream, for three reasons. Every message can name a line. Only
+text, numbers, true, false, null, lists and mappings are ever constructed, so reading is safe whatever the
+file contains. And scalars follow YAML 1.2's core schema, whereas PyYAML's 1.1 reads `1e-4` as text,
+`eval_strategy: no` as false, and `010` as 8. ruamel.yaml 0.19 supports 1.2 and lines, but stops at the first
+repeated key, raises RecursionError at 3,000 brackets, has no limit on aliases, does not join JSON's surrogate
+pairs, reads `2024-01-01` as a date, and takes 2.5 times as long (1.18 s compared with 0.47 s for 1,500
+experiments).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from loraloom.text.visible import quoted
 
 MAX_CHARACTERS = 1_000_000
 MAX_DEPTH = 16
-# Aliases count each time they are used: a few lines can stand for billions of values.
+# Aliases count each time they are used, because a few lines can stand for billions of values.
 MAX_VALUES = 20_000
 
 _INTEGER = re.compile(r"[-+]?[0-9]+")
@@ -39,13 +39,13 @@ _CORE_TAGS = frozenset(
 
 @dataclass(frozen=True)
 class Node:
-    """A value, and where a message about it should point: for a mapping's value, the line of its key.
+    """A value and the place for messages about it: for a mapping's value, the line of its key.
 
     Args:
-        value: text, a number, true, false or nothing; a list of nodes; or a mapping of nodes.
-        where: `recipe.yaml:9`, or the option that gave it.
-        text: what a plain scalar looked like before it became a number, true or false.
-        size: how many values it holds, itself included and aliases unfolded.
+        value: text, a number, true, false or null; a list of nodes; or a mapping of nodes.
+        where: `recipe.yaml:9`, or the option that contains it.
+        text: spelling of a plain scalar before it became a number, true or false.
+        size: number of values in it, including itself and with aliases expanded.
         plain: the value without places.
     """
 
@@ -65,24 +65,24 @@ class Node:
 
 
 def compose(text: str, name: str, *, has_lines: bool = True) -> tuple[Node | None, list[Problem]]:
-    """Read one YAML document.
+    """Parse one YAML document.
 
     Args:
         text: the document.
-        name: what messages call it.
-        has_lines: whether messages name the line behind it; an option has one only.
+        name: its name in messages.
+        has_lines: whether messages contain the line number; an option has only one line.
 
     Returns:
-        The document's root (None where it is empty), and what is wrong without making the rest
-        unreadable: keys given twice, keys that are not text, tags.
+        The document's root (None if it is empty), and problems that do not make the rest unreadable:
+        repeated keys, keys that are not text, tags.
 
     Raises:
-        RecipeError: the text is not YAML, or is too large, too deep, or several documents.
+        RecipeError: the text is not YAML, is too large or too deeply nested, or contains several documents.
     """
     composer = _Composer(text, name, has_lines=has_lines)
     if len(text) > MAX_CHARACTERS:
         raise RecipeError(
-            "this is too long for a recipe, and may be a data file",
+            "this is too long for a recipe and may be a data file",
             where=composer.place(1),
             found=f"{len(text):,} characters",
             allowed=f"at most {MAX_CHARACTERS:,}",
@@ -92,7 +92,7 @@ def compose(text: str, name: str, *, has_lines: bool = True) -> tuple[Node | Non
     except yaml.reader.ReaderError as error:
         line, column = _line_and_column(text, error.position)
         raise RecipeError(
-            "a character that YAML does not allow",
+            "contains a character that YAML does not allow",
             where=composer.place(line),
             found=f"U+{ord(text[error.position]):04X} in column {column}",
             fix="Remove it, or write it as an escape in double quotes.",
@@ -100,8 +100,8 @@ def compose(text: str, name: str, *, has_lines: bool = True) -> tuple[Node | Non
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(error, composer.place) from None
     except (ValueError, OverflowError):
-        # PyYAML converts `"\\U99999999"` and `%YAML 1.999…` without asking whether Python can.
-        what = "not readable as YAML: an escape names no character, or a version no number"
+        # PyYAML converts `"\\U99999999"` and `%YAML 1.999…` without checking whether Python can.
+        what = "not readable as YAML: an escape is not a valid character, or a version is not a number"
         raise RecipeError(what, where=composer.here()) from None
 
 
@@ -111,10 +111,10 @@ def _syntax_error(error: yaml.MarkedYAMLError, place: Callable[[int], str]) -> R
     problem = error.problem or "not readable"
     fix = ""
     if "'\\t'" in problem:
-        problem, fix = "a tab stands where only spaces may", "Indent with spaces."
+        problem, fix = "tabs cannot be used for indentation", "Indent with spaces."
     elif problem.startswith("mapping values are not allowed"):
-        problem = "`: ` stands where no value may begin"
-        fix = "Is the line above indented alike? Text that holds `: ` needs quotes."
+        problem = "`: ` is used where no value can begin"
+        fix = "Check the indentation of the line above; text that contains `: ` needs quotes."
     elif error.context == "while scanning an alias":
         problem, fix = "`*` begins the name of an alias", "Text that begins with `*` needs quotes."
     elif error.context and error.context_mark and error.context_mark.line + 1 != line:
@@ -128,7 +128,7 @@ def _line_and_column(text: str, position: int) -> tuple[int, int]:
 
 
 class _Composer:
-    """Turns events into nodes; keeps what is wrong with single keys, and goes on."""
+    """Converts events to nodes, collecting problems with single keys."""
 
     def __init__(self, text: str, name: str, *, has_lines: bool) -> None:
         self.events: Iterator[yaml.Event] = yaml.parse(text, Loader=yaml.SafeLoader)
@@ -157,7 +157,7 @@ class _Composer:
         self.next()
         if not isinstance(self.next(), yaml.StreamEndEvent):
             raise RecipeError(
-                "a second document begins here",
+                "a second document starts here",
                 where=self.here(),
                 fix="Keep one recipe in a file, without `---`.",
             )
@@ -167,14 +167,14 @@ class _Composer:
         where = where or self.here()
         if depth > MAX_DEPTH:
             raise RecipeError(
-                "nested too deep for a recipe", where=self.here(), allowed=f"{MAX_DEPTH} levels"
+                "nested too deeply for a recipe", where=self.here(), allowed=f"{MAX_DEPTH} levels"
             )
         if isinstance(event, yaml.AliasEvent):
             return self.alias(event, where)
         assert isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent)
         if event.tag is not None and event.tag not in _CORE_TAGS:
             tag = quoted(event.tag.replace("tag:yaml.org,2002:", "!!"))
-            self.problem(f"the tag {tag} has no meaning in a recipe", "Leave it out.")
+            self.problem(f"the tag {tag} has no meaning in a recipe", "Remove it.")
         if isinstance(event, yaml.ScalarEvent):
             node = self.scalar(event, where)
         elif isinstance(event, yaml.SequenceStartEvent):
@@ -183,7 +183,7 @@ class _Composer:
             node = self.mapping(depth, where)
         if node.size > MAX_VALUES:
             raise RecipeError(
-                "too many values for a recipe, once its aliases are unfolded",
+                "too many values for a recipe, with its aliases expanded",
                 where=self.here(),
                 allowed=f"at most {MAX_VALUES:,}",
             )
@@ -194,7 +194,7 @@ class _Composer:
     def alias(self, event: yaml.AliasEvent, where: str) -> Node:
         node = self.anchors.get(event.anchor or "")
         if node is None:
-            # An anchor is known once its value is complete, so nothing can hold itself.
+            # An anchor is known only after its value is complete, so nothing can contain itself.
             raise RecipeError(
                 f"`*{event.anchor}` refers to no value above it",
                 where=self.here(),
@@ -210,14 +210,14 @@ class _Composer:
         return Node(resolve(text), where, text) if is_plain else Node(text, where)
 
     def repaired(self, text: str) -> str:
-        """JSON writes what lies beyond U+FFFF as two escapes, which PyYAML leaves apart."""
+        """Join surrogate pairs, as which JSON writes characters above U+FFFF and which PyYAML keeps."""
         try:
             text = text.encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError:
-            self.problem("half a character: a lone surrogate cannot be written to any file", "Remove it.")
+            self.problem("contains a lone surrogate, which cannot be written to a file", "Remove it.")
             return ""
         if "\0" in text:
-            self.problem("a NUL character, which no name or path may hold", "Remove it.")
+            self.problem("contains a NUL character, which is not allowed in names and paths", "Remove it.")
         return text
 
     def sequence(self, depth: int, where: str) -> Node:
@@ -237,7 +237,7 @@ class _Composer:
                 merged |= self.merged(node)
             elif key in entries:
                 what = f"the key {quoted(key or '')} is given twice; the first is at {entries[key].where}"
-                self.problems.append(Problem(what, key_where, fix="Keep one of them."))
+                self.problems.append(Problem(what, key_where, fix="Remove one of them."))
             elif key is not None:
                 entries[key] = node
         entries = merged | entries
@@ -252,14 +252,14 @@ class _Composer:
         return None
 
     def merged(self, node: Node) -> dict[str, Node]:
-        """What `<<: *anchor` brings in; what the mapping says itself goes before it."""
+        """Return what `<<: *anchor` merges; the mapping's own keys take precedence."""
         entries: dict[str, Node] = {}
         for part in node.value if isinstance(node.value, list) else [node]:
             if isinstance(part.value, dict):
                 entries = part.value | entries
             else:
                 self.problems.append(
-                    Problem("`<<` must stand before a mapping", node.where, fix="Write `<<: *anchor`.")
+                    Problem("`<<` must be followed by a mapping", node.where, fix="Write `<<: *anchor`.")
                 )
         return entries
 
@@ -272,7 +272,7 @@ def _is_plain(event: yaml.Event) -> bool:
 
 
 def resolve(text: str) -> str | int | float | bool | None:
-    """What a plain scalar means, by YAML 1.2's core schema in base ten.
+    """Resolve a plain scalar by YAML 1.2's core schema, in base ten.
 
     >>> resolve("1e-4"), resolve("no"), resolve("010"), resolve("~")
     (0.0001, 'no', 10, None)
@@ -282,7 +282,7 @@ def resolve(text: str) -> str | int | float | bool | None:
     if _INTEGER.fullmatch(text):
         try:
             return int(text)
-        except ValueError:  # Python reads no integer of more than 4,300 digits
+        except ValueError:  # Python does not read integers of more than 4,300 digits
             return text
     if _FLOAT.fullmatch(text):
         return float(text)

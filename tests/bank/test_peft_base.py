@@ -90,13 +90,13 @@ def test_layers_that_an_adapter_leaves_out_on_purpose_are_no_other_model(
 @pytest.mark.parametrize(
     ("named", "said"),
     [
-        ("google/mt5-small", "was made for google/mt5-small, and is put on here"),
-        ("/home/somebody/models/mt5-small", "was made for mt5-small, and is put on here"),
-        (r"D:\models\mt5-small", "was made for mt5-small, and is put on here"),
+        ("google/mt5-small", "was made for google/mt5-small, but is used with here"),
+        ("/home/somebody/models/mt5-small", "was made for mt5-small, but is used with here"),
+        (r"D:\models\mt5-small", "was made for mt5-small, but is used with here"),
         ("mine/here", "names mine/here as its base, as here"),
         ("/elsewhere/here/", "names here as its base, as here"),
         ("/c/hub/models--mine--here/snapshots/0a1b", "names mine/here as its base, as here"),
-        ("/c/hub/models--google--mt5-base/snapshots/0a1b", "was made for google/mt5-base, and is put on"),
+        ("/c/hub/models--google--mt5-base/snapshots/0a1b", "was made for google/mt5-base, but is used with"),
         (None, "names no base"),
         ("", "names no base"),
         (7, "names no base"),

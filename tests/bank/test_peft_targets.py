@@ -260,7 +260,7 @@ def test_embeddings_saved_for_a_resized_vocabulary_come_with_what_to_do(made: Ma
 def test_an_embedding_that_peft_does_not_merge_rightly_gets_no_such_advice(made: Made) -> None:
     folder, _ = made(target_modules=["q"])
     change_config(folder, modules_to_save=["shared"])
-    with pytest.raises(AdapterError, match="PEFT does not merge shared rightly") as caught:
+    with pytest.raises(AdapterError, match="PEFT does not merge shared correctly") as caught:
         read_adapter(folder)
     assert "merge_and_unload" not in str(caught.value)
 

@@ -92,7 +92,7 @@ def test_what_is_not_there_is_said(name: str, message: str) -> None:
 def test_a_file_and_an_empty_folder_are_no_model(folder: Path, tmp_path: Path) -> None:
     assert "a model is a folder, but this is a file" in complaint(folder / "config.json")
     (tmp_path / "empty").mkdir()
-    assert "holds no config.json" in complaint(tmp_path / "empty")
+    assert "contains no config.json" in complaint(tmp_path / "empty")
 
 
 def test_a_causal_model_names_both_architectures(folder: Path) -> None:

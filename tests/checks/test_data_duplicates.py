@@ -9,8 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loraloom.checks.data.code_points import strip_marks
+from loraloom.checks.data.data_view import DataView
 from loraloom.checks.data.duplicates import check_duplicates, check_leakage, check_near_duplicates
 from loraloom.checks.data.near_duplicates import SHORTEST, SIMILAR, near_copies
+from loraloom.data.examples import Example
+from loraloom.data.sources.source import Kind, Piece, join, packed
+from loraloom.data.splitting.split import Split
+from loraloom.recipe import DataSettings
 from tests.checks.data_rows import good, only, seen
 
 
@@ -151,3 +156,39 @@ def test_of_a_million_rows_a_sample_is_compared_and_its_size_is_said(monkeypatch
     rows = good(99)
     found = only(check_near_duplicates(seen([*rows[:50], *[(f"{s}！", r) for s, r in rows[:50]]])))
     assert "50 of 100 rows examined" in found.message
+
+
+SYSTEM = "You are a patient counsellor for young people. Answer in two sentences, without lists. "
+
+
+def with_system(questions: list[str], path: str, systems: tuple[str, ...] = (SYSTEM * 3,)) -> list[Example]:
+    rows = []
+    for number, question in enumerate(questions, start=1):
+        pieces = [Piece(Kind.SYSTEM, systems[number % len(systems)], "\n"), Piece(Kind.QUESTION, question)]
+        answer = f"Write down thought {number} and then number {number * 7} of your list."
+        rows.append(Example(join(pieces), answer, path, number, number, 0, str(number), parts=packed(pieces)))
+    return rows
+
+
+def view(train: list[Example], held_out: list[Example]) -> DataView:
+    return DataView(Split(train, held_out, [], {}, []), DataSettings(train="data.jsonl"), None)
+
+
+def test_a_long_system_text_that_rows_share_makes_no_two_of_them_alike() -> None:
+    asked = [source for source, _ in good(30)]
+    data = view(with_system(asked[:20], "data.jsonl"), with_system(asked[20:], "eval.jsonl"))
+    assert only(check_near_duplicates(data)).level == "ok"
+
+
+def test_questions_that_are_nearly_alike_are_found_under_a_shared_system_text() -> None:
+    asked = [source for source, _ in good(20)]
+    data = view(with_system(asked, "data.jsonl"), with_system([asked[4].replace("，", ", ")], "eval.jsonl"))
+    found = only(check_near_duplicates(data))
+    assert (found.level, found.where) == ("warning", "eval.jsonl:1")
+
+
+def test_one_text_under_two_tasks_is_not_the_same_source() -> None:
+    tasks = ("Translate the text into German.", "Summarise the text in one sentence.")
+    asked = [source for source, _ in good(20)]
+    held_out = with_system(asked, "eval.jsonl", tasks[::-1])
+    assert only(check_near_duplicates(view(with_system(asked, "data.jsonl", tasks), held_out))).level == "ok"

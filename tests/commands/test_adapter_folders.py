@@ -167,15 +167,15 @@ def test_the_command_line_takes_them_in_place_of_a_run(
     assert [line["answer"] for line in lines] == answers_of_peft(base, adapters / "first")
     ended = warm.call("compare", *given, "--data", adapters / "rows.jsonl", "--set", SHORT[0], cwd=tmp_path)
     assert ended.code == 0, ended.stderr
-    assert "kept nowhere; --out FILE.json keeps them" in ended.stderr
+    assert "not stored; use --out FILE.json to store them" in ended.stderr
     ended = warm.call("merge", *given, "merged", cwd=tmp_path)
     assert ended.code == 0, ended.stderr
     assert (tmp_path / "merged" / "model.safetensors").is_file()
     for argv, said in (
         (("compare", *given, "--split", "eval"), "--split needs a run"),
-        (("compare", "run", *given), "a run has adapters of its own"),
-        (("predict", "--adapter", adapters / "first", "rows.jsonl"), "--adapter needs --base"),
-        (("compare",), "a run is needed, or --base FOLDER and --adapter FOLDER"),
+        (("compare", "run", *given), "--adapter cannot be combined with RUN"),
+        (("predict", "--adapter", adapters / "first", "rows.jsonl"), "--adapter requires --base"),
+        (("compare",), "give a run, or --base FOLDER and --adapter FOLDER"),
         (("predict", "run", "rows.jsonl", "--set", "generation.num_beams=2"), "by its own recipe"),
     ):
         ended = warm.call(*argv, cwd=tmp_path)

@@ -140,7 +140,7 @@ def test_figures_of_other_experiments_are_not_ones_own(trained: Callable[..., Pa
     with pytest.raises(RunError, match=r"several experiments.*narrow \(eval_loss .*wide"):
         card(run)
     (run / "compare" / "eval.json").write_text('{"models": {"wide": {}}}', encoding="utf-8")
-    with pytest.raises(RunError, match=r"eval\.json: is not what `loraloom compare` writes"):
+    with pytest.raises(RunError, match=r"eval\.json: is damaged: .*`loraloom compare run` writes it anew"):
         card(run, experiment="wide")
 
 
@@ -159,7 +159,10 @@ def test_on_the_command_line(trained: Callable[..., Path], tmp_path: Path) -> No
 def test_a_card_that_cannot_be_made_costs_no_adapter(
     tiny: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loraloom.training.adapter_card.PARTS", ("train", "nothing"))
+    def unreadable(path: Path) -> None:
+        raise RunError("cannot be read", where=str(path))
+
+    monkeypatch.setattr("loraloom.training.adapter_card.SplitRecord.read", unreadable)
     adapter = train_small(tmp_path, tiny("mt5")) / "adapters" / "main"
     assert (adapter / "adapter_model.safetensors").is_file()
     assert not (adapter / "README.md").exists()

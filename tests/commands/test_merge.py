@@ -243,7 +243,7 @@ def test_what_is_there_stays(trained: Callable[..., Path], tmp_path: Path) -> No
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for name in ("folder", "link"):
-        with pytest.raises(RunError, match="is there already"):
+        with pytest.raises(RunError, match="already exists"):
             merge(trained("mt5"), tmp_path / name)
     with pytest.raises(RunError, match="there is no such folder"):
         merge(trained("mt5"), tmp_path / "no" / "merged")

@@ -194,7 +194,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], Any], tuple[str, ...]]] = {
         lambda file: file.rename(file.with_suffix(".bin")),
         ("has no adapter_model.safetensors", "a pickle, which is not loaded"),
     ),
-    "NaN": ("adapter_model.safetensors", make_nan, ("holds NaN or infinite values",)),
+    "NaN": ("adapter_model.safetensors", make_nan, ("contains NaN or infinite values",)),
     "no configuration": ("adapter_config.json", Path.unlink, ("has no adapter_config.json",)),
     "an empty configuration": (
         "adapter_config.json",

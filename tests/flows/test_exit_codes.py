@@ -34,7 +34,7 @@ def test_usage_is_2(case: str, trained: TrainedRun) -> None:
 
 FAILED = {
     "no such recipe": (("check", "recipes.yaml"), "Did you mean `recipe.yaml`?"),
-    "a folder": (("train", "first"), "this is a folder, not a recipe"),
+    "a folder": (("train", "first"), "is a folder, not a recipe"),
     "no such run": (("compare", "frist"), "there is no such run. Allowed: first"),
     "no run": (("compare", "."), "this folder is no run"),
     "a file as a run": (("compare", "data.json"), "there is no such run"),
@@ -48,8 +48,14 @@ FAILED = {
         "Give only one of them",
     ),
     "a blank prompt": (("compare", "first", "--prompt", " "), "prompt 1 is empty"),
-    "a name that leaves the run": (("compare", "first", "--name", "../../x"), "cannot name a comparison"),
-    "an absolute name": (("compare", "first", "--name", "/elsewhere/x"), "cannot name a comparison"),
+    "a name that leaves the run": (
+        ("compare", "first", "--name", "../../x"),
+        "is not a valid name of a comparison",
+    ),
+    "an absolute name": (
+        ("compare", "first", "--name", "/elsewhere/x"),
+        "is not a valid name of a comparison",
+    ),
     "no data": (("init", "dat.json"), "Did you mean `data.json`?"),
     "resume of no run": (("train", "recipe.yaml", "--resume", "frist"), "there is no such run"),
 }

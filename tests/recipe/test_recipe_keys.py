@@ -134,7 +134,8 @@ def test_a_setting_given_twice_must_have_one_value() -> None:
     assert read("lr: '1e-4'\ntraining: {learning_rate: 0.0001}\n").recipe.training.learning_rate == 1e-4
     assert refusal("lr: 1e-4\ntraining: {learning_rate: 2e-4}\n") == (
         "recipe.yaml:4: `training.learning_rate` is given twice with different values, here as "
-        "`training.learning_rate` and as `lr` at recipe.yaml:3 (found: 0.0002 and 0.0001). Keep one of them."
+        "`training.learning_rate` and as `lr` at recipe.yaml:3 (found: 0.0002 and 0.0001). Remove one of "
+        "them."
     )
 
 

@@ -108,7 +108,10 @@ def accepted(text: str, *sets: str) -> Recipe:
             "`device` is not a device name (found: 'gpu'). Allowed: auto, cpu, cuda",
         ),
         ("lora: 5", "recipe.yaml:4: `lora` must be a mapping of settings (found: 5)"),
-        ("experiments: [a]", "recipe.yaml:4: `experiments` must be a mapping: each experiment's name"),
+        (
+            "experiments: [a]",
+            "recipe.yaml:4: `experiments` must be a mapping from the name of each experiment",
+        ),
         (
             "columns: {foo: x}",
             "recipe.yaml:4: unknown key `data.columns.foo`. Allowed: `instruction`, `input`",
@@ -190,7 +193,7 @@ def test_settings_that_do_not_go_together_point_at_the_setting(line: str, messag
         ),
         (
             "a: {}\n  a: {}",
-            "recipe.yaml:6: the key `a` is given twice; the first is at recipe.yaml:5. Keep one",
+            "recipe.yaml:6: the key `a` is given twice; the first is at recipe.yaml:5. Remove one",
         ),
     ],
 )
@@ -263,12 +266,12 @@ class TestTheFileItself:
                 read_recipe(tmp_path / name)
         with pytest.raises(RecipeError, match="Did you mean `article`"):
             read_recipe("artcle")
-        with pytest.raises(RecipeError, match=r"Recipes that come along: .*article.*mt0-large"):
+        with pytest.raises(RecipeError, match=r"Built-in recipes: .*article.*mt0-large"):
             read_recipe("zzz")
 
     def test_it_is_a_folder(self, tmp_path: Path) -> None:
         (tmp_path / "a.yaml").write_text(HEAD)
-        with pytest.raises(RecipeError, match=r"this is a folder, not a recipe \(found: a.yaml\)"):
+        with pytest.raises(RecipeError, match=r"is a folder, not a recipe \(found: a.yaml\)"):
             read_recipe(tmp_path)
 
     @pytest.mark.parametrize("name", ["a\0b", "x" * 5000])
@@ -280,11 +283,11 @@ class TestTheFileItself:
         file = tmp_path / "r.yaml"
         file.write_bytes(HEAD.encode() + "# 数据".encode("gbk"))
         with pytest.raises(
-            RecipeError, match=r"r.yaml:4: this is not UTF-8 text \(found: byte 0xca at offset 52\)"
+            RecipeError, match=r"r.yaml:4: is not UTF-8 text \(found: byte 0xca at offset 52\)"
         ):
             read_recipe(file)
         file.write_bytes(HEAD.encode("utf-16"))
-        with pytest.raises(RecipeError, match=r"as UTF-16 begins\). Save the file as UTF-8."):
+        with pytest.raises(RecipeError, match=r"which is how UTF-16 begins\). Save the file as UTF-8."):
             read_recipe(file)
 
     def test_a_byte_order_mark_is_no_character(self, tmp_path: Path) -> None:
@@ -295,5 +298,5 @@ class TestTheFileItself:
     def test_it_is_a_data_file(self, tmp_path: Path) -> None:
         file = tmp_path / "r.yaml"
         file.write_text("好" * 1_400_000, encoding="utf-8")
-        with pytest.raises(RecipeError, match="too long for a recipe, and may be a data file"):
+        with pytest.raises(RecipeError, match="too long for a recipe and may be a data file"):
             read_recipe(file)

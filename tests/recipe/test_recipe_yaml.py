@@ -23,30 +23,33 @@ def read(text: str) -> object:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "recipe.yaml: the recipe is empty. `loraloom init` writes one"),
+        ("", "recipe.yaml: the recipe is empty. Create one with `loraloom init`"),
         ("# only a comment\n", "recipe.yaml: the recipe is empty"),
         ("just text", "recipe.yaml:1: a recipe must be a mapping of settings (found: 'just text')"),
         ("- a\n- b", "recipe.yaml:1: a recipe must be a mapping of settings (found: a list)"),
-        ("a: 1\n---\nb: 2", "recipe.yaml:2: a second document begins here. Keep one recipe in a file"),
+        ("a: 1\n---\nb: 2", "recipe.yaml:2: a second document starts here. Keep one recipe in a file"),
         (
             "a:\n\tb: 1",
-            "recipe.yaml:2: not readable as YAML, column 1: a tab stands where only spaces may. Indent",
+            "recipe.yaml:2: not readable as YAML, column 1: tabs cannot be used for indentation. Indent",
         ),
         (
             "seed: 1\na: b: c",
-            "recipe.yaml:2: not readable as YAML, column 5: `: ` stands where no value may begin",
+            "recipe.yaml:2: not readable as YAML, column 5: `: ` is used where no value can begin",
         ),
         ("a: [1\nb: 2", "recipe.yaml:2: not readable as YAML, column 2: expected ',' or ']'"),
         ('a: "b\n', "recipe.yaml:2: not readable as YAML"),
-        ('a: "\\U99999999"', "recipe.yaml:1: not readable as YAML: an escape names no character"),
+        ('a: "\\U99999999"', "recipe.yaml:1: not readable as YAML: an escape is not a valid character"),
         ("%YAML 1." + "9" * 5000 + "\n---\na: 1", "not readable as YAML"),
-        ("a: 1\nb: \x00", "recipe.yaml:2: a character that YAML does not allow (found: U+0000 in column 4)"),
-        ('a: "\\0"', "recipe.yaml:1: a NUL character"),
-        ('a: "\\ud800"', "recipe.yaml:1: half a character"),
+        (
+            "a: 1\nb: \x00",
+            "recipe.yaml:2: contains a character that YAML does not allow (found: U+0000 in column 4)",
+        ),
+        ('a: "\\0"', "recipe.yaml:1: contains a NUL character"),
+        ('a: "\\ud800"', "recipe.yaml:1: contains a lone surrogate"),
         ("a: *b", "recipe.yaml:1: `*b` refers to no value above it"),
         ("a: &a [*a]", "recipe.yaml:1: `*a` refers to no value above it"),
         (BOMB, "recipe.yaml:5: too many values for a recipe"),
-        ("[" * 50_000, "recipe.yaml:1: nested too deep for a recipe. Allowed: 16 levels."),
+        ("[" * 50_000, "recipe.yaml:1: nested too deeply for a recipe. Allowed: 16 levels."),
         ("\n".join(" " * n + "a:" for n in range(50)), "recipe.yaml:18: nested too deep"),
         (
             "a: !!python/object/apply:os.system [ls]",
@@ -57,7 +60,7 @@ def read(text: str) -> object:
             "recipe.yaml:3: the key `seed` is given twice; the first is at recipe.yaml:1",
         ),
         ("? [a, b]\n: 1", "recipe.yaml:1: a key must be text"),
-        ("a: {<<: 3}", "recipe.yaml:1: `<<` must stand before a mapping"),
+        ("a: {<<: 3}", "recipe.yaml:1: `<<` must be followed by a mapping"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_line(text: str, message: str) -> None:

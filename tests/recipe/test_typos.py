@@ -110,7 +110,7 @@ def test_every_setting_is_found_with_a_letter_left_out_or_two_exchanged(path: tu
         ("betas: [0.9, 0.95]", "Set training.adam_beta1 and training.adam_beta2."),
         ("block_size: 512", "Set data.max_source_length, data.max_target_length or generation.max_new"),
         ("stage: dpo", "pairs of an instruction and a response"),
-        ("training: {lora: {r: 8}}", "`lora` is a section of its own: write it outside of `training`."),
+        ("training: {lora: {r: 8}}", "`lora` is a separate section; write it outside of `training`."),
     ],
 )
 def test_known_keys_of_other_trainers_are_explained(line: str, message: str) -> None:

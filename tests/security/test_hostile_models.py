@@ -129,9 +129,9 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     ),
     "quantisation that imports": (
         set_config(quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True}),
-        "quantised",
+        "quantized",
     ),
-    "quantisation of a module": (set_config(quantization_config={"quant_method": "evil.Evil"}), "quantised"),
+    "quantisation of a module": (set_config(quantization_config={"quant_method": "evil.Evil"}), "quantized"),
     "a tokenizer's class by path": (
         with_code(set_tokenizer_config(tokenizer_class="tokenization_evil.Evil")),
         "not the name of a class",
@@ -182,8 +182,8 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "a million million labels": (set_config(num_labels=10**12), "beyond any real model"),
     "a number without end": (set_config(layer_norm_epsilon=float("inf")), "beyond any real model"),
     "a million layers": (set_config(num_layers=1_000_000), "a far larger model than its files contain"),
-    "a width of text": (set_config(d_model="wide"), "`d_model` is no size"),
-    "a depth below 0": (set_config(num_layers=-3), "`num_layers` is no size"),
+    "a width of text": (set_config(d_model="wide"), "`d_model` is not a valid size"),
+    "a depth below 0": (set_config(num_layers=-3), "`num_layers` is not a valid size"),
     "a family that is none": (set_config(model_type=["mt5"]), "its config.json has no model_type"),
     "a family with control characters": (
         set_config(model_type="\x1b[2Jmt5"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 
 from loraloom.checks.data.code_points import strip_marks
@@ -9,9 +11,11 @@ from loraloom.checks.data.data_view import DataView, first_few, of_sample, place
 from loraloom.checks.data.near_duplicates import SHINGLE, SHORTEST, SIMILAR, near_copies
 from loraloom.checks.finding import Finding
 from loraloom.data.examples import Example
+from loraloom.data.sources.source import pieces_of
 from loraloom.data.splitting.groups import source_key
 from loraloom.data.splitting.split import HELD_OUT
 
+SHARED_BY = 5  # rows: what so many of them have distinguishes none of them
 SIMILAR_WORDS = f"{100 * SIMILAR:.0f} % of their {SHINGLE}-character shingles are equal"
 
 
@@ -81,8 +85,10 @@ def check_near_duplicates(view: DataView) -> list[Finding]:
 def _near_in_train(view: DataView) -> list[Finding]:
     looked_at = sample(view.split.train)
     rows = _distinct(looked_at, _row_key)
+    sources = _without_shared_text(rows)
     near = _near(
-        rows, [f"{strip_marks(example.source)}\n{strip_marks(example.response)}" for example in rows]
+        rows,
+        [f"{source}\n{strip_marks(example.response)}" for source, example in zip(sources, rows, strict=True)],
     )
     if not near:
         return []
@@ -107,7 +113,7 @@ def _near_across(view: DataView) -> list[Finding]:
             if _source_key(example) not in known  # that is reported as leakage
         ]
         rows = [*train, *held_out]
-        near = _near(rows, [strip_marks(example.source) for example in rows], first_later=len(train))
+        near = _near(rows, _without_shared_text(rows), first_later=len(train))
         if near:
             message = (
                 f"the sources of {share(len(near), len(held_out))} {part} rows nearly repeat one in the "
@@ -118,6 +124,27 @@ def _near_across(view: DataView) -> list[Finding]:
             where = places(later for later, _ in near)
             findings.append(Finding("warning", "near-duplicates", where, message, fix))
     return findings
+
+
+def _without_shared_text(rows: Sequence[Example]) -> list[str]:
+    """Each source without the pieces that many rows have, in the form in which copies are compared.
+
+    A long system text or instruction that all rows share would make every two of them nearly alike. In its
+    place is a short hash, so that one question to two tasks is not the same. A source of which nothing else
+    is left is compared as a whole.
+    """
+    pieces = [[piece.text for piece in pieces_of(example.source, example.parts)] for example in rows]
+    num_rows = Counter(text for own in pieces for text in set(own))
+    texts = []
+    for own, example in zip(pieces, rows, strict=True):
+        shared = [text for text in own if num_rows[text] >= SHARED_BY]
+        telling = "\n".join(strip_marks(text) for text in own if num_rows[text] < SHARED_BY)
+        if shared and telling.strip():
+            digest = hashlib.blake2b("\n".join(shared).encode(errors="surrogatepass"), digest_size=4)
+            texts.append(f"{telling}\n{digest.hexdigest()}")
+        else:
+            texts.append(strip_marks(example.source))
+    return texts
 
 
 def _near(

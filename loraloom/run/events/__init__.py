@@ -19,7 +19,8 @@ from loraloom.run.events.announcements import (
     WarningNote,
 )
 from loraloom.run.events.event import Event, Report, UnknownEvent, quiet
-from loraloom.run.events.history import (
+from loraloom.run.events.log_lines import read_event, read_events
+from loraloom.run.events.logged_events import (
     AdapterExport,
     CheckpointDamage,
     CheckpointSave,
@@ -31,7 +32,6 @@ from loraloom.run.events.history import (
     TrainStep,
     TrialStart,
 )
-from loraloom.run.events.log_lines import read_event, read_events
 
 __all__ = [
     "AdapterExport",

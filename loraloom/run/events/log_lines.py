@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from loraloom.run.events.announcements import Note
 from loraloom.run.events.event import Event, UnknownEvent
-from loraloom.run.events.history import (
+from loraloom.run.events.logged_events import (
     AdapterExport,
     CheckpointDamage,
     CheckpointSave,
