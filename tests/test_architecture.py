@@ -46,7 +46,7 @@ LIGHT = (
     "architectures",
     "cli",
     "errors.py",
-    "results.py",
+    "results",
     "text",
     "run",
     "recipe",

@@ -37,7 +37,7 @@ ROOMS = (
     "session",
     "comparison",
     "commands",
-    "results.py",
+    "results",
     "api",
     "console",
     "cli",

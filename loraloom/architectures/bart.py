@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from loraloom.architectures.family import Dimensions, Family
+from loraloom.architectures.dimensions import Dimensions
+from loraloom.architectures.family import Family
 
 if TYPE_CHECKING:
     from torch import Tensor

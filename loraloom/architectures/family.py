@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+
+from loraloom.architectures.dimensions import Dimensions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,48 +33,6 @@ FACTORS: Mapping[Role, tuple[Role, ...]] = {
     "gate": ("in", "out"),
     "out": ("in", "gate"),
 }
-
-
-@dataclass(frozen=True)
-class Dimensions:
-    """The sizes of a model; where there are two, they are the encoder's and the decoder's.
-
-    Args:
-        vocab_size: tokens.
-        d_model: width of the stream between layers.
-        num_layers, num_heads: of each stack.
-        d_head: width of an attention head.
-        d_ff: width of the feed-forward.
-        num_positions: tokens that a row may have at the most; none where positions are relative.
-    """
-
-    vocab_size: int
-    d_model: int
-    num_layers: tuple[int, int]
-    num_heads: tuple[int, int]
-    d_head: tuple[int, int]
-    d_ff: tuple[int, int]
-    num_positions: int | None = None
-
-    @property
-    def d_attention(self) -> tuple[int, int]:
-        """Width of all heads together."""
-        return self.num_heads[0] * self.d_head[0], self.num_heads[1] * self.d_head[1]
-
-    @property
-    def widest(self) -> int:
-        """The widest that a layer's states become."""
-        return max(*self.d_ff, *self.d_attention)
-
-    @property
-    def num_weights(self) -> int:
-        """Weights, estimated: two embeddings, and of each layer its attention and three of feed-forward."""
-        total = 2 * self.vocab_size * self.d_model
-        for layers, inner, d_ff, attentions in zip(
-            self.num_layers, self.d_attention, self.d_ff, (1, 2), strict=True
-        ):
-            total += layers * self.d_model * (4 * attentions * inner + 3 * d_ff)
-        return total
 
 
 class Place(NamedTuple):

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from loraloom.architectures.family import Dimensions, Family
+from loraloom.architectures.dimensions import Dimensions
+from loraloom.architectures.family import Family
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

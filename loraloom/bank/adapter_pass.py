@@ -10,16 +10,33 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from loraloom.bank.ownership import Draws, IndexedRows, Rows
-from loraloom.bank.updates.update import Draw, Span, update_stacks
+from loraloom.bank.updates.update import Draw, Span, Stack, update_stacks
+from loraloom.base.frozen_linear import FrozenLinear
+from loraloom.data.batches import Side
 
-if TYPE_CHECKING:
-    from loraloom.bank.linear import BankLinear
+
+class AdaptedLinear(Protocol):
+    """What a pass needs of a linear with adapters.
+
+    Args:
+        name: its path in the model.
+        side: whether its input has the tokens of the source or of the target.
+        frozen: the linear that it stands for.
+    """
+
+    name: str
+    side: Side
+    frozen: FrozenLinear
+
+    @property
+    def stacks(self) -> Sequence[Stack]:
+        """Its adapters, those of one kind side by side."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +70,7 @@ class AdapterPass:
         """What random numbers are functions of; None if nothing is dropped."""
         return self.rows.draws if isinstance(self.rows, Rows) else None
 
-    def add(self, linear: BankLinear, x: Tensor, y: Tensor) -> Tensor:
+    def add(self, linear: AdaptedLinear, x: Tensor, y: Tensor) -> Tensor:
         """What a linear gives with each row's own adapter.
 
         Args:
@@ -74,7 +91,7 @@ class AdapterPass:
         self._num_uses[module] += 1
         return self._num_uses[module] - 1
 
-    def _add(self, linear: BankLinear, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:
+    def _add(self, linear: AdaptedLinear, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:
         update_stacks(linear.stacks, only_if_changed=True)  # an optimizer may have stepped within the pass
         draw = self._draw(linear, x.device)
         for stack in linear.stacks:
@@ -84,7 +101,7 @@ class AdapterPass:
             y = stack.add(linear.frozen, x, y, self._groups[key], draw)
         return y
 
-    def _draw(self, linear: BankLinear, device: torch.device) -> Draw | None:
+    def _draw(self, linear: AdaptedLinear, device: torch.device) -> Draw | None:
         draws = self.draws
         if draws is None:
             return None

@@ -16,8 +16,9 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from loraloom.architectures.dimensions import Dimensions
 from loraloom.architectures.families import FAMILIES
-from loraloom.architectures.family import Dimensions, Family
+from loraloom.architectures.family import Family
 from loraloom.base.answer_text import AnswerText
 from loraloom.base.current_pass import CurrentPass
 from loraloom.base.determinism import check_deterministic

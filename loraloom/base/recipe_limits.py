@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from loraloom.architectures.family import Dimensions, Family
+from loraloom.architectures.dimensions import Dimensions
+from loraloom.architectures.family import Family
 from loraloom.errors import Problem, RecipeError
 from loraloom.recipe import Recipe
 

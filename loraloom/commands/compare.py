@@ -73,8 +73,7 @@ def compare(
         prompts, prompts_file: other rows instead, from text or a file.
         experiments: whose adapters; all where not given.
         name: of the file; by default what was compared.
-        base, data: where the run's base and its data are now, if they were moved: the base's folder, and
-            the folder that takes the place of the one where the data was, or a file. They must be the same.
+        base, data: where the run's base and its data (a folder or a file) are now, if they were moved.
         report: told of progress, `report(AnswerProgress(done=…, total=…))`.
         stop: the caller's own token to stop by; without one, SIGINT and SIGTERM ask to stop.
 

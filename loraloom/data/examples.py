@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +114,10 @@ def read_examples(
     rows = scan_rows(path, settings, shown_as=shown_as, findings=findings)
     if not shown_as.startswith(HUB_PREFIX):
         read = examples_of(rows, settings, findings, shown_as=shown_as, groups=groups)
-        return dataclasses.replace(read, sha256=file_sha256(path))
+        return replace(read, sha256=file_sha256(path))
     digest = hashlib.sha256()
     read = examples_of(digested(rows, digest), settings, findings, shown_as=shown_as, groups=groups)
-    return dataclasses.replace(read, sha256=digest.hexdigest())
+    return replace(read, sha256=digest.hexdigest())
 
 
 def examples_of(
@@ -171,7 +170,7 @@ def in_groups(examples: Sequence[Example], groups: SourceGroups) -> list[Example
     """Assign examples to their groups, once every row that may belong to a group has been read."""
     shared = groups.tie()
     return [
-        dataclasses.replace(
+        replace(
             example,
             group=repr(groups.of((example.path, example.row))),
             is_shared=bool(shared) and source_key(example.source) in shared,

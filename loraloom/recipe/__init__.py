@@ -5,11 +5,11 @@ from and to YAML. The other files are steps of reading, described in their first
 """
 
 from loraloom.recipe.experiments import EXPERIMENT_NAME, RESERVED_EXPERIMENT_NAMES
+from loraloom.recipe.generation_settings import GenerationSettings
 from loraloom.recipe.relative_paths import Section
 from loraloom.recipe.schema import Experiment, Recipe
 from loraloom.recipe.settings import (
     DataSettings,
-    GenerationSettings,
     LoraSettings,
     TrainingSettings,
 )

@@ -9,10 +9,10 @@ from typing import Any, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from loraloom.recipe.experiments import checked_changes
+from loraloom.recipe.generation_settings import GenerationSettings
 from loraloom.recipe.relative_paths import LocatedSection, Locations
 from loraloom.recipe.settings import (
     DataSettings,
-    GenerationSettings,
     LoraSettings,
     TrainingSettings,
 )

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM
 from typer.testing import CliRunner
 
-from loraloom.bank.updates.lora import LowRank
+from loraloom.bank.updates.low_rank import LowRank
 from loraloom.base.frozen_linear import FrozenLinear
 from loraloom.base.loading import Base
 from loraloom.cli import app

@@ -7,7 +7,6 @@ https://arxiv.org/abs/2312.03732.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,55 +14,10 @@ from torch import Tensor, nn
 
 from loraloom.bank.ownership import seed_for
 from loraloom.bank.updates.lora_stack import LoraStack
+from loraloom.bank.updates.low_rank import LowRank
 from loraloom.bank.updates.update import ParameterGroup
 from loraloom.base.frozen_linear import FrozenLinear
 from loraloom.recipe import LoraSettings
-
-
-@dataclass(frozen=True)
-class LowRank:
-    """One LoRA adapter's part in one linear.
-
-    Args:
-        A: [r, in], float32, trained.
-        B: [out, r], float32, trained; zero at the start.
-        scaling: lora_alpha / r, or lora_alpha / √r.
-        dropout: on the input of A while training.
-    """
-
-    A: nn.Parameter
-    B: nn.Parameter
-    scaling: float
-    dropout: float
-
-    @property
-    def r(self) -> int:
-        """The rank."""
-        return self.A.shape[0]
-
-    @property
-    def parameters(self) -> Mapping[str, nn.Parameter]:
-        """A and B."""
-        return {"lora_A": self.A, "lora_B": self.B}
-
-    def delta(self, linear: FrozenLinear) -> Tensor:
-        """s · B A: [out, in], float32."""
-        return self.B.detach() @ self.A.detach() * self.scaling
-
-    def delta_times(self, linear: FrozenLinear, vectors: Tensor) -> Tensor:
-        """s · B (A v): float64 [out, n]."""
-        return self.scaling * (self.B.detach().double() @ (self.A.detach().double() @ vectors))
-
-    def delta_norm(self, linear: FrozenLinear) -> float:
-        """‖s B A‖ without the product: ‖B A‖² = ⟨Bᵀ B, A Aᵀ⟩, both only [r, r]."""
-        device = "cpu" if self.A.device.type == "mps" else self.A.device  # an Apple GPU has no float64
-        A, B = (each.detach().to(device).double() for each in (self.A, self.B))
-        square = float(((B.t() @ B) * (A @ A.t())).sum())
-        return float(self.scaling * max(square, 0.0) ** 0.5)
-
-    def norm_bound(self) -> float:
-        """s · ‖A‖ ‖B‖, which no ‖s B A‖ exceeds."""
-        return self.scaling * float(self.A.detach().norm()) * float(self.B.detach().norm())
 
 
 class Lora:

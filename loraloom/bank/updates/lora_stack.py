@@ -9,17 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from loraloom.bank.updates.low_rank import LowRank
 from loraloom.bank.updates.low_rank_product import Group, add_low_ranks
 from loraloom.bank.updates.update import Draw, Span
 from loraloom.base.frozen_linear import FrozenLinear
-
-if TYPE_CHECKING:
-    from loraloom.bank.updates.lora import LowRank
 
 # Ranks up to this factor apart share a batched product; the smaller ones are padded with zeros.
 NEAR_RANKS = 2

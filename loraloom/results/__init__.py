@@ -1,0 +1,35 @@
+"""Results of the functions in `loraloom.api`: plain, immutable values that need no torch."""
+
+from loraloom.results.answers import (
+    Answer,
+    CardResult,
+    CompareResult,
+    DemoResult,
+    MergeResult,
+    ModelResult,
+    RowResult,
+    RunSummary,
+)
+from loraloom.results.training import (
+    CheckResult,
+    ExperimentResult,
+    SearchResult,
+    TrainResult,
+    TrialResult,
+)
+
+__all__ = [
+    "Answer",
+    "CardResult",
+    "CheckResult",
+    "CompareResult",
+    "DemoResult",
+    "ExperimentResult",
+    "MergeResult",
+    "ModelResult",
+    "RowResult",
+    "RunSummary",
+    "SearchResult",
+    "TrainResult",
+    "TrialResult",
+]

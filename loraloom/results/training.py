@@ -1,0 +1,151 @@
+"""Results of check, train and search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from loraloom.run.documents import result
+from loraloom.run.documents.checks import Finding
+
+if TYPE_CHECKING:
+    from loraloom.checks.batch_view import RowView
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """Result of `check`.
+
+    Args:
+        findings: all findings; one of level `error` means that `train` would refuse to start.
+        batch: three rows as the model sees them; they contain text of your data.
+    """
+
+    findings: tuple[Finding, ...]
+    batch: tuple[RowView, ...]
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that prevent training."""
+        return tuple(finding for finding in self.findings if finding.level == "error")
+
+
+@dataclass(frozen=True)
+class ExperimentResult:
+    """Result of one experiment.
+
+    Args:
+        name: name of the experiment; for one of several seeds, `main@42`.
+        status: `done`, `stopped` (early) or `failed`.
+        step: number of optimizer steps taken.
+        reason: why it ended, unless it simply finished.
+        best_step, best_metric: of the checkpoint that became the adapter.
+        forgetting: increase of the loss on `data.retain`, in nats per token.
+        movement: size of the adapter's update relative to its base, ‖ΔW‖ / ‖W‖.
+        adapter: its folder; None if it failed.
+    """
+
+    name: str
+    status: str
+    step: int
+    reason: str
+    best_step: int | None
+    best_metric: float | None
+    forgetting: float | None
+    movement: float | None
+    adapter: Path | None
+
+    @classmethod
+    def of(cls, run: Path, name: str, entry: result.ExperimentResult) -> Self:
+        """Convert an experiment in result.json."""
+        return cls(
+            name=name,
+            status=entry.status,
+            step=entry.step,
+            reason=entry.reason,
+            best_step=entry.best_step,
+            best_metric=entry.best_metric,
+            forgetting=entry.forgetting,
+            movement=entry.movement,
+            adapter=None if entry.status == "failed" else run / "adapters" / name,
+        )
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Result of `train`.
+
+    Args:
+        run: the run directory.
+        experiments: by name, in the recipe's order.
+        steps: number of steps of the whole run.
+        wall_seconds: duration of the call that finished the run.
+        peak_bytes: peak memory of the process.
+    """
+
+    run: Path
+    experiments: Mapping[str, ExperimentResult]
+    steps: int
+    wall_seconds: float
+    peak_bytes: int
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Names of the experiments that failed."""
+        return tuple(name for name, own in self.experiments.items() if own.status == "failed")
+
+    @classmethod
+    def of(cls, run: Path, document: result.Result) -> Self:
+        """Convert result.json."""
+        experiments = {
+            name: ExperimentResult.of(run, name, entry) for name, entry in document.experiments.items()
+        }
+        return cls(run, experiments, document.steps, document.wall_seconds, document.peak_bytes)
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One trial of a search.
+
+    Args:
+        name: `trial-0007`, also the name of its adapter.
+        status: `done`, `stopped`, `pruned` or `failed`.
+        parameters: dotted key -> value.
+        figure: its best so far, by the recipe's metric_for_best_model.
+        steps, best_step: number of steps taken, and the step of the best figure.
+        forgetting: increase of the loss on `data.retain`, in nats per token.
+        reason: why it ended, unless it simply finished.
+    """
+
+    name: str
+    status: str
+    parameters: Mapping[str, Any]
+    figure: float | None
+    steps: int
+    best_step: int | None
+    forgetting: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """Result of `run_search`.
+
+    Args:
+        run: the run directory; `best.yaml` in it is the best trial as a recipe.
+        metric: metric by which trials are ranked.
+        trials: best first; pruned and failed ones last.
+        importances: importance of each setting; empty if it cannot be determined.
+    """
+
+    run: Path
+    metric: str
+    trials: tuple[TrialResult, ...]
+    importances: Mapping[str, float]
+
+    @property
+    def best(self) -> TrialResult:
+        """The trial with the best figure."""
+        return self.trials[0]
