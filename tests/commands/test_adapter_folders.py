@@ -124,7 +124,7 @@ def test_a_merged_folder_answers_as_peft_does(base: Path, adapters: Path, tmp_pa
         None, tmp_path / "merged", base=base, adapter=adapters / "first", data=adapters / "rows.jsonl"
     )
     assert merged.experiment == "first"
-    assert merged.proof["rows"] == "6 rows of the data given"
+    assert merged.proof["rows"] == "6 rows of the given data"
     assert answers_of_peft(merged.folder, None) == answers_of_peft(base, adapters / "first")
     card = (merged.folder / "README.md").read_text(encoding="utf-8")
     assert "without the run that trained it" in card
@@ -172,7 +172,7 @@ def test_the_command_line_takes_them_in_place_of_a_run(
     assert ended.code == 0, ended.stderr
     assert (tmp_path / "merged" / "model.safetensors").is_file()
     for argv, said in (
-        (("compare", *given, "--split", "eval"), "--split needs a run"),
+        (("compare", *given, "--split", "eval"), "--split requires a run"),
         (("compare", "run", *given), "--adapter cannot be combined with RUN"),
         (("predict", "--adapter", adapters / "first", "rows.jsonl"), "--adapter requires --base"),
         (("compare",), "give a run, or --base FOLDER and --adapter FOLDER"),

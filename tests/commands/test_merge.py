@@ -245,7 +245,7 @@ def test_what_is_there_stays(trained: Callable[..., Path], tmp_path: Path) -> No
     for name in ("folder", "link"):
         with pytest.raises(RunError, match="already exists"):
             merge(trained("mt5"), tmp_path / name)
-    with pytest.raises(RunError, match="there is no such folder"):
+    with pytest.raises(RunError, match="the folder does not exist"):
         merge(trained("mt5"), tmp_path / "no" / "merged")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link"]
 
