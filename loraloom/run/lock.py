@@ -88,6 +88,8 @@ def locked(
 def _acquired(path: Path, deadline: float, who: str, where: Path, fix: str) -> Iterator[None]:
     if path.is_symlink():
         raise OSError(errno.ELOOP, "symbolic links are not followed here", str(path))
+    if not path.parent.is_dir():  # filelock would make it, and a mistyped folder would be written to
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
     lock = _lock(path)
     try:
         lock.acquire(timeout=max(0.0, deadline - time.monotonic()), poll_interval=PATIENCE_SECONDS / 10)

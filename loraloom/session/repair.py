@@ -188,7 +188,7 @@ def find_resume_point(run: Run, experiments: Sequence[Experiment], record: Repor
     if state is not None:
         record(Resume(step=state.tick, reason="the newest checkpoint that is whole"))
     elif is_resume:
-        record(Resume(step=0, reason="no checkpoint is whole, so training begins from the start"))
+        record(Resume(step=0, reason="no checkpoint is intact, so training begins from the start"))
     state = state or TrainingState.at_start([e.name for e in experiments])
     state.replay(run.events())
     return state

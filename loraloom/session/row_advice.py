@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from loraloom.errors import DataError
+from loraloom.recipe import DataSettings
 
 OF_RUN = (
     "Rows are read by the run's own recipe: give this file the columns of the run's data, or write the "
@@ -18,7 +19,8 @@ OF_ADAPTERS = (
     "data.columns.response=COLUMN, or another key of `data`; or write the prompts "
     "into a .txt file, one a line."
 )
-_CHANGES_RECIPE = re.compile(r"\bin the recipe\b|`data[.:]|^\s+data:$|\bdata\.\w+:", re.MULTILINE)
+_KEYS = "|".join(DataSettings.model_fields)  # `data.json` is a file
+_CHANGES_RECIPE = re.compile(rf"\bin the recipe\b|`data:|^\s+data:$|\bdata\.(?:{_KEYS})\b", re.MULTILINE)
 
 
 @contextmanager

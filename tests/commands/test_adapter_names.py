@@ -37,10 +37,14 @@ def run_with(
         if entry["status"] == "done":
             (run.adapters / name).mkdir()
             (run.adapters / name / "loraloom.json").write_text('{"metric_for_best_model": "chrf"}')
-    whole = {name: {"reason": "", "step": 7, "best_metric": 31.5, **entry} for name, entry in entries.items()}
-    run.result_file.write_text(json.dumps({"experiments": whole}))
+    usual = {"reason": "", "step": 7, "best_step": 7, "best_metric": 31.5, "forgetting": None}
+    whole = {name: {**usual, **entry} for name, entry in entries.items()}
+    result = {"experiments": whole, "steps": 7, "wall_seconds": 1.5, "peak_bytes": 10**8}
+    run.result_file.write_text(json.dumps(result))
     if trials is not None:
-        (run.folder / "search.json").write_text(json.dumps({"format": 1, "trials": trials}))
+        search = {"format": 1, "metric": "eval_loss", "higher_is_better": False, "best": trials[0]["name"]}
+        told = [{"parameters": {"lora.r": 4}, "best_step": None, **trial} for trial in trials]
+        (run.folder / "search.json").write_text(json.dumps({**search, "trials": told}))
     return run
 
 
@@ -169,7 +173,7 @@ def test_no_verb_takes_the_first_seed_for_the_experiment(two_seeds: Path, tmp_pa
     assert list(compared.models) == ["base", "main@42", "main@43"]
     assert compared.groups["main"].models == ["main@42", "main@43"]
     wanted = {row.source: row.answers["main@43"] for row in compared.rows}
-    answered = {line.source: line["answer"] for line in predict(two_seeds, rows, experiment="main@43")}
+    answered = {line["source"]: line["answer"] for line in predict(two_seeds, rows, experiment="main@43")}
     assert {source: answered[source] for source in wanted} == wanted
 
 

@@ -107,7 +107,7 @@ def test_of_two_begun_together_and_killed_a_third_has_every_row_its_own_answers(
     assert len(left) >= 4  # a header, and a chunk before each death
     ended = compared.warm.call("compare", run, cwd=run.parent)
     assert ended.code == 0, ended.stderr
-    assert f"going on after the {(len(left) - 1) * ROWS_A_CHUNK} rows" in ended.stderr
+    assert f"resuming after {(len(left) - 1) * ROWS_A_CHUNK} rows" in ended.stderr
     compared.assert_same(json.loads((run / "compare" / "eval.json").read_text(encoding="utf-8")))
     assert files(run) == ["eval.json"]
 

@@ -161,11 +161,14 @@ def test_a_lock_waits_for_one_that_only_asks(run: Run) -> None:
 
 def test_a_lock_of_a_folder_that_was_removed_is_none(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The holder had removed the run while this process waited for it."""
-    real = os.open
+    (run.folder / ".lock").write_text("1\n")
+    real, opened = os.open, []
 
     def removed(path: object, *args: object, **kwargs: object) -> int:
         descriptor = real(path, *args, **kwargs)  # type: ignore[arg-type]
-        (run.folder / ".lock").unlink()
+        opened.append(path)
+        if len(opened) == 2:  # first it is looked at, then locked
+            (run.folder / ".lock").unlink()
         return descriptor
 
     monkeypatch.setattr(os, "open", removed)
