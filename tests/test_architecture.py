@@ -1,7 +1,8 @@
 """The layers of the house, held by its own imports.
 
-    text → errors → recipe → run → data → architectures → base → bank → evaluate → training → forecast
-    → checks | report → search → export → session → comparison → commands → results → api → console → cli
+    text → errors → recipe → run → data | kernels → architectures → base → bank → evaluate → training
+    → forecast → checks | report → search → export → session → comparison → commands → results → api
+    → console → cli
 
 What stands right may import what stands left; siblings never import each other; a lazy import counts.
 """
@@ -20,7 +21,7 @@ LAYERS = (
     {"errors"},
     {"recipe"},
     {"run"},
-    {"data"},
+    {"data", "kernels"},
     {"architectures"},
     {"base"},
     {"bank"},
@@ -60,7 +61,7 @@ LIGHT = (
     "search/request.py",
     "search/space.py",
 )
-NEEDS_TORCH = {"architectures/positions.py", "data/batches.py"}
+NEEDS_TORCH = {"architectures/positions.py", "architectures/t5_layers.py", "data/batches.py"}
 
 
 def modules() -> Iterator[Path]:

@@ -24,6 +24,7 @@ ROOMS = (
     "run",
     "starter",
     "data",
+    "kernels",
     "architectures",
     "base",
     "bank",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from loraloom.architectures.dimensions import Dimensions
@@ -81,6 +82,7 @@ class Family(ABC):
         has_base_dropout: whether `training.base_dropout` can be drawn from an experiment's seed.
         float16: whether it computes in float16 without overflow.
         attention: the implementation that transformers is asked for.
+        has_static_passes: whether a training pass never waits for the host, so that a CUDA graph can hold it.
         head_bias: name of a buffer of the model that is added to the logits.
         forces_tied_flag: whether transformers 5 loads `tie_word_embeddings: true` whatever the file says.
         flag_scales_logits: whether it then scales the logits of a head of its own.
@@ -102,6 +104,7 @@ class Family(ABC):
     float16: ClassVar[bool] = False
     attention: ClassVar[str] = "sdpa"
     head_bias: ClassVar[str | None] = None
+    has_static_passes: ClassVar[bool] = False
     forces_tied_flag: ClassVar[bool] = False
     flag_scales_logits: ClassVar[bool] = False
 
@@ -123,6 +126,10 @@ class Family(ABC):
 
     def prepare(self, model: PreTrainedModel) -> None:  # noqa: B027 (most need nothing)
         """Whatever a loaded model needs before its first pass; its weights and their names stay."""
+
+    def computing_layers(self, model: PreTrainedModel, linears: Any) -> AbstractContextManager[None]:
+        """While it lasts, layers compute linears of one input together (`bank/fused/fused_pass.py`)."""
+        return nullcontext()
 
     @abstractmethod
     def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from loraloom.architectures.dimensions import Dimensions
@@ -38,7 +39,21 @@ class T5(Family):
     # Its feed-forward overflows float16, so the loss becomes 0 or NaN
     # (https://github.com/huggingface/transformers/pull/10956 keeps only `wo` out of it).
     float16 = False
+    has_static_passes = True
     forces_tied_flag = True
+
+    def prepare(self, model: PreTrainedModel) -> None:
+        """Fuse its norms and feed-forwards on a GPU."""
+        if model.device.type == "cuda":
+            from loraloom.architectures.t5_layers import fuse_layers
+
+            fuse_layers(model)
+
+    def computing_layers(self, model: PreTrainedModel, linears: Any) -> AbstractContextManager[None]:
+        """Let layers of T5 and mT5 compute q, k and v, and the feed-forward's two, together."""
+        from loraloom.architectures.t5_layers import computing_layers
+
+        return computing_layers(model, linears)
 
     def dimensions(self, config: Any) -> Dimensions:
         """The sizes that a config states."""
@@ -86,6 +101,7 @@ class UMT5(T5):
 
     model_type = "umt5"
     title = "UMT5"
+    has_static_passes = False  # was never recorded on a GPU
     flag_scales_logits = True
 
     def output_scale(self, config: Any) -> float:

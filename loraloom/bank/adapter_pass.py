@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from loraloom.bank.ownership import Draws, IndexedRows, Rows
 from loraloom.bank.updates.update import Draw, Span, Stack, update_stacks
@@ -27,9 +27,10 @@ class AdaptedLinear(Protocol):
     Args:
         name: its path in the model.
         side: whether its input has the tokens of the source or of the target.
-        frozen: the linear that it stands for.
+        base: the module that it stands for; frozen: the same as adapters see it.
     """
 
+    base: nn.Module
     name: str
     side: Side
     frozen: FrozenLinear
@@ -52,15 +53,24 @@ class _Placement:
     index: Tensor | None = None
 
 
+class FusedLinear(Protocol):
+    """Another way to compute the linears of a pass (`bank/fused`)."""
+
+    def linear(self, module: AdaptedLinear, x: Tensor) -> Tensor:
+        """[rows, len, in] → [rows, len, out], with each row's own adapter."""
+
+
 class AdapterPass:
     """A pass, and the backward pass that follows.
 
     Args:
         rows: whose rows a batch has.
+        fused: how the linears compute, if not each by its own stacks.
     """
 
-    def __init__(self, rows: Rows | IndexedRows) -> None:
+    def __init__(self, rows: Rows | IndexedRows, fused: FusedLinear | None = None) -> None:
         self.rows = rows
+        self._fused = fused
         self._placements: dict[tuple[int, torch.device], _Placement] = {}
         self._groups: dict[tuple[Hashable, int], Sequence[Any]] = {}
         self._num_uses: Counter[str] = Counter()
@@ -69,6 +79,13 @@ class AdapterPass:
     def draws(self) -> Draws | None:
         """What random numbers are functions of; None if nothing is dropped."""
         return self.rows.draws if isinstance(self.rows, Rows) else None
+
+    def compute(self, linear: AdaptedLinear, x: Tensor) -> Tensor:
+        """A linear of x, [rows, len, in] → [rows, len, out], with each row's own adapter."""
+        if self._fused is not None:
+            return self._fused.linear(linear, x)
+        y: Tensor = linear.base(x)
+        return self.add(linear, x, y)
 
     def add(self, linear: AdaptedLinear, x: Tensor, y: Tensor) -> Tensor:
         """What a linear gives with each row's own adapter.

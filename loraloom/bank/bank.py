@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from loraloom.bank.adapter_pass import AdapterPass
+from loraloom.bank.adapter_check import check_tensors
+from loraloom.bank.adapter_pass import AdapterPass, FusedLinear
 from loraloom.bank.linear import BankLinear
 from loraloom.bank.ownership import IndexedRows, Rows
 from loraloom.bank.updates.kinds import kind_of
@@ -104,10 +105,9 @@ class AdapterBank:
         assert slot not in self._settings, f"{slot} is attached already"
         if not self._wrapped:
             _check_unwrapped(self.base)
-        targets = self.targets_of(settings)
+        targets, kind = self.targets_of(settings), kind_of(settings)
         if tensors is not None:
-            _check_tensors(slot, settings, targets, tensors)
-        kind = kind_of(settings)
+            check_tensors(slot, kind, settings, targets, tensors)
         self._settings[slot] = settings
         for target in targets:
             if tensors is None:
@@ -199,12 +199,19 @@ class AdapterBank:
             tensor.copy_(tensors[name])
 
     @contextmanager
-    def rows(self, rows: Rows | IndexedRows, *, follows: AdapterPass | None = None) -> Iterator[AdapterPass]:
+    def rows(
+        self,
+        rows: Rows | IndexedRows,
+        *,
+        follows: AdapterPass | None = None,
+        fused: FusedLinear | None = None,
+    ) -> Iterator[AdapterPass]:
         """Let the rows of this thread's passes belong as said while it lasts; backward passes included.
 
         Args:
             rows: whose rows a batch has.
             follows: an earlier pass since which no adapter has changed, such as that of the token before.
+            fused: how the linears compute, if not each by its own stacks.
 
         Raises:
             BankError: an owner has no adapter here, another thread is using the base, or rows are set
@@ -217,10 +224,10 @@ class AdapterBank:
                 allowed=", ".join(self._settings) or "the base alone",
             )
         with self.base.occupancy.one_pass():
-            if rows.owners:
+            if rows.owners and fused is None:
                 stacks = (stack for linear in self._wrapped.values() for stack in linear.stacks)
                 update_stacks(stacks, only_if_changed=follows is not None)
-            adapter_pass = AdapterPass(rows)
+            adapter_pass = AdapterPass(rows, fused)
             with self.base.current_pass.set(adapter_pass):
                 yield adapter_pass
 
@@ -270,31 +277,3 @@ def _check_unwrapped(base: Base) -> None:
             where=first,
             fix="Attach all adapters to one bank, or drop those of the other bank first.",
         )
-
-
-def _check_tensors(
-    slot: str, settings: LoraSettings, targets: Sequence[Target], tensors: Mapping[str, Tensor]
-) -> None:
-    expected = {
-        f"{target.name}.{end}": shape
-        for target in targets
-        for end, shape in kind_of(settings).shapes(settings, target.linear).items()
-    }
-    missing, surplus = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
-    if missing or surplus:
-        raise AdapterError(
-            f"the adapter lacks {len(missing)} tensors and has {len(surplus)} too many for these targets",
-            where=slot,
-            found=(surplus or missing)[0],
-            fix="Set lora.target_modules to what the adapter was trained with.",
-        )
-    for name, shape in expected.items():
-        if tuple(tensors[name].shape) != shape:
-            raise AdapterError(
-                "the adapter is of another width or rank",
-                where=f"{slot}: {name}",
-                found=str(tuple(tensors[name].shape)),
-                allowed=str(shape),
-            )
-        if not torch.isfinite(tensors[name]).all():
-            raise AdapterError("the adapter holds NaN or infinite values", where=f"{slot}: {name}")

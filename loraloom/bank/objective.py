@@ -24,14 +24,18 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from loraloom.bank.sweep_in_place import sweep_in_place
 from loraloom.base.loading import Base
 from loraloom.data.batches import Batch
 from loraloom.data.encoding import IGNORED
+from loraloom.kernels.dispatch import by_triton
 
 # At d 512, V 250,112 and 195 rows on two cores, this is 1.4 (float32) to 2.5 (bfloat16) times as fast as
 # full logits: `benchmarks/objective.py` prints it.
 TILE_COLUMNS = 16_384
 BLOCK_ROWS = 1_024
+# On a GPU small products do not fill the chip.
+GPU_BLOCK_ROWS = 8_192
 
 
 @dataclass(frozen=True)
@@ -72,11 +76,16 @@ class _TokenLoss(torch.autograd.Function):
         needs_gradient = bool(ctx.needs_input_grad[0])
         losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(hidden) if needs_gradient else None
-        for start in range(0, len(hidden), BLOCK_ROWS):
-            block = slice(start, start + BLOCK_ROWS)
+        block_rows = GPU_BLOCK_ROWS if hidden.is_cuda else BLOCK_ROWS
+        is_plain = smoothing is None and head.bias is None and head.softcap is None
+        for start in range(0, len(hidden), block_rows):
+            block = slice(start, start + block_rows)
             own = gradient[block] if gradient is not None else None
-            epsilon = smoothing[block] if smoothing is not None else None
-            losses[block] = _sweep(hidden[block], labels[block], head, own, epsilon)
+            if by_triton(hidden) and is_plain:
+                losses[block] = sweep_in_place(hidden[block], labels[block], head.weight, head.scale, own)
+            else:
+                epsilon = smoothing[block] if smoothing is not None else None
+                losses[block] = _sweep(hidden[block], labels[block], head, own, epsilon)
         if gradient is not None:
             ctx.save_for_backward(gradient)
         return losses

@@ -19,6 +19,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -205,37 +207,26 @@ def collate(
     ]
     num_rows = tuple(len(rows) for rows in rows_of_parts)
     source_len, target_len = (max(pair) for pair in zip(capacity, min_width, strict=True))
+    examples = [example for part in parts for example in part.examples]
+    placed = [_place(part.examples, rows) for part, rows in zip(parts, rows_of_parts, strict=True)]
+    numbers = [number for part in placed for _, _, number in part]
+    segments: dict[Side, tuple[tuple[Segment, ...], ...]] = {
+        "source": tuple(tuple(source for source, _, _ in part) for part in placed),
+        "target": tuple(tuple(target for _, target, _ in part) for part in placed),
+    }
+    at_source = token_positions(segments["source"], num_rows, source_len)
+    at_target = token_positions(segments["target"], num_rows, target_len)
+    in_example = np.repeat(numbers, [len(example.input_ids) for example in examples])
+    in_target = np.repeat(numbers, [len(example.labels) for example in examples])
+    wanted = [torch.from_numpy(example.labels).long() for example in examples]
     shape = (sum(num_rows), source_len), (sum(num_rows), target_len)
-    input_ids = torch.full(shape[0], layout.pad_token_id)
-    decoder_input_ids = torch.full(shape[1], layout.pad_token_id)
-    labels = torch.full(shape[1], IGNORED)
-    source_segments, target_segments = (
-        torch.zeros(shape[0], dtype=torch.long),
-        torch.zeros(shape[1], dtype=torch.long),
-    )
-    segments: dict[Side, list[tuple[Segment, ...]]] = {"source": [], "target": []}
-    first_row = 0
-    for part, rows in zip(parts, rows_of_parts, strict=True):
-        placed: dict[int, tuple[Segment, Segment]] = {}
-        for row, indices in enumerate(rows):
-            source_end = target_end = 0
-            for number, index in enumerate(indices, start=1):
-                example = part.examples[index]
-                source = Segment(row, source_end, len(example.input_ids))
-                target = Segment(row, target_end, len(example.labels))
-                placed[index] = (source, target)
-                source_end += source.length
-                target_end += target.length
-                at_source = first_row + row, slice(source.start, source_end)
-                at_target = first_row + row, slice(target.start, target_end)
-                input_ids[at_source] = torch.from_numpy(example.input_ids).long()
-                source_segments[at_source] = target_segments[at_target] = number
-                wanted = torch.from_numpy(example.labels).long()
-                labels[at_target] = wanted
-                decoder_input_ids[at_target] = layout.shift_right(wanted)
-        segments["source"].append(tuple(placed[index][0] for index in range(len(part.examples))))
-        segments["target"].append(tuple(placed[index][1] for index in range(len(part.examples))))
-        first_row += len(rows)
+    sources = np.concatenate([example.input_ids for example in examples])
+    shifted = torch.cat([layout.shift_right(labels) for labels in wanted]).numpy()
+    input_ids = _filled(shape[0], layout.pad_token_id, at_source, sources)
+    decoder_input_ids = _filled(shape[1], layout.pad_token_id, at_target, shifted)
+    labels = _filled(shape[1], IGNORED, at_target, torch.cat(wanted).numpy())
+    source_segments = _filled(shape[0], 0, at_source, in_example)
+    target_segments = _filled(shape[1], 0, at_target, in_target)
     return Batch(
         input_ids=input_ids,
         decoder_input_ids=decoder_input_ids,
@@ -244,6 +235,48 @@ def collate(
         target_segments=target_segments,
         num_rows=num_rows,
         slots=tuple(part.slot for part in parts),
-        segments={side: tuple(placed) for side, placed in segments.items()},
+        segments=segments,
         num_labels=tuple(sum(len(example.labels) for example in part.examples) for part in parts),
     )
+
+
+def _place(
+    examples: Sequence[EncodedExample], rows: Sequence[Sequence[int]]
+) -> list[tuple[Segment, Segment, int]]:
+    """Place each example of a part: its segments at source and target, and its number in its row, from 1."""
+    placed: dict[int, tuple[Segment, Segment, int]] = {}
+    for row, indices in enumerate(rows):
+        source_end = target_end = 0
+        for number, index in enumerate(indices, start=1):
+            source = Segment(row, source_end, len(examples[index].input_ids))
+            target = Segment(row, target_end, len(examples[index].labels))
+            placed[index] = (source, target, number)
+            source_end += source.length
+            target_end += target.length
+    return [placed[index] for index in range(len(examples))]
+
+
+def token_positions(
+    segments: Sequence[Sequence[Segment]], num_rows: Sequence[int], width: int
+) -> npt.NDArray[np.int64]:
+    """Return the position of every token in a batch's flattened rows, in the order of parts and examples.
+
+    Args:
+        segments: of each part.
+        num_rows: of each part.
+        width: of the rows.
+    """
+    first_rows = np.repeat(np.cumsum([0, *num_rows[:-1]]), [len(part) for part in segments])
+    rows, starts, lengths = np.array([segment for part in segments for segment in part]).reshape(-1, 3).T
+    begins = (first_rows + rows) * width + starts
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(begins - before, lengths) + np.arange(lengths.sum())
+
+
+def _filled(
+    shape: tuple[int, int], value: int, positions: npt.NDArray[np.int64], tokens: npt.NDArray[np.integer]
+) -> Tensor:
+    """Return int64 of a shape: tokens at their positions, and a value elsewhere."""
+    flat = np.full(shape[0] * shape[1], value, dtype=np.int64)
+    flat[positions] = tokens
+    return torch.from_numpy(flat).view(shape)

@@ -10,6 +10,7 @@ import itertools
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -103,15 +104,20 @@ class EncodedSet(Sequence[EncodedExample]):
         """Number of sources that were truncated to the limit."""
         return int(np.count_nonzero(self.source_cuts))
 
-    @property
+    @cached_property
     def source_lengths(self) -> npt.NDArray[np.int64]:
         """Number of tokens of each source, including EOS."""
         return np.diff(self._source_starts)
 
-    @property
+    @cached_property
     def target_lengths(self) -> npt.NDArray[np.int64]:
         """Number of tokens of each target, including EOS."""
         return np.diff(self._target_starts)
+
+    def num_tokens(self, rows: Sequence[int]) -> npt.NDArray[np.int64]:
+        """Tokens of some examples, source and target together."""
+        chosen = np.asarray(rows, dtype=np.int64)
+        return self.source_lengths[chosen] + self.target_lengths[chosen]
 
     @property
     def target_tokens(self) -> npt.NDArray[np.int32]:

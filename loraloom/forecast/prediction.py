@@ -21,6 +21,9 @@ from loraloom.training.out_of_memory import is_out_of_memory
 from loraloom.training.setup import Setup, Trainee, join
 from loraloom.training.state import Timetable, TrainingState
 
+# A static pass compiles and runs, is recorded, and is replayed from then on.
+STATIC_STEPS = 3
+
 
 def predict(setup: Setup) -> Prediction:
     """Count what will be allocated, and time one step that is thrown away.
@@ -63,6 +66,8 @@ def predict_memory(setup: Setup) -> Memory:
 def measure_pace(setup: Setup) -> Pace | None:
     """Time a step of the first wave, forward, backward and optimizers, on fresh adapters.
 
+    Of static passes the last of a few, since the first ones are slower.
+
     Returns:
         None where a signal came, or where memory does not hold it: training itself finds out whose fault
         that is.
@@ -74,14 +79,17 @@ def measure_pace(setup: Setup) -> Pace | None:
         for name in names:
             trainees.append(join(setup, state, name))
         plans = [t.timetable.micro_batches(_middling_step(setup, t.timetable)) for t in trainees]
-        started = time.perf_counter()
-        if step_losses(setup, trainees, plans, state, quiet) is None:
-            return None
-        for trainee in trainees:
-            parameters = setup.bank.parameters(trainee.name)
-            clip_gradients(parameters, gradient_norm(parameters), trainee.experiment.training.max_grad_norm)
-            trainee.optimizer.step()
-        seconds = time.perf_counter() - started
+        for _ in range(1 if setup.static_passes is None else STATIC_STEPS):
+            started = time.perf_counter()
+            losses = step_losses(setup, trainees, plans, state, quiet)
+            if losses is None:
+                return None
+            for trainee in trainees:
+                updated = trainee.optimizer.updated
+                clip_gradients(updated, gradient_norm(updated), trainee.experiment.training.max_grad_norm)
+                trainee.optimizer.step()
+            losses.tolist()  # a GPU is waited for
+            seconds = time.perf_counter() - started
     except RowTooLargeError:
         return None
     except (MemoryError, RuntimeError) as error:
@@ -89,6 +97,8 @@ def measure_pace(setup: Setup) -> Pace | None:
             raise
         return None
     finally:
+        if setup.static_passes is not None:
+            setup.static_passes.clear()
         for slot in setup.bank.slots:
             setup.bank.drop(slot)
     lengths = examples.source_lengths + examples.target_lengths

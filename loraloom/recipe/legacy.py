@@ -17,6 +17,7 @@ MEANT_IN_0_1: dict[tuple[str, ...], Any] = {
     ("data", "answer_weights"): False,
     ("data", "context_columns"): False,
     ("data", "source_truncation"): "right",
+    ("training", "cuda_graphs"): False,  # which draws dropout in another way
 }
 
 

@@ -209,6 +209,11 @@ class TrainingSettings(Section):
     packing: bool = Field(
         default=True, description="Pack several examples into one row, so that few tokens are padding."
     )
+    cuda_graphs: bool = Field(
+        default=False,
+        description="On a GPU, record training passes of the same shape as CUDA graphs and replay them, "
+        "without packing; none are recorded with gradient checkpointing, base dropout or label smoothing.",
+    )
     eval_strategy: Literal["no", "steps", "epoch"] = Field(default="epoch", description="When to evaluate.")
     eval_steps: Count | None = Field(
         default=None, ge=1, description="Number of steps between evaluations, with `eval_strategy: steps`."

@@ -14,6 +14,7 @@ class SharedTraining(Protocol):
     """
 
     base_dropout: BaseDropout
+    cuda_graphs: bool
     gradient_checkpointing: bool
     packing: bool
     per_device_eval_batch_size: Count

@@ -103,7 +103,7 @@ def _acquired(path: Path, deadline: float, who: str, where: Path, fix: str) -> I
 
 
 def _lock(path: Path) -> filelock.BaseFileLock:
-    return filelock.FileLock(guard_file(path) if LOCKS_A_GUARD else path, thread_local=False)
+    return filelock.FileLock(guard_file(path) if LOCKS_A_GUARD else path, mode=0o600, thread_local=False)
 
 
 def guard_file(path: Path) -> Path:

@@ -6,17 +6,21 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
 
 from loraloom.bank.bank import AdapterBank
+from loraloom.bank.updates.kinds import LORA, kind_of
 from loraloom.data.encoding import EncodedSet
+from loraloom.kernels.dispatch import HAS_TRITON
 from loraloom.recipe import Experiment, GenerationSettings, SharedTraining
 from loraloom.run.folder import Run, create_run
-from loraloom.training.optimizer import make_optimizer, start_optimizer
+from loraloom.training.optimizer import AdapterAdamW, make_optimizer, start_optimizer
 from loraloom.training.signals import StopRequest
 from loraloom.training.state import Moment, Progress, Timetable, TrainingState
+from loraloom.training.static_passes import StaticPasses
 
 NO_LIMIT = 2**63
 NO_ROWS = EncodedSet([], [])
@@ -70,6 +74,25 @@ class Setup:
         """Whether nothing is left to train where an experiment fails."""
         return len(self.experiments) + self.num_others == 1
 
+    @property
+    def waits_once(self) -> bool:
+        """Whether to ask the device once a step how all updates went, and not after each.
+
+        Until then every adapter is there twice, which a processor gains nothing by.
+        """
+        return self.bank.base.device.type == "cuda"
+
+    @cached_property
+    def static_passes(self) -> StaticPasses | None:
+        """How passes of fixed shapes are computed on a GPU; none where they cannot be or shall not be."""
+        shared = self.shared
+        base, is_plain = self.bank.base, not shared.gradient_checkpointing and shared.base_dropout == 0
+        is_lora = all(kind_of(each.lora) is LORA for each in self.experiments)
+        is_possible = base.device.type == "cuda" and HAS_TRITON and base.family.has_static_passes and is_lora
+        if not (shared.cuda_graphs and is_plain and is_possible):
+            return None
+        return StaticPasses(self.bank)
+
 
 @dataclass
 class Trainee:
@@ -77,7 +100,7 @@ class Trainee:
 
     experiment: Experiment
     timetable: Timetable
-    optimizer: torch.optim.AdamW
+    optimizer: AdapterAdamW
     progress: Progress
 
     @property

@@ -29,17 +29,26 @@ from loraloom.training.state import TrainingState
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one optimizer step of one experiment gave, before the step is taken."""
+    """What one optimizer step of one experiment gave, before the step is taken.
+
+    Args:
+        loss: over its label tokens.
+        gradient_norm: on the device.
+        norm: the same, on the processor.
+        num_tokens: that it saw.
+        rows: of the train set.
+    """
 
     loss: float
-    norm: torch.Tensor
+    gradient_norm: torch.Tensor
+    norm: float
     num_tokens: int
     rows: Sequence[int]
 
     @property
     def is_finite(self) -> bool:
         """Whether the weights may change."""
-        return math.isfinite(self.loss) and math.isfinite(float(self.norm))
+        return math.isfinite(self.loss) and math.isfinite(self.norm)
 
     @property
     def where(self) -> str:
@@ -101,17 +110,16 @@ def _gradients(
     setup: Setup, trainees: Sequence[Trainee], state: TrainingState, report: Report
 ) -> list[StepResult] | None:
     """The loss and the gradient of everyone's next step; None where a signal came before they were there."""
-    bank, examples = setup.bank, setup.train_set
     plans = [t.timetable.micro_batches(t.progress.step) for t in trainees]
     losses = step_losses(setup, trainees, plans, state, report)
     if losses is None:
         return None
-    norms = [gradient_norm(bank.parameters(t.name)) for t in trainees]
+    gradient_norms = [gradient_norm(t.optimizer.updated) for t in trainees]
+    on_host, norms = torch.stack([losses, torch.stack(gradient_norms)]).tolist()  # the device is asked once
     rows = [[row for micro_batch in plan for row in micro_batch] for plan in plans]
-    num_tokens = [
-        sum(len(examples[row].input_ids) + len(examples[row].labels) for row in own) for own in rows
-    ]
-    return [StepResult(*result) for result in zip(losses, norms, num_tokens, rows, strict=True)]
+    num_tokens = [int(setup.train_set.num_tokens(own).sum()) for own in rows]
+    columns = on_host, gradient_norms, norms, num_tokens, rows
+    return [StepResult(*result) for result in zip(*columns, strict=True)]
 
 
 def _update_all(
@@ -123,16 +131,21 @@ def _update_all(
     started: float,
 ) -> None:
     """Step each optimizer; an experiment whose loss, gradient or weights are not finite fails instead."""
+    changes: list[_Change] = []
     for trainee, result in zip(trainees, results, strict=True):
         if not result.is_finite:
-            _fail_step(trainee, f"loss {result.loss}, gradient norm {float(result.norm)}", result)
+            _fail_step(trainee, f"loss {result.loss}, gradient norm {result.norm}", result)
             continue
         try:
-            _update(setup, trainee, result)
+            changes.append(_update(trainee, result))
         except (MemoryError, RuntimeError) as error:
             if setup.has_one_experiment or not is_out_of_memory(error):
                 raise
             _fail_step(trainee, "out of memory for the state of its optimizer", result)
+        if not setup.waits_once:
+            _settle(changes)
+            changes.clear()
+    _settle(changes)
     seconds = time.perf_counter() - started
     for trainee, result in zip(trainees, results, strict=True):
         if trainee.progress.status == "failed":
@@ -147,32 +160,47 @@ def _update_all(
                 epoch=round(step / timetable.steps_per_epoch, 4),
                 loss=result.loss,
                 learning_rate=learning_rate(trainee.experiment.training, step - 1, timetable.total_steps),
-                grad_norm=float(result.norm),
+                grad_norm=result.norm,
                 num_tokens=result.num_tokens,
                 tokens_per_second=round(result.num_tokens / seconds, 1),
             )
         )
 
 
+@dataclass(frozen=True)
+class _Change:
+    """An update that was made, and what takes it back."""
+
+    trainee: Trainee
+    result: StepResult
+    before: Sequence[torch.Tensor]
+    norm: torch.Tensor
+
+
 @torch.no_grad()
-def _update(setup: Setup, trainee: Trainee, result: StepResult) -> None:
-    """One optimizer step, taken back where it leaves weights that are not finite."""
-    progress, training = trainee.progress, trainee.experiment.training
-    parameters = setup.bank.parameters(trainee.name)
-    before = [parameter.clone() for parameter in parameters]
-    set_learning_rate(
-        trainee.optimizer, learning_rate(training, progress.step, trainee.timetable.total_steps)
-    )
-    clip_gradients(parameters, result.norm, training.max_grad_norm)
-    trainee.optimizer.step()
-    clear_gradients(trainee.optimizer)
-    norm = float(weight_norm(parameters))
-    if math.isfinite(norm):
-        progress.step += 1
-        return
-    for parameter, old in zip(parameters, before, strict=True):
-        parameter.copy_(old)
-    _fail_step(trainee, f"loss {result.loss}, but the norm of the new weights {norm}", result)
+def _update(trainee: Trainee, result: StepResult) -> _Change:
+    """One optimizer step."""
+    progress, training, optimizer = trainee.progress, trainee.experiment.training, trainee.optimizer
+    before = [parameter.clone() for parameter in optimizer.updated]
+    set_learning_rate(optimizer, learning_rate(training, progress.step, trainee.timetable.total_steps))
+    clip_gradients(optimizer.updated, result.gradient_norm, training.max_grad_norm)
+    optimizer.step()
+    clear_gradients(optimizer)
+    return _Change(trainee, result, before, weight_norm(optimizer.updated))
+
+
+@torch.no_grad()
+def _settle(changes: Sequence[_Change]) -> None:
+    """Count the steps; take back those that left weights that are not finite."""
+    norms = torch.stack([change.norm for change in changes]).tolist() if changes else []
+    for change, norm in zip(changes, norms, strict=True):
+        if math.isfinite(norm):
+            change.trainee.progress.step += 1
+            continue
+        for parameter, old in zip(change.trainee.optimizer.updated, change.before, strict=True):
+            parameter.copy_(old)
+        what = f"loss {change.result.loss}, but the norm of the new weights {norm}"
+        _fail_step(change.trainee, what, change.result)
 
 
 def _fail_step(trainee: Trainee, what: str, result: StepResult) -> None:

@@ -45,7 +45,7 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
     67: ("search/test_interruptions.py::test_a_lock_that_stays_is_said_and_costs_nothing",),
     68: ("faults/test_locks.py::test_of_two_processes_on_one_run_exactly_one_works",),
     77: (
-        "report/test_tables.py::test_a_formula_becomes_text",
+        "report/test_csv_and_json.py::test_a_formula_becomes_text",
         "report/test_page.py::test_the_policy_allows_this_style_and_this_script_and_nothing_else",
         "flows/test_output.py::test_control_characters_of_a_text_do_not_reach_the_terminal",
     ),

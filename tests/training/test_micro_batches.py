@@ -20,8 +20,8 @@ from loraloom.run.folder import Run
 from loraloom.session.safeguards import device_errors_explained
 from loraloom.training import micro_batches
 from loraloom.training.checkpoint import newest_valid
-from loraloom.training.micro_batches import plan_passes
 from loraloom.training.out_of_memory import is_out_of_memory
+from loraloom.training.pass_plan import plan_passes
 from loraloom.training.setup import NO_LIMIT
 from loraloom.training.state import Limits, TrainingState
 from tests.parity import rig

@@ -16,6 +16,7 @@ from loraloom.recipe import Experiment
 from loraloom.run.events import MemoryLimit
 from loraloom.training import micro_batches, setup
 from loraloom.training.checkpoint import newest_valid
+from loraloom.training.optimizer import AdapterAdamW
 from loraloom.training.state import Limits, TrainingState
 from tests.parity import rig
 
@@ -152,14 +153,14 @@ def test_an_adapter_that_cannot_be_attached_fails_alone(
 def test_an_optimizer_whose_state_memory_does_not_hold_fails_alone(
     mt5: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = torch.optim.AdamW.step
+    real = AdapterAdamW.step
 
-    def step(self: torch.optim.AdamW, *args: Any) -> Any:
+    def step(self: AdapterAdamW, *args: Any) -> Any:
         if self.param_groups[0]["weight_decay"] == 0.25:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return real(self, *args)
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    monkeypatch.setattr(AdapterAdamW, "step", step)
     heavy = rig.experiment("heavy", weight_decay=0.25, max_steps=2)
     light = rig.experiment("light", max_steps=2)
     found = rig.train_all(mt5, [heavy, light], TRAIN, tmp_path / "run")

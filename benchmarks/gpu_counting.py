@@ -1,0 +1,110 @@
+"""What a step needs and what it takes: arithmetic, the rate of products, waits of the host, kernels."""
+
+from __future__ import annotations
+
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.gpu_sides import PAIR_TOKENS, Machine, Ours, Stock
+
+
+def step_flops(machine: Machine, examples: int) -> float:
+    """What the method needs: products of the body forward and to the inputs, the head's two, attention's."""
+    shape, tokens = machine.shape, examples * PAIR_TOKENS
+    d, inner, d_ff = shape["d_model"], shape["num_heads"] * shape["d_kv"], shape["d_ff"]
+    layers = shape["num_layers"], shape["num_decoder_layers"]
+    attention, feed_forward = 4 * d * inner, 3 * d * d_ff
+    weights = layers[0] * (attention + feed_forward) + layers[1] * (2 * attention + feed_forward)
+    # Two products forward and four backward, each of 2 · queries · keys · inner.
+    pairs = 6 * 2 * PAIR_TOKENS * tokens * inner * (layers[0] + 2 * layers[1])
+    return 4.0 * tokens * (weights + d * shape["vocab_size"]) + pairs
+
+
+def gemm_rate(machine: Machine, examples: int) -> float:
+    """FLOP/s of the model's own products at a number of examples, weighed by their share of its work."""
+    shape, tokens = machine.shape, examples * PAIR_TOKENS
+    d, inner, d_ff, vocabulary = (
+        shape["d_model"], shape["num_heads"] * shape["d_kv"], shape["d_ff"], shape["vocab_size"],
+    )  # fmt: skip
+    layers, decoders = shape["num_layers"], shape["num_decoder_layers"]
+    counts = [(d, inner, 4 * layers + 8 * decoders), (d, d_ff, 3 * (layers + decoders)), (d, vocabulary, 1)]
+    flops = seconds = 0.0
+    for wide, narrow, count in counts:
+        x = torch.randn(min(tokens, 8_192) if narrow == vocabulary else tokens, wide).to(
+            machine.device, machine.dtype
+        )
+        weight = torch.randn(narrow, wide).to(machine.device, machine.dtype)
+        y = x @ weight.t()
+        each = _median_seconds(machine, lambda x=x, w=weight: x @ w.t())  # type: ignore[misc]
+        each += _median_seconds(machine, lambda y=y, w=weight: y @ w)  # type: ignore[misc]
+        flops += count * 4.0 * tokens * wide * narrow
+        seconds += count * each * tokens / len(x)
+    return flops / seconds
+
+
+def _median_seconds(machine: Machine, work: Callable[[], Any], repeats: int = 7) -> float:
+    """Of one call; on a GPU of a graph of several, so that starting them from Python is no part of it."""
+    calls, run = 5, work
+    work()
+    if machine.is_gpu:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            for _ in range(calls):
+                work()
+        run, calls = graph.replay, 1
+    found = []
+    for _ in range(repeats):
+        machine.wait()
+        begun = time.perf_counter()
+        for _ in range(calls):
+            run()
+        machine.wait()
+        found.append((time.perf_counter() - begun) / 5)
+    return statistics.median(found)
+
+
+@contextmanager
+def counting_syncs(machine: Machine) -> Iterator[list[str]]:
+    """How often the host waits for the device, as torch tells it."""
+    places: list[str] = []
+    if not machine.is_gpu:
+        yield places
+        return
+    torch.cuda.set_sync_debug_mode("warn")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield places
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    places += [f"{w.filename}:{w.lineno}" for w in caught if "synchronizing" in str(w.message)]
+
+
+def profile(machine: Machine, side: Ours | Stock, folder: Path | None, name: str) -> tuple[int, float]:
+    """How many kernels a step has, and their milliseconds; a table of them into a folder."""
+    kinds = [torch.profiler.ProfilerActivity.CPU]
+    if machine.is_gpu:
+        kinds.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=kinds) as found:
+        side.step()
+        machine.wait()
+    averages = found.key_averages()
+    kernels = [e for e in averages if e.device_type == torch.autograd.DeviceType.CUDA]
+    if folder:
+        folder.mkdir(exist_ok=True, parents=True)
+        busy = sum(e.self_device_time_total for e in kernels)
+        lines = [f"{name}: {sum(e.count for e in kernels)} kernels, {busy / 1e3:.2f} ms of them in one step"]
+        for event in sorted(kernels, key=lambda e: -e.self_device_time_total)[:45]:
+            lines.append(f"{event.self_device_time_total / 1e3:9.3f} ms {event.count:6d}  {event.key[:110]}")
+        lines.append("on the host:")
+        for event in sorted(averages, key=lambda e: -e.self_cpu_time_total)[:25]:
+            lines.append(f"{event.self_cpu_time_total / 1e3:9.3f} ms {event.count:6d}  {event.key[:110]}")
+        (folder / f"{name.replace(', ', '-').replace(' ', '-')}.txt").write_text("\n".join(lines) + "\n")
+    return sum(e.count for e in kernels), sum(e.self_device_time_total for e in kernels) / 1e3

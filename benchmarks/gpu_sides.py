@@ -1,0 +1,241 @@
+"""What `benchmarks/gpu.py` measures: a random model of mt0-large's shape, a bank's step, a stock step."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+from peft import LoraConfig, get_peft_model
+from transformers import DataCollatorForSeq2Seq, MT5Config, MT5ForConditionalGeneration
+
+from loraloom.architectures.families import FAMILIES
+from loraloom.architectures.t5_layers import fuse_layers
+from loraloom.bank.bank import AdapterBank
+from loraloom.base.fused_activations import fuse_activations
+from loraloom.base.loading import Base, freeze
+from loraloom.data.encoding import EncodedSet
+from loraloom.recipe import Experiment, GenerationSettings, LoraSettings, TrainingSettings
+from loraloom.run.documents.choice import Choice
+from loraloom.run.events import Event, TrainStep
+from loraloom.run.folder import create_run
+from loraloom.training.setup import Setup, Trainee, join
+from loraloom.training.state import TrainingState
+from loraloom.training.static_passes import StaticPasses
+from loraloom.training.step import take_step
+from tests.tiny import MT0_LARGE_SHAPE, SMALL, make_tokenizer
+
+PAIR_TOKENS = 30
+BATCH = 5
+RANK, ALPHA, DROPOUT = 16, 32, 0.05
+RATE, MAX_NORM = 1e-4, 1.0
+
+
+class Machine:
+    """Where it runs, and at what size."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.begun = time.perf_counter()
+        self.is_gpu = torch.cuda.is_available() and not options.smoke
+        self.device = torch.device("cuda" if self.is_gpu else "cpu")
+        self.dtype = torch.bfloat16 if self.is_gpu else torch.float32
+        self.shape: dict[str, Any] = dict(MT0_LARGE_SHAPE)
+        if options.smoke:
+            self.shape = {**SMALL, "vocab_size": 512, "feed_forward_proj": "gated-gelu"}
+
+    def facts(self) -> dict[str, Any]:
+        """For the JSON."""
+        name = torch.cuda.get_device_name() if self.is_gpu else "processor"
+        versions = {"python": sys.version.split()[0], "torch": torch.__version__}
+        versions |= {"transformers": transformers.__version__, "peft": peft.__version__}
+        seconds = round(time.perf_counter() - self.begun, 1)
+        return {"device": name, "shape": self.shape, "dtype": str(self.dtype), **versions, "seconds": seconds}
+
+    def wait(self) -> None:
+        """Until the device has done what it was given."""
+        if self.is_gpu:
+            torch.cuda.synchronize()
+
+    def note(self, text: str) -> None:
+        """How far it came, on stderr."""
+        print(f"[{time.perf_counter() - self.begun:6.1f} s] {text}", file=sys.stderr, flush=True)
+
+
+def random_model(machine: Machine) -> MT5ForConditionalGeneration:
+    """The shape with random weights and a head of its own, made where it is used."""
+    torch.manual_seed(0)
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(machine.dtype)
+    try:
+        with machine.device:
+            config = MT5Config(**{**machine.shape, "dropout_rate": 0.0})
+            model = MT5ForConditionalGeneration(config)
+            # As large as a trained model's states and logits, or bfloat16 would be compared on noise.
+            head = torch.randn(config.vocab_size, config.d_model) * config.d_model**-0.5
+    finally:
+        torch.set_default_dtype(default)
+    model.lm_head.weight = torch.nn.Parameter(head)
+    model.config.tie_word_embeddings = False
+    return model.to(machine.device)
+
+
+def random_pairs(machine: Machine, batch: int) -> EncodedSet:
+    """Rows of 30 tokens and 30 more, whole batches of them: the last batch of an epoch is no smaller one."""
+    number = max(1, (1_000 if machine.is_gpu else 60) // batch) * batch
+    generator = torch.Generator().manual_seed(1)
+    shape = (number, 2, PAIR_TOKENS)
+    tokens = torch.randint(3, machine.shape["vocab_size"], shape, generator=generator)
+    tokens[..., -1] = 1
+    return EncodedSet(tokens[:, 0].tolist(), tokens[:, 1].tolist())
+
+
+def make_base(machine: Machine) -> Base:
+    """What `load_base` makes of such a model, without the way through files."""
+    model = random_model(machine)
+    family = FAMILIES["mt5"]
+    freeze(model, family)
+    fuse_activations(model)
+    fuse_layers(model)
+    return Base(
+        name="random",
+        model=model,
+        tokenizer=make_tokenizer(),
+        family=family,
+        head_is_tied=False,
+        model_dropout=0.0,
+        fingerprint="",
+        tokenizer_fingerprint="",
+        choices={"device": Choice(machine.device.type, ""), "dtype": Choice(str(machine.dtype), "")},
+    )
+
+
+class Ours:
+    """Adapters of one bank, stepped as a training steps them."""
+
+    def __init__(
+        self, machine: Machine, base: Base, rows: EncodedSet, adapters: int, batch: int, dropout: float
+    ) -> None:
+        lora = LoraSettings(r=RANK, lora_alpha=ALPHA, lora_dropout=dropout, target_modules="all-linear")
+        training = TrainingSettings(
+            cuda_graphs=True,
+            per_device_train_batch_size=batch,
+            learning_rate=RATE,
+            max_grad_norm=MAX_NORM,
+            lr_scheduler_type="constant",
+            max_steps=1_000_000,
+            eval_strategy="no",
+            save_strategy="no",
+        )
+        experiments = [Experiment(f"a{n}", f"a{n}", lora, training, seed=n) for n in range(adapters)]
+        names = [each.name for each in experiments]
+        self.machine, self.adapters, self.batch = machine, adapters, batch
+        self._folder = tempfile.TemporaryDirectory()
+        self.bank = AdapterBank(base)
+        self.setup = Setup(
+            bank=self.bank,
+            experiments=experiments,
+            waves=[names],
+            initial={},
+            train_set=rows,
+            eval_set=EncodedSet([], []),
+            shared=training,
+            generation=GenerationSettings(),
+            run=create_run(Path(self._folder.name) / "run"),
+        )
+        if not machine.is_gpu:  # what a GPU computes, by the plain versions of its kernels
+            self.setup.__dict__["static_passes"] = StaticPasses(self.bank, records=False)
+        self.state = TrainingState.at_start(names)
+        self.events: list[Event] = []
+        with self.bank.hold():
+            self.trainees: list[Trainee] = [join(self.setup, self.state, name) for name in names]
+
+    def step(self) -> None:
+        """One step of all."""
+        with self.bank.hold():
+            take_step(self.setup, self.trainees, self.state, self._report)
+
+    def _report(self, event: Event) -> None:
+        self.events = [*self.events[-self.adapters :], event]
+
+    @property
+    def last(self) -> tuple[float, float]:
+        """Loss and gradient norm of the first adapter's last step."""
+        steps = [event for event in self.events if isinstance(event, TrainStep)]
+        own = [step for step in steps if step.experiment == "a0"][-1]
+        return own.loss, own.grad_norm
+
+    def close(self) -> None:
+        """Take the adapters off the base."""
+        if self.setup.static_passes is not None:
+            self.setup.static_passes.clear()
+        self.trainees.clear()
+        for slot in self.bank.slots:
+            self.bank.drop(slot)
+        self._folder.cleanup()
+
+
+class Stock:
+    """A transformers model under PEFT, one adapter."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        model: Any,
+        rows: EncodedSet,
+        batch: int,
+        dropout: float,
+        autocast: bool = False,
+    ) -> None:
+        self.machine, self.rows, self.batch, self.adapters = machine, rows, batch, 1
+        config = LoraConfig(
+            r=RANK,
+            lora_alpha=ALPHA,
+            lora_dropout=dropout,
+            target_modules="all-linear",
+            task_type="SEQ_2_SEQ_LM",
+        )
+        self.model = get_peft_model(model, config).train()
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=RATE, weight_decay=0.0, fused=True)
+        self.collator = DataCollatorForSeq2Seq(make_tokenizer(), model=model)
+        self.autocast = autocast
+        self.last = (0.0, 0.0)
+        self._taken = 0
+
+    def step(self) -> None:
+        """One step, as the Trainer takes it; its loss is read at the end, as the Trainer does to log it."""
+        first = self._taken * self.batch % len(self.rows)
+        self.take([self.rows[first + number] for number in range(self.batch)])
+
+    def take(self, examples: Sequence[Any]) -> None:
+        """One step on these rows."""
+        self._taken += 1
+        features = [
+            {
+                "input_ids": example.input_ids.tolist(),
+                "attention_mask": [1] * len(example.input_ids),
+                "labels": example.labels.tolist(),
+            }
+            for example in examples
+        ]
+        batch = self.collator(features).to(self.machine.device)
+        kind = self.machine.device.type
+        with torch.autocast(kind, torch.bfloat16) if self.autocast else nullcontext():
+            loss = self.model(**batch).loss
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, MAX_NORM)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.last = loss.item(), float(norm)
+
+    def close(self) -> None:
+        """Give the model back as it was."""
+        self.model.unload()

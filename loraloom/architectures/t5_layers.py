@@ -1,0 +1,153 @@
+"""T5's layers as a fused pass computes them: linears of one input together, sums within products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from loraloom.kernels.attention import attend
+from loraloom.kernels.gate import gated_gelu
+from loraloom.kernels.norm import norm_and_keep
+
+
+class FusedNorm(nn.Module):
+    """T5's root mean square norm (Zhang & Sennrich, 2019) as torch's one kernel.
+
+    Args:
+        norm: transformers' own; the weight stays the same parameter.
+    """
+
+    def __init__(self, norm: Any) -> None:
+        super().__init__()
+        self.weight: nn.Parameter = norm.weight
+        self.variance_epsilon: float = norm.variance_epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[…, d] → the same."""
+        return F.rms_norm(x, self.weight.shape, self.weight, self.variance_epsilon)
+
+
+class FusedFeedForward(nn.Module):
+    """T5's gated feed-forward with one kernel between its products.
+
+    Args:
+        layer: transformers' own; its linears and dropout stay under their names.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.wi_0, self.wi_1, self.wo, self.dropout = layer.wi_0, layer.wi_1, layer.wo, layer.dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[rows, len, d] → the same."""
+        inner = gated_gelu(self.wi_0(x), self.wi_1(x))
+        return self.wo(self.dropout(inner))  # type: ignore[no-any-return]
+
+
+def fuse_layers(model: nn.Module) -> None:
+    """Replace norms and gated feed-forwards by fused ones; the names of weights stay as they are.
+
+    Their values agree with transformers' up to rounding: transformers rounds once more in between.
+
+    Args:
+        model: a T5-family model after `fuse_activations`.
+    """
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            kind = type(child).__name__
+            if kind.endswith("LayerNorm") and hasattr(child, "variance_epsilon"):
+                setattr(module, name, FusedNorm(child))
+            elif kind.endswith("DenseGatedActDense") and _is_tanh_gelu(child):
+                setattr(module, name, FusedFeedForward(child))
+
+
+def _is_tanh_gelu(layer: Any) -> bool:
+    return isinstance(layer.act, nn.GELU) and layer.act.approximate == "tanh"
+
+
+class Linears(Protocol):
+    """Compute modules that read one input; see `bank/fused/fused_pass.py`."""
+
+    def __call__(self, modules: Sequence[Any], x: Tensor, residual: Tensor | None = None) -> Sequence[Tensor]:
+        """[rows, len, in] → [rows, len, out] of each; a residual is added to a single one."""
+
+
+@contextmanager
+def computing_layers(model: nn.Module, linears: Linears) -> Iterator[None]:
+    """While it lasts, the layers of T5 and mT5 compute their linears by `linears`.
+
+    Args:
+        model: of a base, without dropout; families whose layers have another form are left as they are.
+        linears: of a fused pass.
+    """
+    changed = []
+    for module in model.modules():
+        if (make := _FORWARDS.get(type(module).__name__.removeprefix("M"))) is not None:
+            module.forward = make(module, linears)
+            changed.append(module)
+    try:
+        yield
+    finally:
+        for module in changed:
+            del module.forward
+
+
+def _self_attention(layer: Any, linears: Linears) -> Callable[..., Any]:
+    """Source: transformers' T5LayerSelfAttention and T5Attention, without a cache."""
+    attention = layer.SelfAttention
+
+    def forward(
+        hidden_states: Tensor, attention_mask: Tensor, position_bias: Tensor | None = None, **_: Any
+    ) -> tuple[Tensor, Tensor | None, None]:
+        normed, kept = norm_and_keep(hidden_states, layer.layer_norm)
+        q, k, v = linears((attention.q, attention.k, attention.v), normed)
+        if position_bias is None:
+            position_bias = attention.compute_bias(q.shape[1], k.shape[1], device=q.device)
+        states = attend(q, k, v, position_bias, attention_mask, attention.n_heads)
+        return linears((attention.o,), states, kept)[0], position_bias, None
+
+    return forward
+
+
+def _cross_attention(layer: Any, linears: Linears) -> Callable[..., Any]:
+    """Source: transformers' T5LayerCrossAttention and T5Attention, without a cache."""
+    attention = layer.EncDecAttention
+
+    def forward(
+        hidden_states: Tensor, key_value_states: Tensor, attention_mask: Tensor, **_: Any
+    ) -> tuple[Tensor, None, None]:
+        normed, kept = norm_and_keep(hidden_states, layer.layer_norm)
+        (q,) = linears((attention.q,), normed)
+        k, v = linears((attention.k, attention.v), key_value_states)
+        states = attend(q, k, v, None, attention_mask, attention.n_heads)
+        return linears((attention.o,), states, kept)[0], None, None
+
+    return forward
+
+
+def _feed_forward(layer: Any, linears: Linears) -> Callable[[Tensor], Tensor]:
+    """Source: transformers' T5LayerFF, T5DenseGatedActDense and T5DenseActDense."""
+    dense = layer.DenseReluDense
+
+    def forward(hidden_states: Tensor) -> Tensor:
+        normed, kept = norm_and_keep(hidden_states, layer.layer_norm)
+        if not hasattr(dense, "wi_0"):
+            inner = dense.act(linears((dense.wi,), normed)[0])
+        else:
+            gate, value = linears((dense.wi_0, dense.wi_1), normed)
+            is_fused = isinstance(dense, FusedFeedForward)
+            inner = gated_gelu(gate, value) if is_fused else dense.act(gate) * value
+        return linears((dense.wo,), inner, kept)[0]
+
+    return forward
+
+
+_FORWARDS: dict[str, Callable[[Any, Linears], Callable[..., Any]]] = {
+    "T5LayerSelfAttention": _self_attention,
+    "T5LayerCrossAttention": _cross_attention,
+    "T5LayerFF": _feed_forward,
+}

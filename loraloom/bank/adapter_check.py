@@ -1,0 +1,50 @@
+"""Whether tensors are those of an adapter with some settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from loraloom.bank.updates.update import UpdateKind
+from loraloom.base.targets import Target
+from loraloom.errors import AdapterError
+from loraloom.recipe import LoraSettings
+
+
+def check_tensors(
+    slot: str,
+    kind: UpdateKind,
+    settings: LoraSettings,
+    targets: Sequence[Target],
+    tensors: Mapping[str, Tensor],
+) -> None:
+    """Compare an adapter's tensors with what its settings ask for.
+
+    Raises:
+        AdapterError: they are others, of another shape, or not finite.
+    """
+    expected = {
+        f"{target.name}.{end}": shape
+        for target in targets
+        for end, shape in kind.shapes(settings, target.linear).items()
+    }
+    missing, surplus = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    if missing or surplus:
+        raise AdapterError(
+            f"the adapter lacks {len(missing)} tensors and has {len(surplus)} too many for these targets",
+            where=slot,
+            found=(surplus or missing)[0],
+            fix="Set lora.target_modules to what the adapter was trained with.",
+        )
+    for name, shape in expected.items():
+        if tuple(tensors[name].shape) != shape:
+            raise AdapterError(
+                "the adapter is of another width or rank",
+                where=f"{slot}: {name}",
+                found=str(tuple(tensors[name].shape)),
+                allowed=str(shape),
+            )
+        if not torch.isfinite(tensors[name]).all():
+            raise AdapterError("the adapter holds NaN or infinite values", where=f"{slot}: {name}")

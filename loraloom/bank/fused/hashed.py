@@ -1,0 +1,87 @@
+"""Dropout whose mask is a hash, so that a kernel computes it again where it needs it and keeps none.
+
+A mask is a function of (the experiment's seed, its step, the micro-batch, the module's name, the token's
+place among the adapter's own tokens, the feature): the same promises as `bank/ownership.py` makes, without a
+generator for each of them, and the same bits on every device. Two words of 32 bits are derived from the seed
+of the pass, two from the module's name; the finalizer of MurmurHash3 (Appleby, 2011) mixes them with the
+token, and the result with the feature. Each hash serves two neighbouring features with 16 bits each.
+
+`kept` is the plain version, which `product_kernels.py` is held to.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from loraloom.bank.ownership import Draws, seed_for
+
+_WORD = 0xFFFFFFFF
+TOKEN_1, TOKEN_2, FEATURE = 0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D
+MIX_1, MIX_2 = 0x85EBCA6B, 0xC2B2AE35
+BITS = 16
+ONE = 1 << BITS
+
+
+def signed(word: int) -> int:
+    """A word of 32 bits as the int32 of the same bits."""
+    return word - 2**32 if word >= 2**31 else word
+
+
+def pass_seed(draws: Draws, slot: str) -> tuple[int, int]:
+    """Two words, as int32, of one adapter in one pass."""
+    return _words(seed_for(draws.seeds[slot], "dropout", draws.steps[slot], draws.micro_batch))
+
+
+@cache  # as many as the model has linears
+def module_salt(name: str) -> tuple[int, int]:
+    """Two words, as int32, of one module."""
+    return _words(seed_for(0, "module", name))
+
+
+def _words(seed: int) -> tuple[int, int]:
+    return signed(seed & _WORD), signed((seed >> 32) & _WORD)
+
+
+def threshold(p: float) -> int:
+    """What 16 random bits must reach for an element to be kept: p to the nearest 1/65,536."""
+    return min(round(p * ONE), ONE - 1)
+
+
+def _mix(h: Tensor) -> Tensor:
+    h = h ^ (h >> 16)
+    h = (h * MIX_1) & _WORD
+    h = h ^ (h >> 13)
+    h = (h * MIX_2) & _WORD
+    return h ^ (h >> 16)
+
+
+def kept(
+    ordinals: Tensor, seeds: Tensor, salt: tuple[int, int], thresholds: Tensor, num_features: int
+) -> Tensor:
+    """Which inputs of a module are not dropped.
+
+    Args:
+        ordinals: integers [adapters, tokens], the place of each token among its adapter's own.
+        seeds: int32 [adapters, 2], of `pass_seed`.
+        salt: of `module_salt`.
+        thresholds: int32 [adapters].
+        num_features: of the module's input.
+
+    Returns:
+        bool [adapters, tokens, num_features].
+    """
+    token = ordinals.long()
+    words = (seeds.long() & _WORD) ^ torch.tensor([word & _WORD for word in salt], device=seeds.device)
+    first = _mix((token * TOKEN_1 + words[:, :1]) & _WORD)[..., None]
+    second = _mix((token * TOKEN_2 + words[:, 1:]) & _WORD)[..., None]
+    pair = torch.arange((num_features + 1) // 2, device=ordinals.device)
+    h = (first + pair * FEATURE) & _WORD
+    h = ((h ^ (h >> 16)) * MIX_1) & _WORD
+    h = h ^ second
+    h = ((h ^ (h >> 13)) * MIX_2) & _WORD
+    h = h ^ (h >> 16)
+    bits = torch.stack([h & 0xFFFF, h >> BITS], dim=-1).flatten(-2)[..., :num_features]
+    return bits >= thresholds[:, None, None]

@@ -1,0 +1,124 @@
+"""The three products of a low-rank update; on a GPU Triton computes those that drop (`product_kernels.py`).
+
+With x [adapters, tokens, features], its dropout d, and a factor F [adapters, r, features] (A as it lies, or
+B transposed), the forward pass is low = d(x) Aᵀ and y = low Bᵀ + …, and the backward pass, for g = ∂loss/∂y,
+is up = g B, ∂A = upᵀ d(x), ∂x = d(up A) + …, ∂B = gᵀ low: `down`, `gather` and `spread`, each for A and for
+B. The scaling is in A and B themselves (`adapter_group.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from loraloom.bank.fused.hashed import kept
+from loraloom.kernels.dispatch import by_triton
+
+
+@dataclass(frozen=True)
+class HashedDropout:
+    """What decides a module's dropout in one pass; see `hashed.py`.
+
+    Args:
+        ordinals: integers [adapters, tokens].
+        seeds: int32 [adapters, 2].
+        thresholds: int32 [adapters].
+        salt: of the module.
+    """
+
+    ordinals: Tensor
+    seeds: Tensor
+    thresholds: Tensor
+    salt: tuple[int, int]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[adapters, tokens, features] → the same, 0 where it is dropped."""
+        mask = kept(self.ordinals, self.seeds, self.salt, self.thresholds, x.shape[-1])
+        return torch.where(mask, x, torch.zeros((), dtype=x.dtype, device=x.device))
+
+
+def down(x: Tensor, factor: Tensor, dropout: HashedDropout | None = None) -> Tensor:
+    """dropout(x) Fᵀ, [adapters, tokens, r].
+
+    Args:
+        x: [adapters, tokens, features], contiguous.
+        factor: [adapters, r, features], of the dtype of x, in any layout.
+        dropout: of x; none by default.
+    """
+    if by_triton(x) and dropout is not None:
+        from loraloom.bank.fused import product_kernels as kernels
+
+        return kernels.down(x, factor, dropout)
+    return plain_down(x, factor, dropout)
+
+
+def gather(x: Tensor, low: Tensor, into: Tensor, dropout: HashedDropout | None = None) -> None:
+    """Write lowᵀ dropout(x), the gradient of a factor.
+
+    Args:
+        x: [adapters, tokens, features], contiguous.
+        low: [adapters, tokens, r], contiguous.
+        into: float32 [adapters, r, features], in any layout; overwritten.
+        dropout: of x; none by default.
+    """
+    if by_triton(x) and dropout is not None:
+        from loraloom.bank.fused import product_kernels as kernels
+
+        kernels.gather(x, low, into, dropout)
+    elif x.is_cuda and dropout is None:
+        torch.bmm(low.mT, x, out_dtype=torch.float32, out=into)
+    else:
+        plain_gather(x, low, into, dropout)
+
+
+def spread(
+    low: Tensor,
+    factor: Tensor,
+    into: Tensor,
+    dropout: HashedDropout | None = None,
+    before: Tensor | None = None,
+) -> None:
+    """Write before + dropout(low F).
+
+    Args:
+        low: [adapters, tokens, r], contiguous.
+        factor: [adapters, r, features].
+        into: [adapters, tokens, features], contiguous.
+        dropout: of the result, whose scaling is not in it; none by default.
+        before: as into, and may be it; zero by default.
+    """
+    if by_triton(low) and (dropout is not None or before is not None):
+        from loraloom.bank.fused import product_kernels as kernels
+
+        kernels.spread(low, factor, into, dropout, before)
+    else:
+        plain_spread(low, factor, into, dropout, before)
+
+
+def plain_down(x: Tensor, factor: Tensor, dropout: HashedDropout | None = None) -> Tensor:
+    """See `down`."""
+    return torch.bmm(x if dropout is None else dropout(x), factor.mT)
+
+
+def plain_gather(x: Tensor, low: Tensor, into: Tensor, dropout: HashedDropout | None = None) -> None:
+    """See `gather`."""
+    own = x if dropout is None else dropout(x)
+    into.copy_(torch.bmm(low.float().mT, own.float()))
+
+
+def plain_spread(
+    low: Tensor,
+    factor: Tensor,
+    into: Tensor,
+    dropout: HashedDropout | None = None,
+    before: Tensor | None = None,
+) -> None:
+    """See `spread`."""
+    if dropout is None and before is None:
+        torch.bmm(low, factor, out=into)
+        return
+    through = torch.bmm(low, factor)
+    through = through if dropout is None else dropout(through)
+    into.copy_(through if before is None else before + through)

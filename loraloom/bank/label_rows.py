@@ -1,0 +1,90 @@
+"""The label rows of a batch in a number that its shape decides, so that nothing is asked of the device.
+
+`objective.part_losses` finds the labels on the device, and the host must wait to learn how many there are.
+Here they are found before the batch goes there, and filled up to a rounded number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from loraloom.bank.objective import hidden_states, output_head, token_losses
+from loraloom.base.loading import Base
+from loraloom.data.batches import Batch
+from loraloom.data.encoding import IGNORED
+
+SMALLEST = 64
+
+
+@dataclass(frozen=True)
+class LabelRows:
+    """Where the labels of a batch stand.
+
+    Args:
+        positions: int64 [n], in the flattened labels; 0 where a row fills up.
+        labels: int64 [n]; 0 where a row fills up.
+        parts: int64 [n], the part each belongs to; the number of parts where a row fills up.
+        places: int64 [rows · len], the row of each position; -1 where there is no label.
+    """
+
+    positions: Tensor
+    labels: Tensor
+    parts: Tensor
+    places: Tensor
+
+
+def rounded(num_labels: int) -> int:
+    """How many rows a number of labels gets: at most an eighth more, or a few."""
+    step = max(SMALLEST, 1 << max(0, num_labels.bit_length() - 4))
+    return -(-num_labels // step) * step
+
+
+def find_label_rows(batch: Batch) -> LabelRows:
+    """The label rows of a batch on the processor."""
+    labels = batch.labels.reshape(-1)
+    found = (labels != IGNORED).nonzero()[:, 0]
+    num, num_parts = len(found), len(batch.num_labels)
+    size = rounded(num)
+    positions, own, parts = (torch.zeros(size, dtype=torch.int64) for _ in range(3))
+    positions[:num], own[:num] = found, labels[found]
+    parts[:num] = torch.arange(num_parts).repeat_interleave(torch.tensor(batch.num_labels))
+    parts[num:] = num_parts
+    places = torch.full((len(labels),), -1)
+    places[found] = torch.arange(num)
+    return LabelRows(positions, own, parts, places)
+
+
+class _Take(torch.autograd.Function):
+    """States at label positions; its backward pass gathers too, and so is the same every time."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, positions: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        return states[positions]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+        (places,) = ctx.saved_tensors
+        gradient = upstream[places.clamp(min=0)]
+        return gradient.masked_fill_((places < 0)[:, None], 0.0), None, None
+
+
+def label_row_losses(base: Base, batch: Batch, rows: LabelRows) -> Tensor:
+    """The summed loss of each part, float32 [parts], as `objective.part_losses` without smoothing.
+
+    Args:
+        base: with the adapters attached.
+        batch: on the device.
+        rows: of `find_label_rows`, on the device.
+    """
+    hidden = hidden_states(base, batch)
+    states = _Take.apply(hidden.reshape(-1, hidden.shape[-1]), rows.positions, rows.places)  # type: ignore[no-untyped-call]
+    losses = token_losses(states, rows.labels, output_head(base))
+    is_own = rows.parts[:, None] == torch.arange(len(batch.num_labels), device=losses.device)
+    return torch.where(is_own, losses[:, None], 0.0).sum(0)

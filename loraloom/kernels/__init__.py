@@ -1,0 +1,1 @@
+"""Operations of a model as one kernel each on a GPU, every one with its plain version beside it."""

@@ -1,0 +1,14 @@
+"""Whether a tensor's operations are computed by Triton."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from torch import Tensor
+
+HAS_TRITON = find_spec("triton") is not None  # torch for Windows comes without it
+
+
+def by_triton(x: Tensor) -> bool:
+    """Whether the kernels of this package compute on x: on a GPU, if Triton is installed."""
+    return x.is_cuda and HAS_TRITON

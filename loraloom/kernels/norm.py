@@ -1,0 +1,72 @@
+"""T5's root mean square norm of a layer's input, whose gradient meets that of the input itself.
+
+Source: Zhang & Sennrich, 2019, https://arxiv.org/abs/1910.07467.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from loraloom.kernels.dispatch import by_triton
+
+
+class _NormAndKeep(torch.autograd.Function):
+    """A norm of x, and x: their gradients meet in one kernel, where autograd would add them in another."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        normed, inverse = _norm(x, weight, eps)
+        ctx.save_for_backward(x, weight, inverse)
+        return normed, x.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor, kept: Tensor) -> tuple[Tensor, None, None]:
+        x, weight, inverse = ctx.saved_tensors
+        result = _norm_backward(upstream.contiguous(), kept.contiguous(), x, weight, inverse)
+        return result, None, None
+
+
+def norm_and_keep(x: Tensor, norm: Any) -> tuple[Tensor, Tensor]:
+    """The norm of a layer's input, and the input for the sum at the layer's end.
+
+    Args:
+        x: [rows, len, d], contiguous.
+        norm: transformers' own or `FusedNorm`, frozen.
+    """
+    return _NormAndKeep.apply(x, norm.weight, norm.variance_epsilon)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _norm(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The normed rows, and the inverse of each row's root mean square, float32 [rows]."""
+    if by_triton(x):
+        from loraloom.kernels import norm_kernels
+
+        return norm_kernels.norm(x, weight, eps)
+    return plain_norm(x, weight, eps)
+
+
+def _norm_backward(upstream: Tensor, kept: Tensor, x: Tensor, weight: Tensor, inverse: Tensor) -> Tensor:
+    if by_triton(x):
+        from loraloom.kernels import norm_kernels
+
+        return norm_kernels.norm_backward(upstream, kept, x, weight, inverse)
+    return plain_norm_backward(upstream, kept, x, weight, inverse)
+
+
+def plain_norm(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """See `_norm`."""
+    inverse = torch.rsqrt(x.float().square().mean(-1) + eps)
+    return (x.float() * inverse[..., None] * weight.float()).to(x.dtype), inverse.reshape(-1)
+
+
+def plain_norm_backward(upstream: Tensor, kept: Tensor, x: Tensor, weight: Tensor, inverse: Tensor) -> Tensor:
+    """The gradient of x, from that of its norm and that of x itself."""
+    g, scale = upstream.float() * weight.float(), inverse.view(*x.shape[:-1], 1)
+    normed = x.float() * scale
+    mean = (g * normed).mean(-1, keepdim=True)
+    return ((g - normed * mean) * scale + kept.float()).to(x.dtype)
