@@ -200,9 +200,9 @@ def create_run(folder: Path) -> Run:
         with Run(folder).locked():  # says whose it is, if somebody works on it now
             pass
     if not is_new and (not folder.is_dir() or any(folder.iterdir())):
-        fix = "Choose another --out, or go on with it by --resume." if Run(folder).is_started else ""
+        fix = "Choose another `--out`, or go on with it by --resume." if Run(folder).is_started else ""
         raise RunError(
-            "the run directory must be new or empty", where=str(folder), fix=fix or "Choose another --out."
+            "the run directory must be new or empty", where=str(folder), fix=fix or "Choose another `--out`."
         )
     run = Run(folder)
     try:

@@ -105,7 +105,7 @@ def test_after_the_last_step_the_result_is_written_all_the_same(
     reference: Callable[[str], Reference], tmp_path: Path
 ) -> None:
     expected, run = reference("together"), tmp_path / "run"
-    started = expected.held(run, "loraloom.commands.train:seal_finished", 1)
+    started = expected.held(run, "loraloom.commands.train:record_finished", 1)
     os.kill(started.pid, signal.SIGTERM)
     release(run)
     assert started.wait().code == 0
