@@ -25,6 +25,10 @@ def recompute_activations(model: PreTrainedModel, enabled: bool) -> None:
     if enabled:
         settings = {"use_reentrant": False, "context_fn": recomputation_contexts}
         getattr(model, f"{_CHECKPOINTING}_enable")(settings)
+        if hasattr(model, "_require_grads_hook"):
+            # transformers makes embeddings require gradients, which only reentrant checkpoints need, and
+            # leaves it so when recomputation ends: the backward pass would go down to them.
+            model.disable_input_require_grads()
     elif recomputes_activations(model):
         getattr(model, f"{_CHECKPOINTING}_disable")()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from loraloom.base.loading import load_base
 from loraloom.base.recomputation import (
@@ -102,3 +103,12 @@ def test_keeping_for_a_while_goes_back_to_what_was_set(tiny: Callable[[str], Pat
             assert not recomputes_activations(model)
         assert recomputes_activations(model) is way
     assert recomputes_activations(model) is False
+
+
+def test_a_base_that_recomputed_is_as_it_was(tiny: Callable[[str], Path]) -> None:
+    """No gradient goes down to the embeddings, neither while layers are recomputed nor afterwards."""
+    model = load_base(str(tiny("mt5")), device="cpu").model
+    for enabled in (True, False):
+        recompute_activations(model, enabled)
+        assert not model.get_input_embeddings()._forward_hooks
+        assert not model.get_encoder()(input_ids=torch.tensor([[3, 4, 1]])).last_hidden_state.requires_grad
