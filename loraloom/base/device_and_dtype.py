@@ -6,6 +6,7 @@ import torch
 
 from loraloom.errors import ModelError
 from loraloom.run.documents.choice import Choice
+from loraloom.text.units import counted
 
 # Below this size, overheads that bfloat16 does not reduce dominate a step.
 SMALL_MODEL_PARAMETERS = 50_000_000
@@ -20,7 +21,7 @@ def choose_device(wanted: str) -> Choice:
     if wanted == "auto":
         if torch.cuda.is_available():
             return Choice("cuda", f"a GPU is available: {torch.cuda.get_device_name()}")
-        threads = f"{torch.get_num_threads()} threads"
+        threads = counted(torch.get_num_threads(), "thread")
         if torch.backends.mps.is_available():  # it has no float64, and no run has been tested on it
             return Choice(
                 "cpu", f"{threads}; an Apple GPU is available but untested; set device: mps to use it"

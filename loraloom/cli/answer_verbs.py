@@ -27,6 +27,7 @@ from loraloom.cli.verb_steps import (
     print_json,
     refuse_sets_of_run,
 )
+from loraloom.run.documents.range_test import FILE as RANGE_TEST_FILE
 from loraloom.run.folder import open_run
 
 if TYPE_CHECKING:
@@ -113,8 +114,11 @@ def _rows_to_show(comparison: Comparison, prompts: list[str]) -> int:
 
 
 def _predict_command(run: Path, base: Path | None = None) -> str:
-    """Return the next `predict` command, which must name one of several adapters."""
-    adapters = [path for path in open_run(run).adapters.glob("[!.]*") if path.is_dir()]
+    """Return the next `predict` command, which must name one of several adapters; a range test has none."""
+    opened = open_run(run)
+    if (opened.folder / RANGE_TEST_FILE).is_file():
+        return command("train", "RECIPE")
+    adapters = [path for path in opened.adapters.glob("[!.]*") if path.is_dir()]
     which = ("--experiment", "EXPERIMENT") if len(adapters) > 1 else ()
     return command("predict", run, "FILE", *which, *moved_words(base))
 

@@ -102,7 +102,7 @@ def merge_foreign(
         LoRALoomError: base, adapter or rows are not usable, `out` exists, or the proof failed.
         Interrupted: it was asked to stop; nothing is left.
     """
-    given = find_adapters(base, [adapter], data=data, sets=sets)
+    given = find_adapters(base, [adapter], data=data, sets=sets, merges=True)
     ((name, folder),) = given.folders.items()
     check_out(out)
     split = None if data is None else split_examples(given.recipe.data)

@@ -126,5 +126,5 @@ def write_report(
     if content.comparison is None:
         report(Note(message=f"it shows no answers yet: `loraloom compare {run}` makes them"))
     else:
-        report(Note(message=f"{path} holds rows of the data: mind to whom you give it"))
+        report(Note(message=f"{path} contains rows of your data; share it with care"))
     return path

@@ -5,6 +5,7 @@ The loop itself is in `search/driver.py`; here is what comes before it and after
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 from collections.abc import Collection
@@ -162,7 +163,7 @@ def _refuse_another(request: Request, run: Run) -> Provenance:
 def _differences(request: Request, own: Recipe, known: SearchRequest | None, run: Run) -> list[Problem]:
     """In what a request differs from the one that a run was begun with."""
     if known is None:
-        fix = "Go on with it by `loraloom train`."
+        fix = f"Resume it with `{shlex.join(['loraloom', 'train', '--resume', str(run.folder)])}`."
         return [Problem("this run is no search", str(run.folder), fix=fix)]
     problems = origin.differences(request.recipe, own.model_copy(update={"experiments": {}}))
     asked = request.as_document()

@@ -1,7 +1,8 @@
-"""Metrics over answers and references: one entry in `METRICS` each, made of two functions.
+"""Metrics over answers and references: one entry in `METRICS` each, made of three functions.
 
-`statistics` gives every row a few numbers that can be summed, and `figure` computes the metric from
-their sum. So the metric over any choice of rows, of which the bootstrap draws thousands, costs one sum.
+`statistics` gives every row a few numbers that can be summed, `figure` computes the metric from their
+sum, and `signature` says what is computed. So the metric over any choice of rows, of which the bootstrap
+draws thousands, costs one sum.
 
 Both sides are first normalized to NFKC: T5 tokenizers turn '？' into '?', so without it a perfect
 Chinese answer would not match its reference. Metrics of answers alone are in `DESCRIPTIONS`.

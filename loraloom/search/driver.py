@@ -31,6 +31,7 @@ from loraloom.search.request import Request
 from loraloom.search.space import experiments_of, nested_changes, with_experiments
 from loraloom.search.study import FILE as STUDY_FILE
 from loraloom.search.study import Study
+from loraloom.text.units import counted
 from loraloom.training.checkpoint import newest_valid
 from loraloom.training.exporting import export
 from loraloom.training.loop import train as train_loop
@@ -208,7 +209,8 @@ class SearchDriver:
         if drawn := self.ledger.trials[before:]:
             names = drawn[0].name if len(drawn) == 1 else f"{drawn[0].name} to {drawn[-1].name}"
             verb = "joins" if len(drawn) == 1 else "join"
-            self.report(Note(message=f"{names} {verb}: {len(self.ledger.training)} trials in one pass"))
+            together = counted(len(self.ledger.training), "trial")
+            self.report(Note(message=f"{names} {verb}: {together} in one pass"))
         self.write_recipe(self.ledger.trials)
 
     def _has_place(self) -> bool:

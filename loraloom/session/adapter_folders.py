@@ -32,6 +32,7 @@ from loraloom.training.adapter_card import PACKAGES, Facts
 
 # What of a recipe means something where nothing is trained.
 TAKEN = {"model_name_or_path", "data", "generation", "dtype", "device", "seed", "allow_bin_weights"}
+NOT_MERGED = {"dtype", "device", "seed"}
 READING = ("source_prefix", "max_source_length", "max_target_length", "source_truncation")
 OPTION = "--adapter"
 NAMING = "Give it a name of its own: --adapter NAME=FOLDER."
@@ -53,7 +54,12 @@ class AdapterFolders:
 
 
 def find_adapters(
-    base: str | Path, given: Sequence[str | Path], *, data: Path | None = None, sets: Sequence[str] = ()
+    base: str | Path,
+    given: Sequence[str | Path],
+    *,
+    data: Path | None = None,
+    sets: Sequence[str] = (),
+    merges: bool = False,
 ) -> AdapterFolders:
     """What the options `--base`, `--adapter`, `--data` and `--set` name.
 
@@ -62,10 +68,11 @@ def find_adapters(
         given: adapter folders, each with or without `NAME=` in front; the name is otherwise the folder's.
         data: the rows to answer, if there is a file of them.
         sets: `key=value` each, of `data`, `generation`, `dtype`, `device` or `seed`.
+        merges: refuse dtype, device and seed, because merging is always done in float32 on the processor.
 
     Raises:
         AdapterError: a folder is not an adapter's, or its name cannot be used; nothing is loaded yet.
-        RecipeError: a setting is wrong, or one of training.
+        RecipeError: a setting is wrong, one of training, or what an option states.
     """
     folders = _by_name(given)
     for folder in folders.values():
@@ -75,8 +82,16 @@ def find_adapters(
         "data": {"train": STARTER if data is None else str(data), "eval": 0},
         "experiments": {name: {} for name in folders},
     }
+    stated = parse_recipe_with_notes(json.dumps(document), name=OPTION).recipe
     reading = parse_recipe_with_notes(json.dumps(document), name=OPTION, sets=sets)
     recipe = reading.recipe
+    _refuse_restated(recipe, stated)
+    if merges and (unused := recipe.model_fields_set & NOT_MERGED):
+        raise RecipeError(
+            f"an adapter is merged in float32 on the processor, so {', '.join(sorted(unused))} cannot be set",
+            where="--set",
+            fix="The merged folder's dtype is set by --dtype.",
+        )
     if foreign := recipe.model_fields_set - TAKEN - {"experiments"}:
         raise RecipeError(
             f"nothing is trained, so {', '.join(sorted(foreign))} cannot be set",
@@ -85,6 +100,30 @@ def find_adapters(
         )
     said = [str(note) for note in reading.notes if not note.where.startswith(OPTION)]  # of --set alone
     return AdapterFolders(recipe, folders, (*said, *_defaults(recipe)))
+
+
+def _refuse_restated(recipe: Recipe, stated: Recipe) -> None:
+    """Refuse settings that would replace what the options state, or be ignored beside it.
+
+    Raises:
+        RecipeError: lists them.
+    """
+    values: dict[str, tuple[object, object]] = {
+        "model_name_or_path": (recipe.model_name_or_path, stated.model_name_or_path),
+        "experiments": (recipe.experiments, stated.experiments),
+        **{
+            f"data.{part}": (getattr(recipe.data, part), getattr(stated.data, part))
+            for part in ("train", "eval", "test", "retain")
+        },
+    }
+    fix = "Options name base, adapters and rows; see --help."
+    problems = [
+        Problem("cannot be set with --adapter", f"--set {key}", fix=fix)
+        for key, (own, of_options) in values.items()
+        if own != of_options
+    ]
+    if problems:
+        raise RecipeError(problems)
 
 
 def _by_name(given: Sequence[str | Path]) -> dict[str, Path]:

@@ -289,6 +289,8 @@ def test_devices_are_chosen_by_what_is_there(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert choose_device("auto").value == "cpu"
     assert "no GPU" in choose_device("auto").reason
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert choose_device("auto").reason.endswith("; 1 thread")
     for absent in ("cuda", "cuda:0", "mps"):
         with pytest.raises(ModelError, match="the device is not available"):
             choose_device(absent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,3 +182,21 @@ def test_the_command_line_takes_them_in_place_of_a_run(
         ended = warm.call(*argv, cwd=tmp_path)
         assert ended.code == 2
         assert said in " ".join(ended.stderr.replace("│", " ").split()), ended.stderr
+
+
+@pytest.mark.parametrize(
+    "setting", ["model_name_or_path=starter", "data.train=others.jsonl", "data.eval=0.1", "experiments="]
+)
+def test_a_setting_never_replaces_an_option(base: Path, adapters: Path, setting: str) -> None:
+    where = re.escape(f"--set {setting.split('=')[0]}: cannot be set with --adapter")
+    with pytest.raises(RecipeError, match=where):
+        loraloom.predict(None, adapters / "rows.jsonl", base=base, adapter=adapters / "first", sets=[setting])
+
+
+@pytest.mark.parametrize("setting", ["dtype=bfloat16", "device=cpu", "seed=1"])
+def test_a_merge_refuses_what_it_would_ignore(
+    base: Path, adapters: Path, tmp_path: Path, setting: str
+) -> None:
+    with pytest.raises(RecipeError, match=rf"so {setting.split('=')[0]} cannot be set.*--dtype"):
+        loraloom.merge(None, tmp_path / "out", base=base, adapter=adapters / "first", sets=[setting])
+    assert not (tmp_path / "out").exists()

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from loraloom import Recipe
+from loraloom.cli.answer_verbs import _predict_command
+from loraloom.commands.compare import compare
 from loraloom.commands.find_lr import NUM_STEPS, RATES, find_learning_rate, suggest
 from loraloom.commands.report import render_report
 from loraloom.commands.train import train
 from loraloom.console import print_range_test
-from loraloom.errors import DataError, Interrupted
+from loraloom.errors import DataError, Interrupted, RunError
 from loraloom.recipe.reading import read_recipe
 from loraloom.report.content import read_content
 from loraloom.run.documents.range_test import FORMAT, RangeTest, RateResult
@@ -97,6 +99,9 @@ def test_what_was_found_is_a_run_that_the_report_shows(
     assert {len(each.curves.loss) for each in content.experiments} == {NUM_STEPS}
     assert found.reason in render_report(tmp_path / "rates").replace("&#39;", "'")
     assert not list((tmp_path / "rates" / "adapters").iterdir())
+    assert _predict_command(tmp_path / "rates") == "loraloom train RECIPE"
+    with pytest.raises(RunError, match="a range test of the learning rate, which keeps none"):
+        compare(tmp_path / "rates")
     own = read_recipe(tmp_path / "rates" / "recipe.yaml")
     assert [e.training.learning_rate for e in own.resolved_experiments] == list(RATES)
 

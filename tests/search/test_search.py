@@ -26,7 +26,7 @@ from loraloom.errors import CheckError, RecipeError, RunError, TargetError, Trai
 from loraloom.forecast.plan import Need
 from loraloom.recipe import Recipe
 from loraloom.recipe.reading import read_recipe
-from loraloom.run.events import ExperimentEnd, TrainStep, quiet
+from loraloom.run.events import Event, ExperimentEnd, Note, TrainStep, quiet
 from loraloom.run.folder import Run
 from loraloom.run.integrity import changed_files
 from loraloom.search.ledger import Ledger
@@ -143,7 +143,7 @@ def test_a_resume_with_another_recipe_is_refused(searched: SearchView, recipe: P
 def test_a_run_of_train_is_no_search(recipe: Path, tmp_path: Path) -> None:
     short = with_experiments(read_recipe(recipe), {})
     run = train(short.in_folder(recipe.parent), out=tmp_path / "run").run.folder
-    with pytest.raises(RunError, match="this run is no search"):
+    with pytest.raises(RunError, match=r"this run is no search.*loraloom train --resume"):
         run_search(recipe, run, resume=True)
 
 
@@ -350,6 +350,9 @@ def test_a_finished_search_can_be_given_more_trials(tmp_path: Path, tiny: Callab
     recipe = write_recipe_file(tmp_path, tiny("mt5"))
     first = run_search(recipe, tmp_path / "run", num_trials=2)
     steps = json.loads((tmp_path / "run" / "result.json").read_bytes())["steps"]
+    told: list[Event] = []
+    run_search(recipe, tmp_path / "run", num_trials=3, resume=True, report=told.append)
+    assert "trial-0002 joins: 1 trial in one pass" in [e.message for e in told if isinstance(e, Note)]
     more = run_search(recipe, tmp_path / "run", num_trials=4, resume=True)
     assert more.ledger.trials[:2] == first.ledger.trials
     whole = run_search(recipe, tmp_path / "whole", num_trials=4)
