@@ -50,7 +50,7 @@ def gemm_rate(machine: Machine, examples: int) -> float:
 
 
 def _median_seconds(machine: Machine, work: Callable[[], Any], repeats: int = 7) -> float:
-    """Of one call; on a GPU of a graph of several, so that starting them from Python is no part of it."""
+    """Time one call; on a GPU, in a graph of several, to leave out the time of starting them from Python."""
     calls, run = 5, work
     work()
     if machine.is_gpu:

@@ -70,7 +70,7 @@ class Machine:
 
 
 def random_model(machine: Machine) -> MT5ForConditionalGeneration:
-    """The shape with random weights and a head of its own, made where it is used."""
+    """Make a model of the shape on its device, with random weights and an untied head."""
     torch.manual_seed(0)
     default = torch.get_default_dtype()
     torch.set_default_dtype(machine.dtype)
@@ -88,7 +88,7 @@ def random_model(machine: Machine) -> MT5ForConditionalGeneration:
 
 
 def random_pairs(machine: Machine, batch: int) -> EncodedSet:
-    """Rows of 30 tokens and 30 more, whole batches of them: the last batch of an epoch is no smaller one."""
+    """Make rows of 30 source and 30 target tokens, in whole batches, so that the last one is not smaller."""
     number = max(1, (1_000 if machine.is_gpu else 60) // batch) * batch
     generator = torch.Generator().manual_seed(1)
     shape = (number, 2, PAIR_TOKENS)
@@ -237,5 +237,5 @@ class Stock:
         self.last = loss.item(), float(norm)
 
     def close(self) -> None:
-        """Give the model back as it was."""
+        """Restore the model."""
         self.model.unload()

@@ -1,4 +1,4 @@
-"""Learned positions that begin anew with each example of a packed row.
+"""Learned positions that restart at each example of a packed row.
 
 A stack with a table of positions numbers the tokens of a row from 0 and takes no other numbers. While a
 pass says where each token stands in its own example, the table answers for those places instead.

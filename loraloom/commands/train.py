@@ -118,11 +118,11 @@ def _resume(
     with run.locked():
         if is_search(run):
             how = f"--resume {shlex.quote(str(run.folder))} in place of --out"
-            fix = f"Go on with it by the `loraloom search` command it was begun with, {how}."
+            fix = f"Resume it with the `loraloom search` command that started it, {how}."
             raise RunError("is a search", where=str(run.folder), fix=fix)
         if (run.folder / RANGE_TEST_FILE).is_file():
-            fix = "Begin a new one by `loraloom check RECIPE --find-lr`, or train by `loraloom train RECIPE`."
-            raise RunError("is a range test, which is not gone on with", where=str(run.folder), fix=fix)
+            fix = "Start a new one with `loraloom find-lr RECIPE`, or train with `loraloom train RECIPE`."
+            raise RunError("is a range test, which cannot be resumed", where=str(run.folder), fix=fix)
         is_as_left = repair(run, recipe, allowed, report)
         own_recipe, known = origin.run_recipe(run)
         if problems := origin.differences(recipe, own_recipe):

@@ -34,7 +34,7 @@ from loraloom.text.visible import visible
 
 SECONDS_BETWEEN_LINES = 5.0
 # Shown even if a command is quiet.
-WARNINGS = (FileChange, CheckpointDamage, AdapterExport, MemoryLimit)
+WARNINGS = (WarningNote, FileChange, CheckpointDamage, AdapterExport, MemoryLimit)
 
 
 class Display:

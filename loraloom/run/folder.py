@@ -200,7 +200,7 @@ def create_run(folder: Path) -> Run:
         with Run(folder).locked():  # says whose it is, if somebody works on it now
             pass
     if not is_new and (not folder.is_dir() or any(folder.iterdir())):
-        fix = "Choose another `--out`, or go on with it by --resume." if Run(folder).is_started else ""
+        fix = "Choose another `--out`, or resume it with `--resume`." if Run(folder).is_started else ""
         raise RunError(
             "the run directory must be new or empty", where=str(folder), fix=fix or "Choose another `--out`."
         )
@@ -227,8 +227,8 @@ def open_run(folder: Path) -> Run:
     run = Run(folder)
     if not run.is_started:
         if run.is_remnant:
-            fix = f"Begin it anew: `loraloom train RECIPE --out {folder}`."
-            raise RunError("this run was stopped before it began", where=str(folder), fix=fix)
+            fix = f"Start it again: `loraloom train RECIPE --out {folder}`."
+            raise RunError("this run was stopped before it started", where=str(folder), fix=fix)
         if folder.is_dir():
             lacking = run.provenance_file if run.recipe_file.is_file() else run.recipe_file
             raise RunError(f"this folder is no run: it has no {lacking.name}", where=str(folder))

@@ -1,4 +1,4 @@
-"""Whether a run is as it was left, and from where it goes on; what is not is said, and mended or refused."""
+"""Verification of a run before it resumes: changed files are reported, and repaired or refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far each experiment has moved the base, said at the end of training where it is next to nothing."""
+"""Movement of the base by each experiment, reported at the end of training if it is negligible."""
 
 from __future__ import annotations
 

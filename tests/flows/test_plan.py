@@ -7,7 +7,7 @@ from pathlib import Path
 
 from loraloom.commands.train import train
 from loraloom.recipe.reading import read_recipe
-from loraloom.run.documents.prediction import read_prediction
+from loraloom.run.documents.provenance import Provenance
 from loraloom.run.events import Event, TrainingPlan
 from loraloom.run.folder import Run
 from tests.flows.conftest import Project
@@ -47,7 +47,7 @@ def test_the_event_has_the_plan_and_a_resume_the_same_one(project: Project) -> N
     Run(folder).result_file.unlink()  # as if it had been killed at its very end
     train(recipe.in_folder(project.folder), resume=folder, report=report)
     first, second = told
-    assert first.plan == second.plan == read_prediction(plan_of(folder))
+    assert first.plan == second.plan == Provenance.read(Run(folder).provenance_file).prediction
     assert [finding.check for finding in first.findings] == ["memory", "disk", "time"]
 
 

@@ -17,7 +17,8 @@ from loraloom.base.loading import Base, load_base
 from loraloom.forecast import prediction as module
 from loraloom.forecast.prediction import measure_pace, predict
 from loraloom.recipe import Experiment
-from loraloom.run.documents.prediction import Prediction, read_prediction
+from loraloom.run.documents.prediction import Prediction
+from loraloom.run.documents.provenance import Provenance
 from loraloom.run.folder import create_run
 from loraloom.training.setup import Setup
 from loraloom.training.signals import StopRequest
@@ -89,15 +90,20 @@ def test_a_signal_leaves_the_time_open_and_the_bank_empty(mt5: Base, tmp_path: P
     assert found.memory.peak_bytes > found.memory.loaded_bytes > 0
 
 
+def prediction_of(plan: Any) -> Prediction | None:
+    known = {"started": "", "folder": "/", "versions": {}, "seeds": {}, "choices": {}, "plan": plan}
+    return Provenance.model_validate(known).prediction
+
+
 def test_what_is_kept_in_a_file_is_read_again(mt5: Base, tmp_path: Path) -> None:
     found = predict(setup_of(mt5, tmp_path / "run"))
     kept = json.loads(json.dumps(found.to_json()))
-    assert read_prediction(kept) == found
+    assert prediction_of(kept) == found
 
 
 @pytest.mark.parametrize("damaged", [None, [], {"waves": [["a"]]}, {"memory": 3}])
 def test_what_is_no_prediction_is_none(damaged: Any) -> None:
-    assert read_prediction(damaged) is None
+    assert prediction_of(damaged) is None
 
 
 def test_a_checkpoint_is_no_larger_than_said(mt5: Base, tmp_path: Path) -> None:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
 
 from loraloom.run.documents.document import JsonObject
 
@@ -87,11 +84,3 @@ class Prediction:
     def to_json(self) -> JsonObject:
         """For provenance.json, and for the event `plan`."""
         return {**asdict(self), "waves": [list(wave) for wave in self.waves]}
-
-
-def read_prediction(values: Any) -> Prediction | None:
-    """What `to_json` gave, after it was kept in a file; None if it is something else."""
-    try:
-        return TypeAdapter(Prediction).validate_python(values)
-    except ValidationError:
-        return None

@@ -1,4 +1,4 @@
-"""Events that people are told of, and that say nothing a run's other files do not have.
+"""Events that are shown but not logged, because other files of the run contain what they say.
 
 Of these, the log has the notes of training alone.
 """
