@@ -104,7 +104,7 @@ def test_a_range_test_is_not_trained_on_as_if_it_were_a_run(tmp_path: Path) -> N
     folder = Path(shutil.copytree(OLD / "range_test", tmp_path / "range_test"))
     with pytest.raises(RunError, match="is a range test") as refused:
         train(read_run_recipe(folder / "recipe.yaml"), resume=folder)
-    assert "loraloom check RECIPE --find-lr" in str(refused.value)
+    assert "`loraloom find-lr RECIPE`" in str(refused.value)
     record_finished(Run(folder))
     flip(folder / "range_test.json")
     assert changed_files(Run(folder)) == ["range_test.json"]
