@@ -22,6 +22,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     T5Config,
     T5ForConditionalGeneration,
+    T5GemmaConfig,
+    T5GemmaForConditionalGeneration,
     UMT5Config,
     UMT5ForConditionalGeneration,
 )
@@ -102,20 +104,46 @@ SMALL_BART = {
     "pad_token_id": 0,
     "eos_token_id": 1,
 }
+# Encoder and decoder of different widths, heads that share keys, windows and soft caps that matter in short
+# rows, and dropout within the attention.
+SMALL_T5GEMMA_STACK = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 10,
+    "sliding_window": 3,
+    "query_pre_attn_scalar": 10,
+    "attn_logit_softcapping": 2.0,
+    "final_logit_softcapping": 3.0,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.2,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+}
+SMALL_T5GEMMA = {
+    "encoder": {**SMALL_T5GEMMA_STACK, "hidden_size": 24},
+    "decoder": SMALL_T5GEMMA_STACK,
+    "dropout_rate": 0.1,
+    "attention_dropout": 0.1,
+}
 T5_KINDS = ("mt5", "t5", "flan", "umt5")
-KINDS = (*T5_KINDS, "bart")
-TIED_KINDS = frozenset({"t5", "bart"})
+KINDS = (*T5_KINDS, "bart", "t5gemma")
+TIED_KINDS = frozenset({"t5", "bart", "t5gemma"})
 
 
-def make_tokenizer(*, bos: bool = False) -> PreTrainedTokenizerFast:
+def make_tokenizer(*, bos: bool = False, eos: bool = True) -> PreTrainedTokenizerFast:
     """Characters as tokens; unknown bytes as bytes; EOS at the end, as T5's tokenizers do.
 
     Args:
         bos: one more token, `<s>`, before each text, as BART's have it.
+        eos: whether `</s>` ends each text; Gemma's tokenizers begin texts and do not end them.
     """
     vocabulary = ["<pad>", "</s>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), *CHARACTERS]
     vocabulary += ["<s>"] if bos else []
     frame = [("<s>", vocabulary.index("<s>")), ("</s>", 1)] if bos else [("</s>", 1)]
+    around = f"{'<s> ' if bos else ''}$A{' </s>' if eos else ''}"
     tokenizer = Tokenizer(
         models.BPE(
             vocab={token: number for number, token in enumerate(vocabulary)},
@@ -127,9 +155,7 @@ def make_tokenizer(*, bos: bool = False) -> PreTrainedTokenizerFast:
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>" if bos else "$A </s>", special_tokens=frame
-    )
+    tokenizer.post_processor = processors.TemplateProcessing(single=around, special_tokens=frame)
     special = {"bos_token": "<s>"} if bos else {}
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", **special
@@ -142,13 +168,16 @@ def make_folder(folder: Path, kind: str, *, seed: int = 0, tied: bool | None = N
     Args:
         kind: `mt5` (gated, a head of its own), `t5` (tied, scaled), `flan` (gated, a head of its own),
             `umt5` (a bias in every layer), `bart` (learned positions, biases, one table of embeddings, the
-            generation settings of bart-large-cnn), or one of `TRUE_SHAPES`.
+            generation settings of bart-large-cnn), `t5gemma` (rotary positions, sliding windows, soft caps, a
+            start that is the decoder's bos), or one of `TRUE_SHAPES`.
         tied: whether the embedding is the output head; by default as the real models of that kind have it.
         changes: to the config.
     """
     torch.manual_seed(seed)
     if kind == "bart":
         return _make_bart(folder, tied=tied is not False, **changes)
+    if kind == "t5gemma":
+        return _make_t5gemma(folder, tied=tied is not False, **changes)
     tokenizer = make_tokenizer()
     shape = {**SMALL, "vocab_size": len(tokenizer), **changes}
     if kind in TRUE_SHAPES:
@@ -204,6 +233,36 @@ def _make_bart(folder: Path, *, tied: bool, **changes: Any) -> Path:
         length_penalty=2.0,
         min_length=9,
         max_length=14,
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _make_t5gemma(folder: Path, *, tied: bool, **changes: Any) -> Path:
+    """A T5Gemma whose norms and tables are not as they are built.
+
+    Args:
+        changes: of both stacks, or of the whole if a stack has no such entry.
+    """
+    tokenizer = make_tokenizer(bos=True, eos=False)
+    own = {"vocab_size": len(tokenizer), "bos_token_id": tokenizer.bos_token_id}
+    of_stack = {"attention_bias", "layer_types", *SMALL_T5GEMMA_STACK}
+    whole = {key: value for key, value in changes.items() if key not in of_stack}
+    own |= {key: value for key, value in changes.items() if key in of_stack}
+    stacks = {stack: {**SMALL_T5GEMMA[stack], **own} for stack in ("encoder", "decoder")}
+    config = T5GemmaConfig(**{**SMALL_T5GEMMA, **stacks, "vocab_size": len(tokenizer), **whole})
+    model = T5GemmaForConditionalGeneration(config)
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    if not tied:
+        model.lm_head.out_proj.weight = torch.nn.Parameter(
+            torch.randn(model.lm_head.out_proj.weight.shape) * 0.2
+        )
+        model.config.tie_word_embeddings = False
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=1, pad_token_id=0
     )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

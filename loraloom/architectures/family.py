@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from loraloom.architectures.dimensions import Dimensions
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
     from transformers import PreTrainedModel
 
@@ -97,7 +98,7 @@ class Family(ABC):
     size_keys: ClassVar[tuple[str, ...]]
     optional_sizes: ClassVar[frozenset[str]] = frozenset()
     random_attributes: ClassVar[tuple[str, ...]] = ("dropout",)
-    start: ClassVar[Literal["pad", "eos"]] = "pad"
+    start: ClassVar[Literal["pad", "eos", "bos"]] = "pad"
     packs_exactly: ClassVar[bool] = True
     counts_positions: ClassVar[bool] = False
     has_base_dropout: ClassVar[bool] = True
@@ -201,6 +202,10 @@ class Family(ABC):
         stated = getattr(config, "decoder_start_token_id", None)
         found = getattr(tokenizer, f"{self.start}_token_id") if stated is None else stated
         return None if found is None else int(found)
+
+    def forward_options(self, num_labels: int, device: torch.device) -> dict[str, Tensor]:
+        """What the model's own forward must be told of a single row beside its source and its labels."""
+        return {}
 
     def shift_right(self, labels: Tensor, start_token_id: int) -> Tensor:
         """What the decoder reads of one example while it writes its labels, int64 [target_len].

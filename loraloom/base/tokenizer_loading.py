@@ -57,7 +57,15 @@ def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, family: Family
     for token in ("pad", "eos"):
         if getattr(tokenizer, f"{token}_token_id") is None:
             raise ModelError(f"its tokenizer has no {token} token", where=name)
-    model.config.decoder_start_token_id = family.start_token_id(model.config, tokenizer)
+    start = family.start_token_id(model.config, tokenizer)
+    if start is None:
+        raise ModelError(
+            "it is not known which token its answers begin with",
+            where=name,
+            found=f"no start token in its config, and no {family.start} token in its tokenizer",
+            fix="Set decoder_start_token_id in config.json to the token that it was trained with.",
+        )
+    model.config.decoder_start_token_id = start
     size = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > size:
         raise ModelError(

@@ -15,7 +15,7 @@ from rich.cells import set_cell_size
 
 from loraloom.base.loading import Base
 from loraloom.data.batches import Batch, Part, Side, collate
-from loraloom.data.encoding import IGNORED, EncodedSet
+from loraloom.data.encoding import IGNORED, EncodedSet, without_start
 from loraloom.data.examples import Example
 from loraloom.run.documents.document import JsonObject
 from loraloom.text.visible import printable
@@ -104,7 +104,10 @@ def _view(
         labels=tuple(None if label == IGNORED else _tokens(base, [label])[0] for label in labels),
         padding=(source_padding, target_padding),
         neighbours=sum(other.row == row for other in batch.segments["target"][0]) - 1,
-        is_cut=(_is_cut(base, example.source, limits[0]), _is_cut(base, example.response, limits[1])),
+        is_cut=(
+            _is_cut(base, example.source, limits[0]),
+            _is_cut(base, example.response, limits[1], base.start_token_id),
+        ),
     )
 
 
@@ -123,8 +126,8 @@ def _tokens(base: Base, ids: list[int]) -> tuple[str, ...]:
     return tuple(printable(token) for token in base.tokenizer.convert_ids_to_tokens(ids))
 
 
-def _is_cut(base: Base, text: str, limit: int) -> bool:
-    ids = base.tokenizer(text, verbose=False)["input_ids"]
+def _is_cut(base: Base, text: str, limit: int, start_token_id: int | None = None) -> bool:
+    ids = without_start(base.tokenizer(text, verbose=False)["input_ids"], start_token_id)
     return len(ids) + (not ids or ids[-1] != base.eos_token_id) > limit
 
 

@@ -156,13 +156,11 @@ def check_loss(gate: Gate) -> list[Finding]:
     total = 0.0
     for row in gate.rows:
         labels = torch.from_numpy(row.labels).long().to(base.device)
-        # UMT5 in transformers 5.17 lets a row without padding attend to its own future without this mask.
-        earlier = torch.ones(len(labels), len(labels), dtype=torch.bool, device=base.device).tril()
         out = base.model(
             input_ids=torch.from_numpy(row.input_ids).long().to(base.device)[None],
             labels=labels[None],
-            decoder_attention_mask=earlier[None, None],
             use_cache=False,
+            **base.family.forward_options(len(labels), base.device),
         )
         log_probabilities = F.log_softmax(out.logits[0].float(), dim=-1)
         total -= float(sum(log_probabilities[position, token] for position, token in enumerate(labels)))

@@ -30,7 +30,8 @@ def target_ids(loaded: AnsweringModel, rows: Sequence[Prompt]) -> list[list[int]
     known = [number for number, row in enumerate(rows) if row.response is not None]
     texts = [rows[number].response or "" for number in known]
     limit = loaded.recipe.data.max_target_length
-    encoded, _ = encode_texts(texts, loaded.base.tokenizer, limit, as_target=True) if texts else ([], 0)
+    base = loaded.base
+    encoded, _ = encode_texts(texts, base.tokenizer, limit, base.start_token_id, as_target=True)
     targets: list[list[int]] = [[] for _ in rows]
     for number, target in zip(known, encoded, strict=True):
         targets[number] = target

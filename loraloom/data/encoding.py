@@ -146,6 +146,7 @@ def encode(
     max_source_length: int,
     max_target_length: int,
     truncation: Truncation = "context",
+    start_token_id: int | None = None,
 ) -> EncodedSet:
     """Tokenize sources and responses.
 
@@ -154,12 +155,16 @@ def encode(
         tokenizer: a transformers tokenizer.
         max_source_length, max_target_length: number of tokens to keep, including EOS.
         truncation: what to remove from a source that is too long.
+        start_token_id: the decoder's first input. Gemma's tokenizers begin every text with it, and an answer
+            that began with it once more would be learnt with two.
 
     Raises:
         DataError: the tokenizer has no EOS token.
     """
     sources = _Sources(examples, tokenizer, max_source_length, truncation)
-    targets = _TokenIds((e.response for e in examples), tokenizer, max_target_length, as_target=True)
+    targets = _TokenIds(
+        (e.response for e in examples), tokenizer, max_target_length, start_token_id, as_target=True
+    )
     encoded = EncodedSet(sources, targets)
     encoded.source_cuts = sources.all_cuts
     return encoded
@@ -174,10 +179,15 @@ def encode_sources(
 
 
 def encode_texts(
-    texts: Sequence[str], tokenizer: Tokenizer, limit: int, *, as_target: bool = False
+    texts: Sequence[str],
+    tokenizer: Tokenizer,
+    limit: int,
+    start_token_id: int | None = None,
+    *,
+    as_target: bool = False,
 ) -> tuple[list[list[int]], int]:
     """Tokenize texts to at most `limit` ids each, EOS always last, and count the texts that were cut."""
-    ids = _TokenIds(texts, tokenizer, limit, as_target=as_target)
+    ids = _TokenIds(texts, tokenizer, limit, start_token_id, as_target=as_target)
     return list(ids), ids.num_cut
 
 
@@ -203,17 +213,25 @@ class _TokenIds:
     """
 
     def __init__(
-        self, texts: Iterable[str], tokenizer: Tokenizer, limit: int, *, as_target: bool = False
+        self,
+        texts: Iterable[str],
+        tokenizer: Tokenizer,
+        limit: int,
+        start_token_id: int | None = None,
+        *,
+        as_target: bool = False,
     ) -> None:
         self.num_cut = 0
         self._texts, self._limit = iter(texts), limit
         self._whole = _Whole(tokenizer, "text_target" if as_target else "text")
+        self._start_token_id = start_token_id if as_target else None
 
     def __iter__(self) -> Iterator[list[int]]:
         while chunk := list(itertools.islice(self._texts, CHUNK)):
             yield from map(self._bounded, self._whole(chunk))
 
     def _bounded(self, ids: list[int]) -> list[int]:
+        ids = without_start(ids, self._start_token_id)
         if len(ids) > self._limit:
             self.num_cut += 1
         return cut_at_end(ids, self._limit)
@@ -270,6 +288,11 @@ def fit_sources(
     for place, shorter in zip(too_long, truncate_all(asked, limit, tokenize), strict=True):
         fitting[place], cuts[place] = shorter.ids, shorter.cuts
     return fitting, cuts
+
+
+def without_start(ids: list[int], start_token_id: int | None) -> list[int]:
+    """Return a target without the decoder's first input, if the tokenizer has put it there too."""
+    return ids[1:] if ids[:1] == [start_token_id] else ids
 
 
 def cut_at_end(ids: list[int], limit: int) -> list[int]:

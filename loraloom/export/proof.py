@@ -70,7 +70,11 @@ def proof_rows(base: Base, recipe: Recipe, examples: Sequence[Example]) -> Proof
         target_limit = min(recipe.data.max_target_length, TARGET_TOKENS)
         sources, _ = encode_texts(texts, base.tokenizer, source_limit)
         targets, _ = encode_texts(
-            [e.response for e in examples], base.tokenizer, target_limit, as_target=True
+            [e.response for e in examples],
+            base.tokenizer,
+            target_limit,
+            base.start_token_id,
+            as_target=True,
         )
     else:
         generator = torch.Generator().manual_seed(0)

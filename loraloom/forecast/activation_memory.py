@@ -115,7 +115,7 @@ def count_kept(bank: AdapterBank, settings: LoraSettings) -> SavedActivations:
         per_cross_pair=sums.pop((1, 1), 0) / (source * target),
         per_pass=sum(sums.values()),
         num_layers=dimensions.num_layers,
-        layer_input_bytes=dimensions.d_model * torch.finfo(model.dtype).bits // 8,
+        layer_input_bytes=max(dimensions.d_stream) * torch.finfo(model.dtype).bits // 8,
     )
 
 
