@@ -181,9 +181,8 @@ def _measure(folder: Path, dtype: str, rows: ProofRows, expected: ModelOutputs) 
     )
     as_loaded = teacher_forced(model, rows)
     # transformers 5 loads `True` for the whole T5 family, and UMT5 then scales its logits.
-    model.config.tie_word_embeddings = (
-        model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    )
+    head, embedding = model.get_output_embeddings(), model.get_decoder().get_input_embeddings()
+    model.config.tie_word_embeddings = head.weight is embedding.weight
     spoken = run_model(model, rows)
     measured = difference(model, rows, spoken, expected)
     return ModelMeasurement(

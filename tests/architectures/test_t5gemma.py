@@ -1,4 +1,4 @@
-"""T5Gemma beyond what holds for every family: masks, windows, soft caps, its start, its tables, its configs."""
+"""T5Gemma beyond what holds for every family: masks, windows, soft caps, its start, tables and configs."""
 
 from __future__ import annotations
 

@@ -238,13 +238,15 @@ def stock_model(folder: Path, **config: Any) -> Any:
         config.setdefault("attn_implementation", "eager")
     model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32, **config)
     for module in model.modules():
-        for name in ("p", "dropout", "activation_dropout", "layerdrop"):
+        for name in ("p", "dropout", "activation_dropout", "attention_dropout", "layerdrop"):
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, 0.0)
-    model.config.tie_word_embeddings = model.lm_head.weight is model.get_input_embeddings().weight
+    head, embedding = model.get_output_embeddings(), model.get_decoder().get_input_embeddings()
+    model.config.tie_word_embeddings = head.weight is embedding.weight
     own = model.generation_config
     model.generation_config = GenerationConfig(
         decoder_start_token_id=own.decoder_start_token_id,
+        bos_token_id=own.bos_token_id,
         eos_token_id=own.eos_token_id,
         pad_token_id=own.pad_token_id,
     )
