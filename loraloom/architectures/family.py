@@ -78,6 +78,7 @@ class Family(ABC):
         optional_sizes: those of them that may be null.
         random_attributes: numbers of modules that, above 0, make two passes in train mode differ.
         start: the token that its models were trained to begin answers with.
+        ends_sources: whether a source ends in EOS even if the tokenizer puts none there.
         packs_exactly: whether several examples in one row give the losses of one example a row.
         counts_positions: whether a token's position within its example is an input of the pass.
         has_base_dropout: whether `training.base_dropout` can be drawn from an experiment's seed.
@@ -99,6 +100,7 @@ class Family(ABC):
     optional_sizes: ClassVar[frozenset[str]] = frozenset()
     random_attributes: ClassVar[tuple[str, ...]] = ("dropout",)
     start: ClassVar[Literal["pad", "eos", "bos"]] = "pad"
+    ends_sources: ClassVar[bool] = True
     packs_exactly: ClassVar[bool] = True
     counts_positions: ClassVar[bool] = False
     has_base_dropout: ClassVar[bool] = True

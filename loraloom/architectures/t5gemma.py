@@ -63,6 +63,8 @@ class T5Gemma(Family):
     has_base_dropout = False
     counts_positions = True
     start = "bos"
+    # Gemma's tokenizers begin texts and do not end them, and so its authors' sampler encodes prompts.
+    ends_sources = False
     # SDPA knows no soft cap; transformers before 5.21 chose it anyway and left the cap out.
     attention = "eager"
 

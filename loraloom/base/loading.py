@@ -32,6 +32,7 @@ from loraloom.base.safety import CONFIG, check_sizes, describe_source, file_besi
 from loraloom.base.supported_models import STARTER, check_supported, locate
 from loraloom.base.tokenizer_loading import check_tokenizer, forget_state, frame_tokens, load_tokenizer
 from loraloom.data.batches import BatchLayout
+from loraloom.data.encoding import Frame
 from loraloom.errors import ModelError
 from loraloom.recipe import Recipe
 from loraloom.run.documents.choice import Choice
@@ -82,6 +83,11 @@ class Base:
         """How examples lie in a batch for it."""
         shift_right = partial(self.family.shift_right, start_token_id=self.start_token_id)
         return BatchLayout(self.pad_token_id, shift_right, can_pack=self.family.packs_exactly)
+
+    @property
+    def frame(self) -> Frame:
+        """What its texts have around them."""
+        return Frame(self.start_token_id, self.family.ends_sources)
 
     @cached_property
     def dimensions(self) -> Dimensions:

@@ -15,7 +15,7 @@ from rich.cells import set_cell_size
 
 from loraloom.base.loading import Base
 from loraloom.data.batches import Batch, Part, Side, collate
-from loraloom.data.encoding import IGNORED, EncodedSet, without_start
+from loraloom.data.encoding import IGNORED, EncodedSet, encode_texts
 from loraloom.data.examples import Example
 from loraloom.run.documents.document import JsonObject
 from loraloom.text.visible import printable
@@ -105,8 +105,8 @@ def _view(
         padding=(source_padding, target_padding),
         neighbours=sum(other.row == row for other in batch.segments["target"][0]) - 1,
         is_cut=(
-            _is_cut(base, example.source, limits[0]),
-            _is_cut(base, example.response, limits[1], base.start_token_id),
+            _is_cut(base, example.source, limits[0], as_target=False),
+            _is_cut(base, example.response, limits[1], as_target=True),
         ),
     )
 
@@ -126,9 +126,9 @@ def _tokens(base: Base, ids: list[int]) -> tuple[str, ...]:
     return tuple(printable(token) for token in base.tokenizer.convert_ids_to_tokens(ids))
 
 
-def _is_cut(base: Base, text: str, limit: int, start_token_id: int | None = None) -> bool:
-    ids = without_start(base.tokenizer(text, verbose=False)["input_ids"], start_token_id)
-    return len(ids) + (not ids or ids[-1] != base.eos_token_id) > limit
+def _is_cut(base: Base, text: str, limit: int, *, as_target: bool) -> bool:
+    _, num_cut = encode_texts([text], base.tokenizer, limit, base.frame, as_target=as_target)
+    return num_cut == 1
 
 
 def view_lines(view: RowView, width: int) -> list[str]:

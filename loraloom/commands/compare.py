@@ -154,7 +154,8 @@ def _compare(
 ) -> Comparison:
     """What the file holds, and where it is."""
     limit = loaded.recipe.data.max_source_length
-    sources, cuts = encode_sources(rows, loaded.base.tokenizer, limit, loaded.recipe.data.source_truncation)
+    base, truncation = loaded.base, loaded.recipe.data.source_truncation
+    sources, cuts = encode_sources(rows, base.tokenizer, limit, truncation, base.frame)
     controls = control_names(loaded.base.tokenizer)
     of_controls = describe_controls([controls_in(ids, controls) for ids in sources])
     for said in filter(None, (describe_cuts("", cuts, limit), of_controls)):

@@ -152,7 +152,8 @@ def _answers(
 
     for start in range(0, len(prompts), ROWS_AT_ONCE):
         chunk = prompts[start : start + ROWS_AT_ONCE]
-        sources, cut = encode_sources(chunk, tokenizer, limit, recipe.data.source_truncation)
+        truncation, frame = recipe.data.source_truncation, loaded.base.frame
+        sources, cut = encode_sources(chunk, tokenizer, limit, truncation, frame)
         cuts.append(cut)
         held += [controls_in(ids, controls) for ids in sources]
         tokens = answer(

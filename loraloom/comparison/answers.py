@@ -31,7 +31,7 @@ def target_ids(loaded: AnsweringModel, rows: Sequence[Prompt]) -> list[list[int]
     texts = [rows[number].response or "" for number in known]
     limit = loaded.recipe.data.max_target_length
     base = loaded.base
-    encoded, _ = encode_texts(texts, base.tokenizer, limit, base.start_token_id, as_target=True)
+    encoded, _ = encode_texts(texts, base.tokenizer, limit, base.frame, as_target=True)
     targets: list[list[int]] = [[] for _ in rows]
     for number, target in zip(known, encoded, strict=True):
         targets[number] = target

@@ -1,4 +1,4 @@
-"""Tokenization of examples, without padding: all end in EOS, and truncations are counted.
+"""Tokenization of examples, without padding: targets end in EOS, and truncations are counted.
 
 A source that is too long is truncated as `data.source_truncation` says (`sources/truncation.py`), a
 response at its end.
@@ -55,11 +55,28 @@ class ExampleLike(PromptLike, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Frame:
+    """What the texts of a model have around them, if its tokenizer alone does not decide it.
+
+    Args:
+        start_token_id: the decoder's first input. Gemma's tokenizers begin every text with it, and an answer
+            that began with it once more would be learnt with two; so it is removed from targets.
+        ends_sources: whether a source ends in EOS, as every target does.
+    """
+
+    start_token_id: int | None = None
+    ends_sources: bool = True
+
+
+USUAL = Frame()
+
+
+@dataclass(frozen=True, slots=True)
 class EncodedExample:
     """One example as token ids, unpadded.
 
     Args:
-        input_ids: int32 [source_len], EOS last.
+        input_ids: int32 [source_len], EOS last if the model's sources have one.
         labels: int32 [target_len], EOS last.
     """
 
@@ -146,7 +163,7 @@ def encode(
     max_source_length: int,
     max_target_length: int,
     truncation: Truncation = "context",
-    start_token_id: int | None = None,
+    frame: Frame = USUAL,
 ) -> EncodedSet:
     """Tokenize sources and responses.
 
@@ -155,26 +172,27 @@ def encode(
         tokenizer: a transformers tokenizer.
         max_source_length, max_target_length: number of tokens to keep, including EOS.
         truncation: what to remove from a source that is too long.
-        start_token_id: the decoder's first input. Gemma's tokenizers begin every text with it, and an answer
-            that began with it once more would be learnt with two.
+        frame: of the model.
 
     Raises:
         DataError: the tokenizer has no EOS token.
     """
-    sources = _Sources(examples, tokenizer, max_source_length, truncation)
-    targets = _TokenIds(
-        (e.response for e in examples), tokenizer, max_target_length, start_token_id, as_target=True
-    )
+    sources = _Sources(examples, tokenizer, max_source_length, truncation, frame)
+    targets = _TokenIds((e.response for e in examples), tokenizer, max_target_length, frame, as_target=True)
     encoded = EncodedSet(sources, targets)
     encoded.source_cuts = sources.all_cuts
     return encoded
 
 
 def encode_sources(
-    rows: Sequence[PromptLike], tokenizer: Tokenizer, limit: int, truncation: Truncation
+    rows: Sequence[PromptLike],
+    tokenizer: Tokenizer,
+    limit: int,
+    truncation: Truncation,
+    frame: Frame = USUAL,
 ) -> tuple[list[list[int]], npt.NDArray[np.uint8]]:
-    """Tokenize sources to at most `limit` ids each, EOS always last, and return what was cut of each."""
-    sources = _Sources(rows, tokenizer, limit, truncation)
+    """Tokenize sources to at most `limit` ids each, and return what was cut of each."""
+    sources = _Sources(rows, tokenizer, limit, truncation, frame)
     return list(sources), sources.all_cuts
 
 
@@ -182,12 +200,12 @@ def encode_texts(
     texts: Sequence[str],
     tokenizer: Tokenizer,
     limit: int,
-    start_token_id: int | None = None,
+    frame: Frame = USUAL,
     *,
     as_target: bool = False,
 ) -> tuple[list[list[int]], int]:
-    """Tokenize texts to at most `limit` ids each, EOS always last, and count the texts that were cut."""
-    ids = _TokenIds(texts, tokenizer, limit, start_token_id, as_target=as_target)
+    """Tokenize texts to at most `limit` ids each, and count the texts that were cut."""
+    ids = _TokenIds(texts, tokenizer, limit, frame, as_target=as_target)
     return list(ids), ids.num_cut
 
 
@@ -208,7 +226,7 @@ def describe_cuts(part: str, cuts: npt.NDArray[np.uint8], limit: int) -> str:
 class _TokenIds:
     """Token ids of texts, computed in chunks, because a million lists of Python ints would take gigabytes.
 
-    Each text has at most `limit` ids, EOS always last. A tokenizer's own truncation may remove EOS, and
+    Each text has at most `limit` ids, EOS last. A tokenizer's own truncation may remove EOS, and
     T5 then never learns to stop.
     """
 
@@ -217,14 +235,15 @@ class _TokenIds:
         texts: Iterable[str],
         tokenizer: Tokenizer,
         limit: int,
-        start_token_id: int | None = None,
+        frame: Frame,
         *,
         as_target: bool = False,
     ) -> None:
         self.num_cut = 0
         self._texts, self._limit = iter(texts), limit
-        self._whole = _Whole(tokenizer, "text_target" if as_target else "text")
-        self._start_token_id = start_token_id if as_target else None
+        self._ends = as_target or frame.ends_sources
+        self._whole = _Whole(tokenizer, "text_target" if as_target else "text", self._ends)
+        self._start_token_id = frame.start_token_id if as_target else None
 
     def __iter__(self) -> Iterator[list[int]]:
         while chunk := list(itertools.islice(self._texts, CHUNK)):
@@ -234,17 +253,22 @@ class _TokenIds:
         ids = without_start(ids, self._start_token_id)
         if len(ids) > self._limit:
             self.num_cut += 1
-        return cut_at_end(ids, self._limit)
+        return cut_at_end(ids, self._limit, self._ends)
 
 
 class _Sources:
     """Token ids of sources, truncated as `data.source_truncation` says."""
 
     def __init__(
-        self, rows: Iterable[PromptLike], tokenizer: Tokenizer, limit: int, truncation: Truncation
+        self,
+        rows: Iterable[PromptLike],
+        tokenizer: Tokenizer,
+        limit: int,
+        truncation: Truncation,
+        frame: Frame,
     ) -> None:
         self._rows, self._limit, self._truncation = iter(rows), limit, truncation
-        self._whole = _Whole(tokenizer, "text")
+        self._whole, self._ends = _Whole(tokenizer, "text", frame.ends_sources), frame.ends_sources
         self._cuts = array("B")
 
     @property
@@ -255,7 +279,9 @@ class _Sources:
     def __iter__(self) -> Iterator[list[int]]:
         while chunk := list(itertools.islice(self._rows, CHUNK)):
             whole = self._whole([row.source for row in chunk])
-            yielded, cuts = fit_sources(chunk, whole, self._limit, self._truncation, self._whole)
+            yielded, cuts = fit_sources(
+                chunk, whole, self._limit, self._truncation, self._whole, ends=self._ends
+            )
             self._cuts.frombytes(cuts.tobytes())
             yield from yielded
 
@@ -266,14 +292,17 @@ def fit_sources(
     limit: int,
     truncation: Truncation,
     tokenize: Callable[[list[str]], list[list[int]]],
+    *,
+    ends: bool = True,
 ) -> tuple[list[list[int]], npt.NDArray[np.uint8]]:
     """Truncate the sources that are too long.
 
     Args:
         rows: the sources.
-        whole: tokens of each source, EOS last, not truncated.
+        whole: tokens of each source, not truncated.
         limit, truncation: as in `encode`.
         tokenize: converts texts to tokens, like those in `whole`.
+        ends: whether these end in EOS.
 
     Returns:
         The tokens of each source and what was cut of it, uint8 [rows], one bit for each kind of piece.
@@ -282,7 +311,7 @@ def fit_sources(
     too_long = [place for place, ids in enumerate(whole) if len(ids) > limit]
     if truncation == "right":
         for place in too_long:
-            fitting[place], cuts[place] = cut_at_end(whole[place], limit), 1 << AT_THE_END
+            fitting[place], cuts[place] = cut_at_end(whole[place], limit, ends), 1 << AT_THE_END
         return fitting, cuts
     asked = ((pieces_of(rows[place].source, rows[place].parts), len(whole[place])) for place in too_long)
     for place, shorter in zip(too_long, truncate_all(asked, limit, tokenize), strict=True):
@@ -295,21 +324,26 @@ def without_start(ids: list[int], start_token_id: int | None) -> list[int]:
     return ids[1:] if ids[:1] == [start_token_id] else ids
 
 
-def cut_at_end(ids: list[int], limit: int) -> list[int]:
-    """Truncate a sequence that ends in EOS to at most `limit` tokens, keeping EOS."""
-    return ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
+def cut_at_end(ids: list[int], limit: int, ends: bool = True) -> list[int]:
+    """Truncate a sequence to at most `limit` tokens, keeping the EOS that ends it."""
+    if not ends or len(ids) <= limit:
+        return ids[:limit]
+    return [*ids[: limit - 1], ids[-1]]
 
 
 class _Whole:
-    """Converts texts to token ids, EOS last, without truncation."""
+    """Converts texts to token ids without truncation, EOS last unless `ends` is false."""
 
-    def __init__(self, tokenizer: Tokenizer, keyword: str) -> None:
+    def __init__(self, tokenizer: Tokenizer, keyword: str, ends: bool) -> None:
         if tokenizer.eos_token_id is None:
             raise DataError(
                 "the tokenizer has no EOS token, so no answer would ever end; use a tokenizer with one"
             )
-        self._tokenizer, self._keyword, self._eos = tokenizer, keyword, tokenizer.eos_token_id
+        self._tokenizer, self._keyword, self._ends = tokenizer, keyword, ends
+        self._eos = tokenizer.eos_token_id
 
     def __call__(self, texts: list[str]) -> list[list[int]]:
         encoded = self._tokenizer(**{self._keyword: texts}, return_attention_mask=False, verbose=False)
+        if not self._ends:
+            return [list(ids) or [self._eos] for ids in encoded["input_ids"]]
         return [ids if ids and ids[-1] == self._eos else [*ids, self._eos] for ids in encoded["input_ids"]]

@@ -68,12 +68,12 @@ def proof_rows(base: Base, recipe: Recipe, examples: Sequence[Example]) -> Proof
     if examples:
         source_limit = min(recipe.data.max_source_length, SOURCE_TOKENS)
         target_limit = min(recipe.data.max_target_length, TARGET_TOKENS)
-        sources, _ = encode_texts(texts, base.tokenizer, source_limit)
+        sources, _ = encode_texts(texts, base.tokenizer, source_limit, base.frame)
         targets, _ = encode_texts(
             [e.response for e in examples],
             base.tokenizer,
             target_limit,
-            base.start_token_id,
+            base.frame,
             as_target=True,
         )
     else:

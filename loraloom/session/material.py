@@ -170,7 +170,7 @@ def encode_rows(examples: Sequence[Example], base: Base, recipe: Recipe) -> Enco
         max_source_length=recipe.data.max_source_length,
         max_target_length=recipe.data.max_target_length,
         truncation=recipe.data.source_truncation,
-        start_token_id=base.start_token_id,
+        frame=base.frame,
     )
 
 

@@ -18,7 +18,7 @@ from loraloom.base.loading import Base, load_base
 from loraloom.base.targets import resolve_targets, unique_targets
 from loraloom.checks.data.light_tokenizer import TextTokenizer
 from loraloom.checks.gate import check_loss, run_gate
-from loraloom.data.encoding import encode, encode_texts
+from loraloom.data.encoding import encode, encode_sources, encode_texts
 from loraloom.errors import ModelError, TargetError
 from loraloom.evaluate.generation import answer
 from loraloom.recipe import GenerationSettings
@@ -113,25 +113,30 @@ def test_dropout_within_the_attention_is_off_in_train_mode(t5gemma: Base) -> Non
     assert t5gemma.model.training
 
 
-def test_answers_start_with_the_decoders_bos_and_not_with_two(t5gemma: Base, tmp_path: Path) -> None:
+def test_answers_start_with_the_decoders_bos_and_not_with_two(t5gemma: Base) -> None:
     bos = t5gemma.tokenizer.bos_token_id
     assert t5gemma.start_token_id == bos == t5gemma.model.config.decoder.bos_token_id
-    assert t5gemma.tokenizer(text_target="ab")["input_ids"][0] == bos  # what would be learnt
+    assert t5gemma.tokenizer(text_target="ab")["input_ids"][0] == bos  # what would be learnt twice
     ids = t5gemma.tokenizer("ab", add_special_tokens=False)["input_ids"]
     limits = {"max_source_length": 9, "max_target_length": 3}
 
     class Row:
         source, response, parts = "ab", "ab", b""
 
-    row = encode([Row()], t5gemma.tokenizer, **limits, start_token_id=bos)[0]
-    assert row.input_ids.tolist() == [bos, *ids, 1]
+    row = encode([Row()], t5gemma.tokenizer, **limits, frame=t5gemma.frame)[0]
+    assert row.input_ids.tolist() == [bos, *ids]  # as its tokenizer writes it
     assert row.labels.tolist() == [*ids, 1]
     assert t5gemma.layout.shift_right(torch.from_numpy(row.labels)).tolist() == [bos, *ids]
-    assert encode_texts(["ab"], t5gemma.tokenizer, 9, bos)[0] == [[bos, *ids, 1]]  # a source
+    for limit, num_cut in ((3, 0), (2, 1)):
+        sources = [bos, *ids][:limit]
+        assert encode_texts(["ab"], t5gemma.tokenizer, limit, t5gemma.frame) == ([sources], num_cut)
+        for truncation in ("right", "context"):
+            cut, _ = encode_sources([Row()], t5gemma.tokenizer, limit, truncation, t5gemma.frame)
+            assert cut == [sources]
     assert t5gemma.answer_text.texts([row.labels]) == ["ab"]
 
     light = TextTokenizer.of_folder(Path(t5gemma.name))
-    assert light.ids(["ab"]) == [[bos, *ids, 1]]
+    assert light.source_ids(["ab"]) == [[bos, *ids]]
     assert light.target_ids(["ab", ""]) == [[*ids, 1], [1]]
 
 

@@ -95,8 +95,8 @@ class TextTokenizer:
         unk_token: replaces what is not in the vocabulary; None if bytes or nothing does.
         eos_token: ends every source and target; added if the tokenizer does not add it.
         pad_token: pads rows.
-        start_token: the decoder's first input, which a target does not begin with once more; None if the
-            tokenizer begins no text with it.
+        start_token: the decoder's first input, if the tokenizer begins every text with it and ends none:
+            targets do not begin with it, and sources have no EOS.
     """
 
     backend: Backend
@@ -137,6 +137,15 @@ class TextTokenizer:
         for start in range(0, len(texts), CHUNK):
             rows += map(self._with_eos, self.backend.ids(list(texts[start : start + CHUNK])))
         return rows
+
+    def source_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokenize each text as a source."""
+        return self.ids(texts) if self.ends_sources else self.backend.ids(list(texts))
+
+    @property
+    def ends_sources(self) -> bool:
+        """Whether a source ends in EOS."""
+        return self.start_token is None
 
     def target_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokenize each text as an answer."""
@@ -183,11 +192,11 @@ class TextTokenizer:
 
 
 def _starts_with_bos(folder: Path) -> bool:
-    """Whether the decoder of a folder's model begins with the token that the tokenizer begins texts with."""
+    """Whether the tokenizer of a folder's model begins texts with the decoder's first input and ends none."""
     file = folder / "config.json"
     values = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     family = family_of(values.get("model_type"))
-    return family is not None and family.start == "bos"
+    return family is not None and not family.ends_sources
 
 
 def _text(token: Any) -> str | None:
