@@ -87,6 +87,7 @@ class Family(ABC):
         has_static_passes: whether a training pass never waits for the host, so that a CUDA graph can hold it.
         head_bias: name of a buffer of the model that is added to the logits.
         forces_tied_flag: whether transformers 5 loads `tie_word_embeddings: true` whatever the file says.
+        without_ctranslate2: why CTranslate2 does not compute what this family does; "" if it does.
         flag_scales_logits: whether it then scales the logits of a head of its own.
     """
 
@@ -110,6 +111,7 @@ class Family(ABC):
     has_static_passes: ClassVar[bool] = False
     forces_tied_flag: ClassVar[bool] = False
     flag_scales_logits: ClassVar[bool] = False
+    without_ctranslate2: ClassVar[str] = ""
 
     @abstractmethod
     def dimensions(self, config: Any) -> Dimensions:

@@ -67,6 +67,7 @@ class T5Gemma(Family):
     ends_sources = False
     # SDPA knows no soft cap; transformers before 5.21 chose it anyway and left the cap out.
     attention = "eager"
+    without_ctranslate2 = "it leaves out the soft caps on attention scores and logits"
 
     def dimensions(self, config: Any) -> Dimensions:
         """The sizes that a config states."""

@@ -34,6 +34,7 @@ class ProofRows:
         texts: texts of the sources, if any.
         pad_token_id, eos_token_id, start_token_id: special tokens of the model.
         max_new_tokens: maximum length of a greedy answer.
+        attention: the implementation that transformers is asked for.
     """
 
     sources: Sequence[Sequence[int]]
@@ -43,6 +44,7 @@ class ProofRows:
     eos_token_id: int
     start_token_id: int
     max_new_tokens: int
+    attention: str = "sdpa"
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,11 @@ def measure(folder: Path, proof: Path) -> dict[str, ModelMeasurement]:
 
 def _measure(folder: Path, dtype: str, rows: ProofRows, expected: ModelOutputs) -> ModelMeasurement:
     model = AutoModelForSeq2SeqLM.from_pretrained(
-        folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
+        folder,
+        dtype=dtype,
+        use_safetensors=True,
+        attn_implementation=rows.attention,
+        trust_remote_code=False,
     )
     as_loaded = teacher_forced(model, rows)
     # transformers 5 loads `True` for the whole T5 family, and UMT5 then scales its logits.

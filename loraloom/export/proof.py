@@ -88,6 +88,7 @@ def proof_rows(base: Base, recipe: Recipe, examples: Sequence[Example]) -> Proof
         eos_token_id=base.eos_token_id,
         start_token_id=base.start_token_id,
         max_new_tokens=min(recipe.generation.max_new_tokens, NEW_TOKENS),
+        attention=base.family.attention,
     )
 
 
