@@ -22,6 +22,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     T5Config,
     T5ForConditionalGeneration,
+    T5Gemma2Config,
+    T5Gemma2ForConditionalGeneration,
     T5GemmaConfig,
     T5GemmaForConditionalGeneration,
     UMT5Config,
@@ -128,9 +130,17 @@ SMALL_T5GEMMA = {
     "dropout_rate": 0.1,
     "attention_dropout": 0.1,
 }
+SMALL_VISION = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 16,
+    "patch_size": 8,
+}
 T5_KINDS = ("mt5", "t5", "flan", "umt5")
-KINDS = (*T5_KINDS, "bart", "t5gemma")
-TIED_KINDS = frozenset({"t5", "bart", "t5gemma"})
+KINDS = (*T5_KINDS, "bart", "t5gemma", "t5gemma2")
+TIED_KINDS = frozenset({"t5", "bart", "t5gemma", "t5gemma2"})
 
 
 def make_tokenizer(*, bos: bool = False, eos: bool = True) -> PreTrainedTokenizerFast:
@@ -169,7 +179,8 @@ def make_folder(folder: Path, kind: str, *, seed: int = 0, tied: bool | None = N
         kind: `mt5` (gated, a head of its own), `t5` (tied, scaled), `flan` (gated, a head of its own),
             `umt5` (a bias in every layer), `bart` (learned positions, biases, one table of embeddings, the
             generation settings of bart-large-cnn), `t5gemma` (rotary positions, sliding windows, soft caps, a
-            start that is the decoder's bos), or one of `TRUE_SHAPES`.
+            start that is the decoder's bos), `t5gemma2` (one attention to target and source, a tower for
+            images), or one of `TRUE_SHAPES`.
         tied: whether the embedding is the output head; by default as the real models of that kind have it.
         changes: to the config.
     """
@@ -178,6 +189,8 @@ def make_folder(folder: Path, kind: str, *, seed: int = 0, tied: bool | None = N
         return _make_bart(folder, tied=tied is not False, **changes)
     if kind == "t5gemma":
         return _make_t5gemma(folder, tied=tied is not False, **changes)
+    if kind == "t5gemma2":
+        return _make_t5gemma2(folder, tied=tied is not False, **changes)
     tokenizer = make_tokenizer()
     shape = {**SMALL, "vocab_size": len(tokenizer), **changes}
     if kind in TRUE_SHAPES:
@@ -252,7 +265,33 @@ def _make_t5gemma(folder: Path, *, tied: bool, **changes: Any) -> Path:
     own |= {key: value for key, value in changes.items() if key in of_stack}
     stacks = {stack: {**SMALL_T5GEMMA[stack], **own} for stack in ("encoder", "decoder")}
     config = T5GemmaConfig(**{**SMALL_T5GEMMA, **stacks, "vocab_size": len(tokenizer), **whole})
-    model = T5GemmaForConditionalGeneration(config)
+    return _save_gemma(folder, T5GemmaForConditionalGeneration(config), tokenizer, tied)
+
+
+def _make_t5gemma2(folder: Path, *, tied: bool, **changes: Any) -> Path:
+    """A T5Gemma 2 with a tower for images, whose tokens are the last of the vocabulary.
+
+    Args:
+        changes: of both stacks.
+    """
+    tokenizer = make_tokenizer(bos=True, eos=False)
+    images = {"boi_token_index": len(tokenizer), "eoi_token_index": len(tokenizer) + 1}
+    images["image_token_index"] = len(tokenizer) + 2
+    own = {"vocab_size": len(tokenizer) + 3, "bos_token_id": tokenizer.bos_token_id, **changes}
+    layers = {"layer_types": ["sliding_attention", "full_attention"], "final_logit_softcapping": None}
+    stack = {**SMALL_T5GEMMA_STACK, "attn_logit_softcapping": None, **layers, **own}
+    encoder = {"text_config": stack, "vision_config": SMALL_VISION, "mm_tokens_per_image": 4, **images}
+    config = T5Gemma2Config(
+        encoder=encoder,
+        decoder=stack,
+        image_token_index=images["image_token_index"],
+        dropout_rate=0.1,
+        attention_dropout=0.1,
+    )
+    return _save_gemma(folder, T5Gemma2ForConditionalGeneration(config), tokenizer, tied)
+
+
+def _save_gemma(folder: Path, model: Any, tokenizer: Any, tied: bool) -> Path:
     for name, parameter in model.named_parameters():
         if "norm" in name:
             torch.nn.init.normal_(parameter, std=0.2)
@@ -260,7 +299,8 @@ def _make_t5gemma(folder: Path, *, tied: bool, **changes: Any) -> Path:
         model.lm_head.out_proj.weight = torch.nn.Parameter(
             torch.randn(model.lm_head.out_proj.weight.shape) * 0.2
         )
-        model.config.tie_word_embeddings = False
+        # Of T5Gemma 2, `false` would leave the decoder's embedding out of the files.
+        model.config.tie_word_embeddings = isinstance(model, T5Gemma2ForConditionalGeneration)
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=1, pad_token_id=0
     )

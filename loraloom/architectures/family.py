@@ -156,6 +156,10 @@ class Family(ABC):
         sublayer: Sublayer = found[0] if found else "feed-forward"
         return Place(layer["stack"], int(layer["layer"]), sublayer, self.projections[name])  # type: ignore[arg-type]
 
+    def sides(self, place: Place) -> tuple[Side, ...]:
+        """Whose tokens the inputs of a linear have, one for each time that a pass uses it."""
+        return (place.side,)
+
     def is_in_layer(self, path: str) -> bool:
         """Whether a module is part of a layer, or the list of a stack's layers."""
         return self.layer_path.match(f"{path}.0.") is not None

@@ -8,16 +8,18 @@ are scaled for long rows look at the largest position.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from loraloom.architectures.dimensions import Dimensions
-from loraloom.architectures.family import Family
+from loraloom.architectures.family import Family, Place
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
     from transformers import PreTrainedModel
+
+    from loraloom.data.batches import Side
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 _SIZES = (
@@ -58,8 +60,8 @@ class T5Gemma(Family):
         "wo": "down_proj",
     }
     size_keys = tuple(f"{stack}.{size}" for stack in ("encoder", "decoder") for size in _SIZES)
-    # An argument of the attention function, which stays on in train mode; the rest are modules.
-    random_attributes = ("attention_dropout",)
+    # Arguments of the attention function, which stay on in train mode; the rest are modules.
+    random_attributes = ("attention_dropout", "dropout")
     has_base_dropout = False
     counts_positions = True
     start = "bos"
@@ -111,7 +113,10 @@ class T5Gemma(Family):
     ) -> Tensor:
         """The encoder's last states; see `Family.encode`."""
         states = model.get_encoder()(
-            input_ids=input_ids, attention_mask=self._encoder_masks(model, mask), position_ids=positions
+            input_ids=input_ids,
+            attention_mask=self._encoder_masks(model, mask),
+            position_ids=positions,
+            use_cache=False,  # of its config, or transformers warns while activations are recomputed
         )
         return states.last_hidden_state  # type: ignore[no-any-return]
 
@@ -144,13 +149,17 @@ class T5Gemma(Family):
 
         return EncoderDecoderCache(DynamicCache(config=self.stack_configs(model.config)[1]), DynamicCache())
 
-    def _encoder_masks(self, model: PreTrainedModel, mask: Tensor) -> Any:
+    def encoder_window(self, size: int) -> Callable[..., Any]:
+        """Whether the encoder's layers with a window let a query see a key, by their indices."""
         from transformers.masking_utils import sliding_window_bidirectional_overlay
 
+        return sliding_window_bidirectional_overlay(size)  # type: ignore[no-any-return]
+
+    def _encoder_masks(self, model: PreTrainedModel, mask: Tensor) -> Any:
         if mask.dim() == 2:  # transformers makes the masks of its layers
             return mask
         config = self.stack_configs(model.config)[0]
-        return self._masks_by_layer(mask, config, sliding_window_bidirectional_overlay, model.dtype)
+        return self._masks_by_layer(mask, config, self.encoder_window, model.dtype)
 
     def _masks_by_layer(
         self, mask: Tensor, config: Any, window: Callable[[int], Callable[..., Any]], dtype: torch.dtype
@@ -178,3 +187,41 @@ class T5Gemma(Family):
         if self.attention != "eager":
             return mask
         return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
+
+
+class T5Gemma2(T5Gemma):
+    """T5Gemma 2 (Zhang et al., 2025, https://arxiv.org/abs/2512.14856); its images are not read.
+
+    The decoder attends to its own tokens and to the source at once: its linears of keys and values read
+    target rows, then source rows. One table is the embedding of both stacks and the output head.
+    """
+
+    model_type = "t5gemma2"
+    title = "T5Gemma 2"
+    layer_path = re.compile(r"model\.(?P<stack>encoder|decoder)\.(?:text_model\.)?layers\.(?P<layer>\d+)\.")
+    sublayers: ClassVar = {"self_attn": "self"}
+    size_keys = tuple(f"{stack}.{size}" for stack in ("encoder.text_config", "decoder") for size in _SIZES)
+    attention = "sdpa"
+    without_ctranslate2 = "it does not know T5Gemma 2"
+
+    def stack_configs(self, config: Any) -> tuple[Any, Any]:
+        """The configs of the layers of encoder and decoder."""
+        return config.encoder.text_config, config.decoder
+
+    def sides(self, place: Place) -> tuple[Side, ...]:
+        """Keys and values of the decoder are computed of the target, and then of the source."""
+        is_read_twice = place.stack == "decoder" and place.role in ("k", "v")
+        return ("target", "source") if is_read_twice else super().sides(place)
+
+    def remark(self, name: str, suffixes: Iterable[str]) -> str:
+        """What a target list that names a cross-attention means here."""
+        return "" if tuple(suffixes) else " (its decoder's self_attn attends to the source too)"
+
+    def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
+        """The flag stays as it was loaded: it is about both embeddings too, of which files have one."""
+
+    def encoder_window(self, size: int) -> Callable[..., Any]:
+        """Whether the encoder's layers with a window let a query see a key, by their indices."""
+        from transformers.models.t5gemma2.modeling_t5gemma2 import sliding_window_mask_function
+
+        return sliding_window_mask_function(size, is_causal=False)  # type: ignore[no-any-return]

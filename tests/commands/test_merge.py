@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -131,7 +132,10 @@ def test_a_fresh_process_reads_what_base_and_adapter_say(
 
     # PEFT, which knows nothing of us, merges to the same weights.
     peft = PeftModel.from_pretrained(stock_model(tiny(kind)), merged_run.run / "adapters" / "main")
-    theirs = peft.merge_and_unload().state_dict()
+    with warnings.catch_warnings():
+        # It compares the head of T5Gemma with the encoder's table, and would save the folder without it.
+        warnings.filterwarnings("ignore", "Input and output embeddings are no longer tied")
+        theirs = peft.merge_and_unload().state_dict()
     plain = stock_model(tiny(kind)).state_dict()
     assert theirs.keys() >= merged.keys()
     num_changed = 0

@@ -163,7 +163,7 @@ class FusedPass:
             return _Call(module.weight, module.bias, ())
         base: Any = module.base
         updates = [
-            group.update(module, self._ordinals[module.side])
+            group.update(module, self._ordinals[module.sides[0]])
             for group in self._groups
             if module.name in group.group.parts
         ]
