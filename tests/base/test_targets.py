@@ -125,7 +125,7 @@ def test_the_side_says_whose_tokens_a_linear_reads(base: Base) -> None:
     for target in linears(base.model, base.family):
         in_cross = target.name in names(base, ["cross:k", "cross:v"])
         reads_source = in_cross or target.name in names(base, "encoder:all-linear")
-        assert target.side == ("source" if reads_source else "target")
+        assert target.place.side == ("source" if reads_source else "target")
 
 
 def test_wi_on_a_gated_model_is_refused_with_the_right_setting(mt5: Base) -> None:
