@@ -1,13 +1,14 @@
-"""Tiny model folders for the tests, made from a seed: one for each kind of model the code must handle.
+"""Tiny model folders for the tests, made from a seed; `families.py` lists all kinds.
 
-python tests/tiny.py OUT            all of them
-python tests/tiny.py OUT mt5-small-shape   one of mt5-small's true size (vocabulary 250,112)
-python tests/tiny.py OUT mt5-base-shape    one of mt5-base's; mt0-large-shape is known too
+python -m tests.tiny OUT                   all of them
+python -m tests.tiny OUT mt5-small-shape   one of mt5-small's true size (vocabulary 250,112)
+python -m tests.tiny OUT mt5-base-shape    one of mt5-base's; mt0-large-shape is known too
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,7 @@ from transformers import (
     MT5Config,
     MT5ForConditionalGeneration,
     PreTrainedTokenizerFast,
-    T5Config,
-    T5ForConditionalGeneration,
-    T5Gemma2Config,
-    T5Gemma2ForConditionalGeneration,
-    T5GemmaConfig,
-    T5GemmaForConditionalGeneration,
     UMT5Config,
-    UMT5ForConditionalGeneration,
 )
 
 CHARACTERS = sorted(
@@ -106,41 +100,6 @@ SMALL_BART = {
     "pad_token_id": 0,
     "eos_token_id": 1,
 }
-# Encoder and decoder of different widths, heads that share keys, windows and soft caps that matter in short
-# rows, and dropout within the attention.
-SMALL_T5GEMMA_STACK = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 10,
-    "sliding_window": 3,
-    "query_pre_attn_scalar": 10,
-    "attn_logit_softcapping": 2.0,
-    "final_logit_softcapping": 3.0,
-    "max_position_embeddings": 256,
-    "initializer_range": 0.2,
-    "pad_token_id": 0,
-    "eos_token_id": 1,
-}
-SMALL_T5GEMMA = {
-    "encoder": {**SMALL_T5GEMMA_STACK, "hidden_size": 24},
-    "decoder": SMALL_T5GEMMA_STACK,
-    "dropout_rate": 0.1,
-    "attention_dropout": 0.1,
-}
-SMALL_VISION = {
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "image_size": 16,
-    "patch_size": 8,
-}
-T5_KINDS = ("mt5", "t5", "flan", "umt5")
-KINDS = (*T5_KINDS, "bart", "t5gemma", "t5gemma2")
-TIED_KINDS = frozenset({"t5", "bart", "t5gemma", "t5gemma2"})
 
 
 def make_tokenizer(*, bos: bool = False, eos: bool = True) -> PreTrainedTokenizerFast:
@@ -176,53 +135,49 @@ def make_folder(folder: Path, kind: str, *, seed: int = 0, tied: bool | None = N
     """One model folder.
 
     Args:
-        kind: `mt5` (gated, a head of its own), `t5` (tied, scaled), `flan` (gated, a head of its own),
-            `umt5` (a bias in every layer), `bart` (learned positions, biases, one table of embeddings, the
-            generation settings of bart-large-cnn), `t5gemma` (rotary positions, sliding windows, soft caps, a
-            start that is the decoder's bos), `t5gemma2` (one attention to target and source, a tower for
-            images), or one of `TRUE_SHAPES`.
-        tied: whether the embedding is the output head; by default as the real models of that kind have it.
+        kind: one of `families.TINY_FAMILIES`, or one of `TRUE_SHAPES`.
+        tied: whether the decoder's embedding is the output head; by default as the real models of that kind
+            have it.
         changes: to the config.
     """
+    from tests.families import TINY_FAMILIES  # it lists the functions below
+
     torch.manual_seed(seed)
-    if kind == "bart":
-        return _make_bart(folder, tied=tied is not False, **changes)
-    if kind == "t5gemma":
-        return _make_t5gemma(folder, tied=tied is not False, **changes)
-    if kind == "t5gemma2":
-        return _make_t5gemma2(folder, tied=tied is not False, **changes)
-    tokenizer = make_tokenizer()
-    shape = {**SMALL, "vocab_size": len(tokenizer), **changes}
     if kind in TRUE_SHAPES:
         shape = {**TRUE_SHAPES[kind], **changes}
-        model: Any = MT5ForConditionalGeneration(MT5Config(**shape))
-    elif kind == "mt5":
-        model = MT5ForConditionalGeneration(MT5Config(feed_forward_proj="gated-gelu", **shape))
-    elif kind == "t5":
-        model = T5ForConditionalGeneration(T5Config(feed_forward_proj="relu", **shape))
-    elif kind == "flan":
-        model = T5ForConditionalGeneration(
-            T5Config(feed_forward_proj="gated-gelu", tie_word_embeddings=False, **shape)
-        )
-    elif kind == "umt5":
-        model = UMT5ForConditionalGeneration(UMT5Config(feed_forward_proj="gated-gelu", **shape))
+        make_t5(folder, MT5Config, MT5ForConditionalGeneration, tied=bool(tied), shape=shape)
     else:
-        raise ValueError(kind)
-    if not (kind in TIED_KINDS if tied is None else tied):
-        # Built from a config it comes out tied, whatever the family; the real ones have their own head.
-        head = torch.randn(model.lm_head.weight.shape) * shape["d_model"] ** -0.5
-        model.lm_head.weight = torch.nn.Parameter(head)
-        model.config.tie_word_embeddings = False
-    if kind == "umt5" and hasattr(model.config, "scale_decoder_outputs"):
-        model.config.scale_decoder_outputs = bool(tied)  # transformers 5.24 has a flag of its own for it
-    model.generation_config.eos_token_id = 1
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+        family = TINY_FAMILIES[kind]
+        family.make(folder, tied=family.is_tied if tied is None else tied, **changes)
     return folder
 
 
-def _make_bart(folder: Path, *, tied: bool, **changes: Any) -> Path:
-    """A BART in which all that is zero when it is built is not."""
+def make_t5(
+    folder: Path,
+    config_class: type[Any],
+    model_class: type[Any],
+    *,
+    tied: bool,
+    shape: Mapping[str, Any] = SMALL,
+    **changes: Any,
+) -> None:
+    """A T5 or one of its successors."""
+    tokenizer = make_tokenizer()
+    model = model_class(config_class(**{"vocab_size": len(tokenizer), **shape, **changes}))
+    if not tied:
+        # Built from a config it comes out tied, whatever the family; the real ones have their own head.
+        head = torch.randn(model.lm_head.weight.shape) * model.config.d_model**-0.5
+        model.lm_head.weight = torch.nn.Parameter(head)
+        model.config.tie_word_embeddings = False
+    if config_class is UMT5Config and hasattr(model.config, "scale_decoder_outputs"):
+        model.config.scale_decoder_outputs = tied  # transformers 5.24 has a flag of its own for it
+    model.generation_config.eos_token_id = 1
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def make_bart(folder: Path, *, tied: bool, **changes: Any) -> None:
+    """A BART in which all that is zero when it is built is not, with bart-large-cnn's generation settings."""
     tokenizer = make_tokenizer(bos=True)
     bos = tokenizer.bos_token_id
     shape: dict[str, Any] = {**SMALL_BART, "vocab_size": len(tokenizer), "bos_token_id": bos, **changes}
@@ -249,66 +204,10 @@ def _make_bart(folder: Path, *, tied: bool, **changes: Any) -> Path:
     )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return folder
-
-
-def _make_t5gemma(folder: Path, *, tied: bool, **changes: Any) -> Path:
-    """A T5Gemma whose norms and tables are not as they are built.
-
-    Args:
-        changes: of both stacks, or of the whole if a stack has no such entry.
-    """
-    tokenizer = make_tokenizer(bos=True, eos=False)
-    own = {"vocab_size": len(tokenizer), "bos_token_id": tokenizer.bos_token_id}
-    of_stack = {"attention_bias", "layer_types", *SMALL_T5GEMMA_STACK}
-    whole = {key: value for key, value in changes.items() if key not in of_stack}
-    own |= {key: value for key, value in changes.items() if key in of_stack}
-    stacks = {stack: {**SMALL_T5GEMMA[stack], **own} for stack in ("encoder", "decoder")}
-    config = T5GemmaConfig(**{**SMALL_T5GEMMA, **stacks, "vocab_size": len(tokenizer), **whole})
-    return _save_gemma(folder, T5GemmaForConditionalGeneration(config), tokenizer, tied)
-
-
-def _make_t5gemma2(folder: Path, *, tied: bool, **changes: Any) -> Path:
-    """A T5Gemma 2 with a tower for images, whose tokens are the last of the vocabulary.
-
-    Args:
-        changes: of both stacks.
-    """
-    tokenizer = make_tokenizer(bos=True, eos=False)
-    images = {"boi_token_index": len(tokenizer), "eoi_token_index": len(tokenizer) + 1}
-    images["image_token_index"] = len(tokenizer) + 2
-    own = {"vocab_size": len(tokenizer) + 3, "bos_token_id": tokenizer.bos_token_id, **changes}
-    layers = {"layer_types": ["sliding_attention", "full_attention"], "final_logit_softcapping": None}
-    stack = {**SMALL_T5GEMMA_STACK, "attn_logit_softcapping": None, **layers, **own}
-    encoder = {"text_config": stack, "vision_config": SMALL_VISION, "mm_tokens_per_image": 4, **images}
-    config = T5Gemma2Config(
-        encoder=encoder,
-        decoder=stack,
-        image_token_index=images["image_token_index"],
-        dropout_rate=0.1,
-        attention_dropout=0.1,
-    )
-    return _save_gemma(folder, T5Gemma2ForConditionalGeneration(config), tokenizer, tied)
-
-
-def _save_gemma(folder: Path, model: Any, tokenizer: Any, tied: bool) -> Path:
-    for name, parameter in model.named_parameters():
-        if "norm" in name:
-            torch.nn.init.normal_(parameter, std=0.2)
-    if not tied:
-        model.lm_head.out_proj.weight = torch.nn.Parameter(
-            torch.randn(model.lm_head.out_proj.weight.shape) * 0.2
-        )
-        # Of T5Gemma 2, `false` would leave the decoder's embedding out of the files.
-        model.config.tie_word_embeddings = isinstance(model, T5Gemma2ForConditionalGeneration)
-    model.generation_config = GenerationConfig(
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=1, pad_token_id=0
-    )
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 if __name__ == "__main__":
+    from tests.families import KINDS
+
     for kind in sys.argv[2:] or KINDS:
         print(make_folder(Path(sys.argv[1]) / kind, kind))

@@ -36,8 +36,6 @@ _CALLED = {
     "plbart": "PLBart",
     "prophetnet": "ProphetNet",
     "switch_transformers": "SwitchTransformers",
-    "t5gemma": "T5Gemma",
-    "t5gemma2": "T5Gemma 2",
 }
 _READS_AUDIO = frozenset(
     {
