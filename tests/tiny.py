@@ -147,6 +147,10 @@ def make_folder(folder: Path, kind: str, *, seed: int = 0, tied: bool | None = N
         changes: to the config.
     """
     torch.manual_seed(seed)
+    if kind in ("m2m100", "nllb", "mbart", "mbart50"):
+        from tests.tiny_multilingual import make_multilingual
+
+        return make_multilingual(folder, kind, seed=seed, tied=tied is not False, **changes)
     if kind == "bart":
         return _make_bart(folder, tied=tied is not False, **changes)
     tokenizer = make_tokenizer()

@@ -47,6 +47,7 @@ from loraloom.run.folder import now, open_run
 from loraloom.session import provenance as origin
 from loraloom.session.adapter_folders import find_adapters, load_adapters
 from loraloom.session.answering_model import AnsweringModel, load_run
+from loraloom.session.languages import with_languages
 from loraloom.session.locations import Relocation, relocated
 from loraloom.session.material import encode_rows
 from loraloom.training.signals import StopRequest
@@ -154,7 +155,8 @@ def _compare(
 ) -> Comparison:
     """What the file holds, and where it is."""
     limit = loaded.recipe.data.max_source_length
-    sources, cuts = encode_sources(rows, loaded.base.tokenizer, limit, loaded.recipe.data.source_truncation)
+    rows, truncation = with_languages(loaded, rows, report), loaded.recipe.data.source_truncation
+    sources, cuts = encode_sources(rows, loaded.base.tokenizer, limit, truncation, loaded.base.languages)
     controls = control_names(loaded.base.tokenizer)
     of_controls = describe_controls([controls_in(ids, controls) for ids in sources])
     for said in filter(None, (describe_cuts("", cuts, limit), of_controls)):
