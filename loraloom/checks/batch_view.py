@@ -125,7 +125,8 @@ def _tokens(base: Base, ids: list[int]) -> tuple[str, ...]:
 
 def _is_cut(base: Base, text: str, limit: int) -> bool:
     ids = base.tokenizer(text, verbose=False)["input_ids"]
-    return len(ids) + (not ids or ids[-1] != base.eos_token_id) > limit
+    behind = 1 if base.languages is None else 2  # a language's code may follow EOS
+    return len(ids) + (base.eos_token_id not in ids[-behind:]) > limit
 
 
 def view_lines(view: RowView, width: int) -> list[str]:

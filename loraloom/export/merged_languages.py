@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from loraloom.base.loading import Base
 from loraloom.base.safety import TOKENIZER_CONFIG
+from loraloom.data.languages.codes import Languages
 from loraloom.run.atomic import write_bytes
 
 Pairs = Sequence[tuple[str, str]]
@@ -49,6 +51,12 @@ def set_languages(base: Base, folder: Path, pairs: Pairs) -> list[str]:
     return [f"the merged folder's {TOKENIZER_CONFIG} sets {said}, the language of training"]
 
 
+def how_to_ask(languages: Languages, tokenizer: Any) -> tuple[str, str]:
+    """The argument of `generate` that decides an answer's language, and what turns a code into its id."""
+    key = "forced_bos_token_id" if languages.begins_target else "decoder_start_token_id"
+    return key, "get_lang_id" if hasattr(tokenizer, "get_lang_id") else "convert_tokens_to_ids"
+
+
 def language_notes(base: Base, pairs: Pairs) -> list[str]:
     """Say what a user of the merged model must give with each text."""
     if base.languages is None:
@@ -59,9 +67,9 @@ def language_notes(base: Base, pairs: Pairs) -> list[str]:
     if only([source for source, _ in pairs]) is None:
         notes.append(f"set tokenizer.src_lang to the language of each text: it was trained on {shown}{more}")
     if only([target for _, target in pairs]) is None:
-        key = "forced_bos_token_id" if base.languages.begins_target else "decoder_start_token_id"
+        key, lookup = how_to_ask(base.languages, base.tokenizer)
         notes.append(
-            f"answers have several languages, so none is set in generation_config.json: give `generate` "
-            f"{key}=tokenizer.convert_tokens_to_ids(CODE) for each"
+            "answers have several languages, so none is set in generation_config.json: give `generate` "
+            f"{key}=tokenizer.{lookup}(CODE) for each"
         )
     return notes

@@ -1,4 +1,4 @@
-"""mBART, mBART-50, M2M100 and NLLB: rows of several languages in one batch, as transformers has each alone."""
+"""mBART, mBART-50, M2M100 and NLLB: rows of several languages in one batch, as transformers has each."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from loraloom.base.loading import Base
 from loraloom.data.batches import Part, collate
 from loraloom.data.encoding import EncodedSet
 from loraloom.evaluate.generation import answer
+from loraloom.evaluate.loss import eval_losses
 from loraloom.recipe import GenerationSettings
 from tests.parity.multilingual import CODES, encoded_by_transformers, encoded_rows, text_rows
 from tests.parity.rig import (
@@ -72,10 +73,8 @@ def test_no_limit_cuts_a_code_or_the_end(base: Base, kind: str, limit: int) -> N
     assert base.languages is not None
     rows = text_rows(kind, 8)
     for row, each in zip(rows, encoded_rows(base, rows, limit), strict=True):
-        for ids, code in (
-            (each.input_ids.tolist(), row.source_lang),
-            (each.labels.tolist(), row.target_lang),
-        ):
+        sides = (each.input_ids.tolist(), row.source_lang), (each.labels.tolist(), row.target_lang)
+        for ids, code in sides:
             assert len(ids) <= limit
             assert base.eos_token_id in ids
             assert base.languages.codes[code] in ids
@@ -120,13 +119,9 @@ def test_the_loss_of_a_row_is_that_of_the_models_own_forward(base: Base, kind: s
                 input_ids=torch.from_numpy(row.input_ids).long()[None],
                 labels=torch.from_numpy(row.labels).long()[None],
             ).loss
-            bank = AdapterBank(base)
-            from loraloom.evaluate.loss import eval_losses
-
             own = EncodedSet([row.input_ids.tolist()], [row.labels.tolist()])
-            assert eval_losses(bank, [None], own, batch_size=1)[None] == pytest.approx(
-                float(theirs), rel=1e-5
-            )
+            ours = eval_losses(AdapterBank(base), [None], own, batch_size=1)[None]
+            assert ours == pytest.approx(float(theirs), rel=1e-5)
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
