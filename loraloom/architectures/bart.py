@@ -40,7 +40,7 @@ class Bart(Family):
         "wi": "fc1",
         "wo": "fc2",
     }
-    size_keys = (
+    size_keys: ClassVar[tuple[str, ...]] = (
         "d_model",
         "encoder_layers",
         "decoder_layers",
@@ -57,7 +57,7 @@ class Bart(Family):
     start = "eos"
     counts_positions = True
     float16 = True
-    head_bias = "final_logits_bias"
+    head_bias: ClassVar[str | None] = "final_logits_bias"
 
     def dimensions(self, config: Any) -> Dimensions:
         """The sizes that a config states."""

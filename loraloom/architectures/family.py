@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
+from loraloom.architectures.cache_keyword import cache_keyword
 from loraloom.architectures.dimensions import Dimensions
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from loraloom.data.batches import Side
+    from loraloom.data.languages.codes import Languages
 
 Stack = Literal["encoder", "decoder"]
 Part = Literal["encoder", "decoder", "cross"]
@@ -205,6 +207,10 @@ class Family(ABC):
         """
         return ""
 
+    def languages(self, tokenizer: Any, name: str) -> Languages | None:
+        """The languages whose codes its rows carry, if any; a tokenizer without them is a ModelError."""
+        return None
+
     def start_token_id(self, config: Any, tokenizer: Any) -> int | None:
         """The decoder's first input: what the config says, or else what the family always begins with."""
         stated = getattr(config, "decoder_start_token_id", None)
@@ -301,10 +307,3 @@ class Family(ABC):
             **{cache_keyword(decoder): cache},
         ).last_hidden_state
         return states[:, -1]  # type: ignore[no-any-return]
-
-
-def cache_keyword(decoder: Any) -> str:
-    """What a decoder calls its cache: transformers 5.24 renamed `past_key_values`, and warns of it."""
-    import inspect
-
-    return "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"

@@ -132,4 +132,5 @@ def _ids(value: Any) -> list[int]:
 
 def _ends_texts(base: Base) -> bool:
     ids = base.tokenizer("a")["input_ids"]
-    return bool(ids) and ids[-1] == base.eos_token_id
+    behind = 1 if base.languages is None else 2  # a language's code may follow EOS
+    return base.eos_token_id in ids[-behind:]

@@ -105,8 +105,8 @@ def _view(
         padding=(source_padding, target_padding),
         neighbours=sum(other.row == row for other in batch.segments["target"][0]) - 1,
         is_cut=(
-            _is_cut(base, example.source, limits[0], as_target=False),
-            _is_cut(base, example.response, limits[1], as_target=True),
+            _is_cut(base, example.source, limits[0], example.source_lang),
+            _is_cut(base, example.response, limits[1], example.target_lang, as_target=True),
         ),
     )
 
@@ -126,8 +126,16 @@ def _tokens(base: Base, ids: list[int]) -> tuple[str, ...]:
     return tuple(printable(token) for token in base.tokenizer.convert_ids_to_tokens(ids))
 
 
-def _is_cut(base: Base, text: str, limit: int, *, as_target: bool) -> bool:
-    _, num_cut = encode_texts([text], base.tokenizer, limit, base.frame, as_target=as_target)
+def _is_cut(base: Base, text: str, limit: int, code: str, *, as_target: bool = False) -> bool:
+    _, num_cut = encode_texts(
+        [text],
+        base.tokenizer,
+        limit,
+        as_target=as_target,
+        languages=base.languages,
+        codes=[code] if base.languages else (),
+        frame=base.frame,
+    )
     return num_cut == 1
 
 

@@ -138,7 +138,9 @@ def check_labels(gate: Gate) -> list[Finding]:
     is_padding = (batch.target_segments == 0).cpu()
     if bool(((flat == IGNORED) != is_padding).any()):
         return [Finding("error", "labels", "labels", "the labels that are -100 are not exactly the padding")]
-    without = (gate.train_set.final_labels != eos).nonzero()[0]
+    languages = gate.base.languages
+    place = 1 if languages is None or languages.begins_target else 2  # a code may follow EOS
+    without = (gate.train_set.labels_from_end(place) != eos).nonzero()[0]
     if len(without):
         message = f"{len(without)} rows do not end in EOS, the first is training row {without[0] + 1}"
         return [Finding("error", "labels", "labels", message)]

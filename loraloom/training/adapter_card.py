@@ -18,6 +18,7 @@ from loraloom.architectures.families import family_of
 from loraloom.architectures.family import Family
 from loraloom.base.supported_models import STARTER
 from loraloom.data.formats.parquet import HUB_PREFIX
+from loraloom.data.languages.codes import pairs_of_origin
 from loraloom.data.sources.source_template import SourceTemplate
 from loraloom.recipe import Experiment, GenerationSettings, Recipe
 from loraloom.recipe.reading import read_run_recipe
@@ -63,6 +64,12 @@ class Facts:
     def family(self) -> Family | None:
         """Of the base."""
         return family_of(self.origin.get("model_type"))
+
+    @property
+    def languages(self) -> list[tuple[str, str]]:
+        """The pairs of languages that it was trained on; of one of unknown training, those of the recipe."""
+        source, target = self.recipe.data.source_lang, self.recipe.data.target_lang
+        return pairs_of_origin(self.origin) or ([(source, target)] if source and target else [])
 
     @property
     def flag_matters(self) -> bool:

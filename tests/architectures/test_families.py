@@ -23,6 +23,7 @@ from loraloom.data.batches import BatchLayout, Part, collate
 from loraloom.errors import ModelError
 from tests.families import KINDS, TINY_FAMILIES
 from tests.parity.rig import batch_of, random_rows
+from tests.tiny_multilingual import MULTILINGUAL_KINDS
 
 PACKAGE = Path(loraloom.__file__).parent
 NAMES = re.compile(
@@ -46,7 +47,8 @@ def test_nothing_else_names_a_part_of_one_architecture() -> None:
 def test_every_family_has_a_tiny_model(loaded: Callable[[str], Base]) -> None:
     types = {kind: loaded(kind).family.model_type for kind in KINDS}
     assert types == {kind: family.model_type for kind, family in TINY_FAMILIES.items()}
-    assert set(types.values()) == set(FAMILIES)
+    multilingual = {loaded(kind).family.model_type for kind in MULTILINGUAL_KINDS}
+    assert {*types.values(), *multilingual} == set(FAMILIES)
     assert family_of("bart") is FAMILIES["bart"]
     for other in ("bert", None, ["t5"], {}):
         assert family_of(other) is None

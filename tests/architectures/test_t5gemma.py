@@ -129,9 +129,9 @@ def test_answers_start_with_the_decoders_bos_and_not_with_two(t5gemma: Base) -> 
     assert t5gemma.layout.shift_right(torch.from_numpy(row.labels)).tolist() == [bos, *ids]
     for limit, num_cut in ((3, 0), (2, 1)):
         sources = [bos, *ids][:limit]
-        assert encode_texts(["ab"], t5gemma.tokenizer, limit, t5gemma.frame) == ([sources], num_cut)
+        assert encode_texts(["ab"], t5gemma.tokenizer, limit, frame=t5gemma.frame) == ([sources], num_cut)
         for truncation in ("right", "context"):
-            cut, _ = encode_sources([Row()], t5gemma.tokenizer, limit, truncation, t5gemma.frame)
+            cut, _ = encode_sources([Row()], t5gemma.tokenizer, limit, truncation, frame=t5gemma.frame)
             assert cut == [sources]
     assert t5gemma.answer_text.texts([row.labels]) == ["ab"]
 

@@ -29,8 +29,6 @@ def model_folder(folder: Path, **values: Any) -> Path:
 @pytest.mark.parametrize(
     ("model_type", "architecture", "called"),
     [
-        ("mbart", "MBartForConditionalGeneration", "mBART"),
-        ("m2m_100", "M2M100ForConditionalGeneration", "M2M100 (NLLB)"),
         ("marian", "MarianMTModel", "Marian (opus-mt)"),
         ("led", "LEDForConditionalGeneration", "LED"),
         ("encoder-decoder", "EncoderDecoderModel", "EncoderDecoderModel"),

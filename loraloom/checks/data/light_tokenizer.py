@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from tokenizers import Tokenizer
 
 from loraloom.architectures.families import family_of
-from loraloom.data.encoding import without_start
+from loraloom.data.token_ids import without_start
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -187,7 +187,8 @@ class TextTokenizer:
         return None if token is None else self.backend.token_id(token)
 
     def _with_eos(self, ids: list[int]) -> list[int]:
-        ends = self.eos_token_id is None or (ids and ids[-1] == self.eos_token_id)
+        # A language's code may follow EOS.
+        ends = self.eos_token_id is None or self.eos_token_id in ids[-2:]
         return ids if ends else [*ids, int(self.eos_token_id or 0)]
 
 
