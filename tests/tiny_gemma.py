@@ -58,7 +58,7 @@ def make_t5gemma(folder: Path, *, tied: bool, **changes: Any) -> None:
     """
     tokenizer = make_tokenizer(bos=True, eos=False)
     own = {"vocab_size": len(tokenizer), "bos_token_id": tokenizer.bos_token_id}
-    of_stack = {"attention_bias", "layer_types", *SMALL_T5GEMMA_STACK}
+    of_stack = {"attention_bias", "layer_types", "vocab_size", *SMALL_T5GEMMA_STACK}
     whole = {key: value for key, value in changes.items() if key not in of_stack}
     own |= {key: value for key, value in changes.items() if key in of_stack}
     stacks = {stack: {**SMALL_T5GEMMA[stack], **own} for stack in ("encoder", "decoder")}
@@ -70,15 +70,16 @@ def make_t5gemma2(folder: Path, *, tied: bool, **changes: Any) -> None:
     """A T5Gemma 2 with a tower for images, whose tokens are the last of the vocabulary.
 
     Args:
-        changes: of both stacks.
+        changes: of both stacks; `vision_config` is the tower's.
     """
+    vision = changes.pop("vision_config", SMALL_VISION)
     tokenizer = make_tokenizer(bos=True, eos=False)
     images = {"boi_token_index": len(tokenizer), "eoi_token_index": len(tokenizer) + 1}
     images["image_token_index"] = len(tokenizer) + 2
     own = {"vocab_size": len(tokenizer) + 3, "bos_token_id": tokenizer.bos_token_id, **changes}
     layers = {"layer_types": ["sliding_attention", "full_attention"], "final_logit_softcapping": None}
     stack = {**SMALL_T5GEMMA_STACK, "attn_logit_softcapping": None, **layers, **own}
-    encoder = {"text_config": stack, "vision_config": SMALL_VISION, "mm_tokens_per_image": 4, **images}
+    encoder = {"text_config": stack, "vision_config": vision, "mm_tokens_per_image": 4, **images}
     config = T5Gemma2Config(
         encoder=encoder,
         decoder=stack,

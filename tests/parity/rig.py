@@ -232,9 +232,10 @@ def stock_model(folder: Path, **config: Any) -> Any:
     transformers 5 forces `tie_word_embeddings` on the T5 family, and UMT5 scales its logits by that
     flag: with a head of its own it would then be mis-scaled, so the flag is set to what is true.
     The decoder of a UMT5 sees what follows under SDPA in transformers 5.17
-    (findings/umt5_decoder_sees_what_follows.sh); eager attention masks it in every version.
+    (findings/umt5_decoder_sees_what_follows.sh); eager attention masks it in every version. That of a
+    T5Gemma has no soft caps under SDPA, which 5.17 to 5.20 choose.
     """
-    if AutoConfig.from_pretrained(folder).model_type == "umt5":
+    if AutoConfig.from_pretrained(folder).model_type in ("umt5", "t5gemma"):
         config.setdefault("attn_implementation", "eager")
     model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32, **config)
     for module in model.modules():
