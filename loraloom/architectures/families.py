@@ -6,9 +6,13 @@ from collections.abc import Mapping
 
 from loraloom.architectures.bart import Bart
 from loraloom.architectures.family import Family
+from loraloom.architectures.marian import Marian
+from loraloom.architectures.pegasus import Pegasus
 from loraloom.architectures.t5 import MT5, T5, UMT5
 
-FAMILIES: Mapping[str, Family] = {family.model_type: family for family in (T5(), MT5(), UMT5(), Bart())}
+FAMILIES: Mapping[str, Family] = {
+    family.model_type: family for family in (T5(), MT5(), UMT5(), Bart(), Marian(), Pegasus())
+}
 # Every name that a linear has in some family, in the order of the computation: for tables.
 LINEAR_NAMES = tuple(dict.fromkeys(name for family in FAMILIES.values() for name in family.projections))
 

@@ -1,4 +1,4 @@
-"""Learned positions that restart at each example of a packed row.
+"""Tables of positions, learned or sinusoidal, that restart at each example of a packed row.
 
 A stack with a table of positions numbers the tokens of a row from 0 and takes no other numbers. While a
 pass says where each token stands in its own example, the table answers for those places instead.
@@ -23,14 +23,16 @@ def restart_positions(table: nn.Embedding) -> None:
     """Let a table of positions answer for the positions of `at_positions`; its weights and name stay.
 
     Args:
-        table: with an `offset`, the row of position 0.
+        table: its `offset` is the row of position 0, which is the first of a table without one.
     """
     table.register_forward_hook(_answer)
 
 
 def _answer(table: Any, args: Any, usual: Tensor) -> Tensor:
     positions = _POSITIONS.get()
-    return usual if positions is None else F.embedding(positions + table.offset, table.weight)
+    if positions is None:
+        return usual
+    return F.embedding(positions + getattr(table, "offset", 0), table.weight)
 
 
 @contextmanager

@@ -19,7 +19,6 @@ STARTER = "starter"
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 # Usual names of model types that config.json names differently.
 _CALLED = {
-    "bart": "BART",
     "bigbird_pegasus": "BigBird-Pegasus",
     "blenderbot": "Blenderbot",
     "blenderbot-small": "Blenderbot",
@@ -27,11 +26,9 @@ _CALLED = {
     "led": "LED",
     "longt5": "LongT5",
     "m2m_100": "M2M100 (NLLB)",
-    "marian": "Marian (opus-mt)",
     "mbart": "mBART",
     "mvp": "MVP",
     "nllb-moe": "NLLB-MoE",
-    "pegasus": "Pegasus",
     "pegasus_x": "Pegasus-X",
     "plbart": "PLBart",
     "prophetnet": "ProphetNet",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 from tokenizers import Tokenizer as BackendTokenizer
 from transformers import AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from loraloom.architectures.family import Family
 from loraloom.base.safety import describe_source
 from loraloom.errors import ModelError
 
@@ -18,7 +19,10 @@ def load_tokenizer(path: str, name: str) -> Tokenizer:
         ModelError: it cannot be loaded.
     """
     try:
-        return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        with warnings.catch_warnings():
+            # Of MarianTokenizer, which then never calls it (transformers 5.23).
+            warnings.filterwarnings("ignore", message="Recommended: pip install sacremoses")
+            return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # of many types: a missing file, sentencepiece, a damaged JSON
         raise ModelError("its tokenizer cannot be loaded", where=name, found=describe_source(error)) from None
 
@@ -46,10 +50,11 @@ def forget_state(tokenizer: Tokenizer) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, family: Family, name: str) -> None:
+def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, start: int | None, name: str) -> None:
     """Refuse a tokenizer without padding or end, or with more tokens than the model has embeddings.
 
-    A config without a start token gets the one that its family begins answers with.
+    Args:
+        start: the token that answers begin with, which the model's config then states.
 
     Raises:
         ModelError: the model cannot be used with it.
@@ -57,7 +62,7 @@ def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, family: Family
     for token in ("pad", "eos"):
         if getattr(tokenizer, f"{token}_token_id") is None:
             raise ModelError(f"its tokenizer has no {token} token", where=name)
-    model.config.decoder_start_token_id = family.start_token_id(model.config, tokenizer)
+    model.config.decoder_start_token_id = start
     size = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > size:
         raise ModelError(

@@ -31,7 +31,6 @@ def model_folder(folder: Path, **values: Any) -> Path:
     [
         ("mbart", "MBartForConditionalGeneration", "mBART"),
         ("m2m_100", "M2M100ForConditionalGeneration", "M2M100 (NLLB)"),
-        ("marian", "MarianMTModel", "Marian (opus-mt)"),
         ("t5gemma2", "T5Gemma2ForConditionalGeneration", "T5Gemma 2"),
         ("encoder-decoder", "EncoderDecoderModel", "EncoderDecoderModel"),
         ("newformer", "NewForConditionalGeneration", "NewForConditionalGeneration"),
