@@ -30,7 +30,12 @@ from loraloom.base.occupancy import Occupancy
 from loraloom.base.recipe_limits import check_recipe
 from loraloom.base.safety import CONFIG, check_sizes, describe_source, file_beside, read_config
 from loraloom.base.supported_models import STARTER, check_supported, locate
-from loraloom.base.tokenizer_loading import check_tokenizer, forget_state, frame_tokens, load_tokenizer
+from loraloom.base.tokenizer_loading import (
+    check_tokenizer,
+    forget_state,
+    frame_tokens,
+    load_tokenizer,
+)
 from loraloom.data.batches import BatchLayout
 from loraloom.errors import ModelError
 from loraloom.recipe import Recipe
@@ -147,8 +152,8 @@ def load_base(
     check_sizes(num_weights, path, name)
     placed = choose_device(device)
     chosen_dtype = choose_dtype(dtype, torch.device(placed.value), num_weights)
-    tokenizer = load_tokenizer(path, name)
-    notes = forget_state(tokenizer)
+    tokenizer, how_loaded = load_tokenizer(path, name)
+    notes = (*how_loaded, *forget_state(tokenizer))
     if placed.value == "mps":
         notes = (*notes, "device: mps was never tried by LoRALoom, and an Apple GPU has no float64")
     model = _load_weights(path, name, getattr(torch, chosen_dtype.value), family, allow_bin_weights)

@@ -88,7 +88,8 @@ class DataView:
         assert self.tokenizer is not None
         if (part, side) not in self._encoded:
             rows = sample(getattr(self.split, part))
-            ids = self.tokenizer.ids([getattr(example, side) for example in rows])
+            texts = [getattr(example, side) for example in rows]
+            ids = self.tokenizer.ids(texts, as_target=side == "response")
             self._encoded[part, side] = EncodedText(rows, ids)
         return self._encoded[part, side]
 
