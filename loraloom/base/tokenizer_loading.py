@@ -93,7 +93,14 @@ def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, start: int | N
         if getattr(tokenizer, f"{token}_token_id") is None:
             raise ModelError(f"its tokenizer has no {token} token", where=name)
     model.config.decoder_start_token_id = start
-    size = model.get_input_embeddings().weight.shape[0]
+    if getattr(tokenizer, "separate_vocabs", False):
+        raise ModelError(
+            "its tokenizer has a vocabulary for sources and another for answers, which is not supported yet",
+            where=name,
+            found="separate_vocabs: true",
+            fix="Use a model with one vocabulary, as most of opus-mt are.",
+        )
+    size = min(each.weight.shape[0] for each in (model.get_input_embeddings(), model.get_output_embeddings()))
     if len(tokenizer) > size:
         raise ModelError(
             "its tokenizer has more tokens than the model has embeddings",

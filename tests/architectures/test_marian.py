@@ -154,3 +154,13 @@ def test_more_tokens_than_positions_are_refused(tiny: Callable[[str], Path]) -> 
         }
         with pytest.raises(RecipeError, match=f"this {title} has 256 positions and knows none beyond"):
             load_recipe_base(parse_recipe(json.dumps(recipe), name="recipe"))
+
+
+def test_a_vocabulary_for_each_side_is_refused(tiny: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "two", "marian", **SEPARATE)
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    target = {"separate_vocabs": True, "target_vocab_file": str(folder / "vocab.json")}
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, **target}), encoding="utf-8")
+    (folder / "target_vocab.json").write_bytes((folder / "vocab.json").read_bytes())
+    with pytest.raises(ModelError, match=r"a vocabulary for sources and another for answers"):
+        load_base(str(folder), device="cpu")
