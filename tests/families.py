@@ -20,7 +20,7 @@ from transformers import (
     UMT5ForConditionalGeneration,
 )
 
-from tests import tiny, tiny_marian
+from tests import tiny, tiny_gemma, tiny_marian
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class TinyFamily:
         model_type: of its config.json.
         make: `make(folder, tied=…, **changes)` writes a folder of it; `changes` are to its config.
         is_tied: whether the real models' output head is the decoder's embedding.
-        linears: of an encoder layer, the output head aside; a decoder layer has four more.
+        linears: of an encoder layer, the output head aside.
+        cross_linears: how many more a decoder layer has.
         start: the first token that the decoder reads; `last` is the last one of the row's own labels.
         packs: whether several examples in one row are computed as if each had a row of its own.
         has_settings: whether its folder has generation settings of its own.
@@ -43,6 +44,7 @@ class TinyFamily:
     make: Callable[..., None]
     is_tied: bool = False
     linears: int = 6
+    cross_linears: int = 4
     start: Literal["pad", "eos", "bos", "last"] = "pad"
     packs: bool = True
     has_settings: bool = False
@@ -68,6 +70,12 @@ TINY_FAMILIES: Mapping[str, TinyFamily] = {
     "marian": TinyFamily("marian", tiny_marian.make_marian, is_tied=True, has_settings=True),
     # Sinusoidal positions, a norm before each sublayer, text from token 105 on.
     "pegasus": TinyFamily("pegasus", tiny_marian.make_pegasus, is_tied=True, has_settings=True),
+    # Rotary positions, windows, soft caps; its head is the decoder's embedding, not the encoder's.
+    "t5gemma": TinyFamily("t5gemma", tiny_gemma.make_t5gemma, is_tied=True, linears=7, start="bos"),
+    # Its decoder attends to target and source at once: no cross-attention of its own.
+    "t5gemma2": TinyFamily(
+        "t5gemma2", tiny_gemma.make_t5gemma2, is_tied=True, linears=7, cross_linears=0, start="bos"
+    ),
 }
 KINDS = tuple(TINY_FAMILIES)
 T5_KINDS = ("mt5", "t5", "flan", "umt5")

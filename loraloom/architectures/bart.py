@@ -57,7 +57,7 @@ class Bart(Family):
     start: ClassVar[Literal["pad", "eos"]] = "eos"
     counts_positions = True
     float16: ClassVar[bool] = True
-    head_bias = "final_logits_bias"
+    head_bias: ClassVar[str | None] = "final_logits_bias"
 
     def dimensions(self, config: Any) -> Dimensions:
         """The sizes that a config states."""

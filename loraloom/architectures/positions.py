@@ -1,4 +1,4 @@
-"""Tables of positions, learned or sinusoidal, that restart at each example of a packed row.
+"""Absolute positions that restart at each example of a packed row.
 
 A stack with a table of positions numbers the tokens of a row from 0 and takes no other numbers. While a
 pass says where each token stands in its own example, the table answers for those places instead.
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -33,6 +34,26 @@ def _answer(table: Any, args: Any, usual: Tensor) -> Tensor:
     if positions is None:
         return usual
     return F.embedding(positions + getattr(table, "offset", 0), table.weight)
+
+
+def restart_sinusoids(table: nn.Module) -> None:
+    """The same for a table of M2M100, whose padding has a position of its own and counts for no other.
+
+    Args:
+        table: with `weights` and a `padding_idx`; it grows with the longest row that it has seen.
+    """
+    table.register_forward_hook(_answer_skipping_padding)
+
+
+def _answer_skipping_padding(table: Any, args: Any, usual: Tensor) -> Tensor:
+    positions = _POSITIONS.get()
+    if positions is None:
+        return usual
+    is_padding = args[0] == table.padding_idx
+    before = is_padding.cumsum(1) - is_padding.long()
+    first = torch.arange(positions.shape[1], device=positions.device) - positions
+    own = positions - (before - before.gather(1, first))
+    return F.embedding(own.masked_fill(is_padding, -1) + table.padding_idx + 1, table.weights)
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from loraloom.architectures.dimensions import Dimensions
 from loraloom.architectures.family import Family
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 
@@ -112,6 +114,13 @@ class UMT5(T5):
         """
         is_scaled = config.scale_decoder_outputs if _has_own_scale(config) else config.tie_word_embeddings
         return float(config.d_model**-0.5) if is_scaled else 1.0
+
+    def forward_options(self, num_labels: int, device: torch.device) -> dict[str, Tensor]:
+        """In transformers 5.17, a row without padding attends to its own future without this mask."""
+        import torch
+
+        earlier = torch.ones(num_labels, num_labels, dtype=torch.bool, device=device).tril()
+        return {"decoder_attention_mask": earlier[None, None]}
 
 
 _OWN_SCALE: dict[str, bool] = {}  # a config's class -> whether it says apart from tying what is scaled

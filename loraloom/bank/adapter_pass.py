@@ -26,13 +26,13 @@ class AdaptedLinear(Protocol):
 
     Args:
         name: its path in the model.
-        side: whether its input has the tokens of the source or of the target.
+        sides: whose tokens its inputs have, one for each time that a pass uses it.
         base: the module that it stands for; frozen: the same as adapters see it.
     """
 
     base: nn.Module
     name: str
-    side: Side
+    sides: tuple[Side, ...]
     frozen: FrozenLinear
 
     @property
@@ -122,9 +122,13 @@ class AdapterPass:
         draws = self.draws
         if draws is None:
             return None
+        name, side = linear.name, linear.sides[0]
+        if len(linear.sides) > 1:  # a layer that is recomputed uses them all again, in the same order
+            side = linear.sides[self.count_use(linear.name) % len(linear.sides)]
+            name = f"{linear.name}#{side}"
 
         def draw(slot: str, p: float, shape: torch.Size) -> Tensor:
-            return draws.kept(slot, linear.name, linear.side, p, shape, device)
+            return draws.kept(slot, name, side, p, shape, device)
 
         return draw
 

@@ -23,18 +23,22 @@ class BankLinear(nn.Module):
     Args:
         base: the frozen linear; it owns its weights, this module owns none.
         name: its path in the model; the random numbers of its adapters are functions of it.
-        side: whether its input has the source's tokens or the target's.
+        sides: whose tokens its inputs have, one for each time that a pass uses it.
         current_pass: of the base.
     """
 
     def __init__(
-        self, base: nn.Module, name: str, side: Side, current_pass: CurrentPass[AdapterPass]
+        self,
+        base: nn.Module,
+        name: str,
+        sides: tuple[Side, ...],
+        current_pass: CurrentPass[AdapterPass],
     ) -> None:
         super().__init__()
         self.base = base
         self.frozen = frozen_linear(base)
         self.name = name
-        self.side = side
+        self.sides = sides
         self.current_pass = current_pass
         self.updates: dict[str, Update] = {}
         self._kinds: dict[str, UpdateKind] = {}

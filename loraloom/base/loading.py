@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -27,7 +27,7 @@ from loraloom.base.fingerprints import fingerprint, tokenizer_fingerprint
 from loraloom.base.fused_activations import fuse_activations
 from loraloom.base.kernel_caches import bound_kernel_caches
 from loraloom.base.occupancy import Occupancy
-from loraloom.base.recipe_limits import check_recipe
+from loraloom.base.recipe_limits import check_recipe, check_recipe_languages
 from loraloom.base.safety import CONFIG, check_sizes, describe_source, file_beside, read_config
 from loraloom.base.supported_models import STARTER, check_supported, locate
 from loraloom.base.tokenizer_loading import (
@@ -37,6 +37,8 @@ from loraloom.base.tokenizer_loading import (
     load_tokenizer,
 )
 from loraloom.data.batches import BatchLayout
+from loraloom.data.languages.codes import DecoderStart, Languages
+from loraloom.data.token_ids import Frame
 from loraloom.errors import ModelError
 from loraloom.recipe import Recipe
 from loraloom.run.documents.choice import Choice
@@ -59,6 +61,7 @@ class Base:
         tokenizer_fingerprint: of the vocabulary.
         choices: device and dtype, with their reasons.
         notes: what was found in its files and not taken over.
+        languages: whose codes its rows carry; None if they carry none.
         occupancy: who is using it; one thread and one pass at a time.
         current_pass: how a pass reaches the modules.
     """
@@ -73,20 +76,28 @@ class Base:
     tokenizer_fingerprint: str
     choices: dict[str, Choice]
     notes: tuple[str, ...] = ()
+    languages: Languages | None = None
     occupancy: Occupancy = field(default_factory=Occupancy, compare=False, repr=False)
     current_pass: CurrentPass[Any] = field(default_factory=CurrentPass, compare=False, repr=False)
 
     @cached_property
     def answer_text(self) -> AnswerText:
         """How the tokens of its answers become text."""
-        ends = {self.pad_token_id, self.eos_token_id, self.start_token_id}
-        return AnswerText(self.tokenizer, ends | frame_tokens(self.tokenizer))
+        ends = {self.pad_token_id, self.eos_token_id, self.start_token_id} | frame_tokens(self.tokenizer)
+        if self.languages is not None:
+            ends |= set(self.languages.codes.values())
+        return AnswerText(self.tokenizer, ends, self.languages)
 
     @property
     def layout(self) -> BatchLayout:
         """How examples lie in a batch for it."""
         shift_right = partial(self.family.shift_right, start_token_id=self.start_token_id)
         return BatchLayout(self.pad_token_id, shift_right, can_pack=self.family.packs_exactly)
+
+    @property
+    def frame(self) -> Frame:
+        """What its texts have around them."""
+        return Frame(self.start_token_id, self.family.ends_sources)
 
     @cached_property
     def dimensions(self) -> Dimensions:
@@ -112,6 +123,16 @@ class Base:
     def start_token_id(self) -> int:
         """The decoder's first input."""
         return int(self.model.config.decoder_start_token_id)
+
+    def decoder_start(self, target_lang: str) -> DecoderStart:
+        """What an answer begins with; `target_lang` is a code, if the base has languages."""
+        start = self.start_token_id
+        return self.languages.decoder_start(target_lang, start) if self.languages else DecoderStart(start)
+
+    def decoder_start_of(self, labels: Sequence[int]) -> DecoderStart:
+        """What an answer begins with whose known tokens are `labels`."""
+        start = self.start_token_id
+        return self.languages.decoder_start_of(labels, start) if self.languages else DecoderStart(start)
 
     @property
     def head(self) -> nn.Linear:
@@ -154,6 +175,9 @@ def load_base(
     chosen_dtype = choose_dtype(dtype, torch.device(placed.value), num_weights)
     tokenizer, how_loaded = load_tokenizer(path, name)
     notes = (*how_loaded, *forget_state(tokenizer))
+    languages = family.languages(tokenizer, name)
+    if recipe is not None:
+        check_recipe_languages(recipe, family, languages)
     if placed.value == "mps":
         notes = (*notes, "device: mps was never tried by LoRALoom, and an Apple GPU has no float64")
     model = _load_weights(path, name, getattr(torch, chosen_dtype.value), family, allow_bin_weights)
@@ -176,6 +200,7 @@ def load_base(
         tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
         choices={"device": placed, "dtype": chosen_dtype},
         notes=notes,
+        languages=languages,
     )
 
 

@@ -25,16 +25,12 @@ _CALLED = {
     "fsmt": "FSMT",
     "led": "LED",
     "longt5": "LongT5",
-    "m2m_100": "M2M100 (NLLB)",
-    "mbart": "mBART",
     "mvp": "MVP",
     "nllb-moe": "NLLB-MoE",
     "pegasus_x": "Pegasus-X",
     "plbart": "PLBart",
     "prophetnet": "ProphetNet",
     "switch_transformers": "SwitchTransformers",
-    "t5gemma": "T5Gemma",
-    "t5gemma2": "T5Gemma 2",
 }
 _READS_AUDIO = frozenset(
     {

@@ -92,6 +92,13 @@ def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, start: int | N
     for token in ("pad", "eos"):
         if getattr(tokenizer, f"{token}_token_id") is None:
             raise ModelError(f"its tokenizer has no {token} token", where=name)
+    if start is None:
+        raise ModelError(
+            "it is not known which token its answers begin with",
+            where=name,
+            found="no start token in its config, and no such token of its family in its tokenizer",
+            fix="Set decoder_start_token_id in config.json to the token that it was trained with.",
+        )
     model.config.decoder_start_token_id = start
     if getattr(tokenizer, "separate_vocabs", False):
         raise ModelError(

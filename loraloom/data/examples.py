@@ -13,6 +13,7 @@ from loraloom.data.dropped_rows import describe_dropped, describe_empty, describ
 from loraloom.data.field_text import FieldReader
 from loraloom.data.formats.parquet import HUB_PREFIX
 from loraloom.data.formats.row import DroppedRow, file_sha256, location
+from loraloom.data.languages.row_languages import RowLanguages
 from loraloom.data.layouts.exchange import Exchange, Flaw, Layout, LayoutOptions, UnknownRoles
 from loraloom.data.layouts.layout_notes import LayoutNotes
 from loraloom.data.layouts.recognition import recognise
@@ -45,6 +46,7 @@ class Example:
         is_shared: whether its source is a turn that many conversations have. It joins its conversation to
             no other, so it may be trained on and is never held out.
         parts: kinds and lengths of the pieces of the source, as returned by `source.packed`.
+        source_lang, target_lang: what the recipe or the row says of its languages; "" if nothing does.
     """
 
     source: str
@@ -57,6 +59,8 @@ class Example:
     has_history: bool = False
     is_shared: bool = False
     parts: bytes = b""
+    source_lang: str = ""
+    target_lang: str = ""
 
     @property
     def id(self) -> tuple[str, int] | tuple[str, int, int]:
@@ -201,7 +205,8 @@ class _Reading:
         check_holes(self._template, self.layout, sample)
         self._text = FieldReader(settings, findings, names_columns=self.layout.holes is None)
         self._sources = SourceMaker(self._template, self.layout, settings.conversation_history, self._text)
-        self._unused = UnusedColumns(self.layout, self._template, sample)
+        self._languages = RowLanguages(settings, self.layout, sample, shown_as)
+        self._unused = UnusedColumns(self.layout, self._template, sample, self._languages.columns)
         self._told = LayoutNotes()
         self._num_entries = 0
         self._examples: list[Example] = []
@@ -212,8 +217,9 @@ class _Reading:
         self._unused.add(row.values)
         members: list[Example] = []
         try:
+            languages = self._languages.of(row.values)
             for exchange in self.layout.exchanges(row.values, self._options, self._told):
-                example = self._example(row, exchange)
+                example = self._example(row, exchange, languages)
                 if example is not None:
                     members.append(example)
         except UnknownRoles as roles:
@@ -265,7 +271,7 @@ class _Reading:
         for _, problem in self._told.problems():
             self._findings.refuse(problem)  # not a problem of one row: a setting is missing
 
-    def _example(self, row: Row, exchange: Exchange) -> Example | None:
+    def _example(self, row: Row, exchange: Exchange, languages: tuple[str, str]) -> Example | None:
         """Build the example of an exchange; None if it is empty or unusable."""
         num_problems = self._findings.num_problems
         pieces = self._sources.pieces(row, exchange)
@@ -297,4 +303,6 @@ class _Reading:
             group="",
             has_history=bool(exchange.history) and not exchange.history_is_given,
             parts=packed(pieces),
+            source_lang=languages[0],
+            target_lang=languages[1],
         )

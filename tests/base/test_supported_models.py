@@ -29,9 +29,7 @@ def model_folder(folder: Path, **values: Any) -> Path:
 @pytest.mark.parametrize(
     ("model_type", "architecture", "called"),
     [
-        ("mbart", "MBartForConditionalGeneration", "mBART"),
-        ("m2m_100", "M2M100ForConditionalGeneration", "M2M100 (NLLB)"),
-        ("t5gemma2", "T5Gemma2ForConditionalGeneration", "T5Gemma 2"),
+        ("led", "LEDForConditionalGeneration", "LED"),
         ("encoder-decoder", "EncoderDecoderModel", "EncoderDecoderModel"),
         ("newformer", "NewForConditionalGeneration", "NewForConditionalGeneration"),
     ],

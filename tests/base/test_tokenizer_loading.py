@@ -113,7 +113,7 @@ def test_what_a_tokenizer_does_not_know_is_said_of_each_side(tiny: Callable[[str
     source, response = check_unknown_tokens(view)
     assert source.level in ("warning", "error")
     assert response.level == "ok"
-    assert view.encoded("train", "response").ids[0] == tokenizer.ids(["我感到。"], as_target=True)[0]
+    assert view.encoded("train", "response").ids[0] == tokenizer.target_ids(["我感到。"])[0]
 
 
 def test_line_breaks_and_leading_spaces_are_lost_or_kept_as_each_has_it(tiny: Callable[[str], Path]) -> None:

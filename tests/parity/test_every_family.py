@@ -44,7 +44,7 @@ PLAIN = experiment(
 )
 OTHER = experiment(
     "other",
-    lora={"r": 3, "lora_dropout": 0.2, "target_modules": ["q", "cross:v"]},
+    lora={"r": 3, "lora_dropout": 0.2, "target_modules": ["q", "decoder:v"]},
     seed=2,
     learning_rate=2e-3,
     lr_scheduler_type="cosine",

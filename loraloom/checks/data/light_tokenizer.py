@@ -15,6 +15,9 @@ from typing import Any, Protocol
 
 from tokenizers import Tokenizer
 
+from loraloom.architectures.families import family_of
+from loraloom.data.token_ids import without_start
+
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 CHUNK = 1_000
@@ -108,12 +111,15 @@ class TextTokenizer:
         unk_token: replaces what is not in the vocabulary; None if bytes or nothing does.
         eos_token: ends every source and target; added if the tokenizer does not add it.
         pad_token: pads rows.
+        start_token: the decoder's first input, if the tokenizer begins every text with it and ends none:
+            targets do not begin with it, and sources have no EOS.
     """
 
     backend: Backend
     unk_token: str | None
     eos_token: str | None
     pad_token: str | None = None
+    start_token: str | None = None
 
     @classmethod
     def of_folder(cls, folder: Path) -> TextTokenizer:
@@ -128,17 +134,18 @@ class TextTokenizer:
         try:
             backend = FastBackend(Tokenizer.from_file(str(file)))
             config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-            named = [_text(config.get(f"{name}_token")) for name in ("unk", "eos", "pad")]
+            names = ("unk", "eos", "pad", *(["bos"] if _starts_with_bos(folder) else []))
+            named = [_text(config.get(f"{name}_token")) for name in names]
         except Exception as error:  # `tokenizers` raises bare Exceptions for a damaged file
             raise NoTokenizerError(f"{file.name} cannot be read ({type(error).__name__})") from None
         return cls(backend, *named)
 
     @classmethod
-    def of_transformers(cls, tokenizer: Any) -> TextTokenizer:
+    def of_transformers(cls, tokenizer: Any, start_token: str | None = None) -> TextTokenizer:
         """Wrap a tokenizer that transformers has loaded, with or without a Rust backend."""
         inner = getattr(tokenizer, "backend_tokenizer", None)
         backend = FastBackend(inner) if isinstance(inner, Tokenizer) else SlowBackend(tokenizer)
-        return cls(backend, tokenizer.unk_token, tokenizer.eos_token, tokenizer.pad_token)
+        return cls(backend, tokenizer.unk_token, tokenizer.eos_token, tokenizer.pad_token, start_token)
 
     def ids(self, texts: Sequence[str], *, as_target: bool = False) -> list[list[int]]:
         """Tokenize each text, a source or a target, EOS last, without truncation."""
@@ -146,6 +153,20 @@ class TextTokenizer:
         for start in range(0, len(texts), CHUNK):
             rows += map(self._with_eos, self.backend.ids(list(texts[start : start + CHUNK]), as_target))
         return rows
+
+    def source_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokenize each text as a source."""
+        return self.ids(texts) if self.ends_sources else self.backend.ids(list(texts))
+
+    @property
+    def ends_sources(self) -> bool:
+        """Whether a source ends in EOS."""
+        return self.start_token is None
+
+    def target_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokenize each text as an answer."""
+        start = self._id(self.start_token)
+        return [without_start(ids, start) for ids in self.ids(texts, as_target=True)]
 
     def texts(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """Decode token ids without padding and the tokens around a text; those that users added are text."""
@@ -196,8 +217,17 @@ class TextTokenizer:
         return None if token is None else self.backend.token_id(token)
 
     def _with_eos(self, ids: list[int]) -> list[int]:
-        ends = self.eos_token_id is None or (ids and ids[-1] == self.eos_token_id)
+        # A language's code may follow EOS.
+        ends = self.eos_token_id is None or self.eos_token_id in ids[-2:]
         return ids if ends else [*ids, int(self.eos_token_id or 0)]
+
+
+def _starts_with_bos(folder: Path) -> bool:
+    """Whether the tokenizer of a folder's model begins texts with the decoder's first input and ends none."""
+    file = folder / "config.json"
+    values = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    family = family_of(values.get("model_type"))
+    return family is not None and not family.ends_sources
 
 
 def _text(token: Any) -> str | None:
