@@ -20,7 +20,7 @@ from transformers import (
     UMT5ForConditionalGeneration,
 )
 
-from tests import tiny, tiny_gemma
+from tests import tiny, tiny_gemma, tiny_marian
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class TinyFamily:
         cross_linears: how many more a decoder layer has.
         start: the first token that the decoder reads; `last` is the last one of the row's own labels.
         packs: whether several examples in one row are computed as if each had a row of its own.
+        has_settings: whether its folder has generation settings of its own.
         logit_scale: the factor on the decoder's states before the head.
         flag_matters: whether transformers scales the logits by a flag that it loads wrongly.
     """
@@ -46,6 +47,7 @@ class TinyFamily:
     cross_linears: int = 4
     start: Literal["pad", "eos", "bos", "last"] = "pad"
     packs: bool = True
+    has_settings: bool = False
     logit_scale: float = 1.0
     flag_matters: bool = False
 
@@ -63,7 +65,11 @@ TINY_FAMILIES: Mapping[str, TinyFamily] = {
     # A bias of positions in every layer.
     "umt5": TinyFamily("umt5", partial(_umt5, feed_forward_proj="gated-gelu"), linears=7, flag_matters=True),
     # Learned positions, biases, one table of embeddings.
-    "bart": TinyFamily("bart", tiny.make_bart, is_tied=True, start="eos"),
+    "bart": TinyFamily("bart", tiny.make_bart, is_tied=True, start="eos", has_settings=True),
+    # Sinusoidal positions, a tokenizer for each side.
+    "marian": TinyFamily("marian", tiny_marian.make_marian, is_tied=True, has_settings=True),
+    # Sinusoidal positions, a norm before each sublayer, text from token 105 on.
+    "pegasus": TinyFamily("pegasus", tiny_marian.make_pegasus, is_tied=True, has_settings=True),
     # Rotary positions, windows, soft caps; its head is the decoder's embedding, not the encoder's.
     "t5gemma": TinyFamily("t5gemma", tiny_gemma.make_t5gemma, is_tied=True, linears=7, start="bos"),
     # Its decoder attends to target and source at once: no cross-attention of its own.

@@ -85,6 +85,7 @@ class Family(ABC):
         counts_positions: whether a token's position within its example is an input of the pass.
         has_base_dropout: whether `training.base_dropout` can be drawn from an experiment's seed.
         float16: whether it computes in float16 without overflow.
+        tokenizer_class: of transformers, which reads a sentencepiece file that AutoTokenizer cannot load.
         attention: the implementation that transformers is asked for.
         has_static_passes: whether a training pass never waits for the host, so that a CUDA graph can hold it.
         head_bias: name of a buffer of the model that is added to the logits.
@@ -108,6 +109,7 @@ class Family(ABC):
     counts_positions: ClassVar[bool] = False
     has_base_dropout: ClassVar[bool] = True
     float16: ClassVar[bool] = False
+    tokenizer_class: ClassVar[str | None] = None
     attention: ClassVar[str] = "sdpa"
     head_bias: ClassVar[str | None] = None
     has_static_passes: ClassVar[bool] = False

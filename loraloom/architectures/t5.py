@@ -41,6 +41,7 @@ class T5(Family):
     # Its feed-forward overflows float16, so the loss becomes 0 or NaN
     # (https://github.com/huggingface/transformers/pull/10956 keeps only `wo` out of it).
     float16 = False
+    tokenizer_class = "T5Tokenizer"
     has_static_passes = True
     forces_tied_flag = True
 

@@ -19,17 +19,14 @@ STARTER = "starter"
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 # Usual names of model types that config.json names differently.
 _CALLED = {
-    "bart": "BART",
     "bigbird_pegasus": "BigBird-Pegasus",
     "blenderbot": "Blenderbot",
     "blenderbot-small": "Blenderbot",
     "fsmt": "FSMT",
     "led": "LED",
     "longt5": "LongT5",
-    "marian": "Marian (opus-mt)",
     "mvp": "MVP",
     "nllb-moe": "NLLB-MoE",
-    "pegasus": "Pegasus",
     "pegasus_x": "Pegasus-X",
     "plbart": "PLBart",
     "prophetnet": "ProphetNet",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -130,11 +132,14 @@ def test_what_the_decoder_reads_is_what_transformers_makes_of_the_labels(base: B
     assert ours.tolist() == theirs.tolist() == [base.start_token_id, 7, 8, 9]
 
 
-def test_a_start_token_that_no_config_states_is_the_familys(tiny: Callable[[str], Path], kind: str) -> None:
-    base = load_base(str(tiny(kind)), device="cpu")
-    stated = base.start_token_id
-    base.model.config.decoder_start_token_id = None
-    assert base.family.start_token_id(base.model.config, base.tokenizer) == stated
+def test_a_start_token_that_no_config_states_is_the_familys(
+    tiny: Callable[[str], Path], loaded: Callable[[str], Base], kind: str, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny(kind), tmp_path / "silent"))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert config.pop("decoder_start_token_id", None) in (None, loaded(kind).start_token_id)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert load_base(str(folder), device="cpu").start_token_id == loaded(kind).start_token_id
 
 
 def test_positions_begin_anew_with_each_example() -> None:

@@ -29,7 +29,6 @@ def model_folder(folder: Path, **values: Any) -> Path:
 @pytest.mark.parametrize(
     ("model_type", "architecture", "called"),
     [
-        ("marian", "MarianMTModel", "Marian (opus-mt)"),
         ("led", "LEDForConditionalGeneration", "LED"),
         ("encoder-decoder", "EncoderDecoderModel", "EncoderDecoderModel"),
         ("newformer", "NewForConditionalGeneration", "NewForConditionalGeneration"),

@@ -34,7 +34,7 @@ NO_ROWS = EncodedSet([], [])
 
 
 def random_rows(
-    num: int, seed: int = 0, *, target_len: int | None = None, vocabulary: int = 400
+    num: int, seed: int = 0, *, target_len: int | None = None, vocabulary: int = 400, eos: int = EOS
 ) -> EncodedSet:
     """Rows of mixed lengths; the first source and the first target are nothing but an EOS.
 
@@ -45,7 +45,7 @@ def random_rows(
 
     def tokens(length: int) -> list[int]:
         drawn = torch.randint(FIRST_TOKEN, vocabulary, (length - 1,), generator=generator)
-        return [*drawn.tolist(), EOS]
+        return [*drawn.tolist(), eos]
 
     # squared: many short rows and a few long ones, so that packing lays several in one
     lengths = (1 + 13 * torch.rand(num, 2, generator=generator).square()).long().tolist()

@@ -6,7 +6,8 @@ A tokenizer without a tokenizer.json (ByT5's and others written in Python) is ta
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,8 @@ from loraloom.data.token_ids import without_start
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 CHUNK = 1_000
+# Of opus-mt's models of several target languages, and of MADLAD-400.
+TARGET_TAG = re.compile(r">>[^\s<>]{2,20}<<|<2[A-Za-z][A-Za-z_]{1,19}>")
 
 
 class NoTokenizerError(Exception):
@@ -29,14 +32,17 @@ class NoTokenizerError(Exception):
 class Backend(Protocol):
     """Interface for converting texts to tokens and back."""
 
-    def ids(self, texts: list[str]) -> list[list[int]]:
-        """Tokenize each text, without padding or truncation."""
+    def ids(self, texts: list[str], as_target: bool = False) -> list[list[int]]:
+        """Tokenize each text, without padding or truncation; Marian's has another model for targets."""
 
     def texts(self, ids: list[list[int]]) -> list[str]:
         """Decode each row of token ids, special tokens included."""
 
     def token_id(self, token: str) -> int | None:
         """Return the id of a token; None if there is no such token."""
+
+    def vocabulary(self) -> Mapping[str, int]:
+        """Return all tokens with their ids."""
 
 
 class FastBackend:
@@ -51,7 +57,7 @@ class FastBackend:
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
 
-    def ids(self, texts: list[str]) -> list[list[int]]:
+    def ids(self, texts: list[str], as_target: bool = False) -> list[list[int]]:
         """Implement `Backend.ids`."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
 
@@ -63,6 +69,11 @@ class FastBackend:
         """Implement `Backend.token_id`."""
         return self._tokenizer.token_to_id(token)
 
+    def vocabulary(self) -> Mapping[str, int]:
+        """Implement `Backend.vocabulary`."""
+        vocabulary: dict[str, int] = self._tokenizer.get_vocab()
+        return vocabulary
+
 
 class SlowBackend:
     """A transformers tokenizer that is written in Python."""
@@ -71,9 +82,10 @@ class SlowBackend:
         self._tokenizer = tokenizer
         self._vocabulary = tokenizer.get_vocab()
 
-    def ids(self, texts: list[str]) -> list[list[int]]:
+    def ids(self, texts: list[str], as_target: bool = False) -> list[list[int]]:
         """Implement `Backend.ids`."""
-        encoded = self._tokenizer(texts, return_attention_mask=False, verbose=False)
+        side = {"text_target" if as_target else "text": texts}
+        encoded = self._tokenizer(**side, return_attention_mask=False, verbose=False)
         return [list(ids) for ids in encoded["input_ids"]]
 
     def texts(self, ids: list[list[int]]) -> list[str]:
@@ -84,6 +96,10 @@ class SlowBackend:
         """Implement `Backend.token_id`."""
         found = self._vocabulary.get(token)
         return None if found is None else int(found)
+
+    def vocabulary(self) -> Mapping[str, int]:
+        """Implement `Backend.vocabulary`."""
+        return dict(self._vocabulary)
 
 
 @dataclass(frozen=True)
@@ -131,11 +147,11 @@ class TextTokenizer:
         backend = FastBackend(inner) if isinstance(inner, Tokenizer) else SlowBackend(tokenizer)
         return cls(backend, tokenizer.unk_token, tokenizer.eos_token, tokenizer.pad_token, start_token)
 
-    def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokenize each text, EOS last, without truncation."""
+    def ids(self, texts: Sequence[str], *, as_target: bool = False) -> list[list[int]]:
+        """Tokenize each text, a source or a target, EOS last, without truncation."""
         rows: list[list[int]] = []
         for start in range(0, len(texts), CHUNK):
-            rows += map(self._with_eos, self.backend.ids(list(texts[start : start + CHUNK])))
+            rows += map(self._with_eos, self.backend.ids(list(texts[start : start + CHUNK]), as_target))
         return rows
 
     def source_ids(self, texts: Sequence[str]) -> list[list[int]]:
@@ -150,7 +166,7 @@ class TextTokenizer:
     def target_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokenize each text as an answer."""
         start = self._id(self.start_token)
-        return [without_start(ids, start) for ids in self.ids(texts)]
+        return [without_start(ids, start) for ids in self.ids(texts, as_target=True)]
 
     def texts(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """Decode token ids without padding and the tokens around a text; those that users added are text."""
@@ -182,6 +198,20 @@ class TextTokenizer:
         """Ids of the tokens for single bytes, as named by `byte_fallback`; empty if there are none."""
         ids = (self.backend.token_id(f"<0x{byte:02X}>") for byte in range(256))
         return frozenset(token for token in ids if token is not None)
+
+    @cached_property
+    def reads_bytes(self) -> bool:
+        """Whether every token is a byte of the text, as ByT5's are."""
+        lengths = [len(ids) - len(self.frame_token_ids) for ids in self.backend.ids(["ab", "é", "一"])]
+        return lengths == [2, 2, 3] and not self.byte_token_ids
+
+    @cached_property
+    def target_tags(self) -> Mapping[str, int]:
+        """The tags of target languages that sources begin with (`>>fra<<`, `<2fr>`), and their ids."""
+        if isinstance(self.backend, FastBackend) and self._id("<2en>") is None:
+            return {}  # 250,000 tokens take a while to list, and of such models only MADLAD-400 is fast
+        found = {token.removeprefix("▁"): id for token, id in self.backend.vocabulary().items()}
+        return {token: id for token, id in found.items() if TARGET_TAG.fullmatch(token)}
 
     def _id(self, token: str | None) -> int | None:
         return None if token is None else self.backend.token_id(token)

@@ -39,6 +39,8 @@ def check_lengths(view: DataView) -> list[Finding]:
         at += [f"{p} % {_within(lengths, p / 100)}" for p in others]
         at.append(f"the longest {lengths.max()}")
         message = f"tokens of training {side}s: {', '.join(at)}{_of_sample(view, side)}"
+        if view.tokenizer is not None and view.tokenizer.reads_bytes:
+            message += "; a token is a byte, of which a Chinese character takes three"
         findings.append(Finding("ok", "lengths", setting, message))
     return findings
 
