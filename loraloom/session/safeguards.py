@@ -31,7 +31,7 @@ def check_room(setup: Setup) -> None:
 def device_errors_explained(run: Run) -> Iterator[None]:
     """What the machine refuses is no bug to trace: out of memory, or a device that is lost.
 
-    A pass or an evaluation that does not fit is made smaller by `training/micro_batches.py`.
+    A pass or an evaluation that does not fit is made smaller by `training/memory.py`.
     This is for the rest.
 
     Raises:
