@@ -18,11 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from loraloom.bank.adapter_pass import AdaptedLinear
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.fused.adapter_group import AdapterGroup, GroupPart, is_alike
-from loraloom.bank.fused.hashed import module_salt, threshold
-from loraloom.bank.fused.products import HashedDropout, down, gather, spread
+from loraloom.bank.fused.hashed import HashedDropout, module_salt, threshold
+from loraloom.bank.fused.products import down, gather, spread
 from loraloom.bank.linear import BankLinear
 from loraloom.bank.ownership import Rows, Share
 from loraloom.data.batches import Batch, Side, token_positions
@@ -169,7 +168,7 @@ class FusedPass:
         ]
         return _Call(base.weight, base.bias, updates)
 
-    def linear(self, module: AdaptedLinear, x: Tensor) -> Tensor:
+    def linear(self, module: BankLinear, x: Tensor) -> Tensor:
         """A linear that shares its input with no other, [rows, len, in] → [rows, len, out]."""
         return self.linears((module,), x)[0]
 
@@ -196,7 +195,7 @@ class _GroupInRows:
         self.thresholds = torch.tensor([threshold(p) for p in group.dropouts], dtype=torch.int32)
         self.thresholds = self.thresholds.to(seeds.device)
 
-    def update(self, module: AdaptedLinear, ordinals: Tensor) -> _Update:
+    def update(self, module: BankLinear, ordinals: Tensor) -> _Update:
         """What it adds to a linear."""
         dropout = None
         if any(self.group.dropouts):

@@ -11,6 +11,7 @@ token, and the result with the feature. Each hash serves two neighbouring featur
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -85,3 +86,25 @@ def kept(
     h = h ^ (h >> 16)
     bits = torch.stack([h & 0xFFFF, h >> BITS], dim=-1).flatten(-2)[..., :num_features]
     return bits >= thresholds[:, None, None]
+
+
+@dataclass(frozen=True)
+class HashedDropout:
+    """What decides a module's dropout in one pass; see `hashed.py`.
+
+    Args:
+        ordinals: integers [adapters, tokens].
+        seeds: int32 [adapters, 2].
+        thresholds: int32 [adapters].
+        salt: of the module.
+    """
+
+    ordinals: Tensor
+    seeds: Tensor
+    thresholds: Tensor
+    salt: tuple[int, int]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[adapters, tokens, features] → the same, 0 where it is dropped."""
+        mask = kept(self.ordinals, self.seeds, self.salt, self.thresholds, x.shape[-1])
+        return torch.where(mask, x, torch.zeros((), dtype=x.dtype, device=x.device))

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from loraloom.bank.fused.products import HashedDropout
+from loraloom.bank.fused.hashed import HashedDropout
 
 # Tokens of all adapters together from which blocks are larger, and programs that fill the chip.
 LARGE, PROGRAMS = 4_096, 528

@@ -8,35 +8,11 @@ B. The scaling is in A and B themselves (`adapter_group.py`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from loraloom.bank.fused.hashed import kept
+from loraloom.bank.fused.hashed import HashedDropout
 from loraloom.kernels.dispatch import by_triton
-
-
-@dataclass(frozen=True)
-class HashedDropout:
-    """What decides a module's dropout in one pass; see `hashed.py`.
-
-    Args:
-        ordinals: integers [adapters, tokens].
-        seeds: int32 [adapters, 2].
-        thresholds: int32 [adapters].
-        salt: of the module.
-    """
-
-    ordinals: Tensor
-    seeds: Tensor
-    thresholds: Tensor
-    salt: tuple[int, int]
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """[adapters, tokens, features] → the same, 0 where it is dropped."""
-        mask = kept(self.ordinals, self.seeds, self.salt, self.thresholds, x.shape[-1])
-        return torch.where(mask, x, torch.zeros((), dtype=x.dtype, device=x.device))
 
 
 def down(x: Tensor, factor: Tensor, dropout: HashedDropout | None = None) -> Tensor:
