@@ -3,7 +3,7 @@
 With x [adapters, tokens, features], its dropout d, and a factor F [adapters, r, features] (A as it lies, or
 B transposed), the forward pass is low = d(x) Aᵀ and y = low Bᵀ + …, and the backward pass, for g = ∂loss/∂y,
 is up = g B, ∂A = upᵀ d(x), ∂x = d(up A) + …, ∂B = gᵀ low: `down`, `gather` and `spread`, each for A and for
-B. The scaling is in A and B themselves (`adapter_group.py`).
+B. The scaling is part of A and B (`adapter_group.py`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from loraloom.kernels.dispatch import by_triton
 
 
 def down(x: Tensor, factor: Tensor, dropout: HashedDropout | None = None) -> Tensor:
-    """dropout(x) Fᵀ, [adapters, tokens, r].
+    """Compute dropout(x) Fᵀ, [adapters, tokens, r].
 
     Args:
         x: [adapters, tokens, features], contiguous.
-        factor: [adapters, r, features], of the dtype of x, in any layout.
+        factor: [adapters, r, features], in the dtype of x, with any strides.
         dropout: of x; none by default.
     """
     if by_triton(x) and dropout is not None:
@@ -36,7 +36,7 @@ def gather(x: Tensor, low: Tensor, into: Tensor, dropout: HashedDropout | None =
     Args:
         x: [adapters, tokens, features], contiguous.
         low: [adapters, tokens, r], contiguous.
-        into: float32 [adapters, r, features], in any layout; overwritten.
+        into: float32 [adapters, r, features], with any strides; overwritten.
         dropout: of x; none by default.
     """
     if by_triton(x) and dropout is not None:
@@ -62,8 +62,8 @@ def spread(
         low: [adapters, tokens, r], contiguous.
         factor: [adapters, r, features].
         into: [adapters, tokens, features], contiguous.
-        dropout: of the result, whose scaling is not in it; none by default.
-        before: as into, and may be it; zero by default.
+        dropout: of the result, without its scaling; none by default.
+        before: of the shape of `into`, and may be the same tensor; zero by default.
     """
     if by_triton(low) and (dropout is not None or before is not None):
         from loraloom.bank.fused import product_kernels as kernels
