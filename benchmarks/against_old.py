@@ -49,15 +49,28 @@ def main() -> None:
             job: {side: [] for side in sides} for job in next(iter(sides.values())).jobs
         }
         peaks = {job: {name: side.peak_bytes(job) for name, side in sides.items()} for job in seconds}
-        for number in range(options.rounds):
-            for job, measured in seconds.items():
-                order = list(sides) if number % 2 == 0 else list(sides)[::-1]
-                for name in order:
-                    measured[name].append(sides[name].cpu_seconds(job))
-            print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
+        try:
+            for number in range(options.rounds):
+                run_round(sides, seconds, is_turned=number % 2 == 1)
+                print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
+        except KeyboardInterrupt:
+            print("interrupted; these are the rounds so far", file=sys.stderr)
         for side in sides.values():
             side.close()
     report(seconds, peaks)
+
+
+def run_round(
+    sides: Mapping[str, Side], seconds: Mapping[str, Mapping[str, list[float]]], *, is_turned: bool
+) -> None:
+    """Run every job once on each side; `is_turned` lets the other side begin."""
+    round_of_jobs = {
+        job: {name: sides[name].cpu_seconds(job) for name in (list(sides)[::-1] if is_turned else sides)}
+        for job in seconds
+    }
+    for job, measured in round_of_jobs.items():
+        for name, own in measured.items():
+            seconds[job][name].append(own)
 
 
 class Side:

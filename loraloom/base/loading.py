@@ -1,4 +1,4 @@
-"""Loading of a base model and its tokenizer: frozen, on a device, in a dtype, with reasons for the choices."""
+"""Loading of a base model and its tokenizer: frozen, on a device, in a dtype, with the reasons of choices."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def test_settings_that_transformers_refuses_are_named_and_not_the_weights(tmp_pa
     said = str(caught.value)
     assert f"rejects the generation settings in its {place}" in said
     assert "num_return_sequences" in said
-    assert f"Take them out of {place}" in said
+    assert f"Remove them from {place}" in said
     assert "weights" not in said
 
 
