@@ -16,7 +16,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 import loraloom
 from loraloom.commands import merge as merge_command
 from loraloom.errors import AdapterError, DataError, LoRALoomError, ModelError, RecipeError
-from loraloom.run.events import Event, Note
+from loraloom.run.events import Event, Note, WarningNote
 from tests.faults.warm import Warm
 
 # PEFT asks transformers for a name that it has deprecated.
@@ -238,3 +238,15 @@ def test_the_card_command_takes_an_adapter_in_place_of_a_run(
     assert "Next: loraloom merge --base" in ended.stderr
     for argv in (("card",), ("card", "run", *given), ("card", "run", "--base", base)):
         assert warm.call(*argv, cwd=tmp_path).code == 2
+
+
+def test_a_comparison_with_numbers_of_labels_is_warned_of(base: Path, adapters: Path, tmp_path: Path) -> None:
+    numbered = [row | {"response": str(number % 2)} for number, row in enumerate(ROWS)]
+    (tmp_path / "rows.json").write_text(json.dumps(numbered), encoding="utf-8")
+    told: list[Event] = []
+    loraloom.compare(
+        base=base, adapters=[adapters / "first"], data=tmp_path / "rows.json", sets=SHORT, report=told.append
+    )
+    warnings = [event.message for event in told if isinstance(event, WarningNote)]
+    assert len(warnings) == 1
+    assert "every known answer is a whole number, but first never answers with one" in warnings[0]
