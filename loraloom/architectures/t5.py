@@ -76,7 +76,7 @@ class T5(Family):
         return float(config.d_model**-0.5) if config.scale_decoder_outputs else 1.0
 
     def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
-        """Set the flag to the truth: transformers 5 forces `true`, for which CTranslate2 scales the logits."""
+        """Set the flag correctly: transformers 5 forces `true`, for which CTranslate2 scales logits."""
         model.config.tie_word_embeddings = tied
 
     def remark(self, name: str, suffixes: Iterable[str]) -> str:

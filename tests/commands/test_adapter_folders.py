@@ -76,9 +76,9 @@ def test_predict_answers_as_peft_does_and_says_by_which_settings(base: Path, ada
         None, adapters / "rows.jsonl", base=base, adapter=adapters / "first", sets=SHORT, report=told.append
     )
     assert [each.answer for each in answered] == answers_of_peft(base, adapters / "first")
-    assert "no recipe goes with these adapters" in notes(told)
+    assert "these adapters have no recipe" in notes(told)
     assert "num_beams 1, do_sample false" in notes(told)
-    assert "but for max_new_tokens 8" in notes(told)
+    assert "except max_new_tokens 8" in notes(told)
     assert "max_source_length 256" in notes(told)
     assert "it has no fingerprint of its base" in notes(told)
 
@@ -88,7 +88,7 @@ def test_without_settings_all_are_said_to_be_defaults(base: Path, adapters: Path
     (tmp_path / "asked.txt").write_text("one\n", encoding="utf-8")
     adapter = adapters / "first"
     list(loraloom.predict(None, tmp_path / "asked.txt", base=base, adapter=adapter, report=told.append))
-    assert "but for" not in notes(told)
+    assert "except" not in notes(told)
     assert "max_new_tokens 256" in notes(told)
 
 
@@ -144,7 +144,7 @@ def test_what_does_not_fit_is_refused_before_the_base_is_loaded(
 
     with pytest.raises(AdapterError, match="there is no such folder"):
         compare(tmp_path / "none")
-    with pytest.raises(AdapterError, match=r"two adapters would have one name.*NAME=FOLDER"):
+    with pytest.raises(AdapterError, match=r"two adapters would have the same name.*NAME=FOLDER"):
         compare(adapters / "first", f"first={adapters / 'second'}")
     with pytest.raises(AdapterError, match="cannot name an adapter"):
         compare(f"base={adapters / 'first'}")

@@ -259,7 +259,7 @@ def test_of_an_experiment_still_training_its_best_so_far_answers(run: Path) -> N
     shutil.rmtree(run / "adapters" / "long")
     told: list[str] = []
     so_far = compare(run, report=lambda event: told.append(message_of(event)))
-    assert "long is still training: this is its best so far" in told
+    assert "long is still training; its best adapter so far is used" in told
     assert [row.answers["long"] for row in so_far.rows] == [row.answers["long"] for row in finished.rows]
 
 
