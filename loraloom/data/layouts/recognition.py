@@ -107,14 +107,14 @@ def _translation(values: Values) -> Layout | None:
 def _languages(sample: Sequence[Values]) -> list[str]:
     """List the languages in the translations of some rows, in order of first appearance."""
     pairs = [values.get("translation") for values in sample]
-    spoken = [
+    languages = [
         language
         for pair in pairs
         if isinstance(pair, dict)
         for language, text in pair.items()
         if text is not None or len(pair) == 2  # a table gives every row the languages of all rows
     ]
-    return list(dict.fromkeys(spoken))
+    return list(dict.fromkeys(languages))
 
 
 LAYOUTS: tuple[Recogniser, ...] = (
