@@ -88,7 +88,7 @@ def card_foreign(
 
 
 def _written(make: Callable[[], str], out: Path | None) -> str:
-    """Make a card and, if there is a file to write, write it while no other process does.
+    """Make a card, and write it if a file is given, while no other process writes that file.
 
     Raises:
         RunError: the file cannot be written.

@@ -99,7 +99,7 @@ def _unreadable_adapters(run: Run, request: Request) -> Iterator[str]:
 
 
 def best_recipe(request: Request, ledger: Ledger) -> str:
-    """Return the best trial as a recipe."""
+    """Return the best trial as a recipe of its own."""
     best = ledger.ranking[0]
     experiment = experiments_of(request.recipe, {best.name: best.parameters})[0]
     settings = {"lora": experiment.lora, "training": experiment.training, "seed": experiment.seed}
