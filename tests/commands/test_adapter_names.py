@@ -62,7 +62,7 @@ def test_an_experiment_stands_for_all_its_seeds_where_several_may_answer(seeded:
     assert adapters_of(seeded, recipe, ["wide@43", "wide", "wide"])[0] == ["wide@43", "wide@42"]
     chosen, notes = adapters_of(seeded, recipe, ["narrow"])
     assert chosen == ["narrow@42"]
-    assert notes == ["narrow@43 failed after step 3: its loss is not finite; narrow is the others"]
+    assert notes == ["narrow@43 failed after step 3: its loss is not finite; narrow means the others"]
     chosen, notes = adapters_of(seeded, recipe, None)
     assert chosen == ["wide@42", "wide@43", "narrow@42"]
     assert notes == ["narrow@43 failed after step 3: its loss is not finite"]
@@ -79,7 +79,7 @@ def test_where_one_is_needed_several_seeds_are_refused_with_their_names_and_a_co
     assert problem.fix == "For example: `loraloom predict 'a run' rows.json --experiment wide@42`"
     with pytest.raises(RunError, match=r"several experiments.*wide@42.*wide@43.*narrow@42 \(chrf"):
         one_adapter(seeded, recipe, None, usage=usage)
-    with pytest.raises(RunError, match=r"`narrow` stands for 2.*Allowed: narrow@42 \(chrf 31\.5000\)\."):
+    with pytest.raises(RunError, match=r"`narrow` has 2.*Allowed: narrow@42 \(chrf 31\.5000\)\."):
         one_adapter(seeded, recipe, "narrow", usage=usage)
     assert one_adapter(seeded, recipe, "wide@43", usage=usage) == ("wide@43", [])
 
@@ -164,7 +164,7 @@ def test_no_verb_takes_the_first_seed_for_the_experiment(two_seeds: Path, tmp_pa
         lambda: card(two_seeds, experiment="main"),
         lambda: merge(two_seeds, tmp_path / "merged", experiment="main"),
     ):
-        with pytest.raises(RunError, match=r"`main` has 2 adapters, one a seed.*main@42 \(.*main@43 \("):
+        with pytest.raises(RunError, match=r"`main` has 2 adapters, one per seed.*main@42 \(.*main@43 \("):
             call()
     assert not list(tmp_path.iterdir())
     compared = compare(two_seeds, experiments=["main", "main@43"])

@@ -82,7 +82,7 @@ def test_a_wrong_option_is_refused(write: Callable[..., Path]) -> None:
     path = write([{"title": "t", "body": "b"}])
     with pytest.raises(RecipeError, match="ROLE=COLUMN, where ROLE is instruction, response, input"):
         init_recipe(path, "starter", columns=["question=title"])
-    with pytest.raises(RecipeError, match="settings of `data` only, not of lora"):
+    with pytest.raises(RecipeError, match="init accepts only settings of `data`, not of lora"):
         init_recipe(path, "starter", sets=["lora.r=4"])
 
 

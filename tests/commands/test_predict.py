@@ -80,7 +80,7 @@ def test_on_the_command_line(trained: Callable[..., Path], tmp_path: Path) -> No
         "lang": "zh",
         "source": "我",
     }
-    assert "the column `uid` is taken for the rows' id" in ended.stderr
+    assert "the column `uid` is used as the rows' id" in ended.stderr
 
 
 def test_of_a_run_that_has_not_ended_the_notes_are_said(trained: Callable[..., Path], tmp_path: Path) -> None:
