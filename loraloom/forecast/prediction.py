@@ -1,4 +1,4 @@
-"""What a training will take, said before its first step: memory, time and room on the disk."""
+"""Prediction of memory, time and disk space of a training, before its first step."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from loraloom.training.setup import Setup
 from loraloom.training.state import Timetable, TrainingState
 from loraloom.training.step import clip_gradients, gradient_norm
 
-# A static pass compiles and runs, is recorded, and is replayed from then on.
+# A static pass is compiled and run, then recorded, and replayed from then on.
 STATIC_STEPS = 3
 
 
 def predict(setup: Setup) -> Prediction:
-    """Count what will be allocated, and time one step that is thrown away.
+    """Count what will be allocated, and time one step whose result is discarded.
 
-    Nothing of it can be seen in the results: all that a step draws is a function of seeds, and the
-    adapters it is timed on are dropped.
+    The results are unaffected: everything that a step draws is a function of seeds, and the adapters used for
+    timing are removed.
 
     Args:
-        setup: with an empty bank.
+        setup: a setup with an empty bank.
 
     Raises:
-        TrainingError: memory does not hold a single row's pass.
+        TrainingError: there is not enough memory for a pass of a single row.
     """
     memory = predict_memory(setup)
     waves = tuple(tuple(wave) for wave in setup.waves)
@@ -46,7 +46,7 @@ def predict(setup: Setup) -> Prediction:
 
 
 def predict_memory(setup: Setup) -> Memory:
-    """The largest phase of all waves, beside what is loaded now."""
+    """Predict the largest phase of all waves, in addition to what is loaded now."""
     base = setup.bank.base
     loaded, counter = used_bytes(base.device), Counter(setup.bank, setup.train_set)
     found: list[Phase] = []
@@ -69,11 +69,11 @@ def predict_memory(setup: Setup) -> Memory:
 def measure_pace(setup: Setup) -> Pace | None:
     """Time a step of the first wave, forward, backward and optimizers, on fresh adapters.
 
-    Of static passes the last of a few, since the first ones are slower.
+    For static passes, the last of a few steps is timed, because the first ones are slower.
 
     Returns:
-        None where a signal came, or where memory does not hold it: training itself finds out whose fault
-        that is.
+        None if a signal was received, or if memory ran out; training itself finds out which experiment
+        is the cause.
     """
     examples, names = setup.train_set, setup.waves[0]
     engine = Engine(setup, TrainingState.at_start(list(names)), quiet)
@@ -90,7 +90,7 @@ def measure_pace(setup: Setup) -> Pace | None:
                 updated = trainee.optimizer.updated
                 clip_gradients(updated, gradient_norm(updated), trainee.experiment.training.max_grad_norm)
                 trainee.optimizer.step()
-            losses.tolist()  # a GPU is waited for
+            losses.tolist()  # wait for the GPU
             seconds = time.perf_counter() - started
     except SignalReceivedError:
         return None
@@ -124,14 +124,14 @@ def _losses(engine: Engine, plans: Sequence[Plan]) -> Tensor | None:
 
 
 def predict_disk(setup: Setup) -> Disk:
-    """What checkpoints take: of each adapter itself, its best, and two moments."""
+    """Predict the size of checkpoints: each adapter, its best so far, and two moments."""
     counter = Counter(setup.bank, setup.train_set)
     size = IN_CHECKPOINT * sum(map(counter.num_weights, setup.experiments))
     return Disk(size, setup.shared.save_total_limit, free_disk_bytes(setup.run.folder))
 
 
 def free_disk_bytes(folder: Path) -> int:
-    """On the disk that a folder is on, or would be."""
+    """Return the free space of the disk that a folder is on, or would be on."""
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     return shutil.disk_usage(there).free
 
@@ -142,6 +142,6 @@ def _experiments(setup: Setup, names: Sequence[str]) -> list[Experiment]:
 
 
 def _middling_step(setup: Setup, timetable: Timetable) -> int:
-    """The step whose rows have the median number of tokens."""
+    """Find the step whose rows have the median number of tokens."""
     tokens = step_tokens(timetable, setup.train_set.source_lengths + setup.train_set.target_lengths)
     return int(np.argsort(tokens.sum(1), kind="stable")[len(tokens) // 2])

@@ -91,7 +91,7 @@ class SearchDriver:
         self.rungs: dict[str, dict[str, int]] = {}
         self.state = self._recovered_state()
 
-    def go_on(self) -> None:
+    def complete(self) -> None:
         """Continue until every trial has ended.
 
         Raises:

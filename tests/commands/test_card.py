@@ -116,7 +116,7 @@ def test_a_runs_card_has_figures_once_they_are_computed(
     assert found.sentences[0] in body
     (chrf,) = [each for each in found.differences if each.metric == "chrf"]
     assert f"{chrf.difference:+.4f} ({chrf.low:+.4f} to {chrf.high:+.4f})" in body
-    assert "These rows chose the checkpoint, so the figures are flattering." in body
+    assert "These rows selected the checkpoint, so the figures are optimistic." in body
     assert re.search(r"Movement, ‖ΔW‖ / ‖W‖: 0\.\d+ over all adapted linears", body)
     assert_gives_nothing_away(text, run, tiny("mt5"), tmp_path)
     columns = {line.count("|") - line.count("\\|") for line in body.splitlines() if line.startswith("| ")}

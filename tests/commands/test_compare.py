@@ -243,7 +243,7 @@ def test_figures_are_over_the_rows_with_a_known_answer_and_all_rows_are_answered
         prompts_file=tmp_path / "some.json",
         report=lambda event: told.append(message_of(event)),
     )
-    assert "4 of 6 rows have a known answer: the figures are over these, all are answered" in told
+    assert "4 of 6 rows have a known answer; figures cover only these" in told
     assert (some.num_rows, some.num_judged) == (6, 4)
     assert [row.reference is None for row in some.rows] == [True, *[False] * 4, True]
     assert all(row.answers.keys() == {"base", "long", "short"} for row in some.rows)
@@ -259,7 +259,7 @@ def test_of_an_experiment_still_training_its_best_so_far_answers(run: Path) -> N
     shutil.rmtree(run / "adapters" / "long")
     told: list[str] = []
     so_far = compare(run, report=lambda event: told.append(message_of(event)))
-    assert "long is still training: this is its best so far" in told
+    assert "long is still training; its best adapter so far is used" in told
     assert [row.answers["long"] for row in so_far.rows] == [row.answers["long"] for row in finished.rows]
 
 

@@ -293,7 +293,7 @@ def test_a_run_of_several_experiments_asks_which_and_an_unfinished_one_says_so(
     with pytest.raises(RunError, match="`wide` has no adapter"):
         merge(run, tmp_path / "merged", experiment="wide")
     result = merge(run, tmp_path / "merged", experiment="narrow")
-    assert "training has not ended; these are the adapters that are finished so far" in result["notes"]
+    assert "training has not ended; only adapters that are finished so far are used" in result["notes"]
     assert result["proof"]["num_merged"] == 12
 
 
@@ -306,7 +306,7 @@ def test_without_the_data_the_proof_takes_random_tokens_and_says_so(
     recipe.write_text(re.sub(r"train: .*", "train: gone.json", recipe.read_text(encoding="utf-8"), count=1))
     result = merge(run, tmp_path / "merged")
     assert result["proof"]["rows"] == "8 rows of random tokens"
-    assert "the run's rows are not there, so the proof takes random tokens" in result["notes"][0]
+    assert "the run's rows are not available, so the proof uses random tokens" in result["notes"][0]
 
 
 def test_too_little_room_is_said_before_the_work(

@@ -75,7 +75,7 @@ try:
         assert not Path(".report.html.lock").exists()
     assert not PID
 except RunError as error:
-    assert PID and f"another process works on this run (pid {PID})" in str(error), error
+    assert PID and f"another process is using this run (pid {PID})" in str(error), error
 """
 
 

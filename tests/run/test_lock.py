@@ -71,11 +71,11 @@ def test_a_second_holder_in_this_process_is_refused_and_does_not_free_the_first(
         thread = threading.Thread(target=try_it)
         thread.start()
         thread.join()
-        assert found == [f"this process works on this run already (pid {os.getpid()})"]
+        assert found == [f"this process is using this run already (pid {os.getpid()})"]
         child = os.fork()
         if child == 0:
             try_it()
-            os._exit("another process works on this run" not in found[-1])
+            os._exit("another process is using this run" not in found[-1])
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     with locked(path):
         pass
@@ -140,7 +140,7 @@ def test_a_run_that_was_removed_while_another_process_waited_is_not_made_again(t
     path = tmp_path / ".lock"
     with (
         held_by_a_child(path, seconds=0.3, is_temporary=True),
-        pytest.raises(RunError, match="the run was removed a moment ago"),
+        pytest.raises(RunError, match="the run has just been removed"),
         locked(path, patience=5),
     ):
         pass

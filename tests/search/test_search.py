@@ -119,7 +119,7 @@ def test_a_finished_search_is_left_as_it_is(searched: SearchView, recipe: Path) 
     ("change", "message"),
     [
         ({"space": "lr: [1.0e-3]\nr: [2, 4]"}, "space.yaml: lora.r: differs from the run's space"),
-        ({"num_trials": 1}, "--trials: differs from the search that this run began with"),
+        ({"num_trials": 1}, "--trials: differs from the search that started this run"),
         ({"halving": True}, "--halving: differs"),
     ],
 )
@@ -143,7 +143,7 @@ def test_a_resume_with_another_recipe_is_refused(searched: SearchView, recipe: P
 def test_a_run_of_train_is_no_search(recipe: Path, tmp_path: Path) -> None:
     short = with_experiments(read_recipe(recipe), {})
     run = train(short.in_folder(recipe.parent), out=tmp_path / "run").run.folder
-    with pytest.raises(RunError, match=r"this run is no search.*loraloom train --resume"):
+    with pytest.raises(RunError, match=r"this run is not a search.*loraloom train --resume"):
         run_search(recipe, run, resume=True)
 
 
@@ -239,7 +239,7 @@ def test_where_every_trial_fails_that_is_an_error(
     monkeypatch.setattr(
         passes, "part_losses", lambda base, batch, *smoothing: real(base, batch, *smoothing) * math.inf
     )
-    with pytest.raises(TrainingError, match="no trial came to its end: trial-0000: loss inf"):
+    with pytest.raises(TrainingError, match="no trial was completed: trial-0000: loss inf"):
         run_search(recipe, tmp_path / "run", num_trials=1)
     assert (tmp_path / "run" / "search.json").is_file()
 
@@ -287,7 +287,7 @@ def test_halving_needs_an_evaluation_on_the_way(recipe: Path, tmp_path: Path) ->
     late = write_recipe_file(
         tmp_path, Path(read_recipe(recipe).model_name_or_path), training={"eval_steps": 8}
     )
-    with pytest.raises(RecipeError, match="halving needs an evaluation before the last step"):
+    with pytest.raises(RecipeError, match="halving requires an evaluation before the last step"):
         run_search(late, tmp_path / "run", halving=True)
     assert not (tmp_path / "run").exists()
 
