@@ -173,6 +173,9 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
     Fewer than 6 values have none; their range is returned.
 
+    >>> interval(range(1, 16))
+    (4, 12)
+
     Source: order statistics; with k of n values below it, the true median is outside of the k-th smallest
     to the k-th largest value with twice the probability of fewer than k heads in n tosses.
     """

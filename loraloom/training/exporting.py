@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -34,7 +33,7 @@ def export(setup: Setup, state: TrainingState, name: str) -> None:
     """Write what an experiment has learnt to its `export_folder`."""
     experiment = setup.experiment(name)
     progress, base = state.progress[name], setup.bank.base
-    origin: dict[str, Any] = {
+    origin: dict[str, object] = {
         "experiment": name,
         "model_type": base.model.config.model_type,
         "head_is_tied": base.head_is_tied,
@@ -71,7 +70,7 @@ def _warning(name: str, step: int | None) -> str:
     )
 
 
-def _card(setup: Setup, name: str, tensors: dict[str, torch.Tensor], origin: dict[str, Any]) -> str:
+def _card(setup: Setup, name: str, tensors: dict[str, torch.Tensor], origin: dict[str, object]) -> str:
     """Return the adapter's README, made from the run's files; empty if those cannot be read."""
     base = setup.bank.base
     adapted = sorted({tensor.rpartition(".")[0] for tensor in tensors})

@@ -153,5 +153,5 @@ def _interruption(engine: Engine) -> Interrupted:
     step, folder = engine.state.tick, shlex.quote(str(engine.setup.run.folder))
     return Interrupted(
         engine.stop.signal_number,
-        f"stopped and saved after step {step}; loraloom train --resume {folder} goes on, bit for bit",
+        f"stopped and saved after step {step}; `loraloom train --resume {folder}` continues, bit for bit",
     )

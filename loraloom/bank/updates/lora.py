@@ -59,10 +59,10 @@ class Lora:
         """Return whether PEFT's type is `LORA`; its variants have keys of their own."""
         return config.get("peft_type") == "LORA"
 
-    def peft_values(self, settings: LoraSettings) -> dict[str, Any]:
+    def peft_values(self, settings: LoraSettings) -> dict[str, object]:
         """Return rank, scale and dropout."""
         alpha = settings.lora_alpha
-        values = {
+        values: dict[str, object] = {
             "lora_alpha": int(alpha) if float(alpha).is_integer() else alpha,
             "lora_dropout": float(settings.lora_dropout),
             "peft_type": "LORA",

@@ -145,7 +145,7 @@ class UpdateKind(Protocol):
     def is_kind_of(self, config: Mapping[str, Any]) -> bool:
         """Return whether an adapter_config.json describes this kind."""
 
-    def peft_values(self, settings: LoraSettings) -> dict[str, Any]:
+    def peft_values(self, settings: LoraSettings) -> dict[str, object]:
         """Return the values of adapter_config.json, except targets and base."""
 
     def settings_of(self, config: Mapping[str, Any], target_modules: Sequence[str]) -> LoraSettings:

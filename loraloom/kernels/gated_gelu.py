@@ -37,17 +37,17 @@ def gated_gelu(gate: Tensor, value: Tensor) -> Tensor:
 
 def _gated_gelu(gate: Tensor, value: Tensor) -> Tensor:
     if by_triton(gate):
-        from loraloom.kernels import gate_kernels
+        from loraloom.kernels import gated_gelu_kernels
 
-        return gate_kernels.gated_gelu(gate, value)
+        return gated_gelu_kernels.gated_gelu(gate, value)
     return plain_gated_gelu(gate, value)
 
 
 def _gated_gelu_backward(upstream: Tensor, gate: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     if by_triton(gate):
-        from loraloom.kernels import gate_kernels
+        from loraloom.kernels import gated_gelu_kernels
 
-        return gate_kernels.gated_gelu_backward(upstream, gate, value)
+        return gated_gelu_kernels.gated_gelu_backward(upstream, gate, value)
     return plain_gated_gelu_backward(upstream, gate, value)
 
 
