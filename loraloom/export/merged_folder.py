@@ -141,7 +141,7 @@ def staged_beside(out: Path) -> Iterator[Path]:
         staged.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot be created: {error.strerror}", where=str(staged)) from None
-    with locked(staged / LOCK_FILE, doing="merges into this folder", where=out):
+    with locked(staged / LOCK_FILE, doing="is merging into this folder", where=out):
         for part in (MODEL, PROOF):
             shutil.rmtree(staged / part, ignore_errors=True)  # left over from a killed process
             (staged / part).mkdir()

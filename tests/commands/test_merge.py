@@ -428,6 +428,6 @@ def test_of_two_merges_into_one_folder_the_second_is_refused_with_the_pid(
     staged.mkdir()
     with held_by_a_child(staged / ".lock") as pid, pytest.raises(RunError) as refused:
         merge(run, tmp_path / "merged")
-    assert f"merged: another process merges into this folder (pid {pid})" in str(refused.value)
+    assert f"merged: another process is merging into this folder (pid {pid})" in str(refused.value)
     assert not (tmp_path / "merged").exists()
     assert [path.name for path in staged.iterdir()] == [".lock"]
