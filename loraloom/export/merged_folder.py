@@ -31,7 +31,7 @@ from loraloom.export.merge_text import merged_card, remarks
 from loraloom.export.merged_generation import merged_generation_config
 from loraloom.export.proof import (
     Proof,
-    ask_fresh_process,
+    run_fresh_process,
     check_equal,
     check_tokenizer,
     proof_rows,
@@ -184,7 +184,7 @@ def _merge(
     model.to("meta")  # the new process needs the memory now
     report(Note(message=f"merged {len(merged.modules)} linears; a new process now verifies the folder"))
     fresh_process.generate_answers(staged / PROOF, rows, expected)
-    measured = ask_fresh_process(staged / MODEL, staged / PROOF, stop)
+    measured = run_fresh_process(staged / MODEL, staged / PROOF, stop)
     check_equal(
         measured["float32"], "loaded by plain transformers, the folder's outputs differ from those expected"
     )

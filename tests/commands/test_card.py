@@ -123,7 +123,7 @@ def test_a_runs_card_has_figures_once_they_are_computed(
     assert columns == {3, 6}
 
     monkeypatch.setattr(
-        merge_workflow, "ask_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
+        merge_workflow, "run_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
     )
     merge(run, run / "merged")
     (run / "mt5").symlink_to(tiny("mt5"))
