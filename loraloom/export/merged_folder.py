@@ -31,10 +31,10 @@ from loraloom.export.merge_text import merged_card, remarks
 from loraloom.export.merged_generation import merged_generation_config
 from loraloom.export.proof import (
     Proof,
-    run_fresh_process,
     check_equal,
     check_tokenizer,
     proof_rows,
+    run_fresh_process,
     stop_if_asked,
 )
 from loraloom.export.transformers_folder import check_dtype, check_space, choose_dtype, save_model, sync

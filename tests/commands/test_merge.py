@@ -32,7 +32,7 @@ from loraloom.errors import AdapterError, Interrupted, ModelError, RunError
 from loraloom.export import fresh_process
 from loraloom.export import merged_folder as workflow
 from loraloom.export.fresh_process import ModelOutputs, ProofRows, difference, run_model
-from loraloom.export.proof import run_fresh_process, check_equal
+from loraloom.export.proof import check_equal, run_fresh_process
 from loraloom.export.transformers_folder import stored_dtype
 from loraloom.training.signals import StopRequest
 from tests.commands.trained import machine_paths
