@@ -141,7 +141,7 @@ def test_figures_of_other_experiments_are_not_ones_own(trained: Callable[..., Pa
     with pytest.raises(RunError, match=r"several experiments.*narrow \(eval_loss .*wide"):
         card(run)
     (run / "compare" / "eval.json").write_text('{"models": {"wide": {}}}', encoding="utf-8")
-    with pytest.raises(RunError, match=r"eval\.json: is damaged: .*`loraloom compare run` writes it anew"):
+    with pytest.raises(RunError, match=r"eval\.json: is damaged: .*`loraloom compare run` writes it again"):
         card(run, experiment="wide")
 
 
