@@ -137,7 +137,14 @@ def check_labels(gate: Gate) -> list[Finding]:
     flat = batch.labels.cpu()
     is_padding = (batch.target_segments == 0).cpu()
     if bool(((flat == IGNORED) != is_padding).any()):
-        return [Finding("error", "labels", "labels", "the labels that are -100 are not exactly the padding")]
+        return [
+            Finding(
+                "error",
+                "labels",
+                "labels",
+                "the positions that are -100 in the labels are not exactly the padding",
+            )
+        ]
     without = (gate.train_set.final_labels != eos).nonzero()[0]
     if len(without):
         message = f"{len(without)} rows do not end in EOS, the first is training row {without[0] + 1}"

@@ -96,7 +96,7 @@ def _written(make: Callable[[], str], out: Path | None) -> str:
     if out is None:
         return make()
     try:
-        with writing(out, doing="writes this card"):
+        with writing(out, doing="is writing this card"):
             text = make()
             replace_text(out, text)
     except OSError as error:

@@ -61,7 +61,7 @@ def init_recipe(
     try:
         seen = preview_files(located.files, settings)
     except NoLayoutError as error:
-        raise DataError([_ask(error, named)]) from None
+        raise DataError([_unknown_layout(error, named)]) from None
     for note in [*located.notes, *seen.notes]:
         report(Note(message=note))
     if seen.num_later_turns and "conversation_history" not in stated:
@@ -117,7 +117,7 @@ def _stated(named: Sequence[str], model: str, columns: Sequence[str], sets: Sequ
     return recipe.data.model_dump(exclude_unset=True)
 
 
-def _ask(error: NoLayoutError, named: Sequence[str]) -> Problem:
+def _unknown_layout(error: NoLayoutError, named: Sequence[str]) -> Problem:
     """Return an error with the command that assigns the columns, which only the user can do."""
     columns = [f"{role}={name}" for role, name in zip(ROLES, error.example, strict=False)]
     options = " ".join(f"--columns {shlex.quote(each)}" for each in columns)

@@ -123,11 +123,11 @@ def _prompts(file: Path, recipe: Recipe, keep: Sequence[str], advice: str, repor
             ),
             lambda note: report(Note(message=note)),
         )
-    _tell_kept(prompts, keep, report)
+    _report_kept_columns(prompts, keep, report)
     return prompts
 
 
-def _tell_kept(prompts: Sequence[Prompt], keep: Sequence[str], report: Report) -> None:
+def _report_kept_columns(prompts: Sequence[Prompt], keep: Sequence[str], report: Report) -> None:
     """Report the column used as id, and columns that are renamed in the output."""
     asked = [output_name(name) for name in keep]
     for name in prompts[0].kept if prompts else ():

@@ -111,7 +111,7 @@ def write_report(
             fix=f"Create the folder first: mkdir -p {path.parent}",
         )
     try:
-        with writing(path, doing="writes this report"):
+        with writing(path, doing="is writing this report"):
             content = read_content(run, compare_name)
             text = render(content, open_run(run))
             replace_text(path, (BYTE_ORDER_MARK if format == "csv" else "") + text)

@@ -178,8 +178,8 @@ def _differences(request: Request, own: Recipe, known: SearchRequest | None, run
         Problem(
             "differs from the run's space",
             where=f"{SPACE_FILE}: {key}",
-            found=str(ours.get(key, "not there")),
-            allowed=str(theirs.get(key, "not there")),
+            found=str(ours.get(key, "missing")),
+            allowed=str(theirs.get(key, "missing")),
         )
         for key in dict.fromkeys((*ours, *theirs))
         if ours.get(key) != theirs.get(key)

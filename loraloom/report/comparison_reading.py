@@ -43,8 +43,8 @@ def read_compared(run: Run, name: str | None) -> ComparisonView | None:
             fix=_fix_for(name, names, run),
         )
     if name is None:
-        by_time = sorted(names, key=lambda each: _said(run, each, "time"), reverse=True)
-        name = min(by_time, key=lambda each: _rank(_said(run, each, "what")), default=None)
+        by_time = sorted(names, key=lambda each: _read_value(run, each, "time"), reverse=True)
+        name = min(by_time, key=lambda each: _rank(_read_value(run, each, "what")), default=None)
     if name is None:
         return None
     compared = _read(run, name)
@@ -99,7 +99,7 @@ def _moment(time: object) -> datetime | None:
     return moment if moment.tzinfo is not None else None
 
 
-def _said(run: Run, name: str, key: str) -> str:
+def _read_value(run: Run, name: str, key: str) -> str:
     """Read a value of a comparison; "" if the file is damaged, which sorts it last."""
     try:
         document = run.read_json(run.comparisons / f"{name}.json")

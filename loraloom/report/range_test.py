@@ -31,14 +31,14 @@ def range_test_for(run: Run, provenance: Provenance, recipe: Recipe) -> RangeTes
     for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
         try:
             other = open_run(file.parent)
-            if _speaks_for(other, provenance, recipe):
+            if _applies_to(other, provenance, recipe):
                 return read_range_test(other)
         except (LoRALoomError, OSError, AttributeError, TypeError):
             continue
     return None
 
 
-def _speaks_for(other: Run, provenance: Provenance, recipe: Recipe) -> bool:
+def _applies_to(other: Run, provenance: Provenance, recipe: Recipe) -> bool:
     theirs = Provenance.read(other.provenance_file)
     if provenance.base is None or theirs.base is None or theirs.data != provenance.data:
         return False

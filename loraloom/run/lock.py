@@ -53,7 +53,7 @@ def locked(
 
     Args:
         path: the lock file, created if necessary; it contains the holder's process id.
-        doing: what a holder does, for the message.
+        doing: what a holder is doing, for the message: `is using this run`.
         where: what is locked, for the message; by default the folder of the lock file.
         fix: what a process that is refused can do.
         is_temporary: remove the file afterwards.
@@ -68,7 +68,7 @@ def locked(
     while not _claim(path):
         if time.monotonic() > deadline:
             pid = os.getpid()
-            raise RunError(f"this process {doing} already (pid {pid})", where=str(where), fix=fix)
+            raise RunError(f"this process itself {doing} (pid {pid})", where=str(where), fix=fix)
         time.sleep(PATIENCE_SECONDS / 10)
     try:
         with _found(path) as before, _acquired(path, deadline, f"another process {doing}", where, fix):
@@ -161,7 +161,7 @@ def writing(path: Path, *, doing: str) -> Iterator[None]:
 
     Args:
         path: the file.
-        doing: what a holder does, for the message.
+        doing: what a holder is doing, for the message: `is using this run`.
 
     Raises:
         RunError: another process still holds it after a few seconds; the message has its process id.

@@ -106,7 +106,7 @@ def _refuse_restated(recipe: Recipe, stated: Recipe) -> None:
     """Refuse settings that would replace what the options state, or be ignored.
 
     Raises:
-        RecipeError: lists all of them.
+        RecipeError: lists all of these settings.
     """
     values: dict[str, tuple[object, object]] = {
         "model_name_or_path": (recipe.model_name_or_path, stated.model_name_or_path),

@@ -77,7 +77,7 @@ def adapters_of(
     if problems:
         raise RunError(problems)
     if wanted is None and not there:
-        raise RunError("the run has no finished adapter", where=str(run.folder), fix=_train_on(run))
+        raise RunError("the run has no finished adapter", where=str(run.folder), fix=_how_to_continue(run))
     if wanted is None:
         notes += [_lacking(name, endings) for name in listed if name not in there]
     chosen = list(dict.fromkeys(chosen))
@@ -200,7 +200,7 @@ def _problem(
         return Problem(
             what, where, allowed=_named(there), fix="" if there else "Train it with other settings."
         )
-    return Problem(f"experiment `{given}` has no adapter yet", where, fix=_train_on(run))
+    return Problem(f"experiment `{given}` has no adapter yet", where, fix=_how_to_continue(run))
 
 
 def _lacking(name: str, endings: Mapping[str, ExperimentStatus]) -> str:
@@ -213,7 +213,7 @@ def _lacking(name: str, endings: Mapping[str, ExperimentStatus]) -> str:
     return f"{name} {how} after step {ending.step:,}{reason}"
 
 
-def _train_on(run: Run) -> str:
+def _how_to_continue(run: Run) -> str:
     if is_range_test(run):
         return "The run is a range test of the learning rate, which keeps no adapters: use `loraloom train`."
     return f"To continue training, {how_to_resume(run)}."

@@ -123,7 +123,7 @@ def test_a_runs_card_has_figures_once_they_are_computed(
     assert columns == {3, 6}
 
     monkeypatch.setattr(
-        merge_workflow, "ask_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
+        merge_workflow, "run_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
     )
     merge(run, run / "merged")
     (run / "mt5").symlink_to(tiny("mt5"))
@@ -141,7 +141,7 @@ def test_figures_of_other_experiments_are_not_ones_own(trained: Callable[..., Pa
     with pytest.raises(RunError, match=r"several experiments.*narrow \(eval_loss .*wide"):
         card(run)
     (run / "compare" / "eval.json").write_text('{"models": {"wide": {}}}', encoding="utf-8")
-    with pytest.raises(RunError, match=r"eval\.json: is damaged: .*`loraloom compare run` writes it anew"):
+    with pytest.raises(RunError, match=r"eval\.json: is damaged: .*`loraloom compare run` writes it again"):
         card(run, experiment="wide")
 
 

@@ -70,7 +70,7 @@ try:
     with locked(path):
         assert is_held(path)
         assert path.read_text().strip().isdigit()
-        with writing(Path("report.html"), doing="writes this report"):
+        with writing(Path("report.html"), doing="is writing this report"):
             assert is_held(Path(".report.html.lock"))
         assert not Path(".report.html.lock").exists()
     assert not PID

@@ -151,17 +151,17 @@ def test_a_folder_that_holds_something_else_is_no_place_for_a_run(held: str, pro
 
 def test_a_folder_that_links_to_itself(project: Project) -> None:
     (project.folder / "loop").symlink_to("loop")
-    refuse_out(project, "loop/run", "the run directory cannot be made")
+    refuse_out(project, "loop/run", "the run directory cannot be created")
 
 
 def test_a_place_where_nobody_may_write(project: Project) -> None:
-    refuse_out(project, "/sys/loraloom", "/sys/loraloom: the run directory cannot be made", "with --out")
+    refuse_out(project, "/sys/loraloom", "/sys/loraloom: the run directory cannot be created", "with --out")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_place_where_one_may_not_write(project: Project) -> None:
     (project.folder / "closed").mkdir(mode=0o500)
-    refuse_out(project, "closed/run", "cannot be made: Permission denied")
+    refuse_out(project, "closed/run", "cannot be created: Permission denied")
 
 
 @pytest.mark.parametrize(
