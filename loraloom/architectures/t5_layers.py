@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from loraloom.kernels.attention import attend
-from loraloom.kernels.gate import gated_gelu
+from loraloom.kernels.gated_gelu import gated_gelu
 from loraloom.kernels.norm import norm_and_keep
 
 

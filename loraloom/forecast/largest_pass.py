@@ -17,7 +17,7 @@ from loraloom.data.batches import epoch_order, pack
 from loraloom.data.encoding import EncodedExample, EncodedSet
 from loraloom.forecast.activation_memory import Shape
 from loraloom.recipe import Experiment
-from loraloom.training.pass_plan import plan_passes
+from loraloom.training.passes import plan_passes
 from loraloom.training.state import Timetable
 
 # Steps examined from the start; a larger micro-batch after these is hardly larger.

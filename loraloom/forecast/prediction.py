@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from loraloom.forecast.available_memory import free_bytes, peak_used_bytes, used_bytes
 from loraloom.forecast.footprint import IN_CHECKPOINT, Counter, Phase, phases
@@ -15,11 +16,13 @@ from loraloom.forecast.largest_pass import step_tokens
 from loraloom.recipe import Experiment
 from loraloom.run.documents.prediction import Disk, Memory, Pace, Prediction
 from loraloom.run.events import quiet
-from loraloom.training.micro_batches import RowTooLargeError, step_losses
-from loraloom.training.optimizer import clip_gradients, gradient_norm
+from loraloom.training.engine import Engine, SignalReceivedError
+from loraloom.training.memory import make_room
 from loraloom.training.out_of_memory import is_out_of_memory
-from loraloom.training.setup import Setup, Trainee, join
+from loraloom.training.passes import PassTooLargeError, Plan, step_losses
+from loraloom.training.setup import Setup
 from loraloom.training.state import Timetable, TrainingState
+from loraloom.training.step import clip_gradients, gradient_norm
 
 # A static pass is compiled and run, then recorded, and replayed from then on.
 STATIC_STEPS = 3
@@ -73,24 +76,23 @@ def measure_pace(setup: Setup) -> Pace | None:
         is the cause.
     """
     examples, names = setup.train_set, setup.waves[0]
-    state = TrainingState.at_start(list(names))
-    trainees: list[Trainee] = []
+    engine = Engine(setup, TrainingState.at_start(list(names)), quiet)
     try:
         for name in names:
-            trainees.append(join(setup, state, name))
-        plans = [t.timetable.micro_batches(_middling_step(setup, t.timetable)) for t in trainees]
+            engine.trainees.append(engine.join(name))
+        plans = [t.timetable.micro_batches(_middling_step(setup, t.timetable)) for t in engine.trainees]
         for _ in range(1 if setup.static_passes is None else STATIC_STEPS):
             started = time.perf_counter()
-            losses = step_losses(setup, trainees, plans, state, quiet)
+            losses = _losses(engine, plans)
             if losses is None:
                 return None
-            for trainee in trainees:
+            for trainee in engine.trainees:
                 updated = trainee.optimizer.updated
                 clip_gradients(updated, gradient_norm(updated), trainee.experiment.training.max_grad_norm)
                 trainee.optimizer.step()
             losses.tolist()  # wait for the GPU
             seconds = time.perf_counter() - started
-    except RowTooLargeError:
+    except SignalReceivedError:
         return None
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
@@ -106,7 +108,19 @@ def measure_pace(setup: Setup) -> Pace | None:
     timetables = [Timetable(experiment, len(examples)) for experiment in setup.experiments]
     epochs = [timetable.total_steps / timetable.steps_per_epoch for timetable in timetables]
     a_pass = float(lengths.sum()) / rate
-    return Pace(seconds, rate, a_pass * len(trainees), a_pass * sum(epochs))
+    return Pace(seconds, rate, a_pass * len(names), a_pass * sum(epochs))
+
+
+def _losses(engine: Engine, plans: Sequence[Plan]) -> Tensor | None:
+    """Compute the losses of a step in passes that memory holds; None if it does not hold a single row."""
+    while True:
+        try:
+            return step_losses(engine, engine.trainees, plans)
+        except PassTooLargeError as error:
+            too_large = error.each
+        if too_large.num_rows == 1:
+            return None
+        make_room(engine, engine.trainees, too_large)
 
 
 def predict_disk(setup: Setup) -> Disk:

@@ -33,7 +33,7 @@ from loraloom.search.ledger import Ledger
 from loraloom.search.space import nested_changes, with_experiments
 from loraloom.search.study import Study
 from loraloom.search.trial_table import table
-from loraloom.training import micro_batches
+from loraloom.training import passes
 from tests.search.small import fruits, request_of, run_search, study_of, write_recipe_file
 
 SearchView = Callable[..., Path]
@@ -191,7 +191,7 @@ def test_a_trial_whose_settings_do_not_go_together_fails_alone(
 @pytest.fixture
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
     """The losses of the second trial are no numbers from its second step on."""
-    real = micro_batches.part_losses
+    real = passes.part_losses
 
     def losses(base: Base, batch: Batch, *smoothing: Any) -> Tensor:
         found = real(base, batch, *smoothing)
@@ -202,7 +202,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
         return found * factor
 
     looks = itertools.count(1)
-    monkeypatch.setattr(micro_batches, "part_losses", losses)
+    monkeypatch.setattr(passes, "part_losses", losses)
 
 
 @pytest.mark.usefixtures("poisoned")
@@ -212,7 +212,7 @@ def test_a_trial_that_is_not_finite_fails_alone(recipe: Path, tmp_path: Path) ->
     (failed,) = found.ledger.failed
     assert failed.name == "trial-0001"
     assert failed.reason.startswith("loss nan")
-    assert "the weights are as they were before it" in failed.reason
+    assert "the weights are unchanged by this step" in failed.reason
     assert len(found.ledger.ranking) == 3
     study = study_of(tmp_path / "run")
     for number, frozen in enumerate(study.trials):
@@ -235,9 +235,9 @@ def test_a_failed_trial_is_exit_code_three(recipe: Path, tmp_path: Path) -> None
 def test_where_every_trial_fails_that_is_an_error(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = micro_batches.part_losses
+    real = passes.part_losses
     monkeypatch.setattr(
-        micro_batches, "part_losses", lambda base, batch, *smoothing: real(base, batch, *smoothing) * math.inf
+        passes, "part_losses", lambda base, batch, *smoothing: real(base, batch, *smoothing) * math.inf
     )
     with pytest.raises(TrainingError, match="no trial was completed: trial-0000: loss inf"):
         run_search(recipe, tmp_path / "run", num_trials=1)
