@@ -8,6 +8,7 @@ a comparison of one name; others may be made beside it, and beside training.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from loraloom.base.tokenizer_loading import control_names
@@ -46,7 +47,7 @@ from loraloom.run.folder import now, open_run
 from loraloom.session import provenance as origin
 from loraloom.session.adapter_folders import find_adapters, load_adapters
 from loraloom.session.answering_model import AnsweringModel, load_run
-from loraloom.session.languages import with_languages
+from loraloom.session.languages import in_languages, with_languages
 from loraloom.session.locations import Relocation, relocated
 from loraloom.training.signals import StopRequest
 
@@ -61,6 +62,8 @@ def compare(
     name: str | None = None,
     base: Path | None = None,
     data: Path | None = None,
+    source_lang: str | None = None,
+    target_lang: str | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> Comparison:
@@ -73,6 +76,8 @@ def compare(
         experiments: whose adapters; all where not given.
         name: of the file; by default what was compared.
         base, data: where the run's base and its data (a folder or a file) are now, if they were moved.
+        source_lang, target_lang: of a multilingual base, the languages of the rows and of their answers, if
+            they are not as in training.
         report: told of progress, `report(AnswerProgress(done=…, total=…))`.
         stop: the caller's own token to stop by; without one, SIGINT and SIGTERM ask to stop.
 
@@ -87,6 +92,7 @@ def compare(
     opened = open_run(run)
     recipe, known = origin.run_recipe(opened)
     recipe, moved = relocated(opened, recipe, known, Relocation(base, data))
+    recipe = in_languages(recipe, source_lang, target_lang)
     if prompts or prompts_file is not None:
         rows, what = prompts_asked(recipe, split, prompts, prompts_file, report), "prompts"
     else:
@@ -109,6 +115,8 @@ def compare_adapters(
     prompts: Sequence[str] = (),
     prompts_file: Path | None = None,
     sets: Sequence[str] = (),
+    source_lang: str | None = None,
+    target_lang: str | None = None,
     out: Path | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
@@ -121,6 +129,7 @@ def compare_adapters(
         data: rows with known answers, to hold the answers against.
         prompts, prompts_file: rows to answer instead.
         sets: `key=value` each, of `data`, `generation`, `dtype`, `device` or `seed`.
+        source_lang, target_lang: as in `compare`.
         out: a JSON file to keep the comparison in; without one, it is kept nowhere.
         report, stop: as in `compare`.
 
@@ -132,6 +141,7 @@ def compare_adapters(
         Interrupted: it was asked to stop; with `out`, the same call goes on where it stopped.
     """
     given = find_adapters(base, adapters, data=data, sets=sets)
+    given = replace(given, recipe=in_languages(given.recipe, source_lang, target_lang))
     rows, what = rows_given(given.recipe, data, prompts, prompts_file, report)
     with kept_at(out) as (folder, name):
         loaded = load_adapters(given, folder)

@@ -46,7 +46,7 @@ def export(setup: Setup, state: TrainingState, name: str) -> None:
         origin["answer_tokens"] = tokens  # which `skip_special_tokens` would drop from its answers
     if base.languages is not None:
         rows = ((row.input_ids.tolist(), row.labels.tolist()) for row in setup.train_set)
-        pairs = {base.languages.pair_of(*row) for row in rows}
+        pairs = {pair for row in rows if (pair := base.languages.pair_of(*row)) is not None}
         origin["languages"] = [list(pair) for pair in sorted(pairs)]
     kept = export_folder(setup.run, state, name)
     assert kept is not None, f"{name} has learnt nothing"

@@ -124,9 +124,8 @@ def test_what_the_decoder_reads_is_what_transformers_makes_of_the_labels(base: B
     if hasattr(base.model, "prepare_decoder_input_ids_from_labels"):
         theirs = base.model.prepare_decoder_input_ids_from_labels(labels[None])[0]
     else:  # M2M100 shifts in its forward alone
-        theirs = shift_tokens_right(
-            labels[None], base.pad_token_id, base.model.config.decoder_start_token_id
-        )[0]
+        start = base.model.config.decoder_start_token_id
+        theirs = shift_tokens_right(labels[None], base.pad_token_id, start)[0]
     assert ours.tolist() == theirs.tolist() == [base.start_token_id, 7, 8, 9]
 
 
