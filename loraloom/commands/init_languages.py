@@ -70,9 +70,8 @@ def stated_languages(
     """
     if languages is None:
         if _MULTILINGUAL_NAME.search(model) and not Path(model).is_dir():
-            report(
-                Note(message=f"{model} is not on this machine; if it is multilingual, {_how(named, model)}")
-            )
+            how = _how(named, model, ("deu_Latn", "eng_Latn"))
+            report(Note(message=f"{model} is not on this machine; if it is multilingual, {how}"))
         return {}
     if stated.keys() & set(LANGUAGE_KEYS):
         return {}

@@ -47,7 +47,7 @@ def export(setup: Setup, state: TrainingState, name: str) -> None:
     if base.languages is not None:
         rows = ((row.input_ids.tolist(), row.labels.tolist()) for row in setup.train_set)
         pairs = {pair for row in rows if (pair := base.languages.pair_of(*row)) is not None}
-        origin["languages"] = [list(pair) for pair in sorted(pairs)]
+        origin |= base.languages.origin(list(pairs), base.start_token_id)
     kept = export_folder(setup.run, state, name)
     assert kept is not None, f"{name} has learnt nothing"
     has_failed = progress.status == "failed"
