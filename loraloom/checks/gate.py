@@ -137,7 +137,8 @@ def check_labels(gate: Gate) -> list[Finding]:
     flat = batch.labels.cpu()
     is_padding = (batch.target_segments == 0).cpu()
     if bool(((flat == IGNORED) != is_padding).any()):
-        return [Finding("error", "labels", "labels", "the labels that are -100 are not exactly the padding")]
+        message = "the positions that are -100 in the labels are not exactly the padding"
+        return [Finding("error", "labels", "labels", message)]
     ends = gate.train_set.labels_from_end(1) == eos
     if gate.base.languages is not None:  # a language's code may follow
         codes = list(gate.base.languages.codes.values())

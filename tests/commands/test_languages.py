@@ -32,7 +32,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """`trained("nllb")` → a run on one pair; `trained("nllb", many=True)` → on three, as columns name them."""
+    """`trained("nllb")` → a run on one pair; with `many=True` on three, as columns name them."""
     made: dict[tuple[str, bool], Path] = {}
 
     def run(kind: str, many: bool = False) -> Path:

@@ -116,6 +116,13 @@ class Header:
         )
 
 
+def _example(delimiter: str) -> str:
+    """A header as it would be typed; a tab is named, because it looks like spaces in a terminal."""
+    if delimiter == "\t":
+        return "`instruction` and `response`, separated by a tab"
+    return f"`instruction{delimiter}response`"
+
+
 def read_header(cells: list[str], delimiter: str, where: str) -> Header:
     """Read the header of a table.
 
@@ -134,7 +141,7 @@ def read_header(cells: list[str], delimiter: str, where: str) -> Header:
             raise DataError(
                 f"the first line must name the columns, but its cell {position} has {len(name)} characters",
                 where=where,
-                fix=f"Add a header line such as `instruction{delimiter}response`.",
+                fix=f"Add a header line such as {_example(delimiter)}.",
             )
         first = places.setdefault(name, position) if name else position
         if first != position:  # if the header is missing, these cells are a row's, so none is shown
