@@ -139,11 +139,8 @@ def check_labels(gate: Gate) -> list[Finding]:
     if bool(((flat == IGNORED) != is_padding).any()):
         message = "the positions that are -100 in the labels are not exactly the padding"
         return [Finding("error", "labels", "labels", message)]
-    ends = gate.train_set.labels_from_end(1) == eos
-    if gate.base.languages is not None:  # a language's code may follow
-        codes = list(gate.base.languages.codes.values())
-        ends |= np.isin(gate.train_set.labels_from_end(1), codes) & (gate.train_set.labels_from_end(2) == eos)
-    without = (~ends).nonzero()[0]
+    languages = gate.base.languages
+    without = gate.train_set.without_end(eos, () if languages is None else languages.codes.values())
     if len(without):
         message = f"{len(without)} rows do not end in EOS, the first is training row {without[0] + 1}"
         return [Finding("error", "labels", "labels", message)]

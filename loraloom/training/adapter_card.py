@@ -269,11 +269,7 @@ def _printing_code(facts: Facts) -> str:
 
 
 def _options(generation: GenerationSettings, states_beams: bool) -> str:
-    """Return the recipe's generation settings as arguments of transformers' generate.
-
-    Args:
-        states_beams: also if there are none, because the configurations of multilingual bases have five.
-    """
+    """Return the recipe's generation settings as arguments of transformers' generate."""
     usual = GenerationSettings()
     chosen = {
         key: value
