@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,24 @@ def test_rows_that_do_not_say_their_languages(trained: Callable[..., Path], tmp_
     assert len(list(predict(trained("nllb"), texts))) == 2
     with pytest.raises(RecipeError, match=r"`de` is no language of this base.*Did you mean deu_Latn"):
         list(predict(many, texts, source_lang="de", target_lang=codes[1]))
+
+
+def test_the_recipes_of_the_documentation_train(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "languages.md").read_text(encoding="utf-8")
+    one, several = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    base = make_multilingual(tmp_path / "base", "nllb")
+    write(tmp_path / "pairs.jsonl", [{"source": text, "target": text} for text in TEXTS])
+    for name, source in (("de-en", "de"), ("rw-en", "rw"), ("fr-en", "fr")):
+        rows = [{"translation": {source: text + source, "en": text}} for text in TEXTS]
+        write(tmp_path / f"{name}.jsonl", rows)
+    few = f"\ntraining: {{max_steps: 1}}\nmodel_name_or_path: {base}\n"
+    for number, text in enumerate((one, several.replace("kin_Latn", "zho_Hans"))):
+        recipe = tmp_path / f"{number}.yaml"
+        recipe.write_text(re.sub("model_name_or_path: .*", few, text), encoding="utf-8")
+        result = loraloom.train(recipe, out=tmp_path / str(number))
+        origin = json.loads((result.run / "adapters" / "main" / "loraloom.json").read_text(encoding="utf-8"))
+        assert ["deu_Latn", "eng_Latn"] in origin["languages"]
+        assert len(origin["languages"]) == number + 1
 
 
 def test_init_derives_the_languages_or_asks(tmp_path: Path) -> None:
