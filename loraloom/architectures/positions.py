@@ -1,7 +1,7 @@
 """Absolute positions that restart at each example of a packed row.
 
-A stack with a table of positions numbers the tokens of a row from 0 and takes no other numbers. While a
-pass says where each token stands in its own example, the table answers for those places instead.
+A stack with a table of positions numbers the tokens of a row from 0 and accepts no other numbers. During a
+pass that states each token's position in its own example, the table uses those positions instead.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Of the pass that this thread is in: another thread's pass has positions of its own. A table is read before
-# the first layer, so that no layer that autograd recomputes on a thread of its own asks for them.
+# The positions of the pass on this thread; a pass on another thread has its own. The table is read before
+# the first layer, so layers that autograd recomputes on another thread do not need them.
 _POSITIONS: ContextVar[Tensor | None] = ContextVar("positions", default=None)
 
 
 def restart_positions(table: nn.Embedding) -> None:
-    """Let a table of positions answer for the positions of `at_positions`; its weights and name stay.
+    """Let a table of positions use those of `at_positions`; its weights and name are unchanged.
 
     Args:
         table: its `offset` is the row of position 0, which is the first of a table without one.
@@ -58,7 +58,7 @@ def _answer_skipping_padding(table: Any, args: Any, usual: Tensor) -> Tensor:
 
 @contextmanager
 def at_positions(positions: Tensor | None) -> Iterator[None]:
-    """While it lasts, tables of positions answer for these, int64 [rows, len]; none: as they always do."""
+    """Use these positions, int64 [rows, len], during a `with` block; None for the usual ones."""
     token = _POSITIONS.set(positions)
     try:
         yield

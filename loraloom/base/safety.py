@@ -35,7 +35,13 @@ MAX_JSON_BYTES = 64 * 2**20
 # Beyond the size of any real model; `num_labels` alone makes transformers build a list of that length.
 LARGEST_NUMBER = 10_000_000
 # Written into configs by transformers itself, without any effect when read.
-_HARMLESS_PRIVATE = {"_name_or_path", "_commit_hash", "_attn_implementation_autoset", "_num_labels"}
+_HARMLESS_PRIVATE = {
+    "_name_or_path",
+    "_commit_hash",
+    "_attn_implementation_autoset",
+    "_num_labels",
+    "_sliding_window_pattern",
+}
 _CODE = ("auto_map", "custom_pipelines", "trust_remote_code")
 _KERNELS = ("attn_implementation", "experts_implementation", "use_kernels", "kernel_config")
 _OWN_KERNELS = (None, False, "eager", "sdpa")

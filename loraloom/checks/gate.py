@@ -137,7 +137,14 @@ def check_labels(gate: Gate) -> list[Finding]:
     flat = batch.labels.cpu()
     is_padding = (batch.target_segments == 0).cpu()
     if bool(((flat == IGNORED) != is_padding).any()):
-        return [Finding("error", "labels", "labels", "the labels that are -100 are not exactly the padding")]
+        return [
+            Finding(
+                "error",
+                "labels",
+                "labels",
+                "the positions that are -100 in the labels are not exactly the padding",
+            )
+        ]
     languages = gate.base.languages
     place = 1 if languages is None or languages.begins_target else 2  # a code may follow EOS
     without = (gate.train_set.labels_from_end(place) != eos).nonzero()[0]

@@ -129,11 +129,11 @@ class Display:
 
     @_show.register
     def _(self, event: AdapterExport) -> None:
-        self.say(f"adapters/{event.experiment} is written anew: {event.reason}", style="yellow")
+        self.say(f"adapters/{event.experiment} is written again: {event.reason}", style="yellow")
 
     @_show.register
     def _(self, event: FileChange) -> None:
-        self.say(f"warning: {event.path} is not as the run wrote it: {event.what}", style="yellow")
+        self.say(f"warning: {event.path} has changed since the run wrote it: {event.what}", style="yellow")
 
     @_show.register
     def _(self, event: MemoryLimit) -> None:

@@ -1,4 +1,4 @@
-"""search.json as the report needs it: every trial, the best first, and what became of each."""
+"""The view of search.json for the report: every trial, best first, and how each ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loraloom.run.documents.provenance import Provenance
 from loraloom.run.documents.search import FILE, Parameters, SearchRecord, Trial
 from loraloom.run.folder import Run
 
-# A setting with more values than that is a range: a mean at each would be of one trial.
+# A setting with more values is a range, where a mean at each value would cover only one trial.
 MOST_LEVELS = 6
 _STATUSES = ("done", "stopped", "training", "pruned", "failed")
 
@@ -22,12 +22,12 @@ class SearchView:
     """A search.
 
     Args:
-        metric: what trials are judged by.
-        best: the trial with the best figure; None where none came to its end.
-        trials: the best first, then those that were given up, then those that failed.
-        importances: dotted key → share; empty where that cannot be said.
-        num_asked: how many trials it is to have.
-        sampler: what decided what to try.
+        metric: the metric of the trials.
+        best: the trial with the best value; None if no trial was completed.
+        trials: completed trials, best first, then those that were stopped early, then those that failed.
+        importances: dotted key → share; empty if they cannot be computed.
+        num_asked: requested number of trials.
+        sampler: the sampler that chose the trials.
     """
 
     metric: str
@@ -40,35 +40,35 @@ class SearchView:
 
     @property
     def keys(self) -> list[str]:
-        """What varied, the most important first."""
+        """The settings that varied, most important first."""
         found = dict.fromkeys(key for trial in self.trials for key in trial.parameters)
         return sorted(found, key=lambda key: -self.importances.get(key, 0.0))
 
     @property
     def sentence(self) -> str:
-        """What the search says, and how far that can be believed."""
+        """The result of the search, and how reliable it is."""
         best = next((trial for trial in self.trials if trial.name == self.best), None)
         if best is None or best.figure is None:
-            return "No trial has come to its end."
+            return "No trial has been completed."
         return (
             f"{best.name} has the best {self.metric}, {best.figure:.4f}, of {self._counted()}. "
-            "It was chosen on the eval rows, from one seed: the next search may choose another."
+            "It was selected on the eval rows, with one seed, so another search may select a different one."
         )
 
     def _counted(self) -> str:
-        """How many trials came to their end, and what became of the others."""
+        """Count the completed trials, and what became of the others."""
         num_whole = sum(trial.has_adapter for trial in self.trials)
-        noun = "trial that came to its end" if num_whole == 1 else "trials that came to their end"
+        noun = "completed trial" if num_whole == 1 else "completed trials"
         statuses: Counter[str] = Counter(trial.status for trial in self.trials)
         others = [
             f"{statuses[status]} {what}"
-            for status, what in (("pruned", "given up early"), ("failed", "failed"))
+            for status, what in (("pruned", "stopped early"), ("failed", "failed"))
             if statuses[status]
         ]
         return f"{num_whole} {noun}" + (f" ({', '.join(others)})" if others else "")
 
     def levels(self, key: str) -> list[Level]:
-        """Of a setting with few values, what trials with each came to; empty where it has many."""
+        """Return the results of trials at each value of a setting with few values; empty if it has many."""
         values: Parameters = {}
         figures: dict[str, dict[str, float]] = {}
         for trial in self.trials:
@@ -82,11 +82,11 @@ class SearchView:
 
 
 def read_searched(run: Run, provenance: Provenance, shown_as: Mapping[str, str]) -> SearchView | None:
-    """A run's search; None where the run is none.
+    """Read a run's search; None if the run is not a search.
 
     Args:
-        provenance: the run's.
-        shown_as: absolute paths that it may hold, and what stands for each.
+        provenance: the run's provenance.
+        shown_as: absolute paths that it may contain -> what to show instead.
 
     Raises:
         RunError: the file is damaged.
@@ -115,7 +115,7 @@ def _without_folders(trial: Trial, shown_as: Mapping[str, str]) -> Trial:
 
 
 def _rank(trial: Trial, higher_is_better: bool) -> tuple[int, bool, float]:
-    """Those that came to their end by figure, then the others."""
+    """Sort completed trials by value, then the others."""
     group = 0 if trial.has_adapter else 1 + _STATUSES.index(trial.status)
     figure = trial.figure if trial.figure is not None else 0.0
     return group, trial.figure is None, -figure if higher_is_better else figure

@@ -217,6 +217,14 @@ def changed_config(folder: Path, out: Path, stack: str, **changes: Any) -> Path:
     return out
 
 
+def test_what_older_versions_left_in_a_stacks_config_is_let_pass(
+    tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
+    left = {"_sliding_window_pattern": 2, "_name_or_path": "", "_attn_implementation_autoset": True}
+    folder = changed_config(tiny("t5gemma"), tmp_path / "it", "encoder", **left)
+    assert load_base(str(folder), device="cpu").head_is_tied
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
