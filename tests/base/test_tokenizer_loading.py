@@ -31,7 +31,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """The proof of a merge is asked in this process."""
     monkeypatch.setattr(
-        merging, "ask_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
+        merging, "run_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
     )
 
 
