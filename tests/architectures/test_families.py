@@ -18,14 +18,16 @@ from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right
 import loraloom
 from loraloom.architectures.families import FAMILIES, LINEAR_NAMES, family_of
 from loraloom.architectures.positions import at_positions
+from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import hidden_states
 from loraloom.base.determinism import check_deterministic
 from loraloom.base.loading import Base, freeze, load_base
 from loraloom.base.targets import linears
 from loraloom.data.batches import BatchLayout, Part, collate
 from loraloom.errors import ModelError
+from loraloom.evaluate.movement import movement
 from tests.families import KINDS, TINY_FAMILIES
-from tests.parity.rig import batch_of, random_rows
+from tests.parity.rig import attach_speaking, batch_of, random_rows
 
 PACKAGE = Path(loraloom.__file__).parent
 NAMES = re.compile(
@@ -205,3 +207,17 @@ def test_positions_are_those_of_the_thread_that_asks(tiny: Callable[[str], Path]
         assert torch.equal(table(ids)[0], table.weight[[7, 7, 7]])  # two rows lie before position 0
     assert torch.equal(found[0][0], table.weight[[2, 3, 4]])
     assert torch.equal(table(ids)[0], table.weight[[2, 3, 4]])
+
+
+def test_the_movement_is_that_of_the_merged_weights(base: Base) -> None:
+    bank = AdapterBank(base)
+    settings = attach_speaking(bank, "a", seed=1, r=3, target_modules=["all-linear"])
+    tensors, weights = bank.tensors("a"), base.model.state_dict()
+    delta = weight = 0.0
+    for name in bank.parts("a"):
+        own = tensors[f"{name}.lora_B"] @ tensors[f"{name}.lora_A"] * settings.scaling
+        frozen = next(
+            tensor for key, tensor in weights.items() if key.startswith(f"{name}.") and tensor.ndim > 1
+        )
+        delta, weight = delta + float(own.norm()) ** 2, weight + float(frozen.norm()) ** 2
+    assert movement(bank, "a").total == pytest.approx((delta / weight) ** 0.5, rel=1e-4)

@@ -66,7 +66,7 @@ def test_it_merges_into_a_folder_that_says_the_same(
 ) -> None:
     """In bfloat16, in which even sinusoids would not be those of the folder any more."""
     monkeypatch.setattr(
-        merging, "ask_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
+        merging, "run_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
     )
     run = train_small(tmp_path / "here", make_folder(tmp_path / "base", "marian", **changes))
     proof = merge(run, tmp_path / "merged", dtype="bfloat16")["proof"]

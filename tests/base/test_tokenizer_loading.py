@@ -31,7 +31,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """The proof of a merge is asked in this process."""
     monkeypatch.setattr(
-        merging, "ask_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
+        merging, "run_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
     )
 
 
@@ -125,6 +125,22 @@ def test_line_breaks_and_leading_spaces_are_lost_or_kept_as_each_has_it(tiny: Ca
     assert kept["bart"] == []
     for kind in ("marian", "pegasus"):
         assert any(message.startswith("line breaks of 1 of 1") for message in kept[kind]), kept
+
+
+def test_a_leading_space_is_said_where_it_is_another_first_token(
+    tiny: Callable[[str], Path], byt5: Path
+) -> None:
+    rows = [(" ab", "cd"), ("ab", "cd")]
+    for folder, keeps in ((tiny("bart"), True), (byt5, True), (tiny("marian"), False)):
+        tokenizer = TextTokenizer.of_transformers(load_tokenizer(str(folder), "it")[0])
+        found = [each for each in check_round_trip(seen(rows, tokenizer=tokenizer)) if each.level != "ok"]
+        kept = [each for each in found if "begin with white space" in each.message]
+        assert len(kept) == keeps
+        if keeps:
+            assert kept[0].where == "data.jsonl:1"
+            assert kept[0].message.startswith("1 of 2 (50 %) training sources begin with white space")
+            one, other = tokenizer.ids(["ab", " ab"])
+            assert one != other
 
 
 def test_a_tokenizer_that_cannot_be_loaded_says_the_first_error(tmp_path: Path) -> None:
