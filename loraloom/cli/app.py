@@ -17,6 +17,7 @@ from loraloom.cli.answer_verbs import compare, predict, report, runs
 from loraloom.cli.recipe_verbs import check, find_lr, init, recipe_schema
 from loraloom.cli.training_verbs import demo, search, train
 from loraloom.errors import Interrupted, LoRALoomError
+from loraloom.text.catalogue import rendered
 from loraloom.training.signals import leave_on_signals
 
 app = typer.Typer(
@@ -53,10 +54,10 @@ def main() -> None:
             app()
     except LoRALoomError as error:
         kind = type(error).__name__
-        print(f"{kind}: {error}", file=sys.stderr)
+        print(f"{kind}: {rendered(error.as_message())}", file=sys.stderr)
         sys.exit(1)
     except Interrupted as stop:
-        print(f"{stop}", file=sys.stderr)
+        print(rendered(stop.as_message()), file=sys.stderr)
         sys.exit(128 + stop.signal_number)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -29,6 +29,7 @@ from loraloom.run.events import (
     TrainStep,
     WarningNote,
 )
+from loraloom.text.catalogue import rendered
 from loraloom.text.units import duration
 from loraloom.text.visible import visible
 
@@ -64,9 +65,14 @@ class Display:
             self._live = None
 
     def say(self, message: str, *, style: str = "") -> None:
-        """Print a line on stderr, above the live one."""
+        """Print a line on stderr, above the live one.
+
+        Args:
+            message: text or a message, which is rendered in the user's language.
+            style: of rich.
+        """
         target = self._live.console if self._live is not None else self.stderr
-        target.print(Text(visible(message), style=style))
+        target.print(Text(visible(rendered(message)), style=style))
 
     def next_command(self, command: str) -> None:
         """Print the last line of a command."""

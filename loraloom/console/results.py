@@ -13,6 +13,7 @@ from rich.text import Text
 from loraloom.checks.finding import Finding
 from loraloom.console.finding_text import COLOURS, paragraph, summary, to_show
 from loraloom.console.streams import Stdout, text_width
+from loraloom.text.catalogue import rendered
 from loraloom.text.units import counted, figure, percent
 from loraloom.text.visible import visible
 
@@ -28,7 +29,8 @@ BAR_AT = 36  # terminal columns before the bars of a range test
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
     """Print a table on stdout; in a pipe it is as wide as its text, so that nothing is cut off."""
-    shown = [[visible(cell) for cell in row] for row in rows]
+    columns = [rendered(column) for column in columns]
+    shown = [[visible(rendered(cell)) for cell in row] for row in rows]
     stdout = Stdout(highlight=False)
     if not stdout.is_terminal:
         widest = [max(map(cell_len, column)) + 2 for column in zip(columns, *shown, strict=True)]
@@ -49,7 +51,7 @@ def print_findings(findings: Sequence[Finding], *, show_all: bool = False) -> No
         show_all: whether to show passed checks, which are otherwise only counted.
     """
     stdout = Stdout(highlight=False, soft_wrap=True)
-    readable = [f.mapped(visible) for f in findings]
+    readable = [f.mapped(lambda text: visible(rendered(text))) for f in findings]
     shown = to_show(readable, show_all=show_all)
     width = text_width(stdout)
     if stdout.is_terminal and stdout.width >= WIDE:
@@ -93,7 +95,7 @@ def print_range_test(found: RangeTest) -> None:
     is_suggested = [result.learning_rate == found.suggestion for result in found.results]
     columns = ("learning rate", "eval loss", "change", f"gain over the base, {found.base_eval_loss:.4f}")
     print_table(columns, rows, ["bold" if each else "" for each in is_suggested])
-    stdout.print(Text(found.reason))
+    stdout.print(Text(rendered(found.reason)))
     if found.suggestion is not None:
         stdout.print(Text(f"--set training.learning_rate={found.suggestion:g}", style="bold"))
 
@@ -102,9 +104,9 @@ def print_comparison(comparison: Comparison, shown_rows: int = 3) -> None:
     """Print a sentence on the effect of every adapter, the figures, and some answers side by side."""
     stdout = Stdout(highlight=False, soft_wrap=True)
     for sentence in comparison.sentences:
-        stdout.print(Text(sentence, style="bold"))
+        stdout.print(Text(rendered(sentence), style="bold"))
     if len(comparison.sentences) > 1 and comparison.recommendation is not None:
-        stdout.print(Text(comparison.recommendation.sentence, style="bold"))
+        stdout.print(Text(rendered(comparison.recommendation.sentence), style="bold"))
     stdout.print()
     models, groups = comparison.models, comparison.models_of_groups
     keys = list(dict.fromkeys(key for model in models.values() for key in model.figures))
@@ -118,7 +120,7 @@ def print_comparison(comparison: Comparison, shown_rows: int = 3) -> None:
     )
     for key, signature in comparison.signatures.items():
         if key not in keys:
-            stdout.print(Text(visible(f"{key}: {signature}"), style="dim"))
+            stdout.print(Text(visible(f"{key}: {rendered(signature)}"), style="dim"))
     print_answers(comparison, shown_rows)
 
 

@@ -35,6 +35,7 @@ from loraloom.run.digests import LogDigest
 from loraloom.run.documents.document import read_json, to_json
 from loraloom.run.events import CheckpointSave, Event, Report, read_events
 from loraloom.run.lock import guard_file, locked
+from loraloom.text.message import to_data
 
 __all__ = [
     "LOCK_FILE",
@@ -137,7 +138,7 @@ class Run:
             RunError: it cannot be written.
         """
         try:
-            line = json.dumps(event.at(now()).to_json(), ensure_ascii=False, allow_nan=False)
+            line = json.dumps(to_data(event.at(now()).to_json()), ensure_ascii=False, allow_nan=False)
             if isinstance(event, CheckpointSave):
                 so_far = self.events_file.read_bytes() if self.events_file.is_file() else b""
                 line = LogDigest(self.started, so_far).closed(line)

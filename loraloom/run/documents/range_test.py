@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
-from loraloom.run.documents.document import Document, to_json
+from loraloom.run.documents.document import Document, Text, to_stored_json
 
 FILE = "range_test.json"
 FORMAT = 1
@@ -55,8 +55,8 @@ class RangeTest(Document):
     base_eval_loss: float
     results: list[RateResult]
     suggestion: float | None
-    reason: str
+    reason: Text
 
     def text(self) -> str:
         """The file's content."""
-        return to_json({key: value for key, value in self.to_json().items() if key != "run"})
+        return to_stored_json({key: value for key, value in self.to_json().items() if key != "run"})

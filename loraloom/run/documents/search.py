@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from loraloom.run.documents.document import Document
+from loraloom.run.documents.document import Document, Text
 
 FILE = "search.json"
 FORMAT = 1
@@ -47,7 +47,7 @@ class Trial:
     best_step: int | None = None
     forgetting: float | None = None
     rungs: dict[str, float] = field(default_factory=dict)
-    reason: str = ""
+    reason: Text = ""
 
     @property
     def has_ended(self) -> bool:
