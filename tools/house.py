@@ -22,6 +22,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tools.messages.conversion import all_sites
+from tools.messages.flow import Flow
+from tools.messages.templates import templates
+
 PACKAGE = Path(__file__).resolve().parents[1] / "loraloom"
 LONGEST = 300  # lines of a file
 # Nouns of this project's own making; each stands for a term that the field has.
@@ -140,6 +144,8 @@ def from_text() -> dict[str, Any]:
         "files in commands/ that are no verb": sorted(commands - verbs() - {"__init__"}),
         "signatures with a folder": len(re.findall(r"\bfolder: Path\b", every)),
         "dict[str, Any]": every.count("dict[str, Any]"),
+        "messages": len(templates()),
+        "texts that are no messages": len(all_sites(Flow())),
         "coined nouns": {word: len(re.findall(rf"\b{word}s?\b", every)) for word in COINED},
     }
 
