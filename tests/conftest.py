@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from loraloom.base.loading import Base, load_base
+from tests.families import KINDS
 from tests.faults.warm import Warm
 from tests.parity.rig import unwrap
-from tests.tiny import KINDS, make_folder
+from tests.tiny import make_folder
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +37,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
-    """Every kind of T5, one after the other."""
+    """Every kind of model, one after the other."""
     return str(request.param)
 
 

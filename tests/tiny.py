@@ -1,13 +1,14 @@
-"""Tiny model folders for the tests, made from a seed: one for each kind of model the code must handle.
+"""Tiny model folders for the tests, made from a seed; `families.py` lists all kinds.
 
-python tests/tiny.py OUT            all of them
-python tests/tiny.py OUT mt5-small-shape   one of mt5-small's true size (vocabulary 250,112)
-python tests/tiny.py OUT mt5-base-shape    one of mt5-base's; mt0-large-shape is known too
+python -m tests.tiny OUT                   all of them
+python -m tests.tiny OUT mt5-small-shape   one of mt5-small's true size (vocabulary 250,112)
+python -m tests.tiny OUT mt5-base-shape    one of mt5-base's; mt0-large-shape is known too
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,7 @@ from transformers import (
     MT5Config,
     MT5ForConditionalGeneration,
     PreTrainedTokenizerFast,
-    T5Config,
-    T5ForConditionalGeneration,
     UMT5Config,
-    UMT5ForConditionalGeneration,
 )
 
 CHARACTERS = sorted(
@@ -102,9 +100,6 @@ SMALL_BART = {
     "pad_token_id": 0,
     "eos_token_id": 1,
 }
-T5_KINDS = ("mt5", "t5", "flan", "umt5")
-KINDS = (*T5_KINDS, "bart")
-TIED_KINDS = frozenset({"t5", "bart"})
 
 
 def make_tokenizer(*, bos: bool = False) -> PreTrainedTokenizerFast:
@@ -140,47 +135,49 @@ def make_folder(folder: Path, kind: str, *, seed: int = 0, tied: bool | None = N
     """One model folder.
 
     Args:
-        kind: `mt5` (gated, a head of its own), `t5` (tied, scaled), `flan` (gated, a head of its own),
-            `umt5` (a bias in every layer), `bart` (learned positions, biases, one table of embeddings, the
-            generation settings of bart-large-cnn), or one of `TRUE_SHAPES`.
-        tied: whether the embedding is the output head; by default as the real models of that kind have it.
+        kind: one of `families.TINY_FAMILIES`, or one of `TRUE_SHAPES`.
+        tied: whether the decoder's embedding is the output head; by default as the real models of that kind
+            have it.
         changes: to the config.
     """
+    from tests.families import TINY_FAMILIES  # it lists the functions below
+
     torch.manual_seed(seed)
-    if kind == "bart":
-        return _make_bart(folder, tied=tied is not False, **changes)
-    tokenizer = make_tokenizer()
-    shape = {**SMALL, "vocab_size": len(tokenizer), **changes}
     if kind in TRUE_SHAPES:
         shape = {**TRUE_SHAPES[kind], **changes}
-        model: Any = MT5ForConditionalGeneration(MT5Config(**shape))
-    elif kind == "mt5":
-        model = MT5ForConditionalGeneration(MT5Config(feed_forward_proj="gated-gelu", **shape))
-    elif kind == "t5":
-        model = T5ForConditionalGeneration(T5Config(feed_forward_proj="relu", **shape))
-    elif kind == "flan":
-        model = T5ForConditionalGeneration(
-            T5Config(feed_forward_proj="gated-gelu", tie_word_embeddings=False, **shape)
-        )
-    elif kind == "umt5":
-        model = UMT5ForConditionalGeneration(UMT5Config(feed_forward_proj="gated-gelu", **shape))
+        make_t5(folder, MT5Config, MT5ForConditionalGeneration, tied=bool(tied), shape=shape)
     else:
-        raise ValueError(kind)
-    if not (kind in TIED_KINDS if tied is None else tied):
-        # Built from a config it comes out tied, whatever the family; the real ones have their own head.
-        head = torch.randn(model.lm_head.weight.shape) * shape["d_model"] ** -0.5
-        model.lm_head.weight = torch.nn.Parameter(head)
-        model.config.tie_word_embeddings = False
-    if kind == "umt5" and hasattr(model.config, "scale_decoder_outputs"):
-        model.config.scale_decoder_outputs = bool(tied)  # transformers 5.24 has a flag of its own for it
-    model.generation_config.eos_token_id = 1
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+        family = TINY_FAMILIES[kind]
+        family.make(folder, tied=family.is_tied if tied is None else tied, **changes)
     return folder
 
 
-def _make_bart(folder: Path, *, tied: bool, **changes: Any) -> Path:
-    """A BART in which all that is zero when it is built is not."""
+def make_t5(
+    folder: Path,
+    config_class: type[Any],
+    model_class: type[Any],
+    *,
+    tied: bool,
+    shape: Mapping[str, Any] = SMALL,
+    **changes: Any,
+) -> None:
+    """A T5 or one of its successors."""
+    tokenizer = make_tokenizer()
+    model = model_class(config_class(**{"vocab_size": len(tokenizer), **shape, **changes}))
+    if not tied:
+        # Built from a config it comes out tied, whatever the family; the real ones have their own head.
+        head = torch.randn(model.lm_head.weight.shape) * model.config.d_model**-0.5
+        model.lm_head.weight = torch.nn.Parameter(head)
+        model.config.tie_word_embeddings = False
+    if config_class is UMT5Config and hasattr(model.config, "scale_decoder_outputs"):
+        model.config.scale_decoder_outputs = tied  # transformers 5.24 has a flag of its own for it
+    model.generation_config.eos_token_id = 1
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def make_bart(folder: Path, *, tied: bool, **changes: Any) -> None:
+    """A BART in which all that is zero when it is built is not, with bart-large-cnn's generation settings."""
     tokenizer = make_tokenizer(bos=True)
     bos = tokenizer.bos_token_id
     shape: dict[str, Any] = {**SMALL_BART, "vocab_size": len(tokenizer), "bos_token_id": bos, **changes}
@@ -207,9 +204,10 @@ def _make_bart(folder: Path, *, tied: bool, **changes: Any) -> Path:
     )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return folder
 
 
 if __name__ == "__main__":
+    from tests.families import KINDS
+
     for kind in sys.argv[2:] or KINDS:
         print(make_folder(Path(sys.argv[1]) / kind, kind))

@@ -19,7 +19,7 @@ def merge(
     *,
     adapter: Path | str | None = None,
     experiment: str | None = None,
-    dtype: Literal["float32", "bfloat16"] | None = None,
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None,
     base: Path | str | None = None,
     data: Path | str | None = None,
     sets: Sequence[str] = (),
@@ -33,7 +33,7 @@ def merge(
         out: the folder to create; it must not exist.
         adapter: folder of an adapter in PEFT's format, for the base `base`.
         experiment: experiment of the adapter; may be omitted if the run has only one.
-        dtype: dtype to save in; by default that of the base's own files.
+        dtype: dtype to save in, float16 only for BART; by default that of the base's own files.
         base, data: present location of the run's base and data, if they were moved; with `adapter`, its base
             and rows for the proof.
         sets: with `adapter`: `key=value` of `generation` and `data`.
@@ -67,20 +67,38 @@ def merge(
     )
 
 
-def card(run: Path | str, *, experiment: str | None = None, out: Path | str | None = None) -> CardResult:
+def card(
+    run: Path | str | None = None,
+    *,
+    experiment: str | None = None,
+    out: Path | str | None = None,
+    base: Path | str | None = None,
+    adapter: Path | str | None = None,
+    report: Report = quiet,
+) -> CardResult:
     """Write a model card for one adapter.
 
     Args:
-        run: the run directory.
+        run: the run directory; None for an adapter without a run.
         experiment: experiment of the adapter; may be omitted if the run has only one.
         out: the file to write, replaced if it exists.
+        base, adapter: without a run: folder of an adapter in PEFT's format, and its base.
+        report: called with notes.
 
     Raises:
-        LoRALoomError: it is not a run, it has no such adapter, or the file cannot be written.
+        LoRALoomError: it is not a run, it has no such adapter, the base or adapter is unusable, or the
+            file cannot be written.
     """
     from loraloom.commands.card import card as make_card
+    from loraloom.commands.card import card_foreign
 
-    made = make_card(Path(run), experiment=experiment, out=as_path(out))
+    if run is None:
+        given = given_base(base, adapter)
+        assert adapter is not None
+        made = card_foreign(given, adapter, out=as_path(out), report=report)
+    else:
+        refuse_beside_run(base, adapter)
+        made = make_card(Path(run), experiment=experiment, out=as_path(out))
     return CardResult(made["experiment"], made["card"], as_path(made["file"]))
 
 

@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from loraloom.cli.shared_options import (
-    AnswerSets,
+    AdapterBase,
     AsJson,
+    MergeSets,
     MovedBase,
     MovedData,
     OneAdapter,
-    RunFolder,
+    OneExperiment,
     RunOrNone,
 )
 from loraloom.cli.verb_steps import (
@@ -32,16 +33,18 @@ def merge(
     out: Annotated[
         Path | None, typer.Argument(help="The folder to create; it must not exist.", show_default=False)
     ] = None,
-    experiment: Annotated[
-        str | None, typer.Option(help="The adapter's experiment; with several seeds, such as main@42.")
-    ] = None,
+    experiment: OneExperiment = None,
     dtype: Annotated[
-        str | None, typer.Option(help="float32 or bfloat16; by default as in the base's own files.")
+        str | None,
+        typer.Option(
+            help="float32, bfloat16 or, for families that support it (BART), float16; by default that of "
+            "the base's own files."
+        ),
     ] = None,
     base: MovedBase = None,
     data: MovedData = None,
     adapter: OneAdapter = None,
-    sets: AnswerSets = [],  # noqa: B006
+    sets: MergeSets = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """Merge an adapter into its base as a plain transformers folder, and verify that it is equal."""
@@ -77,23 +80,37 @@ def merge(
 
 
 def card(
-    run: RunFolder,
-    experiment: Annotated[
-        str | None, typer.Option(help="The adapter's experiment; with several seeds, such as main@42.")
-    ] = None,
+    run: RunOrNone = None,
+    experiment: OneExperiment = None,
     out: Annotated[
         Path | None, typer.Option(help="The file to write, replaced if it exists; by default stdout.")
     ] = None,
+    base: AdapterBase = None,
+    adapter: OneAdapter = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a model card for an adapter."""
+    check_adapter_options(run, base, [adapter] if adapter else [], {"--experiment": experiment})
+    if run is not None and base is not None:
+        raise typer.BadParameter("--base requires --adapter; a run names its own base")
     with displayed(as_json) as display:
-        from loraloom.commands.card import card as make_card
         from loraloom.console import put
 
-        made = make_card(run, experiment=experiment, out=out)
+        if run is not None:
+            from loraloom.commands.card import card as make_card
+
+            made = make_card(run, experiment=experiment, out=out)
+        else:
+            assert base is not None
+            assert adapter is not None
+            with importing():
+                from loraloom.commands.card import card_foreign
+
+            made = card_foreign(base, adapter, out=out, report=display)
         if as_json:
             print_json(made)
         else:
             put(made["card"] if out is None else f"{out}\n")
-        display.next_command(command("merge", run, "OUT", "--experiment", made["experiment"]))
+        which = ["--base", base, "--adapter", adapter] if run is None else [run]
+        own = [] if run is None else ["--experiment", made["experiment"]]
+        display.next_command(command("merge", *which, "OUT", *own))

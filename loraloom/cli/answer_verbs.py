@@ -27,8 +27,8 @@ from loraloom.cli.verb_steps import (
     print_json,
     refuse_sets_of_run,
 )
-from loraloom.run.documents.range_test import FILE as RANGE_TEST_FILE
-from loraloom.run.folder import open_run
+from loraloom.run.folder import Run, open_run
+from loraloom.run.resuming import is_range_test
 
 if TYPE_CHECKING:
     from loraloom.run.documents.comparison import Comparison
@@ -116,7 +116,7 @@ def _rows_to_show(comparison: Comparison, prompts: list[str]) -> int:
 def _predict_command(run: Path, base: Path | None = None) -> str:
     """Return the next `predict` command, which must name one of several adapters; a range test has none."""
     opened = open_run(run)
-    if (opened.folder / RANGE_TEST_FILE).is_file():
+    if is_range_test(opened):
         return command("train", "RECIPE")
     adapters = [path for path in opened.adapters.glob("[!.]*") if path.is_dir()]
     which = ("--experiment", "EXPERIMENT") if len(adapters) > 1 else ()
@@ -220,5 +220,8 @@ def runs(
             print_table(tuple(described[0]), [tuple(map(str, row.values())) for row in described])
         else:
             display.say(f"there are no runs in {folder}")
-        last = described[-1]["run"] if described else None
-        display.next_command(command("compare", last) if last else command("train", "RECIPE"))
+        last = Path(described[-1]["run"]) if described else None
+        has_adapters = last is not None and not is_range_test(Run(last))
+        display.next_command(
+            command("compare", last) if last and has_adapters else command("train", "RECIPE")
+        )

@@ -38,6 +38,9 @@ OneAdapter = Annotated[
         help="An adapter that belongs to no run, on the base of --base; RUN is then omitted.",
     ),
 ]
+AdapterBase = Annotated[
+    Path | None, typer.Option("--base", metavar="FOLDER", help="With --adapter: the base of the adapter.")
+]
 AnswerSets = Annotated[
     list[str],
     typer.Option(
@@ -46,11 +49,27 @@ AnswerSets = Annotated[
         help="With --adapter: a key of `generation` or `data`, as in a recipe, or dtype, device, seed.",
     ),
 ]
+MergeSets = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="With --adapter: a key of `generation` or `data`, as in a recipe. Merging is done in float32 on "
+        "the processor; --dtype sets the dtype of the new folder.",
+    ),
+]
+OneExperiment = Annotated[
+    str | None, typer.Option(help="The adapter's experiment; with several seeds, such as main@42.")
+]
 RunFolder = Annotated[Path, typer.Argument(help="A run directory.")]
 NewRun = Annotated[
     Path | None, typer.Option(help="The run directory to create; by default a new one below runs/.")
 ]
 Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the recipe.")]
+ToResume = Annotated[
+    Path | None,
+    typer.Option(help="The run to resume, instead of creating a new one; `search` accepts more --trials."),
+]
 MovedBase = Annotated[
     Path | None,
     typer.Option(

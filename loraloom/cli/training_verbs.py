@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loraloom.cli.shared_options import Allow, AsJson, MovedBase, MovedData, NewRun, RecipeFile, Sets
+from loraloom.cli.shared_options import (
+    Allow,
+    AsJson,
+    MovedBase,
+    MovedData,
+    NewRun,
+    RecipeFile,
+    Sets,
+    ToResume,
+)
 from loraloom.cli.verb_steps import (
     command,
     displayed,
@@ -30,14 +39,12 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Argument(
-            help="A recipe's YAML file, or the name of a built-in recipe; not needed with --resume."
+            help="A YAML file of a recipe, or the name of a built-in recipe; may be omitted with --resume."
         ),
     ] = None,
     sets: Sets = [],  # noqa: B006
     out: NewRun = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="The run to resume; its recipe need not be given.")
-    ] = None,
+    resume: ToResume = None,
     seeds: Annotated[int | None, typer.Option(help="Number of seeds to train each experiment with.")] = None,
     allow: Allow = [],  # noqa: B006
     base: MovedBase = None,
@@ -131,9 +138,7 @@ def search(
     ] = False,
     sets: Sets = [],  # noqa: B006
     out: NewRun = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="The run of the same search to resume; --trials may be more.")
-    ] = None,
+    resume: ToResume = None,
     allow: Allow = [],  # noqa: B006
     base: MovedBase = None,
     data: MovedData = None,

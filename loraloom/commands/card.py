@@ -1,20 +1,24 @@
-"""card: what an adapter is, from what, how it was trained, what it does, how to load it; as a model card."""
+"""card: a model card for an adapter: its base, training, figures, and how to load it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from loraloom.bank.peft_base import portable_name
 from loraloom.bank.peft_folder import CONFIG, read_adapter
 from loraloom.errors import RunError
+from loraloom.evaluate.movement import movement
 from loraloom.report.training_view import group_of
 from loraloom.run.atomic import replace_text
-from loraloom.run.documents.comparison import BASE_NAME, Comparison, Difference
+from loraloom.run.documents.comparison import BASE_NAME, Comparison, Difference, Movement
 from loraloom.run.documents.document import JsonObject
+from loraloom.run.events import Note, Report, quiet
 from loraloom.run.folder import Run, open_run
 from loraloom.run.lock import writing
 from loraloom.session import provenance as origin
+from loraloom.session.adapter_folders import attach, find_adapters, foreign_facts
 from loraloom.session.adapter_names import one_adapter
 from loraloom.session.provenance_file import read_provenance
 from loraloom.text.units import figure
@@ -29,7 +33,7 @@ from loraloom.training.adapter_card import (
     training_sections,
 )
 
-# The figures of rows that took part in no choice come first.
+# Rows that selected nothing come first.
 COMPARISONS = ("test", "eval")
 
 
@@ -38,11 +42,11 @@ def card(run: Path, *, experiment: str | None = None, out: Path | None = None) -
 
     Args:
         run: the run directory.
-        experiment: whose adapter; may be left out where the run has one.
-        out: a file for it, replaced if there.
+        experiment: the adapter's experiment; may be omitted if the run has only one.
+        out: the file to write, replaced if it exists.
 
     Returns:
-        `{"experiment", "card": Markdown, "file": where it was written, or None}`.
+        `{"experiment", "card": Markdown, "file": the file written, or None}`.
 
     Raises:
         RunError: it is no run, has no such adapter, or the file cannot be written.
@@ -51,16 +55,53 @@ def card(run: Path, *, experiment: str | None = None, out: Path | None = None) -
     opened = open_run(run)
     recipe, _ = origin.run_recipe(opened)
     name, _ = one_adapter(opened, recipe, experiment, usage=["card", str(run)])
-    if out is None:
-        text = run_card(opened, adapter_facts(opened, name))
-    else:
-        try:
-            with writing(out, doing="writes this card"):
-                text = run_card(opened, adapter_facts(opened, name))
-                replace_text(out, text)
-        except OSError as error:
-            raise RunError(f"cannot be written: {error.strerror}", where=str(out)) from None
+    text = _written(lambda: run_card(opened, adapter_facts(opened, name)), out)
     return {"experiment": name, "card": text, "file": None if out is None else str(out)}
+
+
+def card_foreign(
+    base: str | Path, adapter: str | Path, *, out: Path | None = None, report: Report = quiet
+) -> JsonObject:
+    """Write a model card for an adapter that belongs to no run.
+
+    Args:
+        base: a folder, a hub name, or `starter`; it is loaded, to verify that the adapter fits it.
+        adapter: a folder in PEFT's format, with or without `NAME=` in front.
+        out: the file to write, replaced if it exists.
+        report: called with notes on the adapter.
+
+    Returns:
+        As `card`.
+
+    Raises:
+        LoRALoomError: the base or the adapter is unusable, or the file cannot be written.
+    """
+    given = find_adapters(base, [adapter])
+    ((name, folder),) = given.folders.items()
+    bank, adapters, notes = attach(given.recipe, given.folders, {"dtype": "float32", "device": "cpu"})
+    for note in notes:
+        report(Note(message=note))
+    facts = foreign_facts(given.recipe, name, adapters[name], bank.base)
+    moved = movement(bank, name)
+    text = _written(lambda: foreign_card(facts, moved, folder), out)
+    return {"experiment": name, "card": text, "file": None if out is None else str(out)}
+
+
+def _written(make: Callable[[], str], out: Path | None) -> str:
+    """Make a card and, if there is a file to write, write it while no other process does.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    if out is None:
+        return make()
+    try:
+        with writing(out, doing="writes this card"):
+            text = make()
+            replace_text(out, text)
+    except OSError as error:
+        raise RunError(f"cannot be written: {error.strerror}", where=str(out)) from None
+    return text
 
 
 def adapter_facts(run: Run, name: str) -> Facts:
@@ -81,25 +122,43 @@ def adapter_facts(run: Run, name: str) -> Facts:
 
 
 def run_card(run: Run, facts: Facts) -> str:
-    """The card of one adapter of a run."""
+    """Return the card of one adapter of a run."""
     name, folder = facts.experiment.name, run.folder.resolve().name
     merge = f"loraloom merge {folder} merged --experiment {name}"
+    code = peft_code(facts, f"adapters/{name}", "the adapter's folder, in the run")
+    return _card(facts, _figures(run, facts, folder), code, merge)
+
+
+def foreign_card(facts: Facts, moved: Movement, folder: Path) -> str:
+    """Return the card of an adapter that belongs to no run."""
+    given = f"--base {facts.base} --adapter {folder.resolve().name}"
+    lines = [
+        f"No figures were computed. `loraloom compare {given} --data FILE` computes them, with intervals.",
+        "",
+        _movement_line(moved),
+    ]
+    code = peft_code(facts, folder.resolve().name, "the adapter's folder")
+    return _card(facts, lines, code, f"loraloom merge {given} merged")
+
+
+def _card(facts: Facts, effects: Sequence[str], code: str, merge: str) -> str:
+    origin = "Trained with LoRALoom; PEFT" if facts.has_run else "PEFT"
     return "\n".join(
         [
             front_matter(facts, "peft"),
-            f"# {name}: a LoRA adapter for {facts.base}",
+            f"# {facts.experiment.name}: a LoRA adapter for {facts.base}",
             "",
-            "Trained with LoRALoom; PEFT and plain transformers load it.",
+            f"{origin} and plain transformers load it.",
             "",
             "## What it does",
             "",
-            *_figures(run, facts, folder),
+            *effects,
             "",
             "## Use",
             "",
             "With PEFT:",
             "",
-            python_block(peft_code(facts, f"adapters/{name}", "the adapter's folder, in the run")),
+            python_block(code),
             "",
             f"Without PEFT, and faster, once merged by `{merge}`:",
             "",
@@ -108,6 +167,11 @@ def run_card(run: Run, facts: Facts) -> str:
             *training_sections(facts),
         ]
     )
+
+
+def _movement_line(moved: Movement) -> str:
+    kinds = ", ".join(f"{kind} {value:.2g}" for kind, value in moved.kinds.items())
+    return f"Movement, ‖ΔW‖ / ‖W‖: {moved.total:.2g} over all adapted linears; {kinds}."
 
 
 def _figures(run: Run, facts: Facts, folder: str) -> list[str]:
@@ -150,8 +214,7 @@ def _comparison_lines(comparison: Comparison, name: str, what: str) -> list[str]
     signatures = comparison.signatures.items()
     lines += ["", *(f"- {key}: {signature}" for key, signature in signatures)] if signatures else []
     if (moved := models[name].movement) is not None:
-        kinds = ", ".join(f"{kind} {value:.2g}" for kind, value in moved.kinds.items())
-        lines += ["", f"Movement, ‖ΔW‖ / ‖W‖: {moved.total:.2g} over all adapted linears; {kinds}."]
+        lines += ["", _movement_line(moved)]
     return [*lines, "", f"Computed on {comparison.num_rows} {what} rows."]
 
 

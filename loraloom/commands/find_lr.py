@@ -132,7 +132,7 @@ def _find(begun: RunSession, recipe: Recipe, experiment: str, report: Report, st
 
     setup = material.setup(run, stop, waves=plan.waves, pass_tokens=plan.pass_tokens)
     state = TrainingState.at_start([each.name for each in material.experiments])
-    with device_errors_explained(run):
+    with device_errors_explained(run, "run `loraloom find-lr` again"):
         size = recipe.training.per_device_eval_batch_size
         before = eval_losses(material.bank, [BASE], material.eval_set, batch_size=size)[BASE]
         train_loop(setup, state, run.recorder(collect))

@@ -24,6 +24,7 @@ from loraloom.session.adapter_folders import attach, find_adapters, foreign_fact
 from loraloom.session.adapter_names import one_adapter
 from loraloom.session.answering_model import load_run_base
 from loraloom.session.locations import Relocation, relocated
+from loraloom.session.material import model_type_of
 from loraloom.training.signals import StopRequest, stop_on_signals
 
 
@@ -105,6 +106,7 @@ def merge_foreign(
     given = find_adapters(base, [adapter], data=data, sets=sets, merges=True)
     ((name, folder),) = given.folders.items()
     check_out(out)
+    check_dtype(dtype, None if dtype is None else model_type_of(given.recipe))
     split = None if data is None else split_examples(given.recipe.data)
     about_rows = ["no rows are given, so the proof takes random tokens"] if split is None else []
     with stop_on_signals(stop) as stop, staged_beside(out) as staged:

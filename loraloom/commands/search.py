@@ -5,7 +5,6 @@ The loop itself is in `search/driver.py`; here is what comes before it and after
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import time
 from collections.abc import Collection
@@ -26,6 +25,7 @@ from loraloom.run.documents.search import SearchRecord, Trial
 from loraloom.run.events import Note, Report, Resume, quiet
 from loraloom.run.folder import Run, fresh_folder, open_run
 from loraloom.run.integrity import changed_files, write_recorded
+from loraloom.run.resuming import how_to_resume, is_range_test, is_search
 from loraloom.search.driver import SearchDriver, ledger_of
 from loraloom.search.halving import rung_steps
 from loraloom.search.ledger import Ledger
@@ -35,7 +35,7 @@ from loraloom.session import provenance as origin
 from loraloom.session.locations import Relocation
 from loraloom.session.material import Material
 from loraloom.session.outcome import run_outcome
-from loraloom.session.repair import is_search, record_finished
+from loraloom.session.repair import record_finished
 from loraloom.session.resource_plan import choose_concurrency
 from loraloom.session.run_session import (
     RunSession,
@@ -163,7 +163,7 @@ def _refuse_another(request: Request, run: Run) -> Provenance:
 def _differences(request: Request, own: Recipe, known: SearchRequest | None, run: Run) -> list[Problem]:
     """In what a request differs from the one that a run was begun with."""
     if known is None:
-        fix = f"Resume it with `{shlex.join(['loraloom', 'train', '--resume', str(run.folder)])}`."
+        fix = "" if is_range_test(run) else f"To resume it, {how_to_resume(run)}."
         return [Problem("this run is no search", str(run.folder), fix=fix)]
     problems = origin.differences(request.recipe, own.model_copy(update={"experiments": {}}))
     asked = request.as_document()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -12,11 +11,11 @@ from loraloom.data.splitting.split import Split
 from loraloom.errors import RunError, TrainingError
 from loraloom.forecast.plan import make_plan
 from loraloom.recipe import Recipe
-from loraloom.run.documents.range_test import FILE as RANGE_TEST_FILE
 from loraloom.run.documents.result import Result
 from loraloom.run.events import AdapterExport, Report, Resume, quiet
 from loraloom.run.folder import Run, fresh_folder, open_run
 from loraloom.run.integrity import write_recorded
+from loraloom.run.resuming import how_to_resume, is_range_test, is_search
 from loraloom.session import provenance as origin
 from loraloom.session.locations import Relocation
 from loraloom.session.material import Material
@@ -24,7 +23,6 @@ from loraloom.session.outcome import experiment_outcome, run_outcome
 from loraloom.session.repair import (
     find_resume_point,
     is_exported,
-    is_search,
     is_whole,
     record_finished,
     repair,
@@ -117,10 +115,9 @@ def _resume(
 ) -> Outcome:
     with run.locked():
         if is_search(run):
-            how = f"--resume {shlex.quote(str(run.folder))} in place of --out"
-            fix = f"Resume it with the `loraloom search` command that started it, {how}."
+            fix = f"To resume it, {how_to_resume(run)}."
             raise RunError("is a search", where=str(run.folder), fix=fix)
-        if (run.folder / RANGE_TEST_FILE).is_file():
+        if is_range_test(run):
             fix = "Start a new one with `loraloom find-lr RECIPE`, or train with `loraloom train RECIPE`."
             raise RunError("is a range test, which cannot be resumed", where=str(run.folder), fix=fix)
         is_as_left = repair(run, recipe, allowed, report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import singledispatchmethod
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -11,6 +12,7 @@ from rich.text import Text
 from loraloom.console.finding_text import summary
 from loraloom.console.plan_text import plan_lines
 from loraloom.console.streams import TEXT_WIDTH, Stderr
+from loraloom.run.documents.checks import Finding, Level
 from loraloom.run.events import (
     AdapterExport,
     AnswerProgress,
@@ -42,7 +44,7 @@ class Display:
     """Shows the events of a command as they occur; call it as a `Report`.
 
     Args:
-        is_quiet: show only `WARNINGS` (`--json`).
+        is_quiet: show only `WARNINGS`, and findings that are warnings or errors (`--json`).
     """
 
     def __init__(self, *, is_quiet: bool = False) -> None:
@@ -57,12 +59,19 @@ class Display:
         """Show one event, unless people do not need to see it."""
         if not self.is_quiet or isinstance(event, WARNINGS):
             self._show(event)
+        elif isinstance(event, CheckResults | TrainingPlan):
+            self._show_findings(event.findings, "warning")  # errors are raised
 
     def close(self) -> None:
         """Restore the terminal."""
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+    def _show_findings(self, findings: Sequence[Finding], level: Level) -> None:
+        for finding in findings:
+            if finding.level == level:
+                self.say(finding.line, style="yellow")
 
     def say(self, message: str, *, style: str = "") -> None:
         """Print a line on stderr, above the live one.

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from loraloom.recipe.metric_names import SCORES
+
 SECTION_ALIASES = {
     "dataset": "data",
     "data_args": "data",
@@ -84,7 +86,8 @@ VALUE_ALIASES: dict[str, dict[Any, Any]] = {
     "lora.target_modules": dict.fromkeys(("all", "all_linear", "all_linear_layers"), "all-linear"),
     "training.eval_strategy": {False: "no", "off": "no", "none": "no", "epochs": "epoch", "step": "steps"},
     "training.save_strategy": {False: "no", "off": "no", "none": "no", "epochs": "epoch", "step": "steps"},
-    "training.metric_for_best_model": {"loss": "eval_loss", "eval_chrf": "chrf"},
+    "training.metric_for_best_model": {"loss": "eval_loss", "eval_rougeL": "rouge_l", "rougeL": "rouge_l"}
+    | {f"eval_{name}": name for name in SCORES},
     "training.max_steps": _NO_LIMIT,
     "training.label_smoothing_factor": {None: 0},
     "generation.top_k": {0: None},

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from loraloom.recipe.metric_names import SCORES
 from loraloom.recipe.script_key import ANY_VALUE, ScriptKey
 from loraloom.recipe.trainer_keys import TRAINER_KEYS
 
@@ -142,9 +143,9 @@ _row(
 _row(
     "greater_is_better",
     (True, False, None),
-    "it follows from the metric: lower is better for eval_loss, higher for chrf",
+    "it follows from the metric: lower is better for eval_loss, higher for every other",
     "Remove it.",
-    needs=("training.metric_for_best_model", {True: ("chrf",), False: ("eval_loss",)}),
+    needs=("training.metric_for_best_model", {True: SCORES, False: ("eval_loss",)}),
 )
 _row(
     "optim optimizer",
@@ -186,7 +187,7 @@ _row(
 _row(
     "predict_with_generate",
     (True, False, None),
-    "answers are generated if chrf selects the checkpoint",
+    "answers are generated if a metric other than eval_loss selects the checkpoint",
     "Remove it, or change training.metric_for_best_model.",
     needs=("training.metric_for_best_model", {False: ("eval_loss",)}),
 )

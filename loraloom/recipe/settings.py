@@ -13,6 +13,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from loraloom.recipe.metric_names import SelectionMetric
 from loraloom.recipe.relative_paths import LocatedSection, Section
 from loraloom.recipe.values import (
     BaseDropout,
@@ -227,7 +228,7 @@ class TrainingSettings(Section):
     save_total_limit: Count = Field(
         default=2, ge=1, description="Number of checkpoints to keep; the best adapter is never lost."
     )
-    metric_for_best_model: Literal["eval_loss", "chrf"] = Field(
+    metric_for_best_model: SelectionMetric = Field(
         default="eval_loss", description="Metric that selects the checkpoint that becomes the adapter."
     )
     max_forgetting: Number | None = Field(

@@ -166,7 +166,7 @@ _ROWS: tuple[tuple[str, tuple[Any, ...] | None, str, str], ...] = (
         "metric metric_name monitor",
         (),
         "it has a different name here",
-        "Set training.metric_for_best_model: eval_loss or chrf.",
+        "Set training.metric_for_best_model: eval_loss, or for example chrf.",
     ),
     (
         "keep_best save_best_model",

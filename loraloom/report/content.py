@@ -31,6 +31,7 @@ from loraloom.run.documents.range_test import RangeTest
 from loraloom.run.documents.result import Result
 from loraloom.run.documents.split import SplitRecord
 from loraloom.run.folder import Run, open_run
+from loraloom.run.resuming import how_to_resume
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def read_content(folder: Path, compare_name: str | None = None) -> Content:
         raise RunError(
             f"the run's files do not fit together: {type(error).__name__} {error}",
             where=str(run.folder),
-            fix="`loraloom train RECIPE --resume RUN` verifies it.",
+            fix=f"To verify and repair it, {how_to_resume(run)}.",
         ) from None
 
 

@@ -8,7 +8,6 @@ import statistics
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from loraloom.errors import RunError
 from loraloom.report.visible_text import without_folders
@@ -16,6 +15,7 @@ from loraloom.run.documents.checks import Finding
 from loraloom.run.documents.result import ExperimentResult
 from loraloom.run.events import Evaluation, Event, ExperimentEnd, TrainStep
 from loraloom.run.folder import Run
+from loraloom.run.resuming import how_to_resume
 
 UNFINISHED = "unfinished"
 History = TrainStep | Evaluation | ExperimentEnd
@@ -168,7 +168,7 @@ def _trained(
             for finding in checks
             if finding.check == "targets" and finding.where.startswith(f"{name}: ")
         ],
-        adapter=_adapter_file(run.adapters / name / "adapter_model.safetensors"),
+        adapter=_adapter_file(run, name),
         num_tokens=sum(step.num_tokens for step in steps),
         tokens_per_second=statistics.median(step.tokens_per_second for step in steps) if steps else None,
         seconds=seconds,
@@ -210,8 +210,9 @@ def _metric(run: Run, name: str) -> str:
     return str(origin.get("metric_for_best_model", "")) if isinstance(origin, dict) else ""
 
 
-def _adapter_file(path: Path) -> AdapterFile | None:
-    """Size and shapes from the file's header (safetensors: eight bytes of length, then JSON)."""
+def _adapter_file(run: Run, name: str) -> AdapterFile | None:
+    """Read size and shapes from the header of an adapter's file (eight bytes of length, then JSON)."""
+    path = run.adapters / name / "adapter_model.safetensors"
     if not path.is_file():
         return None
     try:
@@ -224,6 +225,6 @@ def _adapter_file(path: Path) -> AdapterFile | None:
         raise RunError(
             f"is damaged: {error}",
             where=str(path),
-            fix="`loraloom train RECIPE --resume RUN` writes it anew.",
+            fix=f"To write it again, {how_to_resume(run)}.",
         ) from None
     return AdapterFile(path.stat().st_size, len(tensors) // 2, num_weights)

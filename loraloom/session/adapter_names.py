@@ -17,14 +17,13 @@ from loraloom.errors import LoRALoomError, Problem, RunError
 from loraloom.recipe import Recipe
 from loraloom.recipe.typos import nearest
 from loraloom.run.documents.comparison import BASE_NAME
-from loraloom.run.documents.range_test import FILE as RANGE_TEST_FILE
 from loraloom.run.documents.result import Result
 from loraloom.run.documents.search import FILE as LEDGER_FILE
 from loraloom.run.documents.search import SearchRecord
 from loraloom.run.events import ExperimentEnd
 from loraloom.run.folder import Run
 from loraloom.run.integrity import changed_files
-from loraloom.session.repair import is_search
+from loraloom.run.resuming import how_to_resume, is_range_test
 
 MOST_NAMED = 12
 
@@ -212,11 +211,9 @@ def _lacking(name: str, endings: Mapping[str, ExperimentStatus]) -> str:
 
 
 def _train_on(run: Run) -> str:
-    if (run.folder / RANGE_TEST_FILE).is_file():
-        return "It is a range test of the learning rate, which keeps none: use `loraloom train RECIPE`."
-    if is_search(run):
-        return f"Run its `loraloom search` command with --resume {shlex.quote(str(run.folder))}."
-    return f"Train on with `{shlex.join(['loraloom', 'train', '--resume', str(run.folder)])}`."
+    if is_range_test(run):
+        return "The run is a range test of the learning rate, which keeps no adapters: use `loraloom train`."
+    return f"To continue training, {how_to_resume(run)}."
 
 
 def _with_figure(run: Run, name: str, endings: Mapping[str, ExperimentStatus]) -> str:

@@ -62,6 +62,8 @@ def check_data(
             will be loaded.
         retained: the rows of `data.retain`, where the caller has read them already.
     """
+    from loraloom.checks.answer_metrics import check_metrics  # imports sacrebleu
+
     retained = retained or read_retained(recipe.data)
     seen = _see(recipe, split, loads_tokenizer)
     seen = replace(seen, retained=retained.examples if retained else ())
@@ -69,7 +71,9 @@ def check_data(
     sizes = f"{len(split.train)} rows train, {len(split.eval)} eval, {len(split.test)} test"
     sizes += _entries(split)
     found = apply_allowed(run_data_checks(seen), allowed)
-    return DataCheckReport(seen, [*notes, Finding("ok", "split", "data", sizes), *found], allowed)
+    selecting = {each.training.metric_for_best_model for each in recipe.resolved_experiments}
+    findings = [*notes, Finding("ok", "split", "data", sizes), *found, *check_metrics(split, selecting)]
+    return DataCheckReport(seen, findings, allowed)
 
 
 def _entries(split: Split) -> str:

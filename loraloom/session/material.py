@@ -12,7 +12,8 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.peft_folder import read_adapter
 from loraloom.base.loading import Base, load_base
 from loraloom.base.recomputation import recompute_activations
-from loraloom.base.supported_models import STARTER
+from loraloom.base.safety import read_config
+from loraloom.base.supported_models import STARTER, locate
 from loraloom.base.targets import Target, target_setting
 from loraloom.data.encoding import EncodedSet, describe_cuts, encode
 from loraloom.data.examples import Example
@@ -109,6 +110,21 @@ def locate_model(recipe: Recipe) -> str:
 def _folder_from_here(recipe: Recipe) -> Path:
     """The recipe's folder; empty for the working directory, so that names are shown as they were written."""
     return Path() if recipe.folder == Path.cwd() else recipe.folder
+
+
+def model_type_of(recipe: Recipe) -> str | None:
+    """Read the model type of a recipe's base from its config, without loading its weights.
+
+    Raises:
+        ModelError: the config does not exist, cannot be read, or would run code.
+    """
+    name = locate_model(recipe)
+    if name == STARTER:
+        from loraloom.starter import model_folder
+
+        name = str(model_folder())
+    found = read_config(locate(name), recipe.model_name_or_path).get("model_type")
+    return found if isinstance(found, str) else None
 
 
 def load_recipe_base(recipe: Recipe, decided: dict[str, str] | None = None) -> Base:

@@ -26,15 +26,6 @@ from loraloom.training.exporting import export_folder
 from loraloom.training.state import TrainingState
 
 
-def is_search(run: Run) -> bool:
-    """Whether a run is a search's: asked before anything is mended, for a search has files of its own."""
-    try:
-        known = run.read_json(run.provenance_file)
-    except RunError:  # whoever goes on says what is wrong with it
-        return False
-    return isinstance(known, dict) and "search" in known
-
-
 def repair(run: Run, recipe: Recipe, allowed: Collection[str], report: Report) -> bool:
     """Look at every sealed file of a run before it goes on, and write anew what can be.
 

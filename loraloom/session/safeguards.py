@@ -1,8 +1,7 @@
-"""What a long job must not fail on without a word: no room on disk or in memory, a device that is lost."""
+"""Clear errors for a machine that cannot continue: a full disk, too little memory, a device that fails."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,15 +11,16 @@ from loraloom.checks.resources import check_disk
 from loraloom.errors import RunError, TrainingError
 from loraloom.forecast.prediction import predict_disk
 from loraloom.run.folder import Run
+from loraloom.run.resuming import how_to_resume
 from loraloom.training.out_of_memory import is_out_of_memory
 from loraloom.training.setup import Setup
 
 
 def check_room(setup: Setup) -> None:
-    """Refuse to begin what could not be saved.
+    """Refuse to start a training whose checkpoints would not fit on the disk.
 
     Raises:
-        RunError: the disk has no room for checkpoints.
+        RunError: there is too little space for checkpoints.
     """
     finding = check_disk(predict_disk(setup))
     if finding.level == "error":
@@ -28,11 +28,15 @@ def check_room(setup: Setup) -> None:
 
 
 @contextmanager
-def device_errors_explained(run: Run) -> Iterator[None]:
-    """What the machine refuses is no bug to trace: out of memory, or a device that is lost.
+def device_errors_explained(run: Run, remedy: str = "") -> Iterator[None]:
+    """Raise a clear error if memory runs out or the device fails, instead of torch's traceback.
 
-    A pass or an evaluation that does not fit is made smaller by `training/micro_batches.py`.
-    This is for the rest.
+    Passes and evaluations that do not fit are already made smaller by `training/micro_batches.py`; this is
+    for everything else, such as the optimizer states.
+
+    Args:
+        run: the run that is training.
+        remedy: what to do once the device works again; by default, resume the run.
 
     Raises:
         TrainingError: memory ran out, or the device failed.
@@ -41,17 +45,17 @@ def device_errors_explained(run: Run) -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error):
-            resume = f"loraloom train --resume {shlex.quote(str(run.folder))}"
+            remedy = remedy or how_to_resume(run)
             raise TrainingError(
-                "the device failed in the middle of training; checkpoints are as they were",
+                "the device failed during training; existing checkpoints are unchanged",
                 where=str(run.folder),
                 found=str(error).partition("\n")[0],
-                fix=f"When the device works again, `{resume}` goes on.",
+                fix=f"When the device works again, {remedy}.",
             ) from None
         if not is_out_of_memory(error):
             raise
         raise TrainingError(
-            "there is not enough memory for the adapters and their optimizers; checkpoints are as they were",
+            "the adapters and their optimizers do not fit in memory; existing checkpoints are unchanged",
             where=str(run.folder),
             fix="Train fewer experiments at a time, lower lora.r, or set dtype: bfloat16.",
         ) from None

@@ -138,7 +138,8 @@ def training_sections(facts: Facts) -> list[str]:
     if not facts.has_run:
         settings_known = [row for row in _settings(facts) if row[0] in OF_ADAPTER]
         lines += ["## Adapter", "", *table(("setting", "value"), settings_known), ""]
-        lines += ["It was merged without the run that trained it, so no more is said of its training.", ""]
+        unknown = "so nothing more is known of its training"
+        lines += [f"This card was written without the run that trained the adapter, {unknown}.", ""]
         return [*lines, *_versions(facts)]
     lines += ["## Data", "", f"{rows} rows, split by seed {settings.split_seed}; sha256 of the files:", ""]
     lines += [f"- {code(file)}: {code(sha256)}" for file, sha256 in facts.files]

@@ -21,8 +21,8 @@ from loraloom.base.loading import Base, freeze, load_base
 from loraloom.base.targets import linears
 from loraloom.data.batches import BatchLayout, Part, collate
 from loraloom.errors import ModelError
+from tests.families import KINDS, TINY_FAMILIES
 from tests.parity.rig import batch_of, random_rows
-from tests.tiny import KINDS
 
 PACKAGE = Path(loraloom.__file__).parent
 NAMES = re.compile(
@@ -44,7 +44,9 @@ def test_nothing_else_names_a_part_of_one_architecture() -> None:
 
 
 def test_every_family_has_a_tiny_model(loaded: Callable[[str], Base]) -> None:
-    assert {loaded(kind).family.model_type for kind in KINDS} == set(FAMILIES)
+    types = {kind: loaded(kind).family.model_type for kind in KINDS}
+    assert types == {kind: family.model_type for kind, family in TINY_FAMILIES.items()}
+    assert set(types.values()) == set(FAMILIES)
     assert family_of("bart") is FAMILIES["bart"]
     for other in ("bert", None, ["t5"], {}):
         assert family_of(other) is None
@@ -123,11 +125,10 @@ def test_what_the_decoder_reads_is_what_transformers_makes_of_the_labels(base: B
 
 
 def test_a_start_token_that_no_config_states_is_the_familys(tiny: Callable[[str], Path], kind: str) -> None:
-    family = load_base(str(tiny(kind)), device="cpu").family
     base = load_base(str(tiny(kind)), device="cpu")
+    stated = base.start_token_id
     base.model.config.decoder_start_token_id = None
-    wanted = {"pad": base.pad_token_id, "eos": base.eos_token_id}[family.start]
-    assert family.start_token_id(base.model.config, base.tokenizer) == wanted
+    assert base.family.start_token_id(base.model.config, base.tokenizer) == stated
 
 
 def test_positions_begin_anew_with_each_example() -> None:

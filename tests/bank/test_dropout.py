@@ -18,8 +18,8 @@ from loraloom.base.loading import Base
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import eval_losses
 from loraloom.recipe import GenerationSettings, LoraSettings
+from tests.families import T5_KINDS
 from tests.parity.rig import attach_speaking, batch_of, random_rows
-from tests.tiny import T5_KINDS
 
 ROWS = random_rows(6, seed=3)
 

@@ -18,7 +18,8 @@ from loraloom.base.device_and_dtype import choose_device, choose_dtype
 from loraloom.base.fingerprints import fingerprint
 from loraloom.base.loading import load_base
 from loraloom.errors import ModelError
-from tests.tiny import TIED_KINDS, make_folder
+from tests.families import TINY_FAMILIES
+from tests.tiny import make_folder
 
 WEIGHTS = "model.safetensors"
 
@@ -58,9 +59,10 @@ def test_a_base_is_frozen_without_dropout_and_in_train_mode(base: Any, kind: str
     )
     assert base.model.training
     assert base.model_dropout == 0.1
-    assert (base.pad_token_id, base.eos_token_id) == (0, 1)
-    assert base.start_token_id == {"pad": 0, "eos": 1}[base.family.start]
-    assert base.head_is_tied == (kind in TIED_KINDS)
+    starts = {"pad": base.pad_token_id, "eos": base.eos_token_id, "bos": base.tokenizer.bos_token_id}
+    assert base.start_token_id == starts.get(TINY_FAMILIES[kind].start, base.start_token_id)
+    assert base.head_is_tied == TINY_FAMILIES[kind].is_tied
+    assert base.family.packs_exactly == TINY_FAMILIES[kind].packs
     assert base.model.config.tie_word_embeddings == base.head_is_tied
 
 

@@ -12,10 +12,10 @@ from loraloom.base.loading import Base
 from loraloom.base.targets import linears, peft_target_modules, resolve_targets, unique_targets
 from loraloom.errors import TargetError
 from loraloom.recipe import LoraSettings
+from tests.families import TINY_FAMILIES
 from tests.parity.rig import stock_model
 
 LAYERS = 2
-GATED = {"mt5", "flan", "umt5"}
 
 
 def names(base: Base, target_modules: str | list[str]) -> set[str]:
@@ -31,7 +31,7 @@ def complaint(base: Base, target_modules: str | list[str]) -> str:
 
 def test_all_linear_is_every_linear_but_the_head(base: Base, kind: str) -> None:
     found = names(base, "all-linear")
-    per_layer = 4 + (3 if kind in GATED else 2)
+    per_layer = TINY_FAMILIES[kind].linears
     assert len(found) == LAYERS * per_layer + LAYERS * (per_layer + 4)
     assert (
         found == names(base, ["all-linear"]) == {target.name for target in linears(base.model, base.family)}

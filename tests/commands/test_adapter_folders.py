@@ -14,7 +14,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 import loraloom
-from loraloom.errors import AdapterError, DataError, LoRALoomError, RecipeError
+from loraloom.commands import merge as merge_command
+from loraloom.errors import AdapterError, DataError, LoRALoomError, ModelError, RecipeError
 from loraloom.run.events import Event, Note
 from tests.faults.warm import Warm
 
@@ -128,7 +129,7 @@ def test_a_merged_folder_answers_as_peft_does(base: Path, adapters: Path, tmp_pa
     assert merged.proof["rows"] == "6 rows of the given data"
     assert answers_of_peft(merged.folder, None) == answers_of_peft(base, adapters / "first")
     card = (merged.folder / "README.md").read_text(encoding="utf-8")
-    assert "without the run that trained it" in card
+    assert "without the run that trained the adapter" in card
     assert "learning_rate" not in card
     assert str(base.parent) not in card
 
@@ -200,3 +201,40 @@ def test_a_merge_refuses_what_it_would_ignore(
     with pytest.raises(RecipeError, match=rf"so {setting.split('=')[0]} cannot be set.*--dtype"):
         loraloom.merge(None, tmp_path / "out", base=base, adapter=adapters / "first", sets=[setting])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("dtype", "said"), [("int8", "not a supported dtype"), ("float16", "overflows")])
+def test_a_dtype_is_refused_before_the_base_is_loaded(
+    base: Path, adapters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: Any, said: str
+) -> None:
+    monkeypatch.setattr(merge_command, "attach", lambda *given: pytest.fail("the base was loaded"))
+    with pytest.raises(ModelError, match=said):
+        loraloom.merge(None, tmp_path / "out", base=base, adapter=adapters / "first", dtype=dtype)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_card_describes_an_adapter_without_a_run(base: Path, adapters: Path, tmp_path: Path) -> None:
+    made = loraloom.card(base=base, adapter=adapters / "first", out=tmp_path / "card.md")
+    assert made.experiment == "first"
+    assert (tmp_path / "card.md").read_text(encoding="utf-8") == made.text
+    assert "# first: a LoRA adapter for mt5\n" in made.text
+    assert "Trained with LoRALoom" not in made.text
+    assert "learning_rate" not in made.text
+    assert "| r | 4 |" in made.text
+    assert re.search(r"Movement, ‖ΔW‖ / ‖W‖: \d", made.text)
+    assert "`loraloom merge --base mt5 --adapter first merged`" in made.text
+    assert str(base.parent) not in made.text
+    with pytest.raises(TypeError, match="an adapter and its base are needed"):
+        loraloom.card()
+
+
+def test_the_card_command_takes_an_adapter_in_place_of_a_run(
+    base: Path, adapters: Path, tmp_path: Path, warm: Warm
+) -> None:
+    given = ["--base", base, "--adapter", f"mine={adapters / 'first'}"]
+    ended = warm.call("card", *given, cwd=tmp_path)
+    assert ended.code == 0, ended.stderr
+    assert "# mine: a LoRA adapter for mt5" in ended.stdout
+    assert "Next: loraloom merge --base" in ended.stderr
+    for argv in (("card",), ("card", "run", *given), ("card", "run", "--base", base)):
+        assert warm.call(*argv, cwd=tmp_path).code == 2

@@ -36,9 +36,9 @@ from loraloom.export.proof import ask_fresh_process, check_equal
 from loraloom.export.transformers_folder import stored_dtype
 from loraloom.training.signals import StopRequest
 from tests.commands.trained import machine_paths
+from tests.families import KINDS, TINY_FAMILIES
 from tests.parity.rig import stock_model
 from tests.run.test_lock import held_by_a_child
-from tests.tiny import KINDS, TIED_KINDS
 
 # PEFT still asks transformers for the old name of activation checkpointing.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
@@ -115,19 +115,20 @@ def test_a_fresh_process_reads_what_base_and_adapter_say(
     assert measured["num_same_encodings"] == 6
     assert result["proof"]["weight_error"] < 1
     assert 0 < measured["max_difference"] < 1e-5 * measured["largest_logit"]
-    assert measured["flag_matters"] == (kind == "umt5")
-    assert any("tie_word_embeddings" in note for note in result["notes"]) == (kind == "umt5")
+    family = TINY_FAMILIES[kind]
+    assert measured["flag_matters"] == family.flag_matters
+    assert any("tie_word_embeddings" in note for note in result["notes"]) == family.flag_matters
     assert result["bytes"] == sum(file.stat().st_size for file in out.iterdir())
 
     # Tied or not stays what it was, in the config and in the weights.
-    is_tied = kind in TIED_KINDS
+    is_tied = family.is_tied
     config = json.loads((out / "config.json").read_text(encoding="utf-8"))
     assert config["tie_word_embeddings"] is is_tied
     merged = load_file(out / "model.safetensors")
     assert ("lm_head.weight" in merged) is not is_tied
     generation = json.loads((out / "generation_config.json").read_text(encoding="utf-8"))
     assert (generation["max_new_tokens"], generation["do_sample"]) == (12, False)
-    assert generation["eos_token_id"] == 1
+    assert generation["eos_token_id"] == config["eos_token_id"]
 
     # PEFT, which knows nothing of us, merges to the same weights.
     peft = PeftModel.from_pretrained(stock_model(tiny(kind)), merged_run.run / "adapters" / "main")
@@ -145,7 +146,7 @@ def test_a_fresh_process_reads_what_base_and_adapter_say(
             text = file.read_text(encoding="utf-8")
             assert not [path for path in machine_paths(tiny(kind), out) if path in text], file.name
     card = (out / "README.md").read_text(encoding="utf-8")
-    assert ("model.config.tie_word_embeddings = False  #" in card) == (kind == "umt5")
+    assert ("model.config.tie_word_embeddings = False  #" in card) == family.flag_matters
 
 
 @pytest.mark.usefixtures("here")

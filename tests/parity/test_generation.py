@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -15,8 +16,9 @@ from loraloom.base.loading import Base, load_base
 from loraloom.evaluate import generation
 from loraloom.evaluate.generation import answer, logits_processors
 from loraloom.recipe import GenerationSettings
+from tests.families import KINDS, TWO_KINDS
 from tests.parity.rig import attach_speaking, random_rows, stock_model
-from tests.tiny import KINDS, make_folder
+from tests.tiny import make_folder
 
 # PEFT still asks transformers for the old name of activation checkpointing.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
@@ -33,7 +35,16 @@ BEAMS = {
 }
 
 
-@pytest.fixture(scope="module", params=KINDS)
+of_two_kinds = pytest.mark.parametrize("speaking", TWO_KINDS, indirect=True)
+
+
+def asked_of(every: str, two: str) -> pytest.MarkDecorator:
+    """One setting for every kind, another for two of them: `generate` takes its time."""
+    cases = [*product(KINDS, [every]), *product(TWO_KINDS, [two])]
+    return pytest.mark.parametrize(("speaking", "which"), cases, indirect=["speaking"])
+
+
+@pytest.fixture(scope="module")
 def speaking(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Speaking:
     """A bank with two adapters, and each model as transformers and PEFT load it.
 
@@ -85,7 +96,7 @@ def stock_answers(model: Any, eos: int, settings: GenerationSettings, **options:
     return answers
 
 
-@pytest.mark.parametrize("which", GREEDY)
+@asked_of("both", "plain")
 def test_greedy(speaking: Speaking, which: str) -> None:
     bank, models = speaking
     settings = GREEDY[which]
@@ -94,6 +105,7 @@ def test_greedy(speaking: Speaking, which: str) -> None:
         assert answers[slot] == stock_answers(models[slot], bank.base.eos_token_id, settings), f"slot {slot}"
 
 
+@of_two_kinds
 def test_the_answers_differ_and_end_early(speaking: Speaking) -> None:
     """The premise of the tests here: rows leave at different steps, and no slot says what another does."""
     answers = answer(speaking[0], SLOTS, SOURCES, GREEDY["both"])
@@ -106,6 +118,7 @@ def test_the_answers_differ_and_end_early(speaking: Speaking) -> None:
     assert answers["a"] != answers[None] != answers["b"] != answers["a"]
 
 
+@of_two_kinds
 @pytest.mark.parametrize("share", [0.0, 2.0], ids=["at once", "never"])
 def test_when_rows_leave_changes_no_answer(
     speaking: Speaking, share: float, monkeypatch: pytest.MonkeyPatch
@@ -126,7 +139,7 @@ def log_likelihood(model: Any, source: list[int], said: list[int], settings: Gen
     return float(chosen.sum()) / len(ids) ** float(settings.length_penalty or 1.0)
 
 
-@pytest.mark.parametrize("which", BEAMS)
+@asked_of("long", "plain")
 def test_beams(speaking: Speaking, which: str) -> None:
     bank, models = speaking
     settings = BEAMS[which]
@@ -150,7 +163,7 @@ SAMPLING = {
 }
 
 
-@pytest.mark.parametrize("which", SAMPLING)
+@pytest.mark.parametrize(("speaking", "which"), product(TWO_KINDS, SAMPLING), indirect=["speaking"])
 def test_processed_scores_are_transformers(speaking: Speaking, which: str) -> None:
     settings = SAMPLING[which]
     torch.manual_seed(0)
@@ -173,6 +186,7 @@ def test_processed_scores_are_transformers(speaking: Speaking, which: str) -> No
         assert torch.equal(logits_processors(settings)(out.sequences[:, : step + 1], logits), scores)
 
 
+@of_two_kinds
 def test_a_rows_draws_do_not_depend_on_its_neighbours(
     speaking: Speaking,
 ) -> None:

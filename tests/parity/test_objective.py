@@ -18,8 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from loraloom.bank import objective
 from loraloom.bank.objective import OutputHead, output_head, part_losses, token_losses
 from loraloom.base.loading import Base
+from tests.families import TINY_FAMILIES
 from tests.parity.rig import batch_of, random_rows
-from tests.tiny import TIED_KINDS
 
 N, D, V = 37, 16, 203
 
@@ -205,5 +205,5 @@ def test_each_part_sums_its_own_labels(mt5: Base) -> None:
 
 
 def test_the_scale_of_the_head_is_the_familys(base: Base, kind: str) -> None:
-    assert output_head(base).scale == (32**-0.5 if kind == "t5" else 1.0)
-    assert base.head_is_tied == (kind in TIED_KINDS)
+    assert output_head(base).scale == TINY_FAMILIES[kind].logit_scale
+    assert base.head_is_tied == TINY_FAMILIES[kind].is_tied

@@ -167,19 +167,6 @@ def test_a_resume_from_any_checkpoint_gives_the_same_bits(
     assert_bit_identical(resumed, uninterrupted, tmp_path / "run", folder)
 
 
-@pytest.mark.parametrize("kind", ["bart"])
-def test_a_base_whose_positions_are_counted_resumes_to_the_same_bits(
-    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(SHARED, "base_dropout", 0.0)
-    uninterrupted = run(base, tmp_path / "whole")
-    shutil.copytree(tmp_path / "whole", tmp_path / "run")
-    for path in (tmp_path / "run" / "checkpoints").iterdir():
-        if int(path.name.removeprefix("step-")) > 9:
-            shutil.rmtree(path)
-    assert_bit_identical(resume(base, tmp_path / "run"), uninterrupted, tmp_path / "run", tmp_path / "whole")
-
-
 def test_a_signal_saves_and_the_resume_gives_the_same_bits(
     mt5: Base, whole: tuple[TrainedRun, Path], tmp_path: Path
 ) -> None:

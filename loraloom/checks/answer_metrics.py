@@ -1,0 +1,28 @@
+"""Metrics of answers that cannot be computed for the language of the references."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from loraloom.checks.finding import Finding
+from loraloom.data.splitting.split import Split
+from loraloom.evaluate.metrics import why_no_bleu
+from loraloom.evaluate.word_tokenizers import words_of
+
+
+def check_metrics(split: Split, selecting: Collection[str]) -> list[Finding]:
+    """Report that BLEU cannot be computed, before a run is compared or selects its checkpoint by it.
+
+    Args:
+        split: rows whose eval and test responses answers are compared with.
+        selecting: metrics that select the checkpoint of an experiment.
+    """
+    references = [example.response for example in (*split.eval, *split.test)]
+    reason = why_no_bleu(words_of(references)) if references else ""
+    if not reason:
+        return []
+    message = f"BLEU cannot be computed: {reason}"
+    if "bleu" in selecting:
+        fix = "Set training.metric_for_best_model: chrf, or install the tokenizer if there is one."
+        return [Finding("error", "metrics", "training.metric_for_best_model", message, fix)]
+    return [Finding("note", "metrics", "data", message, "Comparisons and reports contain the other metrics.")]

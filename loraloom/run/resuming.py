@@ -1,0 +1,31 @@
+"""What kind of run a folder contains, and the command that resumes it."""
+
+from __future__ import annotations
+
+import shlex
+
+from loraloom.errors import RunError
+from loraloom.run.documents.range_test import FILE as RANGE_TEST_FILE
+from loraloom.run.folder import Run
+
+
+def is_search(run: Run) -> bool:
+    """Return whether a run is a search, judging by provenance.json, which exists from its start."""
+    try:
+        known = run.read_json(run.provenance_file)
+    except RunError:  # resuming the run reports the damage
+        return False
+    return isinstance(known, dict) and "search" in known
+
+
+def is_range_test(run: Run) -> bool:
+    """Return whether a run is a range test of the learning rate, which keeps no adapters."""
+    return (run.folder / RANGE_TEST_FILE).is_file()
+
+
+def how_to_resume(run: Run) -> str:
+    """Return an instruction to resume a run, for the fix of a message: a clause without a full stop."""
+    folder = shlex.quote(str(run.folder))
+    if is_search(run):
+        return f"run its `loraloom search` command with `--resume {folder}` instead of `--out`"
+    return f"run `loraloom train --resume {folder}`"
