@@ -8,9 +8,10 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from loraloom.cli.adapter_verbs import card, merge
 from loraloom.cli.answer_verbs import compare, predict, report, runs
@@ -20,7 +21,21 @@ from loraloom.errors import Interrupted, LoRALoomError
 from loraloom.text.catalogue import rendered
 from loraloom.training.signals import leave_on_signals
 
+
+class _Commands(typer.core.TyperGroup):
+    """All commands; what is wrong with their options is said in the user's language."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = rendered(error.message)
+            raise
+
+
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

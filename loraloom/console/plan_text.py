@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from loraloom.checks.resources import describe_pace
 from loraloom.run.documents.prediction import Disk, Memory, Prediction
+from loraloom.text.catalogue import rendered
 from loraloom.text.units import size
 
 LABEL_WIDTH = 9
@@ -35,8 +36,8 @@ def plan_lines(plan: Prediction, width: int) -> list[str]:
 
 
 def _paragraph(label: str, text: str, room: int) -> Iterator[str]:
-    for number, line in enumerate(textwrap.wrap(text, room)):
-        yield f"  {label if number == 0 else '':{LABEL_WIDTH - 2}}{line}"
+    for number, line in enumerate(textwrap.wrap(rendered(text), room)):
+        yield f"  {rendered(label) if number == 0 else '':{LABEL_WIDTH - 2}}{line}"
 
 
 def trains(waves: Sequence[Sequence[str]]) -> str:

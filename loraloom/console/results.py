@@ -13,6 +13,7 @@ from rich.text import Text
 from loraloom.checks.finding import Finding
 from loraloom.console.finding_text import COLOURS, paragraph, summary, to_show
 from loraloom.console.streams import Stdout, text_width
+from loraloom.run.documents.checks import LEVELS
 from loraloom.text.catalogue import rendered
 from loraloom.text.units import counted, figure, percent
 from loraloom.text.visible import visible
@@ -57,7 +58,7 @@ def print_findings(findings: Sequence[Finding], *, show_all: bool = False) -> No
     if stdout.is_terminal and stdout.width >= WIDE:
         print_table(
             ("level", "check", "where", "found", "fix"),
-            [(f.level, f.check, f.where, f.message, f.fix) for f in shown],
+            [(LEVELS[f.level], f.check, f.where, f.message, f.fix) for f in shown],
             [COLOURS[f.level] for f in shown],
         )
     else:
@@ -129,7 +130,7 @@ def print_answers(comparison: Comparison, shown_rows: int, title: str = "") -> N
     stdout = Stdout(highlight=False, soft_wrap=True)
     if title:
         stdout.print()
-        stdout.print(Text(title))
+        stdout.print(Text(rendered(title)))
     for row in comparison.rows[:shown_rows]:
         stdout.print()
         stdout.print(Text(visible(row.source), style="bold"))
@@ -137,11 +138,11 @@ def print_answers(comparison: Comparison, shown_rows: int, title: str = "") -> N
             first = names[0]  # only one of several seeds; the report shows them all
             stdout.print(Text(visible(f"  {first}: {row.answers[first]}")))
         if row.reference is not None:
-            stdout.print(Text(visible(f"  reference: {row.reference}"), style="dim"))
+            stdout.print(Text(visible(rendered(f"  reference: {row.reference}")), style="dim"))
     more = len(comparison.rows) - shown_rows
     if more > 0:
         stdout.print()
-        stdout.print(Text(f"… and {counted(more, 'more row')}", style="dim"))
+        stdout.print(Text(rendered(f"… and {counted(more, 'more row')}"), style="dim"))
 
 
 def _figure_over_seeds(key: str, values: Sequence[float | None]) -> str:

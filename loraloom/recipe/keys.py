@@ -28,6 +28,7 @@ from loraloom.recipe.setting_names import (
 )
 from loraloom.recipe.values import as_number
 from loraloom.recipe.yaml_tree import Node
+from loraloom.text.message import Message
 from loraloom.text.visible import quoted, shown_value
 
 _EXPERIMENTS = ("experiments",)
@@ -50,7 +51,11 @@ class Note:
     is_warning: bool = False
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
+        return str(self.as_message())
+
+    def as_message(self) -> Message:
+        """Return all of it as one message."""
+        return Message("{where}: {what}", where=self.where, what=self.what)
 
 
 @dataclass(frozen=True)

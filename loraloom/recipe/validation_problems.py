@@ -90,7 +90,8 @@ def _problem(detail: ErrorDetails, placed: SettingsTree, name: str) -> Problem:
 def _what(detail: ErrorDetails) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
     if "error" in context:
-        return str(context["error"])
+        error = context["error"]
+        return str(error) if not isinstance(error, SettingError) else error.message
     if kind in _COMPARISONS:
         words, bound = _COMPARISONS[kind]
         return f"{words} {_number(context[bound])}"

@@ -76,7 +76,7 @@ def parse_space(text: str, *, name: str, recipe: Recipe) -> Space:
         )
     placed = assign_keys(root)
     problems += placed.problems + _not_to_vary(placed)
-    notes = [str(note) for note in placed.notes]
+    notes: list[str] = [note.as_message() for note in placed.notes]
     dimensions = []
     for path, setting in placed.settings.items():
         if not problem_with_path(path):

@@ -98,7 +98,9 @@ def find_adapters(
             where="--set",
             allowed=", ".join(sorted(TAKEN - {"model_name_or_path"})),
         )
-    said = [str(note) for note in reading.notes if not note.where.startswith(OPTION)]  # of --set alone
+    said = [
+        note.as_message() for note in reading.notes if not note.where.startswith(OPTION)
+    ]  # of --set alone
     return AdapterFolders(recipe, folders, (*said, *_defaults(recipe)))
 
 

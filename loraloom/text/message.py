@@ -104,6 +104,10 @@ class Message(str):
             return catalogue.ngettext(self.template, self.plural, count)
         return catalogue.gettext(self.template)
 
+    def replaced(self, **values: object) -> Message:
+        """Return the message with other values for some of its placeholders."""
+        return self._of(self.template, self.plural, {**self.values, **values})
+
     def mapped(self, change: Callable[[str], str]) -> Message:
         """Return the message with each text among its values changed, also within messages."""
         return self._of(

@@ -38,6 +38,7 @@ SHOWN: dict[str, tuple[dict[int, str], set[str]]] = {
     "Interrupted": ({1: "message"}, {"message"}),
     "BadParameter": ({0: "message"}, {"message"}),
     "SettingError": ({0: "message"}, {"message"}),
+    "rendered": ({0: "message"}, set()),
     "say": ({0: "message"}, {"message"}),
 }
 ERROR = ({0: "what"}, {"what", "found", "allowed", "fix"})
@@ -96,6 +97,9 @@ class Flow(Index):
             fields = {"message", "fix", "reason", "what"} if name == "replace" else set()
             if each.arg in keywords or each.arg in fields:
                 self.mark(each.value, weak=each.arg in WEAK)
+        if name == "print_table" and call.args and isinstance(call.args[0], ast.Tuple):
+            for each in call.args[0].elts:
+                self.mark(each, weak=False)
         if name in ("Message", "counting"):
             for each in call.keywords:
                 self.mark(each.value, weak=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from tools.messages.sources import called_name
 
 PACKAGE = Path(__file__).resolve().parents[2] / "loraloom"
+_ROW = re.compile(r"row \{\w+\}:? ")
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _PLACEHOLDER = re.compile(r"\{\w+(?::[^{}]*)?\}")
 
@@ -47,6 +48,8 @@ def templates_in(tree: ast.Module) -> Iterator[Template]:
         match called_name(node):
             case "Message" | "joined" if node.args and is_text(node.args[0]):
                 yield Template(texts[0])
+                if begin := _ROW.match(texts[0]):  # a reason for dropping the row, see data/formats/row.py
+                    yield Template(texts[0][begin.end() :])
             case "counting" if len(texts) == 2:
                 yield Template(*texts)
             case "counted" if len(node.args) > 1 and is_text(node.args[1]):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from loraloom.errors import DataError, Problem
+from loraloom.text.message import Message
 from loraloom.text.visible import quoted
 
 # A message shows 20 problems and counts all; up to a million of them need not be kept for that.
@@ -21,6 +22,7 @@ COUNTED_ONLY = Problem("a further problem, counted but not kept")
 SHOWN_NAMES = 12
 PATHS_ARE_RELATIVE = "paths in a recipe are relative to its folder, paths in a command to the current folder"
 _ROW = re.compile(r"row \d+:? ")
+_ROW_OF_TEMPLATE = re.compile(r"row \{\w+\}:? ")  # tools/messages/templates.py has it too
 _DROP_HINT = "To train without the invalid rows, set `data.on_invalid: drop`."
 
 
@@ -132,7 +134,11 @@ class Findings:
 
 
 def _why(problem: Problem) -> str:
-    what = _ROW.sub("", problem.what, count=1)
+    what = problem.what
+    if isinstance(what, Message) and (begin := _ROW_OF_TEMPLATE.match(what.template)):
+        what = Message(what.template[begin.end() :], **what.values)
+    else:
+        what = _ROW.sub("", what, count=1) if _ROW.search(what) else what
     numbers = [f"{name}: {value}" for name, value in (("found", problem.found), ("allowed", problem.allowed))]
     return f"{what} ({', '.join(numbers)})" if problem.found else what
 
