@@ -25,6 +25,7 @@ from loraloom.data.encoding import IGNORED, EncodedExample, EncodedSet
 from loraloom.evaluate.decoding import describe_unused, unused_settings
 from loraloom.forecast.plan import pass_tokens
 from loraloom.recipe import Experiment, GenerationSettings
+from loraloom.text.message import Message, joined
 
 # Rows at these quantiles of length: short ones, because large models are slow, and of different lengths,
 # so that packing puts two of them in one row.
@@ -36,9 +37,9 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 CRASHING = ("shapes", "tokenizer")
 # Nats above a uniform guess. A model trained only on span filling (mT5) may be there and is still trainable.
 WORSE_THAN_CHANCE = 1.0
-WHY_WORSE = (
-    "The base has not learnt such rows (mT5 was trained only to fill gaps: mt0 is a better start), or its "
-    "head or tokenizer belongs to another model."
+WHY_WORSE = Message(
+    "The base has not learnt such rows (mT5 was trained only to fill gaps: mt0 is a better "
+    "start), or its head or tokenizer belongs to another model."
 )
 
 
@@ -118,16 +119,31 @@ def check_shapes(gate: Gate) -> list[Finding]:
     for name in ("input_ids", "decoder_input_ids", "labels"):
         tensor = getattr(batch, name)
         if tensor.dtype != torch.int64 or tensor.dim() != 2:
-            problems.append(f"{name} is {tensor.dtype} {list(tensor.shape)}")
+            problems.append(
+                Message("{name} is {dtype} {list}", name=name, dtype=tensor.dtype, list=list(tensor.shape))
+            )
     vocabulary = gate.base.model.get_input_embeddings().weight.shape[0]
     largest = int(max(batch.input_ids.max(), batch.labels.max()))
     if largest >= vocabulary:
-        problems.append(f"token {largest} exceeds the {vocabulary} embeddings")
+        problems.append(
+            Message(
+                "token {largest} exceeds the {vocabulary} embeddings", largest=largest, vocabulary=vocabulary
+            )
+        )
     if problems:
-        return [Finding("error", "shapes", "batch", "; ".join(problems))]
-    shapes = f"input_ids {list(batch.input_ids.shape)} and labels {list(batch.labels.shape)}"
+        return [Finding("error", "shapes", "batch", joined("; ", problems))]
+    shapes = Message(
+        "input_ids {list} and labels {list_2}",
+        list=list(batch.input_ids.shape),
+        list_2=list(batch.labels.shape),
+    )
     dtype = str(gate.base.model.dtype).removeprefix("torch.")
-    message = f"{len(gate.rows)} rows as {shapes}, int64; base in {dtype}"
+    message = Message(
+        "{num_rows} rows as {shapes}, int64; base in {dtype}",
+        num_rows=len(gate.rows),
+        shapes=shapes,
+        dtype=dtype,
+    )
     return [Finding("ok", "shapes", "batch", message)]
 
 
@@ -137,14 +153,26 @@ def check_labels(gate: Gate) -> list[Finding]:
     flat = batch.labels.cpu()
     is_padding = (batch.target_segments == 0).cpu()
     if bool(((flat == IGNORED) != is_padding).any()):
-        return [Finding("error", "labels", "labels", "the labels that are -100 are not exactly the padding")]
+        return [
+            Finding(
+                "error", "labels", "labels", Message("the labels that are -100 are not exactly the padding")
+            )
+        ]
     without = (gate.train_set.final_labels != eos).nonzero()[0]
     if len(without):
-        message = f"{len(without)} rows do not end in EOS, the first is training row {without[0] + 1}"
+        message = Message(
+            "{num_without} rows do not end in EOS, the first is training row {without}",
+            num_without=len(without),
+            without=without[0] + 1,
+        )
         return [Finding("error", "labels", "labels", message)]
-    ends = f"all {len(gate.train_set)} label rows end in EOS"
-    padding = f"{int(is_padding.sum())} of {flat.numel()} positions of a batch are -100, all of them padding"
-    return [Finding("ok", "labels", "labels", f"{ends}; {padding}")]
+    ends = Message("all {num_train_set} label rows end in EOS", num_train_set=len(gate.train_set))
+    padding = Message(
+        "{int} of {numel} positions of a batch are -100, all of them padding",
+        int=int(is_padding.sum()),
+        numel=flat.numel(),
+    )
+    return [Finding("ok", "labels", "labels", Message("{ends}; {padding}", ends=ends, padding=padding))]
 
 
 @torch.no_grad()
@@ -168,15 +196,23 @@ def check_loss(gate: Gate) -> list[Finding]:
         total -= float(sum(log_probabilities[position, token] for position, token in enumerate(labels)))
     theirs = total / sum(gate.batch.num_labels)
     if not (math.isfinite(ours) and math.isfinite(theirs)):
-        message = f"the base's own loss is {theirs}"
-        return [Finding("error", "loss", "base", message, "Try dtype: float32, or another base.")]
+        message = Message("the base's own loss is {theirs}", theirs=theirs)
+        return [Finding("error", "loss", "base", message, Message("Try dtype: float32, or another base."))]
     if abs(ours - theirs) > gate.tolerance * abs(theirs):
-        message = f"training computes {ours:.6f}, the model's own forward {theirs:.6f}"
-        return [Finding("error", "loss", "objective", message, "This is a bug; please report it.")]
-    computed = f"{theirs:.4f} by the model's own forward, {ours:.4f} in training"
+        message = Message(
+            "training computes {ours:.6f}, the model's own forward {theirs:.6f}", ours=ours, theirs=theirs
+        )
+        return [Finding("error", "loss", "objective", message, Message("This is a bug; please report it."))]
+    computed = Message(
+        "{theirs:.4f} by the model's own forward, {ours:.4f} in training", theirs=theirs, ours=ours
+    )
     chance = math.log(base.head.weight.shape[0])
     if theirs > chance + WORSE_THAN_CHANCE:
-        message = f"{computed}: worse than a uniform guess among all tokens, which gives {chance:.2f}"
+        message = Message(
+            "{computed}: worse than a uniform guess among all tokens, which gives {chance:.2f}",
+            computed=computed,
+            chance=chance,
+        )
         return [Finding("note", "loss", "base", message, WHY_WORSE)]
     return [Finding("ok", "loss", "objective", computed)]
 
@@ -192,11 +228,16 @@ def check_targets(gate: Gate) -> list[Finding]:
 
 def _target_finding(experiment: Experiment, match: Match) -> Finding:
     called = f" ({match.own_name})" if match.own_name else ""
-    message = (
-        f"`{match.pattern}`{called} matches {len(match.targets)} linears, "
-        f"{match.num_adapter_parameters(experiment.lora.r):,} adapter weights at r {experiment.lora.r}"
+    message = Message(
+        "`{pattern}`{called} matches {num_targets} linears, {num_adapter_parameters:,} adapter "
+        "weights at r {r}",
+        pattern=match.pattern,
+        called=called,
+        num_targets=len(match.targets),
+        num_adapter_parameters=match.num_adapter_parameters(experiment.lora.r),
+        r=experiment.lora.r,
     )
-    return Finding("ok", "targets", f"{experiment.name}: lora.target_modules", message)
+    return Finding("ok", "targets", Message("{name}: lora.target_modules", name=experiment.name), message)
 
 
 def check_adapters(gate: Gate) -> list[Finding]:
@@ -237,18 +278,26 @@ def _starts_as_base(gate: Gate, bank: AdapterBank, experiments: Sequence[Experim
     for experiment, states in zip(experiments, adapted, strict=True):
         difference = float((states - plain).abs().max())
         if experiment.name in gate.initial:
-            message = f"continues from an adapter: states differ from the base's by up to {difference:.2g}"
+            message = Message(
+                "continues from an adapter: states differ from the base's by up to {difference:.2g}",
+                difference=difference,
+            )
             findings.append(Finding("note", "start", experiment.name, message))
         elif difference > gate.tolerance * float(plain.abs().max()):
-            message = f"with B = 0 its hidden states differ from the base's by {difference:.2g}"
+            message = Message(
+                "with B = 0 its hidden states differ from the base's by {difference:.2g}",
+                difference=difference,
+            )
             findings.append(Finding("error", "start", experiment.name, message))
         else:
             how = (
-                "exactly the base's hidden states"
+                Message("exactly the base's hidden states")
                 if difference == 0
-                else f"the base's hidden states within {difference:.1e}"
+                else Message("the base's hidden states within {difference:.1e}", difference=difference)
             )
-            findings.append(Finding("ok", "start", experiment.name, f"with B = 0 it gives {how}"))
+            findings.append(
+                Finding("ok", "start", experiment.name, Message("with B = 0 it gives {how}", how=how))
+            )
     return findings
 
 
@@ -270,15 +319,23 @@ def _gradient_finding(bank: AdapterBank, name: str, base_is_frozen: bool, batch:
     }
     total = math.sqrt(sum(norm**2 for norm in norms.values()))
     if not base_is_frozen:
-        return Finding("error", "gradient", name, "the base received a gradient, but must be frozen")
+        return Finding("error", "gradient", name, Message("the base received a gradient, but must be frozen"))
     if not math.isfinite(total) or total == 0:
         return Finding(
-            "error", "gradient", name, f"the norm of the gradient is {total}", "Try dtype: float32."
+            "error",
+            "gradient",
+            name,
+            Message("the norm of the gradient is {total}", total=total),
+            Message("Try dtype: float32."),
         )
     if 0 in norms.values():
-        message = describe_silent(bank, norms, batch)
-        return Finding("warning", "gradient", name, message, "Remove them from target_modules.")
-    message = f"all {len(norms)} modules get a gradient, norm {total:.3g}; the base gets none"
+        message: str = describe_silent(bank, norms, batch)
+        return Finding("warning", "gradient", name, message, Message("Remove them from target_modules."))
+    message = Message(
+        "all {num_norms} modules get a gradient, norm {total:.3g}; the base gets none",
+        num_norms=len(norms),
+        total=total,
+    )
     return Finding("ok", "gradient", name, message)
 
 
@@ -288,11 +345,18 @@ def check_generation(gate: Gate) -> list[Finding]:
     if not unused:
         return [
             Finding(
-                "ok", "generation", "generation", "the base's own generation settings request nothing else"
+                "ok",
+                "generation",
+                "generation",
+                Message("the base's own generation settings request nothing else"),
             )
         ]
     ours = [
         key for key in unused_settings(gate.base, gate.generation) if key in GenerationSettings.model_fields
     ]
-    fix = f"To follow the base, set {', '.join(sorted(ours))} in `generation`." if ours else ""
+    fix = (
+        Message("To follow the base, set {ours} in `generation`.", ours=", ".join(sorted(ours)))
+        if ours
+        else ""
+    )
     return [Finding("note", "generation", "base", unused, fix)]

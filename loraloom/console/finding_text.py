@@ -11,6 +11,7 @@ from rich.text import Text
 from loraloom.checks.finding import Finding
 from loraloom.run.documents.checks import LEVELS
 from loraloom.text.catalogue import rendered
+from loraloom.text.message import Message, joined
 from loraloom.text.units import counted
 
 # Most severe first.
@@ -49,11 +50,14 @@ def summary(
 ) -> Iterator[Text]:
     """Count the findings of each level; then name the checks that passed."""
     counts: Counter[str] = Counter(finding.level for finding in findings)
-    every = ", ".join(_counted(counts[level], level) for level in COLOURS if counts[level])
+    every = joined(", ", (_counted(counts[level], level) for level in COLOURS if counts[level]))
     yield Text(rendered(every))
     names = {f.check: None for f in findings if f.level == "ok" and f.check not in SHOWN_IN_ORDER}
     if names and with_names:
-        folded = Text(rendered(f"passed (`--all` shows them): {', '.join(names)}"), style=COLOURS["ok"])
+        folded = Text(
+            rendered(Message("passed (`--all` shows them): {names}", names=", ".join(names))),
+            style=COLOURS["ok"],
+        )
         for line in folded.wrap(console, width):
             line.rstrip()
             yield line
@@ -61,7 +65,7 @@ def summary(
 
 def _counted(count: int, level: str) -> str:
     if level == "ok":
-        return f"{count} passed"
+        return Message("{count} passed", count=count)
     return {"error": counted(count, "error"), "warning": counted(count, "warning")}.get(
         level, counted(count, "note")
     )

@@ -15,6 +15,7 @@ from loraloom.console.finding_text import COLOURS, paragraph, summary, to_show
 from loraloom.console.streams import Stdout, text_width
 from loraloom.run.documents.checks import LEVELS
 from loraloom.text.catalogue import rendered
+from loraloom.text.message import Message
 from loraloom.text.units import counted, figure, percent
 from loraloom.text.visible import visible
 
@@ -57,7 +58,7 @@ def print_findings(findings: Sequence[Finding], *, show_all: bool = False) -> No
     width = text_width(stdout)
     if stdout.is_terminal and stdout.width >= WIDE:
         print_table(
-            ("level", "check", "where", "found", "fix"),
+            (Message("level"), Message("check"), Message("where"), Message("found"), Message("fix")),
             [(LEVELS[f.level], f.check, f.where, f.message, f.fix) for f in shown],
             [COLOURS[f.level] for f in shown],
         )
@@ -113,7 +114,7 @@ def print_comparison(comparison: Comparison, shown_rows: int = 3) -> None:
     keys = list(dict.fromkeys(key for model in models.values() for key in model.figures))
     columns = [[models[name].figures for name in names] for names in groups.values()]
     print_table(
-        ("figure", *groups),
+        (Message("figure"), *groups),
         [
             (key, *(_figure_over_seeds(key, [own.get(key) for own in column]) for column in columns))
             for key in keys
@@ -138,11 +139,16 @@ def print_answers(comparison: Comparison, shown_rows: int, title: str = "") -> N
             first = names[0]  # only one of several seeds; the report shows them all
             stdout.print(Text(visible(f"  {first}: {row.answers[first]}")))
         if row.reference is not None:
-            stdout.print(Text(visible(rendered(f"  reference: {row.reference}")), style="dim"))
+            stdout.print(
+                Text(
+                    visible(rendered(Message("  reference: {reference}", reference=row.reference))),
+                    style="dim",
+                )
+            )
     more = len(comparison.rows) - shown_rows
     if more > 0:
         stdout.print()
-        stdout.print(Text(rendered(f"… and {counted(more, 'more row')}"), style="dim"))
+        stdout.print(Text(rendered(Message("… and {rows}", rows=counted(more, "more row"))), style="dim"))
 
 
 def _figure_over_seeds(key: str, values: Sequence[float | None]) -> str:

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 
 from loraloom.data.formats.row import DroppedRow
 from loraloom.errors import Problem
+from loraloom.text.message import Message, joined
 from loraloom.text.units import counted
 
 SHOWN_PLACES = 20
 SHOWN_REASONS = 10
-NOTHING_LEARNT = "Mark the answers to train on, or set `data.answer_weights: false` to train on all of them."
+NOTHING_LEARNT = Message(
+    "Mark the answers to train on, or set `data.answer_weights: false` to train on all of them."
+)
 
 
 def describe_none_left(shown_as: str, num_empty: int, num_bad: int, why: Sequence[str] = ()) -> Problem:
@@ -21,14 +24,28 @@ def describe_none_left(shown_as: str, num_empty: int, num_bad: int, why: Sequenc
         why: what else was skipped, each reason with its count.
     """
     if not num_empty and not num_bad:
-        what = "contains no answer to train on" + (f": {'; '.join(why)}" if why else "")
+        what: str = Message("contains no answer to train on") + (f": {'; '.join(why)}" if why else "")
         return Problem(
-            what, where=shown_as, fix=NOTHING_LEARNT if why else "Check that this is the intended file."
+            what,
+            where=shown_as,
+            fix=NOTHING_LEARNT if why else Message("Check that this is the intended file."),
         )
-    counts = [f"{count} were {what}" for count, what in ((num_empty, "empty"), (num_bad, "bad")) if count]
-    what = counts[0] if len(counts) == 1 else " and ".join(counts)
-    fix = "Set `data.on_invalid: error` to see them." if num_bad else ""
-    return Problem(f"no rows are left: {'all ' if len(counts) == 1 else ''}{what}", where=shown_as, fix=fix)
+    counts = [
+        Message("{count} were {what}", count=count, what=what)
+        for count, what in ((num_empty, "empty"), (num_bad, "bad"))
+        if count
+    ]
+    what = counts[0] if len(counts) == 1 else joined(" and ", counts)
+    fix = Message("Set `data.on_invalid: error` to see them.") if num_bad else ""
+    return Problem(
+        (
+            Message("no rows are left: all {what}", what=what)
+            if len(counts) == 1
+            else Message("no rows are left: {what}", what=what)
+        ),
+        where=shown_as,
+        fix=fix,
+    )
 
 
 def describe_dropped(dropped: Sequence[DroppedRow]) -> str:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from loraloom.data.sources.source import pieces_of
 from loraloom.data.sources.truncation import AT_THE_END, describe_truncation, truncate_all
 from loraloom.errors import DataError
+from loraloom.text.message import Message
 
 Truncation = Literal["context", "right"]
 IGNORED = -100  # label of positions that the loss ignores, as in torch's cross_entropy
@@ -192,7 +193,12 @@ def describe_cuts(part: str, cuts: npt.NDArray[np.uint8], limit: int) -> str:
     if not cuts.any():
         return ""
     counted = f"{np.count_nonzero(cuts):,} of {len(cuts):,} {part} sources".replace("  ", " ")
-    return f"{counted} are cut to {limit} tokens: {describe_truncation(cuts)}"
+    return Message(
+        "{counted} are cut to {limit} tokens: {describe_truncation}",
+        counted=counted,
+        limit=limit,
+        describe_truncation=describe_truncation(cuts),
+    )
 
 
 class _TokenIds:
@@ -283,7 +289,9 @@ class _Whole:
     def __init__(self, tokenizer: Tokenizer, keyword: str) -> None:
         if tokenizer.eos_token_id is None:
             raise DataError(
-                "the tokenizer has no EOS token, so no answer would ever end; use a tokenizer with one"
+                Message(
+                    "the tokenizer has no EOS token, so no answer would ever end; use a tokenizer with one"
+                )
             )
         self._tokenizer, self._keyword, self._eos = tokenizer, keyword, tokenizer.eos_token_id
 

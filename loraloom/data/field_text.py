@@ -13,6 +13,7 @@ from loraloom.data.formats.row import Findings, Row
 from loraloom.data.layouts.exchange import MISSING, Field
 from loraloom.errors import Problem
 from loraloom.recipe import DataSettings
+from loraloom.text.message import Message
 from loraloom.text.visible import quoted
 
 FILL = "Fill it in, or set `data.on_empty: drop`."
@@ -56,7 +57,10 @@ class FieldReader:
 
     def refuse(self, row: Row, what: str, fix: str = "") -> None:
         """Report a problem of a row, which excludes the whole row."""
-        self._findings.refuse(Problem(f"row {row.number}: {what}", where=row.where, fix=fix), row.number)
+        self._findings.refuse(
+            Problem(Message("row {number}: {what}", number=row.number, what=what), where=row.where, fix=fix),
+            row.number,
+        )
 
     def refuse_blank(self, row: Row, name: str, text: str) -> None:
         """Report a field with blank text."""

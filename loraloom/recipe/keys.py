@@ -189,10 +189,12 @@ def _place_experiments(placed: SettingsTree, node: Node) -> None:
     elif not isinstance(node.value, dict):
         placed.problems.append(
             Problem(
-                "`experiments` must be a mapping from the name of each experiment to what differs in it",
+                Message(
+                    "`experiments` must be a mapping from the name of each experiment to what differs in it"
+                ),
                 node.where,
                 found=shown_value(node.plain),
-                fix="Write `experiments: {slow: {training: {learning_rate: 1.0e-4}}}`.",
+                fix=Message("Write `experiments: {{slow: {{training: {{learning_rate: 1.0e-4}}}}}}`."),
             )
         )
     else:
@@ -206,10 +208,12 @@ def _place_experiments(placed: SettingsTree, node: Node) -> None:
             else:
                 placed.problems.append(
                     Problem(
-                        f"experiment {quoted(name)} must be a mapping of what differs",
+                        Message("experiment {name} must be a mapping of what differs", name=quoted(name)),
                         child.where,
                         found=shown_value(child.plain),
-                        fix="Write `{training: {learning_rate: 1.0e-4}}`, or `{}` for no difference.",
+                        fix=Message(
+                            "Write `{{training: {{learning_rate: 1.0e-4}}}}`, or `{{}}` for no difference."
+                        ),
                     )
                 )
 
@@ -221,8 +225,11 @@ def _place_key(placed: SettingsTree, key: str, child: Node, experiment: Path, se
     if path is None:
         _place_other(placed, key, child, section, experiment)
     elif path in {(name,) for name in SECTIONS}:
-        what = f"`{path[0]}` must be a mapping of settings"
-        fix = f"Write its settings below it, as in `{SECTION_EXAMPLES[path[0]]}`."
+        what = Message("`{path}` must be a mapping of settings", path=path[0])
+        fix = Message(
+            "Write its settings below it, as in `{section_examples}`.",
+            section_examples=SECTION_EXAMPLES[path[0]],
+        )
         placed.problems.append(Problem(what, child.where, found=shown_value(child.plain), fix=fix))
     elif path == COLUMNS and (child.value is None or isinstance(child.value, dict)):
         placed.places.setdefault((*experiment, *path), child.where)
@@ -232,7 +239,12 @@ def _place_key(placed: SettingsTree, key: str, child: Node, experiment: Path, se
             _add(placed, (*experiment, *path, name), column, f"{written}.{name}", is_text=True)
     else:
         if section not in ("", path[0]) and f"{section}.{key}" not in ALIASES:
-            what = f"{quoted(written)} does not belong in `{section}`; it was read as `{'.'.join(path)}`"
+            what = Message(
+                "{written} does not belong in `{section}`; it was read as `{path}`",
+                written=quoted(written),
+                section=section,
+                path=".".join(path),
+            )
             placed.notes.append(Note(what, child.where))
         _add(placed, (*experiment, *path), child, written, is_text=_is_text(path, child.value))
 
@@ -254,7 +266,7 @@ def _place_other(placed: SettingsTree, key: str, child: Node, section: str, expe
         if spelling in SCRIPT_KEYS:
             placed.script_keys.append((spelling, Setting(child.plain, child.where, written)))
             return
-    what = f"unknown key {quoted(written)}"
+    what = Message("unknown key {written}", written=quoted(written))
     if section and key in SECTIONS:
         fix = f"`{key}` is a separate section; write it outside of `{section}`."
         placed.problems.append(Problem(what, child.where, fix=fix))
@@ -262,7 +274,11 @@ def _place_other(placed: SettingsTree, key: str, child: Node, section: str, expe
     suggestion = nearest_key(section, key) if len(placed.problems) < SUGGESTED else ""
     if suggestion:
         placed.problems.append(
-            Problem(what, child.where, fix=f"Did you mean `{'.'.join((*experiment, suggestion))}`?")
+            Problem(
+                what,
+                child.where,
+                fix=Message("Did you mean `{value}`?", value=".".join((*experiment, suggestion))),
+            )
         )
     else:
         keys = ["lora", "training", "seed"] if experiment and not section else keys_of(section)
@@ -278,11 +294,21 @@ def _add(placed: SettingsTree, path: Path, node: Node, written: str, *, is_text:
     if first is not setting and _meaning(first.value) != _meaning(setting.value):
         placed.problems.append(
             Problem(
-                f"`{'.'.join(path)}` is given twice with different values, here as `{written}` and as "
-                f"`{first.written}` at {first.where}",
+                Message(
+                    "`{path}` is given twice with different values, here as `{written}` and as "
+                    "`{written_2}` at {where}",
+                    path=".".join(path),
+                    written=written,
+                    written_2=first.written,
+                    where=first.where,
+                ),
                 node.where,
-                found=f"{shown_value(setting.value)} and {shown_value(first.value)}",
-                fix="Remove one of them.",
+                found=Message(
+                    "{value} and {value_2}",
+                    value=shown_value(setting.value),
+                    value_2=shown_value(first.value),
+                ),
+                fix=Message("Remove one of them."),
             )
         )
 

@@ -15,6 +15,7 @@ from loraloom.report.training_view import group_of
 from loraloom.run.documents.comparison import BASE_NAME, DECIDING, ComparedRow, Comparison, Difference
 from loraloom.run.events import TrainStep
 from loraloom.run.folder import Run
+from loraloom.text.message import Message
 
 # The most final rows first: test rows took part in no choice, eval rows chose checkpoints.
 PROMPTS = "prompts"
@@ -37,7 +38,7 @@ def read_compared(run: Run, name: str | None) -> ComparisonView | None:
     names = comparison_names(run)
     if name is not None and name not in names:
         raise RunError(
-            f"has no comparison `{name}`",
+            Message("has no comparison `{name}`", name=name),
             where=str(run.folder),
             allowed=", ".join(names),
             fix=_fix_for(name, names, run),
@@ -53,9 +54,9 @@ def read_compared(run: Run, name: str | None) -> ComparisonView | None:
 
 def _fix_for(name: str, names: Sequence[str], run: Run) -> str:
     if not names:
-        return f"`loraloom compare {run.folder}` makes one."
+        return Message("`loraloom compare {folder}` makes one.", folder=run.folder)
     near = nearest(name, names)
-    return f"Did you mean `{near}`?" if near else ""
+    return Message("Did you mean `{near}`?", near=near) if near else ""
 
 
 def read_prompts_compared(run: Run, shown: ComparisonView | None) -> tuple[list[ComparisonView], list[str]]:
@@ -113,12 +114,19 @@ def _rank(what: str) -> int:
 
 
 def _read(run: Run, name: str) -> ComparisonView:
-    path, fix = run.comparisons / f"{name}.json", f"`loraloom compare {run.folder}` writes it anew."
+    path, fix = (
+        run.comparisons / f"{name}.json",
+        Message("`loraloom compare {folder}` writes it anew.", folder=run.folder),
+    )
     document = Comparison.read(path, fix)
     try:
         return _compared(name, document)
     except DAMAGE as error:
-        raise RunError(f"is damaged: {type(error).__name__} {error}", where=str(path), fix=fix) from None
+        raise RunError(
+            Message("is damaged: {name} {error}", name=type(error).__name__, error=error),
+            where=str(path),
+            fix=fix,
+        ) from None
 
 
 def _compared(name: str, document: Comparison) -> ComparisonView:

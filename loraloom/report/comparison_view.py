@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from loraloom.run.documents.comparison import BASE_NAME, CLEAR, Difference, Movement
+from loraloom.text.message import Message, joined
 from loraloom.text.units import signed
 
 # Below this many rows an interval from resampling them is itself a guess.
@@ -14,9 +15,9 @@ FEW_ROWS = 30
 MOST_NAMED = 4
 DID_NOTHING = "did nothing"
 
-STALE = (
-    "Training went on after this comparison, so its answers may be those of earlier adapters, and nothing is "
-    "recommended by them. `loraloom compare` asks the present ones."
+STALE = Message(
+    "Training went on after this comparison, so its answers may be those of earlier adapters, "
+    "and nothing is recommended by them. `loraloom compare` asks the present ones."
 )
 
 
@@ -120,16 +121,21 @@ class ComparisonView:
         if self.what == "prompts":
             num = f"{self.num_rows:,} {noun}"
             if self.num_judged < self.num_rows:
-                num = f"{self.num_judged:,} of {num}"
-                return f"These figures are on {num} given as prompts: those with a known answer."
-            return f"These figures are on {num} given as prompts; they took part in no choice."
-        rows = f"{self.num_rows:,} {self.what} {noun}"
-        if self.took_part_in_a_choice:
-            return (
-                f"These figures are on {rows}, which also chose the checkpoints: they flatter the "
-                "adapters. Rows under `data.test` would take part in no choice."
+                num = Message("{num_judged:,} of {num}", num_judged=self.num_judged, num=num)
+                return Message(
+                    "These figures are on {num} given as prompts: those with a known answer.", num=num
+                )
+            return Message(
+                "These figures are on {num} given as prompts; they took part in no choice.", num=num
             )
-        return f"These figures are on {rows} that took part in no choice."
+        rows = Message("{num_rows:,} {what} {noun}", num_rows=self.num_rows, what=self.what, noun=noun)
+        if self.took_part_in_a_choice:
+            return Message(
+                "These figures are on {rows}, which also chose the checkpoints: they flatter "
+                "the adapters. Rows under `data.test` would take part in no choice.",
+                rows=rows,
+            )
+        return Message("These figures are on {rows} that took part in no choice.", rows=rows)
 
     @property
     def significance(self) -> str:
@@ -138,31 +144,66 @@ class ComparisonView:
         num_clear = len(self.pairs) - len(luck)
         if not self.pairs:
             return ""
-        named = "; ".join(f"{pair.model} and {pair.against}" for pair in luck[:MOST_NAMED])
-        more = f"; and {len(luck) - MOST_NAMED} more" if len(luck) > MOST_NAMED else ""
+        named = joined(
+            "; ",
+            (
+                Message("{model} and {against}", model=pair.model, against=pair.against)
+                for pair in luck[:MOST_NAMED]
+            ),
+        )
+        more = (
+            Message("; and {num_luck} more", num_luck=len(luck) - MOST_NAMED)
+            if len(luck) > MOST_NAMED
+            else ""
+        )
         noun = "difference" if len(self.pairs) == 1 else "differences"
         verb = "is" if num_clear == 1 else "are"
-        said = f"Of {len(self.pairs)} {noun} in chrF between experiments {num_clear} {verb} significant"
-        return f"{said}; not between {named}{more}." if luck else f"{said}."
+        said = Message(
+            "Of {num_pairs} {noun} in chrF between experiments {num_clear} {verb} significant",
+            num_pairs=len(self.pairs),
+            noun=noun,
+            num_clear=num_clear,
+            verb=verb,
+        )
+        return (
+            Message("{said}; not between {named}{more}.", said=said, named=named, more=more)
+            if luck
+            else Message("{said}.", said=said)
+        )
 
     @property
     def cautions(self) -> list[str]:
         """What should be kept in mind when reading the figures."""
-        found = [STALE] if self.is_stale else []
+        found: list[str] = [STALE] if self.is_stale else []
         if "retain_loss" in self.figures[BASE_NAME]:
             found.append(self._forgetting())
         if self.num_judged == 1:
-            found.append("This is one row: it says nothing about others, and its intervals have no width.")
+            found.append(
+                Message("This is one row: it says nothing about others, and its intervals have no width.")
+            )
         elif self.num_judged < FEW_ROWS:
-            found.append(f"{self.num_judged} rows are few: an interval from so few is itself uncertain.")
+            found.append(
+                Message(
+                    "{num_judged} rows are few: an interval from so few is itself uncertain.",
+                    num_judged=self.num_judged,
+                )
+            )
         if not self.signatures:
-            found.append("There are no references, so nothing here says which answers are better.")
+            found.append(Message("There are no references, so nothing here says which answers are better."))
         if self.signatures:
             found.append(self._caution_about_seeds())
         if len(self.experiments) > 1 and self.signatures and not self.took_part_in_a_choice:
-            found.append("Choosing one of several experiments by this page is a choice on these rows too.")
+            found.append(
+                Message("Choosing one of several experiments by this page is a choice on these rows too.")
+            )
         if self.num_truncated_sources:
-            found.append(f"{self.num_truncated_sources:,} of {self.num_rows:,} sources were cut to fit.")
+            found.append(
+                Message(
+                    "{num_truncated_sources:,} of {num_rows:,} sources were cut to fit.",
+                    num_truncated_sources=self.num_truncated_sources,
+                    num_rows=self.num_rows,
+                )
+            )
         return found
 
     def _forgetting(self) -> str:
@@ -171,14 +212,20 @@ class ComparisonView:
         known = {name: self.figures[name].get("retain_loss") for name in self.experiments}
         rises = {name: loss - base for name, loss in known.items() if loss is not None}
         worst = sorted(rises, key=lambda name: -rises[name])[:MOST_NAMED]
-        named = ", ".join(f"{signed(rises[name], 3)} from {name}" for name in worst)
-        which = "most of all " if len(rises) > MOST_NAMED else ""
-        return (
-            f"On `data.retain` the base has a loss of {base:.3f}; "
-            f"what an adapter adds it forgot: {which}{named}."
+        named = joined(
+            ", ",
+            (Message("{signed} from {name}", signed=signed(rises[name], 3), name=name) for name in worst),
+        )
+        which = Message("most of all ") if len(rises) > MOST_NAMED else ""
+        return Message(
+            "On `data.retain` the base has a loss of {base:.3f}; what an adapter adds it "
+            "forgot: {which}{named}.",
+            base=base,
+            which=which,
+            named=named,
         )
 
     def _caution_about_seeds(self) -> str:
         if len(self.adapters) == len(self.experiments):
-            return "One seed each: what another seed would change is not in these intervals."
-        return "The intervals count in rows and seeds; with few seeds they are a little too narrow."
+            return Message("One seed each: what another seed would change is not in these intervals.")
+        return Message("The intervals count in rows and seeds; with few seeds they are a little too narrow.")

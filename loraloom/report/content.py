@@ -32,6 +32,7 @@ from loraloom.run.documents.result import Result
 from loraloom.run.documents.split import SplitRecord
 from loraloom.run.folder import Run, open_run
 from loraloom.run.resuming import how_to_resume
+from loraloom.text.message import Message
 
 
 @dataclass(frozen=True)
@@ -126,9 +127,11 @@ def read_content(folder: Path, compare_name: str | None = None) -> Content:
         return _content(run, provenance, read_compared(run, compare_name))
     except DAMAGE as error:
         raise RunError(
-            f"the run's files do not fit together: {type(error).__name__} {error}",
+            Message(
+                "the run's files do not fit together: {name} {error}", name=type(error).__name__, error=error
+            ),
             where=str(run.folder),
-            fix=f"To verify and repair it, {how_to_resume(run)}.",
+            fix=Message("To verify and repair it, {how_to_resume}.", how_to_resume=how_to_resume(run)),
         ) from None
 
 

@@ -11,6 +11,7 @@ from loraloom.report.visible_text import without_folders
 from loraloom.run.documents.provenance import Provenance
 from loraloom.run.documents.search import FILE, Parameters, SearchRecord, Trial
 from loraloom.run.folder import Run
+from loraloom.text.message import Message
 
 # A setting with more values than that is a range: a mean at each would be of one trial.
 MOST_LEVELS = 6
@@ -49,10 +50,14 @@ class SearchView:
         """What the search says, and how far that can be believed."""
         best = next((trial for trial in self.trials if trial.name == self.best), None)
         if best is None or best.figure is None:
-            return "No trial has come to its end."
-        return (
-            f"{best.name} has the best {self.metric}, {best.figure:.4f}, of {self._counted()}. "
-            "It was chosen on the eval rows, from one seed: the next search may choose another."
+            return Message("No trial has come to its end.")
+        return Message(
+            "{name} has the best {metric}, {figure:.4f}, of {counted}. It was chosen on the "
+            "eval rows, from one seed: the next search may choose another.",
+            name=best.name,
+            metric=self.metric,
+            figure=best.figure,
+            counted=self._counted(),
         )
 
     def _counted(self) -> str:

@@ -35,7 +35,7 @@ from loraloom.run.digests import LogDigest
 from loraloom.run.documents.document import read_json, to_json
 from loraloom.run.events import CheckpointSave, Event, Report, read_events
 from loraloom.run.lock import guard_file, locked
-from loraloom.text.message import to_data
+from loraloom.text.message import Message, to_data
 
 __all__ = [
     "LOCK_FILE",
@@ -150,9 +150,9 @@ class Run:
                     os.fsync(file.fileno())
         except OSError as error:
             raise RunError(
-                f"cannot be written: {error.strerror or error}",
+                Message("cannot be written: {strerror}", strerror=(error.strerror or error)),
                 where=str(self.events_file),
-                fix="Make room, then go on with --resume.",
+                fix=Message("Make room, then go on with --resume."),
             ) from None
 
     def recorder(self, report: Report) -> Report:
@@ -201,9 +201,13 @@ def create_run(folder: Path) -> Run:
         with Run(folder).locked():  # says whose it is, if somebody works on it now
             pass
     if not is_new and (not folder.is_dir() or any(folder.iterdir())):
-        fix = "Choose another `--out`, or resume it with `--resume`." if Run(folder).is_started else ""
+        fix = (
+            Message("Choose another `--out`, or resume it with `--resume`.") if Run(folder).is_started else ""
+        )
         raise RunError(
-            "the run directory must be new or empty", where=str(folder), fix=fix or "Choose another `--out`."
+            Message("the run directory must be new or empty"),
+            where=str(folder),
+            fix=fix or Message("Choose another `--out`."),
         )
     run = Run(folder)
     try:
@@ -212,9 +216,9 @@ def create_run(folder: Path) -> Run:
         folder.chmod(0o700)
     except OSError as error:
         raise RunError(
-            f"the run directory cannot be made: {error.strerror}",
+            Message("the run directory cannot be made: {strerror}", strerror=error.strerror),
             where=str(folder),
-            fix="Choose a folder you may write to with --out.",
+            fix=Message("Choose a folder you may write to with --out."),
         ) from None
     return run
 
@@ -228,17 +232,19 @@ def open_run(folder: Path) -> Run:
     run = Run(folder)
     if not run.is_started:
         if run.is_remnant:
-            fix = f"Start it again: `loraloom train RECIPE --out {folder}`."
-            raise RunError("this run was stopped before it started", where=str(folder), fix=fix)
+            fix = Message("Start it again: `loraloom train RECIPE --out {folder}`.", folder=folder)
+            raise RunError(Message("this run was stopped before it started"), where=str(folder), fix=fix)
         if folder.is_dir():
             lacking = run.provenance_file if run.recipe_file.is_file() else run.recipe_file
-            raise RunError(f"this folder is no run: it has no {lacking.name}", where=str(folder))
+            raise RunError(
+                Message("this folder is no run: it has no {name}", name=lacking.name), where=str(folder)
+            )
         near = [other.folder.name for other in list_runs(folder.parent)]
         raise RunError(
-            "there is no such run",
+            Message("there is no such run"),
             where=str(folder),
             allowed=", ".join(near[-5:]),
-            fix="`loraloom runs` lists them." if near else "`loraloom train` makes one.",
+            fix=Message("`loraloom runs` lists them.") if near else Message("`loraloom train` makes one."),
         )
     return run
 

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from loraloom.errors import RunError
+from loraloom.text.message import Message
 
 with warnings.catch_warnings(action="ignore"):  # it says so if it finds no system's locks
     import filelock
@@ -39,9 +40,9 @@ _mutex = threading.Lock()
 def locked(
     path: Path,
     *,
-    doing: str = "works on this run",
+    doing: str = Message("works on this run"),
     where: Path | None = None,
-    fix: str = "Wait for it, or stop it, and try again.",
+    fix: str = Message("Wait for it, or stop it, and try again."),
     is_temporary: bool = False,
     patience: float = PATIENCE_SECONDS,
 ) -> Iterator[None]:
@@ -67,13 +68,24 @@ def locked(
     while not _claim(path):
         if time.monotonic() > deadline:
             pid = os.getpid()
-            raise RunError(f"this process {doing} already (pid {pid})", where=str(where), fix=fix)
+            raise RunError(
+                Message("this process {doing} already (pid {pid})", doing=doing, pid=pid),
+                where=str(where),
+                fix=fix,
+            )
         time.sleep(PATIENCE_SECONDS / 10)
     try:
-        with _found(path) as before, _acquired(path, deadline, f"another process {doing}", where, fix):
+        with (
+            _found(path) as before,
+            _acquired(path, deadline, Message("another process {doing}", doing=doing), where, fix),
+        ):
             if before is not None and before != _identity(path) and not is_temporary:
                 path.unlink(missing_ok=True)
-                raise RunError("the run was removed a moment ago", where=str(path.parent), fix="Try again.")
+                raise RunError(
+                    Message("the run was removed a moment ago"),
+                    where=str(path.parent),
+                    fix=Message("Try again."),
+                )
             _write_pid(path)
             try:
                 yield
@@ -95,7 +107,9 @@ def _acquired(path: Path, deadline: float, who: str, where: Path, fix: str) -> I
         lock.acquire(timeout=max(0.0, deadline - time.monotonic()), poll_interval=PATIENCE_SECONDS / 10)
     except filelock.Timeout:
         pid = path.read_text(errors="replace").strip() if path.is_file() else ""
-        raise RunError(f"{who} (pid {pid or 'unknown'})", where=str(where), fix=fix) from None
+        raise RunError(
+            Message("{who} (pid {pid})", who=who, pid=(pid or "unknown")), where=str(where), fix=fix
+        ) from None
     try:
         yield
     finally:

@@ -18,7 +18,7 @@ from tools.messages.flow import PACKAGE, Flow
 from tools.messages.templates import Template, templates
 
 # What has been converted; in the rest, texts are shown as they are and cannot be translated yet.
-CONVERTED = ("errors.py", "text")
+CONVERTED = ("errors.py", "text", "recipe", "run", "data", "checks", "report", "console")
 
 SOURCE = '''
 """A module."""

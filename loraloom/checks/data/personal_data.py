@@ -15,6 +15,7 @@ from loraloom.checks.data.code_points import normalize
 from loraloom.checks.data.data_view import DataView, places
 from loraloom.checks.finding import Finding
 from loraloom.data.examples import Example
+from loraloom.text.message import Message
 
 # GB 11643-1999: region, date of birth, sequence number, and a check digit by ISO 7064 MOD 11-2.
 _ID_NUMBER = re.compile(
@@ -113,15 +114,24 @@ def check_personal_data(view: DataView) -> list[Finding]:
     for example in view.rows:
         for kind in {*personal_kinds(example.source), *personal_kinds(example.response)}:
             found.setdefault(kind, []).append(example)
-    fix = "Remove or replace them; a model may reveal them to anyone."
+    fix = Message("Remove or replace them; a model may reveal them to anyone.")
     return [
         Finding(
             "warning",
             "personal-data",
             places(rows),
-            f"{kind} in {len(rows):,} of {len(view.rows):,} rows",
+            Message(
+                "{kind} in {num_rows:,} of {num_rows_2:,} rows",
+                kind=kind,
+                num_rows=len(rows),
+                num_rows_2=len(view.rows),
+            ),
             fix,
         )
         for kind in KINDS
         if (rows := found.get(kind))
-    ] or [Finding("ok", "personal-data", "data", f"none of these was found: {', '.join(KINDS)}")]
+    ] or [
+        Finding(
+            "ok", "personal-data", "data", Message("none of these was found: {kinds}", kinds=", ".join(KINDS))
+        )
+    ]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from loraloom.data.formats.row import Findings
 from loraloom.errors import DataError, Problem
+from loraloom.text.message import Message
 
 MAX_NAME_CHARS = 80
 _WHOLE_NUMBER = re.compile(r"\s*-?\d+\s*")
@@ -106,9 +107,11 @@ class Header:
 
     def _of_other_length(self, cells: list[str], number: int, where: str, fix: str) -> Problem:
         if len(cells) == len(self._cells) + 1 and _WHOLE_NUMBER.fullmatch(cells[0]):
-            fix += " If the rows begin with a number (R's row names), name that column in the header."
+            fix += Message(
+                " If the rows begin with a number (R's row names), name that column in the header."
+            )
         return Problem(
-            f"row {number}: does not have as many cells as the header",
+            Message("row {number}: does not have as many cells as the header", number=number),
             where=where,
             found=str(len(cells)),
             allowed=str(len(self._cells)),
@@ -132,27 +135,48 @@ def read_header(cells: list[str], delimiter: str, where: str) -> Header:
     for position, name in enumerate(names, start=1):
         if len(name) > MAX_NAME_CHARS or "\n" in name:
             raise DataError(
-                f"the first line must name the columns, but its cell {position} has {len(name)} characters",
+                Message(
+                    "the first line must name the columns, but its cell {position} has {num_name} characters",
+                    position=position,
+                    num_name=len(name),
+                ),
                 where=where,
-                fix=f"Add a header line such as `instruction{delimiter}response`.",
+                fix=Message(
+                    "Add a header line such as `instruction{delimiter}response`.", delimiter=delimiter
+                ),
             )
         first = places.setdefault(name, position) if name else position
         if first != position:  # if the header is missing, these cells are a row's, so none is shown
-            raise DataError(f"cells {first} and {position} of the header contain the same name", where=where)
+            raise DataError(
+                Message(
+                    "cells {first} and {position} of the header contain the same name",
+                    first=first,
+                    position=position,
+                ),
+                where=where,
+            )
     others = [mark for mark in (";", "\t", ",", "|") if mark != delimiter and mark in names[0]]
     if len(names) == 1 and others:
-        shown = {"\t": "a tab"}.get(others[0], f"`{others[0]}`")
+        shown = {"\t": Message("a tab")}.get(others[0], f"`{others[0]}`")
         raise DataError(
-            f"the header has one column, which contains {shown}: the separator is probably a different one",
+            Message(
+                "the header has one column, which contains {shown}: the separator is probably a "
+                "different one",
+                shown=shown,
+            ),
             where=where,
-            fix="Remove `data.delimiter` to detect the separator, or set it to the right one.",
+            fix=Message("Remove `data.delimiter` to detect the separator, or set it to the right one."),
         )
     return Header(names)
 
 
 def _unnamed(place: int, number: int, where: str) -> Problem:
     return Problem(
-        f"row {number} has text in column {place + 1}, which the header does not name",
+        Message(
+            "row {number} has text in column {place}, which the header does not name",
+            number=number,
+            place=place + 1,
+        ),
         where=where,
-        fix="Add a name for the column to the header.",
+        fix=Message("Add a name for the column to the header."),
     )

@@ -9,10 +9,13 @@ from typing import Any
 from loraloom.data.formats.json_text import JsonCursor
 from loraloom.data.formats.row import Findings, Row, location
 from loraloom.errors import DataError, Problem
+from loraloom.text.message import Message
 
-ONE_LIST = "Put the rows in one list, `[ {…}, {…} ]`, or one object on each line of a .jsonl file."
-NAMELESS = "the rows are lists, which do not name their columns"
-AS_OBJECT = 'Write each row as an object, `{"instruction": …, "response": …}`.'
+ONE_LIST = Message(
+    "Put the rows in one list, `[ {{…}}, {{…}} ]`, or one object on each line of a .jsonl file."
+)
+NAMELESS = Message("the rows are lists, which do not name their columns")
+AS_OBJECT = Message('Write each row as an object, `{{"instruction": …, "response": …}}`.')
 _JSON_TYPES = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
 
 
@@ -43,13 +46,15 @@ def rows_of_list(
     for number in itertools.count(1):
         cursor.peek()
         line = cursor.line
-        value = cursor.value(f"row {number}")
+        value = cursor.value(Message("row {number}", number=number))
         where = location(shown_as, line)
         if number == 1 and isinstance(value, list):
             header = _names(value, columns)
             if header is None:
                 raise nameless(where)
-            findings.notes.append(f"{shown_as}: the first list was read as the names of the columns")
+            findings.notes.append(
+                Message("{shown_as}: the first list was read as the names of the columns", shown_as=shown_as)
+            )
         else:
             if header is not None and isinstance(value, list) and len(value) == len(header):
                 value = dict(zip(header, value, strict=True))
@@ -70,14 +75,20 @@ def is_sound(value: Any, flaws: list[str], number: int, where: str, findings: Fi
     if not isinstance(value, dict):
         flaws, fix = [f"must be an object, but is {type_name(value)}"], AS_OBJECT
     for flaw in flaws:
-        findings.refuse(Problem(f"row {number} {flaw}", where=where, fix=fix), number)
+        findings.refuse(
+            Problem(Message("row {number} {flaw}", number=number, flaw=flaw), where=where, fix=fix), number
+        )
     return not flaws
 
 
 def nameless(where: str) -> DataError:
     """Return the error for rows that are lists without column names."""
-    named = "or put the column names in the first list and assign them in `data.columns`"
-    return DataError(NAMELESS, where=where, fix=f"{AS_OBJECT.removesuffix('.')}, {named}.")
+    named = Message("or put the column names in the first list and assign them in `data.columns`")
+    return DataError(
+        NAMELESS,
+        where=where,
+        fix=Message("{as_object}, {named}.", as_object=AS_OBJECT.removesuffix("."), named=named),
+    )
 
 
 def unclosed(cursor: JsonCursor, mark: str, what: str) -> DataError:

@@ -20,6 +20,7 @@ from loraloom.data.formats.json_shapes import (
 from loraloom.data.formats.json_text import JsonCursor
 from loraloom.data.formats.row import Findings, Row, location
 from loraloom.errors import DataError, Problem
+from loraloom.text.message import Message
 from loraloom.text.visible import quoted
 
 _KINDS: dict[str, Kind] = {"{": "rows", "[": "lists", "]": "empty"}
@@ -93,7 +94,7 @@ def _row(cursor: JsonCursor, number: int, shown_as: str, findings: Findings) -> 
     """Read the row at the cursor; yield nothing if it has a problem, which goes to `findings`."""
     cursor.peek()
     line = cursor.line
-    value = cursor.value(f"row {number}")
+    value = cursor.value(Message("row {number}", number=number))
     if is_sound(value, cursor.flaws, number, location(shown_as, line), findings):
         yield Row(shown_as, number, line, value)
 
@@ -114,7 +115,11 @@ def _rows_of_table(
             if isinstance(cells, list) and len(cells) == len(held["columns"]):
                 yield Row(shown_as, number, None, dict(zip(map(str, held["columns"]), cells, strict=True)))
             else:
-                what = f"row {number} is not a list of {len(held['columns'])} values, one for each column"
+                what = Message(
+                    "row {number} is not a list of {num_columns} values, one for each column",
+                    number=number,
+                    num_columns=len(held["columns"]),
+                )
                 findings.refuse(Problem(what, where=shown_as), number)
         return
     try:
@@ -132,7 +137,7 @@ def _keys(cursor: JsonCursor) -> Iterator[str]:
     while cursor.peek() != "}":
         if cursor.peek() != '"':
             raise cursor.refuse("a key in double quotes is missing here", fix=ONE_LIST)
-        key = cursor.value("a key")
+        key = cursor.value(Message("a key"))
         if cursor.peek() != ":":
             raise cursor.refuse("a colon is missing after a key", fix=ONE_LIST)
         cursor.skip()
@@ -153,7 +158,7 @@ def _survey_list(cursor: JsonCursor, key: str, members: list[Member]) -> None:
     length = 0
     try:
         while cursor.peek() != "]":
-            cursor.value(f"row {length + 1}")
+            cursor.value(Message("row {length}", length=length + 1))
             length += 1
             mark = cursor.peek()
             if mark == ",":

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from loraloom.data.formats.json_list import ONE_LIST
 from loraloom.data.formats.row import shown_names
 from loraloom.errors import DataError
+from loraloom.text.message import Message
 from loraloom.text.units import counted
 from loraloom.text.visible import quoted
 
@@ -30,7 +31,7 @@ _TRAIN = ("train", "training")
 _SPLIT = {"columns", "index", "data"}
 # An object with this many times more members than keys in each, all with the same keys: rows under labels.
 _ROWS_A_KEY = 10
-_RECORDS = 'In pandas: `df.to_json(FILE, orient="records", force_ascii=False)`.'
+_RECORDS = Message('In pandas: `df.to_json(FILE, orient="records", force_ascii=False)`.')
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,21 +121,37 @@ def refusal(members: Sequence[Member], where: str) -> DataError:
     tables = [member for member in lists if member.kind == "rows" and member.key not in CONVERSATION_COLUMNS]
     first = next((member for member in lists if member.key not in CONVERSATION_COLUMNS), None)
     if len(tables) > 1:
-        what = f"contains one object with lists {' and '.join(quoted(table.key) for table in tables)}; "
+        what = Message(
+            "contains one object with lists {tables}; ",
+            tables=" and ".join(quoted(table.key) for table in tables),
+        )
         return DataError(
-            what + "exactly one list is needed", where=where, fix="Save each list as a separate file."
+            what + Message("exactly one list is needed"),
+            where=where,
+            fix=Message("Save each list as a separate file."),
         )
     if len(lists) == len(members) > 1 and not tables and all(member.length for member in lists):
         lengths = ", ".join(f"{quoted(member.key)} {member.length}" for member in lists[:12])
-        what = f"contains columns of different lengths: {lengths}"
-        return DataError(what, where=where, fix=f"Give each row a value in every column. {_RECORDS}")
+        what = Message("contains columns of different lengths: {lengths}", lengths=lengths)
+        return DataError(
+            what,
+            where=where,
+            fix=Message("Give each row a value in every column. {records}", records=_RECORDS),
+        )
     if members and all(member.kind == "object" for member in members):
-        what = "contains one object of objects, whose rows and columns cannot be told apart"
-        return DataError(what, where=where, fix=f"Set `data.columns`, or write a list of rows. {_RECORDS}")
+        what = Message("contains one object of objects, whose rows and columns cannot be told apart")
+        return DataError(
+            what,
+            where=where,
+            fix=Message("Set `data.columns`, or write a list of rows. {records}", records=_RECORDS),
+        )
     if first is not None and first.kind != "rows":
-        what = f"contains one object without a list of rows: {quoted(first.key)} is not a list of objects"
+        what = Message(
+            "contains one object without a list of rows: {key} is not a list of objects",
+            key=quoted(first.key),
+        )
         return DataError(what, where=where, fix=ONE_LIST)
-    what = "contains one object without a list of rows; one list is needed"
+    what = Message("contains one object without a list of rows; one list is needed")
     return DataError(what, where=where, fix=ONE_LIST)
 
 

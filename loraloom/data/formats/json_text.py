@@ -16,6 +16,7 @@ from typing import Any
 from loraloom.data.formats.cells import WrittenNumber
 from loraloom.data.formats.row import location
 from loraloom.errors import DataError, Problem
+from loraloom.text.message import Message
 from loraloom.text.visible import quoted
 
 MAX_DEPTH = 100
@@ -217,12 +218,17 @@ def not_json(message: str, what: str, where: str) -> Problem:
     """Return the problem for a JSONDecodeError's message, which contains no text of the row."""
     hint = next((hint for begin, hint in _HINTS.items() if message.startswith(begin)), "")
     reason = (message[:1].lower() + message[1:]).removesuffix(" at").removesuffix(" starting")
-    return Problem(f"{what} is not valid JSON: {reason}", where=where, fix=hint)
+    return Problem(
+        Message("{what} is not valid JSON: {reason}", what=what, reason=reason), where=where, fix=hint
+    )
 
 
 def too_deep(what: str, where: str) -> Problem:
     """Return the problem for a value that is nested too deeply."""
-    return Problem(f"{what} is nested more than {MAX_DEPTH} levels deep", where=where)
+    return Problem(
+        Message("{what} is nested more than {max_depth} levels deep", what=what, max_depth=MAX_DEPTH),
+        where=where,
+    )
 
 
 def _depth(text: str, start: int, end: int) -> int:

@@ -35,6 +35,7 @@ from loraloom.data.layouts.exchange import (
 from loraloom.data.layouts.labelled import LABELLED
 from loraloom.data.layouts.layout_notes import LayoutNotes
 from loraloom.errors import DataError, Problem
+from loraloom.text.message import Message
 from loraloom.text.visible import quoted
 
 _PLAIN_YAML = re.compile(r"[^\W\d][\w /-]*")
@@ -134,11 +135,11 @@ LAYOUTS: tuple[Recogniser, ...] = (
     _translation,
     *(conversation(column) for column in CONVERSATION_COLUMNS),
 )
-RECOGNISED = (
-    "instruction/response, instruction/input/output, prompt/completion, question/answer, source/target, "
-    "text/summary, document/summary, article/highlights, translation pairs, conversations "
-    "(messages, conversations, conversation), text/label, premise/hypothesis/label, "
-    "sentence1/sentence2/label or score, and question/context/answers"
+RECOGNISED = Message(
+    "instruction/response, instruction/input/output, prompt/completion, question/answer, "
+    "source/target, text/summary, document/summary, article/highlights, translation pairs, "
+    "conversations (messages, conversations, conversation), text/label, "
+    "premise/hypothesis/label, sentence1/sentence2/label or score, and question/context/answers"
 )
 
 
@@ -167,21 +168,24 @@ def _of_most(found: list[str], sample: Sequence[Values], where: str) -> Layout:
     ranked = _ranked(LAYOUTS, found, sample)
     languages = [] if ranked and ranked[0].columns != ("translation",) else _languages(sample)
     if len(languages) > 2 and not _most_have_one_pair(sample):
-        what = f"its translations contain {len(languages)} languages, but an adapter learns one direction"
+        what = Message(
+            "its translations contain {num_languages} languages, but an adapter learns one direction",
+            num_languages=len(languages),
+        )
         raise _no_layout(what, shown_names(languages), where, (languages[0], languages[1]))
     ranked = ranked or _ranked((*LABELLED, conversation_of_any_column), found, sample)
     if not ranked:
         # Only the user knows which column is the question: an example with their names would be a guess.
-        what, columns = "its columns match no known layout", shown_columns(found, where)
+        what, columns = Message("its columns match no known layout"), shown_columns(found, where)
         example = ("QUESTION_COLUMN", "ANSWER_COLUMN")
         if has_header(where) and len(found) == 1:
-            what = (
+            what = Message(
                 "has one column; if its separator is a different one, set `data.delimiter` to it, in quotes"
             )
-        raise _no_layout(what, columns if found else "no column", where, example, allowed=RECOGNISED)
+        raise _no_layout(what, columns if found else Message("no column"), where, example, allowed=RECOGNISED)
     best, *rivals = ranked
     if rivals:
-        what = f"the columns match both {best.name} and {rivals[0].name}"
+        what = Message("the columns match both {name} and {name_2}", name=best.name, name_2=rivals[0].name)
         raise _no_layout(what, shown_columns(found, where), where, (best.asked[0], best.response))
     return best
 
@@ -232,16 +236,20 @@ def _mapped(found: list[str], sample: Sequence[Values], columns: Mapping[str, st
     lacking = [role for role in ("instruction", "response") if role not in columns]
     if lacking:
         raise DataError(
-            f"names {', '.join(columns)} but not {' and '.join(lacking)}",
+            Message(
+                "names {columns} but not {lacking}", columns=", ".join(columns), lacking=" and ".join(lacking)
+            ),
             where="data.columns",
-            fix=f"Found in {where}: {shown_columns(found, where)}.",
+            fix=Message(
+                "Found in {where}: {shown_columns}.", where=where, shown_columns=shown_columns(found, where)
+            ),
         )
     languages = _languages(sample)
     if languages and not any(is_in(sample, columns[role]) for role in ("instruction", "response")):
         return _direction(languages, columns, where)
     absent = [
         Problem(
-            f"there is no column {quoted(name)} in {where}",
+            Message("there is no column {name} in {where}", name=quoted(name), where=where),
             where=f"data.columns.{role}",
             allowed=shown_columns(names_in(sample), where),
         )
@@ -251,7 +259,7 @@ def _mapped(found: list[str], sample: Sequence[Values], columns: Mapping[str, st
     if absent:
         raise DataError(absent)
     if len(set(columns.values())) < len(columns):
-        raise DataError("assigns two roles to one column", where="data.columns")
+        raise DataError(Message("assigns two roles to one column"), where="data.columns")
     inputs = [columns["input"]] if "input" in columns else []
     return field_layout(columns["instruction"], columns["response"], *inputs)
 
@@ -260,7 +268,11 @@ def _direction(languages: list[str], columns: Mapping[str, str], where: str) -> 
     """Build the layout for the two languages of a translation that `columns` names."""
     absent = [
         Problem(
-            f"the translations in {where} have no language {quoted(columns[role])}",
+            Message(
+                "the translations in {where} have no language {columns}",
+                where=where,
+                columns=quoted(columns[role]),
+            ),
             where=f"data.columns.{role}",
             allowed=shown_names(languages),
         )
@@ -270,7 +282,7 @@ def _direction(languages: list[str], columns: Mapping[str, str], where: str) -> 
     if absent:
         raise DataError(absent)
     if columns["instruction"] == columns["response"]:
-        raise DataError("assigns two roles to one language", where="data.columns")
+        raise DataError(Message("assigns two roles to one language"), where="data.columns")
     return translation_layout(columns["instruction"], columns["response"])
 
 
@@ -278,16 +290,24 @@ def shown_columns(found: list[str], where: str) -> str:
     """Name the columns; for a table whose first line may be a row, not a header, give only their number."""
     are_names = all(len(name) <= _LONGEST_NAME and _COLUMN_NAME.fullmatch(name) for name in found)
     if has_header(where) and not are_names:
-        count = "1 column" if len(found) == 1 else f"{len(found)} columns"
-        return f"{count} in its first line"
+        count = (
+            Message("1 column") if len(found) == 1 else Message("{num_found} columns", num_found=len(found))
+        )
+        return Message("{count} in its first line", count=count)
     return shown_names(found)
 
 
 def _lines_to_write(instruction: str, response: str) -> str:
-    return (
+    return Message(
         "Assign the columns in the recipe, for example:\n"
-        f"  data:\n    columns:\n      instruction: {_yaml(instruction)}\n      response: {_yaml(response)}\n"
-        "`input`, which follows the instruction, and `system` and `history`, which precede it, are optional."
+        "  data:\n"
+        "    columns:\n"
+        "      instruction: {yaml}\n"
+        "      response: {yaml_2}\n"
+        "`input`, which follows the instruction, and `system` and `history`, which precede it, "
+        "are optional.",
+        yaml=_yaml(instruction),
+        yaml_2=_yaml(response),
     )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loraloom.data.sources.source import Kind, Piece, join
+from loraloom.text.message import Message, joined
 
 Ids = list[int]
 Attempt = Generator[str, Ids, tuple[int, Ids]]
@@ -208,4 +209,7 @@ def describe_truncation(cuts: npt.NDArray[np.uint8]) -> str:
         cuts: [rows], one bit for each kind of piece.
     """
     counts = {name: int((cuts >> kind & 1).sum()) for kind, name in CUT_NAMES.items()}
-    return ", ".join(f"{name} in {count:,}" for name, count in counts.items() if count)
+    return joined(
+        ", ",
+        (Message("{name} in {count:,}", name=name, count=count) for name, count in counts.items() if count),
+    )

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from loraloom.errors import RunError
-from loraloom.text.message import from_data, to_data
+from loraloom.text.message import Message, from_data, to_data
 
 JsonObject = dict[str, Any]
 """An object of JSON, on its way into a file or out of it."""
@@ -53,17 +53,21 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(
-            f"the run has no {path.name}", where=str(path.parent), fix="Is this a run directory?"
+            Message("the run has no {name}", name=path.name),
+            where=str(path.parent),
+            fix=Message("Is this a run directory?"),
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise RunError("cannot be read", where=str(path), found=str(error)) from None
+        raise RunError(Message("cannot be read"), where=str(path), found=str(error)) from None
 
 
 def damage(error: ValidationError, path: Path, fix: str = "") -> RunError:
     """What is said of a file whose content is not what a run's is."""
     first = error.errors(include_url=False, include_input=False)[0]
     key = ".".join(map(str, first["loc"])) or "it"
-    return RunError(f"is damaged: `{key}`: {first['msg']}", where=str(path), fix=fix)
+    return RunError(
+        Message("is damaged: `{key}`: {msg}", key=key, msg=first["msg"]), where=str(path), fix=fix
+    )
 
 
 def parse(adapter: TypeAdapter[Any], path: Path, fix: str = "") -> Any:
@@ -138,9 +142,9 @@ class Document(Part):
             format = values.get("format")
             if isinstance(format, int) and format not in cls.FORMATS:
                 raise RunError(
-                    "was written by another version of LoRALoom",
+                    Message("was written by another version of LoRALoom"),
                     where=str(path),
-                    found=f"format {format}",
+                    found=Message("format {format}", format=format),
                     allowed=", ".join(map(str, cls.FORMATS)),
                     fix=fix,
                 )

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from loraloom.run.documents.document import Document, Text, to_stored_json
+from loraloom.text.message import Message
 
 FILE = "range_test.json"
 FORMAT = 1
@@ -45,7 +46,7 @@ class RangeTest(Document):
     """
 
     FORMATS: ClassVar[tuple[int, ...]] = (FORMAT,)
-    REMEDY: ClassVar[str] = "`loraloom check RECIPE --find-lr` makes another."
+    REMEDY: ClassVar[str] = Message("`loraloom check RECIPE --find-lr` makes another.")
 
     run: str = ""
     format: int

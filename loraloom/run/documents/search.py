@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from loraloom.run.documents.document import Document, Text
+from loraloom.text.message import Message
 
 FILE = "search.json"
 FORMAT = 1
@@ -71,7 +72,9 @@ class SearchRecord(Document):
     """
 
     FORMATS: ClassVar[tuple[int, ...]] = (FORMAT,)
-    REMEDY: ClassVar[str] = "`loraloom search RECIPE --resume RUN` goes on from it, where it can be read."
+    REMEDY: ClassVar[str] = Message(
+        "`loraloom search RECIPE --resume RUN` goes on from it, where it can be read."
+    )
 
     format: int
     metric: str
