@@ -14,23 +14,19 @@ import torch
 import torch.nn.functional as F
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.objective import hidden_states, part_losses
-from loraloom.bank.ownership import Rows, shares_of, training_rows
+from loraloom.bank.objective import part_losses
+from loraloom.bank.ownership import Rows, shares_of
 from loraloom.base.loading import Base
-from loraloom.base.targets import Match, resolve_targets
 from loraloom.checks.finding import Finding
-from loraloom.checks.silent_modules import describe_silent
 from loraloom.data.batches import Batch, Part, collate
 from loraloom.data.encoding import IGNORED, EncodedExample, EncodedSet
 from loraloom.evaluate.decoding import describe_unused, unused_settings
-from loraloom.forecast.plan import pass_tokens
 from loraloom.recipe import Experiment, GenerationSettings
 from loraloom.text.message import Message, joined
 
 # Rows at these quantiles of length: short ones, because large models are slow, and of different lengths,
 # so that packing puts two of them in one row.
 LENGTH_QUANTILES = (0.0, 0.1, 0.2, 0.5)
-ADAPTERS_AT_ONCE = 8
 # Relative; a bfloat16 product has 8 bits of mantissa, and sums over hundreds of products are compared.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 # A token without an embedding ends a pass with an IndexError.
@@ -95,7 +91,7 @@ def run_gate(
     """
     by_length = np.argsort(train_set.source_lengths + train_set.target_lengths, kind="stable")
     rows = [train_set[int(by_length[int(share * len(train_set))])] for share in LENGTH_QUANTILES]
-    batch, decoding = _batch(base, [None], rows, packing), generation or GenerationSettings()
+    batch, decoding = batch_of(base, [None], rows, packing), generation or GenerationSettings()
     gate = Gate(base, experiments, initial, train_set, rows, batch, decoding)
     findings: list[Finding] = []
     for check in checks:
@@ -105,7 +101,8 @@ def run_gate(
     return findings
 
 
-def _batch(base: Base, slots: Sequence[str | None], rows: Sequence[EncodedExample], packing: bool) -> Batch:
+def batch_of(base: Base, slots: Sequence[str | None], rows: Sequence[EncodedExample], packing: bool) -> Batch:
+    """Lay out the same rows once for each slot, as in training."""
     return collate(
         [Part(slot, rows) for slot in slots],
         base.layout,
@@ -215,128 +212,6 @@ def check_loss(gate: Gate) -> list[Finding]:
         )
         return [Finding("note", "loss", "base", message, WHY_WORSE)]
     return [Finding("ok", "loss", "objective", computed)]
-
-
-def check_targets(gate: Gate) -> list[Finding]:
-    """Report the linears that every pattern of every experiment matches."""
-    findings = []
-    for experiment in gate.experiments:
-        matches = resolve_targets(gate.base.model, gate.base.family, experiment.lora.target_modules)
-        findings += [_target_finding(experiment, match) for match in matches]
-    return findings
-
-
-def _target_finding(experiment: Experiment, match: Match) -> Finding:
-    called = f" ({match.own_name})" if match.own_name else ""
-    message = Message(
-        "`{pattern}`{called} matches {num_targets} linears, {num_adapter_parameters:,} adapter "
-        "weights at r {r}",
-        pattern=match.pattern,
-        called=called,
-        num_targets=len(match.targets),
-        num_adapter_parameters=match.num_adapter_parameters(experiment.lora.r),
-        r=experiment.lora.r,
-    )
-    return Finding("ok", "targets", Message("{name}: lora.target_modules", name=experiment.name), message)
-
-
-def check_adapters(gate: Gate) -> list[Finding]:
-    """Check that a new adapter changes nothing yet and gets a finite, nonzero gradient; the base gets none.
-
-    All experiments share a pass, as in training, a few at a time.
-    """
-    findings = []
-    together = _adapters_at_once(gate)
-    for start in range(0, len(gate.experiments), together):
-        experiments = gate.experiments[start : start + together]
-        bank = AdapterBank(gate.base)
-        for experiment in experiments:
-            bank.attach(experiment.name, experiment.lora, experiment.seed, gate.initial.get(experiment.name))
-        try:
-            starts = _starts_as_base(gate, bank, experiments)
-            gradients = _get_gradients(gate, bank, experiments)
-        finally:
-            for experiment in experiments:
-                bank.drop(experiment.name)
-        findings += [finding for pair in zip(starts, gradients, strict=True) for finding in pair]
-    return findings
-
-
-def _adapters_at_once(gate: Gate) -> int:
-    """Limit adapters to those of a training pass, so that the gate needs no more memory than training."""
-    num_tokens = sum(len(row.input_ids) + len(row.labels) for row in gate.rows)
-    return max(1, min(ADAPTERS_AT_ONCE, pass_tokens(gate.base) // num_tokens))
-
-
-@torch.no_grad()
-def _starts_as_base(gate: Gate, bank: AdapterBank, experiments: Sequence[Experiment]) -> list[Finding]:
-    slots = [None, *(experiment.name for experiment in experiments)]
-    batch = _batch(gate.base, slots, gate.rows, packing=True)
-    with bank.rows(Rows(shares_of(batch))):
-        plain, *adapted = hidden_states(gate.base, batch).split(batch.num_rows[0])
-    findings = []
-    for experiment, states in zip(experiments, adapted, strict=True):
-        difference = float((states - plain).abs().max())
-        if experiment.name in gate.initial:
-            message = Message(
-                "continues from an adapter: states differ from the base's by up to {difference:.2g}",
-                difference=difference,
-            )
-            findings.append(Finding("note", "start", experiment.name, message))
-        elif difference > gate.tolerance * float(plain.abs().max()):
-            message = Message(
-                "with B = 0 its hidden states differ from the base's by {difference:.2g}",
-                difference=difference,
-            )
-            findings.append(Finding("error", "start", experiment.name, message))
-        else:
-            how = (
-                Message("exactly the base's hidden states")
-                if difference == 0
-                else Message("the base's hidden states within {difference:.1e}", difference=difference)
-            )
-            findings.append(
-                Finding("ok", "start", experiment.name, Message("with B = 0 it gives {how}", how=how))
-            )
-    return findings
-
-
-def _get_gradients(gate: Gate, bank: AdapterBank, experiments: Sequence[Experiment]) -> list[Finding]:
-    names = [experiment.name for experiment in experiments]
-    batch = _batch(gate.base, names, gate.rows, packing=True)
-    seeds = {experiment.name: experiment.seed for experiment in experiments}
-    with bank.rows(training_rows(batch, seeds=seeds, steps=dict.fromkeys(names, 0), micro_batch=0)):
-        (part_losses(gate.base, batch).sum() / batch.num_labels[0]).backward()
-    base_is_frozen = all(parameter.grad is None for parameter in gate.base.model.parameters())
-    return [_gradient_finding(bank, name, base_is_frozen, batch) for name in names]
-
-
-def _gradient_finding(bank: AdapterBank, name: str, base_is_frozen: bool, batch: Batch) -> Finding:
-    # While B is 0, the gradient of A is 0 too; a gradient in any tensor is enough.
-    norms = {
-        module: math.hypot(*(float(p.grad.norm()) for p in part.parameters.values() if p.grad is not None))
-        for module, part in bank.parts(name).items()
-    }
-    total = math.sqrt(sum(norm**2 for norm in norms.values()))
-    if not base_is_frozen:
-        return Finding("error", "gradient", name, Message("the base received a gradient, but must be frozen"))
-    if not math.isfinite(total) or total == 0:
-        return Finding(
-            "error",
-            "gradient",
-            name,
-            Message("the norm of the gradient is {total}", total=total),
-            Message("Try dtype: float32."),
-        )
-    if 0 in norms.values():
-        message: str = describe_silent(bank, norms, batch)
-        return Finding("warning", "gradient", name, message, Message("Remove them from target_modules."))
-    message = Message(
-        "all {num_norms} modules get a gradient, norm {total:.3g}; the base gets none",
-        num_norms=len(norms),
-        total=total,
-    )
-    return Finding("ok", "gradient", name, message)
 
 
 def check_generation(gate: Gate) -> list[Finding]:

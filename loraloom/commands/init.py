@@ -14,7 +14,7 @@ from typing import Any
 from loraloom.base.supported_models import check_folder
 from loraloom.data.files.data_names import STARTER
 from loraloom.data.files.location import locate
-from loraloom.data.layouts.recognition import NoLayoutError
+from loraloom.data.layouts.no_layout import NoLayoutError
 from loraloom.data.preview import Lengths, Preview, preview_files
 from loraloom.errors import DataError, Problem, RecipeError
 from loraloom.recipe import DataSettings

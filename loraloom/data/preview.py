@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loraloom.data.examples import examples_of
-from loraloom.data.files.location import DataFile
+from loraloom.data.files.data_file import DataFile
 from loraloom.data.layouts.exchange import LayoutOptions
-from loraloom.data.layouts.recognition import NoLayoutError, columns_of, recognise
+from loraloom.data.layouts.no_layout import NoLayoutError
+from loraloom.data.layouts.recognition import columns_of, recognise
 from loraloom.data.repeated_notes import merge_notes
 from loraloom.data.rows import Findings, Row, scan_rows
 from loraloom.errors import DataError, Problem

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from loraloom.errors import Problem
-from loraloom.recipe.keys import Note, Setting, SettingsTree
 from loraloom.recipe.schema import Recipe
 from loraloom.recipe.script_keys import SCRIPT_KEYS
 from loraloom.recipe.setting_names import FIELDS
+from loraloom.recipe.settings_tree import Note, Setting, SettingsTree
 from loraloom.text.message import Message
 from loraloom.text.visible import shown_value
 

@@ -19,12 +19,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from loraloom.errors import Problem, RecipeError
-from loraloom.recipe.keys import Note, Setting, assign_keys
+from loraloom.recipe.keys import assign_keys
 from loraloom.recipe.legacy import CHECKS_SINCE_0_1, is_of_0_1, meant_by_run
 from loraloom.recipe.notes import judge_script_keys, unusual_settings
 from loraloom.recipe.overrides import apply_overrides
 from loraloom.recipe.relative_paths import base_folder
 from loraloom.recipe.schema import Recipe
+from loraloom.recipe.settings_tree import Note, Setting
 from loraloom.recipe.typos import nearest
 from loraloom.recipe.validation_problems import problems_of
 from loraloom.recipe.writing import commented_recipe, recipe_schema, write_recipe

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from loraloom.errors import Problem
-from loraloom.recipe.keys import SettingsTree
 from loraloom.recipe.setting_names import FIELDS, SECTION_EXAMPLES, Path, field_path
 from loraloom.recipe.settings import DEFAULT_FROM
+from loraloom.recipe.settings_tree import SettingsTree
 from loraloom.recipe.typos import nearest
 from loraloom.recipe.values import SettingError
 from loraloom.text.message import Message

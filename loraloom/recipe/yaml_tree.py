@@ -12,13 +12,14 @@ experiments).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
 from loraloom.errors import Problem, RecipeError
+from loraloom.recipe.yaml_errors import line_and_column, syntax_error
 from loraloom.text.message import Message
 from loraloom.text.visible import quoted
 
@@ -91,7 +92,7 @@ def compose(text: str, name: str, *, has_lines: bool = True) -> tuple[Node | Non
     try:
         return composer.document(), composer.problems
     except yaml.reader.ReaderError as error:
-        line, column = _line_and_column(text, error.position)
+        line, column = line_and_column(text, error.position)
         raise RecipeError(
             Message("contains a character that YAML does not allow"),
             where=composer.place(line),
@@ -101,44 +102,13 @@ def compose(text: str, name: str, *, has_lines: bool = True) -> tuple[Node | Non
             fix=Message("Remove it, or write it as an escape in double quotes."),
         ) from None
     except yaml.MarkedYAMLError as error:
-        raise _syntax_error(error, composer.place) from None
+        raise syntax_error(error, composer.place) from None
     except (ValueError, OverflowError):
         # PyYAML converts `"\\U99999999"` and `%YAML 1.999…` without checking whether Python can.
         what = Message(
             "not readable as YAML: an escape is not a valid character, or a version is not a number"
         )
         raise RecipeError(what, where=composer.here()) from None
-
-
-def _syntax_error(error: yaml.MarkedYAMLError, place: Callable[[int], str]) -> RecipeError:
-    mark = error.problem_mark or error.context_mark
-    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    problem: str = error.problem or Message("not readable")
-    fix = ""
-    if "'\\t'" in problem:
-        problem, fix = Message("tabs cannot be used for indentation"), Message("Indent with spaces.")
-    elif problem.startswith("mapping values are not allowed"):
-        problem = Message("`: ` is used where no value can begin")
-        fix = Message("Check the indentation of the line above; text that contains `: ` needs quotes.")
-    elif error.context == "while scanning an alias":
-        problem, fix = (
-            Message("`*` begins the name of an alias"),
-            Message("Text that begins with `*` needs quotes."),
-        )
-    elif error.context and error.context_mark and error.context_mark.line + 1 != line:
-        problem += Message(
-            ", {context} that begins in line {line}", context=error.context, line=error.context_mark.line + 1
-        )
-    return RecipeError(
-        Message("not readable as YAML, column {column}: {problem}", column=column, problem=problem),
-        where=place(line),
-        fix=fix,
-    )
-
-
-def _line_and_column(text: str, position: int) -> tuple[int, int]:
-    before = text[:position]
-    return before.count("\n") + 1, position - (before.rfind("\n") + 1) + 1
 
 
 class _Composer:

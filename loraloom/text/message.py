@@ -123,6 +123,11 @@ class Message(str):
             data["values"] = {name: _value_to_data(value) for name, value in self.values.items()}
         return data
 
+    def strip(self, chars: str | None = None, /) -> str:
+        """Return the text without white space at its ends; the message itself if there is none."""
+        text = super().strip(chars)
+        return self if text == self else text
+
     def __add__(self, other: str) -> Message:
         return joined("", (self, other))
 

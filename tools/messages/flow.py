@@ -45,6 +45,9 @@ ERROR = ({0: "what"}, {"what", "found", "allowed", "fix"})
 # Arguments that are as often a value as a sentence: a literal must have several words.
 WEAK = {"found", "allowed", "value"}
 TEXT_FIELDS = {"reason", "message", "fix", "why", "what", "sentence", "problem", "hint", "remedy", "advice"}
+# Fields that hold what is named in a text, such as a row of data.
+DATA_FIELDS = {"path", "where", "line", "value", "text", "source", "name", "folder", "file", "key", "command"}
+DATA_FIELDS |= {"label", "prefix"}
 LIST_FIELDS = {"notes", "notices", "cautions", "sentences"}
 # Functions of text/ that return messages.
 MESSAGES = {"Message", "counted", "joined", "percent", "shown_value", "counting", "as_message"}
@@ -65,6 +68,7 @@ class Flow(Index):
         super().__init__(package)
         self.marked: dict[ast.AST, bool] = {}
         self.elements: set[ast.AST] = set()
+        self._followed: set[tuple[ast.AST, object]] = set()
         self.errors = self._error_names()
         for node in list(self.module_of):
             if isinstance(node, ast.Call):
@@ -95,7 +99,7 @@ class Flow(Index):
                 self.mark(argument, weak=positions[position] in WEAK)
         for each in call.keywords:
             fields = {"message", "fix", "reason", "what"} if name == "replace" else set()
-            if each.arg in keywords or each.arg in fields:
+            if each.arg in keywords or each.arg in fields or each.arg == "fix":
                 self.mark(each.value, weak=each.arg in WEAK)
         if name == "print_table" and call.args and isinstance(call.args[0], ast.Tuple):
             for each in call.args[0].elts:
@@ -146,8 +150,18 @@ class Flow(Index):
         self.mark(value, weak=not isinstance(value, ast.IfExp))
 
     def _mark_assigned(self, value: ast.AST, index: object, *, weak: bool) -> None:
+        if (value, index) in self._followed:
+            return
+        if isinstance(index, int):
+            self._followed.add((value, index))
         if index == "element":
             self.mark_elements(value)
+        elif isinstance(index, tuple):
+            self._mark_column(value, index[1])
+        elif isinstance(value, ast.Subscript) and isinstance(index, int):
+            for table, _ in self.assigned(value.value) if isinstance(value.value, ast.Name) else ():
+                if isinstance(table, ast.Dict):
+                    self._mark_column(ast.Tuple(table.values), index)
         elif index is None:
             self.mark(value, weak=weak)  # type: ignore[arg-type]
         elif isinstance(value, ast.Tuple) and isinstance(index, int) and index < len(value.elts):
@@ -159,6 +173,21 @@ class Flow(Index):
             for function in self.called(value):
                 for each in returned(function):
                     self._mark_assigned(each, index, weak=weak)
+
+    def _mark_column(self, table: ast.AST, index: int) -> None:
+        """Mark a column of a table of literals; its single words are for people if others are several."""
+        if isinstance(table, ast.Call) and called_name(table) == "items" and index == 1:
+            self._mark_dict(table.func.value)  # type: ignore[attr-defined]
+        elif isinstance(table, ast.Name):
+            for value, place in self.assigned(table):
+                if place is None:
+                    self._mark_column(value, index)
+        elif isinstance(table, ast.Tuple | ast.List):
+            rows = [each.elts for each in table.elts if isinstance(each, ast.Tuple)]
+            cells = [each[index] for each in rows if index < len(each)]
+            weak = not any(is_text(each) and is_prose(each.value, weak=True) for each in cells)
+            for each in cells:
+                self.mark(each, weak=weak)
 
     def _mark_call(self, node: ast.Call, *, weak: bool) -> None:
         name = called_name(node)
@@ -178,10 +207,10 @@ class Flow(Index):
                     self.mark(each, weak=weak)
 
     def _mark_attribute(self, node: ast.Attribute, *, weak: bool) -> None:
-        if node.attr in TEXT_FIELDS:
+        if node.attr not in DATA_FIELDS:
             for value in self.given_to_field(node.attr):
-                self.mark(value, weak=weak or node.attr == "what")
-        elif node.attr.isupper():
+                self.mark(value, weak=weak or node.attr not in TEXT_FIELDS or node.attr == "what")
+        if node.attr.isupper():
             for own in self.classes.values():
                 for each in own:
                     for value in assigned_in(each, node.attr):
@@ -213,6 +242,9 @@ class Flow(Index):
             case ast.Attribute(attr=name) if name in LIST_FIELDS:
                 for value in self.given_to_field(name):
                     self.mark_elements(value)
+                for function in self.functions[name]:
+                    for value in returned(function):
+                        self.mark_elements(value)
                 for call in (*self.calls["append"], *self.calls["extend"]):
                     owner = call.func.value if isinstance(call.func, ast.Attribute) else None
                     if isinstance(owner, ast.Attribute) and owner.attr == name and call.args:

@@ -10,8 +10,20 @@ from pathlib import Path
 from tools.messages.sources import Function, Module, called_name, default_of, given_in, parameters
 
 PACKAGE = Path(__file__).resolve().parents[2] / "loraloom"
-# The mechanism itself, and what is compiled rather than said.
-EXCLUDED = ("text/", "errors.py", "starter/", "kernels/")
+# The mechanism itself, what is compiled rather than said, and what becomes text for the model.
+EXCLUDED = (
+    "data/files/data_names.py",
+    "data/layouts/labelled.py",
+    "data/sources/source.py",
+    "text/",
+    "errors.py",
+    "starter/",
+    "kernels/",
+)
+
+
+SEVERAL = 4  # methods of one name that a call may mean
+OF_BUILTINS = {*dir(str), *dir(list), *dir(dict), *dir(set), "read", "write", "open", "close"}
 
 
 class Index:
@@ -67,7 +79,7 @@ class Index:
                     yield from (each.value for each in call.keywords if each.arg == name)
 
     def called(self, call: ast.Call) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
-        """The functions of the package that a call may mean; methods only if no other has this name."""
+        """The functions of the package that a call may mean; of methods, those with its name."""
         module, name = self.module_of[call], called_name(call)
         if isinstance(call.func, ast.Name):
             where, own = module.imports.get(name, (module.name, name))
@@ -81,7 +93,10 @@ class Index:
                 where, own = target.imports[own]
             return []
         found = self.functions.get(name, [])
-        return found if len(found) == 1 else []
+        if isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == "self":
+            own = next((each for each in module.scopes(call) if isinstance(each, ast.ClassDef)), None)
+            found = [each for each in found if module.parents.get(each) is own] or found
+        return found if len(found) <= SEVERAL and name not in OF_BUILTINS else []
 
     def assigned(self, name: ast.Name) -> Iterator[tuple[ast.AST, object]]:
         """What a name was given: a value and None, or an index, or `element` of what is iterated."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from tools.messages.flow import LIST_FIELDS, MESSAGES, PASSING, TEXT_FIELDS, Flow
+from tools.messages.flow import DATA_FIELDS, LIST_FIELDS, MESSAGES, PASSING, TEXT_FIELDS, Flow
 from tools.messages.prose import has_words, is_prose
 from tools.messages.sources import Module, called_name, returned, yielded
 
@@ -97,6 +97,10 @@ class Recognizer:
 
     def _is_message_attribute(self, node: ast.Attribute, seen: frozenset[ast.AST]) -> bool:
         if node.attr in TEXT_FIELDS | LIST_FIELDS:
+            return True
+        if node.attr in DATA_FIELDS:
+            return False
+        if any(self.is_message(value, seen) for value in self.flow.given_to_field(node.attr)):
             return True
         functions = self.flow.functions.get(node.attr, [])
         return any(self.is_message(value, seen) for each in functions for value in returned(each))

@@ -84,11 +84,9 @@ def given_in(scope: ast.AST, name: str) -> Iterator[tuple[ast.AST, object]]:
                     yield from _matched(target, value, name)
             case ast.NamedExpr(target=ast.Name(id=own), value=value) if own == name:
                 yield value, None
-            case (
-                ast.For(target=ast.Name(id=own), iter=value)
-                | ast.comprehension(target=ast.Name(id=own), iter=value)
-            ) if own == name:
-                yield value, "element"
+            case ast.For(target=target, iter=value) | ast.comprehension(target=target, iter=value):
+                for _, index in _matched(target, value, name):
+                    yield value, "element" if index is None else ("element", index)
 
 
 def _matched(target: ast.expr, value: ast.expr, name: str) -> Iterator[tuple[ast.AST, object]]:

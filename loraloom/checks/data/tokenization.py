@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import math
-import unicodedata
-from collections import Counter
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from loraloom.checks.data.code_points import normalize
 from loraloom.checks.data.data_view import DataView, EncodedText, of_sample, places, share
-from loraloom.checks.data.same_sources import control_tokens
 from loraloom.checks.finding import Finding, Level
-from loraloom.data.examples import Example
 from loraloom.data.sources.truncation import describe_truncation
 from loraloom.recipe.settings import MAX_TOKENS
 from loraloom.text.message import Message, joined
@@ -45,7 +40,7 @@ def check_lengths(view: DataView) -> list[Finding]:
             "tokens of training {side}s: {at}{of_sample}",
             side=side,
             at=joined(", ", at),
-            of_sample=_of_sample(view, side),
+            of_sample=of_encoded_sample(view, side),
         )
         findings.append(Finding("ok", "lengths", setting, message))
     return findings
@@ -79,7 +74,7 @@ def check_truncation(view: DataView) -> list[Finding]:
             message = Message(
                 "{what}{of_sample}{kinds}; {tight} would cut 1 %, {whole} none",
                 what=what,
-                of_sample=_of_sample(view, side),
+                of_sample=of_encoded_sample(view, side),
                 kinds=kinds,
                 tight=tight,
                 whole=whole,
@@ -104,7 +99,7 @@ def check_truncation(view: DataView) -> list[Finding]:
                 "no training {side} is cut at {limit} tokens{of_sample}; {tight} would cut 1 %",
                 side=side,
                 limit=limit,
-                of_sample=_of_sample(view, side),
+                of_sample=of_encoded_sample(view, side),
                 tight=tight,
             )
             findings.append(Finding("ok", "truncation", setting, message))
@@ -119,7 +114,7 @@ def check_answer_length(view: DataView) -> list[Finding]:
     encoded = view.encoded("train", "response")
     learnt = np.minimum(_lengths(encoded), view.settings.max_target_length)
     is_longer = learnt > limit
-    looked_at = _of_sample(view, "response")
+    looked_at = of_encoded_sample(view, "response")
     if not is_longer.any():
         message = Message(
             "no training response exceeds the {limit} tokens that an answer may have", limit=limit
@@ -175,7 +170,7 @@ def _unknown(view: DataView, side: Side) -> Finding | None:
         part=percent(part),
         side=side,
         share=share(len(rows), len(encoded.ids)),
-        of_sample=_of_sample(view, side),
+        of_sample=of_encoded_sample(view, side),
     )
     fix = Message("Replace the unknown characters, or use a base whose tokenizer knows this text.")
     return Finding(level, "unknown-tokens", places(rows), message, fix)
@@ -193,9 +188,13 @@ def _bytes(view: DataView, side: Side) -> Finding:
     )
     if part < BYTES_WARNING:
         message = (
-            Message("no token is unknown; {spelt}{of_sample}", spelt=spelt, of_sample=_of_sample(view, side))
+            Message(
+                "no token is unknown; {spelt}{of_sample}",
+                spelt=spelt,
+                of_sample=of_encoded_sample(view, side),
+            )
             if part
-            else Message("no token is unknown{of_sample}", of_sample=_of_sample(view, side))
+            else Message("no token is unknown{of_sample}", of_sample=of_encoded_sample(view, side))
         )
         return Finding("ok", "unknown-tokens", Message("training {side}s", side=side), message)
     by_count = sorted(zip(counts, encoded.rows, strict=True), key=lambda pair: -pair[0])
@@ -210,101 +209,9 @@ def _bytes(view: DataView, side: Side) -> Finding:
         "warning",
         "unknown-tokens",
         places(rows),
-        Message("{message}{of_sample}", message=message, of_sample=_of_sample(view, side)),
+        Message("{message}{of_sample}", message=message, of_sample=of_encoded_sample(view, side)),
         fix,
     )
-
-
-def check_round_trip(view: DataView) -> list[Finding]:
-    """Check that texts survive tokenization; text that does not can never be answered."""
-    findings = [finding for side in SIDES for finding in _round_trip(view, side)]
-    return findings or [
-        Finding("ok", "round-trip", "data", Message("every text is unchanged by tokenizing and decoding"))
-    ]
-
-
-def _round_trip(view: DataView, side: Side) -> list[Finding]:
-    assert view.tokenizer is not None
-    encoded = view.encoded("train", side)
-    lost: dict[str, list[Example]] = {}
-    for example, back in zip(encoded.rows, view.tokenizer.texts(encoded.ids), strict=True):
-        text: str = getattr(example, side)
-        if back != text and not control_tokens(view.tokenizer, text):
-            for kind in differences(text, back):
-                lost.setdefault(kind, []).append(example)
-    findings = []
-    for kind, rows in lost.items():
-        is_form = kind in FORMS
-        subject = Message("{share} training {side}s", share=share(len(rows), len(encoded.rows)), side=side)
-        message = Message(
-            "{kind} of {subject} are lost by tokenizing and decoding{of_sample}",
-            kind=kind,
-            subject=subject,
-            of_sample=_of_sample(view, side),
-        )
-        fix = FORMS.get(
-            kind, Message("The base can neither read nor write them; replace them, or use another base.")
-        )
-        findings.append(Finding("note" if is_form else "warning", "round-trip", places(rows), message, fix))
-    return findings
-
-
-# Changes of form only, and what the user should know about them.
-FORMS = {
-    "line breaks": Message(
-        "Answers will have none; write lists and paragraphs as sentences, or use another base."
-    ),
-    "spaces": Message("Repeated spaces become one, and those at either end are removed."),
-    "full-width forms": Message("The tokenizer writes ，？！ as ,?! ; metrics compare them as equal."),
-}
-
-
-def differences(text: str, back: str) -> list[str]:
-    """List the kinds of characters, never which ones, that a text lost by tokenizing and decoding."""
-    kinds: list[str] = []
-    if text.count("\n") != back.count("\n"):
-        kinds.append(Message("line breaks"))
-    flat, flat_back = (" ".join(side.split()) for side in (text, back))
-    if flat != flat_back:
-        if flat_back == normalize(flat) or _level(flat_back) == _level(flat):
-            kinds.append(
-                Message("full-width forms") if _unspaced(flat) != _unspaced(flat_back) else Message("spaces")
-            )
-        else:
-            kinds += _lost_kinds(_level(flat), _level(flat_back))
-    elif not kinds:
-        kinds.append("spaces")
-    return kinds
-
-
-def _level(text: str) -> str:
-    return _unspaced(normalize(text))
-
-
-def _unspaced(text: str) -> str:
-    return "".join(text.split())
-
-
-def _lost_kinds(text: str, back: str) -> list[str]:
-    lost = Counter(text)
-    lost.subtract(Counter(back))
-    kinds = dict.fromkeys(_kind(char) for char, count in lost.items() if count > 0)
-    return list(kinds) or ["characters"]
-
-
-def _kind(char: str) -> str:
-    category = unicodedata.category(char)
-    if "CJK" in unicodedata.name(char, ""):
-        return Message("Han characters")
-    if category.startswith("L"):
-        return "letters"
-    if category.startswith("M"):
-        return Message("marks above or below letters")
-    if category in ("So", "Sk"):
-        return Message("emoji and symbols")
-    if category.startswith("N"):
-        return "digits"
-    return Message("symbols and punctuation")
 
 
 def _lengths(encoded: EncodedText) -> npt.NDArray[np.int64]:
@@ -316,5 +223,6 @@ def _within(lengths: npt.NDArray[np.int64], part: float) -> int:
     return int(np.sort(lengths)[max(0, math.ceil(part * len(lengths)) - 1)])
 
 
-def _of_sample(view: DataView, side: Side) -> str:
+def of_encoded_sample(view: DataView, side: Side) -> str:
+    """Describe the encoded sample, if not all rows were encoded."""
     return of_sample(len(view.encoded("train", side).rows), len(view.split.train))

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from loraloom.data.files.data_file import DataFile, DataKey, where_named
 from loraloom.data.files.data_names import STARTER, below
-from loraloom.data.files.part_names import several_parts
+from loraloom.data.files.file_conflicts import files_named_twice, files_of_several_parts
 from loraloom.data.files.saved_datasets import (
     SPLITS_OF,
     is_cache,
@@ -34,7 +35,6 @@ from loraloom.recipe.relative_paths import Locations
 from loraloom.text.message import Message, joined
 from loraloom.text.visible import quoted
 
-DataKey = Literal["train", "eval", "test", "retain", "prompts"]
 StarterFile = Literal["train", "eval", "test", "probe", "prompts"]
 
 _STARTER_FILES: dict[DataKey, StarterFile] = {
@@ -44,23 +44,6 @@ _STARTER_FILES: dict[DataKey, StarterFile] = {
     "retain": "probe",
     "prompts": "prompts",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class DataFile:
-    """One file that contains rows.
-
-    Args:
-        name: name in messages, rows and split.json: as written by the user; for a file below a folder or
-            pattern, that name and the rest of the path.
-        path: its location; ignored for a hub dataset.
-        found_by: the folder or pattern that it was found by, in which other files may come and go; "" for a
-            file that is named itself.
-    """
-
-    name: str
-    path: Path
-    found_by: str = ""
 
 
 @dataclass(slots=True)
@@ -108,8 +91,8 @@ def locate(
         located.files += own.files
         located.notes += own.notes
     if is_checked:
-        problems += _named_twice(located.files, key)
-        problems += [] if key == "prompts" else _of_several_parts(located.files, key)
+        problems += files_named_twice(located.files, key)
+        problems += [] if key == "prompts" else files_of_several_parts(located.files, key)
     if problems:
         raise DataError(problems)
     return located
@@ -130,10 +113,6 @@ def _locate(key: DataKey, entry: str, path: Path, split: str) -> DataLocation:
     return DataLocation([DataFile(entry, path)])
 
 
-def _where(key: DataKey) -> str:
-    return Message("rows to answer") if key == "prompts" else Message("data.{key}", key=key)
-
-
 def _in_folder(key: DataKey, entry: str, folder: Path, split: str) -> DataLocation:
     if is_saved_dict(folder):
         return _split_of_dict(key, entry, folder, split)
@@ -152,7 +131,7 @@ def _in_folder(key: DataKey, entry: str, folder: Path, split: str) -> DataLocati
     inside = [name for name in visible if _is_folder(folder / name)]
     raise DataError(
         Message("contains no data file"),
-        where=_where(key),
+        where=where_named(key),
         found=Message("{entry}, which is {resolve}", entry=quoted(entry), resolve=folder.resolve()),
         allowed=", ".join(FORMATS),
         fix=Message(
@@ -173,7 +152,7 @@ def _split_of_dict(key: DataKey, entry: str, folder: Path, split: str) -> DataLo
             Message("the saved DatasetDict has no split {map} for it", map=" or ".join(map(quoted, wanted)))
             if wanted
             else Message("a saved DatasetDict contains several splits"),
-            where=_where(key),
+            where=where_named(key),
             found=Message("{entry} with {shown_names}", entry=quoted(entry), shown_names=shown_names(splits)),
             fix=Message(
                 "Name the folder of a split: {shown_below}.",
@@ -182,7 +161,9 @@ def _split_of_dict(key: DataKey, entry: str, folder: Path, split: str) -> DataLo
         )
     inside = _in_folder(key, below(entry, own), folder / own, split)
     others = [name for name in splits if name != own]
-    note = Message("{entry}: {where} uses its split {own}", entry=entry, where=_where(key), own=quoted(own))
+    note = Message(
+        "{entry}: {where} uses its split {own}", entry=entry, where=where_named(key), own=quoted(own)
+    )
     if others:
         note += Message("; its other splits are {shown_names}", shown_names=shown_names(others))
     return DataLocation(inside.files, [note, *inside.notes])
@@ -209,7 +190,7 @@ def _of_pattern(key: DataKey, entry: str, path: Path) -> DataLocation:
         return located
     raise DataError(
         Message("matches no data file") if names else Message("matches no file"),
-        where=_where(key),
+        where=where_named(key),
         found=quoted(entry),
         allowed=", ".join(FORMATS) if names else "",
         fix=_what_was_searched(root),
@@ -266,37 +247,6 @@ def _sorted_out(
         if files
         else [],
     )
-
-
-def _of_several_parts(files: Sequence[DataFile], key: DataKey) -> list[Problem]:
-    found: dict[str, list[str]] = {}
-    for file in files:
-        if file.found_by:
-            found.setdefault(file.found_by, []).append(file.name)
-    problems = (several_parts(names, entry, _where(key)) for entry, names in found.items())
-    return [problem for problem in problems if problem is not None]
-
-
-def _named_twice(files: Sequence[DataFile], key: DataKey) -> list[Problem]:
-    first: dict[Path, DataFile] = {}
-    problems = []
-    for file in files:
-        known = first.setdefault(file.path.resolve(), file)
-        if known is not file:
-            also = (
-                ""
-                if known.name == file.name
-                else Message(", also under the name {name}", name=quoted(known.name))
-            )
-            problems.append(
-                Problem(
-                    Message("names the same file twice{also}", also=also),
-                    where=_where(key),
-                    found=file.name,
-                    fix=Message("Remove one of the two; otherwise its rows would count twice."),
-                )
-            )
-    return problems
 
 
 def _shown_below(entry: str, names: Sequence[str]) -> list[str]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loraloom.data.examples import Example, in_groups, read_examples
-from loraloom.data.files.location import DataFile, DataLocation, locate
+from loraloom.data.files.data_file import DataFile
+from loraloom.data.files.location import DataLocation, locate
 from loraloom.data.formats.row import DroppedRow
 from loraloom.data.repeated_notes import merge_notes
 from loraloom.data.splitting.groups import SourceGroups

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from loraloom.errors import DataError, Problem
-from loraloom.text.message import Message
+from loraloom.text.message import Message, joined
 from loraloom.text.visible import quoted
 
 # A message shows 20 problems and counts all; up to a million of them need not be kept for that.
@@ -101,8 +101,8 @@ class Findings:
         placed = sorted(self._placed, key=lambda placed: placed[0])
         problems = [problem for _, problem in placed]
         if self.on_invalid == "error" and placed and placed[0][0] < math.inf:
-            fix = Message("{fix} {drop_hint}", fix=problems[0].fix, drop_hint=_DROP_HINT).strip()
-            problems[0] = dataclasses.replace(problems[0], fix=fix)
+            fixes = (problems[0].fix, _DROP_HINT)
+            problems[0] = dataclasses.replace(problems[0], fix=joined(" ", filter(None, fixes)))
         return problems
 
     @property

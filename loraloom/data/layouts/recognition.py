@@ -11,8 +11,6 @@ another layout, add a line to it.
 from __future__ import annotations
 
 import dataclasses
-import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -34,29 +32,10 @@ from loraloom.data.layouts.exchange import (
 )
 from loraloom.data.layouts.labelled import LABELLED
 from loraloom.data.layouts.layout_notes import LayoutNotes
+from loraloom.data.layouts.no_layout import no_layout_error, shown_columns
 from loraloom.errors import DataError, Problem
 from loraloom.text.message import Message
 from loraloom.text.visible import quoted
-
-_PLAIN_YAML = re.compile(r"[^\W\d][\w /-]*")
-_YAML_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
-# A name like these is not the text of a row, so it can be shown even if the first line may be a row.
-_COLUMN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*([ _.-][A-Za-z0-9]+){0,3}")
-_LONGEST_NAME = 30
-
-
-class NoLayoutError(DataError):
-    """The columns of the question and the answer were not recognised.
-
-    Args:
-        problem: the reason, the columns found, and the recipe lines that assign them.
-        example: two names to show in such lines, for the question and the answer.
-    """
-
-    def __init__(self, problem: Problem, example: tuple[str, str]) -> None:
-        super().__init__([problem])
-        self.problem = problem
-        self.example = example
 
 
 def field_layout(instruction: str, response: str, *inputs: str) -> Layout:
@@ -172,7 +151,7 @@ def _of_most(found: list[str], sample: Sequence[Values], where: str) -> Layout:
             "its translations contain {num_languages} languages, but an adapter learns one direction",
             num_languages=len(languages),
         )
-        raise _no_layout(what, shown_names(languages), where, (languages[0], languages[1]))
+        raise no_layout_error(what, shown_names(languages), where, (languages[0], languages[1]))
     ranked = ranked or _ranked((*LABELLED, conversation_of_any_column), found, sample)
     if not ranked:
         # Only the user knows which column is the question: an example with their names would be a guess.
@@ -182,11 +161,13 @@ def _of_most(found: list[str], sample: Sequence[Values], where: str) -> Layout:
             what = Message(
                 "has one column; if its separator is a different one, set `data.delimiter` to it, in quotes"
             )
-        raise _no_layout(what, columns if found else Message("no column"), where, example, allowed=RECOGNISED)
+        raise no_layout_error(
+            what, columns if found else Message("no column"), where, example, allowed=RECOGNISED
+        )
     best, *rivals = ranked
     if rivals:
         what = Message("the columns match both {name} and {name_2}", name=best.name, name_2=rivals[0].name)
-        raise _no_layout(what, shown_columns(found, where), where, (best.asked[0], best.response))
+        raise no_layout_error(what, shown_columns(found, where), where, (best.asked[0], best.response))
     return best
 
 
@@ -210,13 +191,6 @@ def _most_have_one_pair(sample: Sequence[Values]) -> bool:
     pairs = Counter(frozenset(_languages([values])) for values in sample if "translation" in values)
     pair, count = pairs.most_common(1)[0]
     return len(pair) == 2 and 2 * count > pairs.total()
-
-
-def _no_layout(
-    what: str, found: str, where: str, example: tuple[str, str], allowed: str = ""
-) -> NoLayoutError:
-    problem = Problem(what, where=where, found=found, allowed=allowed, fix=_lines_to_write(*example))
-    return NoLayoutError(problem, example)
 
 
 def _named_for(layout: Layout, found: list[str]) -> Layout:
@@ -284,34 +258,3 @@ def _direction(languages: list[str], columns: Mapping[str, str], where: str) -> 
     if columns["instruction"] == columns["response"]:
         raise DataError(Message("assigns two roles to one language"), where="data.columns")
     return translation_layout(columns["instruction"], columns["response"])
-
-
-def shown_columns(found: list[str], where: str) -> str:
-    """Name the columns; for a table whose first line may be a row, not a header, give only their number."""
-    are_names = all(len(name) <= _LONGEST_NAME and _COLUMN_NAME.fullmatch(name) for name in found)
-    if has_header(where) and not are_names:
-        count = (
-            Message("1 column") if len(found) == 1 else Message("{num_found} columns", num_found=len(found))
-        )
-        return Message("{count} in its first line", count=count)
-    return shown_names(found)
-
-
-def _lines_to_write(instruction: str, response: str) -> str:
-    return Message(
-        "Assign the columns in the recipe, for example:\n"
-        "  data:\n"
-        "    columns:\n"
-        "      instruction: {yaml}\n"
-        "      response: {yaml_2}\n"
-        "`input`, which follows the instruction, and `system` and `history`, which precede it, "
-        "are optional.",
-        yaml=_yaml(instruction),
-        yaml_2=_yaml(response),
-    )
-
-
-def _yaml(name: str) -> str:
-    """Format a column's name so that YAML reads it back."""
-    plain = _PLAIN_YAML.fullmatch(name) and name.lower() not in _YAML_WORDS and name == name.strip()
-    return name if plain else json.dumps(name)

@@ -10,7 +10,7 @@ from typing import Any
 
 from loraloom.data.formats.cells import WrittenNumber
 from loraloom.data.formats.row import Row
-from loraloom.data.layouts.recognition import shown_columns
+from loraloom.data.layouts.no_layout import shown_columns
 from loraloom.errors import DataError, Problem
 from loraloom.text.message import Message
 from loraloom.text.visible import quoted
