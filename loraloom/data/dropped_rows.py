@@ -24,7 +24,9 @@ def describe_none_left(shown_as: str, num_empty: int, num_bad: int, why: Sequenc
         why: what else was skipped, each reason with its count.
     """
     if not num_empty and not num_bad:
-        what: str = Message("contains no answer to train on") + (f": {'; '.join(why)}" if why else "")
+        what: str = Message("contains no answer to train on") + (
+            Message(": {why}", why=joined("; ", why)) if why else ""
+        )
         return Problem(
             what,
             where=shown_as,
@@ -53,24 +55,45 @@ def describe_dropped(dropped: Sequence[DroppedRow]) -> str:
     by_reason: dict[str, list[str]] = {}
     for row in dropped:
         by_reason.setdefault(row.why, []).append(row.place)
-    reasons = []
+    reasons: list[str] = []
     for why, places in list(by_reason.items())[:SHOWN_REASONS]:
-        unit = "" if places[0].startswith("row") else "line " if len(places) == 1 else "lines "
-        more = f" and {len(places) - SHOWN_PLACES:,} more" if len(places) > SHOWN_PLACES else ""
-        reasons.append(f"{unit}{', '.join(places[:SHOWN_PLACES])}{more}: {why}")
+        unit = (
+            "" if places[0].startswith("row") else Message("line ") if len(places) == 1 else Message("lines ")
+        )
+        more = (
+            Message(" and {num_places:,} more", num_places=len(places) - SHOWN_PLACES)
+            if len(places) > SHOWN_PLACES
+            else ""
+        )
+        reasons.append(
+            Message(
+                "{unit}{places}{more}: {why}",
+                unit=unit,
+                places=", ".join(places[:SHOWN_PLACES]),
+                more=more,
+                why=why,
+            )
+        )
     if len(by_reason) > SHOWN_REASONS:
-        reasons.append(f"{len(by_reason) - SHOWN_REASONS:,} more reasons")
-    bad = f"{counted(len(dropped), 'bad row')} dropped (data.on_invalid: drop)"
-    return f"{bad}: {'; '.join(reasons)}"
+        reasons.append(
+            Message("{num_by_reason:,} more reasons", num_by_reason=len(by_reason) - SHOWN_REASONS)
+        )
+    bad = Message("{rows} dropped (data.on_invalid: drop)", rows=counted(len(dropped), "bad row"))
+    return Message("{bad}: {reasons}", bad=bad, reasons=joined("; ", reasons))
 
 
 def describe_empty(count: int) -> str:
     """Summarize how many empty rows were dropped."""
-    return f"{counted(count, 'empty row')} dropped (data.on_empty: drop)"
+    return Message("{rows} dropped (data.on_empty: drop)", rows=counted(count, "empty row"))
 
 
 def describe_entries(num_entries: int, entry: str, num_rows: int) -> str:
     """Describe how many rows conversations or articles yielded."""
     gives = "give" if num_entries > 1 else "gives"
     rows = counted(num_rows, "row")
-    return f"{counted(num_entries, entry)} {gives} {rows}, one for each answer to train on"
+    return Message(
+        "{entries} {gives} {rows}, one for each answer to train on",
+        entries=counted(num_entries, entry),
+        gives=gives,
+        rows=rows,
+    )

@@ -15,14 +15,14 @@ from loraloom.recipe.settings import DEFAULT_FROM
 from loraloom.recipe.settings_tree import SettingsTree
 from loraloom.recipe.typos import nearest
 from loraloom.recipe.values import SettingError
-from loraloom.text.message import Message
+from loraloom.text.message import Message, joined
 from loraloom.text.visible import quoted, shown_value
 
 _COMPARISONS = {
-    "greater_than": ("must be greater than", "gt"),
-    "greater_than_equal": ("must be at least", "ge"),
-    "less_than": ("must be less than", "lt"),
-    "less_than_equal": ("must be at most", "le"),
+    "greater_than": (Message("must be greater than"), "gt"),
+    "greater_than_equal": (Message("must be at least"), "ge"),
+    "less_than": (Message("must be less than"), "lt"),
+    "less_than_equal": (Message("must be at most"), "le"),
 }
 _KINDS = {
     "float": Message("must be a number"),
@@ -97,7 +97,7 @@ def _what(detail: ErrorDetails) -> str:
         return str(error) if not isinstance(error, SettingError) else error.message
     if kind in _COMPARISONS:
         words, bound = _COMPARISONS[kind]
-        return f"{words} {_number(context[bound])}"
+        return Message("{words} {number}", words=words, number=_number(context[bound]))
     if kind == "int_from_float":
         return Message("must be a whole number")
     if kind == "literal_error":
@@ -120,17 +120,21 @@ def _allowed(detail: ErrorDetails, setting: Path) -> str:
         return ""
     if detail["type"] == "string_pattern_mismatch":
         return (info.description or "").rstrip(".")
-    bounds = []
+    bounds: list[str] = []
     for bound in info.metadata:
         for kind, words in (
-            (annotated_types.Gt, "above"),
-            (annotated_types.Ge, "at least"),
-            (annotated_types.Lt, "below"),
-            (annotated_types.Le, "at most"),
+            (annotated_types.Gt, Message("above")),
+            (annotated_types.Ge, Message("at least")),
+            (annotated_types.Lt, Message("below")),
+            (annotated_types.Le, Message("at most")),
         ):
             if isinstance(bound, kind):
-                bounds.append(f"{words} {_number(getattr(bound, kind.__name__.lower()))}")
-    return ", ".join(bounds)
+                bounds.append(
+                    Message(
+                        "{words} {number}", words=words, number=_number(getattr(bound, kind.__name__.lower()))
+                    )
+                )
+    return joined(", ", bounds)
 
 
 def _number(value: Any) -> str:

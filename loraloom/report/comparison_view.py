@@ -119,7 +119,7 @@ class ComparisonView:
         """Which rows the figures are on, and how far they can be believed, in plain words."""
         noun = "row" if self.num_rows == 1 else "rows"
         if self.what == "prompts":
-            num = f"{self.num_rows:,} {noun}"
+            num: str = Message("{num_rows:,} {noun}", num_rows=self.num_rows, noun=noun)
             if self.num_judged < self.num_rows:
                 num = Message("{num_judged:,} of {num}", num_judged=self.num_judged, num=num)
                 return Message(

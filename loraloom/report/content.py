@@ -92,8 +92,11 @@ class Content:
     @property
     def notices(self) -> list[str]:
         """What is not shown although it is there, or will be."""
-        fix = "`loraloom compare` writes it anew."
-        lost = [f"The comparison `{name}` is damaged and not shown; {fix}" for name in self.damaged]
+        fix = Message("`loraloom compare` writes it anew.")
+        lost = [
+            Message("The comparison `{name}` is damaged and not shown; {fix}", name=name, fix=fix)
+            for name in self.damaged
+        ]
         return [*(each.sentence for each in self.under_way), *lost]
 
     @property

@@ -11,7 +11,7 @@ from loraloom.report.visible_text import without_folders
 from loraloom.run.documents.provenance import Provenance
 from loraloom.run.documents.search import FILE, Parameters, SearchRecord, Trial
 from loraloom.run.folder import Run
-from loraloom.text.message import Message
+from loraloom.text.message import Message, joined
 
 # A setting with more values than that is a range: a mean at each would be of one trial.
 MOST_LEVELS = 6
@@ -63,14 +63,20 @@ class SearchView:
     def _counted(self) -> str:
         """How many trials came to their end, and what became of the others."""
         num_whole = sum(trial.has_adapter for trial in self.trials)
-        noun = "trial that came to its end" if num_whole == 1 else "trials that came to their end"
+        noun = (
+            Message("trial that came to its end")
+            if num_whole == 1
+            else Message("trials that came to their end")
+        )
         statuses: Counter[str] = Counter(trial.status for trial in self.trials)
         others = [
-            f"{statuses[status]} {what}"
-            for status, what in (("pruned", "given up early"), ("failed", "failed"))
+            Message("{statuses} {what}", statuses=statuses[status], what=what)
+            for status, what in (("pruned", Message("given up early")), ("failed", Message("failed")))
             if statuses[status]
         ]
-        return f"{num_whole} {noun}" + (f" ({', '.join(others)})" if others else "")
+        return Message("{num_whole} {noun}", num_whole=num_whole, noun=noun) + (
+            Message(" ({others})", others=joined(", ", others)) if others else ""
+        )
 
     def levels(self, key: str) -> list[Level]:
         """Of a setting with few values, what trials with each came to; empty where it has many."""

@@ -26,7 +26,7 @@ from loraloom.text.units import counted
 from tests.pseudo_locale import PseudoLocale, narrow
 
 RECIPE = "model_name_or_path: starter\ndata: {train: rows.jsonl}\n"
-_NAMED = re.compile(r"`[^`]*`|[\w./-]+\.\w+(:\d+)*|/\S+|\[.*?\]")
+_NAMED = re.compile(r"lora, training|\.\w+|`[^`]*`|[\w./-]+\.\w+(:\d+)*|/\S+|\[.*?\]")
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def assert_translated(message: str) -> None:
     [
         "",
         "- a\n",
-        "a: [1\n",
+        "a: *b\n",
         RECIPE + "lernin_rate: 1\n",
         RECIPE + "training: {learning_rate: -1, num_train_epochs: many, eval_strategy: often}\n",
         RECIPE + "training: {load_best_model_at_end: false}\nbf16: maybe\n",
@@ -69,9 +69,8 @@ def test_every_problem_of_a_recipe_is_translated(text: str) -> None:
 
 
 def test_notes_on_a_recipe_are_translated() -> None:
-    reading = parse_recipe_with_notes(
-        RECIPE.replace("}", ", eval: 0}") + "experiments: {a: {}, b: {}}\nbf16: false\n"
-    )
+    text = RECIPE.replace("}", ", eval: 0}") + "experiments: {a: {}, b: {}}\nbf16: false\n"
+    reading = parse_recipe_with_notes(text, name="recipe.yaml")
     assert len(reading.notes) == 3
     for note in reading.notes:
         assert_translated(note.as_message())
@@ -80,7 +79,7 @@ def test_notes_on_a_recipe_are_translated() -> None:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("rows.jsonl", '{"question": "a", "answer": "b"}\n{"question": \n'),
+        ("rows.jsonl", '{"question": "a", "answer": "b"}\n{"question": "a"}\n'),
         ("rows.jsonl", '{"question": "a", "answer": ["b"]}\n'),
         ("rows.jsonl", ""),
         ("rows.csv", "question,answer\na,b,c\nd\n"),
@@ -112,7 +111,9 @@ def test_findings_are_translated_and_so_are_those_of_a_file(findings: list[Findi
     file = tmp_path / "checks.json"
     file.write_text(checks_text(findings), encoding="utf-8")
     stored = json.loads(file.read_bytes())
-    assert all(isinstance(each["message"], dict) and each["message"]["id"] for each in stored)
+    assert all(
+        isinstance(each["message"], dict) and each["message"].keys() & {"id", "joined"} for each in stored
+    )
     for finding in (*findings, *read_checks(file)):
         assert_translated(finding.message)
         if finding.fix:

@@ -13,7 +13,7 @@ import ast
 import re
 from pathlib import Path
 
-from tools.messages.index import PACKAGE, Index
+from tools.messages.index import LIST_FIELDS, PACKAGE, Index
 from tools.messages.prose import is_prose, is_text
 from tools.messages.sources import (
     assigned_in,
@@ -48,7 +48,6 @@ TEXT_FIELDS = {"reason", "message", "fix", "why", "what", "sentence", "problem",
 # Fields that hold what is named in a text, such as a row of data.
 DATA_FIELDS = {"path", "where", "line", "value", "text", "source", "name", "folder", "file", "key", "command"}
 DATA_FIELDS |= {"label", "prefix"}
-LIST_FIELDS = {"notes", "notices", "cautions", "sentences"}
 # Functions of text/ that return messages.
 MESSAGES = {"Message", "counted", "joined", "percent", "shown_value", "counting", "as_message"}
 PASSING = {"list", "tuple", "sorted", "reversed", "filter", "chain", "set", "fromkeys"}

@@ -22,6 +22,8 @@ EXCLUDED = (
 )
 
 
+# Fields, properties and methods that give lists of texts for people.
+LIST_FIELDS = {"notes", "notices", "cautions", "sentences"}
 SEVERAL = 4  # methods of one name that a call may mean
 OF_BUILTINS = {*dir(str), *dir(list), *dir(dict), *dir(set), "read", "write", "open", "close"}
 
@@ -96,7 +98,8 @@ class Index:
         if isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == "self":
             own = next((each for each in module.scopes(call) if isinstance(each, ast.ClassDef)), None)
             found = [each for each in found if module.parents.get(each) is own] or found
-        return found if len(found) <= SEVERAL and name not in OF_BUILTINS else []
+        is_known = len(found) <= SEVERAL or name in LIST_FIELDS
+        return found if is_known and name not in OF_BUILTINS else []
 
     def assigned(self, name: ast.Name) -> Iterator[tuple[ast.AST, object]]:
         """What a name was given: a value and None, or an index, or `element` of what is iterated."""

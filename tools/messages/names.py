@@ -26,7 +26,9 @@ def name_of(node: ast.AST) -> str:
             return name_of(node.args[0])
         case ast.Call() if called_name(node) == "counted" and len(node.args) > 1:
             noun = node.args[-1]
-            words = noun.value if isinstance(noun, ast.Constant) else "things"
+            if not isinstance(noun, ast.Constant):
+                return "counted"
+            words = noun.value
             return f"{str(words).split()[-1]}{'s' if len(node.args) == 2 else ''}"
         case ast.Call() if isinstance(node.func, ast.Attribute) and (
             called_name(node)

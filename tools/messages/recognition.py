@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 
-from tools.messages.flow import DATA_FIELDS, LIST_FIELDS, MESSAGES, PASSING, TEXT_FIELDS, Flow
+from tools.messages.flow import DATA_FIELDS, MESSAGES, PASSING, TEXT_FIELDS, Flow
+from tools.messages.index import LIST_FIELDS
 from tools.messages.prose import has_words, is_prose
 from tools.messages.sources import Module, called_name, returned, yielded
 
@@ -85,6 +86,9 @@ class Recognizer:
                 given = [value for value, _ in self.flow.assigned(node)]
                 given += [call.args[0] for call in self.flow.added_to(node)]
                 return any(self.is_message(value, seen) for value in given)
+            case ast.Subscript(value=ast.Name() as table):
+                dicts = [value for value, _ in self.flow.assigned(table) if isinstance(value, ast.Dict)]
+                return any(self.is_message(each, seen) for own in dicts for each in own.values)
             case ast.Call():
                 return self._is_message_call(node, seen)
         return False

@@ -85,23 +85,44 @@ class Header:
     def notes(self, shown_as: str) -> list[str]:
         """Return notes on what was accepted and the user should know; call it after the last row."""
         num_empty = len(self._cells) - len(self.names) - self._num_leading * self._has_index
-        notes = []
+        notes: list[str] = []
         if self._has_index:
-            notes.append(f"{shown_as}: skipped the index column in front, which has no name")
+            notes.append(
+                Message("{shown_as}: skipped the index column in front, which has no name", shown_as=shown_as)
+            )
         if num_empty:
             notes.append(
-                f"{shown_as}: skipped {num_empty} empty column{'s' * (num_empty > 1)} without a name"
+                Message(
+                    "{shown_as}: skipped {num_empty} empty columns without a name",
+                    shown_as=shown_as,
+                    num_empty=num_empty,
+                )
+                if num_empty > 1
+                else Message(
+                    "{shown_as}: skipped {num_empty} empty column without a name",
+                    shown_as=shown_as,
+                    num_empty=num_empty,
+                )
             )
         if self._num_near_quoted:
             notes.append(
-                f"{shown_as}: cells with a space before their double quotes, which keep both: "
-                f"{self._num_near_quoted} (remove the spaces if the quotes enclose cells)"
+                Message(
+                    "{shown_as}: cells with a space before their double quotes, which keep both: "
+                    "{num_near_quoted} (remove the spaces if the quotes enclose cells)",
+                    shown_as=shown_as,
+                    num_near_quoted=self._num_near_quoted,
+                )
             )
         if len(self._like_rows) > self._num_spanning:
             notes.append(
-                f"{shown_as}: rows over several lines, each of which could be a row of its own: "
-                f"{len(self._like_rows)}, the first on line {self._like_rows[0]} "
-                "(set `data.quoting: none` if the double quotes are part of the text)"
+                Message(
+                    "{shown_as}: rows over several lines, each of which could be a row of its own: "
+                    "{num__like_rows}, the first on line {like_rows} (set `data.quoting: none` if "
+                    "the double quotes are part of the text)",
+                    shown_as=shown_as,
+                    num__like_rows=len(self._like_rows),
+                    like_rows=self._like_rows[0],
+                )
             )
         return notes
 

@@ -16,12 +16,18 @@ ONE_LIST = Message(
 )
 NAMELESS = Message("the rows are lists, which do not name their columns")
 AS_OBJECT = Message('Write each row as an object, `{{"instruction": …, "response": …}}`.')
-_JSON_TYPES = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+_JSON_TYPES = {
+    dict: Message("an object"),
+    list: Message("a list"),
+    str: "text",
+    bool: Message("true or false"),
+    type(None): "null",
+}
 
 
 def type_name(value: Any) -> str:
     """Name the type of a JSON value, for messages."""
-    return _JSON_TYPES.get(type(value), "a number")
+    return _JSON_TYPES.get(type(value), Message("a number"))
 
 
 def rows_of_list(
@@ -63,7 +69,7 @@ def rows_of_list(
                 yield Row(shown_as, row, line, value)
         mark = cursor.peek()
         if mark not in (",", "]"):
-            raise unclosed(cursor, mark, f"row {number}")
+            raise unclosed(cursor, mark, Message("row {number}", number=number))
         cursor.skip()
         if mark == "]":
             return
@@ -94,10 +100,10 @@ def nameless(where: str) -> DataError:
 def unclosed(cursor: JsonCursor, mark: str, what: str) -> DataError:
     """Return the error for a list that neither continues nor ends after an element."""
     if mark:
-        return cursor.refuse(f"after {what}, a comma or `]` is missing")
+        return cursor.refuse(Message("after {what}, a comma or `]` is missing", what=what))
     return cursor.refuse(
-        f"the file ends after {what}, before the `]` that closes the list",
-        fix="The file seems to be truncated; copy or download it again.",
+        Message("the file ends after {what}, before the `]` that closes the list", what=what),
+        fix=Message("The file seems to be truncated; copy or download it again."),
     )
 
 

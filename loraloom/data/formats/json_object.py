@@ -87,7 +87,7 @@ def rows_of_object(
             yield from _row(cursor, number, shown_as, findings)
     else:
         yield from _rows_of_table(cursor, found, shown_as, findings)
-    findings.notes.append(f"{shown_as}: {found.note}")
+    findings.notes.append(Message("{shown_as}: {note}", shown_as=shown_as, note=found.note))
 
 
 def _row(cursor: JsonCursor, number: int, shown_as: str, findings: Findings) -> Iterator[Row]:
@@ -106,7 +106,7 @@ def _rows_of_table(
     held: dict[str, Any] = {}
     for key in _keys(cursor):
         if key in held:
-            raise cursor.refuse(f"the key {quoted(key)} appears twice in one object")
+            raise cursor.refuse(Message("the key {key} appears twice in one object", key=quoted(key)))
         held[key] = cursor.value(quoted(key))
         for flaw in cursor.flaws:
             findings.refuse(Problem(f"{quoted(key)} {flaw}", where=shown_as))
@@ -136,10 +136,10 @@ def _keys(cursor: JsonCursor) -> Iterator[str]:
     cursor.skip()
     while cursor.peek() != "}":
         if cursor.peek() != '"':
-            raise cursor.refuse("a key in double quotes is missing here", fix=ONE_LIST)
+            raise cursor.refuse(Message("a key in double quotes is missing here"), fix=ONE_LIST)
         key = cursor.value(Message("a key"))
         if cursor.peek() != ":":
-            raise cursor.refuse("a colon is missing after a key", fix=ONE_LIST)
+            raise cursor.refuse(Message("a colon is missing after a key"), fix=ONE_LIST)
         cursor.skip()
         cursor.peek()
         yield key
@@ -147,7 +147,9 @@ def _keys(cursor: JsonCursor) -> Iterator[str]:
         if mark == ",":
             cursor.skip()
         elif mark != "}":
-            raise cursor.refuse(f"after {quoted(key)}, a comma or `}}` is missing", fix=ONE_LIST)
+            raise cursor.refuse(
+                Message("after {key}, a comma or `}}` is missing", key=quoted(key)), fix=ONE_LIST
+            )
     cursor.skip()
 
 
@@ -164,7 +166,7 @@ def _survey_list(cursor: JsonCursor, key: str, members: list[Member]) -> None:
             if mark == ",":
                 cursor.skip()
             elif mark != "]":
-                raise unclosed(cursor, mark, f"row {length}")
+                raise unclosed(cursor, mark, Message("row {length}", length=length))
     finally:
         members.append(Member(key, kind, length))
     cursor.skip()

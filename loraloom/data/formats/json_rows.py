@@ -69,7 +69,7 @@ def read_json(path: Path, settings: DataSettings, shown_as: str, findings: Findi
         found = survey(surveyed, shown_as, columns)
         yield from rows_of_object(cursor, found, shown_as, findings, columns)
     if cursor.peek():
-        raise cursor.refuse("there is more text after the end of the list of rows", fix=ONE_LIST)
+        raise cursor.refuse(Message("there is more text after the end of the list of rows"), fix=ONE_LIST)
 
 
 def _head(chunks: Iterator[str]) -> tuple[str, bool]:

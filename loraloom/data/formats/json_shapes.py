@@ -18,7 +18,7 @@ from typing import Any, Literal
 from loraloom.data.formats.json_list import ONE_LIST
 from loraloom.data.formats.row import shown_names
 from loraloom.errors import DataError
-from loraloom.text.message import Message
+from loraloom.text.message import Message, joined
 from loraloom.text.units import counted
 from loraloom.text.visible import quoted
 
@@ -67,7 +67,7 @@ class Arrangement:
 
 
 STREAM = Arrangement(
-    "stream", "contains JSON objects one after another, over several lines, and was read as such"
+    "stream", Message("contains JSON objects one after another, over several lines, and was read as such")
 )
 
 
@@ -98,7 +98,7 @@ def arrangement(members: Sequence[Member], columns: Collection[str]) -> Arrangem
         return None  # a single row
     by_key = {member.key: member for member in members}
     if _is_split(by_key):
-        return Arrangement("split", 'was read as pandas writes it with orient="split"')
+        return Arrangement("split", Message('was read as pandas writes it with orient="split"'))
     if members and all(member.kind == "object" for member in members):
         return _of_objects(members, columns)
     lists = [member for member in members if member.kind in _LISTS]
@@ -121,7 +121,7 @@ def refusal(members: Sequence[Member], where: str) -> DataError:
     tables = [member for member in lists if member.kind == "rows" and member.key not in CONVERSATION_COLUMNS]
     first = next((member for member in lists if member.key not in CONVERSATION_COLUMNS), None)
     if len(tables) > 1:
-        what = Message(
+        what: str = Message(
             "contains one object with lists {tables}; ",
             tables=" and ".join(quoted(table.key) for table in tables),
         )
@@ -182,7 +182,10 @@ def _of_objects(members: Sequence[Member], columns: Collection[str]) -> Arrangem
     outer_numbered, inner_numbered = _numbered(outer), _numbered(inner)
     named = set(columns)
     as_columns = Arrangement("columns", _columns_note(members))
-    as_labels = Arrangement("labels", f"its {len(members)} keys were read as row labels and ignored")
+    as_labels = Arrangement(
+        "labels",
+        Message("its {num_members} keys were read as row labels and ignored", num_members=len(members)),
+    )
     if outer_numbered != inner_numbered:
         return as_labels if outer_numbered else as_columns if same else None
     if len(members) < 2 or outer_numbered or not same:
@@ -198,14 +201,22 @@ def _numbered(keys: Collection[str]) -> bool:
 
 
 def _columns_note(members: Sequence[Member]) -> str:
-    return f"was read as a table of columns: {shown_names([member.key for member in members])}"
+    return Message(
+        "was read as a table of columns: {shown_names}",
+        shown_names=shown_names([member.key for member in members]),
+    )
 
 
 def _list_in(chosen: Member, tables: Sequence[Member]) -> Arrangement:
-    note = f"the rows are those of the list {quoted(chosen.key)}"
+    note = Message("the rows are those of the list {key}", key=quoted(chosen.key))
     others = [
-        f"{quoted(table.key)} ({counted(table.length, 'row')})" for table in tables if table is not chosen
+        Message("{key} ({rows})", key=quoted(table.key), rows=counted(table.length, "row"))
+        for table in tables
+        if table is not chosen
     ]
     if others:
-        note += f"; not read: {', '.join(others)} (to use one, save it as a file, as for `data.eval`)"
+        note += Message(
+            "; not read: {others} (to use one, save it as a file, as for `data.eval`)",
+            others=joined(", ", others),
+        )
     return Arrangement("list", note, chosen.key)

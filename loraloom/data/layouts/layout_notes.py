@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from loraloom.data.formats.row import SHOWN_NAMES, Row
 from loraloom.data.layouts.roles import shown_role
 from loraloom.errors import Problem
-from loraloom.text.message import Message
+from loraloom.text.message import Message, joined
 from loraloom.text.visible import quoted
 
 
@@ -36,12 +36,21 @@ class LayoutNotes:
 
     def notes(self) -> list[str]:
         """Return what was accepted and the user should know."""
-        notes = [f"{count:,} {what}" for what, count in sorted(self.what.items())]
+        notes: list[str] = [f"{count:,} {what}" for what, count in sorted(self.what.items())]
         keys = self.unused_keys
         if keys:
-            shown = [f"{quoted(key)} (in {count:,})" for key, count in keys.most_common(SHOWN_NAMES)]
-            more = f" and {len(keys) - SHOWN_NAMES} more" if len(keys) > SHOWN_NAMES else ""
-            notes.append(f"unused keys inside turns: {', '.join(shown)} turns{more}")
+            shown = [
+                Message("{key} (in {count:,})", key=quoted(key), count=count)
+                for key, count in keys.most_common(SHOWN_NAMES)
+            ]
+            more = (
+                Message(" and {num_keys} more", num_keys=len(keys) - SHOWN_NAMES)
+                if len(keys) > SHOWN_NAMES
+                else ""
+            )
+            notes.append(
+                Message("unused keys inside turns: {shown} turns{more}", shown=joined(", ", shown), more=more)
+            )
         return notes
 
     def problems(self) -> Iterator[tuple[Row, Problem]]:

@@ -88,3 +88,11 @@ class SourceTemplate:
 
 def _unescaped(part: str) -> str:
     return part[0] if part in ("{{", "}}") else part
+
+
+def describe_unasked(column: str) -> Message:
+    """Describe that a template leaves out the question's own column."""
+    return Message(
+        "data.source_prefix is a template without {column}, whose text is therefore in no source",
+        column=quoted(column),
+    )

@@ -25,12 +25,12 @@ Tokenize = Callable[[list[str]], list[Ids]]
 
 AT_THE_END = 5  # in addition to the kinds: `data.source_truncation: right` cuts regardless of them
 CUT_NAMES: Mapping[int, str] = {
-    Kind.HISTORY: "the history",
-    Kind.SYSTEM: "the system text",
-    Kind.INPUT: "the input",
-    Kind.FIXED: "the prefix or template",
-    Kind.QUESTION: "the question itself",
-    AT_THE_END: "the end",
+    Kind.HISTORY: Message("the history"),
+    Kind.SYSTEM: Message("the system text"),
+    Kind.INPUT: Message("the input"),
+    Kind.FIXED: Message("the prefix or template"),
+    Kind.QUESTION: Message("the question itself"),
+    AT_THE_END: Message("the end"),
 }
 # If the question must be cut, the recipe's own text stays complete up to this share of the limit.
 FIXED_SHARE = 1 / 4
