@@ -53,4 +53,4 @@ def test_memory_stays_flat_once_they_are_full() -> None:
     done = subprocess.run(
         [sys.executable, "-c", GROWTH], env=environment, capture_output=True, text=True, check=True
     )
-    assert int(done.stdout) < 40 * 2**20
+    assert int(done.stdout) < 100 * 2**20  # 8 to 43 MiB were seen; without the limit 345

@@ -7,6 +7,7 @@ difference of two rows of the head that may cancel.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from loraloom.bank import objective
 from loraloom.bank.objective import OutputHead, output_head, part_losses, token_losses
 from loraloom.base.loading import Base
 from tests.families import TINY_FAMILIES
-from tests.parity.rig import batch_of, random_rows
+from tests.parity.rig import batch_of, random_rows, stock_model
 
 N, D, V = 37, 16, 203
 
@@ -181,14 +182,14 @@ def test_no_tensor_of_all_logits_is_ever_made(tiles: tuple[int, int]) -> None:
 
 
 def test_the_losses_of_a_batch_are_the_models_own(base: Base, tiles: tuple[int, int]) -> None:
-    """One part of base rows, and one example at a time through the model's own forward and loss."""
+    """One part of base rows, and one example at a time through the stock model's forward and loss."""
     rows = list(random_rows(5, seed=2))
-    batch = batch_of(base, {None: rows})
+    batch, stock = batch_of(base, {None: rows}), stock_model(Path(base.name))
     with torch.no_grad():
         ours = float(part_losses(base, batch)[0])
         theirs = 0.0
         for row in rows:
-            out = base.model(
+            out = stock(
                 input_ids=torch.from_numpy(row.input_ids).long()[None],
                 labels=torch.from_numpy(row.labels).long()[None],
             )

@@ -140,6 +140,13 @@ class Header:
         )
 
 
+def _example(delimiter: str) -> str:
+    """A header as it would be typed; a tab is named, because it looks like spaces in a terminal."""
+    if delimiter == "\t":
+        return Message("`instruction` and `response`, separated by a tab")
+    return Message("`instruction{delimiter}response`", delimiter=delimiter)
+
+
 def read_header(cells: list[str], delimiter: str, where: str) -> Header:
     """Read the header of a table.
 
@@ -162,9 +169,7 @@ def read_header(cells: list[str], delimiter: str, where: str) -> Header:
                     num_name=len(name),
                 ),
                 where=where,
-                fix=Message(
-                    "Add a header line such as `instruction{delimiter}response`.", delimiter=delimiter
-                ),
+                fix=Message("Add a header line such as {example}.", example=_example(delimiter)),
             )
         first = places.setdefault(name, position) if name else position
         if first != position:  # if the header is missing, these cells are a row's, so none is shown

@@ -95,6 +95,12 @@ def test_a_header_that_is_none_is_refused(read, header, told):
     assert "x" * 70 not in message
 
 
+def test_the_header_that_is_suggested_names_a_tab(read):
+    message = refusal(read, "a.tsv", "x" * 100 + "\tb\n1\t2\n")
+    assert "Add a header line such as `instruction` and `response`, separated by a tab." in message
+    assert message.isprintable()
+
+
 def test_a_separator_that_the_header_does_not_have_is_refused(read):
     message = refusal(read, "a.csv", "instruction;response\n1;2\n", delimiter="|")
     assert "a.csv:1: the header has one column, which contains `;`" in message
