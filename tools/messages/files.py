@@ -71,7 +71,8 @@ def annotations(converter: Converter) -> Iterator[tuple[ast.Name, str]]:
                 yield target, "list[str]"
         elif value in converter.flow.marked and converter.is_message(value):
             assigned = [own for own in given if not is_added(converter.module, own)]
-            if len(assigned) > 1 and not all(map(converter.is_always_message, assigned)):
+            unpacked = [own for own, index in given_in(scope, target.id) if index is not None]
+            if unpacked or (len(assigned) > 1 and not all(map(converter.is_always_message, assigned))):
                 yield target, "str"
 
 
