@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Tests run beside each other; with one thread each they do not wait for one another.
 JOBS ?= 2
 
-.PHONY: help install demo lint format test oldest newest faults fuzz bench bench-gpu check clean extras compat messages
+.PHONY: help install demo lint format test oldest newest faults fuzz bench bench-gpu bench-against check clean extras compat messages
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -84,6 +84,9 @@ bench: install ## times and memory beside the stock libraries, on the starter; s
 
 bench-gpu: install ## times beside stock PEFT on a GPU, some three minutes; without one, a trial on the processor
 	$(BIN)/python -m benchmarks.gpu $(shell command -v nvidia-smi >/dev/null 2>&1 || echo --smoke)
+
+bench-against: install ## CPU time and memory beside another checkout: OLD=../loraloom-old
+	$(BIN)/python -m benchmarks.against_old $(OLD)
 
 check: lint test ## what a commit needs
 

@@ -16,7 +16,6 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -27,6 +26,7 @@ from loraloom.base.loading import Base, load_base
 from loraloom.data.encoding import EncodedSet
 from loraloom.forecast.plan import pass_tokens
 from loraloom.recipe import Experiment, GenerationSettings, LoraSettings, TrainingSettings
+from loraloom.run.events import Event, TrainStep
 from loraloom.run.folder import create_run
 from loraloom.training.loop import train
 from loraloom.training.setup import Setup
@@ -89,9 +89,9 @@ def _tick_seconds(
     names = [experiment.name for experiment in experiments]
     ends: dict[int, float] = {}
 
-    def note(event: str, **fields: Any) -> None:
-        if event == "train":  # the loop has read the losses: the device is done
-            ends[fields["step"]] = time.perf_counter()
+    def note(event: Event) -> None:
+        if isinstance(event, TrainStep):  # the loop has read the losses: the device is done
+            ends[event.step] = time.perf_counter()
 
     setup = Setup(
         bank=AdapterBank(base),

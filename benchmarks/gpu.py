@@ -118,7 +118,7 @@ def check_equal(machine: Machine, base: Base, model: Any, rows: EncodedSet) -> d
             theirs[f"base_model.model.{name}.default.weight"].copy_(tensor)
     found: dict[str, Any] = {"ours": [], "stock": []}
     for step in range(3):
-        wanted = ours.trainees[0].timetable.micro_batches(step)[0]
+        wanted = ours.engine.trainees[0].timetable.micro_batches(step)[0]
         ours.step()
         stock.take([rows[row] for row in wanted])
         found["ours"].append(ours.last)

@@ -27,7 +27,8 @@ from loraloom.recipe import Experiment, GenerationSettings, LoraSettings, Traini
 from loraloom.run.documents.choice import Choice
 from loraloom.run.events import Event, TrainStep
 from loraloom.run.folder import create_run
-from loraloom.training.setup import Setup, Trainee, join
+from loraloom.training.engine import Engine
+from loraloom.training.setup import Setup
 from loraloom.training.state import TrainingState
 from loraloom.training.static_passes import StaticPasses
 from loraloom.training.step import take_step
@@ -152,15 +153,15 @@ class Ours:
         )
         if not machine.is_gpu:  # what a GPU computes, by the plain versions of its kernels
             self.setup.__dict__["static_passes"] = StaticPasses(self.bank, records=False)
-        self.state = TrainingState.at_start(names)
+        self.engine = Engine(self.setup, TrainingState.at_start(names), self._report)
         self.events: list[Event] = []
         with self.bank.hold():
-            self.trainees: list[Trainee] = [join(self.setup, self.state, name) for name in names]
+            self.engine.trainees = [self.engine.join(name) for name in names]
 
     def step(self) -> None:
         """One step of all."""
         with self.bank.hold():
-            take_step(self.setup, self.trainees, self.state, self._report)
+            take_step(self.engine)
 
     def _report(self, event: Event) -> None:
         self.events = [*self.events[-self.adapters :], event]
@@ -176,7 +177,7 @@ class Ours:
         """Take the adapters off the base."""
         if self.setup.static_passes is not None:
             self.setup.static_passes.clear()
-        self.trainees.clear()
+        self.engine.trainees.clear()
         for slot in self.bank.slots:
             self.bank.drop(slot)
         self._folder.cleanup()

@@ -26,8 +26,9 @@ from loraloom.data.splitting.split import split_examples
 from loraloom.recipe import Recipe
 from loraloom.session.material import Material, load_recipe_base, prepare
 from loraloom.starter import model_folder
-from loraloom.training.optimizer import clip_gradients, gradient_norm, make_optimizer
+from loraloom.training.optimizer import make_optimizer
 from loraloom.training.state import Timetable
+from loraloom.training.step import clip_gradients, gradient_norm
 
 MAX_NORM = 1.0
 

@@ -1,1 +1,1 @@
-"""Model families: one object each, and all that the rest of the package knows of an architecture."""
+"""Model families: one object each, with all that the rest of the package knows about an architecture."""

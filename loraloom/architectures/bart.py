@@ -1,6 +1,6 @@
-"""BART: learned absolute positions, biases in its linears and on its logits, one table of embeddings.
+"""BART: learned absolute positions, biases in linears and on logits, one table of embeddings.
 
-Its positions are counted, so a packed row is right only if they begin anew with each example.
+Its positions are absolute, so a packed row is correct only if they restart at each example.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Bart(Family):
-    """BART (Lewis et al., 2019, https://arxiv.org/abs/1910.13461), as transformers has it."""
+    """BART (Lewis et al., 2019, https://arxiv.org/abs/1910.13461), as implemented in transformers."""
 
     model_type: ClassVar[str] = "bart"
     title: ClassVar[str] = "BART"
@@ -31,7 +31,7 @@ class Bart(Family):
         "fc1": "in",
         "fc2": "out",
     }
-    # What people call the same linears after T5.
+    # Names of the same linears in T5.
     aliases: ClassVar = {
         "q": "q_proj",
         "k": "k_proj",
@@ -51,7 +51,7 @@ class Bart(Family):
         "max_position_embeddings",
         "vocab_size",
     )
-    # Its dropout is an argument of functions, not a module; layers may be skipped at random.
+    # Dropout is an argument of functions, not a module; layers may be skipped at random.
     random_attributes = ("dropout", "activation_dropout", "layerdrop")
     has_base_dropout = False
     start = "eos"
@@ -60,7 +60,7 @@ class Bart(Family):
     head_bias = "final_logits_bias"
 
     def dimensions(self, config: Any) -> Dimensions:
-        """The sizes that a config states."""
+        """Return the sizes that a config states."""
         heads = config.encoder_attention_heads, config.decoder_attention_heads
         return Dimensions(
             vocab_size=config.vocab_size,
@@ -73,19 +73,19 @@ class Bart(Family):
         )
 
     def dropout(self, config: Any) -> float:
-        """The probability with which a config drops states; that of activations may be another."""
+        """Return the dropout probability of hidden states in a config; that of activations may differ."""
         return float(config.dropout)
 
     def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
-        """The flag stays as it was loaded.
+        """Keep the flag as it was loaded.
 
-        It is about three tables: `false` beside a head of its own would make transformers draw the
-        embeddings of encoder and decoder at random when the saved folder is loaded, because only `shared`
-        is in its files. With `true` it keeps a head that differs (transformers 5.23).
+        It concerns three tables: with `false` and a separate head, transformers would initialize the
+        embeddings of encoder and decoder randomly when the saved folder is loaded, because its files contain
+        only `shared`. With `true` it keeps a head that differs (transformers 5.23).
         """
 
     def prepare(self, model: PreTrainedModel) -> None:
-        """Let positions begin anew within a row."""
+        """Let positions restart within a row."""
         from loraloom.architectures.positions import restart_positions
 
         for stack in (model.get_encoder(), model.get_decoder()):
@@ -94,7 +94,7 @@ class Bart(Family):
     def encode(
         self, model: PreTrainedModel, input_ids: Tensor, mask: Tensor, positions: Tensor | None = None
     ) -> Tensor:
-        """The encoder's last states; see `Family.encode`."""
+        """Return the encoder's last states; see `Family.encode`."""
         from loraloom.architectures.positions import at_positions
 
         with at_positions(positions):
@@ -109,7 +109,7 @@ class Bart(Family):
         cross_mask: Tensor,
         positions: Tensor | None = None,
     ) -> Tensor:
-        """The decoder's last states; see `Family.decode`."""
+        """Return the decoder's last states; see `Family.decode`."""
         from loraloom.architectures.positions import at_positions
 
         with at_positions(positions):

@@ -1,4 +1,4 @@
-"""The sizes of an encoder-decoder, whatever its config calls them."""
+"""The sizes of an encoder-decoder, independent of their names in its config."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Dimensions:
-    """The sizes of a model; where there are two, they are the encoder's and the decoder's.
+    """The sizes of a model; pairs are those of the encoder and the decoder.
 
     Args:
-        vocab_size: tokens.
-        d_model: width of the stream between layers.
-        num_layers, num_heads: of each stack.
+        vocab_size: number of tokens.
+        d_model: width of the hidden states between layers.
+        num_layers, num_heads: numbers in each stack.
         d_head: width of an attention head.
         d_ff: width of the feed-forward.
-        num_positions: tokens that a row may have at the most; none where positions are relative.
+        num_positions: maximum number of tokens in a row; None if positions are relative.
     """
 
     vocab_size: int
@@ -33,12 +33,12 @@ class Dimensions:
 
     @property
     def widest(self) -> int:
-        """The widest that a layer's states become."""
+        """Maximum width of a layer's states."""
         return max(*self.d_ff, *self.d_attention)
 
     @property
     def num_weights(self) -> int:
-        """Weights, estimated: two embeddings, and of each layer its attention and three of feed-forward."""
+        """Estimated number of weights: two embeddings, and attention and feed-forward of each layer."""
         total = 2 * self.vocab_size * self.d_model
         for layers, inner, d_ff, attentions in zip(
             self.num_layers, self.d_attention, self.d_ff, (1, 2), strict=True

@@ -9,10 +9,10 @@ from loraloom.architectures.family import Family
 from loraloom.architectures.t5 import MT5, T5, UMT5
 
 FAMILIES: Mapping[str, Family] = {family.model_type: family for family in (T5(), MT5(), UMT5(), Bart())}
-# Every name that a linear has in some family, in the order of the computation: for tables.
+# Names of linears in all families, in the order of the computation, for tables.
 LINEAR_NAMES = tuple(dict.fromkeys(name for family in FAMILIES.values() for name in family.projections))
 
 
 def family_of(model_type: object) -> Family | None:
-    """The family of a config.json, whose value may be anything; None if it cannot be trained."""
+    """Return the family of a `model_type`, which may be any value; None if it cannot be trained."""
     return FAMILIES.get(model_type) if isinstance(model_type, str) else None

@@ -1,7 +1,7 @@
-"""What a model family says of itself: sizes, batch layout, encoder and decoder calls, head, linears.
+"""The interface of a model family: sizes, batch layout, encoder and decoder calls, head, linears.
 
-Nothing outside of this folder names a module or a config key of one architecture. Neither torch nor
-transformers is imported until a model is there: that a folder is of a family is known without them.
+Nothing outside this folder names a module or a config key of one architecture. Neither torch nor transformers
+is imported until a model is loaded, so that the family of a folder can be determined without them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Stack = Literal["encoder", "decoder"]
 Part = Literal["encoder", "decoder", "cross"]
 Sublayer = Literal["self", "cross", "feed-forward"]
 Role = Literal["q", "k", "v", "o", "in", "gate", "out"]
-# What a linear's input or output is multiplied with inside of its sublayer: zeros there silence it.
+# The linears that multiply a linear's input or output within its sublayer; their zeros silence it.
 FACTORS: Mapping[Role, tuple[Role, ...]] = {
     "q": ("k", "v", "o"),
     "k": ("q", "v", "o"),
@@ -37,11 +37,11 @@ FACTORS: Mapping[Role, tuple[Role, ...]] = {
 
 
 class Place(NamedTuple):
-    """Where in a model a linear stands, and what it is there for.
+    """The location and purpose of a linear in a model.
 
     Args:
-        stack: whose layer it is in.
-        layer: the layer's number, from 0.
+        stack: stack that its layer is in.
+        layer: number of the layer, from 0.
         sublayer: `cross` is the decoder's attention to the source.
         role: what the linear computes.
     """
@@ -58,34 +58,35 @@ class Place(NamedTuple):
 
     @property
     def side(self) -> Side:
-        """Whose tokens its input has; of the decoder's linears, two read the encoder's output."""
+        """The side of its input tokens; two of the decoder's linears read the encoder's output."""
         reads_source = self.stack == "encoder" or (self.sublayer == "cross" and self.role in ("k", "v"))
         return "source" if reads_source else "target"
 
 
 class Family(ABC):
-    """One architecture. Objects have no state; what they are asked about is given to them.
+    """One architecture. Objects have no state; methods get the model or path that they are about.
 
     Class attributes:
-        model_type: of config.json.
-        title: what people call it.
-        layer_path: an expression for the path of a layer, with groups `stack` and `layer`.
-        sublayers: names of modules on the way from a layer to its linears.
-        projections: the linears of a layer by their own names, in the order of the computation.
-        aliases: names that target lists may use for linears, beside their own.
+        model_type: `model_type` in config.json.
+        title: usual name.
+        layer_path: pattern of the path of a layer, with groups `stack` and `layer`.
+        sublayers: names of modules between a layer and its linears.
+        projections: names of the linears of a layer, in the order of the computation.
+        aliases: other names for linears that target lists may use.
         size_keys: entries of config.json that must be whole numbers above 0.
         optional_sizes: those of them that may be null.
-        random_attributes: numbers of modules that, above 0, make two passes in train mode differ.
-        start: the token that its models were trained to begin answers with.
-        packs_exactly: whether several examples in one row give the losses of one example a row.
+        random_attributes: attributes of modules that, above 0, make two passes in train mode differ.
+        start: the token with which its models were trained to begin answers.
+        packs_exactly: whether several examples in one row have the same losses as one example per row.
         counts_positions: whether a token's position within its example is an input of the pass.
         has_base_dropout: whether `training.base_dropout` can be drawn from an experiment's seed.
         float16: whether it computes in float16 without overflow.
-        attention: the implementation that transformers is asked for.
-        has_static_passes: whether a training pass never waits for the host, so that a CUDA graph can hold it.
+        attention: the attention implementation to request from transformers.
+        has_static_passes: whether a training pass never waits for the host, so that a CUDA graph can record
+            it.
         head_bias: name of a buffer of the model that is added to the logits.
         forces_tied_flag: whether transformers 5 loads `tie_word_embeddings: true` whatever the file says.
-        flag_scales_logits: whether it then scales the logits of a head of its own.
+        flag_scales_logits: whether it then scales the logits of a separate head.
     """
 
     model_type: ClassVar[str]
@@ -110,37 +111,37 @@ class Family(ABC):
 
     @abstractmethod
     def dimensions(self, config: Any) -> Dimensions:
-        """The sizes that a config states."""
+        """Return the sizes that a config states."""
 
     @abstractmethod
     def dropout(self, config: Any) -> float:
-        """The probability with which a config drops, if it is trained as it says."""
+        """Return the dropout probability of a config."""
 
     def output_scale(self, config: Any) -> float:
-        """The factor on the decoder's last states before the output head."""
+        """Return the factor applied to the decoder's last states before the output head."""
         return 1.0
 
     def softcap(self, config: Any) -> float | None:
-        """c where logits are c · tanh(logits / c)."""
+        """Return c if logits are c · tanh(logits / c)."""
         return None
 
     def prepare(self, model: PreTrainedModel) -> None:  # noqa: B027 (most need nothing)
-        """Whatever a loaded model needs before its first pass; its weights and their names stay."""
+        """Prepare a loaded model for its first pass; weights and their names are unchanged."""
 
     def computing_layers(self, model: PreTrainedModel, linears: Any) -> AbstractContextManager[None]:
-        """While it lasts, layers compute linears of one input together (`bank/fused/fused_pass.py`)."""
+        """Compute linears of one input together during a `with` block (`bank/fused/fused_pass.py`)."""
         return nullcontext()
 
     @abstractmethod
     def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
-        """Make the config say what is saved rightly.
+        """Set the config's flag so that the model is saved correctly.
 
         Args:
-            tied: whether the output head is the embedding, read from the weights.
+            tied: whether the output head is the embedding, determined from the weights.
         """
 
     def place(self, path: str) -> Place | None:
-        """Where the linear with this path stands; None if it is no linear of a layer."""
+        """Return the place of the linear with this path; None if it is not a linear of a layer."""
         layer = self.layer_path.match(path)
         if layer is None:
             return None
@@ -152,18 +153,18 @@ class Family(ABC):
         return Place(layer["stack"], int(layer["layer"]), sublayer, self.projections[name])  # type: ignore[arg-type]
 
     def is_in_layer(self, path: str) -> bool:
-        """Whether a module is part of a layer, or the list of a stack's layers."""
+        """Return whether a module is part of a layer, or the list of a stack's layers."""
         return self.layer_path.match(f"{path}.0.") is not None
 
     def side_of(self, path: str) -> Side:
-        """Whose tokens a module of encoder or decoder works on, its attention to the source aside."""
+        """Return the side whose tokens a module of encoder or decoder processes, except cross-attention."""
         return "source" if "encoder" in path.split(".") else "target"
 
     def attention_sides(self, path: str) -> tuple[Side, Side]:
-        """Whose tokens the queries and the keys of an attention module are.
+        """Return the sides of the queries and the keys of an attention module.
 
         Args:
-            path: of the attention module itself.
+            path: path of the attention module itself.
         """
         layer = self.layer_path.match(path)
         assert layer is not None, path
@@ -174,10 +175,10 @@ class Family(ABC):
         return "target", "source" if is_cross else "target"
 
     def silencers(self, path: str, others: Iterable[str]) -> list[str]:
-        """The linears whose zeros would keep every gradient from this one.
+        """Return the linears that keep every gradient from this one if they are all zeros.
 
         Args:
-            path: of a linear.
+            path: path of a linear.
             others: paths of the model's linears.
         """
         own = self.place(path)
@@ -188,22 +189,22 @@ class Family(ABC):
         return [o for o, place in placed if place and place[:3] == own[:3] and place.role in factors]
 
     def remark(self, name: str, suffixes: Iterable[str]) -> str:
-        """Why a name in a target list matches nothing, where that is worth a word; begins with a space.
+        """Explain why a name in a target list matches nothing, if that helps; begins with a space.
 
         Args:
-            name: as it was given.
-            suffixes: the last names of the linears that it could have meant.
+            name: the name as given.
+            suffixes: last names of the linears that it could have meant.
         """
         return ""
 
     def start_token_id(self, config: Any, tokenizer: Any) -> int | None:
-        """The decoder's first input: what the config says, or else what the family always begins with."""
+        """Return the decoder's first input: that of the config, otherwise the family's usual one."""
         stated = getattr(config, "decoder_start_token_id", None)
         found = getattr(tokenizer, f"{self.start}_token_id") if stated is None else stated
         return None if found is None else int(found)
 
     def shift_right(self, labels: Tensor, start_token_id: int) -> Tensor:
-        """What the decoder reads of one example while it writes its labels, int64 [target_len].
+        """Return the decoder inputs of one example, int64 [target_len].
 
         >>> # labels  a1 a2 </s>  →  decoder inputs  <s> a1 a2
         """
@@ -214,12 +215,13 @@ class Family(ABC):
     def encode(
         self, model: PreTrainedModel, input_ids: Tensor, mask: Tensor, positions: Tensor | None = None
     ) -> Tensor:
-        """The encoder's last states.
+        """Return the encoder's last states.
 
         Args:
             input_ids: int64 [rows, source_len].
-            mask: which source token is seen, int64 [rows, source_len] or bool [rows, 1, len, len].
-            positions: of each token within its example, int64 [rows, source_len]; needed for rows of
+            mask: which source tokens are visible, int64 [rows, source_len] or bool [rows, 1, len, len].
+            positions: position of each token within its example, int64 [rows, source_len]; required for rows
+                of
                 several examples if the family counts positions.
 
         Returns:
@@ -236,10 +238,10 @@ class Family(ABC):
         cross_mask: Tensor,
         positions: Tensor | None = None,
     ) -> Tensor:
-        """The decoder's last states for whole targets.
+        """Return the decoder's last states for whole targets.
 
-        Encoder and decoder are called one after the other: a model's own forward would use the
-        encoder's mask for the cross-attention too, which packed rows do not allow.
+        Encoder and decoder are called separately, because a model's own forward would use the encoder's mask
+        for cross-attention too, which is wrong for packed rows.
 
         Args:
             input_ids: int64 [rows, target_len].
@@ -260,7 +262,7 @@ class Family(ABC):
         ).last_hidden_state
 
     def new_cache(self, model: PreTrainedModel) -> Any:
-        """An empty cache for `decode_next`."""
+        """Return an empty cache for `decode_next`."""
         from transformers import DynamicCache, EncoderDecoderCache
 
         return EncoderDecoderCache(DynamicCache(config=model.config), DynamicCache(config=model.config))
@@ -268,13 +270,13 @@ class Family(ABC):
     def decode_next(
         self, model: PreTrainedModel, tokens: Tensor, encoded: Tensor, source_mask: Tensor, cache: Any
     ) -> Tensor:
-        """The decoder's state behind the newest token of each row.
+        """Return the decoder's state after the newest token of each row.
 
         Args:
             tokens: int64 [rows, 1].
             encoded: [rows, source_len, d_model].
             source_mask: int64 [rows, source_len].
-            cache: of `new_cache`; it grows by one token.
+            cache: as returned by `new_cache`; it grows by one token.
 
         Returns:
             [rows, d_model].
@@ -291,7 +293,7 @@ class Family(ABC):
 
 
 def cache_keyword(decoder: Any) -> str:
-    """What a decoder calls its cache: transformers 5.24 renamed `past_key_values`, and warns of it."""
+    """Return the name of the decoder's cache argument: transformers 5.24 renamed `past_key_values`."""
     import inspect
 
     return "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"

@@ -1,7 +1,7 @@
 """Learned positions that restart at each example of a packed row.
 
-A stack with a table of positions numbers the tokens of a row from 0 and takes no other numbers. While a
-pass says where each token stands in its own example, the table answers for those places instead.
+A stack with a table of positions numbers the tokens of a row from 0 and accepts no other numbers. During a
+pass that states each token's position in its own example, the table uses those positions instead.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Of the pass that this thread is in: another thread's pass has positions of its own. A table is read before
-# the first layer, so that no layer that autograd recomputes on a thread of its own asks for them.
+# The positions of the pass on this thread; a pass on another thread has its own. The table is read before
+# the first layer, so layers that autograd recomputes on another thread do not need them.
 _POSITIONS: ContextVar[Tensor | None] = ContextVar("positions", default=None)
 
 
 def restart_positions(table: nn.Embedding) -> None:
-    """Let a table of positions answer for the positions of `at_positions`; its weights and name stay.
+    """Let a table of positions use those of `at_positions`; its weights and name are unchanged.
 
     Args:
-        table: with an `offset`, the row of position 0.
+        table: a table with an `offset`, the row of position 0.
     """
     table.register_forward_hook(_answer)
 
@@ -35,7 +35,7 @@ def _answer(table: Any, args: Any, usual: Tensor) -> Tensor:
 
 @contextmanager
 def at_positions(positions: Tensor | None) -> Iterator[None]:
-    """While it lasts, tables of positions answer for these, int64 [rows, len]; none: as they always do."""
+    """Use these positions, int64 [rows, len], during a `with` block; None for the usual ones."""
     token = _POSITIONS.set(positions)
     try:
         yield

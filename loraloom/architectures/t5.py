@@ -1,6 +1,6 @@
-"""T5 and what its authors made of it: T5 1.0, T5 1.1, flan-T5, mT5, mt0, UMT5.
+"""The T5 family: T5 1.0, T5 1.1, flan-T5, mT5, mt0, UMT5.
 
-Positions are biases that depend on distances alone, so several examples in one row change nothing.
+Positions are biases that depend only on distances, so packing several examples into a row changes nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class T5(Family):
-    """T5 1.0 (tied head, scaled), T5 1.1 and flan-T5 (gated, a head of their own)."""
+    """T5 1.0 (tied head, scaled), T5 1.1 and flan-T5 (gated, separate head)."""
 
     model_type: ClassVar[str] = "t5"
     title: ClassVar[str] = "T5"
@@ -43,20 +43,20 @@ class T5(Family):
     forces_tied_flag = True
 
     def prepare(self, model: PreTrainedModel) -> None:
-        """Fuse its norms and feed-forwards on a GPU."""
+        """Fuse norms and feed-forwards on a GPU."""
         if model.device.type == "cuda":
             from loraloom.architectures.t5_layers import fuse_layers
 
             fuse_layers(model)
 
     def computing_layers(self, model: PreTrainedModel, linears: Any) -> AbstractContextManager[None]:
-        """Let layers of T5 and mT5 compute q, k and v, and the feed-forward's two, together."""
+        """Compute q, k and v of T5 and mT5, and the feed-forward's two inner linears, together."""
         from loraloom.architectures.t5_layers import computing_layers
 
         return computing_layers(model, linears)
 
     def dimensions(self, config: Any) -> Dimensions:
-        """The sizes that a config states."""
+        """Return the sizes that a config states."""
         layers = config.num_layers, config.num_decoder_layers or config.num_layers
         return Dimensions(
             vocab_size=config.vocab_size,
@@ -68,31 +68,31 @@ class T5(Family):
         )
 
     def dropout(self, config: Any) -> float:
-        """The probability with which a config drops."""
+        """Return the dropout probability of a config."""
         return float(config.dropout_rate)
 
     def output_scale(self, config: Any) -> float:
-        """T5 1.0 shares embedding and head and scales between them; 1.1 and flan-T5 do neither."""
+        """Return the scale of T5 1.0, which shares embedding and head; 1.1 and flan-T5 do neither."""
         return float(config.d_model**-0.5) if config.scale_decoder_outputs else 1.0
 
     def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
-        """transformers 5 forces `true`, save_pretrained writes it, and CTranslate2 then scales the logits."""
+        """Set the flag correctly: transformers 5 forces `true`, for which CTranslate2 scales logits."""
         model.config.tie_word_embeddings = tied
 
     def remark(self, name: str, suffixes: Iterable[str]) -> str:
-        """`wi` in a target list of T5 1.0 has two successors."""
+        """Name the two successors of T5 1.0's `wi`."""
         is_gated = {"wi_0", "wi_1"} <= set(suffixes)
         return " (gated feed-forward)" if is_gated and name == "wi" else ""
 
 
 class MT5(T5):
-    """mT5 and mt0: gated, a head of their own, nothing scaled."""
+    """mT5 and mt0: gated, separate head, no scaling."""
 
     model_type = "mt5"
     title = "mT5"
 
     def output_scale(self, config: Any) -> float:
-        """Nothing is scaled."""
+        """Return 1, because nothing is scaled."""
         return 1.0
 
 
@@ -101,19 +101,20 @@ class UMT5(T5):
 
     model_type = "umt5"
     title = "UMT5"
-    has_static_passes = False  # was never recorded on a GPU
+    has_static_passes = False  # never tried with a CUDA graph on a GPU
     flag_scales_logits = True
 
     def output_scale(self, config: Any) -> float:
-        """transformers scales if the flag says tied, which loading sets to what the weights say.
+        """Return the scale if the flag says tied; loading sets the flag to what the weights are.
 
-        Since 5.24 a flag of its own says it.
+        Since 5.24, transformers has a separate flag for it.
         """
         is_scaled = config.scale_decoder_outputs if _has_own_scale(config) else config.tie_word_embeddings
         return float(config.d_model**-0.5) if is_scaled else 1.0
 
 
-_OWN_SCALE: dict[str, bool] = {}  # a config's class -> whether it says apart from tying what is scaled
+# A config's class -> whether it has a flag for scaling that is separate from tying.
+_OWN_SCALE: dict[str, bool] = {}
 
 
 def _has_own_scale(config: Any) -> bool:

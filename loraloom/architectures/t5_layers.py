@@ -1,4 +1,4 @@
-"""T5's layers as a fused pass computes them: linears of one input together, sums within products."""
+"""T5's layers in a fused pass: linears of one input together, sums within products."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from loraloom.kernels.attention import attend
-from loraloom.kernels.gate import gated_gelu
+from loraloom.kernels.gated_gelu import gated_gelu
 from loraloom.kernels.norm import norm_and_keep
 
 
 class FusedNorm(nn.Module):
-    """T5's root mean square norm (Zhang & Sennrich, 2019) as torch's one kernel.
+    """T5's root mean square norm (Zhang & Sennrich, 2019) as a single kernel of torch.
 
     Args:
-        norm: transformers' own; the weight stays the same parameter.
+        norm: transformers' norm; the weight stays the same parameter.
     """
 
     def __init__(self, norm: Any) -> None:
@@ -27,7 +27,7 @@ class FusedNorm(nn.Module):
         self.variance_epsilon: float = norm.variance_epsilon
 
     def forward(self, x: Tensor) -> Tensor:
-        """[…, d] → the same."""
+        """Normalize […, d]."""
         return F.rms_norm(x, self.weight.shape, self.weight, self.variance_epsilon)
 
 
@@ -35,7 +35,7 @@ class FusedFeedForward(nn.Module):
     """T5's gated feed-forward with one kernel between its products.
 
     Args:
-        layer: transformers' own; its linears and dropout stay under their names.
+        layer: transformers' layer; its linears and dropout keep their names.
     """
 
     def __init__(self, layer: Any) -> None:
@@ -43,13 +43,13 @@ class FusedFeedForward(nn.Module):
         self.wi_0, self.wi_1, self.wo, self.dropout = layer.wi_0, layer.wi_1, layer.wo, layer.dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        """[rows, len, d] → the same."""
+        """Compute [rows, len, d] → [rows, len, d]."""
         inner = gated_gelu(self.wi_0(x), self.wi_1(x))
         return self.wo(self.dropout(inner))  # type: ignore[no-any-return]
 
 
 def fuse_layers(model: nn.Module) -> None:
-    """Replace norms and gated feed-forwards by fused ones; the names of weights stay as they are.
+    """Replace norms and gated feed-forwards by fused ones; the names of weights are unchanged.
 
     Their values agree with transformers' up to rounding: transformers rounds once more in between.
 
@@ -70,19 +70,19 @@ def _is_tanh_gelu(layer: Any) -> bool:
 
 
 class Linears(Protocol):
-    """Compute modules that read one input; see `bank/fused/fused_pass.py`."""
+    """A function that computes modules with the same input; see `bank/fused/fused_pass.py`."""
 
     def __call__(self, modules: Sequence[Any], x: Tensor, residual: Tensor | None = None) -> Sequence[Tensor]:
-        """[rows, len, in] → [rows, len, out] of each; a residual is added to a single one."""
+        """Compute [rows, len, in] → [rows, len, out] of each module; a residual is added to a single one."""
 
 
 @contextmanager
 def computing_layers(model: nn.Module, linears: Linears) -> Iterator[None]:
-    """While it lasts, the layers of T5 and mT5 compute their linears by `linears`.
+    """Let the layers of T5 and mT5 compute their linears by `linears` during a `with` block.
 
     Args:
-        model: of a base, without dropout; families whose layers have another form are left as they are.
-        linears: of a fused pass.
+        model: model of a base, without dropout; families with other layers are left unchanged.
+        linears: function of a fused pass.
     """
     changed = []
     for module in model.modules():

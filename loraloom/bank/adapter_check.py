@@ -1,4 +1,4 @@
-"""Whether tensors are those of an adapter with some settings."""
+"""Check that tensors belong to an adapter with given settings."""
 
 from __future__ import annotations
 
@@ -20,10 +20,17 @@ def check_tensors(
     targets: Sequence[Target],
     tensors: Mapping[str, Tensor],
 ) -> None:
-    """Compare an adapter's tensors with what its settings ask for.
+    """Check the tensors of an adapter against its settings.
+
+    Args:
+        slot: name of the adapter.
+        kind: its kind.
+        settings: its settings.
+        targets: the linears that it targets.
+        tensors: its tensors, named `<module>.lora_A`.
 
     Raises:
-        AdapterError: they are others, of another shape, or not finite.
+        AdapterError: the names or shapes do not match, or a value is not finite.
     """
     expected = {
         f"{target.name}.{end}": shape
@@ -33,7 +40,7 @@ def check_tensors(
     missing, surplus = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or surplus:
         raise AdapterError(
-            f"the adapter lacks {len(missing)} tensors and has {len(surplus)} too many for these targets",
+            f"the adapter lacks {len(missing)} tensors, and has {len(surplus)} too many for these targets",
             where=slot,
             found=(surplus or missing)[0],
             fix="Set lora.target_modules to what the adapter was trained with.",
@@ -41,10 +48,10 @@ def check_tensors(
     for name, shape in expected.items():
         if tuple(tensors[name].shape) != shape:
             raise AdapterError(
-                "the adapter is of another width or rank",
+                "the adapter has another width or rank",
                 where=f"{slot}: {name}",
                 found=str(tuple(tensors[name].shape)),
                 allowed=str(shape),
             )
         if not torch.isfinite(tensors[name]).all():
-            raise AdapterError("the adapter holds NaN or infinite values", where=f"{slot}: {name}")
+            raise AdapterError("the adapter contains NaN or infinite values", where=f"{slot}: {name}")

@@ -1,4 +1,4 @@
-"""The bank: which adapters are attached to a frozen base, and passes over it."""
+"""The bank: a frozen base with many adapters attached, and passes over it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from loraloom.bank.adapter_check import check_tensors
-from loraloom.bank.adapter_pass import AdapterPass, FusedLinear
-from loraloom.bank.linear import BankLinear
+from loraloom.bank.linear import AdapterPass, BankLinear, FusedLinear, refresh
 from loraloom.bank.ownership import IndexedRows, Rows
 from loraloom.bank.updates.kinds import kind_of
-from loraloom.bank.updates.update import ParameterGroup, Update, update_stacks
+from loraloom.bank.updates.update import ParameterGroup, Update
 from loraloom.base.loading import Base
 from loraloom.base.targets import Target, linears, resolve_targets, unique_targets
 from loraloom.errors import AdapterError, BankError
@@ -30,11 +29,11 @@ class AdapterBank:
             ...  # rows 0–3 are the adapter's, 4–7 the base's
 
     A base has one user at a time: a second thread, a second bank with adapters, and rows within rows are
-    refused. Two banks on two bases do not meet, whatever their threads. A thread that calls the model outside
-    of `rows` gets the base alone, whatever rows another thread has set.
+    refused. Two banks on two bases are independent, whatever their threads. A thread that calls the model
+    outside of `rows` gets the base alone, whatever rows another thread has set.
 
     Args:
-        base: its linears are wrapped while an adapter targets them, and are themselves again after.
+        base: its linears are wrapped while an adapter targets them, and restored afterwards.
 
     Raises:
         BankError: another bank has adapters on this base.
@@ -49,12 +48,12 @@ class AdapterBank:
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """The attached adapters, in the order they came."""
+        """The attached adapters, in the order of attachment."""
         return tuple(self._settings)
 
     @property
     def current_pass(self) -> AdapterPass | None:
-        """The pass that this thread or task has set with `rows`."""
+        """The pass that this thread or task has opened with `rows`."""
         return self.base.current_pass.get()
 
     @property
@@ -63,11 +62,11 @@ class AdapterBank:
         return self._available
 
     def settings(self, slot: str) -> LoraSettings:
-        """How an adapter was attached."""
+        """Return the settings that an adapter was attached with."""
         return self._settings[slot]
 
     def targets_of(self, settings: LoraSettings) -> tuple[Target, ...]:
-        """The linears that these settings adapt; they name plain linears, wrapped or not.
+        """Return the linears that these settings target; wrapped ones as the plain linears they were.
 
         Raises:
             TargetError: a name matches nothing.
@@ -79,17 +78,17 @@ class AdapterBank:
     def attach(
         self, slot: str, settings: LoraSettings, seed: int, tensors: Mapping[str, Tensor] | None = None
     ) -> None:
-        """Add an adapter.
+        """Attach an adapter.
 
-        A fresh one starts as PEFT's does: A uniform in ±1/√in (He et al.'s rule with a = √5, the
-        default of `nn.Linear`), B zero, so that it changes nothing yet. A is a function of the seed
-        and the module's name: other targets or neighbours do not change it.
+        A fresh one starts as PEFT's does: A uniform in ±1/√in (the rule of He et al. with a = √5, the
+        default of `nn.Linear`), B zero, so that it adds nothing yet. A is a function of the seed and the
+        module's name: other targets or neighbours do not change it.
 
         Args:
             slot: its name.
             settings: rank, scale, dropout and targets.
             seed: of its experiment.
-            tensors: its A and B as `tensors()` gives them, instead of fresh ones.
+            tensors: its A and B, as from `tensors()`, instead of fresh ones.
 
         Raises:
             TargetError: a target name matches nothing.
@@ -122,7 +121,7 @@ class AdapterBank:
         return {end: nn.Parameter(t.to(device, torch.float32, copy=True)) for end, t in tensors.items()}
 
     def drop(self, slot: str) -> None:
-        """Take an adapter away; a linear that no adapter targets any more is itself again.
+        """Remove an adapter, and restore linears that no adapter targets any more.
 
         Raises:
             BankError: the base is in use.
@@ -136,25 +135,25 @@ class AdapterBank:
                     del self._wrapped[name]
 
     def parts(self, slot: str) -> dict[str, Update]:
-        """An adapter's part in each linear it targets, by the linear's name, in the model's order.
+        """Return an adapter's part in each linear it targets, by the linear's name, in the model's order.
 
-        The order in which neighbours came must not show: a norm over the gradients sums in this one.
+        A norm over gradients sums in this order, so it must not depend on when neighbours were attached.
         """
         wrapped = ((target.name, self._wrapped.get(target.name)) for target in self._available)
         return {name: linear.updates[slot] for name, linear in wrapped if linear and slot in linear.updates}
 
     def place_of(self, name: str) -> str:
-        """The part of the model a linear is in: `encoder`, `decoder` or `cross`."""
+        """Return the part of the model that a linear is in: `encoder`, `decoder` or `cross`."""
         place = self.base.family.place(name)
         assert place is not None, f"{name} is no linear of a layer"
         return place.part
 
     def parameters(self, slot: str) -> list[nn.Parameter]:
-        """What the optimizer of an adapter updates, in the order of `tensors`."""
+        """Return the parameters of an adapter, in the order of `tensors`."""
         return [p for part in self.parts(slot).values() for p in part.parameters.values()]
 
     def parameter_groups(self, slot: str) -> list[tuple[ParameterGroup, dict[str, nn.Parameter]]]:
-        """The same by what the optimizer treats alike, each with its name as in `tensors`."""
+        """Return them in groups that the optimizer treats alike, with their names in `tensors`."""
         settings, parts = self._settings[slot], self.parts(slot)
         return [
             (
@@ -170,7 +169,7 @@ class AdapterBank:
         ]
 
     def tensors(self, slot: str) -> dict[str, Tensor]:
-        """`{"<module>.lora_A": [r, in], "<module>.lora_B": [out, r]}`, float32; the live tensors."""
+        """Return `{"<module>.lora_A": [r, in], "<module>.lora_B": [out, r]}`, float32, not copied."""
         return {
             f"{name}.{end}": parameter.detach()
             for name, part in self.parts(slot).items()
@@ -179,10 +178,10 @@ class AdapterBank:
 
     @torch.no_grad()
     def load(self, slot: str, tensors: Mapping[str, Tensor]) -> None:
-        """Overwrite an adapter with tensors as `tensors()` gives them.
+        """Overwrite an adapter with tensors as from `tensors()`.
 
         Raises:
-            AdapterError: they are not those of this adapter.
+            AdapterError: they do not belong to this adapter.
             BankError: the base is in use.
         """
         with self._change("overwritten"):
@@ -193,7 +192,7 @@ class AdapterBank:
         if own.keys() != tensors.keys():
             differing = sorted(own.keys() ^ tensors.keys())
             raise AdapterError(
-                f"{len(differing)} tensors do not belong to it", where=slot, found=differing[0]
+                f"{len(differing)} tensors do not belong to this adapter", where=slot, found=differing[0]
             )
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
@@ -206,19 +205,21 @@ class AdapterBank:
         follows: AdapterPass | None = None,
         fused: FusedLinear | None = None,
     ) -> Iterator[AdapterPass]:
-        """Let the rows of this thread's passes belong as said while it lasts; backward passes included.
+        """Open a pass: until it is left, the rows of this thread's batches belong to these owners.
+
+        The backward pass belongs inside too, because it may recompute activations.
 
         Args:
             rows: whose rows a batch has.
-            follows: an earlier pass since which no adapter has changed, such as that of the token before.
+            follows: an earlier pass since which no adapter has changed, such as that of the previous token.
             fused: how the linears compute, if not each by its own stacks.
 
         Raises:
-            BankError: an owner has no adapter here, another thread is using the base, or rows are set
+            BankError: an owner has no adapter here, another thread is using the base, or a pass is open
                 already.
         """
         unknown = rows.owners - self._settings.keys()
-        if unknown:  # no linear would have it, and the base would answer in its place
+        if unknown:  # otherwise the base would answer in its place
             raise BankError(
                 f"no adapter `{min(unknown)}` is attached to this bank",
                 allowed=", ".join(self._settings) or "the base alone",
@@ -226,14 +227,14 @@ class AdapterBank:
         with self.base.occupancy.one_pass():
             if rows.owners and fused is None:
                 stacks = (stack for linear in self._wrapped.values() for stack in linear.stacks)
-                update_stacks(stacks, only_if_changed=follows is not None)
+                refresh(stacks, only_if_changed=follows is not None)
             adapter_pass = AdapterPass(rows, fused)
             with self.base.current_pass.set(adapter_pass):
                 yield adapter_pass
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Keep other threads away between passes too: for work of many passes, or that sets the base's mode.
+        """Exclude other threads between passes too: for work of many passes, or that sets the base's mode.
 
         Raises:
             BankError: another thread is using the base.
@@ -273,7 +274,7 @@ def _check_unwrapped(base: Base) -> None:
     wrapped = (name for name, module in base.model.named_modules() if isinstance(module, BankLinear))
     if (first := next(wrapped, None)) is not None:
         raise BankError(
-            "another bank has adapters on this base, and a second would take their places without a word",
+            "another bank has adapters on this base, and a second bank would silently replace them",
             where=first,
             fix="Attach all adapters to one bank, or drop those of the other bank first.",
         )

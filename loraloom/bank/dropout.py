@@ -17,7 +17,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 from loraloom.architectures.family import Family
-from loraloom.bank.adapter_pass import AdapterPass
+from loraloom.bank.linear import AdapterPass
 from loraloom.bank.ownership import Draws, Rows, draw_kept
 from loraloom.base.current_pass import CurrentPass
 from loraloom.base.loading import Base

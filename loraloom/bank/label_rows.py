@@ -1,7 +1,7 @@
-"""The label rows of a batch in a number that its shape decides, so that nothing is asked of the device.
+"""Label rows of a batch, padded to a rounded number, so that the host does not wait for the device.
 
 `objective.part_losses` finds the labels on the device, and the host must wait to learn how many there are.
-Here they are found before the batch goes there, and filled up to a rounded number.
+Here they are found before the batch is copied there, and padded to a rounded number.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ SMALLEST = 64
 
 @dataclass(frozen=True)
 class LabelRows:
-    """Where the labels of a batch stand.
+    """The positions of the labels of a batch.
 
     Args:
-        positions: int64 [n], in the flattened labels; 0 where a row fills up.
-        labels: int64 [n]; 0 where a row fills up.
-        parts: int64 [n], the part each belongs to; the number of parts where a row fills up.
-        places: int64 [rows · len], the row of each position; -1 where there is no label.
+        positions: int64 [n], in the flattened labels; 0 for padding.
+        labels: int64 [n]; 0 for padding.
+        parts: int64 [n], the part that each belongs to; the number of parts for padding.
+        places: int64 [rows · len], the label row of each position; -1 if it has no label.
     """
 
     positions: Tensor
@@ -39,13 +39,13 @@ class LabelRows:
 
 
 def rounded(num_labels: int) -> int:
-    """How many rows a number of labels gets: at most an eighth more, or a few."""
+    """Round up a number of labels: by at most an eighth, or to a multiple of `SMALLEST`."""
     step = max(SMALLEST, 1 << max(0, num_labels.bit_length() - 4))
     return -(-num_labels // step) * step
 
 
 def find_label_rows(batch: Batch) -> LabelRows:
-    """The label rows of a batch on the processor."""
+    """Find the label rows of a batch on the processor."""
     labels = batch.labels.reshape(-1)
     found = (labels != IGNORED).nonzero()[:, 0]
     num, num_parts = len(found), len(batch.num_labels)
@@ -60,7 +60,7 @@ def find_label_rows(batch: Batch) -> LabelRows:
 
 
 class _Take(torch.autograd.Function):
-    """States at label positions; its backward pass gathers too, and so is the same every time."""
+    """States at label positions; its backward pass gathers too, so that it is deterministic."""
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, positions: Tensor, places: Tensor) -> Tensor:
@@ -76,12 +76,12 @@ class _Take(torch.autograd.Function):
 
 
 def label_row_losses(base: Base, batch: Batch, rows: LabelRows) -> Tensor:
-    """The summed loss of each part, float32 [parts], as `objective.part_losses` without smoothing.
+    """Compute the summed loss of each part, float32 [parts], as `objective.part_losses` without smoothing.
 
     Args:
         base: with the adapters attached.
         batch: on the device.
-        rows: of `find_label_rows`, on the device.
+        rows: from `find_label_rows`, on the device.
     """
     hidden = hidden_states(base, batch)
     states = _Take.apply(hidden.reshape(-1, hidden.shape[-1]), rows.positions, rows.places)  # type: ignore[no-untyped-call]

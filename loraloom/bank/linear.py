@@ -1,24 +1,30 @@
-"""One frozen linear and what N adapters add to it.
+"""A frozen linear with N adapters, and the pass that says whose rows a batch has.
 
-W is multiplied once a pass, whatever N is. What the adapters add is computed by their kind
-(`bank/updates/`), in the rows that the running pass says are theirs.
+`bank.rows(...)` opens an `AdapterPass`, which computes each `BankLinear`: the frozen linear once, whatever N
+is, and what each adapter adds to the rows that are its own. How it adds is up to its kind (`updates/`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
 from torch import Tensor, nn
 
-from loraloom.bank.adapter_pass import AdapterPass
-from loraloom.bank.updates.update import Stack, Update, UpdateKind
+from loraloom.bank.ownership import Draws, IndexedRows, Rows
+from loraloom.bank.updates.update import Draw, Span, Stack, Update, UpdateKind
 from loraloom.base.current_pass import CurrentPass
 from loraloom.base.frozen_linear import frozen_linear
 from loraloom.data.batches import Side
 
 
 class BankLinear(nn.Module):
-    """Stands where a linear stood: the linear, plus each row's own adapter.
+    """Replaces a linear of the base: the linear, plus each row's own adapter.
 
-    Outside of `bank.rows(...)`, and for rows of the base, it is the linear it wraps.
+    Outside of `bank.rows(...)`, and for rows of the base, it computes the linear alone.
 
     Args:
         base: the frozen linear; it owns its weights, this module owns none.
@@ -42,7 +48,7 @@ class BankLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The base's; transformers' T5 looks at the dtype of `wo.weight`."""
+        """The base's weight; transformers' T5 looks at the dtype of `wo.weight`."""
         return self.base.weight  # type: ignore[return-value]
 
     @property
@@ -59,12 +65,12 @@ class BankLinear(nn.Module):
         return self._stacks
 
     def attach(self, slot: str, kind: UpdateKind, update: Update) -> None:
-        """Add an adapter's part."""
+        """Add the part of an adapter."""
         self.updates[slot], self._kinds[slot] = update, kind
         self._stacks = None
 
     def drop(self, slot: str) -> None:
-        """Take an adapter's part away, if it has one here."""
+        """Remove the part of an adapter, if it has one here."""
         if self.updates.pop(slot, None) is not None:
             del self._kinds[slot]
             self._stacks = None
@@ -73,3 +79,112 @@ class BankLinear(nn.Module):
         """[rows, len, in] → [rows, len, out]."""
         running = self.current_pass.get()
         return self.base(x) if running is None else running.compute(self, x)
+
+
+class FusedLinear(Protocol):
+    """Another way to compute the linears of a pass (`bank/fused`)."""
+
+    def linear(self, module: BankLinear, x: Tensor) -> Tensor:
+        """[rows, len, in] → [rows, len, out], with each row's own adapter."""
+
+
+@dataclass(frozen=True)
+class _Placement:
+    """The rows of adapters in a batch of some size.
+
+    Args:
+        spans: of each adapter; rows of the batch itself, or positions in `index`.
+        index: int64, the rows that have an adapter, if these are not side by side.
+    """
+
+    spans: Sequence[Span]
+    index: Tensor | None = None
+
+
+class AdapterPass:
+    """One pass over the base, and the backward pass that follows.
+
+    It computes once what all linears need: whose rows are whose, and which adapters share a product.
+
+    Args:
+        rows: whose rows a batch has.
+        fused: how the linears compute, if not each by its own stacks.
+    """
+
+    def __init__(self, rows: Rows | IndexedRows, fused: FusedLinear | None = None) -> None:
+        self.rows = rows
+        self._fused = fused
+        self._placements: dict[tuple[int, torch.device], _Placement] = {}
+        self._groups: dict[tuple[Hashable, int], Sequence[Any]] = {}
+        self._num_uses: Counter[str] = Counter()
+
+    @property
+    def draws(self) -> Draws | None:
+        """What random numbers are functions of; None if nothing is dropped."""
+        return self.rows.draws if isinstance(self.rows, Rows) else None
+
+    def compute(self, linear: BankLinear, x: Tensor) -> Tensor:
+        """Compute a linear with each row's own adapter, [rows, len, in] → [rows, len, out]."""
+        if self._fused is not None:
+            return self._fused.linear(linear, x)
+        y: Tensor = linear.base(x)
+        placement = self._placement(len(x), linear.name, x.device)
+        if not placement.spans:
+            return y
+        if (index := placement.index) is not None:
+            return y.index_copy(0, index, self._add(linear, x[index], y[index], placement.spans))
+        return self._add(linear, x, y, placement.spans)
+
+    def count_use(self, module: str) -> int:
+        """Return how many times a module was used in this pass before."""
+        self._num_uses[module] += 1
+        return self._num_uses[module] - 1
+
+    def _add(self, linear: BankLinear, x: Tensor, y: Tensor, spans: Sequence[Span]) -> Tensor:
+        """Return y plus what the adapters of these spans add, both [rows, len, out]."""
+        refresh(linear.stacks, only_if_changed=True)  # an optimizer may have stepped within the pass
+        draw = self._draw(linear, x.device)
+        for stack in linear.stacks:
+            key = stack.signature, len(x)
+            if key not in self._groups:
+                self._groups[key] = stack.group(spans)
+            y = stack.add(linear.frozen, x, y, self._groups[key], draw)
+        return y
+
+    def _draw(self, linear: BankLinear, device: torch.device) -> Draw | None:
+        """Return how dropout is drawn for the input of a linear; None if nothing is dropped."""
+        draws = self.draws
+        if draws is None:
+            return None
+        return lambda slot, p, shape: draws.kept(slot, linear.name, linear.side, p, shape, device)
+
+    def _placement(self, num_rows: int, module: str, device: torch.device) -> _Placement:
+        key = num_rows, device
+        if key not in self._placements:
+            self._placements[key] = self._place(num_rows, module, device)
+        return self._placements[key]
+
+    def _place(self, num_rows: int, module: str, device: torch.device) -> _Placement:
+        if isinstance(self.rows, IndexedRows):
+            index, spans = self.rows.spans(num_rows, module)
+            return _Placement([Span(*span) for span in spans], torch.tensor(index, device=device))
+        shares = self.rows.spans(num_rows, module)
+        return _Placement([Span(slot, start, stop) for slot, start, stop in shares if slot is not None])
+
+
+@torch.no_grad()
+def refresh(stacks: Iterable[Stack], *, only_if_changed: bool = False) -> None:
+    """Copy the adapters' parameters into their stacks, all with one call.
+
+    Args:
+        stacks: of any linears.
+        only_if_changed: as in `Stack.copies`.
+    """
+    destinations: list[Tensor] = []
+    sources: list[Tensor] = []
+    for stack in stacks:
+        into, out_of = stack.copies(only_if_changed=only_if_changed)
+        destinations += into
+        sources += out_of
+    if destinations:
+        torch._foreach_copy_(destinations, sources)

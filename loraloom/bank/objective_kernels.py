@@ -1,4 +1,4 @@
-"""The softmax of a vocabulary tile as one Triton kernel: the tile is read once and written once."""
+"""The softmax of a vocabulary tile as one Triton kernel, which reads and writes the tile once."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _tile(
 def softmax_tile_(
     logits: Tensor, labels: Tensor, first: int, peak: Tensor, total: Tensor, wanted: Tensor
 ) -> Tensor:
-    """As `sweep_in_place.softmax_tile_`."""
+    """Compute `sweep_in_place.softmax_tile_`."""
     shrink = torch.empty_like(peak)
     num, width = logits.shape
     _tile[(num,)](

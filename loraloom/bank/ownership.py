@@ -1,10 +1,9 @@
-"""Which rows of a batch belong to which adapter, and the random numbers each adapter draws.
+"""Ownership of the rows of a batch by adapters, and the random numbers that each adapter draws.
 
-`with bank.rows(...)` says whose rows the passes within it have; `adapter_pass.py` makes of it what each
-linear needs. Random numbers are functions of (the experiment's seed, its own
-step, the micro-batch, the module's name), drawn for an adapter's own tokens in the order of its
-examples. So neither neighbours, nor packing, nor a resume can change them, and recomputing a layer
-under activation checkpointing draws the same ones again.
+`with bank.rows(...)` sets the owners of the rows of a pass; `linear.py` computes from them what each linear
+needs. Random numbers are functions of (the experiment's seed, its own step, the micro-batch, the module's
+name), drawn for an adapter's own tokens in the order of its examples. So neither neighbours, nor packing, nor
+a resume can change them, and recomputing a layer under activation checkpointing draws the same ones again.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ BASE = None  # the slot of rows that no adapter touches
 
 
 def seed_for(seed: int, *purpose: object) -> int:
-    """A seed that is a function of an experiment's seed and of what is drawn, in [0, 2^63)."""
+    """Derive a seed, in [0, 2^63), from an experiment's seed and from what is drawn."""
     text = "|".join(str(part) for part in (seed, *purpose))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
 @dataclass(frozen=True)
 class Share:
-    """Rows that lie one after the other and belong to one adapter, or to the base."""
+    """Consecutive rows that belong to one adapter, or to the base."""
 
     slot: str | None
     num_rows: int
@@ -38,11 +37,11 @@ class Share:
 
 @dataclass(frozen=True)
 class Excerpt:
-    """Which examples of an adapter's micro-batch a pass holds, where memory does not hold them all.
+    """The examples of an adapter's micro-batch that are in a pass, if memory does not hold all of them.
 
     Args:
-        first: the number of the first; the others follow it.
-        lengths: for each side the tokens of every example of the micro-batch.
+        first: the number of the first one; the others follow it.
+        lengths: for each side, the number of tokens of every example of the micro-batch.
     """
 
     first: int
@@ -51,15 +50,15 @@ class Excerpt:
 
 @dataclass(frozen=True)
 class Draws:
-    """What the random numbers of a training pass are functions of.
+    """All that the random numbers of a training pass are functions of.
 
     Args:
         seeds: of each adapter's experiment.
         steps: each adapter's own step, from 0.
         micro_batch: which of the step's micro-batches this is, from 0.
-        segments: for each side and adapter, where its examples lie in its rows.
-        excerpts: of the adapters whose micro-batch takes several passes. The numbers are drawn for all of
-            it and a pass takes its own: no generator promises the same ones to a shorter draw.
+        segments: for each side and adapter, the positions of its examples in its rows.
+        excerpts: of the adapters whose micro-batch takes several passes. Numbers are drawn for the whole
+            micro-batch, and a pass uses its own, because a shorter draw would not give the same ones.
     """
 
     seeds: Mapping[str, int]
@@ -72,11 +71,11 @@ class Draws:
     def token_mask(
         self, slot: str, module: str, side: Side, p: float, shape: torch.Size, like: Tensor
     ) -> Tensor:
-        """A dropout mask for the rows of one adapter.
+        """Draw a dropout mask for the rows of one adapter.
 
         Args:
-            slot, module, side, p, shape: as for `kept`.
-            like: gives dtype and device.
+            slot, module, side, p, shape: as in `kept`.
+            like: has the dtype and device of the mask.
 
         Returns:
             [rows, len, features]: 0 or 1 / (1 - p) at the adapter's tokens, 0 at padding.
@@ -86,13 +85,13 @@ class Draws:
     def kept(
         self, slot: str, module: str, side: Side, p: float, shape: torch.Size, device: torch.device
     ) -> Tensor:
-        """Which inputs of a module are not dropped, for the rows of one adapter.
+        """Draw which inputs of a module are not dropped, for the rows of one adapter.
 
         Args:
             slot: the adapter.
-            module: the name of the module that drops.
-            side: whose tokens the rows hold.
-            p: the probability to drop.
+            module: name of the module that drops.
+            side: whether the rows have tokens of the source or of the target.
+            p: dropout probability.
             shape: [rows, len, features] of the adapter's rows.
             device: of the rows.
 
@@ -107,12 +106,12 @@ class Draws:
         return kept.view(shape)
 
     def generator(self, slot: str, module: str, device: torch.device) -> torch.Generator:
-        """A generator for what one module draws for one adapter in this pass."""
+        """Make the generator for what one module draws for one adapter in this pass."""
         seed = seed_for(self.seeds[slot], "dropout", self.steps[slot], self.micro_batch, module)
         return torch.Generator(device).manual_seed(seed)
 
     def _place(self, slot: str, side: Side, num_tokens: int) -> tuple[int, int]:
-        """Where a pass's tokens begin among those of the whole micro-batch, and how many these are."""
+        """Return where the tokens of a pass begin within the whole micro-batch, and how many that has."""
         excerpt = self.excerpts.get(slot)
         if excerpt is None:
             return 0, num_tokens
@@ -132,12 +131,12 @@ class Draws:
 
 @dataclass(frozen=True)
 class Rows:
-    """Contiguous shares of a batch, in order: the form for training and for comparing.
+    """Contiguous shares of a batch, in order; the form for training and comparing.
 
     Args:
         shares: in the order of the rows.
-        expansion: how many rows of the decoder stand for one (beams); the encoder's are not expanded.
-        draws: random numbers; without them nothing is dropped.
+        expansion: rows of the decoder for each row (beams); rows of the encoder are not expanded.
+        draws: for random numbers; without them nothing is dropped.
     """
 
     shares: tuple[Share, ...]
@@ -153,7 +152,7 @@ class Rows:
         return frozenset(share.slot for share in self.shares if share.slot is not BASE)
 
     def spans(self, num_rows: int, module: str) -> list[tuple[str | None, int, int]]:
-        """Slot, first row and end of each share, in a batch of `num_rows` rows."""
+        """Return slot, first row and end of each share, in a batch of `num_rows` rows."""
         total = sum(share.num_rows for share in self.shares)
         factor = self.expansion if num_rows == total * self.expansion else 1
         assert num_rows == total * factor, f"{module} got {num_rows} rows; {total} have an owner"
@@ -167,7 +166,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class IndexedRows:
-    """An adapter for each row, in any order: the form for serving.
+    """An adapter for each row, in any order; the form for serving.
 
     Args:
         slots: the adapter of each row.
@@ -183,10 +182,10 @@ class IndexedRows:
         return frozenset(slot for slot in self.slots if slot is not BASE)
 
     def spans(self, num_rows: int, module: str) -> tuple[list[int], list[tuple[str, int, int]]]:
-        """Which rows of a batch have an adapter, side by side, and whose they are.
+        """List the rows of a batch that have an adapter, and their owners.
 
         Returns:
-            The rows in the order of the adapters' names; slot, first and end of each adapter's among them.
+            The rows, in the order of the adapters' names; slot, first position and end of each adapter's.
         """
         factor = self.expansion if num_rows == len(self.slots) * self.expansion else 1
         assert num_rows == len(self.slots) * factor, (
@@ -204,10 +203,10 @@ class IndexedRows:
 
 
 def draw_kept(shape: Sequence[int], p: float, generator: torch.Generator) -> Tensor:
-    """bool of this shape, False with probability p to the nearest 1/65,536.
+    """Draw bool of this shape, False with probability p to the nearest 1/65,536.
 
-    Sixteen random bits an element, four elements a draw: on a CPU `bernoulli_` takes four times as long,
-    and with short rows dropout was a fifth of a whole training step.
+    Each element takes sixteen random bits, and each draw gives four elements. On a CPU `bernoulli_` takes
+    four times as long, and with short rows dropout was a fifth of a whole training step.
     """
     num = math.prod(shape)
     drawn = torch.empty((num + 3) // 4, dtype=torch.int64, device=generator.device)
@@ -224,7 +223,7 @@ def training_rows(
     micro_batch: int,
     excerpts: Mapping[str, Excerpt] | None = None,
 ) -> Rows:
-    """The ownership of a training batch, with its random numbers."""
+    """Return the ownership of a training batch, with its random numbers."""
     owners = [slot for slot in batch.slots if slot is not None]
     segments: dict[Side, dict[str, tuple[Segment, ...]]] = {
         side: {slot: parts for slot, parts in zip(batch.slots, placed, strict=True) if slot is not None}
@@ -235,5 +234,5 @@ def training_rows(
 
 
 def shares_of(batch: Batch) -> tuple[Share, ...]:
-    """The shares of a batch's parts."""
+    """Return the shares of a batch's parts."""
     return tuple(Share(slot, num_rows) for slot, num_rows in zip(batch.slots, batch.num_rows, strict=True))

@@ -16,7 +16,7 @@ from loraloom.recipe import LoraSettings
 from loraloom.text.visible import quoted
 
 # Features of PEFT that the bank does not support, with the value at which they do nothing.
-UNSUPPORTED: dict[str, Any] = {
+UNSUPPORTED: dict[str, object] = {
     "use_dora": False,
     "modules_to_save": None,
     "rank_pattern": {},
@@ -98,7 +98,7 @@ def _way_out(key: str, config: Mapping[str, Any]) -> str:
     return MERGE_WITH_PEFT
 
 
-def config_values(settings: LoraSettings, target_modules: Sequence[str], base: str) -> dict[str, Any]:
+def config_values(settings: LoraSettings, target_modules: Sequence[str], base: str) -> dict[str, object]:
     """Build adapter_config.json for one of our adapters, with only the keys that PEFT 0.10 (2024) knew.
 
     An older PEFT fails on an unknown key, even if it has no effect (measured: 0.10 and 0.12 with

@@ -1,6 +1,6 @@
-"""The objective's sweep over the head, each tile of logits overwritten by its own weights.
+"""The objective's sweep over the head, with each tile of logits overwritten by its softmax weights.
 
-On a GPU one kernel does what lies between the two products of a tile (`objective_kernels.py`).
+On a GPU one kernel computes all that is between the two products of a tile (`objective_kernels.py`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def sweep_in_place(
         hidden: [n, d].
         labels: int64 [n].
         weight: of the head, [vocabulary, d].
-        scale: on the hidden states before it.
-        gradient: overwritten with ∂loss/∂hidden, [n, d], if it is given.
+        scale: factor of the hidden states before the head.
+        gradient: overwritten with ∂loss/∂hidden, [n, d], if given.
 
     Returns:
         float32 [n].
@@ -49,17 +49,17 @@ def sweep_in_place(
 def softmax_tile_(
     logits: Tensor, labels: Tensor, first: int, peak: Tensor, total: Tensor, wanted: Tensor
 ) -> Tensor:
-    """Take a tile of logits into the softmax so far, and put exp(logit - peak) in its place.
+    """Add a tile of logits to the softmax so far, and overwrite it with exp(logit - peak).
 
     Args:
         logits: [n, tile], contiguous; overwritten.
         labels: int64 [n].
-        first: the vocabulary's number of the first column.
+        first: token id of the first column.
         peak, total, wanted: float32 [n], updated: the largest logit so far, the sum of exp(logit - peak), and
             the label's logit.
 
     Returns:
-        float32 [n], the factor by which what was summed before is too large now.
+        float32 [n], the factor that earlier sums must be multiplied by.
     """
     if by_triton(logits):
         from loraloom.bank.objective_kernels import softmax_tile_ as in_one_kernel

@@ -1,9 +1,9 @@
-"""How the pass over a base reaches its modules: set at the top, visible to its own thread and task alone.
+"""The current pass over a base, visible to the modules that its own thread and task call.
 
-transformers calls `linear(x)` and nothing more, so what a pass needs cannot be an argument of it. It is a
-context variable instead: another thread does not see it, a coroutine has its own, and two bases in one
-process do not meet. One place leaves the context that it was set in: autograd may recompute a checkpointed
-layer on a thread of its own, after the pass has ended. `recomputation_contexts` takes the pass there.
+transformers calls `linear(x)` and nothing more, so the pass cannot be an argument. It is a context variable
+instead: another thread does not see it, a coroutine has its own, and two bases in one process are
+independent. There is one exception: autograd may recompute a checkpointed layer on a thread of its own, after
+the pass has ended. `recomputation_contexts` takes the pass there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class _Entry:
-    """A pass that is set in some context; emptied when it ends, for contexts that outlive it."""
+    """A pass in some context; it is emptied when the pass ends, because the context may outlive it."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -31,21 +31,21 @@ class CurrentPass(Generic[T]):
     """The pass that is running over one base, if any."""
 
     def get(self) -> T | None:
-        """The pass of this thread or task; None outside of one."""
+        """Return the pass of this thread or task; None outside of one."""
         entries = _ENTRIES.get(None)
         entry = entries.get(self) if entries else None
         return entry.value if entry is not None else None
 
     @contextmanager
     def set(self, value: T) -> Iterator[None]:
-        """Let `get` return a pass while this lasts."""
+        """Let `get` return a pass for the duration."""
         entry = _Entry(value)
         token = _ENTRIES.set({**_ENTRIES.get({}), self: entry})
         try:
             yield
         finally:
             entry.value = None
-            with suppress(ValueError):  # a generator may be closed in another context than it began in
+            with suppress(ValueError):  # a generator may be closed in another context than it started in
                 _ENTRIES.reset(token)
 
 
@@ -64,5 +64,5 @@ class _Recomputation:
 
 
 def recomputation_contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """`context_fn` of `torch.utils.checkpoint`: a layer is recomputed in the pass it was computed in."""
+    """Recompute a layer in the pass it was computed in; for `context_fn` of `torch.utils.checkpoint`."""
     return nullcontext(), _Recomputation(_ENTRIES.get({}))

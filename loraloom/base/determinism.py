@@ -1,7 +1,8 @@
-"""A frozen base gives the same states to the same rows, pass after pass, in train mode too.
+"""Check that a frozen base computes the same states for the same rows in every pass, also in train mode.
 
-Dropout is not all that makes a pass random: layers that are skipped at random (`layerdrop`), dropout
-that is a function's argument, noise in a router. One that was left on would end every guarantee.
+Dropout modules are not all that makes a pass random: there are layers that are skipped at random
+(`layerdrop`), dropout that is an argument of a function, and noise in a router. If one of them were left on,
+no guarantee would hold.
 """
 
 from __future__ import annotations
@@ -13,22 +14,22 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from loraloom.architectures.family import Family
 from loraloom.errors import ModelError
 
-# A number of a module with one of these in its name is a probability or a width of noise.
+# An attribute of a module with one of these in its name is a probability or a scale of noise.
 RANDOM = ("drop", "noise", "jitter")
 NUM_TOKENS = 4
 
 
 def check_deterministic(model: PreTrainedModel, family: Family, tokenizer: Tokenizer, name: str) -> None:
-    """Refuse a frozen model in which anything is left to chance.
+    """Refuse a frozen model in which anything is random.
 
-    Two passes may be equal by luck where a layer is seldom skipped, so every number that looks like a
+    Two passes may be equal by luck if a layer is seldom skipped, so every number that looks like a
     probability must be 0 as well.
 
     Args:
         model: frozen, in train mode.
         family: its own.
-        tokenizer: gives tokens for the two passes.
-        name: what messages call the model.
+        tokenizer: its tokenizer.
+        name: its name in messages.
 
     Raises:
         ModelError: a module would still draw random numbers, or two passes differ.
@@ -44,7 +45,7 @@ def check_deterministic(model: PreTrainedModel, family: Family, tokenizer: Token
 
 @torch.no_grad()
 def _states(model: PreTrainedModel, family: Family, tokenizer: Tokenizer) -> torch.Tensor:
-    """The decoder's states for a few tokens."""
+    """Compute the decoder's states for a few tokens."""
     ids = torch.full((1, NUM_TOKENS), tokenizer.eos_token_id, device=model.device)
     seen = torch.ones(1, 1, NUM_TOKENS, NUM_TOKENS, dtype=torch.bool, device=model.device)
     encoded = family.encode(model, ids, seen)

@@ -1,7 +1,7 @@
-"""A frozen linear as adapters, merging and checks see it, whatever form its weights are stored in.
+"""A frozen linear for adapters, merging and checks, whatever form its weights are stored in.
 
-Everything outside of this file asks for the dense weight, its norm or its sizes, and never for `.weight`.
-A quantised linear is one more class here, entered in `KINDS`.
+Code outside of this file asks for the dense weight, its norm or its sizes, and never for `.weight`. A
+quantized linear is one more class here, listed in `KINDS`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class FrozenLinear(Protocol):
-    """What the rest of the code may know of a linear: y = W x + b."""
+    """Access to a linear, y = W x + b."""
 
     @property
     def in_features(self) -> int:
@@ -29,13 +29,13 @@ class FrozenLinear(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """What it computes in, and so the dtype of x and y."""
+        """The dtype that it computes in, and so that of x and y."""
 
     def dense(self) -> Tensor:
-        """W as a plain matrix, [out, in]; the weight itself if it is stored as one, so never change it."""
+        """Return W as a plain matrix, [out, in]; it may be the weight itself, so it must not be modified."""
 
     def weight_norm(self) -> float:
-        """‖W‖ in the Frobenius norm, summed in float32 whatever the dtype."""
+        """Compute ‖W‖, the Frobenius norm, summed in float32 whatever the dtype."""
 
     def add_(self, delta: Tensor) -> None:
         """Change W to W + delta, in place.
@@ -46,7 +46,7 @@ class FrozenLinear(Protocol):
 
 
 class PlainLinear:
-    """An `nn.Linear` of float32, bfloat16 or float16 weights."""
+    """An `nn.Linear` with float32, bfloat16 or float16 weights."""
 
     def __init__(self, module: nn.Linear) -> None:
         self.module = module
@@ -68,16 +68,16 @@ class PlainLinear:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What it computes in."""
+        """The dtype that it computes in."""
         return self.module.weight.dtype
 
     def dense(self) -> Tensor:
-        """The weight itself, [out, in]."""
+        """Return the weight itself, [out, in]."""
         return self.module.weight.detach()
 
     @torch.no_grad()
     def weight_norm(self) -> float:
-        """‖W‖ in the Frobenius norm, summed in float32."""
+        """Compute ‖W‖, the Frobenius norm, summed in float32."""
         return float(self.module.weight.float().norm())
 
     @torch.no_grad()
@@ -86,17 +86,17 @@ class PlainLinear:
         self.module.weight += delta
 
 
-# The class of a module -> how it is read. A subclass of `nn.Linear` that stores its weights in another
-# way has a row of its own; the most derived class decides.
+# Class of a module -> how it is accessed. A subclass of `nn.Linear` that stores its weights in another way
+# has an entry of its own; the most derived class counts.
 KINDS: dict[type[nn.Module], type[PlainLinear]] = {nn.Linear: PlainLinear}
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Whether a module is a linear that can be read here."""
+    """Return whether a module is a linear that can be accessed here."""
     return isinstance(module, tuple(KINDS))
 
 
 def frozen_linear(module: nn.Module) -> FrozenLinear:
-    """How to read a linear of the base."""
+    """Return the access to a linear of the base."""
     kind = next(KINDS[each] for each in type(module).__mro__ if each in KINDS)
     return kind(module)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A base model and its tokenizer, frozen, on a device, in a dtype: each choice with its reason."""
+"""Loading of a base model and its tokenizer: frozen, on a device, in a dtype, with the reasons of choices."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ class Base:
     """A frozen base model, ready to carry adapters.
 
     Args:
-        name: as the recipe names it.
+        name: its name in the recipe.
         model: in train mode with every dropout at 0, so that activation checkpointing works.
         tokenizer: its own.
-        family: what its architecture is.
+        family: of its architecture.
         head_is_tied: whether head and embedding are one tensor, read from the weights.
-        model_dropout: the dropout that the config asks for.
-        fingerprint: of the weights, the same for every dtype they are loaded in.
+        model_dropout: dropout probability in its config.
+        fingerprint: of the weights, independent of the dtype they are loaded in.
         tokenizer_fingerprint: of the vocabulary.
         choices: device and dtype, with their reasons.
-        notes: what was found in its files and not taken over.
-        occupancy: who is using it; one thread and one pass at a time.
-        current_pass: how a pass reaches the modules.
+        notes: settings in its files that are not applied.
+        occupancy: ensures that one thread uses it, with one pass at a time.
+        current_pass: gives its modules access to the pass.
     """
 
     name: str
@@ -73,13 +73,13 @@ class Base:
 
     @cached_property
     def answer_text(self) -> AnswerText:
-        """How the tokens of its answers become text."""
+        """Converts the tokens of its answers to text."""
         ends = {self.pad_token_id, self.eos_token_id, self.start_token_id}
         return AnswerText(self.tokenizer, ends | frame_tokens(self.tokenizer))
 
     @property
     def layout(self) -> BatchLayout:
-        """How examples lie in a batch for it."""
+        """The layout of examples in its batches."""
         shift_right = partial(self.family.shift_right, start_token_id=self.start_token_id)
         return BatchLayout(self.pad_token_id, shift_right, can_pack=self.family.packs_exactly)
 
@@ -90,17 +90,17 @@ class Base:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device that it computes on."""
         return torch.device(self.model.device)
 
     @property
     def pad_token_id(self) -> int:
-        """Fills a row behind its last token."""
+        """The token that fills a row after its last token."""
         return int(self.tokenizer.pad_token_id)
 
     @property
     def eos_token_id(self) -> int:
-        """Ends every source and every target."""
+        """The token at the end of every source and target."""
         return int(self.tokenizer.eos_token_id)
 
     @property
@@ -128,13 +128,13 @@ def load_base(
         name: `starter`, a folder, or a hub name.
         dtype: `auto`, `float32` or `bfloat16`.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
-        allow_bin_weights: load .bin weights, weights-only, where there are no others.
-        recipe: what it is loaded for, if that is known.
+        allow_bin_weights: load .bin weights, weights-only, if there are no others.
+        recipe: the recipe that it is loaded for, if any.
 
     Raises:
-        ModelError: it cannot be found, would run code, is of another architecture, lacks weights or
-            tokens, or cannot be computed as asked.
-        RecipeError: the recipe asks for what a model of this family cannot do.
+        ModelError: it cannot be found, would run code, has an unsupported architecture, lacks weights or
+            tokens, or cannot be computed as requested.
+        RecipeError: the recipe requests something that a model of this family cannot do.
     """
     bound_kernel_caches()
     path = _locate(name)
@@ -186,13 +186,13 @@ def _read_config(path: str, name: str) -> Any:
     check_supported(read_config(path, name), name)
     try:
         return AutoConfig.from_pretrained(path, trust_remote_code=False)
-    except Exception as error:  # transformers raises many kinds here; all mean an unusable config
+    except Exception as error:  # transformers raises many types here; all mean an unusable config
         raise ModelError("its config cannot be read", where=name, found=describe_source(error)) from None
 
 
 def _family(config: Any, name: str) -> Family:
     if not getattr(config, "is_encoder_decoder", False):
-        raise ModelError("its config says it is no encoder-decoder", where=name)
+        raise ModelError("its config says that it is not an encoder-decoder", where=name)
     return FAMILIES[config.model_type]
 
 
@@ -231,29 +231,29 @@ def _load_weights(
             f"{len(wrong)} of its weights are {'missing' if missing else 'of the wrong shape'}",
             where=name,
             found=", ".join(wrong[:5]),
-            fix="transformers would draw them at random. The folder is incomplete: copy it again.",
+            fix="transformers would initialize them at random. The folder is incomplete; copy it again.",
         )
     return model
 
 
 def _check_generation(path: str, name: str) -> None:
-    """Refuse generation settings that transformers does not take, for which it loads no weights either.
+    """Refuse generation settings that transformers rejects, because it does not load the weights either.
 
-    Several answers a row without beams are such (transformers 5.23).
+    For example, it rejects several answers per row without beams (transformers 5.23).
 
     Raises:
-        ModelError: it does not take them.
+        ModelError: it rejects them.
     """
     file = GENERATION if file_beside(path, GENERATION) is not None else CONFIG
     try:
         with _quiet_transformers():
             GenerationConfig.from_pretrained(path, config_file_name=file, _from_model_config=file == CONFIG)
-    except Exception as error:  # whatever kind it raises, the settings are at fault
+    except Exception as error:  # whatever type it raises, the settings are at fault
         raise ModelError(
-            f"transformers refuses the generation settings of its {file}",
+            f"transformers rejects the generation settings in its {file}",
             where=name,
             found=describe_source(error),
-            fix=f"Take them out of {file}: LoRALoom answers by the recipe's `generation` section alone.",
+            fix=f"Remove them from {file}; LoRALoom uses only the recipe's section `generation`.",
         ) from None
 
 
@@ -273,15 +273,15 @@ def _quiet_transformers() -> Iterator[None]:
 
 
 def is_head_tied(model: PreTrainedModel) -> bool:
-    """Whether output head and decoder embedding are one tensor: a fact of the weights, not of a flag."""
+    """Return whether output head and decoder embedding are one tensor, judging by the weights, not a flag."""
     return model.get_output_embeddings().weight is model.get_decoder().get_input_embeddings().weight
 
 
 def freeze(model: PreTrainedModel, family: Family) -> None:
-    """No gradients for the base, and nothing random in it.
+    """Turn off the gradients of the base, and everything random in it.
 
-    It stays in train mode because transformers recomputes activations only then; without anything random
-    the two modes are the same.
+    It stays in train mode because transformers recomputes activations only in that mode; without anything
+    random, both modes compute the same.
     """
     model.requires_grad_(False)
     for module in model.modules():

@@ -1,7 +1,7 @@
-"""Target names → modules. A name that matches nothing is an error, never a smaller adapter.
+"""Resolution of target names to linears. A name that matches nothing is an error, never a smaller adapter.
 
-PEFT adapts what it finds and errs only when *nothing* matches, so that one wrong name in a list goes
-unnoticed (measured on peft 0.21 with the names of T5 1.0 on mT5: 28 of 36 linears, without a word).
+PEFT adapts what it finds and raises an error only if *nothing* matches, so that one wrong name in a list goes
+unnoticed (measured with peft 0.21 and the names of T5 1.0 on mT5: 28 of 36 linears, silently).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Target:
     Args:
         name: its path in the model.
         module: the frozen linear, read through `linear`.
-        place: where it stands, and what it is there for.
+        place: its position in the model, and its role.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Target:
 
     @property
     def side(self) -> Side:
-        """Whether its input has the tokens of the source in it or those of the target."""
+        """Whether its input has tokens of the source or of the target."""
         return self.place.side
 
     @property
@@ -50,18 +50,18 @@ class Target:
         return self.name.rpartition(".")[2]
 
     def num_adapter_parameters(self, r: int) -> int:
-        """Weights of A [r, in] and B [out, r]."""
+        """Count the weights of A [r, in] and B [out, r]."""
         return r * (self.linear.in_features + self.linear.out_features)
 
 
 @dataclass(frozen=True)
 class Match:
-    """What one pattern of `target_modules` stands for.
+    """The linears that one pattern of `target_modules` matches.
 
     Args:
-        pattern: as it is written.
+        pattern: as written.
         targets: the linears.
-        own_name: what the model calls them, if the pattern is a name that other families have for them.
+        own_name: the model's name for them, if the pattern is a name from other families.
     """
 
     pattern: str
@@ -69,12 +69,12 @@ class Match:
     own_name: str = ""
 
     def num_adapter_parameters(self, r: int) -> int:
-        """Weights of A and B over the matched linears."""
+        """Count the weights of A and B of all matched linears."""
         return sum(target.num_adapter_parameters(r) for target in self.targets)
 
 
 def linears(model: nn.Module, family: Family) -> list[Target]:
-    """Every linear of the encoder and the decoder, in the model's order; the output head is none."""
+    """List every linear of encoder and decoder, in the model's order, without the output head."""
     found = ((name, module) for name, module in model.named_modules() if is_linear(module))
     return [
         Target(name, module, place) for name, module in found if (place := family.place(name)) is not None
@@ -84,19 +84,19 @@ def linears(model: nn.Module, family: Family) -> list[Target]:
 def resolve_targets(
     model: nn.Module, family: Family, target_modules: str | Sequence[str], *, key: str = "lora.target_modules"
 ) -> tuple[Match, ...]:
-    """What each pattern matches.
+    """Find the linears that each pattern matches.
 
     Args:
         model: the base.
-        family: its own.
+        family: of the base.
         target_modules: `all-linear`, names as in PEFT's lists (the end of a path, at a dot), or one
             regular expression over whole paths; each may begin with `encoder:`, `decoder:` or
             `cross:`, which limits it to that part (`decoder:` includes the cross-attention).
-        key: what to call the setting in a message.
+        key: name of the setting in messages.
 
     Raises:
-        TargetError: a pattern matches no linear, names the embeddings or the head, or is no regular
-            expression. All such patterns are named at once, with what the model has.
+        TargetError: a pattern matches no linear, names the embeddings or the head, or is not a regular
+            expression. The error lists all such patterns, with what the model has.
     """
     available = linears(model, family)
     is_expression = isinstance(target_modules, str)
@@ -141,7 +141,7 @@ def _matching(targets: list[Target], pattern: str, is_expression: bool) -> list[
 
 
 def _own_name(name: str, family: Family) -> str:
-    """A name that other families have for a linear, as this family has it; or ""."""
+    """Translate a name from other families to this family's name; "" if there is none."""
     before, dot, last = name.rpartition(".")
     return f"{before}{dot}{family.aliases[last]}" if last in family.aliases else ""
 
@@ -155,7 +155,7 @@ def _no_match(
     patterns: list[str],
     key: str,
 ) -> Problem:
-    """Say what the model has instead, and write the setting that was probably meant."""
+    """Describe what the model has instead, and suggest the setting that was probably meant."""
     suffixes = sorted({target.suffix for target in within})
     name = getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__
     base_name = name.rstrip("/").rpartition("/")[2] if name.startswith(("/", ".")) else name
@@ -190,14 +190,14 @@ def _no_match(
 
 
 def unique_targets(matches: Sequence[Match]) -> tuple[Target, ...]:
-    """The linears of all patterns, each once."""
+    """Return the linears of all patterns, each once."""
     return tuple({target.name: target for match in matches for target in match.targets}.values())
 
 
 def peft_target_modules(adapted: Sequence[str], available: Sequence[Target]) -> list[str]:
-    """The shortest target list with which PEFT finds exactly these linears.
+    """Return the shortest target list with which PEFT finds exactly these linears.
 
-    Names' ends where every linear so named is adapted, whole paths otherwise.
+    It has the ends of names if every linear of these names is adapted, and whole paths otherwise.
     """
     chosen = set(adapted)
     suffixes = {name.rpartition(".")[2] for name in chosen}
@@ -206,7 +206,7 @@ def peft_target_modules(adapted: Sequence[str], available: Sequence[Target]) -> 
 
 
 def target_setting(adapted: Sequence[str], available: Sequence[Target]) -> str:
-    """The shortest value of `lora.target_modules` that stands for exactly these linears, as YAML.
+    """Return the shortest value of `lora.target_modules` that matches exactly these linears, as YAML.
 
     Returns:
         `all-linear`, a list of names' ends, an expression over whole layers, or a list of whole paths.

@@ -69,7 +69,7 @@ def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, family: Family
 
 
 def frame_tokens(tokenizer: Tokenizer) -> frozenset[int]:
-    """The tokens that it puts around every text: T5's `</s>`, BART's `<s>` and `</s>`."""
+    """Return the tokens that it puts around every text: `</s>` of T5, `<s>` and `</s>` of BART."""
     return frozenset(tokenizer("")["input_ids"])
 
 

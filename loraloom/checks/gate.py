@@ -152,7 +152,10 @@ def check_labels(gate: Gate) -> list[Finding]:
     if bool(((flat == IGNORED) != is_padding).any()):
         return [
             Finding(
-                "error", "labels", "labels", Message("the labels that are -100 are not exactly the padding")
+                "error",
+                "labels",
+                "labels",
+                Message("the positions that are -100 in the labels are not exactly the padding"),
             )
         ]
     without = (gate.train_set.final_labels != eos).nonzero()[0]
@@ -193,7 +196,7 @@ def check_loss(gate: Gate) -> list[Finding]:
         total -= float(sum(log_probabilities[position, token] for position, token in enumerate(labels)))
     theirs = total / sum(gate.batch.num_labels)
     if not (math.isfinite(ours) and math.isfinite(theirs)):
-        message = Message("the base's own loss is {theirs}", theirs=theirs)
+        message: str = Message("the base's own loss is {theirs}", theirs=theirs)
         return [Finding("error", "loss", "base", message, Message("Try dtype: float32, or another base."))]
     if abs(ours - theirs) > gate.tolerance * abs(theirs):
         message = Message(

@@ -1,1 +1,1 @@
-"""One file per verb; each reads a recipe or a run and adds files to a run."""
+"""One file per command; each reads a recipe or a run and adds files to a run."""

@@ -88,7 +88,7 @@ def card_foreign(
 
 
 def _written(make: Callable[[], str], out: Path | None) -> str:
-    """Make a card and, if there is a file to write, write it while no other process does.
+    """Make a card, and write it if a file is given, while no other process writes that file.
 
     Raises:
         RunError: the file cannot be written.
@@ -96,7 +96,7 @@ def _written(make: Callable[[], str], out: Path | None) -> str:
     if out is None:
         return make()
     try:
-        with writing(out, doing="writes this card"):
+        with writing(out, doing="is writing this card"):
             text = make()
             replace_text(out, text)
     except OSError as error:
@@ -105,7 +105,7 @@ def _written(make: Callable[[], str], out: Path | None) -> str:
 
 
 def adapter_facts(run: Run, name: str) -> Facts:
-    """What a finished adapter's card says."""
+    """Collect the facts on a card of a finished adapter."""
     folder = run.adapters / name
     known = read_provenance(run)
     adapter = read_adapter(folder)
@@ -175,20 +175,20 @@ def _movement_line(moved: Movement) -> str:
 
 
 def _figures(run: Run, facts: Facts, folder: str) -> list[str]:
-    """Figures with intervals and movement, or that there are none and how to get them."""
+    """Return figures with intervals and movement, or how to compute them."""
     name = facts.experiment.name
     for what in COMPARISONS:
         file = run.comparisons / f"{what}.json"
         if not file.is_file():
             continue
-        comparison = Comparison.read(file, f"`loraloom compare {folder}` writes it anew.")
+        comparison = Comparison.read(file, f"`loraloom compare {folder}` writes it again.")
         if name not in comparison.models:
             continue
         try:
             return _comparison_lines(comparison, name, what)
         except (KeyError, ValueError) as error:
             raise RunError(
-                "is not what `loraloom compare` writes", where=str(file), found=str(error)
+                "is not a file that `loraloom compare` writes", where=str(file), found=str(error)
             ) from None
     return [f"No figures were computed. `loraloom compare {folder}` computes them, with intervals."]
 
@@ -206,10 +206,13 @@ def _comparison_lines(comparison: Comparison, name: str, what: str) -> list[str]
     rows = [(key, figure(base[key]), figure(own[key]), *_interval(found.get(key))) for key in own]
     lines = [sentence, ""]
     if comparison.took_part_in_a_choice:
-        lines += ["These rows chose the checkpoint, so the figures are flattering.", ""]
+        lines += ["These rows selected the checkpoint, so the figures are optimistic.", ""]
     if len(groups[group]) > 1:
         seeds = f"{len(groups[group])} seeds of {group}"
-        lines += [f"The sentence and the differences are over {seeds}; the adapter's column is its own.", ""]
+        lines += [
+            f"The sentence and the differences cover {seeds}; the adapter's column shows only this adapter.",
+            "",
+        ]
     lines += table(("figure", "base", "adapter", "difference, 95 % interval", "verdict"), rows)
     signatures = comparison.signatures.items()
     lines += ["", *(f"- {key}: {signature}" for key, signature in signatures)] if signatures else []

@@ -1,4 +1,4 @@
-"""check: everything that would waste hours of training, found in seconds."""
+"""check: find in seconds what would waste hours of training."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ STOPPED = "stopped before all checks were done"
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `loraloom check` found.
+    """The result of `loraloom check`.
 
     Args:
-        findings: every one; one of level `error` means that `train` would refuse.
-        material: the base and the encoded rows that were looked at.
-        batch: three rows as the model sees them; they hold text.
+        findings: all findings; after an `error`, `train` would refuse to start.
+        material: the base and the encoded rows that were checked.
+        batch: three rows as the model sees them; they contain text.
     """
 
     findings: list[Finding]
@@ -46,16 +46,16 @@ def check(
     """Run every check on a recipe without training.
 
     Args:
-        recipe: what would be done.
-        split: where the caller has divided the recipe's data already.
+        recipe: the recipe to check.
+        split: the recipe's data, if it is already split.
         allowed: names of checks whose errors become warnings.
-        report: told of notes on the way.
+        report: called with notes.
 
     Returns:
-        Every finding; one of level `error` means that `train` would refuse.
+        All findings; after an `error`, `train` would refuse to start.
 
     Raises:
-        LoRALoomError: recipe, data or base cannot even be read.
+        LoRALoomError: the recipe, the data or the base cannot be read.
     """
     return examine(recipe, split=split, allowed=allowed, report=report).findings
 
@@ -69,10 +69,10 @@ def examine(
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> CheckReport:
-    """`check`, with the base and rows that were looked at; `deep` also tries to overfit one batch.
+    """Run `check`, and also return the base and rows; `deep` also tries to overfit one batch.
 
     Raises:
-        Interrupted: `stop` was set; looked at between two parts of the work.
+        Interrupted: `stop` was set, which is checked between parts of the work.
     """
     stop = StopRequest() if stop is None else stop
     split = split or split_examples(recipe.data, allow_leakage="leakage" in allowed)
@@ -91,10 +91,10 @@ def examine(
     findings = check_material(material, of_data)
     stop.raise_if_set(STOPPED)
     if not any(finding.level == "error" for finding in findings):
-        report(Note(message="timing one step, to say what training will take"))
+        report(Note(message="timing one step, to predict how long training takes"))
         findings += check_resources(predict_recipe_resources(material))
     if deep and not any(finding.level == "error" for finding in findings):
-        report(Note(message="learning one batch by heart, to see what can be learnt; this takes a while"))
+        report(Note(message="overfitting one batch, to test what can be learnt; this takes a while"))
         findings += run_model_checks(material, material.experiments, DEEP)
     stop.raise_if_set(STOPPED)
     batch = view_rows(

@@ -1,8 +1,8 @@
-"""compare: base and adapters answer the same rows in one pass; what differs, in figures and side by side.
+"""compare: answers of the base and its adapters to the same rows in one pass, and how they differ.
 
-Answers are kept as they come, see `partial_answers.py`, so that a comparison of ten thousand rows that was
-interrupted goes on where it stopped; the finished `compare/<name>.json` takes their place. One process makes
-a comparison of one name; others may be made beside it, and beside training.
+Answers are stored as they are generated (`partial_answers.py`), so that an interrupted comparison resumes;
+the finished `compare/<name>.json` replaces them. A lock allows one process for each name; other comparisons,
+and training, may run at the same time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from loraloom.base.tokenizer_loading import control_names
-from loraloom.comparison.answers import answers_of, target_ids
+from loraloom.comparison.answers import answers_of, report_answers, target_ids
 from loraloom.comparison.compared_rows import (
     SplitName,
     prompts_asked,
@@ -28,7 +28,6 @@ from loraloom.data.prompts.prompts import Prompt
 from loraloom.data.sources.control_tokens import controls_in, describe_controls
 from loraloom.evaluate import comparison
 from loraloom.evaluate.comparison import ModelAnswers
-from loraloom.evaluate.generation import cut_words
 from loraloom.evaluate.loss import eval_losses
 from loraloom.evaluate.movement import movement
 from loraloom.evaluate.scoring import Scoring, score_against
@@ -65,25 +64,24 @@ def compare(
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> Comparison:
-    """Let base and adapters answer the same rows; write `compare/<name>.json` in the run.
+    """Answer the same rows with the base and adapters of a run; write `compare/<name>.json` in it.
 
     Args:
         run: the run directory.
-        split: whose rows; `test` where the run has one, else `eval`.
-        prompts, prompts_file: other rows instead, from text or a file.
-        experiments: whose adapters; all where not given.
-        name: of the file; by default what was compared.
-        base, data: where the run's base and its data (a folder or a file) are now, if they were moved.
-        report: told of progress, `report(AnswerProgress(done=…, total=…))`.
-        stop: the caller's own token to stop by; without one, SIGINT and SIGTERM ask to stop.
+        split: part whose rows to answer; by default `test` if the run has test rows, otherwise `eval`.
+        prompts, prompts_file: other rows to answer instead, as texts or in a file.
+        experiments: experiments whose adapters answer; all by default.
+        name: name of the file; by default what was compared.
+        base, data: present location of the run's base and data (a folder or file), if they were moved.
+        report, stop: called with progress; token to stop by, instead of SIGINT and SIGTERM.
 
     Returns:
-        What the file holds, and where it lies.
+        The content of the file, and its path.
 
     Raises:
-        LoRALoomError: the run, its data or its adapters are not usable, or another process makes this
+        LoRALoomError: the run, its data or its adapters are unusable, or another process is writing this
             comparison.
-        Interrupted: it was asked to stop; the same call goes on where it stopped.
+        Interrupted: a stop was requested; the same call resumes the comparison.
     """
     opened = open_run(run)
     recipe, known = origin.run_recipe(opened)
@@ -95,7 +93,7 @@ def compare(
     retained = retained_rows(opened, recipe, known, what, report)
     name = checked_name(name) if name else free_name(opened, what, rows, report)
     with alone(opened.comparisons, name):
-        then = now()  # what is learnt from here on is not in the adapters that answer
+        then = now()  # training that continues from here on is not in the adapters that answer
         loaded = load_run(run, experiments, recipe=recipe)
         for note in [*moved, *loaded.notes]:
             report(Note(message=note))
@@ -114,23 +112,23 @@ def compare_adapters(
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> Comparison:
-    """Let a base and adapters that belong to no run answer the same rows.
+    """Answer the same rows with a base and adapters that belong to no run.
 
     Args:
         base: a folder, a hub name, or `starter`.
-        adapters: folders that PEFT or LoRALoom wrote, each with or without `NAME=` in front.
-        data: rows with known answers, to hold the answers against.
+        adapters: folders in PEFT's format, each with or without `NAME=` in front.
+        data: rows with known answers, which the answers are compared with.
         prompts, prompts_file: rows to answer instead.
         sets: `key=value` each, of `data`, `generation`, `dtype`, `device` or `seed`.
-        out: a JSON file to keep the comparison in; without one, it is kept nowhere.
+        out: the JSON file to store the comparison in; without one, it is not stored.
         report, stop: as in `compare`.
 
     Returns:
-        As `compare`; `file` is empty if nothing is kept.
+        As `compare`; `file` is empty if the comparison is not stored.
 
     Raises:
-        LoRALoomError: base, adapters or rows are not usable.
-        Interrupted: it was asked to stop; with `out`, the same call goes on where it stopped.
+        LoRALoomError: the base, the adapters or the rows are unusable.
+        Interrupted: a stop was requested; with `out`, the same call resumes the comparison.
     """
     given = find_adapters(base, adapters, data=data, sets=sets)
     rows, what = rows_given(given.recipe, data, prompts, prompts_file, report)
@@ -152,7 +150,7 @@ def _compare(
     report: Report,
     stop: StopRequest | None,
 ) -> Comparison:
-    """What the file holds, and where it is."""
+    """Answer the rows, store the comparison, and return it."""
     limit = loaded.recipe.data.max_source_length
     sources, cuts = encode_sources(rows, loaded.base.tokenizer, limit, loaded.recipe.data.source_truncation)
     controls = control_names(loaded.base.tokenizer)
@@ -161,13 +159,8 @@ def _compare(
         report(Note(message=said))
     targets = target_ids(loaded, rows)
     judged = [number for number, target in enumerate(targets) if target]
-    if 0 < len(judged) < len(rows):
-        num = f"{len(judged)} of {len(rows)}"
-        report(Note(message=f"{num} rows have a known answer: the figures are over these, all are answered"))
     answers = answers_of(loaded, rows, sources, targets, name, report, stop)
-    lengths = {model: own.num_tokens for model, own in answers.items()}
-    if said := cut_words(lengths, loaded.recipe.generation.max_new_tokens):
-        report(Note(message=said))
+    report_answers(loaded, rows, answers, judged, report)
     file = loaded.comparisons / f"{name}.json"
     result = Comparison(
         file=str(file),
@@ -199,7 +192,7 @@ def _compare(
 
 
 def _only(own: ModelAnswers, numbers: Sequence[int]) -> ModelAnswers:
-    """The answers to some rows."""
+    """Select the answers to some rows."""
     return ModelAnswers(
         **{part.name: [getattr(own, part.name)[n] for n in numbers] for part in fields(ModelAnswers)}
     )
@@ -213,7 +206,7 @@ def _with_figures(
     targets: Sequence[Sequence[int]],
     retained: PartContents | None,
 ) -> Comparison:
-    """With figures, differences, movement, sentences, and what to take: over the rows with a known answer."""
+    """Add figures, differences, movement, sentences and a recommendation, over rows with a known answer."""
     judged = [number for number, target in enumerate(targets) if target]
     references = [rows[number].response or "" for number in judged] if judged else None
     scoring = None if references is None else score_against(references, loaded.base.answer_text)
@@ -225,9 +218,9 @@ def _with_figures(
     groups = _groups(loaded)
     of_what = "prompt" if result.what == "prompts" else f"{result.what} row"
     where = f"{num_rows} {of_what}{'' if num_rows == 1 else 's'}"
-    evidence = (
-        comparison.compute_evidence(answers, groups, scoring, num_labels) if scoring is not None else None
-    )
+    evidence = None
+    if scoring is not None:
+        evidence = comparison.compute_evidence(answers, groups, scoring, num_labels)
     sentences = [
         comparison.sentence(
             group,
@@ -261,7 +254,7 @@ def _models(
     num_labels: Sequence[int],
     retained: PartContents | None,
 ) -> dict[str, ModelRecord]:
-    """Every model's figures, and how far each adapter moved the base."""
+    """Compute the figures of every model, and how far each adapter moves the base."""
     limit, losses = loaded.recipe.generation.max_new_tokens, _retain_losses(loaded, retained)
     records = {}
     for model, own in answers.items():
@@ -274,7 +267,7 @@ def _models(
 
 
 def _retain_losses(loaded: AnsweringModel, retained: PartContents | None) -> dict[str, float]:
-    """The loss of every model on `data.retain`, all in one pass; what an adapter adds it has forgotten."""
+    """Compute every model's loss on `data.retain` in one pass; an increase over the base is forgetting."""
     if retained is None:
         return {}
     size = loaded.recipe.training.per_device_eval_batch_size
@@ -284,7 +277,7 @@ def _retain_losses(loaded: AnsweringModel, retained: PartContents | None) -> dic
 
 
 def _groups(loaded: AnsweringModel) -> dict[str, list[str]]:
-    """Experiment → the models of its seeds, the base first."""
+    """Map each experiment to the models of its seeds, the base first."""
     groups: dict[str, list[str]] = {BASE_NAME: [BASE_NAME]}
     for experiment in loaded.recipe.resolved_experiments:
         if experiment.name in loaded.adapters:

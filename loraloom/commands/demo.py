@@ -1,4 +1,4 @@
-"""demo: the main job on the embedded starter, from checks to a report, in about a minute."""
+"""demo: the whole workflow on the embedded starter, from checks to a report, in about a minute."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from loraloom.training.signals import StopRequest
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo made.
+    """Results of the demo.
 
     Args:
         run: the run directory.
-        comparison: as `compare` gives it, on the test rows.
-        prompts: the same, of the starter's three prompts.
-        report_file: the page to look at.
+        comparison: the comparison on the test rows.
+        prompts: the comparison on the starter's three prompts.
+        report_file: the report page.
     """
 
     run: Run
@@ -34,14 +34,14 @@ class Demo:
 
 
 def demo(*, out: Path | None = None, report: Report = quiet, stop: StopRequest | None = None) -> Demo:
-    """Train an adapter on the starter, compare it with the base on unseen situations, write the report.
+    """Train an adapter on the starter, compare it with the base on unseen rows, and write the report.
 
-    The starter's three prompts are answered too, by base and adapter.
+    The base and the adapter also answer the starter's three prompts.
 
     Args:
-        out: the run directory; by default a fresh one below `runs/`.
-        report: told of every event.
-        stop: the caller's own token to stop by; without one, SIGINT and SIGTERM ask to stop.
+        out: the run directory; by default a new one below `runs/`.
+        report: called with every event.
+        stop: token to stop by; without one, SIGINT and SIGTERM request a stop.
     """
     outcome = train(read_recipe("starter"), out=out or fresh_folder("demo"), report=report, stop=stop)
     comparison = compare(outcome.run.folder, report=report, stop=stop)

@@ -1,10 +1,10 @@
-"""find-lr, check --find-lr: a learning-rate range test, as eight short adapters in one pass.
+"""find-lr, check --find-lr: a learning-rate range test with eight short adapters in one pass.
 
-Smith (2017, https://arxiv.org/abs/1506.01186) sweeps the rate within one training; with a bank each
-rate can have an adapter of its own, so that no rate begins from what a smaller one has learnt.
+Smith (2017, https://arxiv.org/abs/1506.01186) increases the rate within one training. With a bank, each rate
+can have an adapter of its own, so that no rate starts from what a smaller one has learnt.
 
-It leaves a run like any other, with a `range_test.json` and without its adapters, which thirty steps are
-too few for: `loraloom report` shows it, and so does the report of a run that it speaks for.
+The result is a run with a `range_test.json` but without adapters, for which thirty steps are too few.
+`loraloom report` shows it, as does the report of a run that it applies to.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from loraloom.training.state import TrainingState
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 NUM_STEPS = 30
 NUM_EVAL_ROWS = 64
-# Of the best rate's gain; a rate that gains as much is as good, and a smaller one is safer.
+# Share of the best rate's gain; a rate that gains this much is as good, and a smaller rate is safer.
 GOOD_ENOUGH = 0.95
 
 
@@ -55,42 +55,44 @@ def find_learning_rate(
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> RangeTest:
-    """Train the recipe's first experiment for some steps at each of eight rates, all in one pass.
+    """Train the recipe's first experiment for a few steps at each of eight learning rates, all in one pass.
 
     Args:
-        recipe: its data, base, adapter and batch size; its learning rate is not looked at.
-        out: the folder to make; by default a fresh one below `runs/`.
-        split: where the caller has divided the recipe's data already.
-        findings: of the checks that came before it, for the run's own record.
-        report: told of every step.
-        stop: the caller's own token to stop by; without one, SIGINT and SIGTERM ask to stop.
+        recipe: its data, base, adapter and batch size are used, but not its learning rate.
+        out: the folder to create; by default a new one below `runs/`.
+        split: the recipe's data, if it is already split.
+        findings: findings of earlier checks, to store in the run.
+        report: called with every step.
+        stop: token to stop by; without one, SIGINT and SIGTERM request a stop.
 
     Raises:
-        LoRALoomError: recipe, data or base are not usable, or there are no eval rows.
-        Interrupted: it was asked to stop. Either way nothing is left.
+        LoRALoomError: the recipe, the data or the base is unusable, or there are no eval rows.
+        Interrupted: a stop was requested. In either case nothing is left.
     """
     split = split or split_examples(recipe.data)
     if not split.eval:
         raise DataError(
-            "a range test needs eval rows to judge by", where="data.eval", fix="Set data.eval: 0.1."
+            "a range test requires eval rows to compare learning rates",
+            where="data.eval",
+            fix="Set data.eval: 0.1.",
         )
     own = recipe.resolved_experiments[0]
     tried = _recipe_of_rates(recipe, own)
     out = out or fresh_folder(f"{run_name(recipe)}-find-lr")
     try:
-        # So short a run is begun anew sooner than mended.
+        # Starting such a short run again takes less time than repairing it.
         with (
             stop_on_signals(stop) as stop,
-            create_session(tried, out, split, is_resumable=False) as begun,
+            create_session(tried, out, split, is_resumable=False) as session,
         ):
-            write_recorded(begun.run, begun.run.checks_file, checks_text(findings))
-            return _find(begun, tried, own.name, report, stop)
+            write_recorded(session.run, session.run.checks_file, checks_text(findings))
+            return _find(session, tried, own.name, report, stop)
     except Interrupted as error:
-        raise Interrupted(error.signal_number, "stopped; the same command begins it anew") from None
+        raise Interrupted(error.signal_number, "stopped; run the same command to start again") from None
 
 
 def _recipe_of_rates(recipe: Recipe, own: Experiment) -> Recipe:
-    """The recipe that is trained: one experiment a rate, all else as `own` has it."""
+    """Return the recipe to train: one experiment for each rate, otherwise with the settings of `own`."""
     short = {
         "max_steps": NUM_STEPS,
         "warmup_steps": NUM_STEPS // 6,
@@ -114,15 +116,17 @@ def _recipe_of_rates(recipe: Recipe, own: Experiment) -> Recipe:
     return recipe.revised(changes)
 
 
-def _find(begun: RunSession, recipe: Recipe, experiment: str, report: Report, stop: StopRequest) -> RangeTest:
+def _find(
+    session: RunSession, recipe: Recipe, experiment: str, report: Report, stop: StopRequest
+) -> RangeTest:
     started = time.monotonic()
-    run = begun.run
-    few = replace(begun.split, eval=_some(begun.split.eval, NUM_EVAL_ROWS))
+    run = session.run
+    few = replace(session.split, eval=_some(session.split.eval, NUM_EVAL_ROWS))
     material = prepare(recipe, few, load_recipe_base(recipe))
     for note in material.notes:
         report(Note(message=note))
     plan = make_plan(material.experiments, material.base, material.train_set)
-    begun.knowing(origin.once_decided(begun.known, material, plan))
+    session.with_provenance(origin.with_choices(session.known, material, plan))
     losses: dict[str, float] = {}
 
     def collect(event: Event) -> None:
@@ -154,7 +158,7 @@ def _find(begun: RunSession, recipe: Recipe, experiment: str, report: Report, st
 
 
 def _some(rows: list[Example], number: int) -> list[Example]:
-    """At most so many rows, spread over all of them."""
+    """Select at most this many rows, evenly spread."""
     return rows[:: max(1, len(rows) // number)][:number]
 
 
@@ -163,10 +167,10 @@ def _result(trial: Experiment, loss: float | None, before: float) -> RateResult:
 
 
 def _finish(run: Run, found: RangeTest, state: TrainingState, seconds: float) -> None:
-    """Write what was found; result.json comes last and says that it is finished."""
+    """Write the results; result.json is written last, because it marks the run as finished."""
     for adapter in run.adapters.iterdir():
         shutil.rmtree(adapter)
-    run.sums_file.unlink()  # it knows of adapters that are gone; what is left is sealed below
+    run.sums_file.unlink()  # it lists removed adapters; the remaining files are recorded below
     replace_text(run.folder / FILE, found.text())
     entries = {name: experiment_outcome(progress) for name, progress in state.progress.items()}
     replace_text(run.result_file, run_outcome(entries, state.tick, seconds).text())
@@ -174,7 +178,7 @@ def _finish(run: Run, found: RangeTest, state: TrainingState, seconds: float) ->
 
 
 def suggest(results: Sequence[RateResult]) -> tuple[float | None, str]:
-    """The smallest rate that gains nearly as much as the best; None where none gains anything."""
+    """Suggest the smallest rate that gains nearly as much as the best; None if no rate gains anything."""
     gains = {result.learning_rate: result.gain for result in results if result.gain is not None}
     best = max(gains, key=lambda rate: gains[rate], default=None)
     if best is None or gains[best] <= 0:
@@ -182,13 +186,13 @@ def suggest(results: Sequence[RateResult]) -> tuple[float | None, str]:
     good = [rate for rate in sorted(gains) if gains[rate] >= GOOD_ENOUGH * gains[best]]
     choice = good[0]
     edge = (
-        " It is the largest that was tried: a larger one may do better."
+        " It is the largest rate that was tried; a larger one may be better."
         if choice == RATES[-1]
-        else " It is the smallest that was tried: a smaller one may do as well."
+        else " It is the smallest rate that was tried; a smaller one may be as good."
         if choice == RATES[0]
         else ""
     )
     reason = f"{choice:g} lowered the eval loss by {gains[choice]:.3f} in {NUM_STEPS} steps"
     if choice != best:
-        reason += f", nearly as much as {best:g} ({gains[best]:.3f}), and is the smaller of the two"
+        reason += f", nearly as much as {best:g} ({gains[best]:.3f}), which is larger"
     return choice, f"{reason}.{edge}"

@@ -1,4 +1,4 @@
-"""init: look at a data file, write a commented recipe for it."""
+"""init: examine data files and write a commented recipe for them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from loraloom.recipe.reading import commented_recipe, parse_recipe
 from loraloom.recipe.relative_paths import Locations
 from loraloom.run.events import Note, Report, quiet
 
-# A generous guess where no tokenizer is at hand: Chinese has about a token a character, and
-# sub-words hold several Latin letters. `loraloom check` counts what is really cut.
+# A generous estimate without a tokenizer: Chinese has about one token per character, and sub-words
+# contain several Latin letters. `loraloom check` counts what is actually truncated.
 LIMITS = (64, 128, 256, 512, 1024, 2048)
-STARTER_RATE = 1e-3  # what its own recipe takes; a small model moves too little at less
+STARTER_RATE = 1e-3  # as in the starter's own recipe; a small model learns too little at a lower rate
 ROLES = ("instruction", "response", "input", "system", "history")
 USUAL_BATCH, FEWEST_STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 8, 100, 3, 30
 
@@ -38,38 +38,38 @@ def init_recipe(
     sets: Sequence[str] = (),
     report: Report = quiet,
 ) -> str:
-    """A commented recipe for data files, as YAML.
+    """Write a commented recipe for data files, as YAML.
 
     Args:
-        data: files or folders, as in `data.train`; the recipe names them as given, so they belong beside it.
-        model: for `model_name_or_path`.
-        columns: `role=column` each, as in `data.columns`; needed where they are not recognised.
-        sets: `key=value` each, for settings of `data` that reading the file takes.
-        report: told of notes.
+        data: files or folders, as in `data.train`; the recipe names them as given, so it belongs beside them.
+        model: value of `model_name_or_path`.
+        columns: `role=column` each, as in `data.columns`; required if the columns are not recognised.
+        sets: `key=value` each, for settings of `data` that are needed to read the files.
+        report: called with notes.
 
     Raises:
-        DataError: a file cannot be read, or which column is what is not recognised.
-        RecipeError: `columns` or `sets` cannot be understood.
-        ModelError: `model` is a folder of something else.
+        DataError: a file cannot be read, or its columns are not recognised.
+        RecipeError: `columns` or `sets` are invalid.
+        ModelError: `model` is a folder that contains something else.
     """
     check_folder(model)
     named = [str(data)] if isinstance(data, Path) else [str(path) for path in data]
     stated = _stated(named, model, columns, sets)
-    # A question such as "and then?" means nothing without what was said before.
+    # A question such as "and then?" is meaningless without the turns before it.
     settings = DataSettings.model_validate({"conversation_history": True} | stated)
     located = locate("train", named, Locations(), split=settings.hub_split)
     try:
         seen = preview_files(located.files, settings)
     except NoLayoutError as error:
-        raise DataError([_ask(error, named)]) from None
+        raise DataError([_unknown_layout(error, named)]) from None
     for note in [*located.notes, *seen.notes]:
         report(Note(message=note))
     if seen.num_later_turns and "conversation_history" not in stated:
         stated["conversation_history"] = True
         report(
             Note(
-                message=f"{seen.num_later_turns:,} answers come later in a conversation: the recipe says "
-                "`conversation_history: true`, so that each has the turns before it as context"
+                message=f"{seen.num_later_turns:,} answers come later in a conversation, so the recipe sets "
+                "`conversation_history: true`, which gives each the turns before it as context"
             )
         )
     return commented_recipe(
@@ -85,12 +85,12 @@ def init_recipe(
 
 
 def _stated(named: Sequence[str], model: str, columns: Sequence[str], sets: Sequence[str]) -> dict[str, Any]:
-    """The settings of `data` that the options state.
+    """Return the settings of `data` that the options state.
 
     Raises:
-        RecipeError: they cannot be understood, or belong elsewhere.
+        RecipeError: an option is invalid, or sets something else.
     """
-    # `--columns instruction=title,response=body` is one for each, but a name may have a comma in it.
+    # `--columns instruction=title,response=body` assigns two columns, but a name may contain a comma.
     roles = "|".join(ROLES)
     each = [part for given in columns for part in re.split(rf",\s*(?=(?:{roles})=)", given)]
     unclear = [part for part in each if not re.fullmatch(rf"(?:{roles})=.+", part, re.DOTALL)]
@@ -98,7 +98,7 @@ def _stated(named: Sequence[str], model: str, columns: Sequence[str], sets: Sequ
         raise RecipeError(
             [
                 Problem(
-                    "is not a role and a column",
+                    "does not assign a column to a role",
                     where=f"--columns {part}",
                     allowed=f"ROLE=COLUMN, where ROLE is {', '.join(ROLES)}",
                 )
@@ -110,22 +110,22 @@ def _stated(named: Sequence[str], model: str, columns: Sequence[str], sets: Sequ
     elsewhere = recipe.model_fields_set - {"model_name_or_path", "data"}
     if elsewhere:
         raise RecipeError(
-            f"init takes settings of `data` only, not of {', '.join(sorted(elsewhere))}",
+            f"init accepts only settings of `data`, not of {', '.join(sorted(elsewhere))}",
             where="--set",
-            fix="Write the others into the recipe.",
+            fix="Add the others to the recipe afterwards.",
         )
     return recipe.data.model_dump(exclude_unset=True)
 
 
-def _ask(error: NoLayoutError, named: Sequence[str]) -> Problem:
-    """Which column is what is the user's to say; the message has the command that says it."""
+def _unknown_layout(error: NoLayoutError, named: Sequence[str]) -> Problem:
+    """Return an error with the command that assigns the columns, which only the user can do."""
     columns = [f"{role}={name}" for role, name in zip(ROLES, error.example, strict=False)]
     options = " ".join(f"--columns {shlex.quote(each)}" for each in columns)
     return dataclasses.replace(
         error.problem,
-        fix="Say which is asked and which is answered, for example:\n"
+        fix="Assign the columns of questions and answers, for example:\n"
         f"  loraloom init {shlex.join(named)} {options}\n"
-        "`input`, `system` and `history` may be named in the same way.",
+        "`input`, `system` and `history` can be assigned in the same way.",
     )
 
 
@@ -134,16 +134,16 @@ def _size(seen: Preview) -> str:
     if not seen.num_entries:
         return f"{about}{seen.num_rows:,} rows"
     about_answers = "" if seen.num_looked_at == seen.num_rows else "about "
-    answers = f"{about_answers}{seen.num_examples:,} rows, each an answer"
+    answers = f"{about_answers}{seen.num_examples:,} rows, one per answer"
     return f"{answers}, from {about}{seen.num_rows:,} entries"
 
 
 def _epochs(num_examples: int) -> int:
-    """Enough passes for a hundred steps or so: with few rows, three epochs are over before they began."""
+    """Return enough epochs for about a hundred steps, because three epochs of few rows are too short."""
     steps = max(1, round(num_examples * 0.9 / USUAL_BATCH))
     return min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / steps)))
 
 
 def _limit(lengths: Lengths) -> int:
-    """The smallest usual limit that holds 99 % of the texts, and a little more."""
+    """Return the smallest usual limit that leaves 99 % of the texts whole, with a margin."""
     return next((limit for limit in LIMITS if limit >= lengths.p99 * 1.1 + 2), LIMITS[-1])

@@ -1,4 +1,4 @@
-"""merge: an adapter becomes part of its base; the folder is proven before it has its name."""
+"""merge: merge an adapter into its base; the folder is verified before it gets its name."""
 
 from __future__ import annotations
 
@@ -39,27 +39,28 @@ def merge(
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> dict[str, Any]:
-    """Write base + adapter as one plain transformers folder, and prove it.
+    """Write base and adapter as one plain transformers folder, and verify it.
 
     Args:
         run: the run directory.
-        out: the folder to make; it must not exist.
-        experiment: whose adapter; may be left out where the run has one.
-        base, data: where the run's base and its data are now, if they were moved: the base's folder, and
-            the folder that takes the place of the one where the data was, or a file. They must be the same.
-        dtype: to save in, `float32` or `bfloat16`; by default that of the base's own files.
-        report: told of progress and of what should be known.
-        stop: the caller's own token to stop by; without one, SIGINT and SIGTERM ask to stop.
+        out: the folder to create; it must not exist.
+        experiment: the adapter's experiment; may be omitted if the run has only one.
+        dtype: dtype to save in, `float32`, `bfloat16` or `float16`; by default that of the base's own files.
+        base, data: present locations of the run's base (a folder) and data (a folder or file), if they were
+            moved; they must be unchanged.
+        report: called with progress and notes.
+        stop: token to stop by; without one, SIGINT and SIGTERM request a stop.
 
     Returns:
         `{"folder", "experiment", "dtype", "dtype_reason", "bytes", "movement", "generation", "proof",
-        "notes"}`; `generation` is what became of the settings that the base's own file states.
+            "notes"}`;
+        `generation` describes what became of the settings in the base's own file.
 
     Raises:
-        RunError: the run has no such adapter, `out` exists, or there is too little room.
+        RunError: the run has no such adapter, `out` exists, or there is too little disk space.
         AdapterError: the adapter is damaged or belongs to another base.
-        ModelError: the dtype is not usable, or the proof failed; nothing is left at `out`.
-        Interrupted: it was asked to stop; nothing is left either.
+        ModelError: the dtype is unusable, or the verification failed; nothing is left at `out`.
+        Interrupted: a stop was requested; nothing is left either.
     """
     opened = open_run(run)
     recipe, known = origin.run_recipe(opened)
@@ -91,24 +92,25 @@ def merge_foreign(
 
     Args:
         base: a folder, a hub name, or `starter`.
-        adapter: a folder that PEFT or LoRALoom wrote.
+        adapter: a folder in PEFT's format.
         out, dtype, report, stop: as in `merge`.
-        data: rows for the proof; without them, it takes random tokens.
-        sets: `key=value` each, of `data` and `generation`, which become the folder's own.
+        data: rows for the verification; without them, random tokens are used.
+        sets: `key=value` each, of `data` and `generation`, which are stored in the folder.
 
     Returns:
         As `merge`.
 
     Raises:
-        LoRALoomError: base, adapter or rows are not usable, `out` exists, or the proof failed.
-        Interrupted: it was asked to stop; nothing is left.
+        LoRALoomError: the base, the adapter or the rows are unusable, `out` exists, or the verification
+            failed.
+        Interrupted: a stop was requested; nothing is left.
     """
     given = find_adapters(base, [adapter], data=data, sets=sets, merges=True)
     ((name, folder),) = given.folders.items()
     check_out(out)
     check_dtype(dtype, None if dtype is None else model_type_of(given.recipe))
     split = None if data is None else split_examples(given.recipe.data)
-    about_rows = ["no rows are given, so the proof takes random tokens"] if split is None else []
+    about_rows = ["no rows are given, so the proof uses random tokens"] if split is None else []
     with stop_on_signals(stop) as stop, staged_beside(out) as staged:
         bank, _, of_adapter = attach(given.recipe, given.folders, {"dtype": "float32", "device": "cpu"})
         facts = foreign_facts(given.recipe, name, read_adapter(folder), bank.base)
@@ -117,21 +119,21 @@ def merge_foreign(
 
 
 def _split(run: Run, recipe: Recipe, known: Provenance) -> tuple[Split | None, list[str]]:
-    """The run's rows; where they are gone, why, for a merge needs none of them."""
+    """Restore the run's split, which a merge does not require; if it is unavailable, return the reason."""
     try:
         return origin.run_split(run, recipe, known), []
     except DataError as error:
         why = str(error.problems[0])
-        return None, [f"the run's rows are not there, so the proof takes random tokens: {why}"]
+        return None, [f"the run's rows are not available, so the proof uses random tokens: {why}"]
 
 
 def _load(
     recipe: Recipe, known: Provenance, adapter_folder: Path, name: str
 ) -> tuple[AdapterBank, tuple[str, ...]]:
-    """The run's base in float32 on the CPU, whatever it was trained in, with the adapter attached.
+    """Load the run's base in float32 on the CPU, whatever it was trained in, with the adapter attached.
 
     Returns:
-        The bank, and what should be known of the adapter.
+        The bank, and notes on the adapter.
     """
     base = load_run_base(recipe, known, {"dtype": "float32", "device": "cpu"})
     adapter = read_adapter(adapter_folder, base)

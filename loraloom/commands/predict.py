@@ -1,4 +1,4 @@
-"""predict: one adapter, or the base, answers the rows of a file."""
+"""predict: answers of one adapter, or of the base, to the rows of a file."""
 
 from __future__ import annotations
 
@@ -46,22 +46,23 @@ def predict(
 
     Args:
         run: the run directory.
-        file: rows as in training, whose answers may be missing and are not looked at; or a text file, a
-            prompt a line; or a folder or pattern of such files.
-        experiment: whose adapter answers; may be left out where the run has one; `base` for the base.
+        file: rows as in training, whose answers are ignored and may be missing; or a text file with one
+            prompt per line; or a folder or pattern of such files.
+        experiment: experiment whose adapter answers; may be omitted if the run has only one; `base` for the
+            base.
         keep: columns of the file to keep in the output, besides its id.
-        base: the folder where the run's base is now, if it was moved; it must be the same.
-        report: told of progress, and which column is the id.
-        stop: the caller's own token to stop by.
+        base: present folder of the run's base, if it was moved; it must be unchanged.
+        report: called with progress, and with the column used as id.
+        stop: token to stop by.
 
     Yields:
-        `{"row": from 1, …, "source", "answer"}` in the file's order, with the file's id and the kept
-        columns between; of several files also `"file"`. A column that is called as one of these has
-        `_in_file` after its name.
+        `{"row": from 1, …, "source", "answer"}` in the order of the file, with its id and the kept columns
+        in between; for several files also `"file"`. A column with one of these names gets the suffix
+        `_in_file`.
 
     Raises:
-        LoRALoomError: the run or the file is not usable; before the first answer.
-        Interrupted: it was asked to stop.
+        LoRALoomError: the run or the file is unusable; raised before the first answer.
+        Interrupted: a stop was requested.
     """
     opened = open_run(run)
     recipe, known = origin.run_recipe(opened)
@@ -93,7 +94,7 @@ def predict_with_adapter(
 
     Args:
         base: a folder, a hub name, or `starter`.
-        adapter: a folder that PEFT or LoRALoom wrote.
+        adapter: a folder in PEFT's format.
         file, keep, report, stop: as in `predict`.
         sets: `key=value` each, of `data`, `generation`, `dtype`, `device` or `seed`.
 
@@ -101,8 +102,8 @@ def predict_with_adapter(
         As `predict`.
 
     Raises:
-        LoRALoomError: base, adapter or file is not usable; before the first answer.
-        Interrupted: it was asked to stop.
+        LoRALoomError: the base, the adapter or the file is unusable; raised before the first answer.
+        Interrupted: a stop was requested.
     """
     given = find_adapters(base, [adapter], sets=sets)
     prompts = _prompts(file, given.recipe, keep, OF_ADAPTERS, report)
@@ -113,7 +114,7 @@ def predict_with_adapter(
 
 
 def _prompts(file: Path, recipe: Recipe, keep: Sequence[str], advice: str, report: Report) -> list[Prompt]:
-    """The rows to answer; which column is their id is told."""
+    """Read the rows to answer, and report the column used as their id."""
     with advising(advice):
         prompts = prompts_of_files(
             str(file),
@@ -122,19 +123,21 @@ def _prompts(file: Path, recipe: Recipe, keep: Sequence[str], advice: str, repor
             ),
             lambda note: report(Note(message=note)),
         )
-    _tell_kept(prompts, keep, report)
+    _report_kept_columns(prompts, keep, report)
     return prompts
 
 
-def _tell_kept(prompts: Sequence[Prompt], keep: Sequence[str], report: Report) -> None:
-    """Say which column is the id, and which columns have another name in the output."""
+def _report_kept_columns(prompts: Sequence[Prompt], keep: Sequence[str], report: Report) -> None:
+    """Report the column used as id, and columns that are renamed in the output."""
     asked = [output_name(name) for name in keep]
     for name in prompts[0].kept if prompts else ():
         if name not in asked:
-            report(Note(message=f"the column `{name}` is taken for the rows' id and kept beside the answers"))
+            report(Note(message=f"the column `{name}` is used as the rows' id and kept with the answers"))
     for name in keep:
         if output_name(name) != name:
-            report(Note(message=f"the column `{name}` of the file is `{output_name(name)}` in the output"))
+            report(
+                Note(message=f"the column `{name}` of the file is named `{output_name(name)}` in the output")
+            )
 
 
 def _answers(

@@ -1,4 +1,4 @@
-"""report: a run as one file that can be shown to others. Neither torch nor the model is loaded."""
+"""report: a run as one file to share. Neither torch nor the model is loaded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from loraloom.session.provenance_file import read_provenance
 
 
 def render_recipe(content: Content, run: Run) -> str:
-    """The recommended configuration as a recipe that can lie anywhere: its paths are written in full.
+    """Write the recommended configuration as a recipe with absolute paths, which works in any folder.
 
     Raises:
         RunError: no configuration is recommended.
@@ -30,10 +30,12 @@ def render_recipe(content: Content, run: Run) -> str:
     advice = content.advice
     if advice.experiment is None:
         raise RunError(
-            "there is no configuration to take before another",
+            "no configuration is recommended over the others",
             where=str(run.folder),
             found=advice.sentence,
-            fix="" if advice.sentence else f"`loraloom compare {run.folder}` asks which is better.",
+            fix=""
+            if advice.sentence
+            else f"Run `loraloom compare {run.folder}` to determine which is better.",
         )
     recipe = read_run_recipe(run.recipe_file).in_folder(Path(read_provenance(run).folder))
     own = only(recipe, advice.experiment)
@@ -49,22 +51,22 @@ FORMATS: dict[str, Callable[[Content, Run], str]] = {
     "recipe": render_recipe,
 }
 FILES = {format: f"report.{format}" for format in FORMATS} | {"recipe": "recommended.yaml"}
-# By this mark a spreadsheet knows that a CSV file is UTF-8; without it, Chinese comes out as noise.
+# Spreadsheets need this mark to read a CSV file as UTF-8; without it, they garble Chinese.
 BYTE_ORDER_MARK = "\ufeff"
-# What holds no row of the data.
+# Formats that contain no rows of the data.
 WITHOUT_ROWS = ("recipe",)
 
 
 def render_report(run: Path, format: str = "html", compare_name: str | None = None) -> str:
-    """The report's text.
+    """Return the text of the report.
 
     Args:
-        run: the run directory; the run may be unfinished, and need not have been compared.
-        format: `html`, `md`, `json` or `csv`; `recipe` is the recommended configuration alone.
-        compare_name: whose answers to show; by default test rows before eval rows before prompts.
+        run: the run directory; the run may be unfinished, and needs no comparison.
+        format: `html`, `md`, `json` or `csv`; `recipe` is only the recommended configuration.
+        compare_name: comparison to show; by default that of test rows, else of eval rows, else of prompts.
 
     Raises:
-        LoRALoomError: it is no run, has no such comparison, or a file of it is damaged.
+        LoRALoomError: it is not a run, has no such comparison, or one of its files is damaged.
     """
     return _renderer(format)(read_content(run, compare_name), open_run(run))
 
@@ -82,15 +84,16 @@ def write_report(
     compare_name: str | None = None,
     report: Report = quiet,
 ) -> Path:
-    """Write the report, as a whole or not at all.
+    """Write the report atomically.
 
     Args:
         run, format, compare_name: as in `render_report`.
-        out: the file; `report.html` in the run, or with the format's own ending; `recommended.yaml`.
-        report: told of what should be known.
+        out: the file; by default `report.html` in the run, or with the suffix of the format;
+            `recommended.yaml` for a recipe.
+        report: called with notes.
 
     Returns:
-        The file.
+        The path of the file.
 
     Raises:
         LoRALoomError: as in `render_report`, or the file cannot be written.
@@ -98,24 +101,24 @@ def write_report(
     render = _renderer(format)
     path = run / FILES[format] if out is None else out
     if out is None:
-        open_run(run)  # or the message would be about its folder
+        open_run(run)  # otherwise the message would name its parent folder
     if path.is_dir():
         raise RunError("is a folder", where=str(path), fix=f"Give a file: --out {path / FILES[format]}")
     if not path.parent.is_dir():
         raise RunError(
-            "cannot be written: its folder is not there",
+            "cannot be written, because its folder does not exist",
             where=str(path),
-            fix=f"Make it first: mkdir -p {path.parent}",
+            fix=f"Create the folder first: mkdir -p {path.parent}",
         )
     try:
-        with writing(path, doing="writes this report"):
+        with writing(path, doing="is writing this report"):
             content = read_content(run, compare_name)
             text = render(content, open_run(run))
             replace_text(path, (BYTE_ORDER_MARK if format == "csv" else "") + text)
     except OSError as error:
         raise RunError(f"cannot be written: {error.strerror}", where=str(path)) from None
     for name in [name for name in changed_files(open_run(run)) if "/" not in name]:
-        what = "is not as the run wrote it, so the report may show other figures"
+        what = "has changed since the run wrote it, so the report may show other figures"
         report(WarningNote(message=f"{name} {what}"))
     if format in WITHOUT_ROWS or content.is_range_test:
         return path
@@ -124,7 +127,7 @@ def write_report(
     for notice in content.notices:
         report(WarningNote(message=notice))
     if content.comparison is None:
-        report(Note(message=f"it shows no answers yet: `loraloom compare {run}` makes them"))
+        report(Note(message=f"the report contains no answers yet; `loraloom compare {run}` generates them"))
     else:
         report(Note(message=f"{path} contains rows of your data; share it with care"))
     return path

@@ -1,4 +1,4 @@
-"""runs: what there is."""
+"""runs: a list of the runs in a folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loraloom.run.folder import Run, list_runs
 
 
 def describe_runs(folder: Path) -> list[JsonObject]:
-    """One entry for every run in a folder, oldest first; neither torch nor the model is loaded.
+    """Describe every run in a folder, oldest first, without loading torch or a model.
 
     Returns:
         `[{"run": path, "status", "experiments", "started", "base"}, …]`.

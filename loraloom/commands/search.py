@@ -1,6 +1,6 @@
-"""search: a recipe and a space in, the best of many trials out; all train in the bank, in one pass.
+"""search: the best of many trials, drawn from a space of settings; all train in the bank, in one pass.
 
-The loop itself is in `search/driver.py`; here is what comes before it and after it.
+The loop is in `search/driver.py`; this file contains what comes before and after it.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ from loraloom.training.state import Timetable
 
 @dataclass(frozen=True)
 class SearchOutcome:
-    """What a search came to.
+    """The result of a search.
 
     Args:
         run: the run directory.
-        ledger: every trial.
-        importances: how much each setting matters; empty where that cannot be said.
+        ledger: all trials.
+        importances: importance of each setting; empty if it cannot be computed.
     """
 
     run: Run
@@ -69,11 +69,11 @@ class SearchOutcome:
 
     @property
     def best(self) -> Trial:
-        """The trial with the best figure."""
+        """The trial with the best value."""
         return self.ledger.ranking[0]
 
     def to_json(self) -> JsonObject:
-        """What search.json holds, and where it is."""
+        """Return the content of search.json, and its path."""
         return {"run": str(self.run.folder), **self.ledger.record(self.importances).to_json()}
 
 
@@ -89,23 +89,22 @@ def search(
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> SearchOutcome:
-    """Train as many trials as asked for, and find the best.
+    """Train the requested number of trials, and find the best.
 
     Args:
-        request: recipe, space, and how many.
-        out: the run directory; by default a fresh one below `runs/`.
-        resume: a run of the same request, or of fewer trials, to resume instead of a new one.
-        split: of a new run, where the caller has divided the recipe's data already.
-        allowed: names of checks whose errors become warnings; a resumed run keeps those it began with.
-        base, data: where a resumed run's base and its data are now, if they were moved: the base's folder,
-            and the folder that takes the place of the one where the data was, or a file. They must be
-            the same.
-        report: told of every event.
-        stop: the caller's own token to stop by; without one, SIGINT and SIGTERM ask to stop.
+        request: recipe, space, and number of trials.
+        out: the run directory; by default a new one below `runs/`.
+        resume: a run of the same request, or of fewer trials, to resume instead.
+        split: for a new run: the recipe's data, if it is already split.
+        allowed: names of checks whose errors become warnings; a resumed run keeps its own too.
+        base, data: present locations of a resumed run's base (a folder) and data (a folder or file), if they
+            were moved; they must be unchanged.
+        report: called with every event.
+        stop: token to stop by; without one, SIGINT and SIGTERM request a stop.
 
     Raises:
-        LoRALoomError: recipe, data, base or run are not usable, or every trial failed.
-        Interrupted: it was asked to stop; what was done is saved.
+        LoRALoomError: the recipe, the data, the base or the run is unusable, or every trial failed.
+        Interrupted: a stop was requested; finished work is saved.
     """
     for note in request.notes:
         report(Note(message=note))
@@ -116,8 +115,8 @@ def search(
             return _resume(request, run, Relocation(base, data), allowed, report, stop)
         more = {"search": request.as_document(), "versions": origin.versions("optuna")}
         out = out or fresh_folder(f"{run_name(request.recipe)}-search")
-        with create_session(request.recipe, out, split, allowed=allowed, more=more) as begun:
-            return _search(request, begun, report, stop)
+        with create_session(request.recipe, out, split, allowed=allowed, more=more) as session:
+            return _search(request, session, report, stop)
 
 
 def _resume(
@@ -129,30 +128,30 @@ def _resume(
     stop: StopRequest,
 ) -> SearchOutcome:
     with run.locked():
-        # Another request is said as such, unless what it is held against is not what the search wrote.
+        # Report a different request as such, unless the files it is compared with have changed.
         if not {run.recipe_file.name, run.provenance_file.name, run.sums_file.name} & set(changed_files(run)):
             _refuse_another(request, run)
         if is_search(run):
             verify_search(run, request, allowed, report)
         known = _refuse_another(request, run)
-        begun = resume_session(run, request.recipe, known, moved, report)
+        session = resume_session(run, request.recipe, known, moved, report)
         if known.search is not None and request.num_trials > known.search.trials:
-            more = f"the search is of {request.num_trials} trials now, and was of {known.search.trials}"
+            more = f"the search now has {request.num_trials} trials, instead of {known.search.trials}"
             report(Note(message=more))
-            begun = begun.knowing(known.model_copy(update={"search": request.as_document()}))
+            session = session.with_provenance(known.model_copy(update={"search": request.as_document()}))
         if run.is_finished and len(ledger_of(request, run).trials) >= request.num_trials:
-            report(Resume(step=Result.read(run.result_file).steps, reason="it is finished, and whole"))
+            report(Resume(step=Result.read(run.result_file).steps, reason="it is finished and intact"))
             return SearchOutcome(
                 run, ledger_of(request, run), SearchRecord.read(run.folder / LEDGER_FILE).importances
             )
-        return _search(request, begun.allowing(allowed), report, stop)
+        return _search(request, session.with_allowed(allowed), report, stop)
 
 
 def _refuse_another(request: Request, run: Run) -> Provenance:
-    """The run's provenance.
+    """Return the run's provenance.
 
     Raises:
-        RunError: the run is of another request, or of none.
+        RunError: the run belongs to another request, or is not a search.
     """
     own_recipe, known = origin.run_recipe(run)
     if problems := _differences(request, own_recipe, known.search, run):
@@ -161,17 +160,17 @@ def _refuse_another(request: Request, run: Run) -> Provenance:
 
 
 def _differences(request: Request, own: Recipe, known: SearchRequest | None, run: Run) -> list[Problem]:
-    """In what a request differs from the one that a run was begun with."""
+    """List how a request differs from the one that a run was started with."""
     if known is None:
         fix = "" if is_range_test(run) else f"To resume it, {how_to_resume(run)}."
-        return [Problem("this run is no search", str(run.folder), fix=fix)]
+        return [Problem("this run is not a search", str(run.folder), fix=fix)]
     problems = origin.differences(request.recipe, own.model_copy(update={"experiments": {}}))
     asked = request.as_document()
     for part in ("trials", "sampler", "halving"):
         own_part, known_part = getattr(asked, part), getattr(known, part)
         may_grow = part == "trials"
         if own_part != known_part and not (may_grow and own_part > known_part):
-            what = "differs from the search that this run began with"
+            what = "differs from the search that started this run"
             allowed = f"{known_part} or more" if may_grow else str(known_part)
             problems.append(Problem(what, f"--{part}", found=str(own_part), allowed=allowed))
     ours, theirs = asked.space, known.space
@@ -179,8 +178,8 @@ def _differences(request: Request, own: Recipe, known: SearchRequest | None, run
         Problem(
             "differs from the run's space",
             where=f"{SPACE_FILE}: {key}",
-            found=str(ours.get(key, "not there")),
-            allowed=str(theirs.get(key, "not there")),
+            found=str(ours.get(key, "missing")),
+            allowed=str(theirs.get(key, "missing")),
         )
         for key in dict.fromkeys((*ours, *theirs))
         if ours.get(key) != theirs.get(key)
@@ -188,38 +187,38 @@ def _differences(request: Request, own: Recipe, known: SearchRequest | None, run
     return problems
 
 
-def _search(request: Request, begun: RunSession, report: Report, stop: StopRequest) -> SearchOutcome:
+def _search(request: Request, session: RunSession, report: Report, stop: StopRequest) -> SearchOutcome:
     started = time.monotonic()
-    run = begun.run
-    # The probes stand for all that can be drawn: what is wrong with one is said before any is trained.
-    probes = with_experiments(begun.recipe, probe_experiments(request.space))
-    of_data, material = report_rows(replace(begun, recipe=probes), report)
+    run = session.run
+    # The probes represent everything that can be drawn, so that problems are reported before training.
+    probes = with_experiments(session.recipe, probe_experiments(request.space))
+    of_data, material = report_rows(replace(session, recipe=probes), report)
     _check_rungs(request, material)
     kinds = {repr(experiment.lora): experiment for experiment in material.experiments}
-    findings = require_checks(begun, material, of_data, report, list(kinds.values()))
-    begun = begun.going_on(report)
+    findings = require_checks(session, material, of_data, report, list(kinds.values()))
+    session = session.record_resume(report)
     setup = _setup(material, run, stop)
-    if begun.known.together is None:
-        begun = begun.knowing(choose_concurrency(request, setup, begun.known, material, report))
-    report_plan(begun, findings, report)
+    if session.known.together is None:
+        session = session.with_provenance(choose_concurrency(request, setup, session.known, material, report))
+    report_plan(session, findings, report)
     write_recorded(run, run.folder / SPACE_FILE, request.space.text)
     stop.leaves_at_once = False
-    searching = SearchDriver(request, run, begun.known, setup, _initial_by_path(material), report)
+    searching = SearchDriver(request, run, session.known, setup, _initial_by_path(material), report)
     with device_errors_explained(run):
-        searching.go_on()
+        searching.complete()
     return _finish(searching, time.monotonic() - started)
 
 
 def _check_rungs(request: Request, material: Material) -> None:
-    """Refuse halving where no trial is evaluated before its end.
+    """Refuse halving if no trial is evaluated before its last step.
 
     Raises:
-        RecipeError: there is nothing to halve by.
+        RecipeError: trials would never be compared.
     """
     num_rows = len(material.train_set)
     if request.halving and not any(rung_steps(Timetable(e, num_rows)) for e in material.experiments):
         raise RecipeError(
-            "halving needs an evaluation before the last step",
+            "halving requires an evaluation before the last step",
             where="training.eval_strategy",
             found=request.recipe.training.eval_strategy,
             fix="Set training.eval_strategy: steps, and eval_steps to a quarter of the steps.",
@@ -227,31 +226,31 @@ def _check_rungs(request: Request, material: Material) -> None:
 
 
 def _setup(material: Material, run: Run, stop: StopRequest) -> Setup:
-    """What all segments of the search are trained with; each has its own experiments."""
+    """Return what all segments of the search share; each has its own experiments."""
     setup = material.setup(run, stop, waves=[], pass_tokens=pass_tokens(material.base))
     return replace(setup, experiments=[], initial={})
 
 
 def _initial_by_path(material: Material) -> dict[str, dict[str, Tensor]]:
-    """The adapters to go on from, by the path that `lora.init_adapter` names."""
+    """Map the paths in `lora.init_adapter` to the tensors of these adapters."""
     paths = {e.name: e.lora.init_adapter for e in material.experiments}
     return {path: material.initial[name] for name, path in paths.items() if path is not None}
 
 
 def _finish(searching: SearchDriver, seconds: float) -> SearchOutcome:
-    """Write what the search came to; result.json comes last and says that it is finished.
+    """Write the results; result.json is written last, because it marks the run as finished.
 
     Raises:
-        TrainingError: no trial came to its end.
+        TrainingError: no trial was completed.
     """
     run, ledger, request = searching.run, searching.ledger, searching.request
     importances = searching.study.importances()
     ledger.save(importances=importances)
     if not ledger.ranking:
         raise TrainingError(
-            "no trial came to its end: " + "; ".join(f"{t.name}: {t.reason}" for t in ledger.failed[:3]),
+            "no trial was completed: " + "; ".join(f"{t.name}: {t.reason}" for t in ledger.failed[:3]),
             where=str(run.folder),
-            fix="Narrow the space: lower the learning rates first.",
+            fix="Narrow the space; try lower learning rates first.",
         )
     write_recorded(run, run.folder / BEST_FILE, best_recipe(request, ledger))
     kept = [trial for trial in ledger.trials if trial.status != "pruned"]
@@ -259,13 +258,13 @@ def _finish(searching: SearchDriver, seconds: float) -> SearchOutcome:
     result = run_outcome({trial.name: _entry(trial) for trial in kept}, searching.state.tick, seconds)
     write_recorded(run, run.result_file, result.text())
     record_finished(run)
-    for checkpoint in run.checkpoints.iterdir():  # nothing is left to go on with
+    for checkpoint in run.checkpoints.iterdir():  # there is nothing left to resume
         shutil.rmtree(checkpoint)
     return SearchOutcome(run, ledger, importances)
 
 
 def _entry(trial: Trial) -> ExperimentResult:
-    """A trial as result.json has an experiment."""
+    """Return the entry of a trial in result.json."""
     return ExperimentResult(
         status=trial.status,
         step=trial.steps,

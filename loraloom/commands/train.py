@@ -1,4 +1,4 @@
-"""train: a recipe in, a run with proven adapters out."""
+"""train: train all experiments of a recipe together, as a run with verified adapters."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Outcome:
 
     Args:
         run: the run directory.
-        result: what result.json holds: how each experiment ended, and what the run took.
+        result: content of result.json: how each experiment ended, and what the run took.
     """
 
     run: Run
@@ -61,7 +61,7 @@ class Outcome:
 
     @property
     def failed(self) -> list[str]:
-        """The experiments that failed."""
+        """Names of the experiments that failed."""
         return self.result.failed
 
 
@@ -77,23 +77,22 @@ def train(
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> Outcome:
-    """Train every experiment of a recipe, together.
+    """Train every experiment of a recipe together.
 
     Args:
-        recipe: what to do.
-        out: the run directory; by default a fresh one below `runs/`.
-        resume: a run of this recipe to go on with, instead of a new one.
-        split: of a new run, where the caller has divided the recipe's data already.
-        allowed: names of checks whose errors become warnings; a resumed run keeps those it began with.
-        base, data: where a resumed run's base and its data are now, if they were moved: the base's folder,
-            and the folder that takes the place of the one where the data was, or a file. They must be
-            the same.
-        report: told of every event, `report(TrainStep(step=…, loss=…, …))`.
-        stop: the caller's own token to stop by; without one, SIGINT and SIGTERM ask to stop.
+        recipe: the recipe.
+        out: the run directory; by default a new one below `runs/`.
+        resume: a run of this recipe to resume instead.
+        split: for a new run: the recipe's data, if it is already split.
+        allowed: names of checks whose errors become warnings; a resumed run keeps its own too.
+        base, data: present locations of a resumed run's base (a folder) and data (a folder or file), if they
+            were moved; they must be unchanged.
+        report: called with every event, `report(TrainStep(step=…, loss=…, …))`.
+        stop: token to stop by; without one, SIGINT and SIGTERM request a stop.
 
     Raises:
-        LoRALoomError: something is wrong with recipe, data, base or run.
-        Interrupted: it was asked to stop; what was done is saved.
+        LoRALoomError: the recipe, the data, the base or the run is unusable.
+        Interrupted: a stop was requested; finished work is saved.
     """
     with stop_on_signals(stop, leaves_at_once=True) as stop:
         if resume is not None:
@@ -101,8 +100,8 @@ def train(
             recipe = origin.in_folder_to_resume(run, recipe)
             return _resume(recipe, run, Relocation(base, data), allowed, report, stop)
         out = out or fresh_folder(run_name(recipe))
-        with create_session(recipe, out, split, allowed=allowed) as begun:
-            return _train(begun, report, stop)
+        with create_session(recipe, out, split, allowed=allowed) as session:
+            return _train(session, report, stop)
 
 
 def _resume(
@@ -124,21 +123,21 @@ def _resume(
         own_recipe, known = origin.run_recipe(run)
         if problems := origin.differences(recipe, own_recipe):
             raise RunError(problems)
-        begun = resume_session(run, recipe, known, moved, report)
+        session = resume_session(run, recipe, known, moved, report)
         if run.is_finished and is_as_left and is_whole(run, own_recipe, report):
-            report(Resume(step=Result.read(run.result_file).steps, reason="it is finished, and whole"))
+            report(Resume(step=Result.read(run.result_file).steps, reason="it is finished and intact"))
             return _outcome(run)
-        return _train(begun.allowing(allowed), report, stop)
+        return _train(session.with_allowed(allowed), report, stop)
 
 
-def _train(begun: RunSession, report: Report, stop: StopRequest) -> Outcome:
-    run = begun.run
+def _train(session: RunSession, report: Report, stop: StopRequest) -> Outcome:
+    run = session.run
     started, record = time.monotonic(), run.recorder(report)
-    of_data, material = report_rows(begun, report)
-    findings = require_checks(begun, material, of_data, report)
-    begun = begun.going_on(report)
-    begun, setup = _planned(begun, material, report, stop)
-    report_plan(begun, findings, report)
+    of_data, material = report_rows(session, report)
+    findings = require_checks(session, material, of_data, report)
+    session = session.record_resume(report)
+    session, setup = _planned(session, material, report, stop)
+    report_plan(session, findings, report)
     state = find_resume_point(run, material.experiments, record)
     _stop_before_training(stop)
     with device_errors_explained(run):
@@ -147,30 +146,30 @@ def _train(begun: RunSession, report: Report, stop: StopRequest) -> Outcome:
 
 
 def _planned(
-    begun: RunSession, material: Material, report: Report, stop: StopRequest
+    session: RunSession, material: Material, report: Report, stop: StopRequest
 ) -> tuple[RunSession, Setup]:
-    """The run with its plan, which a new one makes and a resumed one keeps, and what to train by it."""
-    known = begun.known
+    """Return the session with its plan, new or that of the resumed run, and the setup to train with."""
+    known = session.known
     is_new = known.waves is None
     if is_new:
-        release_memory()  # what the gate took, so that all of it counts as free
+        release_memory()  # memory used by the gate, so that it counts as free
         plan = make_plan(material.experiments, material.base, material.train_set)
-        known = origin.once_decided(known, material, plan)
+        known = origin.with_choices(known, material, plan)
     pass_tokens = int(known.decided["pass_tokens"])
-    setup = material.setup(begun.run, stop, waves=known.waves or [], pass_tokens=pass_tokens)
+    setup = material.setup(session.run, stop, waves=known.waves or [], pass_tokens=pass_tokens)
     check_room(setup)
     if is_new:
-        begun = begun.knowing(known.replaced(plan=predict_resources(setup, report)))
-    return begun, setup
+        session = session.with_provenance(known.replaced(plan=predict_resources(setup, report)))
+    return session, setup
 
 
 def _stop_before_training(stop: StopRequest) -> None:
-    stop.leaves_at_once = False  # from here on there is a step to finish, and something to save
+    stop.leaves_at_once = False  # from here on, a stop finishes the step and saves it
     stop.raise_if_set("stopped before the first step")
 
 
 def _finish(setup: Setup, state: TrainingState, seconds: float, report: Report) -> Outcome:
-    """Make sure that every adapter is there, and say how each experiment ended."""
+    """Verify that every adapter exists, and return how each experiment ended."""
     for experiment in setup.experiments:
         if not is_exported(setup.run, state, experiment):
             report(AdapterExport(experiment=experiment.name, reason="its adapter was missing or damaged"))
@@ -181,14 +180,14 @@ def _finish(setup: Setup, state: TrainingState, seconds: float, report: Report) 
         for name, progress in state.progress.items()
     }
     result = run_outcome(entries, state.tick, seconds)
-    if not setup.run.is_finished:  # a finished run that is resumed stays as it is
+    if not setup.run.is_finished:  # resuming a finished run does not change it
         write_recorded(setup.run, setup.run.result_file, result.text())
     record_finished(setup.run)
     return _outcome(setup.run)
 
 
 def _outcome(run: Run) -> Outcome:
-    """How a finished run ended.
+    """Return how a finished run ended.
 
     Raises:
         TrainingError: every experiment failed.

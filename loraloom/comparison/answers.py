@@ -13,11 +13,12 @@ from loraloom.data.encoding import EncodedSet, encode_texts
 from loraloom.data.prompts.prompts import Prompt
 from loraloom.errors import Interrupted
 from loraloom.evaluate.comparison import ModelAnswers
-from loraloom.evaluate.generation import answer
+from loraloom.evaluate.generation import answer, cut_words
+from loraloom.evaluate.label_numbers import describe_label_mismatch
 from loraloom.evaluate.loss import row_losses
 from loraloom.report.unfinished_comparisons import partial_file
 from loraloom.run.documents.comparison import BASE_NAME
-from loraloom.run.events import AnswerProgress, Note, Report
+from loraloom.run.events import AnswerProgress, Note, Report, WarningNote
 from loraloom.session import provenance as origin
 from loraloom.session.answering_model import AnsweringModel
 from loraloom.training.signals import StopRequest, stop_on_signals
@@ -72,6 +73,31 @@ def answers_of(
                     f"stopped after {done} of {len(rows)} rows; run the same command again to resume",
                 )
     return _joined([answered[chunk.start] for chunk in chunks])
+
+
+def report_answers(
+    loaded: AnsweringModel, rows: Sequence[Prompt], answers: Answers, judged: Sequence[int], report: Report
+) -> None:
+    """Report what limits the figures: rows without a known answer, truncated answers, labels as numbers.
+
+    Args:
+        loaded: the models that answered.
+        rows: all rows.
+        answers: answers of every model to all rows.
+        judged: numbers of the rows that have a known answer.
+        report: called with notes.
+    """
+    num_judged, num_rows = len(judged), len(rows)
+    if 0 < num_judged < num_rows:
+        message = f"{num_judged} of {num_rows} rows have a known answer; figures cover only these"
+        report(Note(message=message))
+    lengths = {model: own.num_tokens for model, own in answers.items()}
+    if message := cut_words(lengths, loaded.recipe.generation.max_new_tokens):
+        report(Note(message=message))
+    known = [rows[number].response or "" for number in judged]
+    texts = {model: [answers[model].texts[number] for number in judged] for model in loaded.adapters}
+    if message := describe_label_mismatch(known, texts):
+        report(WarningNote(message=message))
 
 
 def _rows_at_once(loaded: AnsweringModel) -> int:

@@ -32,9 +32,9 @@ def checked_name(name: str) -> str:
 
 
 def free_name(run: Run, what: str, rows: Sequence[Prompt], report: Report) -> str:
-    """The name of a comparison that the user gives none: what it is of.
+    """Return the default name of a comparison: what it compares.
 
-    Prompts differ from call to call. If there is a comparison of other prompts, it is kept, and this one gets
+    Prompts differ between calls. If there is a comparison of other prompts, it is kept, and the new one gets
     a number.
     """
     if what != "prompts":
@@ -45,13 +45,13 @@ def free_name(run: Run, what: str, rows: Sequence[Prompt], report: Report) -> st
         number += 1
         name = f"{what}-{number}"
     if number > 1:
-        message = f"the answers to other prompts stay where they are; these are kept as `{name}`"
-        report(Note(message=f"{message} (--name gives another name)"))
+        message = f"the answers to other prompts are kept; these are stored as `{name}`"
+        report(Note(message=f"{message} (use --name for a different name)"))
     return name
 
 
 def _sources_in(run: Run, file: Path) -> list[str] | None:
-    """What a comparison asked; None if its file is not one that can be read."""
+    """Return the sources of a comparison; None if its file cannot be read."""
     try:
         return [str(row["source"]) for row in run.read_json(file)["rows"]]
     except (RunError, KeyError, TypeError):
@@ -63,7 +63,7 @@ def alone(comparisons: Path, name: str) -> AbstractContextManager[None]:
     comparisons.mkdir(exist_ok=True)
     return locked(
         lock_file(comparisons, name),
-        doing=f"makes the comparison `{name}` of this run",
+        doing=f"is writing the comparison `{name}` of this run",
         where=comparisons.parent,
         fix="Wait for it, or use a different name with `--name`.",
         is_temporary=True,
@@ -90,7 +90,7 @@ def kept_at(file: Path | None) -> Iterator[tuple[Path, str]]:
     fix = "Wait for it, or use another file with `--out`."
     with locked(
         lock_file(file.parent, file.stem),
-        doing="makes this comparison",
+        doing="is writing this comparison",
         where=file,
         fix=fix,
         is_temporary=True,

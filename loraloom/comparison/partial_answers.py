@@ -1,4 +1,4 @@
-"""Answers of an unfinished comparison, stored by what each row asks.
+"""Answers of an unfinished comparison, stored by the content of each row.
 
     compare/.<name>.partial.jsonl
       {"format": 2, "key": …, "num_rows": 300}

@@ -153,7 +153,7 @@ class Display:
     def _(self, event: AdapterExport) -> None:
         self.say(
             Message(
-                "adapters/{experiment} is written anew: {reason}",
+                "adapters/{experiment} is written again: {reason}",
                 experiment=event.experiment,
                 reason=event.reason,
             ),
@@ -163,18 +163,20 @@ class Display:
     @_show.register
     def _(self, event: FileChange) -> None:
         self.say(
-            Message("warning: {path} is not as the run wrote it: {what}", path=event.path, what=event.what),
+            Message(
+                "warning: {path} has changed since the run wrote it: {what}", path=event.path, what=event.what
+            ),
             style="yellow",
         )
 
     @_show.register
     def _(self, event: MemoryLimit) -> None:
         if event.phase == "training":
-            now = Message(
+            now: str = Message(
                 "{pass_tokens:,} tokens per pass; a step still uses the same rows",
                 pass_tokens=event.pass_tokens,
             )
-            what = Message(
+            what: str = Message(
                 "in step {step} with {tried:,} tokens per pass; from now on at most {now}",
                 step=event.step,
                 tried=event.tried,

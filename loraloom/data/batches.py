@@ -40,10 +40,10 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchLayout:
-    """How the examples of a model lie in a batch.
+    """The arrangement of a model's examples in a batch.
 
     Args:
-        pad_token_id: fills a row behind its last token.
+        pad_token_id: fills a row after its last token.
         shift_right: the labels of one example → what the decoder reads as it writes them, both int64
             [target_len].
         can_pack: whether several examples in one row are computed as if each had a row of its own.
@@ -108,7 +108,7 @@ class Batch:
 
     @property
     def positions(self) -> dict[Side, Tensor]:
-        """For each side int64 [rows, len]: where in its own example a token stands, from 0."""
+        """For each side int64 [rows, len]: the position of each token in its own example, from 0."""
         return {"source": _positions(self.source_segments), "target": _positions(self.target_segments)}
 
     def to(self, device: torch.device) -> Batch:

@@ -159,10 +159,10 @@ def generate_answers(proof: Path, rows: ProofRows, expected: Mapping[str, ModelO
     """
     question = {
         "rows": asdict(rows),
-        "answers": {dtype: spoken.answers for dtype, spoken in expected.items()},
+        "answers": {dtype: outputs.answers for dtype, outputs in expected.items()},
     }
     (proof / QUESTION).write_text(json.dumps(question), encoding="utf-8")
-    save_file({dtype: spoken.logits.contiguous() for dtype, spoken in expected.items()}, proof / LOGITS)
+    save_file({dtype: outputs.logits.contiguous() for dtype, outputs in expected.items()}, proof / LOGITS)
 
 
 def measure(folder: Path, proof: Path) -> dict[str, ModelMeasurement]:
@@ -184,12 +184,12 @@ def _measure(folder: Path, dtype: str, rows: ProofRows, expected: ModelOutputs) 
     model.config.tie_word_embeddings = (
         model.get_output_embeddings().weight is model.get_input_embeddings().weight
     )
-    spoken = run_model(model, rows)
-    measured = difference(model, rows, spoken, expected)
+    outputs = run_model(model, rows)
+    measured = difference(model, rows, outputs, expected)
     return ModelMeasurement(
         **{
             **asdict(measured),
-            "flag_matters": not torch.equal(as_loaded, spoken.logits),
+            "flag_matters": not torch.equal(as_loaded, outputs.logits),
             "num_same_encodings": _num_same_encodings(folder, rows),
         }
     )

@@ -31,10 +31,10 @@ from loraloom.export.merge_text import merged_card, remarks
 from loraloom.export.merged_generation import merged_generation_config
 from loraloom.export.proof import (
     Proof,
-    ask_fresh_process,
     check_equal,
     check_tokenizer,
     proof_rows,
+    run_fresh_process,
     stop_if_asked,
 )
 from loraloom.export.transformers_folder import check_dtype, check_space, choose_dtype, save_model, sync
@@ -141,7 +141,7 @@ def staged_beside(out: Path) -> Iterator[Path]:
         staged.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot be created: {error.strerror}", where=str(staged)) from None
-    with locked(staged / LOCK_FILE, doing="merges into this folder", where=out):
+    with locked(staged / LOCK_FILE, doing="is merging into this folder", where=out):
         for part in (MODEL, PROOF):
             shutil.rmtree(staged / part, ignore_errors=True)  # left over from a killed process
             (staged / part).mkdir()
@@ -184,7 +184,7 @@ def _merge(
     model.to("meta")  # the new process needs the memory now
     report(Note(message=f"merged {len(merged.modules)} linears; a new process now verifies the folder"))
     fresh_process.generate_answers(staged / PROOF, rows, expected)
-    measured = ask_fresh_process(staged / MODEL, staged / PROOF, stop)
+    measured = run_fresh_process(staged / MODEL, staged / PROOF, stop)
     check_equal(
         measured["float32"], "loaded by plain transformers, the folder's outputs differ from those expected"
     )

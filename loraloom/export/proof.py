@@ -123,7 +123,7 @@ def _failed(what: str, found: str = "", allowed: str = "") -> ModelError:
     )
 
 
-def ask_fresh_process(model: Path, proof: Path, stop: StopRequest) -> dict[str, ModelMeasurement]:
+def run_fresh_process(model: Path, proof: Path, stop: StopRequest) -> dict[str, ModelMeasurement]:
     """Run `fresh_process` in a new process, offline, and return its measurements.
 
     Raises:

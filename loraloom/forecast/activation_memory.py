@@ -1,9 +1,9 @@
-"""What autograd keeps of a forward pass: counted on a pass of a few tokens, scaled to any other.
+"""Memory that autograd keeps for the backward pass: measured on a pass of a few tokens, scaled to any other.
 
-A formula over the layers of one architecture would be wrong with its next change. So a row of a few
-tokens goes through the real modules, every tensor that autograd keeps is looked at, and its shape says
-what it grows with: source tokens, target tokens, or pairs of them (attention masks). The two lengths are
-primes that no width of the model has, so that a dimension of that size is a dimension of tokens.
+A formula over the layers of one architecture would be wrong after its next change. Instead, a row of a few
+tokens goes through the real modules, and the shape of every tensor that autograd keeps tells what it grows
+with: source tokens, target tokens, or pairs of them (attention masks). The two lengths are primes that no
+width of the model has, so that a dimension of that size is a dimension of tokens.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Shape(NamedTuple):
 
     @property
     def num_positions(self) -> int:
-        """Of source and target together."""
+        """Number of source and target positions together."""
         return self.num_rows * (self.source_len + self.target_len)
 
 
@@ -48,11 +48,11 @@ class SavedActivations:
 
     Args:
         per_source, per_target: for each position of a row.
-        per_source_pair, per_target_pair, per_cross_pair: for each pair of positions of one row: source
-            and source, target and target, target and source.
-        per_pass: whatever the rows are, such as adapters cast to the base's dtype.
-        num_layers: of encoder and decoder, in which all this is kept.
-        layer_input_bytes: of a position of the stream that goes into each layer.
+        per_source_pair, per_target_pair, per_cross_pair: for each pair of positions of a row: source and
+            source, target and target, target and source.
+        per_pass: independent of the rows, such as adapters cast to the base's dtype.
+        num_layers: layers of encoder and decoder that keep these bytes.
+        layer_input_bytes: for each position of the hidden states that enter a layer.
     """
 
     per_source: float
@@ -65,11 +65,12 @@ class SavedActivations:
     layer_input_bytes: int
 
     def bytes(self, shape: Shape, *, recomputed: bool = False) -> int:
-        """Of a pass of this shape.
+        """Return the bytes kept for a pass of this shape.
 
         Args:
             shape: rows and their widths.
-            recomputed: under activation checkpointing, which keeps what goes into each layer, and all else
+            recomputed: with activation checkpointing, which keeps the input of each layer, and everything
+                else
                 of one layer at a time.
         """
         rows, source, target = shape
@@ -87,18 +88,18 @@ class SavedActivations:
 
 
 def count_kept(bank: AdapterBank, settings: LoraSettings) -> SavedActivations:
-    """What a training pass keeps, by what it grows with.
+    """Measure what a training pass keeps, by what it grows with.
 
     Args:
-        bank: without a slot of the name `probe`.
-        settings: of the adapter that the pass has.
+        bank: a bank without a slot named `probe`.
+        settings: settings of the adapter in the pass.
     """
     model = bank.base.model
     bank.attach(PROBE, settings, seed=0)
     try:
         source, target = _lengths(bank, settings)
         batch = _batch(bank, source, target)
-        with keeping_activations(model):  # what is recomputed follows from it, see `SavedActivations.bytes`
+        with keeping_activations(model):  # recomputation is accounted for in `SavedActivations.bytes`
             kept = _kept_tensors(bank, batch)
     finally:
         bank.drop(PROBE)
@@ -120,7 +121,7 @@ def count_kept(bank: AdapterBank, settings: LoraSettings) -> SavedActivations:
 
 
 def _lengths(bank: AdapterBank, settings: LoraSettings) -> tuple[int, int]:
-    """Two primes that are no dimension of the base or of the adapter."""
+    """Return two primes that are not a dimension of the base or of the adapter."""
     taken = {size for tensor in bank.base.model.parameters() for size in tensor.shape}
     taken |= {settings.r, *bank.base.dimensions.num_heads, *bank.base.dimensions.d_head}
     free = (number for number in count(SMALLEST_LENGTH) if number not in taken and _is_prime(number))
@@ -141,7 +142,7 @@ def _batch(bank: AdapterBank, source: int, target: int) -> Batch:
 
 
 def _kept_tensors(bank: AdapterBank, batch: Batch) -> list[tuple[tuple[int, ...], int]]:
-    """Shape and bytes of every tensor kept, each storage once; weights lie there anyway."""
+    """Yield shape and bytes of every kept tensor, each storage once, without weights."""
     weights = {tensor.untyped_storage().data_ptr() for tensor in bank.base.model.parameters()}
     weights |= {tensor.untyped_storage().data_ptr() for tensor in bank.parameters(PROBE)}
     kept: dict[int, Tensor] = {}

@@ -1,4 +1,4 @@
-"""What this process has taken, and what it can still take: of the machine, of its container, of a device."""
+"""Memory that this process uses, and that it can still get: from the machine, its container, a device."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OWN_STATUS = Path("/proc/self/status")
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that can still be taken on a device."""
+    """Return the available memory of a device."""
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + cached
@@ -24,31 +24,31 @@ def free_bytes(device: torch.device) -> int:
 
 
 def container_free_bytes(root: Path = CGROUPS, own: Path = OWN_CGROUP) -> int | None:
-    """What the limits of a container leave; None where there are none.
+    """Return the memory that the limits of a container leave; None if there are no limits.
 
-    psutil knows the machine's memory alone, and a process beyond its container's limit is killed without
-    a word.
+    psutil only knows the machine's memory, and a process that exceeds its container's limit is killed without
+    a message.
 
     Args:
-        root: where control groups of version 2 are mounted.
-        own: the file that says which is this process's.
+        root: mount point of control groups of version 2.
+        own: the file that names the groups of this process.
 
     Source: https://docs.kernel.org/admin-guide/cgroup-v2.html, "Memory Interface Files".
     """
     try:
         entries = [line.split(":", 2) for line in own.read_text().splitlines()]
-    except OSError:  # another system than Linux
+    except OSError:  # not Linux
         return None
     path = next((path for number, _, path in entries if number == "0"), "/")
     folder = root / path.lstrip("/")
-    # In a namespace of its own the path may lead nowhere below the mount: then the mount is the group.
+    # In a namespace of its own, the path may not exist below the mount; then the mount is the group.
     folders = [folder, *folder.parents] if folder.is_dir() else [root]
     limits = (_left(each) for each in folders if each == root or root in each.parents)
     return min((left for left in limits if left is not None), default=None)
 
 
 def _left(folder: Path) -> int | None:
-    """What one group's limit leaves; pages of files that the kernel can drop count as free."""
+    """Return what a group's limit leaves; file pages that the kernel can drop count as free."""
     try:
         limit = (folder / "memory.max").read_text().strip()
         used = int((folder / "memory.current").read_text())
@@ -60,31 +60,31 @@ def _left(folder: Path) -> int | None:
 
 
 def used_bytes(device: torch.device) -> int:
-    """What this process holds now."""
+    """Return the memory that this process uses now."""
     if device.type == "cuda":
         return int(torch.cuda.memory_allocated(device))
     return int(psutil.Process().memory_info().rss)
 
 
 def peak_used_bytes(device: torch.device) -> int:
-    """The most that this process held so far."""
+    """Return the peak memory of this process so far."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     return peak_process_bytes()
 
 
 def peak_process_bytes() -> int:
-    """The most that this process held so far of the machine's own memory.
+    """Return the peak memory of this process so far, in the machine's own memory.
 
-    Not `ru_maxrss` where the kernel has a better figure: a process inherits that of the one that began
-    it, a notebook's, say.
+    `ru_maxrss` is only used if the kernel has no better figure, because a process inherits it from the one
+    that started it, such as a notebook.
     """
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
     try:
         status = dict(line.split(":", 1) for line in OWN_STATUS.read_text().splitlines())
         return int(status["VmHWM"].split()[0]) * 1024
-    except (OSError, KeyError):  # a Mac, say
+    except (OSError, KeyError):  # for example on a Mac
         import resource  # not on Windows
 
         # kilobytes, but bytes on a Mac

@@ -1,14 +1,14 @@
-"""What training will allocate beside what is loaded already: counted from shapes, phase by phase.
+"""Prediction of what training allocates in addition to what is already loaded, from shapes, phase by phase.
 
-Loading and the gate are over when a plan is made, so what lies in memory then is measured and only the
-rest is predicted. The phases follow one another, and the peak is the largest of them:
+Loading and the gate are done when a plan is made, so memory in use then is measured, and only the rest is
+predicted. The phases follow one another, and the peak is the largest of them:
 
     training    adapters, their gradients and moments + what the largest pass keeps + one tile of logits
     evaluation  adapters, moments + the states of one layer of the largest batch + one tile of logits
-    answers     adapters, moments + caches and logits of a batch of answers being written
-    saving      adapters, moments + a checkpoint's bytes before they are on the disk
+    answers     adapters, moments + caches and logits of a batch of answers being generated
+    saving      adapters, moments + the bytes of a checkpoint before they are on disk
 
-`benchmarks/memory.py` sets the prediction beside the kernel's own figure; docs/benchmarks.md has its table.
+`benchmarks/memory.py` compares the prediction with the kernel's own figure; docs/benchmarks.md has the table.
 """
 
 from __future__ import annotations
@@ -29,38 +29,38 @@ from loraloom.forecast.largest_pass import largest_passes, lay_out
 from loraloom.recipe import Experiment, GenerationSettings, TrainingSettings
 
 FLOAT32 = 4
-# The C library's heap keeps what is freed, and not all of it fits what comes next. Measured with glibc
-# (benchmarks/memory.py): passes take about 1.25 times what their tensors sum up to, of one experiment and
-# of eight. It was 1.5 and 1.75, and with long rows 2.9, while gradients and moments were laid into the gaps
-# between activations (training/optimizer.py). To give it back after every pass costs 8 % of the time.
+# The C library's heap keeps freed memory, and not all of it can be reused. Measured with glibc
+# (benchmarks/memory.py): passes take about 1.25 times the sum of their tensors, for one experiment and
+# for eight. It was 1.5 and 1.75, and 2.9 with long rows, when gradients and moments were allocated in the
+# gaps between activations (training/optimizer.py). Returning it after every pass costs 8 % of the time.
 HEAP = 1.25
-# Pages of libraries that the first step touches, and everything small; the kernels of half precision are
-# more. Measured likewise.
+# Library pages that the first step touches, and everything small; half-precision kernels need more.
+# Measured in the same way.
 FIRST_TOUCHED, FIRST_TOUCHED_IN_HALF = 8 * 2**20, 24 * 2**20
-# Of each weight of an adapter: itself, its gradient, AdamW's two moments.
+# For each weight of an adapter: the weight, its gradient, and AdamW's two moments.
 WHILE_TRAINING = 4 * FLOAT32
-# Of those, what a checkpoint has, and the best so far.
+# For each weight in a checkpoint: the weight, its best value so far, and two moments.
 IN_CHECKPOINT = 4 * FLOAT32
 
 
 @dataclass(frozen=True)
 class Phase:
-    """What one part of the work allocates, in bytes by what for."""
+    """What a part of the work allocates, in bytes by purpose."""
 
     name: str
     parts: Mapping[str, int]
 
     @property
     def bytes(self) -> int:
-        """All parts together."""
+        """Sum of all parts."""
         return sum(self.parts.values())
 
 
 class Counter:
-    """Counts what training will allocate; a training pass is looked at once for each kind of adapter.
+    """Counts what training will allocate; a training pass is measured once for each kind of adapter.
 
     Args:
-        bank: on the frozen base, empty.
+        bank: an empty bank on the frozen base.
         train_set: encoded rows.
     """
 
@@ -70,12 +70,12 @@ class Counter:
         self._kept: dict[tuple[Any, ...], SavedActivations] = {}
 
     def num_weights(self, experiment: Experiment) -> int:
-        """Of an experiment's adapter."""
+        """Return the number of weights of an experiment's adapter."""
         targets = self.bank.targets_of(experiment.lora)
         return sum(target.num_adapter_parameters(experiment.lora.r) for target in targets)
 
     def largest_pass(self, wave: Sequence[Experiment], pass_tokens: int) -> LargestPass:
-        """Of all passes of a wave the one for which most is kept."""
+        """Return the pass of a wave that keeps the most memory."""
         packing = wave[0].training.packing and self.bank.base.layout.can_pack
         passes = largest_passes(wave, self.train_set, pass_tokens=pass_tokens, packing=packing)
         by_name = {experiment.name: experiment for experiment in wave}
@@ -100,12 +100,12 @@ class Counter:
 
 @dataclass(frozen=True)
 class LargestPass:
-    """What the largest pass through the base takes.
+    """Memory and size of the largest pass through the base.
 
     Args:
-        kept_bytes: for its backward pass.
-        num_positions: of its rows, source and target, padding included.
-        num_labels, num_tokens: of its examples.
+        kept_bytes: bytes kept for its backward pass.
+        num_positions: positions of its rows, source and target, padding included.
+        num_labels, num_tokens: numbers over its examples.
     """
 
     kept_bytes: int
@@ -122,15 +122,15 @@ def phases(
     generation: GenerationSettings,
     pass_tokens: int,
 ) -> list[Phase]:
-    """What a wave allocates, phase by phase.
+    """Predict what a wave allocates, phase by phase.
 
     Args:
-        counter: of its base and rows.
+        counter: for its base and rows.
         wave: experiments that train together.
-        earlier: those of the waves before; their best adapters are still there.
+        earlier: experiments of earlier waves, whose best adapters are still in memory.
         eval_set: encoded rows; may be empty.
-        generation: how to answer, for generation metrics.
-        pass_tokens: what several micro-batches may have in one pass.
+        generation: how to generate answers, for generation metrics.
+        pass_tokens: maximum number of tokens of several micro-batches in one pass.
     """
     base, training = counter.bank.base, wave[0].training
     weights = sum(map(counter.num_weights, wave))
@@ -156,12 +156,12 @@ def phases(
 
 
 def _copied(base: Base, num_adapters: int) -> int:
-    """Bytes of the copy that passes compute with; one adapter in its own dtype needs none."""
+    """Return the bytes of the copy that passes compute with; a single adapter in its own dtype needs none."""
     return _element(base) if num_adapters > 1 or _element(base) < FLOAT32 else 0
 
 
 def _with_heap(base: Base, parts: dict[str, int]) -> dict[str, int]:
-    """With what the allocator takes beside what comes and goes; a GPU's is not the C library's."""
+    """Add the allocator's overhead for temporary memory; a GPU does not use the C library's heap."""
     if base.device.type != "cpu":
         return parts
     return {**parts, "allocator": int(sum(parts.values()) * (HEAP - 1))}
@@ -170,7 +170,7 @@ def _with_heap(base: Base, parts: dict[str, int]) -> dict[str, int]:
 def _evaluation(
     base: Base, num_slots: int, eval_set: EncodedSet, training: TrainingSettings
 ) -> dict[str, int]:
-    # `row_losses` sorts by target length, so that the last batch is the largest, or nearly so.
+    # `row_losses` sorts by target length, so the last batch is the largest, or nearly so.
     order = np.argsort(eval_set.target_lengths, kind="stable")[-training.per_device_eval_batch_size :]
     rows = [eval_set[int(index)] for index in order]
     packing = training.packing and base.layout.can_pack
@@ -196,12 +196,12 @@ def _element(base: Base) -> int:
 
 
 def _tile_bytes(base: Base, num_labels: int) -> int:
-    """Two tiles of float32 logits, the last one and the next, and in half precision their products."""
+    """Return the bytes of two tiles of float32 logits, and of their products in half precision."""
     columns = min(TILE_COLUMNS, base.dimensions.vocab_size)
     per_logit = 2 * FLOAT32 + (_element(base) if _element(base) < FLOAT32 else 0)
     return int(min(num_labels, BLOCK_ROWS) * columns * per_logit)
 
 
 def _layer_bytes(base: Base) -> int:
-    """What a layer at work has in hand for each position: its stream, and its feed-forward four times."""
+    """Return the bytes per position of a layer in progress: hidden state, and four times its feed-forward."""
     return _element(base) * (3 * base.dimensions.d_model + 4 * base.dimensions.widest)

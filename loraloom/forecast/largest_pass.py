@@ -1,7 +1,7 @@
-"""Which pass of a training is its largest: orders are functions of seeds, so it is known before the first.
+"""The largest pass of a training, which is known in advance because orders are functions of seeds.
 
-The longest rows of a file seldom meet in one micro-batch, and a plan that assumes so asks for much more
-memory than training takes.
+The longest rows of a file seldom meet in one micro-batch, and a plan that assumed this would request much
+more memory than training needs.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from loraloom.data.batches import epoch_order, pack
 from loraloom.data.encoding import EncodedExample, EncodedSet
 from loraloom.forecast.activation_memory import Shape
 from loraloom.recipe import Experiment
-from loraloom.training.pass_plan import plan_passes
+from loraloom.training.passes import plan_passes
 from loraloom.training.state import Timetable
 
-# Looked at from the start; after so many, a larger micro-batch is hardly larger.
+# Steps examined from the start; a larger micro-batch after these is hardly larger.
 MOST_STEPS = 20_000
-# Steps that are laid out token by token, among those with the most tokens.
+# Steps that are laid out token by token, of those with the most tokens.
 MOST_CANDIDATES = 16
 
 Shares = dict[str, Shape]
 
 
 class PassLayout(NamedTuple):
-    """A pass before it is made.
+    """The layout of a pass.
 
     Args:
-        shares: the rows of each experiment in it, padding included.
-        num_labels, num_tokens: of its examples.
+        shares: rows of each experiment, padding included.
+        num_labels, num_tokens: numbers over its examples.
     """
 
     shares: Shares
@@ -44,13 +44,13 @@ class PassLayout(NamedTuple):
 def largest_passes(
     experiments: Sequence[Experiment], examples: EncodedSet, *, pass_tokens: int, packing: bool
 ) -> list[PassLayout]:
-    """The passes of a wave among which is the largest, whatever a token of each experiment takes.
+    """Return passes of a wave that include the largest, whatever memory a token of each experiment needs.
 
     Args:
-        experiments: that train together, from their first step.
+        experiments: experiments that train together, from their first step.
         examples: the train set.
-        pass_tokens: what several micro-batches may have together.
-        packing: whether a row takes several examples.
+        pass_tokens: maximum number of tokens of several micro-batches together.
+        packing: whether a row may contain several examples.
     """
     timetables = {e.name: Timetable(e, len(examples)) for e in experiments}
     passes: list[PassLayout] = []
@@ -65,7 +65,7 @@ def largest_passes(
 
 
 def lay_out(parts: dict[str, list[EncodedExample]], *, packing: bool) -> Shares:
-    """The rows that each part's examples take side by side, as `collate` lays them."""
+    """Compute the rows of each part's examples, arranged as in `collate`."""
     everything = [example for part in parts.values() for example in part]
     width = (
         max(len(example.input_ids) for example in everything),
@@ -77,7 +77,7 @@ def lay_out(parts: dict[str, list[EncodedExample]], *, packing: bool) -> Shares:
 
 
 def _heaviest_steps(timetables: Sequence[Timetable], examples: EncodedSet) -> list[int]:
-    """Steps with the largest micro-batch of any experiment, and those with the most tokens in all."""
+    """Find the steps with the largest micro-batch of any experiment, and those with the most tokens."""
     lengths = examples.source_lengths + examples.target_lengths
     tokens = [step_tokens(timetable, lengths) for timetable in timetables]
     num_steps = max(len(own) for own in tokens)
@@ -90,11 +90,14 @@ def _heaviest_steps(timetables: Sequence[Timetable], examples: EncodedSet) -> li
 
 
 def step_tokens(timetable: Timetable, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Tokens of each micro-batch, int64 [steps, micro-batches of a step]; of the first `MOST_STEPS` steps.
+    """Count the tokens of each micro-batch in the first `MOST_STEPS` steps.
 
     Args:
-        timetable: of an experiment.
-        lengths: tokens of each row.
+        timetable: timetable of an experiment.
+        lengths: number of tokens of each row.
+
+    Returns:
+        int64 [steps, micro-batches per step].
     """
     training = timetable.experiment.training
     size, accumulated = training.per_device_train_batch_size, training.gradient_accumulation_steps

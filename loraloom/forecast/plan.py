@@ -1,4 +1,4 @@
-"""Who trains together: as many experiments at once as memory holds, decided before the first step."""
+"""Choice of the experiments that train together: as many at once as fit in memory."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from loraloom.forecast.footprint import WHILE_TRAINING, Counter
 from loraloom.recipe import Experiment
 from loraloom.text.units import size
 
-# Of the free memory; the rest is for the allocator, for evaluation and for other programs.
+# Share of the free memory; the rest is for the allocator, evaluation and other programs.
 USABLE_SHARE = 0.8
-# A GPU is idle without many tokens. On a processor sharing a pass spares overhead, not arithmetic, so it
-# stays as small as hides the overhead, which takes fewer tokens where each of them is more work: numbers
+# A GPU is idle without many tokens. On a processor, sharing a pass saves overhead, not arithmetic, so a
+# pass is only large enough to hide the overhead, which takes fewer tokens if each is more work: numbers
 # in a hidden state of all tokens together. Measured with eight adapters on two cores: a quarter of this
 # takes 1.2 times the time on the starter (d_model 256), half of it 1.1 times, eight times as much 0.97
 # times; on mt5-small's shape (d_model 512) from half to eight times as much differ by less than the noise.
@@ -26,12 +26,12 @@ PASS_NUMBERS_CPU = 1 << 18
 
 @dataclass(frozen=True)
 class Need:
-    """What one experiment adds to the peak.
+    """What one experiment adds to the peak memory.
 
     Args:
-        adapter_bytes: itself, its gradient, AdamW's two moments; there all the time.
-        activation_bytes: of its largest micro-batch; there during its pass.
-        num_tokens: of that micro-batch, source and target together.
+        adapter_bytes: adapter, gradient and AdamW's two moments, in memory all the time.
+        activation_bytes: activations of its largest micro-batch, in memory during its pass.
+        num_tokens: source and target tokens of that micro-batch.
     """
 
     adapter_bytes: int
@@ -41,14 +41,14 @@ class Need:
 
 @dataclass(frozen=True)
 class Plan:
-    """Who trains together, and what that is predicted to take.
+    """The experiments that train together, and the predicted memory.
 
     Args:
         waves: names of experiments, wave by wave.
-        needs: of each experiment.
-        pass_tokens: how many tokens one pass through the base takes at the most, if one experiment's
-            micro-batch has no more.
-        free_bytes: what there was to plan with.
+        needs: need of each experiment.
+        pass_tokens: maximum number of tokens in one pass through the base, unless one experiment's
+            micro-batch has more.
+        free_bytes: memory that was available for the plan.
     """
 
     waves: tuple[tuple[str, ...], ...]
@@ -58,28 +58,30 @@ class Plan:
 
     @property
     def wave_bytes(self) -> int:
-        """What the largest wave adds to what is loaded already."""
+        """Bytes that the largest wave adds to what is already loaded."""
         waves = ([self.needs[name] for name in wave] for wave in self.waves)
         return max(wave_bytes(needs, self.pass_tokens) for needs in waves)
 
     @property
     def reason(self) -> str:
-        """Why these waves."""
+        """The reason for these waves."""
         together = (
-            "all experiments fit in memory together" if len(self.waves) == 1 else "memory allows no fewer"
+            "all experiments fit in memory together"
+            if len(self.waves) == 1
+            else "fewer waves do not fit in memory"
         )
-        return f"{together}: {size(self.wave_bytes)} beside the base, {size(self.free_bytes)} free"
+        return f"{together}: {size(self.wave_bytes)} in addition to the base, {size(self.free_bytes)} free"
 
 
 def pass_tokens(base: Base) -> int:
-    """How many tokens of several experiments share one pass through the base."""
+    """Return how many tokens of several experiments share one pass through the base."""
     if base.device.type != "cpu":
         return PASS_TOKENS_GPU
     return max(1, PASS_NUMBERS_CPU // base.dimensions.d_model)
 
 
 def wave_bytes(needs: Sequence[Need], tokens: int) -> int:
-    """What experiments that train together add: all their adapters, and the activations of one pass."""
+    """Return what experiments that train together add: all adapters, and the activations of one pass."""
     per_token = max(need.activation_bytes / max(1, need.num_tokens) for need in needs)
     together = min(sum(need.activation_bytes for need in needs), int(per_token * tokens))
     return sum(need.adapter_bytes for need in needs) + max(
@@ -88,7 +90,7 @@ def wave_bytes(needs: Sequence[Need], tokens: int) -> int:
 
 
 def experiment_need(experiment: Experiment, counter: Counter) -> Need:
-    """What one experiment adds to the peak."""
+    """Compute what one experiment adds to the peak memory."""
     largest = counter.largest_pass([experiment], pass_tokens=0)
     weights = counter.num_weights(experiment)
     return Need(weights * WHILE_TRAINING, largest.kept_bytes, largest.num_tokens)
@@ -100,13 +102,13 @@ def make_plan(
     examples: EncodedSet,
     budget: int | None = None,
 ) -> Plan:
-    """Put experiments in as few waves as memory allows, in the recipe's order.
+    """Divide experiments into as few waves as memory allows, in the order of the recipe.
 
     Args:
-        experiments: of the recipe.
-        base: with no adapter attached.
+        experiments: experiments of the recipe.
+        base: the base, without adapters.
         examples: the train set.
-        budget: bytes to plan with; by default what the device has free.
+        budget: bytes to plan with; by default the free memory of the device.
     """
     free = free_bytes(base.device) if budget is None else budget
     tokens, counter = pass_tokens(base), Counter(AdapterBank(base), examples)

@@ -1,4 +1,4 @@
-"""What a training will take, said before its first step: memory, time and room on the disk."""
+"""Prediction of memory, time and disk space of a training, before its first step."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from loraloom.forecast.available_memory import free_bytes, peak_used_bytes, used_bytes
 from loraloom.forecast.footprint import IN_CHECKPOINT, Counter, Phase, phases
@@ -15,27 +16,29 @@ from loraloom.forecast.largest_pass import step_tokens
 from loraloom.recipe import Experiment
 from loraloom.run.documents.prediction import Disk, Memory, Pace, Prediction
 from loraloom.run.events import quiet
-from loraloom.training.micro_batches import RowTooLargeError, step_losses
-from loraloom.training.optimizer import clip_gradients, gradient_norm
+from loraloom.training.engine import Engine, SignalReceivedError
+from loraloom.training.memory import make_room
 from loraloom.training.out_of_memory import is_out_of_memory
-from loraloom.training.setup import Setup, Trainee, join
+from loraloom.training.passes import PassTooLargeError, Plan, step_losses
+from loraloom.training.setup import Setup
 from loraloom.training.state import Timetable, TrainingState
+from loraloom.training.step import clip_gradients, gradient_norm
 
-# A static pass compiles and runs, is recorded, and is replayed from then on.
+# A static pass is compiled and run, then recorded, and replayed from then on.
 STATIC_STEPS = 3
 
 
 def predict(setup: Setup) -> Prediction:
-    """Count what will be allocated, and time one step that is thrown away.
+    """Count what will be allocated, and time one step whose result is discarded.
 
-    Nothing of it can be seen in the results: all that a step draws is a function of seeds, and the
-    adapters it is timed on are dropped.
+    The results are unaffected: everything that a step draws is a function of seeds, and the adapters used for
+    timing are removed.
 
     Args:
-        setup: with an empty bank.
+        setup: a setup with an empty bank.
 
     Raises:
-        TrainingError: memory does not hold a single row's pass.
+        TrainingError: there is not enough memory for a pass of a single row.
     """
     memory = predict_memory(setup)
     waves = tuple(tuple(wave) for wave in setup.waves)
@@ -43,7 +46,7 @@ def predict(setup: Setup) -> Prediction:
 
 
 def predict_memory(setup: Setup) -> Memory:
-    """The largest phase of all waves, beside what is loaded now."""
+    """Predict the largest phase of all waves, in addition to what is loaded now."""
     base = setup.bank.base
     loaded, counter = used_bytes(base.device), Counter(setup.bank, setup.train_set)
     found: list[Phase] = []
@@ -66,31 +69,30 @@ def predict_memory(setup: Setup) -> Memory:
 def measure_pace(setup: Setup) -> Pace | None:
     """Time a step of the first wave, forward, backward and optimizers, on fresh adapters.
 
-    Of static passes the last of a few, since the first ones are slower.
+    For static passes, the last of a few steps is timed, because the first ones are slower.
 
     Returns:
-        None where a signal came, or where memory does not hold it: training itself finds out whose fault
-        that is.
+        None if a signal was received, or if memory ran out; training itself finds out which experiment
+        is the cause.
     """
     examples, names = setup.train_set, setup.waves[0]
-    state = TrainingState.at_start(list(names))
-    trainees: list[Trainee] = []
+    engine = Engine(setup, TrainingState.at_start(list(names)), quiet)
     try:
         for name in names:
-            trainees.append(join(setup, state, name))
-        plans = [t.timetable.micro_batches(_middling_step(setup, t.timetable)) for t in trainees]
+            engine.trainees.append(engine.join(name))
+        plans = [t.timetable.micro_batches(_middling_step(setup, t.timetable)) for t in engine.trainees]
         for _ in range(1 if setup.static_passes is None else STATIC_STEPS):
             started = time.perf_counter()
-            losses = step_losses(setup, trainees, plans, state, quiet)
+            losses = _losses(engine, plans)
             if losses is None:
                 return None
-            for trainee in trainees:
+            for trainee in engine.trainees:
                 updated = trainee.optimizer.updated
                 clip_gradients(updated, gradient_norm(updated), trainee.experiment.training.max_grad_norm)
                 trainee.optimizer.step()
-            losses.tolist()  # a GPU is waited for
+            losses.tolist()  # wait for the GPU
             seconds = time.perf_counter() - started
-    except RowTooLargeError:
+    except SignalReceivedError:
         return None
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
@@ -106,18 +108,30 @@ def measure_pace(setup: Setup) -> Pace | None:
     timetables = [Timetable(experiment, len(examples)) for experiment in setup.experiments]
     epochs = [timetable.total_steps / timetable.steps_per_epoch for timetable in timetables]
     a_pass = float(lengths.sum()) / rate
-    return Pace(seconds, rate, a_pass * len(trainees), a_pass * sum(epochs))
+    return Pace(seconds, rate, a_pass * len(names), a_pass * sum(epochs))
+
+
+def _losses(engine: Engine, plans: Sequence[Plan]) -> Tensor | None:
+    """Compute the losses of a step in passes that memory holds; None if it does not hold a single row."""
+    while True:
+        try:
+            return step_losses(engine, engine.trainees, plans)
+        except PassTooLargeError as error:
+            too_large = error.each
+        if too_large.num_rows == 1:
+            return None
+        make_room(engine, engine.trainees, too_large)
 
 
 def predict_disk(setup: Setup) -> Disk:
-    """What checkpoints take: of each adapter itself, its best, and two moments."""
+    """Predict the size of checkpoints: each adapter, its best so far, and two moments."""
     counter = Counter(setup.bank, setup.train_set)
     size = IN_CHECKPOINT * sum(map(counter.num_weights, setup.experiments))
     return Disk(size, setup.shared.save_total_limit, free_disk_bytes(setup.run.folder))
 
 
 def free_disk_bytes(folder: Path) -> int:
-    """On the disk that a folder is on, or would be."""
+    """Return the free space of the disk that a folder is on, or would be on."""
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     return shutil.disk_usage(there).free
 
@@ -128,6 +142,6 @@ def _experiments(setup: Setup, names: Sequence[str]) -> list[Experiment]:
 
 
 def _middling_step(setup: Setup, timetable: Timetable) -> int:
-    """The step whose rows have the median number of tokens."""
+    """Find the step whose rows have the median number of tokens."""
     tokens = step_tokens(timetable, setup.train_set.source_lengths + setup.train_set.target_lengths)
     return int(np.argsort(tokens.sum(1), kind="stable")[len(tokens) // 2])

@@ -1,8 +1,8 @@
 """Attention of short rows, [rows, len, heads · size] in and out: on a GPU one kernel each way.
 
-A row of thirty tokens is too short for what libraries have: they are built for thousands and want biases
-spread over every row, and torch falls back to float32 products if a bias lies in another order (as that of
-transformers 5.17 does).
+A row of thirty tokens is too short for the kernels of libraries: these are built for thousands of tokens and
+need biases expanded to every row, and torch falls back to float32 products if a bias has other strides (as
+that of transformers 5.17 does).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_LENGTH = 128
 def plain_attend(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mask: Tensor, num_heads: int
 ) -> Tensor:
-    """See `attend`."""
+    """Compute `attend` with torch's own operations."""
     q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (q, k, v))
     lowest = torch.finfo(q.dtype).min
     full = bias if bias is not None else torch.zeros((), dtype=q.dtype, device=q.device)
@@ -32,7 +32,7 @@ def plain_attend(
 
 
 class _ShortAttention(torch.autograd.Function):
-    """`attend` by the kernels."""
+    """`attend`, computed by the kernels."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mask: Tensor, num_heads: int) -> Tensor:  # noqa: E501 # fmt: skip
@@ -58,17 +58,17 @@ class _ShortAttention(torch.autograd.Function):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mask: Tensor, num_heads: int) -> Tensor:
-    """softmax(q kᵀ + bias, where the mask is set) v.
+    """Compute softmax(q kᵀ + bias) v over the keys that the mask allows.
 
     Args:
-        q: [rows, queries, heads · size], contiguous; not scaled, as T5's are.
+        q: [rows, queries, heads · size], contiguous; not scaled, as in T5.
         k, v: [rows, keys, heads · size], contiguous.
         bias: [1, heads, queries, keys], frozen; none by default.
         mask: bool [rows, 1, queries, keys], contiguous.
-        num_heads: that the last dimension holds.
+        num_heads: number of heads in the last dimension.
 
     Returns:
-        [rows, queries, heads · size]; of no meaning where a query sees nothing.
+        [rows, queries, heads · size]; undefined for queries that see no key.
     """
     if by_triton(q) and max(q.shape[1], k.shape[1]) <= MAX_LENGTH:
         return _ShortAttention.apply(q, k, v, bias, mask, num_heads)  # type: ignore[no-any-return, no-untyped-call]

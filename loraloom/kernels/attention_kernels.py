@@ -127,7 +127,7 @@ def _attend_backward(
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mask: Tensor, num_heads: int) -> Tensor:
-    """As `attention.plain_attend`."""
+    """Compute `attention.attend`."""
     out = torch.empty_like(q)
     _launch(_attend, q, k, v, bias, mask, num_heads, out)
     return out
@@ -136,7 +136,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mask: Tensor, n
 def attend_backward(
     upstream: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, mask: Tensor, num_heads: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Its gradients."""
+    """Compute its gradients."""
     results = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
     _launch(_attend_backward, q, k, v, bias, mask, num_heads, upstream, *results)
     return results

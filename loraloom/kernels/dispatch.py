@@ -1,4 +1,4 @@
-"""Whether a tensor's operations are computed by Triton."""
+"""The choice between Triton and torch for a tensor's operations."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ HAS_TRITON = find_spec("triton") is not None  # torch for Windows comes without 
 
 
 def by_triton(x: Tensor) -> bool:
-    """Whether the kernels of this package compute on x: on a GPU, if Triton is installed."""
+    """Return whether the kernels of this package compute on x: on a GPU, if Triton is installed."""
     return x.is_cuda and HAS_TRITON

@@ -1,4 +1,4 @@
-"""T5's root mean square norm of a layer's input, whose gradient meets that of the input itself.
+"""T5's root mean square norm of a layer's input, with the gradient of the residual connection.
 
 Source: Zhang & Sennrich, 2019, https://arxiv.org/abs/1910.07467.
 """
@@ -15,7 +15,7 @@ from loraloom.kernels.dispatch import by_triton
 
 
 class _NormAndKeep(torch.autograd.Function):
-    """A norm of x, and x: their gradients meet in one kernel, where autograd would add them in another."""
+    """A norm of x, and x itself: one kernel adds their gradients, for which autograd would use another."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -32,17 +32,17 @@ class _NormAndKeep(torch.autograd.Function):
 
 
 def norm_and_keep(x: Tensor, norm: Any) -> tuple[Tensor, Tensor]:
-    """The norm of a layer's input, and the input for the sum at the layer's end.
+    """Compute the norm of a layer's input, and return the input for the sum at the layer's end.
 
     Args:
         x: [rows, len, d], contiguous.
-        norm: transformers' own or `FusedNorm`, frozen.
+        norm: transformers' norm or `FusedNorm`, frozen.
     """
     return _NormAndKeep.apply(x, norm.weight, norm.variance_epsilon)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _norm(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """The normed rows, and the inverse of each row's root mean square, float32 [rows]."""
+    """Compute the normed rows, and the inverse of each row's root mean square, float32 [rows]."""
     if by_triton(x):
         from loraloom.kernels import norm_kernels
 
@@ -59,13 +59,13 @@ def _norm_backward(upstream: Tensor, kept: Tensor, x: Tensor, weight: Tensor, in
 
 
 def plain_norm(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """See `_norm`."""
+    """Compute `_norm` with torch's own operations."""
     inverse = torch.rsqrt(x.float().square().mean(-1) + eps)
     return (x.float() * inverse[..., None] * weight.float()).to(x.dtype), inverse.reshape(-1)
 
 
 def plain_norm_backward(upstream: Tensor, kept: Tensor, x: Tensor, weight: Tensor, inverse: Tensor) -> Tensor:
-    """The gradient of x, from that of its norm and that of x itself."""
+    """Compute the gradient of x, from that of its norm and that of x itself."""
     g, scale = upstream.float() * weight.float(), inverse.view(*x.shape[:-1], 1)
     normed = x.float() * scale
     mean = (g * normed).mean(-1, keepdim=True)

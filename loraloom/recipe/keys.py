@@ -42,9 +42,9 @@ def assign_keys(root: Node) -> SettingsTree:
     Args:
         root: a mapping.
     """
-    placed = SettingsTree()
-    _place_mapping(placed, root, (), "")
-    return placed
+    tree = SettingsTree()
+    _place_mapping(tree, root, (), "")
+    return tree
 
 
 def nested(path: Sequence[str], node: Node) -> Node:
@@ -54,41 +54,41 @@ def nested(path: Sequence[str], node: Node) -> Node:
     return node
 
 
-def _place_mapping(placed: SettingsTree, node: Node, experiment: Path, section: str) -> None:
+def _place_mapping(tree: SettingsTree, node: Node, experiment: Path, section: str) -> None:
     for key, child in node.value.items():
-        if not section and _place_section(placed, key, child, experiment):
+        if not section and _place_section(tree, key, child, experiment):
             continue
         head, _, rest = key.partition(".")
         if not section and rest and (head in SECTIONS or (head == "experiments" and not experiment)):
-            _place_section(placed, head, nested(rest.split("."), child), experiment)
+            _place_section(tree, head, nested(rest.split("."), child), experiment)
             continue
-        _place_key(placed, key, child, experiment, section)
+        _place_key(tree, key, child, experiment, section)
 
 
-def _place_section(placed: SettingsTree, key: str, child: Node, experiment: Path) -> bool:
+def _place_section(tree: SettingsTree, key: str, child: Node, experiment: Path) -> bool:
     """Place a section or the experiments; return whether the key was one."""
     if key == "experiments" and not experiment:
-        _place_experiments(placed, child)
+        _place_experiments(tree, child)
         return True
     is_mapping = isinstance(child.value, dict)
     section = key if key in SECTIONS else SECTION_ALIASES.get(key, "") if is_mapping else ""
     if not section or not (is_mapping or child.value is None):
         return False
     path = (*experiment, section)
-    placed.places.setdefault(path, child.where)
+    tree.places.setdefault(path, child.where)
     if is_mapping:
-        _place_mapping(placed, child, experiment, section)
+        _place_mapping(tree, child, experiment, section)
     else:
-        placed.emptied.add(path)
+        tree.emptied.add(path)
     return True
 
 
-def _place_experiments(placed: SettingsTree, node: Node) -> None:
-    placed.places[_EXPERIMENTS] = node.where
+def _place_experiments(tree: SettingsTree, node: Node) -> None:
+    tree.places[_EXPERIMENTS] = node.where
     if node.value is None:
-        placed.emptied.add(_EXPERIMENTS)
+        tree.emptied.add(_EXPERIMENTS)
     elif not isinstance(node.value, dict):
-        placed.problems.append(
+        tree.problems.append(
             Problem(
                 Message(
                     "`experiments` must be a mapping from the name of each experiment to what differs in it"
@@ -101,13 +101,13 @@ def _place_experiments(placed: SettingsTree, node: Node) -> None:
     else:
         for name, child in node.value.items():
             path = (*_EXPERIMENTS, name)
-            placed.places[path] = child.where
+            tree.places[path] = child.where
             if isinstance(child.value, dict):
-                _place_mapping(placed, child, path, "")
+                _place_mapping(tree, child, path, "")
             elif child.value is None:
-                placed.emptied.add(path)
+                tree.emptied.add(path)
             else:
-                placed.problems.append(
+                tree.problems.append(
                     Problem(
                         Message("experiment {name} must be a mapping of what differs", name=quoted(name)),
                         child.where,
@@ -119,25 +119,25 @@ def _place_experiments(placed: SettingsTree, node: Node) -> None:
                 )
 
 
-def _place_key(placed: SettingsTree, key: str, child: Node, experiment: Path, section: str) -> None:
+def _place_key(tree: SettingsTree, key: str, child: Node, experiment: Path, section: str) -> None:
     written = _written(key, section, experiment)
     known = (section, key)
     path = CANONICAL[known] if known in CANONICAL else canonical_path(section, key)
     if path is None:
-        _place_other(placed, key, child, section, experiment)
+        _place_other(tree, key, child, section, experiment)
     elif path in {(name,) for name in SECTIONS}:
         what = Message("`{path}` must be a mapping of settings", path=path[0])
         fix = Message(
             "Write its settings below it, as in `{section_examples}`.",
             section_examples=SECTION_EXAMPLES[path[0]],
         )
-        placed.problems.append(Problem(what, child.where, found=shown_value(child.plain), fix=fix))
+        tree.problems.append(Problem(what, child.where, found=shown_value(child.plain), fix=fix))
     elif path == COLUMNS and (child.value is None or isinstance(child.value, dict)):
-        placed.places.setdefault((*experiment, *path), child.where)
+        tree.places.setdefault((*experiment, *path), child.where)
         if child.value is None:
-            placed.emptied.add((*experiment, *path))
+            tree.emptied.add((*experiment, *path))
         for name, column in (child.value or {}).items():
-            _add(placed, (*experiment, *path, name), column, f"{written}.{name}", is_text=True)
+            _add(tree, (*experiment, *path, name), column, f"{written}.{name}", is_text=True)
     else:
         if section not in ("", path[0]) and f"{section}.{key}" not in ALIASES:
             what = Message(
@@ -146,8 +146,8 @@ def _place_key(placed: SettingsTree, key: str, child: Node, experiment: Path, se
                 section=section,
                 path=".".join(path),
             )
-            placed.notes.append(Note(what, child.where))
-        _add(placed, (*experiment, *path), child, written, is_text=_is_text(path, child.value))
+            tree.notes.append(Note(what, child.where))
+        _add(tree, (*experiment, *path), child, written, is_text=_is_text(path, child.value))
 
 
 def _is_text(path: Path, value: Any) -> bool:
@@ -160,21 +160,21 @@ def _written(key: str, section: str, experiment: Path) -> str:
     return ".".join((*experiment, section, key) if section else (*experiment, key))
 
 
-def _place_other(placed: SettingsTree, key: str, child: Node, section: str, experiment: Path) -> None:
+def _place_other(tree: SettingsTree, key: str, child: Node, section: str, experiment: Path) -> None:
     """Set aside a key of another script, or report an unknown key with the nearest known one."""
     written = _written(key, section, experiment)
     for spelling in (f"{section}.{key}", key):
         if spelling in SCRIPT_KEYS:
-            placed.script_keys.append((spelling, Setting(child.plain, child.where, written)))
+            tree.script_keys.append((spelling, Setting(child.plain, child.where, written)))
             return
     what = Message("unknown key {written}", written=quoted(written))
     if section and key in SECTIONS:
         fix = f"`{key}` is a separate section; write it outside of `{section}`."
-        placed.problems.append(Problem(what, child.where, fix=fix))
+        tree.problems.append(Problem(what, child.where, fix=fix))
         return
-    suggestion = nearest_key(section, key) if len(placed.problems) < SUGGESTED else ""
+    suggestion = nearest_key(section, key) if len(tree.problems) < SUGGESTED else ""
     if suggestion:
-        placed.problems.append(
+        tree.problems.append(
             Problem(
                 what,
                 child.where,
@@ -183,17 +183,17 @@ def _place_other(placed: SettingsTree, key: str, child: Node, section: str, expe
         )
     else:
         keys = ["lora", "training", "seed"] if experiment and not section else keys_of(section)
-        placed.problems.append(Problem(what, child.where, allowed=", ".join(keys)))
+        tree.problems.append(Problem(what, child.where, allowed=", ".join(keys)))
 
 
-def _add(placed: SettingsTree, path: Path, node: Node, written: str, *, is_text: bool) -> None:
+def _add(tree: SettingsTree, path: Path, node: Node, written: str, *, is_text: bool) -> None:
     value = node.plain
     if is_text and node.text is not None and value is not None:
         value = node.text  # a column may be named 2024
     setting = Setting(_other_spelling(path, value), node.where, written)
-    first = placed.settings.setdefault(path, setting)
+    first = tree.settings.setdefault(path, setting)
     if first is not setting and _meaning(first.value) != _meaning(setting.value):
-        placed.problems.append(
+        tree.problems.append(
             Problem(
                 Message(
                     "`{path}` is given twice with different values, here as `{written}` and as "

@@ -13,7 +13,7 @@ from loraloom.text.message import Message
 from loraloom.text.visible import shown_value
 
 
-def unusual_settings(recipe: Recipe, placed: SettingsTree, name: str) -> list[Note]:
+def unusual_settings(recipe: Recipe, tree: SettingsTree, name: str) -> list[Note]:
     """Return notes on settings that are valid but rarely intended."""
     found = []
     seen: dict[Any, str] = {}
@@ -21,44 +21,44 @@ def unusual_settings(recipe: Recipe, placed: SettingsTree, name: str) -> list[No
         settings = repr((experiment.lora, experiment.training, experiment.seed))
         twin = seen.setdefault(settings, experiment.name)
         if twin != experiment.name:
-            where = placed.where(("experiments", experiment.name), name)
+            where = tree.where(("experiments", experiment.name), name)
             what = Message("experiment `{name}` is identical to `{twin}`", name=experiment.name, twin=twin)
             found.append(Note(what, where, is_warning=True))
     if recipe.data.eval == 0:
         what = Message("`data.eval` is 0, so no checkpoint is selected and each adapter is the last one")
-        found.append(Note(what, placed.where(("data", "eval"), name), is_warning=True))
+        found.append(Note(what, tree.where(("data", "eval"), name), is_warning=True))
     return found
 
 
-def judge_script_keys(placed: SettingsTree) -> None:
+def judge_script_keys(tree: SettingsTree) -> None:
     """Accept keys of other scripts with a note if they describe what happens anyway; refuse the rest."""
-    for key, given in placed.script_keys:
+    for key, given in tree.script_keys:
         known = SCRIPT_KEYS[key]
         value = _script_value(given.value)
         said = Message("`{written}: {shown}`", written=given.written, shown=_shown(given.value))
         needed, values = known.needs
         if known.allowed is None:
-            placed.notes.append(
+            tree.notes.append(
                 Note(Message("{said} has no effect: {reason}", said=said, reason=known.reason), given.where)
             )
         elif value not in known.allowed:
-            placed.problems.append(_refused(said, given, known.reason, known.fix, known.allowed))
+            tree.problems.append(_refused(said, given, known.reason, known.fix, known.allowed))
         elif (
             needed
             and not isinstance(value, list | dict)
             and value in values
-            and _setting(placed, needed) not in values[value]
+            and _setting(tree, needed) not in values[value]
         ):
             what = Message(
                 "{said} contradicts `{needed}: {shown}`; {reason}",
                 said=said,
                 needed=needed,
-                shown=_shown(_setting(placed, needed)),
+                shown=_shown(_setting(tree, needed)),
                 reason=known.reason,
             )
-            placed.problems.append(Problem(what, given.where, fix=known.fix))
+            tree.problems.append(Problem(what, given.where, fix=known.fix))
         else:
-            placed.notes.append(
+            tree.notes.append(
                 Note(
                     Message("{said} is what happens anyway: {reason}", said=said, reason=known.reason),
                     given.where,
@@ -85,6 +85,6 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) and value.isprintable() and len(value) < 60 else shown_value(value)
 
 
-def _setting(placed: SettingsTree, key: str) -> Any:
+def _setting(tree: SettingsTree, key: str) -> Any:
     path = tuple(key.split("."))
-    return placed.settings[path].value if path in placed.settings else FIELDS[path].default
+    return tree.settings[path].value if path in tree.settings else FIELDS[path].default

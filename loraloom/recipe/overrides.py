@@ -18,7 +18,7 @@ from loraloom.text.visible import printable
 _EXAMPLE = Message("Write it as key=value, e.g. --set training.learning_rate=1e-4.")
 
 
-def apply_overrides(placed: SettingsTree, sets: Sequence[str]) -> None:
+def apply_overrides(tree: SettingsTree, sets: Sequence[str]) -> None:
     """Replace settings of a document by options; their problems are added to the document's."""
     for option in sets:
         label = shown_option(option)
@@ -26,12 +26,12 @@ def apply_overrides(placed: SettingsTree, sets: Sequence[str]) -> None:
         key = key.strip()
         if not equals or not all(part.strip() for part in key.split(".")):
             problem = Message("is not a setting") if equals else Message("has no value")
-            placed.problems.append(Problem(Message("this {problem}", problem=problem), label, fix=_EXAMPLE))
+            tree.problems.append(Problem(Message("this {problem}", problem=problem), label, fix=_EXAMPLE))
             continue
-        names = [path[1] for path in placed.places if path[:1] == ("experiments",) and len(path) == 2]
+        names = [path[1] for path in tree.places if path[:1] == ("experiments",) and len(path) == 2]
         value, problems = _value(text, label)
-        placed.overlay(assign_keys(nested(_split(key, names), value)))
-        placed.problems += problems
+        tree.overlay(assign_keys(nested(_split(key, names), value)))
+        tree.problems += problems
 
 
 def shown_option(option: str) -> str:

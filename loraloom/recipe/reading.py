@@ -222,20 +222,20 @@ def _understand(
     text: str, name: str, sets: Sequence[str], older: Mapping[tuple[str, ...], Any] | None = None
 ) -> tuple[Recipe, tuple[Note, ...]]:
     root, problems = compose(text, name)
-    placed = assign_keys(_as_mapping(root, name, has_sets=bool(sets)))
-    placed.problems = problems + placed.problems
+    tree = assign_keys(_as_mapping(root, name, has_sets=bool(sets)))
+    tree.problems = problems + tree.problems
     if sets:
-        apply_overrides(placed, sets)
+        apply_overrides(tree, sets)
     for path, value in (older or {}).items():
-        placed.settings.setdefault(path, Setting(value, name, ".".join(path)))
-    judge_script_keys(placed)
+        tree.settings.setdefault(path, Setting(value, name, ".".join(path)))
+    judge_script_keys(tree)
     try:
-        recipe = Recipe.model_validate(placed.as_mapping())
+        recipe = Recipe.model_validate(tree.as_mapping())
     except ValidationError as error:
-        placed.problems += problems_of(error, placed, name)
-    if placed.problems:
-        raise RecipeError(sorted(placed.problems, key=_line))
-    return recipe, (*placed.notes, *unusual_settings(recipe, placed, name))
+        tree.problems += problems_of(error, tree, name)
+    if tree.problems:
+        raise RecipeError(sorted(tree.problems, key=_line))
+    return recipe, (*tree.notes, *unusual_settings(recipe, tree, name))
 
 
 def _as_mapping(root: Node | None, name: str, *, has_sets: bool) -> Node:

@@ -10,7 +10,7 @@ from loraloom.recipe.values import BaseDropout, Count
 class SharedTraining(Protocol):
     """Settings that cannot differ between experiments, because one forward pass serves all of them.
 
-    Every `TrainingSettings` is one; who is handed only what is shared can read nothing else.
+    Every `TrainingSettings` is one; code that only gets the shared settings can read no others.
     """
 
     base_dropout: BaseDropout

@@ -51,23 +51,23 @@ _TEXTS = {
 }
 
 
-def problems_of(error: ValidationError, placed: SettingsTree, name: str) -> list[Problem]:
+def problems_of(error: ValidationError, tree: SettingsTree, name: str) -> list[Problem]:
     """Convert the errors of a validation to one problem for each wrong setting.
 
     Args:
-        error: error from validating `placed.as_mapping()`.
-        placed: provides the place where each setting was given.
+        error: error from validating `tree.as_mapping()`.
+        tree: provides the place where each setting was given.
         name: name of the document, for settings that were not given.
     """
-    return [_problem(detail, placed, name) for detail in error.errors(include_url=False)]
+    return [_problem(detail, tree, name) for detail in error.errors(include_url=False)]
 
 
-def _problem(detail: ErrorDetails, placed: SettingsTree, name: str) -> Problem:
+def _problem(detail: ErrorDetails, tree: SettingsTree, name: str) -> Problem:
     path, what = tuple(str(part) for part in detail["loc"]), _what(detail)
     cause = detail.get("ctx", {}).get("error")
     if isinstance(cause, SettingError):
         path += cause.path
-    where = placed.where(path, name)
+    where = tree.where(path, name)
     if path[-1:] == ("[key]",):
         return Problem(
             Message("unknown key {path}", path=quoted(".".join(path[:-1]))),

@@ -198,7 +198,7 @@ class _Composer:
         return Node(resolve(text), where, text) if is_plain else Node(text, where)
 
     def repaired(self, text: str) -> str:
-        """Join surrogate pairs, as which JSON writes characters above U+FFFF and which PyYAML keeps."""
+        """Join surrogate pairs, which JSON uses for characters above U+FFFF and PyYAML does not join."""
         try:
             text = text.encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError:

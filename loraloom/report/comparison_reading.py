@@ -1,4 +1,4 @@
-"""`compare/<name>.json` -> `ComparisonView`, and which of a run's comparisons a report shows."""
+"""Reading of `compare/<name>.json`, and the choice of the comparisons that a report shows."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from loraloom.run.events import TrainStep
 from loraloom.run.folder import Run
 from loraloom.text.message import Message
 
-# The most final rows first: test rows took part in no choice, eval rows chose checkpoints.
+# The most reliable rows first: test rows selected nothing, eval rows selected checkpoints.
 PROMPTS = "prompts"
 ORDER = ("test", "eval", PROMPTS)
 
 
 def comparison_names(run: Run) -> list[str]:
-    """The comparisons of a run, by name."""
+    """List the comparisons of a run, by name."""
     if not run.comparisons.is_dir():
         return []
     return sorted(path.stem for path in run.comparisons.glob("*.json") if not path.name.startswith("."))
 
 
 def read_compared(run: Run, name: str | None) -> ComparisonView | None:
-    """The comparison of this name; without one, the newest on the most final rows there are.
+    """Read the comparison of this name; without a name, the newest one on the most reliable rows.
 
     Raises:
         RunError: there is none of this name, or it cannot be read.
@@ -38,14 +38,14 @@ def read_compared(run: Run, name: str | None) -> ComparisonView | None:
     names = comparison_names(run)
     if name is not None and name not in names:
         raise RunError(
-            Message("has no comparison `{name}`", name=name),
+            Message("the run has no comparison `{name}`", name=name),
             where=str(run.folder),
             allowed=", ".join(names),
             fix=_fix_for(name, names, run),
         )
     if name is None:
-        by_time = sorted(names, key=lambda each: _said(run, each, "time"), reverse=True)
-        name = min(by_time, key=lambda each: _rank(_said(run, each, "what")), default=None)
+        by_time = sorted(names, key=lambda each: _read_value(run, each, "time"), reverse=True)
+        name = min(by_time, key=lambda each: _rank(_read_value(run, each, "what")), default=None)
     if name is None:
         return None
     compared = _read(run, name)
@@ -54,21 +54,21 @@ def read_compared(run: Run, name: str | None) -> ComparisonView | None:
 
 def _fix_for(name: str, names: Sequence[str], run: Run) -> str:
     if not names:
-        return Message("`loraloom compare {folder}` makes one.", folder=run.folder)
+        return Message("`loraloom compare {folder}` creates one.", folder=run.folder)
     near = nearest(name, names)
     return Message("Did you mean `{near}`?", near=near) if near else ""
 
 
 def read_prompts_compared(run: Run, shown: ComparisonView | None) -> tuple[list[ComparisonView], list[str]]:
-    """Every comparison of prompts besides the one whose figures are shown; and which could not be read.
+    """Read every other comparison of prompts, and list damaged comparisons.
 
-    A person asks for these first, whatever rows the figures are on.
+    Readers look for these first, whatever rows the figures are on.
 
     Args:
         shown: the comparison whose figures are shown.
 
     Returns:
-        The comparisons, the newest first, and the names of those of any kind that are damaged.
+        The comparisons, newest first, and the names of damaged ones of any kind.
     """
     found, damaged = [], []
     for name in comparison_names(run):
@@ -85,14 +85,14 @@ def read_prompts_compared(run: Run, shown: ComparisonView | None) -> tuple[list[
 
 
 def _has_trained_since(run: Run, time: str) -> bool:
-    """Whether steps were taken after a comparison; a time that cannot be read says nothing."""
+    """Return whether steps were taken after a comparison; False if its time is invalid."""
     then = _moment(time)
     steps = [_moment(event.time) for event in run.events() if isinstance(event, TrainStep)]
     return then is not None and any(moment is not None and moment > then for moment in steps)
 
 
 def _moment(time: object) -> datetime | None:
-    """A time as `loraloom.run.folder.now` writes it, in whatever zone; None where it is none."""
+    """Parse a time written by `loraloom.run.folder.now`, in any zone; None if it is invalid."""
     try:
         moment = datetime.fromisoformat(str(time))
     except ValueError:
@@ -100,8 +100,8 @@ def _moment(time: object) -> datetime | None:
     return moment if moment.tzinfo is not None else None
 
 
-def _said(run: Run, name: str, key: str) -> str:
-    """What a comparison says of itself; one that is damaged says nothing, and is taken last."""
+def _read_value(run: Run, name: str, key: str) -> str:
+    """Read a value of a comparison; "" if the file is damaged, which sorts it last."""
     try:
         document = run.read_json(run.comparisons / f"{name}.json")
     except RunError:
@@ -116,7 +116,7 @@ def _rank(what: str) -> int:
 def _read(run: Run, name: str) -> ComparisonView:
     path, fix = (
         run.comparisons / f"{name}.json",
-        Message("`loraloom compare {folder}` writes it anew.", folder=run.folder),
+        Message("`loraloom compare {folder}` writes it again.", folder=run.folder),
     )
     document = Comparison.read(path, fix)
     try:
@@ -172,7 +172,7 @@ def _compared(name: str, document: Comparison) -> ComparisonView:
 
 
 def _known(differences: Sequence[Difference], groups: Mapping[str, object]) -> list[Difference]:
-    """Differences, if they are of what was compared."""
+    """Select the differences between compared experiments."""
     for name in (name for each in differences for name in (each.model, each.against)):
         if name not in groups:
             raise ValueError(f"a difference of {name}, which was not compared")
@@ -189,7 +189,7 @@ def _groups(models: Iterable[str]) -> dict[str, list[str]]:
 def _over_seeds(
     own: Sequence[Mapping[str, float]], summary: Callable[[list[float]], float]
 ) -> dict[str, float]:
-    """A summary over seeds of every figure that all of them have."""
+    """Summarize every figure that all seeds have."""
     return {key: summary([each[key] for each in own]) for key in own[0] if all(key in each for each in own)}
 
 
@@ -199,7 +199,7 @@ def _verdicts(
     figures: Mapping[str, Mapping[str, float]],
     differences: Mapping[str, Mapping[str, Difference]],
 ) -> list[ExperimentVerdict]:
-    """A word and a sentence an experiment. That one did nothing must not be read last."""
+    """Return a word and a sentence for each experiment; experiments that did nothing come first."""
     experiments = [group for group in figures if group != BASE_NAME]
     said = dict(zip(experiments, sentences, strict=True))
     words = {name: _word(figures[name], differences[name]) for name in experiments}

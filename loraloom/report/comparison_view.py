@@ -1,4 +1,4 @@
-"""One comparison as the report needs it: verdicts, figures, answers, and what to keep in mind with them."""
+"""A comparison as the report needs it: verdicts, figures, answers, and cautions."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from loraloom.run.documents.comparison import BASE_NAME, CLEAR, Difference, Move
 from loraloom.text.message import Message, joined
 from loraloom.text.units import signed
 
-# Below this many rows an interval from resampling them is itself a guess.
+# With fewer rows, an interval from resampling them is itself uncertain.
 FEW_ROWS = 30
 MOST_NAMED = 4
 DID_NOTHING = "did nothing"
 
 STALE = Message(
-    "Training went on after this comparison, so its answers may be those of earlier adapters, "
-    "and nothing is recommended by them. `loraloom compare` asks the present ones."
+    "Training continued after this comparison, so its answers may be those of earlier "
+    "adapters, and there is no recommendation. Run `loraloom compare` again to compare the "
+    "present adapters."
 )
 
 
 @dataclass(frozen=True)
 class ExperimentVerdict:
-    """What one experiment does, in a word and in a sentence."""
+    """The effect of one experiment, in a word and in a sentence."""
 
     experiment: str
     word: str
@@ -32,12 +33,12 @@ class ExperimentVerdict:
 
 @dataclass(frozen=True)
 class AnsweredRow:
-    """A row and what every model said to it.
+    """A row and the answers of all models.
 
     Args:
-        number: from 1, in the order of the comparison.
-        answers: by model, the base's among them.
-        changed: the models whose answer is not the base's.
+        number: number from 1, in the order of the comparison.
+        answers: answers by model, including the base.
+        changed: models whose answer differs from the base's.
     """
 
     number: int
@@ -52,23 +53,24 @@ class ComparisonView:
     """A comparison.
 
     Args:
-        name: of its file.
+        name: name of its file.
         what: `test`, `eval` or `prompts`.
-        num_judged: rows that the figures are over: those with a known answer, if some have one.
-        took_part_in_a_choice: whether these rows also chose the checkpoints.
-        verdicts: one an experiment; those that did nothing first, then the best.
-        recommendation: which experiment to take and why; empty where there are no references.
-        recommended: that experiment; None where none is better than another, or than the base.
+        num_judged: number of rows with a known answer, which the figures cover, or of all rows if none has
+            one.
+        took_part_in_a_choice: whether these rows also selected the checkpoints.
+        verdicts: one for each experiment; those that did nothing first, then the best.
+        recommendation: the recommended experiment and why; empty if there are no references.
+        recommended: that experiment; None if none is better than another, or than the base.
         ranking: the experiments, best first.
-        groups: experiment → its adapters, one a seed; the base is its own.
+        groups: experiment → its adapters, one per seed; the group of the base is itself.
         figures: experiment → figure → value, the mean over seeds.
-        deviations: experiment → figure → standard deviation over seeds, where there are several.
+        deviations: experiment → figure → standard deviation over seeds, if there are several.
         intervals: experiment → figure → the ends of its own 95 % interval.
         differences: experiment → figure → difference from the base.
         pairs: the experiments against each other in chrF.
         movement: adapter → how far it moved the base.
         signatures: figure → how it was computed.
-        is_stale: whether the adapters went on learning afterwards: these answers may no longer be theirs.
+        is_stale: whether training continued afterwards, so that the answers may be those of earlier adapters.
     """
 
     name: str
@@ -96,50 +98,50 @@ class ComparisonView:
 
     @property
     def columns(self) -> list[str]:
-        """What stands side by side: the base, then the experiments, the best first."""
+        """The columns: the base, then the experiments, best first."""
         return [BASE_NAME, *self.ranking]
 
     @property
     def experiments(self) -> list[str]:
-        """Every one that was compared, in the recipe's order."""
+        """All compared experiments, in the order of the recipe."""
         return [group for group in self.groups if group != BASE_NAME]
 
     @property
     def models(self) -> list[str]:
-        """All that answered: the base, then every adapter."""
+        """All models that answered: the base, then every adapter."""
         return [model for models in self.groups.values() for model in models]
 
     @property
     def adapters(self) -> list[str]:
-        """Every model but the base."""
+        """All models except the base."""
         return [model for model in self.models if model != BASE_NAME]
 
     @property
     def basis(self) -> str:
-        """Which rows the figures are on, and how far they can be believed, in plain words."""
+        """The rows that the figures are based on, and how reliable they are, in plain words."""
         noun = "row" if self.num_rows == 1 else "rows"
         if self.what == "prompts":
             num: str = Message("{num_rows:,} {noun}", num_rows=self.num_rows, noun=noun)
             if self.num_judged < self.num_rows:
                 num = Message("{num_judged:,} of {num}", num_judged=self.num_judged, num=num)
                 return Message(
-                    "These figures are on {num} given as prompts: those with a known answer.", num=num
+                    "These figures are based on {num} given as prompts, those with a known answer.", num=num
                 )
             return Message(
-                "These figures are on {num} given as prompts; they took part in no choice.", num=num
+                "These figures are based on {num} given as prompts, which selected nothing.", num=num
             )
         rows = Message("{num_rows:,} {what} {noun}", num_rows=self.num_rows, what=self.what, noun=noun)
         if self.took_part_in_a_choice:
             return Message(
-                "These figures are on {rows}, which also chose the checkpoints: they flatter "
-                "the adapters. Rows under `data.test` would take part in no choice.",
+                "These figures are based on {rows}, which also selected the checkpoints, so "
+                "they are optimistic. Rows under `data.test` would select nothing.",
                 rows=rows,
             )
-        return Message("These figures are on {rows} that took part in no choice.", rows=rows)
+        return Message("These figures are based on {rows}, which selected nothing.", rows=rows)
 
     @property
     def significance(self) -> str:
-        """Which differences between experiments are more than luck, and which are not."""
+        """The differences between experiments that are significant, and those that are not."""
         luck = [pair for pair in self.pairs if pair.verdict not in CLEAR]
         num_clear = len(self.pairs) - len(luck)
         if not self.pairs:
@@ -173,33 +175,33 @@ class ComparisonView:
 
     @property
     def cautions(self) -> list[str]:
-        """What should be kept in mind when reading the figures."""
+        """What readers should keep in mind when interpreting the figures."""
         found: list[str] = [STALE] if self.is_stale else []
         if "retain_loss" in self.figures[BASE_NAME]:
             found.append(self._forgetting())
         if self.num_judged == 1:
             found.append(
-                Message("This is one row: it says nothing about others, and its intervals have no width.")
+                Message("This is a single row, so it says nothing about others; intervals have no width.")
             )
         elif self.num_judged < FEW_ROWS:
             found.append(
                 Message(
-                    "{num_judged} rows are few: an interval from so few is itself uncertain.",
+                    "{num_judged} rows are few, so the intervals are themselves uncertain.",
                     num_judged=self.num_judged,
                 )
             )
         if not self.signatures:
-            found.append(Message("There are no references, so nothing here says which answers are better."))
+            found.append(Message("There are no references, so nothing here shows which answers are better."))
         if self.signatures:
             found.append(self._caution_about_seeds())
         if len(self.experiments) > 1 and self.signatures and not self.took_part_in_a_choice:
             found.append(
-                Message("Choosing one of several experiments by this page is a choice on these rows too.")
+                Message("If you use this page to choose an experiment, its figures become optimistic.")
             )
         if self.num_truncated_sources:
             found.append(
                 Message(
-                    "{num_truncated_sources:,} of {num_rows:,} sources were cut to fit.",
+                    "{num_truncated_sources:,} of {num_rows:,} sources were truncated.",
                     num_truncated_sources=self.num_truncated_sources,
                     num_rows=self.num_rows,
                 )
@@ -207,7 +209,7 @@ class ComparisonView:
         return found
 
     def _forgetting(self) -> str:
-        """What the adapters cost: said beside the verdicts, which are about other rows."""
+        """Describe the increase of the loss on `data.retain`, beside verdicts that are about other rows."""
         base = self.figures[BASE_NAME]["retain_loss"]
         known = {name: self.figures[name].get("retain_loss") for name in self.experiments}
         rises = {name: loss - base for name, loss in known.items() if loss is not None}
@@ -218,8 +220,8 @@ class ComparisonView:
         )
         which = Message("most of all ") if len(rises) > MOST_NAMED else ""
         return Message(
-            "On `data.retain` the base has a loss of {base:.3f}; what an adapter adds it "
-            "forgot: {which}{named}.",
+            "On `data.retain`, the base has a loss of {base:.3f}; an increase means "
+            "forgetting: {which}{named}.",
             base=base,
             which=which,
             named=named,
@@ -227,5 +229,9 @@ class ComparisonView:
 
     def _caution_about_seeds(self) -> str:
         if len(self.adapters) == len(self.experiments):
-            return Message("One seed each: what another seed would change is not in these intervals.")
-        return Message("The intervals count in rows and seeds; with few seeds they are a little too narrow.")
+            return Message(
+                "Each experiment has one seed, so the intervals do not include variation between seeds."
+            )
+        return Message(
+            "The intervals include variation of rows and seeds; with few seeds they are a little narrow."
+        )

@@ -1,4 +1,4 @@
-"""What a report says: a run's plain files as one `Content`. Nothing here knows about pages or tables."""
+"""The content of a report: a run's plain files as one `Content`, independent of pages and tables."""
 
 from __future__ import annotations
 
@@ -40,25 +40,26 @@ class Content:
     """A run.
 
     Args:
-        name: of its folder.
-        path: for commands: as it was given where that is relative, else the name.
+        name: name of its folder.
+        path: path for commands: as given if it is relative, otherwise the name.
         base: its name and fingerprints; None before it was loaded.
-        rows: how many rows `train`, `eval` and `test` have.
-        comparison: what is shown of `comparisons`, None where there is none.
-        prompts: the comparisons of prompts besides that one, the newest first.
-        under_way: comparisons that are being made, or were interrupted.
-        damaged: comparisons besides that one whose files cannot be read.
-        ranking: the experiments, best first; None where nothing ranks them.
-        effects: of every setting that differs between experiments.
-        search: the trials, where the run is a search.
-        range_test: of the learning rate: this run itself, or one beside it that speaks for it.
-        advice: which experiment to take, and why.
-        advised_recipe: that experiment as a recipe of its own, without this machine's folders; empty where
-            none is to be taken.
-        recipe: as YAML, without this machine's folders.
-        checks: findings, the worst first.
+        rows: number of rows in `train`, `eval` and `test`.
+        comparison: the comparison that is shown in full; None if there is none.
+        prompts: other comparisons of prompts, newest first.
+        under_way: comparisons that are running, or were interrupted.
+        damaged: other comparisons whose files cannot be read.
+        ranking: the experiments, best first; None if they cannot be ranked.
+        effects: effects of every setting that differs between experiments.
+        search: the trials, if the run is a search.
+        range_test: range test of the learning rate: this run itself, or one in the same folder that applies
+            to it.
+        advice: the recommended experiment, and why.
+        advised_recipe: that experiment as a recipe, without this machine's folders; empty if none is
+            recommended.
+        recipe: the recipe as YAML, without this machine's folders.
+        checks: findings, most severe first.
         allowed: checks whose errors the user allowed.
-        choices: automatic ones, with their reasons.
+        choices: automatic choices, with their reasons.
         cost: `steps`, `wall_seconds` and `peak_bytes` of a finished run.
     """
 
@@ -91,22 +92,22 @@ class Content:
 
     @property
     def notices(self) -> list[str]:
-        """What is not shown although it is there, or will be."""
-        fix = Message("`loraloom compare` writes it anew.")
+        """Notices about content that is not shown."""
+        fix = Message("`loraloom compare` writes it again.")
         lost = [
-            Message("The comparison `{name}` is damaged and not shown; {fix}", name=name, fix=fix)
+            Message("The comparison `{name}` is damaged and not shown. {fix}", name=name, fix=fix)
             for name in self.damaged
         ]
         return [*(each.sentence for each in self.under_way), *lost]
 
     @property
     def is_range_test(self) -> bool:
-        """Whether the run itself is a range test of the learning rate: it has nothing to compare."""
+        """Whether the run itself is a range test of the learning rate, which has nothing to compare."""
         return self.range_test is not None and self.range_test.run == self.name
 
     @property
     def checks_summary(self) -> str:
-        """How many checks found nothing to worry about, which a note is not."""
+        """The number of checks without warnings or errors, and of those with notes."""
         levels = Counter(finding.level for finding in self.checks)
         num_in_order = levels["ok"] + levels["note"]
         notes = f", {levels['note']} with a note" if levels["note"] else ""
@@ -114,14 +115,14 @@ class Content:
 
 
 def read_content(folder: Path, compare_name: str | None = None) -> Content:
-    """Read all that a report says about a run, from its plain files.
+    """Read the content of a report from a run's plain files.
 
     Args:
         folder: the run directory; the run may be unfinished.
-        compare_name: which comparison; by default test rows before eval rows before prompts.
+        compare_name: comparison to show; by default that of test rows, else of eval rows, else of prompts.
 
     Raises:
-        RunError: it is no run, has no such comparison, or a file of it is damaged.
+        RunError: it is not a run, has no such comparison, or one of its files is damaged.
         RecipeError: its recipe is damaged.
     """
     run = open_run(folder)
@@ -131,7 +132,7 @@ def read_content(folder: Path, compare_name: str | None = None) -> Content:
     except DAMAGE as error:
         raise RunError(
             Message(
-                "the run's files do not fit together: {name} {error}", name=type(error).__name__, error=error
+                "the run's files are inconsistent: {name} {error}", name=type(error).__name__, error=error
             ),
             where=str(run.folder),
             fix=Message("To verify and repair it, {how_to_resume}.", how_to_resume=how_to_resume(run)),
@@ -147,7 +148,7 @@ def _content(run: Run, provenance: Provenance, comparison: ComparisonView | None
     result = _result(run, shown_as)
     trained = read_trained(run, known.seeds, {} if result is None else result.experiments, checks, shown_as)
     searched, tested = read_searched(run, provenance, shown_as), read_range_test(run)
-    # A range test has nothing to choose from, and a search ranks its trials itself until they are compared.
+    # A range test has no ranking, and a search ranks its trials itself until they are compared.
     current = None if comparison is None or comparison.is_stale else comparison
     is_ranked = tested is None and (searched is None or current is not None)
     ranking = rank(trained, current) if is_ranked else None
@@ -184,7 +185,7 @@ def _content(run: Run, provenance: Provenance, comparison: ComparisonView | None
 
 
 def _advised(recipe: Recipe, advice: Advice, shown_as: Mapping[str, str]) -> str:
-    """What is to be taken as a recipe of its own, as a page may show it."""
+    """Return the recommended experiment as a recipe, in the form in which a page may show it."""
     if advice.experiment is None:
         return ""
     where = "Paths are relative to the folder of the recipe that was trained."
@@ -203,21 +204,21 @@ _LEVELS = ("error", "warning", "note", "ok")
 
 
 def _result(run: Run, shown_as: Mapping[str, str]) -> Result | None:
-    """How the run ended, without this machine's folders."""
+    """Read how the run ended, without this machine's folders."""
     if not run.is_finished:
         return None
     return Result.model_validate(without_folders(Result.read(run.result_file).to_json(), shown_as))
 
 
 def _checks(run: Run, shown_as: Mapping[str, str]) -> list[Finding]:
-    """The findings, the worst first, without this machine's folders."""
+    """Read the findings, most severe first, without this machine's folders."""
     found = read_checks(run.checks_file) if run.checks_file.is_file() else []
     findings = [Finding(**without_folders(finding.to_json(), shown_as)) for finding in found]
     return sorted(findings, key=lambda finding: _LEVELS.index(finding.level))
 
 
 def _known_paths(run: Run, provenance: Provenance, recipe: str) -> dict[str, str]:
-    """Absolute paths that the run's files may hold, and what a reader sees instead."""
+    """Map absolute paths that may be in the run's files to what readers see instead."""
     retained = provenance.retain
     files = [*provenance.data, *(retained if isinstance(retained, dict) else ())]
     named = [*paths_in(yaml.safe_load(recipe)), *filter(is_absolute, files)]
@@ -228,12 +229,12 @@ def _known_paths(run: Run, provenance: Provenance, recipe: str) -> dict[str, str
 
 
 def _recipe_text(text: str, shown_as: Mapping[str, str]) -> str:
-    """A recipe as it stands, but for this machine's folders."""
+    """Return a recipe as it is, except for this machine's folders."""
     shown = replace_known(text, shown_as)
     tree = yaml.safe_load(shown)
     if not list(paths_in(tree)):
         return shown
-    # YAML had a path in another spelling, escaped or folded: written anew, it has none.
+    # The YAML contains a path in another form, escaped or folded, so it is written again without it.
     return yaml.safe_dump(_hidden(tree), allow_unicode=True, sort_keys=False)
 
 

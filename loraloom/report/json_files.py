@@ -1,6 +1,6 @@
-"""What a run's files may come to that do not fit together."""
+"""Errors that inconsistent files of a run may cause."""
 
 from __future__ import annotations
 
-# What documents that are whole each by itself raise if one names what another does not have.
+# Raised by valid documents if one of them refers to something that another does not contain.
 DAMAGE = (KeyError, TypeError, AttributeError, ValueError, OverflowError)

@@ -103,7 +103,7 @@ def search_charts(searched: SearchView | None) -> dict[str, Markup]:
                 Point(
                     float(trial.parameters[key]) if are_numbers else _named(trial.parameters[key]),
                     None if trial.status == "failed" else trial.figure,
-                    _told(trial, key),
+                    _tooltip(trial, key),
                     "best" if trial.name == searched.best else "plain" if trial.has_adapter else "weak",
                 )
                 for trial in known
@@ -116,7 +116,7 @@ def search_charts(searched: SearchView | None) -> dict[str, Markup]:
     return charts_by_key
 
 
-def _told(trial: Trial, key: str) -> str:
+def _tooltip(trial: Trial, key: str) -> str:
     value = units.setting(trial.parameters[key])
     return visible(f"{trial.name}, {value}: {trial.status}, {_figure(trial.figure)}")
 

@@ -1,4 +1,4 @@
-"""Which range test of the learning rate a run's page shows: the run itself, or one beside it."""
+"""The range test of the learning rate that a run's page shows: the run itself, or one in the same folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from loraloom.run.folder import Run, open_run
 
 
 def read_range_test(run: Run) -> RangeTest | None:
-    """The range test that this run is; None where it is none.
+    """Read the range test that this run is; None if it is not one.
 
     Raises:
         RunError: the file is damaged.
@@ -23,22 +23,22 @@ def read_range_test(run: Run) -> RangeTest | None:
 
 
 def range_test_for(run: Run, provenance: Provenance, recipe: Recipe) -> RangeTest | None:
-    """The newest range test beside a run that was made on the same base, data, adapter and batch.
+    """Find the newest range test in the same folder with the same base, data, adapter and batch size.
 
-    One that is damaged, or another user's, says nothing about this run, and is passed over.
+    A damaged one, or another user's, is ignored.
     """
     files = run.folder.resolve().parent.glob(f"*/{FILE}")
     for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
         try:
             other = open_run(file.parent)
-            if _speaks_for(other, provenance, recipe):
+            if _applies_to(other, provenance, recipe):
                 return read_range_test(other)
         except (LoRALoomError, OSError, AttributeError, TypeError):
             continue
     return None
 
 
-def _speaks_for(other: Run, provenance: Provenance, recipe: Recipe) -> bool:
+def _applies_to(other: Run, provenance: Provenance, recipe: Recipe) -> bool:
     theirs = Provenance.read(other.provenance_file)
     if provenance.base is None or theirs.base is None or theirs.data != provenance.data:
         return False
@@ -49,7 +49,7 @@ def _speaks_for(other: Run, provenance: Provenance, recipe: Recipe) -> bool:
 
 
 def _what_decides(recipe: Recipe) -> list[str]:
-    """Of each experiment, what a good learning rate depends on."""
+    """Return what a good learning rate depends on, for each experiment."""
     return [
         repr((own.lora, own.training.per_device_train_batch_size, own.training.gradient_accumulation_steps))
         for own in recipe.resolved_experiments

@@ -1,4 +1,4 @@
-"""search.json as the report needs it: every trial, the best first, and what became of each."""
+"""The view of search.json for the report: every trial, best first, and how each ended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from loraloom.run.documents.search import FILE, Parameters, SearchRecord, Trial
 from loraloom.run.folder import Run
 from loraloom.text.message import Message, joined
 
-# A setting with more values than that is a range: a mean at each would be of one trial.
+# A setting with more values is a range, where a mean at each value would cover only one trial.
 MOST_LEVELS = 6
 _STATUSES = ("done", "stopped", "training", "pruned", "failed")
 
@@ -23,12 +23,12 @@ class SearchView:
     """A search.
 
     Args:
-        metric: what trials are judged by.
-        best: the trial with the best figure; None where none came to its end.
-        trials: the best first, then those that were given up, then those that failed.
-        importances: dotted key → share; empty where that cannot be said.
-        num_asked: how many trials it is to have.
-        sampler: what decided what to try.
+        metric: the metric of the trials.
+        best: the trial with the best value; None if no trial was completed.
+        trials: completed trials, best first, then those that were stopped early, then those that failed.
+        importances: dotted key → share; empty if they cannot be computed.
+        num_asked: requested number of trials.
+        sampler: the sampler that chose the trials.
     """
 
     metric: str
@@ -41,19 +41,19 @@ class SearchView:
 
     @property
     def keys(self) -> list[str]:
-        """What varied, the most important first."""
+        """The settings that varied, most important first."""
         found = dict.fromkeys(key for trial in self.trials for key in trial.parameters)
         return sorted(found, key=lambda key: -self.importances.get(key, 0.0))
 
     @property
     def sentence(self) -> str:
-        """What the search says, and how far that can be believed."""
+        """The result of the search, and how reliable it is."""
         best = next((trial for trial in self.trials if trial.name == self.best), None)
         if best is None or best.figure is None:
-            return Message("No trial has come to its end.")
+            return Message("No trial has been completed.")
         return Message(
-            "{name} has the best {metric}, {figure:.4f}, of {counted}. It was chosen on the "
-            "eval rows, from one seed: the next search may choose another.",
+            "{name} has the best {metric}, {figure:.4f}, of {counted}. It was selected on the "
+            "eval rows, with one seed, so another search may select a different one.",
             name=best.name,
             metric=self.metric,
             figure=best.figure,
@@ -61,17 +61,13 @@ class SearchView:
         )
 
     def _counted(self) -> str:
-        """How many trials came to their end, and what became of the others."""
+        """Count the completed trials, and what became of the others."""
         num_whole = sum(trial.has_adapter for trial in self.trials)
-        noun = (
-            Message("trial that came to its end")
-            if num_whole == 1
-            else Message("trials that came to their end")
-        )
+        noun = Message("completed trial") if num_whole == 1 else Message("completed trials")
         statuses: Counter[str] = Counter(trial.status for trial in self.trials)
         others = [
             Message("{statuses} {what}", statuses=statuses[status], what=what)
-            for status, what in (("pruned", Message("given up early")), ("failed", Message("failed")))
+            for status, what in (("pruned", Message("stopped early")), ("failed", Message("failed")))
             if statuses[status]
         ]
         return Message("{num_whole} {noun}", num_whole=num_whole, noun=noun) + (
@@ -79,7 +75,7 @@ class SearchView:
         )
 
     def levels(self, key: str) -> list[Level]:
-        """Of a setting with few values, what trials with each came to; empty where it has many."""
+        """Return the results of trials at each value of a setting with few values; empty if it has many."""
         values: Parameters = {}
         figures: dict[str, dict[str, float]] = {}
         for trial in self.trials:
@@ -93,11 +89,11 @@ class SearchView:
 
 
 def read_searched(run: Run, provenance: Provenance, shown_as: Mapping[str, str]) -> SearchView | None:
-    """A run's search; None where the run is none.
+    """Read a run's search; None if the run is not a search.
 
     Args:
-        provenance: the run's.
-        shown_as: absolute paths that it may hold, and what stands for each.
+        provenance: the run's provenance.
+        shown_as: absolute paths that it may contain -> what to show instead.
 
     Raises:
         RunError: the file is damaged.
@@ -126,7 +122,7 @@ def _without_folders(trial: Trial, shown_as: Mapping[str, str]) -> Trial:
 
 
 def _rank(trial: Trial, higher_is_better: bool) -> tuple[int, bool, float]:
-    """Those that came to their end by figure, then the others."""
+    """Sort completed trials by value, then the others."""
     group = 0 if trial.has_adapter else 1 + _STATUSES.index(trial.status)
     figure = trial.figure if trial.figure is not None else 0.0
     return group, trial.figure is None, -figure if higher_is_better else figure

@@ -1,4 +1,4 @@
-"""What training left of each experiment: how it ended, its curves, its adapter's file, what it cost."""
+"""The training of each experiment as the report shows it: outcome, curves, adapter file, cost."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from loraloom.text.message import Message
 
 UNFINISHED = "unfinished"
 History = TrainStep | Evaluation | ExperimentEnd
-# An adapter is called by its experiment, and by its seed behind this where there are several.
+# Separates experiment and seed in the name of an adapter, if there are several seeds.
 SEED_MARK = "@"
 
 
 @dataclass(frozen=True)
 class AdapterFile:
-    """What an experiment left: its adapter's file, as its own header describes it."""
+    """An adapter's file, as described by its header."""
 
     num_bytes: int
     num_linears: int
@@ -35,7 +35,7 @@ class AdapterFile:
 
 @dataclass(frozen=True)
 class Curves:
-    """What was measured in training, each a list of (the experiment's own step, value)."""
+    """Measurements during training, each a list of (the experiment's own step, value)."""
 
     loss: list[tuple[int, float]]
     eval_loss: list[tuple[int, float]]
@@ -48,17 +48,17 @@ class TrainingView:
 
     Args:
         name: `experiment`, or `experiment@seed`.
-        group: the experiment's.
+        group: name of the experiment.
         status: `done`, `stopped` (early), `failed` or `unfinished`.
-        reason: why it ended, where it did not simply finish.
-        step, total_steps: taken and planned.
-        best_step, best_metric, metric: of the checkpoint that became the adapter.
-        forgetting: by how much its loss on `data.retain` is above the base's.
-        retain_loss: its loss on `data.retain`, where the run wrote that down.
-        targets: what its target modules stood for, in sentences.
+        reason: why it ended, if it did not simply finish.
+        step, total_steps: number of steps taken and planned.
+        best_step, best_metric, metric: those of the checkpoint that became the adapter.
+        forgetting: increase of its loss on `data.retain` over the base's.
+        retain_loss: its loss on `data.retain`, if the run recorded it.
+        targets: the linears that its target modules match, in sentences.
         num_tokens: source and target tokens of all its steps.
-        tokens_per_second: the median over its steps.
-        seconds: of the time its steps took, its share by tokens.
+        tokens_per_second: median over its steps.
+        seconds: its share, by tokens, of the time of its steps.
     """
 
     name: str
@@ -82,7 +82,7 @@ class TrainingView:
 
 
 def group_of(model: str) -> str:
-    """The experiment that an adapter is of."""
+    """Return the experiment of an adapter."""
     return model.partition(SEED_MARK)[0]
 
 
@@ -93,13 +93,13 @@ def read_trained(
     checks: Iterable[Finding],
     shown_as: Mapping[str, str],
 ) -> list[TrainingView]:
-    """Every adapter of a run, in the order of its recipe.
+    """Read every adapter of a run, in the order of its recipe.
 
     Args:
-        seeds: of each adapter, as provenance.json has them.
-        entries: of each adapter in result.json; empty where training has not ended.
+        seeds: seed of each adapter, from provenance.json.
+        entries: entry of each adapter in result.json; empty if training has not ended.
         checks: the run's findings.
-        shown_as: absolute paths that its events may hold, and what stands for each.
+        shown_as: absolute paths that its events may contain -> what to show instead.
 
     Raises:
         RunError: an adapter's file is damaged.
@@ -107,7 +107,7 @@ def read_trained(
     events: dict[str, list[History]] = {name: [] for name in seeds}
     for event in run.events():
         if isinstance(event, TrainStep | Evaluation | ExperimentEnd) and event.experiment in events:
-            if isinstance(event, ExperimentEnd):  # the only one with a sentence in it
+            if isinstance(event, ExperimentEnd):  # the only field that contains a sentence
                 event = replace(event, reason=without_folders(event.reason, shown_as))
             events[event.experiment].append(event)
     seconds = shared_seconds([event for own in events.values() for event in own])
@@ -118,9 +118,9 @@ def read_trained(
 
 
 def shared_seconds(events: Iterable[Event]) -> dict[str, float]:
-    """How long each experiment's steps took.
+    """Compute how long each experiment's steps took.
 
-    Experiments of one pass train at once, so a step's time is shared out by their tokens.
+    Experiments of one pass train at the same time, so a step's time is divided by their tokens.
     """
     steps: dict[int, list[TrainStep]] = {}
     for event in events:
@@ -186,7 +186,7 @@ def _trained(
 
 
 def _ending(event: ExperimentEnd) -> ExperimentResult:
-    """How an experiment of an unfinished run ended, by its log."""
+    """Return how an experiment of an unfinished run ended, according to its log."""
     return ExperimentResult(
         status=event.status,
         step=event.experiment_step,
@@ -198,14 +198,14 @@ def _ending(event: ExperimentEnd) -> ExperimentResult:
 
 
 def _unfinished(step: int) -> ExperimentResult:
-    """What stands for an experiment that has not ended."""
+    """Return the entry of an experiment that has not ended."""
     return ExperimentResult(
         status=UNFINISHED, step=step, reason="", best_step=None, best_metric=None, forgetting=None
     )
 
 
 def _metric(run: Run, name: str) -> str:
-    """Read by which metric the best adapter was chosen; empty if the adapter does not say."""
+    """Return the metric that selected the adapter's checkpoint; "" if the adapter does not state it."""
     path = run.adapters / name / "loraloom.json"
     origin = run.read_json(path) if path.is_file() else {}
     return str(origin.get("metric_for_best_model", "")) if isinstance(origin, dict) else ""

@@ -1,4 +1,4 @@
-"""Comparisons that have begun and are not finished: what `compare/.<name>.partial.jsonl` says at its top.
+"""Unfinished comparisons, as described by the first line of `compare/.<name>.partial.jsonl`.
 
 {"format": 2, "key": …, "num_rows": 300}
 {"rows": ["5f2a…", …], "answers": {model: …}, "sha256": …}
@@ -24,9 +24,9 @@ class UnfinishedComparison:
     """A comparison that is not finished.
 
     Args:
-        name: of the file it will be.
-        is_running: whether a process is at it now; else it was interrupted.
-        num_rows: how many rows it is of.
+        name: name of its future file.
+        is_running: whether a process is working on it; otherwise it was interrupted.
+        num_rows: number of its rows.
     """
 
     name: str
@@ -35,36 +35,36 @@ class UnfinishedComparison:
 
     @property
     def sentence(self) -> str:
-        """What a reader of a report should know."""
+        """A notice for readers of a report."""
         rows = (
             Message("1 row") if self.num_rows == 1 else Message("{num_rows:,} rows", num_rows=self.num_rows)
         )
         if self.is_running:
             return Message(
-                "The comparison `{name}` of {rows} is being made now: its answers are not here yet.",
+                "The comparison `{name}` of {rows} is still running; its answers are not shown yet.",
                 name=self.name,
                 rows=rows,
             )
         return Message(
-            "A comparison `{name}` of {rows} was interrupted: its answers are not here. The "
-            "same `loraloom compare` goes on with it.",
+            "A comparison `{name}` of {rows} was interrupted, so its answers are not shown. "
+            "The same `loraloom compare` command resumes it.",
             name=self.name,
             rows=rows,
         )
 
 
 def partial_file(comparisons: Path, name: str) -> Path:
-    """Where a comparison keeps its answers until it is finished."""
+    """Return the file in which a comparison stores answers until it is finished."""
     return comparisons / f".{name}{_ENDING}"
 
 
 def lock_file(comparisons: Path, name: str) -> Path:
-    """What the process holds that makes a comparison."""
+    """Return the lock file of a comparison."""
     return comparisons / f".{name}.lock"
 
 
 def read_under_way(run: Run) -> list[UnfinishedComparison]:
-    """The comparisons of a run that are not finished; what is not ours or is damaged is left out."""
+    """List the unfinished comparisons of a run; foreign and damaged files are ignored."""
     found = []
     for path in sorted(run.comparisons.glob(f".*{_ENDING}")):
         name = path.name.removesuffix(_ENDING)[1:]

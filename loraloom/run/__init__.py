@@ -1,1 +1,1 @@
-"""What happened: a run's folder, its files and whether they are as the run wrote them."""
+"""The record of a run: its folder, its files, its events, and verification that they are unchanged."""

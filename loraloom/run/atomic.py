@@ -1,4 +1,4 @@
-"""Files and folders that survive a crash: replaced as a whole, and on the disk when a call returns."""
+"""Atomic writing of files and folders: each is replaced as a whole, and is on disk when the call returns."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut (fsync(2) on a file does not cover its name)."""
+    """Flush the names in a folder to disk, because fsync(2) on a file does not cover its name."""
     if os.name == "nt":
-        return  # Windows opens no folders
+        return  # Windows cannot open folders
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -19,7 +19,7 @@ def fsync_folder(folder: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a new file and push it to the disk."""
+    """Write a new file and flush it to disk."""
     with path.open("wb") as file:
         file.write(content)
         file.flush()
@@ -27,7 +27,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Replace a file as a whole: a reader, or a power cut, sees the old one or the new one."""
+    """Replace a file atomically: after a power cut, and for a reader, it has the old or the new content."""
     staged = staged_path(path)
     write_bytes(staged, text.encode())
     os.replace(staged, path)
@@ -35,15 +35,15 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def staged_path(path: Path) -> Path:
-    """Where a file is written before it takes its place."""
+    """Return the path at which a file is written before it is renamed."""
     return path.with_name(f".{path.name}.new")
 
 
 def replace_folder(staged: Path, target: Path) -> None:
-    """Put a finished folder in the place of another; every file in it must already be on the disk.
+    """Replace a folder by a finished one, whose files must already be on disk.
 
-    A crash between the two renames leaves no `target`, but both contents: the caller's next
-    attempt writes it anew.
+    A crash between the two renames leaves no `target`, but both contents: the caller's next attempt writes it
+    again.
     """
     fsync_folder(staged)
     old = target.with_name(f".{target.name}.old")
@@ -56,6 +56,6 @@ def replace_folder(staged: Path, target: Path) -> None:
 
 
 def remove_remnants(parent: Path) -> None:
-    """Remove what a `replace_folder` or a removal in this folder left when it was killed."""
+    """Remove what an interrupted `replace_folder` or removal left in this folder."""
     for remnant in [*parent.glob(".*.new"), *parent.glob(".*.old")]:
         shutil.rmtree(remnant, ignore_errors=True)

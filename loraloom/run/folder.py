@@ -1,20 +1,20 @@
-"""What happened: one directory of plain files that anything can read.
+"""The run directory: plain files that any program can read.
 
     runs/counselling-2026-11-23-1/
-      recipe.yaml          resolved: every default written out
+      recipe.yaml          the resolved recipe, with every default written out
       provenance.json      versions, fingerprints, and every automatic choice with its reason
-      split.json           which row went where
-      checks.json          findings
-      events.jsonl         one JSON object a line
+      split.json           the part that each row belongs to
+      checks.json          findings of the checks
+      events.jsonl         one JSON object per line
       checkpoints/         step-000160/, written by training/checkpoint.py
-      adapters/<name>/     PEFT's own folder format
-      failed/<name>/       the same, of what an experiment had learnt before it failed
-      changed/             what a resume found in the place of what the run wrote
+      adapters/<name>/     finished adapters, in PEFT's folder format
+      failed/<name>/       the same, for what a failed experiment had learnt
+      changed/             copies of files that had changed when the run was resumed
       compare/<name>.json  answers and figures
-      result.json          how training ended; its presence says that the run is finished
-      .sums.json           sha256 of what is written as a whole, see digests.py
+      result.json          how training ended; it exists only if the run is finished
+      .sums.json           sha256 of files that are written as a whole, see digests.py
 
-This module knows the paths and the lock, makes a run and finds it again.
+This module knows paths and lock, and creates and finds runs.
 """
 
 from __future__ import annotations
@@ -81,12 +81,12 @@ class Run:
 
     @property
     def is_started(self) -> bool:
-        """Whether this folder holds a run at all."""
+        """Whether the folder contains a run."""
         return self.recipe_file.is_file() and self.provenance_file.is_file()
 
     @property
     def is_remnant(self) -> bool:
-        """Whether this is what a process left that was killed while it made the run, and nothing else."""
+        """Whether the folder contains only what a process left that was killed while it created the run."""
         if self.is_started or not self.folder.is_dir():
             return False
         parts = (self.checkpoints, self.adapters, self.comparisons)
@@ -94,18 +94,18 @@ class Run:
         found = set(self.folder.iterdir())
         lock = self.folder / LOCK_FILE
         ours = {lock, guard_file(lock), *parts, *files, *map(staged_path, files)}
-        # Without the lock there are only empty folders: a lone recipe.yaml may be the user's own.
+        # Without the lock, only empty folders count, because a lone recipe.yaml may be the user's own.
         is_ours = found <= ours and (lock in found or guard_file(lock) in found or found <= set(parts))
         return is_ours and not any(any(part.iterdir()) for part in parts if part in found)
 
     @property
     def is_finished(self) -> bool:
-        """Whether training ended by itself."""
+        """Whether training ended without being interrupted."""
         return self.result_file.is_file()
 
     @property
     def started(self) -> str:
-        """When it was begun, as its provenance has it: what tells its log from another run's."""
+        """Time at which the run was started, which distinguishes its log from another run's."""
         try:
             return str(json.loads(self.provenance_file.read_bytes())["started"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -121,7 +121,7 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold this directory for this process alone.
+        """Hold the lock of this directory.
 
         Raises:
             RunError: another process holds it; the message has its process id.
@@ -130,9 +130,9 @@ class Run:
             yield
 
     def append_event(self, event: Event) -> None:
-        """Add one line to events.jsonl: `{"event": …, "time": …, …}`. Never give it a row's text.
+        """Append one line to events.jsonl: `{"event": …, "time": …, …}`. It must never contain a row's text.
 
-        The line of a save ends with the sha256 of it and of all before it, see `integrity.log_problem`.
+        The line of a save ends with the sha256 of the log up to it, see `integrity.log_problem`.
 
         Raises:
             RunError: it cannot be written.
@@ -142,7 +142,7 @@ class Run:
             if isinstance(event, CheckpointSave):
                 so_far = self.events_file.read_bytes() if self.events_file.is_file() else b""
                 line = LogDigest(self.started, so_far).closed(line)
-            # One write of one line, appended: a crash can only cut the last line, which readers skip.
+            # A line is appended in one write, so a crash truncates only the last line, which readers skip.
             with self.events_file.open("ab+") as file:
                 file.write(f"{_end_of_cut_line(file)}{line}\n".encode())
                 if event.is_durable:
@@ -152,14 +152,14 @@ class Run:
             raise RunError(
                 Message("cannot be written: {strerror}", strerror=(error.strerror or error)),
                 where=str(self.events_file),
-                fix=Message("Make room, then go on with --resume."),
+                fix=Message("Free some space, then resume with --resume."),
             ) from None
 
     def recorder(self, report: Report) -> Report:
-        """A `Report` that adds each event to events.jsonl and hands it on.
+        """Return a `Report` that appends each event to events.jsonl and passes it on.
 
         Args:
-            report: told of it then.
+            report: called with the event afterwards.
         """
 
         def record(event: Event) -> None:
@@ -169,14 +169,14 @@ class Run:
         return record
 
     def events(self) -> list[Event]:
-        """All events in order; of several with one (step, experiment, event), the last."""
+        """Return all events in order; of several with the same (step, experiment, event), only the last."""
         if not self.events_file.is_file():
             return []
         return read_events(self.events_file.read_text(encoding="utf-8", errors="replace").split("\n"))
 
 
 def _end_of_cut_line(file: BinaryIO) -> str:
-    """What goes before the next line: one that a crash cut must not take it along."""
+    """Return what must precede the next line, so that a line truncated by a crash does not damage it."""
     if file.tell() == 0:
         return ""
     file.seek(-1, os.SEEK_END)
@@ -184,21 +184,21 @@ def _end_of_cut_line(file: BinaryIO) -> str:
 
 
 def now() -> str:
-    """The time, with its zone, to the second."""
+    """Return the time, with its zone, to the second."""
     return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def create_run(folder: Path) -> Run:
-    """Make a run directory that only its user can read, and the folders in it.
+    """Create a run directory that only its user can read, and its folders.
 
-    What a process left that was killed while it did this is taken over.
+    A folder left by a process that was killed while it did this is reused.
 
     Raises:
-        RunError: it exists and holds something, or cannot be written.
+        RunError: it exists and is not empty, or cannot be written.
     """
     is_new = not folder.exists() or Run(folder).is_remnant
     if (folder / LOCK_FILE).exists():
-        with Run(folder).locked():  # says whose it is, if somebody works on it now
+        with Run(folder).locked():  # raises an error that names the process that is using it
             pass
     if not is_new and (not folder.is_dir() or any(folder.iterdir())):
         fix = (
@@ -216,18 +216,18 @@ def create_run(folder: Path) -> Run:
         folder.chmod(0o700)
     except OSError as error:
         raise RunError(
-            Message("the run directory cannot be made: {strerror}", strerror=error.strerror),
+            Message("the run directory cannot be created: {strerror}", strerror=error.strerror),
             where=str(folder),
-            fix=Message("Choose a folder you may write to with --out."),
+            fix=Message("Choose a writable folder with --out."),
         ) from None
     return run
 
 
 def open_run(folder: Path) -> Run:
-    """An existing run.
+    """Open an existing run.
 
     Raises:
-        RunError: there is none; the message names the runs beside it.
+        RunError: there is none; the message lists the runs in the same folder.
     """
     run = Run(folder)
     if not run.is_started:
@@ -237,20 +237,21 @@ def open_run(folder: Path) -> Run:
         if folder.is_dir():
             lacking = run.provenance_file if run.recipe_file.is_file() else run.recipe_file
             raise RunError(
-                Message("this folder is no run: it has no {name}", name=lacking.name), where=str(folder)
+                Message("this folder is not a run, because it has no {name}", name=lacking.name),
+                where=str(folder),
             )
         near = [other.folder.name for other in list_runs(folder.parent)]
         raise RunError(
             Message("there is no such run"),
             where=str(folder),
             allowed=", ".join(near[-5:]),
-            fix=Message("`loraloom runs` lists them.") if near else Message("`loraloom train` makes one."),
+            fix=Message("`loraloom runs` lists them.") if near else Message("`loraloom train` creates one."),
         )
     return run
 
 
 def list_runs(folder: Path) -> list[Run]:
-    """The runs in a folder, oldest first."""
+    """List the runs in a folder, oldest first."""
     if not folder.is_dir():
         return []
     found = [Run(path) for path in folder.iterdir() if path.is_dir()]
@@ -258,7 +259,7 @@ def list_runs(folder: Path) -> list[Run]:
 
 
 def fresh_folder(name: str, parent: Path = Path(RUNS_FOLDER)) -> Path:
-    """A path for a new run: name, date, and the first number that is free."""
+    """Return a path for a new run: name, date, and the first free number."""
     stem = re.sub(r"[^\w\-]+", "-", name).strip("-") or "run"
     day = datetime.date.today().isoformat()
     number = 1

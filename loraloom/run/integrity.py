@@ -1,8 +1,8 @@
-"""Whether a run's files are still as the run wrote them: detects corruption and manual edits.
+"""Verification that a run's files are unchanged: detects corruption and manual edits.
 
-Each checkpoint has a manifest of its own. What else decides how a run goes on (its recipe, split and
-automatic choices), how it ended, and its finished adapters are listed in .sums.json; the log has the digest
-of all before it in the line of every save. All are of one form, see run/digests.py.
+Each checkpoint has a manifest of its own. The other files that determine how a run continues (its recipe,
+split and automatic choices), its result, and its finished adapters are listed in .sums.json. The line of
+every save in the log has the digest of the log up to it. All have the same format, see run/digests.py.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from loraloom.text.message import Message
 
 
 def write_recorded(run: Run, path: Path, text: str) -> None:
-    """Replace one of a run's files as a whole, and record it.
+    """Replace one of a run's files atomically, and record it.
 
     Raises:
         RunError: it cannot be written, or .sums.json is damaged.
     """
     name, files = path.name, _known(run)
     try:
-        # The old sum stays beside the new one: whichever file a crash leaves is right.
+        # The old sum is kept with the new one, so that either content is valid after a crash.
         before = files[name].sha256 if name in files else None
         _write(run, {**files, name: FileDigest.of(text.encode(), before)})
         replace_text(path, text)
@@ -34,18 +34,18 @@ def write_recorded(run: Run, path: Path, text: str) -> None:
         raise RunError(
             Message("cannot be written: {strerror}", strerror=(error.strerror or error)),
             where=str(path),
-            fix=Message("Make room, then go on with --resume."),
+            fix=Message("Free some space, then resume with --resume."),
         ) from None
 
 
 def is_recorded(run: Run, path: Path, text: str) -> bool:
-    """Whether this is what the run wrote there."""
+    """Return whether this is what the run wrote to the file."""
     entry = (_read(run) or {}).get(path.name)
     return entry is not None and entry.matches(text.encode())
 
 
 def record(run: Run, paths: Iterable[Path]) -> None:
-    """Record files that are there already, as they are now.
+    """Record the present content of existing files.
 
     Raises:
         RunError: .sums.json is damaged.
@@ -57,13 +57,13 @@ def record(run: Run, paths: Iterable[Path]) -> None:
 
 
 def changed_files(run: Run, below: str = "") -> list[str]:
-    """The recorded files that are not as the run wrote them, by their paths in the run.
+    """List the recorded files that have changed since the run wrote them, by their paths in the run.
 
-    .sums.json is among them if it was changed itself; then nothing is known of the others. A run without
-    it is older than integrity checks, or lost it: that alone is no harm.
+    If .sums.json itself was changed, it is in the list, and nothing is known about the other files. A run
+    without it was written before integrity checks existed, or lost it; that alone is not an error.
 
     Args:
-        below: a folder of the run, `adapters/main/`, if only its files matter.
+        below: a folder of the run, such as `adapters/main/`, if only its files matter.
     """
     if not run.sums_file.is_file():
         return []
@@ -78,13 +78,13 @@ def changed_files(run: Run, below: str = "") -> list[str]:
 
 
 def log_problem(run: Run, step: int) -> str:
-    """What is wrong with events.jsonl, or nothing.
+    """Describe what is wrong with events.jsonl; "" if nothing is.
 
-    What stands behind the last save is repeated by a resume; up to there no bit changes unsaid.
+    Lines after the last save are repeated by a resume; any change before it is detected.
 
     Args:
-        run: with a checkpoint of `step`.
-        step: of the run; the log knows of it.
+        run: a run with a checkpoint of `step`.
+        step: a step of the run, up to which the log is verified.
     """
     content = run.events_file.read_bytes() if run.events_file.is_file() else b""
     digest, has_step, unread = LogDigest(run.started), step == 0, 0
@@ -94,7 +94,7 @@ def log_problem(run: Run, step: int) -> str:
         if not is_right:
             return Message("line {number}, or one before it, was changed", number=number)
         has_step = has_step or event.get("step") == step
-        # One that a crash cut is recorded as it is by the next save.
+        # A line that was truncated by a crash is included in the digest of the next save.
         unread = 0 if is_closed else unread or (0 if event else number)
         digest.add(line)
     if unread:
@@ -111,26 +111,26 @@ def _event(line: bytes) -> Mapping[str, object]:
 
 
 def _known(run: Run) -> Mapping[str, FileDigest]:
-    """The files so far, to add to.
+    """Return the files recorded so far.
 
     Raises:
-        RunError: .sums.json is damaged. To begin it anew would call every change so far the run's own; a
-            resume says what happened and keeps the damaged file aside.
+        RunError: .sums.json is damaged. Recreating it would treat every change so far as the run's own; a
+            resume reports the damage and keeps a copy of the file.
     """
     files = _read(run)
     if files is None and run.sums_file.is_file():
         raise RunError(
-            Message("is damaged: it is not as the run wrote it"),
+            Message("is damaged: it has changed since the run wrote it"),
             where=str(run.sums_file),
             fix=Message(
-                "Go on with --resume: it keeps this file aside and says what it cannot verify any more."
+                "Resume with --resume, which keeps a copy of this file and reports what it cannot verify."
             ),
         )
     return files or {}
 
 
 def _read(run: Run) -> Mapping[str, FileDigest] | None:
-    """The files that are recorded; None if there are none that can be trusted."""
+    """Return the recorded files; None if there is no valid record."""
     try:
         manifest = Manifest.parse(run.sums_file.read_bytes())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -1,7 +1,8 @@
-"""A lock for each folder or file that ends with the process that holds it.
+"""Locks of folders and files that end with the process that holds them.
 
-The lock is filelock's, which knows POSIX and Windows. Before filelock 4.0 a forked worker that outlived a
-killed process kept it; since then a child lets go of it when it is forked (a test holds that).
+The implementation is filelock, which supports POSIX and Windows. Before filelock 4.0, a forked worker that
+outlived a killed process kept the lock; since then, a child releases it when it is forked (a test verifies
+this).
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from pathlib import Path
 from loraloom.errors import RunError
 from loraloom.text.message import Message
 
-with warnings.catch_warnings(action="ignore"):  # it says so if it finds no system's locks
+with warnings.catch_warnings(action="ignore"):  # filelock warns if the system has no locks
     import filelock
 
-# A process that only asks whose the folder is holds the lock for a moment, and a holder writes its pid
-# only after it has the lock.
+# A process that only tests whether the folder is locked holds the lock for a moment, and a holder
+# writes its pid only after it has the lock.
 PATIENCE_SECONDS = 0.2
-# A report or a card is written in about a second: whoever comes second waits, and writes what is newer.
+# A report or a card is written in about a second, so a second writer waits, and writes the newer content.
 WRITING_SECONDS = 10.0
-# What Windows has locked nobody else can read, so there a file beside it is locked, and the pid is readable.
+# On Windows, a locked file is unreadable, so a file beside it is locked, and the pid stays readable.
 LOCKS_A_GUARD = sys.platform == "win32"
 
-# What this process holds, by process id and path: filelock would let another thread wait, not refuse it.
+# Locks of this process, by process id and path; filelock would let another thread wait, not refuse it.
 _held: set[tuple[int, str]] = set()
 _mutex = threading.Lock()
 
@@ -40,28 +41,28 @@ _mutex = threading.Lock()
 def locked(
     path: Path,
     *,
-    doing: str = Message("works on this run"),
+    doing: str = Message("is using this run"),
     where: Path | None = None,
-    fix: str = Message("Wait for it, or stop it, and try again."),
+    fix: str = Message("Wait until it has finished, or stop it, and try again."),
     is_temporary: bool = False,
     patience: float = PATIENCE_SECONDS,
 ) -> Iterator[None]:
-    """Hold what a lock file stands for, for this process and this call alone.
+    """Hold a lock during a `with` block.
 
-    It is not inherited by children, so a worker that outlives the process does not keep it locked, and it
-    ends however the process ends.
+    Children do not inherit it, so a worker that outlives the process does not keep it, and it ends however
+    the process ends.
 
     Args:
-        path: the lock file, made where it is not; it then has the holder's process id.
-        doing: what a holder does, for the message.
+        path: the lock file, created if necessary; it contains the holder's process id.
+        doing: what a holder is doing, for the message: `is using this run`.
         where: what is locked, for the message; by default the folder of the lock file.
-        fix: what one who is refused can do.
-        is_temporary: remove the file afterwards; else it stays.
+        fix: what a process that is refused can do.
+        is_temporary: remove the file afterwards.
         patience: seconds to wait for another holder.
 
     Raises:
         RunError: another process holds it; the message has its process id.
-        OSError: the folder cannot be written to, or a symbolic link is in the file's place.
+        OSError: the folder is not writable, or the file is a symbolic link.
     """
     where = where or path.parent
     deadline = time.monotonic() + patience
@@ -69,7 +70,7 @@ def locked(
         if time.monotonic() > deadline:
             pid = os.getpid()
             raise RunError(
-                Message("this process {doing} already (pid {pid})", doing=doing, pid=pid),
+                Message("this process itself {doing} (pid {pid})", doing=doing, pid=pid),
                 where=str(where),
                 fix=fix,
             )
@@ -82,7 +83,7 @@ def locked(
             if before is not None and before != _identity(path) and not is_temporary:
                 path.unlink(missing_ok=True)
                 raise RunError(
-                    Message("the run was removed a moment ago"),
+                    Message("the run has just been removed"),
                     where=str(path.parent),
                     fix=Message("Try again."),
                 )
@@ -100,7 +101,7 @@ def locked(
 def _acquired(path: Path, deadline: float, who: str, where: Path, fix: str) -> Iterator[None]:
     if path.is_symlink():
         raise OSError(errno.ELOOP, "symbolic links are not followed here", str(path))
-    if not path.parent.is_dir():  # filelock would make it, and a mistyped folder would be written to
+    if not path.parent.is_dir():  # filelock would create the folder, even if its name is mistyped
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
     lock = _lock(path)
     try:
@@ -121,15 +122,15 @@ def _lock(path: Path) -> filelock.BaseFileLock:
 
 
 def guard_file(path: Path) -> Path:
-    """What is locked in place of a lock file on Windows."""
+    """Return the file that is locked instead of a lock file on Windows."""
     return path.with_name(f"{path.name}.guard")
 
 
 @contextmanager
 def _found(path: Path) -> Iterator[tuple[int, int] | None]:
-    """Which file is there now; None if there is none. Meanwhile no other file gets its number."""
+    """Identify the present file by its inode, which no other file gets meanwhile; None if there is none."""
     descriptor = None
-    if not LOCKS_A_GUARD:  # on Windows, what is open could not be removed
+    if not LOCKS_A_GUARD:  # on Windows, an open file cannot be removed
         flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
         with contextlib.suppress(OSError):
             descriptor = os.open(path, flags)
@@ -149,36 +150,36 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _write_pid(path: Path) -> None:
-    """Say who holds the lock; never through a link that somebody laid there, because the file is emptied."""
+    """Write the holder's pid; never through a symbolic link, because the file is truncated."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
     with os.fdopen(os.open(path, flags, 0o600), "w") as file:
         file.write(f"{os.getpid()}\n")
 
 
 def _remove(path: Path) -> None:
-    """Remove a lock file while it is held: another's file of this name is never removed.
+    """Remove a lock file while its lock is held, so that no other process's file of this name is removed.
 
-    Whoever waits for a file that is removed begins anew (filelock), with none or a new one.
+    A process that waits for a removed file starts again (filelock), with no file or a new one.
     """
     path.unlink(missing_ok=True)
     if LOCKS_A_GUARD:
-        with contextlib.suppress(OSError):  # Windows removes nothing that is open
+        with contextlib.suppress(OSError):  # Windows does not remove open files
             guard_file(path).unlink(missing_ok=True)
 
 
 @contextmanager
 def writing(path: Path, *, doing: str) -> Iterator[None]:
-    """Hold a file that is replaced as a whole, from reading what goes into it until it is replaced.
+    """Hold the lock of a file from reading its sources until it is replaced.
 
-    Two processes would share one staged file beside it, and the older content could come last.
+    Otherwise two processes would share one staged file, and the older content could be written last.
 
     Args:
         path: the file.
-        doing: what a holder does, for the message.
+        doing: what a holder is doing, for the message: `is using this run`.
 
     Raises:
-        RunError: another process still holds it after some seconds; the message has its process id.
-        OSError: its folder cannot be written to.
+        RunError: another process still holds it after a few seconds; the message has its process id.
+        OSError: its folder is not writable.
     """
     lock = path.with_name(f".{path.name}.lock")
     with locked(lock, doing=doing, where=path, is_temporary=True, patience=WRITING_SECONDS):
@@ -186,10 +187,10 @@ def writing(path: Path, *, doing: str) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether some process, this one included, holds the lock of a lock file now.
+    """Return whether any process, including this one, holds the lock of a lock file.
 
-    It is tried, so whoever comes at the same moment waits for it. If it cannot be tried, because the folder
-    is read-only or its file system has no locks, nobody is said to hold it.
+    The lock is tried, so another process that arrives at the same moment waits. If it cannot be tried,
+    because the folder is read-only or its file system has no locks, it counts as free.
     """
     with _mutex:
         if _key(path) in _held:
@@ -212,7 +213,7 @@ def _key(path: Path) -> tuple[int, str]:
 
 
 def _claim(path: Path) -> bool:
-    """Note that this process is about to lock a path; False where it has it already."""
+    """Record that this process is about to lock a path; return False if it already holds it."""
     with _mutex:
         if _key(path) in _held:
             return False

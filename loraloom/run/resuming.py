@@ -1,4 +1,4 @@
-"""What kind of run a folder contains, and the command that resumes it."""
+"""The kind of a run, and the command that resumes it."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class SearchDriver:
         self.rungs: dict[str, dict[str, int]] = {}
         self.state = self._recovered_state()
 
-    def go_on(self) -> None:
+    def complete(self) -> None:
         """Continue until every trial has ended.
 
         Raises:
@@ -147,7 +147,7 @@ class SearchDriver:
             trial.status = progress.status  # type: ignore[assignment]
             trial.reason = progress.reason
             _take_figures(trial, progress)
-            self._let_go(name)
+            self._release(name)
         if ended:
             self._save()
 
@@ -177,7 +177,7 @@ class SearchDriver:
         progress, trial = self.state.progress[name], self._trial(name)
         trial.status, trial.reason = "pruned", reason
         _take_figures(trial, progress)
-        self._let_go(name)
+        self._release(name)
         self.record(
             ExperimentEnd(
                 step=self.state.tick,
@@ -264,7 +264,7 @@ class SearchDriver:
     def _trial(self, name: str) -> Trial:
         return next(trial for trial in self.ledger.trials if trial.name == name)
 
-    def _let_go(self, name: str) -> None:
+    def _release(self, name: str) -> None:
         del self.state.progress[name], self.state.tensors[name]
 
     def _save(self) -> None:

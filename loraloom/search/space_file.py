@@ -75,11 +75,11 @@ def parse_space(text: str, *, name: str, recipe: Recipe) -> Space:
             found=shown_value(root.plain),
             fix=EXAMPLE,
         )
-    placed = assign_keys(root)
-    problems += placed.problems + _not_to_vary(placed)
-    notes: list[str] = [note.as_message() for note in placed.notes]
+    tree = assign_keys(root)
+    problems += tree.problems + _not_to_vary(tree)
+    notes: list[str] = [note.as_message() for note in tree.notes]
     dimensions = []
-    for path, setting in placed.settings.items():
+    for path, setting in tree.settings.items():
         if not problem_with_path(path):
             try:
                 dimensions.append(read_dimension(path, setting, notes))
@@ -99,18 +99,18 @@ def _line(problem: Problem) -> int:
     return int(found[1]) if found else 0
 
 
-def _not_to_vary(placed: SettingsTree) -> list[Problem]:
+def _not_to_vary(tree: SettingsTree) -> list[Problem]:
     """Find settings of a recipe that an experiment may not change."""
     problems = [
         Problem(f"{quoted(key)} is not a setting that can vary", given.where, allowed="lora, training, seed")
-        for key, given in placed.script_keys
+        for key, given in tree.script_keys
     ]
-    for path, setting in placed.settings.items():
+    for path, setting in tree.settings.items():
         if reason := problem_with_path(path):
             problems.append(Problem(f"{quoted('.'.join(path))} {reason}", setting.where))
-    if ("experiments",) in placed.places:
+    if ("experiments",) in tree.places:
         what = "`experiments` is not allowed in a space, because the search makes its own"
-        problems.append(Problem(what, placed.places["experiments",]))
+        problems.append(Problem(what, tree.places["experiments",]))
     return problems
 
 
@@ -131,17 +131,17 @@ def _checked(dimensions: list[Dimension], recipe: Recipe, name: str) -> tuple[li
     Returns:
         The dimensions with their choices parsed (`'5e-5'` becomes a number), and the problems.
     """
-    probes, placed = {}, SettingsTree()
+    probes, tree = {}, SettingsTree()
     for number, dimension in enumerate(dimensions):
         for index, value in enumerate(dimension.probes):
             probe = f"p{number}-{index}"
             probes[probe] = nested_changes({dimension.key: value})
             path = ("experiments", probe, *dimension.path)
-            placed.settings[path] = Setting(value, dimension.where, dimension.key)
+            tree.settings[path] = Setting(value, dimension.where, dimension.key)
     try:
         checked = with_experiments(recipe, probes).experiments
     except ValidationError as error:
-        problems = problems_of(error, placed, name)
+        problems = problems_of(error, tree, name)
         return [], [replace(problem, what=_without_probe(problem.what)) for problem in problems]
     read, wrong = [], []
     for number, dimension in enumerate(dimensions):

@@ -1,1 +1,1 @@
-"""A run in the hands of one process: created, resumed, repaired, and what it works with."""
+"""The session of a run in one process: creation, resume, repair, and the material that commands work with."""

@@ -1,9 +1,9 @@
-"""Adapters in folders of PEFT's format that belong to no run of ours: a base and a recipe to answer with.
+"""Adapters in PEFT's format that belong to no run: their base, and the settings to answer with.
 
     --base google/mt5-small --adapter mine/checkpoint-900 --adapter theirs=/models/their-adapter
 
-Nothing is trained, so the recipe says only how rows are read and how answers are made; what the user does not
-state are LoRALoom's defaults, and that is said.
+Nothing is trained, so the recipe only states how rows are read and how answers are generated. Settings that
+the user does not give have LoRALoom's defaults, which a note states.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from loraloom.session.answering_model import AnsweringModel
 from loraloom.session.material import load_recipe_base
 from loraloom.training.adapter_card import PACKAGES, Facts
 
-# What of a recipe means something where nothing is trained.
+# The sections of a recipe that have a meaning if nothing is trained.
 TAKEN = {"model_name_or_path", "data", "generation", "dtype", "device", "seed", "allow_bin_weights"}
 NOT_MERGED = {"dtype", "device", "seed"}
 READING = ("source_prefix", "max_source_length", "max_target_length", "source_truncation")
@@ -43,9 +43,9 @@ class AdapterFolders:
     """Some adapters, and how their base answers with them.
 
     Args:
-        recipe: its base, how rows are read, and how answers are made; an experiment for each adapter.
-        folders: each adapter's, by its name.
-        notes: what should be known before anything is loaded.
+        recipe: base, how rows are read and answers generated, and an experiment for each adapter.
+        folders: folder of each adapter, by its name.
+        notes: notes to report before anything is loaded.
     """
 
     recipe: Recipe
@@ -61,18 +61,18 @@ def find_adapters(
     sets: Sequence[str] = (),
     merges: bool = False,
 ) -> AdapterFolders:
-    """What the options `--base`, `--adapter`, `--data` and `--set` name.
+    """Resolve the options `--base`, `--adapter`, `--data` and `--set`.
 
     Args:
         base: a folder, a hub name, or `starter`.
-        given: adapter folders, each with or without `NAME=` in front; the name is otherwise the folder's.
-        data: the rows to answer, if there is a file of them.
+        given: adapter folders, each with or without `NAME=` in front; by default, the name is the folder's.
+        data: the rows to answer, if they are in a file.
         sets: `key=value` each, of `data`, `generation`, `dtype`, `device` or `seed`.
         merges: refuse dtype, device and seed, because merging is always done in float32 on the processor.
 
     Raises:
-        AdapterError: a folder is not an adapter's, or its name cannot be used; nothing is loaded yet.
-        RecipeError: a setting is wrong, one of training, or what an option states.
+        AdapterError: a folder contains no adapter, or its name is invalid; nothing is loaded yet.
+        RecipeError: a setting is invalid, belongs to training, or repeats an option.
     """
     folders = _by_name(given)
     for folder in folders.values():
@@ -98,17 +98,16 @@ def find_adapters(
             where="--set",
             allowed=", ".join(sorted(TAKEN - {"model_name_or_path"})),
         )
-    said = [
-        note.as_message() for note in reading.notes if not note.where.startswith(OPTION)
-    ]  # of --set alone
+    of_sets = (note for note in reading.notes if not note.where.startswith(OPTION))
+    said = [note.as_message() for note in of_sets]
     return AdapterFolders(recipe, folders, (*said, *_defaults(recipe)))
 
 
 def _refuse_restated(recipe: Recipe, stated: Recipe) -> None:
-    """Refuse settings that would replace what the options state, or be ignored beside it.
+    """Refuse settings that would replace what the options state, or be ignored.
 
     Raises:
-        RecipeError: lists them.
+        RecipeError: lists all of these settings.
     """
     values: dict[str, tuple[object, object]] = {
         "model_name_or_path": (recipe.model_name_or_path, stated.model_name_or_path),
@@ -118,7 +117,7 @@ def _refuse_restated(recipe: Recipe, stated: Recipe) -> None:
             for part in ("train", "eval", "test", "retain")
         },
     }
-    fix = "Options name base, adapters and rows; see --help."
+    fix = "Base, adapters and rows are given by options; see --help."
     problems = [
         Problem("cannot be set with --adapter", f"--set {key}", fix=fix)
         for key, (own, of_options) in values.items()
@@ -129,19 +128,19 @@ def _refuse_restated(recipe: Recipe, stated: Recipe) -> None:
 
 
 def _by_name(given: Sequence[str | Path]) -> dict[str, Path]:
-    """Every adapter by the name that its results have."""
+    """Map the name of each adapter, as it appears in results, to its folder."""
     if not given:
-        raise AdapterError("at least one adapter is needed", where="--adapter", fix="Name its folder.")
+        raise AdapterError("at least one adapter is required", where="--adapter", fix="Give its folder.")
     folders: dict[str, Path] = {}
     problems = []
     for each in given:
         name, folder = _named(str(each))
         where = f"--adapter {each}"
         if not EXPERIMENT_NAME.fullmatch(name) or name in RESERVED_EXPERIMENT_NAMES:
-            what = "its folder's name cannot name an adapter in results"
+            what = "the folder's name cannot name an adapter in the results"
             problems.append(Problem(what, where, name, "letters, digits, `-`, `_` and `.`", NAMING))
         elif name in folders:
-            what = "two adapters would have one name"
+            what = "two adapters would have the same name"
             problems.append(Problem(what, where, f"{name}, also {folders[name]}", fix=NAMING))
         folders[name] = folder
     if problems:
@@ -158,26 +157,26 @@ def _named(given: str) -> tuple[str, Path]:
 
 
 def _defaults(recipe: Recipe) -> list[str]:
-    """How rows are read and answers made, and which of that nobody stated."""
+    """Describe how rows are read and answers generated, and which of these settings are defaults."""
     usual = Recipe(model_name_or_path=STARTER, data=DataSettings(train=STARTER))
-    length = {"max_new_tokens": recipe.data.max_target_length}  # as long as a response, unless stated
+    length = {"max_new_tokens": recipe.data.max_target_length}  # the default is the length of a response
     generation = usual.generation.model_copy(update=length)
     return [
-        "no recipe goes with these adapters, so answers are made "
-        f"{_by_defaults(recipe.generation, generation)}; --set generation.KEY=VALUE changes that",
-        f"sources are read {_by_defaults(recipe.data, usual.data, READING)}; they should be as in the "
-        "adapter's training: --set data.KEY=VALUE",
+        "these adapters have no recipe, so answers are generated "
+        f"{_by_defaults(recipe.generation, generation)}; use --set generation.KEY=VALUE to change this",
+        f"sources are read {_by_defaults(recipe.data, usual.data, READING)}; if the adapter was trained with "
+        "other settings, use --set data.KEY=VALUE",
     ]
 
 
 def _by_defaults(section: Section, usual: Section, keys: Sequence[str] = ()) -> str:
-    """`by LoRALoom's defaults (num_beams 1, …), but for max_new_tokens 20`."""
+    """Format settings: `with LoRALoom's defaults (num_beams 1, …), except max_new_tokens 20`."""
     shown = set(keys) or set(dict(section)) - {"batch_size"}
     values = {key: value for key, value in section if key in shown and value is not None}
     own = {key: value for key, value in values.items() if value != getattr(usual, key)}
     rest = {key: value for key, value in values.items() if key not in own}
-    but = f", but for {_shown(own)}" if own else ""
-    return f"by LoRALoom's defaults ({_shown(rest)}){but}"
+    but = f", except {_shown(own)}" if own else ""
+    return f"with LoRALoom's defaults ({_shown(rest)}){but}"
 
 
 def _shown(values: Mapping[str, object]) -> str:
@@ -187,18 +186,18 @@ def _shown(values: Mapping[str, object]) -> str:
 def attach(
     recipe: Recipe, folders: Mapping[str, Path], choices: dict[str, str] | None = None
 ) -> tuple[AdapterBank, dict[str, Adapter], list[str]]:
-    """The base of a recipe with some adapters attached.
+    """Load the base of a recipe and attach some adapters.
 
     Args:
         recipe: names the base.
-        folders: each adapter's, by its name.
-        choices: dtype and device, if they are not the recipe's.
+        folders: folder of each adapter, by its name.
+        choices: dtype and device, if they are not those of the recipe.
 
     Returns:
-        The bank, the adapters, and what should be known of them on this base.
+        The bank, the adapters, and notes on them.
 
     Raises:
-        ModelError: the base is not usable.
+        ModelError: the base is unusable.
         AdapterError: an adapter belongs to another base.
     """
     bank = AdapterBank(load_recipe_base(recipe, choices))
@@ -209,11 +208,11 @@ def attach(
 
 
 def load_adapters(given: AdapterFolders, comparisons: Path, *, with_base: bool = True) -> AnsweringModel:
-    """The base and its adapters, ready to answer.
+    """Load the base and its adapters, ready to answer.
 
     Args:
         given: what to load.
-        comparisons: where answers are kept.
+        comparisons: folder in which answers are stored.
         with_base: whether the base answers too.
     """
     bank, adapters, notes = attach(given.recipe, given.folders)
@@ -226,7 +225,7 @@ def load_adapters(given: AdapterFolders, comparisons: Path, *, with_base: bool =
 
 
 def foreign_facts(recipe: Recipe, name: str, adapter: Adapter, base: Base) -> Facts:
-    """What a card can say of an adapter of whose training nothing is known."""
+    """Collect the facts that a card can state about an adapter whose training is unknown."""
     experiment = next(each for each in recipe.resolved_experiments if each.name == name)
     config = json.loads((adapter.folder / CONFIG).read_text(encoding="utf-8"))
     targets = config["target_modules"]

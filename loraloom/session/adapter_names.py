@@ -1,7 +1,8 @@
-"""Which adapters a name stands for: the one reader of what `--experiment` says.
+"""Resolution of adapter names: the only reader of `--experiment`.
 
-A recipe's experiment `main` trained from two seeds is two adapters, `main@42` and `main@43`. Its name stands
-for both where several may answer; where one is needed, one has to be named: nothing is chosen silently.
+A recipe's experiment `main` trained with two seeds has two adapters, `main@42` and `main@43`. Its name stands
+for both if several adapters may answer. If one adapter is required, the name must be unambiguous: nothing is
+chosen silently.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ MOST_NAMED = 12
 
 @dataclass(frozen=True)
 class ExperimentStatus:
-    """How an experiment or a trial stands.
+    """The status of an experiment or a trial.
 
     Args:
-        status: `done`, `stopped`, `failed`, `pruned` (a trial that gave up its place), `training`.
-        reason: why it ended, where it did not simply finish.
-        step: of its last step.
-        figure: the best it came to, by its own metric.
+        status: `done`, `stopped`, `failed`, `pruned` (a trial that was stopped early), or `training`.
+        reason: why it ended; "" if it simply finished.
+        step: its last step.
+        figure: its best value of its own metric.
     """
 
     status: str
@@ -48,16 +49,16 @@ class ExperimentStatus:
 def adapters_of(
     run: Run, recipe: Recipe, wanted: Sequence[str] | None, so_far: Container[str] = ()
 ) -> tuple[list[str], list[str]]:
-    """The adapters that some names stand for, each once, and notes on what one may not expect.
+    """Resolve names to adapters, each once, with notes on anything unexpected.
 
     Args:
-        run, recipe: the run and its own recipe.
-        wanted: names of adapters, or of experiments, which stand for all their seeds; every adapter that
-            is there where not given.
-        so_far: experiments without a finished adapter whose best so far will do.
+        run, recipe: the run and its recipe.
+        wanted: names of adapters, or of experiments, which stand for all their seeds; None for every
+            existing adapter.
+        so_far: experiments without a finished adapter whose best state so far is acceptable.
 
     Raises:
-        RunError: with every name that is unknown or has no adapter, and why.
+        RunError: lists every name that is unknown or has no adapter, with the reason.
     """
     groups = _groups(recipe)
     listed = [name for names in groups.values() for name in names]
@@ -71,49 +72,51 @@ def adapters_of(
         if not usable:
             problems.append(_problem(run, given, names, groups, endings))
         chosen += usable
-        notes += [f"{_lacking(name, endings)}; {given} is the others" for name in names if name not in usable]
+        lacking = [_lacking(name, endings) for name in names if name not in usable]
+        notes += [f"{reason}; {given} means the others" for reason in lacking]
     if problems:
         raise RunError(problems)
     if wanted is None and not there:
-        raise RunError("there is no finished adapter in it", where=str(run.folder), fix=_train_on(run))
+        raise RunError("the run has no finished adapter", where=str(run.folder), fix=_how_to_continue(run))
     if wanted is None:
         notes += [_lacking(name, endings) for name in listed if name not in there]
     chosen = list(dict.fromkeys(chosen))
     if chosen and not run.is_finished:
-        notes.insert(0, "training has not ended; these are the adapters that are finished so far")
-    notes += [f"{name} is still training: this is its best so far" for name in chosen if name not in finished]
+        notes.insert(0, "training has not ended; only adapters that are finished so far are used")
+    training = [name for name in chosen if name not in finished]
+    notes += [f"{name} is still training; its best adapter so far is used" for name in training]
     notes += _not_as_written(run, [name for name in chosen if name in finished])
     return chosen, notes
 
 
 def _not_as_written(run: Run, names: Sequence[str]) -> list[str]:
-    """Notes on files of adapters that have changed since the run wrote them; a card may be anybody's."""
+    """Return notes on files of adapters that have changed since the run wrote them, except cards."""
     files = dict.fromkeys(
         file for name in names for file in changed_files(run, f"{run.adapters.name}/{name}/")
     )
     found = [file for file in files if Path(file).name != README]
     if run.sums_file.name in found:
-        return [
-            f"{run.sums_file.name} is damaged, so it is not known whether adapters are as the run wrote them"
-        ]
-    return [f"{file} is not as the run wrote it, so what follows may be of another adapter" for file in found]
+        sums = run.sums_file.name
+        return [f"{sums} is damaged, so it is unknown whether adapters have changed since the run"]
+    what = "has changed since the run wrote it, so the results may be those of another adapter"
+    return [f"{file} {what}" for file in found]
 
 
 def one_adapter(
     run: Run, recipe: Recipe, given: str | None, *, usage: Sequence[str], so_far: Container[str] = ()
 ) -> tuple[str, list[str]]:
-    """The one adapter that a name stands for.
+    """Resolve a name to exactly one adapter.
 
     Args:
         run, recipe, so_far: as in `adapters_of`.
-        given: a name; may be left out where the run trains one adapter.
-        usage: the words of the command without its `--experiment`, for the message.
+        given: a name; may be None if the run has only one adapter.
+        usage: words of the command without its `--experiment`, for the message.
 
     Returns:
-        Its name, and notes.
+        The adapter's name, and notes.
 
     Raises:
-        RunError: the name is unknown, has no adapter, or stands for several; the message lists them.
+        RunError: the name is unknown, has no adapter, or stands for several, which the message lists.
     """
     groups = _groups(recipe)
     names = groups.get(given, [given]) if given is not None else [n for own in groups.values() for n in own]
@@ -121,14 +124,14 @@ def one_adapter(
         (chosen,), notes = adapters_of(run, recipe, names, so_far)
         return chosen, notes
     usable = [name for name in names if name in so_far or (run.adapters / name).is_dir()]
-    if not usable:  # then whichever is asked for, the reasons are to be said
+    if not usable:  # this raises an error with the reasons
         adapters_of(run, recipe, names, so_far)
     endings = endings_of(run)
-    what = (
-        "the run has several experiments, and one adapter is needed"
-        if given is None and len(groups) > 1
-        else f"`{given or next(iter(groups))}` stands for {len(names)} adapters, one a seed; one is needed"
-    )
+    if given is None and len(groups) > 1:
+        what = "the run has several experiments, but exactly one adapter is required"
+    else:
+        group, num_seeds = given or next(iter(groups)), len(names)
+        what = f"`{group}` has {num_seeds} adapters, one per seed, but exactly one is required"
     raise RunError(
         what,
         where=str(run.folder),
@@ -138,10 +141,10 @@ def one_adapter(
 
 
 def endings_of(run: Run) -> dict[str, ExperimentStatus]:
-    """How every experiment stands, and in a search every trial, as far as the run's files say it.
+    """Return the status of every experiment or trial, as far as the run's files state it.
 
-    Pruned trials stand in search.json alone: a recipe has only what has an adapter. A file that is damaged
-    says nothing here; whoever needs it refuses it.
+    Pruned trials are only in search.json, because a recipe lists only experiments with an adapter. Damaged
+    files are ignored here; code that needs them reports the damage.
     """
     known: dict[str, ExperimentStatus] = {}
     for event in run.events():
@@ -166,7 +169,7 @@ def endings_of(run: Run) -> dict[str, ExperimentStatus]:
 
 
 def _groups(recipe: Recipe) -> dict[str, list[str]]:
-    """Every name of an experiment → the adapters of its seeds, in the recipe's order."""
+    """Map every experiment to the adapters of its seeds, in the order of the recipe."""
     groups: dict[str, list[str]] = {}
     for experiment in recipe.resolved_experiments:
         groups.setdefault(experiment.group, []).append(experiment.name)
@@ -180,44 +183,44 @@ def _problem(
     groups: Mapping[str, Sequence[str]],
     endings: Mapping[str, ExperimentStatus],
 ) -> Problem:
-    """Why a name gives no adapter, and what to do."""
+    """Describe why a name has no adapter, and what to do."""
     where, listed = str(run.folder), [name for own in groups.values() for name in own]
     if given == BASE_NAME:
-        fix = "`predict --experiment base` lets it answer; `compare` asks it always."
-        return Problem("the base is no experiment", where, found=given, fix=fix)
+        fix = "Use `predict --experiment base` for answers of the base; `compare` always includes it."
+        return Problem("the base is not an experiment", where, found=given, fix=fix)
     ended = {name: endings[name] for name in names if name in endings}
     if given not in groups and given not in listed and not ended:
         known = list(dict.fromkeys([*groups, *listed, *endings]))
         near = nearest(given, known)
         fix = f"Did you mean `{near}`?" if near else ""
-        return Problem(f"has no experiment `{given}`", where, allowed=_named(known), fix=fix)
+        return Problem(f"the run has no experiment `{given}`", where, allowed=_named(known), fix=fix)
     if any(ending.status in ("failed", "pruned") for ending in ended.values()):
         what = "; ".join(_lacking(name, endings) for name in names)
         there = [name for name in listed if (run.adapters / name).is_dir()]
         return Problem(
             what, where, allowed=_named(there), fix="" if there else "Train it with other settings."
         )
-    return Problem(f"experiment `{given}` has no adapter yet", where, fix=_train_on(run))
+    return Problem(f"experiment `{given}` has no adapter yet", where, fix=_how_to_continue(run))
 
 
 def _lacking(name: str, endings: Mapping[str, ExperimentStatus]) -> str:
-    """That a name has no adapter, and why."""
+    """State that a name has no adapter, and why."""
     ending = endings.get(name)
     if ending is None or ending.status not in ("failed", "pruned"):
         return f"{name} has no adapter"
-    how = "failed" if ending.status == "failed" else "was pruned, which keeps no adapter,"
+    how = "failed" if ending.status == "failed" else "was pruned, so it has no adapter,"
     reason = f": {ending.reason}" if ending.reason else ""
     return f"{name} {how} after step {ending.step:,}{reason}"
 
 
-def _train_on(run: Run) -> str:
+def _how_to_continue(run: Run) -> str:
     if is_range_test(run):
         return "The run is a range test of the learning rate, which keeps no adapters: use `loraloom train`."
     return f"To continue training, {how_to_resume(run)}."
 
 
 def _with_figure(run: Run, name: str, endings: Mapping[str, ExperimentStatus]) -> str:
-    """An adapter's name, and what it came to on the rows that chose its checkpoint."""
+    """Format an adapter's name and its best value on the rows that selected its checkpoint."""
     figure = endings[name].figure if name in endings else None
     if figure is None:
         return name

@@ -1,4 +1,4 @@
-"""A base with adapters attached: what answers, for compare, predict and merge."""
+"""A base with adapters attached, which answers in compare, predict and merge."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class AnsweringModel:
     """A base with some adapters attached.
 
     Args:
-        comparisons: the folder in which its answers are kept.
-        recipe: how rows are read and answers made.
+        comparisons: folder in which its answers are stored.
+        recipe: how rows are read and answers generated.
         slots: names as in results (`base` first) → slots of the bank.
-        adapters: as read from their folders.
-        notes: what should be known about what was loaded.
+        adapters: the adapters as read from their folders.
+        notes: notes on what was loaded.
     """
 
     comparisons: Path
@@ -45,7 +45,7 @@ class AnsweringModel:
 
     @property
     def answer_tokens(self) -> frozenset[str]:
-        """The special tokens that the adapters were trained to say."""
+        """Special tokens that the adapters were trained to generate."""
         said = [adapter.origin.get("answer_tokens") for adapter in self.adapters.values()]
         return frozenset(str(token) for tokens in said if isinstance(tokens, list) for token in tokens)
 
@@ -60,13 +60,13 @@ def load_run(
     """Load a run's base and attach its adapters.
 
     Args:
-        folder: the run directory; of an experiment still training, its best so far is loaded.
-        experiments: whose adapters; all that are there where not given.
+        folder: the run directory; for an experiment that is still training, its best state so far is loaded.
+        experiments: experiments whose adapters to load; None for all that exist.
         with_base: whether the base answers too.
-        recipe: the run's own, with what it names where it is now; by default where it was when it was begun.
+        recipe: the run's recipe with present locations; by default, the locations recorded in the run.
 
     Raises:
-        RunError: it is no run, or has no such adapter.
+        RunError: it is not a run, or has no such adapter.
         AdapterError: an adapter is damaged or belongs to another base.
     """
     run = open_run(folder)
@@ -88,7 +88,7 @@ def load_run(
 
 
 def best_so_far(run: Run, recipe: Recipe) -> dict[str, Adapter]:
-    """Of each experiment that is still training, the best adapter that its newest checkpoint holds."""
+    """Load the best adapter so far of each experiment that is still training, from the newest checkpoint."""
     state, _ = newest_valid(run.checkpoints)
     if state is None:
         return {}
@@ -104,22 +104,22 @@ def best_so_far(run: Run, recipe: Recipe) -> dict[str, Adapter]:
 
 
 def load_run_base(recipe: Recipe, known: Provenance, choices: dict[str, str] | None = None) -> Base:
-    """The base that a run was begun with.
+    """Load the base of a run.
 
     Args:
-        recipe, known: the run's, with its base where it is now, and its provenance.
-        choices: dtype and device; by default those that the run was begun with.
+        recipe, known: the run's recipe, with the present location of its base, and its provenance.
+        choices: dtype and device; by default those recorded in the run.
 
     Raises:
-        ModelError: it is not usable; the message says where it was looked for.
-        RunError: it is another one.
+        ModelError: the base is unusable; the message says where it was searched.
+        RunError: it is a different base.
     """
     choices = known.decided if choices is None else choices
     with explain_base_location(recipe, known):
         base = load_recipe_base(recipe, choices)
     origin.check_same_base(known, base)
     recorded = None if known.base is None else known.base.name
-    # Adapters and cards go on naming the base as before.
+    # Adapters and cards keep the base's original name.
     return base if recipe.locations.base is None or recorded is None else replace(base, name=recorded)
 
 
@@ -131,5 +131,5 @@ def _load_base(recipe: Recipe, known: Provenance, notes: list[str]) -> Base:
         if error.problems[0].where != "device":
             raise
         device = choices.get("device")
-        notes.append(f"the run's device, {device}, is not here; figures may differ in the last digits")
+        notes.append(f"the run's device, {device}, is not available; figures may differ in the last digits")
         return load_run_base(recipe, known, {})

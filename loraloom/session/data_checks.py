@@ -1,4 +1,4 @@
-"""check --data-only, and the first part of every check: what the data says, before a model is loaded."""
+"""Checks of the data, before a model is loaded: `check --data-only`, and the first part of every check."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from loraloom.text.message import Message
 
 @dataclass(frozen=True)
 class DataCheckReport:
-    """What the data checks saw and found.
+    """Input and findings of the data checks.
 
     Args:
-        seen: the rows, and the base's tokenizer where it can be had without the base.
-        findings: notes of reading, the size of each part, and what the checks found.
+        seen: the rows, and the base's tokenizer if it is available without the base.
+        findings: notes on reading, the size of each part, and the findings of the checks.
         allowed: names of checks whose errors the user allows.
     """
 
@@ -36,11 +36,11 @@ class DataCheckReport:
 
     @property
     def without_tokens(self) -> list[Finding]:
-        """A note on the checks that were left out, where the base will not be loaded to make up for them."""
+        """A note on the checks that were skipped, if the base will not be loaded to run them later."""
         if self.seen.tokenizer is not None:
             return []
         message = Message(
-            "lengths and unknown tokens were not looked at: {without_tokenizer}",
+            "lengths and unknown tokens were not checked: {without_tokenizer}",
             without_tokenizer=self.seen.without_tokenizer,
         )
         return [
@@ -62,15 +62,15 @@ def check_data(
     loads_tokenizer: bool = False,
     retained: PartContents | None = None,
 ) -> DataCheckReport:
-    """Every check of the data; those of its tokens only where the base's tokenizer lies on this machine.
+    """Run all checks of the data; those of tokens only if the base's tokenizer is on this machine.
 
     Args:
-        recipe: what would be done.
+        recipe: the recipe to check.
         split: the recipe's rows.
         allowed: names of checks whose errors become warnings.
         loads_tokenizer: import transformers for a tokenizer without a tokenizer.json, because no base
             will be loaded.
-        retained: the rows of `data.retain`, where the caller has read them already.
+        retained: the rows of `data.retain`, if they are already read.
     """
     from loraloom.checks.answer_metrics import check_metrics  # imports sacrebleu
 
@@ -92,13 +92,12 @@ def check_data(
 
 
 def _entries(split: Split) -> str:
-    """How many conversations or articles the rows are from; nothing where each is an entry of its own."""
+    """Describe how many conversations or articles the rows come from; "" if each is an entry of its own."""
     rows = [example for part in PARTS for example in getattr(split, part)]
     entries = {(example.path, example.row) for example in rows if example.turn}
     return (
         Message(
-            "; a row is an answer, and they are from {num_entries:,} entries of the file",
-            num_entries=len(entries),
+            "; each row is one answer, from {num_entries:,} entries of the file", num_entries=len(entries)
         )
         if entries
         else ""
@@ -116,10 +115,10 @@ def _see(recipe: Recipe, split: Split, loads_tokenizer: bool) -> DataView:
 
 
 def _tokenizer(model: Path, may_load: bool) -> TextTokenizer:
-    """The tokenizer of a model's folder.
+    """Load the tokenizer from a model's folder.
 
     Raises:
-        NoTokenizerError: it has no tokenizer.json, and may not be loaded or cannot be.
+        NoTokenizerError: it has no tokenizer.json, and transformers may not or cannot load it.
     """
     try:
         return TextTokenizer.of_folder(model)
@@ -135,7 +134,7 @@ def _tokenizer(model: Path, may_load: bool) -> TextTokenizer:
 
 
 def _tokenizer_folder(recipe: Recipe) -> Path:
-    """Where a base's tokenizer.json lies.
+    """Find the folder that contains the base's tokenizer.json.
 
     Raises:
         NoTokenizerError: the base is on the hub, and not in this machine's cache.
@@ -152,7 +151,7 @@ def _tokenizer_folder(recipe: Recipe) -> Path:
 
     try:
         found = [try_to_load_from_cache(name, file) for file in (TOKENIZER_FILE, CONFIG_FILE)]
-    except ValueError:  # no name that the hub could have; loading the base says so
+    except ValueError:  # not a valid hub name, which loading the base reports
         found = []
     cached = next((path for path in found if isinstance(path, str)), None)
     if cached is None:

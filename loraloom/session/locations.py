@@ -1,7 +1,7 @@
-"""Where what a run's recipe names is now: in the folder that it was begun in, unless it was moved.
+"""Present locations of a run's base and data, which may have been moved.
 
-A base or data in another place takes the place of the recorded one if it is the same, by its fingerprint or
-its sha256; nothing in the run changes by it.
+A base or data in another location replaces the recorded one if it is identical, judged by its fingerprint or
+sha256. Nothing in the run changes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from loraloom.run.folder import Run
 
 @dataclass(frozen=True)
 class Relocation:
-    """Where a user says that a run's base and data are now; None for what was not moved."""
+    """Present locations of a run's base and data, as the user gives them; None if not moved."""
 
     base: Path | None = None
     data: Path | None = None
@@ -31,17 +31,17 @@ class Relocation:
 def relocated(
     run: Run, recipe: Recipe, known: Provenance, relocation: Relocation
 ) -> tuple[Recipe, list[str]]:
-    """A run's recipe with what it names where it is now.
+    """Return a run's recipe with the present locations of its base and data.
 
     Args:
         run, recipe, known: the run, its recipe in its folder, and its provenance.
-        relocation: what the user says was moved.
+        relocation: locations given by the user.
 
     Returns:
-        The recipe, and notes on what is read from another place than the run was begun with.
+        The recipe, and notes on what is read from another location than the run recorded.
 
     Raises:
-        DataError, ModelError: there is nothing at the new place of base or data.
+        DataError, ModelError: there is nothing at the new location of the base or the data.
     """
     base, data = relocation.base, relocation.data
     recorded = Path(known.folder)
@@ -49,35 +49,33 @@ def relocated(
     moved: dict[str, Path] = {}
     notes = []
     if base is not None and not base.is_dir():
-        what = "a model is a folder, and this is a file" if base.exists() else "there is no such folder"
+        what = "a model is a folder, but this is a file" if base.exists() else "there is no such folder"
         raise ModelError(
             what,
             where=f"--base {base}",
             found=f"nothing at {base.absolute()}" if not base.exists() else "",
-            fix=f"Name the folder where {_base_words(recipe, known)} is now.",
+            fix=f"Give the present folder of {_base_words(recipe, known)}.",
         )
     if data is not None:
         moved = find_moved(recipe.data, data, _sums(run, recipe, known))
         if data.is_dir() and not here.is_dir():
             here = data
-        notes.append(
-            f"data of the run is looked for at {data.absolute()}; it was begun with that of {recorded}"
-        )
+        notes.append(f"the run's data is read from {data.absolute()}; the run recorded it in {recorded}")
     if base is not None:
         notes.append(
-            f"the base is looked for at {base.absolute()}; the run names `{recipe.model_name_or_path}`"
+            f"the base is read from {base.absolute()}; the run recorded `{recipe.model_name_or_path}`"
         )
     if here.resolve() != recorded:
-        notes.append(f"the recipe's paths start from {here.resolve()}; the run was begun in {recorded}")
+        notes.append(f"the recipe's paths are relative to {here.resolve()}; the run started in {recorded}")
     base = None if base is None else base.absolute()
     return recipe.located(Locations(here.absolute(), base, moved)), notes
 
 
 def _sums(run: Run, recipe: Recipe, known: Provenance) -> dict[str, str]:
-    """The sha256 of every file of the run's data, by its name."""
+    """Read the sha256 of every file of the run's data, by name."""
     try:
         files = SplitRecord.read(run.split_file).files
-    except RunError:  # reading the split says what is wrong with it
+    except RunError:  # reading the split reports the damage
         files = {}
     retained = known.retain
     if isinstance(retained, str) and isinstance(recipe.data.retain, str):
@@ -87,26 +85,26 @@ def _sums(run: Run, recipe: Recipe, known: Provenance) -> dict[str, str]:
 
 @contextmanager
 def explain_data_location(run: Run, recipe: Recipe, known: Provenance) -> Iterator[None]:
-    """Add to a complaint about a run's data where it was looked for, and how to name another place."""
+    """Add to an error about a run's data where it was searched, and how to give another location."""
     try:
         yield
     except DataError as error:
         moved = "; ".join(f"{name} at {path}" for name, path in recipe.locations.data.items())
-        found = f"looked for in {recipe.folder}{f'; {moved}' if moved else ''}"
+        found = f"searched in {recipe.folder}{f'; {moved}' if moved else ''}"
         if str(recipe.folder) != known.folder:
-            found += f"; the run was begun in {known.folder}"
+            found += f"; the run was started in {known.folder}"
         problem = Problem(
-            "the run's data must be as it was",
+            "the run's data, unchanged",
             where=str(run.folder),
             found=found,
-            fix="If it was moved, name the file or folder where it is now with --data PATH.",
+            fix="If it was moved, give its present file or folder with --data PATH.",
         )
         raise DataError([*error.problems, problem]) from None
 
 
 @contextmanager
 def explain_base_location(recipe: Recipe, known: Provenance) -> Iterator[None]:
-    """Add to a complaint about a run's base where it was looked for, and how to name another place."""
+    """Add to an error about a run's base where it was searched, and how to give another location."""
     try:
         yield
     except ModelError as error:
@@ -114,9 +112,9 @@ def explain_base_location(recipe: Recipe, known: Provenance) -> Iterator[None]:
             raise
         searched = recipe.locations.base or recipe.locations.path_of(recipe.model_name_or_path)
         problem = Problem(
-            f"the run was begun with {_base_words(recipe, known)}",
-            found=f"looked for at {searched}",
-            fix="If it was moved or renamed, name the folder where it is now with --base PATH.",
+            f"the run was started with {_base_words(recipe, known)}",
+            found=f"searched at {searched}",
+            fix="If it was moved or renamed, give its present folder with --base PATH.",
         )
         raise ModelError([*error.problems, problem]) from None
 

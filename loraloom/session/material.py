@@ -1,4 +1,4 @@
-"""What several verbs begin with: a base with an empty bank, encoded rows, adapters to go on from."""
+"""The material that commands work on: a base with an empty bank, encoded rows, and initial adapters."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from loraloom.training.signals import StopRequest
 
 @dataclass(frozen=True)
 class Material:
-    """All that a recipe's experiments are trained and checked on.
+    """Everything that a recipe's experiments are trained and checked on.
 
     Args:
-        recipe: what to do.
-        base: frozen.
-        bank: on it, empty.
-        experiments: of the recipe.
-        initial: tensors of the adapters that experiments go on from.
-        train_set, eval_set, retain_set: encoded; the last two may be empty.
-        eval_references: the eval rows' responses as text.
-        notes: what should be known of the adapters that experiments go on from.
+        recipe: the recipe.
+        base: the frozen base.
+        bank: an empty bank on the base.
+        experiments: experiments of the recipe.
+        initial: tensors of the adapters that experiments start from.
+        train_set, eval_set, retain_set: encoded rows; the last two may be empty.
+        eval_references: responses of the eval rows, as text.
+        notes: notes on the adapters that experiments start from.
     """
 
     recipe: Recipe
@@ -56,13 +56,13 @@ class Material:
     def setup(
         self, run: Run, stop: StopRequest, *, waves: Sequence[Sequence[str]], pass_tokens: int
     ) -> Setup:
-        """For a training of these experiments.
+        """Create the setup of a training of these experiments.
 
         Args:
-            run: where checkpoints and adapters go.
+            run: the run that checkpoints and adapters are written to.
             stop: set by a signal.
-            waves: who trains together, as a plan has it.
-            pass_tokens: what one pass takes at the most, likewise.
+            waves: names of the experiments that train together, as planned.
+            pass_tokens: maximum number of tokens in one pass, as planned.
         """
         return Setup(
             bank=self.bank,
@@ -82,10 +82,10 @@ class Material:
 
 
 def locate_model(recipe: Recipe) -> str:
-    """The folder of a recipe's base, if there is one; otherwise its name as it is.
+    """Return the folder of a recipe's base if it exists, otherwise its name unchanged.
 
     Raises:
-        ModelError: there is none, and transformers would take the working directory's.
+        ModelError: there is none, but transformers would use one in the working directory.
     """
     if recipe.locations.base is not None:
         return str(recipe.locations.base)
@@ -96,10 +96,10 @@ def locate_model(recipe: Recipe) -> str:
     relative = folder / own
     if not relative.exists() and own.is_dir():
         raise ModelError(
-            "there is no such folder in the recipe's; the one in the working directory is not taken for it",
+            "there is no such folder beside the recipe; the one in the working directory is not used instead",
             where=name,
-            found=f"nothing at {relative.absolute()}, and a folder at {own.absolute()}",
-            fix="Name it relative to the recipe's folder, or in full.",
+            found=f"nothing at {relative.absolute()}, but a folder at {own.absolute()}",
+            fix="Give its path relative to the recipe's folder, or its absolute path.",
         )
     looks_local = name.startswith((".", "~")) or name.count("/") > 1
     if relative.exists():
@@ -108,7 +108,7 @@ def locate_model(recipe: Recipe) -> str:
 
 
 def _folder_from_here(recipe: Recipe) -> Path:
-    """The recipe's folder; empty for the working directory, so that names are shown as they were written."""
+    """Return the recipe's folder; empty for the working directory, so that names are shown as written."""
     return Path() if recipe.folder == Path.cwd() else recipe.folder
 
 
@@ -128,11 +128,11 @@ def model_type_of(recipe: Recipe) -> str | None:
 
 
 def load_recipe_base(recipe: Recipe, decided: dict[str, str] | None = None) -> Base:
-    """The base of a recipe.
+    """Load the base of a recipe.
 
     Args:
-        recipe: what to do.
-        decided: dtype and device as a run's provenance has them, so that nothing is decided anew.
+        recipe: the recipe.
+        decided: dtype and device recorded in a run's provenance, so that they are not chosen again.
     """
     decided = decided or {}
     return load_base(
@@ -145,14 +145,14 @@ def load_recipe_base(recipe: Recipe, decided: dict[str, str] | None = None) -> B
 
 
 def prepare(recipe: Recipe, split: Split, base: Base, retained: PartContents | None = None) -> Material:
-    """Resolve targets, read the adapters to go on from, encode the rows; let the base recompute or not.
+    """Resolve targets, read initial adapters, encode the rows, and set recomputation of activations.
 
-    Whatever trains or measures on this material (training, a search, a range test, the checks, a timed
-    step) does so as the recipe's `gradient_checkpointing` says.
+    Whatever trains or measures on this material (training, a search, a range test, the checks, a timed step)
+    follows the recipe's `gradient_checkpointing`.
 
     Raises:
-        TargetError: with the unmatched names of every experiment.
-        AdapterError: an adapter to go on from does not fit its experiment.
+        TargetError: lists the unmatched names of every experiment.
+        AdapterError: an initial adapter does not fit its experiment.
     """
     bank = AdapterBank(base)
     recompute_activations(base.model, recipe.training.gradient_checkpointing)
@@ -179,7 +179,7 @@ def prepare(recipe: Recipe, split: Split, base: Base, retained: PartContents | N
 
 
 def encode_rows(examples: Sequence[Example], base: Base, recipe: Recipe) -> EncodedSet:
-    """Rows as a recipe's base reads them."""
+    """Encode rows as a recipe's base reads them."""
     return encode(
         examples,
         base.tokenizer,
@@ -190,7 +190,7 @@ def encode_rows(examples: Sequence[Example], base: Base, recipe: Recipe) -> Enco
 
 
 def cut_notes(material: Material) -> list[str]:
-    """What was cut of the sources of each part, in sentences."""
+    """Describe what was cut from the sources of each part."""
     limit = material.recipe.data.max_source_length
     parts = {"train": material.train_set, "eval": material.eval_set, "retain": material.retain_set}
     notes = [describe_cuts(part, encoded.source_cuts, limit) for part, encoded in parts.items()]
@@ -223,7 +223,7 @@ def _initial(
     where = f"{experiment.name}: lora.init_adapter"
     problems = [
         Problem(
-            f"the adapter was trained with another {key}",
+            f"the adapter was trained with a different {key}",
             where=where,
             found=str(getattr(adapter.settings, key)),
             allowed=str(getattr(lora, key)),
@@ -240,7 +240,7 @@ def _initial(
         )
         problems.append(
             Problem(
-                f"the adapter has {len(surplus)} modules that target_modules leaves out, "
+                f"the adapter has {len(surplus)} modules that target_modules does not name, "
                 f"and lacks {len(missing)} that it names",
                 where=where,
                 found=min(surplus or missing),

@@ -1,4 +1,4 @@
-"""The checks that run on a training's own base, rows and adapters, before its first step."""
+"""Checks on the base, rows and adapters of a training, before its first step."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def check_material(
     *,
     experiments: Sequence[Experiment] | None = None,
 ) -> list[Finding]:
-    """All findings: those of the data, those of its tokens that waited for the base, those of the model.
+    """Return all findings: of the data, of tokens if they had to wait for the base, and of the model.
 
     Args:
         material: the base, and encoded rows.
-        of_data: what the data checks found.
-        experiments: which to check; by default all of the material.
+        of_data: result of the data checks.
+        experiments: experiments to check; by default all of the material.
     """
     late = _late_token_checks(of_data.seen, material.base)
     chosen = material.experiments if experiments is None else experiments
@@ -40,7 +40,7 @@ def check_material(
 def run_model_checks(
     material: Material, experiments: Sequence[Experiment], checks: Sequence[ModelCheck]
 ) -> list[Finding]:
-    """Run checks of the model on the encoded rows and on the adapters that training would begin with."""
+    """Run checks of the model on encoded rows and on the adapters that training would start with."""
     return run_gate(
         material.base,
         experiments,

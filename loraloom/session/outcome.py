@@ -1,4 +1,4 @@
-"""How a run ended, as result.json has it."""
+"""The outcome of a run, as result.json contains it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from loraloom.training.state import Progress
 
 
 def experiment_outcome(progress: Progress) -> ExperimentResult:
-    """How an experiment ended."""
+    """Describe how an experiment ended."""
     return ExperimentResult(
         status=progress.status,
         step=progress.step,
@@ -23,12 +23,12 @@ def experiment_outcome(progress: Progress) -> ExperimentResult:
 
 
 def run_outcome(experiments: Mapping[str, ExperimentResult], num_steps: int, seconds: float) -> Result:
-    """What a run came to, and what it took.
+    """Describe how a run ended, and how long it took.
 
     Args:
-        experiments: an entry for each.
-        num_steps: of the whole run.
-        seconds: since its workflow began.
+        experiments: the outcome of each experiment.
+        num_steps: steps of the whole run.
+        seconds: time since its command started.
     """
     return Result(
         experiments=dict(experiments),

@@ -1,4 +1,4 @@
-"""Where a run comes from: versions, data, base, seeds, and every automatic choice with its reason."""
+"""The origin of a run: versions, data, base, seeds, and every automatic choice with its reason."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ PACKAGES = ("loraloom", "torch", "transformers", "peft", "datasets", "tokenizers
 
 
 def versions(*more: str) -> dict[str, str]:
-    """Of Python and of every package that a result depends on, and of `more` packages."""
+    """Return the versions of Python, of every package that results depend on, and of `more` packages."""
     return {"python": platform.python_version()} | {name: version(name) for name in (*PACKAGES, *more)}
 
 
-def at_start(
+def initial_provenance(
     recipe: Recipe,
     split: Split,
     retained: PartContents | None = None,
     allowed: Collection[str] = (),
 ) -> Provenance:
-    """What is known before the base is loaded."""
+    """Return what is known before the base is loaded."""
     return Provenance(
         started=now(),
-        folder=str(recipe.folder.resolve()),  # what the recipe's relative paths are relative to
+        folder=str(recipe.folder.resolve()),  # the recipe's relative paths are relative to it
         versions=versions(),
         platform=platform.platform(),
         data=split.files,
@@ -55,30 +55,30 @@ def at_start(
     )
 
 
-def this_process(known: Provenance) -> ProcessRecord:
-    """What a process that goes on with a run computes with: when, where, and with which versions.
+def process_record(known: Provenance) -> ProcessRecord:
+    """Describe the process that resumes a run: when, where, and with which versions.
 
     Args:
-        known: the run's provenance: a search depends on one package more.
+        known: the run's provenance; a search depends on one more package.
     """
     more = [] if known.search is None else ["optuna"]
     return ProcessRecord(started=now(), versions=versions(*more), platform=platform.platform())
 
 
-def once_decided(provenance: Provenance, material: Material, plan: Plan) -> Provenance:
-    """With the base and every choice that was made on it."""
+def with_choices(provenance: Provenance, material: Material, plan: Plan) -> Provenance:
+    """Add the base and every choice that depends on it."""
     base = material.base
     choices = {
         **base.choices,
-        "threads": Choice(str(torch.get_num_threads()), "torch's own number for this machine"),
+        "threads": Choice(str(torch.get_num_threads()), "torch's default for this machine"),
         "waves": Choice(" | ".join(", ".join(wave) for wave in plan.waves), plan.reason),
         "pass_tokens": Choice(
             str(plan.pass_tokens),
-            "sharing a pass saves a processor no arithmetic, and so memory stays lower"
+            "on a processor, sharing a pass saves no arithmetic, and separate passes need less memory"
             if base.device.type == "cpu"
-            else "a GPU is idle with less",
+            else "a GPU is idle with smaller passes",
         ),
-        "compiled": Choice("no", "compiling takes minutes, which a short job does not earn back"),
+        "compiled": Choice("no", "compiling takes minutes, more than a short job saves"),
     }
     return provenance.replaced(
         base=BaseIdentity(
@@ -93,7 +93,7 @@ def once_decided(provenance: Provenance, material: Material, plan: Plan) -> Prov
 
 
 def check_same_base(provenance: Provenance, base: Base) -> None:
-    """Refuse to go on with another base than the run's.
+    """Refuse to continue with another base than the run's.
 
     Raises:
         RunError: base or tokenizer differ.
@@ -115,7 +115,7 @@ def check_same_base(provenance: Provenance, base: Base) -> None:
 
 
 def run_recipe(run: Run) -> tuple[Recipe, Provenance]:
-    """A run's recipe, in the folder that the run was begun in, and its provenance.
+    """Read a run's recipe, with the folder that the run was started in, and its provenance.
 
     Raises:
         RecipeError, RunError: recipe.yaml or provenance.json is damaged.
@@ -126,24 +126,24 @@ def run_recipe(run: Run) -> tuple[Recipe, Provenance]:
 
 
 def in_folder_to_resume(run: Run, recipe: Recipe) -> Recipe:
-    """A recipe that resumes a run: in the folder that the run was begun in, if it was read from no file."""
+    """Return a recipe to resume a run with; if it comes from no file, it gets the run's original folder."""
     if recipe.has_folder:
         return recipe
     try:
         return recipe.in_folder(Path(read_provenance(run).folder))
-    except RunError:  # looking at the run's files says what is wrong with it
+    except RunError:  # verifying the run's files reports the damage
         return recipe
 
 
 def run_split(run: Run, recipe: Recipe, known: Provenance) -> Split:
-    """A run's split, from the same files.
+    """Restore a run's split from the same files.
 
     Args:
-        run, recipe, known: the run, its recipe with its data where it is now, and its provenance.
+        run, recipe, known: the run, its recipe with the present location of its data, and its provenance.
 
     Raises:
         RunError: split.json is damaged.
-        DataError: a file is gone or has changed.
+        DataError: a file is missing or has changed.
     """
     saved = SplitRecord.read(run.split_file)
     with explain_data_location(run, recipe, known):
@@ -151,11 +151,11 @@ def run_split(run: Run, recipe: Recipe, known: Provenance) -> Split:
 
 
 def run_retained(run: Run, recipe: Recipe, known: Provenance) -> PartContents | None:
-    """A run's rows to measure forgetting on, from the same files.
+    """Read the rows on which a run measures forgetting, from the same files.
 
     Raises:
-        DataError: a file is gone.
-        RunError: one has changed.
+        DataError: a file is missing.
+        RunError: a file has changed.
     """
     with explain_data_location(run, recipe, known):
         retained = read_retained(recipe.data)
@@ -164,10 +164,10 @@ def run_retained(run: Run, recipe: Recipe, known: Provenance) -> PartContents | 
 
 
 def check_same_retained(provenance: Provenance, retained: PartContents | None, run: Run) -> None:
-    """Refuse to go on with other rows to measure forgetting on.
+    """Refuse to continue with other rows to measure forgetting on.
 
     Raises:
-        RunError: the files are others now, or have changed.
+        RunError: the files are different ones, or have changed.
     """
     now_there = _sha256(retained)
     if "retain" not in provenance.model_fields_set or provenance.retain == now_there:
@@ -176,22 +176,22 @@ def check_same_retained(provenance: Provenance, retained: PartContents | None, r
     if isinstance(before, dict) and isinstance(now_there, dict):
         names = sorted(name for name in before.keys() | now_there if before.get(name) != now_there.get(name))
         what = (
-            f"files of data.retain have changed, are gone or are new since the run began: {', '.join(names)}"
+            f"files of data.retain were changed, removed or added after the run started: {', '.join(names)}"
         )
     else:
-        what = "the file of data.retain has changed since the run began"
+        what = "the file of data.retain has changed since the run started"
     raise RunError(what, where=str(run.folder))
 
 
 def _sha256(retained: PartContents | None) -> str | dict[str, str] | None:
-    """Of the one file to measure forgetting on; of each, by name, where there are several."""
+    """Return the sha256 of the only file of retained rows, or of each by name if there are several."""
     if retained is None:
         return None
     return next(iter(retained.sha256.values())) if len(retained.sha256) == 1 else dict(retained.sha256)
 
 
 def differences(recipe: Recipe, other: Recipe) -> list[Problem]:
-    """One problem for every setting in which two recipes differ."""
+    """Return one problem for every setting in which two recipes differ."""
     ours, theirs = _flat(recipe.model_dump()), _flat(other.model_dump())
     return [
         Problem(
@@ -216,6 +216,6 @@ def _flat(values: JsonObject, prefix: str = "") -> JsonObject:
 
 
 def set_threads(choices: dict[str, str]) -> None:
-    """Compute with as many threads as the run began with: their number changes the last bits."""
+    """Use as many threads as when the run started, because their number changes the last bits."""
     if "threads" in choices:
         torch.set_num_threads(int(choices["threads"]))

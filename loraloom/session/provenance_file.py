@@ -1,4 +1,4 @@
-"""provenance.json as it is read back: a file that anybody may have changed, so it is checked once."""
+"""Reading of provenance.json, which anybody may have edited, so it is validated once."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from loraloom.run.folder import Run
 
 
 def read_provenance(run: Run, recipe: Recipe | None = None) -> Provenance:
-    """What provenance.json holds.
+    """Read and validate provenance.json.
 
     Args:
-        recipe: the run's; the experiments that train together must be its own.
+        recipe: the run's recipe; the experiments that train together must be in it.
 
     Raises:
-        RunError: it is missing, or not what a run's is.
+        RunError: it is missing or damaged.
     """
     read = Provenance.read(run.provenance_file)
     together = {name for wave in read.waves or [] for name in wave}

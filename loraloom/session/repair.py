@@ -27,19 +27,19 @@ from loraloom.training.state import TrainingState
 
 
 def repair(run: Run, recipe: Recipe, allowed: Collection[str], report: Report) -> bool:
-    """Look at every sealed file of a run before it goes on, and write anew what can be.
+    """Verify every recorded file of a run before it resumes, and write again what can be restored.
 
     Args:
-        run: locked.
-        recipe: what the caller goes on with.
+        run: the locked run.
+        recipe: the recipe to resume with.
         allowed: names of checks whose errors are warnings.
-        report: told of every file that is not as the run wrote it.
+        report: called with every file that has changed.
 
     Returns:
-        Whether nothing is left to write anew, by training or by its end.
+        Whether every file is unchanged or restored, so that nothing must be written again by training.
 
     Raises:
-        RunError: a file that decides what is trained is not as it was, and cannot be made again.
+        RunError: a file that determines the training has changed and cannot be restored.
     """
     sources: dict[Path, Callable[[], str]] = {
         run.recipe_file: lambda: write_recipe(recipe),
@@ -54,9 +54,9 @@ def repair(run: Run, recipe: Recipe, allowed: Collection[str], report: Report) -
     deciding = (run.recipe_file.name, run.split_file.name, run.provenance_file.name)
     if lost := [name for name in deciding if name in names]:
         raise RunError(
-            f"{', '.join(lost)}: not as the run wrote it, and so the run cannot go on as it began",
+            f"{', '.join(lost)}: changed since the run wrote it, so the run cannot be resumed",
             where=str(run.folder),
-            fix="Put back what was there, or begin a new run; adapters and checkpoints are as they were.",
+            fix="Restore the original content, or start a new run; adapters and checkpoints are unchanged.",
         )
     has_checkpoint = any(run.checkpoints.iterdir())
     is_unchanged = True
@@ -68,35 +68,35 @@ def repair(run: Run, recipe: Recipe, allowed: Collection[str], report: Report) -
             remove(run.folder / _part(name))
             is_unchanged = False
         else:
-            report(FileChange(path=name, what="it stays so: no checkpoint has it"))
+            report(FileChange(path=name, what="it is left as it is, because no checkpoint contains it"))
     return is_unchanged
 
 
 def split_text(recipe: Recipe, allowed: Collection[str]) -> str:
-    """split.json, made again from a recipe and its data."""
+    """Return the text of split.json, computed again from a recipe and its data."""
     return split_examples(recipe.data, allow_leakage="leakage" in allowed).record().text()
 
 
 def _part(name: str) -> str:
-    """What is written as a whole: a file, or the adapter that it is a part of."""
+    """Return the unit that is written as a whole: a file, or the adapter that a file belongs to."""
     folder, _, _ = name.rpartition("/")
     return folder or name
 
 
 def set_aside(run: Run, name: str) -> str:
-    """Keep a copy of what is there now, for whoever changed it on purpose; gives what to say."""
-    part, anew = run.folder / _part(name), "it is written anew"
+    """Copy the present content, in case it was changed on purpose; return a description of what happens."""
+    part, anew = run.folder / _part(name), "it is written again"
     if not part.exists():
         return anew
     kept = run.changed / _part(name)
     remove(kept)
     kept.parent.mkdir(parents=True, exist_ok=True)
     (shutil.copytree if part.is_dir() else shutil.copy2)(part, kept)
-    return f"{anew}; what was there is in {kept.relative_to(run.folder)}"
+    return f"{anew}; its changed content was copied to {kept.relative_to(run.folder)}"
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
+    """Remove a file or folder if it exists."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -104,32 +104,32 @@ def remove(path: Path) -> None:
 
 
 def renew_sums(run: Run, report: Report) -> None:
-    """Keep a damaged .sums.json aside, and seal what is there now.
+    """Keep a copy of a damaged .sums.json, and record the present content of all files.
 
     Args:
-        report: told that nothing could be verified.
+        report: called with the change.
     """
     name = run.sums_file.name
     kept = set_aside(run, name)
-    report(FileChange(path=name, what=f"no file could be verified by it; {kept}"))
+    report(FileChange(path=name, what=f"no file could be verified with it; {kept}"))
     remove(run.sums_file)
     record_finished(run)
 
 
 def matching_original(run: Run, path: Path, make: Callable[[], str]) -> str | None:
-    """A file's text, made again; None where that is not what it was."""
+    """Make a file's text again; None if it differs from the recorded one."""
     try:
         text = make()
-    except LoRALoomError:  # the data is not what it was either
+    except LoRALoomError:  # the data has changed too
         return None
     return text if is_recorded(run, path, text) else None
 
 
 def is_whole(run: Run, recipe: Recipe, report: Report) -> bool:
-    """Whether every adapter of a finished run is the best one that its newest checkpoint holds.
+    """Return whether every adapter of a finished run equals the best one in its newest checkpoint.
 
-    With save_strategy: no there is no checkpoint, and an adapter is whole if it can be read. What is
-    damaged beside them, an older checkpoint or the log, is said.
+    With `save_strategy: no` there is no checkpoint, and an adapter is intact if it can be read. Damage to
+    other files, such as an older checkpoint or the log, is reported.
     """
     state, verdicts = newest_valid(run.checkpoints)
     experiments = recipe.resolved_experiments
@@ -145,7 +145,7 @@ def is_whole(run: Run, recipe: Recipe, report: Report) -> bool:
 
 
 def is_exported(run: Run, state: TrainingState, experiment: Experiment) -> bool:
-    """Whether what an ended experiment learnt is where it belongs."""
+    """Return whether the result of an ended experiment is stored where it belongs."""
     kept = export_folder(run, state, experiment.name)
     if kept is None:
         return True
@@ -158,7 +158,7 @@ def is_exported(run: Run, state: TrainingState, experiment: Experiment) -> bool:
 
 
 def tensors_of(folder: Path, experiment: Experiment) -> dict[str, torch.Tensor] | None:
-    """The tensors of an experiment's adapter; None where its folder is damaged."""
+    """Read the tensors of an experiment's adapter; None if its folder is damaged."""
     try:
         adapter = read_adapter(folder)
     except AdapterError:
@@ -169,7 +169,7 @@ def tensors_of(folder: Path, experiment: Experiment) -> dict[str, torch.Tensor] 
 
 
 def find_resume_point(run: Run, experiments: Sequence[Experiment], record: Report) -> TrainingState:
-    """The newest checkpoint that is whole, or the start; said either way."""
+    """Find the newest valid checkpoint, or the start, and report which."""
     for folder in (run.checkpoints, run.adapters, run.failed):
         remove_remnants(folder)
     state, verdicts = newest_valid(run.checkpoints)
@@ -177,9 +177,9 @@ def find_resume_point(run: Run, experiments: Sequence[Experiment], record: Repor
     if is_resume:
         _say_damages(run, state, verdicts, record)
     if state is not None:
-        record(Resume(step=state.tick, reason="the newest checkpoint that is whole"))
+        record(Resume(step=state.tick, reason="the newest valid checkpoint"))
     elif is_resume:
-        record(Resume(step=0, reason="no checkpoint is intact, so training begins from the start"))
+        record(Resume(step=0, reason="no checkpoint is valid, so training starts from the beginning"))
     state = state or TrainingState.at_start([e.name for e in experiments])
     state.replay(run.events())
     return state
@@ -196,7 +196,7 @@ def _say_damages(
 
 
 def record_finished(run: Run) -> None:
-    """Remember every file of a run that stays as it is from now on."""
+    """Record every file of a finished run, which will not change any more."""
     record(run, _lasting_files(run))
 
 

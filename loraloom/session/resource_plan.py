@@ -1,4 +1,4 @@
-"""What `train` and `search` foresee before the first step: kept with the run, never decided anew."""
+"""Prediction of resources before the first step of `train` and `search`, stored in the run."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from loraloom.training.signals import StopRequest
 
 
 def predict_resources(setup: Setup, report: Report) -> Prediction:
-    """What training will take, as provenance.json keeps it.
+    """Predict what training will take, as provenance.json stores it.
 
     Args:
-        setup: of the run, its bank empty.
-        report: told before a step is timed.
+        setup: setup of the run, its bank empty.
+        report: called before a step is timed.
 
     Raises:
-        TrainingError: memory does not hold a single row's pass.
+        TrainingError: there is not enough memory for a pass of a single row.
     """
     report(StepTiming())
     with device_errors_explained(setup.run):
@@ -43,22 +43,22 @@ def predict_resources(setup: Setup, report: Report) -> Prediction:
 def choose_concurrency(
     request: Request, setup: Setup, known: Provenance, material: Material, report: Report
 ) -> Provenance:
-    """A search's provenance with every automatic choice: how many trials train together among them.
+    """Choose how many trials of a search train together; return the provenance with all automatic choices.
 
-    What they take is foreseen for trials that are not drawn yet, each as heavy as the heaviest can be.
+    The prediction is for trials that are not drawn yet, each as large as the largest possible one.
 
     Args:
-        request: what is searched.
-        setup: of the run, without experiments.
+        request: the search.
+        setup: setup of the run, without experiments.
         known: provenance so far.
         material: base and rows.
-        report: as in `foresee`.
+        report: as in `predict_resources`.
 
     Raises:
-        RunError: there is no room for checkpoints.
-        TrainingError: memory does not hold a single row's pass.
+        RunError: there is too little disk space for checkpoints.
+        TrainingError: there is not enough memory for a pass of a single row.
     """
-    release_memory()  # what the checks took, so that all of it counts as free
+    release_memory()  # memory used by the checks, so that it counts as free
     together = choose_trial_concurrency(request, material.experiments, material.bank, material.train_set)
     names = tuple(trial_name(number) for number in range(together.num_trials))
     heaviest = together.heaviest
@@ -66,7 +66,7 @@ def choose_concurrency(
     first = replace(setup, experiments=alike, waves=[names])
     check_room(first)
     plan = Plan((names,), dict.fromkeys(names, together.need), setup.pass_tokens, together.free_bytes)
-    known = origin.once_decided(known, material, plan)
+    known = origin.with_choices(known, material, plan)
     waves = Choice(f"{together.num_trials} trials at a time", together.reason)
     return known.replaced(
         choices={**known.choices, "waves": waves},
@@ -77,18 +77,18 @@ def choose_concurrency(
 
 
 def report_resources(known: Provenance) -> list[Finding]:
-    """The findings on a run's plan; none where it has no readable one."""
+    """Return findings on a run's predicted resources; none if there is no readable prediction."""
     return [] if known.prediction is None else check_resources(known.prediction)
 
 
 def predict_recipe_resources(material: Material) -> Prediction:
-    """For `check`, which has no run: what `train` would take."""
+    """Predict what `train` would take, for `check`, which has no run."""
     release_memory()
     plan = make_plan(material.experiments, material.base, material.train_set)
     with scratch_run() as run:
         prediction = predict(
             material.setup(run, StopRequest(), waves=plan.waves, pass_tokens=plan.pass_tokens)
         )
-    # Of the disk where `train` would put its run, instead of the scratch folder's.
+    # The disk on which `train` would create its run, not that of the scratch folder.
     disk = replace(prediction.disk, free_bytes=free_disk_bytes(Path(RUNS_FOLDER)))
     return replace(prediction, disk=disk)

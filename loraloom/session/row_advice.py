@@ -1,4 +1,4 @@
-"""Advice on rows to answer that cannot be read: a run's recipe is settled, so changing it is no fix."""
+"""Advice for unreadable rows to answer: a run's recipe cannot change, so the usual advice would not help."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from loraloom.errors import DataError
 from loraloom.recipe import DataSettings
 
 OF_RUN = (
-    "Rows are read by the run's own recipe: give this file the columns of the run's data, or write the "
-    "prompts into a .txt file, one a line."
+    "Rows are read as the run's recipe states: give this file the columns of the run's data, or write the "
+    "prompts into a .txt file, one per line."
 )
 OF_ADAPTERS = (
-    "Say which column is what with --set data.columns.instruction=COLUMN and --set "
-    "data.columns.response=COLUMN, or another key of `data`; or write the prompts "
-    "into a .txt file, one a line."
+    "Assign the columns with --set data.columns.instruction=COLUMN and --set "
+    "data.columns.response=COLUMN, or set another key of `data`; or write the prompts "
+    "into a .txt file, one per line."
 )
 _KEYS = "|".join(DataSettings.model_fields)  # `data.json` is a file
 _CHANGES_RECIPE = re.compile(rf"\bin the recipe\b|`data:|^\s+data:$|\bdata\.(?:{_KEYS})\b", re.MULTILINE)
@@ -25,13 +25,13 @@ _CHANGES_RECIPE = re.compile(rf"\bin the recipe\b|`data:|^\s+data:$|\bdata\.(?:{
 
 @contextmanager
 def advising(advice: str) -> Iterator[None]:
-    """While rows to answer are read, advice that works takes the place of advice to change a recipe.
+    """Replace advice to change a recipe, in errors about rows to answer, with advice that works.
 
     Args:
-        advice: what can be done about columns, encodings and the like.
+        advice: what the user can do about columns, encodings and the like.
 
     Raises:
-        DataError: as it came, with the advice.
+        DataError: the original error, with the advice.
     """
     try:
         yield

@@ -1,9 +1,9 @@
-"""How a run is begun or gone on with, up to its plan: the same for `train` and `search`.
+"""Start or resume of a run, up to its plan: the same for `train` and `search`.
 
-    begin | reopen ──▶ look_at_rows ──▶ pass_checks ──▶ the verb's own plan ──▶ tell_plan
+    create_session | resume_session ──▶ report_rows ──▶ require_checks ──▶ the command's plan ──▶ report_plan
 
-What decides how a run goes on lies in its folder from the first second, so that whatever dies later can be
-resumed.
+Everything that determines how a run continues is in its folder from the start, so that it can be resumed
+after a crash at any time.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from loraloom.session.material import Material, cut_notes, load_recipe_base, pre
 from loraloom.session.material_checks import check_material
 from loraloom.session.resource_plan import report_resources
 
-# Once the log has one of these, there is something to go on with.
+# Once the log contains one of these, the run can be resumed.
 FRUITFUL = (TrainStep, TrialStart)
 
 
 @dataclass(frozen=True)
 class RunSession:
-    """A run that this process holds, and what it was begun with.
+    """A run that this process has locked, and what it was started with.
 
     Args:
-        run: locked.
-        recipe: its own, with what it names where it is now.
+        run: the locked run.
+        recipe: its recipe, with present locations.
         split: its rows.
-        retained: those to measure forgetting on.
+        retained: rows to measure forgetting on.
         known: its provenance.
-        is_resumed: whether another process began it.
+        is_resumed: whether another process started it.
     """
 
     run: Run
@@ -61,34 +61,34 @@ class RunSession:
     known: Provenance
     is_resumed: bool = False
 
-    def knowing(self, known: Provenance) -> RunSession:
-        """With another provenance, which is written too."""
+    def with_provenance(self, known: Provenance) -> RunSession:
+        """Replace the provenance, and write it."""
         write_recorded(self.run, self.run.provenance_file, known.text())
         return replace(self, known=known)
 
-    def going_on(self, report: Report) -> RunSession:
-        """With this process as one more that worked on a resumed run; other versions than before are said."""
+    def record_resume(self, report: Report) -> RunSession:
+        """Record this process as another one that works on a resumed run; report versions that changed."""
         if not self.is_resumed:
             return self
-        process = origin.this_process(self.known)
+        process = origin.process_record(self.known)
         if changes := self.known.version_changes(process):
             report(
                 Note(
-                    message="the run goes on under other versions, so figures may differ from those of an "
-                    f"uninterrupted run: {'; '.join(changes)}"
+                    message="the run is resumed with different versions, so figures may differ from those of "
+                    f"an uninterrupted run: {'; '.join(changes)}"
                 )
             )
-        return self.knowing(self.known.with_process(process))
+        return self.with_provenance(self.known.with_process(process))
 
-    def allowing(self, allowed: Collection[str]) -> RunSession:
-        """With checks whose errors the user allows now, beside those it was begun with."""
+    def with_allowed(self, allowed: Collection[str]) -> RunSession:
+        """Add checks whose errors the user allows now to those allowed at the start."""
         if set(allowed) <= set(self.known.allowed):
             return self
-        return self.knowing(self.known.allowing(allowed))
+        return self.with_provenance(self.known.allowing(allowed))
 
 
 def run_name(recipe: Recipe) -> str:
-    """What a run of this recipe is called."""
+    """Return the default name of a run of this recipe."""
     return name_of(recipe.data.train)
 
 
@@ -102,21 +102,21 @@ def create_session(
     more: Mapping[str, Any] | None = None,
     is_resumable: bool = True,
 ) -> Iterator[RunSession]:
-    """Read a recipe's rows, then make a run of it and hold it while it is worked on.
+    """Read a recipe's rows, then create a run and hold its lock while it is used.
 
-    Nothing is left where it fails before there is something to go on with.
+    If it fails before there is anything to resume, nothing is left.
 
     Args:
-        recipe: what to do.
+        recipe: the recipe.
         out: the run directory.
-        split: where the caller has divided the recipe's data already.
+        split: the recipe's data, if it is already split.
         allowed: names of checks whose errors become warnings.
-        more: what the verb adds to the provenance.
-        is_resumable: whether the verb can go on with it; else nothing is left wherever it ends early.
+        more: additions of the command to the provenance.
+        is_resumable: whether the command can resume the run; otherwise nothing is left if it fails.
 
     Raises:
-        DataError: the rows are not usable.
-        RunError: the run cannot be made.
+        DataError: the rows are unusable.
+        RunError: the run cannot be created.
     """
     split = split or split_examples(recipe.data, allow_leakage="leakage" in allowed)
     retained = read_retained(recipe.data)
@@ -125,12 +125,12 @@ def create_session(
         try:
             write_recorded(run, run.recipe_file, write_recipe(recipe))
             write_recorded(run, run.split_file, split.record().text())
-            known = origin.at_start(recipe, split, retained, allowed).replaced(**(more or {}))
-            yield RunSession(run, recipe, split, retained, known).knowing(known)
+            known = origin.initial_provenance(recipe, split, retained, allowed).replaced(**(more or {}))
+            yield RunSession(run, recipe, split, retained, known).with_provenance(known)
         except BaseException as error:
             is_fruitless = isinstance(error, LoRALoomError) and not _bore_fruit(run)
             if is_fruitless or not is_resumable:
-                # Windows keeps a file that is held; a new run takes over what that leaves.
+                # Windows does not delete a locked file; a new run replaces what is left.
                 shutil.rmtree(run.folder, ignore_errors=os.name == "nt")
             raise
 
@@ -143,17 +143,17 @@ def _bore_fruit(run: Run) -> bool:
 def resume_session(
     run: Run, recipe: Recipe, known: Provenance, relocation: Relocation, report: Report
 ) -> RunSession:
-    """A run to go on with, on the rows that it was begun with.
+    """Resume a run on the same rows.
 
     Args:
-        run: locked.
-        recipe: its own, in its folder.
+        run: the locked run.
+        recipe: its recipe, in its folder.
         known: its provenance.
-        relocation: what of its base and data was moved.
-        report: told of what is in another place now.
+        relocation: present locations of base and data that were moved.
+        report: called with notes on changed locations.
 
     Raises:
-        DataError, RunError: the rows are not as they were.
+        DataError, RunError: the rows have changed.
     """
     recipe, notes = relocated(run, recipe, known, relocation)
     for note in notes:
@@ -165,28 +165,28 @@ def resume_session(
     return RunSession(run, recipe, split, retained, known, is_resumed=True)
 
 
-def report_rows(begun: RunSession, report: Report) -> tuple[DataCheckReport, Material]:
-    """What the rows say by themselves; then the base, and the rows as it reads them.
+def report_rows(session: RunSession, report: Report) -> tuple[DataCheckReport, Material]:
+    """Check the rows alone, then load the base and encode the rows.
 
     Args:
-        begun: the run; its recipe has the experiments to check.
-        report: told of notes and sizes.
+        session: the session; its recipe has the experiments to check.
+        report: called with notes and sizes.
 
     Raises:
         CheckError: the data has an error.
-        LoRALoomError: the base is not usable, or is another one than the run's.
+        LoRALoomError: the base is unusable, or differs from the run's.
     """
-    recipe, split, known = begun.recipe, begun.split, begun.known
+    recipe, split, known = session.recipe, session.split, session.known
     choices = known.decided
     origin.set_threads(choices)
-    of_retained = [] if begun.retained is None else begun.retained.notes
+    of_retained = [] if session.retained is None else session.retained.notes
     for note in [*split.notes, *(f"data.retain: {note}" for note in of_retained)]:
         report(Note(message=note))
     report(RowCounts(train=len(split.train), eval=len(split.eval), test=len(split.test)))
-    of_data = check_data(recipe, split, known.allowed, retained=begun.retained)
+    of_data = check_data(recipe, split, known.allowed, retained=session.retained)
     raise_errors(of_data.findings)
-    base = load_run_base(recipe, known) if begun.is_resumed else load_recipe_base(recipe, choices)
-    material = prepare(recipe, split, base, begun.retained)
+    base = load_run_base(recipe, known) if session.is_resumed else load_recipe_base(recipe, choices)
+    material = prepare(recipe, split, base, session.retained)
     for note in material.notes:
         report(Note(message=note))
     for note in cut_notes(material):
@@ -195,42 +195,42 @@ def report_rows(begun: RunSession, report: Report) -> tuple[DataCheckReport, Mat
 
 
 def require_checks(
-    begun: RunSession,
+    session: RunSession,
     material: Material,
     of_data: DataCheckReport,
     report: Report,
     experiments: Sequence[Experiment] | None = None,
 ) -> list[Finding]:
-    """Every check, written down and told of.
+    """Run every check, and store and report the findings.
 
     Args:
-        begun: the run.
+        session: the session.
         material: base and rows.
-        of_data: what was found on the rows alone.
-        report: told of the findings.
-        experiments: which to check; by default all of the material.
+        of_data: result of the data checks.
+        report: called with the findings.
+        experiments: experiments to check; by default all of the material.
 
     Raises:
-        CheckError: with every error.
+        CheckError: lists every error.
     """
     findings = check_material(material, of_data, experiments=experiments)
-    _write_findings(begun.run, findings)
+    _write_findings(session.run, findings)
     report(CheckResults(findings=findings))
     raise_errors(findings)
     return findings
 
 
-def report_plan(begun: RunSession, findings: Sequence[Finding], report: Report) -> None:
-    """Say what was decided and what it takes, and write down what that means for machine and disk.
+def report_plan(session: RunSession, findings: Sequence[Finding], report: Report) -> None:
+    """Report choices and predicted resources, and store findings on memory and disk.
 
     Args:
-        begun: the run, its plan in what is known of it.
-        findings: of the checks.
-        report: told of the plan.
+        session: the session, with the plan in its provenance.
+        findings: findings of the checks.
+        report: called with the plan.
     """
-    known, resources = begun.known, report_resources(begun.known)
-    _write_findings(begun.run, [*findings, *resources])
-    folder = str(begun.run.folder)
+    known, resources = session.known, report_resources(session.known)
+    _write_findings(session.run, [*findings, *resources])
+    folder = str(session.run.folder)
     report(TrainingPlan(folder=folder, choices=known.choices, plan=known.prediction, findings=resources))
 
 

@@ -1,4 +1,4 @@
-"""Whether a search is as it was left: what is not is said, and made again or refused."""
+"""Verification of a search before it resumes: changed files are reported, and restored or refused."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ from loraloom.session.repair import matching_original, renew_sums, set_aside, sp
 
 
 def verify_search(run: Run, request: Request, allowed: Collection[str], report: Report) -> None:
-    """Look at every sealed file of a search before it goes on or is taken as finished.
+    """Verify every recorded file of a search before it resumes or counts as finished.
 
-    Recipe, split, space and the best recipe follow from the request and the trials, and are made again. A
-    trial that has ended is in no checkpoint, so its adapter cannot be; nor can what only the search knew.
+    Recipe, split, space and the best recipe follow from the request and the trials, and are restored. The
+    adapter of an ended trial is in no checkpoint and cannot be restored, nor can anything that only the
+    search knew.
 
     Args:
-        run: locked.
-        request: what the caller goes on with.
+        run: the locked run.
+        request: the request to resume with.
         allowed: names of checks whose errors are warnings.
-        report: told of every file that is not as the search wrote it.
+        report: called with every file that has changed.
 
     Raises:
-        RunError: a file that decides something is not as it was, and cannot be made again.
+        RunError: a file that determines something has changed and cannot be restored.
     """
     names = set(changed_files(run))
     if run.sums_file.name in names:
@@ -46,25 +47,25 @@ def verify_search(run: Run, request: Request, allowed: Collection[str], report: 
             names.remove(path.name)
     lost = {name for name in names if not _is_for_reading(run, name)}
     for name in sorted(names - lost):
-        report(FileChange(path=name, what="it stays so: it decides nothing"))
+        report(FileChange(path=name, what="it is left as it is, because nothing depends on it"))
     lost |= set(_unreadable_adapters(run, request)) if not lost else set()
     if lost:
         raise RunError(
-            f"{', '.join(sorted(lost))}: not as the search wrote it, and no checkpoint has it",
+            f"{', '.join(sorted(lost))}: changed since the search wrote it, and no checkpoint contains it",
             where=str(run.folder),
-            fix="Put back what was there, or search anew; files that are not named here are as they were.",
+            fix="Restore the original content, or start a new search; files not listed here are unchanged.",
         )
 
 
 def _is_for_reading(run: Run, name: str) -> bool:
-    """Whether a file is for people alone: the card of an adapter, or the findings of the checks."""
+    """Return whether a file is only for people: an adapter's card, or the findings of the checks."""
     return name == run.checks_file.name or Path(name).name == README
 
 
 def _sources(
     run: Run, request: Request, allowed: Collection[str], names: Collection[str]
 ) -> dict[Path, Callable[[], str]]:
-    """How each file that follows from others is made again; from a damaged ledger nothing follows."""
+    """Return how to restore each file that follows from others; nothing follows from a damaged ledger."""
     sources: dict[Path, Callable[[], str]] = {
         run.split_file: lambda: split_text(request.recipe, allowed),
         run.folder / SPACE_FILE: lambda: request.space.text,
@@ -77,7 +78,7 @@ def _sources(
 
 
 def _recipe_as_it_was(run: Run, request: Request, ledger: Ledger) -> str:
-    """recipe.yaml with the trials it had when it was written last, which the ledger is ahead of."""
+    """Return recipe.yaml with the trials it had when it was last written, maybe fewer than the ledger's."""
     texts = _recipes(request, ledger)
     return next((text for text in texts if is_recorded(run, run.recipe_file, text)), "")
 
@@ -90,7 +91,7 @@ def _recipes(request: Request, ledger: Ledger) -> Iterator[str]:
 
 
 def _unreadable_adapters(run: Run, request: Request) -> Iterator[str]:
-    """Adapters of ended trials that are gone or cannot be read; a search without sums has no other proof."""
+    """Yield adapters of ended trials that are missing or unreadable."""
     ledger = ledger_of(request, run)
     for name, experiment in valid_experiments(request, ledger.ranking).items():
         if tensors_of(run.adapters / name, experiment) is None:
@@ -98,7 +99,7 @@ def _unreadable_adapters(run: Run, request: Request) -> Iterator[str]:
 
 
 def best_recipe(request: Request, ledger: Ledger) -> str:
-    """The best trial as a recipe of its own."""
+    """Return the best trial as a recipe of its own."""
     best = ledger.ranking[0]
     experiment = experiments_of(request.recipe, {best.name: best.parameters})[0]
     settings = {"lora": experiment.lora, "training": experiment.training, "seed": experiment.seed}

@@ -1,6 +1,6 @@
-"""An adapter's model card: what it is, from what, how it was trained, how to load it.
+"""The model card of an adapter: its base, its data, its training, and code that loads it.
 
-Only facts that identical trainings share: no times, no paths of this machine, no text of any row.
+It contains only facts that identical trainings share: no times, no paths of this machine, no text of a row.
 """
 
 from __future__ import annotations
@@ -26,22 +26,23 @@ from loraloom.run.folder import Run
 PARTS = ("train", "eval", "test")
 PACKAGES = ("loraloom", "torch", "transformers", "peft")
 PLACEHOLDER = "Your text here"
-# What an adapter's own folder says of its settings.
+# Settings that an adapter's own folder contains.
 OF_ADAPTER = ("r", "lora_alpha", "lora_dropout", "target_modules")
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a card says.
+    """The facts in a card.
 
     Args:
-        recipe, experiment: of the run, and whose adapter.
-        origin: as loraloom.json has it: base, fingerprints, best step and figure.
-        target_modules: as adapter_config.json has them.
+        recipe: of the run.
+        experiment: the one whose adapter it is.
+        origin: as in loraloom.json: base, fingerprints, best step and figure.
+        target_modules: as in adapter_config.json.
         files: name and sha256 of each data file.
         num_rows: of train, eval and test.
         versions: of the packages.
-        has_run: whether its run is at hand; else the recipe says nothing of its training.
+        has_run: whether its run is available; if not, its training is unknown.
     """
 
     recipe: Recipe
@@ -72,7 +73,7 @@ def read_facts(
     target_modules: Sequence[str],
     versions: Mapping[str, str] | None = None,
 ) -> Facts:
-    """The facts of one adapter, from its run's recipe.yaml and split.json.
+    """Read the facts of one adapter from its run's recipe.yaml and split.json.
 
     Raises:
         RunError: these cannot be read.
@@ -95,7 +96,7 @@ def _portable(file: str) -> str:
 
 
 def adapter_card(facts: Facts) -> str:
-    """README.md of an adapter folder."""
+    """Write the README.md of an adapter folder."""
     return "\n".join(
         [
             front_matter(facts, "peft"),
@@ -113,7 +114,7 @@ def adapter_card(facts: Facts) -> str:
 
 
 def front_matter(facts: Facts, library: str, *tags: str) -> str:
-    """The YAML that Hugging Face reads."""
+    """Write the YAML that Hugging Face reads."""
     relation = {"peft": "adapter"}.get(library, "finetune")
     values = {
         "base_model": facts.base,
@@ -125,7 +126,7 @@ def front_matter(facts: Facts, library: str, *tags: str) -> str:
 
 
 def training_sections(facts: Facts) -> list[str]:
-    """Base, data, settings, versions: lines of Markdown."""
+    """Write base, data, settings and versions, as lines of Markdown."""
     origin, settings = facts.origin, facts.recipe.data
     rows = ", ".join(f"{number} {part}" for part, number in facts.num_rows.items() if number)
     fingerprint = code(str(origin["base_fingerprint"])[:16])
@@ -138,13 +139,16 @@ def training_sections(facts: Facts) -> list[str]:
     if not facts.has_run:
         settings_known = [row for row in _settings(facts) if row[0] in OF_ADAPTER]
         lines += ["## Adapter", "", *table(("setting", "value"), settings_known), ""]
-        unknown = "so nothing more is known of its training"
+        unknown = "so nothing more is known about its training"
         lines += [f"This card was written without the run that trained the adapter, {unknown}.", ""]
         return [*lines, *_versions(facts)]
     lines += ["## Data", "", f"{rows} rows, split by seed {settings.split_seed}; sha256 of the files:", ""]
     lines += [f"- {code(file)}: {code(sha256)}" for file, sha256 in facts.files]
     if settings.source_prefix:
-        lines += ["", f"Every source was written as {code(settings.source_prefix)}; write yours so too."]
+        lines += [
+            "",
+            f"Every source was written as {code(settings.source_prefix)}; write yours in the same way.",
+        ]
     lines += ["", "## Training", "", *table(("setting", "value"), _settings(facts)), "", _best(facts), ""]
     return [*lines, *_versions(facts)]
 
@@ -179,16 +183,16 @@ def _lengths(recipe: Recipe) -> str:
 def _best(facts: Facts) -> str:
     step, figure = facts.origin.get("best_step"), facts.origin.get("best_metric")
     if figure is None:
-        return f"These are the weights after step {step}; no evaluation chose among them."
+        return f"These are the weights after step {step}; no evaluation selected them."
     metric = facts.origin.get("metric_for_best_model")
     return (
         f"Of all evaluations, step {step} was best: {metric} {figure:.4f} on the {facts.num_rows['eval']} "
-        "eval rows. They chose it, so the figure is flattering."
+        "eval rows. They selected it, so the figure is optimistic."
     )
 
 
 def peft_code(facts: Facts, adapter: str, comment: str) -> str:
-    """Python that loads base and adapter with PEFT and answers."""
+    """Write Python that loads base and adapter with PEFT and answers."""
     base, imported = json.dumps(facts.base, ensure_ascii=False), ""
     if facts.base == STARTER:
         base, imported = "model_folder()", "from loraloom.starter import model_folder\n"
@@ -207,7 +211,7 @@ def peft_code(facts: Facts, adapter: str, comment: str) -> str:
 
 
 def merged_code(facts: Facts, folder: str, comment: str) -> str:
-    """Python that loads the merged model with plain transformers and answers."""
+    """Write Python that loads the merged model with plain transformers and answers."""
     return (
         "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer\n\n"
         f"folder = {json.dumps(folder, ensure_ascii=False)}  # {comment}\n"
@@ -238,7 +242,7 @@ def _answer_code(facts: Facts, *, is_in_config: bool = False) -> str:
 
 
 def _printing_code(facts: Facts) -> str:
-    """How to show an answer: without special tokens, unless the adapter was trained to say some."""
+    """Write how to print an answer: without special tokens, unless it was trained to contain some."""
     if not facts.origin.get("answer_tokens"):
         return "print(tokenizer.decode(answer[0], skip_special_tokens=True))\n"
     return (
@@ -249,7 +253,7 @@ def _printing_code(facts: Facts) -> str:
 
 
 def _options(generation: GenerationSettings) -> str:
-    """The recipe's way of answering, as arguments of transformers' generate."""
+    """Return the recipe's generation settings as arguments of transformers' generate."""
     usual = GenerationSettings()
     chosen = {
         key: value
@@ -260,18 +264,18 @@ def _options(generation: GenerationSettings) -> str:
 
 
 def python_block(text: str) -> str:
-    """A fenced block of Python."""
+    """Fence a block of Python."""
     return f"```python\n{text}```"
 
 
 def code(text: str) -> str:
-    """Inline code; a backtick in it cannot end it."""
+    """Format inline code, even if it contains a backtick."""
     flat = " ".join(text.split())
     return f"`` {flat} ``" if "`" in flat else f"`{flat}`"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table."""
+    """Return the lines of a Markdown table."""
     lines = [columns, ["---"] * len(columns), *rows]
     return [f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines]
 

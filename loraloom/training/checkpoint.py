@@ -1,16 +1,16 @@
-"""Checkpoints that survive a power cut, and resumes that notice what is wrong.
+"""Checkpoints that survive a power cut, and detection of damaged ones.
 
     checkpoints/step-000160/
-      state.json                     tick and progress of every experiment
+      state.json                     step of the run (`tick`) and progress of every experiment
       slots/<name>/current.safetensors, optimizer.safetensors, best.safetensors
       MANIFEST.json                  sha256 and size of every file above, see run/digests.py
 
-A checkpoint is written beside its place, every file and folder pushed to the disk, then renamed:
-it is there as a whole or not at all. Each carries every experiment's best adapter, so that the
-removal of old checkpoints cannot lose one. Nothing here is a pickle.
+A checkpoint is written to a temporary folder, flushed to disk, and then renamed, so that it exists
+completely or not at all. Each contains the best adapter of every experiment, so that removing old checkpoints
+cannot lose one. Nothing here is a pickle.
 
-Measured on transformers 5.23 (which writes in place, without fsync): of 60 kills 33 could not
-resume. `tests/faults/` is where ours is put through the same.
+Measured on transformers 5.23 (which writes in place, without fsync): after 33 of 60 kills, training could not
+be resumed. `tests/faults/` does the same to ours.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ NAME = re.compile(r"step-(\d{6,})")
 
 @dataclass(frozen=True)
 class CheckpointInspection:
-    """What a look at one checkpoint found.
+    """Result of the inspection of one checkpoint.
 
     Args:
         folder: the checkpoint.
-        problem: what is wrong with it; empty where nothing is.
+        problem: what is wrong with it; empty if nothing is.
     """
 
     folder: Path
@@ -59,11 +59,12 @@ def save_checkpoint(folder: Path, state: TrainingState, *, keep: int) -> Path:
 
     Args:
         folder: the run's `checkpoints`.
-        state: between two ticks.
+        state: between two steps.
         keep: at least 1.
 
     Raises:
-        CheckpointError: it could not be written (disk full, say); the older ones are untouched.
+        CheckpointError: it could not be written, for example because the disk is full; older ones are
+            unchanged.
     """
     target = folder / f"step-{state.tick:06d}"
     staged = folder / f".{target.name}.new"
@@ -75,7 +76,7 @@ def save_checkpoint(folder: Path, state: TrainingState, *, keep: int) -> Path:
 
 
 def _has(target: Path, contents: dict[str, bytes]) -> bool:
-    """Whether it is there already, as after a signal: to replace it would leave none for a moment."""
+    """Return whether it exists already, as after a signal; replacing it would leave none for a moment."""
     try:
         return verify(target) == contents
     except CheckpointError:
@@ -91,7 +92,7 @@ def _write(staged: Path, target: Path, contents: dict[str, bytes]) -> None:
         write_bytes(staged / MANIFEST, to_json(Manifest.of(contents).to_json()).encode())
         for inner in [*staged.glob(f"{SLOTS}/*"), *staged.glob(SLOTS), staged]:
             fsync_folder(inner)
-        # After a resume from an older checkpoint this tick's own may be there already.
+        # After a resume from an older checkpoint, the one of this step may exist already.
         _discard(target)
         os.rename(staged, target)
         fsync_folder(target.parent)
@@ -101,12 +102,12 @@ def _write(staged: Path, target: Path, contents: dict[str, bytes]) -> None:
         raise CheckpointError(
             f"the checkpoint could not be written: {error.strerror or error}",
             where=str(target),
-            fix="Make room, then go on with --resume; older checkpoints are as they were.",
+            fix="Free space on the disk, then continue with --resume; older checkpoints are unchanged.",
         ) from None
 
 
 def _remove_others(target: Path, keep: int) -> None:
-    """All but the newest `keep`; a later tick than this one's was given up by a resume, and goes too."""
+    """Remove all but the newest `keep`, and those of later steps, which a resume has abandoned."""
     found = _newest_first(target.parent)
     for old in [*found[: found.index(target)], *found[found.index(target) + keep :]]:
         with contextlib.suppress(OSError):  # the save has succeeded; the next one tries again
@@ -114,13 +115,13 @@ def _remove_others(target: Path, keep: int) -> None:
 
 
 def newest_valid(folder: Path) -> tuple[TrainingState | None, list[CheckpointInspection]]:
-    """Read the newest checkpoint that is whole.
+    """Read the newest intact checkpoint.
 
     Args:
         folder: the run's `checkpoints`.
 
     Returns:
-        The state, or None where no checkpoint is whole, and a verdict on every one that is there.
+        The state, or None if no checkpoint is intact, and the result of inspecting each of them.
     """
     state, verdicts = None, []
     for path in _newest_first(folder):
@@ -134,7 +135,7 @@ def newest_valid(folder: Path) -> tuple[TrainingState | None, list[CheckpointIns
 
 
 def verify(path: Path) -> dict[str, bytes]:
-    """The files of a checkpoint, each checked against the manifest.
+    """Read the files of a checkpoint, and check each against the manifest.
 
     Raises:
         CheckpointError: a file is missing, surplus or changed, or the manifest itself is.
@@ -209,7 +210,7 @@ def _newest_first(folder: Path) -> list[Path]:
 
 
 def _discard(path: Path) -> None:
-    """Remove a folder under another name first, so that half of it is never taken for a checkpoint."""
+    """Rename a folder before removing it, so that half of it is never taken for a checkpoint."""
     if path.exists():
         doomed = path.with_name(f".{path.name.strip('.')}.old")
         shutil.rmtree(doomed, ignore_errors=True)

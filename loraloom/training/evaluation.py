@@ -1,4 +1,4 @@
-"""Held-out rows decide: which adapter of an experiment is its best, when it stops, what it forgot."""
+"""Evaluation on held-out rows: it decides each experiment's best adapter, early stop and forgetting."""
 
 from __future__ import annotations
 
@@ -12,49 +12,45 @@ from loraloom.base.answer_text import sentinels_in
 from loraloom.evaluate.generation import cut_words
 from loraloom.evaluate.metrics import METRICS
 from loraloom.evaluate.scoring import score_against
-from loraloom.run.events import Evaluation, Note, Report
-from loraloom.training.held_out import SignalCameError, held_out_answers, held_out_losses
-from loraloom.training.setup import Setup, Trainee
-from loraloom.training.state import TrainingState
+from loraloom.run.events import Evaluation, Note
+from loraloom.training.engine import Engine, SignalReceivedError, Trainee
+from loraloom.training.held_out import held_out_answers, held_out_losses
 
 
-def evaluate(setup: Setup, trainees: Sequence[Trainee], state: TrainingState, report: Report) -> None:
-    """Evaluate those that are due in one pass; remember each one's best adapter.
+def evaluate(engine: Engine) -> None:
+    """Evaluate the trainees that are due in one pass, and keep the best adapter of each.
 
-    Where a signal comes nobody is judged, and `state.unfinished` stays as it is, for the resume.
+    If a signal arrives, nothing is decided, and `state.unfinished` is unchanged, for the resume.
     """
-    due = [t for t in trainees if t.name in state.unfinished and not t.progress.has_ended]
-    if due and len(setup.eval_set):
+    state = engine.state
+    due = [t for t in engine.trainees if t.name in state.unfinished and not t.progress.has_ended]
+    if due and len(engine.setup.eval_set):
         try:
-            figures = _figures(setup, due, state, report)
-        except SignalCameError:
+            figures = _figures(engine, due)
+        except SignalReceivedError:
             return
         for trainee in due:
-            _judge(setup, trainee, figures[trainee.name], state, report)
+            _decide(engine, trainee, figures[trainee.name])
     state.unfinished = []
 
 
-def _figures(
-    setup: Setup, due: Sequence[Trainee], state: TrainingState, report: Report
-) -> dict[str, dict[str, float]]:
-    """Every figure of everyone who is due."""
-    losses = held_out_losses(setup, [t.name for t in due], setup.eval_set, state, report)
+def _figures(engine: Engine, due: Sequence[Trainee]) -> dict[str, dict[str, float]]:
+    """Compute every figure of every trainee that is due."""
+    losses = held_out_losses(engine, [t.name for t in due], engine.setup.eval_set)
     wanted = [t.name for t in due if t.experiment.training.metric_for_best_model != "eval_loss"]
-    more = _generation_figures(setup, wanted, state, report) if wanted else {}
+    more = _generation_figures(engine, wanted) if wanted else {}
     return {t.name: {"eval_loss": losses[t.name], **more.get(t.name, {})} for t in due}
 
 
-def _judge(
-    setup: Setup, trainee: Trainee, values: Mapping[str, float], state: TrainingState, report: Report
-) -> None:
-    """Whether an experiment is the best it ever was, goes on, stops or fails."""
+def _decide(engine: Engine, trainee: Trainee, values: Mapping[str, float]) -> None:
+    """Decide whether an adapter is the best so far, and whether its experiment continues."""
     progress, training = trainee.progress, trainee.experiment.training
     if not all(math.isfinite(value) for value in values.values()):
         progress.fail(f"eval_loss is {values['eval_loss']} after step {progress.step}")
         return
-    report(
+    engine.report(
         Evaluation(
-            step=state.tick,
+            step=engine.state.tick,
             experiment=trainee.name,
             experiment_step=progress.step,
             epoch=round(progress.step / trainee.timetable.steps_per_epoch, 4),
@@ -65,7 +61,7 @@ def _judge(
     gain = _gain(metric, values[metric], progress.best_metric)
     if gain > 0:
         progress.best_metric, progress.best_step = values[metric], progress.step
-        state.tensors[trainee.name].best = copy_tensors(setup.bank.tensors(trainee.name))
+        trainee.tensors.best = copy_tensors(engine.bank.tensors(trainee.name))
     improved = gain > training.early_stopping_threshold
     progress.evaluations_without_improvement = 0 if improved else progress.evaluations_without_improvement + 1
     patience = training.early_stopping_patience
@@ -75,41 +71,41 @@ def _judge(
 
 
 def _gain(metric: str, value: float, best: float | None) -> float:
-    """By how much a figure is better than the best so far."""
+    """Return by how much a figure is better than the best so far."""
     if best is None:
         return math.inf
     return value - best if metric in METRICS and METRICS[metric].higher_is_better else best - value
 
 
-def _generation_figures(
-    setup: Setup, names: Sequence[str], state: TrainingState, report: Report
-) -> dict[str, dict[str, float]]:
-    answers = held_out_answers(setup, names, setup.eval_set, state, report)
+def _generation_figures(engine: Engine, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Generate answers to the eval rows and compute their metrics."""
+    setup = engine.setup
+    answers = held_out_answers(engine, names, setup.eval_set)
     limit = setup.generation.max_new_tokens
-    if said := cut_words({name: [len(row) for row in answers[name]] for name in names}, limit):
-        report(Note(step=state.tick, message=said))
+    if message := cut_words({name: [len(row) for row in answers[name]] for name in names}, limit):
+        engine.report(Note(step=engine.state.tick, message=message))
     answer_text = setup.bank.base.answer_text
     scoring, kept = score_against(setup.eval_references, answer_text), sentinels_in(setup.eval_references)
     return {name: scoring.figures(answer_text.texts(answers[name], kept)) for name in names}
 
 
 def copy_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tensors of their own on the CPU, which training does not change any more."""
+    """Copy tensors to the CPU, so that training no longer changes them."""
     return {name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()}
 
 
-def measure_forgetting(setup: Setup, trainee: Trainee, state: TrainingState, report: Report) -> bool:
-    """By how much the best adapter's loss on the retained rows is above the base's; too much is a failure.
+def measure_forgetting(engine: Engine, trainee: Trainee) -> bool:
+    """Measure how far the best adapter's loss on the retained rows is above the base's; fail if too far.
 
     Returns:
-        Whether it is known; where a signal came it is not, and `state.unfinished` has the experiment.
+        Whether it was measured. If a signal arrived it was not, and `state.unfinished` has the experiment.
     """
     progress, limit = trainee.progress, trainee.experiment.training.max_forgetting
-    setup.bank.load(trainee.name, state.tensors[trainee.name].best)
+    engine.bank.load(trainee.name, trainee.tensors.best)
     try:
-        losses = held_out_losses(setup, [BASE, trainee.name], setup.retain_set, state, report)
-    except SignalCameError:
-        state.unfinished.append(trainee.name)
+        losses = held_out_losses(engine, [BASE, trainee.name], engine.setup.retain_set)
+    except SignalReceivedError:
+        engine.state.unfinished.append(trainee.name)
         return False
     if not math.isfinite(losses[trainee.name]):
         progress.fail(f"the loss on data.retain is {losses[trainee.name]}")

@@ -1,9 +1,8 @@
-"""An experiment's best adapter → the run's `adapters/`, with its card; of one that failed → `failed/`."""
+"""Export of an experiment's best adapter to the run's `adapters/`, or to `failed/`, with its card."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,9 +18,9 @@ from loraloom.training.state import TrainingState
 
 
 def export_folder(run: Run, state: TrainingState, name: str) -> Path | None:
-    """The folder, relative to the run, that has what an ended experiment learnt; None if that is nothing.
+    """Return the folder, relative to the run, for what an ended experiment has learnt; None if nothing.
 
-    What failed is no result, and so lies apart: nobody takes it for one, and nothing is lost.
+    The adapter of a failed experiment is not a result, so it has a place of its own.
     """
     progress = state.progress[name]
     if progress.status != "failed":
@@ -31,10 +30,10 @@ def export_folder(run: Run, state: TrainingState, name: str) -> Path | None:
 
 
 def export(setup: Setup, state: TrainingState, name: str) -> None:
-    """Write what an experiment has learnt to where `kept_in` says."""
-    experiment = next(e for e in setup.experiments if e.name == name)
+    """Write what an experiment has learnt to its `export_folder`."""
+    experiment = setup.experiment(name)
     progress, base = state.progress[name], setup.bank.base
-    origin: dict[str, Any] = {
+    origin: dict[str, object] = {
         "experiment": name,
         "model_type": base.model.config.model_type,
         "head_is_tied": base.head_is_tied,
@@ -43,11 +42,11 @@ def export(setup: Setup, state: TrainingState, name: str) -> None:
         "metric_for_best_model": experiment.training.metric_for_best_model,
     }
     if tokens := base.answer_text.special_in(setup.train_set.target_tokens.tolist()):
-        origin["answer_tokens"] = tokens  # which `skip_special_tokens` would drop from its answers
-    kept = export_folder(setup.run, state, name)
-    assert kept is not None, f"{name} has learnt nothing"
+        origin["answer_tokens"] = tokens  # `skip_special_tokens` would drop these from its answers
+    folder = export_folder(setup.run, state, name)
+    assert folder is not None, f"{name} has learnt nothing"
     has_failed = progress.status == "failed"
-    target = setup.run.folder / kept
+    target = setup.run.folder / folder
     target.parent.mkdir(exist_ok=True)
     write_adapter(
         target,
@@ -66,13 +65,13 @@ def export(setup: Setup, state: TrainingState, name: str) -> None:
 def _warning(name: str, step: int | None) -> str:
     return (
         f"# {name} failed\n\n"
-        f"This is what it had learnt by step {step}, before it failed: no result, but a place to go on from "
-        "with `lora.init_adapter`. The run's result.json has the reason.\n"
+        f"This is what it had learnt by step {step}, before it failed. It is not a result, but training can "
+        "start from it with `lora.init_adapter`. The run's result.json has the reason.\n"
     )
 
 
-def _card(setup: Setup, name: str, tensors: dict[str, torch.Tensor], origin: dict[str, Any]) -> str:
-    """The adapter's README, from the run's own files; where they are gone, that must not cost the adapter."""
+def _card(setup: Setup, name: str, tensors: dict[str, torch.Tensor], origin: dict[str, object]) -> str:
+    """Return the adapter's README, made from the run's files; empty if those cannot be read."""
     base = setup.bank.base
     adapted = sorted({tensor.rpartition(".")[0] for tensor in tensors})
     named = {"base": portable_name(base.name), "base_fingerprint": base.fingerprint, **origin}

@@ -1,7 +1,7 @@
-"""Losses and answers of held-out rows while training: as many rows at once as memory holds.
+"""Losses and answers of held-out rows while training, with as many rows at once as memory holds.
 
-A signal does not wait for an evaluation, which may take minutes: it is given up, and the resume makes
-it anew.
+An evaluation may take minutes, so a signal does not wait for it: the evaluation is abandoned, and a resume
+repeats it.
 """
 
 from __future__ import annotations
@@ -13,35 +13,27 @@ from loraloom.data.encoding import EncodedSet
 from loraloom.errors import TrainingError
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import eval_losses
-from loraloom.run.events import MemoryLimit, Report
+from loraloom.training.engine import Engine, SignalReceivedError
 from loraloom.training.out_of_memory import is_out_of_memory, release_memory
-from loraloom.training.setup import Setup
-from loraloom.training.state import Limits, TrainingState
+from loraloom.training.state import Limits
 
 Slot = str | None
 Value = TypeVar("Value")
 
 
-class SignalCameError(Exception):
-    """A signal came before the figures were there."""
-
-
-def held_out_losses(
-    setup: Setup, slots: Sequence[Slot], examples: EncodedSet, state: TrainingState, report: Report
-) -> dict[Slot, float]:
-    """The loss of each adapter on some rows.
+def held_out_losses(engine: Engine, slots: Sequence[Slot], examples: EncodedSet) -> dict[Slot, float]:
+    """Compute the loss of each adapter on some rows.
 
     Args:
-        setup: its `per_device_eval_batch_size` rows of each adapter go through the base together.
-        slots: whose loss; `None` is the base.
+        engine: the training; `per_device_eval_batch_size` rows of each adapter share a pass.
+        slots: the adapters; `None` is the base.
         examples: the rows, at least one.
-        state: learns of a limit that memory sets.
-        report: told of it.
 
     Raises:
-        SignalCameError: a signal came.
-        TrainingError: one row alone is too much for the memory there is.
+        SignalReceivedError: a signal arrived.
+        TrainingError: memory does not hold a single row.
     """
+    setup = engine.setup
 
     def losses(some: Sequence[Slot], batch_size: int) -> dict[Slot, float]:
         return eval_losses(
@@ -50,48 +42,48 @@ def held_out_losses(
             examples,
             batch_size=batch_size,
             packing=setup.shared.packing,
-            on_rows=lambda done: _heed_signals(setup),
+            on_rows=lambda done: _check_signals(engine),
         )
 
-    return _within_memory(setup, slots, setup.shared.per_device_eval_batch_size, state, report, losses)
+    return _within_memory(engine, slots, setup.shared.per_device_eval_batch_size, losses)
 
 
 def held_out_answers(
-    setup: Setup, slots: Sequence[Slot], examples: EncodedSet, state: TrainingState, report: Report
+    engine: Engine, slots: Sequence[Slot], examples: EncodedSet
 ) -> dict[Slot, list[list[int]]]:
-    """The answers of each adapter to some rows, as token ids.
+    """Generate the answers of each adapter to some rows, as token ids.
 
     Args:
-        setup, slots, examples, state, report: as in `held_out_losses`.
+        engine, slots, examples: as in `held_out_losses`.
 
     Raises:
-        SignalCameError, TrainingError: as in `held_out_losses`.
+        SignalReceivedError, TrainingError: as in `held_out_losses`.
     """
+    setup = engine.setup
     sources = [example.input_ids.tolist() for example in examples]
 
     def answers(some: Sequence[Slot], batch_size: int) -> dict[Slot, list[list[int]]]:
         settings = setup.generation.model_copy(update={"batch_size": batch_size})
-        return answer(setup.bank, some, sources, settings, on_token=lambda: _heed_signals(setup))
+        return answer(setup.bank, some, sources, settings, on_token=lambda: _check_signals(engine))
 
-    return _within_memory(setup, slots, setup.generation.batch_size, state, report, answers)
+    return _within_memory(engine, slots, setup.generation.batch_size, answers)
 
 
-def _heed_signals(setup: Setup) -> None:
-    if setup.stop:
-        raise SignalCameError
+def _check_signals(engine: Engine) -> None:
+    if engine.stop:
+        raise SignalReceivedError
 
 
 def _within_memory(
-    setup: Setup,
+    engine: Engine,
     slots: Sequence[Slot],
     batch_size: int,
-    state: TrainingState,
-    report: Report,
     measure: Callable[[Sequence[Slot], int], dict[Slot, Value]],
 ) -> dict[Slot, Value]:
-    """Measure all adapters; each time memory runs out, begin anew with half as many rows at once."""
+    """Measure all adapters; whenever memory runs out, start over with half as many rows at once."""
+    state = engine.state
     while True:
-        _heed_signals(setup)
+        _check_signals(engine)
         most = state.limits_at(state.tick).eval_rows or batch_size * len(slots)
         num_slots = min(len(slots), most)
         size = min(batch_size, most // num_slots)
@@ -105,28 +97,20 @@ def _within_memory(
         else:
             return measured
         release_memory()
-        _halve(setup, num_slots * size, state, report)
+        _halve(engine, num_slots * size)
 
 
-def _halve(setup: Setup, tried: int, state: TrainingState, report: Report) -> None:
-    """From now on half as many rows at once.
+def _halve(engine: Engine, tried: int) -> None:
+    """Limit evaluations to half as many rows at once.
 
     Raises:
-        TrainingError: it was one row.
+        TrainingError: it was a single row.
     """
     if tried == 1:
         raise TrainingError(
-            "there is not enough memory to evaluate a single row; checkpoints are as they were",
-            where=str(setup.run.folder),
+            "there is not enough memory to evaluate a single row; checkpoints are unchanged",
+            where=str(engine.setup.run.folder),
             fix="Lower data.max_source_length, data.max_target_length or generation.max_new_tokens.",
         )
-    limits = state.narrow(state.tick, Limits(eval_rows=tried // 2))
-    report(
-        MemoryLimit(
-            step=state.tick,
-            phase="evaluation",
-            tried=tried,
-            pass_tokens=limits.pass_tokens,
-            eval_rows=limits.eval_rows,
-        )
-    )
+    engine.state.narrow(engine.state.tick, Limits(eval_rows=tried // 2))
+    engine.report_limit(engine.state.tick, "evaluation", tried)

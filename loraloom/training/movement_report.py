@@ -12,12 +12,15 @@ DIGITS = 6
 
 
 def measure_movements(setup: Setup, state: TrainingState, report: Report) -> dict[str, float]:
-    """‖ΔW‖ / ‖W‖ of the adapter of every experiment that did not fail.
+    """Measure ‖ΔW‖ / ‖W‖ of the best adapter of every experiment that did not fail.
 
     Args:
-        setup: with the bank, which may be empty.
-        state: whose best adapters are measured.
-        report: told of adapters that are nearly the base.
+        setup: of the training; its bank may be empty.
+        state: has the best adapters.
+        report: receives a note on each adapter that is almost identical to its base.
+
+    Returns:
+        The movement of each experiment, by name.
     """
     moved = {}
     for experiment in setup.experiments:
@@ -27,6 +30,6 @@ def measure_movements(setup: Setup, state: TrainingState, report: Report) -> dic
         total = movement_of_tensors(setup.bank, best, experiment.lora).total
         moved[name] = float(f"{total:.{DIGITS}g}")
         if total < HARDLY_MOVED:
-            message = f"{name} is hardly anything but its base: ‖ΔW‖/‖W‖ is {percent(total)}"
+            message = f"{name} is almost identical to its base: ‖ΔW‖/‖W‖ is {percent(total)}"
             report(Note(message=f"{message}; its learning rate was {experiment.training.learning_rate:g}"))
     return moved

@@ -1,15 +1,14 @@
-"""AdamW and its learning rate, one optimizer per adapter.
+"""AdamW, one optimizer per adapter, and its state as named tensors.
 
-Separate optimizers cost nothing (torch updates parameter group by group anyway) and keep each
-adapter's settings, clipping, state and failure its own.
+Separate optimizers cost nothing (torch updates each parameter group by itself anyway) and keep the settings,
+clipping, state and failure of each adapter separate.
 
-On a GPU an adapter's parameters lie one behind the other in one tensor, and so do its gradients: mt0-large
-has 864 of them, and starting the kernels of norms, clipping and updates one by one took longer than the pass.
+On a GPU all parameters of an adapter are in one tensor, and so are their gradients: mt0-large has 864 of
+them, and starting the kernels of norms, clipping and updates one by one took longer than the pass.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
@@ -24,13 +23,13 @@ STATE = ("exp_avg", "exp_avg_sq", "step")
 class AdapterAdamW(torch.optim.AdamW):
     """torch's AdamW over an adapter; the learning rate is set before each step.
 
-    Fused, as the stock Trainer's default is: an adapter is a hundred small tensors and more, and one by
-    one they took a tenth of a step.
+    It is fused, as is the stock Trainer's default: an adapter has a hundred small tensors or more, and
+    updating them one by one took a tenth of a step.
 
     Args:
-        groups: as the bank gives them.
+        groups: from `AdapterBank.parameter_groups`.
         settings: of the experiment.
-        is_flat: move the parameters of a group into one tensor, which is what is updated.
+        is_flat: move the parameters of a group into one tensor, and update that.
     """
 
     def __init__(
@@ -58,11 +57,11 @@ class AdapterAdamW(torch.optim.AdamW):
 
     @property
     def updated(self) -> list[nn.Parameter]:
-        """What it updates: the adapter's parameters, or the tensors that hold them."""
+        """The adapter's parameters, or the tensors that contain them if it is flat."""
         return [p for group in self.param_groups for p in group["params"]]
 
     def states(self) -> Iterator[dict[str, Tensor]]:
-        """What it remembers of each parameter of the adapter, as torch names it."""
+        """Yield, for each parameter group, the state of each parameter of the adapter under torch's names."""
         for (_, own), group in zip(self.parameters, self.param_groups, strict=True):
             found = [
                 {key: torch.as_tensor(value) for key, value in self.state.get(p, {}).items()}
@@ -74,10 +73,10 @@ class AdapterAdamW(torch.optim.AdamW):
 def make_optimizer(
     groups: Iterable[tuple[ParameterGroup, Mapping[str, nn.Parameter]]], settings: TrainingSettings
 ) -> AdapterAdamW:
-    """An adapter's optimizer, flat on a GPU.
+    """Make the optimizer of an adapter; it is flat on a GPU.
 
     Args:
-        groups: as the bank gives them.
+        groups: from `AdapterBank.parameter_groups`.
         settings: of the experiment.
     """
     own = list(groups)
@@ -86,7 +85,7 @@ def make_optimizer(
 
 
 def _move_together(parameters: Sequence[nn.Parameter]) -> nn.Parameter:
-    """Move parameters and gradients one behind the other; returns the tensor that holds them."""
+    """Move parameters, and gradients of zero, into one tensor, and return it."""
     flat = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in parameters]))
     flat.grad = torch.zeros_like(flat)
     sizes = [p.numel() for p in parameters]
@@ -99,7 +98,7 @@ def _move_together(parameters: Sequence[nn.Parameter]) -> nn.Parameter:
 
 
 def _views(state: Mapping[str, Tensor], parameters: Sequence[nn.Parameter]) -> list[dict[str, Tensor]]:
-    """The state of a flat tensor as that of the parameters in it."""
+    """Split the state of a flat tensor into that of the parameters in it."""
     sizes = [p.numel() for p in parameters]
     pieces = {key: value.split(sizes) for key, value in state.items() if key != "step"}
     step = {"step": state["step"]} if state else {}
@@ -109,60 +108,14 @@ def _views(state: Mapping[str, Tensor], parameters: Sequence[nn.Parameter]) -> l
     ]
 
 
-def learning_rate(settings: TrainingSettings, step: int, total_steps: int) -> float:
-    """The learning rate of a step.
-
-    Args:
-        settings: of the experiment.
-        step: from 0.
-        total_steps: of the whole training.
-
-    Source: transformers' get_scheduler; with warm-up the first step has a rate of 0, as there.
-    """
-    warmup = settings.warmup_steps
-    num_warmup = math.ceil(total_steps * warmup) if warmup < 1 else int(warmup)
-    if step < num_warmup:
-        factor = step / num_warmup
-    else:
-        progress = (step - num_warmup) / max(1, total_steps - num_warmup)
-        factor = {
-            "linear": max(0.0, 1.0 - progress),
-            "cosine": max(0.0, 0.5 * (1.0 + math.cos(math.pi * progress))),
-            "constant": 1.0,
-        }[settings.lr_scheduler_type]
-    return float(settings.learning_rate) * factor
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """For the next step; a group of parameters has its own factor."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group["rate_factor"]
-
-
-def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """The norm of all gradients together, a scalar."""
-    return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-
-
-def weight_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """The norm of all weights together, a scalar; not finite where one of them is not."""
-    return torch.nn.utils.get_total_norm([p.detach() for p in parameters])
-
-
-def clip_gradients(parameters: Iterable[nn.Parameter], norm: Tensor, max_norm: float) -> None:
-    """Scale the gradients down to `max_norm` where their norm is above it; 0 leaves them."""
-    if max_norm > 0:
-        torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
-
-
 def optimizer_tensors(optimizer: AdapterAdamW, names: Iterable[str]) -> dict[str, Tensor]:
-    """The optimizer's state as named tensors.
+    """Return the state of an optimizer as named tensors.
 
     Args:
         names: of the parameters, in the optimizer's order.
     """
     return {
-        # A count that all parameters of a flat optimizer share is written for each.
+        # The step count that all parameters of a flat optimizer share is written for each of them.
         f"{name}.{key}": value.clone() if optimizer.is_flat and key == "step" else value
         for name, state in zip(names, optimizer.states(), strict=True)
         for key, value in state.items()
@@ -170,11 +123,16 @@ def optimizer_tensors(optimizer: AdapterAdamW, names: Iterable[str]) -> dict[str
 
 
 def start_optimizer(optimizer: AdapterAdamW, names: Iterable[str], tensors: Mapping[str, Tensor]) -> None:
-    """Lay out gradients and state, as `optimizer_tensors` gave it or as it is before the first step.
+    """Allocate gradients and state: from `optimizer_tensors`, or as they are before the first step.
 
-    All of it is there before the first pass, and stays: what lives long and is small would otherwise be put
-    into the gaps that activations leave, the next pass would find none large enough, and the heap would
-    grow with every pass (`benchmarks/memory.py`).
+    They are allocated before the first pass, and stay. Otherwise these small tensors with a long life would
+    be put into the gaps that activations leave, the next pass would find no gap large enough, and the heap
+    would grow with every pass (`benchmarks/memory.py`).
+
+    Args:
+        optimizer: of the adapter.
+        names: of the parameters, in the optimizer's order.
+        tensors: from `optimizer_tensors`; empty before the first step.
     """
     for parameter in optimizer.updated:
         if parameter.grad is None:
@@ -188,8 +146,3 @@ def start_optimizer(optimizer: AdapterAdamW, names: Iterable[str], tensors: Mapp
         for name, state in zip(names, optimizer.states(), strict=True):
             for key in STATE:
                 state[key].copy_(tensors[f"{name}.{key}"])
-
-
-def clear_gradients(optimizer: torch.optim.Optimizer) -> None:
-    """For the next step."""
-    optimizer.zero_grad(set_to_none=False)

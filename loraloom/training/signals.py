@@ -1,6 +1,6 @@
-"""Requests to stop, by SIGINT, SIGTERM or a program: finish the step, save, leave.
+"""Requests to stop, by SIGINT, SIGTERM or a program: finish the step, save, and end.
 
-A second signal leaves at once.
+A second signal ends the process at once.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class _LeaveNow(BaseException):
-    """Not an `Exception`: a library that tries something (`except Exception`) must not swallow it."""
+    """Ends a command at once; not an `Exception`, so that no library's `except Exception` swallows it."""
 
 
 @dataclass
 class StopRequest:
-    """A token that asks a verb to stop; whoever holds it may set it, from any thread.
+    """A token that asks a command to stop; it may be set from any thread.
 
     Args:
-        signal_number: the signal that asked, or 0.
-        leaves_at_once: there is nothing to finish or to save yet, so a signal need not wait.
-        is_set: whether a program asked.
+        signal_number: the signal that arrived, or 0.
+        leaves_at_once: whether a signal ends the command at once, because there is nothing to save yet.
+        is_set: whether a program asked to stop.
     """
 
     signal_number: int = 0
@@ -37,14 +37,17 @@ class StopRequest:
     is_set: bool = False
 
     def stop(self) -> None:
-        """Ask the verb to finish its step, save, and raise `Interrupted`."""
+        """Ask the command to finish its step, save, and raise `Interrupted`."""
         self.is_set = True
 
     def raise_if_set(self, message: str) -> None:
-        """Leave a verb that has nothing to finish.
+        """End a command that has nothing to finish, if it was asked to stop.
+
+        Args:
+            message: what happened, for the user.
 
         Raises:
-            Interrupted: somebody asked to stop.
+            Interrupted: it was asked to stop.
         """
         if self:
             raise Interrupted(self.signal_number, message)
@@ -57,17 +60,17 @@ class StopRequest:
 def stop_on_signals(
     stop: StopRequest | None = None, *, leaves_at_once: bool = False
 ) -> Iterator[StopRequest]:
-    """While it lasts, the first SIGINT or SIGTERM sets the request and the second ends the process.
+    """Let the first SIGINT or SIGTERM set a request, and the second end the process, for the duration.
 
-    In a thread other than the main one Python delivers no signals; the request then stays unset.
+    Python delivers no signals to threads other than the main one; the request then stays unset.
 
     Args:
-        stop: the caller's own token; signals are then the caller's affair, and no handler is installed.
-        leaves_at_once: at the first signal too, until the request says otherwise: loading a large base
-            takes longer than anybody waits for a process to end.
+        stop: the caller's own token; then no handler is installed, and the caller handles signals.
+        leaves_at_once: let the first signal end the command, until the request says otherwise, because
+            loading a large base takes longer than anybody waits for a process to end.
 
     Raises:
-        Interrupted: it left at once.
+        Interrupted: a signal ended the command at once.
     """
     if stop is not None:
         yield stop
@@ -76,7 +79,7 @@ def stop_on_signals(
         try:
             yield request
         except BaseException:
-            # Whatever came of it: libraries turn what is raised while they are imported into other errors.
+            # Any exception, because libraries convert what is raised while they are imported.
             if request and request.leaves_at_once:
                 raise Interrupted(request.signal_number, "stopped before the first step") from None
             raise
@@ -84,10 +87,10 @@ def stop_on_signals(
 
 @contextmanager
 def leave_on_signals() -> Iterator[None]:
-    """For a whole command: outside of `stop_on_signals` the first signal ends it, with what to say.
+    """Let the first signal end a command, with a message, while no `stop_on_signals` is active.
 
     Raises:
-        Interrupted: a signal came.
+        Interrupted: a signal arrived.
     """
     with _request(leaves_at_once=True) as request:
         try:

@@ -1,4 +1,4 @@
-"""Where a training stands, between two steps: all that a checkpoint holds and a resume needs."""
+"""The state of a training between two steps, which is what a checkpoint contains, and its timetable."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from loraloom.bank.ownership import seed_for
 from loraloom.data.batches import epoch_order
-from loraloom.recipe import Experiment
+from loraloom.recipe import Experiment, TrainingSettings
 from loraloom.run.events import Event, MemoryLimit
 
 Moment = Literal["eval", "save"]
@@ -21,16 +21,16 @@ ENDED: frozenset[Status] = frozenset({"done", "stopped", "failed"})
 
 @dataclass
 class Progress:
-    """Where one experiment stands.
+    """The progress of one experiment.
 
     Args:
-        status: `stopped` is early stopping; `failed` leaves the others training.
-        step: optimizer steps taken; the next one's number, from 0.
-        reason: why it ended, where it did not simply finish.
-        best_step, best_metric: of the checkpoint that becomes the adapter.
+        status: `stopped` is early stopping; `failed` does not affect the others.
+        step: number of optimizer steps taken, which is the number of the next one, from 0.
+        reason: why it ended, if it did not simply finish.
+        best_step, best_metric: of the evaluation whose adapter is the best so far.
         evaluations_without_improvement: for early stopping.
-        forgetting: by how much the loss on `data.retain` rose, in nats a token, once it has ended.
-        retain_loss: what it rose to.
+        forgetting: increase of the loss on `data.retain`, in nats per token, once it has ended.
+        retain_loss: the loss after the increase.
     """
 
     status: Status = "waiting"
@@ -48,13 +48,13 @@ class Progress:
         return self.status in ENDED
 
     def fail(self, reason: str) -> None:
-        """It takes no more steps, and what it has learnt is no result."""
+        """End it: it takes no more steps, and what it has learnt is not a result."""
         self.status, self.reason = "failed", reason
 
 
 @dataclass
 class SlotTensors:
-    """What one experiment has learnt, on the CPU when read from a checkpoint.
+    """What one experiment has learnt; on the CPU if it was read from a checkpoint.
 
     Args:
         current: its adapter, while it trains.
@@ -69,7 +69,7 @@ class SlotTensors:
 
 @dataclass(frozen=True)
 class Limits:
-    """What may be computed at once since memory ran out; None while it has not.
+    """What may be computed at once since memory ran out; None if it has not.
 
     Args:
         pass_tokens: source and target tokens of one training pass.
@@ -80,7 +80,7 @@ class Limits:
     eval_rows: int | None = None
 
     def narrowed(self, other: Limits) -> Limits:
-        """The narrower of both in each."""
+        """Return the narrower of both limits in each."""
         return Limits(_least(self.pass_tokens, other.pass_tokens), _least(self.eval_rows, other.eval_rows))
 
 
@@ -90,14 +90,16 @@ def _least(*limits: int | None) -> int | None:
 
 @dataclass
 class TrainingState:
-    """The whole training between two ticks.
+    """The state of a whole training between two steps.
 
     Args:
-        tick: steps of the run, waves included; one tick is one step of every experiment in it.
+        tick: number of steps of the run, over all waves; each is one optimizer step of every experiment
+            that was training.
         progress, tensors: of each experiment.
-        limits: what the steps from each of these on may compute at once. They decide the order of sums,
-            and so the last bits: a resume goes by them.
-        unfinished: who is still to be evaluated after this tick, or to leave; a signal came between.
+        limits: what may be computed at once, by the step from which each limit applies. Limits determine
+            the order of sums, and so the last bits, and a resume applies them again.
+        unfinished: experiments that are yet to be evaluated after the last step, or to leave, because a
+            signal arrived in between.
     """
 
     tick: int
@@ -108,35 +110,34 @@ class TrainingState:
 
     @classmethod
     def at_start(cls, names: list[str]) -> TrainingState:
-        """Before the first step."""
+        """Return the state before the first step."""
         return cls(0, {name: Progress() for name in names}, {name: SlotTensors() for name in names})
 
     @property
     def has_ended(self) -> bool:
-        """Whether no experiment takes another step."""
+        """Whether every experiment has ended."""
         return all(progress.has_ended for progress in self.progress.values())
 
     def limits_at(self, step: int) -> Limits:
-        """What a step of the run, counted from 1, and the evaluation after it may compute at once."""
+        """Return what a step of the run, counted from 1, and the evaluation after it may compute at once."""
         limits = Limits()
         for since, own in self.limits.items():
             if since <= step:
                 limits = limits.narrowed(own)
         return limits
 
-    def narrow(self, step: int, limits: Limits) -> Limits:
-        """Compute no more than this at once from a step on; what is then the limit."""
+    def narrow(self, step: int, limits: Limits) -> None:
+        """Add a limit that applies from a step on."""
         self.limits[step] = self.limits_at(step).narrowed(limits)
-        return self.limits[step]
 
     def lift(self, step: int) -> None:
-        """Take back what limits a step's passes set: they were one experiment's fault, which has left."""
+        """Remove the limit on passes that a step added: an experiment was at fault, and has left."""
         own = self.limits.pop(step, Limits())
         if own.eval_rows is not None:
             self.limits[step] = Limits(eval_rows=own.eval_rows)
 
     def replay(self, events: Iterable[Event]) -> None:
-        """Take over the limits that a run's log has, those of steps that are taken again included."""
+        """Apply the limits in a run's log, including those of steps that will be taken again."""
         for event in events:
             if not isinstance(event, MemoryLimit):
                 continue
@@ -148,13 +149,13 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class Timetable:
-    """When an experiment sees which rows; a function of its own settings and nothing else.
+    """When an experiment sees which rows, and at which learning rate; depends on its own settings alone.
 
     Args:
         experiment: its settings.
         num_examples: training rows.
 
-    Source: the counting of transformers' Trainer; the last step of an epoch may be a smaller one.
+    Source: steps are counted as in transformers' Trainer; the last step of an epoch may be a smaller one.
     """
 
     experiment: Experiment
@@ -179,7 +180,7 @@ class Timetable:
         return by_epochs if training.max_steps is None else training.max_steps
 
     def micro_batches(self, step: int) -> list[list[int]]:
-        """The rows of a step, by micro-batch."""
+        """Return the rows of a step, counted from 0, by micro-batch."""
         epoch, number = divmod(step, self.steps_per_epoch)
         order = epoch_order(self.num_examples, seed_for(self.experiment.seed, "order", epoch))
         rows = order[number * self.examples_per_step : (number + 1) * self.examples_per_step].tolist()
@@ -187,10 +188,38 @@ class Timetable:
         return [rows[start : start + size] for start in range(0, len(rows), size)]
 
     def is_due(self, what: Moment, steps_taken: int) -> bool:
-        """Whether to evaluate or save after so many steps; the last step always counts."""
+        """Return whether to evaluate or save after so many steps; after the last step it is always due."""
         training = self.experiment.training
         strategy = getattr(training, f"{what}_strategy")
         if strategy == "no":
             return False
         every = self.steps_per_epoch if strategy == "epoch" else getattr(training, f"{what}_steps")
         return bool(steps_taken % every == 0 or steps_taken == self.total_steps)
+
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        return learning_rate(self.experiment.training, step, self.total_steps)
+
+
+def learning_rate(settings: TrainingSettings, step: int, total_steps: int) -> float:
+    """Return the learning rate of a step.
+
+    Args:
+        settings: of the experiment.
+        step: from 0.
+        total_steps: of the whole training.
+
+    Source: transformers' get_scheduler; with warm-up the first step has a rate of 0, as there.
+    """
+    warmup = settings.warmup_steps
+    num_warmup = math.ceil(total_steps * warmup) if warmup < 1 else int(warmup)
+    if step < num_warmup:
+        factor = step / num_warmup
+    else:
+        progress = (step - num_warmup) / max(1, total_steps - num_warmup)
+        factor = {
+            "linear": max(0.0, 1.0 - progress),
+            "cosine": max(0.0, 0.5 * (1.0 + math.cos(math.pi * progress))),
+            "constant": 1.0,
+        }[settings.lr_scheduler_type]
+    return float(settings.learning_rate) * factor

@@ -1,10 +1,10 @@
 """Training passes of fixed shapes, which a GPU replays as CUDA graphs.
 
-At a batch of five rows mt0-large's step is thousands of kernels of a few microseconds, and starting them
-from Python takes ten times as long as they do. A graph starts them all at once; but it repeats what it
-recorded, with the same shapes at the same addresses. So widths of rows and numbers of labels are rounded up,
-all that a pass reads is brought to one place in one transfer, and dropout is a hash of what lies there
-(`bank/fused`). A shape runs once as it is, is recorded when it comes again, and is replayed from then on.
+With a batch of five rows, mt0-large's step is thousands of kernels of a few microseconds, and starting them
+from Python takes ten times as long as running them. A graph starts all of them at once, but it repeats what
+it recorded: the same shapes at the same addresses. So widths of rows and numbers of labels are rounded up,
+everything that a pass reads is copied to one place in one transfer, and dropout is a hash of what is there
+(`bank/fused`). A shape is computed the first time, recorded the second time, and replayed from then on.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from loraloom.bank.fused.fused_pass import FusedPass, ordinals_of
 from loraloom.bank.fused.hashed import pass_seed
 from loraloom.bank.label_rows import LabelRows, find_label_rows, label_row_losses
 from loraloom.bank.ownership import Draws, Rows, Share
-from loraloom.data.batches import Batch, Side
+from loraloom.data.batches import Batch, Part, Side
 
-# Each holds its own copy of the inputs and its recording; what it computes lies in memory that all share.
+# Each has its own copy of the inputs and its recording; what it computes is in memory that all share.
 MAX_GRAPHS = 64
 
 _Shape = tuple[Any, ...]
@@ -31,14 +31,14 @@ _Shape = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class StagedPass:
-    """What a pass reads, ready to be brought to the device.
+    """What a pass reads, ready to be copied to the device.
 
     Args:
         signature: see `StaticPasses.stage`.
         shape: passes of one shape share a graph.
         batch: on the processor.
-        shares: whose rows they are.
-        host: int64, the values of all tensors, one after the other; pinned for a GPU.
+        shares: whose rows it has.
+        host: int64, the values of all tensors, one after another; pinned for a GPU.
     """
 
     signature: object
@@ -49,9 +49,18 @@ class StagedPass:
 
 
 def rounded_width(length: int) -> int:
-    """How wide a row is that holds so many tokens: at most an eighth wider, and always even."""
+    """Return the width of a row for so many tokens: at most an eighth wider, and always even."""
     step = max(2, 1 << max(0, length.bit_length() - 4))
     return -(-length // step) * step
+
+
+def static_widths(parts: Sequence[Part]) -> tuple[int, int]:
+    """Return the widths of source and target rows for the examples of a pass."""
+    examples = [example for part in parts for example in part.examples]
+    return (
+        rounded_width(max(len(example.input_ids) for example in examples)),
+        rounded_width(max(len(example.labels) for example in examples)),
+    )
 
 
 class StaticPasses:
@@ -59,7 +68,7 @@ class StaticPasses:
 
     Args:
         bank: with the adapters attached.
-        records: replay CUDA graphs; computed anew each time if not.
+        records: replay CUDA graphs; otherwise each pass is computed anew.
     """
 
     def __init__(self, bank: AdapterBank, records: bool = True) -> None:
@@ -71,13 +80,13 @@ class StaticPasses:
         self._pool: Any = None
 
     def stage(self, signature: object, batch: Batch, rows: Rows, per_label: Sequence[float]) -> StagedPass:
-        """Lay out what a pass reads; the device is not touched.
+        """Lay out what a pass reads, without touching the device.
 
         Args:
-            signature: of everything that decides the pass; another pass has another one.
+            signature: everything that decides the pass; another pass has another one.
             batch: on the processor, one example a row, its widths rounded.
-            rows: whose they are, with draws.
-            per_label: what a label's loss of each part is multiplied by.
+            rows: whose rows it has, with draws.
+            per_label: factor of a label's loss, for each part.
         """
         label_rows = find_label_rows(batch)
         values = _values(batch, rows, label_rows, per_label)
@@ -92,16 +101,16 @@ class StaticPasses:
         self._ahead = make()
 
     def staged(self, signature: object) -> StagedPass | None:
-        """A pass that was staged ahead, if it is this one."""
+        """Return the pass that was staged ahead, if it is this one."""
         ahead, self._ahead = self._ahead, None
         return ahead if ahead is not None and ahead.signature == signature else None
 
     def losses(self, staged: StagedPass, owners: Sequence[object]) -> Tensor:
-        """Forward and backward of one pass; the gradients are added to those of the adapters.
+        """Run one pass forward and backward; the gradients are added to those of the adapters.
 
         Args:
-            staged: of `stage`.
-            owners: an object of each part, another one whenever its adapter is.
+            staged: from `stage`.
+            owners: an object for each part, a different one if its adapter is a different one.
 
         Returns:
             float32 [parts], on the device.
@@ -140,13 +149,13 @@ class StaticPasses:
                     failure = error
                     raise
         except RuntimeError:
-            if failure is not None:  # the end of a broken recording raises another error than what broke it
+            if failure is not None:  # ending a broken recording raises another error than what broke it
                 raise failure from None
             raise
         found.graph = graph
 
     def clear(self) -> None:
-        """Forget the graphs, and free what they hold."""
+        """Discard the graphs and free their memory."""
         self._forget()
         self._owners, self._ahead = [], None
 
@@ -156,7 +165,7 @@ class StaticPasses:
 
 
 class _StaticPass:
-    """One shape: where its inputs lie, and what it computes from them."""
+    """The passes of one shape: the place of their inputs, and what they compute."""
 
     def __init__(self, bank: AdapterBank, staged: StagedPass) -> None:
         self.graph: Any = None
@@ -188,11 +197,11 @@ class _StaticPass:
         self._fused = FusedPass(bank, staged.shares, self._seeds, ordinals)
 
     def load(self, staged: StagedPass) -> None:
-        """Bring the inputs of a pass to the device, in one transfer; the host does not wait."""
+        """Copy the inputs of a pass to the device in one transfer, without waiting for it."""
         self._buffer.copy_(staged.host, non_blocking=True)
 
     def compute(self) -> Tensor:
-        """Forward and backward."""
+        """Run the pass forward and backward."""
         self._seeds.copy_(self._seed_words)
         with self._fused.computing():
             sums = label_row_losses(self._base, self._batch, self._label_rows)
@@ -202,7 +211,7 @@ class _StaticPass:
 
 
 def _values(batch: Batch, rows: Rows, label_rows: LabelRows, per_label: Sequence[float]) -> list[Tensor]:
-    """All that a pass reads, in the order in which `_StaticPass` has it."""
+    """Return all tensors that a pass reads, in the order in which `_StaticPass` has them."""
     draws = rows.draws
     assert draws is not None
     seeds = [pass_seed(draws, slot) if slot is not None else (0, 0) for slot in batch.slots]
@@ -224,7 +233,7 @@ def _values(batch: Batch, rows: Rows, label_rows: LabelRows, per_label: Sequence
 
 
 def _ordinals(batch: Batch, draws: Draws, side: Side, width: int) -> Tensor:
-    """See `ordinals_of`."""
+    """Number the tokens of each adapter, as `ordinals_of` does, those of earlier passes included."""
     first = []
     for slot in batch.slots:
         excerpt = draws.excerpts.get(slot) if slot is not None else None

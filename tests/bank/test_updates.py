@@ -22,7 +22,7 @@ from loraloom.base.loading import Base
 from loraloom.evaluate import movement as movement_module
 from loraloom.evaluate.movement import movement
 from loraloom.recipe import LoraSettings
-from loraloom.training.optimizer import make_optimizer, set_learning_rate
+from loraloom.training.optimizer import make_optimizer
 from tests.parity.rig import (
     attach_speaking,
     batch_of,
@@ -195,7 +195,8 @@ def test_its_parameter_group_has_its_own_rate_and_decay(mt5: Base, tmp_path: Pat
     rates = {}
     for slot in bank.slots:
         optimizer = make_optimizer(bank.parameter_groups(slot), settings)
-        set_learning_rate(optimizer, 1e-3)
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * group["rate_factor"]
         (group,) = optimizer.param_groups
         assert len(group["params"]) == len(bank.tensors(slot))
         rates[slot] = group["lr"], group["weight_decay"]

@@ -219,7 +219,7 @@ def test_at_the_end_of_training_the_movement_is_kept_and_next_to_none_is_said(
     assert moved["slow"] < 1e-3 < moved["usual"]
     loaded = load_run(outcome.run.folder)
     assert moved["usual"] == pytest.approx(movement(loaded.bank, "usual").total, rel=1e-4)
-    hardly = [message for message in said if "is hardly anything but its base" in message]
+    hardly = [message for message in said if "is almost identical to its base" in message]
     assert len(hardly) == 1
     assert hardly[0].startswith("slow ")
     assert hardly[0].endswith("its learning rate was 1e-06")

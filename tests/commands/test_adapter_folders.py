@@ -16,7 +16,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 import loraloom
 from loraloom.commands import merge as merge_command
 from loraloom.errors import AdapterError, DataError, LoRALoomError, ModelError, RecipeError
-from loraloom.run.events import Event, Note
+from loraloom.run.events import Event, Note, WarningNote
 from loraloom.text.message import from_data
 from tests.faults.warm import Warm
 
@@ -77,9 +77,9 @@ def test_predict_answers_as_peft_does_and_says_by_which_settings(base: Path, ada
         None, adapters / "rows.jsonl", base=base, adapter=adapters / "first", sets=SHORT, report=told.append
     )
     assert [each.answer for each in answered] == answers_of_peft(base, adapters / "first")
-    assert "no recipe goes with these adapters" in notes(told)
+    assert "these adapters have no recipe" in notes(told)
     assert "num_beams 1, do_sample false" in notes(told)
-    assert "but for max_new_tokens 8" in notes(told)
+    assert "except max_new_tokens 8" in notes(told)
     assert "max_source_length 256" in notes(told)
     assert "it has no fingerprint of its base" in notes(told)
 
@@ -89,7 +89,7 @@ def test_without_settings_all_are_said_to_be_defaults(base: Path, adapters: Path
     (tmp_path / "asked.txt").write_text("one\n", encoding="utf-8")
     adapter = adapters / "first"
     list(loraloom.predict(None, tmp_path / "asked.txt", base=base, adapter=adapter, report=told.append))
-    assert "but for" not in notes(told)
+    assert "except" not in notes(told)
     assert "max_new_tokens 256" in notes(told)
 
 
@@ -145,7 +145,7 @@ def test_what_does_not_fit_is_refused_before_the_base_is_loaded(
 
     with pytest.raises(AdapterError, match="there is no such folder"):
         compare(tmp_path / "none")
-    with pytest.raises(AdapterError, match=r"two adapters would have one name.*NAME=FOLDER"):
+    with pytest.raises(AdapterError, match=r"two adapters would have the same name.*NAME=FOLDER"):
         compare(adapters / "first", f"first={adapters / 'second'}")
     with pytest.raises(AdapterError, match="cannot name an adapter"):
         compare(f"base={adapters / 'first'}")
@@ -239,3 +239,15 @@ def test_the_card_command_takes_an_adapter_in_place_of_a_run(
     assert "Next: loraloom merge --base" in ended.stderr
     for argv in (("card",), ("card", "run", *given), ("card", "run", "--base", base)):
         assert warm.call(*argv, cwd=tmp_path).code == 2
+
+
+def test_a_comparison_with_numbers_of_labels_is_warned_of(base: Path, adapters: Path, tmp_path: Path) -> None:
+    numbered = [row | {"response": str(number % 2)} for number, row in enumerate(ROWS)]
+    (tmp_path / "rows.json").write_text(json.dumps(numbered), encoding="utf-8")
+    told: list[Event] = []
+    loraloom.compare(
+        base=base, adapters=[adapters / "first"], data=tmp_path / "rows.json", sets=SHORT, report=told.append
+    )
+    warnings = [event.message for event in told if isinstance(event, WarningNote)]
+    assert len(warnings) == 1
+    assert "every known answer is a whole number, but first never answers with one" in warnings[0]

@@ -62,7 +62,7 @@ def test_an_experiment_stands_for_all_its_seeds_where_several_may_answer(seeded:
     assert adapters_of(seeded, recipe, ["wide@43", "wide", "wide"])[0] == ["wide@43", "wide@42"]
     chosen, notes = adapters_of(seeded, recipe, ["narrow"])
     assert chosen == ["narrow@42"]
-    assert notes == ["narrow@43 failed after step 3: its loss is not finite; narrow is the others"]
+    assert notes == ["narrow@43 failed after step 3: its loss is not finite; narrow means the others"]
     chosen, notes = adapters_of(seeded, recipe, None)
     assert chosen == ["wide@42", "wide@43", "narrow@42"]
     assert notes == ["narrow@43 failed after step 3: its loss is not finite"]
@@ -74,19 +74,19 @@ def test_where_one_is_needed_several_seeds_are_refused_with_their_names_and_a_co
     with pytest.raises(RunError) as refused:
         one_adapter(seeded, recipe, "wide", usage=usage)
     (problem,) = refused.value.problems
-    assert problem.what == "`wide` stands for 2 adapters, one a seed; one is needed"
+    assert problem.what == "`wide` has 2 adapters, one per seed, but exactly one is required"
     assert problem.allowed == "wide@42 (chrf 31.5000), wide@43 (chrf 31.5000)"
     assert problem.fix == "For example: `loraloom predict 'a run' rows.json --experiment wide@42`"
     with pytest.raises(RunError, match=r"several experiments.*wide@42.*wide@43.*narrow@42 \(chrf"):
         one_adapter(seeded, recipe, None, usage=usage)
-    with pytest.raises(RunError, match=r"`narrow` stands for 2.*Allowed: narrow@42 \(chrf 31\.5000\)\."):
+    with pytest.raises(RunError, match=r"`narrow` has 2.*Allowed: narrow@42 \(chrf 31\.5000\)\."):
         one_adapter(seeded, recipe, "narrow", usage=usage)
     assert one_adapter(seeded, recipe, "wide@43", usage=usage) == ("wide@43", [])
 
 
 def test_of_a_recipe_without_experiments_and_with_seeds_the_name_is_main(tmp_path: Path) -> None:
     run = run_with(tmp_path, {name: {"status": "done"} for name in ("main@42", "main@43")})
-    with pytest.raises(RunError, match=r"`main` stands for 2 adapters.*--experiment main@42"):
+    with pytest.raises(RunError, match=r"`main` has 2 adapters.*--experiment main@42"):
         one_adapter(run, recipe_of(seeds=2), None, usage=["card", "run"])
 
 
@@ -105,7 +105,7 @@ def test_every_wrong_name_is_said_at_once_with_its_own_reason(seeded: Run) -> No
     assert len(said) == 3
     assert "has no experiment `something`" in said[0]
     assert "narrow@43 failed after step 3: its loss is not finite. Allowed: wide@42" in said[1]
-    assert "`predict --experiment base` lets it answer" in said[2]
+    assert "Use `predict --experiment base` for answers of the base" in said[2]
 
 
 def test_a_pruned_trial_says_so_and_one_with_an_adapter_answers(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_pruned_trial_says_so_and_one_with_an_adapter_answers(tmp_path: Path) 
     run = run_with(tmp_path, entries, trials)
     assert one_adapter(run, recipe, "trial-0000", usage=["card", "run"]) == ("trial-0000", [])
     pruned = (
-        r"trial-0001 was pruned, which keeps no adapter, after step 4: behind at 25 %\. Allowed: trial-0000"
+        r"trial-0001 was pruned, so it has no adapter, after step 4: behind at 25 %\. Allowed: trial-0000"
     )
     with pytest.raises(RunError, match=pruned):
         one_adapter(run, recipe, "trial-0001", usage=["card", "run"])
@@ -135,7 +135,7 @@ def test_what_has_no_adapter_yet_is_trained_on(tmp_path: Path) -> None:
         adapters_of(run, recipe, ["second"])
     assert one_adapter(run, recipe, "second", usage=[], so_far=["second"])[0] == "second"
     assert adapters_of(run, recipe, ["first"])[1] == [
-        "training has not ended; these are the adapters that are finished so far"
+        "training has not ended; only adapters that are finished so far are used"
     ]
 
 
@@ -164,9 +164,7 @@ def test_no_verb_takes_the_first_seed_for_the_experiment(two_seeds: Path, tmp_pa
         lambda: card(two_seeds, experiment="main"),
         lambda: merge(two_seeds, tmp_path / "merged", experiment="main"),
     ):
-        with pytest.raises(
-            RunError, match=r"`main` stands for 2 adapters, one a seed.*main@42 \(.*main@43 \("
-        ):
+        with pytest.raises(RunError, match=r"`main` has 2 adapters, one per seed.*main@42 \(.*main@43 \("):
             call()
     assert not list(tmp_path.iterdir())
     compared = compare(two_seeds, experiments=["main", "main@43"])
@@ -181,5 +179,5 @@ def test_the_card_of_a_seed_has_its_experiments_figures(two_seeds: Path) -> None
     compared = compare(two_seeds)
     text = card(two_seeds, experiment="main@43")["card"]
     assert compared.sentences[0] in text
-    assert "The sentence and the differences are over 2 seeds of main" in text
+    assert "The sentence and the differences cover 2 seeds of main" in text
     assert f"| {compared.models['main@43'].figures['chrf']:.4f} |" in text

@@ -116,14 +116,14 @@ def test_a_runs_card_has_figures_once_they_are_computed(
     assert found.sentences[0] in body
     (chrf,) = [each for each in found.differences if each.metric == "chrf"]
     assert f"{chrf.difference:+.4f} ({chrf.low:+.4f} to {chrf.high:+.4f})" in body
-    assert "These rows chose the checkpoint, so the figures are flattering." in body
+    assert "These rows selected the checkpoint, so the figures are optimistic." in body
     assert re.search(r"Movement, ‖ΔW‖ / ‖W‖: 0\.\d+ over all adapted linears", body)
     assert_gives_nothing_away(text, run, tiny("mt5"), tmp_path)
     columns = {line.count("|") - line.count("\\|") for line in body.splitlines() if line.startswith("| ")}
     assert columns == {3, 6}
 
     monkeypatch.setattr(
-        merge_workflow, "ask_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
+        merge_workflow, "run_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
     )
     merge(run, run / "merged")
     (run / "mt5").symlink_to(tiny("mt5"))
@@ -141,7 +141,7 @@ def test_figures_of_other_experiments_are_not_ones_own(trained: Callable[..., Pa
     with pytest.raises(RunError, match=r"several experiments.*narrow \(eval_loss .*wide"):
         card(run)
     (run / "compare" / "eval.json").write_text('{"models": {"wide": {}}}', encoding="utf-8")
-    with pytest.raises(RunError, match=r"eval\.json: is damaged: .*`loraloom compare run` writes it anew"):
+    with pytest.raises(RunError, match=r"eval\.json: is damaged: .*`loraloom compare run` writes it again"):
         card(run, experiment="wide")
 
 

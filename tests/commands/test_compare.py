@@ -243,7 +243,7 @@ def test_figures_are_over_the_rows_with_a_known_answer_and_all_rows_are_answered
         prompts_file=tmp_path / "some.json",
         report=lambda event: told.append(message_of(event)),
     )
-    assert "4 of 6 rows have a known answer: the figures are over these, all are answered" in told
+    assert "4 of 6 rows have a known answer; figures cover only these" in told
     assert (some.num_rows, some.num_judged) == (6, 4)
     assert [row.reference is None for row in some.rows] == [True, *[False] * 4, True]
     assert all(row.answers.keys() == {"base", "long", "short"} for row in some.rows)
@@ -259,7 +259,7 @@ def test_of_an_experiment_still_training_its_best_so_far_answers(run: Path) -> N
     shutil.rmtree(run / "adapters" / "long")
     told: list[str] = []
     so_far = compare(run, report=lambda event: told.append(message_of(event)))
-    assert "long is still training: this is its best so far" in told
+    assert "long is still training; its best adapter so far is used" in told
     assert [row.answers["long"] for row in so_far.rows] == [row.answers["long"] for row in finished.rows]
 
 
@@ -308,7 +308,7 @@ def test_other_prompts_do_not_take_the_place_of_earlier_answers(run: Path) -> No
     first = compare(run, prompts=["一"])
     second = compare(run, prompts=["二"], report=lambda event: told.append(message_of(event)))
     assert [Path(each.file).name for each in (first, second)] == ["prompts.json", "prompts-2.json"]
-    assert any("these are kept as `prompts-2`" in said for said in told)
+    assert any("these are stored as `prompts-2`" in said for said in told)
     assert Path(compare(run, prompts=["二"]).file).name == "prompts-2.json"
     assert Path(compare(run, prompts=["一"]).file).name == "prompts.json"
     assert Path(compare(run, prompts=["二"], name="prompts").file).name == "prompts.json"  # as it is told

@@ -47,7 +47,7 @@ def case(
     run = train_small(folder / "trained", make_folder(folder / "base", kind, tied=tied))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            workflow, "ask_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
+            workflow, "run_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
         )
         merge(run, folder / "merged")
     return folder / "merged", is_scaled

@@ -49,7 +49,7 @@ def test_damaged_sums_are_kept_aside_and_cost_no_training(run: Run) -> None:
     before = (weights.stat().st_mtime_ns, run.result_file.stat().st_mtime_ns)
     flip(run.sums_file)
     damaged = run.sums_file.read_bytes()
-    assert "what was there is in changed/.sums.json" in told_by_resume(run)[".sums.json"]
+    assert "its changed content was copied to changed/.sums.json" in told_by_resume(run)[".sums.json"]
     assert (run.changed / ".sums.json").read_bytes() == damaged
     assert (weights.stat().st_mtime_ns, run.result_file.stat().st_mtime_ns) == before
     assert changed_files(run) == []
@@ -62,14 +62,19 @@ def test_what_had_failed_is_verified_like_what_is_done(run: Run) -> None:
     kept.write_bytes(b"what it had learnt")
     record_finished(run)
     flip(kept)
-    assert told_by_resume(run) == {f"failed/wild/{WEIGHTS}": "it stays so: no checkpoint has it"}
+    assert told_by_resume(run) == {
+        f"failed/wild/{WEIGHTS}": "it is left as it is, because no checkpoint contains it"
+    }
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        (f"adapters/main/{WEIGHTS}", f"adapters/main/{WEIGHTS} is not as the run wrote it"),
-        ("adapters/main/adapter_config.json", "adapters/main/adapter_config.json is not as the run wrote it"),
+        (f"adapters/main/{WEIGHTS}", f"adapters/main/{WEIGHTS} has changed since the run wrote it"),
+        (
+            "adapters/main/adapter_config.json",
+            "adapter_config.json has changed since the run wrote it",
+        ),
         (".sums.json", ".sums.json is damaged"),
         ("adapters/main/README.md", ""),  # a card is anybody's to write
         ("checks.json", ""),

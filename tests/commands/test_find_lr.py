@@ -48,7 +48,7 @@ def test_where_no_rate_helps_none_is_suggested_and_that_is_said() -> None:
 @pytest.mark.parametrize(("edge", "word"), [(RATES[0], "smaller"), (RATES[-1], "larger")])
 def test_a_suggestion_at_the_edge_says_so(edge: float, word: str) -> None:
     reason = suggest(results({rate: 1.0 if rate == edge else 0.1 for rate in RATES}))[1]
-    assert f"a {word} one may do" in reason
+    assert f"a {word} one may be" in reason
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_a_signal_leaves_nothing(recipe: Callable[[float], Recipe], tmp_path: Pa
         if isinstance(event, TrainStep) and (event.step, event.experiment) == (3, f"{RATES[0]:g}"):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(Interrupted, match="begins it anew"):
+    with pytest.raises(Interrupted, match="run the same command to start again"):
         find_learning_rate(recipe(4).in_folder(tmp_path), out=tmp_path / "runs" / "rates", report=stop)
     assert list_runs(tmp_path / "runs") == []
     assert list((tmp_path / "runs").iterdir()) == []

@@ -82,7 +82,7 @@ def test_a_wrong_option_is_refused(write: Callable[..., Path]) -> None:
     path = write([{"title": "t", "body": "b"}])
     with pytest.raises(RecipeError, match="ROLE=COLUMN, where ROLE is instruction, response, input"):
         init_recipe(path, "starter", columns=["question=title"])
-    with pytest.raises(RecipeError, match="settings of `data` only, not of lora"):
+    with pytest.raises(RecipeError, match="init accepts only settings of `data`, not of lora"):
         init_recipe(path, "starter", sets=["lora.r=4"])
 
 
@@ -94,7 +94,7 @@ def test_answers_that_are_reckoned_from_the_first_rows_are_said_to_be_so(
     short = [talk(n, "user", "assistant") for n in range(10)]
     long = [talk(n, "user", "assistant", "user", "assistant") for n in range(10, 20)]
     text = init_recipe(write(short + long), "starter", report=lambda event: said.append(message_of(event)))
-    assert "# Data: about 20 rows, each an answer, from 20 entries" in text
+    assert "# Data: about 20 rows, one per answer, from 20 entries" in text
     assert any("the first 10 rows; " in note for note in said)
 
 
@@ -103,7 +103,7 @@ def test_conversations_of_several_turns_get_their_history(write: Callable[..., P
     path = write([talk(n, "user", "assistant", "user", "assistant") for n in range(30)])
     text = init_recipe(path, "starter", report=lambda event: said.append(message_of(event)))
     assert parse_recipe(text, name="r").data.conversation_history is True
-    assert "# Data: 60 rows, each an answer, from 30 entries, recognised as messages" in text
+    assert "# Data: 60 rows, one per answer, from 30 entries, recognised as messages" in text
     assert any("30 answers come later in a conversation" in note for note in said)
     assert not any("what follows" in note for note in said)
     own = init_recipe(path, "starter", sets=["data.conversation_history=false"])

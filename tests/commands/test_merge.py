@@ -32,7 +32,7 @@ from loraloom.errors import AdapterError, Interrupted, ModelError, RunError
 from loraloom.export import fresh_process
 from loraloom.export import merged_folder as workflow
 from loraloom.export.fresh_process import ModelOutputs, ProofRows, difference, run_model
-from loraloom.export.proof import ask_fresh_process, check_equal
+from loraloom.export.proof import check_equal, run_fresh_process
 from loraloom.export.transformers_folder import stored_dtype
 from loraloom.training.signals import StopRequest
 from tests.commands.trained import machine_paths
@@ -48,7 +48,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is d
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """The proof is asked in this process: importing transformers anew takes seconds."""
     monkeypatch.setattr(
-        workflow, "ask_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
+        workflow, "run_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
     )
 
 
@@ -81,7 +81,7 @@ def merged_runs(
             return fresh_process.measure(model, proof)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(workflow, "ask_fresh_process", keep_question)
+            patch.setattr(workflow, "run_fresh_process", keep_question)
             results[kind] = merge(trained(kind), root / "out" / kind)
         jobs.append([str(root / "out" / kind), str(root / "questions" / kind)])
     program = f"from {fresh_process.__name__} import main\nfor job in {jobs!r}: main(*job)"
@@ -293,7 +293,7 @@ def test_a_run_of_several_experiments_asks_which_and_an_unfinished_one_says_so(
     with pytest.raises(RunError, match="`wide` has no adapter"):
         merge(run, tmp_path / "merged", experiment="wide")
     result = merge(run, tmp_path / "merged", experiment="narrow")
-    assert "training has not ended; these are the adapters that are finished so far" in result["notes"]
+    assert "training has not ended; only adapters that are finished so far are used" in result["notes"]
     assert result["proof"]["num_merged"] == 12
 
 
@@ -306,7 +306,7 @@ def test_without_the_data_the_proof_takes_random_tokens_and_says_so(
     recipe.write_text(re.sub(r"train: .*", "train: gone.json", recipe.read_text(encoding="utf-8"), count=1))
     result = merge(run, tmp_path / "merged")
     assert result["proof"]["rows"] == "8 rows of random tokens"
-    assert "the run's rows are not there, so the proof takes random tokens" in result["notes"][0]
+    assert "the run's rows are not available, so the proof uses random tokens" in result["notes"][0]
 
 
 def test_too_little_room_is_said_before_the_work(
@@ -321,7 +321,7 @@ def test_too_little_room_is_said_before_the_work(
 
 def test_a_signal_ends_the_fresh_process(tmp_path: Path) -> None:
     with pytest.raises(Interrupted, match="stopped; nothing was kept"):
-        ask_fresh_process(tmp_path, tmp_path, StopRequest(15))
+        run_fresh_process(tmp_path, tmp_path, StopRequest(15))
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_a_fresh_process_that_fails_is_said(
     failing.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(failing))
     with pytest.raises(ModelError, match=f"plain transformers cannot load the folder .found: .*{message}"):
-        ask_fresh_process(tmp_path, tmp_path, StopRequest())
+        run_fresh_process(tmp_path, tmp_path, StopRequest())
 
 
 def test_an_interrupted_merge_leaves_nothing(
@@ -347,9 +347,9 @@ def test_an_interrupted_merge_leaves_nothing(
 ) -> None:
     def asked_to_stop(model: Path, proof: Path, stop: StopRequest) -> Any:
         stop.signal_number = 15
-        return ask_fresh_process(model, proof, stop)
+        return run_fresh_process(model, proof, stop)
 
-    monkeypatch.setattr(workflow, "ask_fresh_process", asked_to_stop)
+    monkeypatch.setattr(workflow, "run_fresh_process", asked_to_stop)
     with pytest.raises(Interrupted):
         merge(trained("mt5"), tmp_path / "merged")
     assert_nothing_left(tmp_path)
@@ -428,6 +428,6 @@ def test_of_two_merges_into_one_folder_the_second_is_refused_with_the_pid(
     staged.mkdir()
     with held_by_a_child(staged / ".lock") as pid, pytest.raises(RunError) as refused:
         merge(run, tmp_path / "merged")
-    assert f"merged: another process merges into this folder (pid {pid})" in str(refused.value)
+    assert f"merged: another process is merging into this folder (pid {pid})" in str(refused.value)
     assert not (tmp_path / "merged").exists()
     assert [path.name for path in staged.iterdir()] == [".lock"]

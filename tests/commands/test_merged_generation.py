@@ -190,7 +190,7 @@ def test_a_merge_says_it_in_its_result_and_its_readme(
     (base / "generation_config.json").write_text(json.dumps(values), encoding="utf-8")
     run = train_small(tmp_path / "trained", base)
     monkeypatch.setattr(
-        workflow, "ask_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
+        workflow, "run_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
     )
     told: list[str] = []
     result = merge(run, tmp_path / "merged", report=lambda event: told.append(message_of(event)))

@@ -85,7 +85,7 @@ def test_a_merged_folder_has_the_bases_own_files_and_cuts_nothing(
         (base / name).write_text("no tokenizer file", encoding="utf-8")
     run = train_small(tmp_path / "trained", base)
     monkeypatch.setattr(
-        workflow, "ask_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
+        workflow, "run_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
     )
     result = merge(run, tmp_path / "merged")
     merged = tmp_path / "merged"

@@ -55,7 +55,7 @@ def test_all_are_listed(old: Path, warm: Warm) -> None:
 @pytest.mark.parametrize("name", RESUMABLE)
 def test_a_finished_run_is_as_it_was_left(old: Path, warm: Warm, name: str) -> None:
     ended = done(warm.call("train", "--resume", name, cwd=old))
-    assert "finished, and whole" in ended.stderr
+    assert "finished and intact" in ended.stderr
     assert "changed" not in ended.stderr
 
 
@@ -123,17 +123,17 @@ def test_moved_runs_are_used_with_base_and_data_named(old: Path, warm: Warm) -> 
     (old / "rows.json").rename(old / "kept.json")
     refused = warm.call("compare", "finished", cwd=old)
     assert refused.code == 1
-    assert "looked for in /gone" in refused.stderr
+    assert "searched in /gone" in refused.stderr
     assert "--data PATH" in refused.stderr
     moved = ("--base", "renamed", "--data", "kept.json")
     before = json.loads((old / "finished" / "compare" / "test.json").read_bytes())
     done(warm.call("compare", "finished", *moved, cwd=old))
     after = json.loads((old / "finished" / "compare" / "test.json").read_bytes())
     assert [row["source"] for row in after["rows"]] == [row["source"] for row in before["rows"]]
-    assert "finished, and whole" in done(warm.call("train", "--resume", "finished", *moved, cwd=old)).stderr
+    assert "finished and intact" in done(warm.call("train", "--resume", "finished", *moved, cwd=old)).stderr
     (old / "asked.jsonl").write_text('{"instruction": "如何处理焦虑？"}\n', encoding="utf-8")
     words = ("predict", "finished", "asked.jsonl", "--experiment", "wide", "--base")
-    assert "looked for at" in warm.call(*words[:-1], cwd=old).stderr
+    assert "searched at" in warm.call(*words[:-1], cwd=old).stderr
     done(warm.call(*words, "renamed", cwd=old))
     words = ("merge", "finished", "merged", "--experiment", "wide")
     done(warm.call(*words, *moved, cwd=old))

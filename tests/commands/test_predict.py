@@ -47,8 +47,8 @@ def test_answers_may_be_missing_and_what_was_asked_for_is_kept(
     assert [line["url"] for line in answered] == ["http://a", "http://b", None, None]
     assert [line["source_in_file"] for line in answered] == ["web", "book", 3, None]
     assert [line["source"] for line in answered] == [row["instruction"] for row in rows]
-    assert "the column `ID` is taken for the rows' id and kept beside the answers" in told
-    assert "the column `source` of the file is `source_in_file` in the output" in told
+    assert "the column `ID` is used as the rows' id and kept with the answers" in told
+    assert "the column `source` of the file is named `source_in_file` in the output" in told
     bare = write_rows(tmp_path, [{"instruction": row["instruction"]} for row in rows])
     assert [line["answer"] for line in predict(run, bare)] == [line["answer"] for line in answered]
     assert list(next(iter(predict(run, bare)))) == ["row", "source", "answer"]
@@ -80,7 +80,7 @@ def test_on_the_command_line(trained: Callable[..., Path], tmp_path: Path) -> No
         "lang": "zh",
         "source": "我",
     }
-    assert "the column `uid` is taken for the rows' id" in ended.stderr
+    assert "the column `uid` is used as the rows' id" in ended.stderr
 
 
 def test_of_a_run_that_has_not_ended_the_notes_are_said(trained: Callable[..., Path], tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_of_a_run_that_has_not_ended_the_notes_are_said(trained: Callable[..., P
     (run / "result.json").unlink()
     told: list[str] = []
     list(predict(run, write_rows(tmp_path, [{"instruction": "甲"}]), report=told_of(told)))
-    assert "training has not ended; these are the adapters that are finished so far" in told
+    assert "training has not ended; only adapters that are finished so far are used" in told
 
 
 def test_advice_on_rows_does_not_ask_to_change_a_settled_recipe(

@@ -22,7 +22,7 @@ from loraloom.commands.train import train
 from loraloom.data.splitting.split import split_examples
 from loraloom.recipe import Recipe
 from loraloom.session.material import prepare
-from loraloom.training import micro_batches
+from loraloom.training import passes
 from tests.commands.trained import ROWS
 
 
@@ -49,13 +49,13 @@ def recipe_of(tmp_path: Path, tiny: Callable[[str], Path]) -> Callable[[bool], R
 def passes_seen(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether the base recomputes, at each pass of a training step."""
     seen: list[bool] = []
-    plain = micro_batches.part_losses
+    plain = passes.part_losses
 
     def watched(base: Any, *args: Any) -> Any:
         seen.append(recomputes_activations(base.model))
         return plain(base, *args)
 
-    monkeypatch.setattr(micro_batches, "part_losses", watched)
+    monkeypatch.setattr(passes, "part_losses", watched)
     return seen
 
 

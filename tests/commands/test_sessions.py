@@ -54,7 +54,7 @@ def test_a_resume_under_other_versions_says_so_and_writes_both_down(
     first = read_provenance(run)
     under(monkeypatch, torch="9.0.1", transformers="9.1")
     (note,) = notes_of_resume(run)
-    assert "goes on under other versions" in note
+    assert "resumed with different versions" in note
     assert f"torch 9.0.1, before {first.versions['torch']}" in note
     assert f"transformers 9.1, before {first.versions['transformers']}" in note
     assert "peft" not in note

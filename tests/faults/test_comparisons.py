@@ -82,7 +82,7 @@ def test_of_two_that_make_one_comparison_the_second_is_refused_with_the_pid(
     first = compared.held(run, 2)
     refused = compared.start(run).wait()
     assert refused.code == 1
-    assert f"another process makes the comparison `eval` of this run (pid {first.pid})" in refused.stderr
+    assert f"another process is writing the comparison `eval` of this run (pid {first.pid})" in refused.stderr
     assert "--name" in refused.stderr
     assert "Traceback" not in refused.stderr
     named = compared.start(run, "--name", "other").wait()  # of another name beside it

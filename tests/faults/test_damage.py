@@ -73,7 +73,7 @@ def test_with_every_checkpoint_damaged_it_begins_from_the_start_and_says_so(
     ended = reference("in waves").resume(run)
     assert ended.code == 0, ended.stderr
     assert ended.stderr.count("is not used") == 2
-    assert "no checkpoint is intact, so training begins from the start" in ended.stderr
+    assert "no checkpoint is valid, so training starts from the beginning" in ended.stderr
     assert events(run, "resume")[-1]["step"] == 0
     reference("in waves").assert_same(run)
 
@@ -113,7 +113,7 @@ def test_a_finished_run_is_verified_and_left_as_it_is(
     before = times(run)
     ended = reference(kind).resume(run)
     assert ended.code == 0, ended.stderr
-    assert "it is finished, and whole" in ended.stderr
+    assert "it is finished and intact" in ended.stderr
     assert times(run) == before
 
 
@@ -158,7 +158,7 @@ def test_a_damaged_adapter_of_a_finished_run_is_written_anew_and_said(
     others = {name: value for name, value in times(finished).items() if name.startswith("adapters/short")}
     ended = reference("together").resume(finished)
     assert ended.code == 0, ended.stderr
-    assert "adapters/long is written anew: " in ended.stderr
+    assert "adapters/long is written again: " in ended.stderr
     reference("together").assert_same(finished)
     assert others.items() <= times(finished).items()
 
@@ -173,8 +173,8 @@ def test_what_somebody_changed_on_purpose_is_kept_beside_what_is_written_anew(
     recipe.write_text(f"# mine\n{recipe.read_text(encoding='utf-8')}", encoding="utf-8")
     ended = expected.resume(finished)
     assert ended.code == 0, ended.stderr
-    assert "what was there is in changed/adapters/long" in ended.stderr
-    assert "what was there is in changed/recipe.yaml" in ended.stderr
+    assert "its changed content was copied to changed/adapters/long" in ended.stderr
+    assert "its changed content was copied to changed/recipe.yaml" in ended.stderr
     expected.assert_same(finished)
     assert Run(finished).recipe_file.read_bytes() == (expected.folder / "recipe.yaml").read_bytes()
     changed = Run(finished).changed
@@ -200,6 +200,6 @@ def test_an_adapter_that_no_checkpoint_has_stays_as_it_is(
     weights = (card.parent / "adapter_model.safetensors").read_bytes()
     ended = warm.call(*train, "--resume", run, cwd=tmp_path)
     assert ended.code == 0, ended.stderr
-    assert "README.md is not as the run wrote it: it stays so: no checkpoint has it" in ended.stderr
+    assert "README.md has changed since the run wrote it: it is left as it is, because" in ended.stderr
     assert card.read_text(encoding="utf-8") == "mine\n"
     assert (card.parent / "adapter_model.safetensors").read_bytes() == weights

@@ -187,9 +187,12 @@ def is_said(name: str, stderr: str) -> bool:
     if name.startswith("checkpoints/"):
         return f"checkpoint {path.parts[1]} is not used" in stderr
     if name.startswith("adapters/"):
-        return f"{name} is not as the run wrote it" in stderr or f"{path.parent} is written anew" in stderr
+        return (
+            f"{name} has changed since the run wrote it" in stderr
+            or f"{path.parent} is written again" in stderr
+        )
     # Where the sums are another run's, they say so of every file.
-    return name in stderr or (name == ".sums.json" and "not as the run wrote it" in stderr)
+    return name in stderr or (name == ".sums.json" and "changed since the run wrote it" in stderr)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -39,7 +39,7 @@ def test_of_two_processes_on_one_run_exactly_one_works(
     ended = [each.wait() for each in pair]
     assert sorted(each.code for each in ended) == [0, 1], [each.stderr for each in ended]
     winner = 0 if ended[0].code == 0 else 1
-    assert f"another process works on this run (pid {pair[winner].pid})" in ended[1 - winner].stderr
+    assert f"another process is using this run (pid {pair[winner].pid})" in ended[1 - winner].stderr
     assert "Traceback" not in ended[1 - winner].stderr
     expected.assert_same(run)
 
@@ -53,7 +53,7 @@ def test_a_process_that_comes_later_is_refused_and_changes_nothing(
     for option in ("--resume", "--out"):
         refused = expected.start(run, option=option).wait()
         assert refused.code == 1
-        assert f"another process works on this run (pid {started.pid})" in refused.stderr
+        assert f"another process is using this run (pid {started.pid})" in refused.stderr
         assert "Traceback" not in refused.stderr
     assert (run / "events.jsonl").read_bytes() == before
     os.kill(started.pid, signal.SIGKILL)

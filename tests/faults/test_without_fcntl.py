@@ -70,12 +70,12 @@ try:
     with locked(path):
         assert is_held(path)
         assert path.read_text().strip().isdigit()
-        with writing(Path("report.html"), doing="writes this report"):
+        with writing(Path("report.html"), doing="is writing this report"):
             assert is_held(Path(".report.html.lock"))
         assert not Path(".report.html.lock").exists()
     assert not PID
 except RunError as error:
-    assert PID and f"another process works on this run (pid {PID})" in str(error), error
+    assert PID and f"another process is using this run (pid {PID})" in str(error), error
 """
 
 

@@ -151,7 +151,8 @@ def test_54_another_rank(project: Project, adapter: Path) -> None:
     for verb, *out in (("check",), ("train", "--out", "run")):
         ended = project.call(verb, *go_on(project, "experiments.wide.lora.r=8"), *out)
         assert_refused(
-            ended, "wide: lora.init_adapter: the adapter was trained with another r (found: 4). Allowed: 8"
+            ended,
+            "wide: lora.init_adapter: the adapter was trained with a different r (found: 4). Allowed: 8",
         )
     change_json(adapter / "adapter_config.json", r=8)  # and the configuration may lie
     ended = project.call("check", *go_on(project, "experiments.wide.lora.r=8"))

@@ -87,7 +87,7 @@ def test_a_search_is_gone_on_with_as_it_was_begun(project: Project) -> None:
     resume = (*search, "--resume", "run")
     assert_refused(
         project.call(*resume, "--trials", "1"),
-        "--trials: differs from the search that this run began with (found: 1). Allowed: 2",
+        "--trials: differs from the search that started this run (found: 1). Allowed: 2",
     )
     assert_refused(
         project.call(*resume, "--trials", "2", "--set", "lora.r=8"),

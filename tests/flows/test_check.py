@@ -69,7 +69,7 @@ def test_data_only_needs_no_weights(project: Project, tmp_path: Path) -> None:
 def test_without_a_tokenizer_its_checks_are_left_out_and_that_is_said(model: str, project: Project) -> None:
     found = findings_of(project, "--data-only", "--set", f"model_name_or_path={model}")
     assert found["lengths"][0]["level"] == "note"
-    assert "were not looked at" in found["lengths"][0]["message"]
+    assert "were not checked" in found["lengths"][0]["message"]
     assert "truncation" not in found
 
 

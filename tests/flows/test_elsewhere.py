@@ -123,4 +123,4 @@ def test_a_run_of_a_shipped_recipe_goes_on_from_where_it_was_begun(
     ended = warm.call("train", "article", *sets, "--out", "run", cwd=project)
     assert ended.code == 0, ended.stderr
     ended = warm.call("train", "article", *sets, "--resume", "project/run", cwd=tmp_path)
-    assert "finished, and whole" in ended.stderr, ended.stderr
+    assert "finished and intact" in ended.stderr, ended.stderr

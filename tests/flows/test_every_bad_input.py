@@ -36,7 +36,7 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
         "faults/test_signals.py::test_out_within_the_grace_period_and_resumed_bit_for_bit",
         "faults/test_signals.py::test_a_second_signal_ends_at_once",
     ),
-    63: ("training/test_micro_batches.py::test_out_of_memory_the_same_step_goes_through_in_smaller_passes",),
+    63: ("training/test_passes.py::test_out_of_memory_the_same_step_goes_through_in_smaller_passes",),
     64: (
         "training/test_loop.py::test_an_experiment_whose_loss_is_not_finite_fails_before_its_weights_change_and_alone",
         "training/test_loop.py::test_a_gradient_that_is_not_finite_fails_too",

@@ -141,6 +141,6 @@ def test_a_signal_ends_a_verb_that_has_nothing_to_save(
 def test_a_run_is_resumed_by_its_own_recipe(trained: TrainedRun) -> None:
     ended = trained.project.call("train", "--resume", trained.run)
     assert ended.code == 0, ended.stderr
-    assert "it is finished, and whole" in ended.stderr
+    assert "it is finished and intact" in ended.stderr
     assert trained.project.call("train", "--resume", trained.run, "--set", "seed=7").code == 2
     assert trained.project.call("train").code == 2

@@ -188,7 +188,9 @@ def test_json_is_one_document_and_nothing_else(call: str, trained: TrainedRun, t
     assert ended.code == 0, ended.stderr
     assert isinstance(json.loads(ended.stdout), dict)
     assert ended.stdout.endswith("}\n")
-    assert ended.stderr == ""
+    # Of the checks and of the plan, which knows how much memory is free, warnings are shown.
+    assert all(line.startswith("warning: ") for line in ended.stderr.splitlines())
+    assert not ended.stderr or call in ("train", "resume")
 
 
 def test_what_each_json_document_holds(trained: TrainedRun, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_without_an_override_all_say_where_was_looked(project: Path, made: Path)
     with pytest.raises(DataError) as of_data:
         compare(run)
     assert "data/data.json: no such file" in str(of_data.value)
-    assert f"looked for in {gone}" in str(of_data.value)
+    assert f"searched in {gone}" in str(of_data.value)
     assert "with --data PATH" in str(of_data.value)
     fingerprint = json.loads((run / "provenance.json").read_bytes())["base"]["fingerprint"][:12]
     for ask in (
@@ -87,13 +87,13 @@ def test_without_an_override_all_say_where_was_looked(project: Path, made: Path)
         with pytest.raises(ModelError) as of_base:
             ask()
         assert f"the base `base` ({fingerprint})" in str(of_base.value)
-        assert f"looked for at {gone / 'base'}" in str(of_base.value)
+        assert f"searched at {gone / 'base'}" in str(of_base.value)
         assert "with --base PATH" in str(of_base.value)
 
 
 def test_the_working_directory_plays_no_part(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)  # where a `base` is, and it is even the right one
-    with pytest.raises(ModelError, match="the one in the working directory is not taken for it"):
+    with pytest.raises(ModelError, match="the one in the working directory is not used instead"):
         compare(Path("run"), prompts=["甲"])
     with pytest.raises(DataError, match=r"data/data\.json: no such file"):
         compare(Path("run"))
@@ -105,7 +105,7 @@ def test_a_moved_project_is_named_by_its_new_folder(project: Path, made: Path) -
     figures = compare(project / "run", data=project, report=told_of(told)).models
     expected = compare(made / "run").models
     assert figures == expected
-    assert any(f"data of the run is looked for at {project}" in message for message in told)
+    assert any(f"the run's data is read from {project}" in message for message in told)
     assert str(project) not in (project / "run" / "compare" / "test.json").read_text(encoding="utf-8")
 
 
@@ -131,7 +131,7 @@ def test_an_interrupted_run_goes_on_to_the_same_adapter(project: Path, made: Pat
     before = (run / "provenance.json").read_bytes()
     (project / "base").rename(project / "renamed")
     (project / "data").rename(project / "other")
-    with pytest.raises(DataError, match="looked for in"):
+    with pytest.raises(DataError, match="searched in"):
         train(read_recipe(run / "recipe.yaml"), resume=run)
     told: list[str] = []
     train(
@@ -146,7 +146,7 @@ def test_an_interrupted_run_goes_on_to_the_same_adapter(project: Path, made: Pat
     assert after.pop("sessions")  # the resumes are written down, and nothing else has changed
     assert after == json.loads(before)
     assert json.loads((run / "adapters" / "main" / "loraloom.json").read_bytes())["base"] == "base"
-    assert any("the base is looked for at" in message for message in told)
+    assert any("the base is read from" in message for message in told)
 
 
 def test_a_recipe_that_moved_with_its_data_needs_no_override(project: Path, made: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_recipe_that_moved_with_its_data_needs_no_override(project: Path, made
     recipe = read_recipe(project / "recipe.yaml", SETS)
     train(recipe, resume=project / "run", report=told_of(told))
     assert same_adapter(project / "run", made / "run")
-    assert any(f"the recipe's paths start from {project}; the run was begun in" in m for m in told)
+    assert any(f"the recipe's paths are relative to {project}; the run started in" in m for m in told)
 
 
 def test_another_base_and_changed_data_are_refused_and_both_are_named(
@@ -191,7 +191,7 @@ def test_with_its_data_gone_prompts_are_answered_and_a_merge_says_so(project: Pa
     run, base = project / "run", project / "base"
     assert compare(run, prompts=["甲"], base=base).num_rows == 1
     notes = merge(run, project / "merged", base=base)["notes"]
-    assert any("the run's rows are not there, so the proof takes random tokens" in note for note in notes)
+    assert any("the run's rows are not available, so the proof uses random tokens" in note for note in notes)
 
 
 def test_rows_to_measure_forgetting_on_are_moved_and_verified_too(project: Path, tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_the_command_line_takes_both(project: Path, warm: Warm, tmp_path: Path) 
     moved = ("--base", "moved/renamed", "--data", "moved/data")
     ended = warm.call("train", "--resume", "moved/run", *moved, cwd=tmp_path)
     assert ended.code == 0, ended.stderr
-    assert "the base is looked for at" in ended.stderr
+    assert "the base is read from" in ended.stderr
     ended = warm.call("compare", "moved/run", *moved, cwd=tmp_path)
     assert ended.code == 0, ended.stderr
     refused = warm.call("train", "moved/recipe.yaml", *moved, cwd=tmp_path)

@@ -96,7 +96,7 @@ def test_a_run_is_resumed_from_another_working_directory(
     recipe = trained.project.folder / "recipe.yaml"
     ended = trained.project.warm.call("train", recipe, "--resume", own_run, cwd=tmp_path)
     assert ended.code == 0, ended.stderr
-    assert "it is finished, and whole" in ended.stderr
+    assert "it is finished and intact" in ended.stderr
 
 
 def test_a_second_run_in_the_same_place_is_refused(trained: TrainedRun) -> None:
@@ -132,7 +132,9 @@ def refuse_out(project: Project, out: str | Path, *said: str) -> None:
 
 def test_a_file_is_no_place_for_a_run(project: Project) -> None:
     refuse_out(project, "data.json", "data.json: the run directory must be new or empty", "another `--out`")
-    refuse_out(project, "data.json/run", "data.json/run: the run directory cannot be made: Not a directory")
+    refuse_out(
+        project, "data.json/run", "data.json/run: the run directory cannot be created: Not a directory"
+    )
 
 
 @pytest.mark.parametrize(
@@ -149,17 +151,17 @@ def test_a_folder_that_holds_something_else_is_no_place_for_a_run(held: str, pro
 
 def test_a_folder_that_links_to_itself(project: Project) -> None:
     (project.folder / "loop").symlink_to("loop")
-    refuse_out(project, "loop/run", "the run directory cannot be made")
+    refuse_out(project, "loop/run", "the run directory cannot be created")
 
 
 def test_a_place_where_nobody_may_write(project: Project) -> None:
-    refuse_out(project, "/sys/loraloom", "/sys/loraloom: the run directory cannot be made", "with --out")
+    refuse_out(project, "/sys/loraloom", "/sys/loraloom: the run directory cannot be created", "with --out")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_place_where_one_may_not_write(project: Project) -> None:
     (project.folder / "closed").mkdir(mode=0o500)
-    refuse_out(project, "closed/run", "cannot be made: Permission denied")
+    refuse_out(project, "closed/run", "cannot be created: Permission denied")
 
 
 @pytest.mark.parametrize(
@@ -190,19 +192,19 @@ def test_a_damaged_run_is_refused_by_every_verb(
 
 
 def assert_mended_or_refused(ended: Ended, name: str) -> None:
-    """What the recipe and the data give again is written anew; the choices of the run are nowhere else."""
+    """What the recipe and the data give again is written again; the choices of the run are nowhere else."""
     if name == "provenance.json":
-        assert_refused(ended, "provenance.json: not as the run wrote it")
+        assert_refused(ended, "provenance.json: changed since the run wrote it")
     else:
         assert ended.code == 0, ended.stderr
-        assert f"{name} is not as the run wrote it: it is written anew" in ended.stderr
+        assert f"{name} has changed since the run wrote it: it is written again" in ended.stderr
 
 
 def test_data_that_changed_under_a_run_is_refused(project: Project) -> None:
     assert project.call("train", "recipe.yaml", "--out", "run", "--set", "training.max_steps=1").code == 0
     data = project.folder / "data.json"
     data.write_text(data.read_text(encoding="utf-8").replace("先试着", "再试着"), encoding="utf-8")
-    said = ("DataError: data.json: has changed since it was split", "the run's data must be as it was")
+    said = ("DataError: data.json: has changed since it was split", "the run's data, unchanged")
     assert_refused(
         project.call("train", "recipe.yaml", "--resume", "run", "--set", "training.max_steps=1"), *said
     )

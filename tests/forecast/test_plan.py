@@ -19,7 +19,7 @@ from loraloom.forecast.footprint import Counter, Phase, phases
 from loraloom.forecast.largest_pass import MOST_CANDIDATES, largest_passes, lay_out
 from loraloom.forecast.plan import experiment_need, make_plan
 from loraloom.recipe import Experiment, LoraSettings
-from loraloom.training.pass_plan import plan_passes
+from loraloom.training.passes import plan_passes
 from loraloom.training.state import Timetable
 from tests.families import KINDS, TWO_KINDS
 from tests.parity import rig
@@ -128,8 +128,10 @@ def test_waves_are_as_few_as_the_budget_allows_and_in_order(mt5: Base) -> None:
 
 def test_the_reason_says_what_is_needed_and_what_is_free(mt5: Base) -> None:
     together = make_plan(experiments(2), mt5, ROWS, budget=2**30).reason
-    assert together == "all experiments fit in memory together: 3.5 MiB beside the base, 1.0 GiB free"
-    assert make_plan(experiments(2), mt5, ROWS, budget=0).reason.startswith("memory allows no fewer")
+    assert together == "all experiments fit in memory together: 3.5 MiB in addition to the base, 1.0 GiB free"
+    assert make_plan(experiments(2), mt5, ROWS, budget=0).reason.startswith(
+        "fewer waves do not fit in memory"
+    )
 
 
 def of(found: list[Phase], name: str) -> Phase:

@@ -12,7 +12,7 @@ from loraloom.bank.fused import products
 from loraloom.bank.fused.hashed import module_salt, threshold
 from loraloom.bank.objective import OutputHead, _sweep
 from loraloom.bank.sweep_in_place import sweep_in_place
-from loraloom.kernels import gate, norm
+from loraloom.kernels import gated_gelu, norm
 from loraloom.kernels.attention import attend, plain_attend
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -76,10 +76,10 @@ def test_norm_gate_and_head(dtype: torch.dtype) -> None:
     assert_near(normed, norm.plain_norm(first, weight, 1e-6)[0], dtype)
     arguments: Any = (second, third, first, weight, inverse)
     assert_near(norm._norm_backward(*arguments), norm.plain_norm_backward(*arguments), dtype)
-    assert_near(gate._gated_gelu(first, second), gate.plain_gated_gelu(first, second), dtype)
+    assert_near(gated_gelu._gated_gelu(first, second), gated_gelu.plain_gated_gelu(first, second), dtype)
     pairs = zip(
-        gate._gated_gelu_backward(third, first, second),
-        gate.plain_gated_gelu_backward(third, first, second),
+        gated_gelu._gated_gelu_backward(third, first, second),
+        gated_gelu.plain_gated_gelu_backward(third, first, second),
         strict=True,
     )
     for found, expected in pairs:

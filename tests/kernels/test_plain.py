@@ -16,7 +16,7 @@ from loraloom.bank import objective, sweep_in_place
 from loraloom.bank.objective import OutputHead
 from loraloom.base.loading import Base
 from loraloom.kernels.attention import attend
-from loraloom.kernels.gate import gated_gelu
+from loraloom.kernels.gated_gelu import gated_gelu
 from loraloom.kernels.norm import norm_and_keep
 
 

@@ -123,14 +123,14 @@ def test_that_an_adapter_did_nothing_is_said_first(tmp_path: Path) -> None:
 
 def test_which_rows_the_figures_are_on_is_said(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", compare=("prompts", "eval", "test")).folder
-    assert "on 3 test rows that took part in no choice" in page_of(folder).words
-    assert "on 3 eval rows, which also chose the checkpoints" in page_of(folder, "eval").words
+    assert "on 3 test rows, which selected nothing" in page_of(folder).words
+    assert "on 3 eval rows, which also selected the checkpoints" in page_of(folder, "eval").words
     assert "on 3 rows given as prompts" in page_of(folder, "prompts").words
 
 
 def test_one_row_is_not_taken_for_evidence(tmp_path: Path) -> None:
     page = page_of(make_run(tmp_path / "run", usual_rows(NAMES)[:1]).folder)
-    assert "This is one row" in page.words
+    assert "This is a single row" in page.words
 
 
 def test_a_figure_that_is_neither_good_nor_bad_gets_no_verdict(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_the_seeds_of_an_experiment_are_weighed_together(tmp_path: Path) -> None
     assert len(page.classes("verdict")) == 2
     assert "3 seeds" in page.words
     assert "32.4 ± 1.0" in page.words  # chrF of 31.4, 32.4 and 33.4
-    assert "in rows and seeds" in page.words
+    assert "variation of rows and seeds" in page.words
     assert len(page.classes("seeds")) >= 3  # one fold a row: the first seed is in sight
     assert len({given["class"] for given in page.classes("line")}) == 4  # two colours, faint and not
 
@@ -153,14 +153,14 @@ def test_experiments_are_set_against_each_other_and_one_is_recommended(tmp_path:
     page = page_of(make_run(tmp_path / "run").folder)
     assert "Take wide: chrF 31.4 on 3 test rows." in page.words
     assert "wide slow +19.4 [+15.5, +23.3] 0.0002 better" in page.words
-    assert "One seed each" in page.words
+    assert "Each experiment has one seed" in page.words
 
 
 def test_without_references_nothing_is_judged(tmp_path: Path) -> None:
     rows = [row | {"reference": None} for row in usual_rows(NAMES)]
     page = page_of(make_run(tmp_path / "run", rows, compare=("prompts",)).folder)
     assert "not judged" in page.words
-    assert "nothing here says which answers are better" in page.words
+    assert "nothing here shows which answers are better" in page.words
     assert not page.classes("interval")
 
 
@@ -266,7 +266,9 @@ def test_many_experiments_fit(tmp_path: Path) -> None:
 def test_the_first_screen_says_which_is_best_by_how_much_and_at_what_cost(tmp_path: Path) -> None:
     words = page_of(make_run(tmp_path / "run").folder).words
     ranking = words[
-        words.index("By chrF. These figures are on 3 test rows") : words.index("Result of each experiment")
+        words.index("By chrF. These figures are based on 3 test rows") : words.index(
+            "Result of each experiment"
+        )
     ]
     for part in ("1 wide 31.4 [30.4, 32.4] +19.4 [+15.5, +23.3] better", "tokens", "weights", "% of all"):
         assert part in ranking

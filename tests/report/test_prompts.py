@@ -128,9 +128,9 @@ def test_prompts_of_earlier_adapters_are_marked_so(tmp_path: Path) -> None:
     later = train_step(99, "wide").at("2026-11-24T08:00:00+00:00").to_json()
     with run.events_file.open("a", encoding="utf-8") as file:
         file.write(json.dumps(later | {"experiment_step": 99, "loss": 1.0, "learning_rate": 1e-4}) + "\n")
-    assert "Training went on after this comparison" in section(page_of(run).words)
+    assert "Training continued after this comparison" in section(page_of(run).words)
     assert (
-        "Training went on after this comparison"
+        "Training continued after this comparison"
         in render_markdown(read_content(run.folder)).partition("### Prompts")[2]
     )
 
@@ -144,9 +144,9 @@ def test_a_comparison_under_way_is_said(tmp_path: Path, is_running: bool) -> Non
 
     def look() -> None:
         said = {
-            True: "The comparison `test` of 300 rows is being made now: its answers are not here yet.",
-            False: "A comparison `test` of 300 rows was interrupted: its answers are not here. The same "
-            "`loraloom compare` goes on with it.",
+            True: "The comparison `test` of 300 rows is still running; its answers are not shown yet.",
+            False: "A comparison `test` of 300 rows was interrupted, so its answers are not shown. The same "
+            "`loraloom compare` command resumes it.",
         }[is_running]
         assert said.replace("`", "") in page_of(run).words
         assert said.replace("`", "\\`") in render_markdown(read_content(run.folder))
@@ -170,7 +170,7 @@ def test_a_damaged_comparison_besides_costs_no_report_and_is_said(tmp_path: Path
     assert [each.name for each in content.prompts] == ["second"]
     assert content.damaged == ["eval", "prompts"]
     words = page_of(run).words
-    assert "The comparison prompts is damaged and not shown; loraloom compare writes it anew." in words
+    assert "The comparison prompts is damaged and not shown. loraloom compare writes it again." in words
 
 
 def test_figures_over_some_of_the_prompts_say_so(tmp_path: Path) -> None:
@@ -178,5 +178,6 @@ def test_figures_over_some_of_the_prompts_say_so(tmp_path: Path) -> None:
     document = json.loads((run.comparisons / "prompts.json").read_text())
     write(run.comparisons / "prompts.json", document | {"num_judged": 2})
     assert (
-        "These figures are on 2 of 3 rows given as prompts: those with a known answer." in page_of(run).words
+        "These figures are based on 2 of 3 rows given as prompts, those with a known answer."
+        in page_of(run).words
     )

@@ -41,7 +41,7 @@ def test_the_best_trial_is_a_recipe_and_its_evidence_is_not_overstated(tmp_path:
     run = make_search(tmp_path / "run")
     content = read_content(run.folder)
     assert content.advice.experiment == "trial-0002"
-    assert "It was chosen on the eval rows, from one seed" in content.advice.sentence
+    assert "It was selected on the eval rows, with one seed" in content.advice.sentence
     assert read_recipe(write_report(run.folder, "recipe")).training.learning_rate == 1e-3
     assert "trial-0002" in render_markdown(content)
 
@@ -72,4 +72,4 @@ def test_means_are_over_the_trials_that_came_to_their_end(tmp_path: Path) -> Non
     assert levels["all-linear"].mean == 2.3
     assert len(levels["all-linear"].experiments) == 1  # the pruned one is out
     assert set(levels) == {"all-linear", "['q', 'v']"}
-    assert "2 trials that came to their end (1 given up early, 1 failed)" in search.sentence
+    assert "2 completed trials (1 stopped early, 1 failed)" in search.sentence

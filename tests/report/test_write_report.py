@@ -147,5 +147,5 @@ def test_a_comparison_of_adapters_that_went_on_learning_is_out_of_date(tmp_path:
     page = write_report(run.folder, report=told.append).read_text("utf-8")
     assert "out of date" in page
     assert isinstance(told[0], WarningNote)
-    with pytest.raises(RunError, match=r"there is no configuration to take.*loraloom compare"):
+    with pytest.raises(RunError, match=r"no configuration is recommended.*loraloom compare"):
         write_report(run.folder, "recipe")

@@ -172,5 +172,5 @@ def test_a_lock_of_a_folder_that_was_removed_is_none(run: Run, monkeypatch: pyte
         return descriptor
 
     monkeypatch.setattr(os, "open", removed)
-    with pytest.raises(RunError, match="removed a moment ago"), run.locked():
+    with pytest.raises(RunError, match="just been removed"), run.locked():
         pass

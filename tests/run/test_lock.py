@@ -45,10 +45,10 @@ def test_the_message_names_the_holder_what_it_does_and_what_is_locked(tmp_path: 
     path = tmp_path / ".test.lock"
     with held_by_a_child(path) as pid, pytest.raises(RunError) as refused:  # noqa: PT012
         assert is_held(path)
-        with locked(path, doing="makes the comparison `test`", where=tmp_path / "run", fix="Wait."):
+        with locked(path, doing="is writing the comparison `test`", where=tmp_path / "run", fix="Wait."):
             pass
     (problem,) = refused.value.problems
-    assert problem.what == f"another process makes the comparison `test` (pid {pid})"
+    assert problem.what == f"another process is writing the comparison `test` (pid {pid})"
     assert (problem.where, problem.fix) == (str(tmp_path / "run"), "Wait.")
     assert not is_held(path)  # it died with its holder
     with locked(path, is_temporary=True):
@@ -71,11 +71,11 @@ def test_a_second_holder_in_this_process_is_refused_and_does_not_free_the_first(
         thread = threading.Thread(target=try_it)
         thread.start()
         thread.join()
-        assert found == [f"this process works on this run already (pid {os.getpid()})"]
+        assert found == [f"this process itself is using this run (pid {os.getpid()})"]
         child = os.fork()
         if child == 0:
             try_it()
-            os._exit("another process works on this run" not in found[-1])
+            os._exit("another process is using this run" not in found[-1])
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     with locked(path):
         pass
@@ -84,7 +84,7 @@ def test_a_second_holder_in_this_process_is_refused_and_does_not_free_the_first(
 def test_whoever_waits_for_a_file_gets_it_although_its_lock_was_removed(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     with held_by_a_child(tmp_path / ".report.html.lock", seconds=0.3, is_temporary=True):
-        with writing(path, doing="writes this report"):
+        with writing(path, doing="is writing this report"):
             path.write_text("mine")
         assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
 
@@ -95,8 +95,8 @@ def test_a_file_that_is_written_too_long_is_left_alone(
     monkeypatch.setattr(lock, "WRITING_SECONDS", 0.1)
     with (
         held_by_a_child(tmp_path / ".card.md.lock") as pid,
-        pytest.raises(RunError, match=rf"card\.md: another process writes this card \(pid {pid}\)"),
-        writing(tmp_path / "card.md", doing="writes this card"),
+        pytest.raises(RunError, match=rf"card\.md: another process is writing this card \(pid {pid}\)"),
+        writing(tmp_path / "card.md", doing="is writing this card"),
     ):
         pass
 
@@ -140,7 +140,7 @@ def test_a_run_that_was_removed_while_another_process_waited_is_not_made_again(t
     path = tmp_path / ".lock"
     with (
         held_by_a_child(path, seconds=0.3, is_temporary=True),
-        pytest.raises(RunError, match="the run was removed a moment ago"),
+        pytest.raises(RunError, match="the run has just been removed"),
         locked(path, patience=5),
     ):
         pass

@@ -64,8 +64,8 @@ def test_every_file_of_a_finished_search_is_verified(run: Path, recipe: Path) ->
         content = (run / name).read_bytes()
         flip(run / name)
         # A bit of provenance.json may also be one of the word that says it is a search.
-        how = "not as the search wrote it|cannot be read|is damaged"
-        with pytest.raises(RunError, match=rf"{re.escape(name)}: ({how})|this run is no search"):
+        how = "changed since the search wrote it|cannot be read|is damaged"
+        with pytest.raises(RunError, match=rf"{re.escape(name)}: ({how})|this run is not a search"):
             run_search(recipe, run, resume=True)
         (run / name).write_bytes(content)
     run_search(recipe, run, resume=True)
@@ -84,7 +84,7 @@ def test_all_that_is_damaged_is_named_at_once_and_nothing_is_touched(run: Path, 
     assert f"adapters/{best}/adapter_model.safetensors" in said
     assert "adapters/trial-0000/adapter_config.json" in said
     assert "result.json" in said
-    assert "Put back what was there, or search anew" in said
+    assert "Restore the original content, or start a new search" in said
     assert contents(run) == before
 
 
@@ -116,7 +116,7 @@ def test_what_is_for_reading_is_said_and_stays(name: str, run: Path, recipe: Pat
     told = Messages()
     (run / name).write_text("mine", encoding="utf-8")
     run_search(recipe, run, resume=True, report=told)
-    assert told.changed == {name: "it stays so: it decides nothing"}
+    assert told.changed == {name: "it is left as it is, because nothing depends on it"}
     assert (run / name).read_text(encoding="utf-8") == "mine"
 
 
@@ -125,7 +125,7 @@ def test_damaged_sums_are_said_kept_aside_and_made_of_what_is_there(run: Path, r
     flip(run / ".sums.json")
     damaged = (run / ".sums.json").read_bytes()
     run_search(recipe, run, resume=True, report=told)
-    assert "no file could be verified by it" in told.changed[".sums.json"]
+    assert "no file could be verified with it" in told.changed[".sums.json"]
     assert (run / "changed" / ".sums.json").read_bytes() == damaged
     assert changed_files(Run(run)) == []
     flip(run / "search.json")
@@ -137,7 +137,7 @@ def test_without_sums_an_adapter_that_cannot_be_read_is_still_noticed(run: Path,
     """As in a search of 0.1, which sealed less, or in one whose sums were lost."""
     (run / ".sums.json").unlink()
     (run / "adapters" / "trial-0001" / "adapter_model.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(RunError, match=r"adapters/trial-0001: not as the search wrote it"):
+    with pytest.raises(RunError, match=r"adapters/trial-0001: changed since the search wrote it"):
         run_search(recipe, run, resume=True)
 
 
@@ -148,7 +148,7 @@ def test_a_search_that_is_under_way_is_verified_too(name: str, recipe: Path, tmp
     (ended,) = [path.name for path in (run / "adapters").iterdir()]
     name = name.format(ended=ended)
     flip(run / name)
-    with pytest.raises(RunError, match=re.escape(f"{name}: not as the search wrote it")):
+    with pytest.raises(RunError, match=re.escape(f"{name}: changed since the search wrote it")):
         run_search(recipe, run, resume=True)
 
 

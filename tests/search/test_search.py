@@ -34,7 +34,7 @@ from loraloom.search.ledger import Ledger
 from loraloom.search.space import nested_changes, with_experiments
 from loraloom.search.study import Study
 from loraloom.search.trial_table import table
-from loraloom.training import micro_batches
+from loraloom.training import passes
 from tests.search.small import fruits, request_of, run_search, study_of, write_recipe_file
 
 SearchView = Callable[..., Path]
@@ -120,7 +120,7 @@ def test_a_finished_search_is_left_as_it_is(searched: SearchView, recipe: Path) 
     ("change", "message"),
     [
         ({"space": "lr: [1.0e-3]\nr: [2, 4]"}, "space.yaml: lora.r: differs from the run's space"),
-        ({"num_trials": 1}, "--trials: differs from the search that this run began with"),
+        ({"num_trials": 1}, "--trials: differs from the search that started this run"),
         ({"halving": True}, "--halving: differs"),
     ],
 )
@@ -144,7 +144,7 @@ def test_a_resume_with_another_recipe_is_refused(searched: SearchView, recipe: P
 def test_a_run_of_train_is_no_search(recipe: Path, tmp_path: Path) -> None:
     short = with_experiments(read_recipe(recipe), {})
     run = train(short.in_folder(recipe.parent), out=tmp_path / "run").run.folder
-    with pytest.raises(RunError, match=r"this run is no search.*loraloom train --resume"):
+    with pytest.raises(RunError, match=r"this run is not a search.*loraloom train --resume"):
         run_search(recipe, run, resume=True)
 
 
@@ -192,7 +192,7 @@ def test_a_trial_whose_settings_do_not_go_together_fails_alone(
 @pytest.fixture
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
     """The losses of the second trial are no numbers from its second step on."""
-    real = micro_batches.part_losses
+    real = passes.part_losses
 
     def losses(base: Base, batch: Batch, *smoothing: Any) -> Tensor:
         found = real(base, batch, *smoothing)
@@ -203,7 +203,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
         return found * factor
 
     looks = itertools.count(1)
-    monkeypatch.setattr(micro_batches, "part_losses", losses)
+    monkeypatch.setattr(passes, "part_losses", losses)
 
 
 @pytest.mark.usefixtures("poisoned")
@@ -213,7 +213,7 @@ def test_a_trial_that_is_not_finite_fails_alone(recipe: Path, tmp_path: Path) ->
     (failed,) = found.ledger.failed
     assert failed.name == "trial-0001"
     assert failed.reason.startswith("loss nan")
-    assert "the weights are as they were before it" in failed.reason
+    assert "the weights are unchanged by this step" in failed.reason
     assert len(found.ledger.ranking) == 3
     study = study_of(tmp_path / "run")
     for number, frozen in enumerate(study.trials):
@@ -236,11 +236,11 @@ def test_a_failed_trial_is_exit_code_three(recipe: Path, tmp_path: Path) -> None
 def test_where_every_trial_fails_that_is_an_error(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = micro_batches.part_losses
+    real = passes.part_losses
     monkeypatch.setattr(
-        micro_batches, "part_losses", lambda base, batch, *smoothing: real(base, batch, *smoothing) * math.inf
+        passes, "part_losses", lambda base, batch, *smoothing: real(base, batch, *smoothing) * math.inf
     )
-    with pytest.raises(TrainingError, match="no trial came to its end: trial-0000: loss inf"):
+    with pytest.raises(TrainingError, match="no trial was completed: trial-0000: loss inf"):
         run_search(recipe, tmp_path / "run", num_trials=1)
     assert (tmp_path / "run" / "search.json").is_file()
 
@@ -288,7 +288,7 @@ def test_halving_needs_an_evaluation_on_the_way(recipe: Path, tmp_path: Path) ->
     late = write_recipe_file(
         tmp_path, Path(read_recipe(recipe).model_name_or_path), training={"eval_steps": 8}
     )
-    with pytest.raises(RecipeError, match="halving needs an evaluation before the last step"):
+    with pytest.raises(RecipeError, match="halving requires an evaluation before the last step"):
         run_search(late, tmp_path / "run", halving=True)
     assert not (tmp_path / "run").exists()
 

@@ -265,7 +265,7 @@ def test_a_full_disk_leaves_the_older_ones_as_they_were(
     monkeypatch.setattr(checkpoint, "write_bytes", full)
     monkeypatch.setattr(os, "rename", refused)
     with pytest.raises(
-        CheckpointError, match=r"(No space left|Input/output).*older checkpoints are as they were"
+        CheckpointError, match=r"(No space left|Input/output).*older checkpoints are unchanged"
     ):
         save_checkpoint(folder, state_at(20), keep=1)
     monkeypatch.undo()

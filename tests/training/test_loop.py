@@ -17,6 +17,7 @@ from loraloom.errors import CheckpointError
 from loraloom.recipe import Experiment, GenerationSettings
 from loraloom.training import evaluation, held_out, loop, step
 from loraloom.training.checkpoint import newest_valid
+from loraloom.training.engine import Engine
 from loraloom.training.state import Timetable
 from tests.parity.rig import TrainedRun, experiment, random_rows, speaking_tensors, train_all
 
@@ -51,11 +52,11 @@ def test_an_experiment_whose_loss_is_not_finite_fails_before_its_weights_change_
     all_three = three(b={"gradient_accumulation_steps": accumulation})
     gradients = step._gradients
 
-    def poisoning(setup: Any, trainees: Any, *rest: Any) -> Any:
+    def poisoning(engine: Engine, trainees: Any) -> Any:
         if any(t.name == "b" and t.progress.step == 3 for t in trainees):
             with torch.no_grad():
-                setup.bank.parameters("b")[0][0, 0] = float(poison)
-        return gradients(setup, trainees, *rest)
+                engine.bank.parameters("b")[0][0, 0] = float(poison)
+        return gradients(engine, trainees)
 
     monkeypatch.setattr(step, "_gradients", poisoning)
     trained = train_all(mt5, all_three, TRAIN, tmp_path / "bank", packing=False)
@@ -184,9 +185,9 @@ def test_the_best_adapter_outlives_the_rotation_of_checkpoints(
     taken: dict[int, dict[str, Tensor]] = {}
     evaluate = loop.evaluate
 
-    def watching(setup: Any, trainees: Any, state: Any, report: Any) -> None:
-        taken[state.tick] = {name: t.clone() for name, t in setup.bank.tensors("a").items()}
-        evaluate(setup, trainees, state, report)
+    def watching(engine: Engine) -> None:
+        taken[engine.state.tick] = {name: t.clone() for name, t in engine.bank.tensors("a").items()}
+        evaluate(engine)
 
     monkeypatch.setattr(loop, "evaluate", watching)
     train_all(mt5, [a], TRAIN, tmp_path / "run", eval_set=EVAL, save_total_limit=1, **saving)
@@ -217,7 +218,7 @@ def test_a_metric_that_is_better_when_higher_chooses_the_highest(
     monkeypatch.setattr(
         evaluation,
         "_generation_figures",
-        lambda setup, names, *rest: {n: {"chrf": next(chrf)} for n in names},
+        lambda engine, names: {n: {"chrf": next(chrf)} for n in names},
     )
     with_metrics(monkeypatch, {"a": [8, 7, 6, 5, 4, 3, 2, 1]})
     (a, *_) = three(a={**EACH_STEP, "metric_for_best_model": "chrf"})

@@ -14,7 +14,8 @@ from loraloom.bank.peft_folder import read_adapter
 from loraloom.base.loading import Base
 from loraloom.recipe import Experiment
 from loraloom.run.folder import Run
-from loraloom.training import held_out, micro_batches, setup, step
+from loraloom.training import engine, held_out, passes, step
+from loraloom.training.engine import Engine
 from loraloom.training.state import Timetable
 from tests.parity.rig import TrainedRun, experiment, random_rows, train_all
 
@@ -44,7 +45,7 @@ def train(base: Base, folder: Path, experiments: list[Experiment]) -> TrainedRun
 
 
 def poison_loss(patch: pytest.MonkeyPatch, value: float) -> None:
-    real, calls = micro_batches.part_losses, iter(range(1, 99))
+    real, calls = passes.part_losses, iter(range(1, 99))
 
     def losses(base: Base, batch: Any, *smoothing: Any) -> Any:
         found = real(base, batch, *smoothing)
@@ -53,23 +54,23 @@ def poison_loss(patch: pytest.MonkeyPatch, value: float) -> None:
             factor[batch.slots.index("b")] = value
         return found * factor
 
-    patch.setattr(micro_batches, "part_losses", losses)
+    patch.setattr(passes, "part_losses", losses)
 
 
 def poison_gradient(patch: pytest.MonkeyPatch, value: float) -> None:
     real, calls = step.step_losses, iter(range(1, 99))
 
-    def losses(setup: Any, *rest: Any) -> Any:
-        found = real(setup, *rest)
+    def losses(training: Engine, *rest: Any) -> Any:
+        found = real(training, *rest)
         if next(calls) == FAILING_STEP:
-            setup.bank.parameters("b")[0].grad[0, 0] = value
+            training.bank.parameters("b")[0].grad[0, 0] = value
         return found
 
     patch.setattr(step, "step_losses", losses)
 
 
 def poison_weight(patch: pytest.MonkeyPatch, value: float) -> None:
-    real, calls = setup.make_optimizer, iter(NAMES)
+    real, calls = engine.make_optimizer, iter(NAMES)
 
     def make(parameters: Any, settings: Any) -> Any:
         optimizer, steps = real(parameters, settings), iter(range(1, 99))
@@ -83,7 +84,7 @@ def poison_weight(patch: pytest.MonkeyPatch, value: float) -> None:
             optimizer.register_step_post_hook(poison)
         return optimizer
 
-    patch.setattr(setup, "make_optimizer", make)
+    patch.setattr(engine, "make_optimizer", make)
 
 
 def poison_eval(patch: pytest.MonkeyPatch, value: float) -> None:
@@ -152,5 +153,5 @@ def test_what_fails_at_its_first_step_has_learnt_nothing_that_is_worth_a_folder(
     monkeypatch.setattr("tests.training.test_non_finite.FAILING_STEP", 1)
     poison_gradient(monkeypatch, math.nan)
     trained = train(mt5, tmp_path / "run", four())
-    assert trained.state.progress["b"].reason.endswith("the weights are as they were before it")
+    assert trained.state.progress["b"].reason.endswith("the weights are unchanged by this step")
     assert not Run(tmp_path / "run").failed.exists()

@@ -14,7 +14,7 @@ from loraloom.base.loading import Base
 from loraloom.errors import TrainingError
 from loraloom.recipe import Experiment
 from loraloom.run.events import MemoryLimit
-from loraloom.training import micro_batches, setup
+from loraloom.training import engine, passes
 from loraloom.training.checkpoint import newest_valid
 from loraloom.training.optimizer import AdapterAdamW
 from loraloom.training.state import Limits, TrainingState
@@ -37,7 +37,7 @@ def memory_holds(
     monkeypatch: pytest.MonkeyPatch, allowed: Callable[[tuple[str, ...], int], bool]
 ) -> list[tuple[str, ...]]:
     """Passes go through where `allowed(slots, rows)` says so; gives the slots of all that are tried."""
-    real, tried = micro_batches.part_losses, []
+    real, tried = passes.part_losses, []
 
     def losses(base: Base, batch: Any, *smoothing: Any) -> Any:
         tried.append(batch.slots)
@@ -45,7 +45,7 @@ def memory_holds(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return real(base, batch, *smoothing)
 
-    monkeypatch.setattr(micro_batches, "part_losses", losses)
+    monkeypatch.setattr(passes, "part_losses", losses)
     return tried
 
 
@@ -68,7 +68,7 @@ def test_an_experiment_whose_rows_fit_beside_the_others_adapters_only_fails_alon
     progress = found.state.progress["heavy"]
     assert (progress.status, progress.step) == ("failed", 0)
     assert "out of memory at step 1: training row " in progress.reason
-    assert "fits beside another adapter, but not beside this one" in progress.reason
+    assert "fits with another adapter, but not with this one" in progress.reason
     for name in ("light", "other"):
         assert found.state.progress[name].status == "done"
         assert_same_adapter(found, whole, name)
@@ -104,7 +104,7 @@ def test_rows_that_fit_beside_no_adapter_are_no_experiments_fault(
     """Memory of the machine is short: what was trained stays as it is, and a resume goes on."""
     steps = iter(range(99))
     memory_holds(monkeypatch, lambda slots, num_rows: next(steps) < 2)
-    with pytest.raises(TrainingError, match=r"not even row by row.*training row \d+, \d+ tokens"):
+    with pytest.raises(TrainingError, match=r"even one row at a time.*training row \d+, \d+ tokens"):
         train(mt5, tmp_path / "run", "a", "b")
     state, _ = newest_valid(tmp_path / "run" / "checkpoints")
     assert state is not None
@@ -125,7 +125,7 @@ def test_a_single_experiment_does_not_fail_but_can_go_on_where_there_is_more_mem
     mt5: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory_holds(monkeypatch, without("heavy"))
-    with pytest.raises(TrainingError, match="not even row by row"):
+    with pytest.raises(TrainingError, match="even one row at a time"):
         train(mt5, tmp_path / "run", "heavy")
 
 
@@ -133,14 +133,14 @@ def test_a_single_experiment_does_not_fail_but_can_go_on_where_there_is_more_mem
 def test_an_adapter_that_cannot_be_attached_fails_alone(
     mt5: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
-    real = setup.make_optimizer
+    real = engine.make_optimizer
 
     def make(parameters: Any, settings: Any) -> Any:
         if settings.learning_rate == 0.5:
             raise error("no room")
         return real(parameters, settings)
 
-    monkeypatch.setattr(setup, "make_optimizer", make)
+    monkeypatch.setattr(engine, "make_optimizer", make)
     heavy = rig.experiment("heavy", learning_rate=0.5, max_steps=2)
     light = rig.experiment("light", max_steps=2)
     found = rig.train_all(mt5, [heavy, light], TRAIN, tmp_path / "run")

@@ -18,11 +18,10 @@ from loraloom.base.loading import Base
 from loraloom.data.batches import Batch, Side
 from loraloom.data.encoding import EncodedExample
 from loraloom.recipe import TrainingSettings
-from loraloom.training import setup as training_setup
+from loraloom.training import engine
 from loraloom.training.optimizer import (
     AdapterAdamW,
     optimizer_tensors,
-    set_learning_rate,
     start_optimizer,
 )
 from loraloom.training.setup import Setup
@@ -161,7 +160,7 @@ def test_training_by_static_passes_and_flat_optimizers_equals_training(
     train_set = random_rows(11, seed=5)
     expected = train_all(mt5, experiments, train_set, tmp_path / "plain")
     monkeypatch.setattr(
-        training_setup,
+        engine,
         "make_optimizer",
         lambda parameters, settings: AdapterAdamW(parameters, settings, True),
     )
@@ -194,7 +193,8 @@ def test_a_flat_optimizer_keeps_and_takes_its_state_as_a_plain_one(mt5: Base, is
             for number, parameter in enumerate(bank.parameters("a")):
                 assert parameter.grad is not None
                 parameter.grad.fill_(0.1 + 0.01 * number)
-            set_learning_rate(optimizer, 1e-2)
+            for group in optimizer.param_groups:
+                group["lr"] = 1e-2 * group["rate_factor"]
             optimizer.step()
             tensors = {name: tensor.clone() for name, tensor in optimizer_tensors(optimizer, names).items()}
         found[first, second] = {**tensors, **{n: t.clone() for n, t in bank.tensors("a").items()}}

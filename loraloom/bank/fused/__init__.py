@@ -1,1 +1,1 @@
-"""Adapters of equal shape as one: few kernels a linear, and nothing that the host waits for."""
+"""Adapters of equal shape as one tensor: few kernels per linear, and no wait for the device."""

@@ -1,4 +1,4 @@
-"""Adapters of equal rank and targets as one: for each linear one tensor of their A, one of their B."""
+"""Adapters of equal rank and targets as one group: one tensor of all A and one of all B per linear."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from loraloom.bank.updates.update import Update
 
 
 class GroupPart(NamedTuple):
-    """What alike adapters have in one linear; views of the group.
+    """The part of a group in one linear; views of the group's tensors.
 
     Args:
-        A: [adapters, r, in], of the base's dtype, times the root of the scaling.
-        B: [adapters, out, r], likewise.
-        into_A, into_B: the same shapes, float32; gradients of these two.
+        A: [adapters, r, in], in the base's dtype, times the square root of the scaling.
+        B: [adapters, out, r], in the same way.
+        into_A, into_B: gradients of A and B, of the same shapes, float32.
     """
 
     A: Tensor
@@ -30,17 +30,17 @@ class GroupPart(NamedTuple):
 
 
 class AdapterGroup:
-    """Alike adapters, each a row: their weights in the base's dtype, and the gradients of a pass.
+    """Adapters of equal rank and targets: their weights in the base's dtype, and the gradients of a pass.
 
-    The weights are a copy, made anew at the beginning of each pass; the gradients are added to those of the
-    adapters' parameters at its end. For the scaling s of an update s · B A d(x), that of dropout included,
-    the copies are √s · A and √s · B, and a gradient is √s times that of its copy, so that no product has to
-    know of it. An adapter whose parameters lie one behind the other in memory (`training/optimizer.py` lays
-    them so) is copied as one.
+    The weights are copied at the beginning of each pass; the gradients are added to those of the adapters'
+    parameters at its end. For the scaling s of an update s · B A d(x), that of dropout included, the copies
+    are √s · A and √s · B, and a gradient is √s times that of its copy, so that no product has to apply it. An
+    adapter whose parameters are contiguous in memory (as `training/optimizer.py` arranges them) is copied
+    with one call.
 
     Args:
-        bank: it has them.
-        slots: they have the same rank and the same targets.
+        bank: has the adapters.
+        slots: the adapters.
         dtype: of the base.
     """
 
@@ -70,7 +70,7 @@ class AdapterGroup:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Take the weights of the adapters as they are now."""
+        """Copy the current weights of the adapters."""
         for number, (parameters, root) in enumerate(zip(self._parameters, self._roots, strict=True)):
             if (flat := run_of(parameters)) is not None:
                 torch.mul(flat, root, out=self._weights[number])
@@ -79,7 +79,7 @@ class AdapterGroup:
 
     @torch.no_grad()
     def add_gradients(self) -> None:
-        """Add the gradients of the pass to those of the adapters."""
+        """Add the gradients of the pass to those of the adapters' parameters."""
         for number, (parameters, root) in enumerate(zip(self._parameters, self._roots, strict=True)):
             if any(p.grad is None for p in parameters):
                 for parameter in parameters:
@@ -92,7 +92,7 @@ class AdapterGroup:
 
 
 def run_of(tensors: Sequence[Tensor]) -> Tensor | None:
-    """Tensors that lie one behind the other in one storage, as one flat tensor; None if they do not."""
+    """Return tensors that are contiguous in one storage as one flat tensor; None if they are not."""
     storage, dtype = tensors[0].untyped_storage(), tensors[0].dtype
     start = end = tensors[0].storage_offset()
     for tensor in tensors:
@@ -109,6 +109,6 @@ def _low_rank(part: Update) -> LowRank:
 
 
 def is_alike(bank: AdapterBank, slot: str, other: str) -> bool:
-    """Whether two adapters fit in one group."""
+    """Return whether two adapters fit in one group."""
     one, two = bank.parts(slot), bank.parts(other)
     return one.keys() == two.keys() and all(_low_rank(one[name]).r == _low_rank(two[name]).r for name in one)

@@ -1,9 +1,9 @@
 """A pass in which every linear computes its adapters in a handful of kernels.
 
-`FusedPass.linears` is what `BankLinear.update` says, for training: the base's product and what adapters add
-as one node for autograd, with no Python for each adapter, no mask kept and nothing read back to the host, so
-that a CUDA graph can hold the pass. `tests/training/test_static_passes.py` holds it to the plain
-version.
+`FusedPass.linears` computes what `AdapterPass.compute` computes, for training: the base's product and what
+adapters add are one node of autograd, with no Python for each adapter, no mask kept and nothing read back to
+the host, so that a CUDA graph can record the pass. `tests/training/test_static_passes.py` compares it with
+the plain version.
 """
 
 from __future__ import annotations
@@ -18,18 +18,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from loraloom.bank.adapter_pass import AdaptedLinear
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.fused.adapter_group import AdapterGroup, GroupPart, is_alike
-from loraloom.bank.fused.hashed import module_salt, threshold
-from loraloom.bank.fused.products import HashedDropout, down, gather, spread
+from loraloom.bank.fused.hashed import HashedDropout, module_salt, threshold
+from loraloom.bank.fused.products import down, gather, spread
 from loraloom.bank.linear import BankLinear
 from loraloom.bank.ownership import Rows, Share
 from loraloom.data.batches import Batch, Side, token_positions
 
 
 class _Update(NamedTuple):
-    """What one group adds to a linear, in rows `start` to `stop`."""
+    """What one group adds to a linear, in the rows from `start` to `stop`."""
 
     start: int
     stop: int
@@ -37,12 +36,12 @@ class _Update(NamedTuple):
     dropout: HashedDropout | None
 
     def own(self, x: Tensor) -> Tensor:
-        """Its rows, [adapters, tokens of each, features]."""
+        """Return its rows of x, [adapters, tokens of each, features]."""
         return x[self.start : self.stop].view(len(self.part.A), -1, x.shape[-1])
 
 
 class _Call(NamedTuple):
-    """One linear of those that share an input."""
+    """One of several linears that share an input."""
 
     weight: Tensor
     bias: Tensor | None
@@ -52,7 +51,7 @@ class _Call(NamedTuple):
 class _FusedLinears(torch.autograd.Function):
     """W x + b and what adapters add, for linears of one input; see `products.py` for the formulas.
 
-    What adapters add is computed first, and each product of the base is added to it as it is made: adding it
+    What adapters add is computed first, and the base's product is added to it in the same kernel. Adding it
     afterwards would read and write every output once more.
     """
 
@@ -106,7 +105,7 @@ def _flat(x: Tensor) -> Tensor:
 def _begin(
     x: Tensor, num_features: int, updates: Sequence[_Update], residual: Tensor | None = None
 ) -> Tensor:
-    """As x with other features: in rows that no update overwrites the residual, or zero without one."""
+    """Allocate an output; rows that no update overwrites get the residual, or zero without one."""
     y = x.new_empty(*x.shape[:-1], num_features)
     starts, stops = [update.start for update in updates], [update.stop for update in updates]
     for first, last in zip([0, *stops], [*starts, len(y)], strict=True):
@@ -123,8 +122,8 @@ class FusedPass:
     Args:
         bank: with the adapters attached.
         shares: whose rows the pass has, in order.
-        seeds: int32 [shares, 2], of `hashed.pass_seed`; what they say may change between passes.
-        ordinals: for each side int32 [rows, len], of `ordinals_of`; likewise.
+        seeds: int32 [shares, 2], from `hashed.pass_seed`; the values may change between passes.
+        ordinals: for each side int32 [rows, len], from `ordinals_of`; the values may change too.
     """
 
     def __init__(
@@ -145,10 +144,10 @@ class FusedPass:
     def linears(
         self, modules: Sequence[Any], x: Tensor, residual: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """Linears of one input, those that no adapter targets too.
+        """Compute linears of one input, including those that no adapter targets.
 
         Args:
-            modules: as they stand in the model.
+            modules: as they are in the model.
             x: [rows, len, in].
             residual: [rows, len, out], added to the output of a single one.
 
@@ -169,13 +168,13 @@ class FusedPass:
         ]
         return _Call(base.weight, base.bias, updates)
 
-    def linear(self, module: AdaptedLinear, x: Tensor) -> Tensor:
-        """A linear that shares its input with no other, [rows, len, in] → [rows, len, out]."""
+    def linear(self, module: BankLinear, x: Tensor) -> Tensor:
+        """Compute a linear that shares its input with no other, [rows, len, in] → [rows, len, out]."""
         return self.linears((module,), x)[0]
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Let a pass compute so while it lasts; its gradients are the adapters' afterwards."""
+        """Open a pass that is computed in this way; on leaving it, the adapters get their gradients."""
         base = self._bank.base
         for group in self._groups:
             group.group.refresh()
@@ -196,8 +195,8 @@ class _GroupInRows:
         self.thresholds = torch.tensor([threshold(p) for p in group.dropouts], dtype=torch.int32)
         self.thresholds = self.thresholds.to(seeds.device)
 
-    def update(self, module: AdaptedLinear, ordinals: Tensor) -> _Update:
-        """What it adds to a linear."""
+    def update(self, module: BankLinear, ordinals: Tensor) -> _Update:
+        """Return what the group adds to a linear."""
         dropout = None
         if any(self.group.dropouts):
             own = ordinals[self.start : self.stop].view(len(self.group.slots), -1)
@@ -206,7 +205,7 @@ class _GroupInRows:
 
 
 def _runs(bank: AdapterBank, shares: Sequence[Share]) -> list[tuple[int, list[str], int]]:
-    """Neighbouring shares that one group serves: the first's number, their slots, their rows together."""
+    """Find neighbouring shares that fit in one group: number of the first, their slots, their rows."""
     runs: list[tuple[int, list[str], int]] = []
     for number, (slot, num_rows) in enumerate((share.slot, share.num_rows) for share in shares):
         if slot is None:
@@ -221,13 +220,13 @@ def _runs(bank: AdapterBank, shares: Sequence[Share]) -> list[tuple[int, list[st
 
 
 def ordinals_of(batch: Batch, side: Side, width: int, first: Sequence[int] | None = None) -> Tensor:
-    """The place of each token among its adapter's own tokens of the micro-batch, in the examples' order.
+    """Number each token among its adapter's own tokens of the micro-batch, in the examples' order.
 
     Args:
         batch: on the processor.
-        side: whose tokens.
+        side: source or target tokens.
         width: of the rows.
-        first: for each part, how many tokens of its micro-batch came in passes before.
+        first: for each part, the number of tokens of its micro-batch in earlier passes.
 
     Returns:
         int32 [rows, width]; 0 at padding.

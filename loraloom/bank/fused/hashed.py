@@ -1,16 +1,17 @@
-"""Dropout whose mask is a hash, so that a kernel computes it again where it needs it and keeps none.
+"""Dropout whose mask is a hash, so that a kernel recomputes it instead of keeping it.
 
 A mask is a function of (the experiment's seed, its step, the micro-batch, the module's name, the token's
-place among the adapter's own tokens, the feature): the same promises as `bank/ownership.py` makes, without a
-generator for each of them, and the same bits on every device. Two words of 32 bits are derived from the seed
-of the pass, two from the module's name; the finalizer of MurmurHash3 (Appleby, 2011) mixes them with the
-token, and the result with the feature. Each hash serves two neighbouring features with 16 bits each.
+number among the adapter's own tokens, the feature). This gives the same guarantees as `bank/ownership.py`,
+without generators, and the same bits on every device. Two words of 32 bits are derived from the seed of the
+pass, two from the module's name; the finalizer of MurmurHash3 (Appleby, 2011) mixes them with the token, and
+the result with the feature. Each hash gives 16 bits to each of two neighbouring features.
 
-`kept` is the plain version, which `product_kernels.py` is held to.
+`kept` is the plain version that tests compare `product_kernels.py` with.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -26,18 +27,18 @@ ONE = 1 << BITS
 
 
 def signed(word: int) -> int:
-    """A word of 32 bits as the int32 of the same bits."""
+    """Return the int32 with the bits of a 32-bit word."""
     return word - 2**32 if word >= 2**31 else word
 
 
 def pass_seed(draws: Draws, slot: str) -> tuple[int, int]:
-    """Two words, as int32, of one adapter in one pass."""
+    """Return two words, as int32, for one adapter in one pass."""
     return _words(seed_for(draws.seeds[slot], "dropout", draws.steps[slot], draws.micro_batch))
 
 
 @cache  # as many as the model has linears
 def module_salt(name: str) -> tuple[int, int]:
-    """Two words, as int32, of one module."""
+    """Return two words, as int32, for one module."""
     return _words(seed_for(0, "module", name))
 
 
@@ -46,7 +47,7 @@ def _words(seed: int) -> tuple[int, int]:
 
 
 def threshold(p: float) -> int:
-    """What 16 random bits must reach for an element to be kept: p to the nearest 1/65,536."""
+    """Return the least value of 16 random bits that keeps an element: p to the nearest 1/65,536."""
     return min(round(p * ONE), ONE - 1)
 
 
@@ -61,12 +62,12 @@ def _mix(h: Tensor) -> Tensor:
 def kept(
     ordinals: Tensor, seeds: Tensor, salt: tuple[int, int], thresholds: Tensor, num_features: int
 ) -> Tensor:
-    """Which inputs of a module are not dropped.
+    """Compute which inputs of a module are not dropped.
 
     Args:
-        ordinals: integers [adapters, tokens], the place of each token among its adapter's own.
-        seeds: int32 [adapters, 2], of `pass_seed`.
-        salt: of `module_salt`.
+        ordinals: integers [adapters, tokens], the number of each token among its adapter's own.
+        seeds: int32 [adapters, 2], from `pass_seed`.
+        salt: from `module_salt`.
         thresholds: int32 [adapters].
         num_features: of the module's input.
 
@@ -85,3 +86,25 @@ def kept(
     h = h ^ (h >> 16)
     bits = torch.stack([h & 0xFFFF, h >> BITS], dim=-1).flatten(-2)[..., :num_features]
     return bits >= thresholds[:, None, None]
+
+
+@dataclass(frozen=True)
+class HashedDropout:
+    """All that determines a module's dropout in one pass.
+
+    Args:
+        ordinals: integers [adapters, tokens].
+        seeds: int32 [adapters, 2].
+        thresholds: int32 [adapters].
+        salt: of the module.
+    """
+
+    ordinals: Tensor
+    seeds: Tensor
+    thresholds: Tensor
+    salt: tuple[int, int]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Set dropped elements to 0, [adapters, tokens, features] → the same."""
+        mask = kept(self.ordinals, self.seeds, self.salt, self.thresholds, x.shape[-1])
+        return torch.where(mask, x, torch.zeros((), dtype=x.dtype, device=x.device))

@@ -1,7 +1,7 @@
-"""The products of a low-rank update as Triton kernels, dropout computed within.
+"""The products of a low-rank update as Triton kernels that compute dropout too.
 
-Each reads or writes its wide operand once. `products.py` has the plain versions and says what each is. Sizes
-of blocks are the best of a few that were timed on an H100 at widths of 1,024 and 2,816.
+Each reads or writes its wide operand once. `products.py` has the plain versions and documents each. Block
+sizes are the best of a few that were timed on an H100 at widths of 1,024 and 2,816.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from loraloom.bank.fused.products import HashedDropout
+from loraloom.bank.fused.hashed import HashedDropout
 
-# Tokens of all adapters together from which blocks are larger, and programs that fill the chip.
+# Number of tokens of all adapters above which blocks are larger; number of programs that fill the chip.
 LARGE, PROGRAMS = 4_096, 528
 
 # The constants of `hashed.py`; Triton reads globals only as constexpr.
@@ -189,7 +189,7 @@ def _spread(
 
 
 def down(x: Tensor, factor: Tensor, dropout: HashedDropout) -> Tensor:
-    """As `products.down`."""
+    """Compute `products.down`."""
     num, num_tokens, num_features = x.shape
     rank = factor.shape[1]
     low = torch.empty(num, num_tokens, rank, dtype=x.dtype, device=x.device)
@@ -215,12 +215,12 @@ def down(x: Tensor, factor: Tensor, dropout: HashedDropout) -> Tensor:
 
 
 def gather(x: Tensor, low: Tensor, into: Tensor, dropout: HashedDropout) -> None:
-    """As `products.gather`."""
+    """Compute `products.gather`."""
     num, num_tokens, num_features = x.shape
     rank = low.shape[-1]
     block_t, block_k = (32, 64) if num * num_tokens > LARGE else (64, 32)
     programs = num * triton.cdiv(num_features, block_k)
-    # A sum over many tokens is split so that the whole chip has work; the parts are added in a fixed order.
+    # A sum over many tokens is split to occupy the whole chip; the parts are added in a fixed order.
     num_splits = max(1, min(num_tokens // 512, PROGRAMS // programs))
     tokens_each = triton.cdiv(triton.cdiv(num_tokens, num_splits), block_t) * block_t
     num_splits = triton.cdiv(num_tokens, tokens_each)
@@ -252,7 +252,7 @@ def gather(x: Tensor, low: Tensor, into: Tensor, dropout: HashedDropout) -> None
 def spread(
     low: Tensor, factor: Tensor, into: Tensor, dropout: HashedDropout | None, before: Tensor | None
 ) -> None:
-    """As `products.spread`."""
+    """Compute `products.spread`."""
     num, num_tokens, num_features = into.shape
     rank = low.shape[-1]
     block_t, block_k = (64, 128) if num * num_tokens > LARGE else (32, 64)
@@ -279,5 +279,5 @@ def spread(
 
 
 def _padded(rank: int) -> int:
-    """The tensor cores take no fewer than sixteen."""
+    """Round up to a power of two, of at least 16, which tensor cores require."""
     return max(16, int(triton.next_power_of_2(rank)))

@@ -3,48 +3,24 @@
 With x [adapters, tokens, features], its dropout d, and a factor F [adapters, r, features] (A as it lies, or
 B transposed), the forward pass is low = d(x) Aᵀ and y = low Bᵀ + …, and the backward pass, for g = ∂loss/∂y,
 is up = g B, ∂A = upᵀ d(x), ∂x = d(up A) + …, ∂B = gᵀ low: `down`, `gather` and `spread`, each for A and for
-B. The scaling is in A and B themselves (`adapter_group.py`).
+B. The scaling is part of A and B (`adapter_group.py`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from loraloom.bank.fused.hashed import kept
+from loraloom.bank.fused.hashed import HashedDropout
 from loraloom.kernels.dispatch import by_triton
 
 
-@dataclass(frozen=True)
-class HashedDropout:
-    """What decides a module's dropout in one pass; see `hashed.py`.
-
-    Args:
-        ordinals: integers [adapters, tokens].
-        seeds: int32 [adapters, 2].
-        thresholds: int32 [adapters].
-        salt: of the module.
-    """
-
-    ordinals: Tensor
-    seeds: Tensor
-    thresholds: Tensor
-    salt: tuple[int, int]
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """[adapters, tokens, features] → the same, 0 where it is dropped."""
-        mask = kept(self.ordinals, self.seeds, self.salt, self.thresholds, x.shape[-1])
-        return torch.where(mask, x, torch.zeros((), dtype=x.dtype, device=x.device))
-
-
 def down(x: Tensor, factor: Tensor, dropout: HashedDropout | None = None) -> Tensor:
-    """dropout(x) Fᵀ, [adapters, tokens, r].
+    """Compute dropout(x) Fᵀ, [adapters, tokens, r].
 
     Args:
         x: [adapters, tokens, features], contiguous.
-        factor: [adapters, r, features], of the dtype of x, in any layout.
+        factor: [adapters, r, features], in the dtype of x, with any strides.
         dropout: of x; none by default.
     """
     if by_triton(x) and dropout is not None:
@@ -60,7 +36,7 @@ def gather(x: Tensor, low: Tensor, into: Tensor, dropout: HashedDropout | None =
     Args:
         x: [adapters, tokens, features], contiguous.
         low: [adapters, tokens, r], contiguous.
-        into: float32 [adapters, r, features], in any layout; overwritten.
+        into: float32 [adapters, r, features], with any strides; overwritten.
         dropout: of x; none by default.
     """
     if by_triton(x) and dropout is not None:
@@ -86,8 +62,8 @@ def spread(
         low: [adapters, tokens, r], contiguous.
         factor: [adapters, r, features].
         into: [adapters, tokens, features], contiguous.
-        dropout: of the result, whose scaling is not in it; none by default.
-        before: as into, and may be it; zero by default.
+        dropout: of the result, without its scaling; none by default.
+        before: of the shape of `into`, and may be the same tensor; zero by default.
     """
     if by_triton(low) and (dropout is not None or before is not None):
         from loraloom.bank.fused import product_kernels as kernels

@@ -1,4 +1,4 @@
-"""Every kind of adapter that the bank computes, and which one a recipe or a PEFT folder means."""
+"""All kinds of adapters, and the choice of one by a recipe or a PEFT folder."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from loraloom.bank.updates.update import UpdateKind
 from loraloom.recipe import LoraSettings
 
 LORA = Lora()
-# In the order in which a PEFT folder is offered to them: a variant stands before what it is a variant of.
+# In the order in which they are tried for a PEFT folder: a variant comes before what it is a variant of.
 KINDS: tuple[UpdateKind, ...] = (LORA,)
 
 
 def kind_of(settings: LoraSettings) -> UpdateKind:
-    """The kind of adapter that a recipe asks for."""
+    """Return the kind of adapter that a recipe asks for."""
     return LORA
 
 
 def kind_of_config(config: Mapping[str, Any]) -> UpdateKind | None:
-    """The kind of adapter that an adapter_config.json is of; None if it is of none that is known."""
+    """Return the kind of adapter that an adapter_config.json describes; None if it is unknown."""
     return next((kind for kind in KINDS if kind.is_kind_of(config)), None)

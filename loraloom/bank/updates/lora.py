@@ -21,7 +21,7 @@ from loraloom.recipe import LoraSettings
 
 
 class Lora:
-    """LoRA as a kind of adapter; each method as `UpdateKind` says."""
+    """LoRA as a kind of adapter; each method as described in `UpdateKind`."""
 
     tensor_names = ("lora_A", "lora_B")
 
@@ -32,9 +32,9 @@ class Lora:
     def start(
         self, settings: LoraSettings, linear: FrozenLinear, seed: int, module: str
     ) -> dict[str, Tensor]:
-        """A uniform in ±1/√in, B zero, as PEFT has them.
+        """Draw A uniformly in ±1/√in, and set B to zero, as PEFT does.
 
-        It is He et al.'s rule with a = √5, the default of `nn.Linear`.
+        This is the rule of He et al. with a = √5, the default of `nn.Linear`.
         """
         generator = torch.Generator().manual_seed(seed_for(seed, "A", module))
         bound = linear.in_features**-0.5
@@ -42,27 +42,27 @@ class Lora:
         return {"lora_A": A, "lora_B": torch.zeros(linear.out_features, settings.r)}
 
     def make(self, settings: LoraSettings, tensors: Mapping[str, nn.Parameter]) -> LowRank:
-        """Of A and B."""
+        """Make the part of an adapter from A and B."""
         return LowRank(
             tensors["lora_A"], tensors["lora_B"], settings.scaling, dropout=float(settings.lora_dropout)
         )
 
     def parameter_groups(self, settings: LoraSettings) -> Sequence[ParameterGroup]:
-        """A and B alike."""
+        """Return one group: the optimizer treats A and B alike."""
         return (ParameterGroup(self.tensor_names),)
 
     def stack(self, updates: Mapping[str, LowRank], dtype: torch.dtype) -> LoraStack:
-        """A and B of all adapters side by side."""
+        """Put A and B of all adapters side by side."""
         return LoraStack(updates, dtype)
 
     def is_kind_of(self, config: Mapping[str, Any]) -> bool:
-        """PEFT's `LORA`, of which the variants are keys of their own."""
+        """Return whether PEFT's type is `LORA`; its variants have keys of their own."""
         return config.get("peft_type") == "LORA"
 
-    def peft_values(self, settings: LoraSettings) -> dict[str, Any]:
-        """Rank, scale and dropout."""
+    def peft_values(self, settings: LoraSettings) -> dict[str, object]:
+        """Return rank, scale and dropout."""
         alpha = settings.lora_alpha
-        values = {
+        values: dict[str, object] = {
             "lora_alpha": int(alpha) if float(alpha).is_integer() else alpha,
             "lora_dropout": float(settings.lora_dropout),
             "peft_type": "LORA",
@@ -71,7 +71,7 @@ class Lora:
         return {**values, "use_rslora": True} if settings.use_rslora else values
 
     def settings_of(self, config: Mapping[str, Any], target_modules: Sequence[str]) -> LoraSettings:
-        """Rank, scale and dropout, whatever else the file says."""
+        """Read rank, scale and dropout, and ignore the rest of the file."""
         return LoraSettings(
             r=config["r"],
             lora_alpha=config["lora_alpha"],

@@ -1,4 +1,4 @@
-"""One LoRA adapter's part in one linear: its tensors, and ΔW."""
+"""The part of one LoRA adapter in one linear: its tensors, and ΔW."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loraloom.base.frozen_linear import FrozenLinear
 
 @dataclass(frozen=True)
 class LowRank:
-    """One LoRA adapter's part in one linear.
+    """The part of one LoRA adapter in one linear.
 
     Args:
         A: [r, in], float32, trained.
@@ -37,20 +37,20 @@ class LowRank:
         return {"lora_A": self.A, "lora_B": self.B}
 
     def delta(self, linear: FrozenLinear) -> Tensor:
-        """s · B A: [out, in], float32."""
+        """Compute s · B A, [out, in], float32."""
         return self.B.detach() @ self.A.detach() * self.scaling
 
     def delta_times(self, linear: FrozenLinear, vectors: Tensor) -> Tensor:
-        """s · B (A v): float64 [out, n]."""
+        """Compute s · B (A v), float64 [out, n]."""
         return self.scaling * (self.B.detach().double() @ (self.A.detach().double() @ vectors))
 
     def delta_norm(self, linear: FrozenLinear) -> float:
-        """‖s B A‖ without the product: ‖B A‖² = ⟨Bᵀ B, A Aᵀ⟩, both only [r, r]."""
+        """Compute ‖s B A‖ without the product: ‖B A‖² = ⟨Bᵀ B, A Aᵀ⟩, where both are only [r, r]."""
         device = "cpu" if self.A.device.type == "mps" else self.A.device  # an Apple GPU has no float64
         A, B = (each.detach().to(device).double() for each in (self.A, self.B))
         square = float(((B.t() @ B) * (A @ A.t())).sum())
         return float(self.scaling * max(square, 0.0) ** 0.5)
 
     def norm_bound(self) -> float:
-        """s · ‖A‖ ‖B‖, which no ‖s B A‖ exceeds."""
+        """Compute s · ‖A‖ ‖B‖, an upper bound of ‖s B A‖."""
         return self.scaling * float(self.A.detach().norm()) * float(self.B.detach().norm())

@@ -201,7 +201,7 @@ def _quoted_records(lines: Iterator[str], dialect: Dialect) -> Iterator[Record]:
         except StopIteration:
             return
         except csv.Error as error:
-            cells = _told(error)
+            cells = _describe_error(error)
         spans = tuple(line.count(dialect.delimiter) + 1 for line in taken) if len(taken) > 1 else ()
         yield Record(begins_on, cells, spans)
 
@@ -215,7 +215,7 @@ def _plain_records(lines: Iterator[str], dialect: Dialect) -> Iterator[Record]:
             yield Record(number, body.split(dialect.delimiter) if body else [])
 
 
-def _told(error: csv.Error) -> str:
+def _describe_error(error: csv.Error) -> str:
     message = str(error)
     if "unexpected end of data" in message:
         return _UNCLOSED

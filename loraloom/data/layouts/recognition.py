@@ -87,14 +87,14 @@ def _translation(values: Values) -> Layout | None:
 def _languages(sample: Sequence[Values]) -> list[str]:
     """List the languages in the translations of some rows, in order of first appearance."""
     pairs = [values.get("translation") for values in sample]
-    spoken = [
+    languages = [
         language
         for pair in pairs
         if isinstance(pair, dict)
         for language, text in pair.items()
         if text is not None or len(pair) == 2  # a table gives every row the languages of all rows
     ]
-    return list(dict.fromkeys(spoken))
+    return list(dict.fromkeys(languages))
 
 
 LAYOUTS: tuple[Recogniser, ...] = (
@@ -147,7 +147,7 @@ def _of_most(found: list[str], sample: Sequence[Values], where: str) -> Layout:
     ranked = _ranked(LAYOUTS, found, sample)
     languages = [] if ranked and ranked[0].columns != ("translation",) else _languages(sample)
     if len(languages) > 2 and not _most_have_one_pair(sample):
-        what = Message(
+        what: str = Message(
             "its translations contain {num_languages} languages, but an adapter learns one direction",
             num_languages=len(languages),
         )
@@ -157,7 +157,9 @@ def _of_most(found: list[str], sample: Sequence[Values], where: str) -> Layout:
         # Only the user knows which column is the question: an example with their names would be a guess.
         what, columns = Message("its columns match no known layout"), shown_columns(found, where)
         example = ("QUESTION_COLUMN", "ANSWER_COLUMN")
-        if has_header(where) and len(found) == 1:
+        if has_header(where) and len(found) > 1:
+            what += Message("; if its first line is a row, add a line above it that names the columns")
+        elif has_header(where):
             what = Message(
                 "has one column; if its separator is a different one, set `data.delimiter` to it, in quotes"
             )

@@ -67,7 +67,7 @@ class Provenance(Document):
     """Where a run comes from.
 
     Args:
-        started: when it was begun, with its zone.
+        started: time at which it was started, with its zone.
         folder: what the recipe's relative paths are relative to.
         versions: of Python and of every package that a result depends on.
         data: each file's name, and its sha256.

@@ -1,11 +1,10 @@
-"""What happens in a run, as data: one class a kind of event, to and from the lines of events.jsonl.
+"""Events of a run, as data: one class for each kind, to and from the lines of events.jsonl.
 
     {"event": "train", "time": "2026-11-27T14:34:25+00:00", "step": 1, "experiment": "wide", …}
 
-Functions that take long are given a `Report` and call it with each event; what belongs to the run's
-history is written to events.jsonl too (`Run.append_event`). A kind's version is written if it is above 1.
-A line of a newer version, of an unknown kind or with damaged values is read as an `UnknownEvent`, which
-readers pass over.
+Long functions take a `Report` and call it with each event; events of the run's history are also written to
+events.jsonl (`Run.append_event`). A kind's version is written if it is above 1. A line with a newer version,
+an unknown kind or invalid values is read as an `UnknownEvent`, which readers ignore.
 """
 
 from loraloom.run.events.announcements import (

@@ -1,6 +1,6 @@
-"""Events that are shown but not logged, because other files of the run contain what they say.
+"""Events that are shown but not logged, because other files of the run contain their content.
 
-Of these, the log has the notes of training alone.
+Only notes of training are also in the log.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from loraloom.run.events.event import Event
 
 @dataclass(frozen=True, kw_only=True)
 class Note(Event):
-    """Something worth knowing.
+    """Useful information.
 
     Args:
         message: a sentence for people; never a row's text.
-        step: of the run, if training says it.
+        step: step of the run, if the note is from training.
     """
 
     kind: ClassVar[str] = "note"
@@ -31,7 +31,7 @@ class Note(Event):
     step: int | None = None
 
     def to_json(self) -> JsonObject:
-        """Without a step if there is none."""
+        """Return the event as JSON, without a step if there is none."""
         line = super().to_json()
         if self.step is None:
             del line["step"]
@@ -40,7 +40,7 @@ class Note(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class WarningNote(Event):
-    """Something to be aware of before the result is used.
+    """Information that the user must know before using the result.
 
     Args:
         message: a sentence for people; never a row's text.
@@ -56,7 +56,7 @@ class RowCounts(Event):
     """The data was read and split.
 
     Args:
-        train, eval, test: rows of each part.
+        train, eval, test: number of rows in each part.
     """
 
     kind: ClassVar[str] = "data"
@@ -81,10 +81,10 @@ class BaseChoices(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckResults(Event):
-    """Every check was run.
+    """All checks were run.
 
     Args:
-        findings: of all of them.
+        findings: findings of all checks.
     """
 
     kind: ClassVar[str] = "checks"
@@ -94,20 +94,20 @@ class CheckResults(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class StepTiming(Event):
-    """One step is about to be timed, and thrown away."""
+    """One step is about to be timed; its result is discarded."""
 
     kind: ClassVar[str] = "timing"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan(Event):
-    """How the run will train, decided before its first step.
+    """The plan of a training, made before its first step.
 
     Args:
-        folder: of the run.
-        choices: every automatic one, with its reason.
-        plan: what it will take; None if that is not known.
-        findings: whether machine and disk hold it.
+        folder: folder of the run.
+        choices: every automatic choice, with its reason.
+        plan: predicted resources; None if unknown.
+        findings: whether memory and disk are sufficient.
     """
 
     kind: ClassVar[str] = "plan"
@@ -123,7 +123,7 @@ class AnswerProgress(Event):
     """More rows were answered.
 
     Args:
-        done, total: rows.
+        done, total: number of rows.
     """
 
     kind: ClassVar[str] = "answered"

@@ -1,4 +1,4 @@
-"""What every kind of event has: a name, a version, and its line in events.jsonl."""
+"""The common interface of all events: name, version, and line in events.jsonl."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ class Event:
     """Something that happened.
 
     Args:
-        time: when it was written to the log, with its zone; empty for one that was not.
+        time: time at which it was written to the log, with its zone; empty if it was not.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
 
     kind: ClassVar[str] = ""
     version: ClassVar[int] = 1
-    # Pushed to the disk: a resume begins after a save, and follows the limits that memory set.
+    # Flushed to disk, because a resume starts after a save and observes the memory limits found.
     is_durable: ClassVar[bool] = False
 
     time: str = field(default="", compare=False)
 
     def at(self, time: str) -> Self:
-        """The same event, written at this time."""
+        """Return the same event, written at this time."""
         return replace(self, time=time)
 
     def to_json(self) -> JsonObject:
-        """The line of the log: kind, time, then the fields in their order, as values of JSON."""
+        """Return the line of the log: kind, time, then the fields in their order, as JSON values."""
         version = {"version": self.version} if self.version > 1 else {}
         return {"event": self.kind, **version, **_adapter(type(self)).dump_python(self)}
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Self:
-        """The event of a line that has this kind.
+        """Return the event of a line of this kind.
 
         Raises:
             ValidationError: a field is missing or has a value of another type.
@@ -53,25 +53,25 @@ class Event:
 
 
 Report = Callable[[Event], None]
-"""Told of every event as it happens: `report(TrainStep(step=3, experiment="wide", …))`."""
+"""A function that is called with every event: `report(TrainStep(step=3, experiment="wide", …))`."""
 
 
 def quiet(event: Event) -> None:
-    """A `Report` that goes nowhere."""
+    """Ignore every event."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnknownEvent(Event):
-    """A line that this version cannot interpret; kept as it is.
+    """A line that this version cannot interpret, kept unchanged.
 
     Args:
-        line: what it holds.
+        line: its content.
     """
 
     line: Mapping[str, Any]
 
     def to_json(self) -> JsonObject:
-        """The line as it was read."""
+        """Return the line as it was read."""
         return dict(self.line)
 
 
@@ -79,6 +79,6 @@ _ADAPTERS: dict[str, TypeAdapter[Any]] = {}
 
 
 def _adapter(kind: type[Event]) -> TypeAdapter[Any]:
-    if kind.kind not in _ADAPTERS:  # made when it is needed: for all of them it would cost every start
+    if kind.kind not in _ADAPTERS:  # created on first use, so that not every start pays for it
         _ADAPTERS[kind.kind] = TypeAdapter(kind)
     return _ADAPTERS[kind.kind]

@@ -1,4 +1,4 @@
-"""The lines of events.jsonl -> events."""
+"""Parsing of events.jsonl: lines to events."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _KINDS = {kind.kind: kind for kind in LOGGED}
 
 
 def read_event(line: Any) -> Event | None:
-    """An event from a line of the log, parsed as JSON; None if that is no object."""
+    """Return the event of a line of the log, parsed as JSON; None if it is not an object."""
     if not isinstance(line, dict):
         return None
     name = line.get("event")
@@ -55,9 +55,9 @@ def read_event(line: Any) -> Event | None:
 
 
 def read_events(lines: Iterable[str]) -> list[Event]:
-    """All events of a log in order; of several with one (step, experiment, event), the last.
+    """Return all events of a log in order; of several with the same (step, experiment, event), only the last.
 
-    A resumed run repeats the steps after its checkpoint, and a line cut by a crash is skipped.
+    A resumed run repeats the steps after its checkpoint, and a line truncated by a crash is skipped.
     """
     latest: dict[Any, Event] = {}
     for number, text in enumerate(lines):

@@ -1,4 +1,4 @@
-"""Events of a run's history: each is a line of events.jsonl."""
+"""Events of a run's history, each a line of events.jsonl."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class TrainStep(Event):
     """An experiment took an optimizer step.
 
     Args:
-        step: of the run: every experiment in training takes one.
+        step: step of the run, which counts once for all experiments that train together.
         experiment: its name.
-        experiment_step, total_steps: its own, taken and planned.
+        experiment_step, total_steps: its own steps, taken and planned.
         epoch: passes over its rows so far.
-        loss: nats a label token, over the rows of this step.
-        learning_rate: of this step.
-        grad_norm: before clipping.
+        loss: nats per label token, over the rows of this step.
+        learning_rate: learning rate of this step.
+        grad_norm: norm of the gradient before clipping.
         num_tokens: source and target tokens of this step.
-        tokens_per_second: of this experiment, in the time of the whole step.
+        tokens_per_second: tokens of this experiment per second of the whole step.
     """
 
     kind: ClassVar[str] = "train"
@@ -50,7 +50,7 @@ class Evaluation(Event):
 
     Args:
         step, experiment, experiment_step, epoch: as in `TrainStep`.
-        figures: `eval_loss`, and what `metric_for_best_model` needs: each a key of its own in the log.
+        figures: `eval_loss`, and what `metric_for_best_model` requires; each has a key of its own in the log.
     """
 
     kind: ClassVar[str] = "eval"
@@ -62,7 +62,7 @@ class Evaluation(Event):
     figures: Mapping[str, float]
 
     def to_json(self) -> JsonObject:
-        """With each figure under its name."""
+        """Return the event as JSON, with each figure under its name."""
         line = super().to_json()
         del line["figures"]
         return line | dict(self.figures)
@@ -83,8 +83,8 @@ class ExperimentEnd(Event):
         step, experiment, experiment_step: as in `TrainStep`.
         status: `done`, `stopped` (early), `pruned` (by a search) or `failed`.
         reason: why, if it did not simply finish.
-        best_step, best_metric: of what became its adapter; None if it was never evaluated.
-        forgetting: by how much its loss on `data.retain` is above the base's; None if not measured.
+        best_step, best_metric: step and metric of its adapter; None if it was never evaluated.
+        forgetting: increase of its loss on `data.retain` over the base's; None if not measured.
     """
 
     kind: ClassVar[str] = "end"
@@ -101,10 +101,10 @@ class ExperimentEnd(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointSave(Event):
-    """A checkpoint was written. Its line ends with the sha256 of the log so far, see run/integrity.py.
+    """A checkpoint was written; its line ends with the sha256 of the log so far, see run/integrity.py.
 
     Args:
-        step: of the run.
+        step: step of the run.
         path: the checkpoint's folder, below `checkpoints/`.
     """
 
@@ -117,14 +117,14 @@ class CheckpointSave(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryLimit(Event):
-    """Memory ran out, and the run computes less at once from now on.
+    """Memory ran out, and the run uses smaller batches from now on.
 
     Args:
-        step: of the run, from which on.
-        phase: `training`, `evaluation`, or `lifted`: an experiment failed and earlier limits are void.
+        step: first step of the run with the new limits.
+        phase: `training`, `evaluation`, or `lifted`: an experiment failed and earlier limits no longer apply.
         experiment: the one that failed.
-        tried: tokens of a pass, or rows of a batch, that were too many.
-        pass_tokens, eval_rows: the limits now; None for none.
+        tried: tokens in a pass, or rows in a batch, that were too many.
+        pass_tokens, eval_rows: the new limits; None for none.
     """
 
     kind: ClassVar[str] = "memory"
@@ -138,7 +138,7 @@ class MemoryLimit(Event):
     eval_rows: Limit | None
 
     def to_json(self) -> JsonObject:
-        """Without an experiment if none failed."""
+        """Return the event as JSON, without an experiment if none failed."""
         line = super().to_json()
         if self.experiment is None:
             del line["experiment"]
@@ -150,8 +150,8 @@ class Resume(Event):
     """A run is resumed.
 
     Args:
-        step: of the run, that the resume begins after.
-        reason: why from there.
+        step: step of the run after which it continues.
+        reason: why it continues there.
     """
 
     kind: ClassVar[str] = "resume"
@@ -162,10 +162,10 @@ class Resume(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class FileChange(Event):
-    """A file is not as the run wrote it.
+    """A file has changed since the run wrote it.
 
     Args:
-        path: in the run.
+        path: its path in the run.
         what: what is done about it.
     """
 
@@ -195,8 +195,8 @@ class AdapterExport(Event):
     """An adapter is written again at the end of a resumed run.
 
     Args:
-        experiment: whose.
-        reason: why.
+        experiment: its experiment.
+        reason: why it is written again.
     """
 
     kind: ClassVar[str] = "export"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 from data_files import good_rows, refusal
 
+from loraloom.data.examples import read_examples
+from loraloom.recipe import DataSettings
+
 PAIRS = [
     ("instruction", "response"),
     ("instruction", "output"),
@@ -131,3 +134,10 @@ def test_languages_that_a_table_leaves_empty_do_not_count(load):
 def test_rows_of_different_pairs_of_languages_are_refused(load):
     rows = [{"translation": {"en": "e", ("de", "fr")[i % 2]: "x"}} for i in range(6)]
     assert "3 languages" in refusal(load, rows)
+
+
+def test_a_table_whose_first_line_may_be_a_row_says_so(tmp_path):
+    file = tmp_path / "data.tsv"
+    file.write_text("hello\tbonjour\nthanks\tmerci\n", encoding="utf-8")
+    message = refusal(read_examples, file, DataSettings(train="data.tsv"), shown_as="data.tsv")
+    assert "if its first line is a row, add a line above it that names the columns" in message

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torch.autograd.graph import saved_tensors_hooks
 
-from loraloom.bank.updates.low_rank_product import Group, add_low_ranks, add_low_ranks_plainly
+from loraloom.bank.updates.lora_stack import Group, add_low_ranks
 
 IN, OUT, LENGTH = 5, 7, 3
 
@@ -50,6 +50,23 @@ def inputs(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     x = torch.randn(7, LENGTH, IN, generator=generator, dtype=dtype, requires_grad=True)
     y = torch.randn(7, LENGTH, OUT, generator=generator, dtype=dtype, requires_grad=True)
     return x, y
+
+
+def add_low_ranks_plainly(x: Tensor, y: Tensor, groups: list[Group]) -> Tensor:
+    """The formula itself, adapter by adapter, from its own parameters."""
+    out = y.clone()
+    for group in groups:
+        num = len(group.A)
+        scalings = torch.as_tensor(group.scaling, dtype=x.dtype).flatten().expand(num)
+        seen = x[group.start : group.stop]
+        if group.kept is not None:
+            seen = seen * group.kept
+        each = len(seen) // num
+        for number, (A, B) in enumerate(zip(group.parameters[::2], group.parameters[1::2], strict=True)):
+            own = seen[number * each : (number + 1) * each]
+            start = group.start + number * each
+            out[start : start + each] += scalings[number] * own @ A.T.to(x.dtype) @ B.T.to(x.dtype)
+    return out
 
 
 def weights(groups: list[Group]) -> list[Tensor]:

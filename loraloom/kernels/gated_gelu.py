@@ -1,6 +1,6 @@
-"""gelu(gate) · value, elementwise, as the feed-forward of T5 1.1 and its successors has it.
+"""gelu(gate) · value, elementwise, the gate in the feed-forward of T5 1.1 and its successors.
 
-Computed in float32 and rounded once, where transformers rounds in between.
+It is computed in float32 and rounded once, whereas transformers rounds in between.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from loraloom.kernels.dispatch import by_triton
 
 
 class _GatedGelu(torch.autograd.Function):
-    """gelu(gate) · value, with the tanh approximation; keeps its two inputs alone."""
+    """gelu(gate) · value, with the tanh approximation; keeps only its two inputs."""
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, value: Tensor) -> Tensor:
@@ -31,33 +31,33 @@ class _GatedGelu(torch.autograd.Function):
 
 
 def gated_gelu(gate: Tensor, value: Tensor) -> Tensor:
-    """gelu(gate) · value, elementwise; both contiguous and of one shape."""
+    """Compute gelu(gate) · value, elementwise; both are contiguous and of the same shape."""
     return _GatedGelu.apply(gate, value)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _gated_gelu(gate: Tensor, value: Tensor) -> Tensor:
     if by_triton(gate):
-        from loraloom.kernels import gate_kernels
+        from loraloom.kernels import gated_gelu_kernels
 
-        return gate_kernels.gated_gelu(gate, value)
+        return gated_gelu_kernels.gated_gelu(gate, value)
     return plain_gated_gelu(gate, value)
 
 
 def _gated_gelu_backward(upstream: Tensor, gate: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     if by_triton(gate):
-        from loraloom.kernels import gate_kernels
+        from loraloom.kernels import gated_gelu_kernels
 
-        return gate_kernels.gated_gelu_backward(upstream, gate, value)
+        return gated_gelu_kernels.gated_gelu_backward(upstream, gate, value)
     return plain_gated_gelu_backward(upstream, gate, value)
 
 
 def plain_gated_gelu(gate: Tensor, value: Tensor) -> Tensor:
-    """See `gated_gelu`."""
+    """Compute `gated_gelu` with torch's own operations."""
     return (F.gelu(gate.float(), approximate="tanh") * value.float()).to(gate.dtype)
 
 
 def plain_gated_gelu_backward(upstream: Tensor, gate: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of gate and value."""
+    """Compute the gradients of gate and value."""
     g, x, v = upstream.float(), gate.float(), value.float()
     into_gate = torch.ops.aten.gelu_backward(g * v, x, approximate="tanh")
     return into_gate.to(gate.dtype), (g * F.gelu(x, approximate="tanh")).to(value.dtype)

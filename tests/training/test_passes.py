@@ -18,10 +18,10 @@ from loraloom.recipe import Experiment
 from loraloom.run.events import read_events
 from loraloom.run.folder import Run
 from loraloom.session.safeguards import device_errors_explained
-from loraloom.training import micro_batches
+from loraloom.training import passes
 from loraloom.training.checkpoint import newest_valid
 from loraloom.training.out_of_memory import is_out_of_memory
-from loraloom.training.pass_plan import plan_passes
+from loraloom.training.passes import plan_passes
 from loraloom.training.setup import NO_LIMIT
 from loraloom.training.state import Limits, TrainingState
 from tests.parity import rig
@@ -142,7 +142,7 @@ def test_smaller_passes_change_no_experiment(
 
 def short_of_memory(monkeypatch: pytest.MonkeyPatch, most_tokens: int, error: type[Exception]) -> list[int]:
     """Let a pass of more tokens fail; gives the tokens of every pass that is tried."""
-    real, tried = micro_batches.part_losses, []
+    real, tried = passes.part_losses, []
 
     def losses(base: Base, batch: Any, *smoothing: Any) -> Any:
         num_tokens = int((batch.source_segments > 0).sum() + (batch.target_segments > 0).sum())
@@ -151,7 +151,7 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch, most_tokens: int, error: ty
             raise error("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
         return real(base, batch, *smoothing)
 
-    monkeypatch.setattr(micro_batches, "part_losses", losses)
+    monkeypatch.setattr(passes, "part_losses", losses)
     return tried
 
 
@@ -207,7 +207,7 @@ def test_a_single_row_that_is_too_much_is_said_with_its_number(
     mt5: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short_of_memory(monkeypatch, 3, torch.OutOfMemoryError)
-    with pytest.raises(TrainingError, match=r"not even row by row.*training row \d+, \d+ tokens.*gradient_"):
+    with pytest.raises(TrainingError, match=r"one row at a time.*training row \d+, \d+ tokens.*gradient_"):
         train(mt5, tmp_path / "run")
 
 
@@ -217,7 +217,7 @@ def test_any_other_error_of_a_pass_is_not_taken_for_one_of_memory(
     def broken(*_: Any) -> Any:
         raise RuntimeError("shapes cannot be multiplied")
 
-    monkeypatch.setattr(micro_batches, "part_losses", broken)
+    monkeypatch.setattr(passes, "part_losses", broken)
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
         train(mt5, tmp_path / "run")
 

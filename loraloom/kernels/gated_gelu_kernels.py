@@ -42,7 +42,7 @@ def _backward(upstream, gate, value, into_gate, into_value, size, BLOCK: tl.cons
 
 
 def gated_gelu(gate: Tensor, value: Tensor) -> Tensor:
-    """As `gate.gated_gelu`."""
+    """Compute `gate.gated_gelu`."""
     gate, value = gate.contiguous(), value.contiguous()
     out = torch.empty_like(gate)
     _forward[(triton.cdiv(gate.numel(), BLOCK),)](gate, value, out, gate.numel(), BLOCK=BLOCK)
@@ -50,7 +50,7 @@ def gated_gelu(gate: Tensor, value: Tensor) -> Tensor:
 
 
 def gated_gelu_backward(upstream: Tensor, gate: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """Its gradients."""
+    """Compute its gradients."""
     into_gate, into_value = torch.empty_like(gate), torch.empty_like(value)
     grid = (triton.cdiv(gate.numel(), BLOCK),)
     _backward[grid](upstream, gate, value, into_gate, into_value, gate.numel(), BLOCK=BLOCK)

@@ -1,0 +1,36 @@
+"""Detection of labels that are numbers on one side of a comparison and names on the other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+_WHOLE_NUMBER = re.compile(r"\s*[+-]?\d+\s*")
+
+
+def describe_label_mismatch(references: Sequence[str], answers: Mapping[str, Sequence[str]]) -> str:
+    """Describe labels that cannot match, for a warning; "" if there are none.
+
+    A data file may store the number of a class where the adapter was trained on its name: every figure is
+    then near 0, however good the answers are.
+
+    Args:
+        references: known answers.
+        answers: by model, to the same rows; the base is not asked, because it has seen neither.
+    """
+    mixed = []
+    for model, texts in answers.items():
+        if not texts or not references:
+            continue
+        if _all_numbers(references) and not any(map(_WHOLE_NUMBER.fullmatch, texts)):
+            mixed.append(f"every known answer is a whole number, but {model} never answers with one")
+        elif _all_numbers(texts) and not any(map(_WHOLE_NUMBER.fullmatch, references)):
+            mixed.append(f"{model} answers only with whole numbers, but no known answer is one")
+    if not mixed:
+        return ""
+    remedy = "if these are labels, write them as in the adapter's training (`data.labels` names numbers)"
+    return f"{'; '.join(mixed)}: the figures say nothing about its answers; {remedy}"
+
+
+def _all_numbers(texts: Sequence[str]) -> bool:
+    return all(map(_WHOLE_NUMBER.fullmatch, texts))

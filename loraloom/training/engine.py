@@ -1,0 +1,124 @@
+"""The engine: one object that holds a running training. Everything else in this package works on it.
+
+`loop.py` runs it, `step.py` takes a step with it, `evaluation.py` evaluates it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from loraloom.bank.bank import AdapterBank
+from loraloom.recipe import Experiment
+from loraloom.run.events import MemoryLimit, Report
+from loraloom.training.optimizer import AdapterAdamW, make_optimizer, start_optimizer
+from loraloom.training.setup import Setup
+from loraloom.training.signals import StopRequest
+from loraloom.training.state import Moment, Progress, SlotTensors, Timetable, TrainingState
+
+
+class SignalReceivedError(Exception):
+    """A signal arrived in the middle of a step or an evaluation, which is abandoned without a trace."""
+
+
+@dataclass
+class Trainee:
+    """An experiment that is training: its settings, its timetable, its optimizer.
+
+    Args:
+        experiment: its settings.
+        timetable: when it sees which rows.
+        optimizer: of its adapter.
+        progress: in the training state.
+        tensors: likewise.
+    """
+
+    experiment: Experiment
+    timetable: Timetable
+    optimizer: AdapterAdamW
+    progress: Progress
+    tensors: SlotTensors
+
+    @property
+    def name(self) -> str:
+        """The name of the experiment and of its slot in the bank."""
+        return self.experiment.name
+
+    def is_due(self, what: Moment) -> bool:
+        """Return whether its last step calls for an evaluation (`eval`) or a checkpoint (`save`)."""
+        return not self.progress.has_ended and self.timetable.is_due(what, self.progress.step)
+
+
+@dataclass
+class Engine:
+    """A running training.
+
+    Args:
+        setup: what to train on; does not change.
+        state: where the training stands, which is what a checkpoint contains.
+        report: receives every event.
+        trainees: the experiments that are training now; their adapters are in the bank.
+    """
+
+    setup: Setup
+    state: TrainingState
+    report: Report
+    trainees: list[Trainee] = field(default_factory=list)
+
+    @property
+    def bank(self) -> AdapterBank:
+        """The adapters on the frozen base."""
+        return self.setup.bank
+
+    @property
+    def stop(self) -> StopRequest:
+        """Whether a signal asks to stop."""
+        return self.setup.stop
+
+    def join(self, name: str) -> Trainee:
+        """Attach the adapter of an experiment: fresh, from another adapter, or as a checkpoint has it.
+
+        Returns:
+            The experiment, ready to train; it is not among `trainees` yet.
+        """
+        experiment, setup = self.setup.experiment(name), self.setup
+        progress, tensors = self.state.progress[name], self.state.tensors[name]
+        if not progress.has_ended:
+            progress.status = "training"
+        initial = tensors.current or setup.initial.get(name)
+        self.bank.attach(name, experiment.lora, experiment.seed, initial)
+        optimizer = make_optimizer(self.bank.parameter_groups(name), experiment.training)
+        start_optimizer(optimizer, self.optimized_names(name), tensors.optimizer)
+        timetable = Timetable(experiment, len(setup.train_set))
+        return Trainee(experiment, timetable, optimizer, progress, tensors)
+
+    def optimized_names(self, name: str) -> list[str]:
+        """Return the names of an adapter's tensors in the order in which its optimizer has them."""
+        return [tensor for _, named in self.bank.parameter_groups(name) for tensor in named]
+
+    def report_limit(
+        self,
+        step: int,
+        phase: Literal["training", "evaluation", "lifted"],
+        tried: int,
+        experiment: str | None = None,
+    ) -> None:
+        """Report how much a step, and the evaluation after it, may compute at once from now on.
+
+        Args:
+            step: of the run, from 1.
+            phase: what ran out of memory, or `lifted` if an experiment failed and its limits are void.
+            tried: tokens of the pass, or rows of the batch, that did not fit.
+            experiment: the one that failed.
+        """
+        limits = self.state.limits_at(step)
+        self.report(
+            MemoryLimit(
+                step=step,
+                phase=phase,
+                experiment=experiment,
+                tried=tried,
+                pass_tokens=limits.pass_tokens,
+                eval_rows=limits.eval_rows,
+            )
+        )

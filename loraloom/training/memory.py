@@ -1,0 +1,103 @@
+"""The training's answer to memory that runs out: smaller passes, or the failure of one experiment.
+
+Nothing has been updated when a pass does not fit, so the step starts over with half the tokens a pass. If
+memory does not hold even a single row, that is the fault of its adapter if the row fits with another one:
+then this experiment fails, and the others train as if it had never been there. If the row fits with no
+adapter, the machine is short of memory, and training stops so that it can be resumed. Limits are part of the
+training state, because they determine the order of sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from loraloom.errors import TrainingError
+from loraloom.training.engine import Engine, Trainee
+from loraloom.training.out_of_memory import release_memory
+from loraloom.training.passes import Pass, PassTooLargeError, Piece, run_pass
+from loraloom.training.state import Limits
+
+
+def make_room(engine: Engine, trainees: list[Trainee], too_large: Pass) -> None:
+    """Let the next attempt at a step take less memory: with smaller passes, or without one experiment.
+
+    Args:
+        engine: the training.
+        trainees: the experiments that take the step; one that fails is removed, and gradients are dropped.
+        too_large: the pass that memory did not hold.
+
+    Raises:
+        TrainingError: memory does not hold a single row, and that is not the fault of one experiment.
+    """
+    drop_gradients(trainees)
+    if engine.setup.static_passes is not None:
+        engine.setup.static_passes.clear()
+    release_memory()
+    if too_large.num_rows > 1:
+        step = engine.state.tick + 1
+        engine.state.narrow(step, Limits(pass_tokens=_narrower(too_large)))
+        engine.report_limit(step, "training", too_large.num_tokens)
+        return
+    (row,) = too_large.pieces
+    is_alone = len(trainees) == 1
+    if engine.setup.has_one_experiment or not (is_alone or _fits_with_another(engine, trainees, row)):
+        raise _row_too_large(engine, row)
+    _fail(engine, trainees, row)
+
+
+def _row_too_large(engine: Engine, row: Piece) -> TrainingError:
+    number = row.rows[0] + 1
+    return TrainingError(
+        "there is not enough memory for a step, even one row at a time; checkpoints are unchanged",
+        where=str(engine.setup.run.folder),
+        found=f"training row {number}, {row.num_tokens} tokens",
+        fix="Set training.gradient_checkpointing: true, or lower data.max_source_length and "
+        "data.max_target_length.",
+    )
+
+
+def drop_gradients(trainees: Sequence[Trainee]) -> None:
+    """Set the gradients of these experiments to zero."""
+    for trainee in trainees:
+        trainee.optimizer.zero_grad(set_to_none=False)
+
+
+def _narrower(too_large: Pass) -> int:
+    """Return half the tokens of a pass, but as many as the largest of several experiments has in it."""
+    half = too_large.num_tokens // 2
+    if len(too_large.pieces) == 1:
+        return half
+    return max(half, *(piece.num_tokens for piece in too_large.pieces))
+
+
+def _fits_with_another(engine: Engine, trainees: Sequence[Trainee], row: Piece) -> bool:
+    """Return whether a row that is too large with its own adapter is not with another one of the step."""
+    for number in range(len(trainees)):
+        if number != row.trainee and _fits(engine, trainees, Piece(number, row.rows, 0, 1, row.num_tokens)):
+            return True
+    return False
+
+
+def _fits(engine: Engine, trainees: Sequence[Trainee], row: Piece) -> bool:
+    try:
+        run_pass(engine, trainees, Pass(0, [row]), [1] * len(trainees))
+        fits = True
+    except PassTooLargeError:
+        fits = False
+    drop_gradients(trainees)
+    release_memory()
+    return fits
+
+
+def _fail(engine: Engine, trainees: list[Trainee], row: Piece) -> None:
+    """Let the experiment fail whose adapter leaves no room for a row, and lift the limits that it caused."""
+    trainee, state = trainees[row.trainee], engine.state
+    with_others = "fits with another adapter, but not with this one" if len(trainees) > 1 else "does not fit"
+    number, step = row.rows[0] + 1, trainee.progress.step + 1
+    trainee.progress.fail(
+        f"out of memory at step {step}: training row {number}, {row.num_tokens} tokens, {with_others}; "
+        "the weights are unchanged by this step"
+    )
+    trainees.remove(trainee)
+    state.lift(state.tick + 1)
+    engine.report_limit(state.tick + 1, "lifted", row.num_tokens, trainee.name)

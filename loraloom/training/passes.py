@@ -1,0 +1,281 @@
+"""The passes of a step: which rows share one, and the forward and backward pass that computes it.
+
+A pass takes the micro-batches of as many experiments as memory allows. If memory runs out, the passes are
+planned again with fewer tokens (`memory.py`): fewer experiments share one, and then a micro-batch itself is
+cut into pieces of fewer rows. The optimizer batch stays the same: losses and gradients are sums over tokens,
+and a token keeps its dropout (`bank/ownership.py`). Only the order of the sums changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from loraloom.bank.objective import part_losses
+from loraloom.bank.ownership import Excerpt, Rows, training_rows
+from loraloom.data.batches import Batch, Part, collate
+from loraloom.data.encoding import EncodedSet
+from loraloom.training.engine import Engine, SignalReceivedError, Trainee
+from loraloom.training.out_of_memory import is_out_of_memory
+from loraloom.training.static_passes import StagedPass, StaticPasses, static_widths
+
+# The micro-batches of one trainee in one step: for each, its rows of the train set.
+Plan = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive rows of one trainee's micro-batch: all of them, unless memory allows fewer.
+
+    Args:
+        trainee: its number among those of the step.
+        micro_batch: the rows of the whole micro-batch.
+        first, stop: the part of them that this piece is.
+        num_tokens: source and target tokens of the piece.
+    """
+
+    trainee: int
+    micro_batch: Sequence[int]
+    first: int
+    stop: int
+    num_tokens: int
+
+    @property
+    def rows(self) -> Sequence[int]:
+        """Its rows of the train set."""
+        return self.micro_batch[self.first : self.stop]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What goes through the base at once: at most one piece of each trainee.
+
+    Args:
+        micro_batch: the number of the micro-batch within the step, from 0.
+        pieces: in the order of the trainees.
+    """
+
+    micro_batch: int
+    pieces: Sequence[Piece]
+
+    @property
+    def num_tokens(self) -> int:
+        """Source and target tokens of all pieces."""
+        return sum(piece.num_tokens for piece in self.pieces)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all pieces."""
+        return sum(len(piece.rows) for piece in self.pieces)
+
+
+class PassTooLargeError(Exception):
+    """Memory does not hold a pass.
+
+    Args:
+        each: the pass.
+    """
+
+    def __init__(self, each: Pass) -> None:
+        super().__init__()
+        self.each = each
+
+
+def step_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence[Plan]) -> Tensor:
+    """Compute the losses of one step; the gradients are added to those of the adapters' parameters.
+
+    The loss of a trainee is the sum over its label tokens divided by their number in its whole step, so
+    that accumulated micro-batches weigh every token alike.
+
+    Args:
+        engine: the training.
+        trainees: the experiments that take the step.
+        plans: the micro-batches of each.
+
+    Returns:
+        The loss of each trainee, float32 [trainees], on the device.
+
+    Raises:
+        PassTooLargeError: memory does not hold one of the passes.
+        SignalReceivedError: a signal arrived between two passes.
+    """
+    setup = engine.setup
+    limit = engine.state.limits_at(engine.state.tick + 1).pass_tokens
+    num_labels = [num_labels_of(plan, setup.train_set) for plan in plans]
+    losses = torch.zeros(len(trainees), device=engine.bank.base.device)
+    for number, each in enumerate(plan_passes(plans, setup.train_set, setup.pass_tokens, limit)):
+        if number and engine.stop:
+            raise SignalReceivedError
+        parts = run_pass(engine, trainees, each, num_labels)
+        if len(each.pieces) == len(trainees):
+            losses += parts
+        else:
+            losses[[piece.trainee for piece in each.pieces]] += parts
+    if setup.static_passes is not None:
+        _stage_next(engine, setup.static_passes, trainees, limit)
+    return losses
+
+
+def run_pass(engine: Engine, trainees: Sequence[Trainee], each: Pass, num_labels: Sequence[int]) -> Tensor:
+    """Run one pass forward and backward.
+
+    Args:
+        engine, trainees: as in `step_losses`.
+        each: the pass.
+        num_labels: label tokens of each trainee's whole step.
+
+    Returns:
+        The losses of its pieces, float32 [pieces], on the device.
+
+    Raises:
+        PassTooLargeError: memory does not hold it.
+    """
+    base, static = engine.bank.base, engine.setup.static_passes
+    owners = [trainees[piece.trainee] for piece in each.pieces]
+    smoothing = [float(owner.experiment.training.label_smoothing_factor) for owner in owners]
+    try:
+        if static is not None and not any(smoothing):
+            staged = static.staged(_signature(trainees, each, num_labels))
+            return static.losses(staged or _stage(engine, static, trainees, each, num_labels), owners)
+        batch = _batch(engine, trainees, each)
+        per_label = torch.tensor([1 / num_labels[piece.trainee] for piece in each.pieces]).to(base.device)
+        # The backward pass is inside too: recomputed activations need to know whose rows they are.
+        with engine.bank.rows(_ownership(engine, trainees, each, batch)):
+            losses = part_losses(base, batch.to(base.device), smoothing) * per_label
+            losses.sum().backward()
+        return losses.detach()
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+    raise PassTooLargeError(each)  # outside of the handler: the error's traceback would keep activations
+
+
+def _batch(engine: Engine, trainees: Sequence[Trainee], each: Pass, *, is_static: bool = False) -> Batch:
+    """Collate the rows of a pass on the processor; a static one has one example a row, and few widths."""
+    setup = engine.setup
+    parts = [
+        Part(trainees[piece.trainee].name, [setup.train_set[row] for row in piece.rows])
+        for piece in each.pieces
+    ]
+    return collate(
+        parts,
+        engine.bank.base.layout,
+        packing=setup.shared.packing and not is_static,
+        min_width=static_widths(parts) if is_static else (0, 0),
+    )
+
+
+def _ownership(
+    engine: Engine, trainees: Sequence[Trainee], each: Pass, batch: Batch, *, steps_ahead: int = 0
+) -> Rows:
+    """Return whose rows the batch of a pass has, and what its random numbers are functions of."""
+    examples = engine.setup.train_set
+    excerpts = {  # of a micro-batch that was cut, dropout is drawn for the rows outside of the pass too
+        trainees[piece.trainee].name: Excerpt(
+            piece.first,
+            {
+                "source": examples.source_lengths[piece.micro_batch].tolist(),
+                "target": examples.target_lengths[piece.micro_batch].tolist(),
+            },
+        )
+        for piece in each.pieces
+        if len(piece.rows) < len(piece.micro_batch)
+    }
+    return training_rows(
+        batch,
+        seeds={t.name: t.experiment.seed for t in trainees},
+        steps={t.name: t.progress.step + steps_ahead for t in trainees},
+        micro_batch=each.micro_batch,
+        excerpts=excerpts,
+    )
+
+
+def plan_passes(
+    plans: Sequence[Plan], examples: EncodedSet, together: int, limit: int | None
+) -> Iterator[Pass]:
+    """Decide which rows share a pass, in the order of the micro-batches and of the trainees.
+
+    Args:
+        plans: the micro-batches of each trainee.
+        examples: the train set.
+        together: most tokens that the micro-batches of several trainees may have in one pass; that of one
+            trainee may have more.
+        limit: most tokens of any pass, except that of a single row; None if there is no limit.
+    """
+    most = together if limit is None else min(together, limit)
+    for number in range(max(len(plan) for plan in plans)):
+        passes: list[list[Piece]] = []
+        room = 0
+        for trainee, plan in enumerate(plans):
+            if number >= len(plan):
+                continue
+            for piece in _cut(trainee, plan[number], examples, limit):
+                if not passes or piece.num_tokens > room:
+                    passes.append([])
+                    room = most
+                passes[-1].append(piece)
+                room -= piece.num_tokens
+        yield from (Pass(number, pieces) for pieces in passes)
+
+
+def _cut(trainee: int, rows: Sequence[int], examples: EncodedSet, limit: int | None) -> Iterator[Piece]:
+    """Cut a micro-batch into pieces of at most `limit` tokens, but at least one row.
+
+    Two of these pieces never share a pass: the micro-batch is cut only if both together are too much.
+    """
+    first = num_tokens = 0
+    for number, own in enumerate(examples.num_tokens(rows).tolist()):
+        if limit is not None and number > first and num_tokens + own > limit:
+            yield Piece(trainee, rows, first, number, num_tokens)
+            first, num_tokens = number, 0
+        num_tokens += own
+    yield Piece(trainee, rows, first, len(rows), num_tokens)
+
+
+def num_labels_of(plan: Plan, examples: EncodedSet) -> int:
+    """Count the label tokens of a trainee's step."""
+    return sum(int(examples.target_lengths[rows].sum()) for rows in plan)
+
+
+def _stage(
+    engine: Engine,
+    static: StaticPasses,
+    trainees: Sequence[Trainee],
+    each: Pass,
+    num_labels: Sequence[int],
+    steps_ahead: int = 0,
+) -> StagedPass:
+    """Lay out what a static pass reads."""
+    batch = _batch(engine, trainees, each, is_static=True)
+    rows = _ownership(engine, trainees, each, batch, steps_ahead=steps_ahead)
+    per_label = [1 / num_labels[piece.trainee] for piece in each.pieces]
+    return static.stage(_signature(trainees, each, num_labels, steps_ahead), batch, rows, per_label)
+
+
+def _stage_next(engine: Engine, static: StaticPasses, trainees: Sequence[Trainee], limit: int | None) -> None:
+    """Stage the first pass of the next step while a GPU computes the last pass of this one.
+
+    If another pass comes instead, because an experiment fails or ends, what was staged is not used.
+    """
+    is_last = any(t.progress.step + 1 >= t.timetable.total_steps for t in trainees)
+    if is_last or any(t.experiment.training.label_smoothing_factor for t in trainees):
+        return
+    setup = engine.setup
+    plans = [t.timetable.micro_batches(t.progress.step + 1) for t in trainees]
+    first = next(plan_passes(plans, setup.train_set, setup.pass_tokens, limit))
+    num_labels = [num_labels_of(plan, setup.train_set) for plan in plans]
+    static.stage_ahead(lambda: _stage(engine, static, trainees, first, num_labels, steps_ahead=1))
+
+
+def _signature(
+    trainees: Sequence[Trainee], each: Pass, num_labels: Sequence[int], steps_ahead: int = 0
+) -> object:
+    """Return all that decides a pass."""
+    pieces = [
+        (trainees[p.trainee].name, trainees[p.trainee].progress.step + steps_ahead, num_labels[p.trainee], p)
+        for p in each.pieces
+    ]
+    return each.micro_batch, pieces
