@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Tests run beside each other; with one thread each they do not wait for one another.
 JOBS ?= 2
 
-.PHONY: help install demo lint format test oldest newest faults fuzz bench bench-gpu shapes bench-against real check clean extras compat
+.PHONY: help install demo lint format test oldest newest faults fuzz bench bench-gpu shapes bench-against real check clean extras compat messages
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ test: install ## the whole suite
 extras: install ## what optional packages bring: merged folders in CTranslate2, BLEU of Japanese and Korean
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,exports,ja,ko]'
 	$(BIN)/pytest tests/commands/test_ctranslate2.py tests/evaluate/test_word_tokenizers.py
+
+messages: install ## the list of all messages, from which translations start
+	$(BIN)/python -m tools.write_messages
 
 compat: install ## our adapters in older versions of PEFT, each in an environment of its own
 	$(BIN)/python -m tools.check_peft_versions --folder .venv-compat

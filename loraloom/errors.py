@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from loraloom.text.message import Message, joined
 from loraloom.text.visible import visible
 
 SHOWN_PROBLEMS = 20
@@ -47,15 +48,18 @@ class Problem:
     fix: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.where}: {self.what}" if self.where else self.what
+        return str(self.as_message())
+
+    def as_message(self) -> Message:
+        """Return all of it as one message, with invisible characters escaped."""
+        text = Message("{where}: {what}", where=self.where, what=self.what) if self.where else self.what
         if self.found:
-            text += f" (found: {self.found})"
+            text = Message("{problem} (found: {found})", problem=text, found=self.found)
         if self.allowed:
-            text = f"{text.rstrip('.')}. Allowed: {self.allowed}"
+            text = Message("{problem:clause}. Allowed: {allowed}", problem=text, allowed=self.allowed)
         if self.fix:
-            text = f"{text.rstrip('.')}. {self.fix}"
-        text = visible(text)
-        return text if text.endswith((".", "?", "!", "。")) else f"{text}."
+            text = Message("{problem:clause}. {fix}", problem=text, fix=self.fix)
+        return Message("{problem:sentence}", problem=text).mapped(visible)
 
 
 class LoRALoomError(Exception):
@@ -79,17 +83,25 @@ class LoRALoomError(Exception):
             self.problems: tuple[Problem, ...] = (Problem(what, where, found, allowed, fix),)
         else:
             self.problems = (what,) if isinstance(what, Problem) else tuple(what)
-        super().__init__(render(self.problems))
+        super().__init__(str(self.as_message()))
+
+    def as_message(self) -> Message:
+        """Return the complete message, for a catalogue to translate."""
+        return render(self.problems)
 
 
-def render(problems: tuple[Problem, ...]) -> str:
+def render(problems: tuple[Problem, ...]) -> Message:
     """Render an error: one line per problem, up to 20 of them, and their number."""
-    lines = [str(problem) for problem in problems[:SHOWN_PROBLEMS]]
-    if len(problems) > SHOWN_PROBLEMS:
-        lines.append(f"… and {len(problems) - SHOWN_PROBLEMS} more ({len(problems)} in all).")
-    elif len(problems) > 1:
-        lines.append(f"{len(problems)} problems in all.")
-    return "\n".join(lines)
+    total = len(problems)
+    lines = [problem.as_message() for problem in problems[:SHOWN_PROBLEMS]]
+    if total > SHOWN_PROBLEMS:
+        more = total - SHOWN_PROBLEMS
+        lines.append(
+            Message("… and {num_more} more ({num_problems} in all).", num_more=more, num_problems=total)
+        )
+    elif total > 1:
+        lines.append(Message("{num_problems} problems in all.", num_problems=total))
+    return joined("\n", lines)
 
 
 class RecipeError(LoRALoomError):
@@ -143,3 +155,8 @@ class Interrupted(Exception):
     def __init__(self, signal_number: int, message: str) -> None:
         super().__init__(message)
         self.signal_number = signal_number
+        self.message = message
+
+    def as_message(self) -> str:
+        """Return the message, for a catalogue to translate."""
+        return self.message

@@ -30,6 +30,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tools.messages.conversion import all_sites
+from tools.messages.flow import Flow
+from tools.messages.templates import templates
+
 PACKAGE = Path(__file__).resolve().parents[1] / "loraloom"
 LONGEST = 300  # lines of a file
 # A step is understood from the first, and from what it enters in the second.
@@ -150,6 +154,8 @@ def from_text() -> dict[str, Any]:
         "files in commands/ that are no verb": sorted(commands - verbs() - {"__init__"}),
         "signatures with a folder": len(re.findall(r"\bfolder: Path\b", every)),
         "dict[str, Any]": every.count("dict[str, Any]"),
+        "messages": len(templates()),
+        "texts that are no messages": len(all_sites(Flow())),
         "coined nouns": {word: len(re.findall(rf"\b{word}s?\b", every)) for word in COINED},
     }
 

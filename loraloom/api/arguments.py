@@ -32,7 +32,7 @@ def read(recipe: AnyRecipe, report: Report, *, resumed: Path | None = None) -> R
     own = None if resumed is None else Run(resumed).recipe_file
     reading = read_recipe_with_notes(recipe, resumed=own if own is not None and own.is_file() else None)
     for note in reading.notes:
-        report((WarningNote if note.is_warning else Note)(message=str(note)))
+        report((WarningNote if note.is_warning else Note)(message=note.as_message()))
     return reading.recipe
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from loraloom.checks.data.data_suite import DATA, TOKENS
 from loraloom.checks.finding import Finding
 from loraloom.recipe.typos import nearest
+from loraloom.text.message import Message
 
 ALLOWABLE = (*DATA, *TOKENS)
 
@@ -20,12 +21,16 @@ def why_not_allowable(name: str) -> str:
     """Explain why `--allow NAME` is refused, and what is allowed; "" if it is not refused."""
     if name in ALLOWABLE:
         return ""
-    known = f"Data checks: {', '.join(ALLOWABLE)}"
+    known = Message("Data checks: {allowable}", allowable=", ".join(ALLOWABLE))
     if near := nearest(name, ALLOWABLE):
-        return f"there is no data check `{name}`. Did you mean {near}? {known}"
-    return (
-        f"`{name}` cannot be allowed, because it is not a data check: after any other error training would "
-        f"crash or learn something wrong. {known}"
+        return Message(
+            "there is no data check `{name}`. Did you mean {near}? {known}", name=name, near=near, known=known
+        )
+    return Message(
+        "`{name}` cannot be allowed, because it is not a data check: after any other error "
+        "training would crash or learn something wrong. {known}",
+        name=name,
+        known=known,
     )
 
 
@@ -42,12 +47,16 @@ def apply_allowed(findings: Iterable[Finding], allowed: Collection[str]) -> list
 def _settled(finding: Finding, allowed: Collection[str]) -> Finding:
     if finding.check not in ALLOWABLE:
         return finding
-    option = f"--allow {finding.check}"
+    option = Message("--allow {check}", check=finding.check)
     if finding.check in allowed:
-        return replace(finding, level="warning", message=f"{finding.message} (allowed by {option})")
+        return replace(
+            finding,
+            level="warning",
+            message=Message("{message} (allowed by {option})", message=finding.message, option=option),
+        )
     fix = (
-        f"{finding.fix.rstrip('.')}, or accept it with {option}."
+        Message("{fix:clause}, or accept it with {option}.", fix=finding.fix, option=option)
         if finding.fix
-        else f"Accept it with {option}."
+        else Message("Accept it with {option}.", option=option)
     )
     return replace(finding, fix=fix)

@@ -8,6 +8,7 @@ from loraloom.checks.finding import Finding
 from loraloom.data.splitting.split import Split
 from loraloom.evaluate.metrics import why_no_bleu
 from loraloom.evaluate.word_tokenizers import words_of
+from loraloom.text.message import Message
 
 
 def check_metrics(split: Split, selecting: Collection[str]) -> list[Finding]:
@@ -21,8 +22,12 @@ def check_metrics(split: Split, selecting: Collection[str]) -> list[Finding]:
     reason = why_no_bleu(words_of(references)) if references else ""
     if not reason:
         return []
-    message = f"BLEU cannot be computed: {reason}"
+    message = Message("BLEU cannot be computed: {reason}", reason=reason)
     if "bleu" in selecting:
-        fix = "Set training.metric_for_best_model: chrf, or install the tokenizer if there is one."
+        fix = Message("Set training.metric_for_best_model: chrf, or install the tokenizer if there is one.")
         return [Finding("error", "metrics", "training.metric_for_best_model", message, fix)]
-    return [Finding("note", "metrics", "data", message, "Comparisons and reports contain the other metrics.")]
+    return [
+        Finding(
+            "note", "metrics", "data", message, Message("Comparisons and reports contain the other metrics.")
+        )
+    ]

@@ -9,19 +9,25 @@ import torch
 from loraloom.base.loading import Base
 from loraloom.checks.finding import Finding, Level
 from loraloom.checks.gate import Gate
+from loraloom.text.message import Message
 
 
 def check_head(gate: Gate) -> list[Finding]:
     """Report whether output head and embedding are one tensor, judging by the weights, and what follows."""
     base = gate.base
     scale = base.family.output_scale(base.model.config)
-    scaled = f"; hidden states are scaled by {scale:.3g} before it" if scale != 1.0 else ""
+    scaled = (
+        Message("; hidden states are scaled by {scale:.3g} before it", scale=scale) if scale != 1.0 else ""
+    )
     if base.head_is_tied:
-        message = f"tied: the embedding is also the output head{scaled}. Adapters change neither"
+        message = Message(
+            "tied: the embedding is also the output head{scaled}. Adapters change neither", scaled=scaled
+        )
         return [Finding("ok", "head", "base", message)]
-    message = (
-        f"not tied: the output head has its own weights{scaled}. The merged model's config will say so, "
-        "because tools that assume it is tied scale its logits wrongly"
+    message = Message(
+        "not tied: the output head has its own weights{scaled}. The merged model's config will "
+        "say so, because tools that assume it is tied scale its logits wrongly",
+        scaled=scaled,
     )
     return [Finding("ok", "head", "base", message)]
 
@@ -29,12 +35,13 @@ def check_head(gate: Gate) -> list[Finding]:
 def check_precision(gate: Gate) -> list[Finding]:
     """Report the precision in which the base computes, and what has a higher one."""
     if gate.base.model.dtype == torch.bfloat16:
-        message = (
-            "the base computes in bfloat16, which rounds to 1 part in 256; adapters, their gradients and "
-            "AdamW's moments are float32, so a small learning rate is not rounded away"
+        message = Message(
+            "the base computes in bfloat16, which rounds to 1 part in 256; adapters, their "
+            "gradients and AdamW's moments are float32, so a small learning rate is not "
+            "rounded away"
         )
     else:
-        message = "base, adapters and AdamW's moments are float32"
+        message = Message("base, adapters and AdamW's moments are float32")
     return [Finding("ok", "dtype", "base", message)]
 
 
@@ -47,12 +54,24 @@ def check_tokenizer(gate: Gate) -> list[Finding]:
     ids = base.tokenizer.get_vocab().values()
     if max(ids) >= num_rows:
         beyond = sum(token >= num_rows for token in ids)
-        what = "embeddings" if num_rows == num_embeddings else "rows of the output head"
-        message = f"{beyond:,} of its {len(ids):,} tokens exceed the {num_rows:,} {what}"
-        return [Finding("error", "tokenizer", "base", message, "Use the tokenizer of exactly this model.")]
-    message = f"{len(ids):,} tokens, {num_embeddings:,} embeddings"
+        what = Message("embeddings") if num_rows == num_embeddings else Message("rows of the output head")
+        message = Message(
+            "{beyond:,} of its {num_ids:,} tokens exceed the {num_rows:,} {what}",
+            beyond=beyond,
+            num_ids=len(ids),
+            num_rows=num_rows,
+            what=what,
+        )
+        return [
+            Finding(
+                "error", "tokenizer", "base", message, Message("Use the tokenizer of exactly this model.")
+            )
+        ]
+    message = Message(
+        "{num_ids:,} tokens, {num_embeddings:,} embeddings", num_ids=len(ids), num_embeddings=num_embeddings
+    )
     if spare := num_embeddings - len(ids):
-        message += f"; {spare:,} are not used by any token, which is harmless"
+        message += Message("; {spare:,} are not used by any token, which is harmless", spare=spare)
     return [
         *(Finding("note", "tokenizer", "base", note) for note in base.notes),
         Finding("ok", "tokenizer", "base", message),
@@ -67,9 +86,12 @@ def check_special_tokens(gate: Gate) -> list[Finding]:
         findings.append(
             _special(
                 "warning",
-                f"padding and end of answer are the same token, {_named(base, base.eos_token_id)}; training "
-                "distinguishes them by position, but scripts that mask padding in labels unlearn to stop",
-                "Use a tokenizer with a separate padding token if you train elsewhere.",
+                Message(
+                    "padding and end of answer are the same token, {named}; training distinguishes "
+                    "them by position, but scripts that mask padding in labels unlearn to stop",
+                    named=_named(base, base.eos_token_id),
+                ),
+                Message("Use a tokenizer with a separate padding token if you train elsewhere."),
             )
         )
     usual = getattr(base.tokenizer, f"{base.family.start}_token_id")
@@ -83,7 +105,12 @@ def check_special_tokens(gate: Gate) -> list[Finding]:
     if findings:
         return findings
     pad, eos, start = (_named(base, t) for t in (base.pad_token_id, base.eos_token_id, base.start_token_id))
-    return [_special("ok", f"padding {pad}, end {eos}; answers begin with {start}")]
+    return [
+        _special(
+            "ok",
+            Message("padding {pad}, end {eos}; answers begin with {start}", pad=pad, eos=eos, start=start),
+        )
+    ]
 
 
 def _special(level: Level, message: str, fix: str = "") -> Finding:
@@ -100,8 +127,10 @@ def _outside(base: Base) -> list[Finding]:
     wrong = [f"{name} {token}" for name, token in ids.items() if not 0 <= token < num_rows]
     if not wrong:
         return []
-    message = f"outside of the {num_rows:,} embeddings: {', '.join(wrong)}"
-    return [_special("error", message, "Correct the ids in config.json and tokenizer_config.json.")]
+    message = Message(
+        "outside of the {num_rows:,} embeddings: {wrong}", num_rows=num_rows, wrong=", ".join(wrong)
+    )
+    return [_special("error", message, Message("Correct the ids in config.json and tokenizer_config.json."))]
 
 
 def _contradictions(base: Base) -> list[Finding]:
@@ -114,12 +143,26 @@ def _contradictions(base: Base) -> list[Finding]:
         for key, own in (("eos_token_id", base.eos_token_id), ("pad_token_id", base.pad_token_id)):
             stated = _ids(getattr(config, key, None))
             if stated and own not in stated:
-                does = "not stop where it is trained to" if key == "eos_token_id" else "pad with another"
-                message = (
-                    f"{file} sets {key} to {stated[0]}, but the tokenizer to {own}: "
-                    f"a merged model would {does}"
+                does = (
+                    Message("not stop where it is trained to")
+                    if key == "eos_token_id"
+                    else Message("pad with another")
                 )
-                findings.append(_special("warning", message, f"Set {key} to {own} in {file} of the base."))
+                message = Message(
+                    "{file} sets {key} to {stated}, but the tokenizer to {own}: a merged model would {does}",
+                    file=file,
+                    key=key,
+                    stated=stated[0],
+                    own=own,
+                    does=does,
+                )
+                findings.append(
+                    _special(
+                        "warning",
+                        message,
+                        Message("Set {key} to {own} in {file} of the base.", key=key, own=own, file=file),
+                    )
+                )
     return findings
 
 

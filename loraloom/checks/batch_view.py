@@ -18,6 +18,7 @@ from loraloom.data.batches import Batch, Part, Side, collate
 from loraloom.data.encoding import IGNORED, EncodedSet, encode_texts
 from loraloom.data.examples import Example
 from loraloom.run.documents.document import JsonObject
+from loraloom.text.message import Message
 from loraloom.text.visible import printable
 
 Place = Literal["short", "median", "long"]
@@ -98,7 +99,9 @@ def _view(
     labels = batch.labels[target].tolist()
     return RowView(
         place=place,
-        where=example.where if example.line else f"{example.path}, row {example.row}",
+        where=example.where
+        if example.line
+        else Message("{path}, row {row}", path=example.path, row=example.row),
         encoder=_tokens(base, batch.input_ids[source].tolist()),
         decoder=_tokens(base, batch.decoder_input_ids[target].tolist()),
         labels=tuple(None if label == IGNORED else _tokens(base, [label])[0] for label in labels),

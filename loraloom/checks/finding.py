@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from loraloom.errors import CheckError, Problem
 from loraloom.run.documents.checks import Finding, Level
+from loraloom.text.message import Message
 
 __all__ = ["Finding", "Level", "raise_errors"]
 
@@ -20,7 +21,9 @@ def raise_errors(findings: Iterable[Finding]) -> None:
     if errors:
         raise CheckError(
             Problem(
-                f"check `{finding.check}` failed: {finding.message}", where=finding.where, fix=finding.fix
+                Message("check `{check}` failed: {message}", check=finding.check, message=finding.message),
+                where=finding.where,
+                fix=finding.fix,
             )
             for finding in errors
         )

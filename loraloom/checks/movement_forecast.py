@@ -47,6 +47,7 @@ from loraloom.data.encoding import EncodedExample, EncodedSet
 from loraloom.evaluate.movement import HARDLY_MOVED
 from loraloom.forecast.plan import pass_tokens
 from loraloom.recipe import Experiment, LoraSettings
+from loraloom.text.message import Message
 from loraloom.text.units import percent
 from loraloom.training.state import Timetable, learning_rate
 
@@ -60,9 +61,9 @@ LITTLE, USUAL = 0.01, 0.03
 FAR = 0.3
 LOWEST_RATE, HIGHEST_RATE = 1e-8, 1.0
 NOTHING = 1e-9  # nats; avoids a division by zero if the loss is already learnt
-WHAT_IT_TAKES = "On the starter 0.034 % changed 1 answer of 100, and 0.33 % changed 26"
+WHAT_IT_TAKES = Message("On the starter 0.034 % changed 1 answer of 100, and 0.33 % changed 26")
 # Half a unit in its last place is 0.2 to 0.4 % of a weight.
-ROUNDED = "bfloat16 rounds most of the change away"
+ROUNDED = Message("bfloat16 rounds most of the change away")
 
 
 @dataclass(frozen=True)
@@ -253,29 +254,46 @@ def check_movement(gate: Gate) -> list[Finding]:
 def _finding(predicted: Forecast, dtype: torch.dtype) -> Finding:
     experiment, moved = predicted.timetable.experiment, predicted.movement()
     rate = experiment.training.learning_rate
-    where = f"{experiment.group}: training.learning_rate"
-    prediction = f"‖ΔW‖/‖W‖ {percent(moved)} after {predicted.timetable.total_steps:,} steps at {rate:g}"
+    where = Message("{group}: training.learning_rate", group=experiment.group)
+    prediction = Message(
+        "‖ΔW‖/‖W‖ {moved} after {total_steps:,} steps at {rate:g}",
+        moved=percent(moved),
+        total_steps=predicted.timetable.total_steps,
+        rate=rate,
+    )
     if moved < HARDLY_MOVED:
-        when = "and the base computes in it" if dtype == torch.bfloat16 else "if you merge into it"
-        message = (
-            f"this will barely move the model: predicted {prediction}. {WHAT_IT_TAKES}. {ROUNDED}, {when}"
+        when = (
+            Message("and the base computes in it")
+            if dtype == torch.bfloat16
+            else Message("if you merge into it")
+        )
+        message = Message(
+            "this will barely move the model: predicted {prediction}. {what_it_takes}. {rounded}, {when}",
+            prediction=prediction,
+            what_it_takes=WHAT_IT_TAKES,
+            rounded=ROUNDED,
+            when=when,
         )
         return Finding("warning", "movement", where, message, _raise_rate(predicted))
     if moved > FAR:
-        message = f"this may destroy the base's abilities: predicted {prediction}"
-        fix = "Lower training.learning_rate or lora.lora_alpha."
+        message = Message(
+            "this may destroy the base's abilities: predicted {prediction}", prediction=prediction
+        )
+        fix = Message("Lower training.learning_rate or lora.lora_alpha.")
         return Finding("warning", "movement", where, message, fix)
     if moved < LITTLE:
-        message = f"this will move the model little: predicted {prediction}"
+        message = Message("this will move the model little: predicted {prediction}", prediction=prediction)
         return Finding("note", "movement", where, message, _raise_rate(predicted))
-    return Finding("ok", "movement", where, f"predicted {prediction}")
+    return Finding("ok", "movement", where, Message("predicted {prediction}", prediction=prediction))
 
 
 def _raise_rate(predicted: Forecast) -> str:
     rate = predicted.rate_for(USUAL)
     if rate is None:
-        return "No learning rate is enough for so few steps; train longer."
-    return (
-        f"Raise training.learning_rate to about {rate:g} (predicted {percent(USUAL)}), or train longer. "
-        "LoRA is usually trained at 1e-4 and above."
+        return Message("No learning rate is enough for so few steps; train longer.")
+    return Message(
+        "Raise training.learning_rate to about {rate:g} (predicted {usual}), or train longer. "
+        "LoRA is usually trained at 1e-4 and above.",
+        rate=rate,
+        usual=percent(USUAL),
     )

@@ -20,6 +20,7 @@ from loraloom.forecast.plan import make_plan
 from loraloom.recipe import Experiment, GenerationSettings, LoraSettings
 from loraloom.recipe.target_names import ALL_LINEAR
 from loraloom.run.events import Evaluation, Event
+from loraloom.text.message import Message
 from loraloom.training.loop import train
 from loraloom.training.setup import Setup, scratch_run
 from loraloom.training.state import Timetable, TrainingState
@@ -81,8 +82,12 @@ def check_learning(gate: Gate) -> list[Finding]:
     batch = _first_batch(gate, chosen[0])
     before = eval_losses(AdapterBank(gate.base), [BASE], batch, batch_size=len(batch))[BASE]
     if before <= BY_HEART:
-        message = f"the base has already memorized the first batch: its loss is {before:.2f}"
-        return [Finding("note", "learning", "data", message, "Check whether there is anything to learn.")]
+        message = Message(
+            "the base has already memorized the first batch: its loss is {before:.2f}", before=before
+        )
+        return [
+            Finding("note", "learning", "data", message, Message("Check whether there is anything to learn."))
+        ]
     ways = {each.group: _ways(each) for each in chosen[:NUM_EXPERIMENTS]}
     after = _train(gate, {way.name: way for each in ways.values() for way in each}, batch)
 
@@ -93,7 +98,11 @@ def check_learning(gate: Gate) -> list[Finding]:
         diagnose(name, _attempt([tried(way) for way in each]), len(batch)) for name, each in ways.items()
     ]
     if left_out := len(chosen) - len(ways):
-        message = f"only the first {len(ways)} experiments were tried; {left_out} more were not"
+        message = Message(
+            "only the first {num_ways} experiments were tried; {left_out} more were not",
+            num_ways=len(ways),
+            left_out=left_out,
+        )
         findings.append(Finding("note", "learning", "experiments", message))
     return findings
 
@@ -193,7 +202,13 @@ def diagnose(name: str, attempt: Attempt, num_rows: int) -> Finding:
     """
     own = attempt.own
     change = f"{own.before:.2f} → {own.after:.2f}"
-    tried = f"one batch of {num_rows} rows, {NUM_STEPS} steps at {own.rate:g}: loss {change}"
+    tried = Message(
+        "one batch of {num_rows} rows, {num_steps} steps at {rate:g}: loss {change}",
+        num_rows=num_rows,
+        num_steps=NUM_STEPS,
+        rate=own.rate,
+        change=change,
+    )
     if own.has_learnt:
         return Finding("ok", "learning", name, tried)
     if attempt.usual.has_learnt:
@@ -202,35 +217,41 @@ def diagnose(name: str, attempt: Attempt, num_rows: int) -> Finding:
         level, cause, fix = _blame_targets(attempt)
     else:
         level, cause, fix = _blame_data(attempt)
-    return Finding(level, "learning", name, f"{tried}; {cause}", fix)
+    return Finding(level, "learning", name, Message("{tried}; {cause}", tried=tried, cause=cause), fix)
 
 
 def _blame_rate(attempt: Attempt) -> tuple[Level, str, str]:
     own, usual = attempt.own, attempt.usual
-    at_usual = f"at {usual.rate:g} it reaches {usual.after:.2f}"
+    at_usual = Message("at {rate:g} it reaches {after:.2f}", rate=usual.rate, after=usual.after)
     if own.rate >= usual.rate:
-        cause = f"the learning rate is probably too high: {at_usual}"
-        return "warning", cause, f"Lower training.learning_rate towards {usual.rate:g}."
+        cause = Message("the learning rate is probably too high: {at_usual}", at_usual=at_usual)
+        return "warning", cause, Message("Lower training.learning_rate towards {rate:g}.", rate=usual.rate)
     if own.share >= LEARNING:
-        fix = "This is fine for a long training; for a short one, raise training.learning_rate."
-        return "note", f"it learns slowly: {at_usual}", fix
-    cause = f"the learning rate is probably too low: {at_usual}"
-    return "warning", cause, f"Raise training.learning_rate towards {usual.rate:g}."
+        fix = Message("This is fine for a long training; for a short one, raise training.learning_rate.")
+        return "note", Message("it learns slowly: {at_usual}", at_usual=at_usual), fix
+    cause = Message("the learning rate is probably too low: {at_usual}", at_usual=at_usual)
+    return "warning", cause, Message("Raise training.learning_rate towards {rate:g}.", rate=usual.rate)
 
 
 def _blame_targets(attempt: Attempt) -> tuple[Level, str, str]:
     usual, wide = attempt.usual, attempt.wide
-    cause = (
-        f"the targets are the likely cause: they reach {usual.after:.2f} at {usual.rate:g}, all linears "
-        f"{wide.after:.2f} at {wide.rate:g}"
+    cause = Message(
+        "the targets are the likely cause: they reach {after:.2f} at {rate:g}, all linears "
+        "{after_2:.2f} at {rate_2:g}",
+        after=usual.after,
+        rate=usual.rate,
+        after_2=wide.after,
+        rate_2=wide.rate,
     )
-    return "warning", cause, "Add modules to lora.target_modules."
+    return "warning", cause, Message("Add modules to lora.target_modules.")
 
 
 def _blame_data(attempt: Attempt) -> tuple[Level, str, str]:
     best = min(attempt.own, attempt.usual, attempt.wide, key=_after)
-    cause = (
-        f"the data or the base is the likely cause: the best trial reaches {best.after:.2f}, at {best.rate:g}"
+    cause = Message(
+        "the data or the base is the likely cause: the best trial reaches {after:.2f}, at {rate:g}",
+        after=best.after,
+        rate=best.rate,
     )
-    fix = "Check for sources with several answers, and that the base knows the language."
+    fix = Message("Check for sources with several answers, and that the base knows the language.")
     return "note" if best.share >= WELL_ON else "warning", cause, fix

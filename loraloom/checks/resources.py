@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from loraloom.checks.finding import Finding
 from loraloom.run.documents.prediction import Disk, Memory, Pace, Prediction
+from loraloom.text.message import Message
 from loraloom.text.units import estimated_duration, size
 
 CHECKPOINTS_TO_FIT = 3
 # Share of free memory; the rest is left for the system and for what was not predicted.
 TIGHT = 0.9
-LESS_MEMORY = (
-    "Halve training.per_device_train_batch_size and double training.gradient_accumulation_steps (the same "
-    "training), or set training.gradient_checkpointing: true."
+LESS_MEMORY = Message(
+    "Halve training.per_device_train_batch_size and double "
+    "training.gradient_accumulation_steps (the same training), or set "
+    "training.gradient_checkpointing: true."
 )
 
 
@@ -33,32 +35,64 @@ def check_memory(memory: Memory, *, num_waves: int = 1) -> Finding:
     """
     largest = ", ".join(f"{name} {size(num)}" for name, num in list(memory.parts.items())[:3])
     needed, free = size(memory.needed_bytes), size(memory.free_bytes)
-    message = (
-        f"{memory.phase} takes {needed} in addition to {size(memory.loaded_bytes)} already loaded; "
-        f"largest parts: {largest}; {free} free"
+    message = Message(
+        "{phase} takes {needed} in addition to {loaded_bytes} already loaded; largest parts: "
+        "{largest}; {free} free",
+        phase=memory.phase,
+        needed=needed,
+        loaded_bytes=size(memory.loaded_bytes),
+        largest=largest,
+        free=free,
     )
     if memory.needed_bytes > memory.free_bytes:
-        turns = " Experiments already take turns." if num_waves > 1 else ""
-        message = f"training will probably run out of memory: {message}"
-        return Finding("warning", "memory", "training", message, f"{LESS_MEMORY}{turns}")
+        turns = Message(" Experiments already take turns.") if num_waves > 1 else ""
+        message = Message("training will probably run out of memory: {message}", message=message)
+        return Finding(
+            "warning",
+            "memory",
+            "training",
+            message,
+            Message("{less_memory}{turns}", less_memory=LESS_MEMORY, turns=turns),
+        )
     if memory.needed_bytes > TIGHT * memory.free_bytes:
-        return Finding("warning", "memory", "training", f"memory will be tight: {message}", LESS_MEMORY)
+        return Finding(
+            "warning",
+            "memory",
+            "training",
+            Message("memory will be tight: {message}", message=message),
+            LESS_MEMORY,
+        )
     peak = size(memory.peak_bytes)
-    return Finding("ok", "memory", "training", f"{peak} at the peak: {message}")
+    return Finding(
+        "ok", "memory", "training", Message("{peak} at the peak: {message}", peak=peak, message=message)
+    )
 
 
 def check_disk(disk: Disk) -> Finding:
     """Check the space for three checkpoints: two that are kept and one that is being written."""
     one, free = size(disk.checkpoint_bytes), size(disk.free_bytes)
     if disk.free_bytes < CHECKPOINTS_TO_FIT * disk.checkpoint_bytes:
-        message = f"there is no space for {CHECKPOINTS_TO_FIT} checkpoints of {one}: {free} free"
-        return Finding("error", "disk", "training", message, "Free some space, or choose another `--out`.")
-    return Finding("ok", "disk", "training", f"a checkpoint takes at most {one}; {free} free")
+        message = Message(
+            "there is no space for {checkpoints_to_fit} checkpoints of {one}: {free} free",
+            checkpoints_to_fit=CHECKPOINTS_TO_FIT,
+            one=one,
+            free=free,
+        )
+        return Finding(
+            "error", "disk", "training", message, Message("Free some space, or choose another `--out`.")
+        )
+    return Finding(
+        "ok", "disk", "training", Message("a checkpoint takes at most {one}; {free} free", one=one, free=free)
+    )
 
 
 def describe_pace(pace: Pace | None) -> str:
     """Describe how long the steps take; None if no step was timed."""
     if pace is None:
-        return "unknown, because no step was timed before the run was stopped"
+        return Message("unknown, because no step was timed before the run was stopped")
     steps, epoch = estimated_duration(pace.seconds), estimated_duration(pace.epoch_seconds)
-    return f"about {steps} for the steps ({epoch} per epoch), by one timed step, without evaluations"
+    return Message(
+        "about {steps} for the steps ({epoch} per epoch), by one timed step, without evaluations",
+        steps=steps,
+        epoch=epoch,
+    )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.data.batches import Batch, Side
+from loraloom.text.message import Message, joined
 
 
 def describe_silent(bank: AdapterBank, norms: Mapping[str, float], batch: Batch) -> str:
@@ -20,11 +21,22 @@ def describe_silent(bank: AdapterBank, norms: Mapping[str, float], batch: Batch)
     kinds = Counter(_kind(bank, name) for name in norms)
     silent = [name for name, norm in norms.items() if norm == 0]
     of_kind = Counter(_kind(bank, name) for name in silent)
-    counted = ", ".join(f"{kind} ({number} of {kinds[kind]})" for kind, number in of_kind.items())
+    counted = joined(
+        ", ",
+        (
+            Message("{kind} ({number} of {kinds})", kind=kind, number=number, kinds=kinds[kind])
+            for kind, number in of_kind.items()
+        ),
+    )
     reasons = {reason: None for name in silent if (reason := _reason(bank, name, batch))}
     why = f": {'; '.join(reasons)}" if reasons else ""
-    return (
-        f"{len(silent)} of {len(norms)} modules get no gradient, {counted}; the first one is {silent[0]}{why}"
+    return Message(
+        "{num_silent} of {num_norms} modules get no gradient, {counted}; the first one is {silent}{why}",
+        num_silent=len(silent),
+        num_norms=len(norms),
+        counted=counted,
+        silent=silent[0],
+        why=why,
     )
 
 

@@ -8,18 +8,34 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from loraloom.cli.adapter_verbs import card, merge
 from loraloom.cli.answer_verbs import compare, predict, report, runs
 from loraloom.cli.recipe_verbs import check, find_lr, init, recipe_schema
 from loraloom.cli.training_verbs import demo, search, train
 from loraloom.errors import Interrupted, LoRALoomError
+from loraloom.text.catalogue import rendered
 from loraloom.training.signals import leave_on_signals
 
+
+class _Commands(typer.core.TyperGroup):
+    """All commands; what is wrong with their options is said in the user's language."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = rendered(error.message)
+            raise
+
+
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -53,10 +69,10 @@ def main() -> None:
             app()
     except LoRALoomError as error:
         kind = type(error).__name__
-        print(f"{kind}: {error}", file=sys.stderr)
+        print(f"{kind}: {rendered(error.as_message())}", file=sys.stderr)
         sys.exit(1)
     except Interrupted as stop:
-        print(f"{stop}", file=sys.stderr)
+        print(rendered(stop.as_message()), file=sys.stderr)
         sys.exit(128 + stop.signal_number)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

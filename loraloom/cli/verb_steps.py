@@ -44,7 +44,7 @@ def read(recipe: str, sets: list[str], display: Display, *, resume: Path | None 
         resumed = None  # the command reports what is wrong with the run
     reading = read_recipe_with_notes(recipe, sets, resumed=resumed)
     for note in reading.notes:
-        display((WarningNote if note.is_warning else Note)(message=str(note)))
+        display((WarningNote if note.is_warning else Note)(message=note.as_message()))
     return reading.recipe
 
 

@@ -15,7 +15,7 @@ from loraloom.base.supported_models import check_folder
 from loraloom.commands.init_languages import languages_of_folder, stated_languages
 from loraloom.data.files.data_names import STARTER
 from loraloom.data.files.location import locate
-from loraloom.data.layouts.recognition import NoLayoutError
+from loraloom.data.layouts.no_layout import NoLayoutError
 from loraloom.data.preview import Lengths, Preview, preview_files
 from loraloom.errors import DataError, Problem, RecipeError
 from loraloom.recipe import DataSettings

@@ -12,7 +12,7 @@ from rich.text import Text
 from loraloom.console.finding_text import summary
 from loraloom.console.plan_text import plan_lines
 from loraloom.console.streams import TEXT_WIDTH, Stderr
-from loraloom.run.documents.checks import Finding, Level
+from loraloom.run.documents.checks import LEVELS, Finding, Level
 from loraloom.run.events import (
     AdapterExport,
     AnswerProgress,
@@ -31,6 +31,8 @@ from loraloom.run.events import (
     TrainStep,
     WarningNote,
 )
+from loraloom.text.catalogue import rendered
+from loraloom.text.message import Message
 from loraloom.text.units import duration
 from loraloom.text.visible import visible
 
@@ -73,14 +75,19 @@ class Display:
                 self.say(finding.line, style="yellow")
 
     def say(self, message: str, *, style: str = "") -> None:
-        """Print a line on stderr, above the live one."""
+        """Print a line on stderr, above the live one.
+
+        Args:
+            message: text or a message, which is rendered in the user's language.
+            style: of rich.
+        """
         target = self._live.console if self._live is not None else self.stderr
-        target.print(Text(visible(message), style=style))
+        target.print(Text(visible(rendered(message)), style=style))
 
     def next_command(self, command: str) -> None:
         """Print the last line of a command."""
         if not self.is_quiet:
-            self.say(f"Next: {command}", style="bold")
+            self.say(Message("Next: {command}", command=command), style="bold")
 
     @singledispatchmethod
     def _show(self, event: Event) -> None:
@@ -88,15 +95,22 @@ class Display:
 
     @_show.register
     def _(self, event: Note) -> None:
-        self.say(f"note: {event.message}")
+        self.say(Message("note: {message}", message=event.message))
 
     @_show.register
     def _(self, event: WarningNote) -> None:
-        self.say(f"warning: {event.message}", style="yellow")
+        self.say(Message("warning: {message}", message=event.message), style="yellow")
 
     @_show.register
     def _(self, event: RowCounts) -> None:
-        self.say(f"{event.train} rows to train on, {event.eval} eval, {event.test} test")
+        self.say(
+            Message(
+                "{train} rows to train on, {eval} eval, {test} test",
+                train=event.train,
+                eval=event.eval,
+                test=event.test,
+            )
+        )
 
     @_show.register
     def _(self, event: CheckResults) -> None:
@@ -104,66 +118,123 @@ class Display:
             if finding.level in ("warning", "error") or finding.check == "targets":
                 self.say(finding.line)
         counts = next(summary(event.findings, TEXT_WIDTH, self.stderr, with_names=False))
-        self.say(f"{len(event.findings)} checks: {counts}")
+        self.say(Message("{num_findings} checks: {counts}", num_findings=len(event.findings), counts=counts))
 
     @_show.register
     def _(self, event: TrainingPlan) -> None:
         for key, choice in event.choices.items():
-            self.say(f"{key}: {choice.value} ({choice.reason})")
+            self.say(Message("{key}: {value} ({reason})", key=key, value=choice.value, reason=choice.reason))
         if event.plan is not None:
             for line in plan_lines(event.plan, min(self.stderr.width, TEXT_WIDTH)):
                 self.say(line)
         for finding in event.findings:
             if finding.level != "ok":
-                self.say(f"{finding.level}: {finding.message}. {finding.fix}", style="bold yellow")
-        self.say(f"run: {event.folder}")
+                self.say(
+                    Message(
+                        "{level}: {message}. {fix}",
+                        level=LEVELS[finding.level],
+                        message=finding.message,
+                        fix=finding.fix,
+                    ),
+                    style="bold yellow",
+                )
+        self.say(Message("run: {folder}", folder=event.folder))
 
     @_show.register
     def _(self, event: StepTiming) -> None:
         if self.stderr.is_terminal:
-            self.say("timing one step …", style="dim")
+            self.say(Message("timing one step …"), style="dim")
 
     @_show.register
     def _(self, event: Resume) -> None:
-        self.say(f"resuming after step {event.step}: {event.reason}")
+        self.say(Message("resuming after step {step}: {reason}", step=event.step, reason=event.reason))
 
     @_show.register
     def _(self, event: AdapterExport) -> None:
-        self.say(f"adapters/{event.experiment} is written again: {event.reason}", style="yellow")
+        self.say(
+            Message(
+                "adapters/{experiment} is written again: {reason}",
+                experiment=event.experiment,
+                reason=event.reason,
+            ),
+            style="yellow",
+        )
 
     @_show.register
     def _(self, event: FileChange) -> None:
-        self.say(f"warning: {event.path} has changed since the run wrote it: {event.what}", style="yellow")
+        self.say(
+            Message(
+                "warning: {path} has changed since the run wrote it: {what}", path=event.path, what=event.what
+            ),
+            style="yellow",
+        )
 
     @_show.register
     def _(self, event: MemoryLimit) -> None:
         if event.phase == "training":
-            now = f"{event.pass_tokens:,} tokens per pass; a step still uses the same rows"
-            what = f"in step {event.step} with {event.tried:,} tokens per pass; from now on at most {now}"
+            now: str = Message(
+                "{pass_tokens:,} tokens per pass; a step still uses the same rows",
+                pass_tokens=event.pass_tokens,
+            )
+            what: str = Message(
+                "in step {step} with {tried:,} tokens per pass; from now on at most {now}",
+                step=event.step,
+                tried=event.tried,
+                now=now,
+            )
         elif event.phase == "lifted":
-            now = "it fails, and the others continue as if it had not existed"
-            what = f"in step {event.step} with the adapter of {event.experiment}: {now}"
+            now = Message("it fails, and the others continue as if it had not existed")
+            what = Message(
+                "in step {step} with the adapter of {experiment}: {now}",
+                step=event.step,
+                experiment=event.experiment,
+                now=now,
+            )
         else:
-            now = f"{event.eval_rows}, which does not change any figure"
-            what = f"in the evaluation after step {event.step} with {event.tried} rows at once; "
-            what += f"from now on at most {now}"
-        self.say(f"warning: memory ran out {what}", style="yellow")
+            now = Message("{eval_rows}, which does not change any figure", eval_rows=event.eval_rows)
+            what = Message(
+                "in the evaluation after step {step} with {tried} rows at once; ",
+                step=event.step,
+                tried=event.tried,
+            )
+            what += Message("from now on at most {now}", now=now)
+        self.say(Message("warning: memory ran out {what}", what=what), style="yellow")
 
     @_show.register
     def _(self, event: CheckpointDamage) -> None:
-        self.say(f"warning: checkpoint {event.path} is not used: {event.problem}", style="yellow")
+        self.say(
+            Message(
+                "warning: checkpoint {path} is not used: {problem}", path=event.path, problem=event.problem
+            ),
+            style="yellow",
+        )
 
     @_show.register
     def _(self, event: Evaluation) -> None:
         shown = {"epoch": event.epoch, **event.figures}
         figures = "  ".join(f"{key} {value:.4f}" for key, value in shown.items())
-        self.say(f"{event.experiment}: step {event.experiment_step}  {figures}")
+        self.say(
+            Message(
+                "{experiment}: step {experiment_step}  {figures}",
+                experiment=event.experiment,
+                experiment_step=event.experiment_step,
+                figures=figures,
+            )
+        )
 
     @_show.register
     def _(self, event: ExperimentEnd) -> None:
         if event.status != "done":
             style = "red" if event.status == "failed" else ""
-            self.say(f"{event.experiment} {event.status}: {event.reason}", style=style)
+            self.say(
+                Message(
+                    "{experiment} {status}: {reason}",
+                    experiment=event.experiment,
+                    status=event.status,
+                    reason=event.reason,
+                ),
+                style=style,
+            )
         if self._live is not None and event.experiment in self._tasks:
             self._live.remove_task(self._tasks.pop(event.experiment))
 
@@ -173,21 +244,34 @@ class Display:
             end = "\n" if event.done >= event.total else ""
             self.stderr.print(f"\ranswered {event.done} of {event.total}", end=end)
         elif event.done >= event.total or self._is_time():
-            self.say(f"answered {event.done} of {event.total}")
+            self.say(Message("answered {done} of {total}", done=event.done, total=event.total))
 
     @_show.register
     def _(self, event: TrainStep) -> None:
         name, step, total = event.experiment, event.experiment_step, event.total_steps
         started, first = self._first.setdefault(name, (time.monotonic(), step))
-        speed = f"{event.tokens_per_second:,.0f} tok/s"
-        figures = f"loss {event.loss:.4f}  lr {event.learning_rate:.2e}  {speed}"
+        speed = Message("{tokens_per_second:,.0f} tok/s", tokens_per_second=event.tokens_per_second)
+        figures = Message(
+            "loss {loss:.4f}  lr {learning_rate:.2e}  {speed}",
+            loss=event.loss,
+            learning_rate=event.learning_rate,
+            speed=speed,
+        )
         if step > first:
             left = (time.monotonic() - started) / (step - first) * (total - step)
-            figures += f"  {duration(left)} left"
+            figures += Message("  {left} left", left=duration(left))
         if self.stderr.is_terminal:
             self._update_live(name, step, total, figures)
         elif step == total or self._is_time():
-            self.say(f"{name}: step {step}/{total}  {figures}")
+            self.say(
+                Message(
+                    "{name}: step {step}/{total}  {figures}",
+                    name=name,
+                    step=step,
+                    total=total,
+                    figures=figures,
+                )
+            )
 
     def _update_live(self, name: str, step: int, total: int, figures: str) -> None:
         if self._live is None:

@@ -9,6 +9,10 @@ from rich.console import Console
 from rich.text import Text
 
 from loraloom.checks.finding import Finding
+from loraloom.run.documents.checks import LEVELS
+from loraloom.text.catalogue import rendered
+from loraloom.text.message import Message, joined
+from loraloom.text.units import counted
 
 # Most severe first.
 COLOURS = {"error": "red", "warning": "yellow", "note": "blue", "ok": "green"}
@@ -27,7 +31,9 @@ def paragraph(finding: Finding, width: int, console: Console) -> Iterator[Text]:
     """Format level, check and place; then message and fix, on the same line if they are short."""
     # A note about a file begins with the file's name.
     place = "" if finding.message.startswith(finding.where) else f" {finding.where}:"
-    head = Text.assemble((finding.level, COLOURS[finding.level]), f" {finding.check}:{place}")
+    head = Text.assemble(
+        (rendered(LEVELS[finding.level]), COLOURS[finding.level]), f" {finding.check}:{place}"
+    )
     message = Text(finding.message)
     if not finding.fix and head.cell_len + 1 + message.cell_len <= width:
         yield Text.assemble(head, " ", message)
@@ -44,10 +50,14 @@ def summary(
 ) -> Iterator[Text]:
     """Count the findings of each level; then name the checks that passed."""
     counts: Counter[str] = Counter(finding.level for finding in findings)
-    yield Text(", ".join(_counted(counts[level], level) for level in COLOURS if counts[level]))
+    every = joined(", ", (_counted(counts[level], level) for level in COLOURS if counts[level]))
+    yield Text(rendered(every))
     names = {f.check: None for f in findings if f.level == "ok" and f.check not in SHOWN_IN_ORDER}
     if names and with_names:
-        folded = Text(f"passed (`--all` shows them): {', '.join(names)}", style=COLOURS["ok"])
+        folded = Text(
+            rendered(Message("passed (`--all` shows them): {names}", names=", ".join(names))),
+            style=COLOURS["ok"],
+        )
         for line in folded.wrap(console, width):
             line.rstrip()
             yield line
@@ -55,5 +65,7 @@ def summary(
 
 def _counted(count: int, level: str) -> str:
     if level == "ok":
-        return f"{count} passed"
-    return f"{count} {level}{'s' if count > 1 else ''}"
+        return Message("{count} passed", count=count)
+    return {"error": counted(count, "error"), "warning": counted(count, "warning")}.get(
+        level, counted(count, "note")
+    )

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from loraloom.checks.resources import describe_pace
 from loraloom.run.documents.prediction import Disk, Memory, Prediction
+from loraloom.text.catalogue import rendered
+from loraloom.text.message import Message, joined
 from loraloom.text.units import size
 
 LABEL_WIDTH = 9
@@ -35,36 +37,58 @@ def plan_lines(plan: Prediction, width: int) -> list[str]:
 
 
 def _paragraph(label: str, text: str, room: int) -> Iterator[str]:
-    for number, line in enumerate(textwrap.wrap(text, room)):
-        yield f"  {label if number == 0 else '':{LABEL_WIDTH - 2}}{line}"
+    for number, line in enumerate(textwrap.wrap(rendered(text), room)):
+        yield f"  {rendered(label) if number == 0 else '':{LABEL_WIDTH - 2}}{line}"
 
 
 def trains(waves: Sequence[Sequence[str]]) -> str:
     """Describe which experiments train together."""
     if len(waves) == 1:
-        return _names(waves[0]) + (" together, in one wave" if len(waves[0]) > 1 else "")
-    each = "; ".join(f"{number}. {_names(wave)}" for number, wave in enumerate(waves, start=1))
-    return f"in {len(waves)} waves, because memory does not suffice for all at once: {each}"
+        return _names(waves[0]) + (Message(" together, in one wave") if len(waves[0]) > 1 else "")
+    each = joined(
+        "; ",
+        (
+            Message("{number}. {names}", number=number, names=_names(wave))
+            for number, wave in enumerate(waves, start=1)
+        ),
+    )
+    return Message(
+        "in {num_waves} waves, because memory does not suffice for all at once: {each}",
+        num_waves=len(waves),
+        each=each,
+    )
 
 
 def memory(values: Memory) -> str:
     """Describe the peak, its largest parts, and the free memory."""
     parts = ", ".join(f"{name} {size(num)}" for name, num in values.parts.items() if num)
-    return (
-        f"{size(values.peak_bytes)} at the peak: {size(values.loaded_bytes)} already loaded "
-        f"(base {size(values.base_bytes)}) and {size(values.needed_bytes)} more for {values.phase} ({parts})"
-        f"; {size(values.free_bytes)} free"
+    return Message(
+        "{peak_bytes} at the peak: {loaded_bytes} already loaded (base {base_bytes}) and "
+        "{needed_bytes} more for {phase} ({parts}); {free_bytes} free",
+        peak_bytes=size(values.peak_bytes),
+        loaded_bytes=size(values.loaded_bytes),
+        base_bytes=size(values.base_bytes),
+        needed_bytes=size(values.needed_bytes),
+        phase=values.phase,
+        parts=parts,
+        free_bytes=size(values.free_bytes),
     )
 
 
 def disk(values: Disk) -> str:
     """Describe the size of checkpoints."""
-    return (
-        f"at most {size(values.checkpoint_bytes)} per checkpoint, {values.num_kept} kept; "
-        f"{size(values.free_bytes)} free"
+    return Message(
+        "at most {checkpoint_bytes} per checkpoint, {num_kept} kept; {free_bytes} free",
+        checkpoint_bytes=size(values.checkpoint_bytes),
+        num_kept=values.num_kept,
+        free_bytes=size(values.free_bytes),
     )
 
 
 def _names(wave: Sequence[str]) -> str:
     shown = ", ".join(wave[:MANY])
-    return shown if len(wave) <= MANY else f"{shown} and {len(wave) - MANY} more"
+    return (
+        shown
+        if len(wave) <= MANY
+        else Message("{shown} and {num_wave} more", shown=shown, num_wave=len(wave) - MANY)
+    )

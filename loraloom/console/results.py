@@ -13,6 +13,9 @@ from rich.text import Text
 from loraloom.checks.finding import Finding
 from loraloom.console.finding_text import COLOURS, paragraph, summary, to_show
 from loraloom.console.streams import Stdout, text_width
+from loraloom.run.documents.checks import LEVELS
+from loraloom.text.catalogue import rendered
+from loraloom.text.message import Message
 from loraloom.text.units import counted, figure, percent
 from loraloom.text.visible import visible
 
@@ -28,7 +31,8 @@ BAR_AT = 36  # terminal columns before the bars of a range test
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
     """Print a table on stdout; in a pipe it is as wide as its text, so that nothing is cut off."""
-    shown = [[visible(cell) for cell in row] for row in rows]
+    columns = [rendered(column) for column in columns]
+    shown = [[visible(rendered(cell)) for cell in row] for row in rows]
     stdout = Stdout(highlight=False)
     if not stdout.is_terminal:
         widest = [max(map(cell_len, column)) + 2 for column in zip(columns, *shown, strict=True)]
@@ -49,13 +53,13 @@ def print_findings(findings: Sequence[Finding], *, show_all: bool = False) -> No
         show_all: whether to show passed checks, which are otherwise only counted.
     """
     stdout = Stdout(highlight=False, soft_wrap=True)
-    readable = [f.mapped(visible) for f in findings]
+    readable = [f.mapped(lambda text: visible(rendered(text))) for f in findings]
     shown = to_show(readable, show_all=show_all)
     width = text_width(stdout)
     if stdout.is_terminal and stdout.width >= WIDE:
         print_table(
-            ("level", "check", "where", "found", "fix"),
-            [(f.level, f.check, f.where, f.message, f.fix) for f in shown],
+            (Message("level"), Message("check"), Message("where"), Message("found"), Message("fix")),
+            [(LEVELS[f.level], f.check, f.where, f.message, f.fix) for f in shown],
             [COLOURS[f.level] for f in shown],
         )
     else:
@@ -93,7 +97,7 @@ def print_range_test(found: RangeTest) -> None:
     is_suggested = [result.learning_rate == found.suggestion for result in found.results]
     columns = ("learning rate", "eval loss", "change", f"gain over the base, {found.base_eval_loss:.4f}")
     print_table(columns, rows, ["bold" if each else "" for each in is_suggested])
-    stdout.print(Text(found.reason))
+    stdout.print(Text(rendered(found.reason)))
     if found.suggestion is not None:
         stdout.print(Text(f"--set training.learning_rate={found.suggestion:g}", style="bold"))
 
@@ -102,15 +106,15 @@ def print_comparison(comparison: Comparison, shown_rows: int = 3) -> None:
     """Print a sentence on the effect of every adapter, the figures, and some answers side by side."""
     stdout = Stdout(highlight=False, soft_wrap=True)
     for sentence in comparison.sentences:
-        stdout.print(Text(sentence, style="bold"))
+        stdout.print(Text(rendered(sentence), style="bold"))
     if len(comparison.sentences) > 1 and comparison.recommendation is not None:
-        stdout.print(Text(comparison.recommendation.sentence, style="bold"))
+        stdout.print(Text(rendered(comparison.recommendation.sentence), style="bold"))
     stdout.print()
     models, groups = comparison.models, comparison.models_of_groups
     keys = list(dict.fromkeys(key for model in models.values() for key in model.figures))
     columns = [[models[name].figures for name in names] for names in groups.values()]
     print_table(
-        ("figure", *groups),
+        (Message("figure"), *groups),
         [
             (key, *(_figure_over_seeds(key, [own.get(key) for own in column]) for column in columns))
             for key in keys
@@ -118,7 +122,7 @@ def print_comparison(comparison: Comparison, shown_rows: int = 3) -> None:
     )
     for key, signature in comparison.signatures.items():
         if key not in keys:
-            stdout.print(Text(visible(f"{key}: {signature}"), style="dim"))
+            stdout.print(Text(visible(f"{key}: {rendered(signature)}"), style="dim"))
     print_languages(comparison)
     print_answers(comparison, shown_rows)
 
@@ -145,7 +149,7 @@ def print_answers(comparison: Comparison, shown_rows: int, title: str = "") -> N
     stdout = Stdout(highlight=False, soft_wrap=True)
     if title:
         stdout.print()
-        stdout.print(Text(title))
+        stdout.print(Text(rendered(title)))
     for row in comparison.rows[:shown_rows]:
         stdout.print()
         stdout.print(Text(visible(row.source), style="bold"))
@@ -153,11 +157,16 @@ def print_answers(comparison: Comparison, shown_rows: int, title: str = "") -> N
             first = names[0]  # only one of several seeds; the report shows them all
             stdout.print(Text(visible(f"  {first}: {row.answers[first]}")))
         if row.reference is not None:
-            stdout.print(Text(visible(f"  reference: {row.reference}"), style="dim"))
+            stdout.print(
+                Text(
+                    visible(rendered(Message("  reference: {reference}", reference=row.reference))),
+                    style="dim",
+                )
+            )
     more = len(comparison.rows) - shown_rows
     if more > 0:
         stdout.print()
-        stdout.print(Text(f"… and {counted(more, 'more row')}", style="dim"))
+        stdout.print(Text(rendered(Message("… and {rows}", rows=counted(more, "more row"))), style="dim"))
 
 
 def _figure_over_seeds(key: str, values: Sequence[float | None]) -> str:

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from loraloom.data.encoding import IGNORED, EncodedExample
 from loraloom.errors import DataError
+from loraloom.text.message import Message
 
 Side = Literal["source", "target"]
 
@@ -165,7 +166,9 @@ def pack(examples: Sequence[EncodedExample], capacity: tuple[int, int]) -> list[
         lengths = len(examples[index].input_ids), len(examples[index].labels)
         if lengths[0] > capacity[0] or lengths[1] > capacity[1]:
             raise DataError(
-                "an example is longer than a row", found=f"{lengths} tokens", allowed=f"at most {capacity}"
+                Message("an example is longer than a row"),
+                found=Message("{lengths} tokens", lengths=lengths),
+                allowed=Message("at most {capacity}", capacity=capacity),
             )
         for row, free in zip(rows, room, strict=True):
             if lengths[0] <= free[0] and lengths[1] <= free[1]:

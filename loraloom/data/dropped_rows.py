@@ -6,11 +6,14 @@ from collections.abc import Sequence
 
 from loraloom.data.formats.row import DroppedRow
 from loraloom.errors import Problem
+from loraloom.text.message import Message, joined
 from loraloom.text.units import counted
 
 SHOWN_PLACES = 20
 SHOWN_REASONS = 10
-NOTHING_LEARNT = "Mark the answers to train on, or set `data.answer_weights: false` to train on all of them."
+NOTHING_LEARNT = Message(
+    "Mark the answers to train on, or set `data.answer_weights: false` to train on all of them."
+)
 
 
 def describe_none_left(shown_as: str, num_empty: int, num_bad: int, why: Sequence[str] = ()) -> Problem:
@@ -21,14 +24,30 @@ def describe_none_left(shown_as: str, num_empty: int, num_bad: int, why: Sequenc
         why: what else was skipped, each reason with its count.
     """
     if not num_empty and not num_bad:
-        what = "contains no answer to train on" + (f": {'; '.join(why)}" if why else "")
-        return Problem(
-            what, where=shown_as, fix=NOTHING_LEARNT if why else "Check that this is the intended file."
+        what: str = Message("contains no answer to train on") + (
+            Message(": {why}", why=joined("; ", why)) if why else ""
         )
-    counts = [f"{count} were {what}" for count, what in ((num_empty, "empty"), (num_bad, "bad")) if count]
-    what = counts[0] if len(counts) == 1 else " and ".join(counts)
-    fix = "Set `data.on_invalid: error` to see them." if num_bad else ""
-    return Problem(f"no rows are left: {'all ' if len(counts) == 1 else ''}{what}", where=shown_as, fix=fix)
+        return Problem(
+            what,
+            where=shown_as,
+            fix=NOTHING_LEARNT if why else Message("Check that this is the intended file."),
+        )
+    counts = [
+        Message("{count} were {what}", count=count, what=what)
+        for count, what in ((num_empty, "empty"), (num_bad, "bad"))
+        if count
+    ]
+    what = counts[0] if len(counts) == 1 else joined(" and ", counts)
+    fix = Message("Set `data.on_invalid: error` to see them.") if num_bad else ""
+    return Problem(
+        (
+            Message("no rows are left: all {what}", what=what)
+            if len(counts) == 1
+            else Message("no rows are left: {what}", what=what)
+        ),
+        where=shown_as,
+        fix=fix,
+    )
 
 
 def describe_dropped(dropped: Sequence[DroppedRow]) -> str:
@@ -36,24 +55,45 @@ def describe_dropped(dropped: Sequence[DroppedRow]) -> str:
     by_reason: dict[str, list[str]] = {}
     for row in dropped:
         by_reason.setdefault(row.why, []).append(row.place)
-    reasons = []
+    reasons: list[str] = []
     for why, places in list(by_reason.items())[:SHOWN_REASONS]:
-        unit = "" if places[0].startswith("row") else "line " if len(places) == 1 else "lines "
-        more = f" and {len(places) - SHOWN_PLACES:,} more" if len(places) > SHOWN_PLACES else ""
-        reasons.append(f"{unit}{', '.join(places[:SHOWN_PLACES])}{more}: {why}")
+        unit = (
+            "" if places[0].startswith("row") else Message("line ") if len(places) == 1 else Message("lines ")
+        )
+        more = (
+            Message(" and {num_places:,} more", num_places=len(places) - SHOWN_PLACES)
+            if len(places) > SHOWN_PLACES
+            else ""
+        )
+        reasons.append(
+            Message(
+                "{unit}{places}{more}: {why}",
+                unit=unit,
+                places=", ".join(places[:SHOWN_PLACES]),
+                more=more,
+                why=why,
+            )
+        )
     if len(by_reason) > SHOWN_REASONS:
-        reasons.append(f"{len(by_reason) - SHOWN_REASONS:,} more reasons")
-    bad = f"{counted(len(dropped), 'bad row')} dropped (data.on_invalid: drop)"
-    return f"{bad}: {'; '.join(reasons)}"
+        reasons.append(
+            Message("{num_by_reason:,} more reasons", num_by_reason=len(by_reason) - SHOWN_REASONS)
+        )
+    bad = Message("{rows} dropped (data.on_invalid: drop)", rows=counted(len(dropped), "bad row"))
+    return Message("{bad}: {reasons}", bad=bad, reasons=joined("; ", reasons))
 
 
 def describe_empty(count: int) -> str:
     """Summarize how many empty rows were dropped."""
-    return f"{counted(count, 'empty row')} dropped (data.on_empty: drop)"
+    return Message("{rows} dropped (data.on_empty: drop)", rows=counted(count, "empty row"))
 
 
 def describe_entries(num_entries: int, entry: str, num_rows: int) -> str:
     """Describe how many rows conversations or articles yielded."""
     gives = "give" if num_entries > 1 else "gives"
     rows = counted(num_rows, "row")
-    return f"{counted(num_entries, entry)} {gives} {rows}, one for each answer to train on"
+    return Message(
+        "{entries} {gives} {rows}, one for each answer to train on",
+        entries=counted(num_entries, entry),
+        gives=gives,
+        rows=rows,
+    )

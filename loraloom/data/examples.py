@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,13 @@ from loraloom.data.layouts.recognition import recognise
 from loraloom.data.rows import Findings, Row, digested, scan_rows
 from loraloom.data.sources.source import join, packed
 from loraloom.data.sources.source_builder import SourceMaker, check_holes
-from loraloom.data.sources.source_template import SourceTemplate
+from loraloom.data.sources.source_template import SourceTemplate, describe_unasked
 from loraloom.data.splitting.grouped_examples import in_groups
 from loraloom.data.splitting.groups import SourceGroups
 from loraloom.data.unused_columns import UnusedColumns
 from loraloom.errors import DataError
 from loraloom.recipe import DataSettings
-from loraloom.text.visible import quoted
+from loraloom.text.message import Message
 
 SAMPLE_ROWS = 100
 
@@ -236,23 +236,22 @@ class _Reading:
 
     def notes(self) -> list[str]:
         """Return what was accepted and the user should know."""
-        path, template = self._shown_as, self._template
-        notes = [f"{path} was read as {self.layout.name}"]
-        notes += [f"{path}: {note}" for note in self._unused.notes()]
+        template = self._template
+        notes: list[str] = [Message("{path} was read as {name}", path=self._shown_as, name=self.layout.name)]
+        notes += self._of_file(self._unused.notes())
         if template.columns and self.layout.asked[0] not in template.columns:
-            unused = quoted(self.layout.asked[0])
-            notes.append(
-                f"data.source_prefix is a template without {unused}, whose text is therefore in no source"
-            )
+            notes.append(describe_unasked(self.layout.asked[0]))
+        counts: list[str] = []
         if self.dropped:
-            notes.append(f"{path}: {describe_empty(self.dropped)}")
+            counts.append(describe_empty(self.dropped))
         if self._findings.dropped:
-            notes.append(f"{path}: {describe_dropped(self._findings.dropped)}")
+            counts.append(describe_dropped(self._findings.dropped))
         if self._num_entries:
-            told = describe_entries(self._num_entries, self.layout.entry, len(self._examples))
-            notes.append(f"{path}: {told}")
-        notes += [f"{path}: {note}" for note in self._told.notes()]
-        return notes
+            counts.append(describe_entries(self._num_entries, self.layout.entry, len(self._examples)))
+        return notes + self._of_file([*counts, *self._told.notes()])
+
+    def _of_file(self, notes: Sequence[str]) -> list[str]:
+        return [Message("{path}: {note}", path=self._shown_as, note=note) for note in notes]
 
     def refuse_unknown_roles(self) -> None:
         """Refuse unknown roles, each once, with the recipe lines that assign them."""

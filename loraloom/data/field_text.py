@@ -13,9 +13,10 @@ from loraloom.data.formats.row import Findings, Row
 from loraloom.data.layouts.exchange import MISSING, Field
 from loraloom.errors import Problem
 from loraloom.recipe import DataSettings
+from loraloom.text.message import Message
 from loraloom.text.visible import quoted
 
-FILL = "Fill it in, or set `data.on_empty: drop`."
+FILL = Message("Fill it in, or set `data.on_empty: drop`.")
 
 
 class FieldReader:
@@ -41,14 +42,21 @@ class FieldReader:
             self._check_optional(row, field)
             return ""
         if isinstance(value, float) and not math.isfinite(value):
-            self.refuse(row, f"{quoted(field.name)} is {value}, which is neither text nor a number")
+            self.refuse(
+                row,
+                Message(
+                    "{name} is {value}, which is neither text nor a number",
+                    name=quoted(field.name),
+                    value=value,
+                ),
+            )
             return ""
-        what = f"{quoted(field.name)} must be text, but is {_kind(value)}"
+        what = Message("{name} must be text, but is {kind}", name=quoted(field.name), kind=_kind(value))
         text = as_text(value, as_written=self._settings.number_format == "written")
         if text is None:
             self.refuse(row, what, self._way_inside(field))
         elif not (self._settings.stringify or field.number):
-            fix = "Set `data.stringify: true` to accept numbers, booleans and dates as text."
+            fix = Message("Set `data.stringify: true` to accept numbers, booleans and dates as text.")
             self.refuse(row, what, fix)
         else:
             return text
@@ -56,41 +64,61 @@ class FieldReader:
 
     def refuse(self, row: Row, what: str, fix: str = "") -> None:
         """Report a problem of a row, which excludes the whole row."""
-        self._findings.refuse(Problem(f"row {row.number}: {what}", where=row.where, fix=fix), row.number)
+        self._findings.refuse(
+            Problem(Message("row {number}: {what}", number=row.number, what=what), where=row.where, fix=fix),
+            row.number,
+        )
 
     def refuse_blank(self, row: Row, name: str, text: str) -> None:
         """Report a field with blank text."""
-        self.refuse(row, f"{quoted(name)} is {'blank' if text else 'empty'}", FILL)
+        self.refuse(
+            row,
+            (
+                Message("{name} is blank", name=quoted(name))
+                if text
+                else Message("{name} is empty", name=quoted(name))
+            ),
+            FILL,
+        )
 
     def _checked(self, row: Row, name: str, text: str) -> str:
         bad = bad_character(text)
         if bad is None:
             return text
         character, place = bad
-        what = f"{quoted(name)} contains {character}"
-        self.refuse(row, what, f"It is character {place} of the text; remove it.")
+        what = Message("{name} contains {character}", name=quoted(name), character=character)
+        self.refuse(row, what, Message("It is character {place} of the text; remove it.", place=place))
         return ""
 
     def _check_optional(self, row: Row, field: Field) -> None:
         if field.optional:
             return
         if field.value is MISSING:
-            self.refuse(row, f"{quoted(field.name)} is missing")
+            self.refuse(row, Message("{name} is missing", name=quoted(field.name)))
         elif self._settings.on_empty == "error":
-            self.refuse(row, f"{quoted(field.name)} is null", FILL)
+            self.refuse(row, Message("{name} is null", name=quoted(field.name)), FILL)
 
     def _way_inside(self, field: Field) -> str:
         """Return how to use a text that is inside a column."""
         if not self._names_columns:
             return ""
         if isinstance(field.value, list):
-            return f"Write one row for each, or name one in `data.columns`: {quoted(f'{field.name}[0]')}."
+            return Message(
+                "Write one row for each, or name one in `data.columns`: {value}.",
+                value=quoted(f"{field.name}[0]"),
+            )
         if isinstance(field.value, dict):
-            return f"Name the value inside it in `data.columns`: {quoted(f'{field.name}.KEY')}."
-        return "Write the column as text."
+            return Message(
+                "Name the value inside it in `data.columns`: {value}.", value=quoted(f"{field.name}.KEY")
+            )
+        return Message("Write the column as text.")
 
 
 def _kind(value: Any) -> str:
     if isinstance(value, (dict, list, bool)):
         return type_name(value)
-    return "a number" if isinstance(value, (int, float, Decimal)) else f"of type {type(value).__name__}"
+    return (
+        Message("a number")
+        if isinstance(value, (int, float, Decimal))
+        else Message("of type {name}", name=type(value).__name__)
+    )

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loraloom.data.examples import examples_of
-from loraloom.data.files.location import DataFile
+from loraloom.data.files.data_file import DataFile
 from loraloom.data.layouts.exchange import LayoutOptions
-from loraloom.data.layouts.recognition import NoLayoutError, columns_of, recognise
+from loraloom.data.layouts.no_layout import NoLayoutError
+from loraloom.data.layouts.recognition import columns_of, recognise
 from loraloom.data.repeated_notes import merge_notes
 from loraloom.data.rows import Findings, Row, scan_rows
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
+from loraloom.text.message import Message
 
 PEEK_ROWS = 2_000
 # Takes a few seconds to read; the number of rows of a larger file is estimated from this much of it.
@@ -81,11 +83,21 @@ def preview(path: Path, settings: DataSettings, *, shown_as: str | None = None) 
     first = list(itertools.islice(rows, PEEK_ROWS))
     num_rows, exact = _num_rows(path, len(first), rows, findings)
     if not exact:
-        findings.notes.append(f"{shown_as} has about {num_rows:,} rows (estimated from its beginning)")
+        findings.notes.append(
+            Message(
+                "{shown_as} has about {num_rows:,} rows (estimated from its beginning)",
+                shown_as=shown_as,
+                num_rows=num_rows,
+            )
+        )
     if num_rows > len(first):
         findings.notes.append(
-            f"{shown_as}: what follows is based on the first {len(first):,} rows; "
-            "`loraloom check` reads all of them"
+            Message(
+                "{shown_as}: what follows is based on the first {num_first:,} rows; `loraloom "
+                "check` reads all of them",
+                shown_as=shown_as,
+                num_first=len(first),
+            )
         )
     sample = [row.values for row in first]
     if first and not findings.num_problems:  # otherwise `examples_of` reports all problems at once

@@ -19,6 +19,7 @@ from loraloom.data.formats.parquet import HUB_PREFIX, read_hub, read_parquet
 from loraloom.data.formats.row import Findings, Row, check_file
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
+from loraloom.text.message import Message, joined
 
 __all__ = ["FORMATS", "Findings", "Row", "read_rows", "scan_rows"]
 
@@ -35,13 +36,13 @@ FORMATS: dict[str, Reader] = {
 }
 TEXT_FORMATS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
 _OTHER_SUFFIXES = {
-    ".zip": "Unpack it first.",
-    ".tar": "Unpack it first.",
-    ".tgz": "Unpack it first.",
-    ".zst": "Decompress it first.",
-    ".lz4": "Decompress it first.",
-    ".xlsx": "Save the sheet as CSV (UTF-8).",
-    ".xls": "Save the sheet as CSV (UTF-8).",
+    ".zip": Message("Unpack it first."),
+    ".tar": Message("Unpack it first."),
+    ".tgz": Message("Unpack it first."),
+    ".zst": Message("Decompress it first."),
+    ".lz4": Message("Decompress it first."),
+    ".xlsx": Message("Save the sheet as CSV (UTF-8)."),
+    ".xls": Message("Save the sheet as CSV (UTF-8)."),
 }
 
 
@@ -84,7 +85,11 @@ def scan_rows(
             findings.refuse(problem)
     if none_yet and not findings.num_problems and not findings.dropped:
         findings.refuse(
-            Problem("contains no rows", where=shown_as, fix="Check that this is the intended file.")
+            Problem(
+                Message("contains no rows"),
+                where=shown_as,
+                fix=Message("Check that this is the intended file."),
+            )
         )
 
 
@@ -103,14 +108,17 @@ def _reader(path: Path, shown_as: str, also: Sequence[str]) -> Reader:
     suffix = data_suffix(path)
     if suffix in FORMATS:
         raise DataError(
-            f"a compressed {suffix} file cannot be read",
+            Message("a compressed {suffix} file cannot be read", suffix=suffix),
             where=shown_as,
-            fix="Decompress it first; the format already compresses its columns.",
+            fix=Message("Decompress it first; the format already compresses its columns."),
         )
     raise DataError(
-        f"files ending in `{suffix}` cannot be read" if suffix else "has no suffix that tells its format",
+        Message("files ending in `{suffix}` cannot be read", suffix=suffix)
+        if suffix
+        else Message("has no suffix that tells its format"),
         where=shown_as,
-        allowed=", ".join([*FORMATS, *also]) + f"; text formats may be compressed as {', '.join(COMPRESSED)}",
+        allowed=joined(", ", [*FORMATS, *also])
+        + Message("; text formats may be compressed as {compressed}", compressed=", ".join(COMPRESSED)),
         fix=_OTHER_SUFFIXES.get(suffix, ""),
     )
 

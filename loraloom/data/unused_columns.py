@@ -10,6 +10,7 @@ from loraloom.data.formats.row import shown_names
 from loraloom.data.layouts.column_paths import column_of
 from loraloom.data.layouts.exchange import Layout
 from loraloom.data.sources.source_template import SourceTemplate
+from loraloom.text.message import Message
 from loraloom.text.visible import quoted
 
 # A passage is several times as long as a question about it; a column of notes or links is not.
@@ -56,14 +57,26 @@ class UnusedColumns:
         """List the unused columns and, if one looks like the text that questions are about, how to use it."""
         if not self._names:
             return []
-        notes = [f"unused columns: {shown_names(sorted(self._names))}"]
+        notes: list[str] = [
+            Message("unused columns: {shown_names}", shown_names=shown_names(sorted(self._names)))
+        ]
         passage = self._passage()
         if passage:
             asked, response = self._layout.asked[0], self._layout.response
-            roles = f"{{instruction: {asked}, input: {passage}, response: {response}}}"
+            roles = Message(
+                "{{instruction: {asked}, input: {passage}, response: {response}}}",
+                asked=asked,
+                passage=passage,
+                response=response,
+            )
             notes.append(
-                f"{quoted(passage)} is in no source and is much longer than {quoted(asked)}; "
-                f"if the question is about it, set `data.columns: {roles}`"
+                Message(
+                    "{passage} is in no source and is much longer than {asked}; if the question is "
+                    "about it, set `data.columns: {roles}`",
+                    passage=quoted(passage),
+                    asked=quoted(asked),
+                    roles=roles,
+                )
             )
         return notes
 

@@ -10,10 +10,11 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import InitErrorDetails
 
 from loraloom.recipe.values import Seed, SettingError
+from loraloom.text.message import Message
 
 EXPERIMENT_NAME = re.compile(r"[^\W_][\w.\-]{0,63}")
 RESERVED_EXPERIMENT_NAMES = frozenset({"base"})
-_SHARED = (
+_SHARED = Message(
     "cannot be changed by an experiment, because all experiments of a recipe share one base, dataset and pass"
 )
 
@@ -50,7 +51,11 @@ def checked_changes(
                     keys = shared.get(part, frozenset())
                     checked[name][part] = _checked_section(sections[part], change, common.get(part), keys)
                 else:
-                    message = f"{_SHARED}; only {', '.join(sections)} and seed may differ"
+                    message = Message(
+                        "{shared}; only {sections} and seed may differ",
+                        shared=_SHARED,
+                        sections=", ".join(sections),
+                    )
                     errors.append(_wrong(message, change, name, part))
             except ValidationError as error:
                 errors += _relocated(error, name, part)
@@ -64,13 +69,15 @@ def _name_errors(names: Iterable[str]) -> list[InitErrorDetails]:
     folded: set[str] = set()
     for name in names:
         if not EXPERIMENT_NAME.fullmatch(name) or name.lower() in RESERVED_EXPERIMENT_NAMES:
-            message = (
-                "is not a valid name of an experiment; use letters, digits, `-`, `_` and `.`, up to 64 of "
-                "them, starting with a letter or digit (`base` is reserved)"
+            message = Message(
+                "is not a valid name of an experiment; use letters, digits, `-`, `_` and `.`, "
+                "up to 64 of them, starting with a letter or digit (`base` is reserved)"
             )
             errors.append(_wrong(message, name, name))
         elif name.casefold() in folded:
-            message = "differs from another experiment's name only in case, which some file systems ignore"
+            message = Message(
+                "differs from another experiment's name only in case, which some file systems ignore"
+            )
             errors.append(_wrong(message, name, name))
         folded.add(name.casefold())
     return errors
@@ -83,7 +90,7 @@ def _checked_section(
         return {}
     if not isinstance(change, Mapping):
         raise ValidationError.from_exception_data(
-            "experiments", [_wrong("must be a mapping of settings", change)]
+            "experiments", [_wrong(Message("must be a mapping of settings"), change)]
         )
     errors = [_wrong(_SHARED, value, str(key)) for key, value in change.items() if key in shared]
     try:

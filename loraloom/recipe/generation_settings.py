@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from loraloom.recipe.relative_paths import Section
 from loraloom.recipe.settings import DEFAULT_FROM, MAX_TOKENS
 from loraloom.recipe.values import Count, Number, SettingError
+from loraloom.text.message import Message
 
 
 class GenerationSettings(Section):
@@ -57,14 +58,19 @@ class GenerationSettings(Section):
             ignored = [key for key in ("temperature", "top_k", "top_p") if getattr(self, key) is not None]
             if ignored:
                 raise SettingError(
-                    f"would be ignored: decoding is {'greedy' if self.num_beams == 1 else 'by beams'} while "
-                    f"do_sample is false. Set do_sample: true, or remove {' and '.join(ignored)}",
+                    Message(
+                        "would be ignored: decoding is {detail} while do_sample is false. Set "
+                        "do_sample: true, or remove {ignored}",
+                        detail=(Message("greedy") if self.num_beams == 1 else Message("by beams")),
+                        ignored=" and ".join(ignored),
+                    ),
                     ignored[0],
                 )
         if self.do_sample and self.num_beams > 1:
             raise SettingError(
-                "cannot be combined with num_beams above 1; choose sampling or beam search", "do_sample"
+                Message("cannot be combined with num_beams above 1; choose sampling or beam search"),
+                "do_sample",
             )
         if self.num_beams == 1 and self.length_penalty is not None:
-            raise SettingError("would be ignored while num_beams is 1; remove it", "length_penalty")
+            raise SettingError(Message("would be ignored while num_beams is 1; remove it"), "length_penalty")
         return self

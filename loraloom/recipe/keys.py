@@ -8,7 +8,6 @@ are not validated here; the models do that.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from loraloom.errors import Problem
@@ -26,108 +25,15 @@ from loraloom.recipe.setting_names import (
     keys_of,
     nearest_key,
 )
+from loraloom.recipe.settings_tree import Note, Setting, SettingsTree
 from loraloom.recipe.values import as_number
 from loraloom.recipe.yaml_tree import Node
+from loraloom.text.message import Message
 from loraloom.text.visible import quoted, shown_value
 
 _EXPERIMENTS = ("experiments",)
 # A message shows 20 problems; finding the nearest key for each of 20,000 would take half a minute.
 SUGGESTED = 100
-
-
-@dataclass(frozen=True)
-class Note:
-    """Something that users should know about a valid recipe.
-
-    Args:
-        what: one sentence.
-        where: `recipe.yaml:9`, or the option.
-        is_warning: whether it may be a mistake.
-    """
-
-    what: str
-    where: str
-    is_warning: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One value of a document, under its canonical path."""
-
-    value: Any
-    where: str
-    written: str
-
-
-@dataclass
-class SettingsTree:
-    """A document's settings under their canonical paths.
-
-    Args:
-        settings: canonical path -> value and place; changes of an experiment are under
-            ("experiments", its name, …).
-        places: sections and experiments in the document, and their places.
-        emptied: those of them without a value.
-        script_keys: keys of other scripts, with their places.
-    """
-
-    settings: dict[Path, Setting] = field(default_factory=dict)
-    places: dict[Path, str] = field(default_factory=dict)
-    emptied: set[Path] = field(default_factory=set)
-    script_keys: list[tuple[str, Setting]] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    notes: list[Note] = field(default_factory=list)
-
-    def where(self, path: Path, otherwise: str) -> str:
-        """Return the place of a setting or, if it was not given, of the nearest section that was."""
-        for length in range(len(path), 0, -1):
-            prefix = path[:length]
-            if prefix in self.settings:
-                return self.settings[prefix].where
-            if prefix in self.places:
-                return self.places[prefix]
-            inside = [setting.where for key, setting in self.settings.items() if key[:length] == prefix]
-            if inside:
-                return inside[0]
-        return otherwise
-
-    def overlay(self, other: SettingsTree) -> None:
-        """Replace settings by those of another document; one without a value removes them."""
-        undone = other.emptied | {path for path, setting in other.settings.items() if setting.value is None}
-        for path in undone:
-            for known in (self.settings, self.places):
-                for key in [key for key in known if key[: len(path)] == path]:
-                    del known[key]
-        self.settings |= {path: setting for path, setting in other.settings.items() if path not in undone}
-        for path, where in other.places.items():
-            if path not in undone:
-                self.places.setdefault(path, where)
-        replaced = {setting.written for _, setting in other.script_keys}
-        self.script_keys = [pair for pair in self.script_keys if pair[1].written not in replaced]
-        self.script_keys += other.script_keys
-        self.problems += other.problems
-        self.notes += other.notes
-
-    def as_mapping(self) -> dict[str, Any]:
-        """Build the nested mapping that `Recipe` validates."""
-        root: dict[str, Any] = {}
-        for path in self.places:
-            _descend(root, path)
-        for path, setting in self.settings.items():
-            _descend(root, path[:-1])[path[-1]] = setting.value
-        return root
-
-
-def _descend(root: dict[str, Any], path: Path) -> dict[str, Any]:
-    for part in path:
-        inner = root.setdefault(part, {})
-        if not isinstance(inner, dict):
-            return {}  # a value instead of a mapping, which the models report
-        root = inner
-    return root
 
 
 def assign_keys(root: Node) -> SettingsTree:
@@ -184,10 +90,12 @@ def _place_experiments(tree: SettingsTree, node: Node) -> None:
     elif not isinstance(node.value, dict):
         tree.problems.append(
             Problem(
-                "`experiments` must be a mapping from the name of each experiment to what differs in it",
+                Message(
+                    "`experiments` must be a mapping from the name of each experiment to what differs in it"
+                ),
                 node.where,
                 found=shown_value(node.plain),
-                fix="Write `experiments: {slow: {training: {learning_rate: 1.0e-4}}}`.",
+                fix=Message("Write `experiments: {{slow: {{training: {{learning_rate: 1.0e-4}}}}}}`."),
             )
         )
     else:
@@ -201,10 +109,12 @@ def _place_experiments(tree: SettingsTree, node: Node) -> None:
             else:
                 tree.problems.append(
                     Problem(
-                        f"experiment {quoted(name)} must be a mapping of what differs",
+                        Message("experiment {name} must be a mapping of what differs", name=quoted(name)),
                         child.where,
                         found=shown_value(child.plain),
-                        fix="Write `{training: {learning_rate: 1.0e-4}}`, or `{}` for no difference.",
+                        fix=Message(
+                            "Write `{{training: {{learning_rate: 1.0e-4}}}}`, or `{{}}` for no difference."
+                        ),
                     )
                 )
 
@@ -216,8 +126,11 @@ def _place_key(tree: SettingsTree, key: str, child: Node, experiment: Path, sect
     if path is None:
         _place_other(tree, key, child, section, experiment)
     elif path in {(name,) for name in SECTIONS}:
-        what = f"`{path[0]}` must be a mapping of settings"
-        fix = f"Write its settings below it, as in `{SECTION_EXAMPLES[path[0]]}`."
+        what = Message("`{path}` must be a mapping of settings", path=path[0])
+        fix = Message(
+            "Write its settings below it, as in `{section_examples}`.",
+            section_examples=SECTION_EXAMPLES[path[0]],
+        )
         tree.problems.append(Problem(what, child.where, found=shown_value(child.plain), fix=fix))
     elif path == COLUMNS and (child.value is None or isinstance(child.value, dict)):
         tree.places.setdefault((*experiment, *path), child.where)
@@ -227,7 +140,12 @@ def _place_key(tree: SettingsTree, key: str, child: Node, experiment: Path, sect
             _add(tree, (*experiment, *path, name), column, f"{written}.{name}", is_text=True)
     else:
         if section not in ("", path[0]) and f"{section}.{key}" not in ALIASES:
-            what = f"{quoted(written)} does not belong in `{section}`; it was read as `{'.'.join(path)}`"
+            what = Message(
+                "{written} does not belong in `{section}`; it was read as `{path}`",
+                written=quoted(written),
+                section=section,
+                path=".".join(path),
+            )
             tree.notes.append(Note(what, child.where))
         _add(tree, (*experiment, *path), child, written, is_text=_is_text(path, child.value))
 
@@ -249,7 +167,7 @@ def _place_other(tree: SettingsTree, key: str, child: Node, section: str, experi
         if spelling in SCRIPT_KEYS:
             tree.script_keys.append((spelling, Setting(child.plain, child.where, written)))
             return
-    what = f"unknown key {quoted(written)}"
+    what = Message("unknown key {written}", written=quoted(written))
     if section and key in SECTIONS:
         fix = f"`{key}` is a separate section; write it outside of `{section}`."
         tree.problems.append(Problem(what, child.where, fix=fix))
@@ -257,7 +175,11 @@ def _place_other(tree: SettingsTree, key: str, child: Node, section: str, experi
     suggestion = nearest_key(section, key) if len(tree.problems) < SUGGESTED else ""
     if suggestion:
         tree.problems.append(
-            Problem(what, child.where, fix=f"Did you mean `{'.'.join((*experiment, suggestion))}`?")
+            Problem(
+                what,
+                child.where,
+                fix=Message("Did you mean `{value}`?", value=".".join((*experiment, suggestion))),
+            )
         )
     else:
         keys = ["lora", "training", "seed"] if experiment and not section else keys_of(section)
@@ -273,11 +195,21 @@ def _add(tree: SettingsTree, path: Path, node: Node, written: str, *, is_text: b
     if first is not setting and _meaning(first.value) != _meaning(setting.value):
         tree.problems.append(
             Problem(
-                f"`{'.'.join(path)}` is given twice with different values, here as `{written}` and as "
-                f"`{first.written}` at {first.where}",
+                Message(
+                    "`{path}` is given twice with different values, here as `{written}` and as "
+                    "`{written_2}` at {where}",
+                    path=".".join(path),
+                    written=written,
+                    written_2=first.written,
+                    where=first.where,
+                ),
                 node.where,
-                found=f"{shown_value(setting.value)} and {shown_value(first.value)}",
-                fix="Remove one of them.",
+                found=Message(
+                    "{value} and {value_2}",
+                    value=shown_value(setting.value),
+                    value_2=shown_value(first.value),
+                ),
+                fix=Message("Remove one of them."),
             )
         )
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from loraloom.errors import Problem
-from loraloom.recipe.keys import Note, Setting, SettingsTree
 from loraloom.recipe.schema import Recipe
 from loraloom.recipe.script_keys import SCRIPT_KEYS
 from loraloom.recipe.setting_names import FIELDS
+from loraloom.recipe.settings_tree import Note, Setting, SettingsTree
+from loraloom.text.message import Message
 from loraloom.text.visible import shown_value
 
 
@@ -21,10 +22,10 @@ def unusual_settings(recipe: Recipe, tree: SettingsTree, name: str) -> list[Note
         twin = seen.setdefault(settings, experiment.name)
         if twin != experiment.name:
             where = tree.where(("experiments", experiment.name), name)
-            what = f"experiment `{experiment.name}` is identical to `{twin}`"
+            what = Message("experiment `{name}` is identical to `{twin}`", name=experiment.name, twin=twin)
             found.append(Note(what, where, is_warning=True))
     if recipe.data.eval == 0:
-        what = "`data.eval` is 0, so no checkpoint is selected and each adapter is the last one"
+        what = Message("`data.eval` is 0, so no checkpoint is selected and each adapter is the last one")
         found.append(Note(what, tree.where(("data", "eval"), name), is_warning=True))
     return found
 
@@ -34,10 +35,12 @@ def judge_script_keys(tree: SettingsTree) -> None:
     for key, given in tree.script_keys:
         known = SCRIPT_KEYS[key]
         value = _script_value(given.value)
-        said = f"`{given.written}: {_shown(given.value)}`"
+        said = Message("`{written}: {shown}`", written=given.written, shown=_shown(given.value))
         needed, values = known.needs
         if known.allowed is None:
-            tree.notes.append(Note(f"{said} has no effect: {known.reason}", given.where))
+            tree.notes.append(
+                Note(Message("{said} has no effect: {reason}", said=said, reason=known.reason), given.where)
+            )
         elif value not in known.allowed:
             tree.problems.append(_refused(said, given, known.reason, known.fix, known.allowed))
         elif (
@@ -46,15 +49,30 @@ def judge_script_keys(tree: SettingsTree) -> None:
             and value in values
             and _setting(tree, needed) not in values[value]
         ):
-            what = f"{said} contradicts `{needed}: {_shown(_setting(tree, needed))}`; {known.reason}"
+            what = Message(
+                "{said} contradicts `{needed}: {shown}`; {reason}",
+                said=said,
+                needed=needed,
+                shown=_shown(_setting(tree, needed)),
+                reason=known.reason,
+            )
             tree.problems.append(Problem(what, given.where, fix=known.fix))
         else:
-            tree.notes.append(Note(f"{said} is what happens anyway: {known.reason}", given.where))
+            tree.notes.append(
+                Note(
+                    Message("{said} is what happens anyway: {reason}", said=said, reason=known.reason),
+                    given.where,
+                )
+            )
 
 
 def _refused(said: str, given: Setting, reason: str, fix: str, allowed: tuple[Any, ...]) -> Problem:
-    better = fix or f"Leave it out{f', or write {_shown(allowed[0])}' if allowed else ''}."
-    return Problem(f"{said} is refused: {reason}", given.where, fix=better)
+    better = fix or (
+        Message("Leave it out, or write {shown}.", shown=_shown(allowed[0]))
+        if allowed
+        else Message("Leave it out.")
+    )
+    return Problem(Message("{said} is refused: {reason}", said=said, reason=reason), given.where, fix=better)
 
 
 def _script_value(value: Any) -> Any:

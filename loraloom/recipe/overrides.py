@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from loraloom.errors import Problem, RecipeError
-from loraloom.recipe.keys import SettingsTree, assign_keys, nested
+from loraloom.recipe.keys import assign_keys, nested
+from loraloom.recipe.settings_tree import SettingsTree
 from loraloom.recipe.yaml_tree import Node, compose
+from loraloom.text.message import Message
 from loraloom.text.visible import printable
 
-_EXAMPLE = "Write it as key=value, e.g. --set training.learning_rate=1e-4."
+_EXAMPLE = Message("Write it as key=value, e.g. --set training.learning_rate=1e-4.")
 
 
 def apply_overrides(tree: SettingsTree, sets: Sequence[str]) -> None:
@@ -23,8 +25,8 @@ def apply_overrides(tree: SettingsTree, sets: Sequence[str]) -> None:
         key, equals, text = option.partition("=")
         key = key.strip()
         if not equals or not all(part.strip() for part in key.split(".")):
-            problem = "is not a setting" if equals else "has no value"
-            tree.problems.append(Problem(f"this {problem}", label, fix=_EXAMPLE))
+            problem = Message("is not a setting") if equals else Message("has no value")
+            tree.problems.append(Problem(Message("this {problem}", problem=problem), label, fix=_EXAMPLE))
             continue
         names = [path[1] for path in tree.places if path[:1] == ("experiments",) and len(path) == 2]
         value, problems = _value(text, label)
@@ -34,7 +36,7 @@ def apply_overrides(tree: SettingsTree, sets: Sequence[str]) -> None:
 
 def shown_option(option: str) -> str:
     """Format an option for messages."""
-    return f"--set {printable(option)}"
+    return Message("--set {option}", option=printable(option))
 
 
 def _split(key: str, experiments: Sequence[str]) -> list[str]:

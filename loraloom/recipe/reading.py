@@ -19,16 +19,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from loraloom.errors import Problem, RecipeError
-from loraloom.recipe.keys import Note, Setting, assign_keys
+from loraloom.recipe.keys import assign_keys
 from loraloom.recipe.legacy import CHECKS_SINCE_0_1, is_of_0_1, meant_by_run
 from loraloom.recipe.notes import judge_script_keys, unusual_settings
 from loraloom.recipe.overrides import apply_overrides
 from loraloom.recipe.relative_paths import base_folder
 from loraloom.recipe.schema import Recipe
+from loraloom.recipe.settings_tree import Note, Setting
 from loraloom.recipe.typos import nearest
 from loraloom.recipe.validation_problems import problems_of
 from loraloom.recipe.writing import commented_recipe, recipe_schema, write_recipe
 from loraloom.recipe.yaml_tree import MAX_CHARACTERS, Node, compose
+from loraloom.text.message import Message
 from loraloom.text.visible import printable, shown_value
 
 __all__ = [
@@ -152,15 +154,21 @@ def _find(path: Path | str) -> Path:
             if other.suffix in (".yaml", ".yml")
         ]
     except (OSError, ValueError) as error:
-        raise RecipeError(f"cannot be read: {_reason(error)}", where=printable(str(path), 200)) from None
+        raise RecipeError(
+            Message("cannot be read: {reason}", reason=_reason(error)), where=printable(str(path), 200)
+        ) from None
     if is_folder:
-        found = ", ".join(sorted(Path(name).name for name in neighbours)[:5]) or "no .yaml file in it"
-        raise RecipeError("is a folder, not a recipe", where=printable(str(path), 200), found=found)
+        found = ", ".join(sorted(Path(name).name for name in neighbours)[:5]) or Message(
+            "no .yaml file in it"
+        )
+        raise RecipeError(Message("is a folder, not a recipe"), where=printable(str(path), 200), found=found)
     match = nearest(str(path), [*neighbours, *shipped]) or nearest(f"{path}.yaml", neighbours)
     raise RecipeError(
-        "there is no such file",
+        Message("there is no such file"),
         where=printable(str(path), 200),
-        fix=f"Did you mean `{match}`?" if match else f"Built-in recipes: {', '.join(shipped)}.",
+        fix=Message("Did you mean `{match}`?", match=match)
+        if match
+        else Message("Built-in recipes: {shipped}.", shipped=", ".join(shipped)),
     )
 
 
@@ -169,7 +177,9 @@ def _read_bytes(file: Path) -> bytes:
         with file.open("rb") as stream:
             return stream.read(4 * MAX_CHARACTERS + 1)
     except (OSError, ValueError) as error:
-        raise RecipeError(f"cannot be read: {_reason(error)}", where=printable(str(file), 200)) from None
+        raise RecipeError(
+            Message("cannot be read: {reason}", reason=_reason(error)), where=printable(str(file), 200)
+        ) from None
 
 
 def _reason(error: Exception) -> str:
@@ -182,12 +192,17 @@ def _decode(data: bytes, name: str) -> str:
     except UnicodeDecodeError as error:
         if len(data) > 4 * MAX_CHARACTERS:
             return " " * (MAX_CHARACTERS + 1)  # truncated inside a character, and too long anyway
-        looks = ", which is how UTF-16 begins" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+        looks = Message(", which is how UTF-16 begins") if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
         raise RecipeError(
-            "is not UTF-8 text",
+            Message("is not UTF-8 text"),
             where=f"{name}:{data[: error.start].count(10) + 1}",
-            found=f"byte 0x{data[error.start]:02x} at offset {error.start}{looks}",
-            fix="Save the file as UTF-8.",
+            found=Message(
+                "byte 0x{data} at offset {start}{looks}",
+                data=f"{data[error.start]:02x}",
+                start=error.start,
+                looks=looks,
+            ),
+            fix=Message("Save the file as UTF-8."),
         ) from None
 
 
@@ -228,16 +243,16 @@ def _as_mapping(root: Node | None, name: str, *, has_sets: bool) -> Node:
         if has_sets:
             return Node({}, name)
         raise RecipeError(
-            "the recipe is empty",
+            Message("the recipe is empty"),
             where=name,
-            fix="Create one with `loraloom init`; `model_name_or_path` and `data` are required.",
+            fix=Message("Create one with `loraloom init`; `model_name_or_path` and `data` are required."),
         )
     if not isinstance(root.value, dict):
         raise RecipeError(
-            "a recipe must be a mapping of settings",
+            Message("a recipe must be a mapping of settings"),
             where=root.where,
             found=shown_value(root.plain),
-            fix="Write one `key: value` per line.",
+            fix=Message("Write one `key: value` per line."),
         )
     return root
 

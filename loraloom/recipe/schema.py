@@ -18,6 +18,7 @@ from loraloom.recipe.settings import (
 )
 from loraloom.recipe.shared_training import SHARED_TRAINING_KEYS
 from loraloom.recipe.values import Count, Dtype, Seed, SettingError
+from loraloom.text.message import Message
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Recipe(LocatedSection):
     def _evaluations_possible(self) -> Self:
         place = self._place_of("early_stopping_patience")
         if self.data.eval == 0 and place:
-            message = "needs eval rows, but data.eval is 0; set data.eval, or remove this setting"
+            message = Message("needs eval rows, but data.eval is 0; set data.eval, or remove this setting")
             raise SettingError(message, *place)
         return self
 
@@ -116,7 +117,7 @@ class Recipe(LocatedSection):
     def _forgetting_measurable(self) -> Self:
         place = self._place_of("max_forgetting")
         if self.data.retain is None and place:
-            message = "needs rows to measure forgetting on; set data.retain, or remove this setting"
+            message = Message("needs rows to measure forgetting on; set data.retain, or remove this setting")
             raise SettingError(message, *place)
         return self
 

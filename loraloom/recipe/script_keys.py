@@ -12,6 +12,7 @@ from typing import Any
 from loraloom.recipe.metric_names import SCORES
 from loraloom.recipe.script_key import ANY_VALUE, ScriptKey
 from loraloom.recipe.trainer_keys import TRAINER_KEYS
+from loraloom.text.message import Message
 
 SCRIPT_KEYS: dict[str, ScriptKey] = dict(TRAINER_KEYS)  # keys of other trainers, and the following
 
@@ -27,175 +28,182 @@ _UNSET: tuple[Any, ...] = (None, False, [], {}, "")
 _row(
     "task_type",
     ("SEQ_2_SEQ_LM", "TaskType.SEQ_2_SEQ_LM", None),
-    "LoRALoom trains encoder-decoder models",
+    Message("LoRALoom trains encoder-decoder models"),
 )
-_row("peft_type", ("LORA", "PeftType.LORA", "lora", None), "LoRALoom trains LoRA adapters")
-_row("inference_mode", _OFF, "adapters are always trained")
+_row("peft_type", ("LORA", "PeftType.LORA", "lora", None), Message("LoRALoom trains LoRA adapters"))
+_row("inference_mode", _OFF, Message("adapters are always trained"))
 _row(
     "fp16 fp16_full_eval half_precision",
     _OFF,
-    "float16 overflows on T5-family models (loss 0 or NaN)",
-    "Use dtype: bfloat16 or dtype: float32.",
+    Message("float16 overflows on T5-family models (loss 0 or NaN)"),
+    Message("Use dtype: bfloat16 or dtype: float32."),
 )
 _row(
     "bf16 bf16_full_eval",
     (True, False, None),
-    "the frozen base has the dtype of `dtype`",
-    "Remove it, or change dtype.",
+    Message("the frozen base has the dtype of `dtype`"),
+    Message("Remove it, or change dtype."),
     needs=("dtype", {True: ("auto", "bfloat16"), False: ("auto", "float32")}),
 )
 _row(
     "load_in_8bit load_in_4bit quantization_config use_qalora loftq_config",
     _UNSET,
-    "the base has dtype bfloat16 or float32 and is not quantized",
-    "Remove it; dtype: bfloat16 halves the base's memory.",
+    Message("the base has dtype bfloat16 or float32 and is not quantized"),
+    Message("Remove it; dtype: bfloat16 halves the base's memory."),
 )
-_row("trust_remote_code", _OFF, "code in a model's folder is never run")
-_row("device_map", ("auto", None), "`device` selects where everything runs", "Set device.")
-_row("use_cpu no_cuda", _OFF, "`device` selects where everything runs", "Set device: cpu.")
+_row("trust_remote_code", _OFF, Message("code in a model's folder is never run"))
+_row("device_map", ("auto", None), Message("`device` selects where everything runs"), Message("Set device."))
+_row("use_cpu no_cuda", _OFF, Message("`device` selects where everything runs"), Message("Set device: cpu."))
 _row(
     "tf32 torch_compile torch_compile_backend torch_compile_mode use_liger_kernel liger_kernel_config",
     _UNSET,
-    "the run chooses kernels and reports the reason",
+    Message("the run chooses kernels and reports the reason"),
 )
 
 # LoRA itself.
-_row("bias", ("none",), "only A and B are trained")
-_row("modules_to_save trainable_token_indices", _UNSET, "only A and B are trained")
-_row("lora_bias use_dora", _OFF, "an adapter is W + (lora_alpha / r) B A, and nothing else")
+_row("bias", ("none",), Message("only A and B are trained"))
+_row("modules_to_save trainable_token_indices", _UNSET, Message("only A and B are trained"))
+_row("lora_bias use_dora", _OFF, Message("an adapter is W + (lora_alpha / r) B A, and nothing else"))
 _row(
     "init_lora_weights",
     (True, "default", None),
-    "A is initialized as in PEFT (Kaiming uniform), B with zeros",
-    "lora.init_adapter continues from an adapter.",
+    Message("A is initialized as in PEFT (Kaiming uniform), B with zeros"),
+    Message("lora.init_adapter continues from an adapter."),
 )
-_row("fan_in_fan_out", _OFF, "encoder-decoder models use linear layers, not transposed ones")
+_row("fan_in_fan_out", _OFF, Message("encoder-decoder models use linear layers, not transposed ones"))
 _row(
     "layers_to_transform layers_pattern exclude_modules target_parameters layer_replication",
     _UNSET,
-    "only lora.target_modules selects what is adapted",
-    "Write a regular expression, or names preceded by encoder:, decoder: or cross:.",
+    Message("only lora.target_modules selects what is adapted"),
+    Message("Write a regular expression, or names preceded by encoder:, decoder: or cross:."),
 )
 _row(
     "rank_pattern alpha_pattern",
     _UNSET,
-    "an adapter has one rank and one scale",
-    "Use experiments with different lora.r instead.",
+    Message("an adapter has one rank and one scale"),
+    Message("Use experiments with different lora.r instead."),
 )
 _row(
     "auto_mapping revision megatron_config eva_config corda_config lora_ga_config velora_config "
     "alora_invocation_tokens monteclora_config runtime_config use_bdlora arrow_config kasa_config "
     "ensure_weight_tying",
     _UNSET,
-    "this variant of LoRA is not supported",
+    Message("this variant of LoRA is not supported"),
 )
-_row("peft_version megatron_core qalora_group_size", ANY_VALUE, "it records how PEFT was set up")
+_row("peft_version megatron_core qalora_group_size", ANY_VALUE, Message("it records how PEFT was set up"))
 
 # Where things go, and what is logged.
 _row(
     "output_dir overwrite_output_dir logging_dir run_name project trackio_space_id trackio_bucket_id "
     "trackio_static_space_id debug transformers_version",
     ANY_VALUE,
-    "every run creates its own directory and writes nowhere else",
+    Message("every run creates its own directory and writes nowhere else"),
 )
 _row(
-    "do_train do_eval do_predict", ANY_VALUE, "the command decides this: `loraloom train`, `loraloom compare`"
+    "do_train do_eval do_predict",
+    ANY_VALUE,
+    Message("the command decides this: `loraloom train`, `loraloom compare`"),
 )
 _row(
     "logging_steps logging_strategy logging_first_step logging_nan_inf_filter log_level log_level_replica "
     "log_on_each_node disable_tqdm include_num_input_tokens_seen skip_memory_metrics",
     ANY_VALUE,
-    "every step is recorded in events.jsonl",
+    Message("every step is recorded in events.jsonl"),
 )
 _row(
     "report_to",
     ("none", [], ["none"], None),
-    "a run is recorded in its own directory and sent nowhere",
-    "Write report_to: none; any tracker can read events.jsonl.",
+    Message("a run is recorded in its own directory and sent nowhere"),
+    Message("Write report_to: none; any tracker can read events.jsonl."),
 )
 _row(
     "push_to_hub hub_model_id hub_token hub_private_repo hub_always_push hub_revision",
     _UNSET,
-    "nothing is ever uploaded",
-    "Upload the run's adapters/ folder yourself.",
+    Message("nothing is ever uploaded"),
+    Message("Upload the run's adapters/ folder yourself."),
 )
-_row("save_safetensors", (True, None), "tensors are written as safetensors, never as pickle")
-_row("save_only_model", _OFF, "a checkpoint contains everything that a resumed run needs")
+_row("save_safetensors", (True, None), Message("tensors are written as safetensors, never as pickle"))
+_row("save_only_model", _OFF, Message("a checkpoint contains everything that a resumed run needs"))
 _row(
     "resume_from_checkpoint",
     _OFF,
-    "a recipe describes what to do, not the progress",
-    "Use `loraloom train RECIPE --resume RUN`.",
+    Message("a recipe describes what to do, not the progress"),
+    Message("Use `loraloom train RECIPE --resume RUN`."),
 )
 _row(
     "save_on_each_node enable_jit_checkpoint ignore_data_skip restore_callback_states_from_checkpoint",
     _OFF,
-    "a run is resumed bit for bit",
+    Message("a run is resumed bit for bit"),
 )
 
 # How training goes.
 _row(
     "load_best_model_at_end",
     (True, None),
-    "the best checkpoint always becomes the adapter",
-    "Set training.eval_strategy: no to keep the last one.",
+    Message("the best checkpoint always becomes the adapter"),
+    Message("Set training.eval_strategy: no to keep the last one."),
 )
 _row(
     "greater_is_better",
     (True, False, None),
-    "it follows from the metric: lower is better for eval_loss, higher for every other",
-    "Remove it.",
+    Message("it follows from the metric: lower is better for eval_loss, higher for every other"),
+    Message("Remove it."),
     needs=("training.metric_for_best_model", {True: SCORES, False: ("eval_loss",)}),
 )
 _row(
     "optim optimizer",
     ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw", "AdamW", "default"),
-    "the optimizer is torch's AdamW, with its own state for each adapter",
-    "Write optim: adamw_torch, or remove it.",
+    Message("the optimizer is torch's AdamW, with its own state for each adapter"),
+    Message("Write optim: adamw_torch, or remove it."),
 )
 _row(
     "optim_args optim_target_modules lr_scheduler_kwargs",
     _UNSET,
-    "AdamW and the schedule have keys of their own",
+    Message("AdamW and the schedule have keys of their own"),
 )
-_row("neftune_noise_alpha", (None, 0), "no noise is added to embeddings")
+_row("neftune_noise_alpha", (None, 0), Message("no noise is added to embeddings"))
 _row(
     "group_by_length sortish_sampler",
     _OFF,
-    "rows are shuffled by `seed` alone; packing avoids padding instead",
+    Message("rows are shuffled by `seed` alone; packing avoids padding instead"),
 )
-_row("train_sampling_strategy", ("random", None), "rows are shuffled by `seed` alone")
-_row("data_seed", _UNSET, "rows are shuffled by `seed` alone", "Set seed, or data.split_seed.")
-_row("dataloader_drop_last", _OFF, "every row is used in every epoch")
+_row("train_sampling_strategy", ("random", None), Message("rows are shuffled by `seed` alone"))
+_row(
+    "data_seed",
+    _UNSET,
+    Message("rows are shuffled by `seed` alone"),
+    Message("Set seed, or data.split_seed."),
+)
+_row("dataloader_drop_last", _OFF, Message("every row is used in every epoch"))
 _row(
     "auto_find_batch_size",
     _OFF,
-    "memory is planned before the first step, and the batch size is the one you set",
+    Message("memory is planned before the first step, and the batch size is the one you set"),
 )
-_row("hub_strategy", ANY_VALUE, "nothing is ever uploaded")
+_row("hub_strategy", ANY_VALUE, Message("nothing is ever uploaded"))
 _row(
     "average_tokens_across_devices prediction_loss_only include_for_metrics batch_eval_metrics "
     "eval_do_concat_batches eval_use_gather_object",
     ANY_VALUE,
-    "the loss is a mean over label tokens",
+    Message("the loss is a mean over label tokens"),
 )
 _row(
     "eval_delay eval_on_start eval_accumulation_steps",
     (0, False, None),
-    "evaluations follow training.eval_strategy",
+    Message("evaluations follow training.eval_strategy"),
 )
 _row(
     "predict_with_generate",
     (True, False, None),
-    "answers are generated if a metric other than eval_loss selects the checkpoint",
-    "Remove it, or change training.metric_for_best_model.",
+    Message("answers are generated if a metric other than eval_loss selects the checkpoint"),
+    Message("Remove it, or change training.metric_for_best_model."),
     needs=("training.metric_for_best_model", {False: ("eval_loss",)}),
 )
-_row("full_determinism", ANY_VALUE, "every random number is determined by `seed` alone")
+_row("full_determinism", ANY_VALUE, Message("every random number is determined by `seed` alone"))
 _row(
     "local_rank deepspeed fsdp fsdp_config accelerator_config parallelism_config ddp_backend",
     (-1, 0, *_UNSET),
-    "a run uses one device",
+    Message("a run uses one device"),
 )
 _row(
     "dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers dataloader_prefetch_factor "
@@ -204,62 +212,68 @@ _row(
     "ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph dataloader_multiprocessing_context "
     "dataloader_in_order",
     ANY_VALUE,
-    "it changes the speed of a Trainer, not the result",
+    Message("it changes the speed of a Trainer, not the result"),
 )
 
 # Data and tokens.
 _row(
     "remove_unused_columns label_names length_column_name",
     ANY_VALUE,
-    "columns are recognised, or assigned by data.columns",
+    Message("columns are recognised, or assigned by data.columns"),
 )
 _row(
     "padding pad_to_max_length",
     ANY_VALUE,
-    "the loss ignores padding, and packing leaves little of it",
+    Message("the loss ignores padding, and packing leaves little of it"),
 )
-_row("pad_to_multiple_of", ANY_VALUE, "the loss ignores padding, and packing leaves little of it")
+_row("pad_to_multiple_of", ANY_VALUE, Message("the loss ignores padding, and packing leaves little of it"))
 _row(
     "truncation",
     (True, "longest_first", "only_first", None),
-    "longer texts are truncated and counted; data.source_truncation selects where",
+    Message("longer texts are truncated and counted; data.source_truncation selects where"),
 )
-_row("label_pad_token_id", (-100,), "the loss ignores padding")
-_row("ignore_pad_token_for_loss", (True, None), "the loss ignores padding")
+_row("label_pad_token_id", (-100,), Message("the loss ignores padding"))
+_row("ignore_pad_token_for_loss", (True, None), Message("the loss ignores padding"))
 _row(
     "max_length max_seq_length cutoff_len model_max_length",
     (),
-    "it does not distinguish source and target",
-    "Set data.max_source_length, data.max_target_length or generation.max_new_tokens.",
+    Message("it does not distinguish source and target"),
+    Message("Set data.max_source_length, data.max_target_length or generation.max_new_tokens."),
 )
 _row(
     "test_size",
     (),
-    "some scripts also use it for the rows that select the checkpoint",
-    "Set data.eval (selects checkpoints) or data.test (used only for final figures).",
+    Message("some scripts also use it for the rows that select the checkpoint"),
+    Message("Set data.eval (selects checkpoints) or data.test (used only for final figures)."),
 )
 _row(
     "max_train_samples max_eval_samples max_predict_samples",
     _UNSET,
-    "all rows are used",
-    "Shorten the file, or set training.max_steps.",
+    Message("all rows are used"),
+    Message("Shorten the file, or set training.max_steps."),
 )
-_row("tokenizer tokenizer_name tokenizer_name_or_path", _UNSET, "the tokenizer is the base model's own")
+_row(
+    "tokenizer tokenizer_name tokenizer_name_or_path",
+    _UNSET,
+    Message("the tokenizer is the base model's own"),
+)
 _row(
     "use_fast_tokenizer use_auth_token token cache_dir",
     ANY_VALUE,
-    "transformers takes it from its own configuration",
+    Message("transformers takes it from its own configuration"),
 )
 
 # Generation.
 _row(
     "early_stopping",
     _OFF,
-    "beam search ends as by default in transformers",
-    "training.early_stopping_patience stops training early.",
+    Message("beam search ends as by default in transformers"),
+    Message("training.early_stopping_patience stops training early."),
 )
-_row("num_return_sequences num_beam_groups", (1, None), "one answer is generated for each row")
-_ANSWERS = "answers are generated greedily, by sampling or by beam search, with the settings in `generation`"
+_row("num_return_sequences num_beam_groups", (1, None), Message("one answer is generated for each row"))
+_ANSWERS = Message(
+    "answers are generated greedily, by sampling or by beam search, with the settings in `generation`"
+)
 _row("typical_p guidance_scale encoder_repetition_penalty", (1, *_UNSET), _ANSWERS)
 _row(
     "min_length min_new_tokens diversity_penalty penalty_alpha min_p top_h epsilon_cutoff eta_cutoff "
@@ -274,11 +288,11 @@ _row(
     "output_attentions output_hidden_states output_scores output_logits return_dict_in_generate "
     "remove_invalid_values cache_implementation cache_config max_cache_len low_memory",
     ANY_VALUE,
-    "it changes what `generate` returns, not the answer",
+    Message("it changes what `generate` returns, not the answer"),
 )
-_row("use_cache", ANY_VALUE, "generation always uses caches, training does not need them")
+_row("use_cache", ANY_VALUE, Message("generation always uses caches, training does not need them"))
 _row(
     "pad_token_id eos_token_id bos_token_id decoder_start_token_id",
     ANY_VALUE,
-    "the base model's own are used",
+    Message("the base model's own are used"),
 )

@@ -9,6 +9,7 @@ from loraloom.recipe.relative_paths import Section
 from loraloom.recipe.schema import Recipe
 from loraloom.recipe.script_keys import SCRIPT_KEYS
 from loraloom.recipe.typos import nearest
+from loraloom.text.message import Message
 
 Path = tuple[str, ...]
 
@@ -26,7 +27,7 @@ COLUMNS: Path = ("data", "columns")
 # Example of each section, for messages about a wrong value in its place.
 SECTION_EXAMPLES = {
     "data": "data: {train: data.json}",
-    "data.columns": "data.columns: {instruction: question}",
+    "data.columns": Message("data.columns: {{instruction: question}}"),
     "lora": "lora: {r: 16}",
     "training": "training: {learning_rate: 1e-4}",
     "generation": "generation: {max_new_tokens: 128}",

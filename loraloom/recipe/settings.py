@@ -26,6 +26,7 @@ from loraloom.recipe.values import (
     SettingError,
     TargetModules,
 )
+from loraloom.text.message import Message
 
 # Upper bound of all limits on tokens.
 MAX_TOKENS = 1_000_000
@@ -168,7 +169,9 @@ class DataSettings(LocatedSection):
     def _rows_left(self) -> Self:
         shares = [part for part in (self.eval, self.test) if isinstance(part, float)]
         if sum(shares) >= 1:
-            raise SettingError("and data.test together use every row, so none is left to train on", "eval")
+            raise SettingError(
+                Message("and data.test together use every row, so none is left to train on"), "eval"
+            )
         return self
 
 
@@ -288,16 +291,22 @@ class TrainingSettings(Section):
         for what in ("eval", "save"):
             strategy, steps = getattr(self, f"{what}_strategy"), getattr(self, f"{what}_steps")
             if strategy == "steps" and steps is None:
-                raise SettingError(f"is `steps`, so {what}_steps must be set", f"{what}_strategy")
+                raise SettingError(
+                    Message("is `steps`, so {what}_steps must be set", what=what), f"{what}_strategy"
+                )
             if strategy != "steps" and steps is not None:
                 raise SettingError(
-                    f"has no effect while {what}_strategy is `{strategy}`; "
-                    f"set {what}_strategy: steps, or remove this setting",
+                    Message(
+                        "has no effect while {what}_strategy is `{strategy}`; set {what}_strategy: "
+                        "steps, or remove this setting",
+                        what=what,
+                        strategy=strategy,
+                    ),
                     f"{what}_steps",
                 )
         if self.early_stopping_patience is not None and self.eval_strategy == "no":
             raise SettingError(
-                "needs evaluations; set eval_strategy to epoch or steps, or remove this setting",
+                Message("needs evaluations; set eval_strategy to epoch or steps, or remove this setting"),
                 "early_stopping_patience",
             )
         return self

@@ -10,33 +10,34 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from loraloom.errors import Problem
-from loraloom.recipe.keys import SettingsTree
 from loraloom.recipe.setting_names import FIELDS, SECTION_EXAMPLES, Path, field_path
 from loraloom.recipe.settings import DEFAULT_FROM
+from loraloom.recipe.settings_tree import SettingsTree
 from loraloom.recipe.typos import nearest
 from loraloom.recipe.values import SettingError
+from loraloom.text.message import Message, joined
 from loraloom.text.visible import quoted, shown_value
 
 _COMPARISONS = {
-    "greater_than": ("must be greater than", "gt"),
-    "greater_than_equal": ("must be at least", "ge"),
-    "less_than": ("must be less than", "lt"),
-    "less_than_equal": ("must be at most", "le"),
+    "greater_than": (Message("must be greater than"), "gt"),
+    "greater_than_equal": (Message("must be at least"), "ge"),
+    "less_than": (Message("must be less than"), "lt"),
+    "less_than_equal": (Message("must be at most"), "le"),
 }
 _KINDS = {
-    "float": "must be a number",
-    "finite": "must be a finite number",
-    "int": "must be a whole number",
-    "bool": "must be true or false",
-    "string": "must be text",
-    "list": "must be a list",
-    "dict": "must be a mapping of settings",
-    "model": "must be a mapping of settings",
+    "float": Message("must be a number"),
+    "finite": Message("must be a finite number"),
+    "int": Message("must be a whole number"),
+    "bool": Message("must be true or false"),
+    "string": Message("must be text"),
+    "list": Message("must be a list"),
+    "dict": Message("must be a mapping of settings"),
+    "model": Message("must be a mapping of settings"),
 }
 _EXAMPLES = {
-    ("model_name_or_path",): "Add `model_name_or_path: starter`, a folder, or a hub name.",
-    ("data",): "Add `data: {train: data.json}`.",
-    ("data", "train"): "Add `train: data.json` to `data`.",
+    ("model_name_or_path",): Message("Add `model_name_or_path: starter`, a folder, or a hub name."),
+    ("data",): Message("Add `data: {{train: data.json}}`."),
+    ("data", "train"): Message("Add `train: data.json` to `data`."),
 }
 _TEXTS = {
     ("model_name_or_path",): "starter",
@@ -45,7 +46,7 @@ _TEXTS = {
     ("data", "test"): "test.json",
     ("data", "retain"): "retain.json",
     ("data", "columns"): "question",
-    ("data", "source_prefix"): '"summarize: "',
+    ("data", "source_prefix"): Message('"summarize: "'),
     ("lora", "init_adapter"): "adapters/main",
 }
 
@@ -69,17 +70,19 @@ def _problem(detail: ErrorDetails, tree: SettingsTree, name: str) -> Problem:
     where = tree.where(path, name)
     if path[-1:] == ("[key]",):
         return Problem(
-            f"unknown key {quoted('.'.join(path[:-1]))}",
+            Message("unknown key {path}", path=quoted(".".join(path[:-1]))),
             where,
             allowed=_choices(detail["ctx"]["expected"]),
         )
     setting, key = field_path(path), quoted(".".join(path))
     if detail["type"] == "missing":
-        return Problem(f"{key} is missing", where, fix=_EXAMPLES.get(path, ""))
+        return Problem(Message("{key} is missing", key=key), where, fix=_EXAMPLES.get(path, ""))
     if isinstance(cause, SettingError) and cause.path:
-        return Problem(f"{key} {what}", where)  # it is about two settings, and contains the fix
+        return Problem(
+            Message("{key} {what}", key=key, what=what), where
+        )  # it is about two settings, and contains the fix
     return Problem(
-        f"{key} {what}",
+        Message("{key} {what}", key=key, what=what),
         where,
         found=shown_value(detail["input"]),
         allowed=_allowed(detail, setting),
@@ -90,18 +93,19 @@ def _problem(detail: ErrorDetails, tree: SettingsTree, name: str) -> Problem:
 def _what(detail: ErrorDetails) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
     if "error" in context:
-        return str(context["error"])
+        error = context["error"]
+        return str(error) if not isinstance(error, SettingError) else error.message
     if kind in _COMPARISONS:
         words, bound = _COMPARISONS[kind]
-        return f"{words} {_number(context[bound])}"
+        return Message("{words} {number}", words=words, number=_number(context[bound]))
     if kind == "int_from_float":
-        return "must be a whole number"
+        return Message("must be a whole number")
     if kind == "literal_error":
-        return f"must be one of {_choices(context['expected'])}"
+        return Message("must be one of {choices}", choices=_choices(context["expected"]))
     if kind == "string_pattern_mismatch":
-        return "is not a device name"
+        return Message("is not a device name")
     if kind == "extra_forbidden":
-        return "is not a setting"
+        return Message("is not a setting")
     return _KINDS.get(kind.partition("_")[0], detail["msg"][:1].lower() + detail["msg"][1:])
 
 
@@ -116,17 +120,21 @@ def _allowed(detail: ErrorDetails, setting: Path) -> str:
         return ""
     if detail["type"] == "string_pattern_mismatch":
         return (info.description or "").rstrip(".")
-    bounds = []
+    bounds: list[str] = []
     for bound in info.metadata:
         for kind, words in (
-            (annotated_types.Gt, "above"),
-            (annotated_types.Ge, "at least"),
-            (annotated_types.Lt, "below"),
-            (annotated_types.Le, "at most"),
+            (annotated_types.Gt, Message("above")),
+            (annotated_types.Ge, Message("at least")),
+            (annotated_types.Lt, Message("below")),
+            (annotated_types.Le, Message("at most")),
         ):
             if isinstance(bound, kind):
-                bounds.append(f"{words} {_number(getattr(bound, kind.__name__.lower()))}")
-    return ", ".join(bounds)
+                bounds.append(
+                    Message(
+                        "{words} {number}", words=words, number=_number(getattr(bound, kind.__name__.lower()))
+                    )
+                )
+    return joined(", ", bounds)
 
 
 def _number(value: Any) -> str:
@@ -139,23 +147,32 @@ def _fix_of_kind(detail: ErrorDetails, setting: Path) -> str:
     if kind == "string":
         info = FIELDS.get(setting)
         default = info.default if info is not None and isinstance(info.default, str) else ""
-        example = _TEXTS.get(setting) or default or "a text"
-        return f"Write a single text, as in `{'.'.join(setting)}: {example}`."
+        example = _TEXTS.get(setting) or default or Message("a text")
+        return Message(
+            "Write a single text, as in `{setting}: {example}`.", setting=".".join(setting), example=example
+        )
     below = SECTION_EXAMPLES.get(".".join(setting))
-    return f"Write its settings below it, as in `{below}`." if kind in ("dict", "model") and below else ""
+    return (
+        Message("Write its settings below it, as in `{below}`.", below=below)
+        if kind in ("dict", "model") and below
+        else ""
+    )
 
 
 def _fix(detail: ErrorDetails, setting: Path) -> str:
     if detail["type"] == "literal_error":
         match = nearest(str(detail["input"]), re.findall("'([^']*)'", detail["ctx"]["expected"]))
         if match:
-            return f"Did you mean `{match}`?"
+            return Message("Did you mean `{match}`?", match=match)
     info = FIELDS.get(setting)
     if info is None or info.is_required() or info.default_factory is not None:
         return ""
     if isinstance(info.json_schema_extra, dict) and DEFAULT_FROM in info.json_schema_extra:
-        return f"The default is the value of `{info.json_schema_extra[DEFAULT_FROM]}`."
+        return Message(
+            "The default is the value of `{json_schema_extra}`.",
+            json_schema_extra=info.json_schema_extra[DEFAULT_FROM],
+        )
     if info.default is None:
-        return "Remove it to disable it."
+        return Message("Remove it to disable it.")
     default = shown_value(info.default)
-    return f"The default is {default}."
+    return Message("The default is {default}.", default=default)

@@ -25,7 +25,7 @@ class SettingError(ValueError):
 
     def __init__(self, message: str, *path: str) -> None:
         super().__init__(message)
-        self.path = path
+        self.message, self.path = message, path
 
 
 def as_number(text: str) -> int | float | None:

@@ -12,13 +12,15 @@ experiments).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
 from loraloom.errors import Problem, RecipeError
+from loraloom.recipe.yaml_errors import line_and_column, syntax_error
+from loraloom.text.message import Message
 from loraloom.text.visible import quoted
 
 MAX_CHARACTERS = 1_000_000
@@ -82,49 +84,31 @@ def compose(text: str, name: str, *, has_lines: bool = True) -> tuple[Node | Non
     composer = _Composer(text, name, has_lines=has_lines)
     if len(text) > MAX_CHARACTERS:
         raise RecipeError(
-            "this is too long for a recipe and may be a data file",
+            Message("this is too long for a recipe and may be a data file"),
             where=composer.place(1),
-            found=f"{len(text):,} characters",
-            allowed=f"at most {MAX_CHARACTERS:,}",
+            found=Message("{num_text:,} characters", num_text=len(text)),
+            allowed=Message("at most {max_characters:,}", max_characters=MAX_CHARACTERS),
         )
     try:
         return composer.document(), composer.problems
     except yaml.reader.ReaderError as error:
-        line, column = _line_and_column(text, error.position)
+        line, column = line_and_column(text, error.position)
         raise RecipeError(
-            "contains a character that YAML does not allow",
+            Message("contains a character that YAML does not allow"),
             where=composer.place(line),
-            found=f"U+{ord(text[error.position]):04X} in column {column}",
-            fix="Remove it, or write it as an escape in double quotes.",
+            found=Message(
+                "U+{ord} in column {column}", ord=f"{ord(text[error.position]):04X}", column=column
+            ),
+            fix=Message("Remove it, or write it as an escape in double quotes."),
         ) from None
     except yaml.MarkedYAMLError as error:
-        raise _syntax_error(error, composer.place) from None
+        raise syntax_error(error, composer.place) from None
     except (ValueError, OverflowError):
         # PyYAML converts `"\\U99999999"` and `%YAML 1.999…` without checking whether Python can.
-        what = "not readable as YAML: an escape is not a valid character, or a version is not a number"
+        what = Message(
+            "not readable as YAML: an escape is not a valid character, or a version is not a number"
+        )
         raise RecipeError(what, where=composer.here()) from None
-
-
-def _syntax_error(error: yaml.MarkedYAMLError, place: Callable[[int], str]) -> RecipeError:
-    mark = error.problem_mark or error.context_mark
-    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    problem = error.problem or "not readable"
-    fix = ""
-    if "'\\t'" in problem:
-        problem, fix = "tabs cannot be used for indentation", "Indent with spaces."
-    elif problem.startswith("mapping values are not allowed"):
-        problem = "`: ` is used where no value can begin"
-        fix = "Check the indentation of the line above; text that contains `: ` needs quotes."
-    elif error.context == "while scanning an alias":
-        problem, fix = "`*` begins the name of an alias", "Text that begins with `*` needs quotes."
-    elif error.context and error.context_mark and error.context_mark.line + 1 != line:
-        problem += f", {error.context} that begins in line {error.context_mark.line + 1}"
-    return RecipeError(f"not readable as YAML, column {column}: {problem}", where=place(line), fix=fix)
-
-
-def _line_and_column(text: str, position: int) -> tuple[int, int]:
-    before = text[:position]
-    return before.count("\n") + 1, position - (before.rfind("\n") + 1) + 1
 
 
 class _Composer:
@@ -157,9 +141,9 @@ class _Composer:
         self.next()
         if not isinstance(self.next(), yaml.StreamEndEvent):
             raise RecipeError(
-                "a second document starts here",
+                Message("a second document starts here"),
                 where=self.here(),
-                fix="Keep one recipe in a file, without `---`.",
+                fix=Message("Keep one recipe in a file, without `---`."),
             )
         return root
 
@@ -167,14 +151,16 @@ class _Composer:
         where = where or self.here()
         if depth > MAX_DEPTH:
             raise RecipeError(
-                "nested too deeply for a recipe", where=self.here(), allowed=f"{MAX_DEPTH} levels"
+                Message("nested too deeply for a recipe"),
+                where=self.here(),
+                allowed=Message("{max_depth} levels", max_depth=MAX_DEPTH),
             )
         if isinstance(event, yaml.AliasEvent):
             return self.alias(event, where)
         assert isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent)
         if event.tag is not None and event.tag not in _CORE_TAGS:
             tag = quoted(event.tag.replace("tag:yaml.org,2002:", "!!"))
-            self.problem(f"the tag {tag} has no meaning in a recipe", "Remove it.")
+            self.problem(Message("the tag {tag} has no meaning in a recipe", tag=tag), Message("Remove it."))
         if isinstance(event, yaml.ScalarEvent):
             node = self.scalar(event, where)
         elif isinstance(event, yaml.SequenceStartEvent):
@@ -183,9 +169,9 @@ class _Composer:
             node = self.mapping(depth, where)
         if node.size > MAX_VALUES:
             raise RecipeError(
-                "too many values for a recipe, with its aliases expanded",
+                Message("too many values for a recipe, with its aliases expanded"),
                 where=self.here(),
-                allowed=f"at most {MAX_VALUES:,}",
+                allowed=Message("at most {max_values:,}", max_values=MAX_VALUES),
             )
         if event.anchor is not None:
             self.anchors[event.anchor] = node
@@ -196,9 +182,11 @@ class _Composer:
         if node is None:
             # An anchor is known only after its value is complete, so nothing can contain itself.
             raise RecipeError(
-                f"`*{event.anchor}` refers to no value above it",
+                Message("`*{anchor}` refers to no value above it", anchor=event.anchor),
                 where=self.here(),
-                fix=f"Mark one with `&{event.anchor}`; text that begins with `*` needs quotes.",
+                fix=Message(
+                    "Mark one with `&{anchor}`; text that begins with `*` needs quotes.", anchor=event.anchor
+                ),
             )
         return Node(node.value, where, node.text, node.size)
 
@@ -214,10 +202,15 @@ class _Composer:
         try:
             text = text.encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError:
-            self.problem("contains a lone surrogate, which cannot be written to a file", "Remove it.")
+            self.problem(
+                Message("contains a lone surrogate, which cannot be written to a file"), Message("Remove it.")
+            )
             return ""
         if "\0" in text:
-            self.problem("contains a NUL character, which is not allowed in names and paths", "Remove it.")
+            self.problem(
+                Message("contains a NUL character, which is not allowed in names and paths"),
+                Message("Remove it."),
+            )
         return text
 
     def sequence(self, depth: int, where: str) -> Node:
@@ -236,8 +229,12 @@ class _Composer:
             if key == "<<" and _is_plain(event):
                 merged |= self.merged(node)
             elif key in entries:
-                what = f"the key {quoted(key or '')} is given twice; the first is at {entries[key].where}"
-                self.problems.append(Problem(what, key_where, fix="Remove one of them."))
+                what = Message(
+                    "the key {key} is given twice; the first is at {where}",
+                    key=quoted(key or ""),
+                    where=entries[key].where,
+                )
+                self.problems.append(Problem(what, key_where, fix=Message("Remove one of them.")))
             elif key is not None:
                 entries[key] = node
         entries = merged | entries
@@ -247,7 +244,7 @@ class _Composer:
         if isinstance(event, yaml.ScalarEvent):
             node = self.scalar(event, "")
             return str(node.value if node.text is None else node.text)
-        self.problem("a key must be text", "Write `key: value`.")
+        self.problem(Message("a key must be text"), Message("Write `key: value`."))
         self.node(event, depth + 1)
         return None
 
@@ -259,7 +256,11 @@ class _Composer:
                 entries = part.value | entries
             else:
                 self.problems.append(
-                    Problem("`<<` must be followed by a mapping", node.where, fix="Write `<<: *anchor`.")
+                    Problem(
+                        Message("`<<` must be followed by a mapping"),
+                        node.where,
+                        fix=Message("Write `<<: *anchor`."),
+                    )
                 )
         return entries
 

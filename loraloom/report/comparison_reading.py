@@ -28,6 +28,7 @@ from loraloom.run.documents.comparison import (
 )
 from loraloom.run.events import TrainStep
 from loraloom.run.folder import Run
+from loraloom.text.message import Message
 
 # The most reliable rows first: test rows selected nothing, eval rows selected checkpoints.
 PROMPTS = "prompts"
@@ -50,7 +51,7 @@ def read_compared(run: Run, name: str | None) -> ComparisonView | None:
     names = comparison_names(run)
     if name is not None and name not in names:
         raise RunError(
-            f"the run has no comparison `{name}`",
+            Message("the run has no comparison `{name}`", name=name),
             where=str(run.folder),
             allowed=", ".join(names),
             fix=_fix_for(name, names, run),
@@ -66,9 +67,9 @@ def read_compared(run: Run, name: str | None) -> ComparisonView | None:
 
 def _fix_for(name: str, names: Sequence[str], run: Run) -> str:
     if not names:
-        return f"`loraloom compare {run.folder}` creates one."
+        return Message("`loraloom compare {folder}` creates one.", folder=run.folder)
     near = nearest(name, names)
-    return f"Did you mean `{near}`?" if near else ""
+    return Message("Did you mean `{near}`?", near=near) if near else ""
 
 
 def read_prompts_compared(run: Run, shown: ComparisonView | None) -> tuple[list[ComparisonView], list[str]]:
@@ -126,12 +127,19 @@ def _rank(what: str) -> int:
 
 
 def _read(run: Run, name: str) -> ComparisonView:
-    path, fix = run.comparisons / f"{name}.json", f"`loraloom compare {run.folder}` writes it again."
+    path, fix = (
+        run.comparisons / f"{name}.json",
+        Message("`loraloom compare {folder}` writes it again.", folder=run.folder),
+    )
     document = Comparison.read(path, fix)
     try:
         return _compared(name, document)
     except DAMAGE as error:
-        raise RunError(f"is damaged: {type(error).__name__} {error}", where=str(path), fix=fix) from None
+        raise RunError(
+            Message("is damaged: {name} {error}", name=type(error).__name__, error=error),
+            where=str(path),
+            fix=fix,
+        ) from None
 
 
 def _compared(name: str, document: Comparison) -> ComparisonView:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pydantic import JsonValue
 
 from loraloom.run.documents.comparison import BASE_NAME, CLEAR, Difference, Movement
+from loraloom.text.message import Message, joined
 from loraloom.text.units import signed
 
 # With fewer rows, an interval from resampling them is itself uncertain.
@@ -14,9 +15,10 @@ FEW_ROWS = 30
 MOST_NAMED = 4
 DID_NOTHING = "did nothing"
 
-STALE = (
-    "Training continued after this comparison, so its answers may be those of earlier adapters, and there is "
-    "no recommendation. Run `loraloom compare` again to compare the present adapters."
+STALE = Message(
+    "Training continued after this comparison, so its answers may be those of earlier "
+    "adapters, and there is no recommendation. Run `loraloom compare` again to compare the "
+    "present adapters."
 )
 
 
@@ -136,18 +138,23 @@ class ComparisonView:
         """The rows that the figures are based on, and how reliable they are, in plain words."""
         noun = "row" if self.num_rows == 1 else "rows"
         if self.what == "prompts":
-            num = f"{self.num_rows:,} {noun}"
+            num: str = Message("{num_rows:,} {noun}", num_rows=self.num_rows, noun=noun)
             if self.num_judged < self.num_rows:
-                num = f"{self.num_judged:,} of {num}"
-                return f"These figures are based on {num} given as prompts, those with a known answer."
-            return f"These figures are based on {num} given as prompts, which selected nothing."
-        rows = f"{self.num_rows:,} {self.what} {noun}"
-        if self.took_part_in_a_choice:
-            return (
-                f"These figures are based on {rows}, which also selected the checkpoints, so they are "
-                "optimistic. Rows under `data.test` would select nothing."
+                num = Message("{num_judged:,} of {num}", num_judged=self.num_judged, num=num)
+                return Message(
+                    "These figures are based on {num} given as prompts, those with a known answer.", num=num
+                )
+            return Message(
+                "These figures are based on {num} given as prompts, which selected nothing.", num=num
             )
-        return f"These figures are based on {rows}, which selected nothing."
+        rows = Message("{num_rows:,} {what} {noun}", num_rows=self.num_rows, what=self.what, noun=noun)
+        if self.took_part_in_a_choice:
+            return Message(
+                "These figures are based on {rows}, which also selected the checkpoints, so "
+                "they are optimistic. Rows under `data.test` would select nothing.",
+                rows=rows,
+            )
+        return Message("These figures are based on {rows}, which selected nothing.", rows=rows)
 
     @property
     def significance(self) -> str:
@@ -156,31 +163,66 @@ class ComparisonView:
         num_clear = len(self.pairs) - len(luck)
         if not self.pairs:
             return ""
-        named = "; ".join(f"{pair.model} and {pair.against}" for pair in luck[:MOST_NAMED])
-        more = f"; and {len(luck) - MOST_NAMED} more" if len(luck) > MOST_NAMED else ""
+        named = joined(
+            "; ",
+            (
+                Message("{model} and {against}", model=pair.model, against=pair.against)
+                for pair in luck[:MOST_NAMED]
+            ),
+        )
+        more = (
+            Message("; and {num_luck} more", num_luck=len(luck) - MOST_NAMED)
+            if len(luck) > MOST_NAMED
+            else ""
+        )
         noun = "difference" if len(self.pairs) == 1 else "differences"
         verb = "is" if num_clear == 1 else "are"
-        said = f"Of {len(self.pairs)} {noun} in chrF between experiments {num_clear} {verb} significant"
-        return f"{said}; not between {named}{more}." if luck else f"{said}."
+        said = Message(
+            "Of {num_pairs} {noun} in chrF between experiments {num_clear} {verb} significant",
+            num_pairs=len(self.pairs),
+            noun=noun,
+            num_clear=num_clear,
+            verb=verb,
+        )
+        return (
+            Message("{said}; not between {named}{more}.", said=said, named=named, more=more)
+            if luck
+            else Message("{said}.", said=said)
+        )
 
     @property
     def cautions(self) -> list[str]:
         """What readers should keep in mind when interpreting the figures."""
-        found = [STALE] if self.is_stale else []
+        found: list[str] = [STALE] if self.is_stale else []
         if "retain_loss" in self.figures[BASE_NAME]:
             found.append(self._forgetting())
         if self.num_judged == 1:
-            found.append("This is a single row, so it says nothing about others; intervals have no width.")
+            found.append(
+                Message("This is a single row, so it says nothing about others; intervals have no width.")
+            )
         elif self.num_judged < FEW_ROWS:
-            found.append(f"{self.num_judged} rows are few, so the intervals are themselves uncertain.")
+            found.append(
+                Message(
+                    "{num_judged} rows are few, so the intervals are themselves uncertain.",
+                    num_judged=self.num_judged,
+                )
+            )
         if not self.signatures:
-            found.append("There are no references, so nothing here shows which answers are better.")
+            found.append(Message("There are no references, so nothing here shows which answers are better."))
         if self.signatures:
             found.append(self._caution_about_seeds())
         if len(self.experiments) > 1 and self.signatures and not self.took_part_in_a_choice:
-            found.append("If you use this page to choose an experiment, its figures become optimistic.")
+            found.append(
+                Message("If you use this page to choose an experiment, its figures become optimistic.")
+            )
         if self.num_truncated_sources:
-            found.append(f"{self.num_truncated_sources:,} of {self.num_rows:,} sources were truncated.")
+            found.append(
+                Message(
+                    "{num_truncated_sources:,} of {num_rows:,} sources were truncated.",
+                    num_truncated_sources=self.num_truncated_sources,
+                    num_rows=self.num_rows,
+                )
+            )
         return found
 
     def _forgetting(self) -> str:
@@ -189,14 +231,24 @@ class ComparisonView:
         known = {name: self.figures[name].get("retain_loss") for name in self.experiments}
         rises = {name: loss - base for name, loss in known.items() if loss is not None}
         worst = sorted(rises, key=lambda name: -rises[name])[:MOST_NAMED]
-        named = ", ".join(f"{signed(rises[name], 3)} from {name}" for name in worst)
-        which = "most of all " if len(rises) > MOST_NAMED else ""
-        return (
-            f"On `data.retain`, the base has a loss of {base:.3f}; "
-            f"an increase means forgetting: {which}{named}."
+        named = joined(
+            ", ",
+            (Message("{signed} from {name}", signed=signed(rises[name], 3), name=name) for name in worst),
+        )
+        which = Message("most of all ") if len(rises) > MOST_NAMED else ""
+        return Message(
+            "On `data.retain`, the base has a loss of {base:.3f}; an increase means "
+            "forgetting: {which}{named}.",
+            base=base,
+            which=which,
+            named=named,
         )
 
     def _caution_about_seeds(self) -> str:
         if len(self.adapters) == len(self.experiments):
-            return "Each experiment has one seed, so the intervals do not include variation between seeds."
-        return "The intervals include variation of rows and seeds; with few seeds they are a little narrow."
+            return Message(
+                "Each experiment has one seed, so the intervals do not include variation between seeds."
+            )
+        return Message(
+            "The intervals include variation of rows and seeds; with few seeds they are a little narrow."
+        )

@@ -32,6 +32,7 @@ from loraloom.run.documents.result import Result
 from loraloom.run.documents.split import SplitRecord
 from loraloom.run.folder import Run, open_run
 from loraloom.run.resuming import how_to_resume
+from loraloom.text.message import Message
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,11 @@ class Content:
     @property
     def notices(self) -> list[str]:
         """Notices about content that is not shown."""
-        fix = "`loraloom compare` writes it again."
-        lost = [f"The comparison `{name}` is damaged and not shown. {fix}" for name in self.damaged]
+        fix = Message("`loraloom compare` writes it again.")
+        lost = [
+            Message("The comparison `{name}` is damaged and not shown. {fix}", name=name, fix=fix)
+            for name in self.damaged
+        ]
         return [*(each.sentence for each in self.under_way), *lost]
 
     @property
@@ -127,9 +131,11 @@ def read_content(folder: Path, compare_name: str | None = None) -> Content:
         return _content(run, provenance, read_compared(run, compare_name))
     except DAMAGE as error:
         raise RunError(
-            f"the run's files are inconsistent: {type(error).__name__} {error}",
+            Message(
+                "the run's files are inconsistent: {name} {error}", name=type(error).__name__, error=error
+            ),
             where=str(run.folder),
-            fix=f"To verify and repair it, {how_to_resume(run)}.",
+            fix=Message("To verify and repair it, {how_to_resume}.", how_to_resume=how_to_resume(run)),
         ) from None
 
 

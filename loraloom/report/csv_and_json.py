@@ -10,6 +10,7 @@ from dataclasses import asdict
 from loraloom.errors import RunError
 from loraloom.report.content import Content
 from loraloom.run.folder import to_json
+from loraloom.text.message import Message
 from loraloom.text.visible import visible
 
 # Spreadsheets read a cell that begins this way as a formula; a Chinese locale includes the full-width forms.
@@ -31,9 +32,9 @@ def render_csv(content: Content) -> str:
     compared = content.comparison
     if compared is None:
         raise RunError(
-            "there are no answers for a table",
+            Message("there are no answers for a table"),
             where=content.path,
-            fix=f"Create them with `loraloom compare {content.path}`.",
+            fix=Message("Create them with `loraloom compare {path}`.", path=content.path),
         )
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")

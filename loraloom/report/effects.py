@@ -18,6 +18,7 @@ from loraloom.report.comparison_view import ComparisonView
 from loraloom.report.ranking import Ranking
 from loraloom.run.documents.comparison import CLEAR, Difference
 from loraloom.run.documents.search import Parameters
+from loraloom.text.message import Message
 
 
 @dataclass(frozen=True)
@@ -174,29 +175,45 @@ def _is_balanced(key: str, other: str, settings: Mapping[str, Mapping[str, Any]]
 
 
 def _sentence(contrasts: Sequence[Contrast], mixed_with: Sequence[str], is_judged: bool) -> str:
-    mixed = f" The means mix its effect with those of {_listed(mixed_with)}." if mixed_with else ""
+    mixed = (
+        Message(" The means mix its effect with those of {listed}.", listed=_listed(mixed_with))
+        if mixed_with
+        else ""
+    )
     if not is_judged:
-        return f"These are eval figures without an interval: an indication, not a result.{mixed}"
+        return Message(
+            "These are eval figures without an interval: an indication, not a result.{mixed}", mixed=mixed
+        )
     if not contrasts:
-        alone = "No two experiments differ only in this setting, so its effect cannot be separated."
-        return f"{alone}{mixed}"
+        alone = Message("No two experiments differ only in this setting, so its effect cannot be separated.")
+        return Message("{alone}{mixed}", alone=alone, mixed=mixed)
     num_clear = sum(contrast.difference.verdict in CLEAR for contrast in contrasts)
     if len(contrasts) == 1:
         subject, result = (
-            "One pair of experiments differs",
-            ("significant" if num_clear else "not significant"),
+            Message("One pair of experiments differs"),
+            (Message("significant") if num_clear else Message("not significant")),
         )
-        conclusion = f"the difference is {result}"
+        conclusion: str = Message("the difference is {result}", result=result)
     else:
-        subject = f"{len(contrasts)} pairs of experiments differ"
+        subject = Message("{num_contrasts} pairs of experiments differ", num_contrasts=len(contrasts))
         conclusion = {
-            0: "the difference is significant in none of them",
-            len(contrasts): "the difference is significant in all of them",
-        }.get(num_clear, f"the difference is significant in {num_clear} of them")
-    unshown = "" if num_clear else " This does not show that there is no effect."
-    return f"{subject} only in this setting: {conclusion}.{unshown}{mixed}"
+            0: Message("the difference is significant in none of them"),
+            len(contrasts): Message("the difference is significant in all of them"),
+        }.get(num_clear, Message("the difference is significant in {num_clear} of them", num_clear=num_clear))
+    unshown = "" if num_clear else Message(" This does not show that there is no effect.")
+    return Message(
+        "{subject} only in this setting: {conclusion}.{unshown}{mixed}",
+        subject=subject,
+        conclusion=conclusion,
+        unshown=unshown,
+        mixed=mixed,
+    )
 
 
 def _listed(keys: Sequence[str]) -> str:
     named = [f"`{key}`" for key in keys]
-    return named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
+    return (
+        named[0]
+        if len(named) == 1
+        else Message("{named} and {named_2}", named=", ".join(named[:-1]), named_2=named[-1])
+    )

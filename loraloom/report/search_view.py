@@ -11,6 +11,7 @@ from loraloom.report.visible_text import without_folders
 from loraloom.run.documents.provenance import Provenance
 from loraloom.run.documents.search import FILE, Parameters, SearchRecord, Trial
 from loraloom.run.folder import Run
+from loraloom.text.message import Message, joined
 
 # A setting with more values is a range, where a mean at each value would cover only one trial.
 MOST_LEVELS = 6
@@ -49,23 +50,29 @@ class SearchView:
         """The result of the search, and how reliable it is."""
         best = next((trial for trial in self.trials if trial.name == self.best), None)
         if best is None or best.figure is None:
-            return "No trial has been completed."
-        return (
-            f"{best.name} has the best {self.metric}, {best.figure:.4f}, of {self._counted()}. "
-            "It was selected on the eval rows, with one seed, so another search may select a different one."
+            return Message("No trial has been completed.")
+        return Message(
+            "{name} has the best {metric}, {figure:.4f}, of {counted}. It was selected on the "
+            "eval rows, with one seed, so another search may select a different one.",
+            name=best.name,
+            metric=self.metric,
+            figure=best.figure,
+            counted=self._counted(),
         )
 
     def _counted(self) -> str:
         """Count the completed trials, and what became of the others."""
         num_whole = sum(trial.has_adapter for trial in self.trials)
-        noun = "completed trial" if num_whole == 1 else "completed trials"
+        noun = Message("completed trial") if num_whole == 1 else Message("completed trials")
         statuses: Counter[str] = Counter(trial.status for trial in self.trials)
         others = [
-            f"{statuses[status]} {what}"
-            for status, what in (("pruned", "stopped early"), ("failed", "failed"))
+            Message("{statuses} {what}", statuses=statuses[status], what=what)
+            for status, what in (("pruned", Message("stopped early")), ("failed", Message("failed")))
             if statuses[status]
         ]
-        return f"{num_whole} {noun}" + (f" ({', '.join(others)})" if others else "")
+        return Message("{num_whole} {noun}", num_whole=num_whole, noun=noun) + (
+            Message(" ({others})", others=joined(", ", others)) if others else ""
+        )
 
     def levels(self, key: str) -> list[Level]:
         """Return the results of trials at each value of a setting with few values; empty if it has many."""

@@ -16,6 +16,7 @@ from loraloom.run.documents.result import ExperimentResult
 from loraloom.run.events import Evaluation, Event, ExperimentEnd, TrainStep
 from loraloom.run.folder import Run
 from loraloom.run.resuming import how_to_resume
+from loraloom.text.message import Message
 
 UNFINISHED = "unfinished"
 History = TrainStep | Evaluation | ExperimentEnd
@@ -223,8 +224,8 @@ def _adapter_file(run: Run, name: str) -> AdapterFile | None:
         num_weights = sum(math.prod(entry["shape"]) for entry in tensors)
     except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(
-            f"is damaged: {error}",
+            Message("is damaged: {error}", error=error),
             where=str(path),
-            fix=f"To write it again, {how_to_resume(run)}.",
+            fix=Message("To write it again, {how_to_resume}.", how_to_resume=how_to_resume(run)),
         ) from None
     return AdapterFile(path.stat().st_size, len(tensors) // 2, num_weights)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from loraloom.run.folder import Run
 from loraloom.run.lock import is_held
+from loraloom.text.message import Message
 
 FORMAT = 2
 _ENDING = ".partial.jsonl"
@@ -35,12 +36,20 @@ class UnfinishedComparison:
     @property
     def sentence(self) -> str:
         """A notice for readers of a report."""
-        rows = "1 row" if self.num_rows == 1 else f"{self.num_rows:,} rows"
+        rows = (
+            Message("1 row") if self.num_rows == 1 else Message("{num_rows:,} rows", num_rows=self.num_rows)
+        )
         if self.is_running:
-            return f"The comparison `{self.name}` of {rows} is still running; its answers are not shown yet."
-        return (
-            f"A comparison `{self.name}` of {rows} was interrupted, so its answers are not shown. The same "
-            "`loraloom compare` command resumes it."
+            return Message(
+                "The comparison `{name}` of {rows} is still running; its answers are not shown yet.",
+                name=self.name,
+                rows=rows,
+            )
+        return Message(
+            "A comparison `{name}` of {rows} was interrupted, so its answers are not shown. "
+            "The same `loraloom compare` command resumes it.",
+            name=self.name,
+            rows=rows,
         )
 
 

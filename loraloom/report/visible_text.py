@@ -9,6 +9,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from loraloom.text.catalogue import rendered
+from loraloom.text.message import Message
 from loraloom.text.visible import visible
 
 # Absolute folders in our own sentences. Not a fraction, a URL, or `instruction/response`.
@@ -20,7 +22,7 @@ PATH_KEYS = frozenset({"model_name_or_path", "init_adapter", "train", "eval", "t
 def visible_html(text: str) -> Markup:
     """Do the same for a page: escape the text, and mark what was spelled out."""
     # Escaping for HTML does not add invisible characters.
-    return Markup(visible(str(escape(text)), lambda name: f'<span class="unseen">{name}</span>'))
+    return Markup(visible(str(escape(rendered(text))), lambda name: f'<span class="unseen">{name}</span>'))
 
 
 def prose_html(text: str) -> Markup:
@@ -54,13 +56,15 @@ def without_folders(value: Any, shown_as: Mapping[str, str]) -> Any:
     """Remove folders of this machine from one of our own values, never from a row's text.
 
     Args:
-        value: text, or dicts and lists of text.
+        value: text or a message, or dicts and lists of these.
         shown_as: known absolute paths -> what to show instead.
     """
     if isinstance(value, dict):
         return {without_folders(k, shown_as): without_folders(v, shown_as) for k, v in value.items()}
     if isinstance(value, list):
         return [without_folders(item, shown_as) for item in value]
+    if isinstance(value, Message):
+        return value.mapped(lambda text: str(without_folders(text, shown_as)))
     if not isinstance(value, str):
         return value
     return _FOLDERS.sub("…/", replace_known(value, shown_as))

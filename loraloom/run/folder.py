@@ -35,6 +35,7 @@ from loraloom.run.digests import LogDigest
 from loraloom.run.documents.document import read_json, to_json
 from loraloom.run.events import CheckpointSave, Event, Report, read_events
 from loraloom.run.lock import guard_file, locked
+from loraloom.text.message import Message, to_data
 
 __all__ = [
     "LOCK_FILE",
@@ -137,7 +138,7 @@ class Run:
             RunError: it cannot be written.
         """
         try:
-            line = json.dumps(event.at(now()).to_json(), ensure_ascii=False, allow_nan=False)
+            line = json.dumps(to_data(event.at(now()).to_json()), ensure_ascii=False, allow_nan=False)
             if isinstance(event, CheckpointSave):
                 so_far = self.events_file.read_bytes() if self.events_file.is_file() else b""
                 line = LogDigest(self.started, so_far).closed(line)
@@ -149,9 +150,9 @@ class Run:
                     os.fsync(file.fileno())
         except OSError as error:
             raise RunError(
-                f"cannot be written: {error.strerror or error}",
+                Message("cannot be written: {strerror}", strerror=(error.strerror or error)),
                 where=str(self.events_file),
-                fix="Free some space, then resume with --resume.",
+                fix=Message("Free some space, then resume with --resume."),
             ) from None
 
     def recorder(self, report: Report) -> Report:
@@ -200,9 +201,13 @@ def create_run(folder: Path) -> Run:
         with Run(folder).locked():  # raises an error that names the process that is using it
             pass
     if not is_new and (not folder.is_dir() or any(folder.iterdir())):
-        fix = "Choose another `--out`, or resume it with `--resume`." if Run(folder).is_started else ""
+        fix = (
+            Message("Choose another `--out`, or resume it with `--resume`.") if Run(folder).is_started else ""
+        )
         raise RunError(
-            "the run directory must be new or empty", where=str(folder), fix=fix or "Choose another `--out`."
+            Message("the run directory must be new or empty"),
+            where=str(folder),
+            fix=fix or Message("Choose another `--out`."),
         )
     run = Run(folder)
     try:
@@ -211,9 +216,9 @@ def create_run(folder: Path) -> Run:
         folder.chmod(0o700)
     except OSError as error:
         raise RunError(
-            f"the run directory cannot be created: {error.strerror}",
+            Message("the run directory cannot be created: {strerror}", strerror=error.strerror),
             where=str(folder),
-            fix="Choose a writable folder with --out.",
+            fix=Message("Choose a writable folder with --out."),
         ) from None
     return run
 
@@ -227,17 +232,20 @@ def open_run(folder: Path) -> Run:
     run = Run(folder)
     if not run.is_started:
         if run.is_remnant:
-            fix = f"Start it again: `loraloom train RECIPE --out {folder}`."
-            raise RunError("this run was stopped before it started", where=str(folder), fix=fix)
+            fix = Message("Start it again: `loraloom train RECIPE --out {folder}`.", folder=folder)
+            raise RunError(Message("this run was stopped before it started"), where=str(folder), fix=fix)
         if folder.is_dir():
             lacking = run.provenance_file if run.recipe_file.is_file() else run.recipe_file
-            raise RunError(f"this folder is not a run, because it has no {lacking.name}", where=str(folder))
+            raise RunError(
+                Message("this folder is not a run, because it has no {name}", name=lacking.name),
+                where=str(folder),
+            )
         near = [other.folder.name for other in list_runs(folder.parent)]
         raise RunError(
-            "there is no such run",
+            Message("there is no such run"),
             where=str(folder),
             allowed=", ".join(near[-5:]),
-            fix="`loraloom runs` lists them." if near else "`loraloom train` creates one.",
+            fix=Message("`loraloom runs` lists them.") if near else Message("`loraloom train` creates one."),
         )
     return run
 

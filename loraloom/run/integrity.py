@@ -15,6 +15,7 @@ from loraloom.errors import RunError
 from loraloom.run.atomic import replace_text
 from loraloom.run.digests import FileDigest, LogDigest, Manifest
 from loraloom.run.folder import Run, to_json
+from loraloom.text.message import Message
 
 
 def write_recorded(run: Run, path: Path, text: str) -> None:
@@ -31,9 +32,9 @@ def write_recorded(run: Run, path: Path, text: str) -> None:
         replace_text(path, text)
     except OSError as error:
         raise RunError(
-            f"cannot be written: {error.strerror or error}",
+            Message("cannot be written: {strerror}", strerror=(error.strerror or error)),
             where=str(path),
-            fix="Free some space, then resume with --resume.",
+            fix=Message("Free some space, then resume with --resume."),
         ) from None
 
 
@@ -91,14 +92,14 @@ def log_problem(run: Run, step: int) -> str:
         event, is_closed = _event(line), digest.is_closed(line)
         is_right = digest.verifies(line) if is_closed else event.get("event") != "save"
         if not is_right:
-            return f"line {number}, or one before it, was changed"
+            return Message("line {number}, or one before it, was changed", number=number)
         has_step = has_step or event.get("step") == step
         # A line that was truncated by a crash is included in the digest of the next save.
         unread = 0 if is_closed else unread or (0 if event else number)
         digest.add(line)
     if unread:
-        return f"line {unread} cannot be read"
-    return "" if has_step else f"lines up to step {step} are lost"
+        return Message("line {unread} cannot be read", unread=unread)
+    return "" if has_step else Message("lines up to step {step} are lost", step=step)
 
 
 def _event(line: bytes) -> Mapping[str, object]:
@@ -119,9 +120,11 @@ def _known(run: Run) -> Mapping[str, FileDigest]:
     files = _read(run)
     if files is None and run.sums_file.is_file():
         raise RunError(
-            "is damaged: it has changed since the run wrote it",
+            Message("is damaged: it has changed since the run wrote it"),
             where=str(run.sums_file),
-            fix="Resume with --resume, which keeps a copy of this file and reports what it cannot verify.",
+            fix=Message(
+                "Resume with --resume, which keeps a copy of this file and reports what it cannot verify."
+            ),
         )
     return files or {}
 

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from loraloom.errors import RunError
+from loraloom.text.message import Message
 
 with warnings.catch_warnings(action="ignore"):  # filelock warns if the system has no locks
     import filelock
@@ -40,9 +41,9 @@ _mutex = threading.Lock()
 def locked(
     path: Path,
     *,
-    doing: str = "is using this run",
+    doing: str = Message("is using this run"),
     where: Path | None = None,
-    fix: str = "Wait until it has finished, or stop it, and try again.",
+    fix: str = Message("Wait until it has finished, or stop it, and try again."),
     is_temporary: bool = False,
     patience: float = PATIENCE_SECONDS,
 ) -> Iterator[None]:
@@ -68,13 +69,24 @@ def locked(
     while not _claim(path):
         if time.monotonic() > deadline:
             pid = os.getpid()
-            raise RunError(f"this process itself {doing} (pid {pid})", where=str(where), fix=fix)
+            raise RunError(
+                Message("this process itself {doing} (pid {pid})", doing=doing, pid=pid),
+                where=str(where),
+                fix=fix,
+            )
         time.sleep(PATIENCE_SECONDS / 10)
     try:
-        with _found(path) as before, _acquired(path, deadline, f"another process {doing}", where, fix):
+        with (
+            _found(path) as before,
+            _acquired(path, deadline, Message("another process {doing}", doing=doing), where, fix),
+        ):
             if before is not None and before != _identity(path) and not is_temporary:
                 path.unlink(missing_ok=True)
-                raise RunError("the run has just been removed", where=str(path.parent), fix="Try again.")
+                raise RunError(
+                    Message("the run has just been removed"),
+                    where=str(path.parent),
+                    fix=Message("Try again."),
+                )
             _write_pid(path)
             try:
                 yield
@@ -96,7 +108,9 @@ def _acquired(path: Path, deadline: float, who: str, where: Path, fix: str) -> I
         lock.acquire(timeout=max(0.0, deadline - time.monotonic()), poll_interval=PATIENCE_SECONDS / 10)
     except filelock.Timeout:
         pid = path.read_text(errors="replace").strip() if path.is_file() else ""
-        raise RunError(f"{who} (pid {pid or 'unknown'})", where=str(where), fix=fix) from None
+        raise RunError(
+            Message("{who} (pid {pid})", who=who, pid=(pid or "unknown")), where=str(where), fix=fix
+        ) from None
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ import shlex
 from loraloom.errors import RunError
 from loraloom.run.documents.range_test import FILE as RANGE_TEST_FILE
 from loraloom.run.folder import Run
+from loraloom.text.message import Message
 
 
 def is_search(run: Run) -> bool:
@@ -27,5 +28,7 @@ def how_to_resume(run: Run) -> str:
     """Return an instruction to resume a run, for the fix of a message: a clause without a full stop."""
     folder = shlex.quote(str(run.folder))
     if is_search(run):
-        return f"run its `loraloom search` command with `--resume {folder}` instead of `--out`"
-    return f"run `loraloom train --resume {folder}`"
+        return Message(
+            "run its `loraloom search` command with `--resume {folder}` instead of `--out`", folder=folder
+        )
+    return Message("run `loraloom train --resume {folder}`", folder=folder)

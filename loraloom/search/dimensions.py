@@ -8,8 +8,8 @@ from typing import Annotated, Any, get_args, get_origin
 
 from loraloom.errors import Problem, RecipeError
 from loraloom.recipe.aliases import VALUE_ALIASES
-from loraloom.recipe.keys import Setting
 from loraloom.recipe.setting_names import FIELDS
+from loraloom.recipe.settings_tree import Setting
 from loraloom.recipe.typos import nearest
 from loraloom.recipe.values import as_number
 from loraloom.search.space import DECIMALS, Dimension

@@ -23,7 +23,8 @@ from pydantic import ValidationError
 
 from loraloom.errors import Problem, RecipeError
 from loraloom.recipe import SHARED_TRAINING_KEYS, Recipe
-from loraloom.recipe.keys import Setting, SettingsTree, assign_keys
+from loraloom.recipe.keys import assign_keys
+from loraloom.recipe.settings_tree import Setting, SettingsTree
 from loraloom.recipe.typos import nearest
 from loraloom.recipe.validation_problems import problems_of
 from loraloom.recipe.yaml_tree import compose
@@ -76,7 +77,7 @@ def parse_space(text: str, *, name: str, recipe: Recipe) -> Space:
         )
     tree = assign_keys(root)
     problems += tree.problems + _not_to_vary(tree)
-    notes = [str(note) for note in tree.notes]
+    notes: list[str] = [note.as_message() for note in tree.notes]
     dimensions = []
     for path, setting in tree.settings.items():
         if not problem_with_path(path):

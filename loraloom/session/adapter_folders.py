@@ -98,7 +98,8 @@ def find_adapters(
             where="--set",
             allowed=", ".join(sorted(TAKEN - {"model_name_or_path"})),
         )
-    said = [str(note) for note in reading.notes if not note.where.startswith(OPTION)]  # only notes on --set
+    of_sets = (note for note in reading.notes if not note.where.startswith(OPTION))
+    said = [note.as_message() for note in of_sets]
     return AdapterFolders(recipe, folders, (*said, *_defaults(recipe)))
 
 

@@ -17,6 +17,7 @@ from loraloom.data.retain import read_retained
 from loraloom.data.splitting.split import PARTS, STARTER, Split
 from loraloom.errors import ModelError
 from loraloom.recipe import Recipe
+from loraloom.text.message import Message
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,18 @@ class DataCheckReport:
         """A note on the checks that were skipped, if the base will not be loaded to run them later."""
         if self.seen.tokenizer is not None:
             return []
-        message = f"lengths and unknown tokens were not checked: {self.seen.without_tokenizer}"
+        message = Message(
+            "lengths and unknown tokens were not checked: {without_tokenizer}",
+            without_tokenizer=self.seen.without_tokenizer,
+        )
         return [
-            Finding("note", "lengths", "model_name_or_path", message, "Run the check without --data-only.")
+            Finding(
+                "note",
+                "lengths",
+                "model_name_or_path",
+                message,
+                Message("Run the check without --data-only."),
+            )
         ]
 
 
@@ -68,7 +78,12 @@ def check_data(
     seen = _see(recipe, split, loads_tokenizer)
     seen = replace(seen, retained=retained.examples if retained else ())
     notes = [Finding("note", "data", shown_data(recipe.data.train), note) for note in split.notes]
-    sizes = f"{len(split.train)} rows train, {len(split.eval)} eval, {len(split.test)} test"
+    sizes = Message(
+        "{num_train} rows train, {num_eval} eval, {num_test} test",
+        num_train=len(split.train),
+        num_eval=len(split.eval),
+        num_test=len(split.test),
+    )
     sizes += _entries(split)
     found = apply_allowed(run_data_checks(seen), allowed)
     selecting = {each.training.metric_for_best_model for each in recipe.resolved_experiments}
@@ -80,7 +95,13 @@ def _entries(split: Split) -> str:
     """Describe how many conversations or articles the rows come from; "" if each is an entry of its own."""
     rows = [example for part in PARTS for example in getattr(split, part)]
     entries = {(example.path, example.row) for example in rows if example.turn}
-    return f"; each row is one answer, from {len(entries):,} entries of the file" if entries else ""
+    return (
+        Message(
+            "; each row is one answer, from {num_entries:,} entries of the file", num_entries=len(entries)
+        )
+        if entries
+        else ""
+    )
 
 
 def _see(recipe: Recipe, split: Split, loads_tokenizer: bool) -> DataView:

@@ -11,6 +11,8 @@ from typing import Any
 
 from rich.filesize import pick_unit_and_suffix
 
+from loraloom.text.message import Message
+
 NONE = "–"  # shown instead of a missing figure
 MINUS = "\u2212"  # as wide as a plus
 _SIZES = ["bytes", "KiB", "MiB", "GiB", "TiB"]
@@ -26,7 +28,7 @@ def percent(share: float) -> str:
     """
     value = 100 * share
     if 99.95 <= value < 100:
-        return "above 99.9 %"
+        return Message("above {share}", share="99.9 %")
     if value == 0 or abs(value) >= 1:
         text = f"{value:.1f}"
     elif abs(value) >= 1e-4:
@@ -70,13 +72,18 @@ def estimated_duration(seconds: float) -> str:
     return duration(max(1, float(f"{seconds:.2g}")))
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """Format a count with its noun.
+def counted(number: int, noun: str, plural: str = "") -> Message:
+    """Format a count with its noun, as a message that a catalogue can translate for each number.
+
+    Args:
+        number: the count.
+        noun: its singular, as a literal, so that `make messages` finds it.
+        plural: of the noun, if it is not formed with an s.
 
     >>> counted(1, "row"), counted(1200, "row"), counted(2, "entry", "entries")
     ('1 row', '1,200 rows', '2 entries')
     """
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+    return Message.counting(f"{{count:,}} {noun}", f"{{count:,}} {plural or noun + 's'}", count=number)
 
 
 def number(value: float, *, with_power: bool | None = None) -> str:

@@ -10,6 +10,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from loraloom.text.message import Message
+
 LONGEST_NAME = 80  # characters of a name in a message
 
 # Controls (except line feed and tab), surrogates, line separators, what reorders text, what has no width.
@@ -68,13 +70,13 @@ def quoted(name: str, limit: int = LONGEST_NAME) -> str:
 def shown_value(value: Any) -> str:
     """A value as a message shows it: short, on one line, in YAML's words."""
     if value is None:
-        return "nothing"
+        return Message("nothing")
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict):
-        return "a mapping"
+        return Message("a mapping")
     if isinstance(value, list):
-        return "a list" if value else "an empty list"
+        return Message("a list") if value else Message("an empty list")
     return printable(repr(value), 60)
 
 

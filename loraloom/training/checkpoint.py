@@ -32,7 +32,8 @@ from torch import Tensor
 from loraloom.errors import CheckpointError
 from loraloom.run.atomic import fsync_folder, write_bytes
 from loraloom.run.digests import Manifest
-from loraloom.run.folder import to_json
+from loraloom.run.documents.document import to_json, to_stored_json
+from loraloom.text.message import from_data
 from loraloom.training.state import Limits, Progress, SlotTensors, TrainingState
 
 MANIFEST, STATE, SLOTS = "MANIFEST.json", "state.json", "slots"
@@ -172,7 +173,7 @@ def _files(state: TrainingState) -> Iterator[tuple[str, bytes]]:
         "limits": [{"step": step, **dataclasses.asdict(own)} for step, own in state.limits.items()],
         "unfinished": state.unfinished,
     }
-    yield STATE, to_json(standing).encode()
+    yield STATE, to_stored_json(standing).encode()
     for name, tensors in state.tensors.items():
         for kind in ("current", "optimizer", "best"):
             if values := getattr(tensors, kind):
@@ -184,6 +185,8 @@ def _state(contents: dict[str, bytes], path: Path) -> TrainingState:
     try:
         values = json.loads(contents[STATE])
         progress = {name: Progress(**fields) for name, fields in values["progress"].items()}
+        for each in progress.values():
+            each.reason = from_data(each.reason)
         tensors = {
             name: SlotTensors(
                 **{kind: _tensors(contents, name, kind) for kind in ("current", "optimizer", "best")}

@@ -16,7 +16,8 @@ from loraloom.architectures.bart import Bart
 from loraloom.bank.objective import example_losses
 from loraloom.base.loading import Base, load_base
 from loraloom.base.targets import linears, resolve_targets, unique_targets
-from loraloom.checks.gate import check_loss, check_targets, run_gate
+from loraloom.checks.adapters import check_targets
+from loraloom.checks.gate import check_loss, run_gate
 from loraloom.errors import ModelError, RecipeError, TargetError
 from loraloom.recipe.reading import parse_recipe
 from loraloom.session.material import load_recipe_base

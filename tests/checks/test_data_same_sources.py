@@ -14,11 +14,11 @@ from transformers import AutoTokenizer, ByT5Tokenizer, T5Config, T5ForConditiona
 from loraloom.checks.data.data_suite import run_data_checks
 from loraloom.checks.data.data_view import DataView
 from loraloom.checks.data.light_tokenizer import TextTokenizer
+from loraloom.checks.data.round_trip import check_round_trip
 from loraloom.checks.data.same_sources import check_control_tokens, check_same_sources
 from loraloom.checks.data.tokenization import (
     check_answer_length,
     check_lengths,
-    check_round_trip,
     check_truncation,
     check_unknown_tokens,
 )

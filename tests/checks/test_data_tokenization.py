@@ -14,12 +14,11 @@ from transformers import AutoTokenizer
 
 from loraloom.base.loading import Base
 from loraloom.checks.data.light_tokenizer import FastBackend, NoTokenizerError, TextTokenizer
+from loraloom.checks.data.round_trip import check_round_trip, differences
 from loraloom.checks.data.tokenization import (
     check_lengths,
-    check_round_trip,
     check_truncation,
     check_unknown_tokens,
-    differences,
 )
 from loraloom.data.encoding import encode
 from loraloom.starter import model_folder

@@ -95,13 +95,13 @@ def test_a_row_without_eos_is_found_wherever_it_lies(mt5: Base) -> None:
 @pytest.mark.parametrize("packing", [True, False])
 def test_labels_on_padding_are_found(mt5: Base, packing: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a data collator that pads labels with <pad> does: the loss then teaches padding."""
-    batch = gate_module._batch
+    batch = gate_module.batch_of
 
     def padded(*args: Any) -> Any:
         made = batch(*args)
         return dataclasses.replace(made, labels=made.labels.where(made.labels != -100, 0))
 
-    monkeypatch.setattr(gate_module, "_batch", padded)
+    monkeypatch.setattr(gate_module, "batch_of", padded)
     gate = gate_module.Gate(
         mt5, EXPERIMENTS, {}, ROWS, list(ROWS)[:4], padded(mt5, [None], list(ROWS)[:4], packing)
     )
@@ -112,7 +112,7 @@ def test_labels_on_padding_are_found(mt5: Base, packing: bool, monkeypatch: pyte
 
 def test_a_token_beyond_the_vocabulary_is_found(mt5: Base) -> None:
     rows = list(ROWS)[:4]
-    batch = gate_module._batch(mt5, [None], rows, True)
+    batch = gate_module.batch_of(mt5, [None], rows, True)
     batch.input_ids[0, 0] = 424
     (finding,) = gate_module.check_shapes(gate_module.Gate(mt5, EXPERIMENTS, {}, ROWS, rows, batch))
     assert finding.level == "error"
@@ -121,7 +121,7 @@ def test_a_token_beyond_the_vocabulary_is_found(mt5: Base) -> None:
 
 def test_tensors_of_another_dtype_are_found(mt5: Base) -> None:
     rows = list(ROWS)[:4]
-    batch = gate_module._batch(mt5, [None], rows, True)
+    batch = gate_module.batch_of(mt5, [None], rows, True)
     spoilt = dataclasses.replace(batch, labels=batch.labels.int())
     (finding,) = gate_module.check_shapes(gate_module.Gate(mt5, EXPERIMENTS, {}, ROWS, rows, spoilt))
     assert finding.level == "error"
@@ -253,7 +253,7 @@ def test_what_the_base_asks_for_and_answers_do_not_follow_is_noted(
 
 
 def test_many_experiments_are_checked_a_handful_at_a_time(mt5: Base, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate_module, "ADAPTERS_AT_ONCE", 2)
+    monkeypatch.setattr("loraloom.checks.adapters.ADAPTERS_AT_ONCE", 2)
     many = [experiment(f"e{number}", lora={"r": 1 + number}, seed=number) for number in range(5)]
     found = findings(mt5, experiments=many)
     assert [finding.where for finding in of(found, "gradient")] == [each.name for each in many]

@@ -17,6 +17,7 @@ import loraloom
 from loraloom.commands import merge as merge_command
 from loraloom.errors import AdapterError, DataError, LoRALoomError, ModelError, RecipeError
 from loraloom.run.events import Event, Note, WarningNote
+from loraloom.text.message import from_data
 from tests.faults.warm import Warm
 
 # PEFT asks transformers for a name that it has deprecated.
@@ -107,7 +108,7 @@ def test_compare_judges_all_of_them_in_one_pass(base: Path, adapters: Path, tmp_
     assert compared.what == "data"
     assert {each.model for each in compared.differences} == {"first", "other"}
     kept = json.loads((tmp_path / "kept.json").read_bytes())
-    assert kept["sentences"] == list(compared.sentences)
+    assert list(map(from_data, kept["sentences"])) == list(compared.sentences)
     assert [file.name for file in tmp_path.iterdir()] == ["kept.json"]
 
 

@@ -12,6 +12,7 @@ import pytest
 from loraloom.base.loading import load_base
 from loraloom.base.targets import linears
 from loraloom.run.folder import Run
+from loraloom.text.message import from_data
 from tests.faults.training import events, fruits
 from tests.faults.warm import Warm
 from tests.tiny import make_folder
@@ -98,6 +99,7 @@ def test_an_experiment_that_is_too_large_fails_alone(warm: Warm, recipe: Path, t
         "large": "failed",
         "other": "done",
     }
-    assert outcome["large"]["reason"].startswith("out of memory")
+    reason = from_data(outcome["large"]["reason"])
+    assert reason.startswith("out of memory")
     assert sorted(path.name for path in Run(run).adapters.iterdir()) == ["other", "small"]
-    assert f"large failed: {outcome['large']['reason']}" in ended.stderr
+    assert f"large failed: {reason}" in ended.stderr

@@ -26,6 +26,7 @@ from loraloom.errors import CheckError, RecipeError, RunError, TargetError, Trai
 from loraloom.forecast.plan import Need
 from loraloom.recipe import Recipe
 from loraloom.recipe.reading import read_recipe
+from loraloom.run.documents.provenance import Provenance
 from loraloom.run.events import Event, ExperimentEnd, Note, TrainStep, quiet
 from loraloom.run.folder import Run
 from loraloom.run.integrity import changed_files
@@ -161,7 +162,7 @@ def test_trials_that_do_not_fit_together_take_turns(
     monkeypatch.setattr("loraloom.search.concurrency.free_bytes", lambda device: 5)
     monkeypatch.setattr("loraloom.search.concurrency.experiment_need", lambda *args: Need(2, 0, 1))
     in_turns = run_search(recipe, tmp_path / "run").run
-    assert "2 trials at a time" in in_turns.read_json(in_turns.provenance_file)["choices"]["waves"]["value"]
+    assert "2 trials at a time" in Provenance.read(in_turns.provenance_file).decided["waves"]
     assert fruits(in_turns.folder) == fruits(searched())
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from loraloom.checks.data.data_view import DataView, places, share
 from loraloom.checks.finding import Finding
 from loraloom.data.examples import Example
+from loraloom.text.message import Message
 
 # U+FFFD twice in UTF-8, read as GBK; memory filled by a debugger, read as GBK.
 _KNOWN_DAMAGE = re.compile("\ufffd|锟斤拷|烫烫烫|屯屯屯")
@@ -45,23 +46,23 @@ def check_characters(view: DataView) -> list[Finding]:
             "warning",
             "characters",
             places(rows[what]),
-            f"{share(len(rows[what]), len(view.rows))} rows {what}",
+            Message("{share} rows {what}", share=share(len(rows[what]), len(view.rows)), what=what),
             fix,
         )
         for what, (_, fix) in CHARACTERS.items()
         if what in rows
     ]
-    return findings or [Finding("ok", "characters", "data", "no damaged or invisible characters")]
+    return findings or [Finding("ok", "characters", "data", Message("no damaged or invisible characters"))]
 
 
 def check_html(view: DataView) -> list[Finding]:
     """Find tags and entities that were left in texts that are not about HTML."""
     rows = [example for example in view.rows if has_html(example.source) or has_html(example.response)]
     if not rows:
-        return [Finding("ok", "html", "data", "no remnants of HTML")]
-    what = "rows contain remnants of HTML (tags such as <br>, entities such as &nbsp;)"
-    message = f"{share(len(rows), len(view.rows))} {what}"
-    return [Finding("warning", "html", places(rows), message, "Remove them.")]
+        return [Finding("ok", "html", "data", Message("no remnants of HTML"))]
+    what = Message("rows contain remnants of HTML (tags such as <br>, entities such as &nbsp;)")
+    message = Message("{share} {what}", share=share(len(rows), len(view.rows)), what=what)
+    return [Finding("warning", "html", places(rows), message, Message("Remove them."))]
 
 
 def _is_unsuspicious(text: str) -> bool:

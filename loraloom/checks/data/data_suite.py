@@ -11,13 +11,13 @@ from loraloom.checks.data.history import check_history
 from loraloom.checks.data.personal_data import check_personal_data
 from loraloom.checks.data.placeholders import check_placeholders
 from loraloom.checks.data.responses import check_alike, check_copied, check_cut_off
+from loraloom.checks.data.round_trip import check_round_trip
 from loraloom.checks.data.same_sources import check_control_tokens, check_same_sources
 from loraloom.checks.data.scripts import check_scripts
 from loraloom.checks.data.target_tags import check_target_tags
 from loraloom.checks.data.tokenization import (
     check_answer_length,
     check_lengths,
-    check_round_trip,
     check_truncation,
     check_unknown_tokens,
 )

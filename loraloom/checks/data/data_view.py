@@ -14,6 +14,7 @@ from loraloom.data.examples import Example
 from loraloom.data.splitting.split import PARTS, Part, Split
 from loraloom.data.token_ids import fit_sources
 from loraloom.recipe import DataSettings
+from loraloom.text.message import Message, joined
 from loraloom.text.units import percent
 
 # Number of rows for checks that are not linear and cheap; takes about two seconds.
@@ -114,7 +115,7 @@ def sample(rows: Sequence[T], size: int = SAMPLE_ROWS) -> Sequence[T]:
 
 def of_sample(seen: int, total: int) -> str:
     """Say in a message that not every row was examined; "" if all were."""
-    return f" ({seen:,} of {total:,} rows examined)" if seen < total else ""
+    return Message(" ({seen:,} of {total:,} rows examined)", seen=seen, total=total) if seen < total else ""
 
 
 def places(examples: Iterable[Example]) -> str:
@@ -123,15 +124,27 @@ def places(examples: Iterable[Example]) -> str:
     for example in examples:
         number = f"row {example.row}" if example.line is None else str(example.line)
         by_file.setdefault(example.path, {})[number] = None
-    return "; ".join(f"{path}:{first_few(list(numbers))}" for path, numbers in by_file.items())
+    return joined(
+        "; ",
+        (
+            Message("{path}:{first_few}", path=path, first_few=first_few(list(numbers)))
+            for path, numbers in by_file.items()
+        ),
+    )
 
 
 def first_few(texts: Sequence[str]) -> str:
     """Join the first few texts: `3, 8, 21, 34, 55 and 7 more`."""
-    more = f" and {len(texts) - SHOWN_PLACES:,} more" if len(texts) > SHOWN_PLACES else ""
-    return f"{', '.join(texts[:SHOWN_PLACES])}{more}"
+    more = (
+        Message(" and {num_texts:,} more", num_texts=len(texts) - SHOWN_PLACES)
+        if len(texts) > SHOWN_PLACES
+        else ""
+    )
+    return Message("{texts}{more}", texts=", ".join(texts[:SHOWN_PLACES]), more=more)
 
 
 def share(count: int, total: int) -> str:
     """Format a count and its share: `12 of 800 (1.5 %)`."""
-    return f"{count:,} of {total:,} ({percent(count / total)})"
+    return Message(
+        "{count:,} of {total:,} ({count_2})", count=count, total=total, count_2=percent(count / total)
+    )

@@ -14,9 +14,12 @@ from loraloom.data.examples import Example
 from loraloom.data.sources.source import pieces_of
 from loraloom.data.splitting.groups import source_key
 from loraloom.data.splitting.split import HELD_OUT
+from loraloom.text.message import Message
 
 SHARED_BY = 5  # rows: what so many of them have distinguishes none of them
-SIMILAR_WORDS = f"{100 * SIMILAR:.0f} % of their {SHINGLE}-character shingles are equal"
+SIMILAR_WORDS = Message(
+    "{similar:.0f} % of their {shingle}-character shingles are equal", similar=100 * SIMILAR, shingle=SHINGLE
+)
 
 
 def check_leakage(view: DataView) -> list[Finding]:
@@ -28,13 +31,20 @@ def check_leakage(view: DataView) -> list[Finding]:
         pairs = _repeats(earlier, rows, _source_key)
         if pairs:
             later = [example for example, _ in pairs]
-            message = (
-                f"{share(len(pairs), len(rows))} {held_out} rows have a source that is also in another part "
-                f"({_pairs(pairs)}), so figures on them also measure memorization"
+            message = Message(
+                "{share} {held_out} rows have a source that is also in another part ({pairs}), "
+                "so figures on them also measure memorization",
+                share=share(len(pairs), len(rows)),
+                held_out=held_out,
+                pairs=_pairs(pairs),
             )
-            fix = f"Remove these rows from data.{held_out} or from the other part."
+            fix = Message("Remove these rows from data.{held_out} or from the other part.", held_out=held_out)
             findings.append(Finding("error", "leakage", places(later), message, fix))
-    alone = "no source is in two parts of the split" if len(parts) > 1 else "there is only one part"
+    alone = (
+        Message("no source is in two parts of the split")
+        if len(parts) > 1
+        else Message("there is only one part")
+    )
     return findings or [Finding("ok", "leakage", "data", alone)]
 
 
@@ -44,8 +54,12 @@ def check_duplicates(view: DataView) -> list[Finding]:
     copies = _repeats([], rows, _row_key)
     findings = []
     if copies:
-        message = f"{share(len(copies), len(rows))} rows are identical to an earlier one ({_pairs(copies)})"
-        fix = "Remove them, unless they should count more than others."
+        message = Message(
+            "{share} rows are identical to an earlier one ({pairs})",
+            share=share(len(copies), len(rows)),
+            pairs=_pairs(copies),
+        )
+        fix = Message("Remove them, unless they should count more than others.")
         findings.append(Finding("warning", "duplicates", places(later for later, _ in copies), message, fix))
     copied = {id(later) for later, _ in copies}
     settings = view.settings  # without languages in the recipe, a base may not be told them either
@@ -53,11 +67,13 @@ def check_duplicates(view: DataView) -> list[Finding]:
     key = _question_key if has_languages else _source_key
     again = [pair for pair in _repeats([], rows, key) if id(pair[0]) not in copied]
     if again:
-        what = "rows have the source of an earlier row but a different response"
-        message = f"{share(len(again), len(rows))} {what} ({_pairs(again)})"
+        what = Message("rows have the source of an earlier row but a different response")
+        message = Message(
+            "{share} {what} ({pairs})", share=share(len(again), len(rows)), what=what, pairs=_pairs(again)
+        )
         findings.append(Finding("note", "duplicates", places(later for later, _ in again), message))
     findings += _same_responses(view)
-    return findings or [Finding("ok", "duplicates", "data", "no two rows are identical")]
+    return findings or [Finding("ok", "duplicates", "data", Message("no two rows are identical"))]
 
 
 def _same_responses(view: DataView) -> list[Finding]:
@@ -68,10 +84,15 @@ def _same_responses(view: DataView) -> list[Finding]:
         held_out = [example for example in getattr(view.split, part) if len(example.response) >= SHORTEST]
         pairs = _repeats(long, held_out, lambda example: example.response) if long else []
         if pairs:
-            what = f"{share(len(pairs), len(held_out))} {part} rows have the same response as a training row"
-            message = f"{what} ({_pairs(pairs)})"
-            fix = (
-                f"Figures on data.{part} may measure memorization; check whether these rows are intentional."
+            what = Message(
+                "{share} {part} rows have the same response as a training row",
+                share=share(len(pairs), len(held_out)),
+                part=part,
+            )
+            message = Message("{what} ({pairs})", what=what, pairs=_pairs(pairs))
+            fix = Message(
+                "Figures on data.{part} may measure memorization; check whether these rows are intentional.",
+                part=part,
             )
             where = places(later for later, _ in pairs)
             findings.append(Finding("note", "duplicates", where, message, fix))
@@ -81,7 +102,12 @@ def _same_responses(view: DataView) -> list[Finding]:
 def check_near_duplicates(view: DataView) -> list[Finding]:
     """Find rows that differ only in a word or punctuation, within the training part and across the split."""
     return [*_near_in_train(view), *_near_across(view)] or [
-        Finding("ok", "near-duplicates", "data", f"there are no two rows of which {SIMILAR_WORDS}")
+        Finding(
+            "ok",
+            "near-duplicates",
+            "data",
+            Message("there are no two rows of which {similar_words}", similar_words=SIMILAR_WORDS),
+        )
     ]
 
 
@@ -95,12 +121,15 @@ def _near_in_train(view: DataView) -> list[Finding]:
     )
     if not near:
         return []
-    message = (
-        f"{share(len(near), len(rows))} training rows nearly repeat an earlier one, comparing source and "
-        f"response together ({SIMILAR_WORDS}; {_pairs(near)})"
-        f"{of_sample(len(looked_at), len(view.split.train))}"
+    message = Message(
+        "{share} training rows nearly repeat an earlier one, comparing source and response "
+        "together ({similar_words}; {pairs}){of_sample}",
+        share=share(len(near), len(rows)),
+        similar_words=SIMILAR_WORDS,
+        pairs=_pairs(near),
+        of_sample=of_sample(len(looked_at), len(view.split.train)),
     )
-    fix = "Remove them, unless they are intentional."
+    fix = Message("Remove them, unless they are intentional.")
     return [Finding("warning", "near-duplicates", places(later for later, _ in near), message, fix)]
 
 
@@ -118,12 +147,16 @@ def _near_across(view: DataView) -> list[Finding]:
         rows = [*train, *held_out]
         near = _near(rows, _without_shared_text(rows), first_later=len(train))
         if near:
-            message = (
-                f"the sources of {share(len(near), len(held_out))} {part} rows nearly repeat one in the "
-                f"training part ({SIMILAR_WORDS}; {_pairs(near)}), so figures on them are too good"
-                f"{of_sample(len(looked_at), len(view.split.train))}"
+            message = Message(
+                "the sources of {share} {part} rows nearly repeat one in the training part "
+                "({similar_words}; {pairs}), so figures on them are too good{of_sample}",
+                share=share(len(near), len(held_out)),
+                part=part,
+                similar_words=SIMILAR_WORDS,
+                pairs=_pairs(near),
+                of_sample=of_sample(len(looked_at), len(view.split.train)),
             )
-            fix = f"Remove them from data.{part} or from the training rows."
+            fix = Message("Remove them from data.{part} or from the training rows.", part=part)
             where = places(later for later, _ in near)
             findings.append(Finding("warning", "near-duplicates", where, message, fix))
     return findings
@@ -209,7 +242,7 @@ def _row_key(example: Example) -> tuple[bytes, str]:
 def _pairs(pairs: Sequence[tuple[Example, Example]]) -> str:
     """Format the first few pairs of similar rows: `rows 21 = 3, 22 = 3 and 4 more`."""
     alike = [f"{_number(later)} = {_seen_from(later, earlier)}" for later, earlier in pairs]
-    return f"rows {first_few(alike)}"
+    return Message("rows {first_few}", first_few=first_few(alike))
 
 
 def _number(example: Example) -> str:

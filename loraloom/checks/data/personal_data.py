@@ -15,6 +15,7 @@ from loraloom.checks.data.code_points import normalize
 from loraloom.checks.data.data_view import DataView, places
 from loraloom.checks.finding import Finding
 from loraloom.data.examples import Example
+from loraloom.text.message import Message, joined
 
 # GB 11643-1999: region, date of birth, sequence number, and a check digit by ISO 7064 MOD 11-2.
 _ID_NUMBER = re.compile(
@@ -75,12 +76,12 @@ def _any(text: str) -> bool:
 
 # In order of precedence; text that one kind has matched is not matched by another.
 KINDS: dict[str, tuple[tuple[re.Pattern[str], ...], Callable[[str], bool]]] = {
-    "ID numbers": ((_ID_NUMBER,), is_id_number),
-    "bank card numbers": ((_CARD,), is_card_number),
-    "WeChat or QQ numbers": ((_CHAT,), _any),
-    "email addresses": ((_MAIL,), _is_real_mail),
-    "phone numbers": ((_MOBILE, _LANDLINE, _ABROAD), _any),
-    "IP addresses": ((_ADDRESS,), _is_public_address),
+    Message("ID numbers"): ((_ID_NUMBER,), is_id_number),
+    Message("bank card numbers"): ((_CARD,), is_card_number),
+    Message("WeChat or QQ numbers"): ((_CHAT,), _any),
+    Message("email addresses"): ((_MAIL,), _is_real_mail),
+    Message("phone numbers"): ((_MOBILE, _LANDLINE, _ABROAD), _any),
+    Message("IP addresses"): ((_ADDRESS,), _is_public_address),
 }
 
 
@@ -113,15 +114,27 @@ def check_personal_data(view: DataView) -> list[Finding]:
     for example in view.rows:
         for kind in {*personal_kinds(example.source), *personal_kinds(example.response)}:
             found.setdefault(kind, []).append(example)
-    fix = "Remove or replace them; a model may reveal them to anyone."
+    fix = Message("Remove or replace them; a model may reveal them to anyone.")
     return [
         Finding(
             "warning",
             "personal-data",
             places(rows),
-            f"{kind} in {len(rows):,} of {len(view.rows):,} rows",
+            Message(
+                "{kind} in {num_rows:,} of {num_rows_2:,} rows",
+                kind=kind,
+                num_rows=len(rows),
+                num_rows_2=len(view.rows),
+            ),
             fix,
         )
         for kind in KINDS
         if (rows := found.get(kind))
-    ] or [Finding("ok", "personal-data", "data", f"none of these was found: {', '.join(KINDS)}")]
+    ] or [
+        Finding(
+            "ok",
+            "personal-data",
+            "data",
+            Message("none of these was found: {kinds}", kinds=joined(", ", KINDS)),
+        )
+    ]

@@ -13,6 +13,7 @@ from loraloom.checks.data.code_points import normalize
 from loraloom.checks.data.data_view import DataView, places, share
 from loraloom.checks.finding import Finding, Level
 from loraloom.data.examples import Example
+from loraloom.text.message import Message
 
 NAMED = frozenset(
     {
@@ -24,7 +25,7 @@ NAMED = frozenset(
         *("待补充", "略", "該当なし", "なし", "未定", "없음", "해당 없음", "нет данных", "sin datos", "k.a"),
     }
 )  # fmt: skip
-SIGNS = "punctuation only"  # -, --, ?, …, ***
+SIGNS = Message("punctuation only")  # -, --, ?, …, ***
 _SIGNS = re.compile(r"[-–—_?.…·。*#/\\|~xX]{1,8}")
 _AROUND = " \t\r\n.。!！,，;；:：<>()[]{}（）【】「」\"'“”‘’`*_"
 LONGEST = 24  # characters; a longer text is not a placeholder
@@ -48,7 +49,9 @@ def check_placeholders(view: DataView) -> list[Finding]:
         )
     ]
     return findings or [
-        Finding("ok", "placeholders", "data", "no answer or source is a placeholder for a missing one")
+        Finding(
+            "ok", "placeholders", "data", Message("no answer or source is a placeholder for a missing one")
+        )
     ]
 
 
@@ -73,16 +76,29 @@ def _responses(part: str, rows: Sequence[Example]) -> Iterator[Finding]:
     words = Counter(word for _, word in named)
     if level == "warning" and len(words) == 1 and _are_labels(rows):
         word = named[0][1]
-        shown = f"consist of {word}" if word == SIGNS else f"are `{word}`"
-        message = f"{share(len(named), len(rows))} answers {shown}, one of only a few different answers"
-        fix = (
+        shown = (
+            Message("consist of {word}", word=word) if word == SIGNS else Message("are `{word}`", word=word)
+        )
+        message = Message(
+            "{share} answers {shown}, one of only a few different answers",
+            share=share(len(named), len(rows)),
+            shown=shown,
+        )
+        fix = Message(
             "If it is one of your labels, ignore this; if it stands for a missing answer, remove these rows."
         )
         yield Finding("note", "placeholders", part, message, fix)
         return
-    what = "are placeholders for a missing answer and would be learnt as answers"
-    message = f"{share(len(named), len(rows))} answers {what}: {_listed(words)}"
-    yield Finding(level, "placeholders", _where(part, named), message, "Remove these rows, or answer them.")
+    what = Message("are placeholders for a missing answer and would be learnt as answers")
+    message = Message(
+        "{share} answers {what}: {listed}",
+        share=share(len(named), len(rows)),
+        what=what,
+        listed=_listed(words),
+    )
+    yield Finding(
+        level, "placeholders", _where(part, named), message, Message("Remove these rows, or answer them.")
+    )
 
 
 def _sources(part: str, rows: Sequence[Example], prefix: str) -> Iterator[Finding]:
@@ -94,14 +110,20 @@ def _sources(part: str, rows: Sequence[Example], prefix: str) -> Iterator[Findin
         elif word := placeholder(text.rpartition("\n")[2]):
             ends.append((example, word))
     if level := _level(len(named), len(rows)):
-        message = (
-            f"{share(len(named), len(rows))} sources are placeholders for a missing one: {_listed_of(named)}"
+        message = Message(
+            "{share} sources are placeholders for a missing one: {listed_of}",
+            share=share(len(named), len(rows)),
+            listed_of=_listed_of(named),
         )
-        fix = "Remove these rows, and check that data.columns names the right column."
+        fix = Message("Remove these rows, and check that data.columns names the right column.")
         yield Finding(level, "placeholders", _where(part, named), message, fix)
     if level := _level(len(ends), len(rows)):
-        message = f"{share(len(ends), len(rows))} sources end in a line that is only {_listed_of(ends)}"
-        fix = "Leave the column empty in these rows; an empty input is not added to the source."
+        message = Message(
+            "{share} sources end in a line that is only {listed_of}",
+            share=share(len(ends), len(rows)),
+            listed_of=_listed_of(ends),
+        )
+        fix = Message("Leave the column empty in these rows; an empty input is not added to the source.")
         yield Finding(level, "placeholders", _where(part, ends), message, fix)
 
 
@@ -120,7 +142,7 @@ def _are_labels(rows: Sequence[Example]) -> bool:
 
 
 def _where(part: str, named: Sequence[tuple[Example, str]]) -> str:
-    return f"{part}: {places(example for example, _ in named)}"
+    return Message("{part}: {places}", part=part, places=places((example for example, _ in named)))
 
 
 def _listed_of(named: Sequence[tuple[Example, str]]) -> str:

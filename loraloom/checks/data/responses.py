@@ -12,6 +12,7 @@ from loraloom.checks.data.data_view import DataView, of_sample, places, sample, 
 from loraloom.checks.data.placeholders import placeholder
 from loraloom.checks.finding import Finding
 from loraloom.data.examples import Example
+from loraloom.text.message import Message
 
 FEWEST_ROWS = 20  # a share of fewer rows is meaningless
 DOMINANT = 0.5
@@ -30,16 +31,26 @@ def check_alike(view: DataView) -> list[Finding]:
     """Check that no single response, beginning of responses, or source makes up most training rows."""
     rows = sample(view.split.train)
     if len(rows) < FEWEST_ROWS:
-        return [Finding("ok", "alike", "data.train", f"{len(rows)} rows are too few to judge")]
+        return [
+            Finding(
+                "ok",
+                "alike",
+                "data.train",
+                Message("{num_rows} rows are too few to judge", num_rows=len(rows)),
+            )
+        ]
     responses = [strip_marks(example.response) for example in rows]
     findings = [
         *_one_response(rows, responses),
         *_one_source(rows, [strip_marks(example.source) for example in rows]),
     ] or [*_one_short_answer(rows), *_one_beginning(rows, responses)]
     looked_at = of_sample(len(rows), len(view.split.train))
-    return [replace(finding, message=f"{finding.message}{looked_at}") for finding in findings] or [
-        Finding("ok", "alike", "data.train", "no single response, beginning or source dominates")
-    ]
+    return [
+        replace(
+            finding, message=Message("{message}{looked_at}", message=finding.message, looked_at=looked_at)
+        )
+        for finding in findings
+    ] or [Finding("ok", "alike", "data.train", Message("no single response, beginning or source dominates"))]
 
 
 def _one_response(rows: Sequence[Example], responses: Sequence[str]) -> list[Finding]:
@@ -47,11 +58,17 @@ def _one_response(rows: Sequence[Example], responses: Sequence[str]) -> list[Fin
     if count < DOMINANT * len(rows):
         return []
     if count == len(rows):
-        message = f"all {count:,} training rows have the same response; nothing else can be learnt from them"
-        fix = "Check that data.columns names the right column."
+        message = Message(
+            "all {count:,} training rows have the same response; nothing else can be learnt from them",
+            count=count,
+        )
+        fix = Message("Check that data.columns names the right column.")
         return [Finding("error", "alike", places(same), message, fix)]
-    message = f"{share(count, len(rows))} training rows have the same response, which will answer everything"
-    return [Finding("warning", "alike", places(same), message, "Remove most of them.")]
+    message = Message(
+        "{share} training rows have the same response, which will answer everything",
+        share=share(count, len(rows)),
+    )
+    return [Finding("warning", "alike", places(same), message, Message("Remove most of them."))]
 
 
 def _one_short_answer(rows: Sequence[Example]) -> list[Finding]:
@@ -63,11 +80,12 @@ def _one_short_answer(rows: Sequence[Example]) -> list[Finding]:
     if placeholder(text):  # reported by the check `placeholders`
         return []
     same = [example for example in rows if example.response == text]
-    message = (
-        f"{share(count, len(rows))} training rows have the same short response, while the others have "
-        "texts of their own; the model will give it to many questions"
+    message = Message(
+        "{share} training rows have the same short response, while the others have texts of "
+        "their own; the model will give it to many questions",
+        share=share(count, len(rows)),
     )
-    fix = "Check whether it stands for a missing answer, and remove most of these rows."
+    fix = Message("Check whether it stands for a missing answer, and remove most of these rows.")
     return [Finding("warning", "alike", places(same), message, fix)]
 
 
@@ -75,8 +93,8 @@ def _one_source(rows: Sequence[Example], sources: Sequence[str]) -> list[Finding
     count, same = _most_common(rows, sources)
     if count < DOMINANT * len(rows):
         return []
-    message = f"{share(count, len(rows))} training rows have the same source"
-    fix = "Check that data.columns and data.source_prefix name the right columns."
+    message = Message("{share} training rows have the same source", share=share(count, len(rows)))
+    fix = Message("Check that data.columns and data.source_prefix name the right columns.")
     return [Finding("warning", "alike", places(same), message, fix)]
 
 
@@ -91,12 +109,15 @@ def _one_beginning(rows: Sequence[Example], responses: Sequence[str]) -> list[Fi
     count, same = _most_common(*zip(*long, strict=True))
     if count < DOMINANT * len(long):
         return []
-    message = (
-        f"{share(count, len(long))} responses begin with the same {BEGINNING} characters; "
-        "every answer will begin with them"
+    message = Message(
+        "{share} responses begin with the same {beginning} characters; every answer will begin with them",
+        share=share(count, len(long)),
+        beginning=BEGINNING,
     )
     return [
-        Finding("warning", "alike", places(same), message, "Remove a fixed beginning from the responses.")
+        Finding(
+            "warning", "alike", places(same), message, Message("Remove a fixed beginning from the responses.")
+        )
     ]
 
 
@@ -112,12 +133,13 @@ def check_copied(view: DataView) -> list[Finding]:
         example for example in rows if strip_marks(example.source) == strip_marks(example.response) != ""
     ]
     if not copied:
-        return [Finding("ok", "copied", "data.train", "no response is a copy of its source")]
-    message = (
-        f"the responses of {share(len(copied), len(rows))} training rows only repeat their source"
-        f"{of_sample(len(rows), len(view.split.train))}"
+        return [Finding("ok", "copied", "data.train", Message("no response is a copy of its source"))]
+    message = Message(
+        "the responses of {share} training rows only repeat their source{of_sample}",
+        share=share(len(copied), len(rows)),
+        of_sample=of_sample(len(rows), len(view.split.train)),
     )
-    return [Finding("warning", "copied", places(copied), message, "Remove these rows.")]
+    return [Finding("warning", "copied", places(copied), message, Message("Remove these rows."))]
 
 
 def check_cut_off(view: DataView) -> list[Finding]:
@@ -127,10 +149,12 @@ def check_cut_off(view: DataView) -> list[Finding]:
     open_ended = [example for example in long if _is_open_ended(example.response)]
     few, most = CUT_SHARES
     if len(long) < FEWEST_ROWS or not few <= len(open_ended) / len(long) <= most:
-        return [Finding("ok", "cut-off", "data.train", "responses end at the end of a sentence")]
-    what = f"{share(len(open_ended), len(long))} long responses do not end at the end of a sentence"
-    message = f"{what}{of_sample(len(rows), len(view.split.train))}"
-    fix = "Check whether they were truncated when the file was created."
+        return [Finding("ok", "cut-off", "data.train", Message("responses end at the end of a sentence"))]
+    what = Message(
+        "{share} long responses do not end at the end of a sentence", share=share(len(open_ended), len(long))
+    )
+    message = Message("{what}{of_sample}", what=what, of_sample=of_sample(len(rows), len(view.split.train)))
+    fix = Message("Check whether they were truncated when the file was created.")
     return [Finding("note", "cut-off", places(open_ended), message, fix)]
 
 

@@ -11,6 +11,7 @@ from loraloom.checks.data.light_tokenizer import TextTokenizer
 from loraloom.checks.finding import Finding, Level
 from loraloom.data.examples import Example
 from loraloom.data.splitting.groups import source_key
+from loraloom.text.message import Message
 
 # Share of rows from which on training learns only noise.
 SAME_ERROR = 0.05
@@ -31,14 +32,20 @@ def check_same_sources(view: DataView) -> list[Finding]:
                 mixed.add(tokens)
     looked_at = of_sample(num_rows, num_all)
     if not mixed:
-        message = f"sources with different texts have different tokens{looked_at}"
+        message = Message(
+            "sources with different texts have different tokens{looked_at}", looked_at=looked_at
+        )
         return [Finding("ok", "same-sources", "data", message)]
     rows, num_cut = _rows_of(view, mixed)
     level: Level = "error" if len(rows) >= SAME_ERROR * num_rows else "warning"
-    message = (
-        f"{share(len(rows), num_rows)} rows have the same tokens as a row with a different source, so the "
-        f"base cannot tell them apart; {num_cut:,} of them are cut at "
-        f"{view.settings.max_source_length} tokens{looked_at}"
+    message = Message(
+        "{share} rows have the same tokens as a row with a different source, so the base "
+        "cannot tell them apart; {num_cut:,} of them are cut at {max_source_length} "
+        "tokens{looked_at}",
+        share=share(len(rows), num_rows),
+        num_cut=num_cut,
+        max_source_length=view.settings.max_source_length,
+        looked_at=looked_at,
     )
     return [Finding(level, "same-sources", places(rows), message, _fix(view, len(rows), num_cut))]
 
@@ -73,7 +80,7 @@ def _fix(view: DataView, num_rows: int, num_cut: int) -> str:
 
 
 # Effect of the name of a control token in a text.
-EFFECTS = {"eos": "the end of the text", "pad": "padding", "unk": "an unknown character"}
+EFFECTS = {"eos": Message("the end of the text"), "pad": "padding", "unk": Message("an unknown character")}
 
 
 def check_control_tokens(view: DataView) -> list[Finding]:
@@ -88,14 +95,19 @@ def check_control_tokens(view: DataView) -> list[Finding]:
                 by_name.setdefault(name, []).append(example)
         for name, rows in by_name.items():
             token = getattr(view.tokenizer, f"{name}_token")
-            message = (
-                f"{share(len(rows), len(encoded.rows))} training {side}s contain the text `{token}`, which "
-                f"the tokenizer reads as {EFFECTS[name]}{of_sample(len(encoded.rows), len(view.split.train))}"
+            message = Message(
+                "{share} training {side}s contain the text `{token}`, which the tokenizer "
+                "reads as {effects}{of_sample}",
+                share=share(len(rows), len(encoded.rows)),
+                side=side,
+                token=token,
+                effects=EFFECTS[name],
+                of_sample=of_sample(len(encoded.rows), len(view.split.train)),
             )
-            fix = "Remove it, or write it differently."
+            fix = Message("Remove it, or write it differently.")
             findings.append(Finding("warning", "control-tokens", places(rows), message, fix))
     return findings or [
-        Finding("ok", "control-tokens", "data", "no text contains the name of a control token")
+        Finding("ok", "control-tokens", "data", Message("no text contains the name of a control token"))
     ]
 
 

@@ -12,6 +12,7 @@ from loraloom.checks.data.code_points import code_points, count_marked
 from loraloom.checks.data.data_view import DataView, places, share
 from loraloom.checks.finding import Finding
 from loraloom.data.examples import Example
+from loraloom.text.message import Message, joined
 from loraloom.text.units import percent
 
 # Script → its Unicode blocks of letters. Han stands for Chinese; Japanese also has kana.
@@ -40,15 +41,19 @@ Counts = npt.NDArray[np.int64]
 def check_scripts(view: DataView) -> list[Finding]:
     """Find rows in another script than nearly all others, and traditional among simplified characters."""
     findings = []
-    summaries = []
+    summaries: list[str] = []
     for side in ("source", "response"):
         rows = view.rows
         scripts, forms = _of_rows([getattr(example, side) for example in rows])
         found, words = _few_among_many(rows, scripts, side, "mainly in {} script")
         findings += found
-        summaries.append(f"{side}s: {words}" if words else f"{side}s: no letters")
+        summaries.append(
+            Message("{side}s: {words}", side=side, words=words)
+            if words
+            else Message("{side}s: no letters", side=side)
+        )
         findings += _few_among_many(rows, forms, side, "in {} characters")[0]
-    return findings or [Finding("ok", "scripts", "data", "; ".join(summaries))]
+    return findings or [Finding("ok", "scripts", "data", joined("; ", summaries))]
 
 
 def _few_among_many(
@@ -68,12 +73,21 @@ def _few_among_many(
             "note",
             "scripts",
             places(own),
-            f"{share(len(own), len(rows))} {side}s are {wording.format(kind)}, but most are in {most}",
-            "Check whether these rows belong here.",
+            Message(
+                "{share} {side}s are {format}, but most are in {most}",
+                share=share(len(own), len(rows)),
+                side=side,
+                format=wording.format(kind),
+                most=most,
+            ),
+            Message("Check whether these rows belong here."),
         )
         for kind, own in few
     ]
-    return findings, ", ".join(f"{percent(len(own) / total)} {kind}" for kind, own in by_size)
+    return findings, joined(
+        ", ",
+        (Message("{num_own} {kind}", num_own=percent(len(own) / total), kind=kind) for kind, own in by_size),
+    )
 
 
 def _of_rows(texts: Sequence[str]) -> tuple[list[str], list[str]]:

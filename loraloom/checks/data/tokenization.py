@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
-import unicodedata
-from collections import Counter
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from loraloom.checks.data.code_points import normalize
 from loraloom.checks.data.data_view import DataView, EncodedText, of_sample, places, share
-from loraloom.checks.data.same_sources import control_tokens
 from loraloom.checks.finding import Finding, Level
-from loraloom.data.examples import Example
 from loraloom.data.sources.truncation import describe_truncation
 from loraloom.recipe.settings import MAX_TOKENS
+from loraloom.text.message import Message, joined
 from loraloom.text.units import percent
 
 PERCENTILES = (50, 90, 95, 99)
@@ -35,12 +31,19 @@ def check_lengths(view: DataView) -> list[Finding]:
     for side, setting in SIDES.items():
         lengths = _lengths(view.encoded("train", side))
         first, *others = PERCENTILES
-        at = [f"{first} % have at most {_within(lengths, first / 100)}"]
+        at: list[str] = [
+            Message("{first} % have at most {within}", first=first, within=_within(lengths, first / 100))
+        ]
         at += [f"{p} % {_within(lengths, p / 100)}" for p in others]
         at.append(f"the longest {lengths.max()}")
-        message = f"tokens of training {side}s: {', '.join(at)}{_of_sample(view, side)}"
+        message = Message(
+            "tokens of training {side}s: {at}{of_sample}",
+            side=side,
+            at=joined(", ", at),
+            of_sample=of_encoded_sample(view, side),
+        )
         if view.tokenizer is not None and view.tokenizer.reads_bytes:
-            message += "; a token is a byte, of which a Chinese character takes three"
+            message += Message("; a token is a byte, of which a Chinese character takes three")
         findings.append(Finding("ok", "lengths", setting, message))
     return findings
 
@@ -56,21 +59,50 @@ def check_truncation(view: DataView) -> list[Finding]:
         tight, whole = _within(lengths, 1 - TO_CUT), int(lengths.max())
         if is_cut.any():
             cut = [example for example, own in zip(encoded.rows, is_cut.tolist(), strict=True) if own]
-            what = f"{share(len(cut), len(lengths))} training {side}s are cut at {limit} tokens; EOS is kept"
-            kinds = (
-                f"; what is cut: {describe_truncation(view.fitted('train').cuts)}" if side == "source" else ""
+            what = Message(
+                "{share} training {side}s are cut at {limit} tokens; EOS is kept",
+                share=share(len(cut), len(lengths)),
+                side=side,
+                limit=limit,
             )
-            message = f"{what}{_of_sample(view, side)}{kinds}; {tight} would cut 1 %, {whole} none"
+            kinds = (
+                Message(
+                    "; what is cut: {describe_truncation}",
+                    describe_truncation=describe_truncation(view.fitted("train").cuts),
+                )
+                if side == "source"
+                else ""
+            )
+            message = Message(
+                "{what}{of_sample}{kinds}; {tight} would cut 1 %, {whole} none",
+                what=what,
+                of_sample=of_encoded_sample(view, side),
+                kinds=kinds,
+                tight=tight,
+                whole=whole,
+            )
             wanted = tight if tight > limit else whole
             fix = (
-                f"Set {setting}: {wanted}."
+                Message("Set {setting}: {wanted}.", setting=setting, wanted=wanted)
                 if wanted <= MAX_TOKENS
-                else "Shorten these texts, or remove them."
+                else Message("Shorten these texts, or remove them.")
             )
-            findings.append(Finding("warning", "truncation", setting, f"{message} ({places(cut)})", fix))
+            findings.append(
+                Finding(
+                    "warning",
+                    "truncation",
+                    setting,
+                    Message("{message} ({places})", message=message, places=places(cut)),
+                    fix,
+                )
+            )
         else:
-            message = (
-                f"no training {side} is cut at {limit} tokens{_of_sample(view, side)}; {tight} would cut 1 %"
+            message = Message(
+                "no training {side} is cut at {limit} tokens{of_sample}; {tight} would cut 1 %",
+                side=side,
+                limit=limit,
+                of_sample=of_encoded_sample(view, side),
+                tight=tight,
             )
             findings.append(Finding("ok", "truncation", setting, message))
     return findings
@@ -79,21 +111,38 @@ def check_truncation(view: DataView) -> list[Finding]:
 def check_answer_length(view: DataView) -> list[Finding]:
     """Check that answers may be as long as the training responses."""
     if view.max_new_tokens is None:
-        return [Finding("ok", "answer-length", "generation", "no answers will be generated")]
+        return [Finding("ok", "answer-length", "generation", Message("no answers will be generated"))]
     limit, key = view.max_new_tokens, "generation.max_new_tokens"
     encoded = view.encoded("train", "response")
     learnt = np.minimum(_lengths(encoded), view.settings.max_target_length)
     is_longer = learnt > limit
-    looked_at = _of_sample(view, "response")
+    looked_at = of_encoded_sample(view, "response")
     if not is_longer.any():
-        message = f"no training response exceeds the {limit} tokens that an answer may have"
-        return [Finding("ok", "answer-length", key, f"{message}{looked_at}")]
+        message = Message(
+            "no training response exceeds the {limit} tokens that an answer may have", limit=limit
+        )
+        return [
+            Finding(
+                "ok",
+                "answer-length",
+                key,
+                Message("{message}{looked_at}", message=message, looked_at=looked_at),
+            )
+        ]
     rows = [example for example, own in zip(encoded.rows, is_longer.tolist(), strict=True) if own]
-    message = (
-        f"{share(len(rows), len(learnt))} training responses exceed the {limit} tokens that an "
-        f"answer may have{looked_at}, so such answers will be truncated ({places(rows)})"
+    message = Message(
+        "{share} training responses exceed the {limit} tokens that an answer may "
+        "have{looked_at}, so such answers will be truncated ({places})",
+        share=share(len(rows), len(learnt)),
+        limit=limit,
+        looked_at=looked_at,
+        places=places(rows),
     )
-    fix = f"Set {key}: {view.settings.max_target_length}, which is data.max_target_length, or remove it."
+    fix = Message(
+        "Set {key}: {max_target_length}, which is data.max_target_length, or remove it.",
+        key=key,
+        max_target_length=view.settings.max_target_length,
+    )
     return [Finding("warning", "answer-length", key, message, fix)]
 
 
@@ -118,11 +167,14 @@ def _unknown(view: DataView, side: Side) -> Finding | None:
         return None
     part = sum(count for count in counts if count > 0) / sum(map(len, encoded.ids))
     level: Level = "error" if part >= UNKNOWN_ERROR else "warning" if part >= UNKNOWN_WARNING else "note"
-    message = (
-        f"{percent(part)} of the tokens of training {side}s are unknown to the tokenizer, "
-        f"in {share(len(rows), len(encoded.ids))} rows{_of_sample(view, side)}"
+    message = Message(
+        "{part} of the tokens of training {side}s are unknown to the tokenizer, in {share} rows{of_sample}",
+        part=percent(part),
+        side=side,
+        share=share(len(rows), len(encoded.ids)),
+        of_sample=of_encoded_sample(view, side),
     )
-    fix = "Replace the unknown characters, or use a base whose tokenizer knows this text."
+    fix = Message("Replace the unknown characters, or use a base whose tokenizer knows this text.")
     return Finding(level, "unknown-tokens", places(rows), message, fix)
 
 
@@ -133,115 +185,35 @@ def _bytes(view: DataView, side: Side) -> Finding:
     bytes_ = view.tokenizer.byte_token_ids
     counts = [sum(token in bytes_ for token in ids) for ids in encoded.ids]
     part = sum(counts) / sum(map(len, encoded.ids))
-    spelt = f"{percent(part)} of the tokens of training {side}s are single bytes"
+    spelt = Message(
+        "{part} of the tokens of training {side}s are single bytes", part=percent(part), side=side
+    )
     if part < BYTES_WARNING:
-        message = f"no token is unknown{f'; {spelt}' if part else ''}{_of_sample(view, side)}"
-        return Finding("ok", "unknown-tokens", f"training {side}s", message)
+        message = (
+            Message(
+                "no token is unknown; {spelt}{of_sample}",
+                spelt=spelt,
+                of_sample=of_encoded_sample(view, side),
+            )
+            if part
+            else Message("no token is unknown{of_sample}", of_sample=of_encoded_sample(view, side))
+        )
+        return Finding("ok", "unknown-tokens", Message("training {side}s", side=side), message)
     by_count = sorted(zip(counts, encoded.rows, strict=True), key=lambda pair: -pair[0])
     rows = [example for count, example in by_count if count]  # worst first
-    message = f"{spelt}, because the vocabulary lacks characters of {share(len(rows), len(encoded.ids))} rows"
-    fix = "Use a base whose tokenizer knows this text; this one reads and writes it byte by byte."
-    return Finding("warning", "unknown-tokens", places(rows), f"{message}{_of_sample(view, side)}", fix)
-
-
-def check_round_trip(view: DataView) -> list[Finding]:
-    """Check that texts survive tokenization; text that does not can never be answered."""
-    findings = [
-        finding for side in SIDES for finding in (*_round_trip(view, side), *_leading_spaces(view, side))
-    ]
-    return findings or [
-        Finding("ok", "round-trip", "data", "every text is unchanged by tokenizing and decoding")
-    ]
-
-
-def _round_trip(view: DataView, side: Side) -> list[Finding]:
-    assert view.tokenizer is not None
-    encoded = view.encoded("train", side)
-    lost: dict[str, list[Example]] = {}
-    for example, back in zip(encoded.rows, view.tokenizer.texts(encoded.ids), strict=True):
-        text: str = getattr(example, side)
-        if back != text and not control_tokens(view.tokenizer, text):
-            for kind in differences(text, back):
-                lost.setdefault(kind, []).append(example)
-    findings = []
-    for kind, rows in lost.items():
-        is_form = kind in FORMS
-        subject = f"{share(len(rows), len(encoded.rows))} training {side}s"
-        message = f"{kind} of {subject} are lost by tokenizing and decoding{_of_sample(view, side)}"
-        fix = FORMS.get(kind, "The base can neither read nor write them; replace them, or use another base.")
-        findings.append(Finding("note" if is_form else "warning", "round-trip", places(rows), message, fix))
-    return findings
-
-
-def _leading_spaces(view: DataView, side: Side) -> list[Finding]:
-    """Report white space before texts, if the tokenizer keeps it: BART's then reads another first word."""
-    assert view.tokenizer is not None
-    with_space, without = view.tokenizer.ids([" a", "a"])
-    encoded = view.encoded("train", side)
-    rows = [example for example in encoded.rows if getattr(example, side)[:1].isspace()]
-    if with_space == without or not rows:
-        return []
-    subject = f"{share(len(rows), len(encoded.rows))} training {side}s"
-    message = (
-        f"{subject} begin with white space{_of_sample(view, side)}, which this tokenizer keeps: their first "
-        "word has other tokens than without it"
+    message = Message(
+        "{spelt}, because the vocabulary lacks characters of {share} rows",
+        spelt=spelt,
+        share=share(len(rows), len(encoded.ids)),
     )
-    fix = "Remove it, unless it is intentional and new prompts will have it too."
-    return [Finding("note", "round-trip", places(rows), message, fix)]
-
-
-# Changes of form only, and what the user should know about them.
-FORMS = {
-    "line breaks": "Answers will have none; write lists and paragraphs as sentences, or use another base.",
-    "spaces": "Repeated spaces become one, and those at either end are removed.",
-    "full-width forms": "The tokenizer writes ，？！ as ,?! ; metrics compare them as equal.",
-}
-
-
-def differences(text: str, back: str) -> list[str]:
-    """List the kinds of characters, never which ones, that a text lost by tokenizing and decoding."""
-    kinds = []
-    if text.count("\n") != back.count("\n"):
-        kinds.append("line breaks")
-    flat, flat_back = (" ".join(side.split()) for side in (text, back))
-    if flat != flat_back:
-        if flat_back == normalize(flat) or _level(flat_back) == _level(flat):
-            kinds.append("full-width forms" if _unspaced(flat) != _unspaced(flat_back) else "spaces")
-        else:
-            kinds += _lost_kinds(_level(flat), _level(flat_back))
-    elif not kinds:
-        kinds.append("spaces")
-    return kinds
-
-
-def _level(text: str) -> str:
-    return _unspaced(normalize(text))
-
-
-def _unspaced(text: str) -> str:
-    return "".join(text.split())
-
-
-def _lost_kinds(text: str, back: str) -> list[str]:
-    lost = Counter(text)
-    lost.subtract(Counter(back))
-    kinds = dict.fromkeys(_kind(char) for char, count in lost.items() if count > 0)
-    return list(kinds) or ["characters"]
-
-
-def _kind(char: str) -> str:
-    category = unicodedata.category(char)
-    if "CJK" in unicodedata.name(char, ""):
-        return "Han characters"
-    if category.startswith("L"):
-        return "letters"
-    if category.startswith("M"):
-        return "marks above or below letters"
-    if category in ("So", "Sk"):
-        return "emoji and symbols"
-    if category.startswith("N"):
-        return "digits"
-    return "symbols and punctuation"
+    fix = Message("Use a base whose tokenizer knows this text; this one reads and writes it byte by byte.")
+    return Finding(
+        "warning",
+        "unknown-tokens",
+        places(rows),
+        Message("{message}{of_sample}", message=message, of_sample=of_encoded_sample(view, side)),
+        fix,
+    )
 
 
 def _lengths(encoded: EncodedText) -> npt.NDArray[np.int64]:
@@ -253,5 +225,6 @@ def _within(lengths: npt.NDArray[np.int64], part: float) -> int:
     return int(np.sort(lengths)[max(0, math.ceil(part * len(lengths)) - 1)])
 
 
-def _of_sample(view: DataView, side: Side) -> str:
+def of_encoded_sample(view: DataView, side: Side) -> str:
+    """Describe the encoded sample, if not all rows were encoded."""
     return of_sample(len(view.encoded("train", side).rows), len(view.split.train))

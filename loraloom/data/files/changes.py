@@ -10,6 +10,7 @@ from loraloom.data.formats.row import check_file, file_sha256, shown_names
 from loraloom.data.splitting.part_sizes import Part
 from loraloom.errors import DataError, Problem
 from loraloom.recipe.relative_paths import Locations
+from loraloom.text.message import Message
 
 
 def check_unchanged(
@@ -38,10 +39,10 @@ def check_unchanged(
     named = sorted(name for name in new if not files[name].found_by)
     if gone or named:
         raise DataError(
-            "is a split of other files",
+            Message("is a split of other files"),
             where=shown_as,
             found=shown_names(gone) if gone else shown_names(list(saved)),
-            allowed=f"the recipe's: {shown_names(named or list(files))}",
+            allowed=Message("the recipe's: {shown_names}", shown_names=shown_names(named or list(files))),
         )
     on_disk = {name: files[name].path for name in saved if not name.startswith(HUB_PREFIX)}
     for name, path in on_disk.items():
@@ -58,9 +59,13 @@ def check_hashes(saved: Mapping[str, str], now: Mapping[str, str]) -> None:
     """
     changed = [
         Problem(
-            f"has changed since it was split: its sha256 was {saved[name]} and is now {sha256}",
+            Message(
+                "has changed since it was split: its sha256 was {saved} and is now {sha256}",
+                saved=saved[name],
+                sha256=sha256,
+            ),
             where=name,
-            fix="Restore the old file, or start a new run.",
+            fix=Message("Restore the old file, or start a new run."),
         )
         for name, sha256 in now.items()
         if sha256 != saved[name]

@@ -10,6 +10,7 @@ from pathlib import Path
 from loraloom.data.formats.compression import data_stem
 from loraloom.data.formats.parquet import HUB_PREFIX
 from loraloom.recipe.relative_paths import Locations
+from loraloom.text.message import Message
 
 STARTER = "starter"
 
@@ -42,5 +43,5 @@ def name_of(value: str | Sequence[str]) -> str:
 def shown_data(value: str | Sequence[str]) -> str:
     """Format the data names of a recipe for messages: `a.jsonl`, or `a.jsonl and 3 more`."""
     first, *others = [value] if isinstance(value, str) else value
-    first = f"{STARTER}:train.json" if first == STARTER else first
-    return f"{first} and {len(others)} more" if others else first
+    first = Message("{starter}:train.json", starter=STARTER) if first == STARTER else first
+    return Message("{first} and {num_others} more", first=first, num_others=len(others)) if others else first

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from loraloom.data.files.data_file import DataFile, DataKey, where_named
 from loraloom.data.files.data_names import STARTER, below
-from loraloom.data.files.part_names import several_parts
+from loraloom.data.files.file_conflicts import files_named_twice, files_of_several_parts
 from loraloom.data.files.saved_datasets import (
     SPLITS_OF,
     is_cache,
@@ -31,9 +32,9 @@ from loraloom.data.formats.row import PATHS_ARE_RELATIVE, shown_names
 from loraloom.data.rows import FORMATS, is_readable
 from loraloom.errors import DataError, Problem
 from loraloom.recipe.relative_paths import Locations
+from loraloom.text.message import Message, joined
 from loraloom.text.visible import quoted
 
-DataKey = Literal["train", "eval", "test", "retain", "prompts"]
 StarterFile = Literal["train", "eval", "test", "probe", "prompts"]
 
 _STARTER_FILES: dict[DataKey, StarterFile] = {
@@ -43,23 +44,6 @@ _STARTER_FILES: dict[DataKey, StarterFile] = {
     "retain": "probe",
     "prompts": "prompts",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class DataFile:
-    """One file that contains rows.
-
-    Args:
-        name: name in messages, rows and split.json: as written by the user; for a file below a folder or
-            pattern, that name and the rest of the path.
-        path: its location; ignored for a hub dataset.
-        found_by: the folder or pattern that it was found by, in which other files may come and go; "" for a
-            file that is named itself.
-    """
-
-    name: str
-    path: Path
-    found_by: str = ""
 
 
 @dataclass(slots=True)
@@ -107,8 +91,8 @@ def locate(
         located.files += own.files
         located.notes += own.notes
     if is_checked:
-        problems += _named_twice(located.files, key)
-        problems += [] if key == "prompts" else _of_several_parts(located.files, key)
+        problems += files_named_twice(located.files, key)
+        problems += [] if key == "prompts" else files_of_several_parts(located.files, key)
     if problems:
         raise DataError(problems)
     return located
@@ -129,10 +113,6 @@ def _locate(key: DataKey, entry: str, path: Path, split: str) -> DataLocation:
     return DataLocation([DataFile(entry, path)])
 
 
-def _where(key: DataKey) -> str:
-    return "rows to answer" if key == "prompts" else f"data.{key}"
-
-
 def _in_folder(key: DataKey, entry: str, folder: Path, split: str) -> DataLocation:
     if is_saved_dict(folder):
         return _split_of_dict(key, entry, folder, split)
@@ -142,7 +122,7 @@ def _in_folder(key: DataKey, entry: str, folder: Path, split: str) -> DataLocati
     try:
         names = sorted(child.name for child in folder.iterdir())
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=entry) from None
+        raise DataError(Message("cannot be read: {strerror}", strerror=error.strerror), where=entry) from None
     hidden = [name for name in names if name.startswith(".")]
     visible = [name for name in names if not name.startswith(".")]
     located = _sorted_out(key, entry, entry, folder, visible, hidden, takes_folders=False)
@@ -150,11 +130,14 @@ def _in_folder(key: DataKey, entry: str, folder: Path, split: str) -> DataLocati
         return located
     inside = [name for name in visible if _is_folder(folder / name)]
     raise DataError(
-        "contains no data file",
-        where=_where(key),
-        found=f"{quoted(entry)}, which is {folder.resolve()}",
+        Message("contains no data file"),
+        where=where_named(key),
+        found=Message("{entry}, which is {resolve}", entry=quoted(entry), resolve=folder.resolve()),
         allowed=", ".join(FORMATS),
-        fix=f"Subfolders are not searched; name {' or '.join(_shown_below(entry, inside))}."
+        fix=Message(
+            "Subfolders are not searched; name {shown_below}.",
+            shown_below=" or ".join(_shown_below(entry, inside)),
+        )
         if inside
         else "",
     )
@@ -166,18 +149,23 @@ def _split_of_dict(key: DataKey, entry: str, folder: Path, split: str) -> DataLo
     own = next((name for name in wanted if name in splits), None)
     if own is None:
         raise DataError(
-            f"the saved DatasetDict has no split {' or '.join(map(quoted, wanted))} for it"
+            Message("the saved DatasetDict has no split {map} for it", map=" or ".join(map(quoted, wanted)))
             if wanted
-            else "a saved DatasetDict contains several splits",
-            where=_where(key),
-            found=f"{quoted(entry)} with {shown_names(splits)}",
-            fix=f"Name the folder of a split: {' or '.join(_shown_below(entry, splits))}.",
+            else Message("a saved DatasetDict contains several splits"),
+            where=where_named(key),
+            found=Message("{entry} with {shown_names}", entry=quoted(entry), shown_names=shown_names(splits)),
+            fix=Message(
+                "Name the folder of a split: {shown_below}.",
+                shown_below=" or ".join(_shown_below(entry, splits)),
+            ),
         )
     inside = _in_folder(key, below(entry, own), folder / own, split)
     others = [name for name in splits if name != own]
-    note = f"{entry}: {_where(key)} uses its split {quoted(own)}"
+    note = Message(
+        "{entry}: {where} uses its split {own}", entry=entry, where=where_named(key), own=quoted(own)
+    )
     if others:
-        note += f"; its other splits are {shown_names(others)}"
+        note += Message("; its other splits are {shown_names}", shown_names=shown_names(others))
     return DataLocation(inside.files, [note, *inside.notes])
 
 
@@ -201,8 +189,8 @@ def _of_pattern(key: DataKey, entry: str, path: Path) -> DataLocation:
     if located.files:
         return located
     raise DataError(
-        "matches no data file" if names else "matches no file",
-        where=_where(key),
+        Message("matches no data file") if names else Message("matches no file"),
+        where=where_named(key),
         found=quoted(entry),
         allowed=", ".join(FORMATS) if names else "",
         fix=_what_was_searched(root),
@@ -243,36 +231,22 @@ def _sorted_out(
             left_out["caches"].append(name)
         else:
             files.append(DataFile(below(prefix, name), path, found_by=entry))
-    rest = [f"{what}: {shown_names(own)}" for what, own in left_out.items() if own]
-    note = f"{entry}: {len(files)} data file{'s' * (len(files) != 1)}"
-    return DataLocation(files, [f"{note}; skipped: {'; '.join(rest)}" if rest else note] if files else [])
-
-
-def _of_several_parts(files: Sequence[DataFile], key: DataKey) -> list[Problem]:
-    found: dict[str, list[str]] = {}
-    for file in files:
-        if file.found_by:
-            found.setdefault(file.found_by, []).append(file.name)
-    problems = (several_parts(names, entry, _where(key)) for entry, names in found.items())
-    return [problem for problem in problems if problem is not None]
-
-
-def _named_twice(files: Sequence[DataFile], key: DataKey) -> list[Problem]:
-    first: dict[Path, DataFile] = {}
-    problems = []
-    for file in files:
-        known = first.setdefault(file.path.resolve(), file)
-        if known is not file:
-            also = "" if known.name == file.name else f", also under the name {quoted(known.name)}"
-            problems.append(
-                Problem(
-                    f"names the same file twice{also}",
-                    where=_where(key),
-                    found=file.name,
-                    fix="Remove one of the two; otherwise its rows would count twice.",
-                )
-            )
-    return problems
+    rest = [
+        Message("{what}: {shown_names}", what=what, shown_names=shown_names(own))
+        for what, own in left_out.items()
+        if own
+    ]
+    note = (
+        Message("{entry}: {num_files} data files", entry=entry, num_files=len(files))
+        if len(files) != 1
+        else Message("{entry}: {num_files} data file", entry=entry, num_files=len(files))
+    )
+    return DataLocation(
+        files,
+        [Message("{note}; skipped: {rest}", note=note, rest=joined("; ", rest)) if rest else note]
+        if files
+        else [],
+    )
 
 
 def _shown_below(entry: str, names: Sequence[str]) -> list[str]:
@@ -281,10 +255,16 @@ def _shown_below(entry: str, names: Sequence[str]) -> list[str]:
 
 def _what_was_searched(root: Path) -> str:
     if not _is_folder(root):
-        return f"The folder {root.absolute()} does not exist; {PATHS_ARE_RELATIVE}."
+        return Message(
+            "The folder {absolute} does not exist; {paths_are_relative}.",
+            absolute=root.absolute(),
+            paths_are_relative=PATHS_ARE_RELATIVE,
+        )
     names = sorted(child.name for child in root.iterdir())
-    holds = f"contains {shown_names(names)}" if names else "is empty"
-    return f"The search was in {root.resolve()}, which {holds}."
+    holds = (
+        Message("contains {shown_names}", shown_names=shown_names(names)) if names else Message("is empty")
+    )
+    return Message("The search was in {resolve}, which {holds}.", resolve=root.resolve(), holds=holds)
 
 
 def _is_folder(path: Path) -> bool:

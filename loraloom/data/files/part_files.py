@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loraloom.data.examples import Example, read_examples
-from loraloom.data.files.location import DataFile, DataLocation, locate
+from loraloom.data.files.data_file import DataFile
+from loraloom.data.files.location import DataLocation, locate
 from loraloom.data.formats.row import DroppedRow
 from loraloom.data.repeated_notes import merge_notes
 from loraloom.data.splitting.grouped_examples import in_groups
@@ -15,6 +16,7 @@ from loraloom.data.splitting.groups import SourceGroups
 from loraloom.data.splitting.part_sizes import PARTS, Part
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
+from loraloom.text.message import Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +105,21 @@ def locate_parts(settings: DataSettings, *, is_checked: bool = True) -> dict[Par
 
 def _in_two_parts(part: Part, same: Part, file: DataFile, other: DataFile) -> Problem:
     leaves_out = [key for key, found in ((same, other.found_by), (part, file.found_by)) if found]
-    fix = f"Set a share instead, such as `{part}: 0.1`, to take rows from data.train."
+    fix: str = Message("Set a share instead, such as `{part}: 0.1`, to take rows from data.train.", part=part)
     if leaves_out:
-        fix = f"Change data.{leaves_out[0]} so that it excludes the file, or move the file. " + fix
-    return Problem(f"names the same file as data.{same}", where=f"data.{part}", found=file.name, fix=fix)
+        fix = (
+            Message(
+                "Change data.{leaves_out} so that it excludes the file, or move the file. ",
+                leaves_out=leaves_out[0],
+            )
+            + fix
+        )
+    return Problem(
+        Message("names the same file as data.{same}", same=same),
+        where=f"data.{part}",
+        found=file.name,
+        fix=fix,
+    )
 
 
 def read_parts(located: Mapping[Part, DataLocation], settings: DataSettings) -> dict[Part, PartContents]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from loraloom.data.formats.compression import data_stem
 from loraloom.errors import Problem
+from loraloom.text.message import Message
 from loraloom.text.visible import quoted
 
 # Names of files that contain one part of a dataset each, as in the hub's own rules.
@@ -46,8 +47,10 @@ def several_parts(names: Sequence[str], entry: str, where: str) -> Problem | Non
     parts = sorted(of_part.items(), key=lambda each: list(_PART_WORDS.values()).index(each[0]))
     lines = [f"{part}: {own[0]}" if len(own) == 1 else f"{part}: {own[:3]}" for part, own in parts]
     return Problem(
-        "the names of its files suggest several parts",
+        Message("the names of its files suggest several parts"),
         where=where,
         found=quoted(entry),
-        fix=f"Name the files of each part, such as `{'`, `'.join(lines)}`; to use all, list them.",
+        fix=Message(
+            "Name the files of each part, such as `{lines}`; to use all, list them.", lines="`, `".join(lines)
+        ),
     )

@@ -17,6 +17,7 @@ from loraloom.data.formats.parquet import HUB_PREFIX
 from loraloom.data.formats.row import file_sha256, shown_names
 from loraloom.errors import DataError
 from loraloom.recipe import DataSettings
+from loraloom.text.message import Message
 
 OPTION = "--data"
 KEYS = ("train", "eval", "test", "retain")
@@ -42,10 +43,13 @@ def find_moved(settings: DataSettings, given: Path, sha256: Mapping[str, str]) -
         return {entry: path for entry, path in found.items() if path is not None}
     if not given.is_file():
         raise DataError(
-            "does not exist",
+            Message("does not exist"),
             where=f"{OPTION} {given}",
-            found=f"nothing at {given.absolute()}",
-            fix=f"Name the file or folder where the run's data is now: {shown_names(entries)}.",
+            found=Message("nothing at {absolute}", absolute=given.absolute()),
+            fix=Message(
+                "Name the file or folder where the run's data is now: {shown_names}.",
+                shown_names=shown_names(entries),
+            ),
         )
     files = [entry for entry in entries if entry in sha256]
     own = file_sha256(given)
@@ -53,11 +57,11 @@ def find_moved(settings: DataSettings, given: Path, sha256: Mapping[str, str]) -
     chosen = alike or (files if len(files) == 1 else [])  # if it has changed, its sha256 is refused later
     if not chosen:
         raise DataError(
-            "is not one of the files that the run started with",
+            Message("is not one of the files that the run started with"),
             where=f"{OPTION} {given}",
-            found=f"sha256 {own}",
+            found=Message("sha256 {own}", own=own),
             allowed=shown_names([f"{name} ({sha256[name][:12]})" for name in files] or entries),
-            fix="Name the folder where the run's data is now.",
+            fix=Message("Name the folder where the run's data is now."),
         )
     return dict.fromkeys(chosen, given.absolute())
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from loraloom.errors import DataError
+from loraloom.text.message import Message
 
 STATE_FILE = "state.json"
 SPLITS_FILE = "dataset_dict.json"
@@ -41,12 +42,16 @@ def saved_shards(folder: Path, shown_as: str) -> list[str]:
     if isinstance(shards, list) and all(_names_a_file(shard) for shard in shards):
         if state.get("_indices_data_files") or state.get("_indices_files"):
             raise DataError(
-                "was saved with an index that selects some of its rows, as old versions of datasets did",
+                Message(
+                    "was saved with an index that selects some of its rows, as old versions of datasets did"
+                ),
                 where=shown_as,
-                fix="Load it with datasets, call `flatten_indices()` and then `save_to_disk` again.",
+                fix=Message("Load it with datasets, call `flatten_indices()` and then `save_to_disk` again."),
             )
         return [shard["filename"] for shard in shards]
-    raise DataError("lists no files", where=f"{shown_as}/{STATE_FILE}", fix="Call `save_to_disk` again.")
+    raise DataError(
+        Message("lists no files"), where=f"{shown_as}/{STATE_FILE}", fix=Message("Call `save_to_disk` again.")
+    )
 
 
 def is_cache(path: Path) -> bool:
@@ -68,7 +73,11 @@ def saved_splits(folder: Path, shown_as: str) -> list[str]:
     splits = _read(folder / SPLITS_FILE, f"{shown_as}/{SPLITS_FILE}").get("splits")
     if isinstance(splits, list) and splits and all(map(_is_file_name, splits)):
         return splits
-    raise DataError("lists no splits", where=f"{shown_as}/{SPLITS_FILE}", fix="Call `save_to_disk` again.")
+    raise DataError(
+        Message("lists no splits"),
+        where=f"{shown_as}/{SPLITS_FILE}",
+        fix=Message("Call `save_to_disk` again."),
+    )
 
 
 def _names_a_file(shard: Any) -> bool:
@@ -86,7 +95,7 @@ def _read(path: Path, shown_as: str) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        raise DataError("is damaged", where=shown_as, fix="Call `save_to_disk` again.")
+        raise DataError(Message("is damaged"), where=shown_as, fix=Message("Call `save_to_disk` again."))
     return document
 
 

@@ -10,6 +10,7 @@ from loraloom.data.formats.cells import Convert, exact_columns, exact_row
 from loraloom.data.formats.row import Findings, Row
 from loraloom.errors import DataError
 from loraloom.recipe import DataSettings
+from loraloom.text.message import Message
 
 ARROW_BATCH_ROWS = 1_024
 _FILE_MAGIC = b"ARROW1"
@@ -25,7 +26,11 @@ def read_arrow(path: Path, settings: DataSettings, shown_as: str, findings: Find
         with arrow.memory_map(str(path)) as file:
             if not _has_end(file):
                 # The format allows a missing end mark, but so ends a copy that broke off between two batches.
-                findings.notes.append(f"{shown_as} has no end mark, so rows may be missing at its end")
+                findings.notes.append(
+                    Message(
+                        "{shown_as} has no end mark, so rows may be missing at its end", shown_as=shown_as
+                    )
+                )
             exact: Mapping[str, Convert] | None = None
             for batch in _batches(arrow, file):
                 if exact is None:
@@ -36,9 +41,13 @@ def read_arrow(path: Path, settings: DataSettings, shown_as: str, findings: Find
                         yield Row(shown_as, number, None, exact_row(values, exact))
     except (arrow.ArrowException, OSError, ValueError, EOFError) as error:
         raise DataError(
-            f"is not a complete Arrow file ({type(error).__name__} after row {number})",
+            Message(
+                "is not a complete Arrow file ({name} after row {number})",
+                name=type(error).__name__,
+                number=number,
+            ),
             where=shown_as,
-            fix="Write or download the file again.",
+            fix=Message("Write or download the file again."),
         ) from None
 
 

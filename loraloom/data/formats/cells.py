@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Self
 
 from loraloom.data.formats.row import Findings, shown_names
+from loraloom.text.message import Message
 
 if TYPE_CHECKING:
     import pyarrow as arrow
@@ -63,7 +64,13 @@ def exact_columns(schema: arrow.Schema, shown_as: str, findings: Findings) -> di
     found = {field.name: _exact(field.type, features.get(field.name)) for field in schema}
     classes = [name for name in found if _class_names(features.get(name))]
     if classes:
-        findings.notes.append(f"{shown_as}: class labels were read as their names: {shown_names(classes)}")
+        findings.notes.append(
+            Message(
+                "{shown_as}: class labels were read as their names: {shown_names}",
+                shown_as=shown_as,
+                shown_names=shown_names(classes),
+            )
+        )
     return {name: convert for name, convert in found.items() if convert is not None}
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from loraloom.errors import DataError
+from loraloom.text.message import Message
 
 # Suffix -> decompressor from the standard library. Users must decompress other formats themselves.
 _OPENERS: dict[str, Callable[[BinaryIO], BinaryIO]] = {
@@ -79,7 +80,9 @@ def open_data(path: Path, shown_as: str) -> Iterator[tuple[BinaryIO, Callable[[]
     except OSError as error:
         if compression and error.errno is None:  # bz2 reports damage this way
             raise _damaged(compression, shown_as) from None
-        raise DataError(f"cannot be read: {error.strerror}", where=shown_as) from None
+        raise DataError(
+            Message("cannot be read: {strerror}", strerror=error.strerror), where=shown_as
+        ) from None
 
 
 def _check_magic(head: bytes, compression: str, shown_as: str) -> None:
@@ -88,20 +91,32 @@ def _check_magic(head: bytes, compression: str, shown_as: str) -> None:
         return
     if found:
         raise DataError(
-            f"is compressed with {found[1:]}, but its name does not say so",
+            Message("is compressed with {found}, but its name does not say so", found=found[1:]),
             where=shown_as,
-            fix=f"Rename it so that it ends in `{data_suffix(shown_as)}{found}`.",
+            fix=Message(
+                "Rename it so that it ends in `{data_suffix}{found}`.",
+                data_suffix=data_suffix(shown_as),
+                found=found,
+            ),
         )
     raise DataError(
-        f"is not compressed with {compression[1:]}, although its name says so",
+        Message(
+            "is not compressed with {compression}, although its name says so", compression=compression[1:]
+        ),
         where=shown_as,
-        fix=f"If it was already decompressed by a download, rename it without `{compression}`.",
+        fix=Message(
+            "If it was already decompressed by a download, rename it without `{compression}`.",
+            compression=compression,
+        ),
     )
 
 
 def _damaged(compression: str, shown_as: str) -> DataError:
     return DataError(
-        f"is damaged or truncated: its {compression[1:]} data cannot be decompressed to the end",
+        Message(
+            "is damaged or truncated: its {compression} data cannot be decompressed to the end",
+            compression=compression[1:],
+        ),
         where=shown_as,
-        fix="Copy or download the file again.",
+        fix=Message("Copy or download the file again."),
     )

@@ -19,6 +19,7 @@ from loraloom.data.formats.text import text_chunks, text_lines
 from loraloom.data.formats.tsv_quoting import is_quoted
 from loraloom.errors import Problem
 from loraloom.recipe import DataSettings
+from loraloom.text.message import Message
 
 MAX_CELL_CHARS = 1 << 24
 _UNCLOSED = "opens a double quote that is never closed"
@@ -26,11 +27,12 @@ _TOO_LARGE = f"has a cell of more than {MAX_CELL_CHARS:,} characters; a double q
 # One cell has swallowed the rows after it, so skipping this row would lose them too. The same may be true
 # of any other row that spans several lines and has misplaced quotes.
 _SWALLOWING = (_UNCLOSED, _TOO_LARGE)
-_QUOTED = (
-    "A cell that contains the separator, a quote or a line break must be in double quotes, with quotes "
-    "inside it doubled; set `data.quoting: none` if double quotes are part of the text."
+_QUOTED = Message(
+    "A cell that contains the separator, a quote or a line break must be in double quotes, "
+    "with quotes inside it doubled; set `data.quoting: none` if double quotes are part of the "
+    "text."
 )
-_PLAIN = "Double quotes are read as text here; set `data.quoting: csv` if they enclose cells."
+_PLAIN = Message("Double quotes are read as text here; set `data.quoting: csv` if they enclose cells.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +90,8 @@ def read_csv(path: Path, settings: DataSettings, shown_as: str, findings: Findin
         where = location(shown_as, begins_on)
         if isinstance(cells, str):
             number += header is not None
-            what = f"row {number}" if header else "the header"
-            problem = Problem(f"{what} {cells}", where=where, fix=dialect.fix)
+            what = Message("row {number}", number=number) if header else Message("the header")
+            problem = Problem(Message("{what} {cells}", what=what, cells=cells), where=where, fix=dialect.fix)
             if cells in _SWALLOWING or num_cells or header is None:  # the problem affects more than one row
                 findings.refuse(problem)
             else:
@@ -113,7 +115,17 @@ def read_csv(path: Path, settings: DataSettings, shown_as: str, findings: Findin
             yield Row(shown_as, number, begins_on, {header.names[0]: cells[0]})
     if num_blank:
         findings.notes.append(
-            f"{shown_as}: skipped {num_blank:,} row{'s' * (num_blank > 1)} with separators only"
+            Message(
+                "{shown_as}: skipped {num_blank:,} rows with separators only",
+                shown_as=shown_as,
+                num_blank=num_blank,
+            )
+            if num_blank > 1
+            else Message(
+                "{shown_as}: skipped {num_blank:,} row with separators only",
+                shown_as=shown_as,
+                num_blank=num_blank,
+            )
         )
     findings.notes += header.notes(shown_as) if header else []
 
@@ -131,21 +143,24 @@ def _dialect(path: Path, settings: DataSettings, shown_as: str, findings: Findin
     else:
         delimiter = named or likely_delimiter(head, usual)
         if delimiter != usual:
-            note = (
-                f"cells are separated by {separated_by(delimiter)} (`data.delimiter` sets another separator)"
+            note = Message(
+                "cells are separated by {separated_by} (`data.delimiter` sets another separator)",
+                separated_by=separated_by(delimiter),
             )
-            findings.notes.append(f"{shown_as}: {note}")
+            findings.notes.append(Message("{shown_as}: {note}", shown_as=shown_as, note=note))
     if settings.quoting != "auto" or delimiter != "\t":
         return Dialect(delimiter, settings.quoting != "none", skip)
     lines = text_lines(text_chunks(path, settings.encoding, shown_as, Findings()))
     quoted = is_quoted(_after(lines, skip), delimiter)
     if quoted is not None:
         note = (
-            "double quotes were read as enclosing cells, as in CSV (`data.quoting: none` keeps them)"
+            Message("double quotes were read as enclosing cells, as in CSV (`data.quoting: none` keeps them)")
             if quoted
-            else "double quotes were read as part of the text (`data.quoting: csv` reads them as in CSV)"
+            else Message(
+                "double quotes were read as part of the text (`data.quoting: csv` reads them as in CSV)"
+            )
         )
-        findings.notes.append(f"{shown_as}: {note}")
+        findings.notes.append(Message("{shown_as}: {note}", shown_as=shown_as, note=note))
     return Dialect(delimiter, bool(quoted), skip)
 
 

@@ -7,12 +7,14 @@ import itertools
 import re
 from collections.abc import Sequence
 
+from loraloom.text.message import Message
+
 SAMPLE_ROWS = 20
 SAMPLE_CHARS = 1 << 18
 CANDIDATES = (",", "\t", ";", "|")
 # Excel writes and reads this line in front of the header; it is not a row.
 _SEP_LINE = re.compile(r'"?sep=(?P<mark>[^"\r\n])"?\r?\n?', re.IGNORECASE)
-_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
+_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": Message("vertical bars")}
 
 
 def sep_line(line: str) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from loraloom.data.formats.row import Findings
 from loraloom.errors import DataError, Problem
+from loraloom.text.message import Message
 
 MAX_NAME_CHARS = 80
 _WHOLE_NUMBER = re.compile(r"\s*-?\d+\s*")
@@ -84,31 +85,54 @@ class Header:
     def notes(self, shown_as: str) -> list[str]:
         """Return notes on what was accepted and the user should know; call it after the last row."""
         num_empty = len(self._cells) - len(self.names) - self._num_leading * self._has_index
-        notes = []
+        notes: list[str] = []
         if self._has_index:
-            notes.append(f"{shown_as}: skipped the index column in front, which has no name")
+            notes.append(
+                Message("{shown_as}: skipped the index column in front, which has no name", shown_as=shown_as)
+            )
         if num_empty:
             notes.append(
-                f"{shown_as}: skipped {num_empty} empty column{'s' * (num_empty > 1)} without a name"
+                Message(
+                    "{shown_as}: skipped {num_empty} empty columns without a name",
+                    shown_as=shown_as,
+                    num_empty=num_empty,
+                )
+                if num_empty > 1
+                else Message(
+                    "{shown_as}: skipped {num_empty} empty column without a name",
+                    shown_as=shown_as,
+                    num_empty=num_empty,
+                )
             )
         if self._num_near_quoted:
             notes.append(
-                f"{shown_as}: cells with a space before their double quotes, which keep both: "
-                f"{self._num_near_quoted} (remove the spaces if the quotes enclose cells)"
+                Message(
+                    "{shown_as}: cells with a space before their double quotes, which keep both: "
+                    "{num_near_quoted} (remove the spaces if the quotes enclose cells)",
+                    shown_as=shown_as,
+                    num_near_quoted=self._num_near_quoted,
+                )
             )
         if len(self._like_rows) > self._num_spanning:
             notes.append(
-                f"{shown_as}: rows over several lines, each of which could be a row of its own: "
-                f"{len(self._like_rows)}, the first on line {self._like_rows[0]} "
-                "(set `data.quoting: none` if the double quotes are part of the text)"
+                Message(
+                    "{shown_as}: rows over several lines, each of which could be a row of its own: "
+                    "{num__like_rows}, the first on line {like_rows} (set `data.quoting: none` if "
+                    "the double quotes are part of the text)",
+                    shown_as=shown_as,
+                    num__like_rows=len(self._like_rows),
+                    like_rows=self._like_rows[0],
+                )
             )
         return notes
 
     def _of_other_length(self, cells: list[str], number: int, where: str, fix: str) -> Problem:
         if len(cells) == len(self._cells) + 1 and _WHOLE_NUMBER.fullmatch(cells[0]):
-            fix += " If the rows begin with a number (R's row names), name that column in the header."
+            fix += Message(
+                " If the rows begin with a number (R's row names), name that column in the header."
+            )
         return Problem(
-            f"row {number}: does not have as many cells as the header",
+            Message("row {number}: does not have as many cells as the header", number=number),
             where=where,
             found=str(len(cells)),
             allowed=str(len(self._cells)),
@@ -119,8 +143,8 @@ class Header:
 def _example(delimiter: str) -> str:
     """A header as it would be typed; a tab is named, because it looks like spaces in a terminal."""
     if delimiter == "\t":
-        return "`instruction` and `response`, separated by a tab"
-    return f"`instruction{delimiter}response`"
+        return Message("`instruction` and `response`, separated by a tab")
+    return Message("`instruction{delimiter}response`", delimiter=delimiter)
 
 
 def read_header(cells: list[str], delimiter: str, where: str) -> Header:
@@ -139,27 +163,46 @@ def read_header(cells: list[str], delimiter: str, where: str) -> Header:
     for position, name in enumerate(names, start=1):
         if len(name) > MAX_NAME_CHARS or "\n" in name:
             raise DataError(
-                f"the first line must name the columns, but its cell {position} has {len(name)} characters",
+                Message(
+                    "the first line must name the columns, but its cell {position} has {num_name} characters",
+                    position=position,
+                    num_name=len(name),
+                ),
                 where=where,
-                fix=f"Add a header line such as {_example(delimiter)}.",
+                fix=Message("Add a header line such as {example}.", example=_example(delimiter)),
             )
         first = places.setdefault(name, position) if name else position
         if first != position:  # if the header is missing, these cells are a row's, so none is shown
-            raise DataError(f"cells {first} and {position} of the header contain the same name", where=where)
+            raise DataError(
+                Message(
+                    "cells {first} and {position} of the header contain the same name",
+                    first=first,
+                    position=position,
+                ),
+                where=where,
+            )
     others = [mark for mark in (";", "\t", ",", "|") if mark != delimiter and mark in names[0]]
     if len(names) == 1 and others:
-        shown = {"\t": "a tab"}.get(others[0], f"`{others[0]}`")
+        shown = {"\t": Message("a tab")}.get(others[0], f"`{others[0]}`")
         raise DataError(
-            f"the header has one column, which contains {shown}: the separator is probably a different one",
+            Message(
+                "the header has one column, which contains {shown}: the separator is probably a "
+                "different one",
+                shown=shown,
+            ),
             where=where,
-            fix="Remove `data.delimiter` to detect the separator, or set it to the right one.",
+            fix=Message("Remove `data.delimiter` to detect the separator, or set it to the right one."),
         )
     return Header(names)
 
 
 def _unnamed(place: int, number: int, where: str) -> Problem:
     return Problem(
-        f"row {number} has text in column {place + 1}, which the header does not name",
+        Message(
+            "row {number} has text in column {place}, which the header does not name",
+            number=number,
+            place=place + 1,
+        ),
         where=where,
-        fix="Add a name for the column to the header.",
+        fix=Message("Add a name for the column to the header."),
     )

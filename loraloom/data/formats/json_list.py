@@ -9,16 +9,25 @@ from typing import Any
 from loraloom.data.formats.json_text import JsonCursor
 from loraloom.data.formats.row import Findings, Row, location
 from loraloom.errors import DataError, Problem
+from loraloom.text.message import Message
 
-ONE_LIST = "Put the rows in one list, `[ {…}, {…} ]`, or one object on each line of a .jsonl file."
-NAMELESS = "the rows are lists, which do not name their columns"
-AS_OBJECT = 'Write each row as an object, `{"instruction": …, "response": …}`.'
-_JSON_TYPES = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+ONE_LIST = Message(
+    "Put the rows in one list, `[ {{…}}, {{…}} ]`, or one object on each line of a .jsonl file."
+)
+NAMELESS = Message("the rows are lists, which do not name their columns")
+AS_OBJECT = Message('Write each row as an object, `{{"instruction": …, "response": …}}`.')
+_JSON_TYPES = {
+    dict: Message("an object"),
+    list: Message("a list"),
+    str: "text",
+    bool: Message("true or false"),
+    type(None): "null",
+}
 
 
 def type_name(value: Any) -> str:
     """Name the type of a JSON value, for messages."""
-    return _JSON_TYPES.get(type(value), "a number")
+    return _JSON_TYPES.get(type(value), Message("a number"))
 
 
 def rows_of_list(
@@ -43,13 +52,15 @@ def rows_of_list(
     for number in itertools.count(1):
         cursor.peek()
         line = cursor.line
-        value = cursor.value(f"row {number}")
+        value = cursor.value(Message("row {number}", number=number))
         where = location(shown_as, line)
         if number == 1 and isinstance(value, list):
             header = _names(value, columns)
             if header is None:
                 raise nameless(where)
-            findings.notes.append(f"{shown_as}: the first list was read as the names of the columns")
+            findings.notes.append(
+                Message("{shown_as}: the first list was read as the names of the columns", shown_as=shown_as)
+            )
         else:
             if header is not None and isinstance(value, list) and len(value) == len(header):
                 value = dict(zip(header, value, strict=True))
@@ -58,7 +69,7 @@ def rows_of_list(
                 yield Row(shown_as, row, line, value)
         mark = cursor.peek()
         if mark not in (",", "]"):
-            raise unclosed(cursor, mark, f"row {number}")
+            raise unclosed(cursor, mark, Message("row {number}", number=number))
         cursor.skip()
         if mark == "]":
             return
@@ -70,23 +81,29 @@ def is_sound(value: Any, flaws: list[str], number: int, where: str, findings: Fi
     if not isinstance(value, dict):
         flaws, fix = [f"must be an object, but is {type_name(value)}"], AS_OBJECT
     for flaw in flaws:
-        findings.refuse(Problem(f"row {number} {flaw}", where=where, fix=fix), number)
+        findings.refuse(
+            Problem(Message("row {number} {flaw}", number=number, flaw=flaw), where=where, fix=fix), number
+        )
     return not flaws
 
 
 def nameless(where: str) -> DataError:
     """Return the error for rows that are lists without column names."""
-    named = "or put the column names in the first list and assign them in `data.columns`"
-    return DataError(NAMELESS, where=where, fix=f"{AS_OBJECT.removesuffix('.')}, {named}.")
+    named = Message("or put the column names in the first list and assign them in `data.columns`")
+    return DataError(
+        NAMELESS,
+        where=where,
+        fix=Message("{as_object}, {named}.", as_object=AS_OBJECT.removesuffix("."), named=named),
+    )
 
 
 def unclosed(cursor: JsonCursor, mark: str, what: str) -> DataError:
     """Return the error for a list that neither continues nor ends after an element."""
     if mark:
-        return cursor.refuse(f"after {what}, a comma or `]` is missing")
+        return cursor.refuse(Message("after {what}, a comma or `]` is missing", what=what))
     return cursor.refuse(
-        f"the file ends after {what}, before the `]` that closes the list",
-        fix="The file seems to be truncated; copy or download it again.",
+        Message("the file ends after {what}, before the `]` that closes the list", what=what),
+        fix=Message("The file seems to be truncated; copy or download it again."),
     )
 
 

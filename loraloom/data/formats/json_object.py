@@ -20,6 +20,7 @@ from loraloom.data.formats.json_shapes import (
 from loraloom.data.formats.json_text import JsonCursor
 from loraloom.data.formats.row import Findings, Row, location
 from loraloom.errors import DataError, Problem
+from loraloom.text.message import Message
 from loraloom.text.visible import quoted
 
 _KINDS: dict[str, Kind] = {"{": "rows", "[": "lists", "]": "empty"}
@@ -86,14 +87,14 @@ def rows_of_object(
             yield from _row(cursor, number, shown_as, findings)
     else:
         yield from _rows_of_table(cursor, found, shown_as, findings)
-    findings.notes.append(f"{shown_as}: {found.note}")
+    findings.notes.append(Message("{shown_as}: {note}", shown_as=shown_as, note=found.note))
 
 
 def _row(cursor: JsonCursor, number: int, shown_as: str, findings: Findings) -> Iterator[Row]:
     """Read the row at the cursor; yield nothing if it has a problem, which goes to `findings`."""
     cursor.peek()
     line = cursor.line
-    value = cursor.value(f"row {number}")
+    value = cursor.value(Message("row {number}", number=number))
     if is_sound(value, cursor.flaws, number, location(shown_as, line), findings):
         yield Row(shown_as, number, line, value)
 
@@ -105,7 +106,7 @@ def _rows_of_table(
     held: dict[str, Any] = {}
     for key in _keys(cursor):
         if key in held:
-            raise cursor.refuse(f"the key {quoted(key)} appears twice in one object")
+            raise cursor.refuse(Message("the key {key} appears twice in one object", key=quoted(key)))
         held[key] = cursor.value(quoted(key))
         for flaw in cursor.flaws:
             findings.refuse(Problem(f"{quoted(key)} {flaw}", where=shown_as))
@@ -114,7 +115,11 @@ def _rows_of_table(
             if isinstance(cells, list) and len(cells) == len(held["columns"]):
                 yield Row(shown_as, number, None, dict(zip(map(str, held["columns"]), cells, strict=True)))
             else:
-                what = f"row {number} is not a list of {len(held['columns'])} values, one for each column"
+                what = Message(
+                    "row {number} is not a list of {num_columns} values, one for each column",
+                    number=number,
+                    num_columns=len(held["columns"]),
+                )
                 findings.refuse(Problem(what, where=shown_as), number)
         return
     try:
@@ -131,10 +136,10 @@ def _keys(cursor: JsonCursor) -> Iterator[str]:
     cursor.skip()
     while cursor.peek() != "}":
         if cursor.peek() != '"':
-            raise cursor.refuse("a key in double quotes is missing here", fix=ONE_LIST)
-        key = cursor.value("a key")
+            raise cursor.refuse(Message("a key in double quotes is missing here"), fix=ONE_LIST)
+        key = cursor.value(Message("a key"))
         if cursor.peek() != ":":
-            raise cursor.refuse("a colon is missing after a key", fix=ONE_LIST)
+            raise cursor.refuse(Message("a colon is missing after a key"), fix=ONE_LIST)
         cursor.skip()
         cursor.peek()
         yield key
@@ -142,7 +147,9 @@ def _keys(cursor: JsonCursor) -> Iterator[str]:
         if mark == ",":
             cursor.skip()
         elif mark != "}":
-            raise cursor.refuse(f"after {quoted(key)}, a comma or `}}` is missing", fix=ONE_LIST)
+            raise cursor.refuse(
+                Message("after {key}, a comma or `}}` is missing", key=quoted(key)), fix=ONE_LIST
+            )
     cursor.skip()
 
 
@@ -153,13 +160,13 @@ def _survey_list(cursor: JsonCursor, key: str, members: list[Member]) -> None:
     length = 0
     try:
         while cursor.peek() != "]":
-            cursor.value(f"row {length + 1}")
+            cursor.value(Message("row {length}", length=length + 1))
             length += 1
             mark = cursor.peek()
             if mark == ",":
                 cursor.skip()
             elif mark != "]":
-                raise unclosed(cursor, mark, f"row {length}")
+                raise unclosed(cursor, mark, Message("row {length}", length=length))
     finally:
         members.append(Member(key, kind, length))
     cursor.skip()

@@ -24,6 +24,7 @@ from loraloom.data.formats.row import Findings, Row, location
 from loraloom.data.formats.text import text_chunks, text_lines
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
+from loraloom.text.message import Message
 
 Shape = Literal["list", "lines", "object"]
 
@@ -49,13 +50,17 @@ def read_json(path: Path, settings: DataSettings, shown_as: str, findings: Findi
     exact = settings.number_format == "written"
     if shape == "lines":
         if named != "lines":
-            findings.notes.append(f"{shown_as} contains one JSON object a line and was read as such")
+            findings.notes.append(
+                Message("{shown_as} contains one JSON object a line and was read as such", shown_as=shown_as)
+            )
         yield from _lines(text, shown_as, findings, exact)
         return
     cursor = JsonCursor(text, shown_as, keep_written=exact)
     if shape == "list":
         if named != "list":
-            findings.notes.append(f"{shown_as} contains one JSON list and was read as such")
+            findings.notes.append(
+                Message("{shown_as} contains one JSON list and was read as such", shown_as=shown_as)
+            )
         cursor.peek()
         cursor.skip()
         yield from rows_of_list(cursor, shown_as, findings, columns)
@@ -64,7 +69,7 @@ def read_json(path: Path, settings: DataSettings, shown_as: str, findings: Findi
         found = survey(surveyed, shown_as, columns)
         yield from rows_of_object(cursor, found, shown_as, findings, columns)
     if cursor.peek():
-        raise cursor.refuse("there is more text after the end of the list of rows", fix=ONE_LIST)
+        raise cursor.refuse(Message("there is more text after the end of the list of rows"), fix=ONE_LIST)
 
 
 def _head(chunks: Iterator[str]) -> tuple[str, bool]:
@@ -101,7 +106,9 @@ def _shape(head: str, whole: bool, named: Shape, shown_as: str, columns: Collect
         return "list"
     if body and not body.startswith("{"):
         raise DataError(
-            "is not JSON: it begins with neither `[` nor `{`", where=shown_as, fix=_what_it_may_be(body)
+            Message("is not JSON: it begins with neither `[` nor `{{`"),
+            where=shown_as,
+            fix=_what_it_may_be(body),
         )
     if named == "lines" and not (ended and opened.endswith(("{", "[", ","))):
         return "lines"  # nothing shows that the first line is more than an invalid row
@@ -130,9 +137,9 @@ def _is_table(value: dict[str, Any], named: Shape, columns: Collection[str]) -> 
 
 def _what_it_may_be(body: str) -> str:
     if body.startswith("<"):
-        return "It looks like a web page; download the file itself."
+        return Message("It looks like a web page; download the file itself.")
     if body.startswith("version https://git-lfs"):
-        return "It is a Git LFS pointer: run `git lfs pull`."
+        return Message("It is a Git LFS pointer: run `git lfs pull`.")
     return ONE_LIST
 
 
@@ -153,7 +160,7 @@ def _lines(chunks: Iterator[str], shown_as: str, findings: Findings, exact: bool
         if start == len(line):
             continue
         number += 1
-        what = f"row {number}"
+        what = Message("row {number}", number=number)
         try:
             value, end = decoder.decode(line, start)
         except TooDeepError:
@@ -167,9 +174,9 @@ def _lines(chunks: Iterator[str], shown_as: str, findings: Findings, exact: bool
         if rest:
             findings.refuse(
                 Problem(
-                    f"{what}: there is more text after its object on the same line",
+                    Message("{what}: there is more text after its object on the same line", what=what),
                     where=location(shown_as, line_number, len(line) - len(rest) + 1),
-                    fix="Put each object on a line of its own, with nothing between them.",
+                    fix=Message("Put each object on a line of its own, with nothing between them."),
                 ),
                 number,
             )

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from loraloom.data.formats.json_list import ONE_LIST
 from loraloom.data.formats.row import shown_names
 from loraloom.errors import DataError
+from loraloom.text.message import Message, joined
 from loraloom.text.units import counted
 from loraloom.text.visible import quoted
 
@@ -30,7 +31,7 @@ _TRAIN = ("train", "training")
 _SPLIT = {"columns", "index", "data"}
 # An object with this many times more members than keys in each, all with the same keys: rows under labels.
 _ROWS_A_KEY = 10
-_RECORDS = 'In pandas: `df.to_json(FILE, orient="records", force_ascii=False)`.'
+_RECORDS = Message('In pandas: `df.to_json(FILE, orient="records", force_ascii=False)`.')
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Arrangement:
 
 
 STREAM = Arrangement(
-    "stream", "contains JSON objects one after another, over several lines, and was read as such"
+    "stream", Message("contains JSON objects one after another, over several lines, and was read as such")
 )
 
 
@@ -97,7 +98,7 @@ def arrangement(members: Sequence[Member], columns: Collection[str]) -> Arrangem
         return None  # a single row
     by_key = {member.key: member for member in members}
     if _is_split(by_key):
-        return Arrangement("split", 'was read as pandas writes it with orient="split"')
+        return Arrangement("split", Message('was read as pandas writes it with orient="split"'))
     if members and all(member.kind == "object" for member in members):
         return _of_objects(members, columns)
     lists = [member for member in members if member.kind in _LISTS]
@@ -120,21 +121,37 @@ def refusal(members: Sequence[Member], where: str) -> DataError:
     tables = [member for member in lists if member.kind == "rows" and member.key not in CONVERSATION_COLUMNS]
     first = next((member for member in lists if member.key not in CONVERSATION_COLUMNS), None)
     if len(tables) > 1:
-        what = f"contains one object with lists {' and '.join(quoted(table.key) for table in tables)}; "
+        what: str = Message(
+            "contains one object with lists {tables}; ",
+            tables=" and ".join(quoted(table.key) for table in tables),
+        )
         return DataError(
-            what + "exactly one list is needed", where=where, fix="Save each list as a separate file."
+            what + Message("exactly one list is needed"),
+            where=where,
+            fix=Message("Save each list as a separate file."),
         )
     if len(lists) == len(members) > 1 and not tables and all(member.length for member in lists):
         lengths = ", ".join(f"{quoted(member.key)} {member.length}" for member in lists[:12])
-        what = f"contains columns of different lengths: {lengths}"
-        return DataError(what, where=where, fix=f"Give each row a value in every column. {_RECORDS}")
+        what = Message("contains columns of different lengths: {lengths}", lengths=lengths)
+        return DataError(
+            what,
+            where=where,
+            fix=Message("Give each row a value in every column. {records}", records=_RECORDS),
+        )
     if members and all(member.kind == "object" for member in members):
-        what = "contains one object of objects, whose rows and columns cannot be told apart"
-        return DataError(what, where=where, fix=f"Set `data.columns`, or write a list of rows. {_RECORDS}")
+        what = Message("contains one object of objects, whose rows and columns cannot be told apart")
+        return DataError(
+            what,
+            where=where,
+            fix=Message("Set `data.columns`, or write a list of rows. {records}", records=_RECORDS),
+        )
     if first is not None and first.kind != "rows":
-        what = f"contains one object without a list of rows: {quoted(first.key)} is not a list of objects"
+        what = Message(
+            "contains one object without a list of rows: {key} is not a list of objects",
+            key=quoted(first.key),
+        )
         return DataError(what, where=where, fix=ONE_LIST)
-    what = "contains one object without a list of rows; one list is needed"
+    what = Message("contains one object without a list of rows; one list is needed")
     return DataError(what, where=where, fix=ONE_LIST)
 
 
@@ -165,7 +182,10 @@ def _of_objects(members: Sequence[Member], columns: Collection[str]) -> Arrangem
     outer_numbered, inner_numbered = _numbered(outer), _numbered(inner)
     named = set(columns)
     as_columns = Arrangement("columns", _columns_note(members))
-    as_labels = Arrangement("labels", f"its {len(members)} keys were read as row labels and ignored")
+    as_labels = Arrangement(
+        "labels",
+        Message("its {num_members} keys were read as row labels and ignored", num_members=len(members)),
+    )
     if outer_numbered != inner_numbered:
         return as_labels if outer_numbered else as_columns if same else None
     if len(members) < 2 or outer_numbered or not same:
@@ -181,14 +201,22 @@ def _numbered(keys: Collection[str]) -> bool:
 
 
 def _columns_note(members: Sequence[Member]) -> str:
-    return f"was read as a table of columns: {shown_names([member.key for member in members])}"
+    return Message(
+        "was read as a table of columns: {shown_names}",
+        shown_names=shown_names([member.key for member in members]),
+    )
 
 
 def _list_in(chosen: Member, tables: Sequence[Member]) -> Arrangement:
-    note = f"the rows are those of the list {quoted(chosen.key)}"
+    note = Message("the rows are those of the list {key}", key=quoted(chosen.key))
     others = [
-        f"{quoted(table.key)} ({counted(table.length, 'row')})" for table in tables if table is not chosen
+        Message("{key} ({rows})", key=quoted(table.key), rows=counted(table.length, "row"))
+        for table in tables
+        if table is not chosen
     ]
     if others:
-        note += f"; not read: {', '.join(others)} (to use one, save it as a file, as for `data.eval`)"
+        note += Message(
+            "; not read: {others} (to use one, save it as a file, as for `data.eval`)",
+            others=joined(", ", others),
+        )
     return Arrangement("list", note, chosen.key)

@@ -16,6 +16,7 @@ from typing import Any
 from loraloom.data.formats.cells import WrittenNumber
 from loraloom.data.formats.row import location
 from loraloom.errors import DataError, Problem
+from loraloom.text.message import Message
 from loraloom.text.visible import quoted
 
 MAX_DEPTH = 100
@@ -27,13 +28,15 @@ _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{\]}]', re.DOTALL)
 # The longest token that the scanner rejects at its beginning: -Infinity, or half a surrogate pair.
 _TOKEN_CHARS = 16
 _HINTS = {
-    "Expecting property name": "Keys must be in double quotes, and no comma may follow the last value.",
-    "Illegal trailing comma": "No comma may follow the last value.",
-    "Expecting value": "Text must be in double quotes, and no comma may follow the last value.",
-    "Invalid control character": r"Inside text, write a line break as \n and a tab as \t.",
-    "Invalid \\escape": r"Inside text, write a backslash as \\.",
-    "Invalid \\uXXXX escape": r"\u must be followed by four hexadecimal digits.",
-    "Unterminated string": "A closing double quote is missing.",
+    "Expecting property name": Message(
+        "Keys must be in double quotes, and no comma may follow the last value."
+    ),
+    "Illegal trailing comma": Message("No comma may follow the last value."),
+    "Expecting value": Message("Text must be in double quotes, and no comma may follow the last value."),
+    "Invalid control character": Message("Inside text, write a line break as \\n and a tab as \\t."),
+    "Invalid \\escape": Message("Inside text, write a backslash as \\\\."),
+    "Invalid \\uXXXX escape": Message("\\u must be followed by four hexadecimal digits."),
+    "Unterminated string": Message("A closing double quote is missing."),
 }
 
 
@@ -184,8 +187,12 @@ class JsonCursor:
         if self._at_end and ended:
             self._advance(len(self._buffer))
             return self.refuse(
-                f"the file ends inside {what}, which begins on line {begins_on}",
-                fix="The file seems to be truncated; copy or download it again.",
+                Message(
+                    "the file ends inside {what}, which begins on line {begins_on}",
+                    what=what,
+                    begins_on=begins_on,
+                ),
+                fix=Message("The file seems to be truncated; copy or download it again."),
             ).problems[0]
         self._advance(error.pos)
         column = self._position - self._line_start + 1
@@ -217,12 +224,17 @@ def not_json(message: str, what: str, where: str) -> Problem:
     """Return the problem for a JSONDecodeError's message, which contains no text of the row."""
     hint = next((hint for begin, hint in _HINTS.items() if message.startswith(begin)), "")
     reason = (message[:1].lower() + message[1:]).removesuffix(" at").removesuffix(" starting")
-    return Problem(f"{what} is not valid JSON: {reason}", where=where, fix=hint)
+    return Problem(
+        Message("{what} is not valid JSON: {reason}", what=what, reason=reason), where=where, fix=hint
+    )
 
 
 def too_deep(what: str, where: str) -> Problem:
     """Return the problem for a value that is nested too deeply."""
-    return Problem(f"{what} is nested more than {MAX_DEPTH} levels deep", where=where)
+    return Problem(
+        Message("{what} is nested more than {max_depth} levels deep", what=what, max_depth=MAX_DEPTH),
+        where=where,
+    )
 
 
 def _depth(text: str, start: int, end: int) -> int:

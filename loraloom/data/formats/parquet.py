@@ -11,6 +11,7 @@ from loraloom.data.formats.cells import Convert, exact_columns, exact_row
 from loraloom.data.formats.row import Findings, Row
 from loraloom.errors import DataError
 from loraloom.recipe import DataSettings
+from loraloom.text.message import Message
 from loraloom.text.visible import one_line
 
 HUB_PREFIX = "hub:"
@@ -34,9 +35,13 @@ def read_parquet(path: Path, settings: DataSettings, shown_as: str, findings: Fi
                     yield Row(shown_as, number, None, exact_row(values, exact))
     except (arrow.ArrowException, OSError, ValueError) as error:
         raise DataError(
-            f"is not a complete Parquet file ({type(error).__name__} after row {number})",
+            Message(
+                "is not a complete Parquet file ({name} after row {number})",
+                name=type(error).__name__,
+                number=number,
+            ),
             where=shown_as,
-            fix="Write or download the file again.",
+            fix=Message("Write or download the file again."),
         ) from None
 
 
@@ -44,7 +49,7 @@ def read_hub(path: Path, settings: DataSettings, shown_as: str, findings: Findin
     """Read the rows of a hub dataset, `hub:owner/name`; the hub library caches it."""
     name = shown_as.removeprefix(HUB_PREFIX)
     if not _HUB_NAME.fullmatch(name):
-        raise DataError("is not the name of a hub dataset", where=shown_as, allowed="hub:owner/name")
+        raise DataError(Message("is not the name of a hub dataset"), where=shown_as, allowed="hub:owner/name")
     dataset = _load_hub(name, settings, shown_as)
     findings.num_rows = len(dataset)
     features = getattr(dataset, "features", None)
@@ -63,15 +68,21 @@ def _load_hub(name: str, settings: DataSettings, shown_as: str) -> Any:
     try:
         return datasets.load_dataset(name, settings.hub_config, split=settings.hub_split)
     except ConnectionError:
-        what = "the hub cannot be reached, and the dataset is not in the local cache"
-        fix = "Go online once, or save the dataset as a .parquet or .jsonl file and use that."
+        what = Message("the hub cannot be reached, and the dataset is not in the local cache")
+        fix = Message("Go online once, or save the dataset as a .parquet or .jsonl file and use that.")
     except FileNotFoundError:
-        what = "the hub has no such dataset, the dataset requires a login, or the hub cannot be reached"
-        fix = "Check the name; for a private dataset, log in with `hf auth login`."
+        what = Message(
+            "the hub has no such dataset, the dataset requires a login, or the hub cannot be reached"
+        )
+        fix = Message("Check the name; for a private dataset, log in with `hf auth login`.")
     except Exception as error:  # builder errors have no common class, and some quote a row
         # The list of configurations is on the second line; pyarrow quotes the row.
         is_told = isinstance(error, ValueError) and not type(error).__module__.startswith("pyarrow")
         reason = one_line(error) if is_told else ""
-        what = f"cannot be loaded ({type(error).__name__}{': ' if reason else ''}{reason})"
-        fix = "Choose the configuration and split with `data.hub_config` and `data.hub_split`."
+        what = (
+            Message("cannot be loaded ({name}: {reason})", name=type(error).__name__, reason=reason)
+            if reason
+            else Message("cannot be loaded ({name}{reason})", name=type(error).__name__, reason=reason)
+        )
+        fix = Message("Choose the configuration and split with `data.hub_config` and `data.hub_split`.")
     raise DataError(what, where=shown_as, fix=fix)

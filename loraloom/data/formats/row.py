@@ -13,15 +13,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from loraloom.errors import DataError, Problem
+from loraloom.text.message import Message, joined
 from loraloom.text.visible import quoted
 
 # A message shows 20 problems and counts all; up to a million of them need not be kept for that.
 KEPT_PROBLEMS = 1_000
-COUNTED_ONLY = Problem("a further problem, counted but not kept")
+COUNTED_ONLY = Problem(Message("a further problem, counted but not kept"))
 SHOWN_NAMES = 12
-PATHS_ARE_RELATIVE = "paths in a recipe are relative to its folder, paths in a command to the current folder"
+PATHS_ARE_RELATIVE = Message(
+    "paths in a recipe are relative to its folder, paths in a command to the current folder"
+)
 _ROW = re.compile(r"row \d+:? ")
-_DROP_HINT = "To train without the invalid rows, set `data.on_invalid: drop`."
+_ROW_OF_TEMPLATE = re.compile(r"row \{\w+\}:? ")  # tools/messages/templates.py has it too
+_DROP_HINT = Message("To train without the invalid rows, set `data.on_invalid: drop`.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +101,8 @@ class Findings:
         placed = sorted(self._placed, key=lambda placed: placed[0])
         problems = [problem for _, problem in placed]
         if self.on_invalid == "error" and placed and placed[0][0] < math.inf:
-            fix = f"{problems[0].fix} {_DROP_HINT}".strip()
-            problems[0] = dataclasses.replace(problems[0], fix=fix)
+            fixes = (problems[0].fix, _DROP_HINT)
+            problems[0] = dataclasses.replace(problems[0], fix=joined(" ", filter(None, fixes)))
         return problems
 
     @property
@@ -132,7 +136,11 @@ class Findings:
 
 
 def _why(problem: Problem) -> str:
-    what = _ROW.sub("", problem.what, count=1)
+    what = problem.what
+    if isinstance(what, Message) and (begin := _ROW_OF_TEMPLATE.match(what.template)):
+        what = Message(what.template[begin.end() :], **what.values)
+    else:
+        what = _ROW.sub("", what, count=1) if _ROW.search(what) else what
     numbers = [f"{name}: {value}" for name, value in (("found", problem.found), ("allowed", problem.allowed))]
     return f"{what} ({', '.join(numbers)})" if problem.found else what
 
@@ -145,7 +153,11 @@ def location(path: str, line: int | None = None, column: int | None = None) -> s
 def shown_names(names: list[str]) -> str:
     """Format columns' names for a message, the first dozen of them."""
     listed = ", ".join(quoted(name) for name in names[:SHOWN_NAMES])
-    return f"{listed} and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else listed
+    return (
+        Message("{listed} and {num_names} more", listed=listed, num_names=len(names) - SHOWN_NAMES)
+        if len(names) > SHOWN_NAMES
+        else listed
+    )
 
 
 def check_file(path: Path, shown_as: str) -> None:
@@ -157,25 +169,27 @@ def check_file(path: Path, shown_as: str) -> None:
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError("no such file", where=shown_as, fix=_where_it_may_be(path)) from None
+        raise DataError(Message("no such file"), where=shown_as, fix=_where_it_may_be(path)) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(f"cannot be opened: {reason}", where=shown_as) from None
+        raise DataError(Message("cannot be opened: {reason}", reason=reason), where=shown_as) from None
     if stat.S_ISDIR(mode):
         inside = _files_in(path)
         raise DataError(
-            "is a directory; a file is needed",
+            Message("is a directory; a file is needed"),
             where=shown_as,
-            fix=f"It contains {shown_names(inside)}." if inside else "",
+            fix=Message("It contains {shown_names}.", shown_names=shown_names(inside)) if inside else "",
         )
     if not stat.S_ISREG(mode):
-        raise DataError("is not a regular file and so cannot be read twice", where=shown_as)
+        raise DataError(Message("is not a regular file and so cannot be read twice"), where=shown_as)
     try:
         with path.open("rb"):
             pass
     except OSError as error:
         raise DataError(
-            f"cannot be read: {error.strerror}", where=shown_as, fix="Check its owner and permissions."
+            Message("cannot be read: {strerror}", strerror=error.strerror),
+            where=shown_as,
+            fix=Message("Check its owner and permissions."),
         ) from None
 
 
@@ -194,13 +208,21 @@ def _files_in(folder: Path) -> list[str]:
 
 def _where_it_may_be(path: Path) -> str:
     if path.is_symlink():
-        return "It is a symbolic link to a file that does not exist."
+        return Message("It is a symbolic link to a file that does not exist.")
     folder = path.parent
     if not folder.is_dir():
-        return f"The folder {folder.absolute()} does not exist either; {PATHS_ARE_RELATIVE}."
+        return Message(
+            "The folder {absolute} does not exist either; {paths_are_relative}.",
+            absolute=folder.absolute(),
+            paths_are_relative=PATHS_ARE_RELATIVE,
+        )
     siblings = _files_in(folder)
     same_stem = [name for name in siblings if Path(name).stem.lower() == path.stem.lower()]
     near = list(dict.fromkeys(same_stem + difflib.get_close_matches(path.name, siblings, n=3, cutoff=0.7)))
     if near:
-        return f"Did you mean {' or '.join(quoted(name) for name in near[:3])}?"
-    return f"The file was searched for in {folder.absolute()}; {PATHS_ARE_RELATIVE}."
+        return Message("Did you mean {near}?", near=" or ".join(quoted(name) for name in near[:3]))
+    return Message(
+        "The file was searched for in {absolute}; {paths_are_relative}.",
+        absolute=folder.absolute(),
+        paths_are_relative=PATHS_ARE_RELATIVE,
+    )

@@ -12,6 +12,7 @@ from loraloom.data.formats.charset import likely_encoding, wide_encoding
 from loraloom.data.formats.compression import open_data
 from loraloom.data.formats.row import Findings, location
 from loraloom.errors import DataError
+from loraloom.text.message import Message
 
 CHUNK_BYTES = 1 << 16
 SAMPLE_BYTES = 1 << 16
@@ -99,9 +100,9 @@ def text_codec(encoding: str) -> codecs.CodecInfo:
         usable = False
     if not usable:
         raise DataError(
-            f"`{encoding[:40]}` is not a known character encoding",
+            Message("`{encoding}` is not a known character encoding", encoding=encoding[:40]),
             where="data.encoding",
-            allowed="utf-8, gbk, gb18030, big5, utf-16, cp1252 or another of Python's text codecs",
+            allowed=Message("utf-8, gbk, gb18030, big5, utf-16, cp1252 or another of Python's text codecs"),
         )
     return codec
 
@@ -110,18 +111,25 @@ def _without_mark(head: bytes, codec_name: str, shown_as: str, findings: Finding
     if head.startswith(codecs.BOM_UTF8):
         if not codec_name.startswith("utf-8"):
             raise DataError(
-                f"begins with the byte order mark of UTF-8, but `data.encoding` says {codec_name}",
+                Message(
+                    "begins with the byte order mark of UTF-8, but `data.encoding` says {codec_name}",
+                    codec_name=codec_name,
+                ),
                 where=shown_as,
-                fix="Set `data.encoding: utf-8`.",
+                fix=Message("Set `data.encoding: utf-8`."),
             )
-        findings.notes.append(f"{shown_as} begins with a byte order mark, which was skipped")
+        findings.notes.append(
+            Message("{shown_as} begins with a byte order mark, which was skipped", shown_as=shown_as)
+        )
         return head[len(codecs.BOM_UTF8) :]
     wide = wide_encoding(head)
     if wide is not None and not codec_name.startswith(("utf-16", "utf-32")):
         raise DataError(
-            f"is not {codec_name} text: it looks like {wide.upper()}",
+            Message(
+                "is not {codec_name} text: it looks like {upper}", codec_name=codec_name, upper=wide.upper()
+            ),
             where=shown_as,
-            fix=f"Set `data.encoding: {wide}`, or save the file as UTF-8.",
+            fix=Message("Set `data.encoding: {wide}`, or save the file as UTF-8.", wide=wide),
         )
     return head
 
@@ -132,24 +140,29 @@ def _undecodable(
     """Return the error for bytes that are not valid in the encoding; `offset` is where the chunk begins."""
     if not isinstance(error, UnicodeDecodeError):
         return DataError(
-            f"is not {codec_name} text: {error}",
+            Message("is not {codec_name} text: {error}", codec_name=codec_name, error=error),
             where=shown_as,
-            fix="Set `data.encoding` to the encoding of the file.",
+            fix=Message("Set `data.encoding` to the encoding of the file."),
         )
     before = error.object[: error.start]
     likely = likely_encoding(_around(file, offset + error.start))
     if likely == codec_name:
         likely = None
     line += before.count(b"\n") if not codec_name.startswith(("utf-16", "utf-32")) else 0
-    looks = f"; the text looks like {likely.upper()}" if likely else ""
+    looks = Message("; the text looks like {upper}", upper=likely.upper()) if likely else ""
     return DataError(
-        f"byte {offset + error.start} is not valid {codec_name}{looks}",
+        Message(
+            "byte {offset} is not valid {codec_name}{looks}",
+            offset=offset + error.start,
+            codec_name=codec_name,
+            looks=looks,
+        ),
         where=location(shown_as, line),
         found=f"0x{error.object[error.start]:02x}",
         fix=(
-            f"Set `data.encoding: {likely}`, or save the file as UTF-8."
+            Message("Set `data.encoding: {likely}`, or save the file as UTF-8.", likely=likely)
             if likely
-            else "Save the file as UTF-8, or set `data.encoding` to its encoding."
+            else Message("Save the file as UTF-8, or set `data.encoding` to its encoding.")
         ),
     )
 

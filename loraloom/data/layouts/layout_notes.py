@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from loraloom.data.formats.row import SHOWN_NAMES, Row
 from loraloom.data.layouts.roles import shown_role
 from loraloom.errors import Problem
+from loraloom.text.message import Message, joined
 from loraloom.text.visible import quoted
 
 
@@ -35,27 +36,44 @@ class LayoutNotes:
 
     def notes(self) -> list[str]:
         """Return what was accepted and the user should know."""
-        notes = [f"{count:,} {what}" for what, count in sorted(self.what.items())]
+        notes: list[str] = [f"{count:,} {what}" for what, count in sorted(self.what.items())]
         keys = self.unused_keys
         if keys:
-            shown = [f"{quoted(key)} (in {count:,})" for key, count in keys.most_common(SHOWN_NAMES)]
-            more = f" and {len(keys) - SHOWN_NAMES} more" if len(keys) > SHOWN_NAMES else ""
-            notes.append(f"unused keys inside turns: {', '.join(shown)} turns{more}")
+            shown = [
+                Message("{key} (in {count:,})", key=quoted(key), count=count)
+                for key, count in keys.most_common(SHOWN_NAMES)
+            ]
+            more = (
+                Message(" and {num_keys} more", num_keys=len(keys) - SHOWN_NAMES)
+                if len(keys) > SHOWN_NAMES
+                else ""
+            )
+            notes.append(
+                Message("unused keys inside turns: {shown} turns{more}", shown=joined(", ", shown), more=more)
+            )
         return notes
 
     def problems(self) -> Iterator[tuple[Row, Problem]]:
         """Yield the unknown roles, each at its first row; the last one carries the fix."""
         names = list(self.unknown_roles)
         for role, (row, place, count) in self.unknown_roles.items():
-            rows = "1 row" if count == 1 else f"{count:,} rows"
-            what = f"row {row.number}: `{place}` is {shown_role(role)}, which is not a known role (in {rows})"
+            rows = Message("1 row") if count == 1 else Message("{count:,} rows", count=count)
+            what = Message(
+                "row {number}: `{place}` is {shown_role}, which is not a known role (in {rows})",
+                number=row.number,
+                place=place,
+                shown_role=shown_role(role),
+                rows=rows,
+            )
             yield row, Problem(what, where=row.where, fix=_lines_to_write(names) if role == names[-1] else "")
 
 
 def _lines_to_write(roles: list[str]) -> str:
     names = ", ".join(json.dumps(role, ensure_ascii=False) for role in roles if shown_role(role)[0] == "`")
-    return (
+    return Message(
         "Assign the roles in the recipe or with `--set`, for example:\n"
-        f"  data:\n    roles: {{user: [{names}]}}\n"
-        "Each may be listed under user, assistant, system or ignored, which skips its turns."
+        "  data:\n"
+        "    roles: {{user: [{names}]}}\n"
+        "Each may be listed under user, assistant, system or ignored, which skips its turns.",
+        names=names,
     )

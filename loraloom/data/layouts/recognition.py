@@ -11,8 +11,6 @@ another layout, add a line to it.
 from __future__ import annotations
 
 import dataclasses
-import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -34,28 +32,10 @@ from loraloom.data.layouts.exchange import (
 )
 from loraloom.data.layouts.labelled import LABELLED
 from loraloom.data.layouts.layout_notes import LayoutNotes
+from loraloom.data.layouts.no_layout import no_layout_error, shown_columns
 from loraloom.errors import DataError, Problem
+from loraloom.text.message import Message
 from loraloom.text.visible import quoted
-
-_PLAIN_YAML = re.compile(r"[^\W\d][\w /-]*")
-_YAML_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
-# A name like these is not the text of a row, so it can be shown even if the first line may be a row.
-_COLUMN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*([ _.-][A-Za-z0-9]+){0,3}")
-_LONGEST_NAME = 30
-
-
-class NoLayoutError(DataError):
-    """The columns of the question and the answer were not recognised.
-
-    Args:
-        problem: the reason, the columns found, and the recipe lines that assign them.
-        example: two names to show in such lines, for the question and the answer.
-    """
-
-    def __init__(self, problem: Problem, example: tuple[str, str]) -> None:
-        super().__init__([problem])
-        self.problem = problem
-        self.example = example
 
 
 def field_layout(instruction: str, response: str, *inputs: str) -> Layout:
@@ -134,11 +114,11 @@ LAYOUTS: tuple[Recogniser, ...] = (
     _translation,
     *(conversation(column) for column in CONVERSATION_COLUMNS),
 )
-RECOGNISED = (
-    "instruction/response, instruction/input/output, prompt/completion, question/answer, source/target, "
-    "text/summary, document/summary, article/highlights, translation pairs, conversations "
-    "(messages, conversations, conversation), text/label, premise/hypothesis/label, "
-    "sentence1/sentence2/label or score, and question/context/answers"
+RECOGNISED = Message(
+    "instruction/response, instruction/input/output, prompt/completion, question/answer, "
+    "source/target, text/summary, document/summary, article/highlights, translation pairs, "
+    "conversations (messages, conversations, conversation), text/label, "
+    "premise/hypothesis/label, sentence1/sentence2/label or score, and question/context/answers"
 )
 
 
@@ -167,24 +147,29 @@ def _of_most(found: list[str], sample: Sequence[Values], where: str) -> Layout:
     ranked = _ranked(LAYOUTS, found, sample)
     languages = [] if ranked and ranked[0].columns != ("translation",) else _languages(sample)
     if len(languages) > 2 and not _most_have_one_pair(sample):
-        what = f"its translations contain {len(languages)} languages, but an adapter learns one direction"
-        raise _no_layout(what, shown_names(languages), where, (languages[0], languages[1]))
+        what: str = Message(
+            "its translations contain {num_languages} languages, but an adapter learns one direction",
+            num_languages=len(languages),
+        )
+        raise no_layout_error(what, shown_names(languages), where, (languages[0], languages[1]))
     ranked = ranked or _ranked((*LABELLED, conversation_of_any_column), found, sample)
     if not ranked:
         # Only the user knows which column is the question: an example with their names would be a guess.
-        what, columns = "its columns match no known layout", shown_columns(found, where)
+        what, columns = Message("its columns match no known layout"), shown_columns(found, where)
         example = ("QUESTION_COLUMN", "ANSWER_COLUMN")
         if has_header(where) and len(found) > 1:
-            what += "; if its first line is a row, add a line above it that names the columns"
+            what += Message("; if its first line is a row, add a line above it that names the columns")
         elif has_header(where):
-            what = (
+            what = Message(
                 "has one column; if its separator is a different one, set `data.delimiter` to it, in quotes"
             )
-        raise _no_layout(what, columns if found else "no column", where, example, allowed=RECOGNISED)
+        raise no_layout_error(
+            what, columns if found else Message("no column"), where, example, allowed=RECOGNISED
+        )
     best, *rivals = ranked
     if rivals:
-        what = f"the columns match both {best.name} and {rivals[0].name}"
-        raise _no_layout(what, shown_columns(found, where), where, (best.asked[0], best.response))
+        what = Message("the columns match both {name} and {name_2}", name=best.name, name_2=rivals[0].name)
+        raise no_layout_error(what, shown_columns(found, where), where, (best.asked[0], best.response))
     return best
 
 
@@ -210,13 +195,6 @@ def _most_have_one_pair(sample: Sequence[Values]) -> bool:
     return len(pair) == 2 and 2 * count > pairs.total()
 
 
-def _no_layout(
-    what: str, found: str, where: str, example: tuple[str, str], allowed: str = ""
-) -> NoLayoutError:
-    problem = Problem(what, where=where, found=found, allowed=allowed, fix=_lines_to_write(*example))
-    return NoLayoutError(problem, example)
-
-
 def _named_for(layout: Layout, found: list[str]) -> Layout:
     """Name the layout without the optional columns that the file does not have."""
     name = layout.name
@@ -234,16 +212,20 @@ def _mapped(found: list[str], sample: Sequence[Values], columns: Mapping[str, st
     lacking = [role for role in ("instruction", "response") if role not in columns]
     if lacking:
         raise DataError(
-            f"names {', '.join(columns)} but not {' and '.join(lacking)}",
+            Message(
+                "names {columns} but not {lacking}", columns=", ".join(columns), lacking=" and ".join(lacking)
+            ),
             where="data.columns",
-            fix=f"Found in {where}: {shown_columns(found, where)}.",
+            fix=Message(
+                "Found in {where}: {shown_columns}.", where=where, shown_columns=shown_columns(found, where)
+            ),
         )
     languages = _languages(sample)
     if languages and not any(is_in(sample, columns[role]) for role in ("instruction", "response")):
         return _direction(languages, columns, where)
     absent = [
         Problem(
-            f"there is no column {quoted(name)} in {where}",
+            Message("there is no column {name} in {where}", name=quoted(name), where=where),
             where=f"data.columns.{role}",
             allowed=shown_columns(names_in(sample), where),
         )
@@ -253,7 +235,7 @@ def _mapped(found: list[str], sample: Sequence[Values], columns: Mapping[str, st
     if absent:
         raise DataError(absent)
     if len(set(columns.values())) < len(columns):
-        raise DataError("assigns two roles to one column", where="data.columns")
+        raise DataError(Message("assigns two roles to one column"), where="data.columns")
     inputs = [columns["input"]] if "input" in columns else []
     return field_layout(columns["instruction"], columns["response"], *inputs)
 
@@ -262,7 +244,11 @@ def _direction(languages: list[str], columns: Mapping[str, str], where: str) -> 
     """Build the layout for the two languages of a translation that `columns` names."""
     absent = [
         Problem(
-            f"the translations in {where} have no language {quoted(columns[role])}",
+            Message(
+                "the translations in {where} have no language {columns}",
+                where=where,
+                columns=quoted(columns[role]),
+            ),
             where=f"data.columns.{role}",
             allowed=shown_names(languages),
         )
@@ -272,28 +258,5 @@ def _direction(languages: list[str], columns: Mapping[str, str], where: str) -> 
     if absent:
         raise DataError(absent)
     if columns["instruction"] == columns["response"]:
-        raise DataError("assigns two roles to one language", where="data.columns")
+        raise DataError(Message("assigns two roles to one language"), where="data.columns")
     return translation_layout(columns["instruction"], columns["response"])
-
-
-def shown_columns(found: list[str], where: str) -> str:
-    """Name the columns; for a table whose first line may be a row, not a header, give only their number."""
-    are_names = all(len(name) <= _LONGEST_NAME and _COLUMN_NAME.fullmatch(name) for name in found)
-    if has_header(where) and not are_names:
-        count = "1 column" if len(found) == 1 else f"{len(found)} columns"
-        return f"{count} in its first line"
-    return shown_names(found)
-
-
-def _lines_to_write(instruction: str, response: str) -> str:
-    return (
-        "Assign the columns in the recipe, for example:\n"
-        f"  data:\n    columns:\n      instruction: {_yaml(instruction)}\n      response: {_yaml(response)}\n"
-        "`input`, which follows the instruction, and `system` and `history`, which precede it, are optional."
-    )
-
-
-def _yaml(name: str) -> str:
-    """Format a column's name so that YAML reads it back."""
-    plain = _PLAIN_YAML.fullmatch(name) and name.lower() not in _YAML_WORDS and name == name.strip()
-    return name if plain else json.dumps(name)

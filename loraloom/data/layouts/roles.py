@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from loraloom.text.message import Message
+
 SYSTEM, USER, ASSISTANT, IGNORED = "system", "user", "assistant", "ignored"
 # Role names in published datasets, in any letter case. Those of tools are not among them: whether their
 # turns are a question, learnt or skipped differs from one dataset to the next.
@@ -33,4 +35,8 @@ def folded(role: str) -> str:
 
 def shown_role(role: str) -> str:
     """Format a role for messages; anything but a plain name may be a row's text and is not shown."""
-    return f"`{role}`" if _SHOWN.fullmatch(role) else f"a text of {len(role)} characters"
+    return (
+        f"`{role}`"
+        if _SHOWN.fullmatch(role)
+        else Message("a text of {num_role} characters", num_role=len(role))
+    )

@@ -10,8 +10,9 @@ from typing import Any
 
 from loraloom.data.formats.cells import WrittenNumber
 from loraloom.data.formats.row import Row
-from loraloom.data.layouts.recognition import shown_columns
+from loraloom.data.layouts.no_layout import shown_columns
 from loraloom.errors import DataError, Problem
+from loraloom.text.message import Message
 from loraloom.text.visible import quoted
 
 # Names of id columns; the first that a file has, in any letter case, is passed through.
@@ -59,7 +60,11 @@ def check_kept(keep: Sequence[str], rows: Sequence[Row], *, shown_as: str) -> No
     columns = _columns(rows)
     found = shown_columns(columns, shown_as)
     problems = [
-        Problem(f"there is no column {quoted(name)} in {shown_as}", where="--keep", allowed=found)
+        Problem(
+            Message("there is no column {name} in {shown_as}", name=quoted(name), shown_as=shown_as),
+            where="--keep",
+            allowed=found,
+        )
         for name in keep
         if name not in columns
     ]

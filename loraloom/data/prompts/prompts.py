@@ -22,6 +22,7 @@ from loraloom.data.sources.source import Kind, Piece, join, packed
 from loraloom.data.sources.source_template import SourceTemplate
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
+from loraloom.text.message import Message
 
 # Names of the answer's column in the known layouts.
 RESPONSES = (
@@ -92,9 +93,11 @@ def read_prompts(
     findings = findings if findings is not None else Findings()
     if data_suffix(path) == TEXT_SUFFIX:
         if keep:
-            raise DataError("a text file has no columns to keep", where="--keep", found=", ".join(keep))
+            raise DataError(
+                Message("a text file has no columns to keep"), where="--keep", found=", ".join(keep)
+            )
         return _text_prompts(path, settings, shown_as, findings)
-    also = (f"{TEXT_SUFFIX} (one prompt per line)",)
+    also = (Message("{text_suffix} (one prompt per line)", text_suffix=TEXT_SUFFIX),)
     rows = list(scan_rows(path, settings, shown_as=shown_as, findings=findings, also=also))
     findings.raise_problems()
     missing = _missing_response(rows, settings, shown_as)
@@ -107,7 +110,11 @@ def read_prompts(
     )
     if read.dropped:
         findings.notes.append(
-            f"{shown_as}: {read.dropped} empty questions were skipped (data.on_empty: drop)"
+            Message(
+                "{shown_as}: {dropped} empty questions were skipped (data.on_empty: drop)",
+                shown_as=shown_as,
+                dropped=read.dropped,
+            )
         )
     return [
         Prompt(
@@ -135,7 +142,9 @@ def prompts_of_texts(
     findings = Findings()
     for number, text in enumerate(texts, start=1):
         if not text.strip():
-            findings.refuse(Problem(f"prompt {number} is empty", where=shown_as), number)
+            findings.refuse(
+                Problem(Message("prompt {number} is empty", number=number), where=shown_as), number
+            )
     findings.raise_problems()
     return _prompts(list(enumerate(texts, start=1)), settings, shown_as)
 
@@ -146,11 +155,16 @@ def _text_prompts(path: Path, settings: DataSettings, shown_as: str, findings: F
     lines = numbered_lines(path, settings.encoding, shown_as, findings)
     numbered = [(number, line) for number, line in lines if line.strip()]
     if not numbered:
-        raise DataError("contains no prompt", where=shown_as, fix="Write one prompt per line.")
+        raise DataError(
+            Message("contains no prompt"), where=shown_as, fix=Message("Write one prompt per line.")
+        )
     for number, line in numbered:
         where = location(shown_as, number)
         if "\r" in line:
-            what, fix = "the prompt contains a carriage return", "End lines with \\n or \\r\\n."
+            what, fix = (
+                Message("the prompt contains a carriage return"),
+                Message("End lines with \\n or \\r\\n."),
+            )
             findings.refuse(Problem(what, where=where, fix=fix), number)
     findings.raise_problems()
     return _prompts(numbered, settings, shown_as)
@@ -162,9 +176,11 @@ def _prompts(numbered: Sequence[tuple[int, str]], settings: DataSettings, shown_
         return []
     if template.columns:
         raise DataError(
-            "`data.source_prefix` is a template over columns, but a text has no columns",
+            Message("`data.source_prefix` is a template over columns, but a text has no columns"),
             where=shown_as,
-            fix="Give the prompts as a data file with these columns: " + ", ".join(template.columns) + ".",
+            fix=Message("Give the prompts as a data file with these columns: ")
+            + ", ".join(template.columns)
+            + ".",
         )
     fixed = Piece(Kind.FIXED, template.fill({}))
     prompts = []
@@ -206,9 +222,12 @@ def _missing_response(rows: Sequence[Row], settings: DataSettings, shown_as: str
         if len(ways) > 1:
             columns = " or ".join(f"`{column}`" for column in ways.values())
             raise DataError(
-                "its rows have no answers, and without that column the question is ambiguous",
+                Message("its rows have no answers, and without that column the question is ambiguous"),
                 where=shown_as,
-                fix=f"Add the answer column of the training rows ({columns}), filled with null.",
+                fix=Message(
+                    "Add the answer column of the training rows ({columns}), filled with null.",
+                    columns=columns,
+                ),
             ) from None
         return next(iter(ways.values()))
     return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from loraloom.text.message import Message
+
 
 def controls_in(ids: Sequence[int], controls: Mapping[int, str]) -> frozenset[str]:
     """Find the control tokens before the end of a source, present because its text contains their names.
@@ -24,6 +26,10 @@ def describe_controls(found: Sequence[frozenset[str]]) -> str:
     names = sorted(frozenset().union(*found))
     if not names:
         return ""
-    counted = f"{sum(map(bool, found)):,} of {len(found):,} sources"
+    counted = Message("{sum:,} of {num_found:,} sources", sum=sum(map(bool, found)), num_found=len(found))
     shown = " or ".join(f"`{name}`" for name in names)
-    return f"{counted} contain the text {shown}, which the tokenizer reads as a control token"
+    return Message(
+        "{counted} contain the text {shown}, which the tokenizer reads as a control token",
+        counted=counted,
+        shown=shown,
+    )

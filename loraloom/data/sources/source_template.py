@@ -9,6 +9,7 @@ from dataclasses import replace
 from loraloom.data.formats.row import shown_names
 from loraloom.data.sources.source import Kind, Piece
 from loraloom.errors import DataError
+from loraloom.text.message import Message
 from loraloom.text.visible import quoted
 
 _PARTS = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|[{}])")
@@ -29,9 +30,12 @@ class SourceTemplate:
         for part in filter(None, _PARTS.split(text)):
             if part in ("{", "}"):
                 raise DataError(
-                    f"contains a single `{part}`",
+                    Message("contains a single `{part}`", part=part),
                     where="data.source_prefix",
-                    fix=f"Write `{part * 2}` for a literal brace, or `{{column}}` for a column's text.",
+                    fix=Message(
+                        "Write `{part}` for a literal brace, or `{{column}}` for a column's text.",
+                        part=part * 2,
+                    ),
                 )
             is_column = part[0] == "{" and part != "{{"
             self._parts.append((is_column, part[1:-1] if is_column else _unescaped(part)))
@@ -53,17 +57,17 @@ class SourceTemplate:
         """
         if answer in self.columns:
             raise DataError(
-                f"puts {quoted(answer)}, the answer, into the source",
+                Message("puts {answer}, the answer, into the source", answer=quoted(answer)),
                 where="data.source_prefix",
-                fix="Remove it: a model that sees the answer only learns to copy it.",
+                fix=Message("Remove it: a model that sees the answer only learns to copy it."),
             )
         for name in self.columns:
             if name not in allowed:
                 raise DataError(
-                    f"there is no column {quoted(name)}",
+                    Message("there is no column {name}", name=quoted(name)),
                     where="data.source_prefix",
                     allowed=shown_names([column for column in allowed if column != answer]),
-                    fix="Write `{{` and `}}` for literal braces.",
+                    fix=Message("Write `{{{{` and `}}}}` for literal braces."),
                 )
 
     def pieces(self, holes: Mapping[str, Sequence[Piece]]) -> list[Piece]:
@@ -84,3 +88,11 @@ class SourceTemplate:
 
 def _unescaped(part: str) -> str:
     return part[0] if part in ("{{", "}}") else part
+
+
+def describe_unasked(column: str) -> Message:
+    """Describe that a template leaves out the question's own column."""
+    return Message(
+        "data.source_prefix is a template without {column}, whose text is therefore in no source",
+        column=quoted(column),
+    )

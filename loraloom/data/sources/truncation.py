@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loraloom.data.sources.source import Kind, Piece, join
+from loraloom.text.message import Message, joined
 
 Ids = list[int]
 Attempt = Generator[str, Ids, tuple[int, Ids]]
@@ -24,12 +25,12 @@ Tokenize = Callable[[list[str]], list[Ids]]
 
 AT_THE_END = 5  # in addition to the kinds: `data.source_truncation: right` cuts regardless of them
 CUT_NAMES: Mapping[int, str] = {
-    Kind.HISTORY: "the history",
-    Kind.SYSTEM: "the system text",
-    Kind.INPUT: "the input",
-    Kind.FIXED: "the prefix or template",
-    Kind.QUESTION: "the question itself",
-    AT_THE_END: "the end",
+    Kind.HISTORY: Message("the history"),
+    Kind.SYSTEM: Message("the system text"),
+    Kind.INPUT: Message("the input"),
+    Kind.FIXED: Message("the prefix or template"),
+    Kind.QUESTION: Message("the question itself"),
+    AT_THE_END: Message("the end"),
 }
 # If the question must be cut, the recipe's own text stays complete up to this share of the limit.
 FIXED_SHARE = 1 / 4
@@ -208,4 +209,7 @@ def describe_truncation(cuts: npt.NDArray[np.uint8]) -> str:
         cuts: [rows], one bit for each kind of piece.
     """
     counts = {name: int((cuts >> kind & 1).sum()) for kind, name in CUT_NAMES.items()}
-    return ", ".join(f"{name} in {count:,}" for name, count in counts.items() if count)
+    return joined(
+        ", ",
+        (Message("{name} in {count:,}", name=name, count=count) for name, count in counts.items() if count),
+    )

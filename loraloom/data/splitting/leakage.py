@@ -8,6 +8,7 @@ from typing import TypeVar
 from loraloom.data.examples import Example
 from loraloom.data.splitting.groups import source_key
 from loraloom.errors import DataError, Problem
+from loraloom.text.message import Message
 
 Part = TypeVar("Part", bound=str)
 
@@ -71,9 +72,16 @@ def refuse_leaks(parts: Mapping[Part, Sequence[Example]]) -> None:
             if other is not None:
                 problems.append(
                     Problem(
-                        f"{_named(example)} has the same source as {_named(other)} of {other.where}",
+                        Message(
+                            "{named} has the same source as {named_2} of {where}",
+                            named=_named(example),
+                            named_2=_named(other),
+                            where=other.where,
+                        ),
                         where=example.where,
-                        fix="Remove one of the two rows, or accept the overlap with `--allow leakage`.",
+                        fix=Message(
+                            "Remove one of the two rows, or accept the overlap with `--allow leakage`."
+                        ),
                     )
                 )
         for key, example in zip(keys, examples, strict=True):
@@ -83,4 +91,6 @@ def refuse_leaks(parts: Mapping[Part, Sequence[Example]]) -> None:
 
 
 def _named(example: Example) -> str:
-    return f"row {example.row}" + (f" (answer {example.turn})" if example.turn else "")
+    return Message("row {row}", row=example.row) + (
+        Message(" (answer {turn})", turn=example.turn) if example.turn else ""
+    )

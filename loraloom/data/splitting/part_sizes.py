@@ -10,6 +10,7 @@ from loraloom.data.examples import Example
 from loraloom.data.splitting.groups import choose_parts
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
+from loraloom.text.message import Message, joined
 from loraloom.text.units import counted
 
 Part = Literal["train", "eval", "test"]
@@ -23,7 +24,11 @@ def format_count(examples: Sequence[Example]) -> str:
     """Describe the number of rows, and of the conversations or articles that several rows come from."""
     rows = counted(len(examples), "row")
     entries = {(example.path, example.row) for example in examples if example.turn}
-    return f"{rows} from {len(entries):,} entries of the file" if entries else rows
+    return (
+        Message("{rows} from {num_entries:,} entries of the file", rows=rows, num_entries=len(entries))
+        if entries
+        else rows
+    )
 
 
 def rows_wanted(settings: DataSettings, examples: Sequence[Example], train_name: str) -> dict[HeldOut, int]:
@@ -40,24 +45,40 @@ def rows_wanted(settings: DataSettings, examples: Sequence[Example], train_name:
             continue
         if num_rows < 2:
             raise DataError(
-                "contains 1 row, but a split needs at least 2",
+                Message("contains 1 row, but a split needs at least 2"),
                 where=train_name,
-                fix=f"Add rows, or set `data.{part}: 0`.",
+                fix=Message("Add rows, or set `data.{part}: 0`.", part=part),
             )
         wanted[part] = value if isinstance(value, int) else max(1, round(value * num_rows))
         if wanted[part] >= num_rows:
             raise DataError(
-                f"requests {wanted[part]} rows, but {train_name} has {format_count(examples)}: "
-                "none would be left to train on",
+                Message(
+                    "requests {wanted} rows, but {train_name} has {format_count}: none would be "
+                    "left to train on",
+                    wanted=wanted[part],
+                    train_name=train_name,
+                    format_count=format_count(examples),
+                ),
                 where=f"data.{part}",
-                allowed=f"a share below 1, or a count up to {num_rows - 1}",
+                allowed=Message("a share below 1, or a count up to {num_rows}", num_rows=num_rows - 1),
             )
     if sum(wanted.values()) >= num_rows:
-        asked = " and ".join(f"{number} rows for {part}" for part, number in wanted.items())
+        asked = joined(
+            " and ",
+            (
+                Message("{number} rows for {part}", number=number, part=part)
+                for part, number in wanted.items()
+            ),
+        )
         raise DataError(
-            f"{asked} would leave none of the {format_count(examples)} in {train_name} to train on",
+            Message(
+                "{asked} would leave none of the {format_count} in {train_name} to train on",
+                asked=asked,
+                format_count=format_count(examples),
+                train_name=train_name,
+            ),
             where="data.eval, data.test",
-            fix="Request fewer rows.",
+            fix=Message("Request fewer rows."),
         )
     return wanted
 
@@ -89,19 +110,34 @@ def _too_few_groups(
     part: HeldOut, examples: Sequence[Example], num_groups: int, settings: DataSettings, train_name: str
 ) -> Problem:
     num_shared = sum(example.is_shared for example in examples)
-    fix = f"Give data.{part} a file of its own, or set `data.{part}: 0`."
+    fix = Message("Give data.{part} a file of its own, or set `data.{part}: 0`.", part=part)
     if num_shared and not settings.conversation_history:
-        fix = f"Set `data.conversation_history: true`, to distinguish turns with equal text. {fix}"
+        fix = Message(
+            "Set `data.conversation_history: true`, to distinguish turns with equal text. {fix}", fix=fix
+        )
     elif not num_shared and num_groups == 1:
-        fix = f"Check that the column in which the rows differ is read. {fix}"
-    make = f"make {num_groups} such {'group' if num_groups == 1 else 'groups'}"
-    rows = f"its {format_count(examples)} {make}"
+        fix = Message("Check that the column in which the rows differ is read. {fix}", fix=fix)
+    make = (
+        Message("make {num_groups} such group", num_groups=num_groups)
+        if num_groups == 1
+        else Message("make {num_groups} such groups", num_groups=num_groups)
+    )
+    rows = Message("its {format_count} {make}", format_count=format_count(examples), make=make)
     if num_shared:
-        shared = f"{num_shared:,} have a source shared by many conversations"
-        rows = f"of its {format_count(examples)}, {shared}, and the others {make}"
+        shared = Message("{num_shared:,} have a source shared by many conversations", num_shared=num_shared)
+        rows = Message(
+            "of its {format_count}, {shared}, and the others {make}",
+            format_count=format_count(examples),
+            shared=shared,
+            make=make,
+        )
     return Problem(
-        f"no rows can be taken for data.{part}, because rows with the same source and turns of one "
-        f"conversation stay together; {rows}",
+        Message(
+            "no rows can be taken for data.{part}, because rows with the same source and turns of "
+            "one conversation stay together; {rows}",
+            part=part,
+            rows=rows,
+        ),
         where=train_name,
         fix=fix,
     )

@@ -21,6 +21,7 @@ from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
 from loraloom.run.documents.document import JsonObject
 from loraloom.run.documents.split import DroppedRowRecord, SplitRecord
+from loraloom.text.message import Message
 
 __all__ = ["HELD_OUT", "PARTS", "STARTER", "HeldOut", "Part", "Split", "split_examples"]
 
@@ -92,7 +93,11 @@ class Split:
         by_id = {example.id: example for own in read.values() for example in own.examples}
         lost = [
             Problem(
-                f"row {row[1]} of {row[0]} is in the split, but is no longer read as an example",
+                Message(
+                    "row {row} of {row_2} is in the split, but is no longer read as an example",
+                    row=row[1],
+                    row_2=row[0],
+                ),
                 where=shown_as,
             )
             for part in PARTS
@@ -100,7 +105,9 @@ class Split:
             if row not in by_id
         ]
         if lost:
-            raise DataError([*lost, Problem("a setting of `data` differs from the run's", where=shown_as)])
+            raise DataError(
+                [*lost, Problem(Message("a setting of `data` differs from the run's"), where=shown_as)]
+            )
         parts = {part: [by_id[row] for row in getattr(saved, part)] for part in PARTS}
         notes = _notes(located, read)
         if new:
@@ -137,14 +144,24 @@ def split_examples(settings: DataSettings, *, allow_leakage: bool = False) -> Sp
     parts |= split_rows(parts["train"], wanted, settings, train_name)
     if wanted and (num_shared := sum(example.is_shared for example in parts["train"])):
         notes.append(
-            f"{train_name}: the sources of {num_shared:,} rows are turns that many conversations share; "
-            f"these rows are trained on and are not used for {' and '.join(wanted)}"
+            Message(
+                "{train_name}: the sources of {num_shared:,} rows are turns that many "
+                "conversations share; these rows are trained on and are not used for {wanted}",
+                train_name=train_name,
+                num_shared=num_shared,
+                wanted=" and ".join(wanted),
+            )
         )
     for part, number in wanted.items():
         if number != len(parts[part]):
             notes.append(
-                f"{part} has {len(parts[part])} rows instead of the requested {number}, because rows with "
-                "the same source and turns of one conversation stay together"
+                Message(
+                    "{part} has {num_parts} rows instead of the requested {number}, because rows "
+                    "with the same source and turns of one conversation stay together",
+                    part=part,
+                    num_parts=len(parts[part]),
+                    number=number,
+                )
             )
     return Split(
         train=parts["train"],

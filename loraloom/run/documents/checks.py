@@ -9,9 +9,17 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
-from loraloom.run.documents.document import JsonObject, parse, to_json
+from loraloom.run.documents.document import JsonObject, Text, parse, to_stored_json
+from loraloom.text.message import Message
 
 Level = Literal["ok", "note", "warning", "error"]
+LEVELS: dict[Level, Message] = {
+    "ok": Message("ok"),
+    "note": Message("note"),
+    "warning": Message("warning"),
+    "error": Message("error"),
+}
+"""How people read a level."""
 
 
 @dataclass(frozen=True)
@@ -28,22 +36,23 @@ class Finding:
 
     level: Level
     check: str
-    where: str
-    message: str
-    fix: str = ""
+    where: Text
+    message: Text
+    fix: Text = ""
 
     @property
-    def line(self) -> str:
+    def line(self) -> Message:
         """All of it in one line, but for the check's name."""
-        text = f"{self.level}: {self.where}: {self.message}"
-        return f"{text.rstrip('.')}. {self.fix}" if self.fix else text
+        level: Message = LEVELS[self.level]
+        text = Message("{level}: {where}: {message}", level=level, where=self.where, message=self.message)
+        return Message("{finding:clause}. {fix}", finding=text, fix=self.fix) if self.fix else text
 
     def to_json(self) -> JsonObject:
         """For checks.json."""
         return asdict(self)
 
     def mapped(self, change: Callable[[str], str]) -> Finding:
-        """With each of its texts changed: made visible, say."""
+        """With each of its texts changed: rendered and made visible, say."""
         where, message, fix = map(change, (self.where, self.message, self.fix))
         return replace(self, where=where, message=message, fix=fix)
 
@@ -63,4 +72,4 @@ def read_checks(path: Path) -> list[Finding]:
 
 def checks_text(findings: Iterable[Finding]) -> str:
     """What checks.json holds."""
-    return to_json([finding.to_json() for finding in findings])
+    return to_stored_json([finding.to_json() for finding in findings])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from loraloom.run.documents.document import Text
+
 
 @dataclass(frozen=True)
 class Choice:
     """An automatic choice and why it was made."""
 
-    value: str
-    reason: str
+    value: Text
+    reason: Text

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 
-from loraloom.run.documents.document import Document, Integer, Part, to_json
+from loraloom.run.documents.document import Document, Integer, Part, Text, to_stored_json
 
 FORMAT = 1
 BASE_NAME = "base"
@@ -123,7 +123,7 @@ class Recommendation(Part):
     """Which experiment to take, and why; None if the rows do not say."""
 
     experiment: str | None
-    sentence: str
+    sentence: Text
 
 
 class ComparedRow(Part):
@@ -191,11 +191,11 @@ class Comparison(Document):
     num_judged: Integer | None = None
     num_truncated_sources: Integer
     took_part_in_a_choice: bool
-    sentences: list[str]
+    sentences: list[Text]
     generation: dict[str, JsonValue]
     models: dict[str, ModelRecord]
     differences: list[Difference]
-    signatures: dict[str, str]
+    signatures: dict[str, Text]
     groups: dict[str, GroupRecord] = Field(default_factory=dict)
     pairs: list[Difference] = Field(default_factory=list)
     ranking: list[str] | None = None
@@ -212,4 +212,4 @@ class Comparison(Document):
 
     def text(self) -> str:
         """The file's content."""
-        return to_json({key: value for key, value in self.to_json().items() if key != "file"})
+        return to_stored_json({key: value for key, value in self.to_json().items() if key != "file"})

@@ -6,23 +6,40 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+)
 
 from loraloom.errors import RunError
+from loraloom.text.message import Message, from_data, to_data
 
 JsonObject = dict[str, Any]
 """An object of JSON, on its way into a file or out of it."""
 
 
 def to_json(value: Any) -> str:
-    """JSON as every file of a run has it: readable, Chinese as Chinese, NaN refused."""
+    """JSON as every file of a run has it: readable, Chinese as Chinese, NaN refused; messages as text."""
     text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False, default=_part_to_json)
     return text + "\n"
 
 
+def to_stored_json(value: Any) -> str:
+    """JSON as `to_json` has it, but with each message as its data, for the files of a run.
+
+    What programs read from stdout has the text of a message in its place.
+    """
+    return to_json(to_data(value))
+
+
 def _part_to_json(value: object) -> JsonObject:
     if isinstance(value, Part):
-        return value.to_json()
+        return {key: to_data(inner) for key, inner in value.to_json().items()}
     raise TypeError(f"{type(value).__name__} is no JSON")
 
 
@@ -36,17 +53,21 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(
-            f"the run has no {path.name}", where=str(path.parent), fix="Is this a run directory?"
+            Message("the run has no {name}", name=path.name),
+            where=str(path.parent),
+            fix=Message("Is this a run directory?"),
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise RunError("cannot be read", where=str(path), found=str(error)) from None
+        raise RunError(Message("cannot be read"), where=str(path), found=str(error)) from None
 
 
 def damage(error: ValidationError, path: Path, fix: str = "") -> RunError:
     """What is said of a file whose content is not what a run's is."""
     first = error.errors(include_url=False, include_input=False)[0]
     key = ".".join(map(str, first["loc"])) or "it"
-    return RunError(f"is damaged: `{key}`: {first['msg']}", where=str(path), fix=fix)
+    return RunError(
+        Message("is damaged: `{key}`: {msg}", key=key, msg=first["msg"]), where=str(path), fix=fix
+    )
 
 
 def parse(adapter: TypeAdapter[Any], path: Path, fix: str = "") -> Any:
@@ -76,6 +97,9 @@ def _integer(value: Any) -> Any:
 
 Printable = Annotated[str, AfterValidator(_printable)]
 """A path or name that is shown on terminals and may come from anywhere."""
+
+Text = Annotated[str, PlainValidator(from_data)]
+"""Text for people: a message, stored as its data; files of older versions have its text."""
 
 Integer = Annotated[int, BeforeValidator(_integer)]
 """A whole number, and no text or truth value that could be taken for one."""
@@ -118,9 +142,9 @@ class Document(Part):
             format = values.get("format")
             if isinstance(format, int) and format not in cls.FORMATS:
                 raise RunError(
-                    "was written by another version of LoRALoom",
+                    Message("was written by another version of LoRALoom"),
                     where=str(path),
-                    found=f"format {format}",
+                    found=Message("format {format}", format=format),
                     allowed=", ".join(map(str, cls.FORMATS)),
                     fix=fix,
                 )
@@ -131,7 +155,7 @@ class Document(Part):
 
     def text(self) -> str:
         """The file's content."""
-        return to_json(self.to_json())
+        return to_stored_json(self.to_json())
 
     def replaced(self, **changes: Any) -> Self:
         """The same document with other values of some keys."""

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, JsonValue
 from loraloom.run.documents.choice import Choice
 from loraloom.run.documents.document import Document, Integer, JsonObject, Part, Printable
 from loraloom.run.documents.prediction import Prediction
+from loraloom.text.message import Message
 
 DTYPES = ("float32", "bfloat16")
 
@@ -129,7 +130,7 @@ class Provenance(Document):
         """`torch 2.11.0, before 2.13.0`: what a process has in other versions than the one before it."""
         before = self.newest_process.versions
         return [
-            f"{name} {own}, before {before.get(name, 'none')}"
+            Message("{name} {own}, before {before}", name=name, own=own, before=before.get(name, "none"))
             for name, own in process.versions.items()
             if before.get(name) != own
         ]

@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
-from loraloom.run.documents.document import Document, to_json
+from loraloom.run.documents.document import Document, Text, to_stored_json
+from loraloom.text.message import Message
 
 FILE = "range_test.json"
 FORMAT = 1
@@ -45,7 +46,7 @@ class RangeTest(Document):
     """
 
     FORMATS: ClassVar[tuple[int, ...]] = (FORMAT,)
-    REMEDY: ClassVar[str] = "`loraloom check RECIPE --find-lr` makes another."
+    REMEDY: ClassVar[str] = Message("`loraloom check RECIPE --find-lr` makes another.")
 
     run: str = ""
     format: int
@@ -55,8 +56,8 @@ class RangeTest(Document):
     base_eval_loss: float
     results: list[RateResult]
     suggestion: float | None
-    reason: str
+    reason: Text
 
     def text(self) -> str:
         """The file's content."""
-        return to_json({key: value for key, value in self.to_json().items() if key != "run"})
+        return to_stored_json({key: value for key, value in self.to_json().items() if key != "run"})

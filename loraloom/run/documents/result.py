@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loraloom.run.documents.document import Document, Integer, Part
+from loraloom.run.documents.document import Document, Integer, Part, Text
 
 
 class ExperimentResult(Part):
@@ -20,7 +20,7 @@ class ExperimentResult(Part):
 
     status: str
     step: Integer
-    reason: str
+    reason: Text
     best_step: Integer | None
     best_metric: float | None
     forgetting: float | None

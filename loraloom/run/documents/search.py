@@ -11,7 +11,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from loraloom.run.documents.document import Document
+from loraloom.run.documents.document import Document, Text
+from loraloom.text.message import Message
 
 FILE = "search.json"
 FORMAT = 1
@@ -47,7 +48,7 @@ class Trial:
     best_step: int | None = None
     forgetting: float | None = None
     rungs: dict[str, float] = field(default_factory=dict)
-    reason: str = ""
+    reason: Text = ""
 
     @property
     def has_ended(self) -> bool:
@@ -71,7 +72,9 @@ class SearchRecord(Document):
     """
 
     FORMATS: ClassVar[tuple[int, ...]] = (FORMAT,)
-    REMEDY: ClassVar[str] = "`loraloom search RECIPE --resume RUN` goes on from it, where it can be read."
+    REMEDY: ClassVar[str] = Message(
+        "`loraloom search RECIPE --resume RUN` goes on from it, where it can be read."
+    )
 
     format: int
     metric: str

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from loraloom.run.documents.document import Document, Integer, JsonObject
+from loraloom.run.documents.document import Document, Integer, JsonObject, Text
 
 RowId = tuple[str, Integer] | tuple[str, Integer, Integer]
 """A file and a row in it, from 1; of an answer in a conversation, its turn too."""
 
-DroppedRowRecord = tuple[str, Integer, str, str]
+DroppedRowRecord = tuple[str, Integer, str, Text]
 """A file, a row in it, the place of the row that is bad, and why it was left out."""
 
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from loraloom.run.documents.checks import Finding
 from loraloom.run.documents.choice import Choice
-from loraloom.run.documents.document import JsonObject
+from loraloom.run.documents.document import JsonObject, Text
 from loraloom.run.documents.prediction import Prediction
 from loraloom.run.events.event import Event
 
@@ -27,7 +27,7 @@ class Note(Event):
 
     kind: ClassVar[str] = "note"
 
-    message: str
+    message: Text
     step: int | None = None
 
     def to_json(self) -> JsonObject:
@@ -48,7 +48,7 @@ class WarningNote(Event):
 
     kind: ClassVar[str] = "warning"
 
-    message: str
+    message: Text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from loraloom.run.documents.document import JsonObject
+from loraloom.run.documents.document import JsonObject, Text
 from loraloom.run.events.event import Event
 
 Limit = Annotated[int, Field(gt=0)]
@@ -93,7 +93,7 @@ class ExperimentEnd(Event):
     experiment: str
     experiment_step: int
     status: str
-    reason: str
+    reason: Text
     best_step: int | None
     best_metric: float | None
     forgetting: float | None
@@ -157,7 +157,7 @@ class Resume(Event):
     kind: ClassVar[str] = "resume"
 
     step: int
-    reason: str
+    reason: Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +172,7 @@ class FileChange(Event):
     kind: ClassVar[str] = "changed"
 
     path: str
-    what: str
+    what: Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +187,7 @@ class CheckpointDamage(Event):
     kind: ClassVar[str] = "damaged"
 
     path: str
-    problem: str
+    problem: Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +202,7 @@ class AdapterExport(Event):
     kind: ClassVar[str] = "export"
 
     experiment: str
-    reason: str
+    reason: Text
 
 
 @dataclass(frozen=True, kw_only=True)

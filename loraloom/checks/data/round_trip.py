@@ -1,0 +1,125 @@
+"""Whether texts survive tokenizing and decoding, and the kinds of characters that are lost."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+
+from loraloom.checks.data.code_points import normalize
+from loraloom.checks.data.data_view import DataView, places, share
+from loraloom.checks.data.same_sources import control_tokens
+from loraloom.checks.data.tokenization import SIDES, Side, of_encoded_sample
+from loraloom.checks.finding import Finding
+from loraloom.data.examples import Example
+from loraloom.text.message import Message
+
+
+def check_round_trip(view: DataView) -> list[Finding]:
+    """Check that texts survive tokenization; text that does not can never be answered."""
+    findings = [
+        finding for side in SIDES for finding in (*_round_trip(view, side), *_leading_spaces(view, side))
+    ]
+    return findings or [
+        Finding("ok", "round-trip", "data", Message("every text is unchanged by tokenizing and decoding"))
+    ]
+
+
+def _round_trip(view: DataView, side: Side) -> list[Finding]:
+    assert view.tokenizer is not None
+    encoded = view.encoded("train", side)
+    lost: dict[str, list[Example]] = {}
+    for example, back in zip(encoded.rows, view.tokenizer.texts(encoded.ids), strict=True):
+        text: str = getattr(example, side)
+        if back != text and not control_tokens(view.tokenizer, text):
+            for kind in differences(text, back):
+                lost.setdefault(kind, []).append(example)
+    findings = []
+    for kind, rows in lost.items():
+        is_form = kind in FORMS
+        subject = Message("{share} training {side}s", share=share(len(rows), len(encoded.rows)), side=side)
+        message = Message(
+            "{kind} of {subject} are lost by tokenizing and decoding{of_sample}",
+            kind=kind,
+            subject=subject,
+            of_sample=of_encoded_sample(view, side),
+        )
+        fix = FORMS.get(
+            kind, Message("The base can neither read nor write them; replace them, or use another base.")
+        )
+        findings.append(Finding("note" if is_form else "warning", "round-trip", places(rows), message, fix))
+    return findings
+
+
+def _leading_spaces(view: DataView, side: Side) -> list[Finding]:
+    """Report white space before texts, if the tokenizer keeps it: BART's then reads another first word."""
+    assert view.tokenizer is not None
+    with_space, without = view.tokenizer.ids([" a", "a"])
+    encoded = view.encoded("train", side)
+    rows = [example for example in encoded.rows if getattr(example, side)[:1].isspace()]
+    if with_space == without or not rows:
+        return []
+    subject = f"{share(len(rows), len(encoded.rows))} training {side}s"
+    message = (
+        f"{subject} begin with white space{of_encoded_sample(view, side)}, which this tokenizer keeps: "
+        "their first word has other tokens than without it"
+    )
+    fix = "Remove it, unless it is intentional and new prompts will have it too."
+    return [Finding("note", "round-trip", places(rows), message, fix)]
+
+
+# Changes of form only, and what the user should know about them.
+FORMS = {
+    "line breaks": Message(
+        "Answers will have none; write lists and paragraphs as sentences, or use another base."
+    ),
+    "spaces": Message("Repeated spaces become one, and those at either end are removed."),
+    "full-width forms": Message("The tokenizer writes ，？！ as ,?! ; metrics compare them as equal."),
+}
+
+
+def differences(text: str, back: str) -> list[str]:
+    """List the kinds of characters, never which ones, that a text lost by tokenizing and decoding."""
+    kinds: list[str] = []
+    if text.count("\n") != back.count("\n"):
+        kinds.append(Message("line breaks"))
+    flat, flat_back = (" ".join(side.split()) for side in (text, back))
+    if flat != flat_back:
+        if flat_back == normalize(flat) or _level(flat_back) == _level(flat):
+            kinds.append(
+                Message("full-width forms") if _unspaced(flat) != _unspaced(flat_back) else Message("spaces")
+            )
+        else:
+            kinds += _lost_kinds(_level(flat), _level(flat_back))
+    elif not kinds:
+        kinds.append("spaces")
+    return kinds
+
+
+def _level(text: str) -> str:
+    return _unspaced(normalize(text))
+
+
+def _unspaced(text: str) -> str:
+    return "".join(text.split())
+
+
+def _lost_kinds(text: str, back: str) -> list[str]:
+    lost = Counter(text)
+    lost.subtract(Counter(back))
+    kinds = dict.fromkeys(_kind(char) for char, count in lost.items() if count > 0)
+    return list(kinds) or ["characters"]
+
+
+def _kind(char: str) -> str:
+    category = unicodedata.category(char)
+    if "CJK" in unicodedata.name(char, ""):
+        return Message("Han characters")
+    if category.startswith("L"):
+        return "letters"
+    if category.startswith("M"):
+        return Message("marks above or below letters")
+    if category in ("So", "Sk"):
+        return Message("emoji and symbols")
+    if category.startswith("N"):
+        return "digits"
+    return Message("symbols and punctuation")

@@ -1,0 +1,33 @@
+"""A file of a recipe's data, by the name that messages use, and the key that names it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from loraloom.text.message import Message
+
+DataKey = Literal["train", "eval", "test", "retain", "prompts"]
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """One file that contains rows.
+
+    Args:
+        name: name in messages, rows and split.json: as written by the user; for a file below a folder or
+            pattern, that name and the rest of the path.
+        path: its location; ignored for a hub dataset.
+        found_by: the folder or pattern that it was found by, in which other files may come and go; "" for a
+            file that is named itself.
+    """
+
+    name: str
+    path: Path
+    found_by: str = ""
+
+
+def where_named(key: DataKey) -> str:
+    """Return the key that names a file, for a message."""
+    return Message("rows to answer") if key == "prompts" else Message("data.{key}", key=key)
