@@ -66,4 +66,3 @@ def test_chrf_plus_plus_equals_sacrebleu() -> None:
         expected = CHRF(word_order=2).corpus_score(*pairs).score
         assert metric.compute(answers, references) == pytest.approx(expected, abs=1e-9)
     assert "nw:2" in metric.signature(["a b"])
-    assert metric.compute(["a b c"], ["a c b"]) < CHRF_METRIC.compute(["a b c"], ["a c b"])
