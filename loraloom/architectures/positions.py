@@ -24,14 +24,16 @@ def restart_positions(table: nn.Embedding) -> None:
     """Let a table of positions use those of `at_positions`; its weights and name are unchanged.
 
     Args:
-        table: a table with an `offset`, the row of position 0.
+        table: its `offset` is the row of position 0, which is the first of a table without one.
     """
     table.register_forward_hook(_answer)
 
 
 def _answer(table: Any, args: Any, usual: Tensor) -> Tensor:
     positions = _POSITIONS.get()
-    return usual if positions is None else F.embedding(positions + table.offset, table.weight)
+    if positions is None:
+        return usual
+    return F.embedding(positions + getattr(table, "offset", 0), table.weight)
 
 
 def restart_sinusoids(table: nn.Module) -> None:

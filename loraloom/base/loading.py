@@ -28,9 +28,15 @@ from loraloom.base.occupancy import Occupancy
 from loraloom.base.recipe_limits import check_recipe, check_recipe_languages
 from loraloom.base.safety import check_sizes, describe_source, read_config
 from loraloom.base.supported_models import STARTER, check_supported, locate
-from loraloom.base.tokenizer_loading import check_tokenizer, forget_state, frame_tokens, load_tokenizer
+from loraloom.base.tokenizer_loading import (
+    check_tokenizer,
+    forget_state,
+    frame_tokens,
+    load_tokenizer,
+)
 from loraloom.data.batches import BatchLayout
 from loraloom.data.languages.codes import DecoderStart, Languages
+from loraloom.data.token_ids import Frame
 from loraloom.errors import ModelError
 from loraloom.recipe import Recipe
 from loraloom.run.documents.choice import Choice
@@ -83,6 +89,11 @@ class Base:
         """The layout of examples in its batches."""
         shift_right = partial(self.family.shift_right, start_token_id=self.start_token_id)
         return BatchLayout(self.pad_token_id, shift_right, can_pack=self.family.packs_exactly)
+
+    @property
+    def frame(self) -> Frame:
+        """What its texts have around them."""
+        return Frame(self.start_token_id, self.family.ends_sources)
 
     @cached_property
     def dimensions(self) -> Dimensions:
@@ -158,8 +169,8 @@ def load_base(
     check_sizes(num_weights, path, name)
     placed = choose_device(device)
     chosen_dtype = choose_dtype(dtype, torch.device(placed.value), num_weights)
-    tokenizer = load_tokenizer(path, name)
-    notes = forget_state(tokenizer)
+    tokenizer, how_loaded = load_tokenizer(path, name)
+    notes = (*how_loaded, *forget_state(tokenizer))
     languages = family.languages(tokenizer, name)
     if recipe is not None:
         check_recipe_languages(recipe, family, languages)
@@ -169,7 +180,7 @@ def load_base(
     model.to(torch.device(placed.value))
     head_is_tied = is_head_tied(model)
     family.declare_tying(model, head_is_tied)
-    check_tokenizer(tokenizer, model, family, name)
+    check_tokenizer(tokenizer, model, family.start_token_id(config, tokenizer), name)
     freeze(model, family)
     fuse_activations(model)
     family.prepare(model)
@@ -198,9 +209,13 @@ def _locate(name: str) -> str:
 
 
 def _read_config(path: str, name: str) -> Any:
-    check_supported(read_config(path, name), name)
+    """The config, without a start token that only transformers fills in: opus-mt's 58100, BART's 2."""
+    stated = read_config(path, name)
+    check_supported(stated, name)
     try:
-        return AutoConfig.from_pretrained(path, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        vars(config)["decoder_start_token_id"] = stated.get("decoder_start_token_id")
+        return config
     except Exception as error:  # transformers raises many types here; all mean an unusable config
         raise ModelError("its config cannot be read", where=name, found=describe_source(error)) from None
 

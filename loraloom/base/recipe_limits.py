@@ -65,7 +65,7 @@ def _lengths(recipe: Recipe, family: Family, num_positions: int | None) -> Itera
     for key, length in lengths.items():
         if length > num_positions:
             yield Problem(
-                f"this {family.title} has learned {num_positions:,} positions and knows none beyond",
+                f"this {family.title} has {num_positions:,} positions and knows none beyond",
                 where=key,
                 found=f"{length:,}",
                 allowed=f"at most {num_positions:,}",

@@ -162,7 +162,9 @@ def _compare(
     """Answer the rows, store the comparison, and return it."""
     limit = loaded.recipe.data.max_source_length
     rows, truncation = with_languages(loaded, rows, report), loaded.recipe.data.source_truncation
-    sources, cuts = encode_sources(rows, loaded.base.tokenizer, limit, truncation, loaded.base.languages)
+    sources, cuts = encode_sources(
+        rows, loaded.base.tokenizer, limit, truncation, loaded.base.languages, loaded.base.frame
+    )
     controls = control_names(loaded.base.tokenizer)
     of_controls = describe_controls([controls_in(ids, controls) for ids in sources])
     for said in filter(None, (describe_cuts("", cuts, limit), of_controls)):

@@ -167,9 +167,8 @@ def _answers(
 
     for start in range(0, len(prompts), ROWS_AT_ONCE):
         chunk = prompts[start : start + ROWS_AT_ONCE]
-        sources, cut = encode_sources(
-            chunk, tokenizer, limit, recipe.data.source_truncation, loaded.base.languages
-        )
+        truncation, base = recipe.data.source_truncation, loaded.base
+        sources, cut = encode_sources(chunk, tokenizer, limit, truncation, base.languages, base.frame)
         cuts.append(cut)
         held += [controls_in(ids, controls) for ids in sources]
         tokens = answer(

@@ -42,6 +42,7 @@ def target_ids(loaded: AnsweringModel, rows: Sequence[Prompt]) -> list[list[int]
             as_target=True,
             languages=base.languages,
             codes=[rows[number].target_lang for number in known] if base.languages else (),
+            frame=base.frame,
         )
         if texts
         else ([], 0)

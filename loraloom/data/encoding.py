@@ -1,4 +1,4 @@
-"""Tokenization of examples, without padding: all end in EOS, and truncations are counted.
+"""Tokenization of examples, without padding: targets end in EOS, and truncations are counted.
 
 A source that is too long is truncated as `data.source_truncation` says (`sources/truncation.py`), a
 response at its end. Rows of a multilingual base also have the codes of their languages, which are added to
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from loraloom.data.languages.codes import Languages
 from loraloom.data.sources.truncation import describe_truncation
-from loraloom.data.token_ids import PromptLike, SourceIds, TokenIds, Tokenizer, Truncation
+from loraloom.data.token_ids import USUAL, Frame, PromptLike, SourceIds, TokenIds, Tokenizer, Truncation
 
 IGNORED = -100  # label of positions that the loss ignores, as in torch's cross_entropy
 
@@ -36,8 +36,9 @@ class EncodedExample:
     """One example as token ids, unpadded.
 
     Args:
-        input_ids: int32 [source_len], EOS last, or next to last before a language's code.
-        labels: int32 [target_len], likewise.
+        input_ids: int32 [source_len], EOS last, or next to last before a language's code, if the model's
+            sources have one.
+        labels: int32 [target_len], EOS last, or next to last before a language's code.
     """
 
     input_ids: npt.NDArray[np.int32]
@@ -127,6 +128,7 @@ def encode(
     max_target_length: int,
     truncation: Truncation = "context",
     languages: Languages | None = None,
+    frame: Frame = USUAL,
 ) -> EncodedSet:
     """Tokenize sources and responses.
 
@@ -136,11 +138,12 @@ def encode(
         max_source_length, max_target_length: number of tokens to keep, including EOS and a code.
         truncation: what to remove from a source that is too long.
         languages: of a base whose rows carry codes; each row's own is one of them.
+        frame: of the base.
 
     Raises:
         DataError: the tokenizer has no EOS token.
     """
-    sources = SourceIds(examples, tokenizer, max_source_length, truncation, languages)
+    sources = SourceIds(examples, tokenizer, max_source_length, truncation, languages, frame)
     targets = TokenIds(
         (e.response for e in examples),
         tokenizer,
@@ -148,6 +151,7 @@ def encode(
         as_target=True,
         languages=languages,
         codes=[e.target_lang for e in examples] if languages else (),
+        frame=frame,
     )
     encoded = EncodedSet(sources, targets)
     encoded.source_cuts = sources.all_cuts
@@ -160,9 +164,10 @@ def encode_sources(
     limit: int,
     truncation: Truncation,
     languages: Languages | None = None,
+    frame: Frame = USUAL,
 ) -> tuple[list[list[int]], npt.NDArray[np.uint8]]:
     """Tokenize sources to at most `limit` ids each, EOS never cut, and return what was cut of each."""
-    sources = SourceIds(rows, tokenizer, limit, truncation, languages)
+    sources = SourceIds(rows, tokenizer, limit, truncation, languages, frame)
     return list(sources), sources.all_cuts
 
 
@@ -174,6 +179,7 @@ def encode_texts(
     as_target: bool = False,
     languages: Languages | None = None,
     codes: Sequence[str] = (),
+    frame: Frame = USUAL,
 ) -> tuple[list[list[int]], int]:
     """Tokenize texts to at most `limit` ids each, EOS never cut, and count the texts that were cut.
 
@@ -182,8 +188,11 @@ def encode_texts(
         limit: number of tokens to keep of each.
         languages: of a base whose rows carry codes.
         codes: of each text; none, for texts without their codes.
+        frame: of the base.
     """
-    ids = TokenIds(texts, tokenizer, limit, as_target=as_target, languages=languages, codes=codes)
+    ids = TokenIds(
+        texts, tokenizer, limit, as_target=as_target, languages=languages, codes=codes, frame=frame
+    )
     return list(ids), ids.num_cut
 
 

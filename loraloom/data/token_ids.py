@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -40,10 +41,27 @@ class PromptLike(HasLanguages, Protocol):
         """The kinds and lengths of the pieces of the source, as `pieces_of` reads them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What the texts of a model have around them, if its tokenizer alone does not decide it.
+
+    Args:
+        start_token_id: the decoder's first input. Gemma's tokenizers begin every text with it, and an answer
+            that began with it once more would be learnt with two; so it is removed from targets.
+        ends_sources: whether a source ends in EOS, as every target does.
+    """
+
+    start_token_id: int | None = None
+    ends_sources: bool = True
+
+
+USUAL = Frame()
+
+
 class TokenIds:
     """Token ids of texts, computed in chunks, because a million lists of Python ints would take gigabytes.
 
-    Each text has at most `limit` ids, EOS always last. A tokenizer's own truncation may remove EOS, and
+    Each text has at most `limit` ids, EOS last. A tokenizer's own truncation may remove EOS, and
     T5 then never learns to stop.
     """
 
@@ -56,11 +74,14 @@ class TokenIds:
         as_target: bool = False,
         languages: Languages | None = None,
         codes: Sequence[str] = (),
+        frame: Frame = USUAL,
     ) -> None:
         self.num_cut = 0
+        self._ends = as_target or frame.ends_sources
+        self._start_token_id = frame.start_token_id if as_target else None
         self._texts, self._codes = iter(texts), iter(codes)
         self._limit = limit - 1 if codes else limit
-        self._whole = _whole(tokenizer, "text_target" if as_target else "text", languages)
+        self._whole = _whole(tokenizer, "text_target" if as_target else "text", languages, self._ends)
         self._add = None if languages is None else languages.target if as_target else languages.source
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -72,9 +93,10 @@ class TokenIds:
         return ids if self._add is None or code is None else self._add(ids, code)
 
     def _bounded(self, ids: list[int]) -> list[int]:
+        ids = without_start(ids, self._start_token_id)
         if len(ids) > self._limit:
             self.num_cut += 1
-        return cut_at_end(ids, self._limit)
+        return cut_at_end(ids, self._limit, self._ends)
 
 
 class SourceIds:
@@ -87,10 +109,12 @@ class SourceIds:
         limit: int,
         truncation: Truncation,
         languages: Languages | None = None,
+        frame: Frame = USUAL,
     ) -> None:
+        self._ends = frame.ends_sources
         self._rows, self._truncation, self._languages = iter(rows), truncation, languages
         self._limit = limit if languages is None else limit - 1
-        self._whole = _whole(tokenizer, "text", languages)
+        self._whole = _whole(tokenizer, "text", languages, self._ends)
         self._cuts = array("B")
 
     @property
@@ -101,7 +125,9 @@ class SourceIds:
     def __iter__(self) -> Iterator[list[int]]:
         while chunk := list(itertools.islice(self._rows, CHUNK)):
             whole = self._whole([row.source for row in chunk])
-            yielded, cuts = fit_sources(chunk, whole, self._limit, self._truncation, self._whole)
+            yielded, cuts = fit_sources(
+                chunk, whole, self._limit, self._truncation, self._whole, ends=self._ends
+            )
             self._cuts.frombytes(cuts.tobytes())
             for row, ids in zip(chunk, yielded, strict=True):
                 yield ids if self._languages is None else self._languages.source(ids, row.source_lang)
@@ -113,14 +139,17 @@ def fit_sources(
     limit: int,
     truncation: Truncation,
     tokenize: Callable[[list[str]], list[list[int]]],
+    *,
+    ends: bool = True,
 ) -> tuple[list[list[int]], npt.NDArray[np.uint8]]:
     """Truncate the sources that are too long.
 
     Args:
         rows: the sources.
-        whole: tokens of each source, EOS last, not truncated.
+        whole: tokens of each source, not truncated.
         limit, truncation: as in `encode`.
         tokenize: converts texts to tokens, like those in `whole`.
+        ends: whether these end in EOS.
 
     Returns:
         The tokens of each source and what was cut of it, uint8 [rows], one bit for each kind of piece.
@@ -129,7 +158,7 @@ def fit_sources(
     too_long = [place for place, ids in enumerate(whole) if len(ids) > limit]
     if truncation == "right":
         for place in too_long:
-            fitting[place], cuts[place] = cut_at_end(whole[place], limit), 1 << AT_THE_END
+            fitting[place], cuts[place] = cut_at_end(whole[place], limit, ends), 1 << AT_THE_END
         return fitting, cuts
     asked = ((pieces_of(rows[place].source, rows[place].parts), len(whole[place])) for place in too_long)
     for place, shorter in zip(too_long, truncate_all(asked, limit, tokenize), strict=True):
@@ -137,18 +166,26 @@ def fit_sources(
     return fitting, cuts
 
 
-def cut_at_end(ids: list[int], limit: int) -> list[int]:
-    """Truncate a sequence that ends in EOS to at most `limit` tokens, keeping EOS."""
-    return ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
+def without_start(ids: list[int], start_token_id: int | None) -> list[int]:
+    """Return a target without the decoder's first input, if the tokenizer has put it there too."""
+    return ids[1:] if ids[:1] == [start_token_id] else ids
+
+
+def cut_at_end(ids: list[int], limit: int, ends: bool = True) -> list[int]:
+    """Truncate a sequence to at most `limit` tokens, keeping the EOS that ends it."""
+    if not ends or len(ids) <= limit:
+        return ids[:limit]
+    return [*ids[: limit - 1], ids[-1]]
 
 
 def _whole(
-    tokenizer: Tokenizer, keyword: str, languages: Languages | None
+    tokenizer: Tokenizer, keyword: str, languages: Languages | None, ends: bool
 ) -> Callable[[list[str]], list[list[int]]]:
-    """Return what converts texts to token ids, EOS last, without truncation and without languages' codes.
+    """Return what converts texts to token ids without truncation and without languages' codes.
 
     Args:
         keyword: `text`, or `text_target` for what is asked of the tokenizer's other vocabulary.
+        ends: whether EOS is last even if the tokenizer does not put it there.
     """
     eos = tokenizer.eos_token_id
     if eos is None:
@@ -160,9 +197,10 @@ def _whole(
         return lambda texts: [[*ids, eos] for ids in _ids_of(tokenizer, text=texts, add_special_tokens=False)]
 
     def whole(texts: list[str]) -> list[list[int]]:
-        return [
-            ids if ids and ids[-1] == eos else [*ids, eos] for ids in _ids_of(tokenizer, **{keyword: texts})
-        ]
+        all_ids = _ids_of(tokenizer, **{keyword: texts})
+        if not ends:
+            return [list(ids) or [eos] for ids in all_ids]
+        return [ids if ids and ids[-1] == eos else [*ids, eos] for ids in all_ids]
 
     return whole
 

@@ -42,6 +42,7 @@ class ProofRows:
         start_token_ids: the decoder's first input, of each row.
         forced_token_ids: the first token of each row's answer; None if the model chooses it.
         max_new_tokens: maximum length of a greedy answer.
+        attention: the implementation that transformers is asked for.
         text_at: number of tokens before the text of each source, if a language's code is one of its tokens.
         frame: tokens that the folder's own tokenizer must put around every text, if all have one language.
     """
@@ -54,6 +55,7 @@ class ProofRows:
     start_token_ids: Sequence[int]
     forced_token_ids: Sequence[int | None]
     max_new_tokens: int
+    attention: str = "sdpa"
     text_at: int | None = None
     frame: Sequence[int] | None = None
 
@@ -216,13 +218,16 @@ def measure(folder: Path, proof: Path) -> dict[str, ModelMeasurement]:
 
 def _measure(folder: Path, dtype: str, rows: ProofRows, expected: ModelOutputs) -> ModelMeasurement:
     model = AutoModelForSeq2SeqLM.from_pretrained(
-        folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
+        folder,
+        dtype=dtype,
+        use_safetensors=True,
+        attn_implementation=rows.attention,
+        trust_remote_code=False,
     )
     as_loaded = teacher_forced(model, rows)
     # transformers 5 loads `True` for the whole T5 family, and UMT5 then scales its logits.
-    model.config.tie_word_embeddings = (
-        model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    )
+    head, embedding = model.get_output_embeddings(), model.get_decoder().get_input_embeddings()
+    model.config.tie_word_embeddings = head.weight is embedding.weight
     outputs = run_model(model, rows)
     measured = difference(model, rows, outputs, expected)
     return ModelMeasurement(

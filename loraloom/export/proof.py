@@ -87,6 +87,7 @@ def proof_rows(
             source_limit,
             languages=languages,
             codes=[e.source_lang for e in examples] if languages else (),
+            frame=base.frame,
         )
         targets, _ = encode_texts(
             [e.response for e in examples],
@@ -95,6 +96,7 @@ def proof_rows(
             as_target=True,
             languages=languages,
             codes=[e.target_lang for e in examples] if languages else (),
+            frame=base.frame,
         )
     else:
         generator = torch.Generator().manual_seed(0)
@@ -116,6 +118,7 @@ def proof_rows(
         frame=frame_of(base, pairs),
         text_at=None if languages is None else 1 if languages.begins_source else 0,
         max_new_tokens=min(recipe.generation.max_new_tokens, NEW_TOKENS),
+        attention=base.family.attention,
     )
 
 

@@ -204,6 +204,7 @@ def encode_rows(examples: Sequence[Example], base: Base, recipe: Recipe) -> Enco
         max_target_length=recipe.data.max_target_length,
         truncation=recipe.data.source_truncation,
         languages=base.languages,
+        frame=base.frame,
     )
 
 

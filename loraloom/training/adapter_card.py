@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from loraloom.architectures.families import family_of
+from loraloom.architectures.family import Family
 from loraloom.base.supported_models import STARTER
 from loraloom.data.formats.parquet import HUB_PREFIX
 from loraloom.data.languages.codes import pairs_of_origin
@@ -62,6 +63,11 @@ class Facts:
         return str(self.origin["base"])
 
     @property
+    def family(self) -> Family | None:
+        """Of the base."""
+        return family_of(self.origin.get("model_type"))
+
+    @property
     def languages(self) -> list[tuple[str, str]]:
         """The pairs of languages that it was trained on; of one of unknown training, those of the recipe."""
         source, target = self.recipe.data.source_lang, self.recipe.data.target_lang
@@ -70,7 +76,7 @@ class Facts:
     @property
     def flag_matters(self) -> bool:
         """Whether transformers 5 scales the logits wrongly unless a flag is set after loading."""
-        family = family_of(self.origin.get("model_type"))
+        family = self.family
         return bool(family and family.flag_scales_logits) and self.origin.get("head_is_tied") is False
 
 
@@ -214,7 +220,7 @@ def peft_code(facts: Facts, adapter: str, comment: str) -> str:
         f"base = {base}\n"
         f"adapter = {json.dumps(adapter, ensure_ascii=False)}  # {comment}\n"
         "tokenizer = AutoTokenizer.from_pretrained(base)\n"
-        "model = AutoModelForSeq2SeqLM.from_pretrained(base)\n"
+        f"model = AutoModelForSeq2SeqLM.from_pretrained(base{_attention(facts)})\n"
         f"{_flag_line(facts)}"
         "model = PeftModel.from_pretrained(model, adapter).eval()\n"
         f"{_answer_code(facts)}"
@@ -227,10 +233,18 @@ def merged_code(facts: Facts, folder: str, comment: str) -> str:
         "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer\n\n"
         f"folder = {json.dumps(folder, ensure_ascii=False)}  # {comment}\n"
         "tokenizer = AutoTokenizer.from_pretrained(folder)\n"
-        "model = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()\n"
+        f"model = AutoModelForSeq2SeqLM.from_pretrained(folder{_attention(facts)}).eval()\n"
         f"{_flag_line(facts)}"
         f"{_answer_code(facts, is_in_config=True)}"
     )
+
+
+def _attention(facts: Facts) -> str:
+    """An argument, if transformers' choice is not always one that computes the model."""
+    family = facts.family
+    if family is None or family.attention == "sdpa":
+        return ""
+    return f', attn_implementation="{family.attention}"'
 
 
 def _flag_line(facts: Facts) -> str:
@@ -261,9 +275,12 @@ def _printing_code(facts: Facts) -> str:
         # Not every tokenizer takes the code of a language for a special token.
         text = "answer[0, 2:]" if begins_with_code(facts.languages, facts.origin) else "answer[0]"
         return f"print(tokenizer.decode({text}, skip_special_tokens=True))\n"
+    start = "model.config.decoder_start_token_id"
+    if facts.family is not None and not facts.family.ends_sources:
+        start = "tokenizer.eos_token_id"  # its tokenizers begin texts with the start and end none
     return (
         "# skip_special_tokens would drop tokens that belong to the answer\n"
-        'ends = {*tokenizer("").input_ids, tokenizer.pad_token_id, model.config.decoder_start_token_id}\n'
+        f'ends = {{*tokenizer("").input_ids, tokenizer.pad_token_id, {start}}}\n'
         "print(tokenizer.decode([token for token in answer[0].tolist() if token not in ends]))\n"
     )
 

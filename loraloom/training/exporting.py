@@ -8,7 +8,7 @@ import torch
 
 from loraloom.bank.peft_base import portable_name
 from loraloom.bank.peft_folder import write_adapter
-from loraloom.base.targets import peft_target_modules
+from loraloom.base.targets import other_linears, peft_target_modules
 from loraloom.errors import LoRALoomError
 from loraloom.run.folder import Run
 from loraloom.run.integrity import record
@@ -80,7 +80,9 @@ def _card(setup: Setup, name: str, tensors: dict[str, torch.Tensor], origin: dic
     adapted = sorted({tensor.rpartition(".")[0] for tensor in tensors})
     named = {"base": portable_name(base.name), "base_fingerprint": base.fingerprint, **origin}
     try:
-        facts = read_facts(setup.run, name, named, peft_target_modules(adapted, setup.bank.available))
+        others = other_linears(base.model, base.family)
+        modules = peft_target_modules(adapted, setup.bank.available, others)
+        facts = read_facts(setup.run, name, named, modules)
     except (LoRALoomError, OSError):
         return ""
     return adapter_card(facts)
