@@ -69,11 +69,19 @@ TINY_FAMILIES: Mapping[str, TinyFamily] = {
     "bart": TinyFamily("bart", tiny.make_bart, is_tied=True, start="eos", has_settings=True),
     # Norms first, a row's own last token as its start; `parity/test_multilingual.py` has rows with codes.
     "mbart": TinyFamily(
-        "mbart", partial(make_multilingual, kind="mbart", pad_first=True), is_tied=True, start="last"
+        "mbart",
+        partial(make_multilingual, kind="mbart", pad_first=True),
+        is_tied=True,
+        start="last",
+        has_settings=True,
     ),
     # Sinusoidal positions that skip padding.
     "m2m100": TinyFamily(
-        "m2m_100", partial(make_multilingual, kind="nllb", pad_first=True), is_tied=True, start="eos"
+        "m2m_100",
+        partial(make_multilingual, kind="nllb", pad_first=True),
+        is_tied=True,
+        start="eos",
+        has_settings=True,
     ),
     # Sinusoidal positions, a tokenizer for each side.
     "marian": TinyFamily("marian", tiny_marian.make_marian, is_tied=True, has_settings=True),

@@ -43,7 +43,8 @@ def languages_of_folder(model: str) -> Languages | None:
         return None
     from loraloom.base.tokenizer_loading import load_tokenizer  # it imports transformers
 
-    return FAMILIES[model_type].languages(load_tokenizer(model, model), model)
+    tokenizer, _ = load_tokenizer(model, model)
+    return FAMILIES[model_type].languages(tokenizer, model)
 
 
 def stated_languages(

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from loraloom.base import loading
 from loraloom.base.device_and_dtype import choose_device, choose_dtype
 from loraloom.base.fingerprints import fingerprint
 from loraloom.base.loading import load_base
@@ -330,9 +330,9 @@ def test_transformers_is_quiet_while_loading_and_as_loud_as_before_after(
     """Its warning that an untied head contradicts its forced flag would frighten every mt0 user."""
     import logging
 
-    level = logging.getLogger("transformers").level
+    level, folder = logging.getLogger("transformers").level, tiny("flan")
     capfd.readouterr()
-    load_base(str(tiny("flan")), device="cpu")
+    load_base(str(folder), device="cpu")
     assert capfd.readouterr() == ("", "")
     assert logging.getLogger("transformers").level == level
-    assert loading.transformers.utils.logging.is_progress_bar_enabled()
+    assert transformers.utils.logging.is_progress_bar_enabled()

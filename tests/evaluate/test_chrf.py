@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from sacrebleu.metrics import CHRF
 
-from loraloom.evaluate.metrics import METRICS, normalise
+from loraloom.evaluate.metrics import METRICS, TRANSLATION_METRICS, normalise
 
 CHRF_METRIC = METRICS["chrf"]
 ANSWERS = ["你可以先休息一下。", "I would talk to her first.", "", "The same.", "我们一起想办法吧!"]
@@ -49,3 +51,18 @@ def test_its_signature_names_version_and_normalisation() -> None:
     signature = CHRF_METRIC.signature(REFERENCES)
     assert "version:" in signature
     assert signature.endswith("norm:NFKC")
+
+
+def test_chrf_plus_plus_equals_sacrebleu() -> None:
+    """With the word orders that its authors chose, and so named in its signature."""
+    metric = TRANSLATION_METRICS["chrf_plus_plus"]
+    draw = random.Random(3)
+    words = ["the", "cat", "sat", "on", "a", "mat.", "猫", "坐", ""]
+    for num in (1, 2, 20):
+        answers, references = (
+            [" ".join(draw.choices(words, k=draw.randint(0, 9))) for _ in range(num)] for _ in range(2)
+        )
+        pairs = [normalise(a) for a in answers], [[normalise(r) for r in references]]
+        expected = CHRF(word_order=2).corpus_score(*pairs).score
+        assert metric.compute(answers, references) == pytest.approx(expected, abs=1e-9)
+    assert "nw:2" in metric.signature(["a b"])
