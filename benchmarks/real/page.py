@@ -135,7 +135,7 @@ def _remark(runs: Mapping[str, Mapping[str, Any]]) -> str:
         "The loss does not say why old words suffer; the answers do. Of the answers to old words, these are\n"
         + "wrong: "
         + ",\n".join(counts)
-        + ".\nAn adapter that has only seen names capitalizes other words too; the second run therefore adds\n"
+        + ".\nAn adapter that has only seen names capitalizes others too; the second run therefore adds\n"
         "rows of other ordinary nouns."
     )
 
