@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from tests import tiny, tiny_gemma, tiny_marian
+from tests.tiny_multilingual import make_multilingual
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,14 @@ TINY_FAMILIES: Mapping[str, TinyFamily] = {
     "umt5": TinyFamily("umt5", partial(_umt5, feed_forward_proj="gated-gelu"), linears=7, flag_matters=True),
     # Learned positions, biases, one table of embeddings.
     "bart": TinyFamily("bart", tiny.make_bart, is_tied=True, start="eos", has_settings=True),
+    # Norms first, a row's own last token as its start; `parity/test_multilingual.py` has rows with codes.
+    "mbart": TinyFamily(
+        "mbart", partial(make_multilingual, kind="mbart", pad_first=True), is_tied=True, start="last"
+    ),
+    # Sinusoidal positions that skip padding.
+    "m2m100": TinyFamily(
+        "m2m_100", partial(make_multilingual, kind="nllb", pad_first=True), is_tied=True, start="eos"
+    ),
     # Sinusoidal positions, a tokenizer for each side.
     "marian": TinyFamily("marian", tiny_marian.make_marian, is_tied=True, has_settings=True),
     # Sinusoidal positions, a norm before each sublayer, text from token 105 on.

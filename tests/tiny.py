@@ -143,10 +143,6 @@ def make_folder(folder: Path, kind: str, *, seed: int = 0, tied: bool | None = N
     from tests.families import TINY_FAMILIES  # it lists the functions below
 
     torch.manual_seed(seed)
-    if kind in ("m2m100", "nllb", "mbart", "mbart50"):
-        from tests.tiny_multilingual import make_multilingual
-
-        return make_multilingual(folder, kind, seed=seed, tied=tied is not False, **changes)
     if kind in TRUE_SHAPES:
         shape = {**TRUE_SHAPES[kind], **changes}
         make_t5(folder, MT5Config, MT5ForConditionalGeneration, tied=bool(tied), shape=shape)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch import nn
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from loraloom.architectures.dimensions import Dimensions
@@ -25,10 +22,11 @@ from loraloom.base.determinism import check_deterministic
 from loraloom.base.device_and_dtype import choose_device, choose_dtype
 from loraloom.base.fingerprints import fingerprint, tokenizer_fingerprint
 from loraloom.base.fused_activations import fuse_activations
+from loraloom.base.generation_file import check_generation, quiet_transformers
 from loraloom.base.kernel_caches import bound_kernel_caches
 from loraloom.base.occupancy import Occupancy
 from loraloom.base.recipe_limits import check_recipe, check_recipe_languages
-from loraloom.base.safety import CONFIG, check_sizes, describe_source, file_beside, read_config
+from loraloom.base.safety import check_sizes, describe_source, read_config
 from loraloom.base.supported_models import STARTER, check_supported, locate
 from loraloom.base.tokenizer_loading import (
     check_tokenizer,
@@ -42,8 +40,6 @@ from loraloom.data.token_ids import Frame
 from loraloom.errors import ModelError
 from loraloom.recipe import Recipe
 from loraloom.run.documents.choice import Choice
-
-GENERATION = "generation_config.json"
 
 
 @dataclass(frozen=True)
@@ -234,7 +230,7 @@ def _load_weights(
     path: str, name: str, dtype: torch.dtype, family: Family, allow_bin_weights: bool
 ) -> PreTrainedModel:
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             model, report = AutoModelForSeq2SeqLM.from_pretrained(
                 path,
                 dtype=dtype,
@@ -256,7 +252,7 @@ def _load_weights(
                 where=name,
                 fix="Set allow_bin_weights: true to load them weights-only, or convert them to safetensors.",
             ) from None
-        _check_generation(path, name)
+        check_generation(path, name)
         raise ModelError("its weights cannot be loaded", where=name, found=describe_source(error)) from None
     missing = sorted(report["missing_keys"])
     if missing or report["mismatched_keys"]:
@@ -268,42 +264,6 @@ def _load_weights(
             fix="transformers would initialize them at random. The folder is incomplete; copy it again.",
         )
     return model
-
-
-def _check_generation(path: str, name: str) -> None:
-    """Refuse generation settings that transformers rejects, because it does not load the weights either.
-
-    For example, it rejects several answers per row without beams (transformers 5.23).
-
-    Raises:
-        ModelError: it rejects them.
-    """
-    file = GENERATION if file_beside(path, GENERATION) is not None else CONFIG
-    try:
-        with _quiet_transformers():
-            GenerationConfig.from_pretrained(path, config_file_name=file, _from_model_config=file == CONFIG)
-    except Exception as error:  # whatever type it raises, the settings are at fault
-        raise ModelError(
-            f"transformers rejects the generation settings in its {file}",
-            where=name,
-            found=describe_source(error),
-            fix=f"Remove them from {file}; LoRALoom uses only the recipe's section `generation`.",
-        ) from None
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    # It warns that a distinct lm_head contradicts its forced tying flag, which `declare_tying` settles.
-    logger = logging.getLogger("transformers")
-    level, bars = logger.level, transformers.utils.logging.is_progress_bar_enabled()
-    logger.setLevel(logging.ERROR)
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        if bars:
-            transformers.utils.logging.enable_progress_bar()
 
 
 def is_head_tied(model: PreTrainedModel) -> bool:

@@ -137,23 +137,16 @@ def check_labels(gate: Gate) -> list[Finding]:
     flat = batch.labels.cpu()
     is_padding = (batch.target_segments == 0).cpu()
     if bool(((flat == IGNORED) != is_padding).any()):
-        return [
-            Finding(
-                "error",
-                "labels",
-                "labels",
-                "the positions that are -100 in the labels are not exactly the padding",
-            )
-        ]
+        message = "the positions that are -100 in the labels are not exactly the padding"
+        return [Finding("error", "labels", "labels", message)]
     languages = gate.base.languages
-    place = 1 if languages is None or languages.begins_target else 2  # a code may follow EOS
-    without = (gate.train_set.labels_from_end(place) != eos).nonzero()[0]
+    without = gate.train_set.without_end(eos, () if languages is None else languages.codes.values())
     if len(without):
         message = f"{len(without)} rows do not end in EOS, the first is training row {without[0] + 1}"
         return [Finding("error", "labels", "labels", message)]
-    ends = f"all {len(gate.train_set)} label rows end in EOS"
+    message = f"all {len(gate.train_set)} label rows end in EOS"
     padding = f"{int(is_padding.sum())} of {flat.numel()} positions of a batch are -100, all of them padding"
-    return [Finding("ok", "labels", "labels", f"{ends}; {padding}")]
+    return [Finding("ok", "labels", "labels", f"{message}; {padding}")]
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ and training, may run at the same time.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from loraloom.base.tokenizer_loading import control_names
@@ -45,7 +46,7 @@ from loraloom.run.folder import now, open_run
 from loraloom.session import provenance as origin
 from loraloom.session.adapter_folders import find_adapters, load_adapters
 from loraloom.session.answering_model import AnsweringModel, load_run
-from loraloom.session.languages import with_languages
+from loraloom.session.languages import in_languages, with_languages
 from loraloom.session.locations import Relocation, relocated
 from loraloom.training.signals import StopRequest
 
@@ -60,6 +61,8 @@ def compare(
     name: str | None = None,
     base: Path | None = None,
     data: Path | None = None,
+    source_lang: str | None = None,
+    target_lang: str | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> Comparison:
@@ -72,6 +75,8 @@ def compare(
         experiments: experiments whose adapters answer; all by default.
         name: name of the file; by default what was compared.
         base, data: present location of the run's base and data (a folder or file), if they were moved.
+        source_lang, target_lang: languages of the rows and answers with a multilingual base, if they are not
+            as in training.
         report, stop: called with progress; token to stop by, instead of SIGINT and SIGTERM.
 
     Returns:
@@ -85,6 +90,7 @@ def compare(
     opened = open_run(run)
     recipe, known = origin.run_recipe(opened)
     recipe, moved = relocated(opened, recipe, known, Relocation(base, data))
+    recipe = in_languages(recipe, source_lang, target_lang)
     if prompts or prompts_file is not None:
         rows, what = prompts_asked(recipe, split, prompts, prompts_file, report), "prompts"
     else:
@@ -107,6 +113,8 @@ def compare_adapters(
     prompts: Sequence[str] = (),
     prompts_file: Path | None = None,
     sets: Sequence[str] = (),
+    source_lang: str | None = None,
+    target_lang: str | None = None,
     out: Path | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
@@ -119,6 +127,7 @@ def compare_adapters(
         data: rows with known answers, which the answers are compared with.
         prompts, prompts_file: rows to answer instead.
         sets: `key=value` each, of `data`, `generation`, `dtype`, `device` or `seed`.
+        source_lang, target_lang: as in `compare`.
         out: the JSON file to store the comparison in; without one, it is not stored.
         report, stop: as in `compare`.
 
@@ -130,6 +139,7 @@ def compare_adapters(
         Interrupted: a stop was requested; with `out`, the same call resumes the comparison.
     """
     given = find_adapters(base, adapters, data=data, sets=sets)
+    given = replace(given, recipe=in_languages(given.recipe, source_lang, target_lang))
     rows, what = rows_given(given.recipe, data, prompts, prompts_file, report)
     with kept_at(out) as (folder, name):
         loaded = load_adapters(given, folder)

@@ -56,8 +56,8 @@ def predict(
             base.
         keep: columns of the file to keep in the output, besides its id.
         base: present folder of the run's base, if it was moved; it must be unchanged.
-        source_lang, target_lang: of a multilingual base, the languages of the rows and of their answers, if
-            they are not as in training.
+        source_lang, target_lang: languages of the rows and answers with a multilingual base, if they are not
+            as in training.
         report: called with progress, and with the column used as id.
         stop: token to stop by.
 

@@ -102,9 +102,13 @@ class EncodedSet(Sequence[EncodedExample]):
         """Sorted unique tokens of all targets."""
         return np.unique(self._targets)
 
-    def labels_from_end(self, place: int) -> npt.NDArray[np.int32]:
-        """The token of each target at a place counted from its end: 1 is the last, which is usually EOS."""
-        return self._targets[np.maximum(self._target_starts[1:] - place, self._target_starts[:-1])]
+    def without_end(self, eos_token_id: int, codes: Iterable[int] = ()) -> npt.NDArray[np.int64]:
+        """The numbers of targets that do not end in EOS, or in EOS and then one of some codes."""
+        ends = self._target_starts[1:] - 1
+        last = self._targets[ends]
+        before = self._targets[np.maximum(ends - 1, self._target_starts[:-1])]
+        has_end = (last == eos_token_id) | (np.isin(last, list(codes)) & (before == eos_token_id))
+        return np.flatnonzero(~has_end)
 
 
 def _flatten(sequences: Iterable[Sequence[int]]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:

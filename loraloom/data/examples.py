@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from loraloom.data.rows import Findings, Row, digested, scan_rows
 from loraloom.data.sources.source import join, packed
 from loraloom.data.sources.source_builder import SourceMaker, check_holes
 from loraloom.data.sources.source_template import SourceTemplate
-from loraloom.data.splitting.groups import SourceGroups, source_key
+from loraloom.data.splitting.grouped_examples import in_groups
+from loraloom.data.splitting.groups import SourceGroups
 from loraloom.data.unused_columns import UnusedColumns
 from loraloom.errors import DataError
 from loraloom.recipe import DataSettings
@@ -168,19 +169,6 @@ def examples_of(
         sha256="",
         bad=findings.dropped,
     )
-
-
-def in_groups(examples: Sequence[Example], groups: SourceGroups) -> list[Example]:
-    """Assign examples to their groups, once every row that may belong to a group has been read."""
-    shared = groups.tie()
-    return [
-        replace(
-            example,
-            group=repr(groups.of((example.path, example.row))),
-            is_shared=bool(shared) and source_key(example.source) in shared,
-        )
-        for example in examples
-    ]
 
 
 class _Reading:

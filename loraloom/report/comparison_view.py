@@ -83,7 +83,7 @@ class ComparisonView:
         pairs: the experiments against each other in chrF.
         movement: adapter → how far it moved the base.
         signatures: figure → how it was computed.
-        languages: of a multilingual base, each pair of languages with its figures.
+        languages: pairs of languages with their figures; empty unless the base is multilingual.
         is_stale: whether training continued afterwards, so that the answers may be those of earlier adapters.
     """
 

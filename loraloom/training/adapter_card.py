@@ -24,6 +24,7 @@ from loraloom.recipe import Experiment, GenerationSettings, Recipe
 from loraloom.recipe.reading import read_run_recipe
 from loraloom.run.documents.split import SplitRecord
 from loraloom.run.folder import Run
+from loraloom.training.language_code import begins_with_code, language_code
 
 PARTS = ("train", "eval", "test")
 PACKAGES = ("loraloom", "torch", "transformers", "peft")
@@ -157,6 +158,9 @@ def training_sections(facts: Facts) -> list[str]:
         return [*lines, *_versions(facts)]
     lines += ["## Data", "", f"{rows} rows, split by seed {settings.split_seed}; sha256 of the files:", ""]
     lines += [f"- {code(file)}: {code(sha256)}" for file, sha256 in facts.files]
+    if facts.languages:
+        pairs = ", ".join(f"{source} to {target}" for source, target in facts.languages)
+        lines += ["", f"Languages, by the codes of the tokenizer: {pairs}."]
     if settings.source_prefix:
         lines += [
             "",
@@ -252,10 +256,13 @@ def _answer_code(facts: Facts, *, is_in_config: bool = False) -> str:
     template = SourceTemplate(facts.recipe.data.source_prefix)
     text = template.fill(dict.fromkeys(template.columns, PLACEHOLDER))
     text += "" if template.columns else PLACEHOLDER
-    options = "" if is_in_config else f", {_options(facts.recipe.generation)}"
+    options = "" if is_in_config else f", {_options(facts.recipe.generation, bool(facts.languages))}"
+    told, more = language_code(facts.languages, facts.origin, is_in_config=is_in_config)
+    options += more
     return (
+        told
         # transformers 4 gives token types with a tokenizer that does not say what its model takes.
-        f"inputs = tokenizer({json.dumps(text, ensure_ascii=False)}, "
+        + f"inputs = tokenizer({json.dumps(text, ensure_ascii=False)}, "
         'return_tensors="pt", return_token_type_ids=False)\n'
         f"answer = model.generate(**inputs{options})\n"
         f"{_printing_code(facts)}"
@@ -265,7 +272,9 @@ def _answer_code(facts: Facts, *, is_in_config: bool = False) -> str:
 def _printing_code(facts: Facts) -> str:
     """Write how to print an answer: without special tokens, unless it was trained to contain some."""
     if not facts.origin.get("answer_tokens"):
-        return "print(tokenizer.decode(answer[0], skip_special_tokens=True))\n"
+        # Not every tokenizer takes the code of a language for a special token.
+        text = "answer[0, 2:]" if begins_with_code(facts.languages, facts.origin) else "answer[0]"
+        return f"print(tokenizer.decode({text}, skip_special_tokens=True))\n"
     start = "model.config.decoder_start_token_id"
     if facts.family is not None and not facts.family.ends_sources:
         start = "tokenizer.eos_token_id"  # its tokenizers begin texts with the start and end none
@@ -276,13 +285,13 @@ def _printing_code(facts: Facts) -> str:
     )
 
 
-def _options(generation: GenerationSettings) -> str:
+def _options(generation: GenerationSettings, states_beams: bool) -> str:
     """Return the recipe's generation settings as arguments of transformers' generate."""
     usual = GenerationSettings()
     chosen = {
         key: value
         for key, value in generation.model_dump(exclude={"batch_size"}).items()
-        if key == "max_new_tokens" or value != getattr(usual, key)
+        if key == "max_new_tokens" or (key == "num_beams" and states_beams) or value != getattr(usual, key)
     }
     return ", ".join(f"{key}={value!r}" for key, value in chosen.items())
 

@@ -45,8 +45,8 @@ def export(setup: Setup, state: TrainingState, name: str) -> None:
         origin["answer_tokens"] = tokens  # `skip_special_tokens` would drop these from its answers
     if base.languages is not None:
         rows = ((row.input_ids.tolist(), row.labels.tolist()) for row in setup.train_set)
-        pairs = {base.languages.pair_of(*row) for row in rows}
-        origin["languages"] = [list(pair) for pair in sorted(pairs)]
+        pairs = {pair for row in rows if (pair := base.languages.pair_of(*row)) is not None}
+        origin |= base.languages.origin(list(pairs), base.start_token_id)
     folder = export_folder(setup.run, state, name)
     assert folder is not None, f"{name} has learnt nothing"
     has_failed = progress.status == "failed"

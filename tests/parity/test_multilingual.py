@@ -11,7 +11,7 @@ import torch
 from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right as m2m_shift
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.base.loading import Base
+from loraloom.base.loading import Base, load_base
 from loraloom.data.batches import Part, collate
 from loraloom.data.encoding import EncodedSet
 from loraloom.evaluate.generation import answer
@@ -28,7 +28,7 @@ from tests.parity.rig import (
     unwrap,
 )
 from tests.parity.test_stock_trainer import assert_same
-from tests.tiny_multilingual import MULTILINGUAL_KINDS
+from tests.tiny_multilingual import MULTILINGUAL_KINDS, make_multilingual
 
 # PEFT still asks transformers for the old name of activation checkpointing.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
@@ -37,6 +37,31 @@ pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is d
 @pytest.fixture(params=MULTILINGUAL_KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folders with the special tokens of the real models."""
+    made: dict[str, Path] = {}
+
+    def folder(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = make_multilingual(tmp_path_factory.mktemp("multilingual") / kind, kind)
+        return made[kind]
+
+    return folder
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny: Callable[[str], Path]) -> Callable[[str], Base]:
+    made: dict[str, Base] = {}
+
+    def base(kind: str) -> Base:
+        if kind not in made:
+            made[kind] = load_base(str(tiny(kind)), dtype="float32", device="cpu")
+        return made[kind]
+
+    return base
 
 
 @pytest.fixture

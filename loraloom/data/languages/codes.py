@@ -81,11 +81,20 @@ class Languages:
             return DecoderStart(start_token_id, int(labels[0]))
         return DecoderStart(int(labels[-1]))
 
-    def pair_of(self, input_ids: Sequence[int], labels: Sequence[int]) -> tuple[str, str]:
-        """The codes of a row's source and target."""
+    def origin(self, pairs: Sequence[tuple[str, str]], start_token_id: int) -> dict[str, Any]:
+        """What an adapter's loraloom.json has of the pairs of languages that it was trained on."""
+        targets = sorted({target for _, target in pairs})
+        return {
+            "languages": [list(pair) for pair in sorted(pairs)],
+            "decoder_starts": {code: list(self.decoder_start(code, start_token_id)) for code in targets},
+        }
+
+    def pair_of(self, input_ids: Sequence[int], labels: Sequence[int]) -> tuple[str, str] | None:
+        """The codes of a row's source and target; None if it has none."""
         names = {token: code for code, token in self.codes.items()}
         source, target = (0 if first else -1 for first in (self.begins_source, self.begins_target))
-        return names[int(input_ids[source])], names[int(labels[target])]
+        found = names.get(int(input_ids[source])), names.get(int(labels[target]))
+        return (found[0], found[1]) if found[0] is not None and found[1] is not None else None
 
     def _with_code(self, ids: list[int], code: str, is_first: bool) -> list[int]:
         token = self.codes[code]
