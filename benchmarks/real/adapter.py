@@ -17,7 +17,6 @@ from loraloom.base.loading import load_base
 from loraloom.data.batches import Part, collate
 from loraloom.data.encoding import encode
 from loraloom.data.examples import Example
-from loraloom.evaluate.movement import movement
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 QUESTION = "Is this sentence biased?"
@@ -61,7 +60,6 @@ def read_published_adapter(package: Path, work: Path) -> dict[str, Any]:
         "r": adapter.settings.r,
         "scaling": adapter.settings.scaling,
         "linears": len(bank.parts("published")),
-        "movement": movement(bank, "published").total,
         "states_move": float((adapted - plain).float().norm() / plain.float().norm()),
         "question": QUESTION,
         "tokens": base.tokenizer.convert_ids_to_tokens(rows[0].input_ids.tolist()),

@@ -32,9 +32,9 @@ The first two become Marian folders. The lemmatizer's logits differ from those o
 ## A new kind of word
 
 The lemmatizer knows ordinary words and fails at foreign names with an apostrophe. The names of countries
-and cities in CLDR (of the package `babel`, BSD) are inflected by the rules of spelling, in six cases.
-The {test} test rows are of names that no training row contains; old words are {old} rows of ordinary
-nouns that no run trains on.
+and cities in CLDR (of the package `babel`, BSD) are inflected by the rules of spelling, in six cases; a few
+forms therefore differ from usage (`müziki` for `müziği`). The {test} test rows are of names that no
+training row contains; old words are {old} rows of ordinary nouns that no run trains on.
 
     loraloom train names.yaml --out names
     loraloom compare names
@@ -53,15 +53,15 @@ Answers of the second run's adapter `main@42`:
 
 {answers}
 
-Of the answers that base and adapter gave, the merged folders, rounded to bfloat16, gave {merged} in
-plain transformers' `generate`.
+The merged folders, rounded to bfloat16, gave {merged} of these test answers in plain transformers'
+`generate`.
 
 ## Positions that transformers does not save
 
 transformers computes Marian's positions and leaves them out of the files that it saves, although it
 reads them if they are there. annalog learned its positions. Loaded and saved by transformers {version},
-its logits move by {by_transformers:.1f} (the largest is {largest_logit:.1f}); saved by LoRALoom, as
-`merge` does, by {by_loraloom:.1f}.
+its logits move by {by_transformers:.1f} (the largest is {largest_logit:.1f}); saved by LoRALoom, as `merge`
+does, by {by_loraloom:.1f}.
 
 ## An adapter that somebody published
 
@@ -129,12 +129,13 @@ def _remark(runs: Mapping[str, Mapping[str, Any]]) -> str:
         base = sum(row["answers"]["base"] != row["reference"] for row in rows)
         capital = sum(row["answers"]["main@42"].lower() == row["reference"] for row in wrong)
         counts.append(
-            f"{len(wrong)} after `{name}` (the base: {base}), of which {capital} only begin with a capital"
+            f"{len(wrong)} after `{name}` (the base: {base}), {capital} of them only by a capital letter"
         )
     return (
-        "The loss hides why old words suffer; the answers show it. Of the old words, wrong are\n"
-        + ", and\n".join(counts)
-        + ".\nWho has only seen names writes ordinary words like names, which is why the second run adds\n"
+        "The loss does not say why old words suffer; the answers do. Of the answers to old words, these are\n"
+        + "wrong: "
+        + ",\n".join(counts)
+        + ".\nAn adapter that has only seen names capitalizes others too; the second run therefore adds\n"
         "rows of other ordinary nouns."
     )
 
