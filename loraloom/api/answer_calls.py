@@ -24,6 +24,8 @@ def compare(
     base: Path | str | None = None,
     data: Path | str | None = None,
     sets: Sequence[str] = (),
+    source_lang: str | None = None,
+    target_lang: str | None = None,
     out: Path | str | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
@@ -40,6 +42,7 @@ def compare(
         base, data: present location of the run's base and data, if they were moved; with `adapters`, their
             base and a file of rows with known answers.
         sets, out: with `adapters`: `key=value` of `generation` and `data`, and a JSON file for the answers.
+        source_lang, target_lang: of a multilingual base, the languages, if they are not as in training.
         report: called with progress: `report(AnswerProgress(done=…, total=…))`.
         stop: if it is set, the answers so far are kept, and the same call resumes the comparison.
 
@@ -61,6 +64,8 @@ def compare(
                 prompts=prompts,
                 prompts_file=as_path(prompts_file),
                 sets=sets,
+                source_lang=source_lang,
+                target_lang=target_lang,
                 out=as_path(out),
                 report=report,
                 stop=token(stop),
@@ -77,6 +82,8 @@ def compare(
             name=name,
             base=as_path(base),
             data=as_path(data),
+            source_lang=source_lang,
+            target_lang=target_lang,
             report=report,
             stop=token(stop),
         )
@@ -92,6 +99,8 @@ def predict(
     keep: Sequence[str] = (),
     base: Path | str | None = None,
     sets: Sequence[str] = (),
+    source_lang: str | None = None,
+    target_lang: str | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> Iterator[Answer]:
@@ -105,6 +114,7 @@ def predict(
         keep: columns to keep with the answers, in addition to an id.
         base: present location of the run's base, if it was moved; with `adapter`, its base.
         sets: with `adapter`: `key=value` of `generation` and `data`.
+        source_lang, target_lang: of a multilingual base, the languages, if they are not as in training.
         report: called with progress.
         stop: if it is set, the iterator raises.
 
@@ -122,7 +132,15 @@ def predict(
         given = given_base(base, adapter)
         assert adapter is not None
         lines = predict_with_adapter(
-            given, adapter, Path(file), keep=keep, sets=sets, report=report, stop=token(stop)
+            given,
+            adapter,
+            Path(file),
+            keep=keep,
+            source_lang=source_lang,
+            target_lang=target_lang,
+            sets=sets,
+            report=report,
+            stop=token(stop),
         )
         return map(Answer.from_json, lines)
     refuse_beside_run(adapter, sets)
@@ -132,6 +150,8 @@ def predict(
         experiment=experiment,
         keep=keep,
         base=as_path(base),
+        source_lang=source_lang,
+        target_lang=target_lang,
         report=report,
         stop=token(stop),
     )

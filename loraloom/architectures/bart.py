@@ -6,7 +6,7 @@ Its positions are absolute, so a packed row is correct only if they restart at e
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from loraloom.architectures.dimensions import Dimensions
 from loraloom.architectures.family import Family
@@ -40,7 +40,7 @@ class Bart(Family):
         "wi": "fc1",
         "wo": "fc2",
     }
-    size_keys = (
+    size_keys: ClassVar[tuple[str, ...]] = (
         "d_model",
         "encoder_layers",
         "decoder_layers",
@@ -54,16 +54,20 @@ class Bart(Family):
     # Dropout is an argument of functions, not a module; layers may be skipped at random.
     random_attributes = ("dropout", "activation_dropout", "layerdrop")
     has_base_dropout = False
-    start = "eos"
+    start: ClassVar[Literal["pad", "eos"]] = "eos"
     counts_positions = True
-    float16 = True
-    head_bias = "final_logits_bias"
+    float16: ClassVar[bool] = True
+    head_bias: ClassVar[str | None] = "final_logits_bias"
 
     def dimensions(self, config: Any) -> Dimensions:
         """Return the sizes that a config states."""
+        return self.sizes(config, config.vocab_size)
+
+    def sizes(self, config: Any, vocab_size: int) -> Dimensions:
+        """Return the sizes that a config states, beside a vocabulary."""
         heads = config.encoder_attention_heads, config.decoder_attention_heads
         return Dimensions(
-            vocab_size=config.vocab_size,
+            vocab_size=vocab_size,
             d_model=config.d_model,
             num_layers=(config.encoder_layers, config.decoder_layers),
             num_heads=heads,

@@ -11,11 +11,13 @@ class Dimensions:
 
     Args:
         vocab_size: number of tokens.
-        d_model: width of the hidden states between layers.
+        d_model: width of the hidden states between layers, the decoder's if the two differ.
         num_layers, num_heads: numbers in each stack.
         d_head: width of an attention head.
         d_ff: width of the feed-forward.
         num_positions: maximum number of tokens in a row; None if positions are relative.
+        num_key_value_heads: heads of keys and values, if several heads of queries share one.
+        d_encoder: width of the encoder's hidden states, if it differs from the decoder's.
     """
 
     vocab_size: int
@@ -25,11 +27,24 @@ class Dimensions:
     d_head: tuple[int, int]
     d_ff: tuple[int, int]
     num_positions: int | None = None
+    num_key_value_heads: tuple[int, int] | None = None
+    d_encoder: int | None = None
 
     @property
     def d_attention(self) -> tuple[int, int]:
         """Width of all heads together."""
         return self.num_heads[0] * self.d_head[0], self.num_heads[1] * self.d_head[1]
+
+    @property
+    def d_key_value(self) -> tuple[int, int]:
+        """Width of all heads of keys, and of values."""
+        heads = self.num_key_value_heads or self.num_heads
+        return heads[0] * self.d_head[0], heads[1] * self.d_head[1]
+
+    @property
+    def d_stream(self) -> tuple[int, int]:
+        """Width of the hidden states between the layers of each stack."""
+        return self.d_encoder or self.d_model, self.d_model
 
     @property
     def widest(self) -> int:
@@ -39,9 +54,9 @@ class Dimensions:
     @property
     def num_weights(self) -> int:
         """Estimated number of weights: two embeddings, and attention and feed-forward of each layer."""
-        total = 2 * self.vocab_size * self.d_model
-        for layers, inner, d_ff, attentions in zip(
-            self.num_layers, self.d_attention, self.d_ff, (1, 2), strict=True
+        total = self.vocab_size * sum(self.d_stream)
+        for layers, width, queries, keys, d_ff, attentions in zip(
+            self.num_layers, self.d_stream, self.d_attention, self.d_key_value, self.d_ff, (1, 2), strict=True
         ):
-            total += layers * self.d_model * (4 * attentions * inner + 3 * d_ff)
+            total += layers * width * (2 * attentions * (queries + keys) + 3 * d_ff)
         return total

@@ -12,13 +12,16 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
+from loraloom.architectures.cache_keyword import cache_keyword
 from loraloom.architectures.dimensions import Dimensions
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
     from transformers import PreTrainedModel
 
     from loraloom.data.batches import Side
+    from loraloom.data.languages.codes import Languages
 
 Stack = Literal["encoder", "decoder"]
 Part = Literal["encoder", "decoder", "cross"]
@@ -77,15 +80,18 @@ class Family(ABC):
         optional_sizes: those of them that may be null.
         random_attributes: attributes of modules that, above 0, make two passes in train mode differ.
         start: the token with which its models were trained to begin answers.
+        ends_sources: whether a source ends in EOS even if the tokenizer puts none there.
         packs_exactly: whether several examples in one row have the same losses as one example per row.
         counts_positions: whether a token's position within its example is an input of the pass.
         has_base_dropout: whether `training.base_dropout` can be drawn from an experiment's seed.
         float16: whether it computes in float16 without overflow.
+        tokenizer_class: of transformers, which reads a sentencepiece file that AutoTokenizer cannot load.
         attention: the attention implementation to request from transformers.
         has_static_passes: whether a training pass never waits for the host, so that a CUDA graph can record
             it.
         head_bias: name of a buffer of the model that is added to the logits.
         forces_tied_flag: whether transformers 5 loads `tie_word_embeddings: true` whatever the file says.
+        without_ctranslate2: why CTranslate2 does not compute what this family does; "" if it does.
         flag_scales_logits: whether it then scales the logits of a separate head.
     """
 
@@ -98,16 +104,19 @@ class Family(ABC):
     size_keys: ClassVar[tuple[str, ...]]
     optional_sizes: ClassVar[frozenset[str]] = frozenset()
     random_attributes: ClassVar[tuple[str, ...]] = ("dropout",)
-    start: ClassVar[Literal["pad", "eos"]] = "pad"
+    start: ClassVar[Literal["pad", "eos", "bos"]] = "pad"
+    ends_sources: ClassVar[bool] = True
     packs_exactly: ClassVar[bool] = True
     counts_positions: ClassVar[bool] = False
     has_base_dropout: ClassVar[bool] = True
     float16: ClassVar[bool] = False
+    tokenizer_class: ClassVar[str | None] = None
     attention: ClassVar[str] = "sdpa"
     head_bias: ClassVar[str | None] = None
     has_static_passes: ClassVar[bool] = False
     forces_tied_flag: ClassVar[bool] = False
     flag_scales_logits: ClassVar[bool] = False
+    without_ctranslate2: ClassVar[str] = ""
 
     @abstractmethod
     def dimensions(self, config: Any) -> Dimensions:
@@ -151,6 +160,10 @@ class Family(ABC):
         found = [self.sublayers[part] for part in between if part in self.sublayers]
         sublayer: Sublayer = found[0] if found else "feed-forward"
         return Place(layer["stack"], int(layer["layer"]), sublayer, self.projections[name])  # type: ignore[arg-type]
+
+    def sides(self, place: Place) -> tuple[Side, ...]:
+        """Whose tokens the inputs of a linear have, one for each time that a pass uses it."""
+        return (place.side,)
 
     def is_in_layer(self, path: str) -> bool:
         """Return whether a module is part of a layer, or the list of a stack's layers."""
@@ -197,11 +210,19 @@ class Family(ABC):
         """
         return ""
 
+    def languages(self, tokenizer: Any, name: str) -> Languages | None:
+        """The languages whose codes its rows carry, if any; a tokenizer without them is a ModelError."""
+        return None
+
     def start_token_id(self, config: Any, tokenizer: Any) -> int | None:
         """Return the decoder's first input: that of the config, otherwise the family's usual one."""
         stated = getattr(config, "decoder_start_token_id", None)
         found = getattr(tokenizer, f"{self.start}_token_id") if stated is None else stated
         return None if found is None else int(found)
+
+    def forward_options(self, num_labels: int, device: torch.device) -> dict[str, Tensor]:
+        """What the model's own forward must be told of a single row beside its source and its labels."""
+        return {}
 
     def shift_right(self, labels: Tensor, start_token_id: int) -> Tensor:
         """Return the decoder inputs of one example, int64 [target_len].
@@ -290,10 +311,3 @@ class Family(ABC):
             **{cache_keyword(decoder): cache},
         ).last_hidden_state
         return states[:, -1]  # type: ignore[no-any-return]
-
-
-def cache_keyword(decoder: Any) -> str:
-    """Return the name of the decoder's cache argument: transformers 5.24 renamed `past_key_values`."""
-    import inspect
-
-    return "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"

@@ -1,4 +1,4 @@
-"""Learned positions that restart at each example of a packed row.
+"""Absolute positions that restart at each example of a packed row.
 
 A stack with a table of positions numbers the tokens of a row from 0 and accepts no other numbers. During a
 pass that states each token's position in its own example, the table uses those positions instead.
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -23,14 +24,36 @@ def restart_positions(table: nn.Embedding) -> None:
     """Let a table of positions use those of `at_positions`; its weights and name are unchanged.
 
     Args:
-        table: a table with an `offset`, the row of position 0.
+        table: its `offset` is the row of position 0, which is the first of a table without one.
     """
     table.register_forward_hook(_answer)
 
 
 def _answer(table: Any, args: Any, usual: Tensor) -> Tensor:
     positions = _POSITIONS.get()
-    return usual if positions is None else F.embedding(positions + table.offset, table.weight)
+    if positions is None:
+        return usual
+    return F.embedding(positions + getattr(table, "offset", 0), table.weight)
+
+
+def restart_sinusoids(table: nn.Module) -> None:
+    """The same for a table of M2M100, whose padding has a position of its own and counts for no other.
+
+    Args:
+        table: with `weights` and a `padding_idx`; it grows with the longest row that it has seen.
+    """
+    table.register_forward_hook(_answer_skipping_padding)
+
+
+def _answer_skipping_padding(table: Any, args: Any, usual: Tensor) -> Tensor:
+    positions = _POSITIONS.get()
+    if positions is None:
+        return usual
+    is_padding = args[0] == table.padding_idx
+    before = is_padding.cumsum(1) - is_padding.long()
+    first = torch.arange(positions.shape[1], device=positions.device) - positions
+    own = positions - (before - before.gather(1, first))
+    return F.embedding(own.masked_fill(is_padding, -1) + table.padding_idx + 1, table.weights)
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from loraloom.architectures.dimensions import Dimensions
 from loraloom.architectures.family import Family
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 
@@ -39,6 +41,7 @@ class T5(Family):
     # Its feed-forward overflows float16, so the loss becomes 0 or NaN
     # (https://github.com/huggingface/transformers/pull/10956 keeps only `wo` out of it).
     float16 = False
+    tokenizer_class = "T5Tokenizer"
     has_static_passes = True
     forces_tied_flag = True
 
@@ -111,6 +114,13 @@ class UMT5(T5):
         """
         is_scaled = config.scale_decoder_outputs if _has_own_scale(config) else config.tie_word_embeddings
         return float(config.d_model**-0.5) if is_scaled else 1.0
+
+    def forward_options(self, num_labels: int, device: torch.device) -> dict[str, Tensor]:
+        """In transformers 5.17, a row without padding attends to its own future without this mask."""
+        import torch
+
+        earlier = torch.ones(num_labels, num_labels, dtype=torch.bool, device=device).tril()
+        return {"decoder_attention_mask": earlier[None, None]}
 
 
 # A config's class -> whether it has a flag for scaling that is separate from tying.

@@ -249,7 +249,7 @@ class AdapterBank:
 
     def _wrap(self, target: Target) -> BankLinear:
         if target.name not in self._wrapped:
-            wrapped = BankLinear(target.module, target.name, target.side, self.base.current_pass)
+            wrapped = BankLinear(target.module, target.name, target.sides, self.base.current_pass)
             wrapped.train(target.module.training)
             self._put(target.name, wrapped)
             self._wrapped[target.name] = wrapped

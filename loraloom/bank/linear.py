@@ -29,18 +29,22 @@ class BankLinear(nn.Module):
     Args:
         base: the frozen linear; it owns its weights, this module owns none.
         name: its path in the model; the random numbers of its adapters are functions of it.
-        side: whether its input has the source's tokens or the target's.
+        sides: whose tokens its inputs have, one for each time that a pass uses it.
         current_pass: of the base.
     """
 
     def __init__(
-        self, base: nn.Module, name: str, side: Side, current_pass: CurrentPass[AdapterPass]
+        self,
+        base: nn.Module,
+        name: str,
+        sides: tuple[Side, ...],
+        current_pass: CurrentPass[AdapterPass],
     ) -> None:
         super().__init__()
         self.base = base
         self.frozen = frozen_linear(base)
         self.name = name
-        self.side = side
+        self.sides = sides
         self.current_pass = current_pass
         self.updates: dict[str, Update] = {}
         self._kinds: dict[str, UpdateKind] = {}
@@ -156,7 +160,11 @@ class AdapterPass:
         draws = self.draws
         if draws is None:
             return None
-        return lambda slot, p, shape: draws.kept(slot, linear.name, linear.side, p, shape, device)
+        name, side = linear.name, linear.sides[0]
+        if len(linear.sides) > 1:  # a layer that is recomputed uses them all again, in the same order
+            side = linear.sides[self.count_use(linear.name) % len(linear.sides)]
+            name = f"{linear.name}#{side}"
+        return lambda slot, p, shape: draws.kept(slot, name, side, p, shape, device)
 
     def _placement(self, num_rows: int, module: str, device: torch.device) -> _Placement:
         key = num_rows, device

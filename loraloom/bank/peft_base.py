@@ -21,7 +21,7 @@ NAME = "base_model_name_or_path"
 # The hub's cache: …/models--google--mt5-small/snapshots/<revision>
 SNAPSHOT = re.compile(r"models--([^/\\]+?)--([^/\\]+)[/\\]snapshots[/\\]")
 STACKS = ("encoder", "decoder")
-LAYER = re.compile(r"(?:\w+\.)*?(encoder|decoder)\.[^.]+\.(\d+)\.")
+LAYER = re.compile(r"(?:\w+\.)*?(encoder|decoder)\.(?:text_model\.)?[^.]+\.(\d+)\.")
 
 
 def portable_name(name: str) -> str:

@@ -25,7 +25,7 @@ from loraloom.bank.peft_base import check_fingerprints, portable_name, unverifie
 from loraloom.bank.peft_config import MERGE_WITH_PEFT, check_config, config_values
 from loraloom.bank.peft_targets import check_complete
 from loraloom.base.loading import Base
-from loraloom.base.targets import Target, peft_target_modules
+from loraloom.base.targets import Target, other_linears, peft_target_modules
 from loraloom.errors import AdapterError, Problem
 from loraloom.recipe import LoraSettings
 from loraloom.run.atomic import replace_folder, write_bytes
@@ -88,7 +88,8 @@ def write_adapter(
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
     # PEFT would store an absolute path of this machine as the base's name.
-    values = config_values(settings, peft_target_modules(adapted, available), portable_name(base.name))
+    names = peft_target_modules(adapted, available, other_linears(base.model, base.family))
+    values = config_values(settings, names, portable_name(base.name))
     write_bytes(staged / CONFIG, to_json(values).encode())
     named = {f"{PREFIX}{name}.weight": t.to("cpu", torch.float32).contiguous() for name, t in tensors.items()}
     write_bytes(staged / WEIGHTS, save(named, metadata={"format": "pt"}))

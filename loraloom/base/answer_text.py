@@ -13,6 +13,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
+from loraloom.data.languages.codes import Languages
+
 _SENTINEL = re.compile(r"<extra_id_\d+>")
 
 
@@ -27,10 +29,16 @@ class AnswerText:
     Args:
         tokenizer: a transformers tokenizer.
         controls: ids of padding, end, start, and of what surrounds every text.
+        languages: of a base whose rows carry codes, which are among the controls.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, controls: Collection[int]) -> None:
-        self.tokenizer, self._controls = tokenizer, frozenset(controls)
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        controls: Collection[int],
+        languages: Languages | None = None,
+    ) -> None:
+        self.tokenizer, self._controls, self.languages = tokenizer, frozenset(controls), languages
         self._sentinels = sentinel_ids(tokenizer.get_vocab())
 
     def texts(self, rows: Sequence[Sequence[int]], kept: Collection[str] = ()) -> list[str]:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch import nn
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from loraloom.architectures.dimensions import Dimensions
@@ -25,18 +22,24 @@ from loraloom.base.determinism import check_deterministic
 from loraloom.base.device_and_dtype import choose_device, choose_dtype
 from loraloom.base.fingerprints import fingerprint, tokenizer_fingerprint
 from loraloom.base.fused_activations import fuse_activations
+from loraloom.base.generation_file import check_generation, quiet_transformers
 from loraloom.base.kernel_caches import bound_kernel_caches
 from loraloom.base.occupancy import Occupancy
-from loraloom.base.recipe_limits import check_recipe
-from loraloom.base.safety import CONFIG, check_sizes, describe_source, file_beside, read_config
+from loraloom.base.recipe_limits import check_recipe, check_recipe_languages
+from loraloom.base.safety import check_sizes, describe_source, read_config
 from loraloom.base.supported_models import STARTER, check_supported, locate
-from loraloom.base.tokenizer_loading import check_tokenizer, forget_state, frame_tokens, load_tokenizer
+from loraloom.base.tokenizer_loading import (
+    check_tokenizer,
+    forget_state,
+    frame_tokens,
+    load_tokenizer,
+)
 from loraloom.data.batches import BatchLayout
+from loraloom.data.languages.codes import DecoderStart, Languages
+from loraloom.data.token_ids import Frame
 from loraloom.errors import ModelError
 from loraloom.recipe import Recipe
 from loraloom.run.documents.choice import Choice
-
-GENERATION = "generation_config.json"
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Base:
         tokenizer_fingerprint: of the vocabulary.
         choices: device and dtype, with their reasons.
         notes: settings in its files that are not applied.
+        languages: whose codes its rows carry; None if they carry none.
         occupancy: ensures that one thread uses it, with one pass at a time.
         current_pass: gives its modules access to the pass.
     """
@@ -68,20 +72,28 @@ class Base:
     tokenizer_fingerprint: str
     choices: dict[str, Choice]
     notes: tuple[str, ...] = ()
+    languages: Languages | None = None
     occupancy: Occupancy = field(default_factory=Occupancy, compare=False, repr=False)
     current_pass: CurrentPass[Any] = field(default_factory=CurrentPass, compare=False, repr=False)
 
     @cached_property
     def answer_text(self) -> AnswerText:
         """Converts the tokens of its answers to text."""
-        ends = {self.pad_token_id, self.eos_token_id, self.start_token_id}
-        return AnswerText(self.tokenizer, ends | frame_tokens(self.tokenizer))
+        ends = {self.pad_token_id, self.eos_token_id, self.start_token_id} | frame_tokens(self.tokenizer)
+        if self.languages is not None:
+            ends |= set(self.languages.codes.values())
+        return AnswerText(self.tokenizer, ends, self.languages)
 
     @property
     def layout(self) -> BatchLayout:
         """The layout of examples in its batches."""
         shift_right = partial(self.family.shift_right, start_token_id=self.start_token_id)
         return BatchLayout(self.pad_token_id, shift_right, can_pack=self.family.packs_exactly)
+
+    @property
+    def frame(self) -> Frame:
+        """What its texts have around them."""
+        return Frame(self.start_token_id, self.family.ends_sources)
 
     @cached_property
     def dimensions(self) -> Dimensions:
@@ -107,6 +119,16 @@ class Base:
     def start_token_id(self) -> int:
         """The decoder's first input."""
         return int(self.model.config.decoder_start_token_id)
+
+    def decoder_start(self, target_lang: str) -> DecoderStart:
+        """What an answer begins with; `target_lang` is a code, if the base has languages."""
+        start = self.start_token_id
+        return self.languages.decoder_start(target_lang, start) if self.languages else DecoderStart(start)
+
+    def decoder_start_of(self, labels: Sequence[int]) -> DecoderStart:
+        """What an answer begins with whose known tokens are `labels`."""
+        start = self.start_token_id
+        return self.languages.decoder_start_of(labels, start) if self.languages else DecoderStart(start)
 
     @property
     def head(self) -> nn.Linear:
@@ -147,15 +169,18 @@ def load_base(
     check_sizes(num_weights, path, name)
     placed = choose_device(device)
     chosen_dtype = choose_dtype(dtype, torch.device(placed.value), num_weights)
-    tokenizer = load_tokenizer(path, name)
-    notes = forget_state(tokenizer)
+    tokenizer, how_loaded = load_tokenizer(path, name)
+    notes = (*how_loaded, *forget_state(tokenizer))
+    languages = family.languages(tokenizer, name)
+    if recipe is not None:
+        check_recipe_languages(recipe, family, languages)
     if placed.value == "mps":
         notes = (*notes, "device: mps was never tried by LoRALoom, and an Apple GPU has no float64")
     model = _load_weights(path, name, getattr(torch, chosen_dtype.value), family, allow_bin_weights)
     model.to(torch.device(placed.value))
     head_is_tied = is_head_tied(model)
     family.declare_tying(model, head_is_tied)
-    check_tokenizer(tokenizer, model, family, name)
+    check_tokenizer(tokenizer, model, family.start_token_id(config, tokenizer), name)
     freeze(model, family)
     fuse_activations(model)
     family.prepare(model)
@@ -171,6 +196,7 @@ def load_base(
         tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
         choices={"device": placed, "dtype": chosen_dtype},
         notes=notes,
+        languages=languages,
     )
 
 
@@ -183,9 +209,13 @@ def _locate(name: str) -> str:
 
 
 def _read_config(path: str, name: str) -> Any:
-    check_supported(read_config(path, name), name)
+    """The config, without a start token that only transformers fills in: opus-mt's 58100, BART's 2."""
+    stated = read_config(path, name)
+    check_supported(stated, name)
     try:
-        return AutoConfig.from_pretrained(path, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        vars(config)["decoder_start_token_id"] = stated.get("decoder_start_token_id")
+        return config
     except Exception as error:  # transformers raises many types here; all mean an unusable config
         raise ModelError("its config cannot be read", where=name, found=describe_source(error)) from None
 
@@ -200,7 +230,7 @@ def _load_weights(
     path: str, name: str, dtype: torch.dtype, family: Family, allow_bin_weights: bool
 ) -> PreTrainedModel:
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             model, report = AutoModelForSeq2SeqLM.from_pretrained(
                 path,
                 dtype=dtype,
@@ -222,7 +252,7 @@ def _load_weights(
                 where=name,
                 fix="Set allow_bin_weights: true to load them weights-only, or convert them to safetensors.",
             ) from None
-        _check_generation(path, name)
+        check_generation(path, name)
         raise ModelError("its weights cannot be loaded", where=name, found=describe_source(error)) from None
     missing = sorted(report["missing_keys"])
     if missing or report["mismatched_keys"]:
@@ -234,42 +264,6 @@ def _load_weights(
             fix="transformers would initialize them at random. The folder is incomplete; copy it again.",
         )
     return model
-
-
-def _check_generation(path: str, name: str) -> None:
-    """Refuse generation settings that transformers rejects, because it does not load the weights either.
-
-    For example, it rejects several answers per row without beams (transformers 5.23).
-
-    Raises:
-        ModelError: it rejects them.
-    """
-    file = GENERATION if file_beside(path, GENERATION) is not None else CONFIG
-    try:
-        with _quiet_transformers():
-            GenerationConfig.from_pretrained(path, config_file_name=file, _from_model_config=file == CONFIG)
-    except Exception as error:  # whatever type it raises, the settings are at fault
-        raise ModelError(
-            f"transformers rejects the generation settings in its {file}",
-            where=name,
-            found=describe_source(error),
-            fix=f"Remove them from {file}; LoRALoom uses only the recipe's section `generation`.",
-        ) from None
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    # It warns that a distinct lm_head contradicts its forced tying flag, which `declare_tying` settles.
-    logger = logging.getLogger("transformers")
-    level, bars = logger.level, transformers.utils.logging.is_progress_bar_enabled()
-    logger.setLevel(logging.ERROR)
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        if bars:
-            transformers.utils.logging.enable_progress_bar()
 
 
 def is_head_tied(model: PreTrainedModel) -> bool:

@@ -6,8 +6,11 @@ from collections.abc import Iterator
 
 from loraloom.architectures.dimensions import Dimensions
 from loraloom.architectures.family import Family
+from loraloom.data.languages.codes import Languages
+from loraloom.data.languages.known import unknown_language
 from loraloom.errors import Problem, RecipeError
 from loraloom.recipe import Recipe
+from loraloom.recipe.settings import LANGUAGE_KEYS
 
 
 def check_recipe(recipe: Recipe, family: Family, dimensions: Dimensions) -> None:
@@ -17,6 +20,36 @@ def check_recipe(recipe: Recipe, family: Family, dimensions: Dimensions) -> None
         RecipeError: with every such setting.
     """
     problems = [*_lengths(recipe, family, dimensions.num_positions), *_dropout(recipe, family)]
+    if problems:
+        raise RecipeError(problems)
+
+
+def check_recipe_languages(recipe: Recipe, family: Family, languages: Languages | None) -> None:
+    """Refuse languages that a base does not know, or that it has no codes for.
+
+    Raises:
+        RecipeError: with every such setting.
+    """
+    data = recipe.data
+    given = {side: getattr(data, side) for side in ("source_lang", "target_lang")}
+    if languages is None:
+        problems = [
+            Problem(
+                f"this {family.title} has no language codes, so the setting would change nothing",
+                where=f"data.{key}",
+                fix="Remove it; a task that names the languages belongs in data.source_prefix.",
+            )
+            for key in LANGUAGE_KEYS
+            if key in data.model_fields_set and getattr(data, key) not in (None, {}, 1)
+        ]
+    else:
+        codes = {f"data.{side}": code for side, code in given.items() if code}
+        codes |= {f"data.language_codes.{name}": code for name, code in data.language_codes.items()}
+        problems = [
+            unknown_language(code, languages, where=where)
+            for where, code in codes.items()
+            if code not in languages.codes
+        ]
     if problems:
         raise RecipeError(problems)
 
@@ -32,7 +65,7 @@ def _lengths(recipe: Recipe, family: Family, num_positions: int | None) -> Itera
     for key, length in lengths.items():
         if length > num_positions:
             yield Problem(
-                f"this {family.title} has learned {num_positions:,} positions and knows none beyond",
+                f"this {family.title} has {num_positions:,} positions and knows none beyond",
                 where=key,
                 found=f"{length:,}",
                 allowed=f"at most {num_positions:,}",

@@ -35,7 +35,13 @@ MAX_JSON_BYTES = 64 * 2**20
 # Beyond the size of any real model; `num_labels` alone makes transformers build a list of that length.
 LARGEST_NUMBER = 10_000_000
 # Written into configs by transformers itself, without any effect when read.
-_HARMLESS_PRIVATE = {"_name_or_path", "_commit_hash", "_attn_implementation_autoset", "_num_labels"}
+_HARMLESS_PRIVATE = {
+    "_name_or_path",
+    "_commit_hash",
+    "_attn_implementation_autoset",
+    "_num_labels",
+    "_sliding_window_pattern",
+}
 _CODE = ("auto_map", "custom_pipelines", "trust_remote_code")
 _KERNELS = ("attn_implementation", "experts_implementation", "use_kernels", "kernel_config")
 _OWN_KERNELS = (None, False, "eager", "sdpa")
@@ -143,11 +149,12 @@ def _read_object(file: Path, name: str) -> dict[str, Any]:
     return values
 
 
-def _config_problems(values: Mapping[str, Any], name: str) -> Iterator[Problem]:
-    yield from _code_problems(values, CONFIG, name)
-    private = [key for key in values if key.startswith("_") and key not in _HARMLESS_PRIVATE]
-    kernels = [key for key in _KERNELS if values.get(key) not in _OWN_KERNELS]
-    for key in [*private, *kernels]:
+def _config_problems(values: dict[str, Any], name: str) -> Iterator[Problem]:
+    configs = list(_configs(values))
+    yield from _code_problems({key: own[key] for own in configs for key in own if own[key]}, CONFIG, name)
+    private = [key for own in configs for key in own if key.startswith("_") and key not in _HARMLESS_PRIVATE]
+    kernels = [key for own in configs for key in _KERNELS if own.get(key) not in _OWN_KERNELS]
+    for key in dict.fromkeys([*private, *kernels]):
         yield Problem(
             f"its config sets {quoted(key)}, with which transformers may load code from elsewhere",
             where=name,
@@ -167,7 +174,7 @@ def _config_problems(values: Mapping[str, Any], name: str) -> Iterator[Problem]:
         )
     family = family_of(values.get("model_type"))
     for key in family.size_keys if family else ():
-        value = values.get(key, 1)
+        value = _at(values, key)
         is_size = isinstance(value, int) and not isinstance(value, bool) and value > 0
         if not is_size and not (value is None and family and key in family.optional_sizes):
             yield Problem(
@@ -182,10 +189,27 @@ def _config_problems(values: Mapping[str, Any], name: str) -> Iterator[Problem]:
         )
 
 
-def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    for key, value in values.items():
-        if isinstance(value, int | float):
-            yield key, value
+def _configs(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a config and those within it: of an encoder, a decoder, a tower for images."""
+    yield values
+    for value in values.values():
+        if isinstance(value, dict):
+            yield from _configs(value)
+
+
+def _at(values: Mapping[str, Any], key: str) -> Any:
+    """Return the value at `encoder.hidden_size`; 1 if the config leaves it to its default."""
+    value: Any = values
+    for part in key.split("."):
+        value = value.get(part, 1) if isinstance(value, dict) else value
+    return value
+
+
+def _numbers(values: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    for config in _configs(values):
+        for key, value in config.items():
+            if isinstance(value, int | float):
+                yield key, value
 
 
 def _code_problems(values: Mapping[str, Any], file: str, name: str) -> Iterator[Problem]:

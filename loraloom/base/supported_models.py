@@ -19,25 +19,31 @@ STARTER = "starter"
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 # Usual names of model types that config.json names differently.
 _CALLED = {
-    "bart": "BART",
     "bigbird_pegasus": "BigBird-Pegasus",
     "blenderbot": "Blenderbot",
     "blenderbot-small": "Blenderbot",
     "fsmt": "FSMT",
     "led": "LED",
     "longt5": "LongT5",
-    "m2m_100": "M2M100 (NLLB)",
-    "marian": "Marian (opus-mt)",
-    "mbart": "mBART",
     "mvp": "MVP",
     "nllb-moe": "NLLB-MoE",
-    "pegasus": "Pegasus",
     "pegasus_x": "Pegasus-X",
     "plbart": "PLBart",
     "prophetnet": "ProphetNet",
     "switch_transformers": "SwitchTransformers",
-    "t5gemma": "T5Gemma",
-    "t5gemma2": "T5Gemma 2",
+}
+# Why some of these are not supported, and what to name instead.
+_EXPERTS = (
+    "sends each token to an expert of its own, where a linear no longer sees which example the token is from",
+    "Name a model without experts, for example google/flan-t5-base.",
+)
+_WHY_NOT = {
+    "longt5": (
+        "attends in blocks of a row, in which examples cannot be kept apart nor memory be foreseen yet",
+        "Name a T5, for example google/flan-t5-base: its positions are relative, so it reads long texts too.",
+    ),
+    "nllb-moe": _EXPERTS,
+    "switch_transformers": _EXPERTS,
 }
 _READS_AUDIO = frozenset(
     {
@@ -160,6 +166,9 @@ def _reason(model_type: Any, architectures: list[str], is_encoder_decoder: bool)
     if model_type in _READS_AUDIO | _READS_IMAGES:
         what = "audio" if model_type in _READS_AUDIO else "images"
         return f"{called} reads {what}, but LoRALoom trains models that read text", _INSTEAD
+    if model_type in _WHY_NOT:
+        why, fix = _WHY_NOT[model_type]
+        return f"{called} is an encoder-decoder that LoRALoom does not support yet: it {why}", fix
     if is_encoder_decoder or model_type in _CALLED:
         return f"{called} is an encoder-decoder that LoRALoom does not support yet", ""
     if any("CausalLM" in entry or entry.endswith("LMHeadModel") for entry in architectures):

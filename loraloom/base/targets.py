@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -28,16 +28,13 @@ class Target:
         name: its path in the model.
         module: the frozen linear, read through `linear`.
         place: its position in the model, and its role.
+        sides: whose tokens its inputs have, one for each time that a pass uses it.
     """
 
     name: str
     module: nn.Module
     place: Place
-
-    @property
-    def side(self) -> Side:
-        """Whether its input has tokens of the source or of the target."""
-        return self.place.side
+    sides: tuple[Side, ...]
 
     @property
     def linear(self) -> FrozenLinear:
@@ -77,8 +74,16 @@ def linears(model: nn.Module, family: Family) -> list[Target]:
     """List every linear of encoder and decoder, in the model's order, without the output head."""
     found = ((name, module) for name, module in model.named_modules() if is_linear(module))
     return [
-        Target(name, module, place) for name, module in found if (place := family.place(name)) is not None
+        Target(name, module, place, family.sides(place))
+        for name, module in found
+        if (place := family.place(name)) is not None
     ]
+
+
+def other_linears(model: nn.Module, family: Family) -> list[str]:
+    """Every linear outside of the layers: the output head, or those of a tower that reads images."""
+    found = (name for name, module in model.named_modules() if is_linear(module))
+    return [name for name in found if not family.is_in_layer(name)]
 
 
 def resolve_targets(
@@ -179,6 +184,9 @@ def _no_match(
     kind = family.remark(pattern, suffixes)
     has = f"It has {' and '.join(near)}" if near else f"It has {', '.join(suffixes)}"
     prefix = f"{place}:" if place else ""
+    if not within:
+        what = f"`{prefix}{pattern}` matches no linear: {base_name} has none in its {place}{kind}"
+        return Problem(what, where=key, fix=f"Set encoder:{pattern} or decoder:{pattern}.")
     meant = []
     for other in patterns:
         if other == f"{prefix}{pattern}":
@@ -194,14 +202,22 @@ def unique_targets(matches: Sequence[Match]) -> tuple[Target, ...]:
     return tuple({target.name: target for match in matches for target in match.targets}.values())
 
 
-def peft_target_modules(adapted: Sequence[str], available: Sequence[Target]) -> list[str]:
+def peft_target_modules(
+    adapted: Sequence[str], available: Sequence[Target], others: Iterable[str] = ()
+) -> list[str]:
     """Return the shortest target list with which PEFT finds exactly these linears.
 
     It has the ends of names if every linear of these names is adapted, and whole paths otherwise.
+
+    Args:
+        adapted: names of linears.
+        available: every linear that can be adapted.
+        others: names of the base's other linears, which PEFT finds too.
     """
     chosen = set(adapted)
     suffixes = {name.rpartition(".")[2] for name in chosen}
-    all_named_so = {target.name for target in available if target.suffix in suffixes}
+    names = (*(target.name for target in available), *others)
+    all_named_so = {name for name in names if name.rpartition(".")[2] in suffixes}
     return sorted(suffixes if all_named_so == chosen else chosen)
 
 

@@ -2,25 +2,59 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import suppress
+from typing import Any
+
+import transformers
 from tokenizers import Tokenizer as BackendTokenizer
 from transformers import AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from loraloom.architectures.family import Family
-from loraloom.base.safety import describe_source
+from loraloom.architectures.families import family_of
+from loraloom.base.safety import CONFIG, describe_source, file_beside, read_beside
 from loraloom.errors import ModelError
 
+SPIECE = "spiece.model"
 
-def load_tokenizer(path: str, name: str) -> Tokenizer:
-    """Load the tokenizer of a folder or hub name.
+
+def load_tokenizer(path: str, name: str) -> tuple[Tokenizer, tuple[str, ...]]:
+    """Load the tokenizer of a folder or hub name, with a note if it is not loaded as its files say.
+
+    AutoTokenizer of transformers 5 fails for UMT5's folders with only a spiece.model, and for those that name
+    `MT5Tokenizer`, a class that is gone; the family's own class reads the same file.
 
     Raises:
         ModelError: it cannot be loaded.
     """
     try:
-        return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        return _quietly(AutoTokenizer, path), ()
     except Exception as error:  # of many types: a missing file, sentencepiece, a damaged JSON
+        family = family_of(read_beside(path, CONFIG, name).get("model_type"))
+        reader = getattr(transformers, family.tokenizer_class or "", None) if family else None
+        if reader is not None and needs_own_class(path):
+            with suppress(Exception):  # the first error says what is wrong
+                note = f"transformers' AutoTokenizer cannot load its tokenizer, so {SPIECE} is read by"
+                return _quietly(reader, path), (f"{note} {reader.__name__}",)
         raise ModelError("its tokenizer cannot be loaded", where=name, found=describe_source(error)) from None
+
+
+def needs_own_class(path: str) -> bool:
+    """Whether a folder or hub name has a spiece.model alone, which AutoTokenizer cannot load."""
+    if file_beside(path, SPIECE) is None or file_beside(path, "tokenizer.json") is not None:
+        return False
+    try:
+        _quietly(AutoTokenizer, path)
+    except Exception:  # whatever it raises
+        return True
+    return False
+
+
+def _quietly(loader: Any, path: str) -> Tokenizer:
+    with warnings.catch_warnings():
+        # Of MarianTokenizer, which then never calls it (transformers 5.23).
+        warnings.filterwarnings("ignore", message="Recommended: pip install sacremoses")
+        return loader.from_pretrained(path, trust_remote_code=False)
 
 
 def forget_state(tokenizer: Tokenizer) -> tuple[str, ...]:
@@ -46,10 +80,11 @@ def forget_state(tokenizer: Tokenizer) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, family: Family, name: str) -> None:
+def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, start: int | None, name: str) -> None:
     """Refuse a tokenizer without padding or end, or with more tokens than the model has embeddings.
 
-    A config without a start token gets the one that its family begins answers with.
+    Args:
+        start: the token that answers begin with, which the model's config then states.
 
     Raises:
         ModelError: the model cannot be used with it.
@@ -57,8 +92,22 @@ def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, family: Family
     for token in ("pad", "eos"):
         if getattr(tokenizer, f"{token}_token_id") is None:
             raise ModelError(f"its tokenizer has no {token} token", where=name)
-    model.config.decoder_start_token_id = family.start_token_id(model.config, tokenizer)
-    size = model.get_input_embeddings().weight.shape[0]
+    if start is None:
+        raise ModelError(
+            "it is not known which token its answers begin with",
+            where=name,
+            found="no start token in its config, and no such token of its family in its tokenizer",
+            fix="Set decoder_start_token_id in config.json to the token that it was trained with.",
+        )
+    model.config.decoder_start_token_id = start
+    if getattr(tokenizer, "separate_vocabs", False):
+        raise ModelError(
+            "its tokenizer has a vocabulary for sources and another for answers, which is not supported yet",
+            where=name,
+            found="separate_vocabs: true",
+            fix="Use a model with one vocabulary, as most of opus-mt are.",
+        )
+    size = min(each.weight.shape[0] for each in (model.get_input_embeddings(), model.get_output_embeddings()))
     if len(tokenizer) > size:
         raise ModelError(
             "its tokenizer has more tokens than the model has embeddings",

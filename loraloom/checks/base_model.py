@@ -72,12 +72,12 @@ def check_special_tokens(gate: Gate) -> list[Finding]:
                 "Use a tokenizer with a separate padding token if you train elsewhere.",
             )
         )
-    usual = base.eos_token_id if base.family.start == "eos" else base.pad_token_id
-    if base.start_token_id != usual:
+    usual = getattr(base.tokenizer, f"{base.family.start}_token_id")
+    if usual is not None and base.start_token_id != usual:
         start, wanted = (_named(base, token) for token in (base.start_token_id, usual))
         message = f"answers begin with {start}, but models of this family were trained to begin with {wanted}"
         findings.append(_special("note", message, "Check decoder_start_token_id in config.json."))
-    if not _ends_texts(base):
+    if base.family.ends_sources and not _ends_texts(base):
         message = "the tokenizer does not end texts with EOS; LoRALoom adds it, but other programs may not"
         findings.append(_special("note", message, "Add EOS to your prompts if you use the model elsewhere."))
     if findings:
@@ -132,4 +132,5 @@ def _ids(value: Any) -> list[int]:
 
 def _ends_texts(base: Base) -> bool:
     ids = base.tokenizer("a")["input_ids"]
-    return bool(ids) and ids[-1] == base.eos_token_id
+    behind = 1 if base.languages is None else 2  # a language's code may follow EOS
+    return base.eos_token_id in ids[-behind:]

@@ -15,7 +15,7 @@ from rich.cells import set_cell_size
 
 from loraloom.base.loading import Base
 from loraloom.data.batches import Batch, Part, Side, collate
-from loraloom.data.encoding import IGNORED, EncodedSet
+from loraloom.data.encoding import IGNORED, EncodedSet, encode_texts
 from loraloom.data.examples import Example
 from loraloom.run.documents.document import JsonObject
 from loraloom.text.visible import printable
@@ -104,7 +104,10 @@ def _view(
         labels=tuple(None if label == IGNORED else _tokens(base, [label])[0] for label in labels),
         padding=(source_padding, target_padding),
         neighbours=sum(other.row == row for other in batch.segments["target"][0]) - 1,
-        is_cut=(_is_cut(base, example.source, limits[0]), _is_cut(base, example.response, limits[1])),
+        is_cut=(
+            _is_cut(base, example.source, limits[0], example.source_lang),
+            _is_cut(base, example.response, limits[1], example.target_lang, as_target=True),
+        ),
     )
 
 
@@ -123,9 +126,17 @@ def _tokens(base: Base, ids: list[int]) -> tuple[str, ...]:
     return tuple(printable(token) for token in base.tokenizer.convert_ids_to_tokens(ids))
 
 
-def _is_cut(base: Base, text: str, limit: int) -> bool:
-    ids = base.tokenizer(text, verbose=False)["input_ids"]
-    return len(ids) + (not ids or ids[-1] != base.eos_token_id) > limit
+def _is_cut(base: Base, text: str, limit: int, code: str, *, as_target: bool = False) -> bool:
+    _, num_cut = encode_texts(
+        [text],
+        base.tokenizer,
+        limit,
+        as_target=as_target,
+        languages=base.languages,
+        codes=[code] if base.languages else (),
+        frame=base.frame,
+    )
+    return num_cut == 1
 
 
 def view_lines(view: RowView, width: int) -> list[str]:

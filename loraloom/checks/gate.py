@@ -17,7 +17,7 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import hidden_states, part_losses
 from loraloom.bank.ownership import Rows, shares_of, training_rows
 from loraloom.base.loading import Base
-from loraloom.base.targets import Match, resolve_targets
+from loraloom.base.targets import Match, other_linears, resolve_targets
 from loraloom.checks.finding import Finding
 from loraloom.checks.silent_modules import describe_silent
 from loraloom.data.batches import Batch, Part, collate
@@ -137,21 +137,16 @@ def check_labels(gate: Gate) -> list[Finding]:
     flat = batch.labels.cpu()
     is_padding = (batch.target_segments == 0).cpu()
     if bool(((flat == IGNORED) != is_padding).any()):
-        return [
-            Finding(
-                "error",
-                "labels",
-                "labels",
-                "the positions that are -100 in the labels are not exactly the padding",
-            )
-        ]
-    without = (gate.train_set.final_labels != eos).nonzero()[0]
+        message = "the positions that are -100 in the labels are not exactly the padding"
+        return [Finding("error", "labels", "labels", message)]
+    languages = gate.base.languages
+    without = gate.train_set.without_end(eos, () if languages is None else languages.codes.values())
     if len(without):
         message = f"{len(without)} rows do not end in EOS, the first is training row {without[0] + 1}"
         return [Finding("error", "labels", "labels", message)]
-    ends = f"all {len(gate.train_set)} label rows end in EOS"
+    message = f"all {len(gate.train_set)} label rows end in EOS"
     padding = f"{int(is_padding.sum())} of {flat.numel()} positions of a batch are -100, all of them padding"
-    return [Finding("ok", "labels", "labels", f"{ends}; {padding}")]
+    return [Finding("ok", "labels", "labels", f"{message}; {padding}")]
 
 
 @torch.no_grad()
@@ -163,13 +158,11 @@ def check_loss(gate: Gate) -> list[Finding]:
     total = 0.0
     for row in gate.rows:
         labels = torch.from_numpy(row.labels).long().to(base.device)
-        # UMT5 in transformers 5.17 lets a row without padding attend to its own future without this mask.
-        earlier = torch.ones(len(labels), len(labels), dtype=torch.bool, device=base.device).tril()
         out = base.model(
             input_ids=torch.from_numpy(row.input_ids).long().to(base.device)[None],
             labels=labels[None],
-            decoder_attention_mask=earlier[None, None],
             use_cache=False,
+            **base.family.forward_options(len(labels), base.device),
         )
         log_probabilities = F.log_softmax(out.logits[0].float(), dim=-1)
         total -= float(sum(log_probabilities[position, token] for position, token in enumerate(labels)))
@@ -194,7 +187,18 @@ def check_targets(gate: Gate) -> list[Finding]:
     for experiment in gate.experiments:
         matches = resolve_targets(gate.base.model, gate.base.family, experiment.lora.target_modules)
         findings += [_target_finding(experiment, match) for match in matches]
-    return findings
+    return [*findings, *_not_adapted(gate.base)]
+
+
+def _not_adapted(base: Base) -> list[Finding]:
+    """Note linears that a target list might mean and that are no part of the text encoder or decoder."""
+    own = {name: base.model.get_submodule(name) for name in other_linears(base.model, base.family)}
+    others = [name for name, module in own.items() if module is not base.head]
+    if not others:
+        return []
+    places = ", ".join(sorted({".".join(name.split(".")[:3]) for name in others}))
+    message = f"{len(others)} linears of {places} are not adapted: only those that read text are"
+    return [Finding("note", "targets", "base", message)]
 
 
 def _target_finding(experiment: Experiment, match: Match) -> Finding:

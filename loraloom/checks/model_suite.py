@@ -15,6 +15,7 @@ from loraloom.checks.gate import (
     check_shapes,
     check_targets,
 )
+from loraloom.checks.languages import check_languages
 from loraloom.checks.movement_forecast import check_movement
 from loraloom.checks.overfitting import check_learning
 
@@ -27,6 +28,7 @@ GATE: tuple[ModelCheck, ...] = (
     check_shapes,
     check_labels,
     check_loss,
+    check_languages,
     check_targets,
     check_adapters,
     check_generation,

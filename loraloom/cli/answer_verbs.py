@@ -17,6 +17,8 @@ from loraloom.cli.shared_options import (
     OneAdapter,
     RunFolder,
     RunOrNone,
+    SourceLang,
+    TargetLang,
 )
 from loraloom.cli.verb_steps import (
     check_adapter_options,
@@ -49,6 +51,8 @@ def compare(
     data: MovedData = None,
     adapters: Adapters = [],  # noqa: B006
     sets: AnswerSets = [],  # noqa: B006
+    source_lang: SourceLang = None,
+    target_lang: TargetLang = None,
     out: Annotated[
         Path | None, typer.Option(help="With --adapter: the JSON file to store the comparison in.")
     ] = None,
@@ -79,6 +83,8 @@ def compare(
                 prompts=prompt,
                 prompts_file=prompts,
                 sets=sets,
+                source_lang=source_lang,
+                target_lang=target_lang,
                 out=out,
                 report=display,
             )
@@ -92,6 +98,8 @@ def compare(
                 name=name,
                 base=base,
                 data=data,
+                source_lang=source_lang,
+                target_lang=target_lang,
                 report=display,
             )
         if as_json:
@@ -171,6 +179,8 @@ def predict(
     base: MovedBase = None,
     adapter: OneAdapter = None,
     sets: AnswerSets = [],  # noqa: B006
+    source_lang: SourceLang = None,
+    target_lang: TargetLang = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer every row of a file; write one JSON object per line to stdout."""
@@ -188,11 +198,29 @@ def predict(
             from loraloom.commands.predict import predict_with_adapter
 
         if run is not None:
-            answers = run_prediction(run, file, experiment=experiment, keep=keep, base=base, report=display)
+            answers = run_prediction(
+                run,
+                file,
+                experiment=experiment,
+                keep=keep,
+                base=base,
+                source_lang=source_lang,
+                target_lang=target_lang,
+                report=display,
+            )
         else:
             assert base is not None
             assert adapter is not None
-            answers = predict_with_adapter(base, adapter, file, keep=keep, sets=sets, report=display)
+            answers = predict_with_adapter(
+                base,
+                adapter,
+                file,
+                keep=keep,
+                source_lang=source_lang,
+                target_lang=target_lang,
+                sets=sets,
+                report=display,
+            )
         if as_json:
             print_json({"answers": list(answers)})
         else:

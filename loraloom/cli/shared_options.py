@@ -61,6 +61,16 @@ MergeSets = Annotated[
 OneExperiment = Annotated[
     str | None, typer.Option(help="The adapter's experiment; with several seeds, such as main@42.")
 ]
+SourceLang = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CODE",
+        help="With a multilingual base: the language of the rows, if not as in training.",
+    ),
+]
+TargetLang = Annotated[
+    str | None, typer.Option(metavar="CODE", help="With a multilingual base: the language to answer in.")
+]
 RunFolder = Annotated[Path, typer.Argument(help="A run directory.")]
 NewRun = Annotated[
     Path | None, typer.Option(help="The run directory to create; by default a new one below runs/.")

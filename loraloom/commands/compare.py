@@ -7,8 +7,8 @@ and training, may run at the same time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from loraloom.base.tokenizer_loading import control_names
@@ -21,14 +21,14 @@ from loraloom.comparison.compared_rows import (
     rows_of_part,
 )
 from loraloom.comparison.comparison_file import alone, checked_name, free_name, kept_at
+from loraloom.comparison.language_pairs import only_rows, pairs_compared, retain_losses, with_forgetting
 from loraloom.comparison.partial_answers import Answers
 from loraloom.data.encoding import describe_cuts, encode_sources
 from loraloom.data.files.part_files import PartContents
+from loraloom.data.languages.codes import pair_name
 from loraloom.data.prompts.prompts import Prompt
 from loraloom.data.sources.control_tokens import controls_in, describe_controls
 from loraloom.evaluate import comparison
-from loraloom.evaluate.comparison import ModelAnswers
-from loraloom.evaluate.loss import eval_losses
 from loraloom.evaluate.movement import movement
 from loraloom.evaluate.scoring import Scoring, score_against
 from loraloom.report.unfinished_comparisons import partial_file
@@ -46,8 +46,8 @@ from loraloom.run.folder import now, open_run
 from loraloom.session import provenance as origin
 from loraloom.session.adapter_folders import find_adapters, load_adapters
 from loraloom.session.answering_model import AnsweringModel, load_run
+from loraloom.session.languages import in_languages, with_languages
 from loraloom.session.locations import Relocation, relocated
-from loraloom.session.material import encode_rows
 from loraloom.training.signals import StopRequest
 
 
@@ -61,6 +61,8 @@ def compare(
     name: str | None = None,
     base: Path | None = None,
     data: Path | None = None,
+    source_lang: str | None = None,
+    target_lang: str | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> Comparison:
@@ -73,6 +75,8 @@ def compare(
         experiments: experiments whose adapters answer; all by default.
         name: name of the file; by default what was compared.
         base, data: present location of the run's base and data (a folder or file), if they were moved.
+        source_lang, target_lang: languages of the rows and answers with a multilingual base, if they are not
+            as in training.
         report, stop: called with progress; token to stop by, instead of SIGINT and SIGTERM.
 
     Returns:
@@ -86,6 +90,7 @@ def compare(
     opened = open_run(run)
     recipe, known = origin.run_recipe(opened)
     recipe, moved = relocated(opened, recipe, known, Relocation(base, data))
+    recipe = in_languages(recipe, source_lang, target_lang)
     if prompts or prompts_file is not None:
         rows, what = prompts_asked(recipe, split, prompts, prompts_file, report), "prompts"
     else:
@@ -108,6 +113,8 @@ def compare_adapters(
     prompts: Sequence[str] = (),
     prompts_file: Path | None = None,
     sets: Sequence[str] = (),
+    source_lang: str | None = None,
+    target_lang: str | None = None,
     out: Path | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
@@ -120,6 +127,7 @@ def compare_adapters(
         data: rows with known answers, which the answers are compared with.
         prompts, prompts_file: rows to answer instead.
         sets: `key=value` each, of `data`, `generation`, `dtype`, `device` or `seed`.
+        source_lang, target_lang: as in `compare`.
         out: the JSON file to store the comparison in; without one, it is not stored.
         report, stop: as in `compare`.
 
@@ -131,6 +139,7 @@ def compare_adapters(
         Interrupted: a stop was requested; with `out`, the same call resumes the comparison.
     """
     given = find_adapters(base, adapters, data=data, sets=sets)
+    given = replace(given, recipe=in_languages(given.recipe, source_lang, target_lang))
     rows, what = rows_given(given.recipe, data, prompts, prompts_file, report)
     with kept_at(out) as (folder, name):
         loaded = load_adapters(given, folder)
@@ -152,7 +161,10 @@ def _compare(
 ) -> Comparison:
     """Answer the rows, store the comparison, and return it."""
     limit = loaded.recipe.data.max_source_length
-    sources, cuts = encode_sources(rows, loaded.base.tokenizer, limit, loaded.recipe.data.source_truncation)
+    rows, truncation = with_languages(loaded, rows, report), loaded.recipe.data.source_truncation
+    sources, cuts = encode_sources(
+        rows, loaded.base.tokenizer, limit, truncation, loaded.base.languages, loaded.base.frame
+    )
     controls = control_names(loaded.base.tokenizer)
     of_controls = describe_controls([controls_in(ids, controls) for ids in sources])
     for said in filter(None, (describe_cuts("", cuts, limit), of_controls)):
@@ -181,6 +193,7 @@ def _compare(
                 source=row.source,
                 reference=row.response,
                 answers={model: own.texts[number] for model, own in answers.items()},
+                **({"languages": pair_name(row)} if loaded.base.languages else {}),
             )
             for number, row in enumerate(rows)
         ],
@@ -189,13 +202,6 @@ def _compare(
     replace_text(file, result.text())
     partial_file(loaded.comparisons, name).unlink(missing_ok=True)
     return result
-
-
-def _only(own: ModelAnswers, numbers: Sequence[int]) -> ModelAnswers:
-    """Select the answers to some rows."""
-    return ModelAnswers(
-        **{part.name: [getattr(own, part.name)[n] for n in numbers] for part in fields(ModelAnswers)}
-    )
 
 
 def _with_figures(
@@ -212,9 +218,10 @@ def _with_figures(
     scoring = None if references is None else score_against(references, loaded.base.answer_text)
     num_labels = [len(targets[number]) for number in judged]
     if judged:
-        answers = {model: _only(own, judged) for model, own in answers.items()}
+        answers = {model: only_rows(own, judged) for model, own in answers.items()}
     num_rows = len(judged) or len(rows)
-    models = _models(loaded, answers, scoring, num_labels, retained)
+    of_retained, retained_pairs = retain_losses(loaded, retained)
+    models = _models(loaded, answers, scoring, num_labels, of_retained)
     groups = _groups(loaded)
     of_what = "prompt" if result.what == "prompts" else f"{result.what} row"
     where = f"{num_rows} {of_what}{'' if num_rows == 1 else 's'}"
@@ -233,6 +240,9 @@ def _with_figures(
         if group != BASE_NAME
     ]
     result = result.replaced(sentences=sentences, models=models)
+    if loaded.base.languages is not None:
+        by_pair = pairs_compared(loaded, [rows[n] for n in judged], answers, num_labels, groups)
+        result = result.replaced(languages=with_forgetting(by_pair, retained_pairs, retained))
     if scoring is None or evidence is None:
         return result
     sizes = {group: _size(loaded, names) for group, names in groups.items() if group != BASE_NAME}
@@ -252,10 +262,10 @@ def _models(
     answers: Answers,
     scoring: Scoring | None,
     num_labels: Sequence[int],
-    retained: PartContents | None,
+    losses: Mapping[str, float],
 ) -> dict[str, ModelRecord]:
     """Compute the figures of every model, and how far each adapter moves the base."""
-    limit, losses = loaded.recipe.generation.max_new_tokens, _retain_losses(loaded, retained)
+    limit = loaded.recipe.generation.max_new_tokens
     records = {}
     for model, own in answers.items():
         figures = comparison.figures(own, answers[BASE_NAME], scoring, num_labels, limit)
@@ -264,16 +274,6 @@ def _models(
         moved = {"movement": movement(loaded.bank, model)} if model in loaded.adapters else {}
         records[model] = ModelRecord(figures=figures, **moved)
     return records
-
-
-def _retain_losses(loaded: AnsweringModel, retained: PartContents | None) -> dict[str, float]:
-    """Compute every model's loss on `data.retain` in one pass; an increase over the base is forgetting."""
-    if retained is None:
-        return {}
-    size = loaded.recipe.training.per_device_eval_batch_size
-    rows = encode_rows(retained.examples, loaded.base, loaded.recipe)
-    losses = eval_losses(loaded.bank, list(loaded.slots.values()), rows, batch_size=size)
-    return {model: losses[slot] for model, slot in loaded.slots.items()}
 
 
 def _groups(loaded: AnsweringModel) -> dict[str, list[str]]:

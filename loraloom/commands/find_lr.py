@@ -72,7 +72,7 @@ def find_learning_rate(
     split = split or split_examples(recipe.data)
     if not split.eval:
         raise DataError(
-            "a range test requires eval rows to compare learning rates",
+            "a range test needs eval rows to compare learning rates",
             where="data.eval",
             fix="Set data.eval: 0.1.",
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from loraloom.base.supported_models import check_folder
+from loraloom.commands.init_languages import languages_of_folder, stated_languages
 from loraloom.data.files.data_names import STARTER
 from loraloom.data.files.location import locate
 from loraloom.data.layouts.recognition import NoLayoutError
@@ -48,7 +49,8 @@ def init_recipe(
         report: called with notes.
 
     Raises:
-        DataError: a file cannot be read, or its columns are not recognised.
+        DataError: a file cannot be read, or its columns or the languages of a multilingual base's rows are
+            not recognised.
         RecipeError: `columns` or `sets` are invalid.
         ModelError: `model` is a folder that contains something else.
     """
@@ -72,6 +74,15 @@ def init_recipe(
                 "`conversation_history: true`, which gives each the turns before it as context"
             )
         )
+    stated |= stated_languages(
+        languages_of_folder(model),
+        model,
+        named,
+        stated,
+        seen,
+        lambda further: preview_files(located.files, settings.model_copy(update=dict(further))),
+        report,
+    )
     return commented_recipe(
         model,
         stated | {"train": named[0] if len(named) == 1 else named},

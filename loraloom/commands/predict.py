@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from loraloom.session import provenance as origin
 from loraloom.session.adapter_folders import find_adapters, load_adapters
 from loraloom.session.adapter_names import one_adapter
 from loraloom.session.answering_model import AnsweringModel, best_so_far, load_run
+from loraloom.session.languages import decoder_starts, in_languages, with_languages
 from loraloom.session.locations import Relocation, relocated
 from loraloom.session.row_advice import OF_ADAPTERS, OF_RUN, advising
 from loraloom.training.signals import StopRequest
@@ -39,6 +41,8 @@ def predict(
     experiment: str | None = None,
     keep: Sequence[str] = (),
     base: Path | None = None,
+    source_lang: str | None = None,
+    target_lang: str | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> Iterator[dict[str, Any]]:
@@ -52,6 +56,8 @@ def predict(
             base.
         keep: columns of the file to keep in the output, besides its id.
         base: present folder of the run's base, if it was moved; it must be unchanged.
+        source_lang, target_lang: languages of the rows and answers with a multilingual base, if they are not
+            as in training.
         report: called with progress, and with the column used as id.
         stop: token to stop by.
 
@@ -67,6 +73,7 @@ def predict(
     opened = open_run(run)
     recipe, known = origin.run_recipe(opened)
     recipe, moved = relocated(opened, recipe, known, Relocation(base))
+    recipe = in_languages(recipe, source_lang, target_lang)
     asks_base = experiment == BASE_NAME
     wanted: list[str] = []
     if not asks_base:
@@ -77,6 +84,7 @@ def predict(
     loaded = load_run(run, wanted, with_base=asks_base, recipe=recipe)
     for note in [*moved, *loaded.notes]:
         report(Note(message=note))
+    prompts = with_languages(loaded, prompts, report)
     return _answers(loaded, prompts, report, StopRequest() if stop is None else stop)
 
 
@@ -86,6 +94,8 @@ def predict_with_adapter(
     file: Path,
     *,
     keep: Sequence[str] = (),
+    source_lang: str | None = None,
+    target_lang: str | None = None,
     sets: Sequence[str] = (),
     report: Report = quiet,
     stop: StopRequest | None = None,
@@ -95,7 +105,7 @@ def predict_with_adapter(
     Args:
         base: a folder, a hub name, or `starter`.
         adapter: a folder in PEFT's format.
-        file, keep, report, stop: as in `predict`.
+        file, keep, source_lang, target_lang, report, stop: as in `predict`.
         sets: `key=value` each, of `data`, `generation`, `dtype`, `device` or `seed`.
 
     Yields:
@@ -106,10 +116,12 @@ def predict_with_adapter(
         Interrupted: a stop was requested.
     """
     given = find_adapters(base, [adapter], sets=sets)
+    given = replace(given, recipe=in_languages(given.recipe, source_lang, target_lang))
     prompts = _prompts(file, given.recipe, keep, OF_ADAPTERS, report)
     loaded = load_adapters(given, file.parent, with_base=False)
     for note in [*given.notes, *loaded.notes]:
         report(Note(message=note))
+    prompts = with_languages(loaded, prompts, report)
     return _answers(loaded, prompts, report, StopRequest() if stop is None else stop)
 
 
@@ -155,11 +167,18 @@ def _answers(
 
     for start in range(0, len(prompts), ROWS_AT_ONCE):
         chunk = prompts[start : start + ROWS_AT_ONCE]
-        sources, cut = encode_sources(chunk, tokenizer, limit, recipe.data.source_truncation)
+        truncation, base = recipe.data.source_truncation, loaded.base
+        sources, cut = encode_sources(chunk, tokenizer, limit, truncation, base.languages, base.frame)
         cuts.append(cut)
         held += [controls_in(ids, controls) for ids in sources]
         tokens = answer(
-            loaded.bank, [slot], sources, recipe.generation, seed=recipe.seed, on_token=heed_stop
+            loaded.bank,
+            [slot],
+            sources,
+            recipe.generation,
+            starts=decoder_starts(loaded, chunk),
+            seed=recipe.seed,
+            on_token=heed_stop,
         )[slot]
         lengths += [len(row) for row in tokens]
         texts = loaded.base.answer_text.texts(tokens, loaded.answer_tokens)

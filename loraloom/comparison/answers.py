@@ -10,6 +10,7 @@ from dataclasses import fields
 from loraloom.base.answer_text import sentinels_in
 from loraloom.comparison.partial_answers import Answers, PartialAnswers, row_names
 from loraloom.data.encoding import EncodedSet, encode_texts
+from loraloom.data.languages.codes import DecoderStart
 from loraloom.data.prompts.prompts import Prompt
 from loraloom.errors import Interrupted
 from loraloom.evaluate.comparison import ModelAnswers
@@ -21,6 +22,7 @@ from loraloom.run.documents.comparison import BASE_NAME
 from loraloom.run.events import AnswerProgress, Note, Report, WarningNote
 from loraloom.session import provenance as origin
 from loraloom.session.answering_model import AnsweringModel
+from loraloom.session.languages import decoder_starts
 from loraloom.training.signals import StopRequest, stop_on_signals
 
 BATCHES_AT_ONCE = 4  # between checks of the clock and writes to disk
@@ -31,7 +33,20 @@ def target_ids(loaded: AnsweringModel, rows: Sequence[Prompt]) -> list[list[int]
     known = [number for number, row in enumerate(rows) if row.response is not None]
     texts = [rows[number].response or "" for number in known]
     limit = loaded.recipe.data.max_target_length
-    encoded, _ = encode_texts(texts, loaded.base.tokenizer, limit, as_target=True) if texts else ([], 0)
+    base = loaded.base
+    encoded, _ = (
+        encode_texts(
+            texts,
+            base.tokenizer,
+            limit,
+            as_target=True,
+            languages=base.languages,
+            codes=[rows[number].target_lang for number in known] if base.languages else (),
+            frame=base.frame,
+        )
+        if texts
+        else ([], 0)
+    )
     targets: list[list[int]] = [[] for _ in rows]
     for number, target in zip(known, encoded, strict=True):
         targets[number] = target
@@ -63,7 +78,8 @@ def answers_of(
         for chunk in chunks:
             if chunk.start in answered:
                 continue
-            answered[chunk.start] = _answer_chunk(loaded, sources[chunk], targets[chunk], kept)
+            starts = decoder_starts(loaded, rows[chunk])
+            answered[chunk.start] = _answer_chunk(loaded, sources[chunk], targets[chunk], starts, kept)
             partial.add(names[chunk], answered[chunk.start])
             done += len(names[chunk])
             report(AnswerProgress(done=done, total=len(rows)))
@@ -121,11 +137,12 @@ def _answer_chunk(
     loaded: AnsweringModel,
     sources: Sequence[Sequence[int]],
     targets: Sequence[Sequence[int]],
+    starts: Sequence[DecoderStart],
     kept: Collection[str],
 ) -> Answers:
     """Compute answers and losses of every model for some rows, each in one pass."""
     slots, recipe = list(loaded.slots.values()), loaded.recipe
-    tokens = answer(loaded.bank, slots, sources, recipe.generation, seed=recipe.seed)
+    tokens = answer(loaded.bank, slots, sources, recipe.generation, starts=starts, seed=recipe.seed)
     losses = [[0.0] * len(sources) for _ in slots]
     if judged := [number for number, target in enumerate(targets) if target]:
         size = recipe.training.per_device_eval_batch_size

@@ -85,4 +85,16 @@ def rows_of_part(
         raise DataError(
             f"the run has no {part} rows", where=str(run.folder), fix="Give --prompt TEXT or --prompts FILE."
         )
-    return [Prompt(e.source, e.response, e.path, e.row, e.parts) for e in examples], part
+    prompts = [
+        Prompt(
+            e.source,
+            e.response,
+            e.path,
+            e.row,
+            e.parts,
+            source_lang=e.source_lang,
+            target_lang=e.target_lang,
+        )
+        for e in examples
+    ]
+    return prompts, part

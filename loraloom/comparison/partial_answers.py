@@ -150,6 +150,15 @@ def row_names(
         targets: token ids of each row's answer; empty if it has none.
     """
     return [
-        digest_of_json([number, row.source, row.response, list(map(int, source)), list(map(int, target))])
+        digest_of_json(
+            [
+                number,
+                row.source,
+                row.response,
+                list(map(int, source)),
+                list(map(int, target)),
+                *filter(None, [row.target_lang]),  # what an answer without a known one begins with
+            ]
+        )
         for number, (row, source, target) in enumerate(zip(prompts, sources, targets, strict=True))
     ]

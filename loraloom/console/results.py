@@ -119,7 +119,25 @@ def print_comparison(comparison: Comparison, shown_rows: int = 3) -> None:
     for key, signature in comparison.signatures.items():
         if key not in keys:
             stdout.print(Text(visible(f"{key}: {signature}"), style="dim"))
+    print_languages(comparison)
     print_answers(comparison, shown_rows)
+
+
+def print_languages(comparison: Comparison) -> None:
+    """Print the figures of each pair of languages, with experiments as columns."""
+    groups = comparison.models_of_groups
+    shown = ("chrf_plus_plus", "eval_loss")
+    rows = []
+    for name, pair in comparison.languages.items():
+        of_retained = {model: {"retain_loss": loss} for model, loss in (pair.retain_losses or {}).items()}
+        for key, figures in (*((key, pair.figures) for key in shown), ("retain_loss", of_retained)):
+            if any(key in own for own in figures.values()):
+                columns = [[figures.get(model, {}).get(key) for model in names] for names in groups.values()]
+                num_rows = "" if key == "retain_loss" else str(pair.num_rows)
+                rows.append((name, num_rows, key, *(_figure_over_seeds(key, own) for own in columns)))
+    if rows:
+        Stdout(highlight=False).print()
+        print_table(("languages", "rows", "figure", *groups), rows)
 
 
 def print_answers(comparison: Comparison, shown_rows: int, title: str = "") -> None:

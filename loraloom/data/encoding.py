@@ -1,49 +1,26 @@
-"""Tokenization of examples, without padding: all end in EOS, and truncations are counted.
+"""Tokenization of examples, without padding: targets end in EOS, and truncations are counted.
 
 A source that is too long is truncated as `data.source_truncation` says (`sources/truncation.py`), a
-response at its end.
+response at its end. Rows of a multilingual base also have the codes of their languages, which are added to
+what is left of their texts, so that no truncation removes them.
 """
 
 from __future__ import annotations
 
-import itertools
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from loraloom.data.sources.source import pieces_of
-from loraloom.data.sources.truncation import AT_THE_END, describe_truncation, truncate_all
-from loraloom.errors import DataError
+from loraloom.data.languages.codes import Languages
+from loraloom.data.sources.truncation import describe_truncation
+from loraloom.data.token_ids import USUAL, Frame, PromptLike, SourceIds, TokenIds, Tokenizer, Truncation
 
-Truncation = Literal["context", "right"]
 IGNORED = -100  # label of positions that the loss ignores, as in torch's cross_entropy
-CHUNK = 1000
-
-
-class Tokenizer(Protocol):
-    """The part of the transformers tokenizer interface that encoding uses."""
-
-    eos_token_id: int | None
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Tokenize texts into `{"input_ids": …}`."""
-
-
-class PromptLike(Protocol):
-    """The attributes of a prompt that encoding uses."""
-
-    @property
-    def source(self) -> str:
-        """The source text."""
-
-    @property
-    def parts(self) -> bytes:
-        """The kinds and lengths of the pieces of the source, as `pieces_of` reads them."""
 
 
 class ExampleLike(PromptLike, Protocol):
@@ -59,8 +36,9 @@ class EncodedExample:
     """One example as token ids, unpadded.
 
     Args:
-        input_ids: int32 [source_len], EOS last.
-        labels: int32 [target_len], EOS last.
+        input_ids: int32 [source_len], EOS last, or next to last before a language's code, if the model's
+            sources have one.
+        labels: int32 [target_len], EOS last, or next to last before a language's code.
     """
 
     input_ids: npt.NDArray[np.int32]
@@ -124,10 +102,13 @@ class EncodedSet(Sequence[EncodedExample]):
         """Sorted unique tokens of all targets."""
         return np.unique(self._targets)
 
-    @property
-    def final_labels(self) -> npt.NDArray[np.int32]:
-        """The last token of each target, which should be EOS."""
-        return self._targets[self._target_starts[1:] - 1]
+    def without_end(self, eos_token_id: int, codes: Iterable[int] = ()) -> npt.NDArray[np.int64]:
+        """The numbers of targets that do not end in EOS, or in EOS and then one of some codes."""
+        ends = self._target_starts[1:] - 1
+        last = self._targets[ends]
+        before = self._targets[np.maximum(ends - 1, self._target_starts[:-1])]
+        has_end = (last == eos_token_id) | (np.isin(last, list(codes)) & (before == eos_token_id))
+        return np.flatnonzero(~has_end)
 
 
 def _flatten(sequences: Iterable[Sequence[int]]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
@@ -146,38 +127,72 @@ def encode(
     max_source_length: int,
     max_target_length: int,
     truncation: Truncation = "context",
+    languages: Languages | None = None,
+    frame: Frame = USUAL,
 ) -> EncodedSet:
     """Tokenize sources and responses.
 
     Args:
-        examples: with `source`, `parts` and `response`.
+        examples: with `source`, `parts`, `response` and languages.
         tokenizer: a transformers tokenizer.
-        max_source_length, max_target_length: number of tokens to keep, including EOS.
+        max_source_length, max_target_length: number of tokens to keep, including EOS and a code.
         truncation: what to remove from a source that is too long.
+        languages: of a base whose rows carry codes; each row's own is one of them.
+        frame: of the base.
 
     Raises:
         DataError: the tokenizer has no EOS token.
     """
-    sources = _Sources(examples, tokenizer, max_source_length, truncation)
-    targets = _TokenIds((e.response for e in examples), tokenizer, max_target_length, as_target=True)
+    sources = SourceIds(examples, tokenizer, max_source_length, truncation, languages, frame)
+    targets = TokenIds(
+        (e.response for e in examples),
+        tokenizer,
+        max_target_length,
+        as_target=True,
+        languages=languages,
+        codes=[e.target_lang for e in examples] if languages else (),
+        frame=frame,
+    )
     encoded = EncodedSet(sources, targets)
     encoded.source_cuts = sources.all_cuts
     return encoded
 
 
 def encode_sources(
-    rows: Sequence[PromptLike], tokenizer: Tokenizer, limit: int, truncation: Truncation
+    rows: Sequence[PromptLike],
+    tokenizer: Tokenizer,
+    limit: int,
+    truncation: Truncation,
+    languages: Languages | None = None,
+    frame: Frame = USUAL,
 ) -> tuple[list[list[int]], npt.NDArray[np.uint8]]:
-    """Tokenize sources to at most `limit` ids each, EOS always last, and return what was cut of each."""
-    sources = _Sources(rows, tokenizer, limit, truncation)
+    """Tokenize sources to at most `limit` ids each, EOS never cut, and return what was cut of each."""
+    sources = SourceIds(rows, tokenizer, limit, truncation, languages, frame)
     return list(sources), sources.all_cuts
 
 
 def encode_texts(
-    texts: Sequence[str], tokenizer: Tokenizer, limit: int, *, as_target: bool = False
+    texts: Sequence[str],
+    tokenizer: Tokenizer,
+    limit: int,
+    *,
+    as_target: bool = False,
+    languages: Languages | None = None,
+    codes: Sequence[str] = (),
+    frame: Frame = USUAL,
 ) -> tuple[list[list[int]], int]:
-    """Tokenize texts to at most `limit` ids each, EOS always last, and count the texts that were cut."""
-    ids = _TokenIds(texts, tokenizer, limit, as_target=as_target)
+    """Tokenize texts to at most `limit` ids each, EOS never cut, and count the texts that were cut.
+
+    Args:
+        texts: sources, or targets if `as_target`.
+        limit: number of tokens to keep of each.
+        languages: of a base whose rows carry codes.
+        codes: of each text; none, for texts without their codes.
+        frame: of the base.
+    """
+    ids = TokenIds(
+        texts, tokenizer, limit, as_target=as_target, languages=languages, codes=codes, frame=frame
+    )
     return list(ids), ids.num_cut
 
 
@@ -193,100 +208,3 @@ def describe_cuts(part: str, cuts: npt.NDArray[np.uint8], limit: int) -> str:
         return ""
     counted = f"{np.count_nonzero(cuts):,} of {len(cuts):,} {part} sources".replace("  ", " ")
     return f"{counted} are cut to {limit} tokens: {describe_truncation(cuts)}"
-
-
-class _TokenIds:
-    """Token ids of texts, computed in chunks, because a million lists of Python ints would take gigabytes.
-
-    Each text has at most `limit` ids, EOS always last. A tokenizer's own truncation may remove EOS, and
-    T5 then never learns to stop.
-    """
-
-    def __init__(
-        self, texts: Iterable[str], tokenizer: Tokenizer, limit: int, *, as_target: bool = False
-    ) -> None:
-        self.num_cut = 0
-        self._texts, self._limit = iter(texts), limit
-        self._whole = _Whole(tokenizer, "text_target" if as_target else "text")
-
-    def __iter__(self) -> Iterator[list[int]]:
-        while chunk := list(itertools.islice(self._texts, CHUNK)):
-            yield from map(self._bounded, self._whole(chunk))
-
-    def _bounded(self, ids: list[int]) -> list[int]:
-        if len(ids) > self._limit:
-            self.num_cut += 1
-        return cut_at_end(ids, self._limit)
-
-
-class _Sources:
-    """Token ids of sources, truncated as `data.source_truncation` says."""
-
-    def __init__(
-        self, rows: Iterable[PromptLike], tokenizer: Tokenizer, limit: int, truncation: Truncation
-    ) -> None:
-        self._rows, self._limit, self._truncation = iter(rows), limit, truncation
-        self._whole = _Whole(tokenizer, "text")
-        self._cuts = array("B")
-
-    @property
-    def all_cuts(self) -> npt.NDArray[np.uint8]:
-        """What was cut of each source, one bit for each kind of piece."""
-        return np.frombuffer(self._cuts, dtype=np.uint8) if self._cuts else np.zeros(0, dtype=np.uint8)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        while chunk := list(itertools.islice(self._rows, CHUNK)):
-            whole = self._whole([row.source for row in chunk])
-            yielded, cuts = fit_sources(chunk, whole, self._limit, self._truncation, self._whole)
-            self._cuts.frombytes(cuts.tobytes())
-            yield from yielded
-
-
-def fit_sources(
-    rows: Sequence[PromptLike],
-    whole: Sequence[list[int]],
-    limit: int,
-    truncation: Truncation,
-    tokenize: Callable[[list[str]], list[list[int]]],
-) -> tuple[list[list[int]], npt.NDArray[np.uint8]]:
-    """Truncate the sources that are too long.
-
-    Args:
-        rows: the sources.
-        whole: tokens of each source, EOS last, not truncated.
-        limit, truncation: as in `encode`.
-        tokenize: converts texts to tokens, like those in `whole`.
-
-    Returns:
-        The tokens of each source and what was cut of it, uint8 [rows], one bit for each kind of piece.
-    """
-    fitting, cuts = list(whole), np.zeros(len(rows), dtype=np.uint8)
-    too_long = [place for place, ids in enumerate(whole) if len(ids) > limit]
-    if truncation == "right":
-        for place in too_long:
-            fitting[place], cuts[place] = cut_at_end(whole[place], limit), 1 << AT_THE_END
-        return fitting, cuts
-    asked = ((pieces_of(rows[place].source, rows[place].parts), len(whole[place])) for place in too_long)
-    for place, shorter in zip(too_long, truncate_all(asked, limit, tokenize), strict=True):
-        fitting[place], cuts[place] = shorter.ids, shorter.cuts
-    return fitting, cuts
-
-
-def cut_at_end(ids: list[int], limit: int) -> list[int]:
-    """Truncate a sequence that ends in EOS to at most `limit` tokens, keeping EOS."""
-    return ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
-
-
-class _Whole:
-    """Converts texts to token ids, EOS last, without truncation."""
-
-    def __init__(self, tokenizer: Tokenizer, keyword: str) -> None:
-        if tokenizer.eos_token_id is None:
-            raise DataError(
-                "the tokenizer has no EOS token, so no answer would ever end; use a tokenizer with one"
-            )
-        self._tokenizer, self._keyword, self._eos = tokenizer, keyword, tokenizer.eos_token_id
-
-    def __call__(self, texts: list[str]) -> list[list[int]]:
-        encoded = self._tokenizer(**{self._keyword: texts}, return_attention_mask=False, verbose=False)
-        return [ids if ids and ids[-1] == self._eos else [*ids, self._eos] for ids in encoded["input_ids"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from loraloom.data.dropped_rows import describe_dropped, describe_empty, describ
 from loraloom.data.field_text import FieldReader
 from loraloom.data.formats.parquet import HUB_PREFIX
 from loraloom.data.formats.row import DroppedRow, file_sha256, location
+from loraloom.data.languages.row_languages import RowLanguages
 from loraloom.data.layouts.exchange import Exchange, Flaw, Layout, LayoutOptions, UnknownRoles
 from loraloom.data.layouts.layout_notes import LayoutNotes
 from loraloom.data.layouts.recognition import recognise
@@ -20,7 +21,8 @@ from loraloom.data.rows import Findings, Row, digested, scan_rows
 from loraloom.data.sources.source import join, packed
 from loraloom.data.sources.source_builder import SourceMaker, check_holes
 from loraloom.data.sources.source_template import SourceTemplate
-from loraloom.data.splitting.groups import SourceGroups, source_key
+from loraloom.data.splitting.grouped_examples import in_groups
+from loraloom.data.splitting.groups import SourceGroups
 from loraloom.data.unused_columns import UnusedColumns
 from loraloom.errors import DataError
 from loraloom.recipe import DataSettings
@@ -45,6 +47,7 @@ class Example:
         is_shared: whether its source is a turn that many conversations have. It joins its conversation to
             no other, so it may be trained on and is never held out.
         parts: kinds and lengths of the pieces of the source, as returned by `source.packed`.
+        source_lang, target_lang: what the recipe or the row says of its languages; "" if nothing does.
     """
 
     source: str
@@ -57,6 +60,8 @@ class Example:
     has_history: bool = False
     is_shared: bool = False
     parts: bytes = b""
+    source_lang: str = ""
+    target_lang: str = ""
 
     @property
     def id(self) -> tuple[str, int] | tuple[str, int, int]:
@@ -166,19 +171,6 @@ def examples_of(
     )
 
 
-def in_groups(examples: Sequence[Example], groups: SourceGroups) -> list[Example]:
-    """Assign examples to their groups, once every row that may belong to a group has been read."""
-    shared = groups.tie()
-    return [
-        replace(
-            example,
-            group=repr(groups.of((example.path, example.row))),
-            is_shared=bool(shared) and source_key(example.source) in shared,
-        )
-        for example in examples
-    ]
-
-
 class _Reading:
     """Converts the rows of one file to examples."""
 
@@ -201,7 +193,8 @@ class _Reading:
         check_holes(self._template, self.layout, sample)
         self._text = FieldReader(settings, findings, names_columns=self.layout.holes is None)
         self._sources = SourceMaker(self._template, self.layout, settings.conversation_history, self._text)
-        self._unused = UnusedColumns(self.layout, self._template, sample)
+        self._languages = RowLanguages(settings, self.layout, sample, shown_as)
+        self._unused = UnusedColumns(self.layout, self._template, sample, self._languages.columns)
         self._told = LayoutNotes()
         self._num_entries = 0
         self._examples: list[Example] = []
@@ -212,8 +205,9 @@ class _Reading:
         self._unused.add(row.values)
         members: list[Example] = []
         try:
+            languages = self._languages.of(row.values)
             for exchange in self.layout.exchanges(row.values, self._options, self._told):
-                example = self._example(row, exchange)
+                example = self._example(row, exchange, languages)
                 if example is not None:
                     members.append(example)
         except UnknownRoles as roles:
@@ -265,7 +259,7 @@ class _Reading:
         for _, problem in self._told.problems():
             self._findings.refuse(problem)  # not a problem of one row: a setting is missing
 
-    def _example(self, row: Row, exchange: Exchange) -> Example | None:
+    def _example(self, row: Row, exchange: Exchange, languages: tuple[str, str]) -> Example | None:
         """Build the example of an exchange; None if it is empty or unusable."""
         num_problems = self._findings.num_problems
         pieces = self._sources.pieces(row, exchange)
@@ -297,4 +291,6 @@ class _Reading:
             group="",
             has_history=bool(exchange.history) and not exchange.history_is_given,
             parts=packed(pieces),
+            source_lang=languages[0],
+            target_lang=languages[1],
         )

@@ -45,6 +45,7 @@ class Preview:
         num_entries: number of first rows that are conversations or articles, which yield several examples.
         num_later_turns: number of examples in the first rows that are later turns of a conversation.
         source, response: lengths in the first rows.
+        languages: pairs of languages that the first rows state, as they name them; "" if they do not.
         notes: what was accepted and the user should know.
     """
 
@@ -59,6 +60,7 @@ class Preview:
     source: Lengths
     response: Lengths
     notes: list[str]
+    languages: tuple[tuple[str, str], ...] = ()
 
 
 def preview(path: Path, settings: DataSettings, *, shown_as: str | None = None) -> Preview:
@@ -101,6 +103,7 @@ def preview(path: Path, settings: DataSettings, *, shown_as: str | None = None) 
         source=_lengths([example.source for example in read.examples]),
         response=_lengths([example.response for example in read.examples]),
         notes=read.notes,
+        languages=tuple(dict.fromkeys((each.source_lang, each.target_lang) for each in read.examples)),
     )
 
 
@@ -140,6 +143,7 @@ def preview_files(files: Sequence[DataFile], settings: DataSettings) -> Preview:
         source=_longest([each.source for each in previews]),
         response=_longest([each.response for each in previews]),
         notes=merge_notes((file.name, each.notes) for file, each in zip(files, previews, strict=True)),
+        languages=tuple(dict.fromkeys(pair for each in previews for pair in each.languages)),
     )
 
 

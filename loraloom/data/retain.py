@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
+from loraloom.data.examples import Example
 from loraloom.data.files.location import locate
 from loraloom.data.files.part_files import PartContents, read_part
 from loraloom.recipe import DataSettings
@@ -19,6 +23,20 @@ def read_retained(settings: DataSettings) -> PartContents | None:
     if settings.retain is None:
         return None
     located = locate("retain", settings.retain, settings.locations, split=settings.hub_split)
-    read = read_part(located.files, settings.model_copy(update={"columns": {}, "source_prefix": ""}))
+    own: dict[str, Any] = {"columns": {}, "source_prefix": "", "source_lang": None, "target_lang": None}
+    read = read_part(located.files, settings.model_copy(update=own))
+    read = replace(read, examples=[_in_recipe_languages(each, settings) for each in read.examples])
     read.notes[:0] = located.notes
     return read
+
+
+def _in_recipe_languages(example: Example, settings: DataSettings) -> Example:
+    """The same row, in the recipe's languages if the row's own are unknown."""
+    source, target = settings.source_lang, settings.target_lang
+    if (example.source_lang or not source) and (example.target_lang or not target):
+        return example
+    return replace(
+        example,
+        source_lang=example.source_lang or source or "",
+        target_lang=example.target_lang or target or "",
+    )

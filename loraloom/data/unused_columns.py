@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from loraloom.data.formats.row import shown_names
@@ -24,14 +24,22 @@ class UnusedColumns:
         layout: layout of the rows.
         template: `data.source_prefix`, whose columns are also used.
         sample: values of the file's first rows.
+        also: columns that are read for something else.
     """
 
-    def __init__(self, layout: Layout, template: SourceTemplate, sample: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        template: SourceTemplate,
+        sample: Sequence[Mapping[str, Any]],
+        also: Collection[str] = (),
+    ) -> None:
         self._layout, self._is_template = layout, bool(template.columns)
         self._read = {*layout.columns, *template.columns}
         if template.columns:
             self._read -= set(layout.context) - set(template.columns)
         self._read |= {column_of(values, name) for values in sample for name in self._read}
+        self._read |= set(also)
         self._names: dict[str, None] = {}
         sizes = [{name: len(text) for name, text in row.items() if isinstance(text, str)} for row in sample]
         self._characters = Counter[str]()

@@ -58,7 +58,9 @@ def expressible(references: Sequence[str], answer_text: AnswerText) -> Expressib
     if not references:
         return Expressible([])
     unknown = str(answer_text.tokenizer.unk_token or "<unk>")
-    ids, _ = encode_texts(references, answer_text.tokenizer, WHOLE, as_target=True)
+    ids, _ = encode_texts(
+        references, answer_text.tokenizer, WHOLE, as_target=True, languages=answer_text.languages
+    )
     decoded = answer_text.texts(ids, sentinels_in(references))
     pairs = list(zip(references, decoded, strict=True))
     is_same = [_is_same(written, read, unknown) for written, read in pairs]

@@ -26,7 +26,9 @@ from transformers.generation import (
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import output_head
 from loraloom.bank.ownership import Rows, Share, seed_for
+from loraloom.data.languages.codes import DecoderStart
 from loraloom.evaluate.decoding import generation_config, replaced_generation_config
+from loraloom.evaluate.first_tokens import FirstTokens, forced_tokens
 from loraloom.recipe import GenerationSettings
 
 # Removing rows copies the caches, so several rows are removed at once.
@@ -53,6 +55,7 @@ def answer(
     sources: Sequence[Sequence[int]],
     settings: GenerationSettings,
     *,
+    starts: Sequence[DecoderStart] = (),
     seed: int = 0,
     on_rows: Callable[[int], None] = lambda done: None,
     on_token: Callable[[], None] = lambda: None,
@@ -64,12 +67,13 @@ def answer(
         slots: the models that answer.
         sources: token ids of each row, EOS last.
         settings: how to decode; `batch_size` rows at a time for each slot.
+        starts: what the answer to each row begins with; by default what the base's answers always do.
         seed: for sampling; the draws of a row do not depend on the other rows of its batch.
         on_rows: called with the number of rows that are finished.
         on_token: called before each token of a batch, and each batch of beams; may raise to stop.
 
     Returns:
-        For each slot and row, the tokens of the answer without start and EOS.
+        For each slot and row, the tokens of the answer without start and EOS, a forced one included.
 
     Raises:
         BankError: another thread is using the base, or a pass is in progress.
@@ -77,14 +81,15 @@ def answer(
     # Rows of similar length together, so that few tokens are padding.
     order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
     answers: dict[str | None, list[list[int]]] = {slot: [[] for _ in sources] for slot in slots}
+    starts = starts or [DecoderStart(bank.base.start_token_id)] * len(sources)
     with _answering(bank):
         for start in range(0, len(order), settings.batch_size):
             chosen = order[start : start + settings.batch_size]
             chunk = [sources[index] for index in chosen]
             decode = _by_beams if settings.num_beams > 1 else _row_by_row
-            decoded = decode(
-                bank, slots, chunk, settings, [seed_for(seed, "sample", index) for index in chosen], on_token
-            )
+            seeds = [seed_for(seed, "sample", index) for index in chosen]
+            begun = [starts[index] for index in chosen]
+            decoded = decode(bank, slots, chunk, begun, settings, seeds, on_token)
             for slot, rows in zip(slots, decoded, strict=True):
                 for index, row in zip(chosen, rows, strict=True):
                     answers[slot][index] = row
@@ -125,6 +130,7 @@ def _row_by_row(
     bank: AdapterBank,
     slots: Sequence[str | None],
     chunk: Sequence[Sequence[int]],
+    starts: Sequence[DecoderStart],
     settings: GenerationSettings,
     seeds: Sequence[int],
     on_token: Callable[[], None],
@@ -140,7 +146,8 @@ def _row_by_row(
     with bank.rows(Rows(tuple(Share(slot, len(chunk)) for slot in slots))) as first:
         encoded = family.encode(model, input_ids, source_mask)
     cache = family.new_cache(model)
-    generated = torch.full((num_rows, 1), bank.base.start_token_id, device=device)
+    generated = torch.tensor([[start.start_token_id] for start in starts] * len(slots), device=device)
+    forced: Tensor | None = forced_tokens(starts, len(slots), device)
     alive = list(range(num_rows))  # index of the row that each line of the batch answers
     is_done = torch.zeros(num_rows, dtype=torch.bool, device=device)
     answers: list[list[int]] = [[] for _ in range(num_rows)]
@@ -148,11 +155,12 @@ def _row_by_row(
         on_token()
         with bank.rows(_shares([owners[row] for row in alive]), follows=first):
             hidden = family.decode_next(model, generated[:, -1:], encoded, source_mask, cache)
-        logits = _logits(bank, hidden)
-        scores = processors(generated, logits)
+        scores = processors(generated, _logits(bank, hidden))
         chosen = (
             _draw(scores, [generators[row] for row in alive]) if settings.do_sample else scores.argmax(-1)
         )
+        if forced is not None:
+            chosen, forced = torch.where(forced >= 0, forced, chosen), None
         generated = torch.cat([generated, chosen[:, None]], dim=1)
         for line, token in enumerate(chosen.tolist()):
             if not is_done[line] and token != eos:
@@ -218,6 +226,7 @@ def _by_beams(
     bank: AdapterBank,
     slots: Sequence[str | None],
     chunk: Sequence[Sequence[int]],
+    starts: Sequence[DecoderStart],
     settings: GenerationSettings,
     seeds: Sequence[int],
     on_token: Callable[[], None],
@@ -227,8 +236,19 @@ def _by_beams(
     input_ids, mask = _padded(bank, slots, chunk)
     rows = Rows(tuple(Share(slot, len(chunk)) for slot in slots), expansion=settings.num_beams)
     config = generation_config(bank.base, settings)
+    if len({start.start_token_id for start in starts}) > 1:
+        config.decoder_start_token_id = [start.start_token_id for start in starts] * len(slots)
+    else:
+        config.decoder_start_token_id = starts[0].start_token_id
+    forced = forced_tokens(starts, len(slots), bank.base.device)
+    processors = [] if forced is None else [FirstTokens(forced.repeat_interleave(settings.num_beams))]
     with bank.rows(rows), replaced_generation_config(bank.base, config):
-        out = bank.base.model.generate(input_ids=input_ids, attention_mask=mask, generation_config=config)
+        out = bank.base.model.generate(
+            input_ids=input_ids,
+            attention_mask=mask,
+            generation_config=config,
+            logits_processor=LogitsProcessorList(processors),
+        )
     answers = [_without_specials(row, bank.base.eos_token_id) for row in out[:, 1:].tolist()]
     return [answers[number * len(chunk) : (number + 1) * len(chunk)] for number in range(len(slots))]
 

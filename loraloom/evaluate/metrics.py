@@ -14,7 +14,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -63,13 +63,13 @@ def _ratio(sums: Numbers) -> Numbers:
 
 
 @cache
-def _chrf() -> CHRF:
-    return CHRF()
+def _chrf(word_order: int = 0) -> CHRF:
+    return CHRF(word_order=word_order)
 
 
-def _chrf_statistics(answers: Sequence[str], references: Sequence[str]) -> Numbers:
+def _chrf_statistics(answers: Sequence[str], references: Sequence[str], word_order: int = 0) -> Numbers:
     pairs = [normalise(a) for a in answers], [[normalise(r) for r in references]]
-    return np.array(_chrf()._extract_corpus_statistics(*pairs), dtype=np.float64)
+    return np.array(_chrf(word_order)._extract_corpus_statistics(*pairs), dtype=np.float64)
 
 
 def _chrf_figure(sums: Numbers) -> Numbers:
@@ -85,8 +85,8 @@ def _chrf_figure(sums: Numbers) -> Numbers:
     return np.divide(above, below, out=np.zeros_like(below), where=below > 0)
 
 
-def _chrf_signature(references: Sequence[str]) -> str:
-    metric = CHRF()
+def _chrf_signature(references: Sequence[str], word_order: int = 0) -> str:
+    metric = CHRF(word_order=word_order)
     metric.corpus_score(["a"], [["a"]])
     return f"{metric.get_signature()}|norm:NFKC"
 
@@ -196,6 +196,14 @@ METRICS: dict[str, Metric] = {
     "exact_match": Metric(_exact_statistics, _ratio, _own("exact match|share of rows")),
     "length_ratio": Metric(
         _length_statistics, _ratio, _own("characters of answers / of references"), higher_is_better=None
+    ),
+}
+
+
+# chrF++: Popović, 2017; word orders 1 and 2, as the field reports it of translations into many languages.
+TRANSLATION_METRICS: dict[str, Metric] = {
+    "chrf_plus_plus": Metric(
+        partial(_chrf_statistics, word_order=2), _chrf_figure, partial(_chrf_signature, word_order=2)
     ),
 }
 

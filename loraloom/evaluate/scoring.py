@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from loraloom.base.answer_text import AnswerText
 from loraloom.evaluate.expressible_references import expressible
-from loraloom.evaluate.metrics import METRICS, Metric, why_no_bleu
+from loraloom.evaluate.metrics import METRICS, TRANSLATION_METRICS, Metric, why_no_bleu
 from loraloom.evaluate.word_tokenizers import words_of
 
 
@@ -42,12 +42,13 @@ def score_against(references: Sequence[str], answer_text: AnswerText) -> Scoring
         answer_text: tokenizer of the answering model; what it cannot write is not required of it.
     """
     written = expressible(references, answer_text)
+    known = METRICS if answer_text.languages is None else METRICS | TRANSLATION_METRICS
     left_out = {"bleu"} if why_no_bleu(words_of(written.references)) else set()
     return Scoring(
         references=written.references,
-        metrics={name: metric for name, metric in METRICS.items() if name not in left_out},
+        metrics={name: metric for name, metric in known.items() if name not in left_out},
         signatures={
             name: metric.signature(written.references) + ("" if name in left_out else written.signature)
-            for name, metric in METRICS.items()
+            for name, metric in known.items()
         },
     )

@@ -20,7 +20,13 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+)
 
 QUESTION, LOGITS, MEASURED = "question.json", "question.safetensors", "measured.json"
 
@@ -32,8 +38,13 @@ class ProofRows:
     Args:
         sources, targets: token ids, EOS last.
         texts: texts of the sources, if any.
-        pad_token_id, eos_token_id, start_token_id: special tokens of the model.
+        pad_token_id, eos_token_id: special tokens of the model.
+        start_token_ids: the decoder's first input, of each row.
+        forced_token_ids: the first token of each row's answer; None if the model chooses it.
         max_new_tokens: maximum length of a greedy answer.
+        attention: the implementation that transformers is asked for.
+        text_at: number of tokens before the text of each source, if a language's code is one of its tokens.
+        frame: tokens that the folder's own tokenizer must put around every text, if all have one language.
     """
 
     sources: Sequence[Sequence[int]]
@@ -41,8 +52,12 @@ class ProofRows:
     texts: Sequence[str]
     pad_token_id: int
     eos_token_id: int
-    start_token_id: int
+    start_token_ids: Sequence[int]
+    forced_token_ids: Sequence[int | None]
     max_new_tokens: int
+    attention: str = "sdpa"
+    text_at: int | None = None
+    frame: Sequence[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +101,7 @@ class ModelMeasurement:
 def run_model(model: Any, rows: ProofRows) -> ModelOutputs:
     """Compute logits for given targets and greedy answers, with transformers' forward and generate."""
     input_ids, mask = _padded(rows.sources, rows.pad_token_id)
+    starts = list(rows.start_token_ids)
     generated = model.generate(
         input_ids=input_ids,
         attention_mask=mask,
@@ -97,18 +113,40 @@ def run_model(model: Any, rows: ProofRows) -> ModelOutputs:
             no_repeat_ngram_size=0,
             eos_token_id=rows.eos_token_id,
             pad_token_id=rows.pad_token_id,
-            decoder_start_token_id=rows.start_token_id,
+            decoder_start_token_id=starts[0] if len(set(starts)) == 1 else starts,
         ),
+        logits_processor=LogitsProcessorList([ForcedTokens(rows.forced_token_ids)]),
     )
     answers = [_until(row, rows.eos_token_id) for row in generated[:, 1:].tolist()]
     return ModelOutputs(logits=teacher_forced(model, rows), answers=answers)
+
+
+class ForcedTokens(LogitsProcessor):  # type: ignore[misc]
+    """Forces the first token of each row's answer.
+
+    Args:
+        tokens: of each row; None if the model chooses it.
+    """
+
+    def __init__(self, tokens: Sequence[int | None]) -> None:
+        self._tokens = tokens
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return scores [rows, vocabulary]; those of a first token that is forced leave nothing else."""
+        if input_ids.shape[1] == 1:
+            for row, token in enumerate(self._tokens):
+                if token is not None:
+                    scores[row] = -torch.inf
+                    scores[row, token] = 0.0
+        return scores
 
 
 @torch.no_grad()
 def teacher_forced(model: Any, rows: ProofRows) -> Tensor:
     """Compute logits, float32 [tokens of all targets, vocabulary]."""
     input_ids, mask = _padded(rows.sources, rows.pad_token_id)
-    inputs, _ = _padded([[rows.start_token_id, *target[:-1]] for target in rows.targets], rows.pad_token_id)
+    begun = zip(rows.start_token_ids, rows.targets, strict=True)
+    inputs, _ = _padded([[start, *target[:-1]] for start, target in begun], rows.pad_token_id)
     logits = model(input_ids=input_ids, attention_mask=mask, decoder_input_ids=inputs, use_cache=False).logits
     return torch.cat([own[: len(target)] for own, target in zip(logits, rows.targets, strict=True)]).float()
 
@@ -127,7 +165,11 @@ def _until(tokens: list[int], eos: int) -> list[int]:
 def difference(model: Any, rows: ProofRows, found: ModelOutputs, expected: ModelOutputs) -> ModelMeasurement:
     """Compare the outputs of a model with those expected."""
     pairs = list(zip(rows.sources, found.answers, expected.answers, strict=True))
-    gaps = [_gap(model, rows, source, own, wanted) for source, own, wanted in pairs if own != wanted]
+    gaps = [
+        _gap(model, rows, number, own, wanted)
+        for number, (_, own, wanted) in enumerate(pairs)
+        if own != wanted
+    ]
     return ModelMeasurement(
         max_difference=float((found.logits - expected.logits).abs().max()),
         largest_logit=float(expected.logits.abs().max()),
@@ -138,13 +180,12 @@ def difference(model: Any, rows: ProofRows, found: ModelOutputs, expected: Model
 
 
 @torch.no_grad()
-def _gap(
-    model: Any, rows: ProofRows, source: Sequence[int], own: Sequence[int], wanted: Sequence[int]
-) -> float:
-    """Compute how much the model prefers its own token where the two answers diverge."""
+def _gap(model: Any, rows: ProofRows, number: int, own: Sequence[int], wanted: Sequence[int]) -> float:
+    """Compute how much the model prefers its own token where the two answers to a row diverge."""
+    source = rows.sources[number]
     own, wanted = [*own, rows.eos_token_id], [*wanted, rows.eos_token_id]
     at = next(at for at, (a, b) in enumerate(zip(own, wanted, strict=False)) if a != b)
-    prefix = torch.tensor([[rows.start_token_id, *wanted[:at]]])
+    prefix = torch.tensor([[rows.start_token_ids[number], *wanted[:at]]])
     logits = model(input_ids=torch.tensor([list(source)]), decoder_input_ids=prefix, use_cache=False).logits
     return float(logits[0, -1, own[at]] - logits[0, -1, wanted[at]])
 
@@ -177,13 +218,16 @@ def measure(folder: Path, proof: Path) -> dict[str, ModelMeasurement]:
 
 def _measure(folder: Path, dtype: str, rows: ProofRows, expected: ModelOutputs) -> ModelMeasurement:
     model = AutoModelForSeq2SeqLM.from_pretrained(
-        folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
+        folder,
+        dtype=dtype,
+        use_safetensors=True,
+        attn_implementation=rows.attention,
+        trust_remote_code=False,
     )
     as_loaded = teacher_forced(model, rows)
     # transformers 5 loads `True` for the whole T5 family, and UMT5 then scales its logits.
-    model.config.tie_word_embeddings = (
-        model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    )
+    head, embedding = model.get_output_embeddings(), model.get_decoder().get_input_embeddings()
+    model.config.tie_word_embeddings = head.weight is embedding.weight
     outputs = run_model(model, rows)
     measured = difference(model, rows, outputs, expected)
     return ModelMeasurement(
@@ -198,6 +242,13 @@ def _measure(folder: Path, dtype: str, rows: ProofRows, expected: ModelOutputs) 
 def _num_same_encodings(folder: Path, rows: ProofRows) -> int:
     """Count the sources whose token ids are equal, up to the cut of a truncated one."""
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if rows.frame is not None and tokenizer("")["input_ids"] != list(rows.frame):
+        return 0
+    if rows.text_at is not None:
+        bare = [tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in rows.texts]
+        # Behind the text stand EOS and, unless it is in front, the code.
+        wanted = [source[rows.text_at : len(source) - 2 + rows.text_at] for source in rows.sources]
+        return sum(own[: len(text)] == list(text) for own, text in zip(bare, wanted, strict=False))
     encoded = [tokenizer(text, verbose=False)["input_ids"] for text in rows.texts]
     pairs = zip(encoded, rows.sources, strict=False)
     return sum(own[: len(wanted) - 1] == list(wanted[:-1]) for own, wanted in pairs)

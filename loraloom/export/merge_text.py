@@ -145,6 +145,8 @@ def _generation(inherited: JsonObject, *, has_run: bool) -> list[str]:
 
 def _ctranslate2(family: Family, *, is_scaled: bool) -> list[str]:
     """Describe how CTranslate2 converts this model; for T5 its flag controls the scale, not the tying."""
+    if family.without_ctranslate2:
+        return [f"Do not convert this model with CTranslate2 (4.8.5): {family.without_ctranslate2}.", ""]
     imported = "from ctranslate2.converters import TransformersConverter\n"
     as_it_is = f'{imported}\nTransformersConverter(".").convert("ct2")\n'
     lines = [

@@ -29,6 +29,7 @@ from loraloom.export import fresh_process
 from loraloom.export.fresh_process import ProofRows, run_model
 from loraloom.export.merge_text import merged_card, remarks
 from loraloom.export.merged_generation import merged_generation_config
+from loraloom.export.merged_languages import language_notes, set_languages
 from loraloom.export.proof import (
     Proof,
     check_equal,
@@ -84,12 +85,13 @@ def write_merged(
     check_dtype(dtype, loaded.model.config.model_type)
     chosen = choose_dtype(dtype, loaded)
     check_space(out.parent, loaded.model, getattr(torch, chosen.value))
-    loaded.model.generation_config, inherited = merged_generation_config(loaded, recipe.generation)
-    notes += inherited.notes()
+    targets = {target for _, target in facts.languages}
+    loaded.model.generation_config, inherited = merged_generation_config(loaded, recipe.generation, targets)
+    notes += [*inherited.notes(), *language_notes(loaded, facts.languages)]
     for note in notes:
         report(Note(message=note))
     shift = movement(bank, name)
-    rows = proof_rows(loaded, recipe, examples)
+    rows = proof_rows(loaded, recipe, examples, facts.languages)
     proof, of_files = _merge(bank, facts, rows, chosen.value, staged, stop, report)
     notes += of_files
     for note in remarks(proof, chosen.value):
@@ -178,7 +180,10 @@ def _merge(
         beside = round_weights(model, merged, getattr(torch, dtype))
         expected = {"float32": run_model(model, rows), "auto": wanted}
         model.to(getattr(torch, dtype))
-    notes = save_model(bank.base, staged / MODEL)
+    notes = [
+        *save_model(bank.base, staged / MODEL),
+        *set_languages(bank.base, staged / MODEL, facts.languages),
+    ]
     for note in notes:
         report(Note(message=note))
     model.to("meta")  # the new process needs the memory now

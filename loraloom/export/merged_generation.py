@@ -8,7 +8,7 @@ because transformers marks or completes what it has loaded.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -25,7 +25,8 @@ FILE = "generation_config.json"
 ABOUT_THE_FILE = {"transformers_version", "_from_model_config", "_commit_hash", "_original_object_hash"}
 # Do not change answers: the decoder's start precedes bos, and the cache concerns only speed.
 KEPT = ("bos_token_id", "use_cache")
-TOKENS = ("decoder_start_token_id", "eos_token_id", "pad_token_id")
+FORCED = "forced_bos_token_id"
+TOKENS = ("decoder_start_token_id", "eos_token_id", "pad_token_id", FORCED)
 # transformers does nothing at these values; folders of older versions list them all.
 AT_REST: JsonObject = {
     "min_length": 0,
@@ -115,11 +116,12 @@ class GenerationDefaults:
 
 
 def merged_generation_config(
-    base: Base, settings: GenerationSettings
+    base: Base, settings: GenerationSettings, target_langs: Collection[str] = ()
 ) -> tuple[GenerationConfig, GenerationDefaults]:
     """Create the merged model's generation settings: the recipe's, with the base's special tokens.
 
-    Settings in the base's config that pipelines would prefer are removed.
+    Settings in the base's config that pipelines would prefer are removed. If the adapter was trained to
+    answer in one language, answers begin with its code.
 
     Returns:
         The configuration, and what happened to the base's own.
@@ -132,6 +134,10 @@ def merged_generation_config(
     for key in KEPT:
         if key in stated:
             setattr(config, key, stated[key])
+    if base.languages is not None and len(target_langs) == 1:
+        start = base.decoder_start(next(iter(target_langs)))
+        config.decoder_start_token_id = start.start_token_id
+        config.forced_bos_token_id = start.forced_token_id
     return config, replace(_compared(config, file, stated), tasks=_forget_tasks(base))
 
 
@@ -176,7 +182,7 @@ def _compared(config: GenerationConfig, file: str, stated: Mapping[str, Any]) ->
             found.kept[key] = value
         elif key == "max_length":
             found.replaced[key] = [value, config.max_new_tokens]
-        elif key in of_recipe:
+        elif key in of_recipe and (key != FORCED or now is not None):
             found.replaced[key] = [value, now]
         else:
             found.dropped[key] = value

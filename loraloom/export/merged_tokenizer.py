@@ -16,6 +16,7 @@ import transformers
 
 from loraloom.base.loading import Base
 from loraloom.base.safety import TOKENIZER_CONFIG, file_beside, is_plain_name, read_beside
+from loraloom.base.tokenizer_loading import needs_own_class
 from loraloom.run.atomic import write_bytes
 
 TOKENIZER = "tokenizer.json"
@@ -64,9 +65,17 @@ def copy_tokenizer(base: Base, folder: Path) -> list[str]:
             "the base has no tokenizer files, so its tokenizer was saved by transformers "
             f"{transformers.__version__}; older versions and other programs may not read it"
         ]
+    notes = []
+    if needs_own_class(path):
+        base.tokenizer.save_pretrained(folder)
+        found = {name: file for name, file in found.items() if name not in (TOKENIZER, TOKENIZER_CONFIG)}
+        notes = [
+            "transformers' AutoTokenizer cannot load the base's tokenizer, so the merged folder also has a "
+            f"{TOKENIZER}"
+        ]
     for name, file in found.items():
         shutil.copyfile(file, folder / name)  # in a hub cache, copies the target of the link
-    return [
+    return notes + [
         note
         for name in found
         if name.startswith("tokenizer") and name.endswith(".json") and name != TOKENIZER_CONFIG

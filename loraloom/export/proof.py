@@ -17,10 +17,12 @@ import loraloom
 from loraloom.base.loading import Base
 from loraloom.data.encoding import encode_texts
 from loraloom.data.examples import Example
+from loraloom.data.languages.known import check_languages
 from loraloom.data.splitting.split import Split
 from loraloom.errors import ModelError
 from loraloom.export import fresh_process
 from loraloom.export.fresh_process import ModelMeasurement, ProofRows
+from loraloom.export.merged_languages import frame_of
 from loraloom.recipe import Recipe
 from loraloom.training.signals import StopRequest
 
@@ -62,28 +64,61 @@ def choose_rows(split: Split | None) -> list[Example]:
     return part[:: max(1, len(part) // NUM_ROWS)][:NUM_ROWS]
 
 
-def proof_rows(base: Base, recipe: Recipe, examples: Sequence[Example]) -> ProofRows:
-    """Encode rows, truncated so that the logits stay small; random tokens if there are no examples."""
+def proof_rows(
+    base: Base, recipe: Recipe, examples: Sequence[Example], pairs: Sequence[tuple[str, str]] = ()
+) -> ProofRows:
+    """Encode rows, truncated so that the logits stay small; random tokens if there are no examples.
+
+    Args:
+        base: encodes them.
+        recipe: how they are read.
+        examples: the rows.
+        pairs: of a multilingual base, the languages of the adapter's training.
+    """
     texts = [example.source for example in examples]
+    languages = base.languages
     if examples:
+        check_languages(examples, languages, base.name)
         source_limit = min(recipe.data.max_source_length, SOURCE_TOKENS)
         target_limit = min(recipe.data.max_target_length, TARGET_TOKENS)
-        sources, _ = encode_texts(texts, base.tokenizer, source_limit)
+        sources, _ = encode_texts(
+            texts,
+            base.tokenizer,
+            source_limit,
+            languages=languages,
+            codes=[e.source_lang for e in examples] if languages else (),
+            frame=base.frame,
+        )
         targets, _ = encode_texts(
-            [e.response for e in examples], base.tokenizer, target_limit, as_target=True
+            [e.response for e in examples],
+            base.tokenizer,
+            target_limit,
+            as_target=True,
+            languages=languages,
+            codes=[e.target_lang for e in examples] if languages else (),
+            frame=base.frame,
         )
     else:
         generator = torch.Generator().manual_seed(0)
         drawn = torch.randint(len(base.tokenizer), (2, NUM_ROWS, TARGET_TOKENS - 1), generator=generator)
         sources, targets = ([[*row, base.eos_token_id] for row in side] for side in drawn.tolist())
+        if languages:
+            source, target = pairs[0] if pairs else [next(iter(languages.codes))] * 2
+            sources = [languages.source(row, source) for row in sources]
+            targets = [languages.target(row, target) for row in targets]
+    starts = [base.decoder_start_of(target) for target in targets]
     return ProofRows(
         sources=sources,
         targets=targets,
         texts=texts,
         pad_token_id=base.pad_token_id,
         eos_token_id=base.eos_token_id,
-        start_token_id=base.start_token_id,
+        start_token_ids=[start.start_token_id for start in starts],
+        forced_token_ids=[start.forced_token_id for start in starts],
+        frame=frame_of(base, pairs),
+        text_at=None if languages is None else 1 if languages.begins_source else 0,
         max_new_tokens=min(recipe.generation.max_new_tokens, NEW_TOKENS),
+        attention=base.family.attention,
     )
 
 

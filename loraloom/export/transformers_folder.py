@@ -11,6 +11,7 @@ import torch
 import transformers
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
+from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from loraloom.architectures.families import family_of
@@ -125,7 +126,8 @@ def save_model(base: Base, folder: Path) -> list[str]:
 
 
 def _check_files(model: PreTrainedModel, folder: Path) -> None:
-    in_memory = model.state_dict()
+    # Names in files may differ from those of modules; saving maps them by the same function.
+    in_memory = revert_weight_conversion(model, model.state_dict())
     found: set[int] = set()
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as weights:

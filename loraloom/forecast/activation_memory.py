@@ -8,6 +8,7 @@ width of the model has, so that a dimension of that size is a dimension of token
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
@@ -105,8 +106,8 @@ def count_kept(bank: AdapterBank, settings: LoraSettings) -> SavedActivations:
         bank.drop(PROBE)
     sums: dict[tuple[int, int], float] = {}
     for shape, num_bytes in kept:
-        powers = shape.count(source), shape.count(target)
-        sums[powers] = sums.get(powers, 0) + num_bytes
+        for powers, own in _growth(shape, num_bytes, source, target):
+            sums[powers] = sums.get(powers, 0) + own
     dimensions = bank.base.dimensions
     return SavedActivations(
         per_source=sums.pop((1, 0), 0) / source,
@@ -116,16 +117,35 @@ def count_kept(bank: AdapterBank, settings: LoraSettings) -> SavedActivations:
         per_cross_pair=sums.pop((1, 1), 0) / (source * target),
         per_pass=sum(sums.values()),
         num_layers=dimensions.num_layers,
-        layer_input_bytes=dimensions.d_model * torch.finfo(model.dtype).bits // 8,
+        layer_input_bytes=max(dimensions.d_stream) * torch.finfo(model.dtype).bits // 8,
     )
 
 
+def _growth(
+    shape: Sequence[int], num_bytes: int, source: int, target: int
+) -> list[tuple[tuple[int, int], int]]:
+    """What a tensor grows with: powers of the two lengths, and the bytes that do.
+
+    One dimension may be both lengths together, if a decoder attends to its tokens and the source at once.
+    """
+    powers = shape.count(source), shape.count(target)
+    both = source + target
+    if both not in shape:
+        return [(powers, num_bytes)]
+    per_token = num_bytes // both
+    return [
+        ((powers[0] + 1, powers[1]), per_token * source),
+        ((powers[0], powers[1] + 1), per_token * target),
+    ]
+
+
 def _lengths(bank: AdapterBank, settings: LoraSettings) -> tuple[int, int]:
-    """Return two primes that are not a dimension of the base or of the adapter."""
+    """Return two primes that are not a dimension of the base or of the adapter, nor is their sum."""
     taken = {size for tensor in bank.base.model.parameters() for size in tensor.shape}
     taken |= {settings.r, *bank.base.dimensions.num_heads, *bank.base.dimensions.d_head}
     free = (number for number in count(SMALLEST_LENGTH) if number not in taken and _is_prime(number))
-    return next(free), next(free)
+    first = next(free)
+    return first, next(number for number in free if first + number not in taken)
 
 
 def _is_prime(number: int) -> bool:

@@ -186,7 +186,7 @@ def _answers(
     dimensions = base.dimensions
     lines = num_slots * min(settings.batch_size, len(eval_set)) * settings.num_beams
     tokens = int(eval_set.source_lengths.max()) + settings.max_new_tokens
-    cache = 2 * dimensions.num_layers[1] * dimensions.d_attention[1] * _element(base) * tokens
+    cache = 2 * dimensions.num_layers[1] * dimensions.d_key_value[1] * _element(base) * tokens
     logits = dimensions.vocab_size * (FLOAT32 + _element(base))
     return {"caches": lines * cache, "logits": lines * logits}
 
@@ -204,4 +204,4 @@ def _tile_bytes(base: Base, num_labels: int) -> int:
 
 def _layer_bytes(base: Base) -> int:
     """Return the bytes per position of a layer in progress: hidden state, and four times its feed-forward."""
-    return _element(base) * (3 * base.dimensions.d_model + 4 * base.dimensions.widest)
+    return _element(base) * (3 * max(base.dimensions.d_stream) + 4 * base.dimensions.widest)

@@ -77,7 +77,7 @@ def pass_tokens(base: Base) -> int:
     """Return how many tokens of several experiments share one pass through the base."""
     if base.device.type != "cpu":
         return PASS_TOKENS_GPU
-    return max(1, PASS_NUMBERS_CPU // base.dimensions.d_model)
+    return max(1, PASS_NUMBERS_CPU // max(base.dimensions.d_stream))
 
 
 def wave_bytes(needs: Sequence[Need], tokens: int) -> int:

@@ -31,6 +31,15 @@ from loraloom.recipe.values import (
 MAX_TOKENS = 1_000_000
 # Key in the JSON Schema for the setting from which another one takes its default.
 DEFAULT_FROM = "x-default-from"
+# Settings of `data` about the languages of rows, which only a multilingual base has.
+LANGUAGE_KEYS = (
+    "source_lang",
+    "target_lang",
+    "source_lang_column",
+    "target_lang_column",
+    "language_codes",
+    "language_temperature",
+)
 
 
 class DataSettings(LocatedSection):
@@ -75,6 +84,30 @@ class DataSettings(LocatedSection):
     context_columns: bool = Field(
         default=True,
         description="Prepend the columns `system` and `history` to the question in the same row.",
+    )
+    source_lang: str | None = Field(
+        default=None,
+        description="Language of all sources, as a code of a multilingual base's tokenizer: `deu_Latn` "
+        "(NLLB), `de_DE` (mBART), `de` (M2M100). By default, of a translation pair, its key.",
+    )
+    target_lang: str | None = Field(default=None, description="Language of all answers, likewise.")
+    source_lang_column: str | None = Field(
+        default=None, description="Column with the language of each source, instead of `source_lang`."
+    )
+    target_lang_column: str | None = Field(
+        default=None, description="Column with the language of each answer, instead of `target_lang`."
+    )
+    language_codes: dict[str, str] = Field(
+        default_factory=dict,
+        description="Names of languages in the data and the codes of the tokenizer that they stand for: "
+        "`{de: deu_Latn}`.",
+    )
+    language_temperature: Number = Field(
+        default=1,
+        ge=1,
+        le=100,
+        description="Repeat training rows of small language pairs: a pair of n rows counts as n^(1/T) beside "
+        "the largest. 1 repeats none, 5 is what M2M100 took, 100 makes all nearly equal.",
     )
     source_prefix: str = Field(
         default="",
@@ -123,6 +156,13 @@ class DataSettings(LocatedSection):
         default="train",
         description="Split of a hub dataset to read; for a saved DatasetDict, the split for data.train.",
     )
+
+    @model_validator(mode="after")
+    def _languages_once(self) -> Self:
+        for side in ("source_lang", "target_lang"):
+            if getattr(self, side) is not None and getattr(self, f"{side}_column") is not None:
+                raise SettingError(f"cannot be set beside {side}_column; remove one of them", side)
+        return self
 
     @model_validator(mode="after")
     def _rows_left(self) -> Self:

@@ -14,6 +14,7 @@ from loraloom.recipe.relative_paths import Section
 from loraloom.recipe.schema import Recipe
 from loraloom.recipe.settings import (
     DEFAULT_FROM,
+    LANGUAGE_KEYS,
     DataSettings,
     LoraSettings,
     TrainingSettings,
@@ -70,8 +71,16 @@ def _dump(value: Any) -> str:
 
 
 def write_recipe(recipe: Recipe) -> str:
-    """Write a recipe as YAML with every default; reading it gives an equal recipe."""
-    return _dump(recipe.model_dump())
+    """Write a recipe as YAML with every default; reading it gives an equal recipe.
+
+    Only settings about languages are left out at their defaults, because most bases have none.
+    """
+    values = recipe.model_dump()
+    for key in LANGUAGE_KEYS:
+        default = DataSettings.model_fields[key].get_default(call_default_factory=True, validated_data={})
+        if values["data"][key] == default:
+            del values["data"][key]
+    return _dump(values)
 
 
 def recipe_schema() -> dict[str, Any]:

@@ -9,10 +9,23 @@ from datetime import datetime
 
 from loraloom.errors import RunError
 from loraloom.recipe.typos import nearest
-from loraloom.report.comparison_view import DID_NOTHING, AnsweredRow, ComparisonView, ExperimentVerdict
+from loraloom.report.comparison_view import (
+    DID_NOTHING,
+    AnsweredRow,
+    ComparisonView,
+    ExperimentVerdict,
+    LanguagePairView,
+)
 from loraloom.report.json_files import DAMAGE
 from loraloom.report.training_view import group_of
-from loraloom.run.documents.comparison import BASE_NAME, DECIDING, ComparedRow, Comparison, Difference
+from loraloom.run.documents.comparison import (
+    BASE_NAME,
+    DECIDING,
+    ComparedRow,
+    Comparison,
+    Difference,
+    LanguagePair,
+)
 from loraloom.run.events import TrainStep
 from loraloom.run.folder import Run
 
@@ -160,6 +173,28 @@ def _compared(name: str, document: Comparison) -> ComparisonView:
         signatures=document.signatures,
         generation=document.generation,
         rows=[_row(number, row) for number, row in enumerate(document.rows, 1)],
+        languages={name: _language_pair(pair, groups) for name, pair in document.languages.items()},
+    )
+
+
+def _language_pair(pair: LanguagePair, groups: Mapping[str, Sequence[str]]) -> LanguagePairView:
+    """The rows of a pair of languages, by experiment."""
+    own = {
+        model: {**pair.figures.get(model, {}), **({"retain_loss": loss} if loss is not None else {})}
+        for models in groups.values()
+        for model in models
+        for loss in [(pair.retain_losses or {}).get(model)]
+    }
+    differences: dict[str, dict[str, Difference]] = {group: {} for group in groups}
+    for each in _known(pair.differences, groups):
+        differences[each.model][each.metric] = each
+    return LanguagePairView(
+        num_rows=pair.num_rows,
+        figures={
+            group: _over_seeds([own[model] for model in models], statistics.fmean)
+            for group, models in groups.items()
+        },
+        differences=differences,
     )
 
 

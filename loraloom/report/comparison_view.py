@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
@@ -47,6 +47,21 @@ class AnsweredRow:
 
 
 @dataclass(frozen=True)
+class LanguagePairView:
+    """The rows of one pair of languages.
+
+    Args:
+        num_rows: with a known answer.
+        figures: experiment → figure → value, the mean over seeds; of `data.retain`, `retain_loss`.
+        differences: experiment → figure → difference from the base.
+    """
+
+    num_rows: int
+    figures: dict[str, dict[str, float]]
+    differences: dict[str, dict[str, Difference]]
+
+
+@dataclass(frozen=True)
 class ComparisonView:
     """A comparison.
 
@@ -68,6 +83,7 @@ class ComparisonView:
         pairs: the experiments against each other in chrF.
         movement: adapter → how far it moved the base.
         signatures: figure → how it was computed.
+        languages: pairs of languages with their figures; empty unless the base is multilingual.
         is_stale: whether training continued afterwards, so that the answers may be those of earlier adapters.
     """
 
@@ -93,6 +109,7 @@ class ComparisonView:
     generation: dict[str, JsonValue]
     rows: list[AnsweredRow]
     is_stale: bool = False
+    languages: dict[str, LanguagePairView] = field(default_factory=dict)
 
     @property
     def columns(self) -> list[str]:

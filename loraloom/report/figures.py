@@ -26,9 +26,12 @@ class Figure:
     higher_is_better: bool | None = None
 
 
-# In the order of the page. The first six can have a difference with an interval.
+# In the order of the page. The first seven can have a difference with an interval.
 FIGURES: dict[str, Figure] = {
     "chrf": Figure("chrF", "character n-grams shared with the reference", "score", True),
+    "chrf_plus_plus": Figure(
+        "chrF++", "character n-grams and word pairs shared with the reference", "score", True
+    ),
     "bleu": Figure(
         "BLEU", "n-grams shared with the reference, with a penalty for short answers", "score", True
     ),

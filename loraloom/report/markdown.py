@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from loraloom.report import figures
-from loraloom.report.comparison_view import AnsweredRow, ComparisonView
+from loraloom.report.comparison_view import AnsweredRow, ComparisonView, LanguagePairView
 from loraloom.report.content import Content
 from loraloom.report.effects import Effect
 from loraloom.report.ranking import Place, Ranking
@@ -175,6 +175,7 @@ def _comparison(compared: ComparisonView) -> list[str]:
         f"**{plain(compared.basis)}**",
         notes,
         _figures(compared),
+        _languages(compared),
         _folded("How the figures were computed", signatures) if signatures else "",
         _answers(compared),
     ]
@@ -192,6 +193,30 @@ def _figures(compared: ComparisonView) -> str:
             for key in figures.ordered(compared.figures[BASE_NAME])
         ],
     )
+
+
+def _languages(compared: ComparisonView) -> str:
+    """Format chrF++ and the loss on retained rows, with pairs of languages as rows."""
+    rows = [
+        [
+            f"{plain(name)} {plain(figures.described(key).label)}",
+            f"{pair.num_rows:,}" if key != "retain_loss" else units.NONE,
+            *(_pair_cell(pair, group, key) for group in compared.groups),
+        ]
+        for name, pair in compared.languages.items()
+        for key in ("chrf_plus_plus", "retain_loss")
+        if key in pair.figures[BASE_NAME]
+    ]
+    return _table(["languages", "rows", *map(plain, compared.groups)], rows) if rows else ""
+
+
+def _pair_cell(pair: LanguagePairView, group: str, key: str) -> str:
+    text = figures.written(key, pair.figures[group].get(key))
+    difference = pair.differences[group].get(key)
+    if difference is None:
+        return text
+    own, low, high = figures.written_difference(key, difference.difference, difference.low, difference.high)
+    return f"{text}<br>{own} \\[{low}, {high}\\]<br>{plain(difference.verdict)}"
 
 
 def _cell(compared: ComparisonView, group: str, key: str) -> str:

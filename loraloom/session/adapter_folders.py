@@ -228,6 +228,10 @@ def foreign_facts(recipe: Recipe, name: str, adapter: Adapter, base: Base) -> Fa
     experiment = next(each for each in recipe.resolved_experiments if each.name == name)
     config = json.loads((adapter.folder / CONFIG).read_text(encoding="utf-8"))
     targets = config["target_modules"]
+    source, target = recipe.data.source_lang, recipe.data.target_lang
+    languages = {}
+    if base.languages is not None and source and target:
+        languages = base.languages.origin([(source, target)], base.start_token_id)
     return Facts(
         recipe=recipe,
         experiment=replace(experiment, lora=adapter.settings),
@@ -236,6 +240,7 @@ def foreign_facts(recipe: Recipe, name: str, adapter: Adapter, base: Base) -> Fa
             "base_fingerprint": base.fingerprint,
             "head_is_tied": base.head_is_tied,
             "model_type": base.model.config.model_type,
+            **languages,
             **adapter.origin,
         },
         target_modules=[targets] if isinstance(targets, str) else targets,

@@ -107,7 +107,7 @@ def _tokenizer(model: Path, may_load: bool) -> TextTokenizer:
     from loraloom.base.tokenizer_loading import load_tokenizer
 
     try:
-        return TextTokenizer.of_transformers(load_tokenizer(str(model), str(model)))
+        return TextTokenizer.of_transformers(load_tokenizer(str(model), str(model))[0])
     except ModelError as error:
         raise NoTokenizerError(str(error.problems[0])) from None
 

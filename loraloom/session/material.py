@@ -18,6 +18,9 @@ from loraloom.base.targets import Target, target_setting
 from loraloom.data.encoding import EncodedSet, describe_cuts, encode
 from loraloom.data.examples import Example
 from loraloom.data.files.part_files import PartContents
+from loraloom.data.languages.balance import balanced
+from loraloom.data.languages.codes import rows_of_pairs
+from loraloom.data.languages.known import check_languages
 from loraloom.data.splitting.split import Split
 from loraloom.errors import AdapterError, ModelError, Problem, TargetError
 from loraloom.recipe import Experiment, Recipe
@@ -171,21 +174,37 @@ def prepare(recipe: Recipe, split: Split, base: Base, retained: PartContents | N
         experiments=experiments,
         notes=tuple(dict.fromkeys(notes)),
         initial=initial,
-        train_set=encode_rows(split.train, base, recipe),
+        train_set=encode_rows(train_rows(split, base, recipe), base, recipe),
         eval_set=encode_rows(split.eval, base, recipe),
         retain_set=encode_rows(retained.examples if retained else [], base, recipe),
         eval_references=[example.response for example in split.eval],
     )
 
 
+def train_rows(split: Split, base: Base, recipe: Recipe) -> Sequence[Example]:
+    """The rows of an epoch: of small language pairs, some more than once, if the recipe balances pairs."""
+    temperature = recipe.data.language_temperature
+    if base.languages is None or temperature == 1:
+        return split.train
+    chosen = balanced(rows_of_pairs(split.train), temperature, recipe.data.split_seed)
+    return [split.train[number] for number in chosen]
+
+
 def encode_rows(examples: Sequence[Example], base: Base, recipe: Recipe) -> EncodedSet:
-    """Encode rows as a recipe's base reads them."""
+    """Encode rows as a recipe's base reads them.
+
+    Raises:
+        DataError: a row is in a language that the base does not know.
+    """
+    check_languages(examples, base.languages, base.name)
     return encode(
         examples,
         base.tokenizer,
         max_source_length=recipe.data.max_source_length,
         max_target_length=recipe.data.max_target_length,
         truncation=recipe.data.source_truncation,
+        languages=base.languages,
+        frame=base.frame,
     )
 
 

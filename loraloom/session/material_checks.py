@@ -55,4 +55,8 @@ def run_model_checks(
 def _late_token_checks(seen: DataView, base: Base) -> list[Finding]:
     if seen.tokenizer is not None:
         return []
-    return run_token_checks(replace(seen, tokenizer=TextTokenizer.of_transformers(base.tokenizer)))
+    start = None
+    if not base.family.ends_sources:
+        start = str(base.tokenizer.convert_ids_to_tokens(base.start_token_id))
+    own = TextTokenizer.of_transformers(base.tokenizer, start)
+    return run_token_checks(replace(seen, tokenizer=own))

@@ -15,13 +15,16 @@ from typing import Any
 import yaml
 
 from loraloom.architectures.families import family_of
+from loraloom.architectures.family import Family
 from loraloom.base.supported_models import STARTER
 from loraloom.data.formats.parquet import HUB_PREFIX
+from loraloom.data.languages.codes import pairs_of_origin
 from loraloom.data.sources.source_template import SourceTemplate
 from loraloom.recipe import Experiment, GenerationSettings, Recipe
 from loraloom.recipe.reading import read_run_recipe
 from loraloom.run.documents.split import SplitRecord
 from loraloom.run.folder import Run
+from loraloom.training.language_code import begins_with_code, language_code
 
 PARTS = ("train", "eval", "test")
 PACKAGES = ("loraloom", "torch", "transformers", "peft")
@@ -60,9 +63,20 @@ class Facts:
         return str(self.origin["base"])
 
     @property
+    def family(self) -> Family | None:
+        """Of the base."""
+        return family_of(self.origin.get("model_type"))
+
+    @property
+    def languages(self) -> list[tuple[str, str]]:
+        """The pairs of languages that it was trained on; of one of unknown training, those of the recipe."""
+        source, target = self.recipe.data.source_lang, self.recipe.data.target_lang
+        return pairs_of_origin(self.origin) or ([(source, target)] if source and target else [])
+
+    @property
     def flag_matters(self) -> bool:
         """Whether transformers 5 scales the logits wrongly unless a flag is set after loading."""
-        family = family_of(self.origin.get("model_type"))
+        family = self.family
         return bool(family and family.flag_scales_logits) and self.origin.get("head_is_tied") is False
 
 
@@ -144,6 +158,9 @@ def training_sections(facts: Facts) -> list[str]:
         return [*lines, *_versions(facts)]
     lines += ["## Data", "", f"{rows} rows, split by seed {settings.split_seed}; sha256 of the files:", ""]
     lines += [f"- {code(file)}: {code(sha256)}" for file, sha256 in facts.files]
+    if facts.languages:
+        pairs = ", ".join(f"{source} to {target}" for source, target in facts.languages)
+        lines += ["", f"Languages, by the codes of the tokenizer: {pairs}."]
     if settings.source_prefix:
         lines += [
             "",
@@ -203,7 +220,7 @@ def peft_code(facts: Facts, adapter: str, comment: str) -> str:
         f"base = {base}\n"
         f"adapter = {json.dumps(adapter, ensure_ascii=False)}  # {comment}\n"
         "tokenizer = AutoTokenizer.from_pretrained(base)\n"
-        "model = AutoModelForSeq2SeqLM.from_pretrained(base)\n"
+        f"model = AutoModelForSeq2SeqLM.from_pretrained(base{_attention(facts)})\n"
         f"{_flag_line(facts)}"
         "model = PeftModel.from_pretrained(model, adapter).eval()\n"
         f"{_answer_code(facts)}"
@@ -216,10 +233,18 @@ def merged_code(facts: Facts, folder: str, comment: str) -> str:
         "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer\n\n"
         f"folder = {json.dumps(folder, ensure_ascii=False)}  # {comment}\n"
         "tokenizer = AutoTokenizer.from_pretrained(folder)\n"
-        "model = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()\n"
+        f"model = AutoModelForSeq2SeqLM.from_pretrained(folder{_attention(facts)}).eval()\n"
         f"{_flag_line(facts)}"
         f"{_answer_code(facts, is_in_config=True)}"
     )
+
+
+def _attention(facts: Facts) -> str:
+    """An argument, if transformers' choice is not always one that computes the model."""
+    family = facts.family
+    if family is None or family.attention == "sdpa":
+        return ""
+    return f', attn_implementation="{family.attention}"'
 
 
 def _flag_line(facts: Facts) -> str:
@@ -231,10 +256,13 @@ def _answer_code(facts: Facts, *, is_in_config: bool = False) -> str:
     template = SourceTemplate(facts.recipe.data.source_prefix)
     text = template.fill(dict.fromkeys(template.columns, PLACEHOLDER))
     text += "" if template.columns else PLACEHOLDER
-    options = "" if is_in_config else f", {_options(facts.recipe.generation)}"
+    options = "" if is_in_config else f", {_options(facts.recipe.generation, bool(facts.languages))}"
+    told, more = language_code(facts.languages, facts.origin, is_in_config=is_in_config)
+    options += more
     return (
+        told
         # transformers 4 gives token types with a tokenizer that does not say what its model takes.
-        f"inputs = tokenizer({json.dumps(text, ensure_ascii=False)}, "
+        + f"inputs = tokenizer({json.dumps(text, ensure_ascii=False)}, "
         'return_tensors="pt", return_token_type_ids=False)\n'
         f"answer = model.generate(**inputs{options})\n"
         f"{_printing_code(facts)}"
@@ -244,21 +272,26 @@ def _answer_code(facts: Facts, *, is_in_config: bool = False) -> str:
 def _printing_code(facts: Facts) -> str:
     """Write how to print an answer: without special tokens, unless it was trained to contain some."""
     if not facts.origin.get("answer_tokens"):
-        return "print(tokenizer.decode(answer[0], skip_special_tokens=True))\n"
+        # Not every tokenizer takes the code of a language for a special token.
+        text = "answer[0, 2:]" if begins_with_code(facts.languages, facts.origin) else "answer[0]"
+        return f"print(tokenizer.decode({text}, skip_special_tokens=True))\n"
+    start = "model.config.decoder_start_token_id"
+    if facts.family is not None and not facts.family.ends_sources:
+        start = "tokenizer.eos_token_id"  # its tokenizers begin texts with the start and end none
     return (
         "# skip_special_tokens would drop tokens that belong to the answer\n"
-        'ends = {*tokenizer("").input_ids, tokenizer.pad_token_id, model.config.decoder_start_token_id}\n'
+        f'ends = {{*tokenizer("").input_ids, tokenizer.pad_token_id, {start}}}\n'
         "print(tokenizer.decode([token for token in answer[0].tolist() if token not in ends]))\n"
     )
 
 
-def _options(generation: GenerationSettings) -> str:
+def _options(generation: GenerationSettings, states_beams: bool) -> str:
     """Return the recipe's generation settings as arguments of transformers' generate."""
     usual = GenerationSettings()
     chosen = {
         key: value
         for key, value in generation.model_dump(exclude={"batch_size"}).items()
-        if key == "max_new_tokens" or value != getattr(usual, key)
+        if key == "max_new_tokens" or (key == "num_beams" and states_beams) or value != getattr(usual, key)
     }
     return ", ".join(f"{key}={value!r}" for key, value in chosen.items())
 

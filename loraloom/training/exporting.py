@@ -8,7 +8,7 @@ import torch
 
 from loraloom.bank.peft_base import portable_name
 from loraloom.bank.peft_folder import write_adapter
-from loraloom.base.targets import peft_target_modules
+from loraloom.base.targets import other_linears, peft_target_modules
 from loraloom.errors import LoRALoomError
 from loraloom.run.folder import Run
 from loraloom.run.integrity import record
@@ -43,6 +43,10 @@ def export(setup: Setup, state: TrainingState, name: str) -> None:
     }
     if tokens := base.answer_text.special_in(setup.train_set.target_tokens.tolist()):
         origin["answer_tokens"] = tokens  # `skip_special_tokens` would drop these from its answers
+    if base.languages is not None:
+        rows = ((row.input_ids.tolist(), row.labels.tolist()) for row in setup.train_set)
+        pairs = {pair for row in rows if (pair := base.languages.pair_of(*row)) is not None}
+        origin |= base.languages.origin(list(pairs), base.start_token_id)
     folder = export_folder(setup.run, state, name)
     assert folder is not None, f"{name} has learnt nothing"
     has_failed = progress.status == "failed"
@@ -76,7 +80,9 @@ def _card(setup: Setup, name: str, tensors: dict[str, torch.Tensor], origin: dic
     adapted = sorted({tensor.rpartition(".")[0] for tensor in tensors})
     named = {"base": portable_name(base.name), "base_fingerprint": base.fingerprint, **origin}
     try:
-        facts = read_facts(setup.run, name, named, peft_target_modules(adapted, setup.bank.available))
+        others = other_linears(base.model, base.family)
+        modules = peft_target_modules(adapted, setup.bank.available, others)
+        facts = read_facts(setup.run, name, named, modules)
     except (LoRALoomError, OSError):
         return ""
     return adapter_card(facts)

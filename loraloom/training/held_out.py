@@ -61,10 +61,14 @@ def held_out_answers(
     """
     setup = engine.setup
     sources = [example.input_ids.tolist() for example in examples]
+    base = setup.bank.base
+    starts = [base.decoder_start_of(example.labels.tolist()) for example in examples]
 
     def answers(some: Sequence[Slot], batch_size: int) -> dict[Slot, list[list[int]]]:
         settings = setup.generation.model_copy(update={"batch_size": batch_size})
-        return answer(setup.bank, some, sources, settings, on_token=lambda: _check_signals(engine))
+        return answer(
+            setup.bank, some, sources, settings, starts=starts, on_token=lambda: _check_signals(engine)
+        )
 
     return _within_memory(engine, slots, setup.generation.batch_size, answers)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,18 +13,21 @@ from threading import Thread
 import pytest
 import torch
 from torch import nn
+from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right
 
 import loraloom
 from loraloom.architectures.families import FAMILIES, LINEAR_NAMES, family_of
 from loraloom.architectures.positions import at_positions
+from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import hidden_states
 from loraloom.base.determinism import check_deterministic
 from loraloom.base.loading import Base, freeze, load_base
 from loraloom.base.targets import linears
 from loraloom.data.batches import BatchLayout, Part, collate
 from loraloom.errors import ModelError
+from loraloom.evaluate.movement import movement
 from tests.families import KINDS, TINY_FAMILIES
-from tests.parity.rig import batch_of, random_rows
+from tests.parity.rig import attach_speaking, batch_of, random_rows
 
 PACKAGE = Path(loraloom.__file__).parent
 NAMES = re.compile(
@@ -56,13 +61,14 @@ def test_every_linear_has_a_place_and_every_place_is_one(base: Base) -> None:
     linears = {
         name: module
         for name, module in base.model.named_modules()
-        if isinstance(module, nn.Linear) and module is not base.head
+        if isinstance(module, nn.Linear) and module is not base.head and "vision" not in name
     }
     places = {name: base.family.place(name) for name in linears}
     assert None not in places.values()
     assert len(set(places.values())) == len(places)
     parts = Counter(place.part for place in places.values() if place)
-    assert parts["cross"] == 4 * base.dimensions.num_layers[1]
+    has_cross = "cross" in base.family.sublayers.values()
+    assert parts["cross"] == 4 * base.dimensions.num_layers[1] * has_cross
     assert {name.rpartition(".")[2] for name in places} <= set(LINEAR_NAMES)
     for name, module in base.model.named_modules():
         if not isinstance(module, nn.Linear):
@@ -74,15 +80,17 @@ def test_the_sizes_are_those_of_the_weights(base: Base) -> None:
     assert base.head.weight.shape == (sizes.vocab_size, sizes.d_model)
     for target in linears(base.model, base.family):
         stack = ("encoder", "decoder").index(target.place.stack)
-        inner, d_ff = sizes.d_attention[stack], sizes.d_ff[stack]
+        inner, keys, d_ff = sizes.d_attention[stack], sizes.d_key_value[stack], sizes.d_ff[stack]
+        width = sizes.d_stream[stack]
+        read = sizes.d_stream[0] if target.place.side == "source" else width
         wanted = {
-            "q": (inner, sizes.d_model),
-            "k": (inner, sizes.d_model),
-            "v": (inner, sizes.d_model),
-            "o": (sizes.d_model, inner),
-            "in": (d_ff, sizes.d_model),
-            "gate": (d_ff, sizes.d_model),
-            "out": (sizes.d_model, d_ff),
+            "q": (inner, width),
+            "k": (keys, read),
+            "v": (keys, read),
+            "o": (width, inner),
+            "in": (d_ff, width),
+            "gate": (d_ff, width),
+            "out": (width, d_ff),
         }
         assert target.module.weight.shape == wanted[target.place.role], target.name
         assert target.place.layer < sizes.num_layers[stack]
@@ -120,15 +128,24 @@ def test_a_linear_that_is_all_zeros_silences_those_that_name_it(base: Base) -> N
 def test_what_the_decoder_reads_is_what_transformers_makes_of_the_labels(base: Base) -> None:
     labels = torch.tensor([7, 8, 9, base.eos_token_id])
     ours = base.layout.shift_right(labels)
-    theirs = base.model.prepare_decoder_input_ids_from_labels(labels[None])[0]
+    if hasattr(base.model, "prepare_decoder_input_ids_from_labels"):
+        theirs = base.model.prepare_decoder_input_ids_from_labels(labels[None])[0]
+    elif hasattr(base.model, "_shift_right"):
+        theirs = base.model._shift_right(labels[None])[0]
+    else:  # M2M100 shifts in its forward alone
+        start = base.model.config.decoder_start_token_id
+        theirs = shift_tokens_right(labels[None], base.pad_token_id, start)[0]
     assert ours.tolist() == theirs.tolist() == [base.start_token_id, 7, 8, 9]
 
 
-def test_a_start_token_that_no_config_states_is_the_familys(tiny: Callable[[str], Path], kind: str) -> None:
-    base = load_base(str(tiny(kind)), device="cpu")
-    stated = base.start_token_id
-    base.model.config.decoder_start_token_id = None
-    assert base.family.start_token_id(base.model.config, base.tokenizer) == stated
+def test_a_start_token_that_no_config_states_is_the_familys(
+    tiny: Callable[[str], Path], loaded: Callable[[str], Base], kind: str, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny(kind), tmp_path / "silent"))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert config.pop("decoder_start_token_id", None) in (None, loaded(kind).start_token_id)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert load_base(str(folder), device="cpu").start_token_id == loaded(kind).start_token_id
 
 
 def test_positions_begin_anew_with_each_example() -> None:
@@ -190,3 +207,17 @@ def test_positions_are_those_of_the_thread_that_asks(tiny: Callable[[str], Path]
         assert torch.equal(table(ids)[0], table.weight[[7, 7, 7]])  # two rows lie before position 0
     assert torch.equal(found[0][0], table.weight[[2, 3, 4]])
     assert torch.equal(table(ids)[0], table.weight[[2, 3, 4]])
+
+
+def test_the_movement_is_that_of_the_merged_weights(base: Base) -> None:
+    bank = AdapterBank(base)
+    settings = attach_speaking(bank, "a", seed=1, r=3, target_modules=["all-linear"])
+    tensors, weights = bank.tensors("a"), base.model.state_dict()
+    delta = weight = 0.0
+    for name in bank.parts("a"):
+        own = tensors[f"{name}.lora_B"] @ tensors[f"{name}.lora_A"] * settings.scaling
+        frozen = next(
+            tensor for key, tensor in weights.items() if key.startswith(f"{name}.") and tensor.ndim > 1
+        )
+        delta, weight = delta + float(own.norm()) ** 2, weight + float(frozen.norm()) ** 2
+    assert movement(bank, "a").total == pytest.approx((delta / weight) ** 0.5, rel=1e-4)

@@ -29,10 +29,7 @@ def model_folder(folder: Path, **values: Any) -> Path:
 @pytest.mark.parametrize(
     ("model_type", "architecture", "called"),
     [
-        ("mbart", "MBartForConditionalGeneration", "mBART"),
-        ("m2m_100", "M2M100ForConditionalGeneration", "M2M100 (NLLB)"),
-        ("marian", "MarianMTModel", "Marian (opus-mt)"),
-        ("t5gemma2", "T5Gemma2ForConditionalGeneration", "T5Gemma 2"),
+        ("led", "LEDForConditionalGeneration", "LED"),
         ("encoder-decoder", "EncoderDecoderModel", "EncoderDecoderModel"),
         ("newformer", "NewForConditionalGeneration", "NewForConditionalGeneration"),
     ],
@@ -43,6 +40,21 @@ def test_another_encoder_decoder_is_not_supported_yet(
     text = complaint({"model_type": model_type, "architectures": [architecture], "is_encoder_decoder": True})
     assert f"{called} is an encoder-decoder that LoRALoom does not support yet" in text
     assert "t5, mt5, umt5" in text
+
+
+@pytest.mark.parametrize(
+    ("model_type", "architecture", "said"),
+    [
+        ("longt5", "LongT5ForConditionalGeneration", "LongT5 is an encoder-decoder that LoRALoom does not"),
+        ("longt5", "LongT5ForConditionalGeneration", "yet: it attends in blocks of a row"),
+        ("longt5", "LongT5ForConditionalGeneration", "Name a T5, for example google/flan-t5-base"),
+        ("switch_transformers", "SwitchTransformersForConditionalGeneration", "to an expert of its own"),
+        ("nllb-moe", "NllbMoeForConditionalGeneration", "Name a model without experts"),
+    ],
+)
+def test_why_a_known_one_is_not_supported_is_said(model_type: str, architecture: str, said: str) -> None:
+    text = complaint({"model_type": model_type, "architectures": [architecture], "is_encoder_decoder": True})
+    assert said in text
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_what_was_found_is_a_run_that_the_report_shows(
     assert found.reason in render_report(tmp_path / "rates").replace("&#39;", "'")
     assert not list((tmp_path / "rates" / "adapters").iterdir())
     assert _predict_command(tmp_path / "rates") == "loraloom train RECIPE"
-    with pytest.raises(RunError, match="a range test of the learning rate, which keeps none"):
+    with pytest.raises(RunError, match="a range test of the learning rate, which keeps no adapters"):
         compare(tmp_path / "rates")
     own = read_recipe(tmp_path / "rates" / "recipe.yaml")
     assert [e.training.learning_rate for e in own.resolved_experiments] == list(RATES)

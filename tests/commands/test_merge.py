@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from peft import PeftModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM
+from transformers.core_model_loading import revert_weight_conversion
 from typer.testing import CliRunner
 
 from loraloom.bank.updates.low_rank import LowRank
@@ -104,6 +106,11 @@ def test_merge_asks_a_fresh_process(trained: Callable[..., Path], tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["merged"]
 
 
+def as_in_files(model: Any) -> dict[str, torch.Tensor]:
+    """Its weights under the names that transformers saves them with."""
+    return dict(revert_weight_conversion(model, model.state_dict()))
+
+
 def test_a_fresh_process_reads_what_base_and_adapter_say(
     kind: str, merged_runs: dict[str, MergedRun], tiny: Callable[[str], Path]
 ) -> None:
@@ -132,8 +139,11 @@ def test_a_fresh_process_reads_what_base_and_adapter_say(
 
     # PEFT, which knows nothing of us, merges to the same weights.
     peft = PeftModel.from_pretrained(stock_model(tiny(kind)), merged_run.run / "adapters" / "main")
-    theirs = peft.merge_and_unload().state_dict()
-    plain = stock_model(tiny(kind)).state_dict()
+    with warnings.catch_warnings():
+        # It compares the head of T5Gemma with the encoder's table, and would save the folder without it.
+        warnings.filterwarnings("ignore", "Input and output embeddings are no longer tied")
+        theirs = as_in_files(peft.merge_and_unload())
+    plain = as_in_files(stock_model(tiny(kind)))
     assert theirs.keys() >= merged.keys()
     num_changed = 0
     for name, tensor in merged.items():

@@ -34,7 +34,7 @@ NO_ROWS = EncodedSet([], [])
 
 
 def random_rows(
-    num: int, seed: int = 0, *, target_len: int | None = None, vocabulary: int = 400
+    num: int, seed: int = 0, *, target_len: int | None = None, vocabulary: int = 400, eos: int = EOS
 ) -> EncodedSet:
     """Rows of mixed lengths; the first source and the first target are nothing but an EOS.
 
@@ -45,7 +45,7 @@ def random_rows(
 
     def tokens(length: int) -> list[int]:
         drawn = torch.randint(FIRST_TOKEN, vocabulary, (length - 1,), generator=generator)
-        return [*drawn.tolist(), EOS]
+        return [*drawn.tolist(), eos]
 
     # squared: many short rows and a few long ones, so that packing lays several in one
     lengths = (1 + 13 * torch.rand(num, 2, generator=generator).square()).long().tolist()
@@ -232,19 +232,22 @@ def stock_model(folder: Path, **config: Any) -> Any:
     transformers 5 forces `tie_word_embeddings` on the T5 family, and UMT5 scales its logits by that
     flag: with a head of its own it would then be mis-scaled, so the flag is set to what is true.
     The decoder of a UMT5 sees what follows under SDPA in transformers 5.17
-    (findings/umt5_decoder_sees_what_follows.sh); eager attention masks it in every version.
+    (findings/umt5_decoder_sees_what_follows.sh); eager attention masks it in every version. That of a
+    T5Gemma has no soft caps under SDPA, which 5.17 to 5.20 choose.
     """
-    if AutoConfig.from_pretrained(folder).model_type == "umt5":
+    if AutoConfig.from_pretrained(folder).model_type in ("umt5", "t5gemma"):
         config.setdefault("attn_implementation", "eager")
     model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32, **config)
     for module in model.modules():
-        for name in ("p", "dropout", "activation_dropout", "layerdrop"):
+        for name in ("p", "dropout", "activation_dropout", "attention_dropout", "layerdrop"):
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, 0.0)
-    model.config.tie_word_embeddings = model.lm_head.weight is model.get_input_embeddings().weight
+    head, embedding = model.get_output_embeddings(), model.get_decoder().get_input_embeddings()
+    model.config.tie_word_embeddings = head.weight is embedding.weight
     own = model.generation_config
     model.generation_config = GenerationConfig(
         decoder_start_token_id=own.decoder_start_token_id,
+        bos_token_id=own.bos_token_id,
         eos_token_id=own.eos_token_id,
         pad_token_id=own.pad_token_id,
     )

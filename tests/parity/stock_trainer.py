@@ -16,6 +16,7 @@ from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTraining
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.base.loading import Base
+from loraloom.base.targets import other_linears
 from loraloom.data.encoding import EncodedSet
 from loraloom.recipe import Experiment
 from loraloom.training.state import Timetable
@@ -76,6 +77,8 @@ def train_stock(
             r=lora.r,
             lora_alpha=int(lora.lora_alpha),
             lora_dropout=0.0,
+            exclude_modules=[name for name in other_linears(base.model, base.family) if "vision" in name]
+            or None,
             target_modules="all-linear" if lora.target_modules == ["all-linear"] else lora.target_modules,
             task_type="SEQ_2_SEQ_LM",
         ),

@@ -26,8 +26,8 @@ ROWS = list(random_rows(5, seed=9))
 LORA: list[dict[str, Any]] = [
     {"r": 4, "lora_alpha": 8},
     {"r": 3, "lora_alpha": 9, "use_rslora": True, "target_modules": ["q", "v"]},
-    {"r": 4, "lora_alpha": 2.5, "target_modules": ["decoder:q", "cross:k", "encoder:wo"]},
-    {"r": 2, "lora_alpha": 4, "target_modules": r".*decoder\.\w+\.1\..*\.o(ut_proj)?"},
+    {"r": 4, "lora_alpha": 2.5, "target_modules": ["decoder:q", "decoder:k", "encoder:wo"]},
+    {"r": 2, "lora_alpha": 4, "target_modules": r".*decoder\.\w+\.1\..*\.o(ut)?(_proj)?"},
 ]
 
 

@@ -24,6 +24,7 @@ from loraloom.recipe.reading import (
     shipped_recipes,
     write_recipe,
 )
+from loraloom.recipe.settings import LANGUAGE_KEYS
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 NAME = TEXT.filter(str.strip).filter(lambda text: not text.replace("_", "").isnumeric())
@@ -82,7 +83,10 @@ FEW = settings(max_examples=100, deadline=None, suppress_health_check=list(Healt
 def test_a_written_recipe_reads_back_equal(recipe: Recipe) -> None:
     text = write_recipe(recipe)
     assert parse_recipe(text, name="recipe.yaml") == recipe
-    assert yaml.safe_load(text) == recipe.model_dump()
+    written, whole = yaml.safe_load(text), recipe.model_dump()
+    assert written["data"].keys() | set(LANGUAGE_KEYS) == whole["data"].keys()
+    assert whole | {"data": whole["data"] | written["data"]} == whole
+    assert written | {"data": whole["data"]} == whole
 
 
 @pytest.mark.parametrize(
@@ -116,7 +120,14 @@ def test_every_default_is_written_and_chinese_stays_readable() -> None:
     assert "train: 数据.json" in text
     assert "learning_rate: 1.0e-5" in text
     for section in (Recipe, DataSettings, LoraSettings, TrainingSettings):
-        assert all(f"{key}:" in text for key in section.model_fields)
+        keys = set(section.model_fields) - set(LANGUAGE_KEYS)
+        assert all(f"{key}:" in text for key in keys)
+
+
+def test_nothing_about_languages_is_written_for_a_base_that_has_none() -> None:
+    text = "model: m\ndata: {train: a.json, source_lang: %s}"
+    assert "lang" not in write_recipe(parse_recipe(text % "null", name="r"))
+    assert "source_lang: deu_Latn" in write_recipe(parse_recipe(text % "deu_Latn", name="r"))
 
 
 def test_the_commented_recipe_holds_what_was_learnt_about_the_data() -> None:

@@ -55,8 +55,6 @@ def test_slips_of_the_finger_are_met_with_what_was_meant(key: str, meant: str) -
         "max_eval_steps",
         "label_column",
         "id_column",
-        "source_lang",
-        "target_lang",
         "stage",
         "streaming",
         "template",

@@ -161,8 +161,9 @@ class FusedPass:
         if not isinstance(module, BankLinear):
             return _Call(module.weight, module.bias, ())
         base: Any = module.base
+        assert len(module.sides) == 1, f"{module.name} is used {len(module.sides)} times a pass"
         updates = [
-            group.update(module, self._ordinals[module.side])
+            group.update(module, self._ordinals[module.sides[0]])
             for group in self._groups
             if module.name in group.group.parts
         ]

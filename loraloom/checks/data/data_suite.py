@@ -13,6 +13,7 @@ from loraloom.checks.data.placeholders import check_placeholders
 from loraloom.checks.data.responses import check_alike, check_copied, check_cut_off
 from loraloom.checks.data.same_sources import check_control_tokens, check_same_sources
 from loraloom.checks.data.scripts import check_scripts
+from loraloom.checks.data.target_tags import check_target_tags
 from loraloom.checks.data.tokenization import (
     check_answer_length,
     check_lengths,
@@ -45,6 +46,7 @@ TOKENS: dict[str, DataCheck] = {
     "same-sources": check_same_sources,
     "answer-length": check_answer_length,
     "control-tokens": check_control_tokens,
+    "target-tags": check_target_tags,
     "unknown-tokens": check_unknown_tokens,
     "round-trip": check_round_trip,
 }

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from loraloom.checks.data.light_tokenizer import TextTokenizer
-from loraloom.data.encoding import fit_sources
 from loraloom.data.examples import Example
 from loraloom.data.splitting.split import PARTS, Part, Split
+from loraloom.data.token_ids import fit_sources
 from loraloom.recipe import DataSettings
 from loraloom.text.units import percent
 
@@ -88,7 +88,8 @@ class DataView:
         assert self.tokenizer is not None
         if (part, side) not in self._encoded:
             rows = sample(getattr(self.split, part))
-            ids = self.tokenizer.ids([getattr(example, side) for example in rows])
+            tokenize = self.tokenizer.source_ids if side == "source" else self.tokenizer.target_ids
+            ids = tokenize([getattr(example, side) for example in rows])
             self._encoded[part, side] = EncodedText(rows, ids)
         return self._encoded[part, side]
 
@@ -98,7 +99,8 @@ class DataView:
         if part not in self._fitted:
             whole, data = self.encoded(part, "source"), self.settings
             limit, truncation = data.max_source_length, data.source_truncation
-            ids, cuts = fit_sources(whole.rows, whole.ids, limit, truncation, self.tokenizer.ids)
+            tokenize, ends = self.tokenizer.source_ids, self.tokenizer.ends_sources
+            ids, cuts = fit_sources(whole.rows, whole.ids, limit, truncation, tokenize, ends=ends)
             self._fitted[part] = FittedSources(whole.rows, ids, cuts)
         return self._fitted[part]
 

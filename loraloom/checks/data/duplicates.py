@@ -48,7 +48,10 @@ def check_duplicates(view: DataView) -> list[Finding]:
         fix = "Remove them, unless they should count more than others."
         findings.append(Finding("warning", "duplicates", places(later for later, _ in copies), message, fix))
     copied = {id(later) for later, _ in copies}
-    again = [pair for pair in _repeats([], rows, _source_key) if id(pair[0]) not in copied]
+    settings = view.settings  # without languages in the recipe, a base may not be told them either
+    has_languages = settings.target_lang or settings.target_lang_column or settings.language_codes
+    key = _question_key if has_languages else _source_key
+    again = [pair for pair in _repeats([], rows, key) if id(pair[0]) not in copied]
     if again:
         what = "rows have the source of an earlier row but a different response"
         message = f"{share(len(again), len(rows))} {what} ({_pairs(again)})"
@@ -192,6 +195,11 @@ def _distinct(rows: Sequence[Example], key: Callable[[Example], Hashable]) -> li
 
 def _source_key(example: Example) -> bytes:
     return source_key(example.source)
+
+
+def _question_key(example: Example) -> tuple[bytes, str]:
+    """The source and the language to answer in: translations into several languages do not contradict."""
+    return source_key(example.source), example.target_lang
 
 
 def _row_key(example: Example) -> tuple[bytes, str]:

@@ -6,7 +6,8 @@ A tokenizer without a tokenizer.json (ByT5's and others written in Python) is ta
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +15,14 @@ from typing import Any, Protocol
 
 from tokenizers import Tokenizer
 
+from loraloom.architectures.families import family_of
+from loraloom.data.token_ids import without_start
+
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 CHUNK = 1_000
+# Of opus-mt's models of several target languages, and of MADLAD-400.
+TARGET_TAG = re.compile(r">>[^\s<>]{2,20}<<|<2[A-Za-z][A-Za-z_]{1,19}>")
 
 
 class NoTokenizerError(Exception):
@@ -26,14 +32,17 @@ class NoTokenizerError(Exception):
 class Backend(Protocol):
     """Interface for converting texts to tokens and back."""
 
-    def ids(self, texts: list[str]) -> list[list[int]]:
-        """Tokenize each text, without padding or truncation."""
+    def ids(self, texts: list[str], as_target: bool = False) -> list[list[int]]:
+        """Tokenize each text, without padding or truncation; Marian's has another model for targets."""
 
     def texts(self, ids: list[list[int]]) -> list[str]:
         """Decode each row of token ids, special tokens included."""
 
     def token_id(self, token: str) -> int | None:
         """Return the id of a token; None if there is no such token."""
+
+    def vocabulary(self) -> Mapping[str, int]:
+        """Return all tokens with their ids."""
 
 
 class FastBackend:
@@ -48,7 +57,7 @@ class FastBackend:
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
 
-    def ids(self, texts: list[str]) -> list[list[int]]:
+    def ids(self, texts: list[str], as_target: bool = False) -> list[list[int]]:
         """Implement `Backend.ids`."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
 
@@ -60,6 +69,11 @@ class FastBackend:
         """Implement `Backend.token_id`."""
         return self._tokenizer.token_to_id(token)
 
+    def vocabulary(self) -> Mapping[str, int]:
+        """Implement `Backend.vocabulary`."""
+        vocabulary: dict[str, int] = self._tokenizer.get_vocab()
+        return vocabulary
+
 
 class SlowBackend:
     """A transformers tokenizer that is written in Python."""
@@ -68,9 +82,10 @@ class SlowBackend:
         self._tokenizer = tokenizer
         self._vocabulary = tokenizer.get_vocab()
 
-    def ids(self, texts: list[str]) -> list[list[int]]:
+    def ids(self, texts: list[str], as_target: bool = False) -> list[list[int]]:
         """Implement `Backend.ids`."""
-        encoded = self._tokenizer(texts, return_attention_mask=False, verbose=False)
+        side = {"text_target" if as_target else "text": texts}
+        encoded = self._tokenizer(**side, return_attention_mask=False, verbose=False)
         return [list(ids) for ids in encoded["input_ids"]]
 
     def texts(self, ids: list[list[int]]) -> list[str]:
@@ -82,6 +97,10 @@ class SlowBackend:
         found = self._vocabulary.get(token)
         return None if found is None else int(found)
 
+    def vocabulary(self) -> Mapping[str, int]:
+        """Implement `Backend.vocabulary`."""
+        return dict(self._vocabulary)
+
 
 @dataclass(frozen=True)
 class TextTokenizer:
@@ -92,12 +111,15 @@ class TextTokenizer:
         unk_token: replaces what is not in the vocabulary; None if bytes or nothing does.
         eos_token: ends every source and target; added if the tokenizer does not add it.
         pad_token: pads rows.
+        start_token: the decoder's first input, if the tokenizer begins every text with it and ends none:
+            targets do not begin with it, and sources have no EOS.
     """
 
     backend: Backend
     unk_token: str | None
     eos_token: str | None
     pad_token: str | None = None
+    start_token: str | None = None
 
     @classmethod
     def of_folder(cls, folder: Path) -> TextTokenizer:
@@ -112,24 +134,39 @@ class TextTokenizer:
         try:
             backend = FastBackend(Tokenizer.from_file(str(file)))
             config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-            named = [_text(config.get(f"{name}_token")) for name in ("unk", "eos", "pad")]
+            names = ("unk", "eos", "pad", *(["bos"] if _starts_with_bos(folder) else []))
+            named = [_text(config.get(f"{name}_token")) for name in names]
         except Exception as error:  # `tokenizers` raises bare Exceptions for a damaged file
             raise NoTokenizerError(f"{file.name} cannot be read ({type(error).__name__})") from None
         return cls(backend, *named)
 
     @classmethod
-    def of_transformers(cls, tokenizer: Any) -> TextTokenizer:
+    def of_transformers(cls, tokenizer: Any, start_token: str | None = None) -> TextTokenizer:
         """Wrap a tokenizer that transformers has loaded, with or without a Rust backend."""
         inner = getattr(tokenizer, "backend_tokenizer", None)
         backend = FastBackend(inner) if isinstance(inner, Tokenizer) else SlowBackend(tokenizer)
-        return cls(backend, tokenizer.unk_token, tokenizer.eos_token, tokenizer.pad_token)
+        return cls(backend, tokenizer.unk_token, tokenizer.eos_token, tokenizer.pad_token, start_token)
 
-    def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokenize each text, EOS last, without truncation."""
+    def ids(self, texts: Sequence[str], *, as_target: bool = False) -> list[list[int]]:
+        """Tokenize each text, a source or a target, EOS last, without truncation."""
         rows: list[list[int]] = []
         for start in range(0, len(texts), CHUNK):
-            rows += map(self._with_eos, self.backend.ids(list(texts[start : start + CHUNK])))
+            rows += map(self._with_eos, self.backend.ids(list(texts[start : start + CHUNK]), as_target))
         return rows
+
+    def source_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokenize each text as a source."""
+        return self.ids(texts) if self.ends_sources else self.backend.ids(list(texts))
+
+    @property
+    def ends_sources(self) -> bool:
+        """Whether a source ends in EOS."""
+        return self.start_token is None
+
+    def target_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokenize each text as an answer."""
+        start = self._id(self.start_token)
+        return [without_start(ids, start) for ids in self.ids(texts, as_target=True)]
 
     def texts(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """Decode token ids without padding and the tokens around a text; those that users added are text."""
@@ -162,12 +199,35 @@ class TextTokenizer:
         ids = (self.backend.token_id(f"<0x{byte:02X}>") for byte in range(256))
         return frozenset(token for token in ids if token is not None)
 
+    @cached_property
+    def reads_bytes(self) -> bool:
+        """Whether every token is a byte of the text, as ByT5's are."""
+        lengths = [len(ids) - len(self.frame_token_ids) for ids in self.backend.ids(["ab", "é", "一"])]
+        return lengths == [2, 2, 3] and not self.byte_token_ids
+
+    @cached_property
+    def target_tags(self) -> Mapping[str, int]:
+        """The tags of target languages that sources begin with (`>>fra<<`, `<2fr>`), and their ids."""
+        if isinstance(self.backend, FastBackend) and self._id("<2en>") is None:
+            return {}  # 250,000 tokens take a while to list, and of such models only MADLAD-400 is fast
+        found = {token.removeprefix("▁"): id for token, id in self.backend.vocabulary().items()}
+        return {token: id for token, id in found.items() if TARGET_TAG.fullmatch(token)}
+
     def _id(self, token: str | None) -> int | None:
         return None if token is None else self.backend.token_id(token)
 
     def _with_eos(self, ids: list[int]) -> list[int]:
-        ends = self.eos_token_id is None or (ids and ids[-1] == self.eos_token_id)
+        # A language's code may follow EOS.
+        ends = self.eos_token_id is None or self.eos_token_id in ids[-2:]
         return ids if ends else [*ids, int(self.eos_token_id or 0)]
+
+
+def _starts_with_bos(folder: Path) -> bool:
+    """Whether the tokenizer of a folder's model begins texts with the decoder's first input and ends none."""
+    file = folder / "config.json"
+    values = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    family = family_of(values.get("model_type"))
+    return family is not None and not family.ends_sources
 
 
 def _text(token: Any) -> str | None:

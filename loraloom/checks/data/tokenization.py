@@ -39,6 +39,8 @@ def check_lengths(view: DataView) -> list[Finding]:
         at += [f"{p} % {_within(lengths, p / 100)}" for p in others]
         at.append(f"the longest {lengths.max()}")
         message = f"tokens of training {side}s: {', '.join(at)}{_of_sample(view, side)}"
+        if view.tokenizer is not None and view.tokenizer.reads_bytes:
+            message += "; a token is a byte, of which a Chinese character takes three"
         findings.append(Finding("ok", "lengths", setting, message))
     return findings
 
@@ -144,7 +146,9 @@ def _bytes(view: DataView, side: Side) -> Finding:
 
 def check_round_trip(view: DataView) -> list[Finding]:
     """Check that texts survive tokenization; text that does not can never be answered."""
-    findings = [finding for side in SIDES for finding in _round_trip(view, side)]
+    findings = [
+        finding for side in SIDES for finding in (*_round_trip(view, side), *_leading_spaces(view, side))
+    ]
     return findings or [
         Finding("ok", "round-trip", "data", "every text is unchanged by tokenizing and decoding")
     ]
@@ -167,6 +171,23 @@ def _round_trip(view: DataView, side: Side) -> list[Finding]:
         fix = FORMS.get(kind, "The base can neither read nor write them; replace them, or use another base.")
         findings.append(Finding("note" if is_form else "warning", "round-trip", places(rows), message, fix))
     return findings
+
+
+def _leading_spaces(view: DataView, side: Side) -> list[Finding]:
+    """Report white space before texts, if the tokenizer keeps it: BART's then reads another first word."""
+    assert view.tokenizer is not None
+    with_space, without = view.tokenizer.ids([" a", "a"])
+    encoded = view.encoded("train", side)
+    rows = [example for example in encoded.rows if getattr(example, side)[:1].isspace()]
+    if with_space == without or not rows:
+        return []
+    subject = f"{share(len(rows), len(encoded.rows))} training {side}s"
+    message = (
+        f"{subject} begin with white space{_of_sample(view, side)}, which this tokenizer keeps: their first "
+        "word has other tokens than without it"
+    )
+    fix = "Remove it, unless it is intentional and new prompts will have it too."
+    return [Finding("note", "round-trip", places(rows), message, fix)]
 
 
 # Changes of form only, and what the user should know about them.

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loraloom.data.examples import Example, in_groups, read_examples
+from loraloom.data.examples import Example, read_examples
 from loraloom.data.files.location import DataFile, DataLocation, locate
 from loraloom.data.formats.row import DroppedRow
 from loraloom.data.repeated_notes import merge_notes
+from loraloom.data.splitting.grouped_examples import in_groups
 from loraloom.data.splitting.groups import SourceGroups
 from loraloom.data.splitting.part_sizes import PARTS, Part
 from loraloom.errors import DataError, Problem

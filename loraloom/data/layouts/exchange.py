@@ -151,6 +151,7 @@ class Layout:
         holes: placeholders allowed in a `source_prefix` template; None for the row's own columns.
         entry: what to call a row of the file, if it yields several examples.
         context: columns beside the question that are read as its system text and history.
+        languages: of question and answer, if they are the keys of a translation.
     """
 
     name: str
@@ -161,6 +162,7 @@ class Layout:
     holes: tuple[str, ...] | None = None
     entry: str = ""
     context: tuple[str, ...] = ()
+    languages: tuple[str, str] | None = None
 
 
 Recogniser = Callable[[Values], Layout | None]

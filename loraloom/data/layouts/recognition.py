@@ -91,7 +91,7 @@ def translation_layout(source: str, target: str) -> Layout:
         )
 
     name = f"translation from {quoted(source)} to {quoted(target)}"
-    return Layout(name, ("translation",), (source,), target, exchanges, holes=(source,))
+    return Layout(name, ("translation",), (source,), target, exchanges, (source,), languages=(source, target))
 
 
 def _fields(instruction: str, response: str, *inputs: str) -> Recogniser:

@@ -52,6 +52,7 @@ class Prompt:
         row: number of its row there, from 1; in a text file, of its line.
         parts: kinds and lengths of the pieces of the source, as returned by `source.packed`.
         kept: columns of the row to return with the answer.
+        source_lang, target_lang: as in `Example`.
     """
 
     source: str
@@ -60,6 +61,8 @@ class Prompt:
     row: int
     parts: bytes = b""
     kept: Mapping[str, Any] = field(default_factory=dict)
+    source_lang: str = ""
+    target_lang: str = ""
 
 
 def read_prompts(
@@ -107,7 +110,17 @@ def read_prompts(
             f"{shown_as}: {read.dropped} empty questions were skipped (data.on_empty: drop)"
         )
     return [
-        Prompt(e.source, e.response or None, e.path, e.row, e.parts, values[e.row]) for e in read.examples
+        Prompt(
+            e.source,
+            e.response or None,
+            e.path,
+            e.row,
+            e.parts,
+            values[e.row],
+            source_lang=e.source_lang,
+            target_lang=e.target_lang,
+        )
+        for e in read.examples
     ]
 
 
@@ -157,7 +170,17 @@ def _prompts(numbered: Sequence[tuple[int, str]], settings: DataSettings, shown_
     prompts = []
     for number, text in numbered:
         pieces = [fixed, Piece(Kind.QUESTION, text)]
-        prompts.append(Prompt(join(pieces), None, shown_as, number, packed(pieces)))
+        prompts.append(
+            Prompt(
+                join(pieces),
+                None,
+                shown_as,
+                number,
+                packed(pieces),
+                source_lang=settings.source_lang or "",
+                target_lang=settings.target_lang or "",
+            )
+        )
     return prompts
 
 

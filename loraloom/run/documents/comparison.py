@@ -132,11 +132,32 @@ class ComparedRow(Part):
     Args:
         reference: the known answer; None if there is none.
         answers: by model, the base's among them.
+        languages: its pair of languages, as in `Comparison.languages`; None if the base has none.
     """
 
     source: str
     reference: str | None
     answers: dict[str, str]
+    languages: str | None = None
+
+
+class LanguagePair(Part):
+    """The rows of one pair of languages.
+
+    Args:
+        source_lang, target_lang: the codes of the tokenizer.
+        num_rows: with a known answer; 0 if only rows of `data.retain` have this pair.
+        figures: by model and name, over these rows.
+        differences: of each experiment from the base, in the deciding figures.
+        retain_losses: by model, on this pair's rows of `data.retain`.
+    """
+
+    source_lang: str
+    target_lang: str
+    num_rows: Integer
+    figures: dict[str, dict[str, float]]
+    differences: list[Difference]
+    retain_losses: dict[str, float] | None = None
 
 
 class Comparison(Document):
@@ -157,6 +178,7 @@ class Comparison(Document):
         groups: the experiments' figures over their seeds.
         pairs: each experiment against each other in the deciding figure.
         ranking: the experiments, the best first.
+        languages: of a multilingual base, each pair of languages, the one with most rows first.
     """
 
     FORMATS: ClassVar[tuple[int, ...]] = (FORMAT,)
@@ -178,6 +200,7 @@ class Comparison(Document):
     pairs: list[Difference] = Field(default_factory=list)
     ranking: list[str] | None = None
     recommendation: Recommendation | None = None
+    languages: dict[str, LanguagePair] = Field(default_factory=dict)
     rows: list[ComparedRow]
 
     @property

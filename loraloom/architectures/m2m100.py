@@ -1,0 +1,45 @@
+"""M2M100 and NLLB: sinusoidal positions that skip padding, and a code for each language.
+
+Positions are a table that grows with the longest row, so no row is too long for it. A token's position is
+the number of tokens before it in its example that are not padding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from loraloom.architectures.bart import Bart
+from loraloom.architectures.dimensions import Dimensions
+from loraloom.architectures.languages import find_languages
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from loraloom.data.languages.codes import Languages
+
+
+class M2M100(Bart):
+    """M2M100 (Fan et al., 2020, https://arxiv.org/abs/2010.11125) and NLLB-200 (2022), without experts."""
+
+    model_type = "m2m_100"
+    title = "M2M100"
+    size_keys: ClassVar[tuple[str, ...]] = tuple(
+        key for key in Bart.size_keys if key != "max_position_embeddings"
+    )
+    head_bias: ClassVar[str | None] = None
+
+    def dimensions(self, config: Any) -> Dimensions:
+        """The sizes that a config states; its positions have no end."""
+        return replace(super().dimensions(config), num_positions=None)
+
+    def languages(self, tokenizer: Any, name: str) -> Languages | None:
+        """Its codes; targets begin with theirs in NLLB's legacy form too, because `generate` forces it."""
+        return find_languages(tokenizer, name, begins_target=True)
+
+    def prepare(self, model: PreTrainedModel) -> None:
+        """Let positions begin anew within a row."""
+        from loraloom.architectures.positions import restart_sinusoids
+
+        for stack in (model.get_encoder(), model.get_decoder()):
+            restart_sinusoids(stack.embed_positions)

@@ -1,0 +1,43 @@
+"""Marian (opus-mt): small translation models, whose positions transformers computes and does not save."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from loraloom.architectures.bart import Bart
+from loraloom.architectures.dimensions import Dimensions
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Marian(Bart):
+    """Marian (Junczys-Dowmunt et al., 2018, https://arxiv.org/abs/1804.00344), as transformers has it.
+
+    Encoder and decoder may have a vocabulary each; the output head then is tied to the decoder's
+    embedding or to none.
+    """
+
+    model_type: ClassVar[str] = "marian"
+    title: ClassVar[str] = "Marian"
+    size_keys = (*Bart.size_keys, "decoder_vocab_size")
+    optional_sizes = frozenset({"decoder_vocab_size"})
+    start = "pad"
+
+    def dimensions(self, config: Any) -> Dimensions:
+        """The sizes that a config states; the vocabulary is that of answers."""
+        return self.sizes(config, config.vocab_size if is_shared(config) else config.decoder_vocab_size)
+
+    def prepare(self, model: PreTrainedModel) -> None:
+        """Let positions begin anew within a row, and let saving write them.
+
+        transformers leaves the positions out of the files and computes sinusoids in their place, which loses
+        those that were learned (`annalog` has such) and, of a folder in bfloat16, their rounding.
+        """
+        super().prepare(model)
+        model._keys_to_ignore_on_save = set()
+
+
+def is_shared(config: Any) -> bool:
+    """Whether encoder and decoder have one vocabulary and one table of embeddings."""
+    return bool(config.share_encoder_decoder_embeddings)

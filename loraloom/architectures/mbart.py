@@ -1,0 +1,39 @@
+"""mBART and mBART-50: BART with norms before its sublayers and a code for each language.
+
+A target of mBART ends in its code, and the decoder begins with it; a target of mBART-50 begins with it, and
+the decoder begins with EOS. Both are one rule: a row's last token is moved to its front.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from loraloom.architectures.bart import Bart
+from loraloom.architectures.languages import find_languages
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from loraloom.data.languages.codes import Languages
+
+
+class MBart(Bart):
+    """mBART (Liu et al., 2020, https://arxiv.org/abs/2001.08210) and mBART-50 (Tang et al., 2020)."""
+
+    model_type = "mbart"
+    title = "mBART"
+
+    def languages(self, tokenizer: Any, name: str) -> Languages | None:
+        """Its codes; monolingual relatives such as BARThez have none."""
+        return find_languages(tokenizer, name)
+
+    def start_token_id(self, config: Any, tokenizer: Any) -> int | None:
+        """EOS, unless a code ends the target: the config's own is the code of one language."""
+        return None if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)
+
+    def shift_right(self, labels: Tensor, start_token_id: int) -> Tensor:
+        """What the decoder reads: a row's own last token comes first.
+
+        >>> # labels  a1 a2 </s> de_DE  →  decoder inputs  de_DE a1 a2 </s>
+        """
+        return labels.roll(1)

@@ -1,0 +1,17 @@
+"""Pegasus: summaries; sinusoidal positions, embeddings scaled by the root of their width."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from loraloom.architectures.bart import Bart
+
+
+class Pegasus(Bart):
+    """Pegasus (Zhang et al., 2019, https://arxiv.org/abs/1912.08777), as transformers has it."""
+
+    model_type: ClassVar[str] = "pegasus"
+    title: ClassVar[str] = "Pegasus"
+    start = "pad"
+    # transformers' documentation of Pegasus: "FP16 is not supported".
+    float16 = False

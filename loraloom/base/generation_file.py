@@ -1,0 +1,52 @@
+"""The generation settings in a base's files, without which transformers does not load its weights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import transformers
+from transformers import GenerationConfig
+
+from loraloom.base.safety import CONFIG, describe_source, file_beside
+from loraloom.errors import ModelError
+
+GENERATION = "generation_config.json"
+
+
+def check_generation(path: str, name: str) -> None:
+    """Refuse generation settings that transformers rejects, because it does not load the weights either.
+
+    For example, it rejects several answers per row without beams (transformers 5.23).
+
+    Raises:
+        ModelError: it rejects them.
+    """
+    file = GENERATION if file_beside(path, GENERATION) is not None else CONFIG
+    try:
+        with quiet_transformers():
+            GenerationConfig.from_pretrained(path, config_file_name=file, _from_model_config=file == CONFIG)
+    except Exception as error:  # whatever type it raises, the settings are at fault
+        raise ModelError(
+            f"transformers rejects the generation settings in its {file}",
+            where=name,
+            found=describe_source(error),
+            fix=f"Remove them from {file}; LoRALoom uses only the recipe's section `generation`.",
+        ) from None
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silence transformers while it loads a model."""
+    # It warns that a distinct lm_head contradicts its forced tying flag, which `declare_tying` settles.
+    logger = logging.getLogger("transformers")
+    level, bars = logger.level, transformers.utils.logging.is_progress_bar_enabled()
+    logger.setLevel(logging.ERROR)
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if bars:
+            transformers.utils.logging.enable_progress_bar()

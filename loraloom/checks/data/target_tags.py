@@ -1,0 +1,98 @@
+"""Tags of target languages within sources: `>>fra<<` of opus-mt's models, `<2fr>` of MADLAD-400."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator
+
+from loraloom.checks.data.data_view import DataView, first_few, of_sample, places, share
+from loraloom.checks.data.light_tokenizer import TARGET_TAG
+from loraloom.checks.finding import Finding
+from loraloom.data.examples import Example
+
+_AT_THE_START = re.compile(rf"\s*({TARGET_TAG.pattern})")
+# The tag may follow a mark of the beginning of a word.
+_PLACES = 2
+
+
+def check_target_tags(view: DataView) -> list[Finding]:
+    """Check that every source begins with one tag of the vocabulary, if the base has tags."""
+    assert view.tokenizer is not None
+    known = view.tokenizer.target_tags
+    tagged: dict[str, list[Example]] = {"known": [], "unknown": [], "torn": [], "none": []}
+    found: Counter[str] = Counter()
+    num_rows = 0
+    for part in view.parts:
+        encoded = view.encoded(part, "source")
+        num_rows += len(encoded.rows)
+        for example, ids in zip(encoded.rows, encoded.ids, strict=True):
+            match = _AT_THE_START.match(example.source)
+            if match is None:
+                tagged["none"].append(example)
+                continue
+            found[match[1]] += 1
+            id = known.get(match[1])
+            kind = "unknown" if id is None else "known" if id in ids[:_PLACES] else "torn"
+            tagged[kind].append(example)
+    looked_at = of_sample(num_rows, len(view.rows))
+    if not known:
+        message = f"the base has no tags of target languages, and no source begins with one{looked_at}"
+        return list(_tags_of_another_base(tagged["unknown"], num_rows, looked_at)) or [
+            Finding("ok", "target-tags", "data", message)
+        ]
+    return list(_findings(tagged, found, known, num_rows, looked_at)) or [
+        Finding("ok", "target-tags", "data", f"every source begins with a tag of the base{looked_at}")
+    ]
+
+
+def _findings(
+    tagged: dict[str, list[Example]],
+    found: Counter[str],
+    known: Collection[str],
+    num_rows: int,
+    looked_at: str,
+) -> Iterator[Finding]:
+    """Yield what is wrong with the tags of a base that has tags."""
+    names = sorted(known)
+    if rows := tagged["unknown"]:
+        wrong = first_few(sorted(tag for tag in found if tag not in names))
+        yield Finding(
+            "error",
+            "target-tags",
+            places(rows),
+            f"{share(len(rows), num_rows)} sources begin with a tag that the base does not know "
+            f"({wrong}){looked_at}; it reads an unknown character, or the pieces of the tag",
+            f"Use one of its {len(names)} tags: {first_few(names)}.",
+        )
+    if rows := tagged["torn"]:
+        yield Finding(
+            "error",
+            "target-tags",
+            places(rows),
+            f"{share(len(rows), num_rows)} sources begin with a tag that the tokenizer tears into "
+            f"pieces{looked_at}",
+            "Begin the source with the tag: not even white space may precede it.",
+        )
+    if rows := tagged["none"]:
+        yield Finding(
+            "warning",
+            "target-tags",
+            places(rows),
+            f"{share(len(rows), num_rows)} sources begin with no tag{looked_at}, but the base answers in "
+            f"{len(names)} languages and learned to be told which",
+            f"Begin each source with a tag, for example with data.source_prefix: '{names[0]} '.",
+        )
+
+
+def _tags_of_another_base(rows: list[Example], num_rows: int, looked_at: str) -> Iterator[Finding]:
+    """Yield a finding if sources begin with tags, and the base has none."""
+    if rows:
+        yield Finding(
+            "warning",
+            "target-tags",
+            places(rows),
+            f"{share(len(rows), num_rows)} sources begin with a tag of a target language{looked_at}, but the "
+            "base's vocabulary has no such tags; it reads an unknown character, or the pieces of the tag",
+            "Remove the tags, or use a base of several target languages.",
+        )

@@ -1,0 +1,110 @@
+"""init with a multilingual base: the languages that the recipe should state, as far as the data says them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from loraloom.architectures.families import FAMILIES
+from loraloom.base.safety import read_config
+from loraloom.data.languages.codes import Languages
+from loraloom.data.languages.known import shown_codes, unknown_language
+from loraloom.data.languages.names import suggest
+from loraloom.data.preview import Preview
+from loraloom.errors import DataError
+from loraloom.recipe.settings import LANGUAGE_KEYS
+from loraloom.run.events import Note, Report
+
+MULTILINGUAL_TYPES = ("mbart", "m2m_100")
+_MULTILINGUAL_NAME = re.compile(r"nllb|mbart|m2m", re.IGNORECASE)
+# Usual names of columns with the languages of source and answer.
+COLUMNS = (
+    ("source_lang", "target_lang"),
+    ("src_lang", "tgt_lang"),
+    ("source_language", "target_language"),
+    ("src", "tgt"),
+    ("lang_from", "lang_to"),
+)
+
+
+def languages_of_folder(model: str) -> Languages | None:
+    """The languages of a base whose folder is on this machine; None if it has none or is not here.
+
+    Raises:
+        ModelError: it is multilingual, but its tokenizer has no codes.
+    """
+    if not Path(model).is_dir():
+        return None
+    model_type = read_config(model, model).get("model_type")
+    if model_type not in MULTILINGUAL_TYPES:
+        return None
+    from loraloom.base.tokenizer_loading import load_tokenizer  # it imports transformers
+
+    return FAMILIES[model_type].languages(load_tokenizer(model, model), model)
+
+
+def stated_languages(
+    languages: Languages | None,
+    model: str,
+    named: Sequence[str],
+    stated: Mapping[str, Any],
+    seen: Preview,
+    look_again: Callable[[Mapping[str, Any]], Preview],
+    report: Report,
+) -> dict[str, Any]:
+    """The settings about languages for the recipe of a multilingual base; none for any other.
+
+    Args:
+        languages: of the base, if it is on this machine.
+        model, named: the base and the files, for messages.
+        stated: settings of `data` so far.
+        seen: of the files.
+        look_again: reads the files with further settings.
+        report: told where the languages come from.
+
+    Raises:
+        DataError: nothing says what the languages are, or the base does not have one.
+    """
+    if languages is None:
+        if _MULTILINGUAL_NAME.search(model) and not Path(model).is_dir():
+            how = _how(named, model, ("deu_Latn", "eng_Latn"))
+            report(Note(message=f"{model} is not on this machine; if it is multilingual, {how}"))
+        return {}
+    if stated.keys() & set(LANGUAGE_KEYS):
+        return {}
+    columns = next((pair for pair in COLUMNS if set(pair) <= set(seen.columns)), None)
+    found: dict[str, Any] = {}
+    if columns is not None:
+        found = {"source_lang_column": columns[0], "target_lang_column": columns[1]}
+        seen = look_again(found)
+    names = list(dict.fromkeys(name for pair in seen.languages for name in pair))
+    if "" in names:
+        usual = [suggest(code, languages.codes) or next(iter(languages.codes)) for code in ("de", "en")]
+        example = _how(named, model, (usual[0], usual[1]))
+        raise DataError(
+            f"{model} has {len(languages.codes)} languages, and nothing in the data says which these are",
+            where=", ".join(named),
+            allowed=shown_codes(languages),
+            fix=f"{example[0].upper()}{example[1:]}.",
+        )
+    codes = {name: name if name in languages.codes else suggest(name, languages.codes) for name in names}
+    if unknown := [name for name, code in codes.items() if not code]:
+        raise DataError([unknown_language(name, languages, where=", ".join(named)) for name in unknown])
+    if columns is None and len(seen.languages) == 1:
+        ((source, target),) = seen.languages
+        found = {"source_lang": codes[source], "target_lang": codes[target]}
+    elif renamed := {name: code for name, code in codes.items() if name != code}:
+        found["language_codes"] = renamed
+    said = ", ".join(f"{name} as {code}" if name != code else code for name, code in codes.items())
+    report(Note(message=f"languages of the data: {said}; check that the codes are the right ones"))
+    return found
+
+
+def _how(named: Sequence[str], model: str, codes: tuple[str, str]) -> str:
+    """How to state the languages, as a command."""
+    command = ["loraloom", "init", *named, "--model", model]
+    languages = f"--set data.source_lang={codes[0]} --set data.target_lang={codes[1]}"
+    return f"say the languages by the codes of its tokenizer, for example: {shlex.join(command)} {languages}"

@@ -1,0 +1,119 @@
+"""A comparison by pair of languages: figures over the rows of each, and what each pair forgot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+
+from loraloom.comparison.partial_answers import Answers
+from loraloom.data.encoding import EncodedSet
+from loraloom.data.files.part_files import PartContents
+from loraloom.data.languages.codes import rows_of_pairs
+from loraloom.data.prompts.prompts import Prompt
+from loraloom.evaluate import comparison
+from loraloom.evaluate.comparison import ModelAnswers
+from loraloom.evaluate.loss import row_losses
+from loraloom.evaluate.scoring import score_against
+from loraloom.run.documents.comparison import BASE_NAME, LanguagePair
+from loraloom.session.answering_model import AnsweringModel
+from loraloom.session.material import encode_rows
+
+# The figures whose difference from the base is stated for each pair.
+STATED = ("chrf_plus_plus", "chrf", "eval_loss")
+
+
+def only_rows(own: ModelAnswers, numbers: Sequence[int]) -> ModelAnswers:
+    """The answers of a model to some rows."""
+    return ModelAnswers(
+        **{part.name: [getattr(own, part.name)[n] for n in numbers] for part in fields(ModelAnswers)}
+    )
+
+
+def pairs_compared(
+    loaded: AnsweringModel,
+    rows: Sequence[Prompt],
+    answers: Answers,
+    num_labels: Sequence[int],
+    groups: Mapping[str, Sequence[str]],
+) -> dict[str, LanguagePair]:
+    """The figures of each pair of languages; none if the base has no languages.
+
+    Args:
+        loaded: what answered.
+        rows: those with a known answer.
+        answers: of every model to these rows.
+        num_labels: label tokens of each row.
+        groups: experiment → the models of its seeds, the base first.
+    """
+    if loaded.base.languages is None:
+        return {}
+    found = {}
+    for name, numbers in rows_of_pairs(rows).items():
+        own = {model: only_rows(each, numbers) for model, each in answers.items()}
+        scoring = score_against([rows[n].response or "" for n in numbers], loaded.base.answer_text)
+        labels = [num_labels[n] for n in numbers]
+        limit = loaded.recipe.generation.max_new_tokens
+        evidence = comparison.compute_evidence(own, groups, scoring, labels)
+        found[name] = LanguagePair(
+            source_lang=rows[numbers[0]].source_lang,
+            target_lang=rows[numbers[0]].target_lang,
+            num_rows=len(numbers),
+            figures={
+                model: comparison.figures(each, own[BASE_NAME], scoring, labels, limit)
+                for model, each in own.items()
+            },
+            differences=[each for each in evidence.differences if each.metric in STATED],
+        )
+    return found
+
+
+def retain_losses(
+    loaded: AnsweringModel, retained: PartContents | None
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """The loss of every model on `data.retain`, all in one pass; what an adapter adds it has forgotten.
+
+    Returns:
+        model → loss over all rows; and if there are languages, pair → model → loss over its rows.
+    """
+    if retained is None:
+        return {}, {}
+    size = loaded.recipe.training.per_device_eval_batch_size
+    rows = encode_rows(retained.examples, loaded.base, loaded.recipe)
+    losses = row_losses(loaded.bank, list(loaded.slots.values()), rows, batch_size=size)
+    every = list(range(len(rows)))
+    pairs = rows_of_pairs(retained.examples) if loaded.base.languages is not None else {}
+
+    def over(numbers: Sequence[int]) -> dict[str, float]:
+        labels = _num_labels(rows, numbers)
+        sums = losses[:, numbers].sum(1)
+        return {model: float(total / labels) for model, total in zip(loaded.slots, sums, strict=True)}
+
+    return over(every), {name: over(numbers) for name, numbers in pairs.items()}
+
+
+def _num_labels(rows: EncodedSet, numbers: Sequence[int]) -> int:
+    return int(rows.target_lengths[list(numbers)].sum())
+
+
+def with_forgetting(
+    pairs: Mapping[str, LanguagePair],
+    retained: Mapping[str, Mapping[str, float]],
+    examples: PartContents | None,
+) -> dict[str, LanguagePair]:
+    """The pairs with their losses on `data.retain`; of pairs that only retained rows have, nothing else."""
+    found = dict(pairs)
+    for name, losses in retained.items():
+        assert examples is not None
+        first = examples.examples[rows_of_pairs(examples.examples)[name][0]]
+        found.setdefault(
+            name,
+            LanguagePair(
+                source_lang=first.source_lang,
+                target_lang=first.target_lang,
+                num_rows=0,
+                figures={},
+                differences=[],
+            ),
+        )
+        found[name] = found[name].model_copy(update={"retain_losses": dict(losses)})
+    return found

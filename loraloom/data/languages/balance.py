@@ -1,0 +1,38 @@
+"""Balance of language pairs: how often each training row is seen in an epoch.
+
+Arivazhagan et al., 2019 (https://arxiv.org/abs/1907.05019) draw a pair of n rows with probability
+proportional to n^(1/T). Here no row is lost and nothing is drawn anew in each epoch: beside the largest pair
+with N rows, one with n rows has N · (n/N)^(1/T), each of its rows equally often but for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+
+def balanced(pairs: Mapping[str, Sequence[int]], temperature: float, seed: int) -> list[int]:
+    """Number the rows of an epoch, with those of small pairs repeated.
+
+    Args:
+        pairs: name of a pair → numbers of its rows.
+        temperature: T; 1 repeats nothing.
+        seed: decides which rows have one repetition more than others.
+
+    Returns:
+        Every number at least once, in order.
+    """
+    most = max(map(len, pairs.values()))
+    chosen: list[int] = []
+    for name, rows in sorted(pairs.items()):
+        wanted = repeated_size(len(rows), most, temperature)
+        whole, rest = divmod(wanted, len(rows))
+        generator = np.random.default_rng([seed, *name.encode()])
+        chosen += [*rows] * whole + [rows[int(i)] for i in generator.permutation(len(rows))[:rest]]
+    return sorted(chosen)
+
+
+def repeated_size(num_rows: int, most: int, temperature: float) -> int:
+    """The rows that a pair has in an epoch, beside a largest pair of `most` rows."""
+    return max(num_rows, round(float(most * (num_rows / most) ** (1 / temperature))))

@@ -1,0 +1,121 @@
+"""The language codes of a multilingual tokenizer, and where they stand in sources and targets.
+
+                 source             target             decoder begins with
+    mBART        x x </s> de_DE     y y </s> en_XX     en_XX (the last token of the target)
+    mBART-50     de_DE x x </s>     en_XX y y </s>     </s>, and then en_XX is forced
+    M2M100       __de__ x x </s>    __en__ y y </s>    </s>, and then __en__ is forced
+    NLLB         deu_Latn x x </s>  eng_Latn y y </s>  </s>, and then eng_Latn is forced
+    NLLB, legacy x x </s> deu_Latn  eng_Latn y y </s>  </s>, and then eng_Latn is forced
+
+The codes are put here and not by the tokenizer, which has one source language at a time and labels targets
+with it if it is told no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+
+class DecoderStart(NamedTuple):
+    """What an answer begins with.
+
+    Args:
+        start_token_id: the decoder's first input.
+        forced_token_id: the answer's first token, if it is not the model's to choose.
+    """
+
+    start_token_id: int
+    forced_token_id: int | None = None
+
+
+class HasLanguages(Protocol):
+    """A row whose languages are known; each is "" if they are not."""
+
+    @property
+    def source_lang(self) -> str:
+        """The language of the source."""
+
+    @property
+    def target_lang(self) -> str:
+        """The language of the answer."""
+
+
+@dataclass(frozen=True)
+class Languages:
+    """The languages that a base was trained on.
+
+    Args:
+        codes: each language's code, as a recipe has it, and the id of its token.
+        begins_source: whether the code is a source's first token; otherwise it is the last, after EOS.
+        begins_target: likewise of targets.
+    """
+
+    codes: Mapping[str, int]
+    begins_source: bool
+    begins_target: bool
+
+    def source(self, ids: list[int], code: str) -> list[int]:
+        """Add its code to a source, whose last token is EOS."""
+        return self._with_code(ids, code, self.begins_source)
+
+    def target(self, ids: list[int], code: str) -> list[int]:
+        """Add its code to a target, whose last token is EOS."""
+        return self._with_code(ids, code, self.begins_target)
+
+    def decoder_start(self, code: str, start_token_id: int) -> DecoderStart:
+        """What an answer in a language begins with.
+
+        Args:
+            code: of the language.
+            start_token_id: what answers of this base begin with if a code does not.
+        """
+        if self.begins_target:
+            return DecoderStart(start_token_id, self.codes[code])
+        return DecoderStart(self.codes[code])
+
+    def decoder_start_of(self, labels: Sequence[int], start_token_id: int) -> DecoderStart:
+        """The same, of an answer whose known tokens have their code."""
+        if self.begins_target:
+            return DecoderStart(start_token_id, int(labels[0]))
+        return DecoderStart(int(labels[-1]))
+
+    def origin(self, pairs: Sequence[tuple[str, str]], start_token_id: int) -> dict[str, Any]:
+        """What an adapter's loraloom.json has of the pairs of languages that it was trained on."""
+        targets = sorted({target for _, target in pairs})
+        return {
+            "languages": [list(pair) for pair in sorted(pairs)],
+            "decoder_starts": {code: list(self.decoder_start(code, start_token_id)) for code in targets},
+        }
+
+    def pair_of(self, input_ids: Sequence[int], labels: Sequence[int]) -> tuple[str, str] | None:
+        """The codes of a row's source and target; None if it has none."""
+        names = {token: code for code, token in self.codes.items()}
+        source, target = (0 if first else -1 for first in (self.begins_source, self.begins_target))
+        found = names.get(int(input_ids[source])), names.get(int(labels[target]))
+        return (found[0], found[1]) if found[0] is not None and found[1] is not None else None
+
+    def _with_code(self, ids: list[int], code: str, is_first: bool) -> list[int]:
+        token = self.codes[code]
+        return [token, *ids] if is_first else [*ids, token]
+
+
+def pairs_of_origin(origin: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The pairs of languages that an adapter was trained on, as its loraloom.json has them."""
+    listed = origin.get("languages")
+    pairs = [pair for pair in listed if isinstance(pair, list)] if isinstance(listed, list) else []
+    return [(str(pair[0]), str(pair[1])) for pair in pairs if len(pair) == 2]
+
+
+def pair_name(row: HasLanguages) -> str:
+    """A row's pair of languages, as reports name it: `deu_Latn-eng_Latn`."""
+    return f"{row.source_lang}-{row.target_lang}"
+
+
+def rows_of_pairs(rows: Sequence[HasLanguages]) -> dict[str, list[int]]:
+    """The numbers of the rows of each pair of languages, the largest pair first."""
+    found: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        found.setdefault(pair_name(row), []).append(number)
+    return dict(sorted(found.items(), key=lambda pair: (-len(pair[1]), pair[0])))

@@ -1,0 +1,98 @@
+"""The languages of a file's rows: from the recipe, from columns, or from the keys of translation pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from loraloom.data.formats.row import shown_names
+from loraloom.data.languages.names import language_of
+from loraloom.data.layouts.column_paths import column_of, is_in, names_in, value_at
+from loraloom.data.layouts.exchange import Flaw, Layout, Values
+from loraloom.errors import DataError, Problem
+from loraloom.recipe import DataSettings
+from loraloom.text.visible import quoted
+
+
+@dataclass(frozen=True)
+class _Side:
+    """Where the language of one side comes from: a fixed name, or else a column."""
+
+    fixed: str = ""
+    column: str = ""
+
+
+class RowLanguages:
+    """Reads the languages of one file's rows.
+
+    Args:
+        settings: `source_lang`, `target_lang`, their columns, and `language_codes`.
+        layout: of the rows; one of translation pairs has languages of its own.
+        sample: values of the file's first rows.
+        shown_as: the file's name in messages.
+
+    Raises:
+        DataError: a column is not in the file, or the pairs have the recipe's languages the other way round.
+    """
+
+    def __init__(
+        self, settings: DataSettings, layout: Layout, sample: Sequence[Values], shown_as: str
+    ) -> None:
+        self._codes = settings.language_codes
+        keys = layout.languages or ("", "")
+        self._sides = (
+            self._side(settings.source_lang, settings.source_lang_column, keys[0], sample),
+            self._side(settings.target_lang, settings.target_lang_column, keys[1], sample),
+        )
+        problems = [
+            Problem(
+                f"there is no column {quoted(side.column)} in {shown_as}",
+                where=f"data.{name}_lang_column",
+                allowed=shown_names(names_in(sample)),
+            )
+            for name, side in zip(("source", "target"), self._sides, strict=True)
+            if side.column and not is_in(sample, side.column)
+        ]
+        if problems:
+            raise DataError(problems)
+        if layout.languages and settings.source_lang and settings.target_lang:
+            self._check_direction(settings.source_lang, settings.target_lang, layout.languages, shown_as)
+        self.columns = {
+            column_of(values, side.column) for side in self._sides if side.column for values in sample
+        }
+
+    def of(self, values: Values) -> tuple[str, str]:
+        """The languages of a row's source and answer; "" if nothing says what they are.
+
+        Raises:
+            Flaw: a column has no language in this row.
+        """
+        source, target = (self._name(values, side) for side in self._sides)
+        return source, target
+
+    def _name(self, values: Values, side: _Side) -> str:
+        if not side.column:
+            return side.fixed
+        value = value_at(values, side.column)
+        if not isinstance(value, str) or not value.strip():
+            raise Flaw(f"{quoted(side.column)} has no language", "Fill it in with a code of the tokenizer.")
+        return self._codes.get(value.strip(), value.strip())
+
+    def _side(self, fixed: str | None, column: str | None, key: str, sample: Sequence[Values]) -> _Side:
+        if fixed:
+            return _Side(fixed)
+        if column and (is_in(sample, column) or not key):
+            return _Side(column=column)
+        return _Side(self._codes.get(key, key))
+
+    def _check_direction(self, source: str, target: str, keys: tuple[str, str], where: str) -> None:
+        """Refuse pairs that are read from the recipe's target to its source."""
+        wanted, found = (language_of(source), language_of(target)), tuple(map(language_of, keys))
+        if wanted[0] != wanted[1] and found == wanted[::-1]:
+            raise DataError(
+                f"the recipe's languages are {source} and {target}, but its pairs are read from "
+                f"{quoted(keys[0])} to {quoted(keys[1])}",
+                where=where,
+                fix=f"Set data.columns: {{instruction: {keys[1]}, response: {keys[0]}}}, "
+                "or exchange data.source_lang and data.target_lang.",
+            )

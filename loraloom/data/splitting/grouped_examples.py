@@ -1,0 +1,25 @@
+"""Assignment of examples to the groups that must stay in one part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from loraloom.data.splitting.groups import SourceGroups, source_key
+
+if TYPE_CHECKING:
+    from loraloom.data.examples import Example
+
+
+def in_groups(examples: Sequence[Example], groups: SourceGroups) -> list[Example]:
+    """Assign examples to their groups, once every row that may belong to a group has been read."""
+    shared = groups.tie()
+    return [
+        replace(
+            example,
+            group=repr(groups.of((example.path, example.row))),
+            is_shared=bool(shared) and source_key(example.source) in shared,
+        )
+        for example in examples
+    ]

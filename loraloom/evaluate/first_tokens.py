@@ -1,0 +1,39 @@
+"""First tokens that a row's language decides, for rows of several languages in one batch.
+
+transformers' `forced_bos_token_id` is one token for a whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor
+
+from loraloom.data.languages.codes import DecoderStart
+
+
+def forced_tokens(starts: Sequence[DecoderStart], num_slots: int, device: torch.device) -> Tensor | None:
+    """First tokens of answers, int64 [slots · rows], -1 if the model chooses it; None if none is forced."""
+    tokens = [-1 if start.forced_token_id is None else start.forced_token_id for start in starts]
+    return torch.tensor(tokens * num_slots, device=device) if max(tokens) >= 0 else None
+
+
+class FirstTokens(LogitsProcessor):  # type: ignore[misc]
+    """Forces the first token of each beam, as transformers' ForcedBOSTokenLogitsProcessor forces one for all.
+
+    Args:
+        tokens: int64 [beams], -1 if the model chooses it.
+    """
+
+    def __init__(self, tokens: Tensor) -> None:
+        self._tokens = tokens
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return scores [beams, vocabulary] that leave nothing but the forced token, for the first token."""
+        if input_ids.shape[1] > 1:
+            return scores
+        is_forced = self._tokens >= 0
+        only = torch.full_like(scores, -torch.inf).scatter(1, self._tokens.clamp(min=0)[:, None], 0.0)
+        return torch.where(is_forced[:, None], only, scores)

@@ -1,0 +1,75 @@
+"""The languages of a merged model: what its tokenizer takes texts to be in, and what its users must say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from loraloom.base.loading import Base
+from loraloom.base.safety import TOKENIZER_CONFIG
+from loraloom.data.languages.codes import Languages
+from loraloom.run.atomic import write_bytes
+
+Pairs = Sequence[tuple[str, str]]
+SHOWN_PAIRS = 8
+
+
+def only(names: Sequence[str]) -> str | None:
+    """The one name that all of some names are; None if there is none or are several."""
+    return names[0] if len(set(names)) == 1 else None
+
+
+def frame_of(base: Base, pairs: Pairs) -> list[int] | None:
+    """The tokens around a source text in the merged folder, if it was trained on one source language."""
+    source = only([source for source, _ in pairs])
+    if base.languages is None or source is None:
+        return None
+    return base.languages.source([base.eos_token_id], source)
+
+
+def set_languages(base: Base, folder: Path, pairs: Pairs) -> list[str]:
+    """Let the saved tokenizer take texts to be in the language of training, if that was one.
+
+    Args:
+        base: whose tokenizer was saved.
+        folder: of the merged model.
+        pairs: that the adapter was trained on.
+
+    Returns:
+        Notes on what differs from the base's folder.
+    """
+    found = {"src_lang": only([source for source, _ in pairs]), "tgt_lang": only([each for _, each in pairs])}
+    changes = {key: code for key, code in found.items() if code is not None}
+    file = folder / TOKENIZER_CONFIG
+    if base.languages is None or not changes or not file.is_file():
+        return []
+    values = json.loads(file.read_text(encoding="utf-8"))
+    write_bytes(file, json.dumps({**values, **changes}, ensure_ascii=False, indent=2).encode())
+    said = " and ".join(f"{key} {code}" for key, code in changes.items())
+    return [f"the merged folder's {TOKENIZER_CONFIG} sets {said}, the language of training"]
+
+
+def how_to_ask(languages: Languages, tokenizer: Any) -> tuple[str, str]:
+    """The argument of `generate` that decides an answer's language, and what turns a code into its id."""
+    key = "forced_bos_token_id" if languages.begins_target else "decoder_start_token_id"
+    return key, "get_lang_id" if hasattr(tokenizer, "get_lang_id") else "convert_tokens_to_ids"
+
+
+def language_notes(base: Base, pairs: Pairs) -> list[str]:
+    """Say what a user of the merged model must give with each text."""
+    if base.languages is None:
+        return []
+    shown = ", ".join(f"{source} to {target}" for source, target in pairs[:SHOWN_PAIRS])
+    more = f" and {len(pairs) - SHOWN_PAIRS} more" if len(pairs) > SHOWN_PAIRS else ""
+    notes = []
+    if only([source for source, _ in pairs]) is None:
+        notes.append(f"set tokenizer.src_lang to the language of each text: it was trained on {shown}{more}")
+    if only([target for _, target in pairs]) is None:
+        key, lookup = how_to_ask(base.languages, base.tokenizer)
+        notes.append(
+            "answers have several languages, so none is set in generation_config.json: give `generate` "
+            f"{key}=tokenizer.{lookup}(CODE) for each"
+        )
+    return notes

@@ -1,0 +1,62 @@
+"""The languages of rows to answer: from options, the rows, the recipe, or what an adapter was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from loraloom.data.languages.codes import DecoderStart, pairs_of_origin
+from loraloom.data.languages.known import check_languages
+from loraloom.data.prompts.prompts import Prompt
+from loraloom.recipe import Recipe
+from loraloom.run.events import Note, Report
+from loraloom.session.answering_model import AnsweringModel
+
+
+def in_languages(recipe: Recipe, source_lang: str | None, target_lang: str | None) -> Recipe:
+    """The recipe with the languages that options name; they take the place of columns."""
+    given = {"source_lang": source_lang, "target_lang": target_lang}
+    changes: dict[str, str | None] = {key: value for key, value in given.items() if value}
+    if not changes:
+        return recipe
+    changes.update({f"{key}_column": None for key in changes})
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=changes)})
+
+
+def with_languages(loaded: AnsweringModel, rows: Sequence[Prompt], report: Report) -> list[Prompt]:
+    """The rows to answer, each in languages that the base knows.
+
+    Rows of which nothing says the languages are in those of the adapters' training, if that was one pair.
+
+    Raises:
+        DataError: the languages of some rows are unknown.
+    """
+    if loaded.base.languages is None:
+        return list(rows)
+    known = trained_pairs(loaded)
+    if len(known) == 1:
+        ((source, target),) = known
+        num = sum(not (row.source_lang and row.target_lang) for row in rows)
+        if num:
+            report(
+                Note(
+                    message=f"{num:,} rows do not say their languages; they are taken to be {source} "
+                    f"and {target}, which is all that the adapters were trained on"
+                )
+            )
+        rows = [
+            replace(row, source_lang=row.source_lang or source, target_lang=row.target_lang or target)
+            for row in rows
+        ]
+    check_languages(rows, loaded.base.languages, loaded.base.name)
+    return list(rows)
+
+
+def trained_pairs(loaded: AnsweringModel) -> set[tuple[str, str]]:
+    """The pairs of languages that some adapters were trained on."""
+    return {pair for adapter in loaded.adapters.values() for pair in pairs_of_origin(adapter.origin)}
+
+
+def decoder_starts(loaded: AnsweringModel, rows: Sequence[Prompt]) -> list[DecoderStart]:
+    """What the answer to each row begins with."""
+    return [loaded.base.decoder_start(row.target_lang) for row in rows]

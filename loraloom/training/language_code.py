@@ -1,0 +1,42 @@
+"""Python of a card that says the languages: of the text that is read, and of the answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Pairs = Sequence[tuple[str, str]]
+
+
+def language_code(pairs: Pairs, origin: Mapping[str, Any], *, is_in_config: bool) -> tuple[str, str]:
+    """A line before a text is read, and arguments of `generate`; both "" if the base has no languages.
+
+    Args:
+        pairs: that the adapter was trained on; the first is the example.
+        origin: as loraloom.json has it.
+        is_in_config: whether the folder's own files say the languages if they are one pair.
+    """
+    if not pairs:
+        return "", ""
+    source, target = pairs[0]
+    sources, targets = ({pair[side] for pair in pairs} for side in (0, 1))
+    comment = "" if len(sources) == 1 else f"  # or {', '.join(sorted(sources - {source}))}"
+    told = f"tokenizer.src_lang = {json.dumps(source)}{comment}\n"
+    # None keeps `generate` from filling in what the base forces.
+    start, forced = _start(origin, target)
+    more = "" if start is None else f", decoder_start_token_id={start}, forced_bos_token_id={forced}"
+    if is_in_config:
+        told, more = told if len(sources) > 1 else "", more if len(targets) > 1 else ""
+    return told, more
+
+
+def begins_with_code(pairs: Pairs, origin: Mapping[str, Any]) -> bool:
+    """Whether the first token of an answer is the code of its language."""
+    return bool(pairs) and _start(origin, pairs[0][1])[1] is not None
+
+
+def _start(origin: Mapping[str, Any], target: str) -> tuple[int | None, int | None]:
+    known = origin.get("decoder_starts")
+    found = known.get(target) if isinstance(known, dict) else None
+    return (found[0], found[1]) if isinstance(found, list) and len(found) == 2 else (None, None)
