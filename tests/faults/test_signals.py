@@ -95,7 +95,7 @@ def test_out_within_the_grace_period_and_resumed_bit_for_bit(
     if PHASES[phase].said == SAVED:
         step = events(run, "save")[-1]["step"]
         assert f"{SAVED} {step};" in last
-        assert f"--resume {run} " in last
+        assert f"--resume {run}`" in last
     go_on(expected, run)
     if PHASES[phase].said == SAVED:
         assert events(run, "resume")[-1]["step"] == step
