@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from loraloom.architectures.dimensions import Dimensions
-from loraloom.architectures.family import Family, Place
+from loraloom.architectures.family import Family
+from loraloom.architectures.place import Place
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ from loraloom.data.languages.codes import Languages
 from loraloom.data.languages.known import unknown_language
 from loraloom.errors import Problem, RecipeError
 from loraloom.recipe import Recipe
-from loraloom.recipe.settings import LANGUAGE_KEYS
+from loraloom.recipe.data_settings import LANGUAGE_KEYS
 
 
 def check_recipe(recipe: Recipe, family: Family, dimensions: Dimensions) -> None:

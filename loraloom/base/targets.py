@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from loraloom.architectures.family import Family, Place
+from loraloom.architectures.family import Family
+from loraloom.architectures.place import Place
 from loraloom.base.frozen_linear import FrozenLinear, frozen_linear, is_linear
 from loraloom.data.batches import Side
 from loraloom.errors import Problem, TargetError

@@ -22,16 +22,9 @@ from loraloom.session.adapter_folders import attach, find_adapters, foreign_fact
 from loraloom.session.adapter_names import one_adapter
 from loraloom.session.provenance_file import read_provenance
 from loraloom.text.units import figure
-from loraloom.training.adapter_card import (
-    Facts,
-    front_matter,
-    merged_code,
-    peft_code,
-    python_block,
-    read_facts,
-    table,
-    training_sections,
-)
+from loraloom.training.adapter_card import front_matter, python_block, table, training_sections
+from loraloom.training.card_code import merged_code, peft_code
+from loraloom.training.card_facts import Facts, read_facts
 
 # Rows that selected nothing come first.
 COMPARISONS = ("test", "eval")

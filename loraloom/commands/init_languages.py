@@ -15,7 +15,7 @@ from loraloom.data.languages.known import shown_codes, unknown_language
 from loraloom.data.languages.names import suggest
 from loraloom.data.preview import Preview
 from loraloom.errors import DataError
-from loraloom.recipe.settings import LANGUAGE_KEYS
+from loraloom.recipe.data_settings import LANGUAGE_KEYS
 from loraloom.run.events import Note, Report
 
 MULTILINGUAL_TYPES = ("mbart", "m2m_100")

@@ -6,15 +6,9 @@ from loraloom.architectures.family import Family
 from loraloom.export.merged_generation import FILE, GenerationDefaults
 from loraloom.export.proof import Proof
 from loraloom.run.documents.document import JsonObject
-from loraloom.training.adapter_card import (
-    Facts,
-    code,
-    front_matter,
-    merged_code,
-    python_block,
-    table,
-    training_sections,
-)
+from loraloom.training.adapter_card import code, front_matter, python_block, table, training_sections
+from loraloom.training.card_code import merged_code
+from loraloom.training.card_facts import Facts
 
 
 def remarks(proof: Proof, dtype: str) -> list[str]:

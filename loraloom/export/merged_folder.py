@@ -43,7 +43,7 @@ from loraloom.run.atomic import fsync_folder, write_bytes
 from loraloom.run.events import Note, Report
 from loraloom.run.folder import LOCK_FILE
 from loraloom.run.lock import locked
-from loraloom.training.adapter_card import Facts
+from loraloom.training.card_facts import Facts
 from loraloom.training.signals import StopRequest
 
 MODEL, PROOF = "model", "proof"

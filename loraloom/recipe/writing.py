@@ -10,15 +10,10 @@ from typing import Any
 
 import yaml
 
+from loraloom.recipe.data_settings import LANGUAGE_KEYS, DataSettings
 from loraloom.recipe.relative_paths import Section
 from loraloom.recipe.schema import Recipe
-from loraloom.recipe.settings import (
-    DEFAULT_FROM,
-    LANGUAGE_KEYS,
-    DataSettings,
-    LoraSettings,
-    TrainingSettings,
-)
+from loraloom.recipe.settings import DEFAULT_FROM, LoraSettings, TrainingSettings
 from loraloom.recipe.shared_training import SHARED_TRAINING_KEYS
 from loraloom.recipe.yaml_tree import resolve
 

@@ -28,7 +28,7 @@ from loraloom.recipe.relative_paths import Section
 from loraloom.run.documents.comparison import BASE_NAME
 from loraloom.session.answering_model import AnsweringModel
 from loraloom.session.material import load_recipe_base
-from loraloom.training.adapter_card import PACKAGES, Facts
+from loraloom.training.card_facts import PACKAGES, Facts
 
 # The sections of a recipe that have a meaning if nothing is trained.
 TAKEN = {"model_name_or_path", "data", "generation", "dtype", "device", "seed", "allow_bin_weights"}

@@ -5,108 +5,16 @@ It contains only facts that identical trainings share: no times, no paths of thi
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import yaml
 
-from loraloom.architectures.families import family_of
-from loraloom.architectures.family import Family
-from loraloom.base.supported_models import STARTER
-from loraloom.data.formats.parquet import HUB_PREFIX
-from loraloom.data.languages.codes import pairs_of_origin
-from loraloom.data.sources.source_template import SourceTemplate
-from loraloom.recipe import Experiment, GenerationSettings, Recipe
-from loraloom.recipe.reading import read_run_recipe
-from loraloom.run.documents.split import SplitRecord
-from loraloom.run.folder import Run
-from loraloom.training.language_code import begins_with_code, language_code
+from loraloom.recipe import Recipe
+from loraloom.training.card_code import peft_code
+from loraloom.training.card_facts import Facts
 
-PARTS = ("train", "eval", "test")
-PACKAGES = ("loraloom", "torch", "transformers", "peft")
-PLACEHOLDER = "Your text here"
 # Settings that an adapter's own folder contains.
 OF_ADAPTER = ("r", "lora_alpha", "lora_dropout", "target_modules")
-
-
-@dataclass(frozen=True)
-class Facts:
-    """The facts in a card.
-
-    Args:
-        recipe: of the run.
-        experiment: the one whose adapter it is.
-        origin: as in loraloom.json: base, fingerprints, best step and figure.
-        target_modules: as in adapter_config.json.
-        files: name and sha256 of each data file.
-        num_rows: of train, eval and test.
-        versions: of the packages.
-        has_run: whether its run is available; if not, its training is unknown.
-    """
-
-    recipe: Recipe
-    experiment: Experiment
-    origin: Mapping[str, Any]
-    target_modules: Sequence[str]
-    files: Sequence[tuple[str, str]]
-    num_rows: Mapping[str, int]
-    versions: Mapping[str, str]
-    has_run: bool = True
-
-    @property
-    def base(self) -> str:
-        """The base's name, without a path of this machine."""
-        return str(self.origin["base"])
-
-    @property
-    def family(self) -> Family | None:
-        """Of the base."""
-        return family_of(self.origin.get("model_type"))
-
-    @property
-    def languages(self) -> list[tuple[str, str]]:
-        """The pairs of languages that it was trained on; of one of unknown training, those of the recipe."""
-        source, target = self.recipe.data.source_lang, self.recipe.data.target_lang
-        return pairs_of_origin(self.origin) or ([(source, target)] if source and target else [])
-
-    @property
-    def flag_matters(self) -> bool:
-        """Whether transformers 5 scales the logits wrongly unless a flag is set after loading."""
-        family = self.family
-        return bool(family and family.flag_scales_logits) and self.origin.get("head_is_tied") is False
-
-
-def read_facts(
-    run: Run,
-    name: str,
-    origin: Mapping[str, Any],
-    target_modules: Sequence[str],
-    versions: Mapping[str, str] | None = None,
-) -> Facts:
-    """Read the facts of one adapter from its run's recipe.yaml and split.json.
-
-    Raises:
-        RunError: these cannot be read.
-    """
-    recipe = read_run_recipe(run.recipe_file)
-    split = SplitRecord.read(run.split_file)
-    return Facts(
-        recipe=recipe,
-        experiment=next(e for e in recipe.resolved_experiments if e.name == name),
-        origin=origin,
-        target_modules=target_modules,
-        files=[(_portable(file), sha256) for file, sha256 in split.files.items()],
-        num_rows=split.num_rows,
-        versions=versions or {package: version(package) for package in PACKAGES},
-    )
-
-
-def _portable(file: str) -> str:
-    return file if file.startswith(HUB_PREFIX) else Path(file).name
 
 
 def adapter_card(facts: Facts) -> str:
@@ -206,94 +114,6 @@ def _best(facts: Facts) -> str:
         f"Of all evaluations, step {step} was best: {metric} {figure:.4f} on the {facts.num_rows['eval']} "
         "eval rows. They selected it, so the figure is optimistic."
     )
-
-
-def peft_code(facts: Facts, adapter: str, comment: str) -> str:
-    """Write Python that loads base and adapter with PEFT and answers."""
-    base, imported = json.dumps(facts.base, ensure_ascii=False), ""
-    if facts.base == STARTER:
-        base, imported = "model_folder()", "from loraloom.starter import model_folder\n"
-    return (
-        "from peft import PeftModel\n"
-        "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer\n"
-        f"{imported}\n"
-        f"base = {base}\n"
-        f"adapter = {json.dumps(adapter, ensure_ascii=False)}  # {comment}\n"
-        "tokenizer = AutoTokenizer.from_pretrained(base)\n"
-        f"model = AutoModelForSeq2SeqLM.from_pretrained(base{_attention(facts)})\n"
-        f"{_flag_line(facts)}"
-        "model = PeftModel.from_pretrained(model, adapter).eval()\n"
-        f"{_answer_code(facts)}"
-    )
-
-
-def merged_code(facts: Facts, folder: str, comment: str) -> str:
-    """Write Python that loads the merged model with plain transformers and answers."""
-    return (
-        "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer\n\n"
-        f"folder = {json.dumps(folder, ensure_ascii=False)}  # {comment}\n"
-        "tokenizer = AutoTokenizer.from_pretrained(folder)\n"
-        f"model = AutoModelForSeq2SeqLM.from_pretrained(folder{_attention(facts)}).eval()\n"
-        f"{_flag_line(facts)}"
-        f"{_answer_code(facts, is_in_config=True)}"
-    )
-
-
-def _attention(facts: Facts) -> str:
-    """An argument, if transformers' choice is not always one that computes the model."""
-    family = facts.family
-    if family is None or family.attention == "sdpa":
-        return ""
-    return f', attn_implementation="{family.attention}"'
-
-
-def _flag_line(facts: Facts) -> str:
-    reason = "transformers 5 loads True, and would scale the logits by it"
-    return f"model.config.tie_word_embeddings = False  # {reason}\n" if facts.flag_matters else ""
-
-
-def _answer_code(facts: Facts, *, is_in_config: bool = False) -> str:
-    template = SourceTemplate(facts.recipe.data.source_prefix)
-    text = template.fill(dict.fromkeys(template.columns, PLACEHOLDER))
-    text += "" if template.columns else PLACEHOLDER
-    options = "" if is_in_config else f", {_options(facts.recipe.generation, bool(facts.languages))}"
-    told, more = language_code(facts.languages, facts.origin, is_in_config=is_in_config)
-    options += more
-    return (
-        told
-        # transformers 4 gives token types with a tokenizer that does not say what its model takes.
-        + f"inputs = tokenizer({json.dumps(text, ensure_ascii=False)}, "
-        'return_tensors="pt", return_token_type_ids=False)\n'
-        f"answer = model.generate(**inputs{options})\n"
-        f"{_printing_code(facts)}"
-    )
-
-
-def _printing_code(facts: Facts) -> str:
-    """Write how to print an answer: without special tokens, unless it was trained to contain some."""
-    if not facts.origin.get("answer_tokens"):
-        # Not every tokenizer takes the code of a language for a special token.
-        text = "answer[0, 2:]" if begins_with_code(facts.languages, facts.origin) else "answer[0]"
-        return f"print(tokenizer.decode({text}, skip_special_tokens=True))\n"
-    start = "model.config.decoder_start_token_id"
-    if facts.family is not None and not facts.family.ends_sources:
-        start = "tokenizer.eos_token_id"  # its tokenizers begin texts with the start and end none
-    return (
-        "# skip_special_tokens would drop tokens that belong to the answer\n"
-        f'ends = {{*tokenizer("").input_ids, tokenizer.pad_token_id, {start}}}\n'
-        "print(tokenizer.decode([token for token in answer[0].tolist() if token not in ends]))\n"
-    )
-
-
-def _options(generation: GenerationSettings, states_beams: bool) -> str:
-    """Return the recipe's generation settings as arguments of transformers' generate."""
-    usual = GenerationSettings()
-    chosen = {
-        key: value
-        for key, value in generation.model_dump(exclude={"batch_size"}).items()
-        if key == "max_new_tokens" or (key == "num_beams" and states_beams) or value != getattr(usual, key)
-    }
-    return ", ".join(f"{key}={value!r}" for key, value in chosen.items())
 
 
 def python_block(text: str) -> str:

@@ -12,7 +12,8 @@ from loraloom.base.targets import other_linears, peft_target_modules
 from loraloom.errors import LoRALoomError
 from loraloom.run.folder import Run
 from loraloom.run.integrity import record
-from loraloom.training.adapter_card import adapter_card, read_facts
+from loraloom.training.adapter_card import adapter_card
+from loraloom.training.card_facts import read_facts
 from loraloom.training.setup import Setup
 from loraloom.training.state import TrainingState
 

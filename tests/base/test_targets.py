@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from peft import LoraConfig, get_peft_model
 
-from loraloom.architectures.family import Place
+from loraloom.architectures.place import Place
 from loraloom.base.loading import Base
 from loraloom.base.targets import linears, peft_target_modules, resolve_targets, unique_targets
 from loraloom.errors import TargetError

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loraloom.recipe import SHARED_TRAINING_KEYS, DataSettings, LoraSettings, Recipe, TrainingSettings
+from loraloom.recipe.data_settings import LANGUAGE_KEYS
 from loraloom.recipe.reading import (
     commented_recipe,
     parse_recipe,
@@ -24,7 +25,6 @@ from loraloom.recipe.reading import (
     shipped_recipes,
     write_recipe,
 )
-from loraloom.recipe.settings import LANGUAGE_KEYS
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 NAME = TEXT.filter(str.strip).filter(lambda text: not text.replace("_", "").isnumeric())

@@ -1,0 +1,154 @@
+"""The section `data` of a recipe: the rows, and how they become tokens."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from loraloom.recipe.relative_paths import LocatedSection
+from loraloom.recipe.settings import MAX_TOKENS
+from loraloom.recipe.values import Count, Delimiter, Files, FilesOrNone, Number, Part, SettingError
+from loraloom.text.message import Message
+
+# Settings of `data` about the languages of rows, which only a multilingual base has.
+LANGUAGE_KEYS = (
+    "source_lang",
+    "target_lang",
+    "source_lang_column",
+    "target_lang_column",
+    "language_codes",
+    "language_temperature",
+)
+
+
+class DataSettings(LocatedSection):
+    """The rows, and how they become tokens."""
+
+    train: Files = Field(
+        description="A file (json, jsonl, csv, tsv, parquet, arrow; text formats also as .gz, .bz2, .xz), a "
+        "folder of such files or written by save_to_disk, a pattern (data/*.jsonl), a hub dataset "
+        "(hub:owner/name), or `starter`; or a list of these."
+    )
+    eval: Part = Field(
+        default=0.1,
+        description="Rows to select checkpoints and stop early by: a share, a count, or files as in `train`.",
+    )
+    test: Part = Field(default=0, description="Rows held out for final figures; same formats as `eval`.")
+    retain: FilesOrNone = Field(
+        default=None,
+        description="Rows to measure forgetting on: files as in `train`, or `starter` for the built-in "
+        "probe.",
+    )
+    split_seed: Count = Field(
+        default=42, description="A separate seed, so that all training seeds use the same rows."
+    )
+    columns: dict[Literal["instruction", "input", "response", "system", "history"], str] = Field(
+        default_factory=dict,
+        description="Columns for each role, if not recognised automatically; `translation.de` and "
+        "`answers.text[0]` are inside columns.",
+    )
+    labels: list[str] = Field(
+        default_factory=list,
+        description="Names of the classes in a numeric label column, starting at 0.",
+    )
+    roles: dict[Literal["system", "user", "assistant", "ignored"], list[str]] = Field(
+        default_factory=dict,
+        description="Speakers of conversation roles that are not recognised automatically: `{user: [tool]}`.",
+    )
+    answer_weights: bool = Field(
+        default=True,
+        description="Use an answer with `weight: 0`, `loss: false` or `train: false`, or that only "
+        "calls a tool, as context and not as a target.",
+    )
+    context_columns: bool = Field(
+        default=True,
+        description="Prepend the columns `system` and `history` to the question in the same row.",
+    )
+    source_lang: str | None = Field(
+        default=None,
+        description="Language of all sources, as a code of a multilingual base's tokenizer: `deu_Latn` "
+        "(NLLB), `de_DE` (mBART), `de` (M2M100). By default, of a translation pair, its key.",
+    )
+    target_lang: str | None = Field(default=None, description="Language of all answers, likewise.")
+    source_lang_column: str | None = Field(
+        default=None, description="Column with the language of each source, instead of `source_lang`."
+    )
+    target_lang_column: str | None = Field(
+        default=None, description="Column with the language of each answer, instead of `target_lang`."
+    )
+    language_codes: dict[str, str] = Field(
+        default_factory=dict,
+        description="Names of languages in the data and the codes of the tokenizer that they stand for: "
+        "`{de: deu_Latn}`.",
+    )
+    language_temperature: Number = Field(
+        default=1,
+        ge=1,
+        le=100,
+        description="Repeat training rows of small language pairs: a pair of n rows counts as n^(1/T) beside "
+        "the largest. 1 repeats none, 5 is what M2M100 took, 100 makes all nearly equal.",
+    )
+    source_prefix: str = Field(
+        default="",
+        description="Text before every source, or a template over the columns: `translate: {text}`.",
+    )
+    conversation_history: bool = Field(
+        default=False, description="Add the earlier turns of a conversation to each source as context."
+    )
+    max_source_length: Count = Field(
+        default=256, ge=4, le=MAX_TOKENS, description="Maximum number of source tokens, including EOS."
+    )
+    max_target_length: Count = Field(
+        default=256, ge=2, le=MAX_TOKENS, description="Maximum number of target tokens, including EOS."
+    )
+    source_truncation: Literal["context", "right"] = Field(
+        default="context",
+        description="What to cut from a source that is too long: `context`, the oldest history first, then "
+        "the longest context, never the question; `right`, its end.",
+    )
+    encoding: str = Field(default="utf-8", description="Character encoding of text files.")
+    delimiter: Delimiter | None = Field(
+        default=None,
+        description="Separator of cells in csv and tsv files: a character, or `tab`. Detected if null.",
+    )
+    quoting: Literal["auto", "csv", "none"] = Field(
+        default="auto",
+        description="Double quotes in csv and tsv files: `csv`, around cells; `none`, part of the text. "
+        "`auto` means `csv`, but is detected from the file if cells are separated by tabs.",
+    )
+    stringify: bool = Field(
+        default=False, description="Accept numbers, booleans and dates where text is expected."
+    )
+    number_format: Literal["written", "python"] = Field(
+        default="written",
+        description="`written`: numbers as in the file, or the shortest form that reads back as the same "
+        "value of their type; class labels as names. `python`: as Python prints them, as in LoRALoom 0.1.",
+    )
+    on_empty: Literal["error", "drop"] = Field(default="error", description="What to do with empty rows.")
+    on_invalid: Literal["error", "drop"] = Field(
+        default="error",
+        description="What to do with rows that cannot be read or used, and with empty ones unless `on_empty` "
+        "drops them; dropped rows are counted and listed in split.json.",
+    )
+    hub_config: str | None = Field(default=None, description="Configuration of a hub dataset.")
+    hub_split: str = Field(
+        default="train",
+        description="Split of a hub dataset to read; for a saved DatasetDict, the split for data.train.",
+    )
+
+    @model_validator(mode="after")
+    def _languages_once(self) -> Self:
+        for side in ("source_lang", "target_lang"):
+            if getattr(self, side) is not None and getattr(self, f"{side}_column") is not None:
+                raise SettingError(f"cannot be set beside {side}_column; remove one of them", side)
+        return self
+
+    @model_validator(mode="after")
+    def _rows_left(self) -> Self:
+        shares = [part for part in (self.eval, self.test) if isinstance(part, float)]
+        if sum(shares) >= 1:
+            raise SettingError(
+                Message("and data.test together use every row, so none is left to train on"), "eval"
+            )
+        return self

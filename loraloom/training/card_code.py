@@ -1,0 +1,101 @@
+"""The code in a card: Python that loads an adapter or a merged model and answers with it."""
+
+from __future__ import annotations
+
+import json
+
+from loraloom.base.supported_models import STARTER
+from loraloom.data.sources.source_template import SourceTemplate
+from loraloom.recipe import GenerationSettings
+from loraloom.training.card_facts import Facts
+from loraloom.training.language_code import begins_with_code, language_code
+
+PLACEHOLDER = "Your text here"
+
+
+def peft_code(facts: Facts, adapter: str, comment: str) -> str:
+    """Write Python that loads base and adapter with PEFT and answers."""
+    base, imported = json.dumps(facts.base, ensure_ascii=False), ""
+    if facts.base == STARTER:
+        base, imported = "model_folder()", "from loraloom.starter import model_folder\n"
+    return (
+        "from peft import PeftModel\n"
+        "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer\n"
+        f"{imported}\n"
+        f"base = {base}\n"
+        f"adapter = {json.dumps(adapter, ensure_ascii=False)}  # {comment}\n"
+        "tokenizer = AutoTokenizer.from_pretrained(base)\n"
+        f"model = AutoModelForSeq2SeqLM.from_pretrained(base{_attention(facts)})\n"
+        f"{_flag_line(facts)}"
+        "model = PeftModel.from_pretrained(model, adapter).eval()\n"
+        f"{_answer_code(facts)}"
+    )
+
+
+def merged_code(facts: Facts, folder: str, comment: str) -> str:
+    """Write Python that loads the merged model with plain transformers and answers."""
+    return (
+        "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer\n\n"
+        f"folder = {json.dumps(folder, ensure_ascii=False)}  # {comment}\n"
+        "tokenizer = AutoTokenizer.from_pretrained(folder)\n"
+        f"model = AutoModelForSeq2SeqLM.from_pretrained(folder{_attention(facts)}).eval()\n"
+        f"{_flag_line(facts)}"
+        f"{_answer_code(facts, is_in_config=True)}"
+    )
+
+
+def _attention(facts: Facts) -> str:
+    """An argument, if transformers' choice is not always one that computes the model."""
+    family = facts.family
+    if family is None or family.attention == "sdpa":
+        return ""
+    return f', attn_implementation="{family.attention}"'
+
+
+def _flag_line(facts: Facts) -> str:
+    reason = "transformers 5 loads True, and would scale the logits by it"
+    return f"model.config.tie_word_embeddings = False  # {reason}\n" if facts.flag_matters else ""
+
+
+def _answer_code(facts: Facts, *, is_in_config: bool = False) -> str:
+    template = SourceTemplate(facts.recipe.data.source_prefix)
+    text = template.fill(dict.fromkeys(template.columns, PLACEHOLDER))
+    text += "" if template.columns else PLACEHOLDER
+    options = "" if is_in_config else f", {_options(facts.recipe.generation, bool(facts.languages))}"
+    told, more = language_code(facts.languages, facts.origin, is_in_config=is_in_config)
+    options += more
+    return (
+        told
+        # transformers 4 gives token types with a tokenizer that does not say what its model takes.
+        + f"inputs = tokenizer({json.dumps(text, ensure_ascii=False)}, "
+        'return_tensors="pt", return_token_type_ids=False)\n'
+        f"answer = model.generate(**inputs{options})\n"
+        f"{_printing_code(facts)}"
+    )
+
+
+def _printing_code(facts: Facts) -> str:
+    """Write how to print an answer: without special tokens, unless it was trained to contain some."""
+    if not facts.origin.get("answer_tokens"):
+        # Not every tokenizer takes the code of a language for a special token.
+        text = "answer[0, 2:]" if begins_with_code(facts.languages, facts.origin) else "answer[0]"
+        return f"print(tokenizer.decode({text}, skip_special_tokens=True))\n"
+    start = "model.config.decoder_start_token_id"
+    if facts.family is not None and not facts.family.ends_sources:
+        start = "tokenizer.eos_token_id"  # its tokenizers begin texts with the start and end none
+    return (
+        "# skip_special_tokens would drop tokens that belong to the answer\n"
+        f'ends = {{*tokenizer("").input_ids, tokenizer.pad_token_id, {start}}}\n'
+        "print(tokenizer.decode([token for token in answer[0].tolist() if token not in ends]))\n"
+    )
+
+
+def _options(generation: GenerationSettings, states_beams: bool) -> str:
+    """Return the recipe's generation settings as arguments of transformers' generate."""
+    usual = GenerationSettings()
+    chosen = {
+        key: value
+        for key, value in generation.model_dump(exclude={"batch_size"}).items()
+        if key == "max_new_tokens" or (key == "num_beams" and states_beams) or value != getattr(usual, key)
+    }
+    return ", ".join(f"{key}={value!r}" for key, value in chosen.items())

@@ -1,0 +1,97 @@
+"""The facts in an adapter's card: what identical trainings share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from loraloom.architectures.families import family_of
+from loraloom.architectures.family import Family
+from loraloom.data.formats.parquet import HUB_PREFIX
+from loraloom.data.languages.codes import pairs_of_origin
+from loraloom.recipe import Experiment, Recipe
+from loraloom.recipe.reading import read_run_recipe
+from loraloom.run.documents.split import SplitRecord
+from loraloom.run.folder import Run
+
+PARTS = ("train", "eval", "test")
+PACKAGES = ("loraloom", "torch", "transformers", "peft")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The facts in a card.
+
+    Args:
+        recipe: of the run.
+        experiment: the one whose adapter it is.
+        origin: as in loraloom.json: base, fingerprints, best step and figure.
+        target_modules: as in adapter_config.json.
+        files: name and sha256 of each data file.
+        num_rows: of train, eval and test.
+        versions: of the packages.
+        has_run: whether its run is available; if not, its training is unknown.
+    """
+
+    recipe: Recipe
+    experiment: Experiment
+    origin: Mapping[str, Any]
+    target_modules: Sequence[str]
+    files: Sequence[tuple[str, str]]
+    num_rows: Mapping[str, int]
+    versions: Mapping[str, str]
+    has_run: bool = True
+
+    @property
+    def base(self) -> str:
+        """The base's name, without a path of this machine."""
+        return str(self.origin["base"])
+
+    @property
+    def family(self) -> Family | None:
+        """Of the base."""
+        return family_of(self.origin.get("model_type"))
+
+    @property
+    def languages(self) -> list[tuple[str, str]]:
+        """The pairs of languages that it was trained on; of one of unknown training, those of the recipe."""
+        source, target = self.recipe.data.source_lang, self.recipe.data.target_lang
+        return pairs_of_origin(self.origin) or ([(source, target)] if source and target else [])
+
+    @property
+    def flag_matters(self) -> bool:
+        """Whether transformers 5 scales the logits wrongly unless a flag is set after loading."""
+        family = self.family
+        return bool(family and family.flag_scales_logits) and self.origin.get("head_is_tied") is False
+
+
+def read_facts(
+    run: Run,
+    name: str,
+    origin: Mapping[str, Any],
+    target_modules: Sequence[str],
+    versions: Mapping[str, str] | None = None,
+) -> Facts:
+    """Read the facts of one adapter from its run's recipe.yaml and split.json.
+
+    Raises:
+        RunError: these cannot be read.
+    """
+    recipe = read_run_recipe(run.recipe_file)
+    split = SplitRecord.read(run.split_file)
+    return Facts(
+        recipe=recipe,
+        experiment=next(e for e in recipe.resolved_experiments if e.name == name),
+        origin=origin,
+        target_modules=target_modules,
+        files=[(_portable(file), sha256) for file, sha256 in split.files.items()],
+        num_rows=split.num_rows,
+        versions=versions or {package: version(package) for package in PACKAGES},
+    )
+
+
+def _portable(file: str) -> str:
+    return file if file.startswith(HUB_PREFIX) else Path(file).name
