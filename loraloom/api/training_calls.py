@@ -11,6 +11,7 @@ from loraloom.api.arguments import AnyRecipe, as_path, read, token
 from loraloom.recipe import Recipe
 from loraloom.results import CheckResult, CompareResult, DemoResult, SearchResult, TrainResult, TrialResult
 from loraloom.run.events import Report, quiet
+from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def run_search(
 
     settings = read(recipe, report, resumed=as_path(resume))
     varied = (
-        parse_space(json.dumps(dict(space)), name="space", recipe=settings)
+        parse_space(json.dumps(dict(space)), name=Message("space"), recipe=settings)
         if isinstance(space, Mapping)
         else read_space(Path(space), settings)
     )

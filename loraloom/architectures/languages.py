@@ -7,6 +7,7 @@ from typing import Any
 
 from loraloom.data.languages.codes import Languages
 from loraloom.errors import ModelError
+from loraloom.text.message import Message
 
 # `deu_Latn` of NLLB, `de_DE` and `en_XX` of mBART; only tokens that a tokenizer holds apart from text.
 _CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}|[a-z]{2}_[A-Z]{2}")
@@ -35,11 +36,15 @@ def find_languages(tokenizer: Any, name: str, *, begins_target: bool | None = No
         return Languages(codes, begins_source, begins_source if begins_target is None else begins_target)
     if _MULTILINGUAL.fullmatch(type(tokenizer).__name__) or begins_target is not None:
         raise ModelError(
-            "its tokenizer has no language codes, so every language would be <unk>",
+            Message("its tokenizer has no language codes, so every language would be <unk>"),
             where=name,
-            found=f"{type(tokenizer).__name__} with {len(codes)} codes",
-            fix="A folder with the sentencepiece model alone has none: copy tokenizer.json and "
-            "tokenizer_config.json from the original model too.",
+            found=Message(
+                "{name} with {num_codes} codes", name=type(tokenizer).__name__, num_codes=len(codes)
+            ),
+            fix=Message(
+                "A folder with the sentencepiece model alone has none: copy tokenizer.json and "
+                "tokenizer_config.json from the original model too."
+            ),
         )
     return None
 

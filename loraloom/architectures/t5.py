@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from loraloom.architectures.dimensions import Dimensions
 from loraloom.architectures.family import Family
+from loraloom.text.message import Message
 
 if TYPE_CHECKING:
     import torch
@@ -85,7 +86,7 @@ class T5(Family):
     def remark(self, name: str, suffixes: Iterable[str]) -> str:
         """Name the two successors of T5 1.0's `wi`."""
         is_gated = {"wi_0", "wi_1"} <= set(suffixes)
-        return " (gated feed-forward)" if is_gated and name == "wi" else ""
+        return Message(" (gated feed-forward)") if is_gated and name == "wi" else ""
 
 
 class MT5(T5):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from loraloom.architectures.dimensions import Dimensions
 from loraloom.architectures.family import Family
 from loraloom.architectures.place import Place
+from loraloom.text.message import Message
 
 if TYPE_CHECKING:
     import torch
@@ -216,7 +217,7 @@ class T5Gemma2(T5Gemma):
 
     def remark(self, name: str, suffixes: Iterable[str]) -> str:
         """What a target list that names a cross-attention means here."""
-        return "" if tuple(suffixes) else " (its decoder's self_attn attends to the source too)"
+        return "" if tuple(suffixes) else Message(" (its decoder's self_attn attends to the source too)")
 
     def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
         """The flag stays as it was loaded: it is about both embeddings too, of which files have one."""

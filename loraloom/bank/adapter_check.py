@@ -11,6 +11,7 @@ from loraloom.bank.updates.update import UpdateKind
 from loraloom.base.targets import Target
 from loraloom.errors import AdapterError
 from loraloom.recipe import LoraSettings
+from loraloom.text.message import Message
 
 
 def check_tensors(
@@ -40,18 +41,24 @@ def check_tensors(
     missing, surplus = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or surplus:
         raise AdapterError(
-            f"the adapter lacks {len(missing)} tensors, and has {len(surplus)} too many for these targets",
+            Message(
+                "the adapter lacks {num_missing} tensors, and has {num_surplus} too many for these targets",
+                num_missing=len(missing),
+                num_surplus=len(surplus),
+            ),
             where=slot,
             found=(surplus or missing)[0],
-            fix="Set lora.target_modules to what the adapter was trained with.",
+            fix=Message("Set lora.target_modules to what the adapter was trained with."),
         )
     for name, shape in expected.items():
         if tuple(tensors[name].shape) != shape:
             raise AdapterError(
-                "the adapter has another width or rank",
+                Message("the adapter has another width or rank"),
                 where=f"{slot}: {name}",
                 found=str(tuple(tensors[name].shape)),
                 allowed=str(shape),
             )
         if not torch.isfinite(tensors[name]).all():
-            raise AdapterError("the adapter contains NaN or infinite values", where=f"{slot}: {name}")
+            raise AdapterError(
+                Message("the adapter contains NaN or infinite values"), where=f"{slot}: {name}"
+            )

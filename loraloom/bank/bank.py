@@ -17,6 +17,7 @@ from loraloom.base.loading import Base
 from loraloom.base.targets import Target, linears, resolve_targets, unique_targets
 from loraloom.errors import AdapterError, BankError
 from loraloom.recipe import LoraSettings
+from loraloom.text.message import Message
 
 
 class AdapterBank:
@@ -192,7 +193,11 @@ class AdapterBank:
         if own.keys() != tensors.keys():
             differing = sorted(own.keys() ^ tensors.keys())
             raise AdapterError(
-                f"{len(differing)} tensors do not belong to this adapter", where=slot, found=differing[0]
+                Message(
+                    "{num_differing} tensors do not belong to this adapter", num_differing=len(differing)
+                ),
+                where=slot,
+                found=differing[0],
             )
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
@@ -221,8 +226,8 @@ class AdapterBank:
         unknown = rows.owners - self._settings.keys()
         if unknown:  # otherwise the base would answer in its place
             raise BankError(
-                f"no adapter `{min(unknown)}` is attached to this bank",
-                allowed=", ".join(self._settings) or "the base alone",
+                Message("no adapter `{unknown}` is attached to this bank", unknown=min(unknown)),
+                allowed=", ".join(self._settings) or Message("the base alone"),
             )
         with self.base.occupancy.one_pass():
             if rows.owners and fused is None:
@@ -244,7 +249,9 @@ class AdapterBank:
 
     @contextmanager
     def _change(self, done: str) -> Iterator[None]:
-        with self.base.occupancy.change(f"an adapter cannot be {done} while the rows of a pass are set"):
+        with self.base.occupancy.change(
+            Message("an adapter cannot be {done} while the rows of a pass are set", done=done)
+        ):
             yield
 
     def _wrap(self, target: Target) -> BankLinear:
@@ -274,7 +281,7 @@ def _check_unwrapped(base: Base) -> None:
     wrapped = (name for name, module in base.model.named_modules() if isinstance(module, BankLinear))
     if (first := next(wrapped, None)) is not None:
         raise BankError(
-            "another bank has adapters on this base, and a second bank would silently replace them",
+            Message("another bank has adapters on this base, and a second bank would silently replace them"),
             where=first,
-            fix="Attach all adapters to one bank, or drop those of the other bank first.",
+            fix=Message("Attach all adapters to one bank, or drop those of the other bank first."),
         )

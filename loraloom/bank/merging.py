@@ -16,6 +16,7 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.updates.update import Update
 from loraloom.base.frozen_linear import FrozenLinear
 from loraloom.errors import ModelError
+from loraloom.text.message import Message
 
 FLOAT32_STEP = 2.0**-24
 NUM_PROBES = 8
@@ -71,11 +72,11 @@ def _merge(bank: AdapterBank, slot: str) -> MergeReport:
         largest = max(largest, error)
         if not error <= ALLOWED_STEPS:
             raise ModelError(
-                "the merged weight differs from base + adapter",
+                Message("the merged weight differs from base + adapter"),
                 where=name,
-                found=f"an error of {error:.3g} steps of float32",
+                found=Message("an error of {error:.3g} steps of float32", error=error),
                 allowed=f"{ALLOWED_STEPS}",
-                fix="This is a bug; please report it. Nothing was written.",
+                fix=Message("This is a bug; please report it. Nothing was written."),
             )
     return MergeReport(modules, update_norm=square**0.5, largest_error=largest)
 

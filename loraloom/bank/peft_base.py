@@ -15,6 +15,7 @@ from loraloom.base.loading import Base
 from loraloom.base.targets import linears
 from loraloom.errors import AdapterError
 from loraloom.recipe.target_names import ALL_LINEAR
+from loraloom.text.message import Message
 from loraloom.text.visible import one_line
 
 NAME = "base_model_name_or_path"
@@ -42,16 +43,16 @@ def check_fingerprints(origin: Mapping[str, Any], base: Base, where: str) -> Non
         AdapterError: a fingerprint differs.
     """
     for key, own, what in (
-        ("base_fingerprint", base.fingerprint, "another base model"),
-        ("tokenizer_fingerprint", base.tokenizer_fingerprint, "another vocabulary"),
+        ("base_fingerprint", base.fingerprint, Message("another base model")),
+        ("tokenizer_fingerprint", base.tokenizer_fingerprint, Message("another vocabulary")),
     ):
         if origin.get(key, own) != own:
             raise AdapterError(
-                f"was trained on {what}",
+                Message("was trained on {what}", what=what),
                 where=where,
                 found=f"{origin.get('base')} {str(origin[key])[:12]}",
                 allowed=f"{portable_name(base.name)} {own[:12]}",
-                fix="Use it with the base that it was trained on.",
+                fix=Message("Use it with the base that it was trained on."),
             )
 
 
@@ -70,17 +71,20 @@ def unverified(
     if "base_fingerprint" in origin:
         return []
     named, ours = config.get(NAME), portable_name(base.name)
-    missing = (
-        "it has no fingerprint of its base (PEFT writes none), so it cannot be verified that these are the "
-        "weights it was trained on"
+    missing = Message(
+        "it has no fingerprint of its base (PEFT writes none), so it cannot be verified that "
+        "these are the weights it was trained on"
     )
     if not isinstance(named, str) or not named.strip():
-        said = "names no base"
+        said = Message("names no base")
     elif is_same_name(named, base.name):
-        said = f"names {_shown(named)} as its base, as here"
+        said = Message("names {shown} as its base, as here", shown=_shown(named))
     else:
-        said = f"was made for {_shown(named)}, but is used with {ours}"
-    return [f"{where} {said}; {missing}", *_of_fewer_layers(modules, base, where)]
+        said = Message("was made for {shown}, but is used with {ours}", shown=_shown(named), ours=ours)
+    return [
+        Message("{where} {said}; {missing}", where=where, said=said, missing=missing),
+        *_of_fewer_layers(modules, base, where),
+    ]
 
 
 def _of_fewer_layers(modules: Sequence[str], base: Base, where: str) -> list[str]:
@@ -91,8 +95,13 @@ def _of_fewer_layers(modules: Sequence[str], base: Base, where: str) -> list[str
         return []
     counted, ours = _counted(own, has)
     return [
-        f"{where} has tensors for {counted} layers, but this base has {ours}; this is correct if layers were "
-        "left out, and wrong if it was made for a smaller model"
+        Message(
+            "{where} has tensors for {counted} layers, but this base has {ours}; this is correct "
+            "if layers were left out, and wrong if it was made for a smaller model",
+            where=where,
+            counted=counted,
+            ours=ours,
+        )
     ]
 
 
@@ -201,7 +210,17 @@ def _made_for_others(
     named = config.get(NAME)
     model = f", {_shown(named)}" if isinstance(named, str) and named.strip() else ""
     return AdapterError(
-        f"was made for a model with {'at least ' if may_skip else ''}{counted} layers; this base has {ours}",
+        (
+            Message(
+                "was made for a model with at least {counted} layers; this base has {ours}",
+                counted=counted,
+                ours=ours,
+            )
+            if may_skip
+            else Message(
+                "was made for a model with {counted} layers; this base has {ours}", counted=counted, ours=ours
+            )
+        ),
         where=where,
-        fix=f"Use it with the base that it was trained on{model}.",
+        fix=Message("Use it with the base that it was trained on{model}.", model=model),
     )

@@ -13,6 +13,7 @@ from loraloom.bank.updates.kinds import kind_of, kind_of_config
 from loraloom.bank.updates.update import UpdateKind
 from loraloom.errors import AdapterError
 from loraloom.recipe import LoraSettings
+from loraloom.text.message import Message
 from loraloom.text.visible import quoted
 
 # Features of PEFT that the bank does not support, with the value at which they do nothing.
@@ -46,10 +47,10 @@ MERGED_BY_PEFT = {
     "trainable_token_indices",
 }
 EMBEDDINGS = {"shared", "embed_tokens"}
-MERGE_WITH_PEFT = (
-    "Merge it with PEFT: PeftModel.from_pretrained(model, ADAPTER).merge_and_unload()."
-    "save_pretrained(FOLDER), copy the base's tokenizer files into FOLDER, and set "
-    "model_name_or_path: FOLDER"
+MERGE_WITH_PEFT = Message(
+    "Merge it with PEFT: PeftModel.from_pretrained(model, "
+    "ADAPTER).merge_and_unload().save_pretrained(FOLDER), copy the base's tokenizer files into "
+    "FOLDER, and set model_name_or_path: FOLDER"
 )
 READ_HERE = {
     "peft_type",
@@ -94,7 +95,10 @@ def _way_out(key: str, config: Mapping[str, Any]) -> str:
     embeddings = [name for name in saved if isinstance(name, str) and name in EMBEDDINGS]
     if key == "modules_to_save" and embeddings:
         # Measured with peft 0.21: the merged model's tied copies are not the trained ones.
-        return f"PEFT does not merge {embeddings[0]} correctly in this family either; train without it"
+        return Message(
+            "PEFT does not merge {embeddings} correctly in this family either; train without it",
+            embeddings=embeddings[0],
+        )
     return MERGE_WITH_PEFT
 
 
@@ -130,11 +134,13 @@ def check_config(config: Mapping[str, Any], where: str) -> UpdateKind:
     kind = kind_of_config(config)
     if kind is None:
         found = str(config.get("peft_type"))[:40]
-        raise AdapterError("is not a LoRA adapter", where=where, found=found, allowed="LORA")
+        raise AdapterError(Message("is not a LoRA adapter"), where=where, found=found, allowed="LORA")
     for key, usual in UNSUPPORTED.items():
         if config.get(key, usual) not in (usual, None):
             raise AdapterError(
-                f"uses `{key}`, which LoRALoom does not support", where=where, fix=_way_out(key, config)
+                Message("uses `{key}`, which LoRALoom does not support", key=key),
+                where=where,
+                fix=_way_out(key, config),
             )
     unknown = [
         key for key, value in config.items() if key not in KNOWN and value not in (None, False, {}, [])
@@ -142,16 +148,23 @@ def check_config(config: Mapping[str, Any], where: str) -> UpdateKind:
     if unknown:
         written = config.get("peft_version")
         raise AdapterError(
-            f"sets {quoted(unknown[0])}, which is unknown and may change what it computes",
+            Message(
+                "sets {unknown}, which is unknown and may change what it computes", unknown=quoted(unknown[0])
+            ),
             where=where,
-            found=f"written by PEFT {str(written)[:20]}" if written else "",
-            fix="A newer LoRALoom may support it; otherwise remove it from adapter_config.json.",
+            found=Message("written by PEFT {written}", written=str(written)[:20]) if written else "",
+            fix=Message("A newer LoRALoom may support it; otherwise remove it from adapter_config.json."),
         )
     if str(config.get("init_lora_weights")).lower().startswith(INITS_THAT_MOVE_THE_BASE):
         raise AdapterError(
-            "its training changed the base's own weights at the start",
+            Message("its training changed the base's own weights at the start"),
             where=where,
-            found=f"init_lora_weights: {str(config['init_lora_weights'])[:40]}",
-            fix="Convert it with PEFT: save_pretrained(…, path_initial_model_for_weight_conversion=…).",
+            found=Message(
+                "init_lora_weights: {init_lora_weights}",
+                init_lora_weights=str(config["init_lora_weights"])[:40],
+            ),
+            fix=Message(
+                "Convert it with PEFT: save_pretrained(…, path_initial_model_for_weight_conversion=…)."
+            ),
         )
     return kind

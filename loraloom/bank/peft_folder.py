@@ -30,6 +30,7 @@ from loraloom.errors import AdapterError, Problem
 from loraloom.recipe import LoraSettings
 from loraloom.run.atomic import replace_folder, write_bytes
 from loraloom.run.folder import to_json
+from loraloom.text.message import Message
 from loraloom.text.visible import one_line, shown_value
 
 CONFIG, WEIGHTS, ORIGIN = "adapter_config.json", "adapter_model.safetensors", "loraloom.json"
@@ -38,9 +39,10 @@ PREFIX = "base_model.model."
 SHOWN_SUBFOLDERS = 5
 # PEFT saves these completely if the vocabulary was resized (peft 0.21 was measured to merge them correctly).
 EMBEDDINGS_SAVED = {"shared", "lm_head"}
-_RESIZED = (
-    "The vocabulary of its base was resized before training. Load and resize that base in the same way, as "
-    f"`model`, with the tokenizer of that training. {MERGE_WITH_PEFT}"
+_RESIZED = Message(
+    "The vocabulary of its base was resized before training. Load and resize that base in the "
+    "same way, as `model`, with the tokenizer of that training. {merge_with_peft}",
+    merge_with_peft=MERGE_WITH_PEFT,
 )
 
 
@@ -128,12 +130,19 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
         settings = kind.settings_of(config, sorted({name.rpartition(".")[0] for name in tensors}))
     except KeyError as error:
         raise AdapterError(
-            f"its configuration is invalid: {CONFIG} lacks `{error.args[0]}`", where=where
+            Message(
+                "its configuration is invalid: {config} lacks `{args}`", config=CONFIG, args=error.args[0]
+            ),
+            where=where,
         ) from None
     except ValidationError as error:
         raise AdapterError(
             Problem(
-                f"its configuration is invalid: `{'.'.join(map(str, detail['loc']))}` of {CONFIG}",
+                Message(
+                    "its configuration is invalid: `{map}` of {config}",
+                    map=".".join(map(str, detail["loc"])),
+                    config=CONFIG,
+                ),
                 where=where,
                 found=shown_value(detail["input"]),
                 allowed=detail["msg"],
@@ -141,7 +150,9 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
             for detail in error.errors(include_url=False)
         ) from None
     except ValueError as error:
-        raise AdapterError("its configuration is invalid", where=where, found=one_line(error)) from None
+        raise AdapterError(
+            Message("its configuration is invalid"), where=where, found=one_line(error)
+        ) from None
     origin = _read_json(folder / ORIGIN, where) if (folder / ORIGIN).is_file() else {}
     notes: list[str] = []
     if base is not None:
@@ -158,18 +169,30 @@ def _check_place(folder: Path) -> None:
     checkpoints in theirs; our runs store adapters in `adapters/`.
     """
     if not folder.is_dir():
-        what = "an adapter is a folder, but this is a file" if folder.exists() else "there is no such folder"
-        raise AdapterError(what, where=str(folder), fix="Name the folder that contains adapter_config.json.")
+        what = (
+            Message("an adapter is a folder, but this is a file")
+            if folder.exists()
+            else Message("there is no such folder")
+        )
+        raise AdapterError(
+            what, where=str(folder), fix=Message("Name the folder that contains adapter_config.json.")
+        )
     if (folder / CONFIG).exists():
         return
     below = sorted(file.parent for file in [*folder.glob(f"*/{CONFIG}"), *folder.glob(f"*/*/{CONFIG}")])
     if below:
         names = [str(each.relative_to(folder)) for each in below]
         raise AdapterError(
-            f"has no {CONFIG}, but {len(names)} of its subfolders do",
+            Message(
+                "has no {config}, but {num_names} of its subfolders do", config=CONFIG, num_names=len(names)
+            ),
             where=str(folder),
             found=", ".join(names[:SHOWN_SUBFOLDERS]) + (", …" if len(names) > SHOWN_SUBFOLDERS else ""),
-            fix=f"Name {'it' if len(names) == 1 else 'one of them'}: {below[0]}",
+            fix=(
+                Message("Name it: {below}", below=below[0])
+                if len(names) == 1
+                else Message("Name one of them: {below}", below=below[0])
+            ),
         )
 
 
@@ -177,11 +200,15 @@ def _read_json(path: Path, where: str) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise AdapterError(f"has no {path.name}", where=where, fix="Name an adapter folder.") from None
+        raise AdapterError(
+            Message("has no {name}", name=path.name), where=where, fix=Message("Name an adapter folder.")
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise AdapterError(f"{path.name} cannot be read", where=where, found=str(error)) from None
+        raise AdapterError(
+            Message("{name} cannot be read", name=path.name), where=where, found=str(error)
+        ) from None
     if not isinstance(values, dict):
-        raise AdapterError(f"{path.name} is not a JSON object", where=where)
+        raise AdapterError(Message("{name} is not a JSON object", name=path.name), where=where)
     return values
 
 
@@ -189,36 +216,42 @@ def _read_tensors(path: Path, ends: Sequence[str], where: str) -> dict[str, Tens
     if not path.is_file():
         pickled = (path.parent / "adapter_model.bin").is_file()
         raise AdapterError(
-            f"has no {path.name}",
+            Message("has no {name}", name=path.name),
             where=where,
-            found="adapter_model.bin, a pickle, which is not loaded" if pickled else "",
+            found=Message("adapter_model.bin, a pickle, which is not loaded") if pickled else "",
         )
     try:
         raw = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise AdapterError(f"{path.name} is damaged", where=where, found=str(error)) from None
+        raise AdapterError(
+            Message("{name} is damaged", name=path.name), where=where, found=str(error)
+        ) from None
     tensors = {}
     for name, tensor in raw.items():
         bare = name.removeprefix(PREFIX).removesuffix(".weight")
         if not name.startswith(PREFIX) or bare.rpartition(".")[2] not in ends:
             raise AdapterError(
-                "contains a tensor that is not part of a LoRA adapter",
+                Message("contains a tensor that is not part of a LoRA adapter"),
                 where=where,
                 found=name,
                 fix=_RESIZED if bare.rpartition(".")[2] in EMBEDDINGS_SAVED else "",
             )
         if not tensor.is_floating_point():
             raise AdapterError(
-                f"contains {tensor.dtype} values instead of floating-point values", where=where, found=name
+                Message("contains {dtype} values instead of floating-point values", dtype=tensor.dtype),
+                where=where,
+                found=name,
             )
         tensors[bare] = tensor.float()
         if not torch.isfinite(tensors[bare]).all():
-            raise AdapterError("contains NaN or infinite values", where=where, found=name)
+            raise AdapterError(Message("contains NaN or infinite values"), where=where, found=name)
     modules = {name.rpartition(".")[0] for name in tensors}
     halves = [m for m in modules if not all(f"{m}.{end}" in tensors for end in ends)]
     if halves or not tensors:
         raise AdapterError(
-            f"{len(halves)} modules lack their A or their B" if halves else "contains no tensors",
+            Message("{num_halves} modules lack their A or their B", num_halves=len(halves))
+            if halves
+            else Message("contains no tensors"),
             where=where,
             found=", ".join(sorted(halves)[:3]),
         )

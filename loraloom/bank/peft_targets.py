@@ -18,6 +18,7 @@ from loraloom.bank.peft_base import check_not_deeper, check_not_shallower
 from loraloom.base.targets import linears
 from loraloom.errors import AdapterError
 from loraloom.recipe.target_names import ALL_LINEAR
+from loraloom.text.message import Message
 
 MAX_EXPRESSION = 10_000
 SECONDS_FOR_AN_EXPRESSION = 1.0
@@ -66,26 +67,43 @@ def check_complete(
     if lacking := named.modules - own:
         check_not_shallower(config, own, lacking, available, where)
         raise AdapterError(
-            f"lacks the tensors of {len(lacking)} modules that its target_modules names",
+            Message(
+                "lacks the tensors of {num_lacking} modules that its target_modules names",
+                num_lacking=len(lacking),
+            ),
             where=where,
-            found=f"nothing for {min(lacking)}",
-            fix="The folder is incomplete; copy it again.",
+            found=Message("nothing for {lacking}", lacking=min(lacking)),
+            fix=Message("The folder is incomplete; copy it again."),
         )
     if surplus := (own & set(available)) - named.modules:
         raise AdapterError(
-            f"has tensors for {len(surplus)} modules that its adapter_config.json does not name, which PEFT "
-            "would silently ignore",
+            Message(
+                "has tensors for {num_surplus} modules that its adapter_config.json does not name, "
+                "which PEFT would silently ignore",
+                num_surplus=len(surplus),
+            ),
             where=where,
             found=min(surplus),
-            fix="Add them to target_modules in adapter_config.json if they belong to it.",
+            fix=Message("Add them to target_modules in adapter_config.json if they belong to it."),
         )
     if not named.unmatched:
         return []
     shown = ", ".join(f"`{name}`" for name in sorted(named.unmatched)[:SHOWN_NAMES])
-    more = f" and {len(named.unmatched) - SHOWN_NAMES} more" if len(named.unmatched) > SHOWN_NAMES else ""
+    more = (
+        Message(" and {num_unmatched} more", num_unmatched=len(named.unmatched) - SHOWN_NAMES)
+        if len(named.unmatched) > SHOWN_NAMES
+        else ""
+    )
     return [
-        f"{where}: {shown}{more} in its target_modules matches no linear of this base, so it has no such "
-        f"tensors; it adapts {len(own)} of {len(available)} linears"
+        Message(
+            "{where}: {shown}{more} in its target_modules matches no linear of this base, so it "
+            "has no such tensors; it adapts {num_own} of {num_available} linears",
+            where=where,
+            shown=shown,
+            more=more,
+            num_own=len(own),
+            num_available=len(available),
+        )
     ]
 
 
@@ -104,10 +122,12 @@ def _check_others(
     excluded = _excluded(config.get("exclude_modules"), found, where)
     if left := sorted(set(found) - set(excluded)):
         raise AdapterError(
-            "its target_modules names a module that LoRALoom does not adapt and has no tensors for",
+            Message("its target_modules names a module that LoRALoom does not adapt and has no tensors for"),
             where=where,
             found=left[0],
-            fix="The folder is incomplete; copy it again, or remove that name from adapter_config.json.",
+            fix=Message(
+                "The folder is incomplete; copy it again, or remove that name from adapter_config.json."
+            ),
         )
 
 
@@ -131,16 +151,16 @@ def named_modules(
         if named != ALL_LINEAR:
             matched = _fullmatches(named, candidates, "target_modules", where)
         if not matched:
-            raise AdapterError("its target_modules matches no linear of this base", where=where)
+            raise AdapterError(Message("its target_modules matches no linear of this base"), where=where)
         return ModuleSelection(frozenset(matched))
     names = _names(named)
     if not names:
-        raise AdapterError("names no target_modules", where=where, found="adapter_config.json")
+        raise AdapterError(Message("names no target_modules"), where=where, found="adapter_config.json")
     exact = [name for name in candidates if name in names]
     by_end = [name for name in candidates if name not in names and names.intersection(_ends(name))]
     found = frozenset([*exact, *_of_layers(config, by_end, where, layer)])
     if not found:
-        raise AdapterError("its target_modules matches no linear of this base", where=where)
+        raise AdapterError(Message("its target_modules matches no linear of this base"), where=where)
     hit = {end for name in available for end in (name, *_ends(name))}
     return ModuleSelection(found, tuple(sorted(names - hit)))
 
@@ -164,7 +184,7 @@ def _excluded(value: Any, available: Sequence[str], where: str) -> list[str]:
         return _fullmatches(value, available, "exclude_modules", where)
     names = _names(value)
     if not names:
-        raise AdapterError("its exclude_modules is not a list of names", where=where)
+        raise AdapterError(Message("its exclude_modules is not a list of names"), where=where)
     return [name for name in available if name in names or names.intersection(_ends(name))]
 
 
@@ -175,11 +195,11 @@ def _of_layers(config: Mapping[str, Any], names: Sequence[str], where: str, laye
         return list(names)
     layers = wanted if isinstance(wanted, list) else [wanted]
     if not all(isinstance(number, int) and not isinstance(number, bool) for number in layers):
-        raise AdapterError("its layers_to_transform is not a list of whole numbers", where=where)
+        raise AdapterError(Message("its layers_to_transform is not a list of whole numbers"), where=where)
     patterns = config.get("layers_pattern") or [r"[^.]*"]
     patterns = [patterns] if isinstance(patterns, str) else patterns
     if not _names(patterns):
-        raise AdapterError("its layers_pattern is not a list of names", where=where)
+        raise AdapterError(Message("its layers_pattern is not a list of names"), where=where)
     start = r"(?:^|.*?\.)" if layer == FIRST else r"(?:^|.*\.)"
     before = "|".join(f"(?:{pattern})" for pattern in patterns)
     expression = _compiled(rf"{start}(?:{before})\.(\d+)\..*", "layers_pattern", where)
@@ -194,11 +214,13 @@ def _fullmatches(pattern: str, names: Sequence[str], key: str, where: str) -> li
 
 def _compiled(pattern: str, key: str, where: str) -> Any:
     if len(pattern) > MAX_EXPRESSION:
-        raise AdapterError(f"its {key} is too long for a regular expression", where=where)
+        raise AdapterError(Message("its {key} is too long for a regular expression", key=key), where=where)
     try:
         return regex.compile(pattern, regex.VERSION0)
     except (regex.error, RecursionError, OverflowError):
-        raise AdapterError(f"its {key} is not a valid regular expression", where=where) from None
+        raise AdapterError(
+            Message("its {key} is not a valid regular expression", key=key), where=where
+        ) from None
 
 
 def _match(expression: Any, name: str, key: str, where: str) -> Any:
@@ -206,4 +228,4 @@ def _match(expression: Any, name: str, key: str, where: str) -> Any:
     try:
         return expression.fullmatch(name, timeout=SECONDS_FOR_AN_EXPRESSION)
     except TimeoutError:
-        raise AdapterError(f"its {key} takes too long to match", where=where) from None
+        raise AdapterError(Message("its {key} takes too long to match", key=key), where=where) from None

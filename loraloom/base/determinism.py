@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from loraloom.architectures.family import Family
 from loraloom.errors import ModelError
+from loraloom.text.message import Message
 
 # An attribute of a module with one of these in its name is a probability or a scale of noise.
 RANDOM = ("drop", "noise", "jitter")
@@ -37,10 +38,12 @@ def check_deterministic(model: PreTrainedModel, family: Family, tokenizer: Token
     for path, module in model.named_modules():
         for key, value in vars(module).items():
             if isinstance(value, float) and value > 0 and any(word in key for word in RANDOM):
-                raise _refusal(name, f"{path}.{key} is {value}")
+                raise _refusal(name, Message("{path}.{key} is {value}", path=path, key=key, value=value))
     first, second = _states(model, family, tokenizer), _states(model, family, tokenizer)
     if not torch.allclose(first, second, rtol=0, atol=0, equal_nan=True):
-        raise _refusal(name, f"two passes differ by {float((first - second).abs().max()):.3g}")
+        raise _refusal(
+            name, Message("two passes differ by {float:.3g}", float=float((first - second).abs().max()))
+        )
 
 
 @torch.no_grad()
@@ -54,8 +57,8 @@ def _states(model: PreTrainedModel, family: Family, tokenizer: Tokenizer) -> tor
 
 def _refusal(name: str, found: str) -> ModelError:
     return ModelError(
-        "the frozen base is not deterministic: it draws random numbers in train mode",
+        Message("the frozen base is not deterministic: it draws random numbers in train mode"),
         where=name,
         found=found,
-        fix="Please report this with the name of the model.",
+        fix=Message("Please report this with the name of the model."),
     )

@@ -6,6 +6,7 @@ import torch
 
 from loraloom.errors import ModelError
 from loraloom.run.documents.choice import Choice
+from loraloom.text.message import Message
 from loraloom.text.units import counted
 
 # Below this size, overheads that bfloat16 does not reduce dominate a step.
@@ -20,27 +21,43 @@ def choose_device(wanted: str) -> Choice:
     """
     if wanted == "auto":
         if torch.cuda.is_available():
-            return Choice("cuda", f"a GPU is available: {torch.cuda.get_device_name()}")
+            return Choice(
+                "cuda",
+                Message(
+                    "a GPU is available: {get_device_name}", get_device_name=torch.cuda.get_device_name()
+                ),
+            )
         threads = counted(torch.get_num_threads(), "thread")
         if torch.backends.mps.is_available():  # it has no float64, and no run has been tested on it
             return Choice(
-                "cpu", f"{threads}; an Apple GPU is available but untested; set device: mps to use it"
+                "cpu",
+                Message(
+                    "{threads}; an Apple GPU is available but untested; set device: mps to use it",
+                    threads=threads,
+                ),
             )
-        return Choice("cpu", f"no GPU is available; {threads}")
+        return Choice("cpu", Message("no GPU is available; {threads}", threads=threads))
     kind, _, index = wanted.partition(":")
     if kind == "cuda" and (not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count()):
         raise ModelError(
-            "the device is not available",
+            Message("the device is not available"),
             where="device",
             found=wanted,
-            allowed=f"cpu, or one of {torch.cuda.device_count()} CUDA devices",
-            fix="Set device: auto.",
+            allowed=Message(
+                "cpu, or one of {device_count} CUDA devices", device_count=torch.cuda.device_count()
+            ),
+            fix=Message("Set device: auto."),
         )
     if kind == "mps" and not torch.backends.mps.is_available():
-        raise ModelError("the device is not available", where="device", found=wanted, fix="Set device: auto.")
+        raise ModelError(
+            Message("the device is not available"),
+            where="device",
+            found=wanted,
+            fix=Message("Set device: auto."),
+        )
     if kind == "mps":
-        return Choice(wanted, "as set in the recipe; LoRALoom is untested on Apple GPUs")
-    return Choice(wanted, "as set in the recipe")
+        return Choice(wanted, Message("as set in the recipe; LoRALoom is untested on Apple GPUs"))
+    return Choice(wanted, Message("as set in the recipe"))
 
 
 def choose_dtype(wanted: str, device: torch.device, num_weights: int) -> Choice:
@@ -50,18 +67,25 @@ def choose_dtype(wanted: str, device: torch.device, num_weights: int) -> Choice:
         num_weights: approximate number of weights of the base.
     """
     if wanted != "auto":
-        return Choice(wanted, "as set in the recipe")
+        return Choice(wanted, Message("as set in the recipe"))
     if device.type == "cuda":
         # True by emulation on a T4, which is slower than float32: require hardware support.
         if torch.cuda.is_bf16_supported(including_emulation=False):
-            return Choice("bfloat16", "this GPU multiplies bfloat16")
-        return Choice("float32", "this GPU has no bfloat16, and float16 overflows in T5-family models")
+            return Choice("bfloat16", Message("this GPU multiplies bfloat16"))
+        return Choice(
+            "float32", Message("this GPU has no bfloat16, and float16 overflows in T5-family models")
+        )
     if device.type == "mps":
-        return Choice("float32", "bfloat16 is untested on this GPU")
+        return Choice("float32", Message("bfloat16 is untested on this GPU"))
     if num_weights < SMALL_MODEL_PARAMETERS:
-        return Choice("float32", f"the model is small (about {num_weights / 1e6:.0f} M weights)")
+        return Choice(
+            "float32",
+            Message(
+                "the model is small (about {num_weights:.0f} M weights)", num_weights=num_weights / 1000000.0
+            ),
+        )
     capabilities = torch.cpu.get_capabilities()
     for unit in ("amx_bf16", "avx512_bf16"):
         if capabilities.get(unit):
-            return Choice("bfloat16", f"this processor multiplies bfloat16 ({unit})")
-    return Choice("float32", "this processor has no bfloat16 instructions")
+            return Choice("bfloat16", Message("this processor multiplies bfloat16 ({unit})", unit=unit))
+    return Choice("float32", Message("this processor has no bfloat16 instructions"))

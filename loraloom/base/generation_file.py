@@ -11,6 +11,7 @@ from transformers import GenerationConfig
 
 from loraloom.base.safety import CONFIG, describe_source, file_beside
 from loraloom.errors import ModelError
+from loraloom.text.message import Message
 
 GENERATION = "generation_config.json"
 
@@ -29,10 +30,12 @@ def check_generation(path: str, name: str) -> None:
             GenerationConfig.from_pretrained(path, config_file_name=file, _from_model_config=file == CONFIG)
     except Exception as error:  # whatever type it raises, the settings are at fault
         raise ModelError(
-            f"transformers rejects the generation settings in its {file}",
+            Message("transformers rejects the generation settings in its {file}", file=file),
             where=name,
             found=describe_source(error),
-            fix=f"Remove them from {file}; LoRALoom uses only the recipe's section `generation`.",
+            fix=Message(
+                "Remove them from {file}; LoRALoom uses only the recipe's section `generation`.", file=file
+            ),
         ) from None
 
 

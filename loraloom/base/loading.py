@@ -40,6 +40,7 @@ from loraloom.data.token_ids import Frame
 from loraloom.errors import ModelError
 from loraloom.recipe import Recipe
 from loraloom.run.documents.choice import Choice
+from loraloom.text.message import Message
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def load_base(
     if recipe is not None:
         check_recipe_languages(recipe, family, languages)
     if placed.value == "mps":
-        notes = (*notes, "device: mps was never tried by LoRALoom, and an Apple GPU has no float64")
+        notes = (*notes, Message("device: mps was never tried by LoRALoom, and an Apple GPU has no float64"))
     model = _load_weights(path, name, getattr(torch, chosen_dtype.value), family, allow_bin_weights)
     model.to(torch.device(placed.value))
     head_is_tied = is_head_tied(model)
@@ -217,12 +218,14 @@ def _read_config(path: str, name: str) -> Any:
         vars(config)["decoder_start_token_id"] = stated.get("decoder_start_token_id")
         return config
     except Exception as error:  # transformers raises many types here; all mean an unusable config
-        raise ModelError("its config cannot be read", where=name, found=describe_source(error)) from None
+        raise ModelError(
+            Message("its config cannot be read"), where=name, found=describe_source(error)
+        ) from None
 
 
 def _family(config: Any, name: str) -> Family:
     if not getattr(config, "is_encoder_decoder", False):
-        raise ModelError("its config says that it is not an encoder-decoder", where=name)
+        raise ModelError(Message("its config says that it is not an encoder-decoder"), where=name)
     return FAMILIES[config.model_type]
 
 
@@ -248,20 +251,30 @@ def _load_weights(
         )
         if only_bin and not allow_bin_weights:
             raise ModelError(
-                "has only .bin weights, which are pickles",
+                Message("has only .bin weights, which are pickles"),
                 where=name,
-                fix="Set allow_bin_weights: true to load them weights-only, or convert them to safetensors.",
+                fix=Message(
+                    "Set allow_bin_weights: true to load them weights-only, or convert them to safetensors."
+                ),
             ) from None
         check_generation(path, name)
-        raise ModelError("its weights cannot be loaded", where=name, found=describe_source(error)) from None
+        raise ModelError(
+            Message("its weights cannot be loaded"), where=name, found=describe_source(error)
+        ) from None
     missing = sorted(report["missing_keys"])
     if missing or report["mismatched_keys"]:
         wrong = missing or sorted(str(key) for key in report["mismatched_keys"])
         raise ModelError(
-            f"{len(wrong)} of its weights are {'missing' if missing else 'of the wrong shape'}",
+            (
+                Message("{num_wrong} of its weights are missing", num_wrong=len(wrong))
+                if missing
+                else Message("{num_wrong} of its weights are of the wrong shape", num_wrong=len(wrong))
+            ),
             where=name,
             found=", ".join(wrong[:5]),
-            fix="transformers would initialize them at random. The folder is incomplete; copy it again.",
+            fix=Message(
+                "transformers would initialize them at random. The folder is incomplete; copy it again."
+            ),
         )
     return model
 

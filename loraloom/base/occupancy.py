@@ -8,14 +8,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from loraloom.errors import BankError
+from loraloom.text.message import Message
 
-_OTHER_THREAD = (
-    "Use a base in one thread at a time: answer the rows of all adapters in one pass, queue the others, or "
-    "load a base for each thread."
+_OTHER_THREAD = Message(
+    "Use a base in one thread at a time: answer the rows of all adapters in one pass, queue "
+    "the others, or load a base for each thread."
 )
-_OPEN_ROWS = (
-    "Leave the first `with bank.rows(...)` before the next one starts; a generator or coroutine that pauses "
-    "inside it keeps it open."
+_OPEN_ROWS = Message(
+    "Leave the first `with bank.rows(...)` before the next one starts; a generator or "
+    "coroutine that pauses inside it keeps it open."
 )
 
 
@@ -45,7 +46,7 @@ class Occupancy:
         """
         with self._lock:
             if self._num_claims and self._thread != threading.get_ident():
-                raise BankError("another thread is using this base", fix=_OTHER_THREAD)
+                raise BankError(Message("another thread is using this base"), fix=_OTHER_THREAD)
             self._thread = threading.get_ident()
             self._num_claims += 1
         try:
@@ -61,7 +62,7 @@ class Occupancy:
         Raises:
             BankError: another thread uses the base, or a pass is already open.
         """
-        with self.change("a pass is already open"):
+        with self.change(Message("a pass is already open")):
             self._in_pass = True
             try:
                 yield

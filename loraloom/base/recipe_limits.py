@@ -11,6 +11,7 @@ from loraloom.data.languages.known import unknown_language
 from loraloom.errors import Problem, RecipeError
 from loraloom.recipe import Recipe
 from loraloom.recipe.data_settings import LANGUAGE_KEYS
+from loraloom.text.message import Message
 
 
 def check_recipe(recipe: Recipe, family: Family, dimensions: Dimensions) -> None:
@@ -35,9 +36,12 @@ def check_recipe_languages(recipe: Recipe, family: Family, languages: Languages 
     if languages is None:
         problems = [
             Problem(
-                f"this {family.title} has no language codes, so the setting would change nothing",
+                Message(
+                    "this {title} has no language codes, so the setting would change nothing",
+                    title=family.title,
+                ),
                 where=f"data.{key}",
-                fix="Remove it; a task that names the languages belongs in data.source_prefix.",
+                fix=Message("Remove it; a task that names the languages belongs in data.source_prefix."),
             )
             for key in LANGUAGE_KEYS
             if key in data.model_fields_set and getattr(data, key) not in (None, {}, 1)
@@ -65,20 +69,27 @@ def _lengths(recipe: Recipe, family: Family, num_positions: int | None) -> Itera
     for key, length in lengths.items():
         if length > num_positions:
             yield Problem(
-                f"this {family.title} has {num_positions:,} positions and knows none beyond",
+                Message(
+                    "this {title} has {num_positions:,} positions and knows none beyond",
+                    title=family.title,
+                    num_positions=num_positions,
+                ),
                 where=key,
                 found=f"{length:,}",
-                allowed=f"at most {num_positions:,}",
-                fix=f"Set {key}: {num_positions}.",
+                allowed=Message("at most {num_positions:,}", num_positions=num_positions),
+                fix=Message("Set {key}: {num_positions}.", key=key, num_positions=num_positions),
             )
 
 
 def _dropout(recipe: Recipe, family: Family) -> Iterator[Problem]:
     if recipe.training.base_dropout and not family.has_base_dropout:
         yield Problem(
-            f"the dropout of {family.title} itself cannot be drawn from an experiment's seed yet",
+            Message(
+                "the dropout of {title} itself cannot be drawn from an experiment's seed yet",
+                title=family.title,
+            ),
             where="training.base_dropout",
             found=str(recipe.training.base_dropout),
             allowed="0",
-            fix="Leave it out, and set lora.lora_dropout.",
+            fix=Message("Leave it out, and set lora.lora_dropout."),
         )

@@ -21,6 +21,7 @@ from transformers.utils import cached_file
 
 from loraloom.architectures.families import family_of
 from loraloom.errors import ModelError, Problem
+from loraloom.text.message import Message
 from loraloom.text.units import size
 from loraloom.text.visible import one_line, quoted
 
@@ -64,10 +65,10 @@ def read_config(path: str, name: str) -> dict[str, Any]:
         file = cached_file(path, CONFIG)
     except (OSError, ValueError) as error:
         raise ModelError(
-            "its config cannot be loaded",
+            Message("its config cannot be loaded"),
             where=name,
             found=describe_source(error),
-            fix="Without a connection to the hub, name a local folder, or `starter`.",
+            fix=Message("Without a connection to the hub, name a local folder, or `starter`."),
         ) from None
     values = _read_object(Path(str(file)), name)
     tokenizer = read_beside(path, TOKENIZER_CONFIG, name)
@@ -80,10 +81,14 @@ def read_config(path: str, name: str) -> dict[str, Any]:
     if file_beside(path, "adapter_config.json") is not None:
         problems.append(
             Problem(
-                "is the folder of an adapter: it contains an adapter_config.json, so transformers would load "
-                "the base of that adapter instead",
+                Message(
+                    "is the folder of an adapter: it contains an adapter_config.json, so "
+                    "transformers would load the base of that adapter instead"
+                ),
                 where=name,
-                fix="Name the base itself, and the adapter in lora.init_adapter; or merge the two first.",
+                fix=Message(
+                    "Name the base itself, and the adapter in lora.init_adapter; or merge the two first."
+                ),
             )
         )
     if problems:
@@ -104,10 +109,14 @@ def check_sizes(num_weights: int, path: str, name: str) -> None:
     num_bytes = sum(file.stat().st_size for file in files if file.is_file())
     if num_bytes and num_weights > max(_SOON_BUILT, _WEIGHTS_PER_BYTE * num_bytes):
         raise ModelError(
-            "its config describes a far larger model than its files contain",
+            Message("its config describes a far larger model than its files contain"),
             where=name,
-            found=f"about {num_weights / 1e6:,.0f} M weights in {size(num_bytes)}",
-            fix="The config belongs to another model, or the folder is incomplete; copy it again.",
+            found=Message(
+                "about {num_weights:,.0f} M weights in {num_bytes}",
+                num_weights=num_weights / 1000000.0,
+                num_bytes=size(num_bytes),
+            ),
+            fix=Message("The config belongs to another model, or the folder is incomplete; copy it again."),
         )
 
 
@@ -139,13 +148,13 @@ def _read_object(file: Path, name: str) -> dict[str, Any]:
     """Read a JSON object; errors do not contain its text."""
     try:
         if file.stat().st_size > MAX_JSON_BYTES:
-            raise ModelError(f"{file.name} is too large", where=name)
+            raise ModelError(Message("{name} is too large", name=file.name), where=name)
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "msg", None) or type(error).__name__
-        raise ModelError(f"{file.name} cannot be read", where=name, found=reason) from None
+        raise ModelError(Message("{name} cannot be read", name=file.name), where=name, found=reason) from None
     if not isinstance(values, dict):
-        raise ModelError(f"{file.name} is not a JSON object", where=name)
+        raise ModelError(Message("{name} is not a JSON object", name=file.name), where=name)
     return values
 
 
@@ -156,21 +165,23 @@ def _config_problems(values: dict[str, Any], name: str) -> Iterator[Problem]:
     kernels = [key for own in configs for key in _KERNELS if own.get(key) not in _OWN_KERNELS]
     for key in dict.fromkeys([*private, *kernels]):
         yield Problem(
-            f"its config sets {quoted(key)}, with which transformers may load code from elsewhere",
+            Message(
+                "its config sets {key}, with which transformers may load code from elsewhere", key=quoted(key)
+            ),
             where=name,
-            fix=f"Remove it from {CONFIG}.",
+            fix=Message("Remove it from {config}.", config=CONFIG),
         )
     if "transformers_weights" in values:
         yield Problem(
-            "its config names weights (transformers_weights) other than those of the folder",
+            Message("its config names weights (transformers_weights) other than those of the folder"),
             where=name,
-            fix=f"Remove it from {CONFIG}, and rename the file to model.safetensors.",
+            fix=Message("Remove it from {config}, and rename the file to model.safetensors.", config=CONFIG),
         )
     if values.get("quantization_config") is not None:
         yield Problem(
-            "its weights are quantized (quantization_config), which LoRALoom does not support",
+            Message("its weights are quantized (quantization_config), which LoRALoom does not support"),
             where=name,
-            fix="Use the same model in float32 or bfloat16.",
+            fix=Message("Use the same model in float32 or bfloat16."),
         )
     family = family_of(values.get("model_type"))
     for key in family.size_keys if family else ():
@@ -178,14 +189,16 @@ def _config_problems(values: dict[str, Any], name: str) -> Iterator[Problem]:
         is_size = isinstance(value, int) and not isinstance(value, bool) and value > 0
         if not is_size and not (value is None and family and key in family.optional_sizes):
             yield Problem(
-                f"its config's `{key}` is not a valid size", where=name, allowed="a whole number above 0"
+                Message("its config's `{key}` is not a valid size", key=key),
+                where=name,
+                allowed=Message("a whole number above 0"),
             )
     large = [key for key, value in _numbers(values) if abs(value) > LARGEST_NUMBER]
     for key in large:
         yield Problem(
-            f"its config's {quoted(key)} is beyond any real model",
+            Message("its config's {key} is beyond any real model", key=quoted(key)),
             where=name,
-            allowed=f"at most {LARGEST_NUMBER:,}",
+            allowed=Message("at most {largest_number:,}", largest_number=LARGEST_NUMBER),
         )
 
 
@@ -213,13 +226,17 @@ def _numbers(values: dict[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def _code_problems(values: Mapping[str, Any], file: str, name: str) -> Iterator[Problem]:
-    what = "its config" if file == CONFIG else file
+    what = Message("its config") if file == CONFIG else file
     for key in _CODE:
         if values.get(key):
             yield Problem(
-                f"{what} names code to run ({key}), but LoRALoom never runs a model's own code",
+                Message(
+                    "{what} names code to run ({key}), but LoRALoom never runs a model's own code",
+                    what=what,
+                    key=key,
+                ),
                 where=name,
-                allowed="the architectures and tokenizers that transformers ships",
+                allowed=Message("the architectures and tokenizers that transformers ships"),
             )
 
 
@@ -227,9 +244,12 @@ def _tokenizer_problems(values: Mapping[str, Any], name: str) -> Iterator[Proble
     kind = values.get("tokenizer_class")
     if kind is not None and not (isinstance(kind, str) and kind.isidentifier()):
         yield Problem(
-            f"{TOKENIZER_CONFIG} has a `tokenizer_class` that is not the name of a class",
+            Message(
+                "{tokenizer_config} has a `tokenizer_class` that is not the name of a class",
+                tokenizer_config=TOKENIZER_CONFIG,
+            ),
             where=name,
-            allowed="a tokenizer that transformers ships, such as T5Tokenizer",
+            allowed=Message("a tokenizer that transformers ships, such as T5Tokenizer"),
         )
     listed = values.get("fast_tokenizer_files") or []
     if not isinstance(listed, list) or not all(map(is_plain_name, listed)):
@@ -242,22 +262,26 @@ def _index_problems(path: str, index: str, name: str) -> Iterator[Problem]:
         return
     shards = _read_object(file, name).get("weight_map")
     if not isinstance(shards, dict) or not shards:
-        yield Problem(f"{index} has no `weight_map`", where=name, fix="Copy the folder again.")
+        yield Problem(
+            Message("{index} has no `weight_map`", index=index),
+            where=name,
+            fix=Message("Copy the folder again."),
+        )
     elif not all(map(is_plain_name, shards.values())):
         yield _outside(index, name)
     elif not all(shard.endswith(INDEXES[index]) for shard in shards.values()):
         yield Problem(
-            f"{index} names files that are not weights of that kind",
+            Message("{index} names files that are not weights of that kind", index=index),
             where=name,
-            allowed=f"files ending in {' or '.join(INDEXES[index])}",
+            allowed=Message("files ending in {indexes}", indexes=" or ".join(INDEXES[index])),
         )
 
 
 def _outside(file: str, name: str) -> Problem:
     return Problem(
-        f"{file} names files outside the model's folder",
+        Message("{file} names files outside the model's folder", file=file),
         where=name,
-        allowed="plain names of files in the same folder",
+        allowed=Message("plain names of files in the same folder"),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from loraloom.architectures.families import FAMILIES
 from loraloom.errors import ModelError
+from loraloom.text.message import Message
 
 STARTER = "starter"
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
@@ -39,8 +40,13 @@ _EXPERTS = (
 )
 _WHY_NOT = {
     "longt5": (
-        "attends in blocks of a row, in which examples cannot be kept apart nor memory be foreseen yet",
-        "Name a T5, for example google/flan-t5-base: its positions are relative, so it reads long texts too.",
+        Message(
+            "attends in blocks of a row, in which examples cannot be kept apart nor memory be foreseen yet"
+        ),
+        Message(
+            "Name a T5, for example google/flan-t5-base: its positions are relative, so it reads "
+            "long texts too."
+        ),
     ),
     "nllb-moe": _EXPERTS,
     "switch_transformers": _EXPERTS,
@@ -63,12 +69,12 @@ _READS_AUDIO = frozenset(
 _READS_IMAGES = frozenset({"blip", "blip-2", "git", "pix2struct", "trocr", "udop", "vision-encoder-decoder"})
 # Model classes of supported families with a head that generates no answers.
 _OTHER_TASKS = {
-    "ForSequenceClassification": "classifies texts",
-    "ForTokenClassification": "classifies tokens",
-    "ForQuestionAnswering": "marks spans of a text",
+    "ForSequenceClassification": Message("classifies texts"),
+    "ForTokenClassification": Message("classifies tokens"),
+    "ForQuestionAnswering": Message("marks spans of a text"),
 }
 _NAME = re.compile(r"[A-Za-z][\w.-]{0,79}")  # model types that may appear in a message
-_INSTEAD = "Name an encoder-decoder, for example google/flan-t5-base."
+_INSTEAD = Message("Name an encoder-decoder, for example google/flan-t5-base.")
 
 
 def locate(name: str) -> str:
@@ -86,14 +92,14 @@ def locate(name: str) -> str:
             raise ModelError(_what_it_is(path), where=name, fix=_what_to_name(path))
         return str(path)
     if path.exists():
-        raise ModelError("a model is a folder, but this is a file", where=name)
+        raise ModelError(Message("a model is a folder, but this is a file"), where=name)
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
     if looks_local:
         raise ModelError(
-            "there is no such folder",
+            Message("there is no such folder"),
             where=name,
-            found=f"nothing at {path.absolute()}",
-            fix="Check model_name_or_path; a hub name has the form owner/name.",
+            found=Message("nothing at {absolute}", absolute=path.absolute()),
+            fix=Message("Check model_name_or_path; a hub name has the form owner/name."),
         )
     return name
 
@@ -117,8 +123,11 @@ def check_supported(values: Mapping[str, Any], name: str) -> None:
         raise ModelError(
             what,
             where=name,
-            found=", ".join(architectures) or f"model_type {str(model_type)[:80]!r}",
-            allowed=f"encoder-decoder models of the families {', '.join(FAMILIES)}",
+            found=", ".join(architectures)
+            or Message("model_type {model_type}", model_type=repr(str(model_type)[:80])),
+            allowed=Message(
+                "encoder-decoder models of the families {families}", families=", ".join(FAMILIES)
+            ),
             fix=fix,
         )
 
@@ -134,10 +143,13 @@ def check_folder(name: str) -> None:
     parent = Path(name).parent
     if name.count("/") == 1 and parent.is_dir() and not Path(name).exists():
         raise ModelError(
-            "there is no such folder",
+            Message("there is no such folder"),
             where=name,
-            found=f"the folder {parent}, and no {Path(name).name} in it",
-            fix=f"Check the name; for a hub model of `{parent}`, run this where no folder is called so.",
+            found=Message("the folder {parent}, and no {name} in it", parent=parent, name=Path(name).name),
+            fix=Message(
+                "Check the name; for a hub model of `{parent}`, run this where no folder is called so.",
+                parent=parent,
+            ),
         )
     config = Path(locate(name)) / CONFIG
     if config.is_file():
@@ -146,54 +158,79 @@ def check_folder(name: str) -> None:
         except (OSError, ValueError, RecursionError):
             values = None
         if not isinstance(values, dict):
-            raise ModelError(f"its {CONFIG} is not a JSON object", where=name, fix="Copy the folder again.")
+            raise ModelError(
+                Message("its {config} is not a JSON object", config=CONFIG),
+                where=name,
+                fix=Message("Copy the folder again."),
+            )
         check_supported(values, name)
 
 
 def _reason(model_type: Any, architectures: list[str], is_encoder_decoder: bool) -> tuple[str, str]:
     """Explain why a model cannot be trained and what to do; "" if it can."""
     if any(entry.endswith("EncoderModel") for entry in architectures):
-        return f"{architectures[0]} is an encoder without a decoder, which cannot generate answers", _INSTEAD
+        return Message(
+            "{architectures} is an encoder without a decoder, which cannot generate answers",
+            architectures=architectures[0],
+        ), _INSTEAD
     if not isinstance(model_type, str):
-        return f"its {CONFIG} has no model_type, so its architecture is unknown", _INSTEAD
+        return Message(
+            "its {config} has no model_type, so its architecture is unknown", config=CONFIG
+        ), _INSTEAD
     if other := next((entry for entry in architectures if entry.endswith(tuple(_OTHER_TASKS))), None):
         task = next(task for end, task in _OTHER_TASKS.items() if other.endswith(end))
-        return f"{other} {task}, but LoRALoom trains models that generate answers", _INSTEAD
+        return Message(
+            "{other} {task}, but LoRALoom trains models that generate answers", other=other, task=task
+        ), _INSTEAD
     if model_type in FAMILIES:
         return "", ""
-    plain = model_type if _NAME.fullmatch(model_type) else "its architecture"
+    plain = model_type if _NAME.fullmatch(model_type) else Message("its architecture")
     called = _CALLED.get(model_type) or (architectures[0] if architectures else plain)
     if model_type in _READS_AUDIO | _READS_IMAGES:
         what = "audio" if model_type in _READS_AUDIO else "images"
-        return f"{called} reads {what}, but LoRALoom trains models that read text", _INSTEAD
+        return Message(
+            "{called} reads {what}, but LoRALoom trains models that read text", called=called, what=what
+        ), _INSTEAD
     if model_type in _WHY_NOT:
         why, fix = _WHY_NOT[model_type]
-        return f"{called} is an encoder-decoder that LoRALoom does not support yet: it {why}", fix
+        return Message(
+            "{called} is an encoder-decoder that LoRALoom does not support yet: it {why}",
+            called=called,
+            why=why,
+        ), fix
     if is_encoder_decoder or model_type in _CALLED:
-        return f"{called} is an encoder-decoder that LoRALoom does not support yet", ""
+        return Message("{called} is an encoder-decoder that LoRALoom does not support yet", called=called), ""
     if any("CausalLM" in entry or entry.endswith("LMHeadModel") for entry in architectures):
-        return f"{called} is a causal (decoder-only) model, but LoRALoom trains encoder-decoders", _INSTEAD
-    return f"{called} is not an encoder-decoder", _INSTEAD
+        return Message(
+            "{called} is a causal (decoder-only) model, but LoRALoom trains encoder-decoders", called=called
+        ), _INSTEAD
+    return Message("{called} is not an encoder-decoder", called=called), _INSTEAD
 
 
 def _what_it_is(path: Path) -> str:
     """Describe a folder without config.json."""
     if not (path / ADAPTER_CONFIG).is_file():
-        return f"the folder contains no {CONFIG}"
+        return Message("the folder contains no {config}", config=CONFIG)
     base = _base_of(path)
-    return f"is the folder of a LoRA adapter{f' for {base}' if base else ''}, not of a model"
+    return (
+        Message("is the folder of a LoRA adapter for {base}, not of a model", base=base)
+        if base
+        else Message("is the folder of a LoRA adapter, not of a model")
+    )
 
 
 def _what_to_name(path: Path) -> str:
     """Say what to name instead of a folder without config.json."""
     if (path / ADAPTER_CONFIG).is_file():
-        return (
+        return Message(
             "Name the base in model_name_or_path, and this folder in lora.init_adapter to train it further."
         )
     inside = sorted(entry.parent.name for entry in path.glob(f"*/{CONFIG}"))
     if inside:
-        return f"Name one of its folders that contains one: {', '.join(inside[:5])}."
-    return f"Name a folder in transformers' layout, with {CONFIG}, the weights and the tokenizer."
+        return Message("Name one of its folders that contains one: {inside}.", inside=", ".join(inside[:5]))
+    return Message(
+        "Name a folder in transformers' layout, with {config}, the weights and the tokenizer.", config=CONFIG
+    )
 
 
 def _base_of(path: Path) -> str:

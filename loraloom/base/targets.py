@@ -19,6 +19,7 @@ from loraloom.base.frozen_linear import FrozenLinear, frozen_linear, is_linear
 from loraloom.data.batches import Side
 from loraloom.errors import Problem, TargetError
 from loraloom.recipe.target_names import ALL_LINEAR, parse_target
+from loraloom.text.message import Message
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,12 @@ def resolve_targets(
             if own_name:
                 found = _matching(within, own_name, is_expression)
         except re.error as error:
-            problems.append(Problem(f"`{bare}` is not a regular expression: {error}", where=key))
+            problems.append(
+                Problem(
+                    Message("`{bare}` is not a regular expression: {error}", bare=bare, error=error),
+                    where=key,
+                )
+            )
             continue
         if found:
             matches.append(Match(pattern, tuple(found), own_name))
@@ -165,7 +171,7 @@ def _no_match(
     suffixes = sorted({target.suffix for target in within})
     name = getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__
     base_name = name.rstrip("/").rpartition("/")[2] if name.startswith(("/", ".")) else name
-    part = f"the {place} of {base_name}" if place else base_name
+    part = Message("the {place} of {base_name}", place=place, base_name=base_name) if place else base_name
     others = [
         path
         for path, _ in model.named_modules()
@@ -173,29 +179,63 @@ def _no_match(
     ]
     if others:
         return Problem(
-            f"`{pattern}` is the embedding, the output head or another module that LoRALoom does not adapt "
-            f"({others[0]})",
+            Message(
+                "`{pattern}` is the embedding, the output head or another module that LoRALoom "
+                "does not adapt ({others})",
+                pattern=pattern,
+                others=others[0],
+            ),
             where=key,
             allowed=", ".join([*suffixes, ALL_LINEAR]),
-            fix="Leave it out.",
+            fix=Message("Leave it out."),
         )
     bare = pattern.removesuffix("_proj")  # as LLaMA and BART call what T5 calls q
     near = [s for s in suffixes if s.startswith(f"{pattern}_") or s.removesuffix("_proj") == bare]
     near = near or difflib.get_close_matches(pattern, suffixes, n=1)
     kind = family.remark(pattern, suffixes)
-    has = f"It has {' and '.join(near)}" if near else f"It has {', '.join(suffixes)}"
+    has = (
+        Message("It has {near}", near=" and ".join(near))
+        if near
+        else Message("It has {suffixes}", suffixes=", ".join(suffixes))
+    )
     prefix = f"{place}:" if place else ""
     if not within:
-        what = f"`{prefix}{pattern}` matches no linear: {base_name} has none in its {place}{kind}"
-        return Problem(what, where=key, fix=f"Set encoder:{pattern} or decoder:{pattern}.")
+        what = Message(
+            "`{prefix}{pattern}` matches no linear: {base_name} has none in its {place}{kind}",
+            prefix=prefix,
+            pattern=pattern,
+            base_name=base_name,
+            place=place,
+            kind=kind,
+        )
+        return Problem(
+            what, where=key, fix=Message("Set encoder:{pattern} or decoder:{pattern}.", pattern=pattern)
+        )
     meant = []
     for other in patterns:
         if other == f"{prefix}{pattern}":
             meant += [f"{prefix}{suffix}" for suffix in near]
         else:
             meant.append(other)
-    better = f"Set target_modules: [{', '.join(meant)}], or {ALL_LINEAR}." if near else f"Set {ALL_LINEAR}."
-    return Problem(f"`{prefix}{pattern}` matches no linear of {part}{kind}. {has}", where=key, fix=better)
+    better = (
+        Message(
+            "Set target_modules: [{meant}], or {all_linear}.", meant=", ".join(meant), all_linear=ALL_LINEAR
+        )
+        if near
+        else Message("Set {all_linear}.", all_linear=ALL_LINEAR)
+    )
+    return Problem(
+        Message(
+            "`{prefix}{pattern}` matches no linear of {part}{kind}. {has}",
+            prefix=prefix,
+            pattern=pattern,
+            part=part,
+            kind=kind,
+            has=has,
+        ),
+        where=key,
+        fix=better,
+    )
 
 
 def unique_targets(matches: Sequence[Match]) -> tuple[Target, ...]:

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from loraloom.architectures.families import family_of
 from loraloom.base.safety import CONFIG, describe_source, file_beside, read_beside
 from loraloom.errors import ModelError
+from loraloom.text.message import Message
 
 SPIECE = "spiece.model"
 
@@ -36,7 +37,9 @@ def load_tokenizer(path: str, name: str) -> tuple[Tokenizer, tuple[str, ...]]:
             with suppress(Exception):  # the first error says what is wrong
                 note = f"transformers' AutoTokenizer cannot load its tokenizer, so {SPIECE} is read by"
                 return _quietly(reader, path), (f"{note} {reader.__name__}",)
-        raise ModelError("its tokenizer cannot be loaded", where=name, found=describe_source(error)) from None
+        raise ModelError(
+            Message("its tokenizer cannot be loaded"), where=name, found=describe_source(error)
+        ) from None
 
 
 def needs_own_class(path: str) -> bool:
@@ -64,18 +67,27 @@ def forget_state(tokenizer: Tokenizer) -> tuple[str, ...]:
     everything that uses its backend. `model_max_length` is kept, because it needs `truncation=True`.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    notes = []
+    notes: list[str] = []
     if isinstance(backend, BackendTokenizer):
         kept = [name for name in ("truncation", "padding") if getattr(backend, name) is not None]
         backend.no_truncation()
         backend.no_padding()
         if kept:
             notes.append(
-                f"tokenizer.json stores {' and '.join(kept)} from an earlier call, which is not applied"
+                Message(
+                    "tokenizer.json stores {kept} from an earlier call, which is not applied",
+                    kept=" and ".join(kept),
+                )
             )
     for side in ("padding_side", "truncation_side"):
         if getattr(tokenizer, side) != "right":
-            notes.append(f"the tokenizer's {side} is {getattr(tokenizer, side)}, but `right` is used here")
+            notes.append(
+                Message(
+                    "the tokenizer's {side} is {side_2}, but `right` is used here",
+                    side=side,
+                    side_2=getattr(tokenizer, side),
+                )
+            )
             setattr(tokenizer, side, "right")
     return tuple(notes)
 
@@ -91,29 +103,34 @@ def check_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel, start: int | N
     """
     for token in ("pad", "eos"):
         if getattr(tokenizer, f"{token}_token_id") is None:
-            raise ModelError(f"its tokenizer has no {token} token", where=name)
+            raise ModelError(Message("its tokenizer has no {token} token", token=token), where=name)
     if start is None:
         raise ModelError(
-            "it is not known which token its answers begin with",
+            Message("it is not known which token its answers begin with"),
             where=name,
-            found="no start token in its config, and no such token of its family in its tokenizer",
-            fix="Set decoder_start_token_id in config.json to the token that it was trained with.",
+            found=Message("no start token in its config, and no such token of its family in its tokenizer"),
+            fix=Message("Set decoder_start_token_id in config.json to the token that it was trained with."),
         )
     model.config.decoder_start_token_id = start
     if getattr(tokenizer, "separate_vocabs", False):
         raise ModelError(
-            "its tokenizer has a vocabulary for sources and another for answers, which is not supported yet",
+            Message(
+                "its tokenizer has a vocabulary for sources and another for answers, which is not "
+                "supported yet"
+            ),
             where=name,
             found="separate_vocabs: true",
-            fix="Use a model with one vocabulary, as most of opus-mt are.",
+            fix=Message("Use a model with one vocabulary, as most of opus-mt are."),
         )
     size = min(each.weight.shape[0] for each in (model.get_input_embeddings(), model.get_output_embeddings()))
     if len(tokenizer) > size:
         raise ModelError(
-            "its tokenizer has more tokens than the model has embeddings",
+            Message("its tokenizer has more tokens than the model has embeddings"),
             where=name,
-            found=f"{len(tokenizer)} tokens, {size} embeddings",
-            fix="Use the tokenizer the model was trained with.",
+            found=Message(
+                "{num_tokenizer} tokens, {size} embeddings", num_tokenizer=len(tokenizer), size=size
+            ),
+            fix=Message("Use the tokenizer the model was trained with."),
         )
 
 

@@ -39,7 +39,11 @@ def _not_adapted(base: Base) -> list[Finding]:
     if not others:
         return []
     places = ", ".join(sorted({".".join(name.split(".")[:3]) for name in others}))
-    message = f"{len(others)} linears of {places} are not adapted: only those that read text are"
+    message = Message(
+        "{num_others} linears of {places} are not adapted: only those that read text are",
+        num_others=len(others),
+        places=places,
+    )
     return [Finding("note", "targets", "base", message)]
 
 
@@ -95,7 +99,7 @@ def _starts_as_base(gate: Gate, bank: AdapterBank, experiments: Sequence[Experim
     for experiment, states in zip(experiments, adapted, strict=True):
         difference = float((states - plain).abs().max())
         if experiment.name in gate.initial:
-            message = Message(
+            message: str = Message(
                 "continues from an adapter: states differ from the base's by up to {difference:.2g}",
                 difference=difference,
             )

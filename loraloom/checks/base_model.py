@@ -20,7 +20,7 @@ def check_head(gate: Gate) -> list[Finding]:
         Message("; hidden states are scaled by {scale:.3g} before it", scale=scale) if scale != 1.0 else ""
     )
     if base.head_is_tied:
-        message = Message(
+        message: str = Message(
             "tied: the embedding is also the output head{scaled}. Adapters change neither", scaled=scaled
         )
         return [Finding("ok", "head", "base", message)]
@@ -35,7 +35,7 @@ def check_head(gate: Gate) -> list[Finding]:
 def check_precision(gate: Gate) -> list[Finding]:
     """Report the precision in which the base computes, and what has a higher one."""
     if gate.base.model.dtype == torch.bfloat16:
-        message = Message(
+        message: str = Message(
             "the base computes in bfloat16, which rounds to 1 part in 256; adapters, their "
             "gradients and AdamW's moments are float32, so a small learning rate is not "
             "rounded away"
@@ -55,7 +55,7 @@ def check_tokenizer(gate: Gate) -> list[Finding]:
     if max(ids) >= num_rows:
         beyond = sum(token >= num_rows for token in ids)
         what = Message("embeddings") if num_rows == num_embeddings else Message("rows of the output head")
-        message = Message(
+        message: str = Message(
             "{beyond:,} of its {num_ids:,} tokens exceed the {num_rows:,} {what}",
             beyond=beyond,
             num_ids=len(ids),
@@ -97,11 +97,19 @@ def check_special_tokens(gate: Gate) -> list[Finding]:
     usual = getattr(base.tokenizer, f"{base.family.start}_token_id")
     if usual is not None and base.start_token_id != usual:
         start, wanted = (_named(base, token) for token in (base.start_token_id, usual))
-        message = f"answers begin with {start}, but models of this family were trained to begin with {wanted}"
-        findings.append(_special("note", message, "Check decoder_start_token_id in config.json."))
+        message = Message(
+            "answers begin with {start}, but models of this family were trained to begin with {wanted}",
+            start=start,
+            wanted=wanted,
+        )
+        findings.append(_special("note", message, Message("Check decoder_start_token_id in config.json.")))
     if base.family.ends_sources and not _ends_texts(base):
-        message = "the tokenizer does not end texts with EOS; LoRALoom adds it, but other programs may not"
-        findings.append(_special("note", message, "Add EOS to your prompts if you use the model elsewhere."))
+        message = Message(
+            "the tokenizer does not end texts with EOS; LoRALoom adds it, but other programs may not"
+        )
+        findings.append(
+            _special("note", message, Message("Add EOS to your prompts if you use the model elsewhere."))
+        )
     if findings:
         return findings
     pad, eos, start = (_named(base, t) for t in (base.pad_token_id, base.eos_token_id, base.start_token_id))

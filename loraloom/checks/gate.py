@@ -150,7 +150,7 @@ def check_labels(gate: Gate) -> list[Finding]:
     flat = batch.labels.cpu()
     is_padding = (batch.target_segments == 0).cpu()
     if bool(((flat == IGNORED) != is_padding).any()):
-        message = "the positions that are -100 in the labels are not exactly the padding"
+        message: str = Message("the positions that are -100 in the labels are not exactly the padding")
         return [Finding("error", "labels", "labels", message)]
     languages = gate.base.languages
     without = gate.train_set.without_end(eos, () if languages is None else languages.codes.values())

@@ -6,6 +6,7 @@ from collections import Counter
 
 from loraloom.checks.finding import Finding, Level
 from loraloom.checks.gate import Gate
+from loraloom.text.message import Message
 
 # A pair with this many times the rows of another decides what is learnt.
 UNBALANCED = 10
@@ -22,24 +23,41 @@ def check_languages(gate: Gate) -> list[Finding]:
     if not pairs:
         return []
     shown = ", ".join(f"{source}-{target} {num:,}" for (source, target), num in pairs[:SHOWN_PAIRS])
-    more = f", and {len(pairs) - SHOWN_PAIRS} more pairs" if len(pairs) > SHOWN_PAIRS else ""
-    findings = [_finding("ok", f"training rows of each pair in an epoch: {shown}{more}")]
+    more = (
+        Message(", and {num_pairs} more pairs", num_pairs=len(pairs) - SHOWN_PAIRS)
+        if len(pairs) > SHOWN_PAIRS
+        else ""
+    )
+    findings = [
+        _finding(
+            "ok", Message("training rows of each pair in an epoch: {shown}{more}", shown=shown, more=more)
+        )
+    ]
     same = [source for (source, target), _ in pairs if source == target]
     if same:
-        message = (
-            f"sources and answers are in the same language in some rows: {', '.join(same[:SHOWN_PAIRS])}"
+        message = Message(
+            "sources and answers are in the same language in some rows: {same}",
+            same=", ".join(same[:SHOWN_PAIRS]),
         )
-        findings.append(_finding("warning", message, "Check data.source_lang and data.target_lang."))
+        findings.append(_finding("warning", message, Message("Check data.source_lang and data.target_lang.")))
     most, fewest = pairs[0][1], pairs[-1][1]
     if most >= UNBALANCED * fewest:
         (source, target), _ = pairs[-1]
-        message = f"the largest pair has {most / fewest:.0f} times the rows of {source}-{target}"
-        fix = "Set data.language_temperature, for example to 5, so that rows of small pairs are repeated."
+        message = Message(
+            "the largest pair has {most:.0f} times the rows of {source}-{target}",
+            most=most / fewest,
+            source=source,
+            target=target,
+        )
+        fix = Message(
+            "Set data.language_temperature, for example to 5, so that rows of small pairs are repeated."
+        )
         findings.append(_finding("note", message, fix))
     if languages.begins_target and not languages.begins_source:
-        message = (
-            "the tokenizer's legacy_behaviour puts the code of a source behind it; answers begin with "
-            "theirs, as `generate` forces it, although the tokenizer would put it behind them too"
+        message = Message(
+            "the tokenizer's legacy_behaviour puts the code of a source behind it; answers "
+            "begin with theirs, as `generate` forces it, although the tokenizer would put it "
+            "behind them too"
         )
         findings.append(_finding("note", message))
     return findings

@@ -25,6 +25,7 @@ from loraloom.cli.verb_steps import (
     print_json,
     refuse_sets_of_run,
 )
+from loraloom.text.message import Message
 from loraloom.text.units import size
 
 
@@ -53,7 +54,7 @@ def merge(
     check_adapter_options(run, base, [adapter] if adapter else [], {"--experiment": experiment})
     refuse_sets_of_run(run, sets)
     if out is None:
-        raise typer.BadParameter("the folder to create is missing")
+        raise typer.BadParameter(Message("the folder to create is missing"))
     with displayed(as_json) as display:
         from loraloom.console import print_table
 
@@ -73,9 +74,11 @@ def merge(
         if as_json:
             print_json(merged)
         else:
-            print_table(("merged", merged["folder"]), [("size", size(merged["bytes"])), *figures(merged)])
+            print_table(
+                (Message("merged"), merged["folder"]), [("size", size(merged["bytes"])), *figures(merged)]
+            )
         display.next_command(
-            f'in Python: AutoModelForSeq2SeqLM.from_pretrained("{out}"), see {out}/README.md'
+            Message('in Python: AutoModelForSeq2SeqLM.from_pretrained("{out}"), see {out}/README.md', out=out)
         )
 
 
@@ -92,7 +95,7 @@ def card(
     """Write a model card for an adapter."""
     check_adapter_options(run, base, [adapter] if adapter else [], {"--experiment": experiment})
     if run is not None and base is not None:
-        raise typer.BadParameter("--base requires --adapter; a run names its own base")
+        raise typer.BadParameter(Message("--base requires --adapter; a run names its own base"))
     with displayed(as_json) as display:
         from loraloom.console import put
 

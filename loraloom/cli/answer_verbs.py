@@ -31,6 +31,7 @@ from loraloom.cli.verb_steps import (
 )
 from loraloom.run.folder import Run, open_run
 from loraloom.run.resuming import is_range_test
+from loraloom.text.message import Message
 
 if TYPE_CHECKING:
     from loraloom.run.documents.comparison import Comparison
@@ -63,10 +64,10 @@ def compare(
     refuse_sets_of_run(run, sets)
     if run is not None and out is not None:
         raise typer.BadParameter(
-            "--out requires --adapter; a run stores comparisons in compare/, under --name"
+            Message("--out requires --adapter; a run stores comparisons in compare/, under --name")
         )
     if split not in (None, "eval", "test"):
-        raise typer.BadParameter("must be eval or test", param_hint="--split")
+        raise typer.BadParameter(Message("must be eval or test"), param_hint="--split")
     with displayed(as_json) as display:
         from loraloom.console import print_comparison
 
@@ -107,8 +108,8 @@ def compare(
         else:
             print_comparison(comparison, shown_rows=_rows_to_show(comparison, prompt))
         if not as_json:
-            unstored = "not stored; use --out FILE.json to store them, or --json to print them"
-            display.say(f"all answers: {comparison.file or unstored}")
+            unstored = Message("not stored; use --out FILE.json to store them, or --json to print them")
+            display.say(Message("all answers: {file}", file=(comparison.file or unstored)))
         display.next_command(
             command("predict", "--base", base or "BASE", "--adapter", adapters[0], "FILE")
             if run is None
@@ -148,7 +149,9 @@ def report(
     from loraloom.console import put
 
     if format not in FORMATS:
-        raise typer.BadParameter(f"must be one of {', '.join(FORMATS)}", param_hint="--format")
+        raise typer.BadParameter(
+            Message("must be one of {formats}", formats=", ".join(FORMATS)), param_hint="--format"
+        )
     with displayed() as display:
         if out == "-":
             put(render_report(run, format, compare))
@@ -189,7 +192,7 @@ def predict(
     check_adapter_options(run, base, [adapter] if adapter else [], {"--experiment": experiment})
     refuse_sets_of_run(run, sets)
     if file is None:
-        raise typer.BadParameter("a file of rows to answer is missing")
+        raise typer.BadParameter(Message("a file of rows to answer is missing"))
     with displayed(as_json) as display:
         from loraloom.console import put
 
@@ -247,7 +250,7 @@ def runs(
         elif described:
             print_table(tuple(described[0]), [tuple(map(str, row.values())) for row in described])
         else:
-            display.say(f"there are no runs in {folder}")
+            display.say(Message("there are no runs in {folder}", folder=folder))
         last = Path(described[-1]["run"]) if described else None
         has_adapters = last is not None and not is_range_test(Run(last))
         display.next_command(

@@ -9,6 +9,7 @@ import typer
 
 from loraloom.cli.shared_options import Allow, AsJson, RecipeFile, Sets
 from loraloom.cli.verb_steps import command, displayed, importing, print_json, read, split_recipe_data
+from loraloom.text.message import Message
 
 if TYPE_CHECKING:
     from loraloom.checks.finding import Finding
@@ -42,7 +43,7 @@ def init(
             print_json({"recipe": text})
         else:
             put(text)
-        display.next_command("loraloom check recipe.yaml")
+        display.next_command(Message("loraloom check recipe.yaml"))
 
 
 def check(
@@ -68,9 +69,11 @@ def check(
     """Run the real model on real rows for a few seconds, and report what would go wrong."""
     if data_only and (find_lr or deep):
         option = "--find-lr" if find_lr else "--deep"
-        raise typer.BadParameter(f"--data-only cannot be combined with {option}, which trains")
+        raise typer.BadParameter(
+            Message("--data-only cannot be combined with {option}, which trains", option=option)
+        )
     if out is not None and not (find_lr or deep):
-        raise typer.BadParameter("--out requires --find-lr or --deep, whose results it stores")
+        raise typer.BadParameter(Message("--out requires --find-lr or --deep, whose results it stores"))
     with displayed(as_json) as display:
         settings = read(recipe, sets, display)
         split = split_recipe_data(settings, allow)
@@ -152,7 +155,7 @@ def _range_test(
     display.close()
     if not display.is_quiet:
         print_range_test(found)
-        display.say(f"stored in {found.run}; `loraloom report {found.run}` shows it as a page")
+        display.say(Message("stored in {run}; `loraloom report {run}` shows it as a page", run=found.run))
     return found.to_json()
 
 

@@ -26,6 +26,7 @@ from loraloom.cli.verb_steps import (
     read,
     split_recipe_data,
 )
+from loraloom.text.message import Message
 from loraloom.text.units import NONE, figure
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def train(
     _refuse_both(out, resume)
     _refuse_moved(resume, base, data)
     if recipe is None and resume is None:
-        raise typer.BadParameter("give a recipe, or --resume RUN")
+        raise typer.BadParameter(Message("give a recipe, or --resume RUN"))
     with displayed(as_json) as display:
         sets = sets if seeds is None else [*sets, f"seeds={seeds}"]
         settings = read(recipe, sets, display, resume=resume) if recipe else _read_own(resume, sets)
@@ -80,7 +81,14 @@ def train(
             print_json({"run": str(outcome.run.folder), **outcome.result.to_json()})
         else:
             print_table(
-                ("experiment", "status", "steps", "best step", "best figure", "adapter"),
+                (
+                    Message("experiment"),
+                    Message("status"),
+                    Message("steps"),
+                    Message("best step"),
+                    Message("best figure"),
+                    Message("adapter"),
+                ),
                 [
                     _experiment_row(outcome.run.folder, name, entry)
                     for name, entry in outcome.result.experiments.items()
@@ -94,15 +102,17 @@ def train(
 def _refuse_both(out: Path | None, resume: Path | None) -> None:
     if out is not None and resume is not None:
         raise typer.BadParameter(
-            "--out cannot be combined with --resume, which continues in the existing run"
+            Message("--out cannot be combined with --resume, which continues in the existing run")
         )
 
 
 def _refuse_moved(resume: Path | None, base: Path | None, data: Path | None) -> None:
     if resume is None and (base is not None or data is not None):
         raise typer.BadParameter(
-            "--base and --data require --resume; for a new run, use "
-            "--set model_name_or_path=FOLDER and --set data.train=FILE"
+            Message(
+                "--base and --data require --resume; for a new run, use --set "
+                "model_name_or_path=FOLDER and --set data.train=FILE"
+            )
         )
 
 
@@ -115,7 +125,9 @@ def _read_own(run: Path | None, sets: list[str]) -> Recipe:
 
     if sets:
         raise typer.BadParameter(
-            "--set and --seeds cannot be combined with --resume, because a resumed run keeps its settings"
+            Message(
+                "--set and --seeds cannot be combined with --resume, because a resumed run keeps its settings"
+            )
         )
     assert run is not None
     return run_recipe(open_run(run))[0]
@@ -206,7 +218,11 @@ def demo(
             )
         else:
             print_comparison(shown.comparison)
-            print_answers(shown.prompts, len(shown.prompts.rows), "The three prompts of the starter:")
-        display.next_command("loraloom init YOUR-DATA.json --model bigscience/mt0-large > recipe.yaml")
+            print_answers(
+                shown.prompts, len(shown.prompts.rows), Message("The three prompts of the starter:")
+            )
+        display.next_command(
+            Message("loraloom init YOUR-DATA.json --model bigscience/mt0-large > recipe.yaml")
+        )
         if not as_json:
             typer.echo(shown.report_file)

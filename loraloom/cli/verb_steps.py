@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from loraloom.text.message import Message
+
 if TYPE_CHECKING:
     from loraloom.console import Display
     from loraloom.data.splitting.split import Split
@@ -87,19 +89,21 @@ def check_adapter_options(
         only_with_run: options that require a run -> their values.
     """
     if not adapters and run is None:
-        raise typer.BadParameter("give a run, or --base FOLDER and --adapter FOLDER")
+        raise typer.BadParameter(Message("give a run, or --base FOLDER and --adapter FOLDER"))
     if adapters and run is not None:
-        raise typer.BadParameter("--adapter cannot be combined with RUN, which has its own adapters")
+        raise typer.BadParameter(Message("--adapter cannot be combined with RUN, which has its own adapters"))
     if adapters and base is None:
-        raise typer.BadParameter("--adapter requires --base, the base that it was trained on")
+        raise typer.BadParameter(Message("--adapter requires --base, the base that it was trained on"))
     if adapters and (given := [option for option, value in only_with_run.items() if value]):
-        raise typer.BadParameter(f"{', '.join(given)} requires a run and cannot be combined with --adapter")
+        raise typer.BadParameter(
+            Message("{given} requires a run and cannot be combined with --adapter", given=", ".join(given))
+        )
 
 
 def refuse_sets_of_run(run: Path | None, sets: Sequence[str]) -> None:
     """Refuse settings other than a run's own."""
     if run is not None and sets:
-        raise typer.BadParameter("--set requires --adapter, because a run answers by its own recipe")
+        raise typer.BadParameter(Message("--set requires --adapter, because a run answers by its own recipe"))
 
 
 def print_json(value: Any) -> None:

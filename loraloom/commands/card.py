@@ -21,6 +21,7 @@ from loraloom.session import provenance as origin
 from loraloom.session.adapter_folders import attach, find_adapters, foreign_facts
 from loraloom.session.adapter_names import one_adapter
 from loraloom.session.provenance_file import read_provenance
+from loraloom.text.message import Message
 from loraloom.text.units import figure
 from loraloom.training.adapter_card import front_matter, python_block, table, training_sections
 from loraloom.training.card_code import merged_code, peft_code
@@ -89,11 +90,13 @@ def _written(make: Callable[[], str], out: Path | None) -> str:
     if out is None:
         return make()
     try:
-        with writing(out, doing="is writing this card"):
+        with writing(out, doing=Message("is writing this card")):
             text = make()
             replace_text(out, text)
     except OSError as error:
-        raise RunError(f"cannot be written: {error.strerror}", where=str(out)) from None
+        raise RunError(
+            Message("cannot be written: {strerror}", strerror=error.strerror), where=str(out)
+        ) from None
     return text
 
 
@@ -181,7 +184,7 @@ def _figures(run: Run, facts: Facts, folder: str) -> list[str]:
             return _comparison_lines(comparison, name, what)
         except (KeyError, ValueError) as error:
             raise RunError(
-                "is not a file that `loraloom compare` writes", where=str(file), found=str(error)
+                Message("is not a file that `loraloom compare` writes"), where=str(file), found=str(error)
             ) from None
     return [f"No figures were computed. `loraloom compare {folder}` computes them, with intervals."]
 

@@ -16,9 +16,10 @@ from loraloom.session.data_checks import check_data
 from loraloom.session.material import Material, cut_notes, load_recipe_base, prepare
 from loraloom.session.material_checks import check_material, run_model_checks
 from loraloom.session.resource_plan import predict_recipe_resources
+from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest
 
-STOPPED = "stopped before all checks were done"
+STOPPED = Message("stopped before all checks were done")
 
 
 @dataclass(frozen=True)
@@ -85,16 +86,17 @@ def examine(
     for note in (*material.notes, *cut_notes(material)):
         report(Note(message=note))
     chosen = [
-        Finding("ok", key, key, f"{choice.value}: {choice.reason}") for key, choice in base.choices.items()
+        Finding("ok", key, key, Message("{value}: {reason}", value=choice.value, reason=choice.reason))
+        for key, choice in base.choices.items()
     ]
     stop.raise_if_set(STOPPED)
     findings = check_material(material, of_data)
     stop.raise_if_set(STOPPED)
     if not any(finding.level == "error" for finding in findings):
-        report(Note(message="timing one step, to predict how long training takes"))
+        report(Note(message=Message("timing one step, to predict how long training takes")))
         findings += check_resources(predict_recipe_resources(material))
     if deep and not any(finding.level == "error" for finding in findings):
-        report(Note(message="overfitting one batch, to test what can be learnt; this takes a while"))
+        report(Note(message=Message("overfitting one batch, to test what can be learnt; this takes a while")))
         findings += run_model_checks(material, material.experiments, DEEP)
     stop.raise_if_set(STOPPED)
     batch = view_rows(

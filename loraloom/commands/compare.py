@@ -48,6 +48,7 @@ from loraloom.session.adapter_folders import find_adapters, load_adapters
 from loraloom.session.answering_model import AnsweringModel, load_run
 from loraloom.session.languages import in_languages, with_languages
 from loraloom.session.locations import Relocation, relocated
+from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest
 
 
@@ -223,8 +224,12 @@ def _with_figures(
     of_retained, retained_pairs = retain_losses(loaded, retained)
     models = _models(loaded, answers, scoring, num_labels, of_retained)
     groups = _groups(loaded)
-    of_what = "prompt" if result.what == "prompts" else f"{result.what} row"
-    where = f"{num_rows} {of_what}{'' if num_rows == 1 else 's'}"
+    of_what = "prompt" if result.what == "prompts" else Message("{what} row", what=result.what)
+    where = (
+        Message("{num_rows} {of_what}", num_rows=num_rows, of_what=of_what)
+        if num_rows == 1
+        else Message("{num_rows} {of_what}s", num_rows=num_rows, of_what=of_what)
+    )
     evidence = None
     if scoring is not None:
         evidence = comparison.compute_evidence(answers, groups, scoring, num_labels)

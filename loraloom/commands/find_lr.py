@@ -35,6 +35,7 @@ from loraloom.session.outcome import experiment_outcome, run_outcome
 from loraloom.session.repair import record_finished
 from loraloom.session.run_session import RunSession, create_session, run_name
 from loraloom.session.safeguards import device_errors_explained
+from loraloom.text.message import Message
 from loraloom.training.loop import train as train_loop
 from loraloom.training.signals import StopRequest, stop_on_signals
 from loraloom.training.state import TrainingState
@@ -72,9 +73,9 @@ def find_learning_rate(
     split = split or split_examples(recipe.data)
     if not split.eval:
         raise DataError(
-            "a range test needs eval rows to compare learning rates",
+            Message("a range test needs eval rows to compare learning rates"),
             where="data.eval",
-            fix="Set data.eval: 0.1.",
+            fix=Message("Set data.eval: 0.1."),
         )
     own = recipe.resolved_experiments[0]
     tried = _recipe_of_rates(recipe, own)
@@ -88,7 +89,9 @@ def find_learning_rate(
             write_recorded(session.run, session.run.checks_file, checks_text(findings))
             return _find(session, tried, own.name, report, stop)
     except Interrupted as error:
-        raise Interrupted(error.signal_number, "stopped; run the same command to start again") from None
+        raise Interrupted(
+            error.signal_number, Message("stopped; run the same command to start again")
+        ) from None
 
 
 def _recipe_of_rates(recipe: Recipe, own: Experiment) -> Recipe:
@@ -182,17 +185,29 @@ def suggest(results: Sequence[RateResult]) -> tuple[float | None, str]:
     gains = {result.learning_rate: result.gain for result in results if result.gain is not None}
     best = max(gains, key=lambda rate: gains[rate], default=None)
     if best is None or gains[best] <= 0:
-        return None, f"No rate from {RATES[0]:g} to {RATES[-1]:g} lowered the eval loss in {NUM_STEPS} steps."
+        return None, Message(
+            "No rate from {rates:g} to {rates_2:g} lowered the eval loss in {num_steps} steps.",
+            rates=RATES[0],
+            rates_2=RATES[-1],
+            num_steps=NUM_STEPS,
+        )
     good = [rate for rate in sorted(gains) if gains[rate] >= GOOD_ENOUGH * gains[best]]
     choice = good[0]
     edge = (
-        " It is the largest rate that was tried; a larger one may be better."
+        Message(" It is the largest rate that was tried; a larger one may be better.")
         if choice == RATES[-1]
-        else " It is the smallest rate that was tried; a smaller one may be as good."
+        else Message(" It is the smallest rate that was tried; a smaller one may be as good.")
         if choice == RATES[0]
         else ""
     )
-    reason = f"{choice:g} lowered the eval loss by {gains[choice]:.3f} in {NUM_STEPS} steps"
+    reason = Message(
+        "{choice:g} lowered the eval loss by {gains:.3f} in {num_steps} steps",
+        choice=choice,
+        gains=gains[choice],
+        num_steps=NUM_STEPS,
+    )
     if choice != best:
-        reason += f", nearly as much as {best:g} ({gains[best]:.3f}), which is larger"
-    return choice, f"{reason}.{edge}"
+        reason += Message(
+            ", nearly as much as {best:g} ({gains:.3f}), which is larger", best=best, gains=gains[best]
+        )
+    return choice, Message("{reason}.{edge}", reason=reason, edge=edge)

@@ -22,6 +22,7 @@ from loraloom.recipe import DataSettings
 from loraloom.recipe.reading import commented_recipe, parse_recipe
 from loraloom.recipe.relative_paths import Locations
 from loraloom.run.events import Note, Report, quiet
+from loraloom.text.message import Message, joined
 
 # A generous estimate without a tokenizer: Chinese has about one token per character, and sub-words
 # contain several Latin letters. `loraloom check` counts what is actually truncated.
@@ -70,8 +71,11 @@ def init_recipe(
         stated["conversation_history"] = True
         report(
             Note(
-                message=f"{seen.num_later_turns:,} answers come later in a conversation, so the recipe sets "
-                "`conversation_history: true`, which gives each the turns before it as context"
+                message=Message(
+                    "{num_later_turns:,} answers come later in a conversation, so the recipe sets "
+                    "`conversation_history: true`, which gives each the turns before it as context",
+                    num_later_turns=seen.num_later_turns,
+                )
             )
         )
     stated |= stated_languages(
@@ -109,21 +113,26 @@ def _stated(named: Sequence[str], model: str, columns: Sequence[str], sets: Sequ
         raise RecipeError(
             [
                 Problem(
-                    "does not assign a column to a role",
+                    Message("does not assign a column to a role"),
                     where=f"--columns {part}",
-                    allowed=f"ROLE=COLUMN, where ROLE is {', '.join(ROLES)}",
+                    allowed=Message("ROLE=COLUMN, where ROLE is {roles}", roles=", ".join(ROLES)),
                 )
                 for part in unclear
             ]
         )
     text = json.dumps({"model_name_or_path": model, "data": {"train": list(named)}})
-    recipe = parse_recipe(text, name="init", sets=[*sets, *(f"data.columns.{part}" for part in each)])
+    recipe = parse_recipe(
+        text, name=Message("init"), sets=[*sets, *(f"data.columns.{part}" for part in each)]
+    )
     elsewhere = recipe.model_fields_set - {"model_name_or_path", "data"}
     if elsewhere:
         raise RecipeError(
-            f"init accepts only settings of `data`, not of {', '.join(sorted(elsewhere))}",
+            Message(
+                "init accepts only settings of `data`, not of {elsewhere}",
+                elsewhere=", ".join(sorted(elsewhere)),
+            ),
             where="--set",
-            fix="Add the others to the recipe afterwards.",
+            fix=Message("Add the others to the recipe afterwards."),
         )
     return recipe.data.model_dump(exclude_unset=True)
 
@@ -131,12 +140,16 @@ def _stated(named: Sequence[str], model: str, columns: Sequence[str], sets: Sequ
 def _unknown_layout(error: NoLayoutError, named: Sequence[str]) -> Problem:
     """Return an error with the command that assigns the columns, which only the user can do."""
     columns = [f"{role}={name}" for role, name in zip(ROLES, error.example, strict=False)]
-    options = " ".join(f"--columns {shlex.quote(each)}" for each in columns)
+    options = joined(" ", (Message("--columns {quote}", quote=shlex.quote(each)) for each in columns))
     return dataclasses.replace(
         error.problem,
-        fix="Assign the columns of questions and answers, for example:\n"
-        f"  loraloom init {shlex.join(named)} {options}\n"
-        "`input`, `system` and `history` can be assigned in the same way.",
+        fix=Message(
+            "Assign the columns of questions and answers, for example:\n"
+            "  loraloom init {named} {options}\n"
+            "`input`, `system` and `history` can be assigned in the same way.",
+            named=shlex.join(named),
+            options=options,
+        ),
     )
 
 

@@ -17,6 +17,7 @@ from loraloom.data.preview import Preview
 from loraloom.errors import DataError
 from loraloom.recipe.data_settings import LANGUAGE_KEYS
 from loraloom.run.events import Note, Report
+from loraloom.text.message import Message, joined
 
 MULTILINGUAL_TYPES = ("mbart", "m2m_100")
 _MULTILINGUAL_NAME = re.compile(r"nllb|mbart|m2m", re.IGNORECASE)
@@ -72,7 +73,13 @@ def stated_languages(
     if languages is None:
         if _MULTILINGUAL_NAME.search(model) and not Path(model).is_dir():
             how = _how(named, model, ("deu_Latn", "eng_Latn"))
-            report(Note(message=f"{model} is not on this machine; if it is multilingual, {how}"))
+            report(
+                Note(
+                    message=Message(
+                        "{model} is not on this machine; if it is multilingual, {how}", model=model, how=how
+                    )
+                )
+            )
         return {}
     if stated.keys() & set(LANGUAGE_KEYS):
         return {}
@@ -86,7 +93,11 @@ def stated_languages(
         usual = [suggest(code, languages.codes) or next(iter(languages.codes)) for code in ("de", "en")]
         example = _how(named, model, (usual[0], usual[1]))
         raise DataError(
-            f"{model} has {len(languages.codes)} languages, and nothing in the data says which these are",
+            Message(
+                "{model} has {num_codes} languages, and nothing in the data says which these are",
+                model=model,
+                num_codes=len(languages.codes),
+            ),
             where=", ".join(named),
             allowed=shown_codes(languages),
             fix=f"{example[0].upper()}{example[1:]}.",
@@ -99,13 +110,31 @@ def stated_languages(
         found = {"source_lang": codes[source], "target_lang": codes[target]}
     elif renamed := {name: code for name, code in codes.items() if name != code}:
         found["language_codes"] = renamed
-    said = ", ".join(f"{name} as {code}" if name != code else code for name, code in codes.items())
-    report(Note(message=f"languages of the data: {said}; check that the codes are the right ones"))
+    said = joined(
+        ", ",
+        (
+            (Message("{name} as {code}", name=name, code=code) if name != code else code)
+            for name, code in codes.items()
+        ),
+    )
+    report(
+        Note(
+            message=Message(
+                "languages of the data: {said}; check that the codes are the right ones", said=said
+            )
+        )
+    )
     return found
 
 
 def _how(named: Sequence[str], model: str, codes: tuple[str, str]) -> str:
     """How to state the languages, as a command."""
     command = ["loraloom", "init", *named, "--model", model]
-    languages = f"--set data.source_lang={codes[0]} --set data.target_lang={codes[1]}"
-    return f"say the languages by the codes of its tokenizer, for example: {shlex.join(command)} {languages}"
+    languages = Message(
+        "--set data.source_lang={codes} --set data.target_lang={codes_2}", codes=codes[0], codes_2=codes[1]
+    )
+    return Message(
+        "say the languages by the codes of its tokenizer, for example: {command} {languages}",
+        command=shlex.join(command),
+        languages=languages,
+    )

@@ -29,6 +29,7 @@ from loraloom.session.answering_model import AnsweringModel, best_so_far, load_r
 from loraloom.session.languages import decoder_starts, in_languages, with_languages
 from loraloom.session.locations import Relocation, relocated
 from loraloom.session.row_advice import OF_ADAPTERS, OF_RUN, advising
+from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest
 
 ROWS_AT_ONCE = 512
@@ -144,11 +145,23 @@ def _report_kept_columns(prompts: Sequence[Prompt], keep: Sequence[str], report:
     asked = [output_name(name) for name in keep]
     for name in prompts[0].kept if prompts else ():
         if name not in asked:
-            report(Note(message=f"the column `{name}` is used as the rows' id and kept with the answers"))
+            report(
+                Note(
+                    message=Message(
+                        "the column `{name}` is used as the rows' id and kept with the answers", name=name
+                    )
+                )
+            )
     for name in keep:
         if output_name(name) != name:
             report(
-                Note(message=f"the column `{name}` of the file is named `{output_name(name)}` in the output")
+                Note(
+                    message=Message(
+                        "the column `{name}` of the file is named `{output_name}` in the output",
+                        name=name,
+                        output_name=output_name(name),
+                    )
+                )
             )
 
 
@@ -163,7 +176,13 @@ def _answers(
     controls, held = control_names(tokenizer), []
 
     def heed_stop() -> None:
-        stop.raise_if_set(f"stopped after {len(lengths)} of {len(prompts)} rows")
+        stop.raise_if_set(
+            Message(
+                "stopped after {num_lengths} of {num_prompts} rows",
+                num_lengths=len(lengths),
+                num_prompts=len(prompts),
+            )
+        )
 
     for start in range(0, len(prompts), ROWS_AT_ONCE):
         chunk = prompts[start : start + ROWS_AT_ONCE]

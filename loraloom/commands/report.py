@@ -19,6 +19,7 @@ from loraloom.run.folder import Run, open_run
 from loraloom.run.integrity import changed_files
 from loraloom.run.lock import writing
 from loraloom.session.provenance_file import read_provenance
+from loraloom.text.message import Message
 
 
 def render_recipe(content: Content, run: Run) -> str:
@@ -30,12 +31,12 @@ def render_recipe(content: Content, run: Run) -> str:
     advice = content.advice
     if advice.experiment is None:
         raise RunError(
-            "no configuration is recommended over the others",
+            Message("no configuration is recommended over the others"),
             where=str(run.folder),
             found=advice.sentence,
             fix=""
             if advice.sentence
-            else f"Run `loraloom compare {run.folder}` to determine which is better.",
+            else Message("Run `loraloom compare {folder}` to determine which is better.", folder=run.folder),
         )
     recipe = read_run_recipe(run.recipe_file).in_folder(Path(read_provenance(run).folder))
     own = only(recipe, advice.experiment)
@@ -73,7 +74,7 @@ def render_report(run: Path, format: str = "html", compare_name: str | None = No
 
 def _renderer(format: str) -> Callable[[Content, Run], str]:
     if format not in FORMATS:
-        raise RecipeError("is unknown", where="--format", found=format, allowed=", ".join(FORMATS))
+        raise RecipeError(Message("is unknown"), where="--format", found=format, allowed=", ".join(FORMATS))
     return FORMATS[format]
 
 
@@ -103,23 +104,29 @@ def write_report(
     if out is None:
         open_run(run)  # otherwise the message would name its parent folder
     if path.is_dir():
-        raise RunError("is a folder", where=str(path), fix=f"Give a file: --out {path / FILES[format]}")
+        raise RunError(
+            Message("is a folder"),
+            where=str(path),
+            fix=Message("Give a file: --out {path}", path=path / FILES[format]),
+        )
     if not path.parent.is_dir():
         raise RunError(
-            "cannot be written, because its folder does not exist",
+            Message("cannot be written, because its folder does not exist"),
             where=str(path),
-            fix=f"Create the folder first: mkdir -p {path.parent}",
+            fix=Message("Create the folder first: mkdir -p {parent}", parent=path.parent),
         )
     try:
-        with writing(path, doing="is writing this report"):
+        with writing(path, doing=Message("is writing this report")):
             content = read_content(run, compare_name)
             text = render(content, open_run(run))
             replace_text(path, (BYTE_ORDER_MARK if format == "csv" else "") + text)
     except OSError as error:
-        raise RunError(f"cannot be written: {error.strerror}", where=str(path)) from None
+        raise RunError(
+            Message("cannot be written: {strerror}", strerror=error.strerror), where=str(path)
+        ) from None
     for name in [name for name in changed_files(open_run(run)) if "/" not in name]:
-        what = "has changed since the run wrote it, so the report may show other figures"
-        report(WarningNote(message=f"{name} {what}"))
+        what = Message("has changed since the run wrote it, so the report may show other figures")
+        report(WarningNote(message=Message("{name} {what}", name=name, what=what)))
     if format in WITHOUT_ROWS or content.is_range_test:
         return path
     if any(each.is_stale for each in (content.comparison, *content.prompts) if each is not None):
@@ -127,7 +134,13 @@ def write_report(
     for notice in content.notices:
         report(WarningNote(message=notice))
     if content.comparison is None:
-        report(Note(message=f"the report contains no answers yet; `loraloom compare {run}` generates them"))
+        report(
+            Note(
+                message=Message(
+                    "the report contains no answers yet; `loraloom compare {run}` generates them", run=run
+                )
+            )
+        )
     else:
-        report(Note(message=f"{path} contains rows of your data; share it with care"))
+        report(Note(message=Message("{path} contains rows of your data; share it with care", path=path)))
     return path

@@ -48,6 +48,7 @@ from loraloom.session.run_session import (
 )
 from loraloom.session.safeguards import device_errors_explained
 from loraloom.session.search_repair import best_recipe, verify_search
+from loraloom.text.message import Message, joined
 from loraloom.training.setup import Setup
 from loraloom.training.signals import StopRequest, stop_on_signals
 from loraloom.training.state import Timetable
@@ -136,11 +137,17 @@ def _resume(
         known = _refuse_another(request, run)
         session = resume_session(run, request.recipe, known, moved, report)
         if known.search is not None and request.num_trials > known.search.trials:
-            more = f"the search now has {request.num_trials} trials, instead of {known.search.trials}"
+            more = Message(
+                "the search now has {num_trials} trials, instead of {trials}",
+                num_trials=request.num_trials,
+                trials=known.search.trials,
+            )
             report(Note(message=more))
             session = session.with_provenance(known.model_copy(update={"search": request.as_document()}))
         if run.is_finished and len(ledger_of(request, run).trials) >= request.num_trials:
-            report(Resume(step=Result.read(run.result_file).steps, reason="it is finished and intact"))
+            report(
+                Resume(step=Result.read(run.result_file).steps, reason=Message("it is finished and intact"))
+            )
             return SearchOutcome(
                 run, ledger_of(request, run), SearchRecord.read(run.folder / LEDGER_FILE).importances
             )
@@ -162,21 +169,25 @@ def _refuse_another(request: Request, run: Run) -> Provenance:
 def _differences(request: Request, own: Recipe, known: SearchRequest | None, run: Run) -> list[Problem]:
     """List how a request differs from the one that a run was started with."""
     if known is None:
-        fix = "" if is_range_test(run) else f"To resume it, {how_to_resume(run)}."
-        return [Problem("this run is not a search", str(run.folder), fix=fix)]
+        fix = (
+            ""
+            if is_range_test(run)
+            else Message("To resume it, {how_to_resume}.", how_to_resume=how_to_resume(run))
+        )
+        return [Problem(Message("this run is not a search"), str(run.folder), fix=fix)]
     problems = origin.differences(request.recipe, own.model_copy(update={"experiments": {}}))
     asked = request.as_document()
     for part in ("trials", "sampler", "halving"):
         own_part, known_part = getattr(asked, part), getattr(known, part)
         may_grow = part == "trials"
         if own_part != known_part and not (may_grow and own_part > known_part):
-            what = "differs from the search that started this run"
-            allowed = f"{known_part} or more" if may_grow else str(known_part)
+            what = Message("differs from the search that started this run")
+            allowed = Message("{known_part} or more", known_part=known_part) if may_grow else str(known_part)
             problems.append(Problem(what, f"--{part}", found=str(own_part), allowed=allowed))
     ours, theirs = asked.space, known.space
     problems += [
         Problem(
-            "differs from the run's space",
+            Message("differs from the run's space"),
             where=f"{SPACE_FILE}: {key}",
             found=str(ours.get(key, "missing")),
             allowed=str(theirs.get(key, "missing")),
@@ -218,10 +229,10 @@ def _check_rungs(request: Request, material: Material) -> None:
     num_rows = len(material.train_set)
     if request.halving and not any(rung_steps(Timetable(e, num_rows)) for e in material.experiments):
         raise RecipeError(
-            "halving requires an evaluation before the last step",
+            Message("halving requires an evaluation before the last step"),
             where="training.eval_strategy",
             found=request.recipe.training.eval_strategy,
-            fix="Set training.eval_strategy: steps, and eval_steps to a quarter of the steps.",
+            fix=Message("Set training.eval_strategy: steps, and eval_steps to a quarter of the steps."),
         )
 
 
@@ -248,9 +259,12 @@ def _finish(searching: SearchDriver, seconds: float) -> SearchOutcome:
     ledger.save(importances=importances)
     if not ledger.ranking:
         raise TrainingError(
-            "no trial was completed: " + "; ".join(f"{t.name}: {t.reason}" for t in ledger.failed[:3]),
+            Message("no trial was completed: ")
+            + joined(
+                "; ", (Message("{name}: {reason}", name=t.name, reason=t.reason) for t in ledger.failed[:3])
+            ),
             where=str(run.folder),
-            fix="Narrow the space; try lower learning rates first.",
+            fix=Message("Narrow the space; try lower learning rates first."),
         )
     write_recorded(run, run.folder / BEST_FILE, best_recipe(request, ledger))
     kept = [trial for trial in ledger.trials if trial.status != "pruned"]

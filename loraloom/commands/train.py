@@ -38,6 +38,7 @@ from loraloom.session.run_session import (
     run_name,
 )
 from loraloom.session.safeguards import check_room, device_errors_explained
+from loraloom.text.message import Message, joined
 from loraloom.training.exporting import export
 from loraloom.training.loop import train as train_loop
 from loraloom.training.movement_report import measure_movements
@@ -114,18 +115,24 @@ def _resume(
 ) -> Outcome:
     with run.locked():
         if is_search(run):
-            fix = f"To resume it, {how_to_resume(run)}."
-            raise RunError("is a search", where=str(run.folder), fix=fix)
+            fix = Message("To resume it, {how_to_resume}.", how_to_resume=how_to_resume(run))
+            raise RunError(Message("is a search"), where=str(run.folder), fix=fix)
         if is_range_test(run):
-            fix = "Start a new one with `loraloom find-lr RECIPE`, or train with `loraloom train RECIPE`."
-            raise RunError("is a range test, which cannot be resumed", where=str(run.folder), fix=fix)
+            fix = Message(
+                "Start a new one with `loraloom find-lr RECIPE`, or train with `loraloom train RECIPE`."
+            )
+            raise RunError(
+                Message("is a range test, which cannot be resumed"), where=str(run.folder), fix=fix
+            )
         is_as_left = repair(run, recipe, allowed, report)
         own_recipe, known = origin.run_recipe(run)
         if problems := origin.differences(recipe, own_recipe):
             raise RunError(problems)
         session = resume_session(run, recipe, known, moved, report)
         if run.is_finished and is_as_left and is_whole(run, own_recipe, report):
-            report(Resume(step=Result.read(run.result_file).steps, reason="it is finished and intact"))
+            report(
+                Resume(step=Result.read(run.result_file).steps, reason=Message("it is finished and intact"))
+            )
             return _outcome(run)
         return _train(session.with_allowed(allowed), report, stop)
 
@@ -165,14 +172,18 @@ def _planned(
 
 def _stop_before_training(stop: StopRequest) -> None:
     stop.leaves_at_once = False  # from here on, a stop finishes the step and saves it
-    stop.raise_if_set("stopped before the first step")
+    stop.raise_if_set(Message("stopped before the first step"))
 
 
 def _finish(setup: Setup, state: TrainingState, seconds: float, report: Report) -> Outcome:
     """Verify that every adapter exists, and return how each experiment ended."""
     for experiment in setup.experiments:
         if not is_exported(setup.run, state, experiment):
-            report(AdapterExport(experiment=experiment.name, reason="its adapter was missing or damaged"))
+            report(
+                AdapterExport(
+                    experiment=experiment.name, reason=Message("its adapter was missing or damaged")
+                )
+            )
             export(setup, state, experiment.name)
     moved = measure_movements(setup, state, report)
     entries = {
@@ -196,8 +207,14 @@ def _outcome(run: Run) -> Outcome:
     entries = outcome.result.experiments
     if len(outcome.failed) == len(entries):
         raise TrainingError(
-            "; ".join(f"{name}: {entries[name].reason}" for name in outcome.failed),
+            joined(
+                "; ",
+                (
+                    Message("{name}: {reason}", name=name, reason=entries[name].reason)
+                    for name in outcome.failed
+                ),
+            ),
             where=str(run.folder),
-            fix="Lower the learning rate, or set dtype: float32.",
+            fix=Message("Lower the learning rate, or set dtype: float32."),
         )
     return outcome

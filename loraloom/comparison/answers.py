@@ -23,6 +23,7 @@ from loraloom.run.events import AnswerProgress, Note, Report, WarningNote
 from loraloom.session import provenance as origin
 from loraloom.session.answering_model import AnsweringModel
 from loraloom.session.languages import decoder_starts
+from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest, stop_on_signals
 
 BATCHES_AT_ONCE = 4  # between checks of the clock and writes to disk
@@ -73,7 +74,7 @@ def answers_of(
     answered = {chunk.start: own for chunk in chunks if (own := partial.of(names[chunk])) is not None}
     done = sum(len(own[BASE_NAME].texts) for own in answered.values())
     if done:
-        report(Note(message=f"resuming after {done} rows that were already answered"))
+        report(Note(message=Message("resuming after {done} rows that were already answered", done=done)))
     with stop_on_signals(stop) as stop:
         for chunk in chunks:
             if chunk.start in answered:
@@ -86,7 +87,11 @@ def answers_of(
             if stop and done < len(rows):
                 raise Interrupted(
                     stop.signal_number,
-                    f"stopped after {done} of {len(rows)} rows; run the same command again to resume",
+                    Message(
+                        "stopped after {done} of {num_rows} rows; run the same command again to resume",
+                        done=done,
+                        num_rows=len(rows),
+                    ),
                 )
     return _joined([answered[chunk.start] for chunk in chunks])
 
@@ -105,7 +110,11 @@ def report_answers(
     """
     num_judged, num_rows = len(judged), len(rows)
     if 0 < num_judged < num_rows:
-        message = f"{num_judged} of {num_rows} rows have a known answer; figures cover only these"
+        message: str = Message(
+            "{num_judged} of {num_rows} rows have a known answer; figures cover only these",
+            num_judged=num_judged,
+            num_rows=num_rows,
+        )
         report(Note(message=message))
     lengths = {model: own.num_tokens for model, own in answers.items()}
     if message := cut_words(lengths, loaded.recipe.generation.max_new_tokens):

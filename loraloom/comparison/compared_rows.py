@@ -16,6 +16,7 @@ from loraloom.run.events import Note, Report
 from loraloom.run.folder import Run
 from loraloom.session import provenance as origin
 from loraloom.session.row_advice import OF_ADAPTERS, OF_RUN, advising
+from loraloom.text.message import Message
 
 SplitName = Literal["eval", "test"]
 
@@ -30,7 +31,9 @@ def prompts_asked(
 ) -> list[Prompt]:
     """Read the rows that the user gives, before any model is loaded."""
     if split is not None:
-        raise DataError("`--split` cannot be combined with prompts", fix="Give only one of them.")
+        raise DataError(
+            Message("`--split` cannot be combined with prompts"), fix=Message("Give only one of them.")
+        )
     with advising(advice):
         rows = prompts_of_texts(prompts, recipe.data)
         if prompts_file is not None:
@@ -54,8 +57,12 @@ def rows_given(
     """
     has_prompts = bool(prompts) or prompts_file is not None
     if has_prompts == (data is not None):
-        what = "`--data` cannot be combined with prompts" if has_prompts else "rows are needed without a run"
-        fix = "Give --data FILE with known answers, or --prompts FILE or --prompt TEXT."
+        what: str = (
+            Message("`--data` cannot be combined with prompts")
+            if has_prompts
+            else Message("rows are needed without a run")
+        )
+        fix = Message("Give --data FILE with known answers, or --prompts FILE or --prompt TEXT.")
         raise DataError(what, where="compare --adapter", fix=fix)
     file, what = (prompts_file, "prompts") if data is None else (data, "data")
     return prompts_asked(recipe, None, prompts, file, report, OF_ADAPTERS), what
@@ -70,7 +77,7 @@ def retained_rows(
     except LoRALoomError as error:
         if what != "prompts":
             raise
-        report(Note(message=f"forgetting is not measured: {error.problems[0]}"))
+        report(Note(message=Message("forgetting is not measured: {problems}", problems=error.problems[0])))
         return None
 
 
@@ -83,7 +90,9 @@ def rows_of_part(
     examples = getattr(parts, part)
     if not examples:
         raise DataError(
-            f"the run has no {part} rows", where=str(run.folder), fix="Give --prompt TEXT or --prompts FILE."
+            Message("the run has no {part} rows", part=part),
+            where=str(run.folder),
+            fix=Message("Give --prompt TEXT or --prompts FILE."),
         )
     prompts = [
         Prompt(

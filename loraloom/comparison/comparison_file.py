@@ -14,6 +14,7 @@ from loraloom.report.unfinished_comparisons import lock_file
 from loraloom.run.events import Note, Report
 from loraloom.run.folder import Run
 from loraloom.run.lock import locked
+from loraloom.text.message import Message
 
 
 def checked_name(name: str) -> str:
@@ -24,9 +25,9 @@ def checked_name(name: str) -> str:
     """
     if not EXPERIMENT_NAME.fullmatch(name):
         raise RunError(
-            f"`{name}` is not a valid name of a comparison",
+            Message("`{name}` is not a valid name of a comparison", name=name),
             where="--name",
-            allowed="letters, digits, `-`, `_` and `.`",
+            allowed=Message("letters, digits, `-`, `_` and `.`"),
         )
     return name
 
@@ -45,8 +46,8 @@ def free_name(run: Run, what: str, rows: Sequence[Prompt], report: Report) -> st
         number += 1
         name = f"{what}-{number}"
     if number > 1:
-        message = f"the answers to other prompts are kept; these are stored as `{name}`"
-        report(Note(message=f"{message} (use --name for a different name)"))
+        message = Message("the answers to other prompts are kept; these are stored as `{name}`", name=name)
+        report(Note(message=Message("{message} (use --name for a different name)", message=message)))
     return name
 
 
@@ -63,9 +64,9 @@ def alone(comparisons: Path, name: str) -> AbstractContextManager[None]:
     comparisons.mkdir(exist_ok=True)
     return locked(
         lock_file(comparisons, name),
-        doing=f"is writing the comparison `{name}` of this run",
+        doing=Message("is writing the comparison `{name}` of this run", name=name),
         where=comparisons.parent,
-        fix="Wait for it, or use a different name with `--name`.",
+        fix=Message("Wait for it, or use a different name with `--name`."),
         is_temporary=True,
     )
 
@@ -83,14 +84,18 @@ def kept_at(file: Path | None) -> Iterator[tuple[Path, str]]:
         return
     if file.suffix != ".json" or file.is_dir():
         raise RunError(
-            "a comparison is stored in a JSON file", where=f"--out {file}", fix="Name it FILE.json."
+            Message("a comparison is stored in a JSON file"),
+            where=f"--out {file}",
+            fix=Message("Name it FILE.json."),
         )
     if not file.parent.is_dir():
-        raise RunError("the folder does not exist", where=str(file.parent), fix="Create it first.")
-    fix = "Wait for it, or use another file with `--out`."
+        raise RunError(
+            Message("the folder does not exist"), where=str(file.parent), fix=Message("Create it first.")
+        )
+    fix = Message("Wait for it, or use another file with `--out`.")
     with locked(
         lock_file(file.parent, file.stem),
-        doing="is writing this comparison",
+        doing=Message("is writing this comparison"),
         where=file,
         fix=fix,
         is_temporary=True,

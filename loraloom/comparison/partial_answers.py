@@ -25,6 +25,7 @@ from loraloom.report.unfinished_comparisons import FORMAT
 from loraloom.run.atomic import replace_text
 from loraloom.run.digests import digest_of_json, is_intact, line_with_digest
 from loraloom.run.documents.document import JsonObject
+from loraloom.text.message import Message
 
 Answers = dict[str, ModelAnswers]
 # Stored for each row and model: the fields of ModelAnswers.
@@ -133,9 +134,11 @@ class PartialAnswers:
             raise self._unwritable(error) from None
 
     def _unwritable(self, error: OSError) -> RunError:
-        what = f"cannot be written: {error.strerror or error}"
+        what = Message("cannot be written: {strerror}", strerror=(error.strerror or error))
         return RunError(
-            what, where=str(self.file), fix="Free some space, and run the same command again to resume."
+            what,
+            where=str(self.file),
+            fix=Message("Free some space, and run the same command again to resume."),
         )
 
 

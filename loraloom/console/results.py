@@ -141,7 +141,7 @@ def print_languages(comparison: Comparison) -> None:
                 rows.append((name, num_rows, key, *(_figure_over_seeds(key, own) for own in columns)))
     if rows:
         Stdout(highlight=False).print()
-        print_table(("languages", "rows", "figure", *groups), rows)
+        print_table((Message("languages"), Message("rows"), Message("figure"), *groups), rows)
 
 
 def print_answers(comparison: Comparison, shown_rows: int, title: str = "") -> None:

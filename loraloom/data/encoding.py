@@ -19,6 +19,7 @@ import numpy.typing as npt
 from loraloom.data.languages.codes import Languages
 from loraloom.data.sources.truncation import describe_truncation
 from loraloom.data.token_ids import USUAL, Frame, PromptLike, SourceIds, TokenIds, Tokenizer, Truncation
+from loraloom.text.message import Message
 
 IGNORED = -100  # label of positions that the loss ignores, as in torch's cross_entropy
 
@@ -207,4 +208,9 @@ def describe_cuts(part: str, cuts: npt.NDArray[np.uint8], limit: int) -> str:
     if not cuts.any():
         return ""
     counted = f"{np.count_nonzero(cuts):,} of {len(cuts):,} {part} sources".replace("  ", " ")
-    return f"{counted} are cut to {limit} tokens: {describe_truncation(cuts)}"
+    return Message(
+        "{counted} are cut to {limit} tokens: {describe_truncation}",
+        counted=counted,
+        limit=limit,
+        describe_truncation=describe_truncation(cuts),
+    )

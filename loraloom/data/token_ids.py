@@ -15,6 +15,7 @@ from loraloom.data.languages.codes import HasLanguages, Languages
 from loraloom.data.sources.source import pieces_of
 from loraloom.data.sources.truncation import AT_THE_END, truncate_all
 from loraloom.errors import DataError
+from loraloom.text.message import Message
 
 Truncation = Literal["context", "right"]
 CHUNK = 1000
@@ -190,7 +191,7 @@ def _whole(
     eos = tokenizer.eos_token_id
     if eos is None:
         raise DataError(
-            "the tokenizer has no EOS token, so no answer would ever end; use a tokenizer with one"
+            Message("the tokenizer has no EOS token, so no answer would ever end; use a tokenizer with one")
         )
     if languages is not None:
         # A multilingual tokenizer labels targets with its source language if it is told no other.

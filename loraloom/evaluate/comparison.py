@@ -27,6 +27,7 @@ from loraloom.run.documents.comparison import (
     GroupRecord,
     Movement,
 )
+from loraloom.text.message import Message
 from loraloom.text.units import percent
 
 # Below this, an adapter's ΔW is lost in the precision of W (float32 has seven digits).
@@ -172,31 +173,55 @@ def recommendation(evidence: Evidence, sizes: Mapping[str, int], where: str) -> 
     ranked = ranking(evidence)
     candidates = [name for name in ranked if name in better]
     if any(d.verdict == "too few rows" for d in evidence.differences):
-        return None, f"{where} are too few for a recommendation; at least {FEWEST_ROWS} are needed."
+        return None, Message(
+            "{where} are too few for a recommendation; at least {fewest_rows} are needed.",
+            where=where,
+            fewest_rows=FEWEST_ROWS,
+        )
     if not candidates:
-        return None, f"No configuration answers better than the base on {where}."
+        return None, Message("No configuration answers better than the base on {where}.", where=where)
     best = candidates[0]
     rivals = [name for name in ranked if name == best or not _is_clear(evidence, best, name)]
     choice = min((n for n in rivals if n in better), key=lambda name: (sizes[name], ranked.index(name)))
     score, top = (f"{evidence.groups[name][DECIDING].value:.1f}" for name in (choice, best))
     if len(rivals) == 1:
-        note = "" if len(ranked) == 1 else ", significantly better than every other"
-        return choice, f"Use {choice}: chrF {score} on {where}{note}."
+        note = "" if len(ranked) == 1 else Message(", significantly better than every other")
+        return choice, Message(
+            "Use {choice}: chrF {score} on {where}{note}.", choice=choice, score=score, where=where, note=note
+        )
     if not any(pair.verdict in CLEAR for pair in evidence.pairs):
         return None, (
-            f"No configuration is better than another here: on {where}, none of their differences in chrF is "
-            f"significant. The smallest adapter that answers better than the base is {choice} "
-            f"(chrF {score})."
+            Message(
+                "No configuration is better than another here: on {where}, none of their "
+                "differences in chrF is significant. The smallest adapter that answers better than "
+                "the base is {choice} (chrF {score}).",
+                where=where,
+                choice=choice,
+                score=score,
+            )
         )
     if choice == best:
         others = ", ".join(name for name in rivals if name != choice)
         return choice, (
-            f"Use {choice}: it has the highest chrF ({score}) on {where}, although not significantly higher "
-            f"than {others}, and no smaller adapter does as well."
+            Message(
+                "Use {choice}: it has the highest chrF ({score}) on {where}, although not "
+                "significantly higher than {others}, and no smaller adapter does as well.",
+                choice=choice,
+                score=score,
+                where=where,
+                others=others,
+            )
         )
     return choice, (
-        f"Use {choice}. On {where} its chrF ({score}) is not significantly below the best, {best} ({top}), "
-        "and its adapter is the smallest of these."
+        Message(
+            "Use {choice}. On {where} its chrF ({score}) is not significantly below the best, "
+            "{best} ({top}), and its adapter is the smallest of these.",
+            choice=choice,
+            where=where,
+            score=score,
+            best=best,
+            top=top,
+        )
     )
 
 
@@ -219,25 +244,51 @@ def sentence(
     """
     if own["share_changed"] == 0:
         total = max(movement.total for movement in moved)
-        how = "its ΔW is lost in the precision of W" if total < UNMOVED else f"‖ΔW‖ is {total:.2g} of ‖W‖"
-        return f"{name} did nothing: no answer differs from the base's on {where} ({how})."
-    changed = f"{percent(own['share_changed'])} of its answers differ from the base's"
+        how = (
+            Message("its ΔW is lost in the precision of W")
+            if total < UNMOVED
+            else Message("‖ΔW‖ is {total:.2g} of ‖W‖", total=total)
+        )
+        return Message(
+            "{name} did nothing: no answer differs from the base's on {where} ({how}).",
+            name=name,
+            where=where,
+            how=how,
+        )
+    changed = Message(
+        "{share_changed} of its answers differ from the base's", share_changed=percent(own["share_changed"])
+    )
     if evidence is None:
-        return f"{name}: {changed} on {where}; without references, it is unknown which are better."
+        return Message(
+            "{name}: {changed} on {where}; without references, it is unknown which are better.",
+            name=name,
+            changed=changed,
+            where=where,
+        )
     chrf = next(d for d in evidence.differences if d.model == name and d.metric == DECIDING)
     digits = 1 if max(abs(chrf.low), abs(chrf.high)) >= 1 else 2
     middle, low, high = (f"{value:+.{digits}f}" for value in (chrf.difference, chrf.low, chrf.high))
-    interval = f"{middle}, 95 % interval {low} to {high}"
+    interval = Message("{middle}, 95 % interval {low} to {high}", middle=middle, low=low, high=high)
     ours, base = (evidence.groups[group][DECIDING].value for group in (name, BASE_NAME))
     verdict = {
-        "better": "answers better than the base",
-        "worse": "answers worse than the base",
-        "no significant difference": "shows no significant difference from the base",
-        "too few rows": f"cannot be judged on fewer than {FEWEST_ROWS} rows",
-        "nothing changed": "changed nothing",
+        "better": Message("answers better than the base"),
+        "worse": Message("answers worse than the base"),
+        "no significant difference": Message("shows no significant difference from the base"),
+        "too few rows": Message("cannot be judged on fewer than {fewest_rows} rows", fewest_rows=FEWEST_ROWS),
+        "nothing changed": Message("changed nothing"),
     }[chrf.verdict]
-    far = f"‖ΔW‖ is {max(movement.total for movement in moved):.2g} of ‖W‖"
-    return f"{name} {verdict}: chrF {ours:.1f} against {base:.1f} ({interval}) on {where}; {changed} ({far})."
+    far = Message("‖ΔW‖ is {moved:.2g} of ‖W‖", moved=max(movement.total for movement in moved))
+    return Message(
+        "{name} {verdict}: chrF {ours:.1f} against {base:.1f} ({interval}) on {where}; {changed} ({far}).",
+        name=name,
+        verdict=verdict,
+        ours=ours,
+        base=base,
+        interval=interval,
+        where=where,
+        changed=changed,
+        far=far,
+    )
 
 
 def group_records(evidence: Evidence, groups: Mapping[str, Sequence[str]]) -> dict[str, GroupRecord]:

@@ -15,6 +15,7 @@ from transformers import GenerationConfig
 
 from loraloom.base.loading import Base
 from loraloom.recipe import GenerationSettings
+from loraloom.text.message import Message
 
 # Values that do not change answers; folders written by older versions of transformers list them all.
 AT_REST: dict[str, tuple[Any, ...]] = {
@@ -129,7 +130,8 @@ def describe_unused(base: Base, settings: GenerationSettings) -> str:
     unused = unused_settings(base, settings)
     if not unused:
         return ""
-    return (
-        f"the base's own generation settings are not used ({', '.join(sorted(unused))}): only the "
-        "recipe's `generation` section applies"
+    return Message(
+        "the base's own generation settings are not used ({unused}): only the recipe's "
+        "`generation` section applies",
+        unused=", ".join(sorted(unused)),
     )

@@ -30,6 +30,7 @@ from loraloom.data.languages.codes import DecoderStart
 from loraloom.evaluate.decoding import generation_config, replaced_generation_config
 from loraloom.evaluate.first_tokens import FirstTokens, forced_tokens
 from loraloom.recipe import GenerationSettings
+from loraloom.text.message import Message, joined
 
 # Removing rows copies the caches, so several rows are removed at once.
 LEAVING_SHARE = 0.125
@@ -43,9 +44,22 @@ def cut_words(num_tokens: Mapping[str, Sequence[int]], max_new_tokens: int) -> s
         max_new_tokens: maximum number of tokens of an answer.
     """
     cut = {model: sum(number >= max_new_tokens for number in own) for model, own in num_tokens.items()}
-    counts = [f"{model} {number:,} of {len(num_tokens[model]):,}" for model, number in cut.items() if number]
-    limit = f"generation.max_new_tokens ({max_new_tokens})"
-    return f"answers were truncated at {limit}: {', '.join(counts)}" if counts else ""
+    counts = [
+        Message(
+            "{model} {number:,} of {num_tokens:,}",
+            model=model,
+            number=number,
+            num_tokens=len(num_tokens[model]),
+        )
+        for model, number in cut.items()
+        if number
+    ]
+    limit = Message("generation.max_new_tokens ({max_new_tokens})", max_new_tokens=max_new_tokens)
+    return (
+        Message("answers were truncated at {limit}: {counts}", limit=limit, counts=joined(", ", counts))
+        if counts
+        else ""
+    )
 
 
 @torch.no_grad()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from loraloom.text.message import Message, joined
+
 _WHOLE_NUMBER = re.compile(r"\s*[+-]?\d+\s*")
 
 
@@ -18,18 +20,30 @@ def describe_label_mismatch(references: Sequence[str], answers: Mapping[str, Seq
         references: known answers.
         answers: by model, to the same rows; the base is not asked, because it has seen neither.
     """
-    mixed = []
+    mixed: list[str] = []
     for model, texts in answers.items():
         if not texts or not references:
             continue
         if _all_numbers(references) and not any(map(_WHOLE_NUMBER.fullmatch, texts)):
-            mixed.append(f"every known answer is a whole number, but {model} never answers with one")
+            mixed.append(
+                Message(
+                    "every known answer is a whole number, but {model} never answers with one", model=model
+                )
+            )
         elif _all_numbers(texts) and not any(map(_WHOLE_NUMBER.fullmatch, references)):
-            mixed.append(f"{model} answers only with whole numbers, but no known answer is one")
+            mixed.append(
+                Message("{model} answers only with whole numbers, but no known answer is one", model=model)
+            )
     if not mixed:
         return ""
-    remedy = "if these are labels, write them as in the adapter's training (`data.labels` names numbers)"
-    return f"{'; '.join(mixed)}: the figures say nothing about its answers; {remedy}"
+    remedy = Message(
+        "if these are labels, write them as in the adapter's training (`data.labels` names numbers)"
+    )
+    return Message(
+        "{mixed}: the figures say nothing about its answers; {remedy}",
+        mixed=joined("; ", mixed),
+        remedy=remedy,
+    )
 
 
 def _all_numbers(texts: Sequence[str]) -> bool:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from sacrebleu.metrics import BLEU, CHRF
 
 from loraloom.evaluate.word_tokenizers import EXTRAS, Words, words_of
+from loraloom.text.message import Message
 
 Numbers = npt.NDArray[np.float64]
 REPEATED_LENGTH, REPEATED_SHARE = 4, 0.5
@@ -102,17 +103,21 @@ def _bleu(tokenizer: str) -> BLEU:
 def why_no_bleu(words: Words) -> str:
     """Explain why BLEU cannot be computed for these references; "" if it can."""
     if words.tokenizer is None:
-        return (
-            f"sacrebleu has no tokenizer for {words.script}, which is written without spaces between words; "
-            "chrF and ROUGE-L count characters"
+        return Message(
+            "sacrebleu has no tokenizer for {script}, which is written without spaces between "
+            "words; chrF and ROUGE-L count characters",
+            script=words.script,
         )
     try:
         _bleu(words.tokenizer)
     except (RuntimeError, ImportError):  # what sacrebleu raises for a missing extra
         extra = EXTRAS[words.tokenizer]
-        return (
-            f"sacrebleu's {words.tokenizer} tokenizer for {words.script} is not installed; "
-            f"pip install 'loraloom[{extra}]'"
+        return Message(
+            "sacrebleu's {tokenizer} tokenizer for {script} is not installed; pip install "
+            "'loraloom[{extra}]'",
+            tokenizer=words.tokenizer,
+            script=words.script,
+            extra=extra,
         )
     return ""
 

@@ -6,6 +6,7 @@ from loraloom.architectures.family import Family
 from loraloom.export.merged_generation import FILE, GenerationDefaults
 from loraloom.export.proof import Proof
 from loraloom.run.documents.document import JsonObject
+from loraloom.text.message import Message
 from loraloom.training.adapter_card import code, front_matter, python_block, table, training_sections
 from loraloom.training.card_code import merged_code
 from loraloom.training.card_facts import Facts
@@ -13,24 +14,38 @@ from loraloom.training.card_facts import Facts
 
 def remarks(proof: Proof, dtype: str) -> list[str]:
     """List what users should know about the merged folder."""
-    found = []
+    found: list[str] = []
     if proof.reload.flag_matters:
         found.append(
-            "this version of transformers loads `tie_word_embeddings: true` whatever the config says, and "
-            "scales this family's logits by it; set `model.config.tie_word_embeddings = False` after "
-            "`from_pretrained`, as the proof did (without it, greedy answers are correct, but sampling, "
-            "beam search and losses are not)"
+            Message(
+                "this version of transformers loads `tie_word_embeddings: true` whatever the "
+                "config says, and scales this family's logits by it; set "
+                "`model.config.tie_word_embeddings = False` after `from_pretrained`, as the proof "
+                "did (without it, greedy answers are correct, but sampling, beam search and losses "
+                "are not)"
+            )
         )
     if proof.rounding is not None:
         found.append(
-            f"rounded to {dtype}: logits move by up to {proof.rounding.max_difference:.3g} (the largest is "
-            f"{proof.rounding.largest_logit:.3g}), {proof.rounding.num_same_answers} of "
-            f"{proof.rounding.num_answers} greedy answers are unchanged"
+            Message(
+                "rounded to {dtype}: logits move by up to {max_difference:.3g} (the largest is "
+                "{largest_logit:.3g}), {num_same_answers} of {num_answers} greedy answers are "
+                "unchanged",
+                dtype=dtype,
+                max_difference=proof.rounding.max_difference,
+                largest_logit=proof.rounding.largest_logit,
+                num_same_answers=proof.rounding.num_same_answers,
+                num_answers=proof.rounding.num_answers,
+            )
         )
     if (ratio := proof.rounding_beside_update or 0) > 1:
         found.append(
-            f"rounding to {dtype} changed the merged weights {ratio:.1f} times as much as the adapter did; "
-            "use `--dtype float32`, or keep the adapter separate"
+            Message(
+                "rounding to {dtype} changed the merged weights {ratio:.1f} times as much as the "
+                "adapter did; use `--dtype float32`, or keep the adapter separate",
+                dtype=dtype,
+                ratio=ratio,
+            )
         )
     return found
 

@@ -43,6 +43,7 @@ from loraloom.run.atomic import fsync_folder, write_bytes
 from loraloom.run.events import Note, Report
 from loraloom.run.folder import LOCK_FILE
 from loraloom.run.lock import locked
+from loraloom.text.message import Message
 from loraloom.training.card_facts import Facts
 from loraloom.training.signals import StopRequest
 
@@ -130,9 +131,13 @@ def check_out(out: Path) -> None:
         RunError: states which of these.
     """
     if out.exists() or out.is_symlink():
-        raise RunError("already exists", where=str(out), fix="Name a folder that does not exist.")
+        raise RunError(
+            Message("already exists"), where=str(out), fix=Message("Name a folder that does not exist.")
+        )
     if not out.parent.is_dir():
-        raise RunError("the folder does not exist", where=str(out.parent), fix="Create it first.")
+        raise RunError(
+            Message("the folder does not exist"), where=str(out.parent), fix=Message("Create it first.")
+        )
 
 
 @contextmanager
@@ -142,8 +147,10 @@ def staged_beside(out: Path) -> Iterator[Path]:
     try:
         staged.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise RunError(f"cannot be created: {error.strerror}", where=str(staged)) from None
-    with locked(staged / LOCK_FILE, doing="is merging into this folder", where=out):
+        raise RunError(
+            Message("cannot be created: {strerror}", strerror=error.strerror), where=str(staged)
+        ) from None
+    with locked(staged / LOCK_FILE, doing=Message("is merging into this folder"), where=out):
         for part in (MODEL, PROOF):
             shutil.rmtree(staged / part, ignore_errors=True)  # left over from a killed process
             (staged / part).mkdir()
@@ -173,7 +180,9 @@ def _merge(
     stop_if_asked(stop)
     merged = merge_adapter(bank, name)
     merging = fresh_process.difference(model, rows, run_model(model, rows), wanted)
-    check_equal(merging, "merged in float32, the model's outputs differ from those of base + adapter")
+    check_equal(
+        merging, Message("merged in float32, the model's outputs differ from those of base + adapter")
+    )
     stop_if_asked(stop)
     expected, beside = {"float32": wanted}, None
     if dtype != "float32":
@@ -187,16 +196,30 @@ def _merge(
     for note in notes:
         report(Note(message=note))
     model.to("meta")  # the new process needs the memory now
-    report(Note(message=f"merged {len(merged.modules)} linears; a new process now verifies the folder"))
+    report(
+        Note(
+            message=Message(
+                "merged {num_modules} linears; a new process now verifies the folder",
+                num_modules=len(merged.modules),
+            )
+        )
+    )
     fresh_process.generate_answers(staged / PROOF, rows, expected)
     measured = run_fresh_process(staged / MODEL, staged / PROOF, stop)
     check_equal(
-        measured["float32"], "loaded by plain transformers, the folder's outputs differ from those expected"
+        measured["float32"],
+        Message("loaded by plain transformers, the folder's outputs differ from those expected"),
     )
     check_tokenizer(measured["float32"], rows)
-    rows_of = "random tokens" if not rows.texts else "the run" if facts.has_run else "the given data"
+    rows_of = (
+        Message("random tokens")
+        if not rows.texts
+        else Message("the run")
+        if facts.has_run
+        else Message("the given data")
+    )
     proof = Proof(
-        rows=f"{len(rows.sources)} rows of {rows_of}",
+        rows=Message("{num_sources} rows of {rows_of}", num_sources=len(rows.sources), rows_of=rows_of),
         num_merged=len(merged.modules),
         weight_error=merged.largest_error,
         merging=merging,

@@ -19,6 +19,7 @@ from loraloom.base.safety import CONFIG, file_beside, read_beside
 from loraloom.evaluate.decoding import generation_config
 from loraloom.recipe import GenerationSettings
 from loraloom.run.documents.document import JsonObject
+from loraloom.text.message import Message, joined
 
 FILE = "generation_config.json"
 # Not about answers: the program that wrote the file, and its origin.
@@ -91,27 +92,50 @@ class GenerationDefaults:
 
     def notes(self) -> list[str]:
         """List how the merged model answers differently from its base, and why."""
-        found = []
+        found: list[str] = []
         if self.replaced:
-            pairs = (f"{key} {_shown(old)} → {_now(key, new)}" for key, (old, new) in self.replaced.items())
+            pairs = (
+                Message("{key} {shown} → {now}", key=key, shown=_shown(old), now=_now(key, new))
+                for key, (old, new) in self.replaced.items()
+            )
             found.append(
-                f"settings in the base's {self.file} were replaced by the recipe's generation settings and "
-                f"by the tokens that the adapter was trained with: {', '.join(pairs)}"
+                Message(
+                    "settings in the base's {file} were replaced by the recipe's generation "
+                    "settings and by the tokens that the adapter was trained with: {pairs}",
+                    file=self.file,
+                    pairs=joined(", ", pairs),
+                )
             )
         if self.dropped:
-            pairs = (f"{key} {_shown(value)}" for key, value in self.dropped.items())
+            pairs = (
+                Message("{key} {shown}", key=key, shown=_shown(value)) for key, value in self.dropped.items()
+            )
             found.append(
-                f"dropped from the base's {self.file}: {', '.join(pairs)}; the figures of the run are about "
-                f"answers without these settings. If you need them, set them in the merged {FILE}"
+                Message(
+                    "dropped from the base's {file}: {pairs}; the figures of the run are about "
+                    "answers without these settings. If you need them, set them in the merged "
+                    "{file_2}",
+                    file=self.file,
+                    pairs=joined(", ", pairs),
+                    file_2=FILE,
+                )
             )
         if self.tasks:
             found.append(
-                f"dropped from the base's {CONFIG}: task_specific_params {_shown(self.tasks)}; pipelines of "
-                "transformers 4 would use these, with a prefix that the adapter was not trained with"
+                Message(
+                    "dropped from the base's {config}: task_specific_params {shown}; pipelines of "
+                    "transformers 4 would use these, with a prefix that the adapter was not "
+                    "trained with",
+                    config=CONFIG,
+                    shown=_shown(self.tasks),
+                )
             )
         if found and self.kept:
-            kept = ", ".join(f"{key} {_shown(value)}" for key, value in self.kept.items())
-            found.append(f"kept from the base's {self.file}: {kept}")
+            kept = joined(
+                ", ",
+                (Message("{key} {shown}", key=key, shown=_shown(value)) for key, value in self.kept.items()),
+            )
+            found.append(Message("kept from the base's {file}: {kept}", file=self.file, kept=kept))
         return found
 
 
@@ -191,7 +215,7 @@ def _compared(config: GenerationConfig, file: str, stated: Mapping[str, Any]) ->
 
 def _now(key: str, value: Any) -> str:
     if key == "max_length":
-        return f"max_new_tokens {value}"
+        return Message("max_new_tokens {value}", value=value)
     return "unset" if value is None else _shown(value)
 
 
@@ -199,5 +223,5 @@ def _shown(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     if len(text) <= SHOWN_CHARACTERS:
         return text
-    num = f" ({len(value)} values)" if isinstance(value, list | dict) else ""
-    return f"{text[:SHOWN_CHARACTERS]}…{num}"
+    num = Message(" ({num_value} values)", num_value=len(value)) if isinstance(value, list | dict) else ""
+    return Message("{text}…{num}", text=text[:SHOWN_CHARACTERS], num=num)

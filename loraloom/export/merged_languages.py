@@ -11,6 +11,7 @@ from loraloom.base.loading import Base
 from loraloom.base.safety import TOKENIZER_CONFIG
 from loraloom.data.languages.codes import Languages
 from loraloom.run.atomic import write_bytes
+from loraloom.text.message import Message, joined
 
 Pairs = Sequence[tuple[str, str]]
 SHOWN_PAIRS = 8
@@ -48,7 +49,13 @@ def set_languages(base: Base, folder: Path, pairs: Pairs) -> list[str]:
     values = json.loads(file.read_text(encoding="utf-8"))
     write_bytes(file, json.dumps({**values, **changes}, ensure_ascii=False, indent=2).encode())
     said = " and ".join(f"{key} {code}" for key, code in changes.items())
-    return [f"the merged folder's {TOKENIZER_CONFIG} sets {said}, the language of training"]
+    return [
+        Message(
+            "the merged folder's {tokenizer_config} sets {said}, the language of training",
+            tokenizer_config=TOKENIZER_CONFIG,
+            said=said,
+        )
+    ]
 
 
 def how_to_ask(languages: Languages, tokenizer: Any) -> tuple[str, str]:
@@ -61,15 +68,35 @@ def language_notes(base: Base, pairs: Pairs) -> list[str]:
     """Say what a user of the merged model must give with each text."""
     if base.languages is None:
         return []
-    shown = ", ".join(f"{source} to {target}" for source, target in pairs[:SHOWN_PAIRS])
-    more = f" and {len(pairs) - SHOWN_PAIRS} more" if len(pairs) > SHOWN_PAIRS else ""
-    notes = []
+    shown = joined(
+        ", ",
+        (
+            Message("{source} to {target}", source=source, target=target)
+            for source, target in pairs[:SHOWN_PAIRS]
+        ),
+    )
+    more = (
+        Message(" and {num_pairs} more", num_pairs=len(pairs) - SHOWN_PAIRS)
+        if len(pairs) > SHOWN_PAIRS
+        else ""
+    )
+    notes: list[str] = []
     if only([source for source, _ in pairs]) is None:
-        notes.append(f"set tokenizer.src_lang to the language of each text: it was trained on {shown}{more}")
+        notes.append(
+            Message(
+                "set tokenizer.src_lang to the language of each text: it was trained on {shown}{more}",
+                shown=shown,
+                more=more,
+            )
+        )
     if only([target for _, target in pairs]) is None:
         key, lookup = how_to_ask(base.languages, base.tokenizer)
         notes.append(
-            "answers have several languages, so none is set in generation_config.json: give `generate` "
-            f"{key}=tokenizer.{lookup}(CODE) for each"
+            Message(
+                "answers have several languages, so none is set in generation_config.json: give "
+                "`generate` {key}=tokenizer.{lookup}(CODE) for each",
+                key=key,
+                lookup=lookup,
+            )
         )
     return notes

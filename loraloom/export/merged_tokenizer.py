@@ -18,6 +18,7 @@ from loraloom.base.loading import Base
 from loraloom.base.safety import TOKENIZER_CONFIG, file_beside, is_plain_name, read_beside
 from loraloom.base.tokenizer_loading import needs_own_class
 from loraloom.run.atomic import write_bytes
+from loraloom.text.message import Message, joined
 
 TOKENIZER = "tokenizer.json"
 # Files that tokenizers of all families read; a class may name more.
@@ -62,16 +63,22 @@ def copy_tokenizer(base: Base, folder: Path) -> list[str]:
     if not found:
         base.tokenizer.save_pretrained(folder)
         return [
-            "the base has no tokenizer files, so its tokenizer was saved by transformers "
-            f"{transformers.__version__}; older versions and other programs may not read it"
+            Message(
+                "the base has no tokenizer files, so its tokenizer was saved by transformers "
+                "{version}; older versions and other programs may not read it",
+                version=transformers.__version__,
+            )
         ]
-    notes = []
+    notes: list[str] = []
     if needs_own_class(path):
         base.tokenizer.save_pretrained(folder)
         found = {name: file for name, file in found.items() if name not in (TOKENIZER, TOKENIZER_CONFIG)}
         notes = [
-            "transformers' AutoTokenizer cannot load the base's tokenizer, so the merged folder also has a "
-            f"{TOKENIZER}"
+            Message(
+                "transformers' AutoTokenizer cannot load the base's tokenizer, so the merged "
+                "folder also has a {tokenizer}",
+                tokenizer=TOKENIZER,
+            )
         ]
     for name, file in found.items():
         shutil.copyfile(file, folder / name)  # in a hub cache, copies the target of the link
@@ -99,8 +106,14 @@ def _forget_calls(file: Path, values: dict[str, Any]) -> list[str]:
     text = json.dumps({**values, **dict.fromkeys(stored)}, ensure_ascii=False, indent=2)
     write_bytes(file, text.encode())
     limit = (stored.get("truncation") or {}).get("max_length")
-    cut = f" (to {limit} tokens)" if limit is not None else ""
-    what = " and ".join(f"{key}{cut if key == 'truncation' else ''}" for key in stored)
+    cut = Message(" (to {limit} tokens)", limit=limit) if limit is not None else ""
+    what = joined(
+        " and ", (Message("{key}{cut}", key=key, cut=(cut if key == "truncation" else "")) for key in stored)
+    )
     return [
-        f"the base's {file.name} stores {what} from an earlier call; the merged folder's copy has null there"
+        Message(
+            "the base's {name} stores {what} from an earlier call; the merged folder's copy has null there",
+            name=file.name,
+            what=what,
+        )
     ]

@@ -24,6 +24,7 @@ from loraloom.export import fresh_process
 from loraloom.export.fresh_process import ModelMeasurement, ProofRows
 from loraloom.export.merged_languages import frame_of
 from loraloom.recipe import Recipe
+from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest
 
 NUM_ROWS = 8
@@ -132,9 +133,14 @@ def check_equal(measured: ModelMeasurement, otherwise: str) -> None:
     if not (measured.max_difference <= allowed and measured.largest_gap <= 2 * allowed):
         raise _failed(
             otherwise,
-            found=f"logits differ by {measured.max_difference:.3g}, "
-            f"{measured.num_same_answers} of {measured.num_answers} answers are the same",
-            allowed=f"a difference of {allowed:.3g}",
+            found=Message(
+                "logits differ by {max_difference:.3g}, {num_same_answers} of {num_answers} "
+                "answers are the same",
+                max_difference=measured.max_difference,
+                num_same_answers=measured.num_same_answers,
+                num_answers=measured.num_answers,
+            ),
+            allowed=Message("a difference of {allowed:.3g}", allowed=allowed),
         )
 
 
@@ -145,7 +151,7 @@ def check_tokenizer(measured: ModelMeasurement, rows: ProofRows) -> None:
         ModelError: it does not.
     """
     if measured.num_same_encodings < len(rows.texts):
-        raise _failed("loaded by plain transformers, the tokenizer gives different tokens")
+        raise _failed(Message("loaded by plain transformers, the tokenizer gives different tokens"))
 
 
 def _failed(what: str, found: str = "", allowed: str = "") -> ModelError:
@@ -154,7 +160,7 @@ def _failed(what: str, found: str = "", allowed: str = "") -> ModelError:
         where="proof",
         found=found,
         allowed=allowed,
-        fix="This is a bug; please report it. Nothing was kept.",
+        fix=Message("This is a bug; please report it. Nothing was kept."),
     )
 
 
@@ -185,8 +191,14 @@ def run_fresh_process(model: Path, proof: Path, stop: StopRequest) -> dict[str, 
         child.wait()
     if code != 0:
         lines = (proof / "stderr").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        killed = f"it was ended by signal {-code}, possibly for lack of memory" if code < 0 else ""
-        raise _failed("plain transformers cannot load the folder", found=killed or "".join(lines[-1:])[:300])
+        killed = (
+            Message("it was ended by signal {code}, possibly for lack of memory", code=-code)
+            if code < 0
+            else ""
+        )
+        raise _failed(
+            Message("plain transformers cannot load the folder"), found=killed or "".join(lines[-1:])[:300]
+        )
     found = json.loads((proof / fresh_process.MEASURED).read_text(encoding="utf-8"))
     return {dtype: ModelMeasurement(**values) for dtype, values in found.items()}
 
@@ -197,4 +209,4 @@ def stop_if_asked(stop: StopRequest) -> None:
     Raises:
         Interrupted: a signal was received.
     """
-    stop.raise_if_set("stopped; nothing was kept")
+    stop.raise_if_set(Message("stopped; nothing was kept"))

@@ -22,6 +22,7 @@ from loraloom.export.merged_tokenizer import copy_tokenizer
 from loraloom.export.proof import NUM_ROWS, TARGET_TOKENS
 from loraloom.run.atomic import fsync_folder
 from loraloom.run.documents.choice import Choice
+from loraloom.text.message import Message
 from loraloom.text.units import size
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -39,11 +40,17 @@ def check_dtype(dtype: str | None, model_type: str | None) -> None:
         ModelError: the dtype is unknown, or the family overflows in it.
     """
     if dtype is not None and dtype not in DTYPES:
-        raise ModelError("is not a supported dtype", where="--dtype", found=dtype, allowed=", ".join(DTYPES))
+        raise ModelError(
+            Message("is not a supported dtype"), where="--dtype", found=dtype, allowed=", ".join(DTYPES)
+        )
     family = family_of(model_type)
     if dtype == "float16" and family is not None and not family.float16:
         raise ModelError(
-            f"the feed-forward of {model_type} overflows in float16, so that answers would be noise or NaN",
+            Message(
+                "the feed-forward of {model_type} overflows in float16, so that answers would be "
+                "noise or NaN",
+                model_type=model_type,
+            ),
             where="--dtype",
             found=dtype,
             allowed="float32, bfloat16",
@@ -53,14 +60,14 @@ def check_dtype(dtype: str | None, model_type: str | None) -> None:
 def choose_dtype(wanted: str | None, base: Base) -> Choice:
     """Choose the dtype to save in: as requested, or else that of the base's own files."""
     if wanted is not None:
-        return Choice(wanted, "as requested")
+        return Choice(wanted, Message("as requested"))
     stored = stored_dtype(str(base.model.config.name_or_path))
     if stored is None:
-        return Choice("float32", "the base's files do not state a dtype, and float32 is lossless")
+        return Choice("float32", Message("the base's files do not state a dtype, and float32 is lossless"))
     if stored == "float16" and not base.family.float16:
-        reason = "the base's files are float16, in which this family overflows; float32 is lossless"
+        reason = Message("the base's files are float16, in which this family overflows; float32 is lossless")
         return Choice("float32", reason)
-    return Choice(stored, "as in the base's files")
+    return Choice(stored, Message("as in the base's files"))
 
 
 def stored_dtype(path: str) -> str | None:
@@ -88,11 +95,11 @@ def check_space(folder: Path, model: PreTrainedModel, dtype: torch.dtype) -> Non
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise RunError(
-            "there is too little space for the merged model",
+            Message("there is too little space for the merged model"),
             where=str(folder),
-            found=f"{size(free)} free",
-            allowed=f"{size(needed)} or more",
-            fix="Free some space, choose another folder, or save a smaller `--dtype`.",
+            found=Message("{free} free", free=size(free)),
+            allowed=Message("{needed} or more", needed=size(needed)),
+            fix=Message("Free some space, choose another folder, or save a smaller `--dtype`."),
         )
 
 
@@ -113,7 +120,9 @@ def save_model(base: Base, folder: Path) -> list[str]:
         notes = copy_tokenizer(base, folder)
     except (OSError, SafetensorError) as error:
         raise RunError(
-            "the merged model could not be written", where=str(folder.parent), found=str(error).split("\n")[0]
+            Message("the merged model could not be written"),
+            where=str(folder.parent),
+            found=str(error).split("\n")[0],
         ) from None
     finally:
         if had_bars:
@@ -135,14 +144,18 @@ def _check_files(model: PreTrainedModel, folder: Path) -> None:
                 own = in_memory[key]
                 if not torch.equal(weights.get_tensor(key), own):
                     raise ModelError(
-                        "a tensor was written incorrectly", where=key, fix="Check the disk. Nothing was kept."
+                        Message("a tensor was written incorrectly"),
+                        where=key,
+                        fix=Message("Check the disk. Nothing was kept."),
                     )
                 found.add(own.data_ptr())
     # A tied head is written only once, under one of its names.
     missing = [key for key, tensor in in_memory.items() if tensor.data_ptr() not in found]
     if missing:
         raise ModelError(
-            f"{len(missing)} tensors were not written", where=missing[0], fix="Nothing was kept."
+            Message("{num_missing} tensors were not written", num_missing=len(missing)),
+            where=missing[0],
+            fix=Message("Nothing was kept."),
         )
 
 

@@ -11,6 +11,7 @@ from loraloom.data.encoding import EncodedSet
 from loraloom.forecast.available_memory import free_bytes
 from loraloom.forecast.footprint import WHILE_TRAINING, Counter
 from loraloom.recipe import Experiment
+from loraloom.text.message import Message
 from loraloom.text.units import size
 
 # Share of the free memory; the rest is for the allocator, evaluation and other programs.
@@ -66,11 +67,16 @@ class Plan:
     def reason(self) -> str:
         """The reason for these waves."""
         together = (
-            "all experiments fit in memory together"
+            Message("all experiments fit in memory together")
             if len(self.waves) == 1
-            else "fewer waves do not fit in memory"
+            else Message("fewer waves do not fit in memory")
         )
-        return f"{together}: {size(self.wave_bytes)} in addition to the base, {size(self.free_bytes)} free"
+        return Message(
+            "{together}: {wave_bytes} in addition to the base, {free_bytes} free",
+            together=together,
+            wave_bytes=size(self.wave_bytes),
+            free_bytes=size(self.free_bytes),
+        )
 
 
 def pass_tokens(base: Base) -> int:

@@ -141,7 +141,9 @@ class DataSettings(LocatedSection):
     def _languages_once(self) -> Self:
         for side in ("source_lang", "target_lang"):
             if getattr(self, side) is not None and getattr(self, f"{side}_column") is not None:
-                raise SettingError(f"cannot be set beside {side}_column; remove one of them", side)
+                raise SettingError(
+                    Message("cannot be set beside {side}_column; remove one of them", side=side), side
+                )
         return self
 
     @model_validator(mode="after")

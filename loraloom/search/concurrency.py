@@ -16,6 +16,7 @@ from loraloom.forecast.plan import USABLE_SHARE, Need, experiment_need, pass_tok
 from loraloom.recipe import Experiment
 from loraloom.search.request import Request
 from loraloom.search.space import experiments_of, heaviest
+from loraloom.text.message import Message
 from loraloom.text.units import size
 
 
@@ -55,10 +56,10 @@ def choose_trial_concurrency(
     fitting = sum(wave_bytes([need] * number, tokens) <= free * USABLE_SHARE for number in numbers) or 1
     together = min(fitting, request.most_together)
     one = need.adapter_bytes + need.activation_bytes
-    memory = f"one trial takes at most {size(one)}, and {size(free)} are free"
-    reason = f"of {request.num_trials}; {memory}"
+    memory = Message("one trial takes at most {one}, and {free} are free", one=size(one), free=size(free))
+    reason = Message("of {num_trials}; {memory}", num_trials=request.num_trials, memory=memory)
     if together < min(fitting, request.num_trials):
-        reason += "; with more, the sampler would have nothing to learn from"
+        reason += Message("; with more, the sampler would have nothing to learn from")
     return TrialConcurrency(together, reason, experiment, need, free)
 
 

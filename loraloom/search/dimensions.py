@@ -13,9 +13,10 @@ from loraloom.recipe.settings_tree import Setting
 from loraloom.recipe.typos import nearest
 from loraloom.recipe.values import as_number
 from loraloom.search.space import DECIMALS, Dimension
+from loraloom.text.message import Message
 from loraloom.text.visible import quoted, shown_value
 
-EXAMPLE = "Write `learning_rate: {low: 1.0e-5, high: 1.0e-2, log: true}`, or `r: [4, 8, 16]`."
+EXAMPLE = Message("Write `learning_rate: {{low: 1.0e-5, high: 1.0e-2, log: true}}`, or `r: [4, 8, 16]`.")
 _RANGE_KEYS = ("low", "high", "step", "log")
 _RANGE_ALIASES = {"min": "low", "max": "high", "from": "low", "to": "high", "lo": "low", "hi": "high"}
 # Optuna stores every number as a double.
@@ -39,16 +40,21 @@ def read_dimension(path: tuple[str, ...], setting: Setting, notes: list[str]) ->
     if isinstance(value, dict):
         return _range(key, path, setting, notes)
     raise RecipeError(
-        f"`{key}` must be a list of choices or a range",
+        Message("`{key}` must be a list of choices or a range", key=key),
         where=setting.where,
         found=shown_value(value),
-        fix=f"Write `[{shown_value(value)}, …]` or `{{low: …, high: …}}`; one value belongs in the recipe.",
+        fix=Message(
+            "Write `[{value}, …]` or `{{low: …, high: …}}`; one value belongs in the recipe.",
+            value=shown_value(value),
+        ),
     )
 
 
 def _choices(key: str, setting: Setting, notes: list[str]) -> tuple[Any, ...]:
     if not setting.value:
-        raise RecipeError(f"`{key}` is an empty list without choices", where=setting.where, fix=EXAMPLE)
+        raise RecipeError(
+            Message("`{key}` is an empty list without choices", key=key), where=setting.where, fix=EXAMPLE
+        )
     if key == "lora.target_modules" and len(setting.value) > 1 and all(map(_is_one_name, setting.value)):
         names = ", ".join(setting.value)
         notes.append(
@@ -68,11 +74,13 @@ def _is_one_name(choice: Any) -> bool:
 def _range(key: str, path: tuple[str, ...], setting: Setting, notes: list[str]) -> Dimension:
     given, where = setting.value, setting.where
     if not given:
-        raise RecipeError(f"`{key}` has an empty range", where=where, fix=EXAMPLE)
+        raise RecipeError(Message("`{key}` has an empty range", key=key), where=where, fix=EXAMPLE)
     kind = _number_kind(path)
     if kind is None:
         raise RecipeError(
-            f"`{key}` is not a number and cannot have a range", where=where, fix="List its values: `[…, …]`."
+            Message("`{key}` is not a number and cannot have a range", key=key),
+            where=where,
+            fix=Message("List its values: `[…, …]`."),
         )
     problems = [_unknown_part(key, name, where) for name in given if name not in _RANGE_KEYS]
     if not problems:
@@ -88,20 +96,26 @@ def _range(key: str, path: tuple[str, ...], setting: Setting, notes: list[str]) 
         if (number := _number(given[name], kind)) is not None:
             numbers[name] = number
         else:
-            what = f"`{key}.{name}` must be a {'whole ' * (kind is int)}number"
+            what = (
+                Message("`{key}.{name}` must be a whole number", key=key, name=name)
+                if kind is int
+                else Message("`{key}.{name}` must be a number", key=key, name=name)
+            )
             problems.append(Problem(what, where, found=shown_value(given[name])))
     log = given.get("log", False)
     if not isinstance(log, bool):
-        problems.append(Problem(f"`{key}.log` must be true or false", where, found=shown_value(log)))
+        problems.append(
+            Problem(Message("`{key}.log` must be true or false", key=key), where, found=shown_value(log))
+        )
     if problems:
         raise RecipeError(problems)
     return _sensible_range(key, where, numbers, log, kind, notes)
 
 
 def _unknown_part(key: str, name: str, where: str) -> Problem:
-    what = f"{quoted(f'{key}.{name}')} is not part of a range"
+    what = Message("{value} is not part of a range", value=quoted(f"{key}.{name}"))
     if meant := _RANGE_ALIASES.get(name) or nearest(name, _RANGE_KEYS):
-        return Problem(what, where, fix=f"Did you mean `{meant}`?")
+        return Problem(what, where, fix=Message("Did you mean `{meant}`?", meant=meant))
     return Problem(what, where, allowed=", ".join(_RANGE_KEYS))
 
 
@@ -113,28 +127,48 @@ def _sensible_range(
     problems = []
     if low >= high:
         fix = (
-            f"Write `[{low:g}]` for one value."
+            Message("Write `[{low:g}]` for one value.", low=low)
             if low == high
-            else f"Write `{{low: {high:g}, high: {low:g}}}`."
+            else Message("Write `{{low: {high:g}, high: {low:g}}}`.", high=high, low=low)
         )
         problems.append(
-            Problem(f"`{key}`: `low` must be less than `high`", where, f"low {low:g}, high {high:g}", fix=fix)
+            Problem(
+                Message("`{key}`: `low` must be less than `high`", key=key),
+                where,
+                Message("low {low:g}, high {high:g}", low=low, high=high),
+                fix=fix,
+            )
         )
     if log and low <= 0:
-        fix = "Use a `low` above 0, or remove `log`."
+        fix = Message("Use a `low` above 0, or remove `log`.")
         problems.append(
-            Problem(f"`{key}`: a logarithmic range must begin above 0", where, found=f"low {low:g}", fix=fix)
+            Problem(
+                Message("`{key}`: a logarithmic range must begin above 0", key=key),
+                where,
+                found=Message("low {low:g}", low=low),
+                fix=fix,
+            )
         )
     if log and step is not None:
         problems.append(
-            Problem(f"`{key}`: `step` cannot be combined with `log`", where, fix="Remove one of them.")
+            Problem(
+                Message("`{key}`: `step` cannot be combined with `log`", key=key),
+                where,
+                fix=Message("Remove one of them."),
+            )
         )
     if step is not None and not 0 < step <= max(high - low, 0) and low < high:
-        allowed = f"above 0, at most {high - low:g}"
-        problems.append(Problem(f"`{key}`: the step does not fit the range", where, f"{step:g}", allowed))
+        allowed = Message("above 0, at most {high:g}", high=high - low)
+        problems.append(
+            Problem(Message("`{key}`: the step does not fit the range", key=key), where, f"{step:g}", allowed)
+        )
     if kind is int and max(abs(low), abs(high)) > _LARGEST_COUNT:
         problems.append(
-            Problem(f"`{key}`: the range is too wide", where, allowed=f"at most {_LARGEST_COUNT:,}")
+            Problem(
+                Message("`{key}`: the range is too wide", key=key),
+                where,
+                allowed=Message("at most {largest_count:,}", largest_count=_LARGEST_COUNT),
+            )
         )
     if problems:
         raise RecipeError(problems)

@@ -31,6 +31,7 @@ from loraloom.search.request import Request
 from loraloom.search.space import experiments_of, nested_changes, with_experiments
 from loraloom.search.study import FILE as STUDY_FILE
 from loraloom.search.study import Study
+from loraloom.text.message import Message
 from loraloom.text.units import counted
 from loraloom.training.checkpoint import newest_valid
 from loraloom.training.exporting import export
@@ -120,11 +121,21 @@ class SearchDriver:
         names = [trial.name for trial in self.ledger.training]
         if names or verdicts:
             step, reason = (
-                (0, "no checkpoint is intact") if state is None else (state.tick, "the newest checkpoint")
+                (0, Message("no checkpoint is intact"))
+                if state is None
+                else (state.tick, Message("the newest checkpoint"))
             )
             ended = len(self.ledger.trials) - len(names)
             self.record(
-                Resume(step=step, reason=f"{reason}; {ended} trials have ended, {len(names)} are resumed")
+                Resume(
+                    step=step,
+                    reason=Message(
+                        "{reason}; {ended} trials have ended, {num_names} are resumed",
+                        reason=reason,
+                        ended=ended,
+                        num_names=len(names),
+                    ),
+                )
             )
         fresh = TrainingState.at_start(names)
         if self.run.is_finished:  # more trials are asked for; steps count on from those that it took
@@ -167,8 +178,12 @@ class SearchDriver:
             for name in losers:
                 self._prune(
                     name,
-                    f"not in the better half of {len(passed) + len(figures)} at its first evaluation after "
-                    f"{rung} % of its steps",
+                    Message(
+                        "not in the better half of {num_passed} at its first evaluation after "
+                        "{rung} % of its steps",
+                        num_passed=len(passed) + len(figures),
+                        rung=rung,
+                    ),
                 )
         if arrived:
             self._save()
@@ -200,17 +215,29 @@ class SearchDriver:
                 self.experiments[trial.name] = _experiment(self.request, trial)
             except ValidationError as error:
                 trial.status = "failed"
-                trial.reason = f"its settings are invalid in combination: {error.errors()[0]['msg']}"
+                trial.reason = Message(
+                    "its settings are invalid in combination: {msg}", msg=error.errors()[0]["msg"]
+                )
             else:
                 self.state.progress[trial.name], self.state.tensors[trial.name] = Progress(), SlotTensors()
             self.ledger.trials.append(trial)
             self._save()
             self.record(TrialStart(experiment=trial.name, parameters=trial.parameters))
         if drawn := self.ledger.trials[before:]:
-            names = drawn[0].name if len(drawn) == 1 else f"{drawn[0].name} to {drawn[-1].name}"
+            names = (
+                drawn[0].name
+                if len(drawn) == 1
+                else Message("{name} to {name_2}", name=drawn[0].name, name_2=drawn[-1].name)
+            )
             verb = "joins" if len(drawn) == 1 else "join"
             together = counted(len(self.ledger.training), "trial")
-            self.report(Note(message=f"{names} {verb}: {together} in one pass"))
+            self.report(
+                Note(
+                    message=Message(
+                        "{names} {verb}: {together} in one pass", names=names, verb=verb, together=together
+                    )
+                )
+            )
         self.write_recipe(self.ledger.trials)
 
     def _has_place(self) -> bool:
@@ -227,11 +254,16 @@ class SearchDriver:
 
     def _stop(self, signal_number: int = 0) -> None:
         ended = len(self.ledger.trials) - len(self.ledger.training)
-        where = f"stopped and saved after step {self.state.tick}"
-        so_far = f"{ended} of {self.request.num_trials} trials have ended"
-        option = f"--resume {shlex.quote(str(self.run.folder))}"
-        how = f"to resume, run the same command with {option} instead of --out"
-        raise Interrupted(signal_number or self.setup.stop.signal_number, f"{where}, {so_far}; {how}")
+        where = Message("stopped and saved after step {tick}", tick=self.state.tick)
+        so_far = Message(
+            "{ended} of {num_trials} trials have ended", ended=ended, num_trials=self.request.num_trials
+        )
+        option = Message("--resume {quote}", quote=shlex.quote(str(self.run.folder)))
+        how = Message("to resume, run the same command with {option} instead of --out", option=option)
+        raise Interrupted(
+            signal_number or self.setup.stop.signal_number,
+            Message("{where}, {so_far}; {how}", where=where, so_far=so_far, how=how),
+        )
 
     def _is_break(self, state: TrainingState) -> bool:
         """Return whether a slot is free or a trial is at a rung."""

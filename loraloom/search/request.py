@@ -9,6 +9,7 @@ from loraloom.recipe import Recipe
 from loraloom.recipe.typos import nearest
 from loraloom.run.documents.provenance import SearchRequest
 from loraloom.search.space import Space
+from loraloom.text.message import Message
 
 SAMPLERS = ("tpe", "random", "grid")
 LARGEST_GRID = 100_000
@@ -71,40 +72,54 @@ def make_request(
     notes = list(space.notes)
     if space.size is not None and num_trials > space.size:
         notes.append(
-            f"the space has {space.size} combinations, so {space.size} trials are made, not {num_trials}"
+            Message(
+                "the space has {size} combinations, so {size} trials are made, not {num_trials}",
+                size=space.size,
+                num_trials=num_trials,
+            )
         )
         num_trials = space.size
     elif sampler == "grid" and space.size is not None and num_trials < space.size:
-        notes.append(f"{num_trials} of the grid's {space.size:,} combinations are tried, chosen by the seed")
+        notes.append(
+            Message(
+                "{num_trials} of the grid's {size:,} combinations are tried, chosen by the seed",
+                num_trials=num_trials,
+                size=space.size,
+            )
+        )
     return Request(recipe, space, num_trials, sampler, halving, tuple(notes))
 
 
 def _recipe_problems(recipe: Recipe) -> list[Problem]:
     problems = []
     if recipe.experiments:
-        what = "a search makes its experiments from the space, but the recipe has its own"
+        what = Message("a search makes its experiments from the space, but the recipe has its own")
         names = ", ".join(recipe.experiments)
         problems.append(
-            Problem(what, "experiments", found=names, fix="Remove them with `--set experiments=`.")
+            Problem(what, "experiments", found=names, fix=Message("Remove them with `--set experiments=`."))
         )
     if recipe.seeds > 1:
-        fix = "Use `--set seeds=1`, and afterwards `loraloom train RUN/best.yaml --seeds 3`."
+        fix = Message("Use `--set seeds=1`, and afterwards `loraloom train RUN/best.yaml --seeds 3`.")
         problems.append(
-            Problem("a search trains each trial with only one seed", "seeds", str(recipe.seeds), fix=fix)
+            Problem(
+                Message("a search trains each trial with only one seed"), "seeds", str(recipe.seeds), fix=fix
+            )
         )
     if recipe.data.eval == 0:
-        what = "a search needs eval rows to judge its trials"
-        problems.append(Problem(what, "data.eval", fix="Set data.eval: 0.1."))
+        what = Message("a search needs eval rows to judge its trials")
+        problems.append(Problem(what, "data.eval", fix=Message("Set data.eval: 0.1.")))
     if recipe.training.eval_strategy == "no":
-        what = "a search needs evaluations to judge its trials"
-        problems.append(Problem(what, "training.eval_strategy", fix="Set training.eval_strategy: epoch."))
+        what = Message("a search needs evaluations to judge its trials")
+        problems.append(
+            Problem(what, "training.eval_strategy", fix=Message("Set training.eval_strategy: epoch."))
+        )
     return problems
 
 
 def _unjudged(space: Space) -> list[Problem]:
-    what = "a trial without evaluations cannot be judged"
+    what = Message("a trial without evaluations cannot be judged")
     return [
-        Problem(what, dimension.where, found="eval_strategy: no", fix="Remove `no`.")
+        Problem(what, dimension.where, found="eval_strategy: no", fix=Message("Remove `no`."))
         for dimension in space.dimensions
         if dimension.key == "training.eval_strategy" and "no" in dimension.choices
     ]
@@ -113,11 +128,13 @@ def _unjudged(space: Space) -> list[Problem]:
 def _option_problems(num_trials: int, sampler: str) -> list[Problem]:
     problems = []
     if num_trials < 1:
-        problems.append(Problem("there must be at least one trial", "--trials", found=str(num_trials)))
+        problems.append(
+            Problem(Message("there must be at least one trial"), "--trials", found=str(num_trials))
+        )
     if sampler not in SAMPLERS:
         near = nearest(sampler, SAMPLERS)
-        fix = f"Did you mean `{near}`?" if near else ""
-        problems.append(Problem("is not a sampler", "--sampler", sampler, ", ".join(SAMPLERS), fix))
+        fix = Message("Did you mean `{near}`?", near=near) if near else ""
+        problems.append(Problem(Message("is not a sampler"), "--sampler", sampler, ", ".join(SAMPLERS), fix))
     return problems
 
 
@@ -125,17 +142,29 @@ def _grid_problems(space: Space) -> list[Problem]:
     problems = []
     for dimension in space.dimensions:
         if not dimension.is_finite:
-            fix = "List its values: `[…, …]`" if dimension.log else "Add a `step`, list its values"
-            fix += ", or use `--sampler random`."
+            fix = (
+                Message("List its values: `[…, …]`")
+                if dimension.log
+                else Message("Add a `step`, list its values")
+            )
+            fix += Message(", or use `--sampler random`.")
             problems.append(
                 Problem(
-                    f"the grid is infinite, because `{dimension.key}` is continuous", dimension.where, fix=fix
+                    Message("the grid is infinite, because `{key}` is continuous", key=dimension.key),
+                    dimension.where,
+                    fix=fix,
                 )
             )
     if not problems and (space.size or 0) > LARGEST_GRID:
-        allowed = f"at most {LARGEST_GRID:,} combinations"
+        allowed = Message("at most {largest_grid:,} combinations", largest_grid=LARGEST_GRID)
         found = f"{space.size:,}"
         problems.append(
-            Problem("the grid is too large", "--sampler grid", found, allowed, "Use `random` or `tpe`.")
+            Problem(
+                Message("the grid is too large"),
+                "--sampler grid",
+                found,
+                allowed,
+                Message("Use `random` or `tpe`."),
+            )
         )
     return problems

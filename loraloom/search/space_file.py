@@ -30,6 +30,7 @@ from loraloom.recipe.validation_problems import problems_of
 from loraloom.recipe.yaml_tree import compose
 from loraloom.search.dimensions import EXAMPLE, read_dimension
 from loraloom.search.space import Dimension, Space, nested_changes, with_experiments
+from loraloom.text.message import Message
 from loraloom.text.visible import quoted, shown_value
 
 
@@ -46,11 +47,15 @@ def read_space(path: Path, recipe: Recipe) -> Space:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise RecipeError("this is not UTF-8 text", where=str(path), fix="Save the file as UTF-8.") from None
+        raise RecipeError(
+            Message("this is not UTF-8 text"), where=str(path), fix=Message("Save the file as UTF-8.")
+        ) from None
     except OSError as error:
         near = nearest(path.name, [other.name for other in path.parent.glob("*.y*ml")])
-        fix = f"Did you mean `{path.with_name(near)}`?" if near else EXAMPLE
-        raise RecipeError(f"cannot be read: {error.strerror}", where=str(path), fix=fix) from None
+        fix = Message("Did you mean `{with_name}`?", with_name=path.with_name(near)) if near else EXAMPLE
+        raise RecipeError(
+            Message("cannot be read: {strerror}", strerror=error.strerror), where=str(path), fix=fix
+        ) from None
     return parse_space(text, name=str(path), recipe=recipe)
 
 
@@ -67,10 +72,10 @@ def parse_space(text: str, *, name: str, recipe: Recipe) -> Space:
     """
     root, problems = compose(text, name)
     if root is None or not root.value:
-        raise RecipeError("the space is empty", where=name, fix=EXAMPLE)
+        raise RecipeError(Message("the space is empty"), where=name, fix=EXAMPLE)
     if not isinstance(root.value, dict):
         raise RecipeError(
-            "a space must be a mapping of settings",
+            Message("a space must be a mapping of settings"),
             where=root.where,
             found=shown_value(root.plain),
             fix=EXAMPLE,
@@ -88,7 +93,7 @@ def parse_space(text: str, *, name: str, recipe: Recipe) -> Space:
     dimensions, wrong = _checked(dimensions, recipe, name)
     problems += wrong
     if not problems and not dimensions:
-        problems.append(Problem("the space names no setting", name, fix=EXAMPLE))
+        problems.append(Problem(Message("the space names no setting"), name, fix=EXAMPLE))
     if problems:
         raise RecipeError(sorted(dict.fromkeys(problems), key=_line))
     return Space(tuple(dimensions), text, tuple(notes))
@@ -102,14 +107,20 @@ def _line(problem: Problem) -> int:
 def _not_to_vary(tree: SettingsTree) -> list[Problem]:
     """Find settings of a recipe that an experiment may not change."""
     problems = [
-        Problem(f"{quoted(key)} is not a setting that can vary", given.where, allowed="lora, training, seed")
+        Problem(
+            Message("{key} is not a setting that can vary", key=quoted(key)),
+            given.where,
+            allowed="lora, training, seed",
+        )
         for key, given in tree.script_keys
     ]
     for path, setting in tree.settings.items():
         if reason := problem_with_path(path):
-            problems.append(Problem(f"{quoted('.'.join(path))} {reason}", setting.where))
+            problems.append(
+                Problem(Message("{path} {reason}", path=quoted(".".join(path)), reason=reason), setting.where)
+            )
     if ("experiments",) in tree.places:
-        what = "`experiments` is not allowed in a space, because the search makes its own"
+        what = Message("`experiments` is not allowed in a space, because the search makes its own")
         problems.append(Problem(what, tree.places["experiments",]))
     return problems
 
@@ -117,11 +128,11 @@ def _not_to_vary(tree: SettingsTree) -> list[Problem]:
 def problem_with_path(path: Sequence[str]) -> str:
     """Explain why a setting cannot vary between the trials of a search; "" if it can."""
     if path[0] not in ("lora", "training", "seed"):
-        return "cannot vary in a search, because all trials share one base, one dataset and one pass"
+        return Message("cannot vary in a search, because all trials share one base, one dataset and one pass")
     if path[0] == "training" and path[1] in SHARED_TRAINING_KEYS:
-        return "cannot vary in a search, because all trials share one pass"
+        return Message("cannot vary in a search, because all trials share one pass")
     if path[-1] == "metric_for_best_model":
-        return "cannot vary in a search, because trials judged by different metrics cannot be ranked"
+        return Message("cannot vary in a search, because trials judged by different metrics cannot be ranked")
     return ""
 
 
@@ -147,8 +158,8 @@ def _checked(dimensions: list[Dimension], recipe: Recipe, name: str) -> tuple[li
     for number, dimension in enumerate(dimensions):
         values = [_value_at(checked[f"p{number}-{i}"], dimension.path) for i in range(len(dimension.probes))]
         if dimension.choices and (twice := _given_twice(values)):
-            what = f"`{dimension.key}` contains the same choice twice"
-            wrong.append(Problem(what, dimension.where, found=twice, fix="Remove one of them."))
+            what = Message("`{key}` contains the same choice twice", key=dimension.key)
+            wrong.append(Problem(what, dimension.where, found=twice, fix=Message("Remove one of them.")))
         read.append(replace(dimension, choices=tuple(values)) if dimension.choices else dimension)
     return read, wrong
 

@@ -35,6 +35,7 @@ from loraloom.run.documents.search import Parameters, Trial
 from loraloom.run.events import Note, Report
 from loraloom.search.request import Request
 from loraloom.search.space import DECIMALS, Dimension
+from loraloom.text.message import Message
 from loraloom.text.visible import one_line
 
 FILE = "study.db"
@@ -132,23 +133,43 @@ class Study:
                 cause = _cause(error)
                 if delay is None:
                     raise self._unusable(cause) from None
-                self.report(Note(message=f"{self.file.name}: {cause}; trying again in {delay:g} s"))
+                self.report(
+                    Note(
+                        message=Message(
+                            "{name}: {cause}; trying again in {delay:g} s",
+                            name=self.file.name,
+                            cause=cause,
+                            delay=delay,
+                        )
+                    )
+                )
                 time.sleep(delay)
         raise AssertionError("the last attempt returns or raises")
 
     def _unusable(self, cause: str) -> RunError:
         is_locked = "locked" in cause
         return RunError(
-            f"the study's database {'stays locked by another program' if is_locked else 'cannot be used'}",
+            (
+                Message("the study's database stays locked by another program")
+                if is_locked
+                else Message("the study's database cannot be used")
+            ),
             where=str(self.file),
             found=cause,
-            fix=f"Everything trained is kept in the run's {LEDGER_FILE}, adapters/ and checkpoints/. "
-            + (
-                "Close the other program"
-                if is_locked
-                else f"Remove {FILE}, which is created again from {LEDGER_FILE}"
+            fix=Message(
+                "Everything trained is kept in the run's {ledger_file}, adapters/ and checkpoints/. ",
+                ledger_file=LEDGER_FILE,
             )
-            + f", and resume with --resume {self.file.parent}.",
+            + (
+                Message("Close the other program")
+                if is_locked
+                else Message(
+                    "Remove {file}, which is created again from {ledger_file}",
+                    file=FILE,
+                    ledger_file=LEDGER_FILE,
+                )
+            )
+            + Message(", and resume with --resume {parent}.", parent=self.file.parent),
         )
 
     def _opened(self) -> optuna.Study:
@@ -171,9 +192,9 @@ class Study:
         ours = [self._labels(trial.parameters) for trial in trials]
         if [trial.params for trial in known] != ours[: len(known)]:
             raise RunError(
-                f"contains other trials than {LEDGER_FILE}",
+                Message("contains other trials than {ledger_file}", ledger_file=LEDGER_FILE),
                 where=str(self.file),
-                fix=f"Move it away; it is created again from {LEDGER_FILE}.",
+                fix=Message("Move it away; it is created again from {ledger_file}.", ledger_file=LEDGER_FILE),
             )
         for frozen, trial in zip(known, trials, strict=False):
             if not frozen.state.is_finished():

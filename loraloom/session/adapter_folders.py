@@ -28,14 +28,15 @@ from loraloom.recipe.relative_paths import Section
 from loraloom.run.documents.comparison import BASE_NAME
 from loraloom.session.answering_model import AnsweringModel
 from loraloom.session.material import load_recipe_base
+from loraloom.text.message import Message
 from loraloom.training.card_facts import PACKAGES, Facts
 
 # The sections of a recipe that have a meaning if nothing is trained.
 TAKEN = {"model_name_or_path", "data", "generation", "dtype", "device", "seed", "allow_bin_weights"}
 NOT_MERGED = {"dtype", "device", "seed"}
 READING = ("source_prefix", "max_source_length", "max_target_length", "source_truncation")
-OPTION = "--adapter"
-NAMING = "Give it a name of its own: --adapter NAME=FOLDER."
+OPTION = Message("--adapter")
+NAMING = Message("Give it a name of its own: --adapter NAME=FOLDER.")
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,16 @@ def find_adapters(
     _refuse_restated(recipe, stated)
     if merges and (unused := recipe.model_fields_set & NOT_MERGED):
         raise RecipeError(
-            f"an adapter is merged in float32 on the processor, so {', '.join(sorted(unused))} cannot be set",
+            Message(
+                "an adapter is merged in float32 on the processor, so {unused} cannot be set",
+                unused=", ".join(sorted(unused)),
+            ),
             where="--set",
-            fix="The merged folder's dtype is set by --dtype.",
+            fix=Message("The merged folder's dtype is set by --dtype."),
         )
     if foreign := recipe.model_fields_set - TAKEN - {"experiments"}:
         raise RecipeError(
-            f"nothing is trained, so {', '.join(sorted(foreign))} cannot be set",
+            Message("nothing is trained, so {foreign} cannot be set", foreign=", ".join(sorted(foreign))),
             where="--set",
             allowed=", ".join(sorted(TAKEN - {"model_name_or_path"})),
         )
@@ -117,9 +121,9 @@ def _refuse_restated(recipe: Recipe, stated: Recipe) -> None:
             for part in ("train", "eval", "test", "retain")
         },
     }
-    fix = "Base, adapters and rows are given by options; see --help."
+    fix = Message("Base, adapters and rows are given by options; see --help.")
     problems = [
-        Problem("cannot be set with --adapter", f"--set {key}", fix=fix)
+        Problem(Message("cannot be set with --adapter"), f"--set {key}", fix=fix)
         for key, (own, of_options) in values.items()
         if own != of_options
     ]
@@ -130,18 +134,27 @@ def _refuse_restated(recipe: Recipe, stated: Recipe) -> None:
 def _by_name(given: Sequence[str | Path]) -> dict[str, Path]:
     """Map the name of each adapter, as it appears in results, to its folder."""
     if not given:
-        raise AdapterError("at least one adapter is required", where="--adapter", fix="Give its folder.")
+        raise AdapterError(
+            Message("at least one adapter is required"), where="--adapter", fix=Message("Give its folder.")
+        )
     folders: dict[str, Path] = {}
     problems = []
     for each in given:
         name, folder = _named(str(each))
         where = f"--adapter {each}"
         if not EXPERIMENT_NAME.fullmatch(name) or name in RESERVED_EXPERIMENT_NAMES:
-            what = "the folder's name cannot name an adapter in the results"
-            problems.append(Problem(what, where, name, "letters, digits, `-`, `_` and `.`", NAMING))
+            what = Message("the folder's name cannot name an adapter in the results")
+            problems.append(Problem(what, where, name, Message("letters, digits, `-`, `_` and `.`"), NAMING))
         elif name in folders:
-            what = "two adapters would have the same name"
-            problems.append(Problem(what, where, f"{name}, also {folders[name]}", fix=NAMING))
+            what = Message("two adapters would have the same name")
+            problems.append(
+                Problem(
+                    what,
+                    where,
+                    Message("{name}, also {folders}", name=name, folders=folders[name]),
+                    fix=NAMING,
+                )
+            )
         folders[name] = folder
     if problems:
         raise AdapterError(problems)
@@ -162,10 +175,16 @@ def _defaults(recipe: Recipe) -> list[str]:
     length = {"max_new_tokens": recipe.data.max_target_length}  # the default is the length of a response
     generation = usual.generation.model_copy(update=length)
     return [
-        "these adapters have no recipe, so answers are generated "
-        f"{_by_defaults(recipe.generation, generation)}; use --set generation.KEY=VALUE to change this",
-        f"sources are read {_by_defaults(recipe.data, usual.data, READING)}; if the adapter was trained with "
-        "other settings, use --set data.KEY=VALUE",
+        Message(
+            "these adapters have no recipe, so answers are generated {by_defaults}; use --set "
+            "generation.KEY=VALUE to change this",
+            by_defaults=_by_defaults(recipe.generation, generation),
+        ),
+        Message(
+            "sources are read {by_defaults}; if the adapter was trained with other settings, use "
+            "--set data.KEY=VALUE",
+            by_defaults=_by_defaults(recipe.data, usual.data, READING),
+        ),
     ]
 
 
@@ -175,8 +194,8 @@ def _by_defaults(section: Section, usual: Section, keys: Sequence[str] = ()) -> 
     values = {key: value for key, value in section if key in shown and value is not None}
     own = {key: value for key, value in values.items() if value != getattr(usual, key)}
     rest = {key: value for key, value in values.items() if key not in own}
-    but = f", except {_shown(own)}" if own else ""
-    return f"with LoRALoom's defaults ({_shown(rest)}){but}"
+    but = Message(", except {shown}", shown=_shown(own)) if own else ""
+    return Message("with LoRALoom's defaults ({shown}){but}", shown=_shown(rest), but=but)
 
 
 def _shown(values: Mapping[str, object]) -> str:
@@ -216,7 +235,10 @@ def load_adapters(given: AdapterFolders, comparisons: Path, *, with_base: bool =
         with_base: whether the base answers too.
     """
     bank, adapters, notes = attach(given.recipe, given.folders)
-    chosen = [f"{key}: {choice.value} ({choice.reason})" for key, choice in bank.base.choices.items()]
+    chosen = [
+        Message("{key}: {value} ({reason})", key=key, value=choice.value, reason=choice.reason)
+        for key, choice in bank.base.choices.items()
+    ]
     if unused := describe_unused(bank.base, given.recipe.generation):
         notes.append(unused)
     slots: dict[str, str | None] = {BASE_NAME: BASE} if with_base else {}

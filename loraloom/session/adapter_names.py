@@ -25,6 +25,7 @@ from loraloom.run.events import ExperimentEnd
 from loraloom.run.folder import Run
 from loraloom.run.integrity import changed_files
 from loraloom.run.resuming import how_to_resume, is_range_test
+from loraloom.text.message import Message, joined
 
 MOST_NAMED = 12
 
@@ -77,7 +78,9 @@ def adapters_of(
     if problems:
         raise RunError(problems)
     if wanted is None and not there:
-        raise RunError("the run has no finished adapter", where=str(run.folder), fix=_how_to_continue(run))
+        raise RunError(
+            Message("the run has no finished adapter"), where=str(run.folder), fix=_how_to_continue(run)
+        )
     if wanted is None:
         notes += [_lacking(name, endings) for name in listed if name not in there]
     chosen = list(dict.fromkeys(chosen))
@@ -128,15 +131,21 @@ def one_adapter(
         adapters_of(run, recipe, names, so_far)
     endings = endings_of(run)
     if given is None and len(groups) > 1:
-        what = "the run has several experiments, but exactly one adapter is required"
+        what = Message("the run has several experiments, but exactly one adapter is required")
     else:
         group, num_seeds = given or next(iter(groups)), len(names)
-        what = f"`{group}` has {num_seeds} adapters, one per seed, but exactly one is required"
+        what = Message(
+            "`{group}` has {num_seeds} adapters, one per seed, but exactly one is required",
+            group=group,
+            num_seeds=num_seeds,
+        )
     raise RunError(
         what,
         where=str(run.folder),
         allowed=_named([_with_figure(run, name, endings) for name in usable]),
-        fix=f"For example: `{shlex.join(['loraloom', *usage, '--experiment', usable[0]])}`",
+        fix=Message(
+            "For example: `{value}`", value=shlex.join(["loraloom", *usage, "--experiment", usable[0]])
+        ),
     )
 
 
@@ -186,37 +195,47 @@ def _problem(
     """Describe why a name has no adapter, and what to do."""
     where, listed = str(run.folder), [name for own in groups.values() for name in own]
     if given == BASE_NAME:
-        fix = "Use `predict --experiment base` for answers of the base; `compare` always includes it."
-        return Problem("the base is not an experiment", where, found=given, fix=fix)
+        fix: str = Message(
+            "Use `predict --experiment base` for answers of the base; `compare` always includes it."
+        )
+        return Problem(Message("the base is not an experiment"), where, found=given, fix=fix)
     ended = {name: endings[name] for name in names if name in endings}
     if given not in groups and given not in listed and not ended:
         known = list(dict.fromkeys([*groups, *listed, *endings]))
         near = nearest(given, known)
-        fix = f"Did you mean `{near}`?" if near else ""
-        return Problem(f"the run has no experiment `{given}`", where, allowed=_named(known), fix=fix)
+        fix = Message("Did you mean `{near}`?", near=near) if near else ""
+        return Problem(
+            Message("the run has no experiment `{given}`", given=given), where, allowed=_named(known), fix=fix
+        )
     if any(ending.status in ("failed", "pruned") for ending in ended.values()):
-        what = "; ".join(_lacking(name, endings) for name in names)
+        what = joined("; ", (_lacking(name, endings) for name in names))
         there = [name for name in listed if (run.adapters / name).is_dir()]
         return Problem(
-            what, where, allowed=_named(there), fix="" if there else "Train it with other settings."
+            what, where, allowed=_named(there), fix="" if there else Message("Train it with other settings.")
         )
-    return Problem(f"experiment `{given}` has no adapter yet", where, fix=_how_to_continue(run))
+    return Problem(
+        Message("experiment `{given}` has no adapter yet", given=given), where, fix=_how_to_continue(run)
+    )
 
 
 def _lacking(name: str, endings: Mapping[str, ExperimentStatus]) -> str:
     """State that a name has no adapter, and why."""
     ending = endings.get(name)
     if ending is None or ending.status not in ("failed", "pruned"):
-        return f"{name} has no adapter"
-    how = "failed" if ending.status == "failed" else "was pruned, so it has no adapter,"
-    reason = f": {ending.reason}" if ending.reason else ""
-    return f"{name} {how} after step {ending.step:,}{reason}"
+        return Message("{name} has no adapter", name=name)
+    how = Message("failed") if ending.status == "failed" else Message("was pruned, so it has no adapter,")
+    reason = Message(": {reason}", reason=ending.reason) if ending.reason else ""
+    return Message(
+        "{name} {how} after step {step:,}{reason}", name=name, how=how, step=ending.step, reason=reason
+    )
 
 
 def _how_to_continue(run: Run) -> str:
     if is_range_test(run):
-        return "The run is a range test of the learning rate, which keeps no adapters: use `loraloom train`."
-    return f"To continue training, {how_to_resume(run)}."
+        return Message(
+            "The run is a range test of the learning rate, which keeps no adapters: use `loraloom train`."
+        )
+    return Message("To continue training, {how_to_resume}.", how_to_resume=how_to_resume(run))
 
 
 def _with_figure(run: Run, name: str, endings: Mapping[str, ExperimentStatus]) -> str:
@@ -232,5 +251,7 @@ def _with_figure(run: Run, name: str, endings: Mapping[str, ExperimentStatus]) -
 
 
 def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    more = (
+        Message(" and {num_names} more", num_names=len(names) - MOST_NAMED) if len(names) > MOST_NAMED else ""
+    )
     return ", ".join(names[:MOST_NAMED]) + more

@@ -11,6 +11,7 @@ from loraloom.data.prompts.prompts import Prompt
 from loraloom.recipe import Recipe
 from loraloom.run.events import Note, Report
 from loraloom.session.answering_model import AnsweringModel
+from loraloom.text.message import Message
 
 
 def in_languages(recipe: Recipe, source_lang: str | None, target_lang: str | None) -> Recipe:
@@ -40,8 +41,13 @@ def with_languages(loaded: AnsweringModel, rows: Sequence[Prompt], report: Repor
         if num:
             report(
                 Note(
-                    message=f"{num:,} rows do not say their languages; they are taken to be {source} "
-                    f"and {target}, which is all that the adapters were trained on"
+                    message=Message(
+                        "{num:,} rows do not say their languages; they are taken to be {source} "
+                        "and {target}, which is all that the adapters were trained on",
+                        num=num,
+                        source=source,
+                        target=target,
+                    )
                 )
             )
         rows = [

@@ -18,6 +18,7 @@ from loraloom.recipe.relative_paths import Locations
 from loraloom.run.documents.provenance import Provenance
 from loraloom.run.documents.split import SplitRecord
 from loraloom.run.folder import Run
+from loraloom.text.message import Message, joined
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,16 @@ def relocated(
     moved: dict[str, Path] = {}
     notes = []
     if base is not None and not base.is_dir():
-        what = "a model is a folder, but this is a file" if base.exists() else "there is no such folder"
+        what = (
+            Message("a model is a folder, but this is a file")
+            if base.exists()
+            else Message("there is no such folder")
+        )
         raise ModelError(
             what,
             where=f"--base {base}",
-            found=f"nothing at {base.absolute()}" if not base.exists() else "",
-            fix=f"Give the present folder of {_base_words(recipe, known)}.",
+            found=Message("nothing at {absolute}", absolute=base.absolute()) if not base.exists() else "",
+            fix=Message("Give the present folder of {base_words}.", base_words=_base_words(recipe, known)),
         )
     if data is not None:
         moved = find_moved(recipe.data, data, _sums(run, recipe, known))
@@ -89,15 +94,25 @@ def explain_data_location(run: Run, recipe: Recipe, known: Provenance) -> Iterat
     try:
         yield
     except DataError as error:
-        moved = "; ".join(f"{name} at {path}" for name, path in recipe.locations.data.items())
-        found = f"searched in {recipe.folder}{f'; {moved}' if moved else ''}"
+        moved = joined(
+            "; ",
+            (
+                Message("{name} at {path}", name=name, path=path)
+                for name, path in recipe.locations.data.items()
+            ),
+        )
+        found = (
+            Message("searched in {folder}; {moved}", folder=recipe.folder, moved=moved)
+            if moved
+            else Message("searched in {folder}", folder=recipe.folder)
+        )
         if str(recipe.folder) != known.folder:
-            found += f"; the run was started in {known.folder}"
+            found += Message("; the run was started in {folder}", folder=known.folder)
         problem = Problem(
-            "the run's data, unchanged",
+            Message("the run's data, unchanged"),
             where=str(run.folder),
             found=found,
-            fix="If it was moved, give its present file or folder with --data PATH.",
+            fix=Message("If it was moved, give its present file or folder with --data PATH."),
         )
         raise DataError([*error.problems, problem]) from None
 
@@ -112,13 +127,15 @@ def explain_base_location(recipe: Recipe, known: Provenance) -> Iterator[None]:
             raise
         searched = recipe.locations.base or recipe.locations.path_of(recipe.model_name_or_path)
         problem = Problem(
-            f"the run was started with {_base_words(recipe, known)}",
-            found=f"searched at {searched}",
-            fix="If it was moved or renamed, give its present folder with --base PATH.",
+            Message("the run was started with {base_words}", base_words=_base_words(recipe, known)),
+            found=Message("searched at {searched}", searched=searched),
+            fix=Message("If it was moved or renamed, give its present folder with --base PATH."),
         )
         raise ModelError([*error.problems, problem]) from None
 
 
 def _base_words(recipe: Recipe, known: Provenance) -> str:
     fingerprint = "" if known.base is None else known.base.fingerprint
-    return f"the base `{recipe.model_name_or_path}`" + (f" ({fingerprint[:12]})" if fingerprint else "")
+    return Message("the base `{model_name_or_path}`", model_name_or_path=recipe.model_name_or_path) + (
+        f" ({fingerprint[:12]})" if fingerprint else ""
+    )

@@ -26,6 +26,7 @@ from loraloom.errors import AdapterError, ModelError, Problem, TargetError
 from loraloom.recipe import Experiment, Recipe
 from loraloom.recipe.relative_paths import Locations
 from loraloom.run.folder import Run
+from loraloom.text.message import Message
 from loraloom.training.setup import Setup
 from loraloom.training.signals import StopRequest
 
@@ -99,10 +100,17 @@ def locate_model(recipe: Recipe) -> str:
     relative = folder / own
     if not relative.exists() and own.is_dir():
         raise ModelError(
-            "there is no such folder beside the recipe; the one in the working directory is not used instead",
+            Message(
+                "there is no such folder beside the recipe; the one in the working directory is "
+                "not used instead"
+            ),
             where=name,
-            found=f"nothing at {relative.absolute()}, but a folder at {own.absolute()}",
-            fix="Give its path relative to the recipe's folder, or its absolute path.",
+            found=Message(
+                "nothing at {absolute}, but a folder at {absolute_2}",
+                absolute=relative.absolute(),
+                absolute_2=own.absolute(),
+            ),
+            fix=Message("Give its path relative to the recipe's folder, or its absolute path."),
         )
     looks_local = name.startswith((".", "~")) or name.count("/") > 1
     if relative.exists():
@@ -242,11 +250,11 @@ def _initial(
     where = f"{experiment.name}: lora.init_adapter"
     problems = [
         Problem(
-            f"the adapter was trained with a different {key}",
+            Message("the adapter was trained with a different {key}", key=key),
             where=where,
             found=str(getattr(adapter.settings, key)),
             allowed=str(getattr(lora, key)),
-            fix=f"Set lora.{key}: {getattr(adapter.settings, key)}.",
+            fix=Message("Set lora.{key}: {key_2}.", key=key, key_2=getattr(adapter.settings, key)),
         )
         for key in ("r", "lora_alpha", "use_rslora")
         if getattr(adapter.settings, key) != getattr(lora, key)
@@ -259,12 +267,18 @@ def _initial(
         )
         problems.append(
             Problem(
-                f"the adapter has {len(surplus)} modules that target_modules does not name, "
-                f"and lacks {len(missing)} that it names",
+                Message(
+                    "the adapter has {num_surplus} modules that target_modules does not name, and "
+                    "lacks {num_missing} that it names",
+                    num_surplus=len(surplus),
+                    num_missing=len(missing),
+                ),
                 where=where,
                 found=min(surplus or missing),
-                fix="Set lora.target_modules: "
-                f"{target_setting(adapter.settings.target_modules, bank.available)}.",
+                fix=Message(
+                    "Set lora.target_modules: {target_setting}.",
+                    target_setting=target_setting(adapter.settings.target_modules, bank.available),
+                ),
             )
         )
     if problems:

@@ -26,6 +26,7 @@ from loraloom.run.folder import Run, now
 from loraloom.session.locations import explain_data_location
 from loraloom.session.material import Material
 from loraloom.session.provenance_file import read_provenance
+from loraloom.text.message import Message
 
 PACKAGES = ("loraloom", "torch", "transformers", "peft", "datasets", "tokenizers", "safetensors", "numpy")
 
@@ -70,15 +71,17 @@ def with_choices(provenance: Provenance, material: Material, plan: Plan) -> Prov
     base = material.base
     choices = {
         **base.choices,
-        "threads": Choice(str(torch.get_num_threads()), "torch's default for this machine"),
+        "threads": Choice(str(torch.get_num_threads()), Message("torch's default for this machine")),
         "waves": Choice(" | ".join(", ".join(wave) for wave in plan.waves), plan.reason),
         "pass_tokens": Choice(
             str(plan.pass_tokens),
-            "on a processor, sharing a pass saves no arithmetic, and separate passes need less memory"
+            Message(
+                "on a processor, sharing a pass saves no arithmetic, and separate passes need less memory"
+            )
             if base.device.type == "cpu"
-            else "a GPU is idle with smaller passes",
+            else Message("a GPU is idle with smaller passes"),
         ),
-        "compiled": Choice("no", "compiling takes minutes, more than a short job saves"),
+        "compiled": Choice("no", Message("compiling takes minutes, more than a short job saves")),
     }
     return provenance.replaced(
         base=BaseIdentity(
@@ -102,12 +105,12 @@ def check_same_base(provenance: Provenance, base: Base) -> None:
     if known is None:
         return
     for what, recorded, own in (
-        ("base model", known.fingerprint, base.fingerprint),
-        ("tokenizer", known.tokenizer_fingerprint, base.tokenizer_fingerprint),
+        (Message("base model"), known.fingerprint, base.fingerprint),
+        (Message("tokenizer"), known.tokenizer_fingerprint, base.tokenizer_fingerprint),
     ):
         if recorded != own:
             raise RunError(
-                f"the run was trained on another {what}",
+                Message("the run was trained on another {what}", what=what),
                 where="model_name_or_path",
                 found=f"{own[:12]} ({base.name})",
                 allowed=f"{recorded[:12]} ({known.name})",
@@ -175,11 +178,12 @@ def check_same_retained(provenance: Provenance, retained: PartContents | None, r
     before = provenance.retain
     if isinstance(before, dict) and isinstance(now_there, dict):
         names = sorted(name for name in before.keys() | now_there if before.get(name) != now_there.get(name))
-        what = (
-            f"files of data.retain were changed, removed or added after the run started: {', '.join(names)}"
+        what = Message(
+            "files of data.retain were changed, removed or added after the run started: {names}",
+            names=", ".join(names),
         )
     else:
-        what = "the file of data.retain has changed since the run started"
+        what = Message("the file of data.retain has changed since the run started")
     raise RunError(what, where=str(run.folder))
 
 
@@ -195,7 +199,7 @@ def differences(recipe: Recipe, other: Recipe) -> list[Problem]:
     ours, theirs = _flat(recipe.model_dump()), _flat(other.model_dump())
     return [
         Problem(
-            "differs from the run's recipe",
+            Message("differs from the run's recipe"),
             where=key,
             found=repr(ours.get(key)),
             allowed=repr(theirs.get(key)),

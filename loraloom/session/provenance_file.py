@@ -6,6 +6,7 @@ from loraloom.errors import RunError
 from loraloom.recipe import Recipe
 from loraloom.run.documents.provenance import Provenance
 from loraloom.run.folder import Run
+from loraloom.text.message import Message
 
 
 def read_provenance(run: Run, recipe: Recipe | None = None) -> Provenance:
@@ -22,5 +23,8 @@ def read_provenance(run: Run, recipe: Recipe | None = None) -> Provenance:
     names = together if recipe is None else {e.name for e in recipe.resolved_experiments}
     if strangers := together - names:
         where = str(run.provenance_file)
-        raise RunError(f"is damaged: its recipe has no experiment `{min(strangers)}`", where=where)
+        raise RunError(
+            Message("is damaged: its recipe has no experiment `{strangers}`", strangers=min(strangers)),
+            where=where,
+        )
     return read

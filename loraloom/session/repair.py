@@ -21,6 +21,7 @@ from loraloom.run.events import CheckpointDamage, FileChange, Report, Resume
 from loraloom.run.folder import Run
 from loraloom.run.integrity import changed_files, is_recorded, log_problem, record
 from loraloom.search.request import BEST_FILE, SPACE_FILE
+from loraloom.text.message import Message
 from loraloom.training.checkpoint import CheckpointInspection, newest_valid
 from loraloom.training.exporting import export_folder
 from loraloom.training.state import TrainingState
@@ -54,9 +55,13 @@ def repair(run: Run, recipe: Recipe, allowed: Collection[str], report: Report) -
     deciding = (run.recipe_file.name, run.split_file.name, run.provenance_file.name)
     if lost := [name for name in deciding if name in names]:
         raise RunError(
-            f"{', '.join(lost)}: changed since the run wrote it, so the run cannot be resumed",
+            Message(
+                "{lost}: changed since the run wrote it, so the run cannot be resumed", lost=", ".join(lost)
+            ),
             where=str(run.folder),
-            fix="Restore the original content, or start a new run; adapters and checkpoints are unchanged.",
+            fix=Message(
+                "Restore the original content, or start a new run; adapters and checkpoints are unchanged."
+            ),
         )
     has_checkpoint = any(run.checkpoints.iterdir())
     is_unchanged = True
@@ -68,7 +73,9 @@ def repair(run: Run, recipe: Recipe, allowed: Collection[str], report: Report) -
             remove(run.folder / _part(name))
             is_unchanged = False
         else:
-            report(FileChange(path=name, what="it is left as it is, because no checkpoint contains it"))
+            report(
+                FileChange(path=name, what=Message("it is left as it is, because no checkpoint contains it"))
+            )
     return is_unchanged
 
 
@@ -85,14 +92,18 @@ def _part(name: str) -> str:
 
 def set_aside(run: Run, name: str) -> str:
     """Copy the present content, in case it was changed on purpose; return a description of what happens."""
-    part, anew = run.folder / _part(name), "it is written again"
+    part, anew = run.folder / _part(name), Message("it is written again")
     if not part.exists():
         return anew
     kept = run.changed / _part(name)
     remove(kept)
     kept.parent.mkdir(parents=True, exist_ok=True)
     (shutil.copytree if part.is_dir() else shutil.copy2)(part, kept)
-    return f"{anew}; its changed content was copied to {kept.relative_to(run.folder)}"
+    return Message(
+        "{anew}; its changed content was copied to {relative_to}",
+        anew=anew,
+        relative_to=kept.relative_to(run.folder),
+    )
 
 
 def remove(path: Path) -> None:
@@ -111,7 +122,7 @@ def renew_sums(run: Run, report: Report) -> None:
     """
     name = run.sums_file.name
     kept = set_aside(run, name)
-    report(FileChange(path=name, what=f"no file could be verified with it; {kept}"))
+    report(FileChange(path=name, what=Message("no file could be verified with it; {kept}", kept=kept)))
     remove(run.sums_file)
     record_finished(run)
 
@@ -177,9 +188,11 @@ def find_resume_point(run: Run, experiments: Sequence[Experiment], record: Repor
     if is_resume:
         _say_damages(run, state, verdicts, record)
     if state is not None:
-        record(Resume(step=state.tick, reason="the newest valid checkpoint"))
+        record(Resume(step=state.tick, reason=Message("the newest valid checkpoint")))
     elif is_resume:
-        record(Resume(step=0, reason="no checkpoint is valid, so training starts from the beginning"))
+        record(
+            Resume(step=0, reason=Message("no checkpoint is valid, so training starts from the beginning"))
+        )
     state = state or TrainingState.at_start([e.name for e in experiments])
     state.replay(run.events())
     return state

@@ -20,6 +20,7 @@ from loraloom.search.request import Request
 from loraloom.session import provenance as origin
 from loraloom.session.material import Material
 from loraloom.session.safeguards import check_room, device_errors_explained
+from loraloom.text.message import Message
 from loraloom.training.out_of_memory import release_memory
 from loraloom.training.setup import Setup, scratch_run
 from loraloom.training.signals import StopRequest
@@ -67,7 +68,7 @@ def choose_concurrency(
     check_room(first)
     plan = Plan((names,), dict.fromkeys(names, together.need), setup.pass_tokens, together.free_bytes)
     known = origin.with_choices(known, material, plan)
-    waves = Choice(f"{together.num_trials} trials at a time", together.reason)
+    waves = Choice(Message("{num_trials} trials at a time", num_trials=together.num_trials), together.reason)
     return known.replaced(
         choices={**known.choices, "waves": waves},
         together=together.num_trials,

@@ -9,15 +9,16 @@ from dataclasses import replace
 
 from loraloom.errors import DataError
 from loraloom.recipe import DataSettings
+from loraloom.text.message import Message
 
-OF_RUN = (
-    "Rows are read as the run's recipe states: give this file the columns of the run's data, or write the "
-    "prompts into a .txt file, one per line."
+OF_RUN = Message(
+    "Rows are read as the run's recipe states: give this file the columns of the run's data, "
+    "or write the prompts into a .txt file, one per line."
 )
-OF_ADAPTERS = (
+OF_ADAPTERS = Message(
     "Assign the columns with --set data.columns.instruction=COLUMN and --set "
-    "data.columns.response=COLUMN, or set another key of `data`; or write the prompts "
-    "into a .txt file, one per line."
+    "data.columns.response=COLUMN, or set another key of `data`; or write the prompts into a "
+    ".txt file, one per line."
 )
 _KEYS = "|".join(DataSettings.model_fields)  # `data.json` is a file
 _CHANGES_RECIPE = re.compile(rf"\bin the recipe\b|`data:|^\s+data:$|\bdata\.(?:{_KEYS})\b", re.MULTILINE)

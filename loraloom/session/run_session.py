@@ -36,6 +36,7 @@ from loraloom.session.locations import Relocation, relocated
 from loraloom.session.material import Material, cut_notes, load_recipe_base, prepare
 from loraloom.session.material_checks import check_material
 from loraloom.session.resource_plan import report_resources
+from loraloom.text.message import Message, joined
 
 # Once the log contains one of these, the run can be resumed.
 FRUITFUL = (TrainStep, TrialStart)
@@ -74,8 +75,11 @@ class RunSession:
         if changes := self.known.version_changes(process):
             report(
                 Note(
-                    message="the run is resumed with different versions, so figures may differ from those of "
-                    f"an uninterrupted run: {'; '.join(changes)}"
+                    message=Message(
+                        "the run is resumed with different versions, so figures may differ from "
+                        "those of an uninterrupted run: {changes}",
+                        changes=joined("; ", changes),
+                    )
                 )
             )
         return self.with_provenance(self.known.with_process(process))
@@ -180,7 +184,7 @@ def report_rows(session: RunSession, report: Report) -> tuple[DataCheckReport, M
     choices = known.decided
     origin.set_threads(choices)
     of_retained = [] if session.retained is None else session.retained.notes
-    for note in [*split.notes, *(f"data.retain: {note}" for note in of_retained)]:
+    for note in [*split.notes, *(Message("data.retain: {note}", note=note) for note in of_retained)]:
         report(Note(message=note))
     report(RowCounts(train=len(split.train), eval=len(split.eval), test=len(split.test)))
     of_data = check_data(recipe, split, known.allowed, retained=session.retained)

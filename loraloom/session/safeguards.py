@@ -12,6 +12,7 @@ from loraloom.errors import RunError, TrainingError
 from loraloom.forecast.prediction import predict_disk
 from loraloom.run.folder import Run
 from loraloom.run.resuming import how_to_resume
+from loraloom.text.message import Message
 from loraloom.training.out_of_memory import is_out_of_memory
 from loraloom.training.setup import Setup
 
@@ -47,15 +48,17 @@ def device_errors_explained(run: Run, remedy: str = "") -> Iterator[None]:
         if isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error):
             remedy = remedy or how_to_resume(run)
             raise TrainingError(
-                "the device failed during training; existing checkpoints are unchanged",
+                Message("the device failed during training; existing checkpoints are unchanged"),
                 where=str(run.folder),
                 found=str(error).partition("\n")[0],
-                fix=f"When the device works again, {remedy}.",
+                fix=Message("When the device works again, {remedy}.", remedy=remedy),
             ) from None
         if not is_out_of_memory(error):
             raise
         raise TrainingError(
-            "the adapters and their optimizers do not fit in memory; existing checkpoints are unchanged",
+            Message(
+                "the adapters and their optimizers do not fit in memory; existing checkpoints are unchanged"
+            ),
             where=str(run.folder),
-            fix="Train fewer experiments at a time, lower lora.r, or set dtype: bfloat16.",
+            fix=Message("Train fewer experiments at a time, lower lora.r, or set dtype: bfloat16."),
         ) from None

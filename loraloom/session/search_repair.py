@@ -18,6 +18,7 @@ from loraloom.search.ledger import Ledger
 from loraloom.search.request import BEST_FILE, SPACE_FILE, Request
 from loraloom.search.space import experiments_of
 from loraloom.session.repair import matching_original, renew_sums, set_aside, split_text, tensors_of
+from loraloom.text.message import Message
 
 
 def verify_search(run: Run, request: Request, allowed: Collection[str], report: Report) -> None:
@@ -47,13 +48,18 @@ def verify_search(run: Run, request: Request, allowed: Collection[str], report: 
             names.remove(path.name)
     lost = {name for name in names if not _is_for_reading(run, name)}
     for name in sorted(names - lost):
-        report(FileChange(path=name, what="it is left as it is, because nothing depends on it"))
+        report(FileChange(path=name, what=Message("it is left as it is, because nothing depends on it")))
     lost |= set(_unreadable_adapters(run, request)) if not lost else set()
     if lost:
         raise RunError(
-            f"{', '.join(sorted(lost))}: changed since the search wrote it, and no checkpoint contains it",
+            Message(
+                "{lost}: changed since the search wrote it, and no checkpoint contains it",
+                lost=", ".join(sorted(lost)),
+            ),
             where=str(run.folder),
-            fix="Restore the original content, or start a new search; files not listed here are unchanged.",
+            fix=Message(
+                "Restore the original content, or start a new search; files not listed here are unchanged."
+            ),
         )
 
 

@@ -33,7 +33,7 @@ from loraloom.errors import CheckpointError
 from loraloom.run.atomic import fsync_folder, write_bytes
 from loraloom.run.digests import Manifest
 from loraloom.run.documents.document import to_json, to_stored_json
-from loraloom.text.message import from_data
+from loraloom.text.message import Message, from_data
 from loraloom.training.state import Limits, Progress, SlotTensors, TrainingState
 
 MANIFEST, STATE, SLOTS = "MANIFEST.json", "state.json", "slots"
@@ -100,9 +100,11 @@ def _write(staged: Path, target: Path, contents: dict[str, bytes]) -> None:
         with contextlib.suppress(OSError):
             _discard(staged)
         raise CheckpointError(
-            f"the checkpoint could not be written: {error.strerror or error}",
+            Message("the checkpoint could not be written: {strerror}", strerror=(error.strerror or error)),
             where=str(target),
-            fix="Free space on the disk, then continue with --resume; older checkpoints are unchanged.",
+            fix=Message(
+                "Free space on the disk, then continue with --resume; older checkpoints are unchanged."
+            ),
         ) from None
 
 
@@ -144,22 +146,35 @@ def verify(path: Path) -> dict[str, bytes]:
     try:
         manifest = Manifest.parse((path / MANIFEST).read_bytes())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"its manifest cannot be read ({type(error).__name__})", where=where) from None
+        raise CheckpointError(
+            Message("its manifest cannot be read ({name})", name=type(error).__name__), where=where
+        ) from None
     if manifest is None:
-        raise CheckpointError("its manifest was changed", where=where)
+        raise CheckpointError(Message("its manifest was changed"), where=where)
     expected = manifest.files
     present = {str(file.relative_to(path)) for file in path.rglob("*") if not file.is_dir()} - {MANIFEST}
     if present != expected.keys():
         name = min(present ^ expected.keys())
-        raise CheckpointError(f"{name} is {'surplus' if name in present else 'missing'}", where=where)
+        raise CheckpointError(
+            (
+                Message("{name} is surplus", name=name)
+                if name in present
+                else Message("{name} is missing", name=name)
+            ),
+            where=where,
+        )
     contents = {}
     for name, entry in expected.items():
         try:
             content = (path / name).read_bytes()
         except OSError as error:
-            raise CheckpointError(f"{name} cannot be read: {error.strerror}", where=where) from None
+            raise CheckpointError(
+                Message("{name} cannot be read: {strerror}", name=name, strerror=error.strerror), where=where
+            ) from None
         if not entry.matches(content):
-            raise CheckpointError(f"{name} was changed: its sha256 is not the manifest's", where=where)
+            raise CheckpointError(
+                Message("{name} was changed: its sha256 is not the manifest's", name=name), where=where
+            )
         contents[name] = content
     return contents
 
@@ -196,7 +211,9 @@ def _state(contents: dict[str, bytes], path: Path) -> TrainingState:
         limits = {each.pop("step"): Limits(**each) for each in values.get("limits", [])}
         return TrainingState(values["tick"], progress, tensors, limits, values.get("unfinished", []))
     except (KeyError, TypeError, ValueError, SafetensorError, RecursionError) as error:
-        raise CheckpointError(f"its contents cannot be read ({error})", where=str(path)) from None
+        raise CheckpointError(
+            Message("its contents cannot be read ({error})", error=error), where=str(path)
+        ) from None
 
 
 def _tensors(contents: dict[str, bytes], name: str, kind: str) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from loraloom.evaluate.generation import cut_words
 from loraloom.evaluate.metrics import METRICS
 from loraloom.evaluate.scoring import score_against
 from loraloom.run.events import Evaluation, Note
+from loraloom.text.message import Message
 from loraloom.training.engine import Engine, SignalReceivedError, Trainee
 from loraloom.training.held_out import held_out_answers, held_out_losses
 
@@ -67,7 +68,9 @@ def _decide(engine: Engine, trainee: Trainee, values: Mapping[str, float]) -> No
     patience = training.early_stopping_patience
     if patience is not None and progress.evaluations_without_improvement >= patience:
         progress.status = "stopped"
-        progress.reason = f"no better {metric} in {patience} evaluations"
+        progress.reason = Message(
+            "no better {metric} in {patience} evaluations", metric=metric, patience=patience
+        )
 
 
 def _gain(metric: str, value: float, best: float | None) -> float:

@@ -13,6 +13,7 @@ from loraloom.data.encoding import EncodedSet
 from loraloom.errors import TrainingError
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import eval_losses
+from loraloom.text.message import Message
 from loraloom.training.engine import Engine, SignalReceivedError
 from loraloom.training.out_of_memory import is_out_of_memory, release_memory
 from loraloom.training.state import Limits
@@ -112,9 +113,9 @@ def _halve(engine: Engine, tried: int) -> None:
     """
     if tried == 1:
         raise TrainingError(
-            "there is not enough memory to evaluate a single row; checkpoints are unchanged",
+            Message("there is not enough memory to evaluate a single row; checkpoints are unchanged"),
             where=str(engine.setup.run.folder),
-            fix="Lower data.max_source_length, data.max_target_length or generation.max_new_tokens.",
+            fix=Message("Lower data.max_source_length, data.max_target_length or generation.max_new_tokens."),
         )
     engine.state.narrow(engine.state.tick, Limits(eval_rows=tried // 2))
     engine.report_limit(engine.state.tick, "evaluation", tried)

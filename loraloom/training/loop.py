@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from loraloom.bank.dropout import base_dropout
 from loraloom.errors import Interrupted
 from loraloom.run.events import CheckpointSave, ExperimentEnd, Report
+from loraloom.text.message import Message
 from loraloom.training.checkpoint import save_checkpoint
 from loraloom.training.engine import Engine, Trainee
 from loraloom.training.evaluation import copy_tensors, evaluate, measure_forgetting
@@ -116,7 +117,11 @@ def _end(engine: Engine, name: str) -> None:
     if (folder := export_folder(run, state, name)) is not None:
         export(engine.setup, state, name)
         if progress.status == "failed":
-            progress.reason += f"; what it had learnt by step {progress.best_step} is in {folder}"
+            progress.reason += Message(
+                "; what it had learnt by step {best_step} is in {folder}",
+                best_step=progress.best_step,
+                folder=folder,
+            )
     engine.report(
         ExperimentEnd(
             step=state.tick,
@@ -153,5 +158,9 @@ def _interruption(engine: Engine) -> Interrupted:
     step, folder = engine.state.tick, shlex.quote(str(engine.setup.run.folder))
     return Interrupted(
         engine.stop.signal_number,
-        f"stopped and saved after step {step}; `loraloom train --resume {folder}` continues, bit for bit",
+        Message(
+            "stopped and saved after step {step}; `loraloom train --resume {folder}` continues, bit for bit",
+            step=step,
+            folder=folder,
+        ),
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from loraloom.errors import TrainingError
+from loraloom.text.message import Message
 from loraloom.training.engine import Engine, Trainee
 from loraloom.training.out_of_memory import release_memory
 from loraloom.training.passes import Pass, PassTooLargeError, Piece, run_pass
@@ -48,11 +49,13 @@ def make_room(engine: Engine, trainees: list[Trainee], too_large: Pass) -> None:
 def _row_too_large(engine: Engine, row: Piece) -> TrainingError:
     number = row.rows[0] + 1
     return TrainingError(
-        "there is not enough memory for a step, even one row at a time; checkpoints are unchanged",
+        Message("there is not enough memory for a step, even one row at a time; checkpoints are unchanged"),
         where=str(engine.setup.run.folder),
-        found=f"training row {number}, {row.num_tokens} tokens",
-        fix="Set training.gradient_checkpointing: true, or lower data.max_source_length and "
-        "data.max_target_length.",
+        found=Message("training row {number}, {num_tokens} tokens", number=number, num_tokens=row.num_tokens),
+        fix=Message(
+            "Set training.gradient_checkpointing: true, or lower data.max_source_length and "
+            "data.max_target_length."
+        ),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from loraloom.evaluate.movement import HARDLY_MOVED, movement_of_tensors
 from loraloom.run.events import Note, Report
+from loraloom.text.message import Message
 from loraloom.text.units import percent
 from loraloom.training.setup import Setup
 from loraloom.training.state import TrainingState
@@ -30,6 +31,16 @@ def measure_movements(setup: Setup, state: TrainingState, report: Report) -> dic
         total = movement_of_tensors(setup.bank, best, experiment.lora).total
         moved[name] = float(f"{total:.{DIGITS}g}")
         if total < HARDLY_MOVED:
-            message = f"{name} is almost identical to its base: ‖ΔW‖/‖W‖ is {percent(total)}"
-            report(Note(message=f"{message}; its learning rate was {experiment.training.learning_rate:g}"))
+            message = Message(
+                "{name} is almost identical to its base: ‖ΔW‖/‖W‖ is {total}", name=name, total=percent(total)
+            )
+            report(
+                Note(
+                    message=Message(
+                        "{message}; its learning rate was {learning_rate:g}",
+                        message=message,
+                        learning_rate=experiment.training.learning_rate,
+                    )
+                )
+            )
     return moved

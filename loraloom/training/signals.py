@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from loraloom.errors import Interrupted
+from loraloom.text.message import Message
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -81,7 +82,7 @@ def stop_on_signals(
         except BaseException:
             # Any exception, because libraries convert what is raised while they are imported.
             if request and request.leaves_at_once:
-                raise Interrupted(request.signal_number, "stopped before the first step") from None
+                raise Interrupted(request.signal_number, Message("stopped before the first step")) from None
             raise
 
 
@@ -98,7 +99,9 @@ def leave_on_signals() -> Iterator[None]:
         except BaseException:
             if request:
                 name = signal.Signals(request.signal_number).name
-                raise Interrupted(request.signal_number, f"stopped by {name} before it was done") from None
+                raise Interrupted(
+                    request.signal_number, Message("stopped by {name} before it was done", name=name)
+                ) from None
             raise
 
 

@@ -58,12 +58,14 @@ def _leading_spaces(view: DataView, side: Side) -> list[Finding]:
     rows = [example for example in encoded.rows if getattr(example, side)[:1].isspace()]
     if with_space == without or not rows:
         return []
-    subject = f"{share(len(rows), len(encoded.rows))} training {side}s"
-    message = (
-        f"{subject} begin with white space{of_encoded_sample(view, side)}, which this tokenizer keeps: "
-        "their first word has other tokens than without it"
+    subject = Message("{share} training {side}s", share=share(len(rows), len(encoded.rows)), side=side)
+    message = Message(
+        "{subject} begin with white space{of_encoded_sample}, which this tokenizer keeps: "
+        "their first word has other tokens than without it",
+        subject=subject,
+        of_encoded_sample=of_encoded_sample(view, side),
     )
-    fix = "Remove it, unless it is intentional and new prompts will have it too."
+    fix = Message("Remove it, unless it is intentional and new prompts will have it too.")
     return [Finding("note", "round-trip", places(rows), message, fix)]
 
 

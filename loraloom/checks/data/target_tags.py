@@ -10,6 +10,7 @@ from loraloom.checks.data.data_view import DataView, first_few, of_sample, place
 from loraloom.checks.data.light_tokenizer import TARGET_TAG
 from loraloom.checks.finding import Finding
 from loraloom.data.examples import Example
+from loraloom.text.message import Message
 
 _AT_THE_START = re.compile(rf"\s*({TARGET_TAG.pattern})")
 # The tag may follow a mark of the beginning of a word.
@@ -37,12 +38,20 @@ def check_target_tags(view: DataView) -> list[Finding]:
             tagged[kind].append(example)
     looked_at = of_sample(num_rows, len(view.rows))
     if not known:
-        message = f"the base has no tags of target languages, and no source begins with one{looked_at}"
+        message = Message(
+            "the base has no tags of target languages, and no source begins with one{looked_at}",
+            looked_at=looked_at,
+        )
         return list(_tags_of_another_base(tagged["unknown"], num_rows, looked_at)) or [
             Finding("ok", "target-tags", "data", message)
         ]
     return list(_findings(tagged, found, known, num_rows, looked_at)) or [
-        Finding("ok", "target-tags", "data", f"every source begins with a tag of the base{looked_at}")
+        Finding(
+            "ok",
+            "target-tags",
+            "data",
+            Message("every source begins with a tag of the base{looked_at}", looked_at=looked_at),
+        )
     ]
 
 
@@ -61,27 +70,47 @@ def _findings(
             "error",
             "target-tags",
             places(rows),
-            f"{share(len(rows), num_rows)} sources begin with a tag that the base does not know "
-            f"({wrong}){looked_at}; it reads an unknown character, or the pieces of the tag",
-            f"Use one of its {len(names)} tags: {first_few(names)}.",
+            Message(
+                "{share} sources begin with a tag that the base does not know "
+                "({wrong}){looked_at}; it reads an unknown character, or the pieces of the tag",
+                share=share(len(rows), num_rows),
+                wrong=wrong,
+                looked_at=looked_at,
+            ),
+            Message(
+                "Use one of its {num_names} tags: {first_few}.",
+                num_names=len(names),
+                first_few=first_few(names),
+            ),
         )
     if rows := tagged["torn"]:
         yield Finding(
             "error",
             "target-tags",
             places(rows),
-            f"{share(len(rows), num_rows)} sources begin with a tag that the tokenizer tears into "
-            f"pieces{looked_at}",
-            "Begin the source with the tag: not even white space may precede it.",
+            Message(
+                "{share} sources begin with a tag that the tokenizer tears into pieces{looked_at}",
+                share=share(len(rows), num_rows),
+                looked_at=looked_at,
+            ),
+            Message("Begin the source with the tag: not even white space may precede it."),
         )
     if rows := tagged["none"]:
         yield Finding(
             "warning",
             "target-tags",
             places(rows),
-            f"{share(len(rows), num_rows)} sources begin with no tag{looked_at}, but the base answers in "
-            f"{len(names)} languages and learned to be told which",
-            f"Begin each source with a tag, for example with data.source_prefix: '{names[0]} '.",
+            Message(
+                "{share} sources begin with no tag{looked_at}, but the base answers in {num_names} "
+                "languages and learned to be told which",
+                share=share(len(rows), num_rows),
+                looked_at=looked_at,
+                num_names=len(names),
+            ),
+            Message(
+                "Begin each source with a tag, for example with data.source_prefix: '{names} '.",
+                names=names[0],
+            ),
         )
 
 
@@ -92,7 +121,12 @@ def _tags_of_another_base(rows: list[Example], num_rows: int, looked_at: str) ->
             "warning",
             "target-tags",
             places(rows),
-            f"{share(len(rows), num_rows)} sources begin with a tag of a target language{looked_at}, but the "
-            "base's vocabulary has no such tags; it reads an unknown character, or the pieces of the tag",
-            "Remove the tags, or use a base of several target languages.",
+            Message(
+                "{share} sources begin with a tag of a target language{looked_at}, but the base's "
+                "vocabulary has no such tags; it reads an unknown character, or the pieces of the "
+                "tag",
+                share=share(len(rows), num_rows),
+                looked_at=looked_at,
+            ),
+            Message("Remove the tags, or use a base of several target languages."),
         )

@@ -35,7 +35,7 @@ def check_lengths(view: DataView) -> list[Finding]:
             Message("{first} % have at most {within}", first=first, within=_within(lengths, first / 100))
         ]
         at += [f"{p} % {_within(lengths, p / 100)}" for p in others]
-        at.append(f"the longest {lengths.max()}")
+        at.append(Message("the longest {max}", max=lengths.max()))
         message = Message(
             "tokens of training {side}s: {at}{of_sample}",
             side=side,
@@ -73,7 +73,7 @@ def check_truncation(view: DataView) -> list[Finding]:
                 if side == "source"
                 else ""
             )
-            message = Message(
+            message: str = Message(
                 "{what}{of_sample}{kinds}; {tight} would cut 1 %, {whole} none",
                 what=what,
                 of_sample=of_encoded_sample(view, side),
@@ -118,7 +118,7 @@ def check_answer_length(view: DataView) -> list[Finding]:
     is_longer = learnt > limit
     looked_at = of_encoded_sample(view, "response")
     if not is_longer.any():
-        message = Message(
+        message: str = Message(
             "no training response exceeds the {limit} tokens that an answer may have", limit=limit
         )
         return [
@@ -189,7 +189,7 @@ def _bytes(view: DataView, side: Side) -> Finding:
         "{part} of the tokens of training {side}s are single bytes", part=percent(part), side=side
     )
     if part < BYTES_WARNING:
-        message = (
+        message: str = (
             Message(
                 "no token is unknown; {spelt}{of_sample}",
                 spelt=spelt,

@@ -8,6 +8,7 @@ from typing import Literal
 from loraloom.data.languages.codes import HasLanguages, Languages
 from loraloom.data.languages.names import suggest
 from loraloom.errors import DataError, Problem
+from loraloom.text.message import Message
 from loraloom.text.visible import quoted
 
 SHOWN_CODES = 12
@@ -40,12 +41,22 @@ def _problems(
         if not name:
             example = next(iter(languages.codes))
             yield Problem(
-                f"{base} has {len(languages.codes)} languages, and nothing says which one the "
-                f"{side} text of some rows is in",
+                Message(
+                    "{base} has {num_codes} languages, and nothing says which one the {side} text "
+                    "of some rows is in",
+                    base=base,
+                    num_codes=len(languages.codes),
+                    side=side,
+                ),
                 where=f"data.{side}_lang",
                 allowed=shown_codes(languages),
-                fix=f"Set data.{side}_lang to its code (for example {example}), or data.{side}_lang_column "
-                f"to the column that has it; for texts without a recipe, give --{side}-lang.",
+                fix=Message(
+                    "Set data.{side}_lang to its code (for example {example}), or "
+                    "data.{side}_lang_column to the column that has it; for texts without a "
+                    "recipe, give --{side}-lang.",
+                    side=side,
+                    example=example,
+                ),
             )
         elif name not in languages.codes:
             yield unknown_language(name, languages, where=f"the {side} language of some rows")
@@ -54,17 +65,24 @@ def _problems(
 def unknown_language(name: str, languages: Languages, *, where: str) -> Problem:
     """A language that a tokenizer does not have, with the code that was probably meant."""
     near = suggest(name, languages.codes)
-    maps = f" If the data says {quoted(name)}, set data.language_codes: {{{name}: {near}}}."
+    maps = Message(
+        " If the data says {name}, set data.language_codes: {{{name_2}: {near}}}.",
+        name=quoted(name),
+        name_2=name,
+        near=near,
+    )
     return Problem(
-        f"{quoted(name)} is no language of this base",
+        Message("{name} is no language of this base", name=quoted(name)),
         where=where,
         allowed=shown_codes(languages),
-        fix=f"Did you mean {near}?{maps}" if near else "Use a code that its tokenizer has.",
+        fix=Message("Did you mean {near}?{maps}", near=near, maps=maps)
+        if near
+        else Message("Use a code that its tokenizer has."),
     )
 
 
 def shown_codes(languages: Languages) -> str:
     """Some of the codes of a base, and how many there are."""
     codes = list(languages.codes)
-    more = f", … ({len(codes)} in all)" if len(codes) > SHOWN_CODES else ""
+    more = Message(", … ({num_codes} in all)", num_codes=len(codes)) if len(codes) > SHOWN_CODES else ""
     return ", ".join(codes[:SHOWN_CODES]) + more

@@ -11,6 +11,7 @@ from loraloom.data.layouts.column_paths import column_of, is_in, names_in, value
 from loraloom.data.layouts.exchange import Flaw, Layout, Values
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
+from loraloom.text.message import Message
 from loraloom.text.visible import quoted
 
 
@@ -46,7 +47,9 @@ class RowLanguages:
         )
         problems = [
             Problem(
-                f"there is no column {quoted(side.column)} in {shown_as}",
+                Message(
+                    "there is no column {column} in {shown_as}", column=quoted(side.column), shown_as=shown_as
+                ),
                 where=f"data.{name}_lang_column",
                 allowed=shown_names(names_in(sample)),
             )
@@ -90,9 +93,19 @@ class RowLanguages:
         wanted, found = (language_of(source), language_of(target)), tuple(map(language_of, keys))
         if wanted[0] != wanted[1] and found == wanted[::-1]:
             raise DataError(
-                f"the recipe's languages are {source} and {target}, but its pairs are read from "
-                f"{quoted(keys[0])} to {quoted(keys[1])}",
+                Message(
+                    "the recipe's languages are {source} and {target}, but its pairs are read from "
+                    "{keys} to {keys_2}",
+                    source=source,
+                    target=target,
+                    keys=quoted(keys[0]),
+                    keys_2=quoted(keys[1]),
+                ),
                 where=where,
-                fix=f"Set data.columns: {{instruction: {keys[1]}, response: {keys[0]}}}, "
-                "or exchange data.source_lang and data.target_lang.",
+                fix=Message(
+                    "Set data.columns: {{instruction: {keys}, response: {keys_2}}}, or exchange "
+                    "data.source_lang and data.target_lang.",
+                    keys=keys[1],
+                    keys_2=keys[0],
+                ),
             )
