@@ -20,8 +20,9 @@ from transformers import DataCollatorForSeq2Seq, MT5Config, MT5ForConditionalGen
 from loraloom.architectures.families import FAMILIES
 from loraloom.architectures.t5_layers import fuse_layers
 from loraloom.bank.bank import AdapterBank
+from loraloom.base.determinism import freeze
 from loraloom.base.fused_activations import fuse_activations
-from loraloom.base.loading import Base, freeze
+from loraloom.base.loading import Base
 from loraloom.data.encoding import EncodedSet
 from loraloom.recipe import Experiment, GenerationSettings, LoraSettings, TrainingSettings
 from loraloom.run.documents.choice import Choice

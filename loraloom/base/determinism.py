@@ -1,4 +1,4 @@
-"""Check that a frozen base computes the same states for the same rows in every pass, also in train mode.
+"""Freezing of a base, and the check that it computes the same states for the same rows in every pass.
 
 Dropout modules are not all that makes a pass random: there are layers that are skipped at random
 (`layerdrop`), dropout that is an argument of a function, and noise in a router. If one of them were left on,
@@ -8,6 +8,7 @@ no guarantee would hold.
 from __future__ import annotations
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
@@ -18,6 +19,23 @@ from loraloom.text.message import Message
 # An attribute of a module with one of these in its name is a probability or a scale of noise.
 RANDOM = ("drop", "noise", "jitter")
 NUM_TOKENS = 4
+
+
+def freeze(model: PreTrainedModel, family: Family) -> None:
+    """Turn off the gradients of the base, and everything random in it.
+
+    It stays in train mode because transformers recomputes activations only in that mode; without anything
+    random, both modes compute the same.
+    """
+    model.requires_grad_(False)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+            continue
+        for name in family.random_attributes:
+            if isinstance(getattr(module, name, None), float | int):
+                setattr(module, name, 0.0)
+    model.train()
 
 
 def check_deterministic(model: PreTrainedModel, family: Family, tokenizer: Tokenizer, name: str) -> None:

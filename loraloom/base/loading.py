@@ -18,7 +18,7 @@ from loraloom.architectures.families import FAMILIES
 from loraloom.architectures.family import Family
 from loraloom.base.answer_text import AnswerText
 from loraloom.base.current_pass import CurrentPass
-from loraloom.base.determinism import check_deterministic
+from loraloom.base.determinism import check_deterministic, freeze
 from loraloom.base.device_and_dtype import choose_device, choose_dtype
 from loraloom.base.fingerprints import fingerprint, tokenizer_fingerprint
 from loraloom.base.fused_activations import fuse_activations
@@ -282,20 +282,3 @@ def _load_weights(
 def is_head_tied(model: PreTrainedModel) -> bool:
     """Return whether output head and decoder embedding are one tensor, judging by the weights, not a flag."""
     return model.get_output_embeddings().weight is model.get_decoder().get_input_embeddings().weight
-
-
-def freeze(model: PreTrainedModel, family: Family) -> None:
-    """Turn off the gradients of the base, and everything random in it.
-
-    It stays in train mode because transformers recomputes activations only in that mode; without anything
-    random, both modes compute the same.
-    """
-    model.requires_grad_(False)
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-            continue
-        for name in family.random_attributes:
-            if isinstance(getattr(module, name, None), float | int):
-                setattr(module, name, 0.0)
-    model.train()

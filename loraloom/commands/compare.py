@@ -28,7 +28,7 @@ from loraloom.data.files.part_files import PartContents
 from loraloom.data.languages.codes import pair_name
 from loraloom.data.prompts.prompts import Prompt
 from loraloom.data.sources.control_tokens import controls_in, describe_controls
-from loraloom.evaluate import comparison
+from loraloom.evaluate import comparison, conclusions
 from loraloom.evaluate.movement import movement
 from loraloom.evaluate.scoring import Scoring, score_against
 from loraloom.report.unfinished_comparisons import partial_file
@@ -234,7 +234,7 @@ def _with_figures(
     if scoring is not None:
         evidence = comparison.compute_evidence(answers, groups, scoring, num_labels)
     sentences = [
-        comparison.sentence(
+        conclusions.sentence(
             group,
             _mean([models[name].figures for name in names]),
             [moved for name in names if (moved := models[name].movement) is not None],
@@ -251,13 +251,13 @@ def _with_figures(
     if scoring is None or evidence is None:
         return result
     sizes = {group: _size(loaded, names) for group, names in groups.items() if group != BASE_NAME}
-    choice, why = comparison.recommendation(evidence, sizes, where)
+    choice, why = conclusions.recommendation(evidence, sizes, where)
     return result.replaced(
         signatures=scoring.signatures,
         groups=comparison.group_records(evidence, groups),
         differences=evidence.differences,
         pairs=evidence.pairs,
-        ranking=comparison.ranking(evidence),
+        ranking=conclusions.ranking(evidence),
         recommendation=Recommendation(experiment=choice, sentence=why),
     )
 

@@ -26,11 +26,12 @@ from loraloom.run.events import Note, Report, Resume, quiet
 from loraloom.run.folder import Run, fresh_folder, open_run
 from loraloom.run.integrity import changed_files, write_recorded
 from loraloom.run.resuming import how_to_resume, is_range_test, is_search
-from loraloom.search.driver import SearchDriver, ledger_of
+from loraloom.search.driver import SearchDriver
 from loraloom.search.halving import rung_steps
 from loraloom.search.ledger import Ledger
 from loraloom.search.request import BEST_FILE, SPACE_FILE, Request
 from loraloom.search.space import probe_experiments, with_experiments
+from loraloom.search.trials import ledger_of
 from loraloom.session import provenance as origin
 from loraloom.session.locations import Relocation
 from loraloom.session.material import Material

@@ -16,9 +16,6 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from loraloom.errors import Interrupted
-from loraloom.evaluate.metrics import METRICS
-from loraloom.recipe import Experiment
-from loraloom.recipe.reading import write_recipe
 from loraloom.run.documents.provenance import Provenance
 from loraloom.run.documents.result import Result
 from loraloom.run.documents.search import Trial
@@ -26,11 +23,16 @@ from loraloom.run.events import CheckpointDamage, ExperimentEnd, Note, Report, R
 from loraloom.run.folder import Run
 from loraloom.run.integrity import write_recorded
 from loraloom.search.halving import rung_due, rung_steps, worse_half
-from loraloom.search.ledger import Ledger, trial_name
+from loraloom.search.ledger import trial_name
 from loraloom.search.request import Request
-from loraloom.search.space import experiments_of, nested_changes, with_experiments
 from loraloom.search.study import FILE as STUDY_FILE
 from loraloom.search.study import Study
+from loraloom.search.trials import (
+    experiments_as_recipe,
+    ledger_of,
+    trial_experiment,
+    valid_experiments,
+)
 from loraloom.text.message import Message
 from loraloom.text.units import counted
 from loraloom.training.checkpoint import newest_valid
@@ -38,35 +40,6 @@ from loraloom.training.exporting import export
 from loraloom.training.loop import train as train_loop
 from loraloom.training.setup import Setup
 from loraloom.training.state import Progress, SlotTensors, Timetable, TrainingState
-
-
-def ledger_of(request: Request, run: Run) -> Ledger:
-    """Load the ledger of a run, ranked by the recipe's metric."""
-    metric = request.recipe.training.metric_for_best_model
-    is_score = metric in METRICS and bool(METRICS[metric].higher_is_better)
-    return Ledger.of(run, metric, higher_is_better=is_score)
-
-
-def valid_experiments(request: Request, trials: Sequence[Trial]) -> dict[str, Experiment]:
-    """Build the experiments of all trials whose settings are valid in combination."""
-    experiments = {}
-    for trial in trials:
-        try:
-            experiments[trial.name] = _experiment(request, trial)
-        except ValidationError:
-            continue  # it was recorded as failed
-    return experiments
-
-
-def _experiment(request: Request, trial: Trial) -> Experiment:
-    return experiments_of(request.recipe, {trial.name: trial.parameters})[0]
-
-
-def experiments_as_recipe(request: Request, trials: Sequence[Trial]) -> str:
-    """Write a run's recipe.yaml with the trials as its experiments, for every command that reads a run."""
-    valid = valid_experiments(request, trials)
-    changes = {trial.name: nested_changes(trial.parameters) for trial in trials if trial.name in valid}
-    return write_recipe(with_experiments(request.recipe, changes))
 
 
 class SearchDriver:
@@ -212,7 +185,7 @@ class SearchDriver:
         while self._has_place():
             trial = Trial(trial_name(len(self.ledger.trials)), self.study.draw())
             try:
-                self.experiments[trial.name] = _experiment(self.request, trial)
+                self.experiments[trial.name] = trial_experiment(self.request, trial)
             except ValidationError as error:
                 trial.status = "failed"
                 trial.reason = Message(

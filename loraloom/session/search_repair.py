@@ -13,10 +13,10 @@ from loraloom.run.documents.search import FILE as LEDGER_FILE
 from loraloom.run.events import FileChange, Report
 from loraloom.run.folder import Run
 from loraloom.run.integrity import changed_files, is_recorded
-from loraloom.search.driver import experiments_as_recipe, ledger_of, valid_experiments
 from loraloom.search.ledger import Ledger
 from loraloom.search.request import BEST_FILE, SPACE_FILE, Request
 from loraloom.search.space import experiments_of
+from loraloom.search.trials import experiments_as_recipe, ledger_of, valid_experiments
 from loraloom.session.repair import matching_original, renew_sums, set_aside, split_text, tensors_of
 from loraloom.text.message import Message
 

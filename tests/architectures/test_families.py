@@ -20,8 +20,8 @@ from loraloom.architectures.families import FAMILIES, LINEAR_NAMES, family_of
 from loraloom.architectures.positions import at_positions
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import hidden_states
-from loraloom.base.determinism import check_deterministic
-from loraloom.base.loading import Base, freeze, load_base
+from loraloom.base.determinism import check_deterministic, freeze
+from loraloom.base.loading import Base, load_base
 from loraloom.base.targets import linears
 from loraloom.data.batches import BatchLayout, Part, collate
 from loraloom.errors import ModelError

@@ -11,7 +11,7 @@ import torch
 from loraloom.bank.bank import AdapterBank
 from loraloom.base.frozen_linear import frozen_linear
 from loraloom.base.loading import load_base
-from loraloom.evaluate import comparison
+from loraloom.evaluate import comparison, conclusions
 from loraloom.evaluate.comparison import ModelAnswers
 from loraloom.evaluate.metrics import METRICS
 from loraloom.evaluate.movement import movement
@@ -47,7 +47,7 @@ GROUPS = {name: [name] for name in MODELS}
 def sentence(name: str, total: float = 0.01) -> str:
     figures = comparison.figures(MODELS[name], MODELS["base"], SCORING, NUM_LABELS, 8)
     evidence = comparison.compute_evidence(MODELS, GROUPS, SCORING, NUM_LABELS)
-    return comparison.sentence(name, figures, [Movement(total, {})], evidence, "30 test rows")
+    return conclusions.sentence(name, figures, [Movement(total, {})], evidence, "30 test rows")
 
 
 def test_an_adapter_that_did_nothing_is_said_to_have_done_nothing() -> None:
@@ -80,7 +80,7 @@ def test_without_references_there_is_no_figure_that_needs_one() -> None:
 
 
 def test_the_ranking_leaves_out_the_base() -> None:
-    assert comparison.ranking(comparison.compute_evidence(MODELS, GROUPS, SCORING, NUM_LABELS)) == [
+    assert conclusions.ranking(comparison.compute_evidence(MODELS, GROUPS, SCORING, NUM_LABELS)) == [
         "good",
         "idle",
     ]
@@ -89,7 +89,7 @@ def test_the_ranking_leaves_out_the_base() -> None:
 def recommend(models: dict[str, ModelAnswers], sizes: dict[str, int]) -> tuple[str | None, str]:
     groups = {name: [name] for name in models}
     evidence = comparison.compute_evidence(models, groups, SCORING, NUM_LABELS)
-    return comparison.recommendation(evidence, sizes, "30 test rows")
+    return conclusions.recommendation(evidence, sizes, "30 test rows")
 
 
 def test_what_is_clearly_best_is_recommended() -> None:

@@ -1,0 +1,50 @@
+"""The trials of a search as experiments of a recipe, and the ledger that records them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from loraloom.evaluate.metrics import METRICS
+from loraloom.recipe import Experiment
+from loraloom.recipe.reading import write_recipe
+from loraloom.run.documents.search import Trial
+from loraloom.run.folder import Run
+from loraloom.search.ledger import Ledger
+from loraloom.search.request import Request
+from loraloom.search.space import experiments_of, nested_changes, with_experiments
+
+
+def ledger_of(request: Request, run: Run) -> Ledger:
+    """Load the ledger of a run, ranked by the recipe's metric."""
+    metric = request.recipe.training.metric_for_best_model
+    is_score = metric in METRICS and bool(METRICS[metric].higher_is_better)
+    return Ledger.of(run, metric, higher_is_better=is_score)
+
+
+def valid_experiments(request: Request, trials: Sequence[Trial]) -> dict[str, Experiment]:
+    """Build the experiments of all trials whose settings are valid in combination."""
+    experiments = {}
+    for trial in trials:
+        try:
+            experiments[trial.name] = trial_experiment(request, trial)
+        except ValidationError:
+            continue  # it was recorded as failed
+    return experiments
+
+
+def trial_experiment(request: Request, trial: Trial) -> Experiment:
+    """Build the experiment of a trial.
+
+    Raises:
+        ValidationError: its settings are invalid in combination.
+    """
+    return experiments_of(request.recipe, {trial.name: trial.parameters})[0]
+
+
+def experiments_as_recipe(request: Request, trials: Sequence[Trial]) -> str:
+    """Write a run's recipe.yaml with the trials as its experiments, for every command that reads a run."""
+    valid = valid_experiments(request, trials)
+    changes = {trial.name: nested_changes(trial.parameters) for trial in trials if trial.name in valid}
+    return write_recipe(with_experiments(request.recipe, changes))
