@@ -9,6 +9,12 @@ import pytest
 
 from tests.commands.trained import train_small
 
+# What a multilingual base must be told of rows that do not say it.
+DIRECTIONS = {
+    "mbart": {"source_lang": "zh_CN", "target_lang": "en_XX"},
+    "m2m100": {"source_lang": "zho_Hans", "target_lang": "eng_Latn"},
+}
+
 
 @pytest.fixture(scope="session")
 def trained(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
@@ -18,7 +24,8 @@ def trained(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactor
     def run(kind: str, *experiments: str) -> Path:
         key = (kind, *experiments)
         if key not in made:
-            made[key] = train_small(tmp_path_factory.mktemp("trained") / "here", tiny(kind), experiments)
+            folder = tmp_path_factory.mktemp("trained") / "here"
+            made[key] = train_small(folder, tiny(kind), experiments, **DIRECTIONS.get(kind, {}))
         return made[key]
 
     return run
