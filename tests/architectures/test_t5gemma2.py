@@ -15,6 +15,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 from loraloom.architectures.t5gemma import T5Gemma2
 from loraloom.bank.bank import AdapterBank
+from loraloom.bank.merging import MergeReport, round_weights
 from loraloom.bank.objective import example_losses, hidden_states
 from loraloom.bank.peft_folder import write_adapter
 from loraloom.base.loading import Base, load_base
@@ -201,3 +202,14 @@ def test_the_tower_is_without_dropout_too(t5gemma2: Base) -> None:
     config = json.loads((Path(t5gemma2.name) / "config.json").read_text())
     assert config["encoder"]["vision_config"]["attention_dropout"] == 0.1
     assert len(other_linears(t5gemma2.model, t5gemma2.family)) == 10  # and the head
+
+
+def test_rounding_leaves_what_no_file_has(tiny: Callable[[str], Path]) -> None:
+    """A reloaded folder computes rotations and the scale of embeddings anew, in full precision."""
+    model = load_base(str(tiny("t5gemma2")), device="cpu").model
+    unsaved = {n: b.clone() for n, b in model.named_buffers() if n not in model.state_dict()}
+    assert any("embed_scale" in name for name in unsaved)
+    round_weights(model, MergeReport({}, 0.0, 0.0), torch.bfloat16)
+    buffers = dict(model.named_buffers())
+    assert all(torch.equal(buffers[name], buffer) for name, buffer in unsaved.items())
+    assert all(torch.equal(t.bfloat16().float(), t) for t in model.state_dict().values())
