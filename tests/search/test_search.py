@@ -169,16 +169,16 @@ def test_trials_that_do_not_fit_together_take_turns(
 def test_a_trial_whose_settings_do_not_go_together_fails_alone(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import loraloom.search.driver as under_way
+    import loraloom.search.trials as trials
 
-    original = under_way.experiments_of
+    original = trials.experiments_of
 
     def refusing(settings: Recipe, own: dict[str, dict[str, Any]]) -> Any:
         if {"lora.r": 2, "training.learning_rate": 0.01} in own.values():
             TypeAdapter(int).validate_python("no")  # as a rule between two settings would
         return original(settings, own)
 
-    monkeypatch.setattr(under_way, "experiments_of", refusing)
+    monkeypatch.setattr(trials, "experiments_of", refusing)
     space = "r: [1, 2]\nlr: [0.001, 0.01]"
     found = run_search(recipe, tmp_path / "run", space=space, sampler="grid", num_trials=4)
     (failed,) = found.ledger.failed
