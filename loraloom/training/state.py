@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Literal
 
 from torch import Tensor
@@ -115,11 +116,7 @@ class TrainingState:
 
     def limits_at(self, step: int) -> Limits:
         """Return what a step of the run, counted from 1, and the evaluation after it may compute at once."""
-        limits = Limits()
-        for since, own in self.limits.items():
-            if since <= step:
-                limits = limits.narrowed(own)
-        return limits
+        return reduce(Limits.narrowed, (own for since, own in self.limits.items() if since <= step), Limits())
 
     def narrow(self, step: int, limits: Limits) -> None:
         """Add a limit that applies from a step on."""
