@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from loraloom.bank.adapter_check import check_tensors
+from loraloom.bank.indexed_rows import IndexedRows
 from loraloom.bank.linear import AdapterPass, BankLinear, FusedLinear, open_pass
-from loraloom.bank.ownership import IndexedRows, Rows
+from loraloom.bank.ownership import Rows
 from loraloom.bank.updates.kinds import kind_of
 from loraloom.bank.updates.update import ParameterGroup, Update
 from loraloom.base.loading import Base

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from loraloom.bank.ownership import Draws, IndexedRows, Rows
+from loraloom.bank.indexed_rows import IndexedRows
+from loraloom.bank.ownership import Draws, Rows
 from loraloom.bank.updates.update import Draw, Span, Stack, Update, UpdateKind
 from loraloom.base.current_pass import CurrentPass
 from loraloom.base.frozen_linear import frozen_linear
