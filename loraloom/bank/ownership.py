@@ -131,7 +131,7 @@ class Draws:
 
 @dataclass(frozen=True)
 class Rows:
-    """Contiguous shares of a batch, in order; the form for training and comparing (for serving: `indexed_rows.py`).
+    """Contiguous shares of a batch, in order; for training and comparing (in any order: `indexed_rows.py`).
 
     Args:
         shares: in the order of the rows.

@@ -29,7 +29,7 @@ OUTSIDE_SAVES = (
     ("loraloom.training.held_out:eval_losses", 4),
     (STEP, NUM_OPTIMIZER_STEPS),
     (STEP, NUM_OPTIMIZER_STEPS),
-    ("loraloom.training.loop:export", 3),
+    ("loraloom.training.membership:export", 3),
 )
 
 
