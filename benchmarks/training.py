@@ -27,8 +27,8 @@ from loraloom.recipe import Recipe
 from loraloom.session.material import Material, load_recipe_base, prepare
 from loraloom.starter import model_folder
 from loraloom.training.optimizer import make_optimizer
-from loraloom.training.state import Timetable
 from loraloom.training.step import clip_gradients, gradient_norm
+from loraloom.training.timetable import Timetable
 
 MAX_NORM = 1.0
 

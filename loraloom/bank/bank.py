@@ -1,16 +1,17 @@
-"""The bank: a frozen base with many adapters attached, and passes over it."""
+"""The bank: attaches adapters to a frozen base, reads and drops them; `linear.py` computes with them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from loraloom.bank.adapter_check import check_tensors
-from loraloom.bank.linear import AdapterPass, BankLinear, FusedLinear, refresh
-from loraloom.bank.ownership import IndexedRows, Rows
+from loraloom.bank.indexed_rows import IndexedRows
+from loraloom.bank.linear import AdapterPass, BankLinear, FusedLinear, open_pass
+from loraloom.bank.ownership import Rows
 from loraloom.bank.updates.kinds import kind_of
 from loraloom.bank.updates.update import ParameterGroup, Update
 from loraloom.base.loading import Base
@@ -202,40 +203,22 @@ class AdapterBank:
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
 
-    @contextmanager
     def rows(
         self,
         rows: Rows | IndexedRows,
         *,
         follows: AdapterPass | None = None,
         fused: FusedLinear | None = None,
-    ) -> Iterator[AdapterPass]:
+    ) -> AbstractContextManager[AdapterPass]:
         """Open a pass: until it is left, the rows of this thread's batches belong to these owners.
 
-        The backward pass belongs inside too, because it may recompute activations.
-
         Args:
-            rows: whose rows a batch has.
-            follows: an earlier pass since which no adapter has changed, such as that of the previous token.
-            fused: how the linears compute, if not each by its own stacks.
+            rows, follows, fused: as in `open_pass`.
 
         Raises:
-            BankError: an owner has no adapter here, another thread is using the base, or a pass is open
-                already.
+            BankError: as in `open_pass`.
         """
-        unknown = rows.owners - self._settings.keys()
-        if unknown:  # otherwise the base would answer in its place
-            raise BankError(
-                Message("no adapter `{unknown}` is attached to this bank", unknown=min(unknown)),
-                allowed=", ".join(self._settings) or Message("the base alone"),
-            )
-        with self.base.occupancy.one_pass():
-            if rows.owners and fused is None:
-                stacks = (stack for linear in self._wrapped.values() for stack in linear.stacks)
-                refresh(stacks, only_if_changed=follows is not None)
-            adapter_pass = AdapterPass(rows, fused)
-            with self.base.current_pass.set(adapter_pass):
-                yield adapter_pass
+        return open_pass(self.base, self._wrapped, self.slots, rows, follows=follows, fused=fused)
 
     @contextmanager
     def hold(self) -> Iterator[None]:

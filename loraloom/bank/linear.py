@@ -7,18 +7,23 @@ is, and what each adapter adds to the rows that are its own. How it adds is up t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from loraloom.bank.ownership import Draws, IndexedRows, Rows
+from loraloom.bank.indexed_rows import IndexedRows
+from loraloom.bank.ownership import Draws, Rows
 from loraloom.bank.updates.update import Draw, Span, Stack, Update, UpdateKind
 from loraloom.base.current_pass import CurrentPass
 from loraloom.base.frozen_linear import frozen_linear
+from loraloom.base.loading import Base
 from loraloom.data.batches import Side
+from loraloom.errors import BankError
+from loraloom.text.message import Message
 
 
 class BankLinear(nn.Module):
@@ -178,6 +183,47 @@ class AdapterPass:
             return _Placement([Span(*span) for span in spans], torch.tensor(index, device=device))
         shares = self.rows.spans(num_rows, module)
         return _Placement([Span(slot, start, stop) for slot, start, stop in shares if slot is not None])
+
+
+@contextmanager
+def open_pass(
+    base: Base,
+    wrapped: Mapping[str, BankLinear],
+    slots: Collection[str],
+    rows: Rows | IndexedRows,
+    *,
+    follows: AdapterPass | None = None,
+    fused: FusedLinear | None = None,
+) -> Iterator[AdapterPass]:
+    """Open a pass: until it is left, the rows of this thread's batches belong to these owners.
+
+    The backward pass belongs inside too, because it may recompute activations.
+
+    Args:
+        base: with the adapters attached.
+        wrapped: its linears that adapters target, by name.
+        slots: the adapters.
+        rows: whose rows a batch has.
+        follows: an earlier pass since which no adapter has changed, such as that of the previous token.
+        fused: how the linears compute, if not each by its own stacks.
+
+    Raises:
+        BankError: an owner has no adapter here, another thread is using the base, or a pass is open
+            already.
+    """
+    unknown = rows.owners - set(slots)
+    if unknown:  # otherwise the base would answer in its place
+        raise BankError(
+            Message("no adapter `{unknown}` is attached to this bank", unknown=min(unknown)),
+            allowed=", ".join(slots) or Message("the base alone"),
+        )
+    with base.occupancy.one_pass():
+        if rows.owners and fused is None:
+            stacks = (stack for linear in wrapped.values() for stack in linear.stacks)
+            refresh(stacks, only_if_changed=follows is not None)
+        adapter_pass = AdapterPass(rows, fused)
+        with base.current_pass.set(adapter_pass):
+            yield adapter_pass
 
 
 @torch.no_grad()

@@ -9,9 +9,7 @@ softmax: Milakov & Gimelshein, 2018, https://arxiv.org/abs/1805.02867; Dao et al
 tile after another, each tile of W read once for both products, loss and gradient in the same sweep. The
 logits of 250,112 tokens are never stored, only a tile of them.
 
-Label smoothing by ε (Szegedy et al., 2016, https://arxiv.org/abs/1512.00567, as in torch's
-`cross_entropy`) distributes the share ε of the target equally over all V tokens: W_y h becomes
-(1 − ε) W_y h + ε/V Σ_v W_v h, and both sums over v are part of the same sweep.
+Label smoothing takes two more sums over v from the same sweep (`label_smoothing.py`).
 """
 
 from __future__ import annotations
@@ -24,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from loraloom.bank.label_smoothing import UniformShare
 from loraloom.bank.sweep_in_place import sweep_in_place
 from loraloom.base.loading import Base
 from loraloom.data.batches import Batch
@@ -97,36 +96,6 @@ class _TokenLoss(torch.autograd.Function):
         return gradient * upstream[:, None].to(gradient.dtype), None, None, None
 
 
-class _Uniform:
-    """Mean of each row's logits and of their gradients over the vocabulary, for label smoothing.
-
-    Args:
-        epsilon: float32 [n], share of each row's target that is distributed over all tokens.
-        hidden: [n, d].
-    """
-
-    def __init__(self, epsilon: Tensor, hidden: Tensor) -> None:
-        self._epsilon = epsilon
-        self._logits = torch.zeros(len(hidden), device=hidden.device)
-        self._rows = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device)
-        self._num_tokens = 0
-
-    def add(self, logits: Tensor, weight: Tensor, slope: Tensor | None) -> None:
-        """Add a tile: logits float32 [n, tile], weight [tile, d], d(capped)/d(logit) [n, tile]."""
-        self._num_tokens += len(weight)
-        self._logits += logits.sum(1)
-        # Without a cap, every row has the same gradient, the sum of the head's own rows.
-        self._rows += weight.sum(0, dtype=torch.float32) if slope is None else slope.to(weight.dtype) @ weight
-
-    def blend_logits(self, at_label: Tensor) -> Tensor:
-        """Blend (1 − ε) of the label's logit and ε of the mean, [n]."""
-        return torch.lerp(at_label, self._logits / self._num_tokens, self._epsilon)
-
-    def blend_rows(self, label_rows: Tensor) -> Tensor:
-        """Blend their gradients in the same way, [n, d]."""
-        return torch.lerp(label_rows, self._rows / self._num_tokens, self._epsilon[:, None])
-
-
 def _sweep(
     hidden: Tensor,
     labels: Tensor,
@@ -135,7 +104,7 @@ def _sweep(
     smoothing: Tensor | None = None,
 ) -> Tensor:
     """Compute the losses float32 [n] of a block of rows; write ∂loss/∂hidden [n, d] if requested."""
-    uniform = _Uniform(smoothing, hidden) if smoothing is not None else None
+    uniform = UniformShare(smoothing, hidden) if smoothing is not None else None
     scaled = hidden * head.scale if head.scale != 1.0 else hidden
     peak = torch.full((len(hidden),), -torch.inf, device=hidden.device)
     total = torch.zeros(len(hidden), device=hidden.device)

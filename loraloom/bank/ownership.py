@@ -131,7 +131,7 @@ class Draws:
 
 @dataclass(frozen=True)
 class Rows:
-    """Contiguous shares of a batch, in order; the form for training and comparing.
+    """Contiguous shares of a batch, in order; for training and comparing (in any order: `indexed_rows.py`).
 
     Args:
         shares: in the order of the rows.
@@ -162,44 +162,6 @@ class Rows:
             spans.append((share.slot, start, stop))
             start = stop
         return spans
-
-
-@dataclass(frozen=True)
-class IndexedRows:
-    """An adapter for each row, in any order; the form for serving.
-
-    Args:
-        slots: the adapter of each row.
-        expansion: as in `Rows`.
-    """
-
-    slots: tuple[str | None, ...]
-    expansion: int = 1
-
-    @property
-    def owners(self) -> frozenset[str]:
-        """The adapters that have rows."""
-        return frozenset(slot for slot in self.slots if slot is not BASE)
-
-    def spans(self, num_rows: int, module: str) -> tuple[list[int], list[tuple[str, int, int]]]:
-        """List the rows of a batch that have an adapter, and their owners.
-
-        Returns:
-            The rows, in the order of the adapters' names; slot, first position and end of each adapter's.
-        """
-        factor = self.expansion if num_rows == len(self.slots) * self.expansion else 1
-        assert num_rows == len(self.slots) * factor, (
-            f"{module} got {num_rows} rows; {len(self.slots)} have an owner"
-        )
-        rows: list[int] = []
-        spans = []
-        for slot in sorted(self.owners):
-            start = len(rows)
-            for row, owner in enumerate(self.slots):
-                if owner == slot:
-                    rows += range(row * factor, (row + 1) * factor)
-            spans.append((slot, start, len(rows)))
-        return rows, spans
 
 
 def draw_kept(shape: Sequence[int], p: float, generator: torch.Generator) -> Tensor:

@@ -49,7 +49,7 @@ from loraloom.forecast.plan import pass_tokens
 from loraloom.recipe import Experiment, LoraSettings
 from loraloom.text.message import Message
 from loraloom.text.units import percent
-from loraloom.training.state import Timetable, learning_rate
+from loraloom.training.timetable import Timetable, learning_rate
 
 NUM_ROWS = 8
 PROBE_RANK = 4

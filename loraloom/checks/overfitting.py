@@ -23,7 +23,8 @@ from loraloom.run.events import Evaluation, Event
 from loraloom.text.message import Message
 from loraloom.training.loop import train
 from loraloom.training.setup import Setup, scratch_run
-from loraloom.training.state import Timetable, TrainingState
+from loraloom.training.state import TrainingState
+from loraloom.training.timetable import Timetable
 
 NUM_STEPS = 60
 NUM_ROWS = 8

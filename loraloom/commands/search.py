@@ -52,7 +52,7 @@ from loraloom.session.search_repair import best_recipe, verify_search
 from loraloom.text.message import Message, joined
 from loraloom.training.setup import Setup
 from loraloom.training.signals import StopRequest, stop_on_signals
-from loraloom.training.state import Timetable
+from loraloom.training.timetable import Timetable
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from loraloom.data.encoding import EncodedExample, EncodedSet
 from loraloom.forecast.activation_memory import Shape
 from loraloom.recipe import Experiment
 from loraloom.training.passes import plan_passes
-from loraloom.training.state import Timetable
+from loraloom.training.timetable import Timetable
 
 # Steps examined from the start; a larger micro-batch after these is hardly larger.
 MOST_STEPS = 20_000

@@ -21,8 +21,9 @@ from loraloom.training.memory import make_room
 from loraloom.training.out_of_memory import is_out_of_memory
 from loraloom.training.passes import PassTooLargeError, Plan, step_losses
 from loraloom.training.setup import Setup
-from loraloom.training.state import Timetable, TrainingState
+from loraloom.training.state import TrainingState
 from loraloom.training.step import clip_gradients, gradient_norm
+from loraloom.training.timetable import Timetable
 
 # A static pass is compiled and run, then recorded, and replayed from then on.
 STATIC_STEPS = 3

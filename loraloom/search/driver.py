@@ -39,7 +39,8 @@ from loraloom.training.checkpoint import newest_valid
 from loraloom.training.exporting import export
 from loraloom.training.loop import train as train_loop
 from loraloom.training.setup import Setup
-from loraloom.training.state import Progress, SlotTensors, Timetable, TrainingState
+from loraloom.training.state import Progress, SlotTensors, TrainingState
+from loraloom.training.timetable import Timetable
 
 
 class SearchDriver:

@@ -14,7 +14,8 @@ from loraloom.run.events import MemoryLimit, Report
 from loraloom.training.optimizer import AdapterAdamW, make_optimizer, start_optimizer
 from loraloom.training.setup import Setup
 from loraloom.training.signals import StopRequest
-from loraloom.training.state import Moment, Progress, SlotTensors, Timetable, TrainingState
+from loraloom.training.state import Progress, SlotTensors, TrainingState
+from loraloom.training.timetable import Moment, Timetable
 
 
 class SignalReceivedError(Exception):

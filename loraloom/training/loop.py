@@ -7,23 +7,20 @@ adapter has its own optimizer. `step.py` is the step itself.
 
 from __future__ import annotations
 
-import math
 import shlex
-from collections.abc import Sequence
 
 from loraloom.bank.dropout import base_dropout
 from loraloom.errors import Interrupted
-from loraloom.run.events import CheckpointSave, ExperimentEnd, Report
+from loraloom.run.events import CheckpointSave, Report
 from loraloom.text.message import Message
 from loraloom.training.checkpoint import save_checkpoint
 from loraloom.training.engine import Engine, Trainee
-from loraloom.training.evaluation import copy_tensors, evaluate, measure_forgetting
-from loraloom.training.exporting import export, export_folder
+from loraloom.training.evaluation import evaluate
+from loraloom.training.membership import has_left, join_all, leave_if_ended
 from loraloom.training.optimizer import optimizer_tensors
-from loraloom.training.out_of_memory import is_out_of_memory
 from loraloom.training.setup import Setup
 from loraloom.training.state import TrainingState
-from loraloom.training.step import take_step, weight_norm
+from loraloom.training.step import take_step
 
 
 def train(setup: Setup, state: TrainingState, report: Report) -> TrainingState:
@@ -45,15 +42,15 @@ def train(setup: Setup, state: TrainingState, report: Report) -> TrainingState:
     engine = Engine(setup, state, report)
     with setup.bank.hold(), base_dropout(base, p):
         for wave in setup.waves:
-            _join_all(engine, wave)
+            join_all(engine, wave)
             while engine.trainees:
                 if not state.unfinished:  # otherwise a signal arrived between a step and its evaluation
                     take_step(engine)
                 evaluate(engine)
                 is_save_due = any(_is_save_due(trainee) for trainee in engine.trainees)
                 for trainee in engine.trainees:
-                    _leave_if_ended(engine, trainee)
-                engine.trainees = [t for t in engine.trainees if not _has_left(state, t.name)]
+                    leave_if_ended(engine, trainee)
+                engine.trainees = [t for t in engine.trainees if not has_left(state, t.name)]
                 is_pause = bool(engine.trainees) and setup.pause(state)
                 if is_save_due or setup.stop or is_pause:
                     _save(engine)
@@ -65,77 +62,10 @@ def train(setup: Setup, state: TrainingState, report: Report) -> TrainingState:
     return state
 
 
-def _join_all(engine: Engine, wave: Sequence[str]) -> None:
-    """Attach the adapters of a wave; one that memory does not hold beside the others fails."""
-    engine.trainees = []
-    for name in wave:
-        if _has_left(engine.state, name):
-            continue
-        try:
-            engine.trainees.append(engine.join(name))
-        except (MemoryError, RuntimeError) as error:
-            if engine.setup.has_one_experiment or not is_out_of_memory(error):
-                raise
-            engine.state.progress[name].fail("out of memory: its adapter is too large")
-            _end(engine, name)
-
-
-def _has_left(state: TrainingState, name: str) -> bool:
-    return state.progress[name].has_ended and name not in state.unfinished
-
-
 def _is_save_due(trainee: Trainee) -> bool:
     """Return whether to save; an experiment that ends early is saved, or a resume would train it again."""
     has_ended_early = trainee.progress.has_ended and trainee.experiment.training.save_strategy != "no"
     return has_ended_early or trainee.is_due("save")
-
-
-def _leave_if_ended(engine: Engine, trainee: Trainee) -> None:
-    """Drop an experiment from the bank after its last step; its best adapter becomes its result."""
-    progress, tensors, bank = trainee.progress, trainee.tensors, engine.bank
-    is_evaluated = trainee.name not in engine.state.unfinished
-    if progress.status == "training" and progress.step >= trainee.timetable.total_steps and is_evaluated:
-        progress.status = "done"
-    if not progress.has_ended:
-        return
-    # Without an evaluation the last adapter is the best one; of a failed experiment, if it is finite.
-    has_learnt = progress.step > 0 and math.isfinite(float(weight_norm(bank.parameters(trainee.name))))
-    if not tensors.best and has_learnt:
-        tensors.best = copy_tensors(bank.tensors(trainee.name))
-        progress.best_step = progress.step
-    must_measure = len(engine.setup.retain_set) and progress.status != "failed"
-    if must_measure and not measure_forgetting(engine, trainee):
-        return
-    _end(engine, trainee.name)
-
-
-def _end(engine: Engine, name: str) -> None:
-    """Export what an experiment has learnt, report how it ended, and free its slot."""
-    state, run = engine.state, engine.setup.run
-    progress, tensors = state.progress[name], state.tensors[name]
-    tensors.current, tensors.optimizer = {}, {}
-    if (folder := export_folder(run, state, name)) is not None:
-        export(engine.setup, state, name)
-        if progress.status == "failed":
-            progress.reason += Message(
-                "; what it had learnt by step {best_step} is in {folder}",
-                best_step=progress.best_step,
-                folder=folder,
-            )
-    engine.report(
-        ExperimentEnd(
-            step=state.tick,
-            experiment=name,
-            experiment_step=progress.step,
-            status=progress.status,
-            reason=progress.reason,
-            best_step=progress.best_step,
-            best_metric=progress.best_metric,
-            forgetting=progress.forgetting,
-        )
-    )
-    if name in engine.bank.slots:
-        engine.bank.drop(name)
 
 
 def _save(engine: Engine) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from loraloom.data.batches import Batch, Part, collate
 from loraloom.data.encoding import EncodedSet
 from loraloom.training.engine import Engine, SignalReceivedError, Trainee
 from loraloom.training.out_of_memory import is_out_of_memory
-from loraloom.training.static_passes import StagedPass, StaticPasses, static_widths
+from loraloom.training.static_passes import PassInputs, static_widths
 
 # The micro-batches of one trainee in one step: for each, its rows of the train set.
 Plan = Sequence[Sequence[int]]
@@ -114,8 +115,6 @@ def step_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence[Pla
             losses += parts
         else:
             losses[[piece.trainee for piece in each.pieces]] += parts
-    if setup.static_passes is not None:
-        _stage_next(engine, setup.static_passes, trainees, limit)
     return losses
 
 
@@ -133,18 +132,19 @@ def run_pass(engine: Engine, trainees: Sequence[Trainee], each: Pass, num_labels
     Raises:
         PassTooLargeError: memory does not hold it.
     """
-    base, static = engine.bank.base, engine.setup.static_passes
+    base = engine.bank.base
     owners = [trainees[piece.trainee] for piece in each.pieces]
     smoothing = [float(owner.experiment.training.label_smoothing_factor) for owner in owners]
+    static = None if any(smoothing) else engine.setup.static_passes
     try:
-        if static is not None and not any(smoothing):
-            staged = static.staged(_signature(trainees, each, num_labels))
-            return static.losses(staged or _stage(engine, static, trainees, each, num_labels), owners)
-        batch = _batch(engine, trainees, each)
-        per_label = torch.tensor([1 / num_labels[piece.trainee] for piece in each.pieces]).to(base.device)
+        if static is not None:  # on a GPU: fixed shapes, replayed
+            inputs = partial(pass_inputs, engine, trainees, each, num_labels, is_static=True)
+            return static.run(pass_key(trainees, each, num_labels), inputs, owners)
+        batch, rows, per_label = pass_inputs(engine, trainees, each, num_labels)
         # The backward pass is inside too: recomputed activations need to know whose rows they are.
-        with engine.bank.rows(_ownership(engine, trainees, each, batch)):
-            losses = part_losses(base, batch.to(base.device), smoothing) * per_label
+        with engine.bank.rows(rows):
+            sums = part_losses(base, batch.to(base.device), smoothing)
+            losses = sums * torch.tensor(per_label).to(base.device)
             losses.sum().backward()
         return losses.detach()
     except (MemoryError, RuntimeError) as error:
@@ -153,23 +153,39 @@ def run_pass(engine: Engine, trainees: Sequence[Trainee], each: Pass, num_labels
     raise PassTooLargeError(each)  # outside of the handler: the error's traceback would keep activations
 
 
-def _batch(engine: Engine, trainees: Sequence[Trainee], each: Pass, *, is_static: bool = False) -> Batch:
-    """Collate the rows of a pass on the processor; a static one has one example a row, and few widths."""
+def pass_inputs(
+    engine: Engine,
+    trainees: Sequence[Trainee],
+    each: Pass,
+    num_labels: Sequence[int],
+    *,
+    is_static: bool = False,
+    steps_ahead: int = 0,
+) -> PassInputs:
+    """Return what a pass computes with, on the processor.
+
+    Args:
+        engine, trainees, each, num_labels: as in `run_pass`.
+        is_static: for a static pass, which has one example a row, and few widths.
+        steps_ahead: how many steps each trainee will have taken before the pass.
+    """
     setup = engine.setup
     parts = [
         Part(trainees[piece.trainee].name, [setup.train_set[row] for row in piece.rows])
         for piece in each.pieces
     ]
-    return collate(
+    batch = collate(
         parts,
         engine.bank.base.layout,
         packing=setup.shared.packing and not is_static,
         min_width=static_widths(parts) if is_static else (0, 0),
     )
+    rows = _ownership(engine, trainees, each, batch, steps_ahead)
+    return PassInputs(batch, rows, [1 / num_labels[piece.trainee] for piece in each.pieces])
 
 
 def _ownership(
-    engine: Engine, trainees: Sequence[Trainee], each: Pass, batch: Batch, *, steps_ahead: int = 0
+    engine: Engine, trainees: Sequence[Trainee], each: Pass, batch: Batch, steps_ahead: int
 ) -> Rows:
     """Return whose rows the batch of a pass has, and what its random numbers are functions of."""
     examples = engine.setup.train_set
@@ -240,40 +256,10 @@ def num_labels_of(plan: Plan, examples: EncodedSet) -> int:
     return sum(int(examples.target_lengths[rows].sum()) for rows in plan)
 
 
-def _stage(
-    engine: Engine,
-    static: StaticPasses,
-    trainees: Sequence[Trainee],
-    each: Pass,
-    num_labels: Sequence[int],
-    steps_ahead: int = 0,
-) -> StagedPass:
-    """Lay out what a static pass reads."""
-    batch = _batch(engine, trainees, each, is_static=True)
-    rows = _ownership(engine, trainees, each, batch, steps_ahead=steps_ahead)
-    per_label = [1 / num_labels[piece.trainee] for piece in each.pieces]
-    return static.stage(_signature(trainees, each, num_labels, steps_ahead), batch, rows, per_label)
-
-
-def _stage_next(engine: Engine, static: StaticPasses, trainees: Sequence[Trainee], limit: int | None) -> None:
-    """Stage the first pass of the next step while a GPU computes the last pass of this one.
-
-    If another pass comes instead, because an experiment fails or ends, what was staged is not used.
-    """
-    is_last = any(t.progress.step + 1 >= t.timetable.total_steps for t in trainees)
-    if is_last or any(t.experiment.training.label_smoothing_factor for t in trainees):
-        return
-    setup = engine.setup
-    plans = [t.timetable.micro_batches(t.progress.step + 1) for t in trainees]
-    first = next(plan_passes(plans, setup.train_set, setup.pass_tokens, limit))
-    num_labels = [num_labels_of(plan, setup.train_set) for plan in plans]
-    static.stage_ahead(lambda: _stage(engine, static, trainees, first, num_labels, steps_ahead=1))
-
-
-def _signature(
+def pass_key(
     trainees: Sequence[Trainee], each: Pass, num_labels: Sequence[int], steps_ahead: int = 0
 ) -> object:
-    """Return all that decides a pass."""
+    """Return all that decides a pass; two passes with equal keys are the same."""
     pieces = [
         (trainees[p.trainee].name, trainees[p.trainee].progress.step + steps_ahead, num_labels[p.trainee], p)
         for p in each.pieces

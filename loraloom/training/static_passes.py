@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +27,20 @@ from loraloom.data.batches import Batch, Part, Side
 MAX_GRAPHS = 64
 
 _Shape = tuple[Any, ...]
+
+
+class PassInputs(NamedTuple):
+    """What a pass computes with.
+
+    Args:
+        batch: on the processor.
+        rows: whose rows it has, with draws.
+        per_label: factor of a label's loss, for each part.
+    """
+
+    batch: Batch
+    rows: Rows
+    per_label: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -79,15 +93,34 @@ class StaticPasses:
         self._ahead: StagedPass | None = None
         self._pool: Any = None
 
-    def stage(self, signature: object, batch: Batch, rows: Rows, per_label: Sequence[float]) -> StagedPass:
+    def run(self, signature: object, make: Callable[[], PassInputs], owners: Sequence[object]) -> Tensor:
+        """Run one pass forward and backward, which may have been staged ahead.
+
+        Args:
+            signature: as in `stage`.
+            make: makes its inputs, if it was not.
+            owners: as in `losses`.
+
+        Returns:
+            float32 [parts], on the device.
+        """
+        ahead, self._ahead = self._ahead, None
+        if ahead is None or ahead.signature != signature:
+            ahead = self.stage(signature, make())
+        return self.losses(ahead, owners)
+
+    def stage_ahead(self, signature: object, make: Callable[[], PassInputs]) -> None:
+        """Stage the pass that is likely next, while the device computes this one."""
+        self._ahead = self.stage(signature, make())
+
+    def stage(self, signature: object, inputs: PassInputs) -> StagedPass:
         """Lay out what a pass reads, without touching the device.
 
         Args:
             signature: everything that decides the pass; another pass has another one.
-            batch: on the processor, one example a row, its widths rounded.
-            rows: whose rows it has, with draws.
-            per_label: factor of a label's loss, for each part.
+            inputs: with one example a row, their widths rounded.
         """
+        batch, rows, per_label = inputs
         label_rows = find_label_rows(batch)
         values = _values(batch, rows, label_rows, per_label)
         is_gpu = self._bank.base.device.type == "cuda"
@@ -95,15 +128,6 @@ class StaticPasses:
         torch.cat([value.reshape(-1).long() for value in values], out=host)
         lengths = batch.input_ids.shape[1], batch.labels.shape[1], len(label_rows.labels)
         return StagedPass(signature, (batch.slots, batch.num_rows, *lengths), batch, rows.shares, host)
-
-    def stage_ahead(self, make: Callable[[], StagedPass]) -> None:
-        """Stage the pass that is likely next, while the device computes this one."""
-        self._ahead = make()
-
-    def staged(self, signature: object) -> StagedPass | None:
-        """Return the pass that was staged ahead, if it is this one."""
-        ahead, self._ahead = self._ahead, None
-        return ahead if ahead is not None and ahead.signature == signature else None
 
     def losses(self, staged: StagedPass, owners: Sequence[object]) -> Tensor:
         """Run one pass forward and backward; the gradients are added to those of the adapters.

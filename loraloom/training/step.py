@@ -19,6 +19,7 @@ from loraloom.training.engine import Engine, SignalReceivedError, Trainee
 from loraloom.training.memory import drop_gradients, make_room
 from loraloom.training.out_of_memory import is_out_of_memory
 from loraloom.training.passes import PassTooLargeError, step_losses
+from loraloom.training.static_staging import stage_next
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ def _gradients(engine: Engine, trainees: Sequence[Trainee]) -> list[StepResult]:
     """
     plans = [t.timetable.micro_batches(t.progress.step) for t in trainees]
     losses = step_losses(engine, trainees, plans)
+    if (static := engine.setup.static_passes) is not None:
+        stage_next(engine, static, trainees)
     gradient_norms = [gradient_norm(t.optimizer.updated) for t in trainees]
     on_host, norms = torch.stack([losses, torch.stack(gradient_norms)]).tolist()  # one wait for the device
     rows = [[row for micro_batch in plan for row in micro_batch] for plan in plans]

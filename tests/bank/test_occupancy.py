@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
+from loraloom.bank.indexed_rows import IndexedRows
 from loraloom.bank.linear import BankLinear
 from loraloom.bank.merging import merge_adapter
 from loraloom.bank.objective import hidden_states, part_losses
-from loraloom.bank.ownership import IndexedRows, Rows, Share, shares_of
+from loraloom.bank.ownership import Rows, Share, shares_of
 from loraloom.base.loading import Base
 from loraloom.base.occupancy import Occupancy
 from loraloom.data.batches import Batch

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from loraloom.bank import bank as bank_module
 from loraloom.bank.bank import AdapterBank
+from loraloom.bank.indexed_rows import IndexedRows
 from loraloom.bank.merging import merge_adapter
 from loraloom.bank.objective import hidden_states
-from loraloom.bank.ownership import IndexedRows, Rows, Share, seed_for
+from loraloom.bank.ownership import Rows, Share, seed_for
 from loraloom.bank.updates.kinds import LORA
 from loraloom.bank.updates.update import Draw, ParameterGroup, Span, UpdateKind
 from loraloom.base.frozen_linear import FrozenLinear, PlainLinear

@@ -25,11 +25,11 @@ MEANING = "resumes to the same bytes; at most one save interval is computed agai
 NUM_OPTIMIZER_STEPS = 16
 OUTSIDE_SAVES = (
     ("loraloom.session.material:load_base", 1),
-    ("loraloom.checks.gate:_batch", 1),
+    ("loraloom.checks.gate:batch_of", 1),
     ("loraloom.training.held_out:eval_losses", 4),
     (STEP, NUM_OPTIMIZER_STEPS),
     (STEP, NUM_OPTIMIZER_STEPS),
-    ("loraloom.training.loop:export", 3),
+    ("loraloom.training.membership:export", 3),
 )
 
 

@@ -49,9 +49,9 @@ PHASES = {
     "an evaluation": Phase("loraloom.evaluate.loss:example_losses", 1, SAVED),
     "a later evaluation": Phase("loraloom.evaluate.loss:example_losses", 4, SAVED),
     "an answer": Phase("loraloom.evaluate.generation:_logits", 3, SAVED),
-    "measuring what was forgotten": Phase("loraloom.training.loop:measure_forgetting", 1, SAVED),
+    "measuring what was forgotten": Phase("loraloom.training.membership:measure_forgetting", 1, SAVED),
     "a save": Phase("loraloom.training.checkpoint:_write", 2, SAVED),
-    "an export": Phase("loraloom.training.loop:export", 1, SAVED),
+    "an export": Phase("loraloom.training.membership:export", 1, SAVED),
 }
 
 TOLD_APART = ("loading", "between two micro-batches", "an evaluation", "an answer", "a save")

@@ -20,7 +20,7 @@ from loraloom.forecast.largest_pass import MOST_CANDIDATES, largest_passes, lay_
 from loraloom.forecast.plan import experiment_need, make_plan
 from loraloom.recipe import Experiment, LoraSettings
 from loraloom.training.passes import plan_passes
-from loraloom.training.state import Timetable
+from loraloom.training.timetable import Timetable
 from tests.families import KINDS, TWO_KINDS
 from tests.parity import rig
 

@@ -19,7 +19,7 @@ from loraloom.base.loading import Base
 from loraloom.base.targets import other_linears
 from loraloom.data.encoding import EncodedSet
 from loraloom.recipe import Experiment
-from loraloom.training.state import Timetable
+from loraloom.training.timetable import Timetable
 from tests.parity.rig import TrainedRun, stock_model
 
 

@@ -10,7 +10,7 @@ import torch
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, get_scheduler
 
 from loraloom.recipe import TrainingSettings
-from loraloom.training.state import Timetable, learning_rate
+from loraloom.training.timetable import Timetable, learning_rate
 from tests.parity.rig import experiment
 
 NAMES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from loraloom.recipe import Experiment, LoraSettings, TrainingSettings
 from loraloom.search.halving import rung_due, rung_steps, worse_half
-from loraloom.training.state import Timetable
+from loraloom.training.timetable import Timetable
 
 
 def timetable(**training: Any) -> Timetable:

@@ -18,7 +18,7 @@ from loraloom.recipe import Experiment, GenerationSettings
 from loraloom.training import evaluation, held_out, loop, step
 from loraloom.training.checkpoint import newest_valid
 from loraloom.training.engine import Engine
-from loraloom.training.state import Timetable
+from loraloom.training.timetable import Timetable
 from tests.parity.rig import TrainedRun, experiment, random_rows, speaking_tensors, train_all
 
 TRAIN, EVAL = random_rows(12, seed=5), random_rows(4, seed=6)

@@ -16,7 +16,7 @@ from loraloom.recipe import Experiment
 from loraloom.run.folder import Run
 from loraloom.training import engine, held_out, passes, step
 from loraloom.training.engine import Engine
-from loraloom.training.state import Timetable
+from loraloom.training.timetable import Timetable
 from tests.parity.rig import TrainedRun, experiment, random_rows, train_all
 
 TRAIN, EVAL = random_rows(12, seed=5), random_rows(4, seed=6)

@@ -26,7 +26,7 @@ from loraloom.training.optimizer import (
     start_optimizer,
 )
 from loraloom.training.setup import Setup
-from loraloom.training.static_passes import StaticPasses, rounded_width
+from loraloom.training.static_passes import PassInputs, StaticPasses, rounded_width
 from tests.parity.rig import (
     assert_same_gradients,
     attach_speaking,
@@ -124,7 +124,7 @@ def test_a_static_pass_equals_the_plain_one(base: Base, is_cut: bool) -> None:
             parameter.grad = None
     passes = StaticPasses(bank, records=False)
     for _ in range(2):  # of which the second finds the first's shape
-        losses = passes.losses(passes.stage(0, batch, rows, per_label), ["owner"] * 4)
+        losses = passes.losses(passes.stage(0, PassInputs(batch, rows, per_label)), ["owner"] * 4)
     assert losses.tolist() == pytest.approx(expected, rel=1e-5)
     for slot in DROPPING:
         own = {name: gradient / 2 for name, gradient in gradients(bank, slot).items()}
@@ -136,10 +136,10 @@ def test_dropout_is_there(mt5: Base) -> None:
     bank, batch = bank_of(mt5), batch_for(mt5)
     passes, rows = StaticPasses(bank, records=False), rows_of(batch, {})
     assert rows.draws is not None
-    first = passes.losses(passes.stage(0, batch, rows, [1.0] * 4), ["owner"] * 4).tolist()
+    first = passes.losses(passes.stage(0, PassInputs(batch, rows, [1.0] * 4)), ["owner"] * 4).tolist()
     steps = {slot: step + 1 for slot, step in rows.draws.steps.items()}
     later = Rows(rows.shares, draws=Draws(rows.draws.seeds, steps, 1, rows.draws.segments))
-    second = passes.losses(passes.stage(1, batch, later, [1.0] * 4), ["owner"] * 4).tolist()
+    second = passes.losses(passes.stage(1, PassInputs(batch, later, [1.0] * 4)), ["owner"] * 4).tolist()
     assert second[:2] == first[:2]
     assert all(abs(a - b) > 1e-4 for a, b in zip(first[2:], second[2:], strict=True))
 

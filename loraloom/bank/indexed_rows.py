@@ -1,0 +1,45 @@
+"""Ownership of the rows of a batch in any order, as requests to a server arrive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from loraloom.bank.ownership import BASE
+
+
+@dataclass(frozen=True)
+class IndexedRows:
+    """An adapter for each row, in any order; the form for serving.
+
+    Args:
+        slots: the adapter of each row.
+        expansion: as in `Rows`.
+    """
+
+    slots: tuple[str | None, ...]
+    expansion: int = 1
+
+    @property
+    def owners(self) -> frozenset[str]:
+        """The adapters that have rows."""
+        return frozenset(slot for slot in self.slots if slot is not BASE)
+
+    def spans(self, num_rows: int, module: str) -> tuple[list[int], list[tuple[str, int, int]]]:
+        """List the rows of a batch that have an adapter, and their owners.
+
+        Returns:
+            The rows, in the order of the adapters' names; slot, first position and end of each adapter's.
+        """
+        factor = self.expansion if num_rows == len(self.slots) * self.expansion else 1
+        assert num_rows == len(self.slots) * factor, (
+            f"{module} got {num_rows} rows; {len(self.slots)} have an owner"
+        )
+        rows: list[int] = []
+        spans = []
+        for slot in sorted(self.owners):
+            start = len(rows)
+            for row, owner in enumerate(self.slots):
+                if owner == slot:
+                    rows += range(row * factor, (row + 1) * factor)
+            spans.append((slot, start, len(rows)))
+        return rows, spans

@@ -1,0 +1,40 @@
+"""Label smoothing within the sweep over the vocabulary (`objective.py`).
+
+Smoothing by ε (Szegedy et al., 2016, https://arxiv.org/abs/1512.00567, as in torch's `cross_entropy`)
+distributes the share ε of the target equally over all V tokens: W_y h becomes (1 − ε) W_y h + ε/V Σ_v W_v h.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class UniformShare:
+    """Mean of each row's logits and of their gradients over the vocabulary, for label smoothing.
+
+    Args:
+        epsilon: float32 [n], share of each row's target that is distributed over all tokens.
+        hidden: [n, d].
+    """
+
+    def __init__(self, epsilon: Tensor, hidden: Tensor) -> None:
+        self._epsilon = epsilon
+        self._logits = torch.zeros(len(hidden), device=hidden.device)
+        self._rows = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device)
+        self._num_tokens = 0
+
+    def add(self, logits: Tensor, weight: Tensor, slope: Tensor | None) -> None:
+        """Add a tile: logits float32 [n, tile], weight [tile, d], d(capped)/d(logit) [n, tile]."""
+        self._num_tokens += len(weight)
+        self._logits += logits.sum(1)
+        # Without a cap, every row has the same gradient, the sum of the head's own rows.
+        self._rows += weight.sum(0, dtype=torch.float32) if slope is None else slope.to(weight.dtype) @ weight
+
+    def blend_logits(self, at_label: Tensor) -> Tensor:
+        """Blend (1 − ε) of the label's logit and ε of the mean, [n]."""
+        return torch.lerp(at_label, self._logits / self._num_tokens, self._epsilon)
+
+    def blend_rows(self, label_rows: Tensor) -> Tensor:
+        """Blend their gradients in the same way, [n, d]."""
+        return torch.lerp(label_rows, self._rows / self._num_tokens, self._epsilon[:, None])

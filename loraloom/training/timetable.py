@@ -1,0 +1,91 @@
+"""The timetable of an experiment: which rows each step has, its learning rate, when to evaluate and save."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from loraloom.bank.ownership import seed_for
+from loraloom.data.batches import epoch_order
+from loraloom.recipe import Experiment, TrainingSettings
+
+Moment = Literal["eval", "save"]
+
+
+@dataclass(frozen=True)
+class Timetable:
+    """When an experiment sees which rows, and at which learning rate; depends on its own settings alone.
+
+    Args:
+        experiment: its settings.
+        num_examples: training rows.
+
+    Source: steps are counted as in transformers' Trainer; the last step of an epoch may be a smaller one.
+    """
+
+    experiment: Experiment
+    num_examples: int
+
+    @property
+    def examples_per_step(self) -> int:
+        """Rows of a full optimizer step."""
+        training = self.experiment.training
+        return training.per_device_train_batch_size * training.gradient_accumulation_steps
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one pass over the rows."""
+        return math.ceil(self.num_examples / self.examples_per_step)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps in all."""
+        training = self.experiment.training
+        by_epochs = math.ceil(training.num_train_epochs * self.steps_per_epoch)
+        return by_epochs if training.max_steps is None else training.max_steps
+
+    def micro_batches(self, step: int) -> list[list[int]]:
+        """Return the rows of a step, counted from 0, by micro-batch."""
+        epoch, number = divmod(step, self.steps_per_epoch)
+        order = epoch_order(self.num_examples, seed_for(self.experiment.seed, "order", epoch))
+        rows = order[number * self.examples_per_step : (number + 1) * self.examples_per_step].tolist()
+        size = self.experiment.training.per_device_train_batch_size
+        return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+    def is_due(self, what: Moment, steps_taken: int) -> bool:
+        """Return whether to evaluate or save after so many steps; after the last step it is always due."""
+        training = self.experiment.training
+        strategy = getattr(training, f"{what}_strategy")
+        if strategy == "no":
+            return False
+        every = self.steps_per_epoch if strategy == "epoch" else getattr(training, f"{what}_steps")
+        return bool(steps_taken % every == 0 or steps_taken == self.total_steps)
+
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        return learning_rate(self.experiment.training, step, self.total_steps)
+
+
+def learning_rate(settings: TrainingSettings, step: int, total_steps: int) -> float:
+    """Return the learning rate of a step.
+
+    Args:
+        settings: of the experiment.
+        step: from 0.
+        total_steps: of the whole training.
+
+    Source: transformers' get_scheduler; with warm-up the first step has a rate of 0, as there.
+    """
+    warmup = settings.warmup_steps
+    num_warmup = math.ceil(total_steps * warmup) if warmup < 1 else int(warmup)
+    if step < num_warmup:
+        factor = step / num_warmup
+    else:
+        progress = (step - num_warmup) / max(1, total_steps - num_warmup)
+        factor = {
+            "linear": max(0.0, 1.0 - progress),
+            "cosine": max(0.0, 0.5 * (1.0 + math.cos(math.pi * progress))),
+            "constant": 1.0,
+        }[settings.lr_scheduler_type]
+    return float(settings.learning_rate) * factor
