@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from loraloom.data.examples import Example
+from loraloom.data.example import Example
 from loraloom.data.files.location import locate
 from loraloom.data.files.part_files import PartContents, read_part
 from loraloom.recipe import DataSettings

@@ -22,7 +22,7 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.merging import merge_adapter, round_weights
 from loraloom.bank.ownership import Rows, Share
 from loraloom.bank.peft_folder import README
-from loraloom.data.examples import Example
+from loraloom.data.example import Example
 from loraloom.errors import RunError
 from loraloom.evaluate.movement import movement
 from loraloom.export import fresh_process
