@@ -25,8 +25,8 @@ from loraloom.run.folder import open_run
 from loraloom.session import provenance as origin
 from loraloom.session.adapter_folders import find_adapters, load_adapters
 from loraloom.session.adapter_names import one_adapter
+from loraloom.session.answer_languages import decoder_starts, in_languages, with_languages
 from loraloom.session.answering_model import AnsweringModel, best_so_far, load_run
-from loraloom.session.languages import decoder_starts, in_languages, with_languages
 from loraloom.session.locations import Relocation, relocated
 from loraloom.session.row_advice import OF_ADAPTERS, OF_RUN, advising
 from loraloom.text.message import Message
