@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from loraloom.data.dropped_rows import describe_dropped, describe_empty, describe_entries, describe_none_left
 from loraloom.data.example import Example
@@ -136,7 +135,7 @@ class _Reading:
         self,
         settings: DataSettings,
         options: LayoutOptions,
-        sample: list[dict[str, Any]],
+        sample: Sequence[Mapping[str, object]],
         findings: Findings,
         shown_as: str,
         groups: SourceGroups,
