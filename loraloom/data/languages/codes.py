@@ -17,6 +17,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypedDict
 
+Pairs = Sequence[tuple[str, str]]
+"""Pairs of languages: the codes of source and target."""
+
 
 class DecoderStart(NamedTuple):
     """What an answer begins with.
@@ -93,7 +96,7 @@ class Languages:
             return DecoderStart(start_token_id, int(labels[0]))
         return DecoderStart(int(labels[-1]))
 
-    def origin(self, pairs: Sequence[tuple[str, str]], start_token_id: int) -> LanguagesOfAdapter:
+    def origin(self, pairs: Pairs, start_token_id: int) -> LanguagesOfAdapter:
         """What an adapter's loraloom.json has of the pairs of languages that it was trained on."""
         targets = sorted({target for _, target in pairs})
         return {
