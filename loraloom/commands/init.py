@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from loraloom.base.supported_models import check_folder
 from loraloom.commands.init_languages import languages_of_folder, stated_languages
@@ -98,9 +99,7 @@ def init_recipe(
     )
 
 
-def _stated(
-    named: Sequence[str], model: str, columns: Sequence[str], sets: Sequence[str]
-) -> dict[str, object]:
+def _stated(named: Sequence[str], model: str, columns: Sequence[str], sets: Sequence[str]) -> dict[str, Any]:
     """Return the settings of `data` that the options state.
 
     Raises:

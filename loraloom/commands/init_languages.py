@@ -56,7 +56,7 @@ def stated_languages(
     seen: Preview,
     look_again: Callable[[Mapping[str, Any]], Preview],
     report: Report,
-) -> dict[str, str | dict[str, str]]:
+) -> dict[str, Any]:
     """The settings about languages for the recipe of a multilingual base; none for any other.
 
     Args:
@@ -84,7 +84,7 @@ def stated_languages(
     if stated.keys() & set(LANGUAGE_KEYS):
         return {}
     columns = next((pair for pair in COLUMNS if set(pair) <= set(seen.columns)), None)
-    found: dict[str, str | dict[str, str]] = {}
+    found: dict[str, Any] = {}
     if columns is not None:
         found = {"source_lang_column": columns[0], "target_lang_column": columns[1]}
         seen = look_again(found)
