@@ -56,7 +56,7 @@ LIGHT = (
     "checks/data",
     "checks/finding.py",
     "session/data_checks.py",
-    "search/dimensions.py",
+    "search/dimension_parsing.py",
     "search/space_file.py",
     "search/request.py",
     "search/space.py",

@@ -16,7 +16,7 @@ from loraloom.bank.peft_folder import read_adapter
 from loraloom.base.loading import load_base
 from loraloom.data.batches import Part, collate
 from loraloom.data.encoding import encode
-from loraloom.data.examples import Example
+from loraloom.data.example import Example
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 QUESTION = "Is this sentence biased?"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from loraloom.api.arguments import as_path, given_base, refuse_beside_run, token
 from loraloom.results import CardResult, MergeResult, RunSummary
@@ -47,14 +47,25 @@ def merge(
     from loraloom.commands.merge import merge as run_merge
     from loraloom.commands.merge import merge_foreign
 
-    common: dict[str, Any] = {"dtype": dtype, "data": as_path(data), "report": report, "stop": token(stop)}
+    rows, stopping = as_path(data), token(stop)
     if run is None:
         given = given_base(base, adapter)
         assert adapter is not None
-        made = merge_foreign(given, adapter, Path(out), sets=sets, **common)
+        made = merge_foreign(
+            given, adapter, Path(out), sets=sets, dtype=dtype, data=rows, report=report, stop=stopping
+        )
     else:
         refuse_beside_run(adapter, sets)
-        made = run_merge(Path(run), Path(out), experiment=experiment, base=as_path(base), **common)
+        made = run_merge(
+            Path(run),
+            Path(out),
+            experiment=experiment,
+            base=as_path(base),
+            dtype=dtype,
+            data=rows,
+            report=report,
+            stop=stopping,
+        )
     return MergeResult(
         folder=Path(made["folder"]),
         experiment=made["experiment"],

@@ -15,6 +15,8 @@ from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest
 
 if TYPE_CHECKING:
+    from pydantic.json_schema import JsonSchemaValue
+
     from loraloom.run.documents.range_test import RangeTest
 
 
@@ -222,7 +224,7 @@ def demo(
     )
 
 
-def recipe_schema() -> dict[str, Any]:
+def recipe_schema() -> JsonSchemaValue:
     """Return the JSON Schema of a recipe, for editors and forms."""
     from loraloom.recipe.writing import recipe_schema as schema
 

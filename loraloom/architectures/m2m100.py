@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from loraloom.architectures.bart import Bart
 from loraloom.architectures.dimensions import Dimensions
-from loraloom.architectures.languages import find_languages
+from loraloom.architectures.tokenizer_languages import find_languages
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

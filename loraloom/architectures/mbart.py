@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from loraloom.architectures.bart import Bart
-from loraloom.architectures.languages import find_languages
+from loraloom.architectures.tokenizer_languages import find_languages
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -158,7 +158,7 @@ def _read_object(file: Path, name: str) -> dict[str, Any]:
     return values
 
 
-def _config_problems(values: dict[str, Any], name: str) -> Iterator[Problem]:
+def _config_problems(values: Mapping[str, object], name: str) -> Iterator[Problem]:
     configs = list(_configs(values))
     yield from _code_problems({key: own[key] for own in configs for key in own if own[key]}, CONFIG, name)
     private = [key for own in configs for key in own if key.startswith("_") and key not in _HARMLESS_PRIVATE]
@@ -202,7 +202,7 @@ def _config_problems(values: dict[str, Any], name: str) -> Iterator[Problem]:
         )
 
 
-def _configs(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _configs(values: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
     """Yield a config and those within it: of an encoder, a decoder, a tower for images."""
     yield values
     for value in values.values():
@@ -210,22 +210,22 @@ def _configs(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield from _configs(value)
 
 
-def _at(values: Mapping[str, Any], key: str) -> Any:
+def _at(values: Mapping[str, object], key: str) -> object:
     """Return the value at `encoder.hidden_size`; 1 if the config leaves it to its default."""
-    value: Any = values
+    value: object = values
     for part in key.split("."):
         value = value.get(part, 1) if isinstance(value, dict) else value
     return value
 
 
-def _numbers(values: dict[str, Any]) -> Iterator[tuple[str, float]]:
+def _numbers(values: Mapping[str, object]) -> Iterator[tuple[str, float]]:
     for config in _configs(values):
         for key, value in config.items():
             if isinstance(value, int | float):
                 yield key, value
 
 
-def _code_problems(values: Mapping[str, Any], file: str, name: str) -> Iterator[Problem]:
+def _code_problems(values: Mapping[str, object], file: str, name: str) -> Iterator[Problem]:
     what = Message("its config") if file == CONFIG else file
     for key in _CODE:
         if values.get(key):
@@ -240,7 +240,7 @@ def _code_problems(values: Mapping[str, Any], file: str, name: str) -> Iterator[
             )
 
 
-def _tokenizer_problems(values: Mapping[str, Any], name: str) -> Iterator[Problem]:
+def _tokenizer_problems(values: Mapping[str, object], name: str) -> Iterator[Problem]:
     kind = values.get("tokenizer_class")
     if kind is not None and not (isinstance(kind, str) and kind.isidentifier()):
         yield Problem(

@@ -16,7 +16,7 @@ from rich.cells import set_cell_size
 from loraloom.base.loading import Base
 from loraloom.data.batches import Batch, Part, Side, collate
 from loraloom.data.encoding import IGNORED, EncodedSet, encode_texts
-from loraloom.data.examples import Example
+from loraloom.data.example import Example
 from loraloom.run.documents.document import JsonObject
 from loraloom.text.message import Message
 from loraloom.text.visible import printable

@@ -8,7 +8,7 @@ from loraloom.checks.adapters import check_adapters, check_targets
 from loraloom.checks.base_model import check_head, check_precision, check_special_tokens, check_tokenizer
 from loraloom.checks.finding import Finding
 from loraloom.checks.gate import Gate, check_generation, check_labels, check_loss, check_shapes
-from loraloom.checks.languages import check_languages
+from loraloom.checks.language_balance import check_languages
 from loraloom.checks.movement_forecast import check_movement
 from loraloom.checks.overfitting import check_learning
 

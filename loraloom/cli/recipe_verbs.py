@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from loraloom.console import Display
     from loraloom.data.splitting.split import Split
     from loraloom.recipe import Recipe
+    from loraloom.run.documents.range_test import RangeTest
 
 
 def init(
@@ -79,7 +80,8 @@ def check(
         split = split_recipe_data(settings, allow)
         from loraloom.console import print_batch, print_findings
 
-        document: dict[str, Any] = {}
+        document: dict[str, object] = {}
+        rate: float | None = None
         if data_only:
             from loraloom.session.data_checks import check_data
 
@@ -99,12 +101,12 @@ def check(
             print_findings(findings, show_all=show_all)
         has_errors = any(finding.level == "error" for finding in findings)
         if (find_lr or (deep and split.eval)) and not has_errors:
-            document["range_test"] = _range_test(settings, out, split, findings, display)
+            tried = _range_test(settings, out, split, findings, display)
+            document["range_test"], rate = tried.to_json(), tried.suggestion
         if as_json:
             print_json(document)
         if has_errors:
             raise typer.Exit(1)
-        rate = document.get("range_test", {}).get("suggestion")
         found = [] if rate is None else [f"training.learning_rate={rate:g}"]
         options = [word for name in allow for word in ("--allow", name)]
         options += [word for key in (*sets, *found) for word in ("--set", key)]
@@ -131,8 +133,8 @@ def find_lr(
         raise_errors(findings)
         found = _range_test(settings, out, split, findings, display)
         if as_json:
-            print_json(found)
-        rate = found["suggestion"]
+            print_json(found.to_json())
+        rate = found.suggestion
         words = [word for name in allow for word in ("--allow", name)]
         words += [word for key in sets for word in ("--set", key)]
         words += [] if rate is None else ["--set", f"training.learning_rate={rate:g}"]
@@ -145,8 +147,8 @@ def _range_test(
     split: Split,
     findings: list[Finding],
     display: Display,
-) -> dict[str, Any]:
-    """Try eight learning rates, show the results, and return them as JSON values."""
+) -> RangeTest:
+    """Try eight learning rates, show the results, and return them."""
     with importing():
         from loraloom.commands.find_lr import find_learning_rate
     from loraloom.console import print_range_test
@@ -156,7 +158,7 @@ def _range_test(
     if not display.is_quiet:
         print_range_test(found)
         display.say(Message("stored in {run}; `loraloom report {run}` shows it as a page", run=found.run))
-    return found.to_json()
+    return found
 
 
 def recipe_schema() -> None:

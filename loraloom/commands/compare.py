@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from loraloom.base.tokenizer_loading import control_names
-from loraloom.comparison.answers import answers_of, report_answers, target_ids
+from loraloom.comparison.answering import answers_of, report_answers, target_ids
 from loraloom.comparison.compared_rows import (
     SplitName,
     prompts_asked,
@@ -45,8 +45,8 @@ from loraloom.run.events import Note, Report, quiet
 from loraloom.run.folder import now, open_run
 from loraloom.session import provenance as origin
 from loraloom.session.adapter_folders import find_adapters, load_adapters
+from loraloom.session.answer_languages import in_languages, with_languages
 from loraloom.session.answering_model import AnsweringModel, load_run
-from loraloom.session.languages import in_languages, with_languages
 from loraloom.session.locations import Relocation, relocated
 from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.peft_folder import read_adapter
 from loraloom.commands.card import adapter_facts
 from loraloom.data.splitting.split import Split, split_examples
 from loraloom.errors import DataError
+from loraloom.export.merge_text import Merged
 from loraloom.export.merged_folder import check_out, staged_beside, write_merged
 from loraloom.export.proof import choose_rows
 from loraloom.export.transformers_folder import check_dtype
 from loraloom.recipe import Recipe
-from loraloom.run.documents.document import JsonObject
 from loraloom.run.documents.provenance import Provenance
 from loraloom.run.events import Report, quiet
 from loraloom.run.folder import Run, open_run
@@ -38,7 +37,7 @@ def merge(
     data: Path | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
-) -> dict[str, Any]:
+) -> Merged:
     """Write base and adapter as one plain transformers folder, and verify it.
 
     Args:
@@ -87,7 +86,7 @@ def merge_foreign(
     sets: Sequence[str] = (),
     report: Report = quiet,
     stop: StopRequest | None = None,
-) -> JsonObject:
+) -> Merged:
     """Merge an adapter that belongs to no run.
 
     Args:

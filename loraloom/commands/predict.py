@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,8 +24,8 @@ from loraloom.run.folder import open_run
 from loraloom.session import provenance as origin
 from loraloom.session.adapter_folders import find_adapters, load_adapters
 from loraloom.session.adapter_names import one_adapter
+from loraloom.session.answer_languages import decoder_starts, in_languages, with_languages
 from loraloom.session.answering_model import AnsweringModel, best_so_far, load_run
-from loraloom.session.languages import decoder_starts, in_languages, with_languages
 from loraloom.session.locations import Relocation, relocated
 from loraloom.session.row_advice import OF_ADAPTERS, OF_RUN, advising
 from loraloom.text.message import Message
@@ -46,7 +45,7 @@ def predict(
     target_lang: str | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, object]]:
     """Answer every row of a file.
 
     Args:
@@ -167,7 +166,7 @@ def _report_kept_columns(prompts: Sequence[Prompt], keep: Sequence[str], report:
 
 def _answers(
     loaded: AnsweringModel, prompts: list[Prompt], report: Report, stop: StopRequest
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, object]]:
     tokenizer, recipe = loaded.base.tokenizer, loaded.recipe
     has_several = len({prompt.path for prompt in prompts}) > 1
     slot = next(iter(loaded.slots.values()), BASE)

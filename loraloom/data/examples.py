@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from loraloom.data.dropped_rows import describe_dropped, describe_empty, describe_entries, describe_none_left
+from loraloom.data.example import Example
 from loraloom.data.field_text import FieldReader
 from loraloom.data.formats.parquet import HUB_PREFIX
-from loraloom.data.formats.row import DroppedRow, file_sha256, location
+from loraloom.data.formats.row import DroppedRow, file_sha256
 from loraloom.data.languages.row_languages import RowLanguages
 from loraloom.data.layouts.exchange import Exchange, Flaw, Layout, LayoutOptions, UnknownRoles
 from loraloom.data.layouts.layout_notes import LayoutNotes
@@ -29,49 +29,6 @@ from loraloom.recipe import DataSettings
 from loraloom.text.message import Message
 
 SAMPLE_ROWS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One training example.
-
-    Args:
-        source: the whole source text: prefix or template, system text, history, instruction, input.
-        response: the response to learn, unaltered; "" if the row is to be answered.
-        path: the file, as written by the user.
-        row: number of its row in the file, from 1.
-        line: number of the first line of the row; None if the format has no lines.
-        turn: number of the answer in its conversation, from 1; 0 outside one.
-        group: examples of one group must stay on one side of a split.
-        has_history: whether earlier turns of its conversation precede it.
-        is_shared: whether its source is a turn that many conversations have. It joins its conversation to
-            no other, so it may be trained on and is never held out.
-        parts: kinds and lengths of the pieces of the source, as returned by `source.packed`.
-        source_lang, target_lang: what the recipe or the row says of its languages; "" if nothing does.
-    """
-
-    source: str
-    response: str
-    path: str
-    row: int
-    line: int | None
-    turn: int
-    group: str
-    has_history: bool = False
-    is_shared: bool = False
-    parts: bytes = b""
-    source_lang: str = ""
-    target_lang: str = ""
-
-    @property
-    def id(self) -> tuple[str, int] | tuple[str, int, int]:
-        """(path, row), with the turn in a conversation: as in split.json."""
-        return (self.path, self.row, self.turn) if self.turn else (self.path, self.row)
-
-    @property
-    def where(self) -> str:
-        """`file:line`, or the file alone if it has no lines."""
-        return location(self.path, self.line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +135,7 @@ class _Reading:
         self,
         settings: DataSettings,
         options: LayoutOptions,
-        sample: list[dict[str, Any]],
+        sample: Sequence[Mapping[str, object]],
         findings: Findings,
         shown_as: str,
         groups: SourceGroups,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
-from loraloom.data.examples import Example
+from loraloom.data.example import Example
 from loraloom.data.files.location import locate
 from loraloom.data.files.part_files import PartContents, read_part
 from loraloom.recipe import DataSettings
@@ -23,7 +22,7 @@ def read_retained(settings: DataSettings) -> PartContents | None:
     if settings.retain is None:
         return None
     located = locate("retain", settings.retain, settings.locations, split=settings.hub_split)
-    own: dict[str, Any] = {"columns": {}, "source_prefix": "", "source_lang": None, "target_lang": None}
+    own: dict[str, object] = {"columns": {}, "source_prefix": "", "source_lang": None, "target_lang": None}
     read = read_part(located.files, settings.model_copy(update=own))
     read = replace(read, examples=[_in_recipe_languages(each, settings) for each in read.examples])
     read.notes[:0] = located.notes

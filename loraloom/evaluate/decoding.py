@@ -100,7 +100,7 @@ def replaced_generation_config(base: Base, config: GenerationConfig) -> Iterator
         base.model.generation_config = own
 
 
-def unused_settings(base: Base, settings: GenerationSettings) -> dict[str, Any]:
+def unused_settings(base: Base, settings: GenerationSettings) -> list[str]:
     """Find the settings of the base's own generation configuration that answers here do not follow.
 
     Args:
@@ -108,14 +108,14 @@ def unused_settings(base: Base, settings: GenerationSettings) -> dict[str, Any]:
         settings: the recipe's `generation`; base settings that it matches are followed.
 
     Returns:
-        `{key: the base's value}`; values that do not change answers are omitted.
+        Their keys; settings whose values do not change answers are omitted.
     """
     ours = generation_config(base, settings)
-    return {
-        key: value
+    return [
+        key
         for key, value in base.model.generation_config.to_dict().items()
         if not key.startswith("_") and key not in BESIDE_ANSWERS and not _is_followed(key, value, ours)
-    }
+    ]
 
 
 def _is_followed(key: str, value: Any, ours: GenerationConfig) -> bool:

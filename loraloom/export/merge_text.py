@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 from loraloom.architectures.family import Family
 from loraloom.export.merged_generation import FILE, GenerationDefaults
 from loraloom.export.proof import Proof
@@ -10,6 +12,25 @@ from loraloom.text.message import Message
 from loraloom.training.adapter_card import code, front_matter, python_block, table, training_sections
 from loraloom.training.card_code import merged_code
 from loraloom.training.card_facts import Facts
+
+
+class MergeSummary(TypedDict):
+    """What `merge` did, as its result and the folder's card have it."""
+
+    folder: str
+    experiment: str
+    dtype: str
+    dtype_reason: str
+    movement: float
+    generation: JsonObject
+    proof: JsonObject
+    notes: list[str]
+
+
+class Merged(MergeSummary):
+    """The result of `merge`, with the size of the folder's files in bytes."""
+
+    bytes: int
 
 
 def remarks(proof: Proof, dtype: str) -> list[str]:
@@ -50,7 +71,7 @@ def remarks(proof: Proof, dtype: str) -> list[str]:
     return found
 
 
-def figures(result: JsonObject) -> list[tuple[str, str]]:
+def figures(result: MergeSummary) -> list[tuple[str, str]]:
     """Format the result as rows of a table."""
     proof, reload, rounding = result["proof"], result["proof"]["reload"], result["proof"]["rounding"]
     rows = [
@@ -83,11 +104,13 @@ def _share(measured: JsonObject, others: str = " (the others are ties)") -> str:
     return f"{same} of {num}{others if same < num else ''}"
 
 
-def merged_card(facts: Facts, result: JsonObject, proof: Proof, *, family: Family, logit_scale: float) -> str:
+def merged_card(
+    facts: Facts, result: MergeSummary, proof: Proof, *, family: Family, logit_scale: float
+) -> str:
     """Write the README.md of the merged folder.
 
     Args:
-        result: as `merge` returns it.
+        result: what was merged, and what the proof measured.
         family: family of the base.
         logit_scale: factor applied to the hidden states before the output head.
     """

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -22,12 +21,12 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.merging import merge_adapter, round_weights
 from loraloom.bank.ownership import Rows, Share
 from loraloom.bank.peft_folder import README
-from loraloom.data.examples import Example
+from loraloom.data.example import Example
 from loraloom.errors import RunError
 from loraloom.evaluate.movement import movement
 from loraloom.export import fresh_process
 from loraloom.export.fresh_process import ProofRows, run_model
-from loraloom.export.merge_text import merged_card, remarks
+from loraloom.export.merge_text import Merged, MergeSummary, merged_card, remarks
 from loraloom.export.merged_generation import merged_generation_config
 from loraloom.export.merged_languages import language_notes, set_languages
 from loraloom.export.proof import (
@@ -60,7 +59,7 @@ def write_merged(
     notes: list[str],
     report: Report,
     stop: StopRequest,
-) -> dict[str, Any]:
+) -> Merged:
     """Merge the bank's only adapter, verify the folder, and rename it.
 
     Args:
@@ -97,7 +96,7 @@ def write_merged(
     notes += of_files
     for note in remarks(proof, chosen.value):
         report(Note(message=note))
-    result: dict[str, Any] = {
+    summary: MergeSummary = {
         "folder": str(out),
         "experiment": name,
         "dtype": chosen.value,
@@ -108,10 +107,9 @@ def write_merged(
         "notes": [*notes, *remarks(proof, chosen.value)],
     }
     scale = loaded.family.output_scale(loaded.model.config)
-    card = merged_card(facts, result, proof, family=loaded.family, logit_scale=scale)
+    card = merged_card(facts, summary, proof, family=loaded.family, logit_scale=scale)
     write_bytes(staged / MODEL / README, card.encode())
-    result["bytes"] = _publish(staged / MODEL, out, stop)
-    return result
+    return {**summary, "bytes": _publish(staged / MODEL, out, stop)}
 
 
 def _publish(model: Path, out: Path, stop: StopRequest) -> int:

@@ -9,11 +9,10 @@ from typing import Any
 
 from loraloom.base.loading import Base
 from loraloom.base.safety import TOKENIZER_CONFIG
-from loraloom.data.languages.codes import Languages
+from loraloom.data.languages.codes import Languages, Pairs
 from loraloom.run.atomic import write_bytes
 from loraloom.text.message import Message, joined
 
-Pairs = Sequence[tuple[str, str]]
 SHOWN_PAIRS = 8
 
 

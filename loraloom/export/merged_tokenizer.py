@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import transformers
 
@@ -99,13 +98,14 @@ def _names(base: Base, path: str) -> Iterator[str]:
             yield name
 
 
-def _forget_calls(file: Path, values: dict[str, Any]) -> list[str]:
+def _forget_calls(file: Path, values: Mapping[str, object]) -> list[str]:
     stored = {key: values[key] for key in STORED if values.get(key) is not None}
     if not stored:
         return []
     text = json.dumps({**values, **dict.fromkeys(stored)}, ensure_ascii=False, indent=2)
     write_bytes(file, text.encode())
-    limit = (stored.get("truncation") or {}).get("max_length")
+    truncation = stored.get("truncation")
+    limit = truncation.get("max_length") if isinstance(truncation, Mapping) else None
     cut = Message(" (to {limit} tokens)", limit=limit) if limit is not None else ""
     what = joined(
         " and ", (Message("{key}{cut}", key=key, cut=(cut if key == "truncation" else "")) for key in stored)

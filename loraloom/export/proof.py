@@ -16,7 +16,7 @@ import torch
 import loraloom
 from loraloom.base.loading import Base
 from loraloom.data.encoding import encode_texts
-from loraloom.data.examples import Example
+from loraloom.data.example import Example
 from loraloom.data.languages.known import check_languages
 from loraloom.data.splitting.split import Split
 from loraloom.errors import ModelError

@@ -25,7 +25,7 @@ def checked_changes(
     sections: Mapping[str, type[BaseModel]],
     common: Mapping[str, Any],
     shared: Mapping[str, Set[str]],
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, dict[str, object]]:
     """Validate every experiment as if it were the whole recipe.
 
     Args:
@@ -41,7 +41,7 @@ def checked_changes(
         ValidationError: lists everything that is wrong, with locations starting at an experiment's name.
     """
     errors = _name_errors(experiments)
-    checked: dict[str, dict[str, Any]] = {name: {} for name in experiments}
+    checked: dict[str, dict[str, object]] = {name: {} for name in experiments}
     for name, changes in experiments.items():
         for part, change in changes.items():
             try:
@@ -85,7 +85,7 @@ def _name_errors(names: Iterable[str]) -> list[InitErrorDetails]:
 
 def _checked_section(
     section: type[BaseModel], change: Any, common: BaseModel | None, shared: Set[str]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     if change is None:
         return {}
     if not isinstance(change, Mapping):

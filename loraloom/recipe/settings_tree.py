@@ -92,9 +92,9 @@ class SettingsTree:
         self.problems += other.problems
         self.notes += other.notes
 
-    def as_mapping(self) -> dict[str, Any]:
+    def as_mapping(self) -> dict[str, object]:
         """Build the nested mapping that `Recipe` validates."""
-        root: dict[str, Any] = {}
+        root: dict[str, object] = {}
         for path in self.places:
             _descend(root, path)
         for path, setting in self.settings.items():
@@ -102,7 +102,7 @@ class SettingsTree:
         return root
 
 
-def _descend(root: dict[str, Any], path: Path) -> dict[str, Any]:
+def _descend(root: dict[str, object], path: Path) -> dict[str, object]:
     for part in path:
         inner = root.setdefault(part, {})
         if not isinstance(inner, dict):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import yaml
+from pydantic.json_schema import JsonSchemaValue
 
 from loraloom.recipe.data_settings import LANGUAGE_KEYS, DataSettings
 from loraloom.recipe.relative_paths import Section
@@ -78,7 +79,7 @@ def write_recipe(recipe: Recipe) -> str:
     return _dump(values)
 
 
-def recipe_schema() -> dict[str, Any]:
+def recipe_schema() -> JsonSchemaValue:
     """Build the JSON Schema of a recipe with canonical keys, for editors and forms.
 
     Changes of an experiment have the types of the sections they change, without shared settings.
@@ -103,14 +104,14 @@ def recipe_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _changes(section: Mapping[str, Any], without: frozenset[str] = frozenset()) -> dict[str, Any]:
+def _changes(section: JsonSchemaValue, without: frozenset[str] = frozenset()) -> JsonSchemaValue:
     properties = {
         key: _without_default(value) for key, value in section["properties"].items() if key not in without
     }
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
 
-def _without_default(value: Mapping[str, Any]) -> dict[str, Any]:
+def _without_default(value: JsonSchemaValue) -> JsonSchemaValue:
     """Remove defaults, because what an experiment omits comes from the recipe."""
     return {key: copy.deepcopy(part) for key, part in value.items() if key != "default"}
 
@@ -166,7 +167,7 @@ def commented_recipe(
     Returns:
         YAML that `parse_recipe` reads.
     """
-    given: dict[str, Any] = {"learning_rate": learning_rate, "num_train_epochs": num_train_epochs}
+    given: dict[str, object] = {"learning_rate": learning_rate, "num_train_epochs": num_train_epochs}
     given |= {"max_source_length": max_source_length, "max_target_length": max_target_length, **data}
     facts = [size, layout and f"recognised as {layout}"]
     text = _comment(_help(Recipe, "model_name_or_path")) + _dump({"model_name_or_path": model})

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -71,7 +70,8 @@ def render_page(content: Content) -> str:
             effect_charts=plots.effect_charts(content),
             search_charts=plots.search_charts(content.search),
             rate_test_chart=plots.rate_test_chart(content.range_test, content),
-            **_movement(content.comparison),
+            kinds=_moved_kinds(content.comparison),
+            farthest=_largest_movement(content.comparison),
             **plots.curves(content),
         )
     )
@@ -164,13 +164,15 @@ def _first_reach(content: Content) -> float:
     return _farthest(place.from_best for place in places if place.from_best)
 
 
-def _movement(compared: ComparisonView | None) -> dict[str, Any]:
-    """List every kind of linear that any adapter moves, and the largest movement."""
+def _moved_kinds(compared: ComparisonView | None) -> list[str]:
+    """List every kind of linear that any adapter moves."""
     moved = compared.movement.values() if compared else []
-    return {
-        "kinds": sorted({kind for each in moved for kind in each.kinds}, key=_kind_order),
-        "farthest": max((value for each in moved for value in each.kinds.values()), default=0.0),
-    }
+    return sorted({kind for each in moved for kind in each.kinds}, key=_kind_order)
+
+
+def _largest_movement(compared: ComparisonView | None) -> float:
+    moved = compared.movement.values() if compared else []
+    return max((value for each in moved for value in each.kinds.values()), default=0.0)
 
 
 def _kind_order(kind: str) -> tuple[int, int, str]:

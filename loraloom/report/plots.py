@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from markupsafe import Markup
 
@@ -24,7 +24,18 @@ LOG_SETTING_FROM = 8.0
 LARGEST = 1e30
 
 
-def curves(content: Content) -> dict[str, Any]:
+class Curves(TypedDict):
+    """What the page shows of losses and learning rates: two charts, and how they are drawn."""
+
+    loss_chart: Markup
+    rate_chart: Markup
+    is_log_loss: bool
+    is_log_rate: bool
+    same_rates: list[str]
+    has_eval_loss: bool
+
+
+def curves(content: Content) -> Curves:
     """Draw losses and learning rates by step, and describe how."""
     groups = list(dict.fromkeys(each.group for each in content.experiments))
     numbered = [(groups.index(each.group), each) for each in content.experiments]

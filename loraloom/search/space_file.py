@@ -28,7 +28,7 @@ from loraloom.recipe.settings_tree import Setting, SettingsTree
 from loraloom.recipe.typos import nearest
 from loraloom.recipe.validation_problems import problems_of
 from loraloom.recipe.yaml_tree import compose
-from loraloom.search.dimensions import EXAMPLE, read_dimension
+from loraloom.search.dimension_parsing import EXAMPLE, read_dimension
 from loraloom.search.space import Dimension, Space, nested_changes, with_experiments
 from loraloom.text.message import Message
 from loraloom.text.visible import quoted, shown_value

@@ -252,7 +252,7 @@ def foreign_facts(recipe: Recipe, name: str, adapter: Adapter, base: Base) -> Fa
     config = json.loads((adapter.folder / CONFIG).read_text(encoding="utf-8"))
     targets = config["target_modules"]
     source, target = recipe.data.source_lang, recipe.data.target_lang
-    languages = {}
+    languages: Mapping[str, object] = {}
     if base.languages is not None and source and target:
         languages = base.languages.origin([(source, target)], base.start_token_id)
     return Facts(

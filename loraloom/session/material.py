@@ -16,7 +16,7 @@ from loraloom.base.safety import read_config
 from loraloom.base.supported_models import STARTER, locate
 from loraloom.base.targets import Target, target_setting
 from loraloom.data.encoding import EncodedSet, describe_cuts, encode
-from loraloom.data.examples import Example
+from loraloom.data.example import Example
 from loraloom.data.files.part_files import PartContents
 from loraloom.data.languages.balance import balanced
 from loraloom.data.languages.codes import rows_of_pairs

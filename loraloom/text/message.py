@@ -36,13 +36,6 @@ class Catalogue(Protocol):
         """Translate a template for this number of things."""
 
 
-class HasMessage(Protocol):
-    """An object that is described by a message, such as a problem."""
-
-    def as_message(self) -> str:
-        """Return the message."""
-
-
 class Message(str):
     """A text for people that knows its template and the values in it.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-Pairs = Sequence[tuple[str, str]]
+from loraloom.data.languages.codes import Pairs
 
 
 def language_code(pairs: Pairs, origin: Mapping[str, Any], *, is_in_config: bool) -> tuple[str, str]:

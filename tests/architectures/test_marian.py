@@ -17,7 +17,7 @@ from loraloom.base.loading import Base, load_base
 from loraloom.checks.gate import check_generation, check_loss, run_gate
 from loraloom.commands.merge import merge
 from loraloom.data.encoding import encode, encode_texts
-from loraloom.data.examples import Example
+from loraloom.data.example import Example
 from loraloom.errors import ModelError, RecipeError
 from loraloom.export import fresh_process
 from loraloom.export import merged_folder as merging

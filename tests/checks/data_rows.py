@@ -8,7 +8,7 @@ from typing import Any
 from loraloom.checks.data.data_view import DataView
 from loraloom.checks.data.light_tokenizer import TextTokenizer
 from loraloom.checks.finding import Finding
-from loraloom.data.examples import Example
+from loraloom.data.example import Example
 from loraloom.data.splitting.split import Split
 from loraloom.recipe import DataSettings
 

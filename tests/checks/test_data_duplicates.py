@@ -12,7 +12,7 @@ from loraloom.checks.data.code_points import strip_marks
 from loraloom.checks.data.data_view import DataView
 from loraloom.checks.data.duplicates import check_duplicates, check_leakage, check_near_duplicates
 from loraloom.checks.data.near_duplicates import SHORTEST, SIMILAR, near_copies
-from loraloom.data.examples import Example
+from loraloom.data.example import Example
 from loraloom.data.sources.source import Kind, Piece, join, packed
 from loraloom.data.splitting.split import Split
 from loraloom.recipe import DataSettings

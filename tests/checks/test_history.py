@@ -5,7 +5,7 @@ from __future__ import annotations
 from loraloom.checks.data.data_view import DataView
 from loraloom.checks.data.history import check_history
 from loraloom.checks.finding import Finding
-from loraloom.data.examples import Example
+from loraloom.data.example import Example
 from loraloom.data.splitting.split import Split
 from loraloom.recipe import DataSettings
 

@@ -163,7 +163,7 @@ def test_a_card_that_cannot_be_made_costs_no_adapter(
     def unreadable(path: Path) -> None:
         raise RunError("cannot be read", where=str(path))
 
-    monkeypatch.setattr("loraloom.training.adapter_card.SplitRecord.read", unreadable)
+    monkeypatch.setattr("loraloom.training.card_facts.SplitRecord.read", unreadable)
     adapter = train_small(tmp_path, tiny("mt5")) / "adapters" / "main"
     assert (adapter / "adapter_model.safetensors").is_file()
     assert not (adapter / "README.md").exists()

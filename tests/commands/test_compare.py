@@ -14,7 +14,7 @@ import pytest
 from loraloom import Recipe
 from loraloom.commands.compare import compare
 from loraloom.commands.train import train
-from loraloom.comparison import answers
+from loraloom.comparison import answering
 from loraloom.errors import DataError
 from loraloom.run.events import AnswerProgress, Event, Note
 from tests.events import message_of
@@ -54,7 +54,7 @@ def test_what_was_answered_before_an_interruption_is_not_answered_again(
 ) -> None:
     whole = compare(run)
     (run / "compare" / "eval.json").unlink()
-    monkeypatch.setattr(answers, "BATCHES_AT_ONCE", 1)
+    monkeypatch.setattr(answering, "BATCHES_AT_ONCE", 1)
 
     def killed(event: Event) -> None:
         if isinstance(event, AnswerProgress) and event.done == 6:
@@ -85,7 +85,7 @@ def left_behind(made: Path) -> tuple[str, list[Any]]:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(answers, "BATCHES_AT_ONCE", 1)
+        patch.setattr(answering, "BATCHES_AT_ONCE", 1)
         whole = compare(made)
         (made / "compare" / "eval.json").unlink()
         with pytest.raises(KeyboardInterrupt):
@@ -101,7 +101,7 @@ def interrupted(
     run: Path, left_behind: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Path, list[Any]]:
     """The partial file in a run of its own, and the rows."""
-    monkeypatch.setattr(answers, "BATCHES_AT_ONCE", 1)
+    monkeypatch.setattr(answering, "BATCHES_AT_ONCE", 1)
     partial = run / "compare" / ".eval.partial.jsonl"
     partial.write_text(left_behind[0], encoding="utf-8")
     return partial, left_behind[1]
@@ -186,7 +186,7 @@ def test_a_partial_file_of_0_1_with_rows_of_others_is_not_taken_up(
 def test_other_prompts_under_one_name_do_not_take_up_each_others_answers(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answers, "BATCHES_AT_ONCE", 1)
+    monkeypatch.setattr(answering, "BATCHES_AT_ONCE", 1)
     first, second = ["朋友", "学校", "家人"], ["学校", "朋友", "家人"]
     wanted = compare(run, prompts=second).rows
 

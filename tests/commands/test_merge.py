@@ -369,7 +369,7 @@ def test_an_answer_that_parts_at_a_tie_is_the_same_and_elsewhere_it_is_not(
     tiny: Callable[[str], Path],
 ) -> None:
     model = stock_model(tiny("mt5")).eval()
-    rows = ProofRows([[5, 6, 1]], [[7, 8, 1]], [], 0, 1, 0, max_new_tokens=5)
+    rows = ProofRows([[5, 6, 1]], [[7, 8, 1]], [], 0, 1, [0], [None], max_new_tokens=5)
     said = run_model(model, rows)
     with torch.no_grad():
         first = model(input_ids=torch.tensor([[5, 6, 1]]), decoder_input_ids=torch.tensor([[0]])).logits[

@@ -17,7 +17,7 @@ from tests.faults.reference import STEP, Reference, release
 from tests.faults.warm import Started, Warm
 
 NUM_ROWS, ROWS_A_CHUNK = 24, 4
-CHUNK = "loraloom.comparison.answers:_answer_chunk"
+CHUNK = "loraloom.comparison.answering:_answer_chunk"
 RECIPE = """\
 model_name_or_path: {model}
 data: {{train: rows.json, eval: {num_rows}, max_source_length: 24, max_target_length: 12}}

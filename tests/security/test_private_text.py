@@ -109,7 +109,7 @@ def test_an_interrupted_life_leaves_no_text_behind(watched: Watched) -> None:
     """A comparison that is cut keeps its answers in the run's own compare folder."""
     fill(watched)
     assert watched.project.call("train", "recipe.yaml", "--out", "run").code == 0
-    faults = {"call": "loraloom.comparison.answers:_joined", "number": 1}
+    faults = {"call": "loraloom.comparison.answering:_joined", "number": 1}
     killed = watched.project.call("compare", "run", faults=faults)
     assert killed.code != 0
     found = holders(watched.project.folder) - INPUTS

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from loraloom.checks.data.data_view import DataView, places, share
 from loraloom.checks.finding import Finding
-from loraloom.data.examples import Example
+from loraloom.data.example import Example
 from loraloom.text.message import Message
 
 # U+FFFD twice in UTF-8, read as GBK; memory filled by a debugger, read as GBK.

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loraloom.checks.data.light_tokenizer import TextTokenizer
-from loraloom.data.examples import Example
+from loraloom.data.example import Example
 from loraloom.data.splitting.split import PARTS, Part, Split
 from loraloom.data.token_ids import fit_sources
 from loraloom.recipe import DataSettings

@@ -10,7 +10,7 @@ from loraloom.checks.data.code_points import strip_marks
 from loraloom.checks.data.data_view import DataView, first_few, of_sample, places, sample, share
 from loraloom.checks.data.near_duplicates import SHINGLE, SHORTEST, SIMILAR, near_copies
 from loraloom.checks.finding import Finding
-from loraloom.data.examples import Example
+from loraloom.data.example import Example
 from loraloom.data.sources.source import pieces_of
 from loraloom.data.splitting.groups import source_key
 from loraloom.data.splitting.split import HELD_OUT

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from loraloom.checks.data.code_points import normalize
 from loraloom.checks.data.data_view import DataView, places
 from loraloom.checks.finding import Finding
-from loraloom.data.examples import Example
+from loraloom.data.example import Example
 from loraloom.text.message import Message, joined
 
 # GB 11643-1999: region, date of birth, sequence number, and a check digit by ISO 7064 MOD 11-2.

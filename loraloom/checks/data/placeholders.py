@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from loraloom.checks.data.code_points import normalize
 from loraloom.checks.data.data_view import DataView, places, share
 from loraloom.checks.finding import Finding, Level
-from loraloom.data.examples import Example
+from loraloom.data.example import Example
 from loraloom.text.message import Message
 
 NAMED = frozenset(

@@ -11,7 +11,7 @@ from loraloom.checks.data.code_points import normalize, strip_marks
 from loraloom.checks.data.data_view import DataView, of_sample, places, sample, share
 from loraloom.checks.data.placeholders import placeholder
 from loraloom.checks.finding import Finding
-from loraloom.data.examples import Example
+from loraloom.data.example import Example
 from loraloom.text.message import Message
 
 FEWEST_ROWS = 20  # a share of fewer rows is meaningless

@@ -10,7 +10,7 @@ from loraloom.checks.data.data_view import DataView, places, share
 from loraloom.checks.data.same_sources import control_tokens
 from loraloom.checks.data.tokenization import SIDES, Side, of_encoded_sample
 from loraloom.checks.finding import Finding
-from loraloom.data.examples import Example
+from loraloom.data.example import Example
 from loraloom.text.message import Message
 
 

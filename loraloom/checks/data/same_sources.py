@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from loraloom.checks.data.data_view import DataView, of_sample, places, share
 from loraloom.checks.data.light_tokenizer import TextTokenizer
 from loraloom.checks.finding import Finding, Level
-from loraloom.data.examples import Example
+from loraloom.data.example import Example
 from loraloom.data.splitting.groups import source_key
 from loraloom.text.message import Message
 

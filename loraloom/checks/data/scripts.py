@@ -11,7 +11,7 @@ import numpy.typing as npt
 from loraloom.checks.data.code_points import code_points, count_marked
 from loraloom.checks.data.data_view import DataView, places, share
 from loraloom.checks.finding import Finding
-from loraloom.data.examples import Example
+from loraloom.data.example import Example
 from loraloom.text.message import Message, joined
 from loraloom.text.units import percent
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from loraloom.checks.data.data_view import DataView, first_few, of_sample, places, share
 from loraloom.checks.data.light_tokenizer import TARGET_TAG
 from loraloom.checks.finding import Finding
-from loraloom.data.examples import Example
+from loraloom.data.example import Example
 from loraloom.text.message import Message
 
 _AT_THE_START = re.compile(rf"\s*({TARGET_TAG.pattern})")

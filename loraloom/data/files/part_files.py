@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loraloom.data.examples import Example, read_examples
+from loraloom.data.example import Example
+from loraloom.data.examples import read_examples
 from loraloom.data.files.data_file import DataFile
 from loraloom.data.files.location import DataLocation, locate
 from loraloom.data.formats.row import DroppedRow

@@ -9,6 +9,7 @@ Other .arrow files in such a folder are caches of `map` and `filter` with rows o
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def _is_file_name(name: Any) -> bool:
     return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 
-def _read(path: Path, shown_as: str) -> dict[str, Any]:
+def _read(path: Path, shown_as: str) -> Mapping[str, object]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

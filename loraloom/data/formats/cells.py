@@ -74,12 +74,12 @@ def exact_columns(schema: arrow.Schema, shown_as: str, findings: Findings) -> di
     return {name: convert for name, convert in found.items() if convert is not None}
 
 
-def exact_row(values: dict[str, Any], exact: Mapping[str, Convert]) -> dict[str, Any]:
+def exact_row(values: Mapping[str, object], exact: Mapping[str, Convert]) -> dict[str, object]:
     """Apply `exact_columns` to a row."""
     return {name: exact[name](value) if name in exact else value for name, value in values.items()}
 
 
-def _features(schema: arrow.Schema) -> dict[str, Any]:
+def _features(schema: arrow.Schema) -> Mapping[str, object]:
     written = (schema.metadata or {}).get(DATASETS_KEY)
     try:
         features = json.loads(written)["info"]["features"] if written else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,7 +117,7 @@ def _shape(head: str, whole: bool, named: Shape, shown_as: str, columns: Collect
     return "lines" if not body or rows_follow else "object"
 
 
-def _is_table(value: dict[str, Any], named: Shape, columns: Collection[str]) -> bool:
+def _is_table(value: Mapping[str, object], named: Shape, columns: Collection[str]) -> bool:
     """Return whether an object alone in its file contains all rows, rather than being one row itself."""
     members = [member_of(key, inner) for key, inner in value.items()]
     found = arrangement(members, columns)

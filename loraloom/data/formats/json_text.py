@@ -79,7 +79,7 @@ class StrictDecoder:
             raise TooDeepError
         return value, end
 
-    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def _object(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
         values = dict(pairs)
         if len(values) < len(pairs):
             times = Counter(key for key, _ in pairs)

@@ -15,7 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypedDict
+
+Pairs = Sequence[tuple[str, str]]
+"""Pairs of languages: the codes of source and target."""
 
 
 class DecoderStart(NamedTuple):
@@ -28,6 +31,18 @@ class DecoderStart(NamedTuple):
 
     start_token_id: int
     forced_token_id: int | None = None
+
+
+class LanguagesOfAdapter(TypedDict):
+    """What an adapter's loraloom.json has of the languages that it was trained on.
+
+    Args:
+        languages: pairs of codes of source and target.
+        decoder_starts: as in `DecoderStart`, for the code of each target.
+    """
+
+    languages: list[list[str]]
+    decoder_starts: dict[str, list[int | None]]
 
 
 class HasLanguages(Protocol):
@@ -81,7 +96,7 @@ class Languages:
             return DecoderStart(start_token_id, int(labels[0]))
         return DecoderStart(int(labels[-1]))
 
-    def origin(self, pairs: Sequence[tuple[str, str]], start_token_id: int) -> dict[str, Any]:
+    def origin(self, pairs: Pairs, start_token_id: int) -> LanguagesOfAdapter:
         """What an adapter's loraloom.json has of the pairs of languages that it was trained on."""
         targets = sorted({target for _, target in pairs})
         return {

@@ -10,7 +10,7 @@ Texts are labelled as in T5's training (Raffel et al., 2020, appendix D), each o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from loraloom.data.layouts.exchange import (
@@ -112,7 +112,7 @@ def article_layout() -> Layout:
     )
 
 
-def _objects(place: str, value: Any) -> list[dict[str, Any]]:
+def _objects(place: str, value: Any) -> Sequence[Mapping[str, object]]:
     if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
         raise Flaw(f"`{place}` must be a list of objects")
     return value

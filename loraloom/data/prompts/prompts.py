@@ -234,7 +234,7 @@ def _missing_response(rows: Sequence[Row], settings: DataSettings, shown_as: str
 
 
 def _ways_to_ask(
-    sample: Sequence[dict[str, Any]], options: LayoutOptions, shown_as: str
+    sample: Sequence[Mapping[str, object]], options: LayoutOptions, shown_as: str
 ) -> dict[tuple[tuple[str, str], ...], str]:
     """Map ways to read rows without answers to the answer's column that each needs; the fullest ways only."""
     ways: dict[tuple[tuple[str, str], ...], str] = {}
@@ -252,14 +252,15 @@ def _ways_to_ask(
     return {way: column for way, column in ways.items() if len(way) == most}
 
 
-def _with_null(values: Mapping[str, Any], column: str) -> dict[str, Any]:
+def _with_null(values: Mapping[str, object], column: str) -> dict[str, object]:
     """Add an unknown answer to a row: in a column, in `translation`, or at the end of a path."""
     pair = values.get("translation")
     if isinstance(pair, dict) and column not in values and "." not in column:
         return {**values, "translation": {column: None, **pair}}
     head, dot, rest = column.partition(".")
-    if dot and isinstance(values.get(head), dict):
-        return {**values, head: _with_null(values[head], rest)}
+    inner = values.get(head)
+    if dot and isinstance(inner, dict):
+        return {**values, head: _with_null(inner, rest)}
     return {**values, column: values.get(column)}
 
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from loraloom.data.example import Example
 from loraloom.data.splitting.groups import SourceGroups, source_key
-
-if TYPE_CHECKING:
-    from loraloom.data.examples import Example
 
 
 def in_groups(examples: Sequence[Example], groups: SourceGroups) -> list[Example]:

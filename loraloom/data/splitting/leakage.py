@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from loraloom.data.examples import Example
+from loraloom.data.example import Example
 from loraloom.data.splitting.groups import source_key
 from loraloom.errors import DataError, Problem
 from loraloom.text.message import Message

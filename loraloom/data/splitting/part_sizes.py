@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from loraloom.data.examples import Example
+from loraloom.data.example import Example
 from loraloom.data.splitting.groups import choose_parts
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from loraloom.data.examples import Example
+from loraloom.data.example import Example
 from loraloom.data.files.changes import check_hashes, check_unchanged
 from loraloom.data.files.data_names import STARTER, shown_data
 from loraloom.data.files.location import DataLocation

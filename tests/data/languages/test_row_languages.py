@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from loraloom.data.examples import Example, read_examples
+from loraloom.data.example import Example
+from loraloom.data.examples import read_examples
 from loraloom.data.retain import read_retained
 from loraloom.errors import DataError, RecipeError
 from loraloom.recipe import DataSettings

@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoTokenizer, MBartTokenizer, NllbTokenizer
 
 from loraloom.architectures.families import FAMILIES
-from loraloom.architectures.languages import find_languages
+from loraloom.architectures.tokenizer_languages import find_languages
 from loraloom.base.loading import load_base
 from loraloom.errors import ModelError, RecipeError
 from loraloom.recipe.reading import parse_recipe

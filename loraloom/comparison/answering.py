@@ -21,8 +21,8 @@ from loraloom.report.unfinished_comparisons import partial_file
 from loraloom.run.documents.comparison import BASE_NAME
 from loraloom.run.events import AnswerProgress, Note, Report, WarningNote
 from loraloom.session import provenance as origin
+from loraloom.session.answer_languages import decoder_starts
 from loraloom.session.answering_model import AnsweringModel
-from loraloom.session.languages import decoder_starts
 from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest, stop_on_signals
 

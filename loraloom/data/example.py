@@ -1,0 +1,50 @@
+"""A training example: source text, response to learn, and origin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from loraloom.data.formats.row import location
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training example.
+
+    Args:
+        source: the whole source text: prefix or template, system text, history, instruction, input.
+        response: the response to learn, unaltered; "" if the row is to be answered.
+        path: the file, as written by the user.
+        row: number of its row in the file, from 1.
+        line: number of the first line of the row; None if the format has no lines.
+        turn: number of the answer in its conversation, from 1; 0 outside one.
+        group: examples of one group must stay on one side of a split.
+        has_history: whether earlier turns of its conversation precede it.
+        is_shared: whether its source is a turn that many conversations have. It joins its conversation to
+            no other, so it may be trained on and is never held out.
+        parts: kinds and lengths of the pieces of the source, as returned by `source.packed`.
+        source_lang, target_lang: what the recipe or the row says of its languages; "" if nothing does.
+    """
+
+    source: str
+    response: str
+    path: str
+    row: int
+    line: int | None
+    turn: int
+    group: str
+    has_history: bool = False
+    is_shared: bool = False
+    parts: bytes = b""
+    source_lang: str = ""
+    target_lang: str = ""
+
+    @property
+    def id(self) -> tuple[str, int] | tuple[str, int, int]:
+        """(path, row), with the turn in a conversation: as in split.json."""
+        return (self.path, self.row, self.turn) if self.turn else (self.path, self.row)
+
+    @property
+    def where(self) -> str:
+        """`file:line`, or the file alone if it has no lines."""
+        return location(self.path, self.line)
