@@ -59,25 +59,32 @@ def _problems(
                 ),
             )
         elif name not in languages.codes:
-            yield unknown_language(name, languages, where=f"the {side} language of some rows")
+            yield unknown_language(name, languages, where=f"the {side} language of some rows", in_data=True)
 
 
-def unknown_language(name: str, languages: Languages, *, where: str) -> Problem:
-    """A language that a tokenizer does not have, with the code that was probably meant."""
+def unknown_language(name: str, languages: Languages, *, where: str, in_data: bool = False) -> Problem:
+    """A language that a tokenizer does not have, with the code that was probably meant.
+
+    Args:
+        in_data: whether rows say it, so that `data.language_codes` can map it; a setting can only be
+            corrected.
+    """
     near = suggest(name, languages.codes)
-    maps = Message(
-        " If the data says {name}, set data.language_codes: {{{name_2}: {near}}}.",
-        name=quoted(name),
-        name_2=name,
-        near=near,
-    )
+    fix = Message("Use a code that its tokenizer has.")
+    if near and in_data:
+        fix = Message(
+            "Did you mean {near}? If the data says {shown}, set data.language_codes: {{{name}: {near}}}.",
+            near=near,
+            shown=quoted(name),
+            name=name,
+        )
+    elif near:
+        fix = Message("Did you mean {near}?", near=near)
     return Problem(
         Message("{name} is no language of this base", name=quoted(name)),
         where=where,
         allowed=shown_codes(languages),
-        fix=Message("Did you mean {near}?{maps}", near=near, maps=maps)
-        if near
-        else Message("Use a code that its tokenizer has."),
+        fix=fix,
     )
 
 
