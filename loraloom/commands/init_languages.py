@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loraloom.architectures.families import FAMILIES, family_of
+from loraloom.architectures.families import family_of
+from loraloom.architectures.family import Family
 from loraloom.base.recipe_limits import check_recipe_languages
 from loraloom.base.safety import read_config
 from loraloom.data.languages.codes import Languages
@@ -21,7 +22,6 @@ from loraloom.recipe.data_settings import LANGUAGE_KEYS
 from loraloom.run.events import Note, Report
 from loraloom.text.message import Message, joined
 
-MULTILINGUAL_TYPES = ("mbart", "m2m_100")
 _MULTILINGUAL_NAME = re.compile(r"nllb|mbart|m2m", re.IGNORECASE)
 # Usual names of columns with the languages of source and answer.
 COLUMNS = (
@@ -41,13 +41,13 @@ def languages_of_folder(model: str) -> Languages | None:
     """
     if not Path(model).is_dir():
         return None
-    model_type = read_config(model, model).get("model_type")
-    if model_type not in MULTILINGUAL_TYPES:
-        return None
+    family = family_of(read_config(model, model).get("model_type"))
+    if family is None or type(family).languages is Family.languages:
+        return None  # the others have no codes, and need not wait for transformers
     from loraloom.base.tokenizer_loading import load_tokenizer  # it imports transformers
 
     tokenizer, _ = load_tokenizer(model, model)
-    return FAMILIES[model_type].languages(tokenizer, model)
+    return family.languages(tokenizer, model)
 
 
 def check_stated_languages(recipe: Recipe, languages: Languages | None) -> None:
