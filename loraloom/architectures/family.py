@@ -170,7 +170,11 @@ class Family(ABC):
         return ""
 
     def languages(self, tokenizer: Any, name: str) -> Languages | None:
-        """The languages whose codes its rows carry, if any; a tokenizer without them is a ModelError."""
+        """The languages whose codes rows of this family carry; None if they carry none.
+
+        Raises:
+            ModelError: the family needs codes, and the tokenizer has none.
+        """
         return None
 
     def start_token_id(self, config: Any, tokenizer: Any) -> int | None:

@@ -1,8 +1,8 @@
 """T5Gemma and T5Gemma 2: Gemma's layers as encoder and decoder, with rotary positions and sliding windows.
 
-Their configs have one config for each stack and no sizes of their own. A window depends on how far two
-tokens are apart, and so do rotations, which begin anew with each example of a row nevertheless: those that
-are scaled for long rows look at the largest position.
+Their configs contain a config for each stack and no sizes of their own. Windows and rotations depend only on
+the distance between two tokens. Positions nevertheless start anew with each example of a packed row, because
+rotations that are scaled for long texts depend on the largest position.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Occupancy:
         self._in_pass = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy as unused, because nobody uses a copy of a base yet."""
+        """Copy as unoccupied: a copy of a base has no user yet."""
         return Occupancy, ()
 
     @contextmanager

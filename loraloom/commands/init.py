@@ -9,16 +9,20 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from loraloom.base.supported_models import check_folder
-from loraloom.commands.init_languages import languages_of_folder, stated_languages
+from loraloom.commands.init_languages import (
+    check_stated_languages,
+    language_columns,
+    languages_of_folder,
+    stated_languages,
+)
 from loraloom.data.files.data_names import STARTER
 from loraloom.data.files.location import locate
 from loraloom.data.layouts.no_layout import NoLayoutError
 from loraloom.data.preview import Lengths, Preview, preview_files
 from loraloom.errors import DataError, Problem, RecipeError
-from loraloom.recipe import DataSettings
+from loraloom.recipe import DataSettings, Recipe
 from loraloom.recipe.reading import commented_recipe, parse_recipe
 from loraloom.recipe.relative_paths import Locations
 from loraloom.run.events import Note, Report, quiet
@@ -52,12 +56,13 @@ def init_recipe(
     Raises:
         DataError: a file cannot be read, or its columns or the languages of a multilingual base's rows are
             not recognised.
-        RecipeError: `columns` or `sets` are invalid.
+        RecipeError: `columns` or `sets` are invalid, or state languages that the base does not have.
         ModelError: `model` is a folder that contains something else.
     """
     check_folder(model)
     named = [str(data)] if isinstance(data, Path) else [str(path) for path in data]
-    stated = _stated(named, model, columns, sets)
+    given = _given(named, model, columns, sets)
+    stated = given.data.model_dump(exclude_unset=True)
     # A question such as "and then?" is meaningless without the turns before it.
     settings = DataSettings.model_validate({"conversation_history": True} | stated)
     located = locate("train", named, Locations(), split=settings.hub_split)
@@ -65,6 +70,11 @@ def init_recipe(
         seen = preview_files(located.files, settings)
     except NoLayoutError as error:
         raise DataError([_unknown_layout(error, named)]) from None
+    languages = languages_of_folder(model)
+    check_stated_languages(given, languages)
+    columns_of_languages = language_columns(languages, stated, seen.columns)
+    if columns_of_languages:
+        seen = preview_files(located.files, settings.model_copy(update=columns_of_languages))
     for note in [*located.notes, *seen.notes]:
         report(Note(message=note))
     if seen.num_later_turns and "conversation_history" not in stated:
@@ -78,15 +88,7 @@ def init_recipe(
                 )
             )
         )
-    stated |= stated_languages(
-        languages_of_folder(model),
-        model,
-        named,
-        stated,
-        seen,
-        lambda further: preview_files(located.files, settings.model_copy(update=dict(further))),
-        report,
-    )
+    stated |= stated_languages(languages, model, named, stated, seen, report)
     return commented_recipe(
         model,
         stated | {"train": named[0] if len(named) == 1 else named},
@@ -99,8 +101,8 @@ def init_recipe(
     )
 
 
-def _stated(named: Sequence[str], model: str, columns: Sequence[str], sets: Sequence[str]) -> dict[str, Any]:
-    """Return the settings of `data` that the options state.
+def _given(named: Sequence[str], model: str, columns: Sequence[str], sets: Sequence[str]) -> Recipe:
+    """Return a recipe with the settings of `data` that the options state.
 
     Raises:
         RecipeError: an option is invalid, or sets something else.
@@ -134,7 +136,7 @@ def _stated(named: Sequence[str], model: str, columns: Sequence[str], sets: Sequ
             where="--set",
             fix=Message("Add the others to the recipe afterwards."),
         )
-    return recipe.data.model_dump(exclude_unset=True)
+    return recipe
 
 
 def _unknown_layout(error: NoLayoutError, named: Sequence[str]) -> Problem:

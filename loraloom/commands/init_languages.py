@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loraloom.architectures.families import FAMILIES
+from loraloom.architectures.families import family_of
+from loraloom.architectures.family import Family
+from loraloom.base.recipe_limits import check_recipe_languages
 from loraloom.base.safety import read_config
 from loraloom.data.languages.codes import Languages
 from loraloom.data.languages.known import shown_codes, unknown_language
 from loraloom.data.languages.names import suggest
 from loraloom.data.preview import Preview
 from loraloom.errors import DataError
+from loraloom.recipe import Recipe
 from loraloom.recipe.data_settings import LANGUAGE_KEYS
 from loraloom.run.events import Note, Report
 from loraloom.text.message import Message, joined
 
-MULTILINGUAL_TYPES = ("mbart", "m2m_100")
 _MULTILINGUAL_NAME = re.compile(r"nllb|mbart|m2m", re.IGNORECASE)
 # Usual names of columns with the languages of source and answer.
 COLUMNS = (
@@ -39,13 +41,46 @@ def languages_of_folder(model: str) -> Languages | None:
     """
     if not Path(model).is_dir():
         return None
-    model_type = read_config(model, model).get("model_type")
-    if model_type not in MULTILINGUAL_TYPES:
-        return None
+    family = family_of(read_config(model, model).get("model_type"))
+    if family is None or type(family).languages is Family.languages:
+        return None  # the others have no codes, and need not wait for transformers
     from loraloom.base.tokenizer_loading import load_tokenizer  # it imports transformers
 
     tokenizer, _ = load_tokenizer(model, model)
-    return FAMILIES[model_type].languages(tokenizer, model)
+    return family.languages(tokenizer, model)
+
+
+def check_stated_languages(recipe: Recipe, languages: Languages | None) -> None:
+    """Refuse languages that the base does not know, if its folder is on this machine.
+
+    Args:
+        recipe: what the options state.
+        languages: of its base.
+
+    Raises:
+        RecipeError: with every such setting.
+    """
+    model = recipe.model_name_or_path
+    if Path(model).is_dir():
+        family = family_of(read_config(model, model).get("model_type"))
+        if family is not None:
+            check_recipe_languages(recipe, family, languages)
+
+
+def language_columns(
+    languages: Languages | None, stated: Mapping[str, Any], columns: Sequence[str]
+) -> dict[str, str]:
+    """The settings that assign the columns with the languages of rows; none if the options state languages.
+
+    Args:
+        languages: of the base; None if it has none or is not on this machine.
+        stated: settings of `data` that the options state.
+        columns: of the files.
+    """
+    if languages is None or stated.keys() & set(LANGUAGE_KEYS):
+        return {}
+    found = next((pair for pair in COLUMNS if set(pair) <= set(columns)), None)
+    return {"source_lang_column": found[0], "target_lang_column": found[1]} if found else {}
 
 
 def stated_languages(
@@ -54,7 +89,6 @@ def stated_languages(
     named: Sequence[str],
     stated: Mapping[str, Any],
     seen: Preview,
-    look_again: Callable[[Mapping[str, Any]], Preview],
     report: Report,
 ) -> dict[str, Any]:
     """The settings about languages for the recipe of a multilingual base; none for any other.
@@ -62,9 +96,8 @@ def stated_languages(
     Args:
         languages: of the base, if it is on this machine.
         model, named: the base and the files, for messages.
-        stated: settings of `data` so far.
-        seen: of the files.
-        look_again: reads the files with further settings.
+        stated: settings of `data` that the options state.
+        seen: the files, read with `language_columns`.
         report: told where the languages come from.
 
     Raises:
@@ -83,11 +116,7 @@ def stated_languages(
         return {}
     if stated.keys() & set(LANGUAGE_KEYS):
         return {}
-    columns = next((pair for pair in COLUMNS if set(pair) <= set(seen.columns)), None)
-    found: dict[str, Any] = {}
-    if columns is not None:
-        found = {"source_lang_column": columns[0], "target_lang_column": columns[1]}
-        seen = look_again(found)
+    found: dict[str, Any] = dict(language_columns(languages, stated, seen.columns))
     names = list(dict.fromkeys(name for pair in seen.languages for name in pair))
     if "" in names:
         usual = [suggest(code, languages.codes) or next(iter(languages.codes)) for code in ("de", "en")]
@@ -104,8 +133,9 @@ def stated_languages(
         )
     codes = {name: name if name in languages.codes else suggest(name, languages.codes) for name in names}
     if unknown := [name for name, code in codes.items() if not code]:
-        raise DataError([unknown_language(name, languages, where=", ".join(named)) for name in unknown])
-    if columns is None and len(seen.languages) == 1:
+        where = ", ".join(named)
+        raise DataError([unknown_language(name, languages, where=where, in_data=True) for name in unknown])
+    if not found and len(seen.languages) == 1:
         ((source, target),) = seen.languages
         found = {"source_lang": codes[source], "target_lang": codes[target]}
     elif renamed := {name: code for name, code in codes.items() if name != code}:

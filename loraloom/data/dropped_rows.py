@@ -78,7 +78,7 @@ def describe_dropped(dropped: Sequence[DroppedRow]) -> str:
         reasons.append(
             Message("{num_by_reason:,} more reasons", num_by_reason=len(by_reason) - SHOWN_REASONS)
         )
-    bad = Message("{rows} dropped (data.on_invalid: drop)", rows=counted(len(dropped), "bad row"))
+    bad = Message("{rows} dropped (data.on_invalid: drop)", rows=counted(len(dropped), "invalid row"))
     return Message("{bad}: {reasons}", bad=bad, reasons=joined("; ", reasons))
 
 

@@ -50,7 +50,7 @@ def set_languages(base: Base, folder: Path, pairs: Pairs) -> list[str]:
     said = " and ".join(f"{key} {code}" for key, code in changes.items())
     return [
         Message(
-            "the merged folder's {tokenizer_config} sets {said}, the language of training",
+            "the merged folder's {tokenizer_config} sets {said}, as in training",
             tokenizer_config=TOKENIZER_CONFIG,
             said=said,
         )

@@ -54,7 +54,7 @@ def with_languages(loaded: AnsweringModel, rows: Sequence[Prompt], report: Repor
             replace(row, source_lang=row.source_lang or source, target_lang=row.target_lang or target)
             for row in rows
         ]
-    check_languages(rows, loaded.base.languages, loaded.base.name)
+    check_languages(rows, loaded.base.languages, loaded.base.name, to_answer=True)
     return list(rows)
 
 

@@ -20,6 +20,7 @@ from loraloom.commands.predict import predict
 from loraloom.errors import DataError, RecipeError
 from loraloom.recipe.reading import parse_recipe
 from loraloom.run.events import Note
+from tests.tiny import make_folder
 from tests.tiny_multilingual import make_multilingual
 
 CODES = {"nllb": ("deu_Latn", "eng_Latn", "zho_Hans"), "mbart": ("de_DE", "en_XX", "zh_CN")}
@@ -132,7 +133,7 @@ def test_rows_that_do_not_say_their_languages(trained: Callable[..., Path], tmp_
     german, english = (list(predict(many, texts, source_lang=codes[0], target_lang=c)) for c in codes[:2])
     assert [line["answer"] for line in german] != [line["answer"] for line in english]
     assert len(list(predict(trained("nllb"), texts))) == 2
-    with pytest.raises(RecipeError, match=r"`de` is no language of this base.*Did you mean deu_Latn"):
+    with pytest.raises(RecipeError, match=r"`de` is no language of this base.*Did you mean deu_Latn\?$"):
         list(predict(many, texts, source_lang="de", target_lang=codes[1]))
 
 
@@ -163,8 +164,10 @@ def test_init_derives_the_languages_or_asks(tmp_path: Path) -> None:
     data = parse_recipe(text, name="r").data
     assert (data.source_lang, data.target_lang) == ("deu_Latn", "eng_Latn")
     assert any("de as deu_Latn" in note for note in told)
-    columns = {"source": "a", "target": "b", "src_lang": "de", "tgt_lang": "zho_Hans"}
-    data = parse_recipe(init_recipe(write(tmp_path / "c.jsonl", [columns] * 12), str(base)), name="r").data
+    columns = {"source": "a", "target": "b", "src_lang": "de", "tgt_lang": "zho_Hans", "note": "c"}
+    text = init_recipe(write(tmp_path / "c.jsonl", [columns] * 12), str(base), report=said)
+    assert [note.partition(": ")[2] for note in told if "unused" in note] == ["unused columns: `note`"]
+    data = parse_recipe(text, name="r").data
     assert (data.source_lang_column, data.target_lang_column) == ("src_lang", "tgt_lang")
     assert data.language_codes == {"de": "deu_Latn"}
     plain = write(tmp_path / "p.jsonl", [{"source": "a", "target": "b"}] * 12)
@@ -172,4 +175,9 @@ def test_init_derives_the_languages_or_asks(tmp_path: Path) -> None:
         init_recipe(plain, str(base))
     text = init_recipe(plain, str(base), sets=["data.source_lang=deu_Latn", "data.target_lang=eng_Latn"])
     assert "source_lang: deu_Latn" in text
+    with pytest.raises(RecipeError, match=r"`de` is no language of this base.*Did you mean deu_Latn\?$"):
+        init_recipe(plain, str(base), sets=["data.source_lang=de", "data.target_lang=eng_Latn"])
+    t5 = make_folder(tmp_path / "t5", "t5")
+    with pytest.raises(RecipeError, match="this T5 has no language codes"):
+        init_recipe(plain, str(t5), sets=["data.source_lang=de"])
     assert "source_lang:" not in init_recipe(pairs, "starter")

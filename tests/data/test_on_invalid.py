@@ -42,7 +42,7 @@ def test_a_bad_row_is_left_out_and_told_of_without_its_text(split, around, bad):
     read = split("data.jsonl", around(bad))
     assert [example.row for example in read.train] == [*range(1, 11), *range(12, 22)]
     (note,) = [note for note in read.notes if "dropped" in note]
-    assert note.startswith("data.jsonl: 1 bad row dropped (data.on_invalid: drop): line 11: ")
+    assert note.startswith("data.jsonl: 1 invalid row dropped (data.on_invalid: drop): line 11: ")
     assert BAD[bad] in note
     ((path, number, where, why),) = read.to_json()["dropped"]
     assert (path, number, where.split(":")[:2]) == ("data.jsonl", 11, ["data.jsonl", "11"])
@@ -54,7 +54,7 @@ def test_all_are_counted_and_listed_by_reason(split, around):
     lines = ['{"instruction": "x"}'] * 30 + ['{"instruction": "x", "response": 1}'] * 2
     read = split("data.jsonl", around(*lines))
     (note,) = [note for note in read.notes if "dropped" in note]
-    assert "32 bad rows dropped" in note
+    assert "32 invalid rows dropped" in note
     assert "lines 11, 12, 13," in note
     assert "30 and 10 more: `response` is missing" in note
     assert "lines 41, 42: `response` must be text, but is a number" in note
@@ -93,7 +93,7 @@ def test_rows_of_a_format_without_lines_are_listed_by_number(split, tmp_path):
     parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "data.parquet")
     read = split("data.parquet", (tmp_path / "data.parquet").read_bytes())
     assert any(
-        "1 bad row dropped (data.on_invalid: drop): row 4: `response` is null" in n for n in read.notes
+        "1 invalid row dropped (data.on_invalid: drop): row 4: `response` is null" in n for n in read.notes
     )
 
 

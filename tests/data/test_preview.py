@@ -86,4 +86,4 @@ def test_bad_rows_are_left_out_of_the_look_where_the_recipe_drops_them(tmp_path)
     path.write_text(path.read_text() + '{"instruction": "q", "response": 5}\n{bad\n')
     seen = preview(path, SETTINGS.model_copy(update={"on_invalid": "drop"}))
     assert seen.layout == "instruction/response"
-    assert any("2 bad rows dropped" in note for note in seen.notes)
+    assert any("2 invalid rows dropped" in note for note in seen.notes)

@@ -35,7 +35,7 @@ def test_from_a_folder_to_answers(project: Project) -> None:
     trained = project.call("train", "recipe.yaml", *sets, "--set", "data.on_invalid=drop", "--out", "run")
     assert trained.code == 0, trained.stderr
     assert "skipped: not data: `about.md`" in trained.stderr
-    assert "1 bad row dropped (data.on_invalid: drop): line 5" in trained.stderr
+    assert "1 invalid row dropped (data.on_invalid: drop): line 5" in trained.stderr
     split = json.loads((project.folder / "run" / "split.json").read_text(encoding="utf-8"))
     assert list(split["files"]) == ["data/a.jsonl", "data/b.jsonl.gz", "data/c.jsonl"]
     assert sum(len(split[part]) for part in ("train", "eval", "test")) == 24

@@ -121,10 +121,10 @@ def check_personal_data(view: DataView) -> list[Finding]:
             "personal-data",
             places(rows),
             Message(
-                "{kind} in {num_rows:,} of {num_rows_2:,} rows",
+                "{kind} in {num_found:,} of {num_rows:,} rows",
                 kind=kind,
-                num_rows=len(rows),
-                num_rows_2=len(view.rows),
+                num_found=len(rows),
+                num_rows=len(view.rows),
             ),
             fix,
         )

@@ -70,7 +70,7 @@ class Record(NamedTuple):
 
 
 def has_header(shown_as: str) -> bool:
-    """Return whether a file's first line names its columns, and so may be a row if the header is missing."""
+    """Return whether a file's first line is taken as its header, even if the header is missing."""
     return data_suffix(shown_as) in (".csv", ".tsv")
 
 

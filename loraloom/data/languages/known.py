@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from loraloom.data.languages.codes import HasLanguages, Languages
@@ -14,13 +15,16 @@ from loraloom.text.visible import quoted
 SHOWN_CODES = 12
 
 
-def check_languages(rows: Sequence[HasLanguages], languages: Languages | None, base: str) -> None:
+def check_languages(
+    rows: Sequence[HasLanguages], languages: Languages | None, base: str, *, to_answer: bool = False
+) -> None:
     """Refuse rows without languages, or with languages that a multilingual base does not know.
 
     Args:
         rows: all that will be encoded.
         languages: of the base; None if its rows carry no codes, so that any will do.
         base: what messages call it.
+        to_answer: whether options of a command state their languages, and not a recipe.
 
     Raises:
         DataError: each unknown language once.
@@ -28,18 +32,23 @@ def check_languages(rows: Sequence[HasLanguages], languages: Languages | None, b
     if languages is None:
         return
     sides: tuple[Literal["source", "target"], ...] = ("source", "target")
-    found = [problem for side in sides for problem in _problems(side, rows, languages, base)]
+    found = [problem for side in sides for problem in _problems(side, rows, languages, base, to_answer)]
     if found:
         raise DataError(found)
 
 
 def _problems(
-    side: Literal["source", "target"], rows: Sequence[HasLanguages], languages: Languages, base: str
+    side: Literal["source", "target"],
+    rows: Sequence[HasLanguages],
+    languages: Languages,
+    base: str,
+    to_answer: bool,
 ) -> Iterator[Problem]:
     names = dict.fromkeys(row.source_lang if side == "source" else row.target_lang for row in rows)
     for name in names:
         if not name:
             example = next(iter(languages.codes))
+            option = Message("Give --{side}-lang CODE, for example {example}.", side=side, example=example)
             yield Problem(
                 Message(
                     "{base} has {num_codes} languages, and nothing says which one the {side} text "
@@ -50,34 +59,48 @@ def _problems(
                 ),
                 where=f"data.{side}_lang",
                 allowed=shown_codes(languages),
-                fix=Message(
+                fix=option
+                if to_answer
+                else Message(
                     "Set data.{side}_lang to its code (for example {example}), or "
-                    "data.{side}_lang_column to the column that has it; for texts without a "
-                    "recipe, give --{side}-lang.",
+                    "data.{side}_lang_column to the column that has it.",
                     side=side,
                     example=example,
                 ),
             )
         elif name not in languages.codes:
-            yield unknown_language(name, languages, where=f"the {side} language of some rows")
+            where = f"the {side} language of some rows"
+            problem = unknown_language(name, languages, where=where, in_data=not to_answer)
+            near = suggest(name, languages.codes)
+            if to_answer and near:
+                fix = Message("If it is {near}, give --{side}-lang {near}.", near=near, side=side)
+                problem = replace(problem, fix=fix)
+            yield problem
 
 
-def unknown_language(name: str, languages: Languages, *, where: str) -> Problem:
-    """A language that a tokenizer does not have, with the code that was probably meant."""
+def unknown_language(name: str, languages: Languages, *, where: str, in_data: bool = False) -> Problem:
+    """A language that a tokenizer does not have, with the code that was probably meant.
+
+    Args:
+        in_data: whether rows say it, so that `data.language_codes` can map it; a setting can only be
+            corrected.
+    """
     near = suggest(name, languages.codes)
-    maps = Message(
-        " If the data says {name}, set data.language_codes: {{{name_2}: {near}}}.",
-        name=quoted(name),
-        name_2=name,
-        near=near,
-    )
+    fix = Message("Use a code that its tokenizer has.")
+    if near and in_data:
+        fix = Message(
+            "Did you mean {near}? If the data says {shown}, set data.language_codes: {{{name}: {near}}}.",
+            near=near,
+            shown=quoted(name),
+            name=name,
+        )
+    elif near:
+        fix = Message("Did you mean {near}?", near=near)
     return Problem(
         Message("{name} is no language of this base", name=quoted(name)),
         where=where,
         allowed=shown_codes(languages),
-        fix=Message("Did you mean {near}?{maps}", near=near, maps=maps)
-        if near
-        else Message("Use a code that its tokenizer has."),
+        fix=fix,
     )
 
 

@@ -17,7 +17,7 @@ class SplitRecord(Document):
     Args:
         files: each file's name, as the user wrote it, and its sha256.
         train, eval, test: the rows of each part, in file order.
-        dropped: bad rows that `data.on_invalid: drop` left out.
+        dropped: invalid rows that `data.on_invalid: drop` left out.
     """
 
     files: dict[str, str]

@@ -35,3 +35,11 @@ def test_each_unknown_language_is_refused_once_with_the_code_that_was_meant() ->
 def test_rows_without_a_language_are_refused_with_the_settings_that_say_it() -> None:
     with pytest.raises(DataError, match=r"data.target_lang: base has 2 languages.*data.target_lang_column"):
         check_languages([row("deu_Latn", "")], NLLB, "base")
+
+
+def test_rows_to_answer_are_told_the_options() -> None:
+    with pytest.raises(DataError) as raised:
+        check_languages([row("de", "")], NLLB, "base", to_answer=True)
+    source, target = map(str, raised.value.problems)
+    assert source.endswith("If it is deu_Latn, give --source-lang deu_Latn.")
+    assert target.endswith("Give --target-lang CODE, for example deu_Latn.")
