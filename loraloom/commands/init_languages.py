@@ -11,7 +11,6 @@ from typing import Any
 from loraloom.architectures.families import family_of
 from loraloom.architectures.family import Family
 from loraloom.base.recipe_limits import check_recipe_languages
-from loraloom.base.safety import read_config
 from loraloom.data.languages.codes import Languages
 from loraloom.data.languages.known import shown_codes, unknown_language
 from loraloom.data.languages.names import suggest
@@ -41,13 +40,19 @@ def languages_of_folder(model: str) -> Languages | None:
     """
     if not Path(model).is_dir():
         return None
-    family = family_of(read_config(model, model).get("model_type"))
+    family = _family_of_folder(model)
     if family is None or type(family).languages is Family.languages:
         return None  # the others have no codes, and need not wait for transformers
     from loraloom.base.tokenizer_loading import load_tokenizer  # it imports transformers
 
     tokenizer, _ = load_tokenizer(model, model)
     return family.languages(tokenizer, model)
+
+
+def _family_of_folder(model: str) -> Family | None:
+    from loraloom.base.safety import read_config  # it imports transformers
+
+    return family_of(read_config(model, model).get("model_type"))
 
 
 def check_stated_languages(recipe: Recipe, languages: Languages | None) -> None:
@@ -62,7 +67,7 @@ def check_stated_languages(recipe: Recipe, languages: Languages | None) -> None:
     """
     model = recipe.model_name_or_path
     if Path(model).is_dir():
-        family = family_of(read_config(model, model).get("model_type"))
+        family = _family_of_folder(model)
         if family is not None:
             check_recipe_languages(recipe, family, languages)
 

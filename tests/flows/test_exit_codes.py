@@ -36,7 +36,7 @@ FAILED = {
     "no such recipe": (("check", "recipes.yaml"), "Did you mean `recipe.yaml`?"),
     "a folder": (("train", "first"), "is a folder, not a recipe"),
     "no such run": (("compare", "frist"), "there is no such run. Allowed: first"),
-    "no run": (("compare", "."), "this folder is no run"),
+    "no run": (("compare", "."), "this folder is not a run"),
     "a file as a run": (("compare", "data.json"), "there is no such run"),
     "no such experiment": (("compare", "first", "--experiment", "main"), "Allowed: wide, narrow"),
     "no such prompts": (

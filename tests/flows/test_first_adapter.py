@@ -13,6 +13,8 @@ from peft import PeftModel
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from loraloom.recipe.reading import read_recipe
+from loraloom.run.documents.comparison import Comparison
+from loraloom.run.documents.document import to_json
 from tests.faults.warm import Ended
 from tests.flows.conftest import CANARY, Project, TrainedRun, assert_refused, rows, write_json
 
@@ -87,8 +89,8 @@ def test_compare_on_a_split(split: str, trained: TrainedRun) -> None:
     assert figures["wide"]["eval_loss"] < figures["base"]["eval_loss"]
     known = json.loads((trained.run / "split.json").read_text())[split]
     assert [row["reference"] for row in compared["rows"]] == [rows()[n - 1]["response"] for _, n in known]
-    written = json.loads((trained.project.folder / compared.pop("file")).read_text(encoding="utf-8"))
-    assert written == compared
+    written = Comparison.read(trained.project.folder / compared.pop("file"))
+    assert json.loads(to_json(written.to_json())) == compared  # messages are data in the file, text here
 
 
 def test_compare_takes_test_where_the_run_has_one(trained: TrainedRun) -> None:
