@@ -20,7 +20,8 @@ from loraloom.bank.objective import example_losses, hidden_states
 from loraloom.bank.peft_folder import write_adapter
 from loraloom.base.loading import Base, load_base
 from loraloom.base.targets import linears, other_linears, resolve_targets
-from loraloom.checks.gate import check_targets, run_gate
+from loraloom.checks.adapters import check_targets
+from loraloom.checks.gate import run_gate
 from loraloom.errors import ModelError, TargetError
 from loraloom.export import transformers_folder
 from loraloom.export.transformers_folder import save_model

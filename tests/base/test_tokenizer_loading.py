@@ -14,7 +14,8 @@ from transformers import AutoTokenizer, ByT5Tokenizer
 from loraloom.base.loading import load_base
 from loraloom.base.tokenizer_loading import load_tokenizer
 from loraloom.checks.data.light_tokenizer import TextTokenizer
-from loraloom.checks.data.tokenization import check_lengths, check_round_trip, check_unknown_tokens
+from loraloom.checks.data.round_trip import check_round_trip
+from loraloom.checks.data.tokenization import check_lengths, check_unknown_tokens
 from loraloom.commands.merge import merge
 from loraloom.errors import ModelError
 from loraloom.export import fresh_process
