@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from loraloom.base.loading import Base, load_base
+from loraloom.base.loading import Base
 from tests.families import KINDS
 from tests.faults.warm import Warm
-from tests.parity.rig import unwrap
+from tests.parity.rig import loaded_once, unwrap
 from tests.tiny import make_folder
 
 
@@ -53,14 +53,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def loaded(tiny: Callable[[str], Path]) -> Callable[[str], Base]:
     """`loaded("mt5")` → the tiny model of that kind as a frozen base, loaded once."""
-    made: dict[str, Base] = {}
-
-    def base(kind: str) -> Base:
-        if kind not in made:
-            made[kind] = load_base(str(tiny(kind)), dtype="float32", device="cpu")
-        return made[kind]
-
-    return base
+    return loaded_once(tiny)
 
 
 @pytest.fixture(scope="session")

@@ -77,8 +77,8 @@ TRUE_SHAPES: dict[str, dict[str, Any]] = {
     "mt5-base-shape": MT5_BASE_SHAPE,
     "mt0-large-shape": MT0_LARGE_SHAPE,
 }
-# Everything on that differs between BARTs: what is random in train mode, scaled embeddings.
-SMALL_BART = {
+# Everything on that differs between BART and its kin: what is random in train mode, scaled embeddings.
+SMALL_SHAPE = {
     "d_model": 32,
     "encoder_layers": 2,
     "decoder_layers": 2,
@@ -94,6 +94,9 @@ SMALL_BART = {
     "encoder_layerdrop": 0.3,
     "decoder_layerdrop": 0.3,
     "init_std": 0.1,
+}
+SMALL_BART = {
+    **SMALL_SHAPE,
     "decoder_start_token_id": 1,
     "forced_eos_token_id": 1,
     "normalize_before": False,  # in the real files; CTranslate2 asks for it

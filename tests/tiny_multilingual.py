@@ -27,30 +27,13 @@ from transformers import (
 )
 from transformers.models.mbart50.tokenization_mbart50 import FAIRSEQ_LANGUAGE_CODES as MBART50_CODES
 
-from tests.tiny import CHARACTERS
+from tests.tiny import CHARACTERS, SMALL_SHAPE
 
 LETTERS = [character for character in CHARACTERS if character != " "]
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
 PAD_FIRST = ("<pad>", "</s>", "<s>", "<unk>")
 FEWEST_EMBEDDINGS = 440  # the random rows of the parity tests have as many tokens
 NLLB_CODES = ["deu_Latn", "eng_Latn", "fra_Latn", "zho_Hans"]
-SMALL = {
-    "d_model": 32,
-    "encoder_layers": 2,
-    "decoder_layers": 2,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 48,
-    "decoder_ffn_dim": 48,
-    "max_position_embeddings": 256,
-    "scale_embedding": True,
-    "dropout": 0.1,
-    "attention_dropout": 0.1,
-    "activation_dropout": 0.1,
-    "encoder_layerdrop": 0.3,
-    "decoder_layerdrop": 0.3,
-    "init_std": 0.1,
-}
 MULTILINGUAL_KINDS = ("m2m100", "nllb", "mbart", "mbart50")
 
 
@@ -86,7 +69,7 @@ def make_multilingual(
         "eos_token_id": eos,
         "decoder_start_token_id": eos,
     }
-    shape: dict[str, Any] = {**SMALL, **ids, "vocab_size": size, **changes}
+    shape: dict[str, Any] = {**SMALL_SHAPE, **ids, "vocab_size": size, **changes}
     if kind in ("m2m100", "nllb"):
         model: Any = M2M100ForConditionalGeneration(M2M100Config(**shape))
     else:

@@ -81,7 +81,7 @@ class Bart(Family):
         return float(config.dropout)
 
     def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
-        """Keep the flag as it was loaded.
+        """Leave the flag unchanged.
 
         It concerns three tables: with `false` and a separate head, transformers would initialize the
         embeddings of encoder and decoder randomly when the saved folder is loaded, because its files contain

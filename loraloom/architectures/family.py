@@ -184,7 +184,7 @@ class Family(ABC):
         return None if found is None else int(found)
 
     def forward_options(self, num_labels: int, device: torch.device) -> dict[str, Tensor]:
-        """What the model's own forward must be told of a single row beside its source and its labels."""
+        """Return arguments that the model's own forward needs for a single row, besides source and labels."""
         return {}
 
     def shift_right(self, labels: Tensor, start_token_id: int) -> Tensor:
@@ -205,8 +205,7 @@ class Family(ABC):
             input_ids: int64 [rows, source_len].
             mask: which source tokens are visible, int64 [rows, source_len] or bool [rows, 1, len, len].
             positions: position of each token within its example, int64 [rows, source_len]; required for rows
-                of
-                several examples if the family counts positions.
+                of several examples if the family counts positions.
 
         Returns:
             [rows, source_len, d_model].

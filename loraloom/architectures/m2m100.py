@@ -38,7 +38,7 @@ class M2M100(Bart):
         return find_languages(tokenizer, name, begins_target=True)
 
     def prepare(self, model: PreTrainedModel) -> None:
-        """Let positions begin anew within a row."""
+        """Restart positions at each example of a packed row."""
         from loraloom.architectures.positions import restart_sinusoids
 
         for stack in (model.get_encoder(), model.get_decoder()):

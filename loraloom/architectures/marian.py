@@ -29,7 +29,7 @@ class Marian(Bart):
         return self.sizes(config, config.vocab_size if is_shared(config) else config.decoder_vocab_size)
 
     def prepare(self, model: PreTrainedModel) -> None:
-        """Let positions begin anew within a row, and let saving write them.
+        """Restart positions at each example of a packed row, and let saving write them.
 
         transformers leaves the positions out of the files and computes sinusoids in their place, which loses
         those that were learned (`annalog` has such) and, of a folder in bfloat16, their rounding.

@@ -1,7 +1,7 @@
 """T5Gemma and T5Gemma 2: Gemma's layers as encoder and decoder, with rotary positions and sliding windows.
 
 Their configs contain a config for each stack and no sizes of their own. Windows and rotations depend only on
-the distance between two tokens. Positions nevertheless start anew with each example of a packed row, because
+the distance between two tokens. Positions nevertheless restart at each example of a packed row, because
 rotations that are scaled for long texts depend on the largest position.
 """
 
@@ -101,7 +101,7 @@ class T5Gemma(Family):
         return None if cap is None else float(cap)
 
     def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
-        """The flag is about the head and the decoder's embedding alone."""
+        """Set the flag, which concerns only the head and the decoder's embedding."""
         model.config.tie_word_embeddings = tied
 
     def start_token_id(self, config: Any, tokenizer: Any) -> int | None:
@@ -220,7 +220,7 @@ class T5Gemma2(T5Gemma):
         return "" if tuple(suffixes) else Message(" (its decoder's self_attn attends to the source too)")
 
     def declare_tying(self, model: PreTrainedModel, tied: bool) -> None:
-        """The flag stays as it was loaded: it is about both embeddings too, of which files have one."""
+        """Leave the flag unchanged: it also concerns both embeddings, of which files have one."""
 
     def encoder_window(self, size: int) -> Callable[..., Any]:
         """Whether the encoder's layers with a window let a query see a key, by their indices."""

@@ -105,7 +105,7 @@ def round_weights(model: nn.Module, merged: MergeReport, dtype: torch.dtype) -> 
     """
     ours = {linear.dense().data_ptr() for linear in merged.modules.values()}
     square = 0.0
-    # Buffers that no file has (rotations, scales of embeddings) are computed anew when the folder is loaded.
+    # Buffers that no file has (rotations, scales of embeddings) are computed when the folder is loaded.
     for tensor in model.state_dict().values():
         if not tensor.is_floating_point():
             continue

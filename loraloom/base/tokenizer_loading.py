@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import transformers
@@ -17,6 +18,8 @@ from loraloom.errors import ModelError
 from loraloom.text.message import Message
 
 SPIECE = "spiece.model"
+# One of these has a tokenizer's vocabulary; ByT5 needs none.
+VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "*.spm")
 
 
 def load_tokenizer(path: str, name: str) -> tuple[Tokenizer, tuple[str, ...]]:
@@ -28,29 +31,57 @@ def load_tokenizer(path: str, name: str) -> tuple[Tokenizer, tuple[str, ...]]:
     Raises:
         ModelError: it cannot be loaded.
     """
+    folder = Path(path)
+    has_vocabulary = not folder.is_dir() or any(any(folder.glob(pattern)) for pattern in VOCABULARIES)
     try:
-        return _quietly(AutoTokenizer, path), ()
+        tokenizer = _quietly(AutoTokenizer, path)
     except Exception as error:  # of many types: a missing file, sentencepiece, a damaged JSON
         family = family_of(read_beside(path, CONFIG, name).get("model_type"))
         reader = getattr(transformers, family.tokenizer_class or "", None) if family else None
-        if reader is not None and needs_own_class(path):
+        if reader is not None and _has_spiece_alone(path):
             with suppress(Exception):  # the first error says what is wrong
-                note = f"transformers' AutoTokenizer cannot load its tokenizer, so {SPIECE} is read by"
-                return _quietly(reader, path), (f"{note} {reader.__name__}",)
+                note = Message(
+                    "transformers' AutoTokenizer cannot load its tokenizer, so {spiece} is read by {reader}",
+                    spiece=SPIECE,
+                    reader=reader.__name__,
+                )
+                return _quietly(reader, path), (note,)
+        if not has_vocabulary:
+            raise _no_tokenizer(name) from None
         raise ModelError(
-            Message("its tokenizer cannot be loaded"), where=name, found=describe_source(error)
+            Message("its tokenizer cannot be loaded"),
+            where=name,
+            found=describe_source(error),
+            fix=Message("Its files may be damaged or incomplete; copy them again."),
         ) from None
+    # Without the files, transformers 5.23 makes a tokenizer of special tokens alone for T5, BART and Gemma.
+    if tokenizer.vocab_files_names and not has_vocabulary:
+        raise _no_tokenizer(name)
+    return tokenizer, ()
+
+
+def _no_tokenizer(name: str) -> ModelError:
+    return ModelError(
+        Message("its folder has no tokenizer"),
+        where=name,
+        allowed=", ".join(VOCABULARIES),
+        fix=Message("Copy the files of this model's tokenizer into the folder."),
+    )
 
 
 def needs_own_class(path: str) -> bool:
     """Whether a folder or hub name has a spiece.model alone, which AutoTokenizer cannot load."""
-    if file_beside(path, SPIECE) is None or file_beside(path, "tokenizer.json") is not None:
+    if not _has_spiece_alone(path):
         return False
     try:
         _quietly(AutoTokenizer, path)
     except Exception:  # whatever it raises
         return True
     return False
+
+
+def _has_spiece_alone(path: str) -> bool:
+    return file_beside(path, SPIECE) is not None and file_beside(path, "tokenizer.json") is None
 
 
 def _quietly(loader: Any, path: str) -> Tokenizer:

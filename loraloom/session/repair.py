@@ -92,16 +92,16 @@ def _part(name: str) -> str:
 
 def set_aside(run: Run, name: str) -> str:
     """Copy the present content, in case it was changed on purpose; return a description of what happens."""
-    part, anew = run.folder / _part(name), Message("it is written again")
+    part, again = run.folder / _part(name), Message("it is written again")
     if not part.exists():
-        return anew
+        return again
     kept = run.changed / _part(name)
     remove(kept)
     kept.parent.mkdir(parents=True, exist_ok=True)
     (shutil.copytree if part.is_dir() else shutil.copy2)(part, kept)
     return Message(
-        "{anew}; its changed content was copied to {relative_to}",
-        anew=anew,
+        "{again}; its changed content was copied to {relative_to}",
+        again=again,
         relative_to=kept.relative_to(run.folder),
     )
 

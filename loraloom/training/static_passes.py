@@ -82,7 +82,7 @@ class StaticPasses:
 
     Args:
         bank: with the adapters attached.
-        records: replay CUDA graphs; otherwise each pass is computed anew.
+        records: replay CUDA graphs; otherwise each pass is computed directly.
     """
 
     def __init__(self, bank: AdapterBank, records: bool = True) -> None:

@@ -144,6 +144,21 @@ def test_a_leading_space_is_said_where_it_is_another_first_token(
             assert one != other
 
 
+@pytest.mark.parametrize("kind", ["mt5", "bart", "t5gemma", "m2m100", "marian", "pegasus"])
+@pytest.mark.parametrize("kept", ["config.json", "*config.json"])
+def test_a_folder_without_a_vocabulary_says_what_to_copy(
+    tiny: Callable[[str], Path], tmp_path: Path, kind: str, kept: str
+) -> None:
+    """transformers 5.23 makes a tokenizer of special tokens alone for the first three."""
+    for file in tiny(kind).glob(kept):
+        shutil.copy(file, tmp_path)
+    with pytest.raises(ModelError) as refused:
+        load_tokenizer(str(tmp_path), "base")
+    said = str(refused.value)
+    assert said.startswith("base: its folder has no tokenizer. Allowed: tokenizer.json, vocab.*, ")
+    assert said.endswith("Copy the files of this model's tokenizer into the folder.")
+
+
 def test_a_tokenizer_that_cannot_be_loaded_says_the_first_error(tmp_path: Path) -> None:
     folder = with_spiece(tmp_path / "it", "umt5", None)
     shutil.copyfile(folder / "config.json", folder / "spiece.model")

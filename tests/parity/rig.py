@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.linear import BankLinear
 from loraloom.bank.objective import part_losses
 from loraloom.bank.ownership import training_rows
-from loraloom.base.loading import Base
+from loraloom.base.loading import Base, load_base
 from loraloom.base.recomputation import recompute_activations
 from loraloom.data.batches import Batch, Part, collate
 from loraloom.data.encoding import EncodedExample, EncodedSet
@@ -224,6 +225,11 @@ def unwrap(base: Base) -> None:
             parent, _, attribute = name.rpartition(".")
             setattr(base.model.get_submodule(parent), attribute, module.base)
     base.model.train()
+
+
+def loaded_once(tiny: Callable[[str], Path]) -> Callable[[str], Base]:
+    """A function that loads the tiny model of a kind as a frozen base, once."""
+    return functools.cache(lambda kind: load_base(str(tiny(kind)), dtype="float32", device="cpu"))
 
 
 def stock_model(folder: Path, **config: Any) -> Any:

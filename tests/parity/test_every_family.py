@@ -21,7 +21,7 @@ from loraloom.recipe import GenerationSettings
 from loraloom.training.checkpoint import newest_valid
 from tests.families import KINDS
 from tests.parity.rig import TrainedRun, experiment, random_rows, train_all, unwrap
-from tests.parity.stock_trainer import assert_same_as_stock
+from tests.parity.stock_trainer import WITHOUT_DROPOUT, assert_same_as_stock
 from tests.parity.test_bank_and_solo import assert_same_training
 from tests.parity.test_resume import assert_bit_identical, of_interest
 
@@ -31,17 +31,7 @@ TRAIN, EVAL = random_rows(14, seed=5), random_rows(4, seed=6)
 STEPS, CUT = 20, 10
 SHARED: dict[str, Any] = {"save_strategy": "steps", "save_steps": CUT, "save_total_limit": 9}
 # As the stock Trainer could train it: no dropout, never evaluated.
-PLAIN = experiment(
-    "plain",
-    lora={"r": 4, "lora_alpha": 16, "lora_dropout": 0.0},
-    learning_rate=3e-3,
-    warmup_steps=0.2,
-    weight_decay=0.1,
-    max_grad_norm=0.5,
-    per_device_train_batch_size=3,
-    num_train_epochs=4,  # of 5 steps each, the last of them smaller
-    **SHARED,
-)
+PLAIN = experiment("plain", **WITHOUT_DROPOUT, **SHARED)
 OTHER = experiment(
     "other",
     lora={"r": 3, "lora_dropout": 0.2, "target_modules": ["q", "decoder:v"]},

@@ -11,7 +11,7 @@ import torch
 from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right as m2m_shift
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.base.loading import Base, load_base
+from loraloom.base.loading import Base
 from loraloom.data.batches import Part, collate
 from loraloom.data.encoding import EncodedSet
 from loraloom.evaluate.generation import answer
@@ -23,10 +23,12 @@ from tests.parity.rig import (
     attach_speaking,
     batch_of,
     experiment,
+    loaded_once,
     losses_and_gradients,
     stock_model,
     unwrap,
 )
+from tests.parity.stock_trainer import WITHOUT_DROPOUT
 from tests.parity.test_stock_trainer import assert_same
 from tests.tiny_multilingual import MULTILINGUAL_KINDS, make_multilingual
 
@@ -54,14 +56,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="module")
 def loaded(tiny: Callable[[str], Path]) -> Callable[[str], Base]:
-    made: dict[str, Base] = {}
-
-    def base(kind: str) -> Base:
-        if kind not in made:
-            made[kind] = load_base(str(tiny(kind)), dtype="float32", device="cpu")
-        return made[kind]
-
-    return base
+    return loaded_once(tiny)
 
 
 @pytest.fixture
@@ -190,16 +185,7 @@ def test_answers_have_no_code_in_their_text(base: Base, kind: str) -> None:
 def test_an_adapter_equals_one_of_peft_and_the_stock_trainer(
     base: Base, kind: str, tiny: Any, tmp_path: Path
 ) -> None:
-    each = experiment(
-        "main",
-        lora={"r": 4, "lora_alpha": 16, "lora_dropout": 0.0},
-        learning_rate=3e-3,
-        warmup_steps=0.2,
-        weight_decay=0.1,
-        max_grad_norm=0.5,
-        per_device_train_batch_size=3,
-        num_train_epochs=4,
-    )
+    each = experiment("main", **WITHOUT_DROPOUT)
     assert_same(base, tiny(kind), each, encoded_rows(base, text_rows(kind, 14, seed=5)), tmp_path)
 
 

@@ -1,7 +1,7 @@
 """Balance of language pairs: how often each training row is seen in an epoch.
 
 Arivazhagan et al., 2019 (https://arxiv.org/abs/1907.05019) draw a pair of n rows with probability
-proportional to n^(1/T). Here no row is lost and nothing is drawn anew in each epoch: beside the largest pair
+proportional to n^(1/T). Here no row is lost and nothing is drawn again in each epoch: beside the largest pair
 with N rows, one with n rows has N · (n/N)^(1/T), each of its rows equally often but for one.
 """
 
