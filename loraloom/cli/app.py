@@ -19,6 +19,7 @@ from loraloom.cli.recipe_verbs import check, find_lr, init, recipe_schema
 from loraloom.cli.training_verbs import demo, search, train
 from loraloom.errors import Interrupted, LoRALoomError
 from loraloom.text.catalogue import rendered
+from loraloom.text.message import Message
 from loraloom.training.signals import leave_on_signals
 
 
@@ -40,7 +41,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Fine-tune encoder-decoder models with LoRA: many adapters on one frozen base, nothing silent.",
+    help=Message(
+        "Fine-tune encoder-decoder models with LoRA: many adapters on one frozen base, nothing silent."
+    ),
 )
 for verb in (init, check, train, search, compare, report, predict, merge, card, runs, demo):
     app.command()(verb)
@@ -50,7 +53,7 @@ app.command("recipe-schema")(recipe_schema)
 
 @app.callback(invoke_without_command=True)
 def _root(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    version: Annotated[bool, typer.Option("--version", help=Message("Show the version and exit."))] = False,
 ) -> None:
     if version:
         from importlib.metadata import version as installed
