@@ -183,6 +183,11 @@ def joined(separator: str, parts: Iterable[str]) -> Message:
     return JoinedMessage.of(separator, kept)
 
 
+def marked(template: str) -> str:
+    """Return a template as it is; list it for translators, because it is looked up elsewhere."""
+    return template
+
+
 def said_by(error: Any) -> str:
     """Return the message that an exception was raised with, or else its text."""
     if hasattr(error, "as_message"):
