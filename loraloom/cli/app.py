@@ -14,6 +14,7 @@ import typer
 
 from loraloom.cli.adapter_verbs import card, merge
 from loraloom.cli.answer_verbs import compare, predict, report, runs
+from loraloom.cli.language import check_language, user_language
 from loraloom.cli.recipe_verbs import check, find_lr, init, recipe_schema
 from loraloom.cli.training_verbs import demo, search, train
 from loraloom.cli.translated_help import TranslatedCommand, TranslatedGroup
@@ -54,7 +55,13 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     _write_utf8()
+    with user_language():
+        _run()
+
+
+def _run() -> None:
     try:
+        check_language()
         with leave_on_signals():
             app()
     except LoRALoomError as error:

@@ -83,7 +83,7 @@ class Message(str):
             for name, value in self.values.items()
         }
         try:
-            return fill(self._translated(catalogue), values)
+            return fill(self._translated(catalogue), values, catalogue.gettext(FULL_STOP.template))
         except ValueError:
             return fill(self._in_english, values)
 
@@ -135,6 +135,9 @@ class Message(str):
 
     def __reduce__(self) -> tuple[Callable[..., str], tuple[object, ...]]:
         return from_data, (self.to_data(),)
+
+
+FULL_STOP = Message(".")
 
 
 class JoinedMessage(Message):

@@ -13,7 +13,8 @@ from tools.messages.sources import called_name
 PACKAGE = Path(__file__).resolve().parents[2] / "loraloom"
 VERBS = "cli/*_verbs.py"
 _ROW = re.compile(r"row \{\w+\}:? ")
-_WORD = re.compile(r"[^\W\d_]{2,}")
+# Words, and punctuation that another language may write otherwise: `{path}: {note}`.
+_TO_TRANSLATE = re.compile(r"[^\W\d_]{2,}|[,;:.()…]")
 _PLACEHOLDER = re.compile(r"\{\w+(?::[^{}]*)?\}")
 
 
@@ -31,13 +32,13 @@ class Template:
 
 
 def templates(package: Path = PACKAGE) -> dict[Template, list[str]]:
-    """Every template that has a word to translate, and the files that have it, in the order of the files."""
+    """Every template that has something to translate, and the files that have it, in the order of the files."""
     found: dict[Template, list[str]] = {}
     for path in sorted(package.rglob("*.py")):
         name = f"{package.name}/{path.relative_to(package).as_posix()}"
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for template in sorted({*templates_in(tree), *(help_in(tree) if path.match(VERBS) else ())}):
-            if _WORD.search(_PLACEHOLDER.sub("", template.text)):
+            if _TO_TRANSLATE.search(_PLACEHOLDER.sub("", template.text)):
                 found.setdefault(template, []).append(name)
     return found
 
