@@ -77,6 +77,7 @@ def _end(engine: Engine, name: str) -> None:
             best_step=progress.best_step,
             best_metric=progress.best_metric,
             forgetting=progress.forgetting,
+            retain_pairs=progress.retain_pairs,
         )
     )
     if name in engine.bank.slots:
