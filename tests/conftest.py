@@ -17,9 +17,17 @@ import pytest
 
 from loraloom.base.loading import Base
 from tests.families import KINDS
+from tests.fast_process import exempt_imports_from_collection, skip_waiting_for_disk
 from tests.faults.warm import Warm
 from tests.parity.rig import loaded_once, unwrap
 from tests.tiny import make_folder
+
+skip_waiting_for_disk()
+
+
+def pytest_collection_finish() -> None:
+    """All test files are imported by now, and with them the libraries."""
+    exempt_imports_from_collection()
 
 
 @pytest.fixture(scope="session")
