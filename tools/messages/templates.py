@@ -78,7 +78,7 @@ def templates_in(tree: ast.Module) -> Iterator[Template]:
             continue
         texts = [each.value for each in node.args if is_text(each)]
         match called_name(node):
-            case "Message" | "joined" | "marked" if node.args and is_text(node.args[0]):
+            case "Message" | "joined" | "marked" | "filled" if node.args and is_text(node.args[0]):
                 yield Template(texts[0])
                 if begin := _ROW.match(texts[0]):  # a reason for dropping the row, see data/formats/row.py
                     yield Template(texts[0][begin.end() :])

@@ -1,4 +1,4 @@
-"""Words of documents that people read: statuses of experiments and trials, and verdicts on differences."""
+"""Words of documents that people read: statuses of experiments and trials, verdicts, and keys of a run."""
 
 from __future__ import annotations
 
@@ -22,6 +22,14 @@ _WORDS: dict[str, str] = {
     "nothing changed": Message("nothing changed"),
     "did nothing": Message("did nothing"),
     "not judged": Message("not judged"),
+    "unfinished": Message("unfinished"),
+    "some failed": Message("some failed"),
+    "damaged": Message("damaged"),
+    "run": Message("run"),
+    "status": Message("status"),
+    "experiments": Message("experiments"),
+    "started": Message("started"),
+    "base": Message("base"),
 }
 
 
