@@ -8,7 +8,7 @@ from loraloom.report import figures
 from loraloom.report.comparison_view import AnsweredRow, ComparisonView, LanguagePairView
 from loraloom.report.content import Content
 from loraloom.report.effects import Effect
-from loraloom.report.markdown_text import fenced, filled, folded, label, plain, table, word
+from loraloom.report.markdown_text import fenced, folded, label, plain, table, word
 from loraloom.report.ranking import Place, Ranking
 from loraloom.report.search_view import SearchView
 from loraloom.report.training_view import TrainingView
@@ -16,7 +16,7 @@ from loraloom.run.documents.checks import Finding
 from loraloom.run.documents.comparison import BASE_NAME, Difference
 from loraloom.run.documents.range_test import RangeTest
 from loraloom.text import units
-from loraloom.text.catalogue import rendered
+from loraloom.text.catalogue import filled, rendered
 from loraloom.text.message import Message
 from loraloom.text.visible import visible
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from loraloom.report import figures
 from loraloom.run.documents.words import shown_word
 from loraloom.text.catalogue import rendered
-from loraloom.text.message import Message
 from loraloom.text.visible import visible
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&$])")
@@ -19,11 +18,6 @@ def plain(text: str) -> str:
     """Put a text on one line and escape it for Markdown: no links, tags or mentions."""
     # GitHub resolves @names and #numbers after rendering, when a backslash no longer helps.
     return _MENTION.sub("\\1\u2060", _MARKDOWN.sub(r"\\\1", " ".join(visible(rendered(text)).split())))
-
-
-def filled(template: str, /, **values: object) -> str:
-    """Fill a template of the report, whose values are Markdown, in the user's language."""
-    return rendered(Message(template, **values))
 
 
 def word(word: str) -> str:

@@ -31,6 +31,16 @@ def rendered(text: str, catalogue: Catalogue | None = None) -> str:
     return text.rendered(catalogue)
 
 
+def filled(template: str, /, **values: object) -> str:
+    """Fill a template in the user's language, for a file or page that is written once.
+
+    Args:
+        template: a literal, so that `make messages` finds it.
+        values: as in `Message`.
+    """
+    return rendered(Message(template, **values))
+
+
 def language() -> str:
     """Return the tag of the language in use, as in the header of its catalogue; by default `en`."""
     header: dict[str, str] = getattr(_catalogue.get(), "info", dict)()
