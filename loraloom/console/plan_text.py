@@ -27,13 +27,13 @@ def plan_lines(plan: Prediction, width: int) -> list[str]:
         width: columns of the terminal.
     """
     subjects = (
-        ("trains", trains(plan.waves)),
-        ("memory", memory(plan.memory)),
-        ("time", describe_pace(plan.pace)),
-        ("disk", disk(plan.disk)),
+        (Message("trains"), trains(plan.waves)),
+        (Message("memory"), memory(plan.memory)),
+        (Message("time"), describe_pace(plan.pace)),
+        (Message("disk"), disk(plan.disk)),
     )
     room = max(FEWEST_COLUMNS, width) - LABEL_WIDTH
-    return ["plan", *(line for label, text in subjects for line in _paragraph(label, text, room))]
+    return [Message("plan"), *(line for label, text in subjects for line in _paragraph(label, text, room))]
 
 
 def _paragraph(label: str, text: str, room: int) -> Iterator[str]:
@@ -44,7 +44,8 @@ def _paragraph(label: str, text: str, room: int) -> Iterator[str]:
 def trains(waves: Sequence[Sequence[str]]) -> str:
     """Describe which experiments train together."""
     if len(waves) == 1:
-        return _names(waves[0]) + (Message(" together, in one wave") if len(waves[0]) > 1 else "")
+        names = _names(waves[0])
+        return names if len(waves[0]) == 1 else Message("{names} together, in one wave", names=names)
     each = joined(
         "; ",
         (
