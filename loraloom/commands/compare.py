@@ -49,6 +49,7 @@ from loraloom.session.answer_languages import in_languages, with_languages
 from loraloom.session.answering_model import AnsweringModel, load_run
 from loraloom.session.locations import Relocation, relocated
 from loraloom.text.message import Message
+from loraloom.text.units import counted
 from loraloom.training.signals import StopRequest
 
 
@@ -224,11 +225,12 @@ def _with_figures(
     of_retained, retained_pairs = retain_losses(loaded, retained)
     models = _models(loaded, answers, scoring, num_labels, of_retained)
     groups = _groups(loaded)
-    of_what = "prompt" if result.what == "prompts" else Message("{what} row", what=result.what)
     where = (
-        Message("{num_rows} {of_what}", num_rows=num_rows, of_what=of_what)
-        if num_rows == 1
-        else Message("{num_rows} {of_what}s", num_rows=num_rows, of_what=of_what)
+        counted(num_rows, "prompt")
+        if result.what == "prompts"
+        else Message.counting(
+            "{count:,} {what} row", "{count:,} {what} rows", count=num_rows, what=result.what
+        )
     )
     evidence = None
     if scoring is not None:

@@ -203,15 +203,14 @@ class SearchDriver:
                 if len(drawn) == 1
                 else Message("{name} to {name_2}", name=drawn[0].name, name_2=drawn[-1].name)
             )
-            verb = "joins" if len(drawn) == 1 else "join"
-            together = counted(len(self.ledger.training), "trial")
-            self.report(
-                Note(
-                    message=Message(
-                        "{names} {verb}: {together} in one pass", names=names, verb=verb, together=together
-                    )
-                )
+            message = Message.counting(
+                "{names} joins: {together} in one pass",
+                "{names} join: {together} in one pass",
+                count=len(drawn),
+                names=names,
+                together=counted(len(self.ledger.training), "trial"),
             )
+            self.report(Note(message=message))
         self.write_recipe(self.ledger.trials)
 
     def _has_place(self) -> bool:

@@ -31,7 +31,7 @@ class Template:
 
 
 def templates(package: Path = PACKAGE) -> dict[Template, list[str]]:
-    """Every template that has something to translate, and the files that have it, in the order of the files."""
+    """Every template that has something to translate, and its files, in the order of the files."""
     found: dict[Template, list[str]] = {}
     for path in sorted(package.rglob("*.py")):
         name = f"{package.name}/{path.relative_to(package).as_posix()}"
