@@ -5,8 +5,8 @@
     loraloom/locale/zh_CN/LC_MESSAGES/loraloom.mo     the same, as the standard library's gettext reads it
 
 A message that changed has lost its translation: nothing is guessed from similar messages. A new language
-begins with a `.po` file that has only a header. Places have no line numbers, so that the files change only when
-a message does.
+begins with a `.po` file that has only a header. Places have no line numbers, so that the files change only
+when a message does.
 """
 
 from __future__ import annotations
