@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ class Template:
     plural: str = ""
 
 
+@functools.cache
 def templates(package: Path = PACKAGE) -> dict[Template, list[str]]:
     """Every template that has something to translate, and its files, in the order of the files."""
     found: dict[Template, list[str]] = {}
