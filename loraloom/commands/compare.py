@@ -49,7 +49,6 @@ from loraloom.session.answer_languages import in_languages, with_languages
 from loraloom.session.answering_model import AnsweringModel, load_run
 from loraloom.session.locations import Relocation, relocated
 from loraloom.text.message import Message
-from loraloom.text.units import counted
 from loraloom.training.signals import StopRequest
 
 
@@ -225,13 +224,12 @@ def _with_figures(
     of_retained, retained_pairs = retain_losses(loaded, retained)
     models = _models(loaded, answers, scoring, num_labels, of_retained)
     groups = _groups(loaded)
-    where = (
-        counted(num_rows, "prompt")
-        if result.what == "prompts"
-        else Message.counting(
-            "{count:,} {what} row", "{count:,} {what} rows", count=num_rows, what=result.what
+    if result.what == "prompts":
+        where = Message.counting("{count} prompt", "{count} prompts", count=num_rows)
+    else:
+        where = Message.counting(
+            "{count} {what} row", "{count} {what} rows", count=num_rows, what=result.what
         )
-    )
     evidence = None
     if scoring is not None:
         evidence = comparison.compute_evidence(answers, groups, scoring, num_labels)

@@ -13,6 +13,7 @@ from loraloom.console.finding_text import summary
 from loraloom.console.plan_text import plan_lines
 from loraloom.console.streams import TEXT_WIDTH, Stderr
 from loraloom.run.documents.checks import LEVELS, Finding, Level
+from loraloom.run.documents.words import shown_word
 from loraloom.run.events import (
     AdapterExport,
     AnswerProgress,
@@ -193,11 +194,11 @@ class Display:
         else:
             now = Message("{eval_rows}, which does not change any figure", eval_rows=event.eval_rows)
             what = Message(
-                "in the evaluation after step {step} with {tried} rows at once; ",
+                "in the evaluation after step {step} with {tried} rows at once; from now on at most {now}",
                 step=event.step,
                 tried=event.tried,
+                now=now,
             )
-            what += Message("from now on at most {now}", now=now)
         self.say(Message("warning: memory ran out {what}", what=what), style="yellow")
 
     @_show.register
@@ -230,7 +231,7 @@ class Display:
                 Message(
                     "{experiment} {status}: {reason}",
                     experiment=event.experiment,
-                    status=event.status,
+                    status=shown_word(event.status),
                     reason=event.reason,
                 ),
                 style=style,
@@ -242,7 +243,8 @@ class Display:
     def _(self, event: AnswerProgress) -> None:
         if self.stderr.is_terminal:
             end = "\n" if event.done >= event.total else ""
-            self.stderr.print(f"\ranswered {event.done} of {event.total}", end=end)
+            said = Message("answered {done} of {total}", done=event.done, total=event.total)
+            self.stderr.print(f"\r{rendered(said)}", end=end)
         elif event.done >= event.total or self._is_time():
             self.say(Message("answered {done} of {total}", done=event.done, total=event.total))
 
@@ -286,7 +288,7 @@ class Display:
             self._live.start()
         if name not in self._tasks:
             self._tasks[name] = self._live.add_task(name, total=total, figures="")
-        self._live.update(self._tasks[name], completed=step, figures=figures)
+        self._live.update(self._tasks[name], completed=step, figures=rendered(figures))
 
     def _is_time(self) -> bool:
         now = time.monotonic()

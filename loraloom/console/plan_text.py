@@ -50,7 +50,8 @@ def _paragraph(label: str, text: str, room: int) -> Iterator[str]:
 def trains(waves: Sequence[Sequence[str]]) -> str:
     """Describe which experiments train together."""
     if len(waves) == 1:
-        return _names(waves[0]) + (Message(" together, in one wave") if len(waves[0]) > 1 else "")
+        names = _names(waves[0])
+        return names if len(waves[0]) == 1 else Message("{names} together, in one wave", names=names)
     each = joined(
         "; ",
         (

@@ -180,7 +180,7 @@ class ComparisonView:
             "Of {pairs} in chrF between experiments {count} is significant",
             "Of {pairs} in chrF between experiments {count} are significant",
             count=num_clear,
-            pairs=counted(len(self.pairs), "difference"),
+            pairs=Message.counting("{count} difference", "{count} differences", count=len(self.pairs)),
         )
         return (
             Message("{said}; not between {named}{more}.", said=said, named=named, more=more)
