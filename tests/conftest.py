@@ -9,6 +9,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["LORALOOM_LANG"] = "en"  # whatever the language of the machine
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -118,7 +118,7 @@ class Display:
         for finding in event.findings:
             if finding.level in ("warning", "error") or finding.check == "targets":
                 self.say(finding.line)
-        counts = next(summary(event.findings, TEXT_WIDTH, self.stderr, with_names=False))
+        counts = next(summary(event.findings, TEXT_WIDTH, with_names=False))
         self.say(Message("{num_findings} checks: {counts}", num_findings=len(event.findings), counts=counts))
 
     @_show.register

@@ -5,10 +5,13 @@ It is generated from the contents of provenance.json, so that a resumed run show
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 
+from rich.cells import set_cell_size
+from rich.text import Text
+
 from loraloom.checks.resources import describe_pace
+from loraloom.console.wrapping import wrapped
 from loraloom.run.documents.prediction import Disk, Memory, Prediction
 from loraloom.text.catalogue import rendered
 from loraloom.text.message import Message, joined
@@ -33,12 +36,15 @@ def plan_lines(plan: Prediction, width: int) -> list[str]:
         (Message("disk"), disk(plan.disk)),
     )
     room = max(FEWEST_COLUMNS, width) - LABEL_WIDTH
-    return [Message("plan"), *(line for label, text in subjects for line in _paragraph(label, text, room))]
+    return [
+        rendered(Message("plan")),
+        *(line for label, text in subjects for line in _paragraph(label, text, room)),
+    ]
 
 
 def _paragraph(label: str, text: str, room: int) -> Iterator[str]:
-    for number, line in enumerate(textwrap.wrap(rendered(text), room)):
-        yield f"  {rendered(label) if number == 0 else '':{LABEL_WIDTH - 2}}{line}"
+    for number, line in enumerate(wrapped(Text(rendered(text)), room)):
+        yield f"  {set_cell_size(rendered(label) if number == 0 else '', LABEL_WIDTH - 2)}{line.plain}"
 
 
 def trains(waves: Sequence[Sequence[str]]) -> str:

@@ -64,8 +64,8 @@ def print_findings(findings: Sequence[Finding], *, show_all: bool = False) -> No
         )
     else:
         for finding in shown:
-            stdout.print(*paragraph(finding, width, stdout), sep="\n")
-    stdout.print(*summary(readable, width, stdout, with_names=not show_all), sep="\n")
+            stdout.print(*paragraph(finding, width), sep="\n")
+    stdout.print(*summary(readable, width, with_names=not show_all), sep="\n")
 
 
 def print_batch(batch: Sequence[RowView]) -> None:

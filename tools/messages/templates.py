@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,8 +35,9 @@ class Template:
     plural: str = ""
 
 
+@functools.cache
 def templates(package: Path = PACKAGE) -> dict[Template, list[str]]:
-    """Every template that has something to translate, and the files that have it, in the order of the files."""
+    """Every template that has something to translate, and its files, in the order of the files."""
     found: dict[Template, list[str]] = {}
     for path in sorted((*package.rglob("*.py"), *package.rglob("*.j2"))):
         name = f"{package.name}/{path.relative_to(package).as_posix()}"
