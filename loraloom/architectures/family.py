@@ -51,7 +51,8 @@ class Family(ABC):
         head_bias: name of a buffer of the model that is added to the logits.
         forces_tied_flag: whether transformers 5 loads `tie_word_embeddings: true` whatever the file says.
         without_ctranslate2: why CTranslate2 does not compute what this family does; "" if it does.
-        flag_scales_logits: whether it then scales the logits of a separate head.
+        own_scale_since: the version of transformers since which that flag no longer scales the logits of a
+            separate head; "" if it never did.
     """
 
     model_type: ClassVar[str]
@@ -74,7 +75,7 @@ class Family(ABC):
     head_bias: ClassVar[str | None] = None
     has_static_passes: ClassVar[bool] = False
     forces_tied_flag: ClassVar[bool] = False
-    flag_scales_logits: ClassVar[bool] = False
+    own_scale_since: ClassVar[str] = ""
     without_ctranslate2: ClassVar[str] = ""
 
     @abstractmethod
@@ -88,6 +89,10 @@ class Family(ABC):
     def output_scale(self, config: Any) -> float:
         """Return the factor applied to the decoder's last states before the output head."""
         return 1.0
+
+    def flag_scales_logits(self) -> bool:
+        """Return whether the installed transformers scales the logits of a separate head by the tied flag."""
+        return False
 
     def softcap(self, config: Any) -> float | None:
         """Return c if logits are c · tanh(logits / c)."""

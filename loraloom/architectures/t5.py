@@ -106,7 +106,7 @@ class UMT5(T5):
     model_type = "umt5"
     title = "UMT5"
     has_static_passes = False  # never tried with a CUDA graph on a GPU
-    flag_scales_logits = True
+    own_scale_since = "5.24"
 
     def output_scale(self, config: Any) -> float:
         """Return the scale if the flag says tied; loading sets the flag to what the weights are.
@@ -115,6 +115,12 @@ class UMT5(T5):
         """
         is_scaled = config.scale_decoder_outputs if _has_own_scale(config) else config.tie_word_embeddings
         return float(config.d_model**-0.5) if is_scaled else 1.0
+
+    def flag_scales_logits(self) -> bool:
+        """Return whether the config has no separate flag for it."""
+        from transformers import UMT5Config
+
+        return not _has_own_scale(UMT5Config())
 
     def forward_options(self, num_labels: int, device: torch.device) -> dict[str, Tensor]:
         """In transformers 5.17, a row without padding attends to its own future without this mask."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from loraloom.text.catalogue import rendered_data
 from loraloom.text.message import Message
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def refuse_sets_of_run(run: Path | None, sets: Sequence[str]) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a JSON document to stdout."""
+    """Print a JSON document to stdout: keys as they are, messages in the user's language."""
     from loraloom.console import put
 
-    put(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+    put(json.dumps(rendered_data(value), ensure_ascii=False, indent=1, allow_nan=False) + "\n")

@@ -233,6 +233,7 @@ def _with_figures(
     evidence = None
     if scoring is not None:
         evidence = comparison.compute_evidence(answers, groups, scoring, num_labels)
+    num_questions = len({rows[number].source for number in judged or range(len(rows))})
     sentences = [
         conclusions.sentence(
             group,
@@ -240,6 +241,7 @@ def _with_figures(
             [moved for name in names if (moved := models[name].movement) is not None],
             evidence,
             where,
+            conclusions.alike([answers[name].texts for name in names], num_questions),
         )
         for group, names in groups.items()
         if group != BASE_NAME

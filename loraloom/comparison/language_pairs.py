@@ -19,7 +19,7 @@ from loraloom.session.answering_model import AnsweringModel
 from loraloom.session.material import encode_rows
 
 # The figures whose difference from the base is stated for each pair.
-STATED = ("chrf_plus_plus", "chrf", "eval_loss")
+STATED = ("chrf_plus_plus", "spbleu", "bleu", "chrf", "eval_loss")
 
 
 def only_rows(own: ModelAnswers, numbers: Sequence[int]) -> ModelAnswers:

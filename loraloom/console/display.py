@@ -9,6 +9,7 @@ from functools import singledispatchmethod
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
+from loraloom.console.ending_text import ending_lines
 from loraloom.console.finding_text import summary
 from loraloom.console.plan_text import plan_lines
 from loraloom.console.streams import TEXT_WIDTH, Stderr
@@ -224,17 +225,8 @@ class Display:
 
     @_show.register
     def _(self, event: ExperimentEnd) -> None:
-        if event.status != "done":
-            style = "red" if event.status == "failed" else ""
-            self.say(
-                Message(
-                    "{experiment} {status}: {reason}",
-                    experiment=event.experiment,
-                    status=event.status,
-                    reason=event.reason,
-                ),
-                style=style,
-            )
+        for text, style in ending_lines(event):
+            self.say(text, style=style)
         if self._live is not None and event.experiment in self._tasks:
             self._live.remove_task(self._tasks.pop(event.experiment))
 

@@ -16,12 +16,12 @@ from loraloom.console.streams import Stdout, text_width
 from loraloom.run.documents.checks import LEVELS
 from loraloom.text.catalogue import rendered
 from loraloom.text.message import Message
-from loraloom.text.units import counted, figure, percent
+from loraloom.text.units import counted, figure, percent, signed
 from loraloom.text.visible import visible
 
 if TYPE_CHECKING:
     from loraloom.checks.batch_view import RowView
-    from loraloom.run.documents.comparison import Comparison
+    from loraloom.run.documents.comparison import Comparison, LanguagePair
     from loraloom.run.documents.range_test import RangeTest
 
 WIDE = 120  # terminal columns; needed for a table of five columns
@@ -76,9 +76,7 @@ def print_batch(batch: Sequence[RowView]) -> None:
     for view in batch:
         for number, line in enumerate(view_lines(view, text_width(stdout))):
             style = "bold" if number == 0 else "dim" if number == 1 else ""
-            for part in Text(visible(line), style=style).wrap(stdout, text_width(stdout)):
-                part.rstrip()
-                stdout.print(part)
+            _print_paragraph(stdout, visible(line), style=style)
         stdout.print()
 
 
@@ -97,7 +95,7 @@ def print_range_test(found: RangeTest) -> None:
     is_suggested = [result.learning_rate == found.suggestion for result in found.results]
     columns = ("learning rate", "eval loss", "change", f"gain over the base, {found.base_eval_loss:.4f}")
     print_table(columns, rows, ["bold" if each else "" for each in is_suggested])
-    stdout.print(Text(rendered(found.reason)))
+    _print_paragraph(stdout, rendered(found.reason))
     if found.suggestion is not None:
         stdout.print(Text(f"--set training.learning_rate={found.suggestion:g}", style="bold"))
 
@@ -106,9 +104,9 @@ def print_comparison(comparison: Comparison, shown_rows: int = 3) -> None:
     """Print a sentence on the effect of every adapter, the figures, and some answers side by side."""
     stdout = Stdout(highlight=False, soft_wrap=True)
     for sentence in comparison.sentences:
-        stdout.print(Text(rendered(sentence), style="bold"))
+        _print_paragraph(stdout, rendered(sentence), style="bold")
     if len(comparison.sentences) > 1 and comparison.recommendation is not None:
-        stdout.print(Text(rendered(comparison.recommendation.sentence), style="bold"))
+        _print_paragraph(stdout, rendered(comparison.recommendation.sentence), style="bold")
     stdout.print()
     models, groups = comparison.models, comparison.models_of_groups
     keys = list(dict.fromkeys(key for model in models.values() for key in model.figures))
@@ -122,23 +120,30 @@ def print_comparison(comparison: Comparison, shown_rows: int = 3) -> None:
     )
     for key, signature in comparison.signatures.items():
         if key not in keys:
-            stdout.print(Text(visible(f"{key}: {rendered(signature)}"), style="dim"))
+            _print_paragraph(stdout, visible(f"{key}: {rendered(signature)}"), style="dim")
     print_languages(comparison)
     print_answers(comparison, shown_rows)
 
 
 def print_languages(comparison: Comparison) -> None:
-    """Print the figures of each pair of languages, with experiments as columns."""
+    """Print the figures of each pair of languages and their differences, with experiments as columns."""
     groups = comparison.models_of_groups
-    shown = ("chrf_plus_plus", "eval_loss")
+    shown = ("chrf_plus_plus", "spbleu", "bleu", "eval_loss")
     rows = []
     for name, pair in comparison.languages.items():
         of_retained = {model: {"retain_loss": loss} for model, loss in (pair.retain_losses or {}).items()}
         for key, figures in (*((key, pair.figures) for key in shown), ("retain_loss", of_retained)):
             if any(key in own for own in figures.values()):
-                columns = [[figures.get(model, {}).get(key) for model in names] for names in groups.values()]
+                columns = {
+                    group: [figures.get(model, {}).get(key) for model in names]
+                    for group, names in groups.items()
+                }
                 num_rows = "" if key == "retain_loss" else str(pair.num_rows)
-                rows.append((name, num_rows, key, *(_figure_over_seeds(key, own) for own in columns)))
+                cells = (
+                    _with_difference(_figure_over_seeds(key, own), key, group, pair)
+                    for group, own in columns.items()
+                )
+                rows.append((name, num_rows, key, *cells))
     if rows:
         Stdout(highlight=False).print()
         print_table((Message("languages"), Message("rows"), Message("figure"), *groups), rows)
@@ -155,7 +160,8 @@ def print_answers(comparison: Comparison, shown_rows: int, title: str = "") -> N
         stdout.print(Text(visible(row.source), style="bold"))
         for names in comparison.models_of_groups.values():
             first = names[0]  # only one of several seeds; the report shows them all
-            stdout.print(Text(visible(f"  {first}: {row.answers[first]}")))
+            answer = row.answers[first] if row.answers[first].strip() else rendered(Message("(blank)"))
+            stdout.print(Text(visible(f"  {first}: {answer}")))
         if row.reference is not None:
             stdout.print(
                 Text(
@@ -169,13 +175,34 @@ def print_answers(comparison: Comparison, shown_rows: int, title: str = "") -> N
         stdout.print(Text(rendered(Message("… and {rows}", rows=counted(more, "more row"))), style="dim"))
 
 
+def _with_difference(text: str, key: str, group: str, pair: LanguagePair) -> str:
+    """Add the difference from the base and its verdict to a figure, if they are known."""
+    found = next((d for d in pair.differences if d.model == group and d.metric == key), None)
+    if found is None:
+        return text
+    is_unclear = found.verdict == "no significant difference"
+    return Message(
+        "{text} ({difference}, {verdict})",
+        text=text,
+        difference=signed(found.difference, 3 if key == "eval_loss" else 1),
+        verdict=Message("not significant") if is_unclear else found.verdict,
+    )
+
+
+def _print_paragraph(stdout: Stdout, text: str, style: str = "") -> None:
+    """Print a text in lines that fit the terminal, or a pipe's 80 or $COLUMNS columns."""
+    for line in Text(text, style=style).wrap(stdout, text_width(stdout)):
+        line.rstrip()
+        stdout.print(line)
+
+
 def _figure_over_seeds(key: str, values: Sequence[float | None]) -> str:
     """Format one value alone, or several as mean ± standard deviation."""
     known = [value for value in values if value is not None]
     if len(known) < 2:
         return _figure(key, known[0] if known else None)
     mean, deviation = _figure(key, statistics.fmean(known)), _figure(key, statistics.stdev(known))
-    return f"{mean} ± {deviation}"
+    return Message("{mean} ± {deviation}", mean=mean, deviation=deviation)
 
 
 def _figure(key: str, value: float | None) -> str:

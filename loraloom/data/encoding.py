@@ -78,6 +78,11 @@ class EncodedSet(Sequence[EncodedExample]):
     def __iter__(self) -> Iterator[EncodedExample]:
         return (self[index] for index in range(len(self)))
 
+    def chosen(self, numbers: Sequence[int]) -> EncodedSet:
+        """Some of the examples, as a set of their own."""
+        rows = [self[number] for number in numbers]
+        return EncodedSet([row.input_ids.tolist() for row in rows], [row.labels.tolist() for row in rows])
+
     @property
     def num_truncated_sources(self) -> int:
         """Number of sources that were truncated to the limit."""

@@ -98,8 +98,27 @@ def _is_clear(evidence: Evidence, best: str, other: str) -> bool:
     return pair.verdict in CLEAR
 
 
+def alike(texts: Sequence[Sequence[str]], num_questions: int) -> str:
+    """Say that all answers of an experiment are blank, or one text to different questions; "" otherwise.
+
+    Args:
+        texts: the answers of each of its seeds.
+        num_questions: how many different texts were answered.
+    """
+    if not any(text.strip() for own in texts for text in own):
+        return Message(", all of them blank")
+    if num_questions > 1 and all(len(set(own)) == 1 for own in texts):
+        return Message(", all of them the same text")
+    return ""
+
+
 def sentence(
-    name: str, own: Mapping[str, float], moved: Sequence[Movement], evidence: Evidence | None, where: str
+    name: str,
+    own: Mapping[str, float],
+    moved: Sequence[Movement],
+    evidence: Evidence | None,
+    where: str,
+    alike: str = "",
 ) -> str:
     """Describe the effect of one experiment in a sentence, first of all if it had none.
 
@@ -109,22 +128,15 @@ def sentence(
         moved: how far each of its adapters moved the base.
         evidence: None if there are no references.
         where: name of the rows, such as `150 test rows`.
+        alike: what the function `alike` says of its answers.
     """
+    loss = _clear_loss(name, evidence)
     if own["share_changed"] == 0:
-        total = max(movement.total for movement in moved)
-        how = (
-            Message("its ΔW is lost in the precision of W")
-            if total < UNMOVED
-            else Message("‖ΔW‖ is {total:.2g} of ‖W‖", total=total)
-        )
-        return Message(
-            "{name} did nothing: no answer differs from the base's on {where} ({how}).",
-            name=name,
-            where=where,
-            how=how,
-        )
+        return _unchanged(name, max(movement.total for movement in moved), loss, where, alike)
     changed = Message(
-        "{share_changed} of its answers differ from the base's", share_changed=percent(own["share_changed"])
+        "{share_changed} of its answers differ from the base's{alike}",
+        share_changed=percent(own["share_changed"]),
+        alike=alike,
     )
     if evidence is None:
         return Message(
@@ -141,7 +153,10 @@ def sentence(
     verdict = {
         "better": Message("answers better than the base"),
         "worse": Message("answers worse than the base"),
-        "no significant difference": Message("shows no significant difference from the base"),
+        "no significant difference": Message(
+            "shows no significant difference from the base{although}",
+            although=Message(" in its answers, although {loss}", loss=loss) if loss else "",
+        ),
         "too few rows": Message("cannot be judged on fewer than {fewest_rows} rows", fewest_rows=FEWEST_ROWS),
         "nothing changed": Message("changed nothing"),
     }[chrf.verdict]
@@ -156,4 +171,49 @@ def sentence(
         where=where,
         changed=changed,
         far=far,
+    )
+
+
+def _unchanged(name: str, total: float, loss: str, where: str, alike: str) -> str:
+    """Describe an experiment whose answers are all the base's."""
+    how = (
+        Message("its ΔW is lost in the precision of W")
+        if total < UNMOVED
+        else Message("‖ΔW‖ is {total:.2g} of ‖W‖", total=total)
+    )
+    if loss:
+        return Message(
+            "{name} changed no answer on {where}{alike}, although {loss} ({how}).",
+            name=name,
+            where=where,
+            alike=alike,
+            loss=loss,
+            how=how,
+        )
+    return Message(
+        "{name} did nothing: no answer differs from the base's on {where}{alike} ({how}).",
+        name=name,
+        where=where,
+        alike=alike,
+        how=how,
+    )
+
+
+def _clear_loss(name: str, evidence: Evidence | None) -> str:
+    """Say that the loss on the references differs significantly from the base's; "" if it does not."""
+    found = [] if evidence is None else evidence.differences
+    clear = [d for d in found if d.model == name and d.metric == "eval_loss" and d.verdict in CLEAR]
+    if evidence is None or not clear:
+        return ""
+    ours, base = (evidence.groups[group]["eval_loss"].value for group in (name, BASE_NAME))
+    if clear[0].verdict == "better":
+        return Message(
+            "its loss on the references is significantly lower ({ours:.3f} against {base:.3f})",
+            ours=ours,
+            base=base,
+        )
+    return Message(
+        "its loss on the references is significantly higher ({ours:.3f} against {base:.3f})",
+        ours=ours,
+        base=base,
     )

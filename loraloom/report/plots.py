@@ -16,6 +16,7 @@ from loraloom.report.training_view import TrainingView
 from loraloom.run.documents.range_test import RangeTest
 from loraloom.run.documents.search import Trial
 from loraloom.text import units
+from loraloom.text.message import Message
 from loraloom.text.visible import visible
 
 # If the values of a setting differ by this factor, they were probably chosen on a log scale.
@@ -42,7 +43,7 @@ def curves(content: Content) -> Curves:
     losses = [_line(number, each, what) for what in ("loss", "eval_loss") for number, each in numbered]
     rates = [_line(number, each, "learning_rate") for number, each in numbered]
     return {
-        "loss_chart": charts.line_chart(losses, label="Training loss and eval loss by step"),
+        "loss_chart": charts.line_chart(losses, label=Message("Training loss and eval loss by step")),
         "rate_chart": charts.line_chart(rates, label="Learning rate by step", compare_peaks=True),
         "is_log_loss": charts.is_log(losses, compare_peaks=False),
         "is_log_rate": charts.is_log(rates, compare_peaks=True),
@@ -150,7 +151,7 @@ def rate_test_chart(test: RangeTest | None, content: Content) -> Markup:
             )
             for each in test.results
         ],
-        label="Eval loss by learning rate",
+        label=Message("Eval loss by learning rate"),
         log_x=True,
         may_log_y=True,
         higher_is_better=False,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from loraloom.errors import RunError
 from loraloom.report.visible_text import without_folders
 from loraloom.run.documents.checks import Finding
-from loraloom.run.documents.result import ExperimentResult
+from loraloom.run.documents.result import ExperimentResult, RetainLoss
 from loraloom.run.events import Evaluation, Event, ExperimentEnd, TrainStep
 from loraloom.run.folder import Run
 from loraloom.run.resuming import how_to_resume
@@ -55,6 +55,7 @@ class TrainingView:
         best_step, best_metric, metric: those of the checkpoint that became the adapter.
         forgetting: increase of its loss on `data.retain` over the base's.
         retain_loss: its loss on `data.retain`, if the run recorded it.
+        retain_pairs: the same of each pair of languages, and its increase.
         targets: the linears that its target modules match, in sentences.
         num_tokens: source and target tokens of all its steps.
         tokens_per_second: median over its steps.
@@ -72,6 +73,7 @@ class TrainingView:
     metric: str
     forgetting: float | None
     retain_loss: float | None
+    retain_pairs: Mapping[str, RetainLoss]
     seed: int
     targets: list[str]
     adapter: AdapterFile | None
@@ -163,6 +165,7 @@ def _trained(
         metric=_metric(run, name),
         forgetting=entry.forgetting,
         retain_loss=entry.retain_loss,
+        retain_pairs=entry.retain_pairs or {},
         seed=seed,
         targets=[
             finding.message
@@ -194,6 +197,7 @@ def _ending(event: ExperimentEnd) -> ExperimentResult:
         best_step=event.best_step,
         best_metric=event.best_metric,
         forgetting=event.forgetting,
+        retain_pairs=dict(event.retain_pairs),
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from loraloom.run.documents import result
 from loraloom.run.documents.checks import Finding
+from loraloom.run.documents.result import RetainLoss
 
 if TYPE_CHECKING:
     from loraloom.checks.batch_view import RowView
@@ -43,6 +44,8 @@ class ExperimentResult:
         reason: why it ended, unless it simply finished.
         best_step, best_metric: of the checkpoint that became the adapter.
         forgetting: increase of the loss on `data.retain`, in nats per token.
+        retain_pairs: pair of languages → loss on its rows of `data.retain`, and the increase; empty if the
+            base has no languages.
         movement: size of the adapter's update relative to its base, ‖ΔW‖ / ‖W‖.
         adapter: its folder; None if it failed.
     """
@@ -56,6 +59,7 @@ class ExperimentResult:
     forgetting: float | None
     movement: float | None
     adapter: Path | None
+    retain_pairs: Mapping[str, RetainLoss] = field(default_factory=dict)
 
     @classmethod
     def of(cls, run: Path, name: str, entry: result.ExperimentResult) -> Self:
@@ -70,6 +74,7 @@ class ExperimentResult:
             forgetting=entry.forgetting,
             movement=entry.movement,
             adapter=None if entry.status == "failed" else run / "adapters" / name,
+            retain_pairs=entry.retain_pairs or {},
         )
 
 

@@ -11,7 +11,7 @@ from loraloom.training.state import Progress
 
 def experiment_outcome(progress: Progress) -> ExperimentResult:
     """Describe how an experiment ended."""
-    return ExperimentResult(
+    outcome = ExperimentResult(
         status=progress.status,
         step=progress.step,
         reason=progress.reason,
@@ -20,6 +20,7 @@ def experiment_outcome(progress: Progress) -> ExperimentResult:
         forgetting=progress.forgetting,
         retain_loss=progress.retain_loss,
     )
+    return outcome.model_copy(update={"retain_pairs": progress.retain_pairs} if progress.retain_pairs else {})
 
 
 def run_outcome(experiments: Mapping[str, ExperimentResult], num_steps: int, seconds: float) -> Result:

@@ -1,17 +1,18 @@
 """The one place where messages are rendered for people, in the language of a catalogue.
 
-    with use_catalogue(gettext.translation("loraloom", folder, languages=["zh_CN"])):
+    with use_catalogue(catalogue_of("zh")):
         print(rendered(error.as_message()))
 
-Without a catalogue, messages are in English. `loraloom/locale/loraloom.pot` lists all templates;
-`make messages` brings it up to date.
+Without a catalogue, messages are in English. `text/language.py` has the catalogues, and chooses one for the
+command line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 from loraloom.text.message import Catalogue, Message
 
@@ -29,6 +30,22 @@ def rendered(text: str, catalogue: Catalogue | None = None) -> str:
     if catalogue is None or not isinstance(text, Message):
         return str(text)
     return text.rendered(catalogue)
+
+
+def rendered_data(value: Any, catalogue: Catalogue | None = None) -> Any:
+    """Render every message in a value of JSON; keys and everything else stay as they are.
+
+    Args:
+        value: of dicts, lists, tuples, plain values and messages.
+        catalogue: as in `rendered`.
+    """
+    if isinstance(value, Message):
+        return rendered(value, catalogue)
+    if isinstance(value, Mapping):
+        return {key: rendered_data(inner, catalogue) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [rendered_data(inner, catalogue) for inner in value]
+    return value
 
 
 @contextmanager

@@ -83,7 +83,7 @@ class Message(str):
             for name, value in self.values.items()
         }
         try:
-            return fill(self._translated(catalogue), values)
+            return fill(self._translated(catalogue), values, catalogue.gettext(FULL_STOP.template))
         except ValueError:
             return fill(self._in_english, values)
 
@@ -137,6 +137,9 @@ class Message(str):
         return from_data, (self.to_data(),)
 
 
+FULL_STOP = Message(".")
+
+
 class JoinedMessage(Message):
     """Several messages in a row, with a separator between them. Use `joined` to make one."""
 
@@ -181,6 +184,20 @@ def joined(separator: str, parts: Iterable[str]) -> Message:
     if len(kept) == 1 and isinstance(kept[0], Message):
         return kept[0]
     return JoinedMessage.of(separator, kept)
+
+
+def marked(template: str) -> str:
+    """Return a template as it is; list it for translators, because it is looked up elsewhere."""
+    return template
+
+
+def said_by(error: Any) -> str:
+    """Return the message that an exception was raised with, or else its text."""
+    if hasattr(error, "as_message"):
+        message: str = error.as_message()
+        return message
+    args: Sequence[object] = getattr(error, "args", ())
+    return args[0] if args and isinstance(args[0], Message) else str(error)
 
 
 def mapped(value: Any, change: Callable[[str], str]) -> Any:
@@ -239,9 +256,8 @@ def _plain(value: object) -> Value:
     """Return a value as JSON keeps it, so that it reads the same after it was stored."""
     if value is None or type(value) in (str, int, float, bool) or isinstance(value, Message):
         return value  # type: ignore[return-value]
-    if hasattr(value, "as_message"):
-        message: str = value.as_message()
-        return message
+    if isinstance(value, Exception) or hasattr(value, "as_message"):
+        return said_by(value)
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real):

@@ -41,28 +41,34 @@ def _literal(text: str) -> str:
     return text
 
 
-def fill(template: str, values: Mapping[str, object]) -> str:
+def fill(template: str, values: Mapping[str, object], full_stop: str = ".") -> str:
     """Format a template with its values.
+
+    Args:
+        template: text with placeholders.
+        values: by the names of the placeholders.
+        full_stop: the end of a sentence in the template's language.
 
     Raises:
         ValueError: the template has an invalid placeholder, or one without a value.
     """
     try:
         return "".join(
-            text + _formatted(values[name], spec) if name else text for text, name, spec in pieces(template)
+            text + _formatted(values[name], spec, full_stop) if name else text
+            for text, name, spec in pieces(template)
         )
     except KeyError as error:
         raise ValueError(f"a message has no value for {error}") from None
 
 
-def _formatted(value: object, spec: str) -> str:
+def _formatted(value: object, spec: str, full_stop: str) -> str:
     text = str(value)
     if not spec:
         return text
     if spec == "clause":
         return text.rstrip(".。")
     if spec == "sentence":
-        return text if text.endswith(_ENDS) else f"{text}."
+        return text if text.endswith(_ENDS) else text + full_stop
     try:
         # A number that JSON does not have was stored as text.
         return format(float(text) if isinstance(value, str) else value, spec)

@@ -79,7 +79,15 @@ def training_sections(facts: Facts) -> list[str]:
 
 
 def _versions(facts: Facts) -> list[str]:
-    return ["## Versions", "", ", ".join(f"{name} {number}" for name, number in facts.versions.items()), ""]
+    lines = ["## Versions", "", ", ".join(f"{name} {number}" for name, number in facts.versions.items()), ""]
+    if facts.flag_matters_before and not facts.flag_matters:
+        lines += [
+            f"With transformers 5 before {facts.flag_matters_before}, set "
+            "`model.config.tie_word_embeddings = False` after loading;",
+            "otherwise it scales the logits, and only greedy answers are correct.",
+            "",
+        ]
+    return lines
 
 
 def _settings(facts: Facts) -> list[tuple[str, str]]:

@@ -53,7 +53,7 @@ def _attention(facts: Facts) -> str:
 
 
 def _flag_line(facts: Facts) -> str:
-    reason = "transformers 5 loads True, and before 5.24 scales the logits by it"
+    reason = f"transformers 5 loads True, and before {facts.flag_matters_before} scales the logits by it"
     return f"model.config.tie_word_embeddings = False  # {reason}\n" if facts.flag_matters else ""
 
 

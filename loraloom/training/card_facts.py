@@ -64,8 +64,13 @@ class Facts:
     @property
     def flag_matters(self) -> bool:
         """Whether transformers 5 scales the logits wrongly unless a flag is set after loading."""
-        family = self.family
-        return bool(family and family.flag_scales_logits) and self.origin.get("head_is_tied") is False
+        return self.flag_matters_before != "" and self.family is not None and self.family.flag_scales_logits()
+
+    @property
+    def flag_matters_before(self) -> str:
+        """The version of transformers before which that is so; "" if it never is."""
+        is_separate = self.origin.get("head_is_tied") is False
+        return self.family.own_scale_since if self.family is not None and is_separate else ""
 
 
 def read_facts(

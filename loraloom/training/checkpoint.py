@@ -21,9 +21,10 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -33,6 +34,7 @@ from loraloom.errors import CheckpointError
 from loraloom.run.atomic import fsync_folder, write_bytes
 from loraloom.run.digests import Manifest
 from loraloom.run.documents.document import to_json, to_stored_json
+from loraloom.run.documents.result import RetainLoss
 from loraloom.text.message import Message, from_data
 from loraloom.training.state import Limits, Progress, SlotTensors, TrainingState
 
@@ -196,12 +198,17 @@ def _files(state: TrainingState) -> Iterator[tuple[str, bytes]]:
                 yield f"{SLOTS}/{name}/{kind}.safetensors", save(cpu)
 
 
+def _retain_pairs(values: Mapping[str, Any]) -> dict[str, RetainLoss]:
+    return {pair: RetainLoss(**own) for pair, own in values.items()}
+
+
 def _state(contents: dict[str, bytes], path: Path) -> TrainingState:
     try:
         values = json.loads(contents[STATE])
         progress = {name: Progress(**fields) for name, fields in values["progress"].items()}
         for each in progress.values():
             each.reason = from_data(each.reason)
+            each.retain_pairs = _retain_pairs(each.retain_pairs)
         tensors = {
             name: SlotTensors(
                 **{kind: _tensors(contents, name, kind) for kind in ("current", "optimizer", "best")}

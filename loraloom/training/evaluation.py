@@ -9,9 +9,11 @@ import torch
 
 from loraloom.bank.ownership import BASE
 from loraloom.base.answer_text import sentinels_in
+from loraloom.data.languages.codes import encoded_rows_of_pairs
 from loraloom.evaluate.generation import cut_words
 from loraloom.evaluate.metrics import METRICS
 from loraloom.evaluate.scoring import score_against
+from loraloom.run.documents.result import RetainLoss
 from loraloom.run.events import Evaluation, Note
 from loraloom.text.message import Message
 from loraloom.training.engine import Engine, SignalReceivedError, Trainee
@@ -97,6 +99,30 @@ def copy_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()}
 
 
+def _retain_losses(engine: Engine, name: str) -> tuple[RetainLoss, dict[str, RetainLoss]]:
+    """Compute the loss on the retained rows, and on those of each pair of languages.
+
+    Raises:
+        SignalReceivedError: a signal arrived.
+    """
+    slots, rows = [BASE, name], engine.setup.retain_set
+    if (languages := engine.bank.base.languages) is None:
+        found = held_out_losses(engine, slots, rows)
+        return RetainLoss.of(found[name], found[BASE]), {}
+    pairs = encoded_rows_of_pairs(((row.input_ids.tolist(), row.labels.tolist()) for row in rows), languages)
+    losses, num_labels = {}, {}
+    for pair, numbers in pairs.items():
+        own = rows.chosen(numbers)
+        losses[pair], num_labels[pair] = held_out_losses(engine, slots, own), int(own.target_lengths.sum())
+    # Weighted by label tokens, this is the loss over all rows.
+    total = {
+        slot: sum(num_labels[pair] * losses[pair][slot] for pair in pairs) / sum(num_labels.values())
+        for slot in slots
+    }
+    of_pairs = {pair: RetainLoss.of(found[name], found[BASE]) for pair, found in losses.items()}
+    return RetainLoss.of(total[name], total[BASE]), of_pairs
+
+
 def measure_forgetting(engine: Engine, trainee: Trainee) -> bool:
     """Measure how far the best adapter's loss on the retained rows is above the base's; fail if too far.
 
@@ -106,18 +132,22 @@ def measure_forgetting(engine: Engine, trainee: Trainee) -> bool:
     progress, limit = trainee.progress, trainee.experiment.training.max_forgetting
     engine.bank.load(trainee.name, trainee.tensors.best)
     try:
-        losses = held_out_losses(engine, [BASE, trainee.name], engine.setup.retain_set)
+        losses, of_pairs = _retain_losses(engine, trainee.name)
     except SignalReceivedError:
         engine.state.unfinished.append(trainee.name)
         return False
-    if not math.isfinite(losses[trainee.name]):
-        progress.fail(f"the loss on data.retain is {losses[trainee.name]}")
+    if not math.isfinite(losses.loss):
+        progress.fail(Message("the loss on data.retain is {loss}", loss=losses.loss))
         return True
-    progress.retain_loss = losses[trainee.name]
-    progress.forgetting = losses[trainee.name] - losses[BASE]
+    progress.retain_loss, progress.forgetting = losses.loss, losses.forgetting
+    progress.retain_pairs = of_pairs
     if limit is not None and progress.forgetting > limit:
         progress.fail(
-            f"it forgets: the loss on data.retain rose by {progress.forgetting:.3f}, "
-            f"and max_forgetting allows {limit:g}"
+            Message(
+                "it forgets: the loss on data.retain rose by {forgetting:.3f}, and max_forgetting "
+                "allows {limit:g}",
+                forgetting=progress.forgetting,
+                limit=limit,
+            )
         )
     return True

@@ -26,7 +26,7 @@ def join_all(engine: Engine, wave: Sequence[str]) -> None:
         except (MemoryError, RuntimeError) as error:
             if engine.setup.has_one_experiment or not is_out_of_memory(error):
                 raise
-            engine.state.progress[name].fail("out of memory: its adapter is too large")
+            engine.state.progress[name].fail(Message("out of memory: its adapter is too large"))
             _end(engine, name)
 
 
@@ -77,6 +77,7 @@ def _end(engine: Engine, name: str) -> None:
             best_step=progress.best_step,
             best_metric=progress.best_metric,
             forgetting=progress.forgetting,
+            retain_pairs=progress.retain_pairs,
         )
     )
     if name in engine.bank.slots:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from loraloom.run.documents.result import RetainLoss
 from loraloom.run.events import Event, MemoryLimit
 
 Status = Literal["waiting", "training", "done", "stopped", "failed"]
@@ -27,6 +28,7 @@ class Progress:
         evaluations_without_improvement: for early stopping.
         forgetting: increase of the loss on `data.retain`, in nats per token, once it has ended.
         retain_loss: the loss after the increase.
+        retain_pairs: the same of each pair of languages.
     """
 
     status: Status = "waiting"
@@ -37,6 +39,7 @@ class Progress:
     evaluations_without_improvement: int = 0
     forgetting: float | None = None
     retain_loss: float | None = None
+    retain_pairs: dict[str, RetainLoss] = field(default_factory=dict)
 
     @property
     def has_ended(self) -> bool:

@@ -17,9 +17,14 @@ from loraloom.commands.compare import compare
 from loraloom.commands.init import init_recipe
 from loraloom.commands.merge import merge
 from loraloom.commands.predict import predict
+from loraloom.commands.report import write_report
+from loraloom.console.display import Display
+from loraloom.console.results import print_comparison
 from loraloom.errors import DataError, RecipeError
 from loraloom.recipe.reading import parse_recipe
-from loraloom.run.events import Note
+from loraloom.run.events import ExperimentEnd, Note
+from loraloom.run.folder import open_run
+from loraloom.text.units import signed
 from tests.tiny import make_folder
 from tests.tiny_multilingual import make_multilingual
 
@@ -57,7 +62,9 @@ def _train(folder: Path, kind: str, many: bool) -> Path:
     write(folder / "rows.jsonl", rows)
     kept = [{"en": "ab", "zh": "ba"}, {"en": "c", "zh": "d"}]
     write(folder / "keep.jsonl", [{"translation": each} for each in kept])
-    data: dict[str, Any] = {"train": "rows.jsonl", "eval": 6, "test": 6, "retain": "keep.jsonl"}
+    write(folder / "more.jsonl", [{"translation": {"de": "ab", "en": "abc"}}])
+    data: dict[str, Any] = {"train": "rows.jsonl", "eval": 6, "test": 6}
+    data["retain"] = ["keep.jsonl", "more.jsonl"] if many else "keep.jsonl"
     data |= {"max_source_length": 16, "max_target_length": 12}
     data["language_codes"] = {"de": german, "en": english, "zh": chinese}
     if many:
@@ -97,7 +104,9 @@ def test_the_merged_folder_answers_as_predict_does_without_being_told_the_langua
     assert (config.get("forced_bos_token_id") or config["decoder_start_token_id"]) == code
 
 
-def test_a_comparison_reports_each_pair_of_languages(trained: Callable[..., Path]) -> None:
+def test_a_comparison_reports_each_pair_of_languages(
+    trained: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     run = trained("nllb", many=True)
     found = compare(run, split="test")
     german, english, chinese = CODES["nllb"]
@@ -109,7 +118,7 @@ def test_a_comparison_reports_each_pair_of_languages(trained: Callable[..., Path
     labels = dict.fromkeys(found.models, 0.0)
     for pair in judged.values():
         assert {"chrf_plus_plus", "eval_loss"} <= pair.figures["main"].keys()
-        assert {each.metric for each in pair.differences} == {"chrf_plus_plus", "chrf", "eval_loss"}
+        assert {each.metric for each in pair.differences} == {"chrf_plus_plus", "chrf", "bleu", "eval_loss"}
         for model in labels:
             labels[model] += pair.figures[model]["eval_loss"] * pair.num_rows
     # Not the exact mean, which is over tokens; but no pair is left out.
@@ -118,9 +127,39 @@ def test_a_comparison_reports_each_pair_of_languages(trained: Callable[..., Path
     kept = found.languages[f"{english}-{chinese}"]
     assert kept.num_rows == 0
     assert kept.retain_losses is not None
-    retained = {model: own.figures["retain_loss"] for model, own in found.models.items()}
-    assert kept.retain_losses == pytest.approx(retained)
     assert kept.retain_losses["main"] != kept.retain_losses["base"]
+    capsys.readouterr()
+    print_comparison(found)
+    text = capsys.readouterr().out
+    assert max(map(len, text.split("figure ")[0].splitlines())) <= 80, "as wide as a pipe"
+    (loss,) = (d for d in judged[max(judged)].differences if d.metric == "eval_loss")
+    assert f"({signed(loss.difference, 3)}, " in text
+    assert " bleu " in text
+
+
+def test_training_says_what_was_forgotten_of_each_pair(
+    trained: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained("nllb", many=True)
+    (end,) = (event for event in open_run(run).events() if isinstance(event, ExperimentEnd))
+    german, english, chinese = CODES["nllb"]
+    assert set(end.retain_pairs) == {f"{english}-{chinese}", f"{german}-{english}"}
+    compared = compare(run, split="eval")
+    of_pair = end.retain_pairs[f"{german}-{english}"]
+    for pair, own in end.retain_pairs.items():
+        losses = compared.languages[pair].retain_losses
+        assert losses is not None
+        assert own.loss == pytest.approx(losses["main"], rel=1e-4)
+        assert own.forgetting == pytest.approx(losses["main"] - losses["base"], abs=1e-4)
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))["experiments"]["main"]
+    assert result["retain_pairs"][f"{german}-{english}"]["loss"] == of_pair.loss
+    # Over both, weighted by label tokens.
+    assert result["retain_loss"] == pytest.approx(compared.models["main"].figures["retain_loss"], rel=1e-4)
+    page = write_report(run, "html").read_text(encoding="utf-8")
+    assert "Forgot, by pair of languages" in page
+    capsys.readouterr()
+    Display()(end)
+    assert f"{german}-{english} {of_pair.loss:.3f} (" in capsys.readouterr().err
 
 
 def test_rows_that_do_not_say_their_languages(trained: Callable[..., Path], tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_a_fresh_process_reads_what_base_and_adapter_say(
     assert result["proof"]["weight_error"] < 1
     assert 0 < measured["max_difference"] < 1e-5 * measured["largest_logit"]
     family = TINY_FAMILIES[kind]
-    # Since transformers 5.24, whether UMT5 scales is a setting of its own; cards are for older ones too.
+    # Since transformers 5.24, whether UMT5 scales is a setting of its own; cards say what older ones need.
     flag_matters = family.flag_matters and not hasattr(UMT5Config(), "scale_decoder_outputs")
     assert measured["flag_matters"] == flag_matters
     assert any("tie_word_embeddings" in note for note in result["notes"]) == flag_matters
@@ -158,7 +158,10 @@ def test_a_fresh_process_reads_what_base_and_adapter_say(
             text = file.read_text(encoding="utf-8")
             assert not [path for path in machine_paths(tiny(kind), out) if path in text], file.name
     card = (out / "README.md").read_text(encoding="utf-8")
-    assert ("model.config.tie_word_embeddings = False  #" in card) == family.flag_matters
+    assert ("model.config.tie_word_embeddings = False  #" in card) == flag_matters
+    assert ("set `model.config.tie_word_embeddings = False`" in card) == (
+        family.flag_matters and not flag_matters
+    )
 
 
 @pytest.mark.usefixtures("here")

@@ -64,6 +64,36 @@ def test_a_better_adapter_is_said_to_be_better_with_its_interval_and_rows() -> N
     assert "100 % of its answers differ" in text
 
 
+def test_a_loss_that_is_clearly_lower_is_said_though_answers_say_nothing() -> None:
+    """As of a base whose answers are all blank."""
+    models = {
+        "base": answers([""] * 30, 4.0),
+        "same": answers([""] * 30, 2.0),
+        "new": answers(["一"] * 30, 2.0),
+    }
+    evidence = comparison.compute_evidence(models, {name: [name] for name in models}, SCORING, NUM_LABELS)
+
+    def said(name: str) -> str:
+        figures = comparison.figures(models[name], models["base"], SCORING, NUM_LABELS, 8)
+        alike = conclusions.alike([models[name].texts], num_questions=30)
+        return conclusions.sentence(name, figures, [Movement(0.01, {})], evidence, "30 test rows", alike)
+
+    lower = "although its loss on the references is significantly lower (2.000 against 4.000)"
+    assert said("same") == (
+        f"same changed no answer on 30 test rows, all of them blank, {lower} (‖ΔW‖ is 0.01 of ‖W‖)."
+    )
+    assert said("new").startswith(
+        f"new shows no significant difference from the base in its answers, {lower}:"
+    )
+    assert "100 % of its answers differ from the base's, all of them the same text (" in said("new")
+
+
+def test_answers_to_one_question_may_be_alike() -> None:
+    assert conclusions.alike([["a", "a"]], num_questions=1) == ""
+    assert conclusions.alike([["a", "a"], ["a", "b"]], num_questions=2) == ""
+    assert conclusions.alike([[" ", "a"]], num_questions=2) == ""
+
+
 def test_losses_are_weighted_by_tokens_and_cut_answers_are_counted() -> None:
     uneven = ModelAnswers(["一", "二"], [8, 3], [80.0, 2.0])
     found = comparison.figures(uneven, uneven, scored(["一", "二"]), [40, 2], 8)

@@ -11,8 +11,10 @@ from pathlib import Path
 from tools.messages.sources import called_name
 
 PACKAGE = Path(__file__).resolve().parents[2] / "loraloom"
+VERBS = "cli/*_verbs.py"
 _ROW = re.compile(r"row \{\w+\}:? ")
-_WORD = re.compile(r"[^\W\d_]{2,}")
+# Words, and punctuation that another language may write otherwise: `{path}: {note}`.
+_TO_TRANSLATE = re.compile(r"[^\W\d_]{2,}|[,;:.()…]")
 _PLACEHOLDER = re.compile(r"\{\w+(?::[^{}]*)?\}")
 
 
@@ -30,14 +32,22 @@ class Template:
 
 
 def templates(package: Path = PACKAGE) -> dict[Template, list[str]]:
-    """Every template that has a word to translate, and the files that have it, in the order of the files."""
+    """Every template that has something to translate, and the files that have it, in the order of the files."""
     found: dict[Template, list[str]] = {}
     for path in sorted(package.rglob("*.py")):
         name = f"{package.name}/{path.relative_to(package).as_posix()}"
-        for template in sorted(set(templates_in(ast.parse(path.read_text(encoding="utf-8"))))):
-            if _WORD.search(_PLACEHOLDER.sub("", template.text)):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for template in sorted({*templates_in(tree), *(help_in(tree) if path.match(VERBS) else ())}):
+            if _TO_TRANSLATE.search(_PLACEHOLDER.sub("", template.text)):
                 found.setdefault(template, []).append(name)
     return found
+
+
+def help_in(tree: ast.Module) -> Iterator[Template]:
+    """The help of commands, which is the docstrings of their functions."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            yield Template((ast.get_docstring(node) or "").replace("{", "{{").replace("}", "}}"))
 
 
 def templates_in(tree: ast.Module) -> Iterator[Template]:
@@ -46,7 +56,7 @@ def templates_in(tree: ast.Module) -> Iterator[Template]:
             continue
         texts = [each.value for each in node.args if is_text(each)]
         match called_name(node):
-            case "Message" | "joined" if node.args and is_text(node.args[0]):
+            case "Message" | "joined" | "marked" if node.args and is_text(node.args[0]):
                 yield Template(texts[0])
                 if begin := _ROW.match(texts[0]):  # a reason for dropping the row, see data/formats/row.py
                     yield Template(texts[0][begin.end() :])

@@ -13,7 +13,7 @@ with it if it is told no other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypedDict
 
@@ -114,6 +114,18 @@ class Languages:
     def _with_code(self, ids: list[int], code: str, is_first: bool) -> list[int]:
         token = self.codes[code]
         return [token, *ids] if is_first else [*ids, token]
+
+
+def encoded_rows_of_pairs(
+    rows: Iterable[tuple[Sequence[int], Sequence[int]]], languages: Languages
+) -> dict[str, list[int]]:
+    """The numbers of the rows of each pair of languages, by their codes in source and labels."""
+    found: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        pair = languages.pair_of(*row)
+        assert pair is not None, "every row of a multilingual base has both codes"
+        found.setdefault("-".join(pair), []).append(number)
+    return found
 
 
 def pairs_of_origin(origin: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -2,7 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from pydantic import ConfigDict
+
 from loraloom.run.documents.document import Document, Integer, Part, Text
+
+
+@dataclass(frozen=True)
+class RetainLoss:
+    """The loss on rows of `data.retain`, in nats a token.
+
+    Args:
+        loss: with the adapter.
+        forgetting: by how much that is more than the base's.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
+
+    loss: float
+    forgetting: float
+
+    @classmethod
+    def of(cls, loss: float, base_loss: float) -> Self:
+        """Compare an adapter's loss with the base's."""
+        return cls(loss, loss - base_loss)
 
 
 class ExperimentResult(Part):
@@ -15,6 +40,7 @@ class ExperimentResult(Part):
         best_step, best_metric: of what became its adapter; None if it was never evaluated.
         forgetting: by how much the loss on `data.retain` rose, in nats a token; None if not measured.
         retain_loss: what it rose to.
+        retain_pairs: the same of each pair of languages; None if the base has no languages.
         movement: ‖ΔW‖ / ‖W‖ over all adapted linears; None if it failed.
     """
 
@@ -25,6 +51,7 @@ class ExperimentResult(Part):
     best_metric: float | None
     forgetting: float | None
     retain_loss: float | None = None
+    retain_pairs: dict[str, RetainLoss] | None = None
     movement: float | None = None
 
 

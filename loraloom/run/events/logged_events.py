@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from loraloom.run.documents.document import JsonObject, Text
+from loraloom.run.documents.result import RetainLoss
 from loraloom.run.events.event import Event
 
 Limit = Annotated[int, Field(gt=0)]
@@ -85,6 +86,7 @@ class ExperimentEnd(Event):
         reason: why, if it did not simply finish.
         best_step, best_metric: step and metric of its adapter; None if it was never evaluated.
         forgetting: increase of its loss on `data.retain` over the base's; None if not measured.
+        retain_pairs: pair of languages → loss and increase on its rows; empty if the base has no languages.
     """
 
     kind: ClassVar[str] = "end"
@@ -97,6 +99,14 @@ class ExperimentEnd(Event):
     best_step: int | None
     best_metric: float | None
     forgetting: float | None
+    retain_pairs: Mapping[str, RetainLoss] = field(default_factory=dict)
+
+    def to_json(self) -> JsonObject:
+        """Return the event as JSON, without pairs of languages if there are none."""
+        line = super().to_json()
+        if not self.retain_pairs:
+            del line["retain_pairs"]
+        return line
 
 
 @dataclass(frozen=True, kw_only=True)

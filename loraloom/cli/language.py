@@ -1,0 +1,35 @@
+"""The language of the command line: `LORALOOM_LANG`, or else the locale's."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+
+from loraloom.errors import LoRALoomError
+from loraloom.text.catalogue import use_catalogue
+from loraloom.text.language import LOCALES, VARIABLE, catalogue_of, language_named, language_of_user
+from loraloom.text.message import Message, joined
+from loraloom.text.visible import quoted
+
+
+def user_language() -> AbstractContextManager[None]:
+    """Use the language that the user wants, until the end of the command."""
+    language = language_of_user(os.environ)
+    return nullcontext() if language == "en" else use_catalogue(catalogue_of(language))
+
+
+def check_language() -> None:
+    """Refuse a language that has no catalogue; a locale's language without one is replaced by English.
+
+    Raises:
+        LoRALoomError: `LORALOOM_LANG` has an unknown language.
+    """
+    name = os.environ.get(VARIABLE, "")
+    if name and language_named(name) is None:
+        raise LoRALoomError(
+            Message("there are no messages in this language"),
+            where=VARIABLE,
+            found=quoted(name),
+            allowed=joined(", ", [f"`{language}`" for language in LOCALES]),
+            fix=Message("Without it, the language is that of the locale."),
+        )

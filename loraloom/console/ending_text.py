@@ -1,0 +1,38 @@
+"""The end of an experiment as text: why it ended, and what it forgot of each pair of languages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from loraloom.run.events import ExperimentEnd
+from loraloom.text.message import Message, joined
+
+
+def ending_lines(event: ExperimentEnd) -> Iterator[tuple[str, str]]:
+    """Format what there is to say, each with its style."""
+    if event.status != "done":
+        yield (
+            Message(
+                "{experiment} {status}: {reason}",
+                experiment=event.experiment,
+                status=event.status,
+                reason=event.reason,
+            ),
+            "red" if event.status == "failed" else "",
+        )
+    # Of one pair, the total is all there is to say.
+    if len(event.retain_pairs) > 1:
+        pairs = [
+            Message(
+                "{pair} {loss:.3f} ({forgetting:+.3f})", pair=pair, loss=own.loss, forgetting=own.forgetting
+            )
+            for pair, own in event.retain_pairs.items()
+        ]
+        yield (
+            Message(
+                "{experiment}: loss on data.retain (and its increase over the base's): {pairs}",
+                experiment=event.experiment,
+                pairs=joined(", ", pairs),
+            ),
+            "",
+        )

@@ -1,0 +1,61 @@
+"""The languages of messages: which one a user wants, and its catalogue.
+
+    with use_catalogue(catalogue_of("zh")):
+        print(rendered(error.as_message()))
+
+A catalogue is `locale/zh_CN/LC_MESSAGES/loraloom.mo`, which `make messages` compiles from the `.po` file beside
+it. It is kept in the repository, so that every kind of installation has it and the standard library can read it.
+"""
+
+from __future__ import annotations
+
+import functools
+import gettext
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from loraloom.text.message import Catalogue
+
+VARIABLE = "LORALOOM_LANG"
+LOCALES = {"en": "", "zh": "zh_CN"}
+"""The locale of each language's catalogue; English has none."""
+
+_LOCALE_FOLDER = Path(__file__).resolve().parents[1] / "locale"
+_OF_LOCALE = ("LC_ALL", "LC_MESSAGES", "LANG")  # the first that is not empty counts, as in POSIX
+
+
+def language_named(name: str) -> str | None:
+    """Return the language that a name means, if there is a catalogue for it.
+
+    >>> language_named("zh"), language_named("zh_CN.UTF-8"), language_named("en-GB"), language_named("fr")
+    ('zh', 'zh', 'en', None)
+    """
+    language = re.split(r"[-_.@]", name.strip().lower(), maxsplit=1)[0]
+    return language if language in LOCALES else None
+
+
+def language_of_locale(environment: Mapping[str, str]) -> str:
+    """Return the language of the locale; English if it has no catalogue."""
+    locale = next((environment[name] for name in _OF_LOCALE if environment.get(name)), "")
+    return language_named(locale) or "en"
+
+
+def language_of_user(environment: Mapping[str, str]) -> str:
+    """Return the language that a user wants: that of `LORALOOM_LANG` if it is known, or else of the locale.
+
+    Args:
+        environment: as `os.environ`.
+    """
+    return language_named(environment.get(VARIABLE, "")) or language_of_locale(environment)
+
+
+@functools.cache
+def catalogue_of(language: str) -> Catalogue:
+    """Load the catalogue of a language, once.
+
+    Args:
+        language: one of `LOCALES`.
+    """
+    locale = LOCALES[language]
+    return gettext.translation("loraloom", _LOCALE_FOLDER, [locale]) if locale else gettext.NullTranslations()
