@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from rich.cells import set_cell_size
 from rich.text import Text
 
-from loraloom.checks.resources import describe_pace
+from loraloom.checks.resources import describe_pace, memory_name, memory_parts
 from loraloom.console.wrapping import wrapped
 from loraloom.run.documents.prediction import Disk, Memory, Prediction
 from loraloom.text.catalogue import rendered
@@ -68,7 +68,6 @@ def trains(waves: Sequence[Sequence[str]]) -> str:
 
 def memory(values: Memory) -> str:
     """Describe the peak, its largest parts, and the free memory."""
-    parts = ", ".join(f"{name} {size(num)}" for name, num in values.parts.items() if num)
     return Message(
         "{peak_bytes} at the peak: {loaded_bytes} already loaded (base {base_bytes}) and "
         "{needed_bytes} more for {phase} ({parts}); {free_bytes} free",
@@ -76,8 +75,8 @@ def memory(values: Memory) -> str:
         loaded_bytes=size(values.loaded_bytes),
         base_bytes=size(values.base_bytes),
         needed_bytes=size(values.needed_bytes),
-        phase=values.phase,
-        parts=parts,
+        phase=memory_name(values.phase),
+        parts=memory_parts(values.parts),
         free_bytes=size(values.free_bytes),
     )
 

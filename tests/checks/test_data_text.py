@@ -10,7 +10,9 @@ from loraloom.checks.data.damaged_text import check_characters, check_html
 from loraloom.checks.data.personal_data import check_personal_data, personal_kinds
 from loraloom.checks.data.responses import check_alike, check_copied, check_cut_off
 from loraloom.checks.data.scripts import check_scripts
+from loraloom.text.catalogue import rendered
 from tests.checks.data_rows import good, only, seen
+from tests.pseudo_locale import PseudoLocale, wide
 
 # Made up here: the check digits are right, the people do not exist.
 PERSONAL = {
@@ -174,6 +176,8 @@ def test_34_traditional_characters_among_simplified_ones_are_noted() -> None:
     found = only(check_scripts(seen([*simplified[:15], row, *simplified[15:]])))
     assert (found.level, found.where) == ("note", "data.jsonl:16")
     assert "sources are in traditional characters, but most are in simplified" in found.message
+    shown = rendered(found.message, PseudoLocale())
+    assert all(wide(word) in shown for word in ("source", "traditional", "simplified"))
 
 
 def test_answers_that_are_all_alike() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 from dataclasses import replace
 
 import pytest
 
-from loraloom.checks.resources import check_disk, check_memory, check_resources
+from loraloom.checks.resources import MEMORY_NAMES, check_disk, check_memory, check_resources
+from loraloom.forecast import footprint
 from loraloom.forecast.prediction import Disk, Memory, Pace, Prediction
+from loraloom.text.catalogue import rendered
+from tests.pseudo_locale import PseudoLocale, wide
 
 MIB = 2**20
 MEMORY = Memory(
@@ -33,6 +38,21 @@ def test_what_fits_is_in_order_and_names_its_largest_parts() -> None:
     assert "activations 200 MiB, adapters 100 MiB, allocator 60 MiB; 2.0 GiB free" in message
     assert "at work" not in message  # the three largest
     assert found[2].message.startswith("about 3 min for the steps (1 min per epoch)")
+
+
+def test_phases_and_parts_of_memory_have_names_that_can_be_translated() -> None:
+    tree = ast.parse(inspect.getsource(footprint))
+    keys = {key.value for node in ast.walk(tree) if isinstance(node, ast.Dict) for key in node.keys if key}
+    keys |= {node.args[0].value for node in ast.walk(tree) if isinstance(node, ast.Call) and _is_phase(node)}
+    assert len(keys - {"eval"}) > 10
+    assert keys - {"eval"} <= MEMORY_NAMES.keys()
+    shown = rendered(check_memory(MEMORY).message, PseudoLocale())
+    assert f"{wide('training')} {wide('takes')} 400 MiB" in shown
+    assert f"{wide('activations')} 200 MiB" in shown
+
+
+def _is_phase(node: ast.Call) -> bool:
+    return isinstance(node.func, ast.Name) and node.func.id == "Phase"
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from loraloom.text.units import percent
 # Number of rows for checks that are not linear and cheap; takes about two seconds.
 SAMPLE_ROWS = 20_000
 SHOWN_PLACES = 5
+SIDE_NAMES: dict[str, Message] = {"source": Message("source"), "response": Message("response")}
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ import unicodedata
 from collections import Counter
 
 from loraloom.checks.data.code_points import normalize
-from loraloom.checks.data.data_view import DataView, places, share
+from loraloom.checks.data.data_view import SIDE_NAMES, DataView, places, share
 from loraloom.checks.data.same_sources import control_tokens
 from loraloom.checks.data.tokenization import SIDES, Side, of_encoded_sample
 from loraloom.checks.finding import Finding
@@ -36,7 +36,9 @@ def _round_trip(view: DataView, side: Side) -> list[Finding]:
     findings = []
     for kind, rows in lost.items():
         is_form = kind in FORMS
-        subject = Message("{share} training {side}s", share=share(len(rows), len(encoded.rows)), side=side)
+        subject = Message(
+            "{share} training {side}s", share=share(len(rows), len(encoded.rows)), side=SIDE_NAMES[side]
+        )
         message = Message(
             "{kind} of {subject} are lost by tokenizing and decoding{of_sample}",
             kind=kind,
@@ -58,7 +60,9 @@ def _leading_spaces(view: DataView, side: Side) -> list[Finding]:
     rows = [example for example in encoded.rows if getattr(example, side)[:1].isspace()]
     if with_space == without or not rows:
         return []
-    subject = Message("{share} training {side}s", share=share(len(rows), len(encoded.rows)), side=side)
+    subject = Message(
+        "{share} training {side}s", share=share(len(rows), len(encoded.rows)), side=SIDE_NAMES[side]
+    )
     message = Message(
         "{subject} begin with white space{of_encoded_sample}, which this tokenizer keeps: "
         "their first word has other tokens than without it",
@@ -93,7 +97,7 @@ def differences(text: str, back: str) -> list[str]:
         else:
             kinds += _lost_kinds(_level(flat), _level(flat_back))
     elif not kinds:
-        kinds.append("spaces")
+        kinds.append(Message("spaces"))
     return kinds
 
 
@@ -109,7 +113,7 @@ def _lost_kinds(text: str, back: str) -> list[str]:
     lost = Counter(text)
     lost.subtract(Counter(back))
     kinds = dict.fromkeys(_kind(char) for char, count in lost.items() if count > 0)
-    return list(kinds) or ["characters"]
+    return list(kinds) or [Message("characters")]
 
 
 def _kind(char: str) -> str:
@@ -117,11 +121,11 @@ def _kind(char: str) -> str:
     if "CJK" in unicodedata.name(char, ""):
         return Message("Han characters")
     if category.startswith("L"):
-        return "letters"
+        return Message("letters")
     if category.startswith("M"):
         return Message("marks above or below letters")
     if category in ("So", "Sk"):
         return Message("emoji and symbols")
     if category.startswith("N"):
-        return "digits"
+        return Message("digits")
     return Message("symbols and punctuation")

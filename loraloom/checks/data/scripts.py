@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
 from loraloom.checks.data.code_points import code_points, count_marked
-from loraloom.checks.data.data_view import DataView, places, share
+from loraloom.checks.data.data_view import SIDE_NAMES, DataView, places, share
 from loraloom.checks.finding import Finding
 from loraloom.data.example import Example
 from loraloom.text.message import Message, joined
@@ -28,6 +28,21 @@ SCRIPTS: dict[str, tuple[tuple[int, int], ...]] = {
     "Devanagari": ((0x900, 0x97F),),
     "Thai": ((0xE00, 0xE7F),),
 }
+# The names of scripts, and of the two forms of Chinese characters, in messages.
+KIND_NAMES: dict[str, Message] = {
+    "Han": Message("Han"),
+    "Latin": Message("Latin"),
+    "kana": Message("kana"),
+    "Hangul": Message("Hangul"),
+    "Cyrillic": Message("Cyrillic"),
+    "Greek": Message("Greek"),
+    "Arabic": Message("Arabic"),
+    "Hebrew": Message("Hebrew"),
+    "Devanagari": Message("Devanagari"),
+    "Thai": Message("Thai"),
+    "simplified": Message("simplified"),
+    "traditional": Message("traditional"),
+}
 # A word has about five letters in an alphabet, and one or two characters in Chinese.
 LETTERS_A_WORD = {"Han": 1.5, "kana": 2.0, "Hangul": 2.5}
 FEWEST_WORDS = 2.0
@@ -45,19 +60,27 @@ def check_scripts(view: DataView) -> list[Finding]:
     for side in ("source", "response"):
         rows = view.rows
         scripts, forms = _of_rows([getattr(example, side) for example in rows])
-        found, words = _few_among_many(rows, scripts, side, "mainly in {} script")
+        found, words = _few_among_many(rows, scripts, side, _in_script)
         findings += found
         summaries.append(
-            Message("{side}s: {words}", side=side, words=words)
+            Message("{side}s: {words}", side=SIDE_NAMES[side], words=words)
             if words
-            else Message("{side}s: no letters", side=side)
+            else Message("{side}s: no letters", side=SIDE_NAMES[side])
         )
-        findings += _few_among_many(rows, forms, side, "in {} characters")[0]
+        findings += _few_among_many(rows, forms, side, _in_form)[0]
     return findings or [Finding("ok", "scripts", "data", joined("; ", summaries))]
 
 
+def _in_script(script: Message) -> Message:
+    return Message("mainly in {script} script", script=script)
+
+
+def _in_form(form: Message) -> Message:
+    return Message("in {form} characters", form=form)
+
+
 def _few_among_many(
-    rows: Sequence[Example], kinds: Sequence[str], side: str, wording: str
+    rows: Sequence[Example], kinds: Sequence[str], side: str, wording: Callable[[Message], Message]
 ) -> tuple[list[Finding], str]:
     """Create a note for every kind that few rows are of, and describe the shares of all kinds."""
     by_kind: dict[str, list[Example]] = {}
@@ -76,9 +99,9 @@ def _few_among_many(
             Message(
                 "{share} {side}s are {format}, but most are in {most}",
                 share=share(len(own), len(rows)),
-                side=side,
-                format=wording.format(kind),
-                most=most,
+                side=SIDE_NAMES[side],
+                format=wording(KIND_NAMES[kind]),
+                most=KIND_NAMES[most],
             ),
             Message("Check whether these rows belong here."),
         )
@@ -86,7 +109,10 @@ def _few_among_many(
     ]
     return findings, joined(
         ", ",
-        (Message("{num_own} {kind}", num_own=percent(len(own) / total), kind=kind) for kind, own in by_size),
+        (
+            Message("{num_own} {kind}", num_own=percent(len(own) / total), kind=KIND_NAMES[kind])
+            for kind, own in by_size
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from loraloom.checks.data.data_view import DataView, EncodedText, of_sample, places, share
+from loraloom.checks.data.data_view import SIDE_NAMES, DataView, EncodedText, of_sample, places, share
 from loraloom.checks.finding import Finding, Level
 from loraloom.data.sources.truncation import describe_truncation
 from loraloom.recipe.settings import MAX_TOKENS
@@ -38,7 +38,7 @@ def check_lengths(view: DataView) -> list[Finding]:
         at.append(Message("the longest {max}", max=lengths.max()))
         message = Message(
             "tokens of training {side}s: {at}{of_sample}",
-            side=side,
+            side=SIDE_NAMES[side],
             at=joined(", ", at),
             of_sample=of_encoded_sample(view, side),
         )
@@ -62,7 +62,7 @@ def check_truncation(view: DataView) -> list[Finding]:
             what = Message(
                 "{share} training {side}s are cut at {limit} tokens; EOS is kept",
                 share=share(len(cut), len(lengths)),
-                side=side,
+                side=SIDE_NAMES[side],
                 limit=limit,
             )
             kinds = (
@@ -99,7 +99,7 @@ def check_truncation(view: DataView) -> list[Finding]:
         else:
             message = Message(
                 "no training {side} is cut at {limit} tokens{of_sample}; {tight} would cut 1 %",
-                side=side,
+                side=SIDE_NAMES[side],
                 limit=limit,
                 of_sample=of_encoded_sample(view, side),
                 tight=tight,
@@ -170,7 +170,7 @@ def _unknown(view: DataView, side: Side) -> Finding | None:
     message = Message(
         "{part} of the tokens of training {side}s are unknown to the tokenizer, in {share} rows{of_sample}",
         part=percent(part),
-        side=side,
+        side=SIDE_NAMES[side],
         share=share(len(rows), len(encoded.ids)),
         of_sample=of_encoded_sample(view, side),
     )
@@ -186,7 +186,7 @@ def _bytes(view: DataView, side: Side) -> Finding:
     counts = [sum(token in bytes_ for token in ids) for ids in encoded.ids]
     part = sum(counts) / sum(map(len, encoded.ids))
     spelt = Message(
-        "{part} of the tokens of training {side}s are single bytes", part=percent(part), side=side
+        "{part} of the tokens of training {side}s are single bytes", part=percent(part), side=SIDE_NAMES[side]
     )
     if part < BYTES_WARNING:
         message: str = (
@@ -198,7 +198,7 @@ def _bytes(view: DataView, side: Side) -> Finding:
             if part
             else Message("no token is unknown{of_sample}", of_sample=of_encoded_sample(view, side))
         )
-        return Finding("ok", "unknown-tokens", Message("training {side}s", side=side), message)
+        return Finding("ok", "unknown-tokens", Message("training {side}s", side=SIDE_NAMES[side]), message)
     by_count = sorted(zip(counts, encoded.rows, strict=True), key=lambda pair: -pair[0])
     rows = [example for count, example in by_count if count]  # worst first
     message = Message(
