@@ -25,10 +25,12 @@ from loraloom.recipe.reading import parse_recipe
 from loraloom.run.events import ExperimentEnd, Note
 from loraloom.run.folder import open_run
 from loraloom.text.units import signed
+from tests.sentencepiece_folders import make_spiece
 from tests.tiny import make_folder
 from tests.tiny_multilingual import make_multilingual
 
 CODES = {"nllb": ("deu_Latn", "eng_Latn", "zho_Hans"), "mbart": ("de_DE", "en_XX", "zh_CN")}
+STATED = {"chrf_plus_plus", "chrf", "bleu", "spbleu", "eval_loss"}
 TEXTS = [f"{'abcdefghij'[n % 10]}{'klmno'[n % 5]} pq" for n in range(24)]
 
 
@@ -105,10 +107,10 @@ def test_the_merged_folder_answers_as_predict_does_without_being_told_the_langua
 
 
 def test_a_comparison_reports_each_pair_of_languages(
-    trained: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    trained: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     run = trained("nllb", many=True)
-    found = compare(run, split="test")
+    found = compare(run, split="test", spbleu_model=make_spiece(tmp_path, None) / "spiece.model")
     german, english, chinese = CODES["nllb"]
     names = {f"{german}-{english}", f"{english}-{german}", f"{german}-{chinese}"}
     judged = {name: pair for name, pair in found.languages.items() if pair.num_rows}
@@ -117,13 +119,14 @@ def test_a_comparison_reports_each_pair_of_languages(
     assert {row.languages for row in found.rows} == set(judged)
     labels = dict.fromkeys(found.models, 0.0)
     for pair in judged.values():
-        assert {"chrf_plus_plus", "eval_loss"} <= pair.figures["main"].keys()
-        assert {each.metric for each in pair.differences} == {"chrf_plus_plus", "chrf", "bleu", "eval_loss"}
+        assert {"chrf_plus_plus", "spbleu", "eval_loss"} <= pair.figures["main"].keys()
+        assert {each.metric for each in pair.differences} == STATED
         for model in labels:
             labels[model] += pair.figures[model]["eval_loss"] * pair.num_rows
     # Not the exact mean, which is over tokens; but no pair is left out.
     assert labels["main"] / 6 == pytest.approx(found.models["main"].figures["eval_loss"], rel=0.05)
     assert "nw:2" in found.signatures["chrf_plus_plus"]
+    assert "tok:spm|spm:sha256:" in found.signatures["spbleu"]
     kept = found.languages[f"{english}-{chinese}"]
     assert kept.num_rows == 0
     assert kept.retain_losses is not None
