@@ -25,6 +25,7 @@ from benchmarks.processes import LORALOOM, python, train
 from benchmarks.rounds import options_of
 from benchmarks.true_shapes import TRUE_SHAPES, TrueShape
 from tests.tiny import make_folder
+from tests.tiny_multilingual import MULTILINGUAL_KINDS, make_multilingual
 
 IMPORTS = "import loraloom.commands.train, loraloom.console"
 # Of characters that every tiny tokenizer has, each of which is a token of its own.
@@ -67,7 +68,8 @@ def main() -> None:
 def make(shape: TrueShape, folder: Path) -> None:
     """A folder of random weights in bfloat16, with the tiny model's tokenizer."""
     torch.set_default_dtype(torch.bfloat16)  # so that a large one needs no more memory than it has to
-    make_folder(folder, shape.kind, **shape.changes)
+    made = make_multilingual if shape.kind in MULTILINGUAL_KINDS else make_folder
+    made(folder, shape.kind, **shape.changes)
 
 
 def measure(name: str, shape: TrueShape, dtype: str, scratch: Path, imports: int) -> tuple[str, bool]:

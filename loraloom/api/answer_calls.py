@@ -26,6 +26,7 @@ def compare(
     sets: Sequence[str] = (),
     source_lang: str | None = None,
     target_lang: str | None = None,
+    spbleu_model: Path | str | None = None,
     out: Path | str | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
@@ -43,6 +44,7 @@ def compare(
             base and a file of rows with known answers.
         sets, out: with `adapters`: `key=value` of `generation` and `data`, and a JSON file for the answers.
         source_lang, target_lang: of a multilingual base, the languages, if they are not as in training.
+        spbleu_model: a sentencepiece model, to compute spBLEU too.
         report: called with progress: `report(AnswerProgress(done=…, total=…))`.
         stop: if it is set, the answers so far are kept, and the same call resumes the comparison.
 
@@ -66,6 +68,7 @@ def compare(
                 sets=sets,
                 source_lang=source_lang,
                 target_lang=target_lang,
+                spbleu_model=as_path(spbleu_model),
                 out=as_path(out),
                 report=report,
                 stop=token(stop),
@@ -84,6 +87,7 @@ def compare(
             data=as_path(data),
             source_lang=source_lang,
             target_lang=target_lang,
+            spbleu_model=as_path(spbleu_model),
             report=report,
             stop=token(stop),
         )

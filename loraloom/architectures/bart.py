@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from loraloom.architectures.dimensions import Dimensions
 from loraloom.architectures.family import Family
+from loraloom.text.message import Message
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +54,9 @@ class Bart(Family):
     )
     # Dropout is an argument of functions, not a module; layers may be skipped at random.
     random_attributes = ("dropout", "activation_dropout", "layerdrop")
-    has_base_dropout = False
+    without_base_dropout = Message(
+        "its layers drop by function calls, which have no name to draw from that recomputation would repeat"
+    )
     start: ClassVar[Literal["pad", "eos"]] = "eos"
     counts_positions = True
     float16: ClassVar[bool] = True

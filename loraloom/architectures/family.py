@@ -42,7 +42,8 @@ class Family(ABC):
         ends_sources: whether a source ends in EOS even if the tokenizer puts none there.
         packs_exactly: whether several examples in one row have the same losses as one example per row.
         counts_positions: whether a token's position within its example is an input of the pass.
-        has_base_dropout: whether `training.base_dropout` can be drawn from an experiment's seed.
+        without_base_dropout: why `training.base_dropout` cannot be drawn from an experiment's seed; "" if it
+            can.
         float16: whether it computes in float16 without overflow.
         tokenizer_class: of transformers, which reads a sentencepiece file that AutoTokenizer cannot load.
         attention: the attention implementation to request from transformers.
@@ -68,7 +69,7 @@ class Family(ABC):
     ends_sources: ClassVar[bool] = True
     packs_exactly: ClassVar[bool] = True
     counts_positions: ClassVar[bool] = False
-    has_base_dropout: ClassVar[bool] = True
+    without_base_dropout: ClassVar[str] = ""
     float16: ClassVar[bool] = False
     tokenizer_class: ClassVar[str | None] = None
     attention: ClassVar[str] = "sdpa"

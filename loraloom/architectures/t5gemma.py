@@ -64,7 +64,10 @@ class T5Gemma(Family):
     size_keys = tuple(f"{stack}.{size}" for stack in ("encoder", "decoder") for size in _SIZES)
     # Arguments of the attention function, which stay on in train mode; the rest are modules.
     random_attributes = ("attention_dropout", "dropout")
-    has_base_dropout = False
+    without_base_dropout = Message(
+        "a layer drops several times with one module, and its attention has a soft cap, so that a draw would "
+        "need a name for each use"
+    )
     counts_positions = True
     start = "bos"
     # Gemma's tokenizers begin texts and do not end them, and so its authors' sampler encodes prompts.

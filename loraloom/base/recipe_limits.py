@@ -82,11 +82,12 @@ def _lengths(recipe: Recipe, family: Family, num_positions: int | None) -> Itera
 
 
 def _dropout(recipe: Recipe, family: Family) -> Iterator[Problem]:
-    if recipe.training.base_dropout and not family.has_base_dropout:
+    if recipe.training.base_dropout and family.without_base_dropout:
         yield Problem(
             Message(
-                "the dropout of {title} itself cannot be drawn from an experiment's seed yet",
+                "the dropout of {title} itself cannot be drawn from an experiment's seed: {why}",
                 title=family.title,
+                why=family.without_base_dropout,
             ),
             where="training.base_dropout",
             found=str(recipe.training.base_dropout),

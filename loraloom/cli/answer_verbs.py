@@ -55,6 +55,10 @@ def compare(
     sets: AnswerSets = [],  # noqa: B006
     source_lang: SourceLang = None,
     target_lang: TargetLang = None,
+    spbleu_model: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A sentencepiece model, to compute spBLEU too; never downloaded."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help=Message("With --adapter: the JSON file to store the comparison in."))
     ] = None,
@@ -87,6 +91,7 @@ def compare(
                 sets=sets,
                 source_lang=source_lang,
                 target_lang=target_lang,
+                spbleu_model=spbleu_model,
                 out=out,
                 report=display,
             )
@@ -102,6 +107,7 @@ def compare(
                 data=data,
                 source_lang=source_lang,
                 target_lang=target_lang,
+                spbleu_model=spbleu_model,
                 report=display,
             )
         if as_json:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from loraloom.base.tokenizer_loading import control_names
 from loraloom.comparison.answering import answers_of, report_answers, target_ids
+from loraloom.comparison.compared_figures import with_figures
 from loraloom.comparison.compared_rows import (
     SplitName,
     prompts_asked,
@@ -21,25 +22,19 @@ from loraloom.comparison.compared_rows import (
     rows_of_part,
 )
 from loraloom.comparison.comparison_file import alone, checked_name, free_name, kept_at
-from loraloom.comparison.language_pairs import only_rows, pairs_compared, retain_losses, with_forgetting
-from loraloom.comparison.partial_answers import Answers
 from loraloom.data.encoding import describe_cuts, encode_sources
 from loraloom.data.files.part_files import PartContents
 from loraloom.data.languages.codes import pair_name
 from loraloom.data.prompts.prompts import Prompt
 from loraloom.data.sources.control_tokens import controls_in, describe_controls
-from loraloom.evaluate import comparison, conclusions
-from loraloom.evaluate.movement import movement
-from loraloom.evaluate.scoring import Scoring, score_against
+from loraloom.evaluate.metrics import Metric
+from loraloom.evaluate.spbleu import given_metrics
 from loraloom.report.unfinished_comparisons import partial_file
 from loraloom.run.atomic import replace_text
 from loraloom.run.documents.comparison import (
-    BASE_NAME,
     FORMAT,
     ComparedRow,
     Comparison,
-    ModelRecord,
-    Recommendation,
 )
 from loraloom.run.events import Note, Report, quiet
 from loraloom.run.folder import now, open_run
@@ -48,7 +43,6 @@ from loraloom.session.adapter_folders import find_adapters, load_adapters
 from loraloom.session.answer_languages import in_languages, with_languages
 from loraloom.session.answering_model import AnsweringModel, load_run
 from loraloom.session.locations import Relocation, relocated
-from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest
 
 
@@ -64,6 +58,7 @@ def compare(
     data: Path | None = None,
     source_lang: str | None = None,
     target_lang: str | None = None,
+    spbleu_model: Path | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
 ) -> Comparison:
@@ -78,6 +73,7 @@ def compare(
         base, data: present location of the run's base and data (a folder or file), if they were moved.
         source_lang, target_lang: languages of the rows and answers with a multilingual base, if they are not
             as in training.
+        spbleu_model: a sentencepiece model, for spBLEU, which is not computed without one.
         report, stop: called with progress; token to stop by, instead of SIGINT and SIGTERM.
 
     Returns:
@@ -88,6 +84,7 @@ def compare(
             comparison.
         Interrupted: a stop was requested; the same call resumes the comparison.
     """
+    more = given_metrics(spbleu_model)
     opened = open_run(run)
     recipe, known = origin.run_recipe(opened)
     recipe, moved = relocated(opened, recipe, known, Relocation(base, data))
@@ -103,7 +100,7 @@ def compare(
         loaded = load_run(run, experiments, recipe=recipe)
         for note in [*moved, *loaded.notes]:
             report(Note(message=note))
-        return _compare(loaded, rows, retained, what, name, then, report, stop)
+        return _compare(loaded, rows, retained, what, name, then, more, report, stop)
 
 
 def compare_adapters(
@@ -116,6 +113,7 @@ def compare_adapters(
     sets: Sequence[str] = (),
     source_lang: str | None = None,
     target_lang: str | None = None,
+    spbleu_model: Path | None = None,
     out: Path | None = None,
     report: Report = quiet,
     stop: StopRequest | None = None,
@@ -128,7 +126,7 @@ def compare_adapters(
         data: rows with known answers, which the answers are compared with.
         prompts, prompts_file: rows to answer instead.
         sets: `key=value` each, of `data`, `generation`, `dtype`, `device` or `seed`.
-        source_lang, target_lang: as in `compare`.
+        source_lang, target_lang, spbleu_model: as in `compare`.
         out: the JSON file to store the comparison in; without one, it is not stored.
         report, stop: as in `compare`.
 
@@ -139,6 +137,7 @@ def compare_adapters(
         LoRALoomError: the base, the adapters or the rows are unusable.
         Interrupted: a stop was requested; with `out`, the same call resumes the comparison.
     """
+    more = given_metrics(spbleu_model)
     given = find_adapters(base, adapters, data=data, sets=sets)
     given = replace(given, recipe=in_languages(given.recipe, source_lang, target_lang))
     rows, what = rows_given(given.recipe, data, prompts, prompts_file, report)
@@ -146,7 +145,7 @@ def compare_adapters(
         loaded = load_adapters(given, folder)
         for note in [*given.notes, *loaded.notes]:
             report(Note(message=note))
-        result = _compare(loaded, rows, None, what, name, now(), report, stop)
+        result = _compare(loaded, rows, None, what, name, now(), more, report, stop)
     return result.model_copy(update={"file": "" if out is None else str(out)})
 
 
@@ -157,6 +156,7 @@ def _compare(
     what: str,
     name: str,
     then: str,
+    more: Mapping[str, Metric],
     report: Report,
     stop: StopRequest | None,
 ) -> Comparison:
@@ -199,102 +199,7 @@ def _compare(
             for number, row in enumerate(rows)
         ],
     )
-    result = _with_figures(result, loaded, rows, answers, targets, retained)
+    result = with_figures(result, loaded, rows, answers, targets, retained, more)
     replace_text(file, result.text())
     partial_file(loaded.comparisons, name).unlink(missing_ok=True)
     return result
-
-
-def _with_figures(
-    result: Comparison,
-    loaded: AnsweringModel,
-    rows: Sequence[Prompt],
-    answers: Answers,
-    targets: Sequence[Sequence[int]],
-    retained: PartContents | None,
-) -> Comparison:
-    """Add figures, differences, movement, sentences and a recommendation, over rows with a known answer."""
-    judged = [number for number, target in enumerate(targets) if target]
-    references = [rows[number].response or "" for number in judged] if judged else None
-    scoring = None if references is None else score_against(references, loaded.base.answer_text)
-    num_labels = [len(targets[number]) for number in judged]
-    if judged:
-        answers = {model: only_rows(own, judged) for model, own in answers.items()}
-    num_rows = len(judged) or len(rows)
-    of_retained, retained_pairs = retain_losses(loaded, retained)
-    models = _models(loaded, answers, scoring, num_labels, of_retained)
-    groups = _groups(loaded)
-    if result.what == "prompts":
-        where = Message.counting("{count} prompt", "{count} prompts", count=num_rows)
-    else:
-        where = Message.counting(
-            "{count} {what} row", "{count} {what} rows", count=num_rows, what=result.what
-        )
-    evidence = None
-    if scoring is not None:
-        evidence = comparison.compute_evidence(answers, groups, scoring, num_labels)
-    num_questions = len({rows[number].source for number in judged or range(len(rows))})
-    sentences = [
-        conclusions.sentence(
-            group,
-            _mean([models[name].figures for name in names]),
-            [moved for name in names if (moved := models[name].movement) is not None],
-            evidence,
-            where,
-            conclusions.alike([answers[name].texts for name in names], num_questions),
-        )
-        for group, names in groups.items()
-        if group != BASE_NAME
-    ]
-    result = result.replaced(sentences=sentences, models=models)
-    if loaded.base.languages is not None:
-        by_pair = pairs_compared(loaded, [rows[n] for n in judged], answers, num_labels, groups)
-        result = result.replaced(languages=with_forgetting(by_pair, retained_pairs, retained))
-    if scoring is None or evidence is None:
-        return result
-    sizes = {group: _size(loaded, names) for group, names in groups.items() if group != BASE_NAME}
-    choice, why = conclusions.recommendation(evidence, sizes, where)
-    return result.replaced(
-        signatures=scoring.signatures,
-        groups=comparison.group_records(evidence, groups),
-        differences=evidence.differences,
-        pairs=evidence.pairs,
-        ranking=conclusions.ranking(evidence),
-        recommendation=Recommendation(experiment=choice, sentence=why),
-    )
-
-
-def _models(
-    loaded: AnsweringModel,
-    answers: Answers,
-    scoring: Scoring | None,
-    num_labels: Sequence[int],
-    losses: Mapping[str, float],
-) -> dict[str, ModelRecord]:
-    """Compute the figures of every model, and how far each adapter moves the base."""
-    limit = loaded.recipe.generation.max_new_tokens
-    records = {}
-    for model, own in answers.items():
-        figures = comparison.figures(own, answers[BASE_NAME], scoring, num_labels, limit)
-        if model in losses:
-            figures["retain_loss"] = losses[model]
-        moved = {"movement": movement(loaded.bank, model)} if model in loaded.adapters else {}
-        records[model] = ModelRecord(figures=figures, **moved)
-    return records
-
-
-def _groups(loaded: AnsweringModel) -> dict[str, list[str]]:
-    """Map each experiment to the models of its seeds, the base first."""
-    groups: dict[str, list[str]] = {BASE_NAME: [BASE_NAME]}
-    for experiment in loaded.recipe.resolved_experiments:
-        if experiment.name in loaded.adapters:
-            groups.setdefault(experiment.group, []).append(experiment.name)
-    return groups
-
-
-def _mean(figures: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {key: sum(own[key] for own in figures) / len(figures) for key in figures[0]}
-
-
-def _size(loaded: AnsweringModel, names: Sequence[str]) -> int:
-    return sum(tensor.numel() for tensor in loaded.adapters[names[0]].tensors.values())

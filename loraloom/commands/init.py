@@ -14,7 +14,6 @@ from loraloom.base.supported_models import check_folder
 from loraloom.commands.init_languages import (
     check_stated_languages,
     language_columns,
-    languages_of_folder,
     stated_languages,
 )
 from loraloom.data.files.data_names import STARTER
@@ -26,6 +25,7 @@ from loraloom.recipe import DataSettings, Recipe
 from loraloom.recipe.reading import commented_recipe, parse_recipe
 from loraloom.recipe.relative_paths import Locations
 from loraloom.run.events import Note, Report, quiet
+from loraloom.session.folder_languages import languages_of_folder
 from loraloom.text.message import Message, joined
 from loraloom.text.units import counted
 
@@ -71,7 +71,7 @@ def init_recipe(
         seen = preview_files(located.files, settings)
     except NoLayoutError as error:
         raise DataError([_unknown_layout(error, named)]) from None
-    languages = languages_of_folder(model)
+    languages = languages_of_folder(Path(model), model)
     check_stated_languages(given, languages)
     columns_of_languages = language_columns(languages, stated, seen.columns)
     if columns_of_languages:

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loraloom.architectures.families import family_of
-from loraloom.architectures.family import Family
 from loraloom.base.recipe_limits import check_recipe_languages
 from loraloom.data.languages.codes import Languages
 from loraloom.data.languages.known import shown_codes, unknown_language
@@ -19,6 +17,7 @@ from loraloom.errors import DataError
 from loraloom.recipe import Recipe
 from loraloom.recipe.data_settings import LANGUAGE_KEYS
 from loraloom.run.events import Note, Report
+from loraloom.session.folder_languages import family_of_folder
 from loraloom.text.message import Message, joined
 
 _MULTILINGUAL_NAME = re.compile(r"nllb|mbart|m2m", re.IGNORECASE)
@@ -32,29 +31,6 @@ COLUMNS = (
 )
 
 
-def languages_of_folder(model: str) -> Languages | None:
-    """The languages of a base whose folder is on this machine; None if it has none or is not here.
-
-    Raises:
-        ModelError: it is multilingual, but its tokenizer has no codes.
-    """
-    if not Path(model).is_dir():
-        return None
-    family = _family_of_folder(model)
-    if family is None or type(family).languages is Family.languages:
-        return None  # the others have no codes, and need not wait for transformers
-    from loraloom.base.tokenizer_loading import load_tokenizer  # it imports transformers
-
-    tokenizer, _ = load_tokenizer(model, model)
-    return family.languages(tokenizer, model)
-
-
-def _family_of_folder(model: str) -> Family | None:
-    from loraloom.base.safety import read_config  # it imports transformers
-
-    return family_of(read_config(model, model).get("model_type"))
-
-
 def check_stated_languages(recipe: Recipe, languages: Languages | None) -> None:
     """Refuse languages that the base does not know, if its folder is on this machine.
 
@@ -65,9 +41,9 @@ def check_stated_languages(recipe: Recipe, languages: Languages | None) -> None:
     Raises:
         RecipeError: with every such setting.
     """
-    model = recipe.model_name_or_path
-    if Path(model).is_dir():
-        family = _family_of_folder(model)
+    model = Path(recipe.model_name_or_path)
+    if model.is_dir():
+        family = family_of_folder(model)
         if family is not None:
             check_recipe_languages(recipe, family, languages)
 

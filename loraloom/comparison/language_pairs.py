@@ -13,6 +13,7 @@ from loraloom.data.prompts.prompts import Prompt
 from loraloom.evaluate import comparison
 from loraloom.evaluate.comparison import ModelAnswers
 from loraloom.evaluate.loss import row_losses
+from loraloom.evaluate.metrics import Metric
 from loraloom.evaluate.scoring import score_against
 from loraloom.run.documents.comparison import BASE_NAME, LanguagePair
 from loraloom.session.answering_model import AnsweringModel
@@ -35,6 +36,7 @@ def pairs_compared(
     answers: Answers,
     num_labels: Sequence[int],
     groups: Mapping[str, Sequence[str]],
+    more: Mapping[str, Metric],
 ) -> dict[str, LanguagePair]:
     """The figures of each pair of languages; none if the base has no languages.
 
@@ -44,13 +46,14 @@ def pairs_compared(
         answers: of every model to these rows.
         num_labels: label tokens of each row.
         groups: experiment → the models of its seeds, the base first.
+        more: metrics beside those of multilingual bases.
     """
     if loaded.base.languages is None:
         return {}
     found = {}
     for name, numbers in rows_of_pairs(rows).items():
         own = {model: only_rows(each, numbers) for model, each in answers.items()}
-        scoring = score_against([rows[n].response or "" for n in numbers], loaded.base.answer_text)
+        scoring = score_against([rows[n].response or "" for n in numbers], loaded.base.answer_text, more)
         labels = [num_labels[n] for n in numbers]
         limit = loaded.recipe.generation.max_new_tokens
         evidence = comparison.compute_evidence(own, groups, scoring, labels)

@@ -106,9 +106,9 @@ def alike(texts: Sequence[Sequence[str]], num_questions: int) -> str:
         num_questions: how many different texts were answered.
     """
     if not any(text.strip() for own in texts for text in own):
-        return Message(", all of them blank")
+        return Message(", and all of its answers are blank")
     if num_questions > 1 and all(len(set(own)) == 1 for own in texts):
-        return Message(", all of them the same text")
+        return Message(", and all of its answers are the same text")
     return ""
 
 

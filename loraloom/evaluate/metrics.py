@@ -131,7 +131,8 @@ def _bleu_statistics(answers: Sequence[str], references: Sequence[str]) -> Numbe
     return np.array(found, dtype=np.float64)
 
 
-def _bleu_figure(sums: Numbers) -> Numbers:
+def bleu_figure(sums: Numbers) -> Numbers:
+    """Apply sacrebleu's formula to many sums at once; `tests/evaluate` verifies that they are equal."""
     answer_len, reference_len = sums[..., 0], sums[..., 1]
     correct, total = sums[..., 2:6], sums[..., 6:10]
     # An order without a match counts as half a match, the next such order as a quarter, and so on.
@@ -196,7 +197,7 @@ def _own(text: str) -> Callable[[Sequence[str]], str]:
 
 METRICS: dict[str, Metric] = {
     "chrf": Metric(_chrf_statistics, _chrf_figure, _chrf_signature),
-    "bleu": Metric(_bleu_statistics, _bleu_figure, _bleu_signature),
+    "bleu": Metric(_bleu_statistics, bleu_figure, _bleu_signature),
     "rouge_l": Metric(_rouge_statistics, _ratio, _own("ROUGE-L|units:characters|F1|mean over rows")),
     "exact_match": Metric(_exact_statistics, _ratio, _own("exact match|share of rows")),
     "length_ratio": Metric(

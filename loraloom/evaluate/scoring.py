@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from loraloom.base.answer_text import AnswerText
 from loraloom.evaluate.expressible_references import expressible
 from loraloom.evaluate.metrics import METRICS, TRANSLATION_METRICS, Metric, why_no_bleu
 from loraloom.evaluate.word_tokenizers import words_of
+
+NO_METRICS: Mapping[str, Metric] = {}
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,18 @@ class Scoring:
         return {name: metric.compute(answers, self.references) for name, metric in self.metrics.items()}
 
 
-def score_against(references: Sequence[str], answer_text: AnswerText) -> Scoring:
+def score_against(
+    references: Sequence[str], answer_text: AnswerText, more: Mapping[str, Metric] = NO_METRICS
+) -> Scoring:
     """Choose the metrics for some references.
 
     Args:
         references: responses of the rows, as in the data file.
         answer_text: tokenizer of the answering model; what it cannot write is not required of it.
+        more: metrics to compute beside those that the model's languages decide.
     """
     written = expressible(references, answer_text)
-    known = METRICS if answer_text.languages is None else METRICS | TRANSLATION_METRICS
+    known = {**METRICS, **({} if answer_text.languages is None else TRANSLATION_METRICS), **more}
     left_out = {"bleu"} if why_no_bleu(words_of(written.references)) else set()
     return Scoring(
         references=written.references,

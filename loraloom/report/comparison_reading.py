@@ -20,6 +20,7 @@ from loraloom.report.json_files import DAMAGE
 from loraloom.report.training_view import group_of
 from loraloom.run.documents.comparison import (
     BASE_NAME,
+    CLEAR,
     DECIDING,
     ComparedRow,
     Comparison,
@@ -243,7 +244,8 @@ def _verdicts(
 
 
 def _word(figures: Mapping[str, float], differences: Mapping[str, Difference]) -> str:
-    if figures["share_changed"] == 0:
+    changed_loss = "eval_loss" in differences and differences["eval_loss"].verdict in CLEAR
+    if figures["share_changed"] == 0 and not changed_loss:
         return DID_NOTHING
     return differences[DECIDING].verdict if DECIDING in differences else "not judged"
 

@@ -27,12 +27,13 @@ class Figure:
     higher_is_better: bool | None = None
 
 
-# In the order of the page. The first seven can have a difference with an interval.
+# In the order of the page. The first eight can have a difference with an interval.
 FIGURES: dict[str, Figure] = {
     "chrf": Figure("chrF", Message("character n-grams shared with the reference"), "score", True),
     "chrf_plus_plus": Figure(
         "chrF++", Message("character n-grams and word pairs shared with the reference"), "score", True
     ),
+    "spbleu": Figure("spBLEU", "BLEU over the pieces of a sentencepiece model", "score", True),
     "bleu": Figure(
         "BLEU", Message("n-grams shared with the reference, with a penalty for short answers"), "score", True
     ),

@@ -200,7 +200,7 @@ def _figures(compared: ComparisonView) -> str:
 
 
 def _languages(compared: ComparisonView) -> str:
-    """Format chrF++ and the loss on retained rows, with pairs of languages as rows."""
+    """Format chrF++, spBLEU and the loss on retained rows, with pairs of languages as rows."""
     rows = [
         [
             f"{plain(name)} {plain(figures.described(key).label)}",
@@ -208,7 +208,7 @@ def _languages(compared: ComparisonView) -> str:
             *(_pair_cell(pair, group, key) for group in compared.groups),
         ]
         for name, pair in compared.languages.items()
-        for key in ("chrf_plus_plus", "retain_loss")
+        for key in ("chrf_plus_plus", "spbleu", "retain_loss")
         if key in pair.figures[BASE_NAME]
     ]
     return table([filled("languages"), filled("rows"), *map(plain, compared.groups)], rows) if rows else ""

@@ -13,6 +13,8 @@ from loraloom.run.events import Note, Report
 from loraloom.session.answering_model import AnsweringModel
 from loraloom.text.message import Message
 
+SHOWN_PAIRS = 4
+
 
 def in_languages(recipe: Recipe, source_lang: str | None, target_lang: str | None) -> Recipe:
     """The recipe with the languages that options name; they take the place of columns."""
@@ -55,7 +57,24 @@ def with_languages(loaded: AnsweringModel, rows: Sequence[Prompt], report: Repor
             for row in rows
         ]
     check_languages(rows, loaded.base.languages, loaded.base.name, to_answer=True)
+    asked = dict.fromkeys((row.source_lang, row.target_lang) for row in rows)
+    if known and (unseen := [pair for pair in asked if pair not in known]):
+        report(
+            Note(
+                message=Message(
+                    "the adapters were not trained on {unseen}, but on {known}; on other pairs, compare with "
+                    "the base before relying on them",
+                    unseen=_shown_pairs(unseen),
+                    known=_shown_pairs(sorted(known)),
+                )
+            )
+        )
     return list(rows)
+
+
+def _shown_pairs(pairs: Sequence[tuple[str, str]]) -> str:
+    more = ", …" if len(pairs) > SHOWN_PAIRS else ""
+    return ", ".join(f"{source}-{target}" for source, target in pairs[:SHOWN_PAIRS]) + more
 
 
 def trained_pairs(loaded: AnsweringModel) -> set[tuple[str, str]]:

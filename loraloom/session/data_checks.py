@@ -107,7 +107,7 @@ def _entries(split: Split) -> str:
 def _see(recipe: Recipe, split: Split, loads_tokenizer: bool) -> DataView:
     tokenizer, why = None, ""
     try:
-        tokenizer = _tokenizer(_tokenizer_folder(recipe), loads_tokenizer)
+        tokenizer = _tokenizer(tokenizer_folder(recipe), loads_tokenizer)
     except NoTokenizerError as error:
         why = said_by(error)
     limit = recipe.generation.max_new_tokens
@@ -133,7 +133,7 @@ def _tokenizer(model: Path, may_load: bool) -> TextTokenizer:
         raise NoTokenizerError(error.problems[0].as_message()) from None
 
 
-def _tokenizer_folder(recipe: Recipe) -> Path:
+def tokenizer_folder(recipe: Recipe) -> Path:
     """Find the folder that contains the base's tokenizer.json.
 
     Raises:

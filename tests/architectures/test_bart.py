@@ -179,7 +179,10 @@ def test_more_tokens_than_positions_and_dropout_of_the_base_are_refused_at_once(
     )
     assert "data.max_target_length: this BART has 256" in text
     assert "generation.max_new_tokens: this BART has 256" in text  # as long as a target
-    assert "training.base_dropout: the dropout of BART itself cannot be drawn" in text
+    assert (
+        "training.base_dropout: the dropout of BART itself cannot be drawn from an experiment's seed: its"
+        in text
+    )
     assert "4 problems in all." in text
 
 

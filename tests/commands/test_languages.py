@@ -13,6 +13,9 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 import loraloom
+from loraloom import Recipe
+from loraloom.checks.data.data_view import DataView
+from loraloom.checks.finding import Finding
 from loraloom.commands.compare import compare
 from loraloom.commands.init import init_recipe
 from loraloom.commands.merge import merge
@@ -20,15 +23,19 @@ from loraloom.commands.predict import predict
 from loraloom.commands.report import write_report
 from loraloom.console.display import Display
 from loraloom.console.results import print_comparison
+from loraloom.data.splitting.split import split_examples
 from loraloom.errors import DataError, RecipeError
 from loraloom.recipe.reading import parse_recipe
 from loraloom.run.events import ExperimentEnd, Note
 from loraloom.run.folder import open_run
+from loraloom.session.folder_languages import check_codes
 from loraloom.text.units import signed
+from tests.sentencepiece_folders import make_spiece
 from tests.tiny import make_folder
 from tests.tiny_multilingual import make_multilingual
 
 CODES = {"nllb": ("deu_Latn", "eng_Latn", "zho_Hans"), "mbart": ("de_DE", "en_XX", "zh_CN")}
+STATED = {"chrf_plus_plus", "chrf", "bleu", "spbleu", "eval_loss"}
 TEXTS = [f"{'abcdefghij'[n % 10]}{'klmno'[n % 5]} pq" for n in range(24)]
 
 
@@ -105,10 +112,10 @@ def test_the_merged_folder_answers_as_predict_does_without_being_told_the_langua
 
 
 def test_a_comparison_reports_each_pair_of_languages(
-    trained: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    trained: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     run = trained("nllb", many=True)
-    found = compare(run, split="test")
+    found = compare(run, split="test", spbleu_model=make_spiece(tmp_path, None) / "spiece.model")
     german, english, chinese = CODES["nllb"]
     names = {f"{german}-{english}", f"{english}-{german}", f"{german}-{chinese}"}
     judged = {name: pair for name, pair in found.languages.items() if pair.num_rows}
@@ -117,13 +124,14 @@ def test_a_comparison_reports_each_pair_of_languages(
     assert {row.languages for row in found.rows} == set(judged)
     labels = dict.fromkeys(found.models, 0.0)
     for pair in judged.values():
-        assert {"chrf_plus_plus", "eval_loss"} <= pair.figures["main"].keys()
-        assert {each.metric for each in pair.differences} == {"chrf_plus_plus", "chrf", "bleu", "eval_loss"}
+        assert {"chrf_plus_plus", "spbleu", "eval_loss"} <= pair.figures["main"].keys()
+        assert {each.metric for each in pair.differences} == STATED
         for model in labels:
             labels[model] += pair.figures[model]["eval_loss"] * pair.num_rows
     # Not the exact mean, which is over tokens; but no pair is left out.
     assert labels["main"] / 6 == pytest.approx(found.models["main"].figures["eval_loss"], rel=0.05)
     assert "nw:2" in found.signatures["chrf_plus_plus"]
+    assert "tok:spm|spm:sha256:" in found.signatures["spbleu"]
     kept = found.languages[f"{english}-{chinese}"]
     assert kept.num_rows == 0
     assert kept.retain_losses is not None
@@ -220,3 +228,47 @@ def test_init_derives_the_languages_or_asks(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="this T5 has no language codes"):
         init_recipe(plain, str(t5), sets=["data.source_lang=de"])
     assert "source_lang:" not in init_recipe(pairs, "starter")
+
+
+def codes_found(folder: Path, **changes: Any) -> list[Finding]:
+    """What `check --data-only` says of the codes of a run's rows."""
+    values = json.loads((folder / "recipe.yaml").read_text(encoding="utf-8"))
+    values["data"].update(changes.pop("data", {}))
+    recipe = Recipe.model_validate(values | changes).in_folder(folder)
+    split = split_examples(recipe.data)
+    return check_codes(recipe, DataView(split, recipe.data))
+
+
+def test_data_only_knows_the_codes_of_a_base_on_this_machine(trained: Callable[..., Path]) -> None:
+    folder = trained("nllb", many=True).parent
+    (known,) = codes_found(folder)
+    assert (known.level, known.check) == ("ok", "languages")
+    assert "eng_Latn-deu_Latn" in known.message
+    (unknown,) = codes_found(
+        folder, data={"language_codes": {"de": "deu_Latn", "en": "eng_Latn", "zh": "zh"}}
+    )
+    assert unknown.level == "error"
+    assert "zh is no language of this base" in unknown.message.replace("`", "")
+    assert "zho_Hans" in unknown.fix
+
+
+def test_data_only_says_that_codes_cannot_be_checked_without_the_base(trained: Callable[..., Path]) -> None:
+    folder = trained("nllb", many=True).parent
+    (note,) = codes_found(folder, model_name_or_path="some-owner/some-model")
+    assert note.level == "note"
+    assert "whether the base has these codes was not checked: the base's tokenizer is not" in note.message
+
+
+def test_a_pair_that_the_adapter_never_saw_is_said(trained: Callable[..., Path], tmp_path: Path) -> None:
+    run = trained("nllb")
+    asked = write(tmp_path / "asked.jsonl", [{"source": "ab"}])
+    german, english, chinese = CODES["nllb"]
+
+    def notes(**options: Any) -> str:
+        heard: list[Any] = []
+        list(predict(run, asked, report=heard.append, **options))
+        return " ".join(event.message for event in heard if isinstance(event, Note))
+
+    text = f"the adapters were not trained on {german}-{chinese}, but on {german}-{english}"
+    assert text in notes(target_lang=chinese)
+    assert "were not trained on" not in notes()

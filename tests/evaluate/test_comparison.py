@@ -80,12 +80,13 @@ def test_a_loss_that_is_clearly_lower_is_said_though_answers_say_nothing() -> No
 
     lower = "although its loss on the references is significantly lower (2.000 against 4.000)"
     assert said("same") == (
-        f"same changed no answer on 30 test rows, all of them blank, {lower} (‖ΔW‖ is 0.01 of ‖W‖)."
+        f"same changed no answer on 30 test rows, and all of its answers are blank, {lower} "
+        "(‖ΔW‖ is 0.01 of ‖W‖)."
     )
     assert said("new").startswith(
         f"new shows no significant difference from the base in its answers, {lower}:"
     )
-    assert "100 % of its answers differ from the base's, all of them the same text (" in said("new")
+    assert "differ from the base's, and all of its answers are the same text (" in said("new")
 
 
 def test_answers_to_one_question_may_be_alike() -> None:

@@ -77,6 +77,7 @@ def test_the_table_of_figures_agrees_with_how_they_are_computed() -> None:
         "retain_loss",
         "share_changed",
         "share_cut",
+        "spbleu",  # with a model that is given
     } == set(FIGURES)
     for key, metric in metrics.items():
         assert FIGURES[key].higher_is_better == metric.higher_is_better

@@ -9,6 +9,7 @@ import pytest
 
 from loraloom.checks.finding import Finding
 from loraloom.run.documents.choice import Choice
+from loraloom.run.documents.result import RetainLoss
 from loraloom.run.events import (
     AdapterExport,
     AnswerProgress,
@@ -53,6 +54,17 @@ HISTORY: list[Event] = [
         best_step=None,
         best_metric=None,
         forgetting=0.25,
+    ),
+    ExperimentEnd(
+        step=4,
+        experiment="narrow",
+        experiment_step=4,
+        status="done",
+        reason="",
+        best_step=4,
+        best_metric=2.0,
+        forgetting=0.25,
+        retain_pairs={"deu_Latn-eng_Latn": RetainLoss(2.5, 0.5)},
     ),
     CheckpointSave(step=3, path="step-000003"),
     MemoryLimit(step=4, phase="evaluation", tried=8, pass_tokens=None, eval_rows=4),

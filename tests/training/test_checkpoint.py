@@ -16,6 +16,7 @@ import torch
 from loraloom.errors import CheckpointError
 from loraloom.run.atomic import remove_remnants
 from loraloom.run.digests import Manifest
+from loraloom.run.documents.result import RetainLoss
 from loraloom.training import checkpoint
 from loraloom.training.checkpoint import newest_valid, save_checkpoint, verify
 from loraloom.training.state import Progress, SlotTensors, TrainingState
@@ -34,7 +35,13 @@ def state_at(tick: int) -> TrainingState:
             "main": Progress(
                 "training", tick, best_step=2, best_metric=0.1 + tick, evaluations_without_improvement=1
             ),
-            "ended": Progress("stopped", 3, reason="no better eval_loss in 2 evaluations", best_step=1),
+            "ended": Progress(
+                "stopped",
+                3,
+                reason="no better eval_loss in 2 evaluations",
+                best_step=1,
+                retain_pairs={"deu_Latn-eng_Latn": RetainLoss(2.5, 0.5)},
+            ),
             "later": Progress(),
         },
         {
