@@ -8,6 +8,7 @@ numbers (`counts_positions`), so a row's states do not depend on where it begins
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import torch
@@ -157,6 +158,9 @@ class DecodeBatch:
         column = torch.arange(num_columns, device=tokens.device)
         mask = (column >= num_columns - 1 - own).long()
         decoder = base.model.get_decoder()
+        # Rotated keys make positions distances, but T5Gemma 2 does not rotate the keys of
+        # the source, so that a query has to have its own position.
+        numbered = {"position_ids": own} if "position_ids" in signature(decoder.forward).parameters else {}
         self.num_passes += 1
         with self._open(slots, products), at_positions(own if base.family.counts_positions else None):
             states = decoder(
@@ -165,6 +169,7 @@ class DecodeBatch:
                 encoder_hidden_states=encoded,
                 encoder_attention_mask=source_mask,
                 use_cache=True,
+                **numbered,
                 **{cache_keyword(decoder): cache},
             ).last_hidden_state
         return _logits(self.bank, states[:, -1])

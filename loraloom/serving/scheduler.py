@@ -127,7 +127,7 @@ class Scheduler:
         self.model.add(name, folder)
         self.batch.adapters_changed()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def step(self) -> list[Event]:
         """Let newcomers in, compute one token of every row, and return what became known."""
         events: list[Event] = []

@@ -37,6 +37,6 @@ class TextStream:
         return self._show(text, len(text.rstrip(INCOMPLETE)) - self._held_back), False
 
     def _show(self, text: str, end: int) -> str:
-        shown = text[self._num_shown : end]
-        self._num_shown = max(self._num_shown, end)
+        end = max(end, self._num_shown)
+        shown, self._num_shown = text[self._num_shown : end], end
         return shown
