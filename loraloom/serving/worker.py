@@ -120,6 +120,7 @@ class Worker:
                     self._write({"events": [{"id": id, "is_accepted": True}]})
             elif kind == "cancel":
                 self.scheduler.cancel(id)
+                self._write({"events": [], "figures": self._figures()})
             elif kind == "add":
                 self.scheduler.add(message["name"], Path(message["folder"]))
                 self._write({"events": [{"id": id, "models": self.scheduler.model.names}]})

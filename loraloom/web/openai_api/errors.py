@@ -75,6 +75,8 @@ def install_errors(app: FastAPI) -> None:
         problems: Sequence[Any] = error.errors()
         if any(problem["type"] == "json_invalid" for problem in problems):
             return error_response(400, "invalid_json", "the body is not valid JSON")
+        if not request.headers.get("content-type", "application/json").startswith("application/json"):
+            return error_response(400, "invalid_json", "send JSON, with `content-type: application/json`")
         described = [f"{_place(problem)}: {problem['msg']}" for problem in problems[:SHOWN_PROBLEMS]]
         if len(problems) > SHOWN_PROBLEMS:
             described.append(f"and {len(problems) - SHOWN_PROBLEMS} more")
