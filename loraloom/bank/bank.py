@@ -231,6 +231,16 @@ class AdapterBank:
             yield
 
     @contextmanager
+    def plain_base(self) -> Iterator[Base]:
+        """Give the base with its own linears for the duration, to read an adapter against them.
+
+        Raises:
+            BankError: the base is in use.
+        """
+        with self._change("read"), self._unwrapped():
+            yield self.base
+
+    @contextmanager
     def _change(self, done: str) -> Iterator[None]:
         with self.base.occupancy.change(
             Message("an adapter cannot be {done} while the rows of a pass are set", done=done)

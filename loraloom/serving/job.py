@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from loraloom.errors import LoRALoomError
+from loraloom.errors import LoRALoomError, render
 
 # More than this would keep a place in the batch for minutes.
 MAX_ANSWERS = 16
@@ -119,6 +119,11 @@ class JobError(Exception):
         )
 
     @classmethod
-    def of(cls, error: LoRALoomError, param: str | None = "prompt") -> JobError:
-        """Convert what is wrong with a prompt or an adapter."""
-        return cls(422, "unprocessable", str(error), param=param)
+    def of(cls, error: LoRALoomError, param: str, *, where: str | None = None) -> JobError:
+        """Convert what is wrong with a prompt or an adapter; `where` stands for a path of this machine."""
+        problems = (
+            error.problems
+            if where is None
+            else tuple(replace(problem, where=where) for problem in error.problems)
+        )
+        return cls(422, "unprocessable", str(render(problems)), param=param)

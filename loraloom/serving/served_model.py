@@ -142,10 +142,11 @@ class ServedModel:
             message = Message("a name consists of letters, digits, `-`, `_` and `.`")
             raise JobError(422, "invalid_name", message, param="name")
         try:
-            adapter = read_adapter(folder, self.base)
+            with self.bank.plain_base() as base:
+                adapter = read_adapter(folder, base)
             self.bank.attach(name, adapter.settings, seed=0, tensors=adapter.tensors)
         except LoRALoomError as error:
-            raise JobError.of(error, "folder") from None
+            raise JobError.of(error, "folder", where=name) from None
         self.loaded.adapters[name] = adapter
         self.loaded.slots[name] = name
 
