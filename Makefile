@@ -16,7 +16,7 @@ install: $(STAMP) ## a virtual environment in .venv with loraloom in it
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web]'
 	touch $(STAMP)
 
 demo: install ## the main job on the embedded starter; the last line is the report's path
@@ -36,7 +36,7 @@ test: install ## the whole suite
 
 # Some 60 MB that few need, so they are not part of `install`.
 extras: install ## what optional packages bring: merged folders in CTranslate2, BLEU of Japanese and Korean
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,exports,ja,ko]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,exports,ja,ko]'
 	$(BIN)/pytest tests/commands/test_ctranslate2.py tests/evaluate/test_word_tokenizers.py
 
 messages: install ## the list of all messages, from which translations start
@@ -61,7 +61,7 @@ newest: ## the suite with the newest versions that pyproject.toml allows
 define suite_in
 	$(2) -m venv $(1)
 	$(1)/bin/python -m pip install --quiet uv
-	$(1)/bin/uv pip install --quiet --python $(1)/bin/python --editable '.[dev]' $(3)
+	$(1)/bin/uv pip install --quiet --python $(1)/bin/python --editable '.[dev,web]' $(3)
 	$(1)/bin/python -m pip list | grep -iE '^(torch|transformers|peft|optuna|tokenizers|datasets) '
 	$(1)/bin/python -m pytest --numprocesses $(JOBS)
 endef

@@ -1,8 +1,8 @@
 """The layers of the house, held by its own imports.
 
     text → errors → recipe → run → data | kernels → architectures → base → bank → evaluate → training
-    → forecast → checks | report → search → export → session → comparison → commands → results → api
-    → console → cli
+    → forecast → checks | report → search → export → session → comparison → commands → serving → results
+    → api → console | web → cli
 
 What stands right may import what stands left; siblings never import each other; a lazy import counts.
 """
@@ -34,6 +34,7 @@ LAYERS = (
     {"session"},
     {"comparison"},
     {"commands"},
+    {"serving"},
     {"results"},
     {"api"},
     {"console", "web"},
@@ -48,7 +49,11 @@ LIGHT = (
     "cli",
     "errors.py",
     "results",
+    "serving/configuration.py",
+    "serving/job.py",
+    "serving/model_process.py",
     "text",
+    "web",
     "run",
     "recipe",
     "data",

@@ -38,9 +38,11 @@ ROOMS = (
     "session",
     "comparison",
     "commands",
+    "serving",
     "results",
     "api",
     "console",
+    "web",
     "cli",
 )
 BESIDES = """\

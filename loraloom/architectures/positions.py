@@ -51,7 +51,8 @@ def _answer_skipping_padding(table: Any, args: Any, usual: Tensor) -> Tensor:
         return usual
     is_padding = args[0] == table.padding_idx
     before = is_padding.cumsum(1) - is_padding.long()
-    first = torch.arange(positions.shape[1], device=positions.device) - positions
+    # In a cached step the tokens before are not in the row, and none of them is padding.
+    first = (torch.arange(positions.shape[1], device=positions.device) - positions).clamp(min=0)
     own = positions - (before - before.gather(1, first))
     return F.embedding(own.masked_fill(is_padding, -1) + table.padding_idx + 1, table.weights)
 

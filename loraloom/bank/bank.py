@@ -231,6 +231,17 @@ class AdapterBank:
             yield
 
     @contextmanager
+    def plain_base(self) -> Iterator[Base]:
+        """Give the base with its own linears for the duration, to read an adapter against them.
+
+        Raises:
+            BankError: the base is in use.
+        """
+        refusal = Message("an adapter cannot be read while the rows of a pass are set")
+        with self._change(refusal), self._unwrapped():
+            yield self.base
+
+    @contextmanager
     def _change(self, refusal: str) -> Iterator[None]:
         with self.base.occupancy.change(refusal):
             yield

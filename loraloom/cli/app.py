@@ -16,6 +16,7 @@ from loraloom.cli.adapter_verbs import card, merge
 from loraloom.cli.answer_verbs import compare, predict, report, runs
 from loraloom.cli.language import check_language, user_language
 from loraloom.cli.recipe_verbs import check, find_lr, init, recipe_schema
+from loraloom.cli.serving_verbs import serve
 from loraloom.cli.training_verbs import demo, search, train
 from loraloom.cli.translated_help import TranslatedCommand, TranslatedGroup
 from loraloom.errors import Interrupted, LoRALoomError
@@ -33,7 +34,7 @@ app = typer.Typer(
         "Fine-tune encoder-decoder models with LoRA: many adapters on one frozen base, nothing silent."
     ),
 )
-for verb in (init, check, train, search, compare, report, predict, merge, card, runs, demo):
+for verb in (init, check, train, search, compare, report, predict, merge, card, serve, runs, demo):
     app.command(cls=TranslatedCommand)(verb)
 app.command("find-lr", cls=TranslatedCommand)(find_lr)
 app.command("recipe-schema", cls=TranslatedCommand)(recipe_schema)

@@ -75,7 +75,7 @@ def find_adapters(
         AdapterError: a folder contains no adapter, or its name is invalid; nothing is loaded yet.
         RecipeError: a setting is invalid, belongs to training, or repeats an option.
     """
-    folders = _by_name(given)
+    folders = adapters_by_name(given)
     for folder in folders.values():
         read_adapter(folder)  # before the base, which takes longer
     document = {
@@ -131,7 +131,7 @@ def _refuse_restated(recipe: Recipe, stated: Recipe) -> None:
         raise RecipeError(problems)
 
 
-def _by_name(given: Sequence[str | Path]) -> dict[str, Path]:
+def adapters_by_name(given: Sequence[str | Path]) -> dict[str, Path]:
     """Map the name of each adapter, as it appears in results, to its folder."""
     if not given:
         raise AdapterError(

@@ -1,0 +1,44 @@
+"""What a model process loads: a run or adapters, and how many answers it generates together."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from loraloom.serving.limits import MAX_ROWS
+
+
+@dataclass(frozen=True)
+class ModelConfiguration:
+    """What to load.
+
+    Args:
+        run: a run directory; None for adapters without a run.
+        base: present folder of the run's base, if it was moved; without a run, the base.
+        adapters: `NAME=FOLDER` each; with a run, beside its own.
+        sets: `key=value` each, without a run.
+        changes: adapters added since, with their folders, and adapters removed, with None; in order.
+        max_rows: answers that are generated together.
+    """
+
+    run: str | None
+    base: str | None = None
+    adapters: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()
+    changes: tuple[tuple[str, str | None], ...] = ()
+    max_rows: int = MAX_ROWS
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON object."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> ModelConfiguration:
+        """Read what `to_json` returned."""
+        lists = {key: tuple(value[key]) for key in ("adapters", "sets")}
+        changes = tuple((name, folder) for name, folder in value["changes"])
+        return cls(**{**value, **lists, "changes": changes})
+
+    def changed(self, name: str, folder: str | None) -> ModelConfiguration:
+        """Return it with one change more, so that a process started anew has the same models."""
+        return replace(self, changes=(*self.changes, (name, folder)))

@@ -1,0 +1,129 @@
+"""What is asked of a model: a prompt, the model that answers it, and how its answer is decoded."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from loraloom.errors import LoRALoomError, render
+
+# More than this would keep a place in the batch for minutes.
+MAX_ANSWERS = 16
+MAX_LOGPROBS = 20
+MAX_STOPS = 8
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How an answer is decoded; None means: as the run's recipe says.
+
+    Args:
+        max_tokens: of an answer, without EOS.
+        temperature: 0 is greedy.
+        top_p, top_k: sample from the most likely tokens only.
+        num_beams: above 1, beam search; such a request is a batch of its own.
+        seed: of the draws; without one, answers differ from one another.
+        stop: an answer ends before the first of these texts.
+        logprobs: number of alternatives to each token to report; None for no log-probabilities.
+    """
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    num_beams: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One prompt for one model.
+
+    Args:
+        id: unique among the requests of this server.
+        model: `base` or the name of an adapter.
+        prompt: the text; None if there are messages.
+        messages: turns of a conversation, each with `role` and `content`.
+        num_answers: answers to the same prompt.
+        decoding: how they are decoded.
+        is_streamed: whether text is reported as it is generated.
+        source_lang, target_lang: of a multilingual base.
+    """
+
+    id: int
+    model: str
+    prompt: str | None = None
+    messages: tuple[dict[str, str], ...] = ()
+    num_answers: int = 1
+    decoding: Decoding = field(default_factory=Decoding)
+    is_streamed: bool = False
+    source_lang: str | None = None
+    target_lang: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON object."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Job:
+        """Read what `to_json` returned."""
+        decoding = {**value["decoding"], "stop": tuple(value["decoding"]["stop"])}
+        return cls(**{**value, "messages": tuple(value["messages"]), "decoding": Decoding(**decoding)})
+
+
+class JobError(Exception):
+    """A request that cannot be answered.
+
+    Args:
+        status: of HTTP.
+        code: for programs.
+        message: for people.
+        param: the parameter that it is about, if any.
+        retry_after: seconds after which the same request may succeed.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+        self.param, self.retry_after = param, retry_after
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON object."""
+        return {
+            "status": self.status,
+            "code": self.code,
+            "message": str(self.message),
+            "param": self.param,
+            "retry_after": self.retry_after,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> JobError:
+        """Read what `to_json` returned."""
+        return cls(
+            value["status"],
+            value["code"],
+            value["message"],
+            param=value["param"],
+            retry_after=value["retry_after"],
+        )
+
+    @classmethod
+    def of(cls, error: LoRALoomError, param: str, *, where: str | None = None) -> JobError:
+        """Convert what is wrong with a prompt or an adapter; `where` stands for a path of this machine."""
+        problems = (
+            error.problems
+            if where is None
+            else tuple(replace(problem, where=where) for problem in error.problems)
+        )
+        return cls(422, "unprocessable", str(render(problems)), param=param)

@@ -1,0 +1,278 @@
+"""Continuous batching: which requests are answered together, from their arrival to their last token.
+
+    while scheduler.has_work:
+        for event in scheduler.step():
+            ...
+
+A step lets newcomers in, as long as there is room, and then computes the next token of every row. The first
+token of newcomers is computed together with their encoder pass. Beam search reorders caches within a request,
+so such a request is answered as a batch of its own between two steps, and the others wait for it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from loraloom.bank.ownership import seed_for
+from loraloom.evaluate.generation import answer
+from loraloom.recipe import GenerationSettings
+from loraloom.serving.decode_batch import DecodeBatch
+from loraloom.serving.job import Job, JobError
+from loraloom.serving.limits import MAX_ROWS
+from loraloom.serving.served_model import ReadyPrompt, ServedModel
+from loraloom.serving.text_stream import TextStream
+from loraloom.serving.token_choice import RowChoice, TokenLogprob, choose_tokens
+from loraloom.text.message import Message
+
+MAX_NEW_SOURCE_TOKENS = 16_384  # of the newcomers of one step, padding included; the first always fits
+
+Event = dict[str, Any]
+
+
+@dataclass
+class _Asked:
+    """A request that waits."""
+
+    job: Job
+    slot: str | None
+    ready: ReadyPrompt
+    settings: GenerationSettings
+
+
+@dataclass
+class _Row:
+    """One answer that is being generated."""
+
+    asked: _Asked
+    number: int
+    choice: RowChoice
+    history: list[int]
+    stream: TextStream
+    text: str = ""
+    tokens: list[int] = field(default_factory=list)
+    reason: str = ""
+
+
+class Scheduler:
+    """Answers requests for the models of a server; one thread.
+
+    Args:
+        model: the models.
+        max_rows: answers that are generated together.
+    """
+
+    def __init__(self, model: ServedModel, max_rows: int = MAX_ROWS) -> None:
+        self.model, self.max_rows = model, max_rows
+        self.batch = DecodeBatch(model.bank)
+        self.num_tokens = 0
+        self._waiting: deque[_Asked] = deque()
+        self._rows: list[_Row] = []
+        self._leaving: set[str] = set()  # adapters that are dropped after the last answer
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step would compute anything."""
+        return bool(self._waiting or self._rows)
+
+    @property
+    def num_rows(self) -> int:
+        """The answers that are being generated."""
+        return len(self._rows)
+
+    def submit(self, job: Job) -> None:
+        """Let a request wait for its turn.
+
+        Raises:
+            JobError: it cannot be answered.
+        """
+        slot = self.model.slot(job.model)
+        if job.num_answers > self.max_rows:
+            message = Message("at most {limit} answers fit into the batch", limit=self.max_rows)
+            raise JobError(422, "unprocessable", message, param="n")
+        settings = self.model.settings(job.decoding)
+        if settings.num_beams > 1 and (job.num_answers > 1 or job.decoding.logprobs is not None):
+            message = Message("beam search gives one answer, without log-probabilities")
+            raise JobError(422, "unprocessable", message, param="num_beams")
+        self._waiting.append(_Asked(job, slot, self.model.read(job), settings))
+
+    def cancel(self, id: int) -> None:
+        """Forget a request, and stop generating its answers."""
+        self._waiting = deque(asked for asked in self._waiting if asked.job.id != id)
+        self._keep([row.asked.job.id != id for row in self._rows])
+
+    def remove(self, name: str) -> None:
+        """Let no new request find an adapter; those that have it are still answered.
+
+        Raises:
+            JobError: there is no such adapter.
+        """
+        self.model.hide(name)
+        self._leaving.add(name)
+        self._drop_unused()
+
+    def add(self, name: str, folder: Any) -> None:
+        """Attach an adapter.
+
+        Raises:
+            JobError: as `ServedModel.add`; or one of this name is still answering.
+        """
+        if name in self._leaving:
+            message = Message("the adapter of this name that was removed is still answering; try again later")
+            raise JobError(409, "name_taken", message, param="name")
+        self.model.add(name, folder)
+        self.batch.adapters_changed()
+
+    @torch.no_grad()
+    def step(self) -> list[Event]:
+        """Let newcomers in, compute one token of every row, and return what became known."""
+        events: list[Event] = []
+        if (beams := self._next_by_beams()) is not None:
+            return self._by_beams(beams)
+        newcomers = self._newcomers()
+        if self._rows:
+            logits = self.batch.step([row.history[-1] for row in self._rows])
+            events += self._advance(self._rows, logits)
+        if newcomers:
+            joining, logits = self._let_in(newcomers)
+            events += self._advance(joining, logits)
+            self._rows += joining
+        self._keep([not row.reason for row in self._rows])
+        self._drop_unused()
+        return events
+
+    def _newcomers(self) -> list[_Asked]:
+        """Take the requests from the queue for which there is room."""
+        chosen: list[_Asked] = []
+        room, width = self.max_rows - len(self._rows), 0
+        while self._waiting:
+            asked = self._waiting[0]
+            width = max(width, len(asked.ready.source))
+            fits = asked.job.num_answers <= room and (
+                not chosen or width * (len(chosen) + 1) <= MAX_NEW_SOURCE_TOKENS
+            )
+            if not fits or asked.settings.num_beams > 1:
+                break
+            chosen.append(self._waiting.popleft())
+            room -= asked.job.num_answers
+        return chosen
+
+    def _let_in(self, newcomers: list[_Asked]) -> tuple[list[_Row], torch.Tensor]:
+        encoded, mask = self.batch.encode(
+            [asked.slot for asked in newcomers], [asked.ready.source for asked in newcomers]
+        )
+        joining = [row for asked in newcomers for row in self._rows_of(asked)]
+        which = [number for number, asked in enumerate(newcomers) for _ in range(asked.job.num_answers)]
+        index = torch.tensor(which, device=encoded.device)
+        slots = [row.asked.slot for row in joining]
+        starts = [row.history[0] for row in joining]
+        return joining, self.batch.join(slots, encoded[index], mask[index], starts)
+
+    def _rows_of(self, asked: _Asked) -> Iterator[_Row]:
+        job, start = asked.job, asked.ready.start
+        seed = job.decoding.seed
+        for number in range(job.num_answers):
+            generator = None
+            if asked.settings.do_sample:
+                generator = torch.Generator(self.model.base.device)
+                if seed is None:
+                    generator.seed()
+                else:
+                    generator.manual_seed(seed_for(seed, "answer", number))
+            choice = RowChoice(asked.settings, generator, job.decoding.logprobs, start.forced_token_id)
+            stream = TextStream(self.model.text_of, job.decoding.stop)
+            yield _Row(asked, number, choice, [start.start_token_id], stream)
+
+    def _advance(self, rows: list[_Row], logits: torch.Tensor) -> list[Event]:
+        """Give each row its next token."""
+        chosen, logprobs = choose_tokens(logits, [row.choice for row in rows], [row.history for row in rows])
+        events = []
+        for row, token, logprob in zip(rows, chosen, logprobs, strict=True):
+            event = self._take(row, token, logprob)
+            if event is not None:
+                events.append(event)
+        return events
+
+    def _take(self, row: _Row, token: int, logprob: TokenLogprob | None) -> Event | None:
+        job = row.asked.job
+        if token < 0:
+            row.reason = Message("error")
+            message = Message("the model's output is not finite for this prompt")
+            return {"id": job.id, "error": JobError(500, "not_finite", message).to_json()}
+        row.history.append(token)
+        self.num_tokens += 1
+        is_end = token == self.model.base.eos_token_id
+        if is_end:
+            row.reason = Message("stop")
+        else:
+            row.tokens.append(token)
+            if len(row.tokens) >= row.asked.settings.max_new_tokens:
+                row.reason = Message("length")
+        if not (row.reason or job.is_streamed or job.decoding.stop or logprob):
+            return None
+        delta, is_stopped = row.stream.advance(row.tokens, is_complete=bool(row.reason))
+        row.text += delta
+        if is_stopped:
+            row.reason = Message("stop")
+        return {
+            "id": job.id,
+            "answer": row.number,
+            "text": delta,
+            "reason": row.reason,
+            "num_tokens": len(row.tokens),
+            "num_source_tokens": len(row.asked.ready.source),
+            "logprob": self._named(logprob) if logprob and not is_end else None,
+        }
+
+    def _named(self, logprob: TokenLogprob) -> dict[str, Any]:
+        """Write tokens as text; JSON has no infinity."""
+        pairs = [(logprob.token, logprob.logprob), *logprob.alternatives]
+        named = [(self._token_text(token), max(value, -9999.0)) for token, value in pairs]
+        return {"token": named[0][0], "logprob": named[0][1], "top": named[1:]}
+
+    def _token_text(self, token: int) -> str:
+        return str(self.model.base.tokenizer.decode([token], skip_special_tokens=False))
+
+    def _next_by_beams(self) -> _Asked | None:
+        is_next = bool(self._waiting) and self._waiting[0].settings.num_beams > 1
+        return self._waiting.popleft() if is_next else None
+
+    def _by_beams(self, asked: _Asked) -> list[Event]:
+        """Answer one request by beam search, while the others wait."""
+        ready, slot = asked.ready, asked.slot
+        settings = asked.settings.model_copy(update={"batch_size": 1})
+        rows = answer(self.model.bank, [slot], [ready.source], settings, starts=[ready.start])
+        (row,) = self._rows_of(replace(asked, settings=settings))
+        row.tokens = rows[slot][0]
+        self.num_tokens += len(row.tokens)
+        text, is_stopped = row.stream.advance(row.tokens, is_complete=True)
+        is_cut = len(row.tokens) >= settings.max_new_tokens and not is_stopped
+        self._drop_unused()
+        return [
+            {
+                "id": asked.job.id,
+                "answer": 0,
+                "text": text,
+                "reason": "length" if is_cut else "stop",
+                "num_tokens": len(row.tokens),
+                "num_source_tokens": len(ready.source),
+                "logprob": None,
+            }
+        ]
+
+    def _keep(self, stays: list[bool]) -> None:
+        kept = [number for number, is_kept in enumerate(stays) if is_kept]
+        self.batch.keep(kept)
+        self._rows = [self._rows[number] for number in kept]
+
+    def _drop_unused(self) -> None:
+        """Drop the adapters that were removed and have no request any more."""
+        used = {row.asked.slot for row in self._rows} | {asked.slot for asked in self._waiting}
+        for name in self._leaving - {slot for slot in used if slot is not None}:
+            self.model.drop(name)
+            self._leaving.remove(name)
+            self.batch.adapters_changed()

@@ -1,0 +1,231 @@
+"""A base with adapters that answers requests: names, prompts to token ids, adapters added and removed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from loraloom.bank.peft_folder import read_adapter
+from loraloom.data.encoding import encode_sources
+from loraloom.data.examples import examples_of
+from loraloom.data.formats.row import Findings, Row
+from loraloom.data.languages.codes import DecoderStart
+from loraloom.data.prompts.prompts import Prompt, prompts_of_texts
+from loraloom.errors import LoRALoomError
+from loraloom.recipe import EXPERIMENT_NAME, RESERVED_EXPERIMENT_NAMES, DataSettings, GenerationSettings
+from loraloom.run.documents.comparison import BASE_NAME
+from loraloom.run.events import quiet
+from loraloom.serving.job import Decoding, Job, JobError
+from loraloom.session.answer_languages import in_languages, with_languages
+from loraloom.session.answering_model import AnsweringModel
+from loraloom.text.message import Message
+
+MAX_SOURCE_TOKENS = 1 << 16  # that are read of a prompt, to say how long it is
+MAX_ANSWER_TOKENS = 4096
+PROMPT = "prompt"
+# How a recipe reads its own columns says nothing of a conversation in a request.
+OF_COLUMNS = ("columns", "labels", "source_lang_column", "target_lang_column")
+
+
+@dataclass(frozen=True)
+class ReadyPrompt:
+    """A prompt as the encoder takes it.
+
+    Args:
+        source: token ids.
+        start: what the answer begins with.
+    """
+
+    source: list[int]
+    start: DecoderStart
+
+
+class ServedModel:
+    """The models of a server, by name.
+
+    Args:
+        loaded: base and adapters.
+    """
+
+    def __init__(self, loaded: AnsweringModel) -> None:
+        self.loaded, self.base, self.bank = loaded, loaded.base, loaded.bank
+        self.recipe = loaded.recipe
+        self.text_of = lambda tokens: self.base.answer_text.texts([tokens], self.loaded.answer_tokens)[0]
+
+    @property
+    def names(self) -> list[str]:
+        """The models that answer, the base first."""
+        return list(self.loaded.slots)
+
+    def slot(self, name: str) -> str | None:
+        """Return the slot of a model.
+
+        Raises:
+            JobError: there is no such model.
+        """
+        if name not in self.loaded.slots:
+            raise unknown_model(name)
+        return self.loaded.slots[name]
+
+    def read(self, job: Job) -> ReadyPrompt:
+        """Convert the prompt of a request to what the model saw in training.
+
+        Raises:
+            JobError: it is empty, too long, or in a language that the base does not know.
+        """
+        param = "messages" if job.messages else PROMPT
+        try:
+            recipe = in_languages(self.recipe, job.source_lang, job.target_lang)
+            prompt = _of_messages(job.messages, recipe.data) if job.messages else _of_text(job, recipe.data)
+            own = {job.model: adapter} if (adapter := self.loaded.adapters.get(job.model)) else {}
+            (prompt,) = with_languages(replace(self.loaded, adapters=own), [prompt], quiet)
+            source = self._encoded(prompt)
+            start = self.base.decoder_start(prompt.target_lang)
+        except LoRALoomError as error:
+            raise JobError.of(error, param) from None
+        limit = self.recipe.data.max_source_length
+        if len(source) > limit:
+            message = Message(
+                "the prompt has {num:,} tokens, and the run was trained with at most {limit:,} "
+                "(data.max_source_length)",
+                num=len(source),
+                limit=limit,
+            )
+            raise JobError(422, "context_length_exceeded", message, param=param)
+        return ReadyPrompt(source, start)
+
+    def settings(self, decoding: Decoding) -> GenerationSettings:
+        """Return how a request is decoded: as it says, otherwise as the recipe says.
+
+        Raises:
+            JobError: its values are impossible for this model.
+        """
+        own = self.recipe.generation
+        self._check_length(decoding.max_tokens or own.max_new_tokens)
+        beams = own.num_beams if decoding.num_beams is None else decoding.num_beams
+        samples = own.do_sample if decoding.temperature is None else decoding.temperature > 0
+        if decoding.num_beams is None and samples and decoding.temperature is not None:
+            beams = 1
+        if samples and beams > 1:
+            raise JobError(
+                422,
+                "unprocessable",
+                Message("beam search does not sample; set `temperature` to 0"),
+                param="num_beams",
+            )
+        sampling = {
+            "temperature": decoding.temperature or own.temperature,
+            "top_p": own.top_p if decoding.top_p is None else decoding.top_p,
+            "top_k": own.top_k if decoding.top_k is None else decoding.top_k,
+        }
+        return own.model_copy(
+            update={
+                "max_new_tokens": decoding.max_tokens or own.max_new_tokens,
+                "num_beams": beams,
+                "do_sample": samples,
+                **(sampling if samples else dict.fromkeys(sampling)),
+                **({} if beams > 1 else {"length_penalty": None}),
+            }
+        )
+
+    def add(self, name: str, folder: Path) -> None:
+        """Attach an adapter.
+
+        Raises:
+            JobError: the name is taken or invalid, or the folder contains no adapter of this base.
+        """
+        if name in self.loaded.slots:
+            message = Message("there is a model `{name}` already", name=name)
+            raise JobError(409, "name_taken", message, param="name")
+        if not EXPERIMENT_NAME.fullmatch(name) or name in RESERVED_EXPERIMENT_NAMES:
+            message = Message("a name consists of letters, digits, `-`, `_` and `.`")
+            raise JobError(422, "invalid_name", message, param="name")
+        try:
+            with self.bank.plain_base() as base:
+                adapter = read_adapter(folder, base)
+            self.bank.attach(name, adapter.settings, seed=0, tensors=adapter.tensors)
+        except LoRALoomError as error:
+            raise JobError.of(error, "folder", where=name) from None
+        self.loaded.adapters[name] = adapter
+        self.loaded.slots[name] = name
+
+    def replace(self, name: str, folder: Path | None) -> None:
+        """Attach or remove an adapter, as requests to an earlier process did.
+
+        Raises:
+            JobError: as `add` and `hide`.
+        """
+        if folder is not None:
+            self.add(name, folder)
+            return
+        self.hide(name)
+        self.drop(name)
+
+    def hide(self, name: str) -> None:
+        """Let no new request find an adapter.
+
+        Raises:
+            JobError: there is no such adapter; the base cannot be removed.
+        """
+        if name == BASE_NAME or name not in self.loaded.slots:
+            raise unknown_model(name)
+        del self.loaded.slots[name]
+
+    def drop(self, name: str) -> None:
+        """Detach an adapter that `hide` has hidden."""
+        self.bank.drop(name)
+        del self.loaded.adapters[name]
+
+    def _encoded(self, prompt: Prompt) -> list[int]:
+        base, truncation = self.base, self.recipe.data.source_truncation
+        (source,), _ = encode_sources(
+            [prompt], base.tokenizer, MAX_SOURCE_TOKENS, truncation, base.languages, base.frame
+        )
+        return list(source)
+
+    def _check_length(self, max_tokens: int) -> None:
+        positions = self.base.dimensions.num_positions
+        limit = min(MAX_ANSWER_TOKENS, MAX_ANSWER_TOKENS if positions is None else positions - 1)
+        if max_tokens > limit:
+            message = Message("an answer of this model has at most {limit:,} tokens", limit=limit)
+            raise JobError(422, "unprocessable", message, param="max_tokens")
+
+
+def unknown_model(name: str) -> JobError:
+    """Describe that there is no such model; the name is a word of the request and is looked up only."""
+    message = Message("there is no model `{name}`; GET /v1/models lists them", name=name[:100])
+    return JobError(404, "model_not_found", message, param="model")
+
+
+def _of_text(job: Job, settings: DataSettings) -> Prompt:
+    return prompts_of_texts([job.prompt or ""], settings, shown_as=PROMPT)[0]
+
+
+def _of_messages(messages: Sequence[dict[str, str]], settings: DataSettings) -> Prompt:
+    """Build the source of a conversation that ends in a question, as from a row of a data file."""
+    fresh = {
+        key: field.get_default(call_default_factory=True)
+        for key in OF_COLUMNS
+        if (field := type(settings).model_fields[key])
+    }
+    row = Row("messages", 1, None, {"messages": list(messages)})
+    read = examples_of(
+        iter([row]),
+        settings.model_copy(update=fresh),
+        Findings(),
+        shown_as="messages",
+        to_answer=True,
+        with_answers=False,
+    )
+    if len(read.examples) != 1 or messages[-1]["role"] != "user":
+        raise JobError(
+            422,
+            "unprocessable",
+            Message("the last message must be the user's question"),
+            param="messages",
+        )
+    e = read.examples[0]
+    return Prompt(
+        e.source, None, e.path, e.row, e.parts, source_lang=e.source_lang, target_lang=e.target_lang
+    )

@@ -1,0 +1,42 @@
+"""The text of an answer while its tokens arrive: what can be shown already, and whether it has to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+INCOMPLETE = "\ufffd"  # the bytes of a character that is not complete yet
+
+
+class TextStream:
+    """Converts tokens to text, piece by piece.
+
+    Args:
+        text_of: converts tokens to text.
+        stops: the answer ends before the first of these.
+    """
+
+    def __init__(self, text_of: Callable[[Sequence[int]], str], stops: Sequence[str] = ()) -> None:
+        self._text_of, self._stops = text_of, stops
+        self._num_shown = 0
+        self._held_back = max((len(stop) for stop in stops), default=1) - 1
+
+    def advance(self, tokens: Sequence[int], *, is_complete: bool) -> tuple[str, bool]:
+        """Return the text that is new, and whether a stop text was found.
+
+        Args:
+            tokens: of the whole answer so far.
+            is_complete: whether none follow; otherwise the beginning of a stop text, or of a character, is
+                held back.
+        """
+        text = self._text_of(tokens)
+        found = [place for stop in self._stops if (place := text.find(stop)) >= 0]
+        if found:
+            return self._show(text, min(found)), True
+        if is_complete:
+            return self._show(text, len(text)), False
+        return self._show(text, len(text.rstrip(INCOMPLETE)) - self._held_back), False
+
+    def _show(self, text: str, end: int) -> str:
+        end = max(end, self._num_shown)
+        shown, self._num_shown = text[self._num_shown : end], end
+        return shown

@@ -1,0 +1,177 @@
+"""The model process: reads requests from its standard input, and writes what is generated.
+
+    python -m loraloom.serving.worker
+
+One JSON object a line each way. It ends when its input does, so it never outlives its server.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from loraloom.errors import AdapterError, LoRALoomError
+from loraloom.run.folder import open_run
+from loraloom.serving.configuration import ModelConfiguration
+from loraloom.serving.job import Job, JobError
+from loraloom.serving.scheduler import Scheduler
+from loraloom.serving.served_model import ServedModel
+from loraloom.session import provenance as origin
+from loraloom.session.adapter_folders import adapters_by_name, find_adapters, load_adapters
+from loraloom.session.answering_model import load_run
+from loraloom.session.locations import Relocation, relocated
+from loraloom.text.message import Message
+
+SECONDS_BETWEEN_FIGURES = 0.5
+
+
+def load_models(configuration: ModelConfiguration) -> tuple[ServedModel, list[str]]:
+    """Load what a configuration names, with notes.
+
+    Raises:
+        LoRALoomError: the run, the base or an adapter is unusable.
+    """
+    model, notes = _loaded(configuration)
+    for name, folder in configuration.changes:
+        try:
+            model.replace(name, None if folder is None else Path(folder))
+        except JobError as error:
+            notes.append(error.message)
+    return model, notes
+
+
+def _loaded(configuration: ModelConfiguration) -> tuple[ServedModel, list[str]]:
+    base = None if configuration.base is None else Path(configuration.base)
+    if configuration.run is None:
+        given = find_adapters(configuration.base or "", configuration.adapters, sets=configuration.sets)
+        loaded = load_adapters(given, Path())
+        return ServedModel(loaded), [*given.notes, *loaded.notes]
+    run = Path(configuration.run)
+    opened = open_run(run)
+    recipe, known = origin.run_recipe(opened)
+    recipe, moved = relocated(opened, recipe, known, Relocation(base))
+    model = ServedModel(load_run(run, recipe=recipe))
+    named = adapters_by_name(configuration.adapters) if configuration.adapters else {}
+    for name, folder in named.items():
+        try:
+            model.add(name, folder)
+        except JobError as error:
+            raise AdapterError(error.message, where=f"--adapter {name}={folder}") from None
+    return model, [*moved, *model.loaded.notes]
+
+
+class Worker:
+    """Answers the messages of a server.
+
+    Args:
+        model: the models.
+        max_rows: answers that are generated together.
+        messages: lines of JSON; its end ends the work.
+        answers: where lines of JSON are written.
+    """
+
+    def __init__(self, model: ServedModel, max_rows: int, messages: TextIO, answers: TextIO) -> None:
+        self.scheduler = Scheduler(model, max_rows)
+        self._answers = answers
+        self._inbox: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._figures_due = 0.0
+        threading.Thread(target=self._read, args=(messages,), daemon=True).start()
+
+    def run(self) -> None:
+        """Work until the messages end."""
+        while True:
+            for message in self._arrived():
+                if message is None:
+                    return
+                self._answer(message)
+            if self.scheduler.has_work:
+                events = self.scheduler.step()
+                if events or time.monotonic() >= self._figures_due or not self.scheduler.has_work:
+                    self._write({"events": events, "figures": self._figures()})
+
+    def _read(self, messages: TextIO) -> None:
+        for line in messages:
+            self._inbox.put(json.loads(line))
+        self._inbox.put(None)
+
+    def _arrived(self) -> list[dict[str, Any] | None]:
+        """Return the messages that are there; wait for one if there is nothing else to do."""
+        found = []
+        if not self.scheduler.has_work:
+            found.append(self._inbox.get())
+        while not self._inbox.empty():
+            found.append(self._inbox.get())
+        return found
+
+    def _answer(self, message: dict[str, Any]) -> None:
+        kind, id = message["do"], message["id"]
+        try:
+            if kind == "answer":
+                job = Job.from_json(message["job"])
+                self.scheduler.submit(job)
+                if job.is_streamed:  # so that a refusal comes before a stream begins
+                    self._write({"events": [{"id": id, "is_accepted": True}]})
+            elif kind == "cancel":
+                self.scheduler.cancel(id)
+                self._write({"events": [], "figures": self._figures()})
+            elif kind == "add":
+                self.scheduler.add(message["name"], Path(message["folder"]))
+                self._write({"events": [{"id": id, "models": self.scheduler.model.names}]})
+            elif kind == "remove":
+                self.scheduler.remove(message["name"])
+                self._write({"events": [{"id": id, "models": self.scheduler.model.names}]})
+        except JobError as error:
+            self._write({"events": [{"id": id, "error": error.to_json()}]})
+
+    def _figures(self) -> dict[str, int]:
+        self._figures_due = time.monotonic() + SECONDS_BETWEEN_FIGURES
+        scheduler = self.scheduler
+        return {
+            "decode_passes": scheduler.batch.num_passes,
+            "generated_tokens": scheduler.num_tokens,
+            "rows": scheduler.num_rows,
+        }
+
+    def _write(self, value: dict[str, Any]) -> None:
+        write_line(self._answers, value)
+
+
+def write_line(stream: TextIO, value: dict[str, Any]) -> None:
+    """Write one JSON object as a line of ASCII."""
+    stream.write(json.dumps(value) + "\n")
+    stream.flush()
+
+
+def main() -> int:
+    """Load what the first message says, and answer the others."""
+    # Ctrl-C in a terminal reaches all its processes, and the server decides when this one ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "w", encoding="ascii")
+    os.dup2(2, 1)  # what a library prints must not be mistaken for an answer
+    messages = sys.stdin
+    try:
+        configuration = ModelConfiguration.from_json(json.loads(messages.readline()))
+        model, notes = load_models(configuration)
+    except LoRALoomError as error:
+        write_line(answers, {"failed": {"kind": type(error).__name__, "message": str(error)}})
+        return 1
+    except MemoryError:
+        message = Message("there is too little memory for the model")
+        write_line(answers, {"failed": {"kind": "ModelError", "message": str(message)}})
+        return 1
+    worker = Worker(model, configuration.max_rows, messages, answers)
+    ready = {"models": model.names, "notes": [str(note) for note in notes]}
+    write_line(answers, {"ready": ready})
+    worker.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

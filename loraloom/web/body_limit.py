@@ -1,0 +1,73 @@
+"""A limit on the size of a request's body, and on the time that a client may take to send it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class BoundedBody:
+    """Receive and send of one request, for an application that must not see more than the limit.
+
+    If the body is too large or too slow, the client gets `refuse`'s answer at once, and the application is
+    told that the client has left; what it sends afterwards is dropped. So a body without a length (chunked)
+    is cut off too, whatever the application does with errors.
+
+    Args:
+        receive, send: of the server.
+        max_bytes: of the body.
+        seconds: that the whole body may take.
+        refuse: sends the answer with a status, 413 or 408.
+    """
+
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        max_bytes: int,
+        seconds: float,
+        refuse: Callable[[int], Awaitable[None]],
+    ) -> None:
+        self._receive, self._send = receive, send
+        self._max_bytes, self._deadline = max_bytes, time.monotonic() + seconds
+        self._refuse = refuse
+        self._num_bytes = 0
+        self._is_complete = self._is_refused = self._has_started = False
+
+    async def receive(self) -> Event:
+        """Return the next part of the body, or the client's disconnection."""
+        if self._is_refused:
+            return {"type": "http.disconnect"}
+        if self._is_complete:
+            return await self._receive()
+        try:
+            async with asyncio.timeout(max(0.0, self._deadline - time.monotonic())):
+                event = await self._receive()
+        except TimeoutError:
+            return await self._cut_off(408)
+        if event["type"] == "http.request":
+            self._num_bytes += len(event.get("body", b""))
+            self._is_complete = not event.get("more_body", False)
+            if self._num_bytes > self._max_bytes:
+                return await self._cut_off(413)
+        return event
+
+    async def send(self, event: Event) -> None:
+        """Pass on what the application sends, unless the request was refused."""
+        if not self._is_refused:
+            self._has_started = True
+            await self._send(event)
+
+    async def _cut_off(self, status: int) -> Event:
+        self._is_refused = True
+        if not self._has_started:
+            await self._refuse(status)
+        return {"type": "http.disconnect"}

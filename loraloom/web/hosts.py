@@ -1,0 +1,46 @@
+"""Names and addresses of hosts: which are this machine's own, and what a Host header names."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach an address."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def is_wildcard(host: str) -> bool:
+    """Return whether an address stands for all addresses of this machine."""
+    return is_address(host) and ipaddress.ip_address(host.strip("[]")).is_unspecified
+
+
+def is_address(name: str) -> bool:
+    """Return whether a name is an IP address."""
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def host_name(host_header: str) -> str:
+    """Return the name in a Host header, without its port; "" if it is none.
+
+    >>> host_name("localhost:8000"), host_name("[::1]:8000")
+    ('localhost', '::1')
+    """
+    try:
+        parts = urlsplit(f"//{host_header}")
+        is_plain = "@" not in host_header and not parts.path and not parts.query and not parts.fragment
+        return (parts.hostname or "").rstrip(".") if is_plain else ""
+    except ValueError:
+        return ""

@@ -1,0 +1,1 @@
+"""An API in the form of OpenAI's, over a base and its adapters."""

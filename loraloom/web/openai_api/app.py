@@ -1,0 +1,253 @@
+"""The routes of the API."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+
+from loraloom.serving.job import Job, JobError
+from loraloom.serving.model_process import Answering, ModelProcess
+from loraloom.text.message import Message
+from loraloom.web.openai_api.adapter_folders import allowed_folder, available_folders
+from loraloom.web.openai_api.answers import Answer, ChatForm, CompletionForm, collect, stream, usage
+from loraloom.web.openai_api.errors import DOCUMENTED, install_errors
+from loraloom.web.openai_api.metrics import Metrics
+from loraloom.web.openai_api.requests import (
+    AdapterRequest,
+    ChatRequest,
+    CompareRequest,
+    CompletionRequest,
+    Generation,
+    Sampling,
+)
+
+T = TypeVar("T")
+MakeJob = Callable[[int], Job]
+STOPPING = Message("the server is stopping; send the request to another one, or again later")
+CLIENT_LEFT = 499  # as nginx counts it; nobody reads it
+
+
+class Api:
+    """The API over a model process.
+
+    Args:
+        model: the process.
+        adapters_root: adapters below it can be attached while the server runs; None for none.
+    """
+
+    def __init__(self, model: ModelProcess, adapters_root: Path | None = None) -> None:
+        self.model, self.adapters_root = model, adapters_root
+        self.metrics = Metrics(model)
+        self.is_stopping = False
+        self.app = self._application()
+        self.counted = self.metrics.counting(self.app)
+
+    def _application(self) -> FastAPI:
+        app = FastAPI(
+            title="LoRALoom",
+            version="1",
+            description="A base model and its LoRA adapters, in the form of OpenAI's API.",
+            docs_url=None,  # they load scripts from elsewhere
+            redoc_url=None,
+            redirect_slashes=False,
+            responses=DOCUMENTED,
+        )
+        install_errors(app)
+        app.get("/health", response_model=None)(self.health)
+        app.get("/metrics", response_class=PlainTextResponse)(self.show_metrics)
+        app.get("/v1/models")(self.list_models)
+        app.get("/v1/models/{model}")(self.show_model)
+        app.post("/v1/completions", response_model=None)(self.complete)
+        app.post("/v1/chat/completions", response_model=None)(self.chat)
+        app.post("/v1/compare", response_model=None)(self.compare)
+        app.get("/v1/adapters")(self.list_adapters)
+        app.post("/v1/adapters", status_code=201)(self.add_adapter)
+        app.delete("/v1/adapters/{name}")(self.remove_adapter)
+        return app
+
+    async def health(self) -> Response:
+        """Whether requests are answered."""
+        if self.is_stopping:
+            return JSONResponse({"status": "stopping"}, 503)
+        if not self.model.is_ready:
+            return JSONResponse({"status": "loading"}, 503, {"retry-after": "2"})
+        return JSONResponse({"status": "ok"})
+
+    async def show_metrics(self) -> PlainTextResponse:
+        """Figures in Prometheus' text format."""
+        return PlainTextResponse(self.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def list_models(self) -> dict[str, Any]:
+        """The base and the adapters."""
+        return {"object": "list", "data": [self._model(name) for name in self.model.models]}
+
+    async def show_model(self, model: str) -> dict[str, Any]:
+        """One of them."""
+        if model not in self.model.models:
+            raise JobError(404, "model_not_found", Message("there is no such model"), param="model")
+        return self._model(model)
+
+    async def complete(self, request: Request, body: CompletionRequest) -> Response:
+        """Answer prompts."""
+        jobs = [self._job(body, body.decoding(body.logprobs), prompt=prompt) for prompt in body.prompts]
+        form = CompletionForm(f"cmpl-{secrets.token_hex(12)}", body.model)
+        return await self._answer(request, body, form, jobs, has_logprobs=body.logprobs is not None)
+
+    async def chat(self, request: Request, body: ChatRequest) -> Response:
+        """Answer the last message of a conversation."""
+        turns = tuple(message.as_turn() for message in body.messages)
+        jobs = [self._job(body, body.decoding(body.num_logprobs), messages=turns)]
+        form = ChatForm(f"chatcmpl-{secrets.token_hex(12)}", body.model)
+        return await self._answer(request, body, form, jobs, has_logprobs=bool(body.logprobs))
+
+    async def compare(self, request: Request, body: CompareRequest) -> Response:
+        """Answer one prompt with all models, or those named, in one batch."""
+        names = list(dict.fromkeys(body.models or self.model.models))
+        jobs = [
+            self._job(body, body.decoding(), model=name, prompt=body.prompt, num_answers=1) for name in names
+        ]
+        answerings = await self._submit(jobs)
+        answers = await while_connected(request, _all_answers(answerings, 1))
+        if answers is None:
+            return Response(status_code=CLIENT_LEFT)
+        described = {
+            name: {
+                "text": own[0].text,
+                "finish_reason": own[0].reason,
+                "completion_tokens": own[0].num_tokens,
+            }
+            for name, own in zip(names, answers, strict=True)
+        }
+        document = {"object": "comparison", "created": int(time.time()), "answers": described}
+        return JSONResponse({**document, "usage": usage(answers)})
+
+    async def list_adapters(self) -> dict[str, Any]:
+        """The adapters that are attached, and the folders that can be."""
+        attached = [name for name in self.model.models if name != "base"]
+        folders = await asyncio.to_thread(available_folders, self.adapters_root)
+        return {"object": "list", "data": attached, "available": list(folders)}
+
+    async def add_adapter(self, body: AdapterRequest) -> dict[str, Any]:
+        """Attach an adapter; requests that are under way continue."""
+        self._check_running()
+        folder = await asyncio.to_thread(allowed_folder, self.adapters_root, body.folder)
+        await self.model.add(body.name, str(folder))
+        return self._model(body.name)
+
+    async def remove_adapter(self, name: str) -> dict[str, Any]:
+        """Remove an adapter; its requests that are under way are still answered."""
+        self._check_running()
+        await self.model.remove(name)
+        return {"id": name, "object": "model", "deleted": True}
+
+    async def _answer(
+        self,
+        request: Request,
+        body: Generation,
+        form: CompletionForm,
+        jobs: list[MakeJob],
+        *,
+        has_logprobs: bool,
+    ) -> Response:
+        answerings = await self._submit(jobs)
+        if body.stream:
+            await _accepted(answerings)
+            has_usage = body.stream_options is not None and body.stream_options.include_usage
+            sent = stream(form, answerings, body.n, has_usage=has_usage)
+            return _Stream(sent, answerings)
+        answers = await while_connected(request, _all_answers(answerings, body.n))
+        if answers is None:
+            return Response(status_code=CLIENT_LEFT)
+        flat = [answer for own in answers for answer in own]
+        choices = [form.choice(i, answer, has_logprobs=has_logprobs) for i, answer in enumerate(flat)]
+        return JSONResponse(form.document(choices, usage=usage(answers)))
+
+    async def _submit(self, jobs: Sequence[MakeJob]) -> list[Answering]:
+        """Send some jobs, all or none."""
+        self._check_running()
+        answerings: list[Answering] = []
+        try:
+            for job in jobs:
+                answerings.append(await self.model.submit(job))
+        except BaseException:
+            for answering in answerings:
+                answering.close()
+            raise
+        return answerings
+
+    def _job(self, body: Sampling, decoding: Any, **own: Any) -> MakeJob:
+        if isinstance(body, Generation):
+            own = {"model": body.model, "num_answers": body.n, "is_streamed": body.stream, **own}
+        job = Job(0, decoding=decoding, source_lang=body.source_lang, target_lang=body.target_lang, **own)
+        return lambda id: replace(job, id=id)
+
+    def _check_running(self) -> None:
+        if self.is_stopping:
+            raise JobError(503, "stopping", STOPPING, retry_after=10)
+
+    def _model(self, name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": int(self.model.started), "owned_by": "loraloom"}
+
+
+class _Stream(StreamingResponse):
+    """Server-sent events; whatever ends it, its requests are closed."""
+
+    def __init__(self, sent: Any, answerings: Sequence[Answering]) -> None:
+        super().__init__(sent, media_type="text/event-stream")
+        self._answerings = answerings
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            for answering in self._answerings:
+                answering.close()
+
+
+async def _accepted(answerings: Sequence[Answering]) -> None:
+    """Wait until all requests are known to be valid.
+
+    Raises:
+        JobError: one is not; the others are closed.
+    """
+    try:
+        for answering in answerings:
+            await answering.next()
+    except BaseException:
+        for answering in answerings:
+            answering.close()
+        raise
+
+
+async def _all_answers(answerings: Sequence[Answering], num_answers: int) -> list[list[Answer]]:
+    try:
+        return [await collect(answering, num_answers) for answering in answerings]
+    finally:
+        for answering in answerings:
+            answering.close()
+
+
+async def while_connected(request: Request, work: Awaitable[T]) -> T | None:
+    """Return the result of some work; cancel it and return None if the client leaves."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.create_task(_left(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,96 @@
+"""Errors of the API as JSON, in the form of OpenAI's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from loraloom.serving.job import JobError
+from loraloom.text.visible import visible
+
+SHOWN_PROBLEMS = 5
+CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+
+
+class ErrorBody(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorDocument(BaseModel):
+    """The answer to a request that failed."""
+
+    error: ErrorBody
+
+
+# Documented for every route; those of `Secured` come before any route.
+DOCUMENTED: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorDocument, "description": description}
+    for status, description in {
+        400: "the body is not JSON, or not UTF-8",
+        401: "the token is missing or wrong",
+        403: "sent by a page of another origin",
+        404: "there is no such model or adapter",
+        408: "the body did not arrive in time",
+        409: "the name is taken",
+        413: "the body is too large",
+        421: "the Host header does not name this server",
+        422: "a value is invalid, or the prompt is too long",
+        429: "too many requests are under way",
+        500: "the model's output is not finite",
+        503: "the model is being loaded, or the server is stopping",
+    }.items()
+}
+
+
+def error_response(
+    status: int, code: str, message: str, param: str | None = None, retry_after: int | None = None
+) -> JSONResponse:
+    """Write an error."""
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    error = {"message": visible(str(message)), "type": kind, "param": param, "code": code}
+    headers = {} if retry_after is None else {"retry-after": str(retry_after)}
+    return JSONResponse({"error": error}, status, headers)
+
+
+def install_errors(app: FastAPI) -> None:
+    """Let an application answer every error in one form."""
+
+    @app.exception_handler(JobError)
+    async def _job(request: Request, error: JobError) -> JSONResponse:
+        return error_response(error.status, error.code, error.message, error.param, error.retry_after)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        problems: Sequence[Any] = error.errors()
+        if any(problem["type"] == "json_invalid" for problem in problems):
+            return error_response(400, "invalid_json", "the body is not valid JSON")
+        if not request.headers.get("content-type", "application/json").startswith("application/json"):
+            return error_response(400, "invalid_json", "send JSON, with `content-type: application/json`")
+        described = [f"{_place(problem)}: {problem['msg']}" for problem in problems[:SHOWN_PROBLEMS]]
+        if len(problems) > SHOWN_PROBLEMS:
+            described.append(f"and {len(problems) - SHOWN_PROBLEMS} more")
+        return error_response(422, "invalid_value", "; ".join(described), _place(problems[0]) or None)
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        answer = error_response(
+            error.status_code, CODES.get(error.status_code, "error"), str(error.detail).lower()
+        )
+        answer.headers.update(error.headers or {})
+        return answer
+
+
+def _place(problem: Any) -> str:
+    """The key that a problem is about: `messages.0.role`."""
+    return ".".join(str(part) for part in problem["loc"] if part != "body")[:200]

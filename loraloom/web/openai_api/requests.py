@@ -1,0 +1,166 @@
+"""Requests of the API, as clients of OpenAI's API write them; unknown keys are refused, not ignored."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from loraloom.serving.job import MAX_ANSWERS, MAX_LOGPROBS, MAX_STOPS, Decoding
+
+MAX_PROMPT_CHARACTERS = 200_000
+MAX_PROMPTS = 64
+MAX_MESSAGES = 256
+MAX_STOP_CHARACTERS = 256
+MAX_TOKENS = 4096
+MAX_SEED = 2**63 - 1
+
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+Prompt = Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)]
+Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
+Language = Annotated[str, Field(min_length=1, max_length=32)]
+
+
+class Strict(BaseModel):
+    """A request without unknown keys and without conversions of types."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class StreamOptions(Strict):
+    """What a stream has at its end."""
+
+    include_usage: bool = False
+    include_obfuscation: Literal[False] = False
+
+
+class Sampling(Strict):
+    """What all requests for answers have in common.
+
+    Without a value, an answer is decoded as the run's recipe says (`generation`).
+    """
+
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    num_beams: Annotated[int, Field(ge=1, le=16)] | None = None
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None = None
+    source_lang: Language | None = None
+    target_lang: Language | None = None
+
+    def decoding(self, num_logprobs: int | None = None) -> Decoding:
+        """Return how an answer is decoded."""
+        stop = [] if self.stop is None else [self.stop] if isinstance(self.stop, str) else self.stop
+        return Decoding(
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            num_beams=self.num_beams,
+            seed=self.seed,
+            stop=tuple(stop),
+            logprobs=num_logprobs,
+        )
+
+
+class Generation(Sampling):
+    """A request for answers of one model.
+
+    `user`, `metadata`, `store` and `service_tier` have no effect on an answer, so they are accepted; the
+    other keys of OpenAI's API are accepted with the value that means nothing.
+    """
+
+    model: Name
+    n: Annotated[int, Field(ge=1, le=MAX_ANSWERS)] = 1
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    user: Annotated[str, Field(max_length=512)] | None = None
+    metadata: dict[str, str] | None = None
+    store: bool | None = None
+    service_tier: Annotated[str, Field(max_length=64)] | None = None
+    frequency_penalty: Literal[0] | None = None
+    presence_penalty: Literal[0] | None = None
+    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_integers(cls, value: Any) -> Any:
+        """Penalties of `0.0` are 0."""
+        if isinstance(value, dict):
+            zeros = {key: 0 for key in ("frequency_penalty", "presence_penalty") if value.get(key) == 0}
+            return {**value, **{key: zero for key, zero in zeros.items() if value[key] is not False}}
+        return value
+
+
+class CompletionRequest(Generation):
+    """POST /v1/completions."""
+
+    prompt: Prompt | Annotated[list[Prompt], Field(min_length=1, max_length=MAX_PROMPTS)]
+    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+    echo: Literal[False] | None = None
+    best_of: Literal[1] | None = None
+
+    @property
+    def prompts(self) -> list[str]:
+        """The prompts, each of which is answered `n` times."""
+        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
+
+
+class TextPart(Strict):
+    """A part of a message."""
+
+    type: Literal["text"]
+    text: Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)]
+
+
+class ChatMessage(Strict):
+    """One turn of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Prompt | Annotated[list[TextPart], Field(min_length=1, max_length=64)]
+    name: Annotated[str, Field(max_length=256)] | None = None
+
+    def as_turn(self) -> dict[str, str]:
+        """Return it as a turn of a data file's conversation."""
+        text = self.content if isinstance(self.content, str) else "".join(p.text for p in self.content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+
+
+class ChatRequest(Generation):
+    """POST /v1/chat/completions."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> ChatRequest:
+        if self.max_completion_tokens is not None:
+            if self.max_tokens not in (None, self.max_completion_tokens):
+                raise ValueError("max_tokens and max_completion_tokens differ; give one of them")
+            self.max_tokens = self.max_completion_tokens
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs requires logprobs: true")
+        return self
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """Alternatives to report; None for no log-probabilities."""
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+
+class CompareRequest(Sampling):
+    """POST /v1/compare: one prompt, answered by several models in one batch."""
+
+    prompt: Prompt
+    models: Annotated[list[Name], Field(min_length=1, max_length=MAX_PROMPTS)] | None = None
+
+
+class AdapterRequest(Strict):
+    """POST /v1/adapters: `folder` is one of those that GET /v1/adapters lists as available."""
+
+    name: Name
+    folder: Annotated[str, Field(min_length=1, max_length=1024)]

@@ -1,0 +1,153 @@
+"""The server of the API: from its start to the end of its last answer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from loraloom.errors import RecipeError
+from loraloom.serving.configuration import ModelConfiguration
+from loraloom.serving.model_process import ModelProcess
+from loraloom.text.message import Message
+from loraloom.web.openai_api.app import Api
+from loraloom.web.security import Access, Secured
+
+MAX_CONNECTIONS = 2048
+KEEP_ALIVE_SECONDS = 15
+POLL_SECONDS = 0.05
+CLOSE_SECONDS = 2  # for answers to be sent after the last token
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """How a server is reached, and what it allows.
+
+    Args:
+        access: who may use it.
+        port: 0 for any free one.
+        adapters_root: adapters below it can be attached while the server runs.
+        max_waiting: requests under way; further ones are refused with 429.
+        grace_seconds: that answers under way have after SIGTERM.
+    """
+
+    access: Access
+    port: int = 8000
+    adapters_root: Path | None = None
+    max_waiting: int = 256
+    grace_seconds: float = 30.0
+
+
+class _Server(uvicorn.Server):
+    """Accepts no work after the first signal, and ends with the last answer, or at the second signal."""
+
+    def __init__(self, config: uvicorn.Config, api: Api, grace_seconds: float) -> None:
+        super().__init__(config)
+        self._api, self._grace_seconds = api, grace_seconds
+        self._loop = asyncio.get_running_loop()
+        self._draining: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Handle SIGTERM and SIGINT."""
+        if self._draining is None and not self._api.is_stopping:
+            self._api.is_stopping = True
+            self._loop.call_soon_threadsafe(self._drain)
+        else:
+            self.should_exit = self.force_exit = True
+
+    def _drain(self) -> None:
+        self._draining = self._loop.create_task(self._stop_when_answered())
+
+    async def _stop_when_answered(self) -> None:
+        deadline = self._loop.time() + self._grace_seconds
+        while self._api.model.num_under_way and self._loop.time() < deadline:
+            await asyncio.sleep(POLL_SECONDS)
+        self.should_exit = True
+
+
+def serve(
+    configuration: ModelConfiguration,
+    settings: ServerSettings,
+    *,
+    log: Callable[[str], None],
+    on_start: Callable[[str], None],
+) -> None:
+    """Load a model and serve it until SIGTERM or SIGINT.
+
+    Args:
+        configuration: what to load.
+        settings: how the server is reached.
+        log: called with notes on the model, and with what happens to its process.
+        on_start: called with the server's address when it answers.
+
+    Raises:
+        LoRALoomError: the model is unusable, or the address is taken.
+    """
+    listening = _listen(settings.access.host, settings.port)
+    try:
+        asyncio.run(_serve(configuration, settings, listening, log, on_start))
+    finally:
+        listening.close()
+
+
+async def _serve(
+    configuration: ModelConfiguration,
+    settings: ServerSettings,
+    listening: socket.socket,
+    log: Callable[[str], None],
+    on_start: Callable[[str], None],
+) -> None:
+    model = ModelProcess(configuration, settings.max_waiting, log)
+    api = Api(model, settings.adapters_root)
+    config = uvicorn.Config(
+        Secured(api.counted, settings.access),
+        lifespan="off",
+        access_log=False,  # paths and addresses of clients are nobody's business
+        log_level="warning",
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=CLOSE_SECONDS,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        loop="asyncio",
+        http="h11",
+    )
+    server = _Server(config, api, settings.grace_seconds)
+    try:
+        await model.start()
+        for note in model.notes:
+            log(note)
+        host, port = listening.getsockname()[:2]
+        on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        await server.serve(sockets=[listening])
+    finally:
+        await model.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Bind the address before the model is loaded, which takes longer.
+
+    Raises:
+        RecipeError: the address is taken or is none of this machine's.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind)
+        if os.name == "posix":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as error:
+        raise RecipeError(
+            Message("the address cannot be used: {reason}", reason=error.strerror or str(error)),
+            where=f"{host}:{port}",
+            fix=Message("Choose another one with --port or --host."),
+        ) from None
+    listening.set_inheritable(False)
+    return listening

@@ -1,0 +1,290 @@
+"""Protection of a server: who may connect, from which pages, with what, and how browsers treat answers.
+
+    access = Access(host="127.0.0.1", token=None)
+    app = Secured(application, access)
+
+It is an ASGI middleware around a whole application, so that no route can forget it. It knows nothing of
+routes but those that need no token.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import quote, urlsplit
+
+from loraloom.errors import RecipeError
+from loraloom.text.message import Message
+from loraloom.web.body_limit import App, BoundedBody, Event, Receive, Scope, Send
+from loraloom.web.hosts import LOOPBACK_NAMES, host_name, is_address, is_loopback, is_wildcard
+from loraloom.web.tokens import SignedTokens, is_same
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+MAX_BODY_BYTES = 1 << 20
+BODY_SECONDS = 30.0
+
+# Scripts and styles are files of the server itself; nothing inline runs, nothing comes from elsewhere.
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+    )
+)
+HEADERS = {
+    b"content-security-policy": CONTENT_SECURITY_POLICY.encode(),
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+    # With `no-referrer`, browsers would send `Origin: null` with our own forms.
+    b"referrer-policy": b"same-origin",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"cache-control": b"no-store",
+}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a request is not passed to the application.
+
+    Args:
+        status: of HTTP.
+        code: for programs.
+        message: for people.
+    """
+
+    status: int
+    code: str
+    message: str
+
+
+MISSING_TOKEN = Refusal(
+    401,
+    "invalid_token",
+    Message("A valid token is required: `Authorization: Bearer TOKEN`, with the token of --token-file."),
+)
+FOREIGN_HOST = Refusal(
+    421,
+    "host_not_allowed",
+    Message("This server does not answer to the name in the Host header. Allow it with --allow-host."),
+)
+FOREIGN_ORIGIN = Refusal(
+    403, "cross_origin", Message("A page of another site must not send requests to this server.")
+)
+TOO_LARGE = Refusal(413, "body_too_large", Message("The request's body is too large."))
+TOO_SLOW = Refusal(408, "body_too_slow", Message("The request's body did not arrive in time."))
+NO_WEBSOCKET = 1008
+
+
+def error_document(refusal: Refusal) -> bytes:
+    """Write a refusal as JSON in the form of OpenAI's API."""
+    error = {
+        "message": str(refusal.message),
+        "type": "invalid_request_error",
+        "param": None,
+        "code": refusal.code,
+    }
+    return json.dumps({"error": error}).encode()
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may use a server, and how.
+
+    Args:
+        host: the address that it binds.
+        token: that each request must carry; None for no token, which only a loopback address may have.
+        allowed_hosts: further names by which clients reach it, such as that of a proxy.
+        open_paths: paths that need no token (a login page, `/health`); one that ends in `/` stands for all
+            below it.
+        login_path: page that a browser without a session is sent to; None for an API.
+        max_body_bytes: of a request, except below the prefixes in `body_limits`.
+        body_limits: prefix of a path → maximum number of bytes.
+        body_seconds: that the body of a request may take.
+
+    Raises:
+        RecipeError: any other address than the loopback one is bound without a token.
+    """
+
+    host: str = "127.0.0.1"
+    token: str | None = field(default=None, repr=False)
+    allowed_hosts: frozenset[str] = frozenset()
+    open_paths: frozenset[str] = frozenset({"/health"})
+    login_path: str | None = None
+    max_body_bytes: int = MAX_BODY_BYTES
+    body_limits: Mapping[str, int] = field(default_factory=dict)
+    body_seconds: float = BODY_SECONDS
+    sessions: SignedTokens = field(default_factory=lambda: SignedTokens("session"), repr=False)
+    forms: SignedTokens = field(default_factory=lambda: SignedTokens("form"), repr=False)
+
+    def __post_init__(self) -> None:
+        if self.token is None and not is_loopback(self.host):
+            raise RecipeError(
+                Message("an address that other machines can reach requires a token"),
+                where=f"--host {self.host}",
+                allowed=Message("127.0.0.1, ::1 or localhost without a token"),
+                fix=Message("Give --token-file FILE, or leave out --host."),
+            )
+
+    def answers_to(self, host_header: str) -> bool:
+        """Return whether a Host header names this server, so that no foreign name can be rebound to it."""
+        name = host_name(host_header)
+        if name in {allowed.lower() for allowed in self.allowed_hosts}:
+            return True
+        if is_loopback(self.host):
+            return name in LOOPBACK_NAMES
+        if is_wildcard(self.host):  # an address is no name, so DNS cannot rebind it
+            return name in LOOPBACK_NAMES or is_address(name)
+        return name == self.host.lower()
+
+    def is_open(self, path: str) -> bool:
+        """Return whether a path needs no token."""
+        return any(path == each or (each.endswith("/") and path.startswith(each)) for each in self.open_paths)
+
+    def body_limit(self, path: str) -> int:
+        """Return the number of bytes that a request to a path may have."""
+        fitting = [prefix for prefix in self.body_limits if path.startswith(prefix)]
+        return self.body_limits[max(fitting, key=len)] if fitting else self.max_body_bytes
+
+    def accepts_token(self, given: str | None) -> bool:
+        """Return whether this is the token; for a login page."""
+        return self.token is None or (given is not None and is_same(given, self.token))
+
+    def session_cookie(self, scope: Scope) -> str:
+        """Return the `Set-Cookie` header of a browser that has logged in."""
+        return f"{_cookie_name(scope)}={self.sessions.issue()}; HttpOnly; SameSite=Strict; Path=/"
+
+    def form_token(self, scope: Scope) -> str:
+        """Return the value of the hidden field of a form on a page of this request."""
+        return self.forms.issue(_session_of(scope))
+
+    def accepts_form(self, scope: Scope, value: str | None) -> bool:
+        """Return whether a submitted form carries a value of `form_token` of the same session."""
+        return self.forms.accepts(value, _session_of(scope))
+
+
+class Secured:
+    """An application behind the checks of `Access`.
+
+    Args:
+        app: the application.
+        access: who may use it.
+        render: writes a refusal as body and content type; by default as JSON.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        access: Access,
+        render: Callable[[Refusal], tuple[bytes, str]] = lambda refusal: (
+            error_document(refusal),
+            "application/json",
+        ),
+    ) -> None:
+        self.app, self.access, self._render = app, access, render
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check a request, and pass it on with bounded body and with security headers on its answer."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": NO_WEBSOCKET})
+            return
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        send = _with_headers(send)
+        if (refusal := self._refusal(scope)) is not None:
+            await self._refuse(scope, send, refusal)
+            return
+
+        async def cut_off(status: int) -> None:
+            await self._refuse(scope, send, TOO_LARGE if status == 413 else TOO_SLOW)
+
+        limit, seconds = self.access.body_limit(scope["path"]), self.access.body_seconds
+        bounded = BoundedBody(receive, send, limit, seconds, cut_off)
+        await self.app(scope, bounded.receive, bounded.send)
+
+    def _refusal(self, scope: Scope) -> Refusal | None:
+        access = self.access
+        if not access.answers_to(header(scope, b"host") or ""):
+            return FOREIGN_HOST
+        if scope["method"] not in SAFE_METHODS and _is_cross_origin(scope):
+            return FOREIGN_ORIGIN
+        if access.token is not None and not access.is_open(scope["path"]) and not self._is_known(scope):
+            return MISSING_TOKEN
+        length = header(scope, b"content-length") or "0"
+        if length.isdecimal() and int(length[:20]) > access.body_limit(scope["path"]):
+            return TOO_LARGE
+        return None
+
+    def _is_known(self, scope: Scope) -> bool:
+        scheme, _, given = (header(scope, b"authorization") or "").partition(" ")
+        if scheme.lower() == "bearer":
+            return self.access.accepts_token(given.strip())
+        return self.access.sessions.accepts(_session_of(scope))
+
+    async def _refuse(self, scope: Scope, send: Send, refusal: Refusal) -> None:
+        login, wants_page = self.access.login_path, "text/html" in (header(scope, b"accept") or "")
+        headers = [(b"connection", b"close")] if refusal.status in (408, 413) else []
+        if refusal is MISSING_TOKEN and login and wants_page and scope["method"] in SAFE_METHODS:
+            query = scope.get("query_string", b"").decode("latin-1")
+            wanted = scope["path"] + (f"?{query}" if query else "")
+            headers += [(b"location", f"{login}?next={quote(wanted, safe='/')}".encode())]
+            status, body, kind = 303, b"", "text/plain"
+        else:
+            status = refusal.status
+            body, kind = self._render(refusal)
+            headers += [(b"www-authenticate", b"Bearer")] if status == 401 else []
+        headers += [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """Return a header of a request if it has exactly one of this name."""
+    values = [value for key, value in scope["headers"] if key == name]
+    return values[0].decode("latin-1") if len(values) == 1 else None
+
+
+def _is_cross_origin(scope: Scope) -> bool:
+    """Return whether a browser says that a page of another origin sent the request; programs say nothing."""
+    site, origin = header(scope, b"sec-fetch-site"), header(scope, b"origin")
+    if site is not None and site not in ("same-origin", "none"):
+        return True
+    if origin is None:
+        return any(key == b"origin" for key, _ in scope["headers"])  # several of them
+    return urlsplit(origin).netloc.lower() != (header(scope, b"host") or "").lower()
+
+
+def _cookie_name(scope: Scope) -> str:
+    """Cookies are shared by all ports of a host, and two servers must not take each other's."""
+    _, port = scope.get("server") or ("", 0)
+    return f"loraloom_session_{port}"
+
+
+def _session_of(scope: Scope) -> str:
+    try:
+        cookies = SimpleCookie(header(scope, b"cookie") or "")
+    except CookieError:
+        return ""
+    found = cookies.get(_cookie_name(scope))
+    return "" if found is None else found.value
+
+
+def _with_headers(send: Send) -> Send:
+    async def sending(event: Event) -> None:
+        if event["type"] == "http.response.start":
+            own = list(event.get("headers", []))
+            names = {bytes(name).lower() for name, _ in own}
+            own += [(name, value) for name, value in HEADERS.items() if name not in names]
+            event = {**event, "headers": own}
+        await send(event)
+
+    return sending

@@ -1,0 +1,184 @@
+"""The API as its clients see it: OpenAI's own client, raw requests, clients that leave, and the end."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlsplit
+
+import openai
+import pytest
+
+from tests.web.live import TOKEN, LiveServer
+
+PROMPT = "我感到焦虑 3 how?"
+LONG = {"max_tokens": 2000, "temperature": 1.5}  # sampling from a tiny model seldom ends by itself
+
+
+def answered(server: LiveServer, model: str, prompt: str, **more: Any) -> str:
+    return server.openai.completions.create(model=model, prompt=prompt, **more).choices[0].text
+
+
+def test_openais_client_works(server: LiveServer) -> None:
+    client = server.openai
+    assert [model.id for model in client.models.list()] == ["base", "a", "b"]
+    assert client.models.retrieve("a").owned_by == "loraloom"
+    whole = client.completions.create(model="a", prompt=[PROMPT, "how?"], logprobs=2)
+    assert whole.usage is not None
+    assert [choice.index for choice in whole.choices] == [0, 1]
+    assert len(whole.choices[0].logprobs.token_logprobs) == whole.usage.completion_tokens / 2  # type: ignore[union-attr,arg-type]
+    turns: list[Any] = [{"role": "user", "content": PROMPT}]
+    chat = client.chat.completions.create(model="a", messages=turns, logprobs=True, top_logprobs=3)
+    assert chat.choices[0].message.content == whole.choices[0].text
+    assert len(chat.choices[0].logprobs.content[0].top_logprobs) == 3  # type: ignore[union-attr,index]
+    options: Any = {"include_usage": True}
+    parts = list(
+        client.chat.completions.create(model="a", messages=turns, stream=True, stream_options=options)
+    )
+    assert "".join(part.choices[0].delta.content or "" for part in parts[:-1]) == whole.choices[0].text
+    assert parts[-1].usage == chat.usage
+    assert len(parts) > 4
+    first = whole.choices[0].text[0]
+    stopped = client.completions.create(model="a", prompt=PROMPT, stop=[whole.choices[0].text[1]])
+    assert (stopped.choices[0].text, stopped.choices[0].finish_reason) == (first, "stop")
+
+
+def test_sampled_answers_repeat_with_their_seed(server: LiveServer) -> None:
+    def sample(seed: int) -> list[str]:
+        asked = {"n": 3, "temperature": 1.2, "top_p": 0.9, "seed": seed}
+        made = server.openai.completions.create(model="a", prompt=PROMPT, **asked)  # type: ignore[call-overload]
+        return [choice.text for choice in made.choices]
+
+    assert sample(1) == sample(1) != sample(2)
+    assert len(set(sample(1))) > 1
+
+
+def test_compare_answers_with_all_models(server: LiveServer) -> None:
+    answers = server.post("/v1/compare", prompt=PROMPT).json()["answers"]
+    assert {name: own["text"] for name, own in answers.items()} == {
+        name: answered(server, name, PROMPT) for name in ("base", "a", "b")
+    }
+    one = server.post("/v1/compare", prompt=PROMPT, models=["b"]).json()["answers"]
+    assert one == {"b": answers["b"]}
+
+
+def test_many_clients_at_once_get_their_own_answers(server: LiveServer) -> None:
+    canaries = [
+        (model, f"{word} {number}?") for number, word in enumerate(["how", "我们", "x"] * 5) for model in "ab"
+    ]
+    alone = [answered(server, *canary) for canary in canaries]
+    assert len(set(alone)) > 10
+    with ThreadPoolExecutor(len(canaries)) as clients:
+        together = list(clients.map(lambda canary: answered(server, *canary), canaries))
+    assert together == alone
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "status"),
+    [
+        (b"{", {}, 400),
+        (b'{"model": "a", "prompt": "\xff"}', {}, 400),
+        (b"[" * 100_000, {}, 400),
+        (b'{"model": "a", "prompt": "x"}', {"content-type": "text/plain"}, 400),
+        (b'"' + b"x" * (2 << 20) + b'"', {}, 413),
+        (json.dumps({"model": "a", "prompt": "x" * 5000}).encode(), {}, 422),
+        (b'{"model": "a", "prompt": "x", "frequency_penalty": 1}', {}, 422),
+        (b'{"model": "a", "prompt": "x", "unknown": 1}', {}, 422),
+        (b'{"model": "a", "prompt": "x", "temperature": NaN}', {}, 422),
+        (b'{"model": "a", "prompt": "\\ud800"}', {}, 422),
+        (b'{"model": "../a", "prompt": "x"}', {}, 404),
+        (b'{"model": "a", "prompt": "x"}', {"authorization": "Bearer wrong"}, 401),
+        (b'{"model": "a", "prompt": "x"}', {"host": "attacker.example"}, 421),
+        (b'{"model": "a", "prompt": "x"}', {"origin": "http://attacker.example"}, 403),
+    ],
+)
+def test_bad_requests_get_an_error_in_openais_form(
+    server: LiveServer, content: bytes, headers: dict[str, str], status: int
+) -> None:
+    sent = {"content-type": "application/json", **headers}
+    answer = server.http.post("/v1/completions", content=content, headers=sent)
+    assert answer.status_code == status, answer.text
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+    assert "script-src 'self'" in answer.headers["content-security-policy"]
+
+
+def test_a_body_without_a_length_is_cut_off(server: LiveServer) -> None:
+    address = urlsplit(server.address)
+    with socket.create_connection((address.hostname, address.port), timeout=20) as connection:
+        head = (
+            f"POST /v1/completions HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {TOKEN}\r\n"
+            "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        chunk = b"80000\r\n" + b"x" * 0x80000 + b"\r\n"
+        connection.sendall(head.encode() + chunk * 2 + b"10\r\n" + b"x" * 16 + b"\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize(
+    "name", ["..%2f..%2fetc", "%2e%2e", "%00", "%2fetc%2fpasswd", "base", "nobody", "a%20"]
+)
+def test_names_are_looked_up_and_never_joined(server: LiveServer, name: str) -> None:
+    assert server.http.delete(f"/v1/adapters/{name}").status_code == 404
+    for folder in ("../allowed/more/c", "/etc", "more/../more/c", "more/c\x00", "."):
+        answer = server.post("/v1/adapters", name="c", folder=folder)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (404, "folder")
+
+
+def test_adapters_come_and_go_and_survive_the_death_of_the_model_process(server: LiveServer) -> None:
+    assert server.http.get("/v1/adapters").json()["available"] == ["more/c"]
+    added = server.post("/v1/adapters", name="c", folder="more/c")
+    assert added.status_code == 201, added.text
+    assert server.post("/v1/adapters", name="c", folder="more/c").status_code == 409
+    assert server.http.delete("/v1/adapters/a").status_code == 200
+    expected = answered(server, "b", PROMPT)
+    restarts = server.figure("loraloom_model_restarts_total")
+    stream = server.openai.completions.create(model="b", prompt=PROMPT, stream=True, extra_body=LONG)
+    next(iter(stream))
+    server.kill_model()
+    with pytest.raises(openai.APIError, match="the model process ended"):
+        list(stream)
+    assert answered(server, "c", PROMPT) == expected  # waits until it is started again
+    assert server.figure("loraloom_model_restarts_total") == restarts + 1
+    assert [model.id for model in server.openai.models.list()] == ["base", "b", "c"]
+    server.terminate()  # so that the next test has all adapters
+    server.process.wait(20)
+
+
+def test_beyond_the_queue_requests_are_refused_and_a_client_that_left_is_forgotten(
+    server: LiveServer,
+) -> None:
+    stream = server.openai.completions.create(model="a", prompt=["x"] * 64, stream=True, extra_body=LONG)
+    next(iter(stream))
+    answer = server.post("/v1/completions", model="a", prompt="x")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queue_full")
+    assert int(answer.headers["retry-after"]) > 0
+    assert server.http.get("/health").json() == {"status": "ok"}
+    stream.close()
+    server.wait_for("loraloom_requests_under_way", 0, seconds=5)
+    server.wait_for("loraloom_batch_rows", 0, seconds=5)
+    tokens = server.figure("loraloom_generated_tokens_total")
+    time.sleep(0.3)
+    assert server.figure("loraloom_generated_tokens_total") == tokens
+
+
+def test_sigterm_lets_answers_finish_and_refuses_new_ones(server: LiveServer) -> None:
+    said: list[str] = []
+    asked = {"max_tokens": 60, "temperature": 1.5, "seed": 5}
+    stream = server.openai.completions.create(model="a", prompt=["x"] * 8, stream=True, **asked)  # type: ignore[call-overload]
+    next(iter(stream))
+    reasons: list[str | None] = []
+    reader = threading.Thread(target=lambda: reasons.extend(p.choices[0].finish_reason for p in stream))
+    reader.start()
+    server.terminate()
+    while server.http.get("/health").status_code == 200:
+        time.sleep(0.01)
+    answer = server.post("/v1/completions", model="a", prompt="x")
+    said.append(answer.json()["error"]["code"])
+    reader.join(30)
+    assert (answer.status_code, said) == (503, ["stopping"])
+    assert sum(reason is not None for reason in reasons) == 8
+    assert server.process.wait(20) == 0
