@@ -17,6 +17,7 @@ from loraloom.cli.adapter_verbs import card, merge
 from loraloom.cli.answer_verbs import compare, predict, report, runs
 from loraloom.cli.recipe_verbs import check, find_lr, init, recipe_schema
 from loraloom.cli.training_verbs import demo, search, train
+from loraloom.cli.ui_verb import ui
 from loraloom.errors import Interrupted, LoRALoomError
 from loraloom.text.catalogue import rendered
 from loraloom.training.signals import leave_on_signals
@@ -42,7 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Fine-tune encoder-decoder models with LoRA: many adapters on one frozen base, nothing silent.",
 )
-for verb in (init, check, train, search, compare, report, predict, merge, card, runs, demo):
+for verb in (init, check, train, search, compare, report, predict, merge, card, runs, ui, demo):
     app.command()(verb)
 app.command("find-lr")(find_lr)
 app.command("recipe-schema")(recipe_schema)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -24,6 +25,7 @@ from loraloom.report.answer_differences import AnswerDifference, mark_difference
 from loraloom.report.axes import colour
 from loraloom.report.comparison_view import ComparisonView
 from loraloom.report.content import Content
+from loraloom.report.template_texts import translate, translate_counted
 from loraloom.report.training_view import group_of
 from loraloom.report.visible_text import prose_html, visible_html
 from loraloom.run.documents.comparison import BASE_NAME, Difference
@@ -49,32 +51,33 @@ SAMPLE = 50
 def render_page(content: Content) -> str:
     """Render the report as HTML."""
     style, script = (_asset(name) for name in ("page.css", "page.js"))
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            content=content,
-            compared=content.comparison,
-            colours=_colours(content),
-            style=Markup(style),
-            script=Markup(script),
-            policy=policy(style, script),
-            first_rows=FIRST_ROWS,
-            most_rows=MOST_ROWS,
-            first_prompts=FIRST_PROMPTS,
-            most_prompts=MOST_PROMPTS,
-            most_verdicts=MOST_VERDICTS,
-            judged=_judged(content.comparison),
-            pair_reach=_farthest(content.comparison.pairs if content.comparison else []),
-            first_reach=_first_reach(content),
-            effect_charts=plots.effect_charts(content),
-            search_charts=plots.search_charts(content.search),
-            rate_test_chart=plots.rate_test_chart(content.range_test, content),
-            kinds=_moved_kinds(content.comparison),
-            farthest=_largest_movement(content.comparison),
-            **plots.curves(content),
-        )
+    template = environment().get_template("page.html.j2")
+    return template.render(
+        style=Markup(style), script=Markup(script), policy=policy(style, script), **page_values(content)
     )
+
+
+def page_values(content: Content) -> dict[str, Any]:
+    """Return what the templates in `parts/` show of a run."""
+    return {
+        "content": content,
+        "compared": content.comparison,
+        "colours": _colours(content),
+        "first_rows": FIRST_ROWS,
+        "most_rows": MOST_ROWS,
+        "first_prompts": FIRST_PROMPTS,
+        "most_prompts": MOST_PROMPTS,
+        "most_verdicts": MOST_VERDICTS,
+        "judged": _judged(content.comparison),
+        "pair_reach": _farthest(content.comparison.pairs if content.comparison else []),
+        "first_reach": _first_reach(content),
+        "effect_charts": plots.effect_charts(content),
+        "search_charts": plots.search_charts(content.search),
+        "rate_test_chart": plots.rate_test_chart(content.range_test, content),
+        "kinds": _moved_kinds(content.comparison),
+        "farthest": _largest_movement(content.comparison),
+        **plots.curves(content),
+    }
 
 
 def policy(style: str, script: str) -> str:
@@ -94,7 +97,8 @@ def _asset(name: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return the templates of the report, with their filters and functions."""
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
@@ -115,6 +119,8 @@ def _environment() -> Environment:
         "day": lambda time: time.replace("T", " ")[:16],
     }
     environment.globals |= {
+        "_": translate,
+        "ngettext": translate_counted,
         "described": figures.described,
         "ordered": figures.ordered,
         "written": figures.written,
