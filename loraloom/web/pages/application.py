@@ -14,7 +14,14 @@ from loraloom.errors import LoRALoomError
 from loraloom.report import page as report_page
 from loraloom.text.message import Message
 from loraloom.web.body_limit import App
-from loraloom.web.pages import data_pages, experiment_pages, login_pages, run_list_pages, run_pages
+from loraloom.web.pages import (
+    data_pages,
+    experiment_pages,
+    login_pages,
+    new_run_pages,
+    run_list_pages,
+    run_pages,
+)
 from loraloom.web.pages.jobs import Jobs
 from loraloom.web.pages.rendering import FOLDER, page, problems_of
 from loraloom.web.pages.run_pages import LiveLogs
@@ -67,7 +74,7 @@ def make_pages(runs: Path, access: Access) -> FastAPI:
     app.add_api_route("/report.js", _script_of_report)
     app.add_api_route("/health", _health)
     app.add_api_route("/", lambda: RedirectResponse("/runs"))
-    for room in (login_pages, run_list_pages, experiment_pages, data_pages, run_pages):
+    for room in (login_pages, run_list_pages, new_run_pages, experiment_pages, data_pages, run_pages):
         app.include_router(room.router)
     app.add_exception_handler(LoRALoomError, _refused)
     app.add_exception_handler(HTTPException, _http_error)

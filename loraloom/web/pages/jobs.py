@@ -44,6 +44,7 @@ class Job:
         problems: what went wrong.
         events: what it reported.
         outcome: what it found.
+        draft: id of the draft that it was started from; "" if none.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Job:
     problems: tuple[str, ...]
     events: tuple[Event, ...] = ()
     outcome: Mapping[str, Any] = field(default_factory=dict)
+    draft: str = ""
 
     @property
     def notes(self) -> list[str]:
@@ -182,7 +184,16 @@ class Jobs:
             last = _text(own / LOG).strip()[-_LAST_CHARACTERS:]
             status = "failed"
             problems = (Message("the process ended without a result: {last}", last=last or "–"),)
-        return Job(own.name, request["kind"], request["name"], status, problems, events, outcome)
+        return Job(
+            own.name,
+            request["kind"],
+            request["name"],
+            status,
+            problems,
+            events,
+            outcome,
+            request.get("draft", ""),
+        )
 
     def _is_running(self, own: Path) -> bool:
         process = self._processes.get(own.name)
