@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -15,6 +17,7 @@ from loraloom.report import page as report_page
 from loraloom.text.message import Message
 from loraloom.web.body_limit import App
 from loraloom.web.pages import (
+    compare_pages,
     data_pages,
     experiment_pages,
     login_pages,
@@ -23,6 +26,7 @@ from loraloom.web.pages import (
     run_pages,
 )
 from loraloom.web.pages.jobs import Jobs
+from loraloom.web.pages.questions import Questions
 from loraloom.web.pages.rendering import FOLDER, page, problems_of
 from loraloom.web.pages.run_pages import LiveLogs
 from loraloom.web.pages.run_summaries import RunSummaries
@@ -63,18 +67,34 @@ def make_pages(runs: Path, access: Access) -> FastAPI:
         runs: the folder of the runs.
         access: who may use it.
     """
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        app.state.questions.end()
+
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.access = access
     app.state.runs = RunSummaries(runs)
     app.state.jobs = Jobs(runs)
     app.state.logs = LiveLogs()
     app.state.splits = SplitCache()
+    app.state.questions = Questions(runs)
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     app.add_api_route("/report.css", _style_of_report)
     app.add_api_route("/report.js", _script_of_report)
     app.add_api_route("/health", _health)
     app.add_api_route("/", lambda: RedirectResponse("/runs"))
-    for room in (login_pages, run_list_pages, new_run_pages, experiment_pages, data_pages, run_pages):
+    rooms = (
+        login_pages,
+        run_list_pages,
+        new_run_pages,
+        run_pages,
+        experiment_pages,
+        data_pages,
+        compare_pages,
+    )
+    for room in rooms:
         app.include_router(room.router)
     app.add_exception_handler(LoRALoomError, _refused)
     app.add_exception_handler(HTTPException, _http_error)

@@ -1,4 +1,4 @@
-"""Drafts of new runs: uploaded data files and a recipe beside them, each in a folder below `RUNS/.pages/drafts`."""
+"""Drafts of new runs: uploaded data files and a recipe beside them, in folders below `RUNS/.pages/drafts`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import re
 import secrets
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from loraloom import api
 from loraloom.data.files.location import locate
 from loraloom.data.preview import Preview, preview_files
-from loraloom.errors import LoRALoomError, RunError
+from loraloom.errors import LoRALoomError, Problem, RunError
 from loraloom.recipe import DataSettings, Recipe
 from loraloom.recipe.reading import parse_recipe_with_notes
 from loraloom.recipe.relative_paths import Locations
@@ -219,11 +219,14 @@ def read_typed_recipe(text: str) -> tuple[Recipe | None, list[LineProblem]]:
     try:
         reading = parse_recipe_with_notes(text, name=RECIPE)
     except LoRALoomError as error:
-        return None, [LineProblem(_line_of(each.where), each.as_message()) for each in error.problems]
-    notes = [LineProblem(_line_of(note.where), note.as_message(), is_note=True) for note in reading.notes]
+        return None, [_line_problem(each) for each in error.problems]
+    notes = [_line_problem(Problem(note.what, note.where), is_note=True) for note in reading.notes]
     return reading.recipe, notes
 
 
-def _line_of(where: str) -> int | None:
-    found = re.search(r":(\d+)$", where)
-    return int(found[1]) if found else None
+def _line_problem(problem: Problem, *, is_note: bool = False) -> LineProblem:
+    """Return a problem with its line; the message then does not repeat it."""
+    found = re.search(r":(\d+)$", problem.where)
+    line = int(found[1]) if found else None
+    said = problem if line is None else replace(problem, where="")
+    return LineProblem(line, said.as_message(), is_note)
