@@ -71,7 +71,7 @@ class T5Gemma(Family):
     ends_sources = False
     # SDPA knows no soft cap; transformers before 5.21 chose it anyway and left the cap out.
     attention = "eager"
-    without_ctranslate2 = "it leaves out the soft caps on attention scores and logits"
+    without_ctranslate2 = Message("it leaves out the soft caps on attention scores and logits")
 
     def dimensions(self, config: Any) -> Dimensions:
         """The sizes that a config states."""
@@ -204,7 +204,7 @@ class T5Gemma2(T5Gemma):
     sublayers: ClassVar = {"self_attn": "self"}
     size_keys = tuple(f"{stack}.{size}" for stack in ("encoder.text_config", "decoder") for size in _SIZES)
     attention = "sdpa"
-    without_ctranslate2 = "it does not know T5Gemma 2"
+    without_ctranslate2 = Message("it does not know T5Gemma 2")
 
     def stack_configs(self, config: Any) -> tuple[Any, Any]:
         """The configs of the layers of encoder and decoder."""

@@ -35,8 +35,11 @@ _CALLED = {
 }
 # Why some of these are not supported, and what to name instead.
 _EXPERTS = (
-    "sends each token to an expert of its own, where a linear no longer sees which example the token is from",
-    "Name a model without experts, for example google/flan-t5-base.",
+    Message(
+        "sends each token to an expert of its own, where a linear no longer sees which example the "
+        "token is from"
+    ),
+    Message("Name a model without experts, for example google/flan-t5-base."),
 )
 _WHY_NOT = {
     "longt5": (

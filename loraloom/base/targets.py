@@ -113,7 +113,7 @@ def resolve_targets(
         try:
             parsed = parse_target(pattern)
         except ValueError as error:  # an adapter's configuration is not validated as a recipe is
-            problems.append(Problem(f"`{pattern}` {error}", where=key))
+            problems.append(Problem(Message("`{pattern}` {error}", pattern=pattern, error=error), where=key))
             continue
         place, bare = parsed.scope, parsed.pattern
         within = [target for target in available if _is_within(target, place)]

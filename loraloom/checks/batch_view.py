@@ -18,13 +18,17 @@ from loraloom.data.batches import Batch, Part, Side, collate
 from loraloom.data.encoding import IGNORED, EncodedSet, encode_texts
 from loraloom.data.example import Example
 from loraloom.run.documents.document import JsonObject
+from loraloom.text.catalogue import rendered
 from loraloom.text.message import Message
+from loraloom.text.units import counted
 from loraloom.text.visible import printable
 
 Place = Literal["short", "median", "long"]
 PLACES: dict[Place, float] = {"short": 0.0, "median": 0.5, "long": 1.0}
 HEAD, TAIL = 10, 4  # lines of a row that are shown; those between are only counted
 NUMBER_WIDTH, WIDEST_COLUMN = 5, 24
+_PLACES_SHOWN = {"short": Message("short"), "median": Message("median"), "long": Message("long")}
+_COLUMNS = (Message("encoder reads"), Message("decoder is given"), Message("must predict"))
 
 
 @dataclass(frozen=True)
@@ -151,19 +155,31 @@ def view_lines(view: RowView, width: int) -> list[str]:
     """
     column = max(8, min(WIDEST_COLUMN, (width - NUMBER_WIDTH) // 3 - 1))
     sources, targets = view.num_tokens
-    counted = sum(label is not None for label in view.labels)
+    num_counted = sum(label is not None for label in view.labels)
     length = max(sources, targets)
     hidden = range(HEAD, length - TAIL) if length > HEAD + TAIL + 1 else range(0)
     lines = [
-        f"{view.place} row, {view.where}: {sources} source tokens{_cut(view.is_cut[0])}, "
-        f"{targets} target tokens{_cut(view.is_cut[1])}, {counted} counted in the loss",
-        _line("", ("encoder reads", "decoder is given", "must predict"), column),
+        rendered(
+            Message(
+                "{place} row, {where}: {source_tokens}, {target_tokens}, {num_counted} counted in the loss",
+                place=_PLACES_SHOWN[view.place],
+                where=view.where,
+                source_tokens=_cut(
+                    Message("{num_tokens} source tokens", num_tokens=sources), is_cut=view.is_cut[0]
+                ),
+                target_tokens=_cut(
+                    Message("{num_tokens} target tokens", num_tokens=targets), is_cut=view.is_cut[1]
+                ),
+                num_counted=num_counted,
+            )
+        ),
+        _line("", tuple(map(rendered, _COLUMNS)), column),
     ]
     for place in range(length):
         if place not in hidden:
             lines.append(_line(str(place + 1), _cells(view, place), column))
         elif place == hidden.start:
-            lines.append(f"{'':{NUMBER_WIDTH}}({len(hidden)} more positions)")
+            lines.append(_indented(Message("({num_positions} more positions)", num_positions=len(hidden))))
     return [*lines, *_padding_lines(view, length, column), *_neighbour_lines(view)]
 
 
@@ -180,7 +196,13 @@ def _padding_lines(view: RowView, length: int, column: int) -> list[str]:
     if not any(view.padding):
         return []
     source, target = view.padding
-    summary = f"{'':{NUMBER_WIDTH}}padding: {source} source, {target} target positions, ignored by the loss"
+    summary = _indented(
+        Message(
+            "padding: {num_source} source, {num_target} target positions, ignored by the loss",
+            num_source=source,
+            num_target=target,
+        )
+    )
     first = _cells(view, length)
     return [_line(str(length + 1), first, column), summary] if any(first) else [summary]
 
@@ -188,8 +210,12 @@ def _padding_lines(view: RowView, length: int, column: int) -> list[str]:
 def _neighbour_lines(view: RowView) -> list[str]:
     if not view.neighbours:
         return []
-    others = f"{view.neighbours} other example{'s' if view.neighbours > 1 else ''}"
-    return [f"{'':{NUMBER_WIDTH}}packed with {others}, which it cannot see"]
+    others = counted(view.neighbours, "other example")
+    return [_indented(Message("packed with {others}, which it cannot see", others=others))]
+
+
+def _indented(message: Message) -> str:
+    return f"{'':{NUMBER_WIDTH}}{rendered(message)}"
 
 
 def _line(number: str, cells: Sequence[str], column: int) -> str:
@@ -197,5 +223,5 @@ def _line(number: str, cells: Sequence[str], column: int) -> str:
     return f"{number:>{NUMBER_WIDTH - 1}} {fitted}".rstrip()
 
 
-def _cut(is_cut: bool) -> str:
-    return " (cut)" if is_cut else ""
+def _cut(tokens: Message, *, is_cut: bool) -> Message:
+    return Message("{tokens} (cut)", tokens=tokens) if is_cut else tokens

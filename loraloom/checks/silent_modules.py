@@ -49,10 +49,13 @@ def _reason(bank: AdapterBank, name: str, batch: Batch) -> str:
     for factor in bank.base.family.silencers(name, linears):
         linear = linears[factor]
         if not linear.dense().any() and (linear.bias is None or not linear.bias.any()):
-            return f"the base's `{factor.rpartition('.')[2]}` in the same layer is all zeros"
+            return Message(
+                "the base's `{module}` in the same layer is all zeros",
+                module=factor.rpartition(".")[2],
+            )
     place = bank.base.family.place(name)
     if place and place.role in ("q", "k") and _sees_one_token(place.part, batch):
-        return "attention over a single token has nothing to choose"
+        return Message("attention over a single token has nothing to choose")
     return ""
 
 

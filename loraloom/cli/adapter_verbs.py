@@ -32,14 +32,17 @@ from loraloom.text.units import size
 def merge(
     run: RunOrNone = None,
     out: Annotated[
-        Path | None, typer.Argument(help="The folder to create; it must not exist.", show_default=False)
+        Path | None,
+        typer.Argument(help=Message("The folder to create; it must not exist."), show_default=False),
     ] = None,
     experiment: OneExperiment = None,
     dtype: Annotated[
         str | None,
         typer.Option(
-            help="float32, bfloat16 or, for families that support it (BART), float16; by default that of "
-            "the base's own files."
+            help=Message(
+                "float32, bfloat16 or, for families that support it (BART), float16; by default "
+                "that of the base's own files."
+            )
         ),
     ] = None,
     base: MovedBase = None,
@@ -86,7 +89,8 @@ def card(
     run: RunOrNone = None,
     experiment: OneExperiment = None,
     out: Annotated[
-        Path | None, typer.Option(help="The file to write, replaced if it exists; by default stdout.")
+        Path | None,
+        typer.Option(help=Message("The file to write, replaced if it exists; by default stdout.")),
     ] = None,
     base: AdapterBase = None,
     adapter: OneAdapter = None,

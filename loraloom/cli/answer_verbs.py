@@ -40,14 +40,14 @@ if TYPE_CHECKING:
 def compare(
     run: RunOrNone = None,
     split: Annotated[
-        str | None, typer.Option(help="eval or test; by default test if the run has test rows.")
+        str | None, typer.Option(help=Message("eval or test; by default test if the run has test rows."))
     ] = None,
-    prompts: Annotated[Path | None, typer.Option(help="A file of other rows to answer.")] = None,
-    prompt: Annotated[list[str], typer.Option(help="A text to answer; can be repeated.")] = [],  # noqa: B006
+    prompts: Annotated[Path | None, typer.Option(help=Message("A file of other rows to answer."))] = None,
+    prompt: Annotated[list[str], typer.Option(help=Message("A text to answer; can be repeated."))] = [],  # noqa: B006
     experiment: Annotated[
-        list[str], typer.Option(help="Only this experiment, with all its seeds; can be repeated.")
+        list[str], typer.Option(help=Message("Only this experiment, with all its seeds; can be repeated."))
     ] = [],  # noqa: B006
-    name: Annotated[str | None, typer.Option(help="Name of the file in the run's compare/.")] = None,
+    name: Annotated[str | None, typer.Option(help=Message("Name of the file in the run's compare/."))] = None,
     base: MovedBase = None,
     data: MovedData = None,
     adapters: Adapters = [],  # noqa: B006
@@ -55,7 +55,7 @@ def compare(
     source_lang: SourceLang = None,
     target_lang: TargetLang = None,
     out: Annotated[
-        Path | None, typer.Option(help="With --adapter: the JSON file to store the comparison in.")
+        Path | None, typer.Option(help=Message("With --adapter: the JSON file to store the comparison in."))
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -135,13 +135,14 @@ def _predict_command(run: Path, base: Path | None = None) -> str:
 def report(
     run: RunFolder,
     format: Annotated[
-        str, typer.Option(help="html, md, json or csv; `recipe` is the recommended configuration.")
+        str, typer.Option(help=Message("html, md, json or csv; `recipe` is the recommended configuration."))
     ] = "html",
     out: Annotated[
-        str | None, typer.Option(help="The file to write, or - for stdout; by default report.* in the run.")
+        str | None,
+        typer.Option(help=Message("The file to write, or - for stdout; by default report.* in the run.")),
     ] = None,
     compare: Annotated[
-        str | None, typer.Option(help="Name of the comparison; by default test, or else eval.")
+        str | None, typer.Option(help=Message("Name of the comparison; by default test, or else eval."))
     ] = None,
 ) -> None:
     """Write the results of a run as one page that opens anywhere offline."""
@@ -167,17 +168,23 @@ def predict(
     file: Annotated[
         Path | None,
         typer.Argument(
-            help="Rows to answer: a data file, a text file with one prompt per line, or a folder of these.",
+            help=Message(
+                "Rows to answer: a data file, a text file with one prompt per line, or a folder of these."
+            ),
             show_default=False,
         ),
     ] = None,
     experiment: Annotated[
         str | None,
-        typer.Option(help="The adapter that answers; with several seeds, such as main@42; `base` for none."),
+        typer.Option(
+            help=Message("The adapter that answers; with several seeds, such as main@42; `base` for none.")
+        ),
     ] = None,
     keep: Annotated[
         list[str],
-        typer.Option(help="A column to keep with the answer; can be repeated. An id column is always kept."),
+        typer.Option(
+            help=Message("A column to keep with the answer; can be repeated. An id column is always kept.")
+        ),
     ] = [],  # noqa: B006
     base: MovedBase = None,
     adapter: OneAdapter = None,

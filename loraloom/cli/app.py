@@ -8,50 +8,40 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import typer.core
 
 from loraloom.cli.adapter_verbs import card, merge
 from loraloom.cli.answer_verbs import compare, predict, report, runs
 from loraloom.cli.recipe_verbs import check, find_lr, init, recipe_schema
 from loraloom.cli.training_verbs import demo, search, train
+from loraloom.cli.translated_help import TranslatedCommand, TranslatedGroup
 from loraloom.cli.ui_verb import ui
 from loraloom.errors import Interrupted, LoRALoomError
 from loraloom.text.catalogue import rendered
+from loraloom.text.message import Message
 from loraloom.training.signals import leave_on_signals
 
-
-class _Commands(typer.core.TyperGroup):
-    """All commands; what is wrong with their options is said in the user's language."""
-
-    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
-        """Run a command."""
-        try:
-            return super().invoke(ctx)
-        except typer.BadParameter as error:
-            error.message = rendered(error.message)
-            raise
-
-
 app = typer.Typer(
-    cls=_Commands,
+    cls=TranslatedGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Fine-tune encoder-decoder models with LoRA: many adapters on one frozen base, nothing silent.",
+    help=Message(
+        "Fine-tune encoder-decoder models with LoRA: many adapters on one frozen base, nothing silent."
+    ),
 )
 for verb in (init, check, train, search, compare, report, predict, merge, card, runs, ui, demo):
-    app.command()(verb)
-app.command("find-lr")(find_lr)
-app.command("recipe-schema")(recipe_schema)
+    app.command(cls=TranslatedCommand)(verb)
+app.command("find-lr", cls=TranslatedCommand)(find_lr)
+app.command("recipe-schema", cls=TranslatedCommand)(recipe_schema)
 
 
 @app.callback(invoke_without_command=True)
 def _root(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    version: Annotated[bool, typer.Option("--version", help=Message("Show the version and exit."))] = False,
 ) -> None:
     if version:
         from importlib.metadata import version as installed
@@ -76,7 +66,7 @@ def main() -> None:
         print(rendered(stop.as_message()), file=sys.stderr)
         sys.exit(128 + stop.signal_number)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print(rendered(Message("interrupted")), file=sys.stderr)
         sys.exit(130)
     except OSError as error:
         # For example a full disk while writing a file for which no workflow expects a failure.

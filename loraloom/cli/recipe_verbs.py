@@ -21,14 +21,16 @@ if TYPE_CHECKING:
 
 def init(
     data: Annotated[
-        list[Path], typer.Argument(help="Files of instruction/response pairs, or a folder of them.")
+        list[Path], typer.Argument(help=Message("Files of instruction/response pairs, or a folder of them."))
     ],
-    model: Annotated[str, typer.Option(help="A folder, a hub name, or `starter`.")] = "starter",
+    model: Annotated[str, typer.Option(help=Message("A folder, a hub name, or `starter`."))] = "starter",
     columns: Annotated[
         list[str],
         typer.Option(
             metavar="ROLE=COLUMN",
-            help="The role of a column that is not recognised; can be repeated: instruction=…, response=….",
+            help=Message(
+                "The role of a column that is not recognised; can be repeated: instruction=…, response=…."
+            ),
         ),
     ] = [],  # noqa: B006
     sets: Sets = [],  # noqa: B006
@@ -52,19 +54,24 @@ def check(
     sets: Sets = [],  # noqa: B006 (typer copies it)
     allow: Allow = [],  # noqa: B006
     data_only: Annotated[
-        bool, typer.Option("--data-only", help="Run only the data checks; loads no model.")
+        bool, typer.Option("--data-only", help=Message("Run only the data checks; loads no model."))
     ] = False,
-    find_lr: Annotated[bool, typer.Option("--find-lr", help="Try eight learning rates in one pass.")] = False,
+    find_lr: Annotated[
+        bool, typer.Option("--find-lr", help=Message("Try eight learning rates in one pass."))
+    ] = False,
     deep: Annotated[
         bool,
         typer.Option(
-            "--deep", help="Also overfit one batch, or report what prevents it; then run --find-lr."
+            "--deep", help=Message("Also overfit one batch, or report what prevents it; then run --find-lr.")
         ),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="The folder for the results of --find-lr; by default below runs/.")
+        Path | None,
+        typer.Option(help=Message("The folder for the results of --find-lr; by default below runs/.")),
     ] = None,
-    show_all: Annotated[bool, typer.Option("--all", help="Also show passed checks in full.")] = False,
+    show_all: Annotated[
+        bool, typer.Option("--all", help=Message("Also show passed checks in full."))
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the real model on real rows for a few seconds, and report what would go wrong."""
@@ -118,7 +125,7 @@ def find_lr(
     sets: Sets = [],  # noqa: B006
     allow: Allow = [],  # noqa: B006
     out: Annotated[
-        Path | None, typer.Option(help="The folder for the results; by default below runs/.")
+        Path | None, typer.Option(help=Message("The folder for the results; by default below runs/."))
     ] = None,
     as_json: AsJson = False,
 ) -> None:

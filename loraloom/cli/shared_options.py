@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from loraloom.text.message import Message
+
 
 def _known_checks(names: list[str]) -> list[str]:
     """Refuse a name that is not a check, or a check whose errors cannot be allowed."""
@@ -18,16 +20,18 @@ def _known_checks(names: list[str]) -> list[str]:
     return names
 
 
-RecipeFile = Annotated[str, typer.Argument(help="A YAML file of a recipe, or the name of a built-in recipe.")]
+RecipeFile = Annotated[
+    str, typer.Argument(help=Message("A YAML file of a recipe, or the name of a built-in recipe."))
+]
 RunOrNone = Annotated[
-    Path | None, typer.Argument(help="A run directory; omitted with --adapter.", show_default=False)
+    Path | None, typer.Argument(help=Message("A run directory; omitted with --adapter."), show_default=False)
 ]
 Adapters = Annotated[
     list[str],
     typer.Option(
         "--adapter",
         metavar="[NAME=]FOLDER",
-        help="An adapter that belongs to no run, on the base of --base; can be repeated.",
+        help=Message("An adapter that belongs to no run, on the base of --base; can be repeated."),
     ),
 ]
 OneAdapter = Annotated[
@@ -35,18 +39,21 @@ OneAdapter = Annotated[
     typer.Option(
         "--adapter",
         metavar="[NAME=]FOLDER",
-        help="An adapter that belongs to no run, on the base of --base; RUN is then omitted.",
+        help=Message("An adapter that belongs to no run, on the base of --base; RUN is then omitted."),
     ),
 ]
 AdapterBase = Annotated[
-    Path | None, typer.Option("--base", metavar="FOLDER", help="With --adapter: the base of the adapter.")
+    Path | None,
+    typer.Option("--base", metavar="FOLDER", help=Message("With --adapter: the base of the adapter.")),
 ]
 AnswerSets = Annotated[
     list[str],
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="With --adapter: a key of `generation` or `data`, as in a recipe, or dtype, device, seed.",
+        help=Message(
+            "With --adapter: a key of `generation` or `data`, as in a recipe, or dtype, device, seed."
+        ),
     ),
 ]
 MergeSets = Annotated[
@@ -54,39 +61,48 @@ MergeSets = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="With --adapter: a key of `generation` or `data`, as in a recipe. Merging is done in float32 on "
-        "the processor; --dtype sets the dtype of the new folder.",
+        help=Message(
+            "With --adapter: a key of `generation` or `data`, as in a recipe. Merging is done in "
+            "float32 on the processor; --dtype sets the dtype of the new folder."
+        ),
     ),
 ]
 OneExperiment = Annotated[
-    str | None, typer.Option(help="The adapter's experiment; with several seeds, such as main@42.")
+    str | None, typer.Option(help=Message("The adapter's experiment; with several seeds, such as main@42."))
 ]
 SourceLang = Annotated[
     str | None,
     typer.Option(
         metavar="CODE",
-        help="With a multilingual base: the language of the rows, if not as in training.",
+        help=Message("With a multilingual base: the language of the rows, if not as in training."),
     ),
 ]
 TargetLang = Annotated[
-    str | None, typer.Option(metavar="CODE", help="With a multilingual base: the language to answer in.")
+    str | None,
+    typer.Option(metavar="CODE", help=Message("With a multilingual base: the language to answer in.")),
 ]
 RunFolder = Annotated[Path, typer.Argument(help="A run directory.")]
 NewRun = Annotated[
-    Path | None, typer.Option(help="The run directory to create; by default a new one below runs/.")
+    Path | None, typer.Option(help=Message("The run directory to create; by default a new one below runs/."))
 ]
-Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the recipe.")]
+Sets = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help=Message("Set a key of the recipe."))
+]
 ToResume = Annotated[
     Path | None,
-    typer.Option(help="The run to resume, instead of creating a new one; `search` accepts more --trials."),
+    typer.Option(
+        help=Message("The run to resume, instead of creating a new one; `search` accepts more --trials.")
+    ),
 ]
 MovedBase = Annotated[
     Path | None,
     typer.Option(
         "--base",
         metavar="FOLDER",
-        help="The present folder of the run's base, if it was moved; it must be unchanged. "
-        "With --adapter: the base.",
+        help=Message(
+            "The present folder of the run's base, if it was moved; it must be unchanged. With "
+            "--adapter: the base."
+        ),
     ),
 ]
 MovedData = Annotated[
@@ -94,17 +110,19 @@ MovedData = Annotated[
     typer.Option(
         "--data",
         metavar="PATH",
-        help="The present folder (or single file) of the run's data, if it was moved; it must be unchanged. "
-        "With --adapter: a file of rows.",
+        help=Message(
+            "The present folder (or single file) of the run's data, if it was moved; it must be "
+            "unchanged. With --adapter: a file of rows."
+        ),
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
+AsJson = Annotated[bool, typer.Option("--json", help=Message("Print one JSON document to stdout."))]
 Allow = Annotated[
     list[str],
     typer.Option(
         "--allow",
         metavar="CHECK",
         callback=_known_checks,
-        help="Continue despite errors of this check, which is recorded in the run; can be repeated.",
+        help=Message("Continue despite errors of this check, which is recorded in the run; can be repeated."),
     ),
 ]

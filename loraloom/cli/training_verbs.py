@@ -40,13 +40,17 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Argument(
-            help="A YAML file of a recipe, or the name of a built-in recipe; may be omitted with --resume."
+            help=Message(
+                "A YAML file of a recipe, or the name of a built-in recipe; may be omitted with --resume."
+            )
         ),
     ] = None,
     sets: Sets = [],  # noqa: B006
     out: NewRun = None,
     resume: ToResume = None,
-    seeds: Annotated[int | None, typer.Option(help="Number of seeds to train each experiment with.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help=Message("Number of seeds to train each experiment with."))
+    ] = None,
     allow: Allow = [],  # noqa: B006
     base: MovedBase = None,
     data: MovedData = None,
@@ -141,12 +145,13 @@ def _experiment_row(folder: Path, name: str, entry: ExperimentResult) -> tuple[s
 def search(
     recipe: RecipeFile,
     space: Annotated[
-        Path, typer.Option(help="A YAML file with keys of the recipe and the values that each may have.")
+        Path,
+        typer.Option(help=Message("A YAML file with keys of the recipe and the values that each may have.")),
     ],
-    trials: Annotated[int, typer.Option(help="Number of adapters to train.")],
-    sampler: Annotated[str, typer.Option(help="How to choose trials: tpe, random or grid.")] = "tpe",
+    trials: Annotated[int, typer.Option(help=Message("Number of adapters to train."))],
+    sampler: Annotated[str, typer.Option(help=Message("How to choose trials: tpe, random or grid."))] = "tpe",
     halving: Annotated[
-        bool, typer.Option("--halving", help="Stop the worse half of the trials early.")
+        bool, typer.Option("--halving", help=Message("Stop the worse half of the trials early."))
     ] = False,
     sets: Sets = [],  # noqa: B006
     out: NewRun = None,

@@ -27,6 +27,7 @@ from loraloom.recipe.reading import commented_recipe, parse_recipe
 from loraloom.recipe.relative_paths import Locations
 from loraloom.run.events import Note, Report, quiet
 from loraloom.text.message import Message, joined
+from loraloom.text.units import counted
 
 # A generous estimate without a tokenizer: Chinese has about one token per character, and sub-words
 # contain several Latin letters. `loraloom check` counts what is actually truncated.
@@ -156,12 +157,17 @@ def _unknown_layout(error: NoLayoutError, named: Sequence[str]) -> Problem:
 
 
 def _size(seen: Preview) -> str:
-    about = "" if seen.exact else "about "
     if not seen.num_entries:
-        return f"{about}{seen.num_rows:,} rows"
-    about_answers = "" if seen.num_looked_at == seen.num_rows else "about "
-    answers = f"{about_answers}{seen.num_examples:,} rows, one per answer"
-    return f"{answers}, from {about}{seen.num_rows:,} entries"
+        return _about(counted(seen.num_rows, "row"), is_exact=seen.exact)
+    return Message(
+        "{rows}, one per answer, from {entries}",
+        rows=_about(counted(seen.num_examples, "row"), is_exact=seen.num_looked_at == seen.num_rows),
+        entries=_about(counted(seen.num_rows, "entry", "entries"), is_exact=seen.exact),
+    )
+
+
+def _about(number: Message, *, is_exact: bool) -> Message:
+    return number if is_exact else Message("about {number}", number=number)
 
 
 def _epochs(num_examples: int) -> int:

@@ -24,6 +24,7 @@ from loraloom.session.adapter_names import one_adapter
 from loraloom.session.answering_model import load_run_base
 from loraloom.session.locations import Relocation, relocated
 from loraloom.session.material import model_type_of
+from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest, stop_on_signals
 
 
@@ -109,7 +110,7 @@ def merge_foreign(
     check_out(out)
     check_dtype(dtype, None if dtype is None else model_type_of(given.recipe))
     split = None if data is None else split_examples(given.recipe.data)
-    about_rows = ["no rows are given, so the proof uses random tokens"] if split is None else []
+    about_rows = [Message("no rows are given, so the proof uses random tokens")] if split is None else []
     with stop_on_signals(stop) as stop, staged_beside(out) as staged:
         bank, _, of_adapter = attach(given.recipe, given.folders, {"dtype": "float32", "device": "cpu"})
         facts = foreign_facts(given.recipe, name, read_adapter(folder), bank.base)
@@ -122,8 +123,10 @@ def _split(run: Run, recipe: Recipe, known: Provenance) -> tuple[Split | None, l
     try:
         return origin.run_split(run, recipe, known), []
     except DataError as error:
-        why = str(error.problems[0])
-        return None, [f"the run's rows are not available, so the proof uses random tokens: {why}"]
+        why = error.problems[0].as_message()
+        return None, [
+            Message("the run's rows are not available, so the proof uses random tokens: {why}", why=why)
+        ]
 
 
 def _load(

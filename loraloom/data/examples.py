@@ -26,7 +26,7 @@ from loraloom.data.splitting.groups import SourceGroups
 from loraloom.data.unused_columns import UnusedColumns
 from loraloom.errors import DataError
 from loraloom.recipe import DataSettings
-from loraloom.text.message import Message
+from loraloom.text.message import Message, said_by
 
 SAMPLE_ROWS = 100
 
@@ -170,7 +170,7 @@ class _Reading:
         except UnknownRoles as roles:
             self._told.unknown(row, roles.places)
         except Flaw as flaw:
-            self._text.refuse(row, str(flaw), flaw.fix)
+            self._text.refuse(row, said_by(flaw), flaw.fix)
         if self._findings.is_bad(row.number):
             return
         self._num_entries += bool(members) and members[0].turn > 0

@@ -26,115 +26,160 @@ class DataSettings(LocatedSection):
     """The rows, and how they become tokens."""
 
     train: Files = Field(
-        description="A file (json, jsonl, csv, tsv, parquet, arrow; text formats also as .gz, .bz2, .xz), a "
-        "folder of such files or written by save_to_disk, a pattern (data/*.jsonl), a hub dataset "
-        "(hub:owner/name), or `starter`; or a list of these."
+        description=Message(
+            "A file (json, jsonl, csv, tsv, parquet, arrow; text formats also as .gz, .bz2, .xz), "
+            "a folder of such files or written by save_to_disk, a pattern (data/*.jsonl), a hub "
+            "dataset (hub:owner/name), or `starter`; or a list of these."
+        )
     )
     eval: Part = Field(
         default=0.1,
-        description="Rows to select checkpoints and stop early by: a share, a count, or files as in `train`.",
+        description=Message(
+            "Rows to select checkpoints and stop early by: a share, a count, or files as in `train`."
+        ),
     )
-    test: Part = Field(default=0, description="Rows held out for final figures; same formats as `eval`.")
+    test: Part = Field(
+        default=0, description=Message("Rows held out for final figures; same formats as `eval`.")
+    )
     retain: FilesOrNone = Field(
         default=None,
-        description="Rows to measure forgetting on: files as in `train`, or `starter` for the built-in "
-        "probe.",
+        description=Message(
+            "Rows to measure forgetting on: files as in `train`, or `starter` for the built-in probe."
+        ),
     )
     split_seed: Count = Field(
-        default=42, description="A separate seed, so that all training seeds use the same rows."
+        default=42, description=Message("A separate seed, so that all training seeds use the same rows.")
     )
     columns: dict[Literal["instruction", "input", "response", "system", "history"], str] = Field(
         default_factory=dict,
-        description="Columns for each role, if not recognised automatically; `translation.de` and "
-        "`answers.text[0]` are inside columns.",
+        description=Message(
+            "Columns for each role, if not recognised automatically; `translation.de` and "
+            "`answers.text[0]` are inside columns."
+        ),
     )
     labels: list[str] = Field(
         default_factory=list,
-        description="Names of the classes in a numeric label column, starting at 0.",
+        description=Message("Names of the classes in a numeric label column, starting at 0."),
     )
     roles: dict[Literal["system", "user", "assistant", "ignored"], list[str]] = Field(
         default_factory=dict,
-        description="Speakers of conversation roles that are not recognised automatically: `{user: [tool]}`.",
+        description=Message(
+            "Speakers of conversation roles that are not recognised automatically: `{{user: [tool]}}`."
+        ),
     )
     answer_weights: bool = Field(
         default=True,
-        description="Use an answer with `weight: 0`, `loss: false` or `train: false`, or that only "
-        "calls a tool, as context and not as a target.",
+        description=Message(
+            "Use an answer with `weight: 0`, `loss: false` or `train: false`, or that only calls a "
+            "tool, as context and not as a target."
+        ),
     )
     context_columns: bool = Field(
         default=True,
-        description="Prepend the columns `system` and `history` to the question in the same row.",
+        description=Message("Prepend the columns `system` and `history` to the question in the same row."),
     )
     source_lang: str | None = Field(
         default=None,
-        description="Language of all sources, as a code of a multilingual base's tokenizer: `deu_Latn` "
-        "(NLLB), `de_DE` (mBART), `de` (M2M100). By default, of a translation pair, its key.",
+        description=Message(
+            "Language of all sources, as a code of a multilingual base's tokenizer: `deu_Latn` "
+            "(NLLB), `de_DE` (mBART), `de` (M2M100). By default, of a translation pair, its key."
+        ),
     )
-    target_lang: str | None = Field(default=None, description="Language of all answers, likewise.")
+    target_lang: str | None = Field(default=None, description=Message("Language of all answers, likewise."))
     source_lang_column: str | None = Field(
-        default=None, description="Column with the language of each source, instead of `source_lang`."
+        default=None,
+        description=Message("Column with the language of each source, instead of `source_lang`."),
     )
     target_lang_column: str | None = Field(
-        default=None, description="Column with the language of each answer, instead of `target_lang`."
+        default=None,
+        description=Message("Column with the language of each answer, instead of `target_lang`."),
     )
     language_codes: dict[str, str] = Field(
         default_factory=dict,
-        description="Names of languages in the data and the codes of the tokenizer that they stand for: "
-        "`{de: deu_Latn}`.",
+        description=Message(
+            "Names of languages in the data and the codes of the tokenizer that they stand for: "
+            "`{{de: deu_Latn}}`."
+        ),
     )
     language_temperature: Number = Field(
         default=1,
         ge=1,
         le=100,
-        description="Repeat training rows of small language pairs: a pair of n rows counts as n^(1/T) beside "
-        "the largest. 1 repeats none, 5 is what M2M100 took, 100 makes all nearly equal.",
+        description=Message(
+            "Repeat training rows of small language pairs: a pair of n rows counts as n^(1/T) "
+            "beside the largest. 1 repeats none, 5 is what M2M100 took, 100 makes all nearly equal."
+        ),
     )
     source_prefix: str = Field(
         default="",
-        description="Text before every source, or a template over the columns: `translate: {text}`.",
+        description=Message(
+            "Text before every source, or a template over the columns: `translate: {{text}}`."
+        ),
     )
     conversation_history: bool = Field(
-        default=False, description="Add the earlier turns of a conversation to each source as context."
+        default=False,
+        description=Message("Add the earlier turns of a conversation to each source as context."),
     )
     max_source_length: Count = Field(
-        default=256, ge=4, le=MAX_TOKENS, description="Maximum number of source tokens, including EOS."
+        default=256,
+        ge=4,
+        le=MAX_TOKENS,
+        description=Message("Maximum number of source tokens, including EOS."),
     )
     max_target_length: Count = Field(
-        default=256, ge=2, le=MAX_TOKENS, description="Maximum number of target tokens, including EOS."
+        default=256,
+        ge=2,
+        le=MAX_TOKENS,
+        description=Message("Maximum number of target tokens, including EOS."),
     )
     source_truncation: Literal["context", "right"] = Field(
         default="context",
-        description="What to cut from a source that is too long: `context`, the oldest history first, then "
-        "the longest context, never the question; `right`, its end.",
+        description=Message(
+            "What to cut from a source that is too long: `context`, the oldest history first, then "
+            "the longest context, never the question; `right`, its end."
+        ),
     )
-    encoding: str = Field(default="utf-8", description="Character encoding of text files.")
+    encoding: str = Field(default="utf-8", description=Message("Character encoding of text files."))
     delimiter: Delimiter | None = Field(
         default=None,
-        description="Separator of cells in csv and tsv files: a character, or `tab`. Detected if null.",
+        description=Message(
+            "Separator of cells in csv and tsv files: a character, or `tab`. Detected if null."
+        ),
     )
     quoting: Literal["auto", "csv", "none"] = Field(
         default="auto",
-        description="Double quotes in csv and tsv files: `csv`, around cells; `none`, part of the text. "
-        "`auto` means `csv`, but is detected from the file if cells are separated by tabs.",
+        description=Message(
+            "Double quotes in csv and tsv files: `csv`, around cells; `none`, part of the text. "
+            "`auto` means `csv`, but is detected from the file if cells are separated by tabs."
+        ),
     )
     stringify: bool = Field(
-        default=False, description="Accept numbers, booleans and dates where text is expected."
+        default=False, description=Message("Accept numbers, booleans and dates where text is expected.")
     )
     number_format: Literal["written", "python"] = Field(
         default="written",
-        description="`written`: numbers as in the file, or the shortest form that reads back as the same "
-        "value of their type; class labels as names. `python`: as Python prints them, as in LoRALoom 0.1.",
+        description=Message(
+            "`written`: numbers as in the file, or the shortest form that reads back as the same "
+            "value of their type; class labels as names. `python`: as Python prints them, as in "
+            "LoRALoom 0.1."
+        ),
     )
-    on_empty: Literal["error", "drop"] = Field(default="error", description="What to do with empty rows.")
+    on_empty: Literal["error", "drop"] = Field(
+        default="error", description=Message("What to do with empty rows.")
+    )
     on_invalid: Literal["error", "drop"] = Field(
         default="error",
-        description="What to do with rows that cannot be read or used, and with empty ones unless `on_empty` "
-        "drops them; dropped rows are counted and listed in split.json.",
+        description=Message(
+            "What to do with rows that cannot be read or used, and with empty ones unless "
+            "`on_empty` drops them; dropped rows are counted and listed in split.json."
+        ),
     )
     hub_config: str | None = Field(default=None, description="Configuration of a hub dataset.")
     hub_split: str = Field(
         default="train",
-        description="Split of a hub dataset to read; for a saved DatasetDict, the split for data.train.",
+        description=Message(
+            "Split of a hub dataset to read; for a saved DatasetDict, the split for data.train."
+        ),
     )
 
     @model_validator(mode="after")

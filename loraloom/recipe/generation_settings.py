@@ -19,36 +19,43 @@ class GenerationSettings(Section):
         default=256,
         ge=1,
         le=MAX_TOKENS,
-        description="Maximum number of tokens of an answer; by default that of a response.",
+        description=Message("Maximum number of tokens of an answer; by default that of a response."),
         json_schema_extra={DEFAULT_FROM: "data.max_target_length"},
     )
-    num_beams: Count = Field(default=1, ge=1, le=256, description="Number of beams; 1 is greedy.")
+    num_beams: Count = Field(default=1, ge=1, le=256, description=Message("Number of beams; 1 is greedy."))
     do_sample: bool = Field(
-        default=False, description="Sample tokens instead of choosing the most likely one."
+        default=False, description=Message("Sample tokens instead of choosing the most likely one.")
     )
     temperature: Number | None = Field(
         default=None, gt=0, description="Sampling temperature; only with do_sample."
     )
     top_k: Count | None = Field(
-        default=None, ge=1, description="Sample from this many most likely tokens; only with do_sample."
+        default=None,
+        ge=1,
+        description=Message("Sample from this many most likely tokens; only with do_sample."),
     )
     top_p: Number | None = Field(
         default=None,
         gt=0,
         le=1,
-        description="Sample from the most likely tokens with this total probability; only with do_sample.",
+        description=Message(
+            "Sample from the most likely tokens with this total probability; only with do_sample."
+        ),
     )
     repetition_penalty: Number = Field(
-        default=1.0, gt=0, description="Values above 1 make tokens that already occurred less likely."
+        default=1.0,
+        gt=0,
+        description=Message("Values above 1 make tokens that already occurred less likely."),
     )
     no_repeat_ngram_size: Count = Field(
-        default=0, ge=0, description="Forbid n-grams of this size to occur twice."
+        default=0, ge=0, description=Message("Forbid n-grams of this size to occur twice.")
     )
     length_penalty: Number | None = Field(
-        default=None, description="Exponent of the length in beam scores; only with num_beams above 1."
+        default=None,
+        description=Message("Exponent of the length in beam scores; only with num_beams above 1."),
     )
     batch_size: Count = Field(
-        default=32, ge=1, le=65_536, description="Number of rows answered together, per model."
+        default=32, ge=1, le=65_536, description=Message("Number of rows answered together, per model.")
     )
 
     @model_validator(mode="after")

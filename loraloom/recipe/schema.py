@@ -38,32 +38,35 @@ class Experiment:
 class Recipe(LocatedSection):
     """What to do, as one document."""
 
-    model_name_or_path: str = Field(description="A folder, a hub name, or `starter` for the embedded base.")
+    model_name_or_path: str = Field(
+        description=Message("A folder, a hub name, or `starter` for the embedded base.")
+    )
     data: DataSettings
     lora: LoraSettings = Field(default_factory=lambda: LoraSettings())
     training: TrainingSettings = Field(default_factory=lambda: TrainingSettings())
     experiments: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
-        description="Optional; each contains only what differs, in `lora`, `training` and `seed`.",
+        description=Message("Optional; each contains only what differs, in `lora`, `training` and `seed`."),
     )
     generation: GenerationSettings = Field(default_factory=lambda: GenerationSettings())
     dtype: Dtype = Field(
-        default="auto", description="Dtype of the frozen base; adapters are always trained in float32."
+        default="auto",
+        description=Message("Dtype of the frozen base; adapters are always trained in float32."),
     )
     device: str = Field(
         default="auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
-        description="auto, cpu, cuda, cuda:1, mps (untested).",
+        description=Message("auto, cpu, cuda, cuda:1, mps (untested)."),
     )
-    seed: Seed = Field(default=42, description="Determines initial weights, data order and dropout.")
+    seed: Seed = Field(default=42, description=Message("Determines initial weights, data order and dropout."))
     seeds: Count = Field(
         default=1,
         ge=1,
         le=64,
-        description="Number of seeds to train each experiment with: `seed` and the next ones.",
+        description=Message("Number of seeds to train each experiment with: `seed` and the next ones."),
     )
     allow_bin_weights: bool = Field(
-        default=False, description="Load .bin weights (weights-only) if there are no others."
+        default=False, description=Message("Load .bin weights (weights-only) if there are no others.")
     )
 
     def located(self, locations: Locations | None) -> Self:

@@ -38,17 +38,19 @@ class LoraSettings(Section):
         default=32,
         gt=0,
         le=1e6,
-        description="The update is scaled by lora_alpha / r (rsLoRA: by lora_alpha / √r).",
+        description=Message("The update is scaled by lora_alpha / r (rsLoRA: by lora_alpha / √r)."),
     )
     lora_dropout: Number = Field(default=0.05, ge=0, lt=1, description="Dropout before A, during training.")
     target_modules: TargetModules = Field(
         default="all-linear",
-        description="all-linear, a list of module names, or a regular expression; each may be limited by "
-        "the prefix `encoder:`, `decoder:` or `cross:`.",
+        description=Message(
+            "all-linear, a list of module names, or a regular expression; each may be limited by "
+            "the prefix `encoder:`, `decoder:` or `cross:`."
+        ),
     )
     use_rslora: bool = Field(default=False, description="Scale by lora_alpha / √r (Kalajdzievski, 2023).")
     init_adapter: str | None = Field(
-        default=None, description="Continue training from this PEFT adapter folder."
+        default=None, description=Message("Continue training from this PEFT adapter folder.")
     )
 
     @property
@@ -62,10 +64,10 @@ class TrainingSettings(Section):
 
     learning_rate: Number = Field(default=3e-4, gt=0, le=10, description="Peak learning rate.")
     num_train_epochs: Number = Field(
-        default=3, gt=0, le=100_000, description="Number of passes over the training rows."
+        default=3, gt=0, le=100_000, description=Message("Number of passes over the training rows.")
     )
     max_steps: Count | None = Field(
-        default=None, ge=1, description="Stop after this many steps, regardless of epochs."
+        default=None, ge=1, description=Message("Stop after this many steps, regardless of epochs.")
     )
     per_device_train_batch_size: Count = Field(
         default=8, ge=1, le=65_536, description="Number of examples in a micro-batch."
@@ -74,71 +76,88 @@ class TrainingSettings(Section):
         default=1, ge=1, le=65_536, description="Number of micro-batches in a step."
     )
     per_device_eval_batch_size: Count = Field(
-        default=16, ge=1, le=65_536, description="Number of examples evaluated together."
+        default=16, ge=1, le=65_536, description=Message("Number of examples evaluated together.")
     )
     weight_decay: Number = Field(default=0.0, ge=0, le=10, description="AdamW's decoupled weight decay.")
     adam_beta1: Number = Field(default=0.9, ge=0, lt=1, description="AdamW's first decay rate.")
     adam_beta2: Number = Field(default=0.999, ge=0, lt=1, description="AdamW's second decay rate.")
     adam_epsilon: Number = Field(default=1e-8, gt=0, le=1, description="AdamW's denominator floor.")
     lr_scheduler_type: Literal["linear", "cosine", "constant"] = Field(
-        default="linear", description="Decay of the learning rate after warm-up."
+        default="linear", description=Message("Decay of the learning rate after warm-up.")
     )
     warmup_steps: Number = Field(
         default=0,
         ge=0,
-        description="Number of steps with rising learning rate; a value below 1 is a share of all steps.",
+        description=Message(
+            "Number of steps with rising learning rate; a value below 1 is a share of all steps."
+        ),
     )
     max_grad_norm: Number = Field(
-        default=1.0, ge=0, description="Norm to which gradients are clipped; 0 disables clipping."
+        default=1.0, ge=0, description=Message("Norm to which gradients are clipped; 0 disables clipping.")
     )
     label_smoothing_factor: Number = Field(
         default=0.0,
         ge=0,
         lt=1,
-        description="Share of each label's weight that is spread over the whole vocabulary, in training "
-        "only: eval_loss is always the plain cross-entropy.",
+        description=Message(
+            "Share of each label's weight that is spread over the whole vocabulary, in training "
+            "only: eval_loss is always the plain cross-entropy."
+        ),
     )
     base_dropout: BaseDropout = Field(
         default=0.0,
-        description="Dropout inside the frozen base: a probability, or `model` for the value in its config.",
+        description=Message(
+            "Dropout inside the frozen base: a probability, or `model` for the value in its config."
+        ),
     )
     gradient_checkpointing: bool = Field(
-        default=False, description="Recompute activations instead of keeping them."
+        default=False, description=Message("Recompute activations instead of keeping them.")
     )
     packing: bool = Field(
-        default=True, description="Pack several examples into one row, so that few tokens are padding."
+        default=True,
+        description=Message("Pack several examples into one row, so that few tokens are padding."),
     )
     cuda_graphs: bool = Field(
         default=False,
-        description="On a GPU, record training passes of the same shape as CUDA graphs and replay them, "
-        "without packing; none are recorded with gradient checkpointing, base dropout or label smoothing.",
+        description=Message(
+            "On a GPU, record training passes of the same shape as CUDA graphs and replay them, "
+            "without packing; none are recorded with gradient checkpointing, base dropout or label "
+            "smoothing."
+        ),
     )
     eval_strategy: Literal["no", "steps", "epoch"] = Field(default="epoch", description="When to evaluate.")
     eval_steps: Count | None = Field(
-        default=None, ge=1, description="Number of steps between evaluations, with `eval_strategy: steps`."
+        default=None,
+        ge=1,
+        description=Message("Number of steps between evaluations, with `eval_strategy: steps`."),
     )
     save_strategy: Literal["no", "steps", "epoch"] = Field(
         default="epoch", description="When to save a checkpoint."
     )
     save_steps: Count | None = Field(
-        default=None, ge=1, description="Number of steps between checkpoints, with `save_strategy: steps`."
+        default=None,
+        ge=1,
+        description=Message("Number of steps between checkpoints, with `save_strategy: steps`."),
     )
     save_total_limit: Count = Field(
-        default=2, ge=1, description="Number of checkpoints to keep; the best adapter is never lost."
+        default=2, ge=1, description=Message("Number of checkpoints to keep; the best adapter is never lost.")
     )
     metric_for_best_model: SelectionMetric = Field(
-        default="eval_loss", description="Metric that selects the checkpoint that becomes the adapter."
+        default="eval_loss",
+        description=Message("Metric that selects the checkpoint that becomes the adapter."),
     )
     max_forgetting: Number | None = Field(
         default=None,
         gt=0,
-        description="Fail an experiment if its loss on data.retain rises by more than this, in nats a token.",
+        description=Message(
+            "Fail an experiment if its loss on data.retain rises by more than this, in nats a token."
+        ),
     )
     early_stopping_patience: Count | None = Field(
-        default=None, ge=1, description="Stop after this many evaluations without improvement."
+        default=None, ge=1, description=Message("Stop after this many evaluations without improvement.")
     )
     early_stopping_threshold: Number = Field(
-        default=0.0, ge=0, description="Smallest change that counts as an improvement."
+        default=0.0, ge=0, description=Message("Smallest change that counts as an improvement.")
     )
 
     @model_validator(mode="after")

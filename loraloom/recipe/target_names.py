@@ -15,6 +15,8 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
+from loraloom.text.message import Message
+
 ALL_LINEAR = "all-linear"
 SCOPES = ("encoder", "decoder", "cross")
 # Only in `(?:` may an expression contain a colon after letters: `decoder:(?:q|v)`.
@@ -48,7 +50,12 @@ def parse_target(text: str) -> TargetName:
     if scoped is None:
         return TargetName("", text.strip())
     if scoped[1] not in SCOPES:
-        raise ValueError(f"may have the prefix `encoder:`, `decoder:` or `cross:`, but not `{scoped[1]}:`")
+        raise ValueError(
+            Message(
+                "may have the prefix `encoder:`, `decoder:` or `cross:`, but not `{prefix}:`",
+                prefix=scoped[1],
+            )
+        )
     return TargetName(scoped[1], scoped[2].strip())
 
 
@@ -71,9 +78,9 @@ def read_target_modules(value: Any) -> str | list[str]:
     elif isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
         parts = [parse_target(name) for name in value]
     else:
-        raise ValueError("must be `all-linear`, a list of module names, or a regular expression")
+        raise ValueError(Message("must be `all-linear`, a list of module names, or a regular expression"))
     if not parts or not all(part.pattern for part in parts):
-        raise ValueError("names no module")
+        raise ValueError(Message("names no module"))
     return list(dict.fromkeys(map(str, parts)))
 
 
@@ -83,5 +90,7 @@ def _expression(value: str) -> str:
         with warnings.catch_warnings(action="ignore"):
             re.compile(target.pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"must be a valid regular expression ({error}) or a list of names") from None
+        raise ValueError(
+            Message("must be a valid regular expression ({error}) or a list of names", error=error)
+        ) from None
     return str(target)

@@ -15,7 +15,7 @@ from loraloom.recipe.settings import DEFAULT_FROM
 from loraloom.recipe.settings_tree import SettingsTree
 from loraloom.recipe.typos import nearest
 from loraloom.recipe.values import SettingError
-from loraloom.text.message import Message, joined
+from loraloom.text.message import Message, joined, said_by
 from loraloom.text.visible import quoted, shown_value
 
 _COMPARISONS = {
@@ -94,7 +94,7 @@ def _what(detail: ErrorDetails) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
     if "error" in context:
         error = context["error"]
-        return str(error) if not isinstance(error, SettingError) else error.message
+        return said_by(error) if not isinstance(error, SettingError) else error.message
     if kind in _COMPARISONS:
         words, bound = _COMPARISONS[kind]
         return Message("{words} {number}", words=words, number=_number(context[bound]))
@@ -119,7 +119,7 @@ def _allowed(detail: ErrorDetails, setting: Path) -> str:
     if info is None or "error" in detail.get("ctx", {}):
         return ""
     if detail["type"] == "string_pattern_mismatch":
-        return (info.description or "").rstrip(".")
+        return Message("{help:clause}", help=info.description or "")
     bounds: list[str] = []
     for bound in info.metadata:
         for kind, words in (

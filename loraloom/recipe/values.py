@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from loraloom.recipe.target_names import read_target_modules
+from loraloom.text.message import Message
 
 
 class SettingError(ValueError):
@@ -41,7 +42,7 @@ def as_number(text: str) -> int | float | None:
 def _no_bool(value: Any) -> Any:
     # pydantic reads True as 1; in a recipe that is a mistake, not a number.
     if isinstance(value, bool):
-        raise ValueError("must be a number, not true or false")
+        raise ValueError(Message("must be a number, not true or false"))
     return value
 
 
@@ -63,14 +64,14 @@ def _files(value: Any) -> Any:
     for name in value if isinstance(value, list | tuple) else [value]:
         if not isinstance(name, str):
             raise ValueError(
-                "must be a file name or a list of file names. Write it as in `data.train: data.json`"
+                Message("must be a file name or a list of file names. Write it as in `data.train: data.json`")
             )
         if not name.strip():
-            raise ValueError("contains no file name")
+            raise ValueError(Message("contains no file name"))
     if isinstance(value, str):
         return value
     if not value:
-        raise ValueError("is an empty list, without file names")
+        raise ValueError(Message("is an empty list, without file names"))
     return list(value)
 
 
@@ -89,14 +90,19 @@ def _part(value: Any) -> Any:
     read = as_number(value) if isinstance(value, str) else _no_bool(value)
     if read is None and isinstance(value, str):
         if not value.strip():
-            raise ValueError("contains no file name")
+            raise ValueError(Message("contains no file name"))
         return value
     if not isinstance(read, int | float) or not _is_part(read):
         raise ValueError(
-            "must be a share of at least 0 and below 1, a whole number of rows, or a file or list of files"
+            Message(
+                "must be a share of at least 0 and below 1, a whole number of rows, or a file or "
+                "list of files"
+            )
         )
     if isinstance(read, float) and read == 1.0:
-        raise ValueError("must be less than 1 if it is a share, because 1.0 leaves no row to train on")
+        raise ValueError(
+            Message("must be less than 1 if it is a share, because 1.0 leaves no row to train on")
+        )
     return int(read) if float(read).is_integer() else read
 
 
@@ -115,7 +121,9 @@ def _delimiter(value: Any) -> Any:
         return "tab"
     if not isinstance(value, str) or len(value) != 1 or value in '"\r\n':
         raise ValueError(
-            "must be `tab`, or one character in quotes that is neither a double quote nor a line break"
+            Message(
+                "must be `tab`, or one character in quotes that is neither a double quote nor a line break"
+            )
         )
     return value
 
@@ -128,7 +136,7 @@ def _base_dropout(value: Any) -> Any:
         return value
     number = as_number(value) if isinstance(value, str) else _no_bool(value)
     if not isinstance(number, int | float) or not 0 <= number < 1:
-        raise ValueError("must be a probability of at least 0 and below 1, or `model`")
+        raise ValueError(Message("must be a probability of at least 0 and below 1, or `model`"))
     return float(number)
 
 
@@ -143,7 +151,7 @@ TargetModules = Annotated[str | list[str], BeforeValidator(read_target_modules)]
 def _dtype(value: Any) -> Any:
     if value in ("float16", "fp16", "half"):
         # Measured and reported many times: the activations of wo exceed 65,504.
-        raise ValueError("must not be float16, which overflows on T5-family models (loss 0 or NaN)")
+        raise ValueError(Message("must not be float16, which overflows on T5-family models (loss 0 or NaN)"))
     return value
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from loraloom.text.message import Message
 from loraloom.text.units import NONE, signed
 
 
@@ -28,25 +29,28 @@ class Figure:
 
 # In the order of the page. The first seven can have a difference with an interval.
 FIGURES: dict[str, Figure] = {
-    "chrf": Figure("chrF", "character n-grams shared with the reference", "score", True),
+    "chrf": Figure("chrF", Message("character n-grams shared with the reference"), "score", True),
     "chrf_plus_plus": Figure(
-        "chrF++", "character n-grams and word pairs shared with the reference", "score", True
+        "chrF++", Message("character n-grams and word pairs shared with the reference"), "score", True
     ),
     "bleu": Figure(
-        "BLEU", "n-grams shared with the reference, with a penalty for short answers", "score", True
+        "BLEU", Message("n-grams shared with the reference, with a penalty for short answers"), "score", True
     ),
-    "rouge_l": Figure("ROUGE-L", "longest common subsequence with the reference", "score", True),
-    "exact_match": Figure("exact match", "answers equal to the reference", "share", True),
-    "eval_loss": Figure("loss", "of the reference, per label token", "loss", False),
-    "length_ratio": Figure("length", "characters of answers / of references", "ratio"),
+    "rouge_l": Figure("ROUGE-L", Message("longest common subsequence with the reference"), "score", True),
+    "exact_match": Figure(Message("exact match"), Message("answers equal to the reference"), "share", True),
+    "eval_loss": Figure(Message("loss"), Message("of the reference, per label token"), "loss", False),
+    "length_ratio": Figure(Message("length"), Message("characters of answers / of references"), "ratio"),
     "retain_loss": Figure(
-        "retained", "loss on data.retain; an increase over the base means forgetting", "loss", False
+        Message("retained"),
+        Message("loss on data.retain; an increase over the base means forgetting"),
+        "loss",
+        False,
     ),
-    "share_changed": Figure("changed", "answers that differ from the base's", "share"),
-    "distinct_1": Figure("distinct-1", "different characters per character", "ratio"),
-    "distinct_2": Figure("distinct-2", "different character pairs per pair", "ratio"),
-    "share_repetitive": Figure("repetitive", "answers stuck in a loop", "share"),
-    "share_cut": Figure("cut", "answers that reached the token limit", "share"),
+    "share_changed": Figure(Message("changed"), Message("answers that differ from the base's"), "share"),
+    "distinct_1": Figure("distinct-1", Message("different characters per character"), "ratio"),
+    "distinct_2": Figure("distinct-2", Message("different character pairs per pair"), "ratio"),
+    "share_repetitive": Figure(Message("repetitive"), Message("answers stuck in a loop"), "share"),
+    "share_cut": Figure(Message("cut"), Message("answers that reached the token limit"), "share"),
 }
 _DIGITS = {"share": 1, "score": 1, "ratio": 3, "loss": 3}
 _UNKNOWN = Figure("", "", "ratio")

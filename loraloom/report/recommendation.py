@@ -11,6 +11,7 @@ from loraloom.recipe import Recipe
 from loraloom.recipe.reading import write_recipe
 from loraloom.report.comparison_view import ComparisonView
 from loraloom.report.search_view import SearchView
+from loraloom.text.message import Message
 from loraloom.text.visible import visible
 
 _WIDTH = 100
@@ -81,7 +82,11 @@ def not_found(recipe: Recipe) -> str:
     ]
     if not lost:
         return ""
-    return f"No longer in {recipe.folder}, and named as in the run: {', '.join(dict.fromkeys(lost))}."
+    return Message(
+        "No longer in {folder}, and named as in the run: {names}.",
+        folder=recipe.folder,
+        names=", ".join(dict.fromkeys(lost)),
+    )
 
 
 def commented(recipe: Recipe, *comments: str) -> str:

@@ -58,7 +58,11 @@ def _choices(key: str, setting: Setting, notes: list[str]) -> tuple[Any, ...]:
     if key == "lora.target_modules" and len(setting.value) > 1 and all(map(_is_one_name, setting.value)):
         names = ", ".join(setting.value)
         notes.append(
-            f"{setting.where}: each of {names} is a separate choice; [[{names}]] would be one choice of all"
+            Message(
+                "{where}: each of {names} is a separate choice; [[{names}]] would be one choice of all",
+                where=setting.where,
+                names=names,
+            )
         )
     spellings = VALUE_ALIASES.get(key, {})
     return tuple(
@@ -126,7 +130,7 @@ def _sensible_range(
     low, high, step = numbers["low"], numbers["high"], numbers.get("step")
     problems = []
     if low >= high:
-        fix = (
+        fix: str = (
             Message("Write `[{low:g}]` for one value.", low=low)
             if low == high
             else Message("Write `{{low: {high:g}, high: {low:g}}}`.", high=high, low=low)
@@ -177,7 +181,15 @@ def _sensible_range(
     if step is not None:
         last = low + math.floor((high - low) / step + 1e-9) * step
         if abs(last - high) > 1e-9 * abs(high):
-            notes.append(f"{where}: {key} ends at {last:g}, because no step reaches {high:g}")
+            notes.append(
+                Message(
+                    "{where}: {key} ends at {last:g}, because no step reaches {high:g}",
+                    where=where,
+                    key=key,
+                    last=last,
+                    high=high,
+                )
+            )
             high = int(last) if kind is int else round(last, DECIMALS)
     return Dimension(key, where, low=low, high=high, step=step, log=log, is_integer=kind is int)
 

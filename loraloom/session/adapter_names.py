@@ -85,9 +85,11 @@ def adapters_of(
         notes += [_lacking(name, endings) for name in listed if name not in there]
     chosen = list(dict.fromkeys(chosen))
     if chosen and not run.is_finished:
-        notes.insert(0, "training has not ended; only adapters that are finished so far are used")
+        notes.insert(0, Message("training has not ended; only adapters that are finished so far are used"))
     training = [name for name in chosen if name not in finished]
-    notes += [f"{name} is still training; its best adapter so far is used" for name in training]
+    notes += [
+        Message("{name} is still training; its best adapter so far is used", name=name) for name in training
+    ]
     notes += _not_as_written(run, [name for name in chosen if name in finished])
     return chosen, notes
 
@@ -100,9 +102,13 @@ def _not_as_written(run: Run, names: Sequence[str]) -> list[str]:
     found = [file for file in files if Path(file).name != README]
     if run.sums_file.name in found:
         sums = run.sums_file.name
-        return [f"{sums} is damaged, so it is unknown whether adapters have changed since the run"]
-    what = "has changed since the run wrote it, so the results may be those of another adapter"
-    return [f"{file} {what}" for file in found]
+        return [
+            Message(
+                "{sums} is damaged, so it is unknown whether adapters have changed since the run", sums=sums
+            )
+        ]
+    what = Message("has changed since the run wrote it, so the results may be those of another adapter")
+    return [Message("{file} {what}", file=file, what=what) for file in found]
 
 
 def one_adapter(
@@ -131,7 +137,7 @@ def one_adapter(
         adapters_of(run, recipe, names, so_far)
     endings = endings_of(run)
     if given is None and len(groups) > 1:
-        what = Message("the run has several experiments, but exactly one adapter is required")
+        what: str = Message("the run has several experiments, but exactly one adapter is required")
     else:
         group, num_seeds = given or next(iter(groups)), len(names)
         what = Message(

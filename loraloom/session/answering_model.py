@@ -20,6 +20,7 @@ from loraloom.session import provenance as origin
 from loraloom.session.adapter_names import adapters_of
 from loraloom.session.locations import explain_base_location
 from loraloom.session.material import load_recipe_base
+from loraloom.text.message import Message
 from loraloom.training.checkpoint import newest_valid
 
 
@@ -131,5 +132,10 @@ def _load_base(recipe: Recipe, known: Provenance, notes: list[str]) -> Base:
         if error.problems[0].where != "device":
             raise
         device = choices.get("device")
-        notes.append(f"the run's device, {device}, is not available; figures may differ in the last digits")
+        notes.append(
+            Message(
+                "the run's device, {device}, is not available; figures may differ in the last digits",
+                device=device,
+            )
+        )
         return load_run_base(recipe, known, {})

@@ -17,7 +17,7 @@ from loraloom.data.retain import read_retained
 from loraloom.data.splitting.split import PARTS, STARTER, Split
 from loraloom.errors import ModelError
 from loraloom.recipe import Recipe
-from loraloom.text.message import Message
+from loraloom.text.message import Message, said_by
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _see(recipe: Recipe, split: Split, loads_tokenizer: bool) -> DataView:
     try:
         tokenizer = recipe_tokenizer(recipe, loads_tokenizer)
     except NoTokenizerError as error:
-        why = str(error)
+        why = said_by(error)
     limit = recipe.generation.max_new_tokens
     return DataView(split, recipe.data, tokenizer, without_tokenizer=why, max_new_tokens=limit)
 
@@ -142,7 +142,7 @@ def _tokenizer(model: Path, may_load: bool) -> TextTokenizer:
     try:
         return TextTokenizer.of_transformers(load_tokenizer(str(model), str(model))[0])
     except ModelError as error:
-        raise NoTokenizerError(str(error.problems[0])) from None
+        raise NoTokenizerError(error.problems[0].as_message()) from None
 
 
 def _tokenizer_folder(recipe: Recipe) -> Path:
@@ -167,5 +167,5 @@ def _tokenizer_folder(recipe: Recipe) -> Path:
         found = []
     cached = next((path for path in found if isinstance(path, str)), None)
     if cached is None:
-        raise NoTokenizerError("the base's tokenizer is not on this machine yet")
+        raise NoTokenizerError(Message("the base's tokenizer is not on this machine yet"))
     return Path(cached).parent

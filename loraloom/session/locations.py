@@ -48,7 +48,7 @@ def relocated(
     recorded = Path(known.folder)
     here = recipe.folder
     moved: dict[str, Path] = {}
-    notes = []
+    notes: list[str] = []
     if base is not None and not base.is_dir():
         what = (
             Message("a model is a folder, but this is a file")
@@ -65,13 +65,29 @@ def relocated(
         moved = find_moved(recipe.data, data, _sums(run, recipe, known))
         if data.is_dir() and not here.is_dir():
             here = data
-        notes.append(f"the run's data is read from {data.absolute()}; the run recorded it in {recorded}")
+        notes.append(
+            Message(
+                "the run's data is read from {folder}; the run recorded it in {recorded}",
+                folder=data.absolute(),
+                recorded=recorded,
+            )
+        )
     if base is not None:
         notes.append(
-            f"the base is read from {base.absolute()}; the run recorded `{recipe.model_name_or_path}`"
+            Message(
+                "the base is read from {folder}; the run recorded `{model_name_or_path}`",
+                folder=base.absolute(),
+                model_name_or_path=recipe.model_name_or_path,
+            )
         )
     if here.resolve() != recorded:
-        notes.append(f"the recipe's paths are relative to {here.resolve()}; the run started in {recorded}")
+        notes.append(
+            Message(
+                "the recipe's paths are relative to {folder}; the run started in {recorded}",
+                folder=here.resolve(),
+                recorded=recorded,
+            )
+        )
     base = None if base is None else base.absolute()
     return recipe.located(Locations(here.absolute(), base, moved)), notes
 

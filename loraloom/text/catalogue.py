@@ -31,6 +31,12 @@ def rendered(text: str, catalogue: Catalogue | None = None) -> str:
     return text.rendered(catalogue)
 
 
+def language() -> str:
+    """Return the tag of the language in use, as in the header of its catalogue; by default `en`."""
+    header: dict[str, str] = getattr(_catalogue.get(), "info", dict)()
+    return str(header.get("language") or "en").replace("_", "-")
+
+
 @contextmanager
 def use_catalogue(catalogue: Catalogue) -> Iterator[None]:
     """Render messages through a catalogue, in this thread or task."""

@@ -183,6 +183,20 @@ def joined(separator: str, parts: Iterable[str]) -> Message:
     return JoinedMessage.of(separator, kept)
 
 
+def marked(template: str) -> str:
+    """Return a template as it is; list it for translators, because it is looked up elsewhere."""
+    return template
+
+
+def said_by(error: Any) -> str:
+    """Return the message that an exception was raised with, or else its text."""
+    if hasattr(error, "as_message"):
+        message: str = error.as_message()
+        return message
+    args: Sequence[object] = getattr(error, "args", ())
+    return args[0] if args and isinstance(args[0], Message) else str(error)
+
+
 def mapped(value: Any, change: Callable[[str], str]) -> Any:
     """Change a text; of a message, the texts among its values; return anything else as it is."""
     if isinstance(value, Message):
@@ -239,9 +253,8 @@ def _plain(value: object) -> Value:
     """Return a value as JSON keeps it, so that it reads the same after it was stored."""
     if value is None or type(value) in (str, int, float, bool) or isinstance(value, Message):
         return value  # type: ignore[return-value]
-    if hasattr(value, "as_message"):
-        message: str = value.as_message()
-        return message
+    if isinstance(value, Exception) or hasattr(value, "as_message"):
+        return said_by(value)
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real):

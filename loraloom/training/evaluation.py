@@ -111,13 +111,17 @@ def measure_forgetting(engine: Engine, trainee: Trainee) -> bool:
         engine.state.unfinished.append(trainee.name)
         return False
     if not math.isfinite(losses[trainee.name]):
-        progress.fail(f"the loss on data.retain is {losses[trainee.name]}")
+        progress.fail(Message("the loss on data.retain is {loss}", loss=losses[trainee.name]))
         return True
     progress.retain_loss = losses[trainee.name]
     progress.forgetting = losses[trainee.name] - losses[BASE]
     if limit is not None and progress.forgetting > limit:
         progress.fail(
-            f"it forgets: the loss on data.retain rose by {progress.forgetting:.3f}, "
-            f"and max_forgetting allows {limit:g}"
+            Message(
+                "it forgets: the loss on data.retain rose by {forgetting:.3f}, and max_forgetting "
+                "allows {limit:g}",
+                forgetting=progress.forgetting,
+                limit=limit,
+            )
         )
     return True

@@ -26,7 +26,7 @@ def join_all(engine: Engine, wave: Sequence[str]) -> None:
         except (MemoryError, RuntimeError) as error:
             if engine.setup.has_one_experiment or not is_out_of_memory(error):
                 raise
-            engine.state.progress[name].fail("out of memory: its adapter is too large")
+            engine.state.progress[name].fail(Message("out of memory: its adapter is too large"))
             _end(engine, name)
 
 

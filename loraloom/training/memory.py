@@ -95,11 +95,21 @@ def _fits(engine: Engine, trainees: Sequence[Trainee], row: Piece) -> bool:
 def _fail(engine: Engine, trainees: list[Trainee], row: Piece) -> None:
     """Let the experiment fail whose adapter leaves no room for a row, and lift the limits that it caused."""
     trainee, state = trainees[row.trainee], engine.state
-    with_others = "fits with another adapter, but not with this one" if len(trainees) > 1 else "does not fit"
+    with_others = (
+        Message("fits with another adapter, but not with this one")
+        if len(trainees) > 1
+        else Message("does not fit")
+    )
     number, step = row.rows[0] + 1, trainee.progress.step + 1
     trainee.progress.fail(
-        f"out of memory at step {step}: training row {number}, {row.num_tokens} tokens, {with_others}; "
-        "the weights are unchanged by this step"
+        Message(
+            "out of memory at step {step}: training row {number}, {num_tokens} tokens, "
+            "{with_others}; the weights are unchanged by this step",
+            step=step,
+            number=number,
+            num_tokens=row.num_tokens,
+            with_others=with_others,
+        )
     )
     trainees.remove(trainee)
     state.lift(state.tick + 1)

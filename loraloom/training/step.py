@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from loraloom.run.events import TrainStep
+from loraloom.text.message import Message
 from loraloom.training.engine import Engine, SignalReceivedError, Trainee
 from loraloom.training.memory import drop_gradients, make_room
 from loraloom.training.out_of_memory import is_out_of_memory
@@ -90,14 +91,18 @@ def _update_all(engine: Engine, trainees: Sequence[Trainee], results: Sequence[S
     changes: list[_Change] = []
     for trainee, result in zip(trainees, results, strict=True):
         if not result.is_finite:
-            _fail(trainee, f"loss {result.loss}, gradient norm {result.norm}", result)
+            _fail(
+                trainee,
+                Message("loss {loss}, gradient norm {norm}", loss=result.loss, norm=result.norm),
+                result,
+            )
             continue
         try:
             changes.append(_update(trainee, result))
         except (MemoryError, RuntimeError) as error:
             if engine.setup.has_one_experiment or not is_out_of_memory(error):
                 raise
-            _fail(trainee, "out of memory for the state of its optimizer", result)
+            _fail(trainee, Message("out of memory for the state of its optimizer"), result)
         if not engine.setup.waits_once:
             _settle(changes)
             changes.clear()
@@ -144,14 +149,21 @@ def _settle(changes: Sequence[_Change]) -> None:
             continue
         for parameter, old in zip(change.trainee.optimizer.updated, change.before, strict=True):
             parameter.copy_(old)
-        what = f"loss {change.result.loss}, but the norm of the new weights {norm}"
+        what = Message(
+            "loss {loss}, but the norm of the new weights {norm}", loss=change.result.loss, norm=norm
+        )
         _fail(change.trainee, what, change.result)
 
 
 def _fail(trainee: Trainee, what: str, result: StepResult) -> None:
     step, rows = trainee.progress.step + 1, ", ".join(str(row + 1) for row in result.rows[:20])
     trainee.progress.fail(
-        f"{what} at step {step} (training rows {rows}); the weights are unchanged by this step"
+        Message(
+            "{what} at step {step} (training rows {rows}); the weights are unchanged by this step",
+            what=what,
+            step=step,
+            rows=rows,
+        )
     )
 
 

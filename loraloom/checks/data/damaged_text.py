@@ -93,16 +93,16 @@ def _is_utf8_read_as_gbk(text: str) -> bool:
 
 # Problem of a row → (test for this problem in a text, what to do).
 CHARACTERS: dict[str, tuple[Callable[[str], bool], str]] = {
-    "contain damaged characters (U+FFFD, or text that was read in the wrong encoding)": (
+    Message("contain damaged characters (U+FFFD, or text that was read in the wrong encoding)"): (
         is_damaged,
-        "Read the original file again in its own encoding (`data.encoding`).",
+        Message("Read the original file again in its own encoding (`data.encoding`)."),
     ),
-    "contain invisible characters (zero width, direction, control)": (
+    Message("contain invisible characters (zero width, direction, control)"): (
         lambda text: _UNSEEN.search(text) is not None,
-        "Remove them; otherwise the model learns to write them.",
+        Message("Remove them; otherwise the model learns to write them."),
     ),
-    "contain private-use characters, which are meaningless without a particular font": (
+    Message("contain private-use characters, which are meaningless without a particular font"): (
         lambda text: _PRIVATE.search(text) is not None,
-        "Replace them by the characters they stand for.",
+        Message("Replace them by the characters they stand for."),
     ),
 }

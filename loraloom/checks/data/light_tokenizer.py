@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 
 from loraloom.architectures.families import family_of
 from loraloom.data.token_ids import without_start
+from loraloom.text.message import Message
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -130,14 +131,16 @@ class TextTokenizer:
         """
         file = folder / TOKENIZER_FILE
         if not file.is_file():
-            raise NoTokenizerError(f"the base's folder has no {TOKENIZER_FILE}")
+            raise NoTokenizerError(Message("the base's folder has no {file}", file=TOKENIZER_FILE))
         try:
             backend = FastBackend(Tokenizer.from_file(str(file)))
             config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
             names = ("unk", "eos", "pad", *(["bos"] if _starts_with_bos(folder) else []))
             named = [_text(config.get(f"{name}_token")) for name in names]
         except Exception as error:  # `tokenizers` raises bare Exceptions for a damaged file
-            raise NoTokenizerError(f"{file.name} cannot be read ({type(error).__name__})") from None
+            raise NoTokenizerError(
+                Message("{file} cannot be read ({error})", file=file.name, error=type(error).__name__)
+            ) from None
         return cls(backend, *named)
 
     @classmethod

@@ -68,15 +68,15 @@ def _digest(ids: Sequence[int]) -> bytes:
 
 
 def _fix(view: DataView, num_rows: int, num_cut: int) -> str:
-    ways = []
+    by_length = Message("Raise data.max_source_length.")
+    if num_cut and view.settings.source_truncation == "right":
+        by_length = Message("Raise data.max_source_length, or set data.source_truncation: context.")
+    if num_cut == num_rows:
+        return by_length
+    by_tokens = Message("replace what the tokenizer does not know, or use another base.")
     if num_cut:
-        ways.append("raise data.max_source_length")
-        if view.settings.source_truncation == "right":
-            ways.append("set data.source_truncation: context")
-    if num_cut < num_rows:
-        ways.append("replace what the tokenizer does not know, or use another base")
-    text = ", or ".join(ways)
-    return f"{text[0].upper()}{text[1:]}."
+        return Message("{by_length:clause}, or {by_tokens}", by_length=by_length, by_tokens=by_tokens)
+    return Message("Replace what the tokenizer does not know, or use another base.")
 
 
 # Effect of the name of a control token in a text.

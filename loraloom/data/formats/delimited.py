@@ -22,8 +22,11 @@ from loraloom.recipe import DataSettings
 from loraloom.text.message import Message
 
 MAX_CELL_CHARS = 1 << 24
-_UNCLOSED = "opens a double quote that is never closed"
-_TOO_LARGE = f"has a cell of more than {MAX_CELL_CHARS:,} characters; a double quote is probably not closed"
+_UNCLOSED = Message("opens a double quote that is never closed")
+_TOO_LARGE = Message(
+    "has a cell of more than {limit:,} characters; a double quote is probably not closed",
+    limit=MAX_CELL_CHARS,
+)
 # One cell has swallowed the rows after it, so skipping this row would lose them too. The same may be true
 # of any other row that spans several lines and has misplaced quotes.
 _SWALLOWING = (_UNCLOSED, _TOO_LARGE)
@@ -143,7 +146,7 @@ def _dialect(path: Path, settings: DataSettings, shown_as: str, findings: Findin
     else:
         delimiter = named or likely_delimiter(head, usual)
         if delimiter != usual:
-            note = Message(
+            note: str = Message(
                 "cells are separated by {separated_by} (`data.delimiter` sets another separator)",
                 separated_by=separated_by(delimiter),
             )
@@ -210,7 +213,7 @@ def _plain_records(lines: Iterator[str], dialect: Dialect) -> Iterator[Record]:
     for number, line in enumerate(_after(lines, dialect.skip), start=dialect.skip + 1):
         body = line.removesuffix("\n").removesuffix("\r")
         if "\r" in body:
-            yield Record(number, "contains a carriage return; lines must end in \\n or \\r\\n")
+            yield Record(number, Message("contains a carriage return; lines must end in \\n or \\r\\n"))
         else:
             yield Record(number, body.split(dialect.delimiter) if body else [])
 
@@ -222,6 +225,6 @@ def _describe_error(error: csv.Error) -> str:
     if "field larger" in message:
         return _TOO_LARGE
     if "expected after" in message:
-        return "has text right after a closing double quote"
+        return Message("has text right after a closing double quote")
     # The only other error: a carriage return that is neither quoted nor at the end of a line.
-    return "has a carriage return outside double quotes; lines must end in \\n or \\r\\n"
+    return Message("has a carriage return outside double quotes; lines must end in \\n or \\r\\n")

@@ -79,7 +79,7 @@ def is_sound(value: Any, flaws: list[str], number: int, where: str, findings: Fi
     """Return whether a row is an object without flaws; flaws go to `findings`."""
     fix = ""
     if not isinstance(value, dict):
-        flaws, fix = [f"must be an object, but is {type_name(value)}"], AS_OBJECT
+        flaws, fix = [Message("must be an object, but is {kind}", kind=type_name(value))], AS_OBJECT
     for flaw in flaws:
         findings.refuse(
             Problem(Message("row {number} {flaw}", number=number, flaw=flaw), where=where, fix=fix), number

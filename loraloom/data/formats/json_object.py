@@ -20,7 +20,7 @@ from loraloom.data.formats.json_shapes import (
 from loraloom.data.formats.json_text import JsonCursor
 from loraloom.data.formats.row import Findings, Row, location
 from loraloom.errors import DataError, Problem
-from loraloom.text.message import Message
+from loraloom.text.message import Message, said_by
 from loraloom.text.visible import quoted
 
 _KINDS: dict[str, Kind] = {"{": "rows", "[": "lists", "]": "empty"}
@@ -125,7 +125,7 @@ def _rows_of_table(
     try:
         rows = rows_of_columns(held)
     except ValueError as error:
-        raise DataError(str(error), where=shown_as, fix=ONE_LIST) from None
+        raise DataError(said_by(error), where=shown_as, fix=ONE_LIST) from None
     for number, values in enumerate(rows, start=1):
         yield Row(shown_as, number, None, values)
 

@@ -166,7 +166,9 @@ def rows_of_columns(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
     for name, column in columns.items():
         same = type(column) is type(first) and len(column) == len(first)
         if not same or (isinstance(column, dict) and column.keys() != first.keys()):
-            raise ValueError(f"the column {quoted(name)} does not have the same rows as the first one")
+            raise ValueError(
+                Message("the column {name} does not have the same rows as the first one", name=quoted(name))
+            )
     return [{name: column[label] for name, column in columns.items()} for label in labels]
 
 

@@ -84,7 +84,7 @@ class StrictDecoder:
         if len(values) < len(pairs):
             times = Counter(key for key, _ in pairs)
             self.flaws += [
-                f"has the key {quoted(key)} {count} times in one object"
+                Message("has the key {key} {count} times in one object", key=quoted(key), count=count)
                 for key, count in times.items()
                 if count > 1
             ]
@@ -93,7 +93,11 @@ class StrictDecoder:
     def _int(self, digits: str) -> int | float:
         if len(digits) > MAX_INT_DIGITS:
             self.flaws.append(
-                f"contains a number of {len(digits)} digits; at most {MAX_INT_DIGITS} can be read"
+                Message(
+                    "contains a number of {num_digits} digits; at most {limit} can be read",
+                    num_digits=len(digits),
+                    limit=MAX_INT_DIGITS,
+                )
             )
             return 0
         if digits == "-0" and self._keep_written:
@@ -103,7 +107,7 @@ class StrictDecoder:
     def _float(self, digits: str) -> float:
         value = float(digits)
         if math.isinf(value):
-            self.flaws.append("contains a number that is too large to be read")
+            self.flaws.append(Message("contains a number that is too large to be read"))
         return WrittenNumber(value, digits) if self._keep_written else value
 
 

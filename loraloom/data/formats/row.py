@@ -68,7 +68,7 @@ class DroppedRow:
     def place(self) -> str:
         """Its line number as text; its row number if the file has no lines."""
         line = re.search(r":(\d+)(?::\d+)?$", self.where)
-        return line[1] if line else f"row {self.number}"
+        return line[1] if line else Message("row {number}", number=self.number)
 
 
 @dataclass(slots=True)

@@ -13,6 +13,10 @@ from loraloom.text.message import Message
 from loraloom.text.visible import quoted
 
 SHOWN_CODES = 12
+_OF_ROWS = {
+    "source": Message("the source language of some rows"),
+    "target": Message("the target language of some rows"),
+}
 
 
 def check_languages(
@@ -69,7 +73,7 @@ def _problems(
                 ),
             )
         elif name not in languages.codes:
-            where = f"the {side} language of some rows"
+            where = _OF_ROWS[side]
             problem = unknown_language(name, languages, where=where, in_data=not to_answer)
             near = suggest(name, languages.codes)
             if to_answer and near:

@@ -78,7 +78,10 @@ class RowLanguages:
             return side.fixed
         value = value_at(values, side.column)
         if not isinstance(value, str) or not value.strip():
-            raise Flaw(f"{quoted(side.column)} has no language", "Fill it in with a code of the tokenizer.")
+            raise Flaw(
+                Message("{column} has no language", column=quoted(side.column)),
+                Message("Fill it in with a code of the tokenizer."),
+            )
         return self._codes.get(value.strip(), value.strip())
 
     def _side(self, fixed: str | None, column: str | None, key: str, sample: Sequence[Values]) -> _Side:

@@ -14,6 +14,7 @@ from loraloom.data.layouts.conversation import ENTRIES, keys_of_turns, turns_of
 from loraloom.data.layouts.exchange import Exchange, Field, Flaw, Layout, LayoutOptions, Values
 from loraloom.data.layouts.layout_notes import LayoutNotes
 from loraloom.data.layouts.turns import TurnReading
+from loraloom.text.message import Message
 
 SYSTEM, HISTORY = "system", "history"
 
@@ -81,8 +82,10 @@ def _history(name: str, value: Any, options: LayoutOptions, notes: LayoutNotes) 
             for side in (0, 1)
         )
     raise Flaw(
-        f"`{name}` must be a list of [question, answer] pairs",
-        "Write the earlier turns this way, or set `data.context_columns: false` to ignore the column.",
+        Message("`{name}` must be a list of [question, answer] pairs", name=name),
+        Message(
+            "Write the earlier turns this way, or set `data.context_columns: false` to ignore the column."
+        ),
     )
 
 

@@ -28,6 +28,7 @@ from loraloom.data.layouts.exchange import (
 from loraloom.data.layouts.layout_notes import LayoutNotes
 from loraloom.data.layouts.roles import IGNORED, SYSTEM, USER
 from loraloom.data.layouts.turns import Entry, Turn, TurnReading, paired, read_turn
+from loraloom.text.message import Message
 
 _PAIRS = (
     ("input", "output"),
@@ -70,7 +71,7 @@ def conversation_layout(column: str, keys: tuple[str, str]) -> Layout:
     def exchanges(values: Values, options: LayoutOptions, notes: LayoutNotes) -> Iterator[Exchange]:
         entries = values.get(column, MISSING)
         if not isinstance(entries, list) or not entries:
-            raise Flaw(f"`{column}` must be a list with at least one turn")
+            raise Flaw(Message("`{column}` must be a list with at least one turn", column=column))
         turns = turns_of(column, entries, ENTRIES[keys], TurnReading.of(options, notes))
         yield from _exchanges_of(turns, column, notes, to_answer=options.to_answer)
 
@@ -97,7 +98,7 @@ def turns_of(column: str, entries: Sequence[Any], read: Entry, reading: TurnRead
     for position, entry in enumerate(entries):
         place = f"{column}[{position}]"
         if not isinstance(entry, dict):
-            raise Flaw(f"`{place}` must be an object")
+            raise Flaw(Message("`{place}` must be an object", place=place))
         try:
             turns += read(place, entry, reading)
         except UnknownRoles as roles:
@@ -106,7 +107,7 @@ def turns_of(column: str, entries: Sequence[Any], read: Entry, reading: TurnRead
         raise UnknownRoles(unknown)
     num_ignored = sum(turn.speaker == IGNORED for turn in turns)
     if num_ignored:
-        reading.notes.what["turns of roles that `data.roles` ignores (skipped)"] += num_ignored
+        reading.notes.what[Message("turns of roles that `data.roles` ignores (skipped)")] += num_ignored
     return [turn for turn in turns if turn.speaker != IGNORED]
 
 
@@ -126,7 +127,7 @@ def _exchanges_of(
             questions.append(turn.content)
         elif turn.only_calls:
             # The question stays open: the tool's output belongs to it, and so does the next answer.
-            notes.what["answers without text that call a tool (not trained on)"] += 1
+            notes.what[Message("answers without text that call a tool (not trained on)")] += 1
         elif to_answer and is_empty(turn.content.value):
             continue
         elif questions:
@@ -137,18 +138,24 @@ def _exchanges_of(
                 exchanges.append(exchange)
             else:
                 as_context = dataclasses.replace(exchange, response=None)
-                notes.what["answers marked as context by weight, loss or train (not trained on)"] += 1
+                notes.what[
+                    Message("answers marked as context by weight, loss or train (not trained on)")
+                ] += 1
             history, questions = (*history, question, turn.content), []
         else:
-            notes.what["answers without a question before them (used only as context)"] += 1
+            notes.what[Message("answers without a question before them (used only as context)")] += 1
             history = (*history, turn.content)
     if questions and to_answer:
         question = _one_question(questions)
         return [Exchange(question, None, system=system, history=history, turn=num_answers + 1)]
     if questions:
-        notes.what["questions without an answer at the end of a conversation (skipped)"] += 1
+        notes.what[Message("questions without an answer at the end of a conversation (skipped)")] += 1
     if not num_answers and not any(turn.only_calls for turn in turns):
-        raise Flaw(f"`{column}` contains no question" + ("" if to_answer else " with an answer"))
+        raise Flaw(
+            Message("`{column}` contains no question", column=column)
+            if to_answer
+            else Message("`{column}` contains no question with an answer", column=column)
+        )
     if to_answer and not exchanges and as_context is not None:
         return [as_context]  # every row is answered, even without a reference
     return exchanges

@@ -24,6 +24,7 @@ from loraloom.data.layouts.exchange import (
     Values,
 )
 from loraloom.data.layouts.layout_notes import LayoutNotes
+from loraloom.text.message import Message
 
 _PAIRS = (
     ("premise", "hypothesis"),
@@ -114,7 +115,7 @@ def article_layout() -> Layout:
 
 def _objects(place: str, value: Any) -> Sequence[Mapping[str, object]]:
     if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
-        raise Flaw(f"`{place}` must be a list of objects")
+        raise Flaw(Message("`{place}` must be a list of objects", place=place))
     return value
 
 
@@ -125,7 +126,7 @@ def _first_answer(name: str, value: Any, notes: LayoutNotes) -> Field:
         return Field(f"{name}.text" if isinstance(value, dict) else name, texts)
     answers = [text["text"] if isinstance(text, dict) and "text" in text else text for text in texts]
     if len({text for text in answers if isinstance(text, str)}) > 1:
-        notes.what["questions with several answers (the first one is trained on)"] += 1
+        notes.what[Message("questions with several answers (the first one is trained on)")] += 1
     return Field(f"{name}.text[0]", answers[0] if answers else "", number=True)
 
 
@@ -136,15 +137,21 @@ def _label(name: str, value: Any, options: LayoutOptions, notes: LayoutNotes) ->
         number = int(value) if float(value).is_integer() else -1
         if not 0 <= number < len(options.labels):
             raise Flaw(
-                f"`{name}` is a number for which `data.labels` has no name",
-                f"It contains {len(options.labels)} names, for numbers from 0 to {len(options.labels) - 1}.",
+                Message("`{name}` is a number for which `data.labels` has no name", name=name),
+                Message(
+                    "It contains {num_labels} names, for numbers from 0 to {last}.",
+                    num_labels=len(options.labels),
+                    last=len(options.labels) - 1,
+                ),
             )
         return Field(name, options.labels[number])
     if options.labels and isinstance(value, str) and value not in options.labels:
-        notes.what["labels are already text, which `data.labels` does not change"] += 1
+        notes.what[Message("labels are already text, which `data.labels` does not change")] += 1
     if is_number and name not in _OF_PAIRS:
         notes.what[
-            "labels are numbers, trained on as such; `data.labels: [NAME, …]` names them, starting at 0"
+            Message(
+                "labels are numbers, trained on as such; `data.labels: [NAME, …]` names them, starting at 0"
+            )
         ] += 1
     return Field(name, value, number=True)
 

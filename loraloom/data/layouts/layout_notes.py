@@ -36,7 +36,9 @@ class LayoutNotes:
 
     def notes(self) -> list[str]:
         """Return what was accepted and the user should know."""
-        notes: list[str] = [f"{count:,} {what}" for what, count in sorted(self.what.items())]
+        notes: list[str] = [
+            Message("{count:,} {what}", count=count, what=what) for what, count in sorted(self.what.items())
+        ]
         keys = self.unused_keys
         if keys:
             shown = [

@@ -64,7 +64,13 @@ def translation_layout(source: str, target: str) -> Layout:
     def exchanges(values: Values, options: LayoutOptions, notes: LayoutNotes) -> Iterator[Exchange]:
         pair = values.get("translation", MISSING)
         if not isinstance(pair, dict):
-            raise Flaw(f"`translation` must contain {quoted(source)} and {quoted(target)}")
+            raise Flaw(
+                Message(
+                    "`translation` must contain {source} and {target}",
+                    source=quoted(source),
+                    target=quoted(target),
+                )
+            )
         yield Exchange(
             Field(f"translation.{source}", pair.get(source, MISSING)),
             Field(f"translation.{target}", pair.get(target, MISSING)),

@@ -9,6 +9,7 @@ from typing import Any
 from loraloom.data.layouts.exchange import MISSING, Field, Flaw, LayoutOptions, UnknownRoles, Values, is_empty
 from loraloom.data.layouts.layout_notes import LayoutNotes
 from loraloom.data.layouts.roles import ASSISTANT, SYSTEM, USER, folded, role_names
+from loraloom.text.message import Message
 
 # Keys that mark whether an answer is learnt: OpenAI's, ms-swift's, Axolotl's two, XTuner's.
 FLAGS = ("weight", "loss", "train", "training", "output_with_loss")
@@ -62,7 +63,7 @@ def read_turn(who: str, text: str) -> Entry:
     def turns(place: str, entry: Values, reading: TurnReading) -> Iterator[Turn]:
         role = entry.get(who, MISSING)
         if not isinstance(role, str):
-            raise Flaw(f"`{place}.{who}` must be the name of a role")
+            raise Flaw(Message("`{place}.{who}` must be the name of a role", place=place, who=who))
         speaker = reading.roles.get(folded(role))
         if speaker is None:
             raise UnknownRoles({role: f"{place}.{who}"})
@@ -109,9 +110,12 @@ def is_learnt(place: str, entry: Values, reading: TurnReading) -> bool:
             continue
         if not isinstance(value, (bool, int, float)) or value not in (0, 1):
             raise Flaw(
-                f"`{place}.{key}` must be 0 or 1, false or true",
-                "An answer is either trained on or context; partial weights are not supported. "
-                "Set `data.answer_weights: false` to train on every answer, however it is marked.",
+                Message("`{place}.{key}` must be 0 or 1, false or true", place=place, key=key),
+                Message(
+                    "An answer is either trained on or context; partial weights are not supported. "
+                    "Set `data.answer_weights: false` to train on every answer, however it is "
+                    "marked."
+                ),
             )
         marks[key] = bool(value)
     if len(set(marks.values())) > 1:
@@ -126,9 +130,9 @@ def _content(name: str, value: Any, notes: LayoutNotes) -> Field:
         return Field(name, value)
     texts = [part["text"] for part in value if part.get("type", "text") in _TEXT_PARTS]
     if len(texts) < len(value):
-        notes.what["parts of turns that are not text, such as images or audio (skipped)"] += len(value) - len(
-            texts
-        )
+        notes.what[Message("parts of turns that are not text, such as images or audio (skipped)")] += len(
+            value
+        ) - len(texts)
     return Field(name, "\n".join(texts))
 
 

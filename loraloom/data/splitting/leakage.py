@@ -49,8 +49,13 @@ def without_shared_turns(
         num_left_out = len(examples) - len(kept[part])
         if num_left_out:
             notes.append(
-                f"{examples[0].path}: {num_left_out:,} rows are not used for {part}, because their source "
-                "is also a turn of conversations in another part"
+                Message(
+                    "{path}: {num_left_out:,} rows are not used for {part}, because their source "
+                    "is also a turn of conversations in another part",
+                    path=examples[0].path,
+                    num_left_out=num_left_out,
+                    part=part,
+                )
             )
         for key, example in zip(keys, examples, strict=True):
             earlier[key] = earlier.get(key, False) or example.is_shared

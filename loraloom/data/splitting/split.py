@@ -111,7 +111,12 @@ class Split:
         parts = {part: [by_id[row] for row in getattr(saved, part)] for part in PARTS}
         notes = _notes(located, read)
         if new:
-            notes.append(f"not read, because not among the files that were split: {shown_names(sorted(new))}")
+            notes.append(
+                Message(
+                    "not read, because not among the files that were split: {names}",
+                    names=shown_names(sorted(new)),
+                )
+            )
         return cls(**parts, files=dict(saved.files), notes=notes, dropped=_dropped(read))
 
 

@@ -170,7 +170,7 @@ def propose(draft: Draft, model: str, columns: dict[str, str]) -> Proposal:
         problems = tuple(_without_folder(problem.as_message(), draft) for problem in error.problems)
         return Proposal("", problems, tuple(notes), None)
     text = _with_own_names(text, draft)
-    preview = preview_of(draft, parse_recipe_with_notes(text, name=RECIPE).recipe.data)
+    preview = preview_of(draft, parse_recipe_with_notes(text, name=Path(RECIPE).name).recipe.data)
     return Proposal(text, (), tuple(notes), preview)
 
 
@@ -187,7 +187,7 @@ def _with_own_names(text: str, draft: Draft) -> str:
     """Name the data files as they are beside the recipe, if it then still names the same files."""
     plain = text.replace(f"{draft.folder}/", "")
     try:
-        train = parse_recipe_with_notes(plain, name=RECIPE).recipe.data.train
+        train = parse_recipe_with_notes(plain, name=Path(RECIPE).name).recipe.data.train
     except LoRALoomError:
         return text
     named = [train] if isinstance(train, str) else list(train)
@@ -217,7 +217,7 @@ class LineProblem:
 def read_typed_recipe(text: str) -> tuple[Recipe | None, list[LineProblem]]:
     """Read a recipe as somebody types it: the recipe if it is valid, and what to say about its lines."""
     try:
-        reading = parse_recipe_with_notes(text, name=RECIPE)
+        reading = parse_recipe_with_notes(text, name=Path(RECIPE).name)
     except LoRALoomError as error:
         return None, [_line_problem(each) for each in error.problems]
     notes = [_line_problem(Problem(note.what, note.where), is_note=True) for note in reading.notes]

@@ -44,8 +44,3 @@ def language_of(cookies: Mapping[str, str], environment: Mapping[str, str] = os.
     if code in known:
         return code
     return next((name for name in known if name.partition("_")[0] == code.partition("_")[0]), ENGLISH)
-
-
-def html_tag(language: str) -> str:
-    """Return a language's tag in HTML: `zh-CN`."""
-    return language.replace("_", "-")

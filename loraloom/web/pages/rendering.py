@@ -17,7 +17,6 @@ from loraloom.report import page as report_page
 from loraloom.report.visible_text import last_part
 from loraloom.text import units
 from loraloom.text.catalogue import rendered, use_catalogue
-from loraloom.text.message import Message
 from loraloom.web.pages import languages
 from loraloom.web.security import Access
 
@@ -34,13 +33,6 @@ HTMX_SETTINGS = json.dumps(
         "refreshOnHistoryMiss": True,
     }
 )
-STATUSES = {
-    "done": Message("done"),
-    "stopped": Message("stopped early"),
-    "failed": Message("failed"),
-    "pruned": Message("pruned"),
-}
-"""How an experiment ended, as people read it."""
 
 
 @cache
@@ -57,7 +49,6 @@ def environment() -> Environment:
     made.filters = dict(report.filters) | {
         "rate": units.figure,
         "said": rendered,
-        "status": lambda word: STATUSES.get(word, word),
         "shortened_name": last_part,
     }
     return made
@@ -78,7 +69,6 @@ def fragment(request: Request, template: str, **values: Any) -> str:
             .get_template(template)
             .render(
                 chosen_language=language,
-                language_tag=languages.html_tag(language),
                 known_languages=languages.catalogues(),
                 here=request.url.path,
                 form_token=access_of(request).form_token(request.scope),

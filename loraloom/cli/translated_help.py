@@ -1,0 +1,159 @@
+"""Help and errors of the command line in the user's language, also those that the library writes.
+
+Typer translates its own texts only through gettext's global domain, and keeps ours as plain text. Ids of
+catalogues are English templates, so a plain text is looked up as it is, or by the template that it matches.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+import typer.core
+
+from loraloom.text.catalogue import rendered
+from loraloom.text.message import Message, marked
+from loraloom.text.template import pieces
+
+# What the library says of the words that a user typed, and in its help.
+LIBRARY_TEXTS = (
+    marked("Show this message and exit."),
+    marked("Invalid value for {name}: {problem}"),
+    marked("Invalid value: {problem}"),
+    marked("Missing argument {name}."),
+    marked("Missing option {name}."),
+    marked("Missing command."),
+    marked("No such command {name}. Did you mean {names}?"),
+    marked("No such command {name}."),
+    marked("No such option: {name} Did you mean {names}?"),
+    marked("No such option: {name} (Possible options: {names})"),
+    marked("No such option: {name}"),
+    marked("Got unexpected extra argument(s) ({arguments})"),
+    marked("Option {name} requires an argument."),
+    marked("Option {name} does not take a value."),
+    marked("Input should be a valid integer, unable to parse string as an integer"),
+    marked("Input should be a valid number, unable to parse string as a number"),
+)
+_WITHIN = "problem"  # the placeholder of a text within a text
+
+
+class TranslatedCommand(typer.core.TyperCommand):
+    """A command whose help is in the user's language."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        _set_headings()
+        typer.core.TyperCommand.format_help(_in_users_language(self, ctx), ctx, formatter)
+
+    def format_usage(self, ctx: Any, formatter: Any) -> None:
+        """Write the line of the usage."""
+        _write_usage(self, ctx, formatter)
+
+
+class TranslatedGroup(typer.core.TyperGroup):
+    """All commands; their help, and what is wrong with their options, is in the user's language."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help, with a line for each command."""
+        _set_headings()
+        shown = _in_users_language(self, ctx)
+        shown.commands = {name: _with_help(command) for name, command in self.commands.items()}
+        typer.core.TyperGroup.format_help(shown, ctx, formatter)
+
+    def format_usage(self, ctx: Any, formatter: Any) -> None:
+        """Write the line of the usage."""
+        _write_usage(self, ctx, formatter)
+
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        """Read the options of all commands."""
+        with _errors_in_users_language():
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        """Read the options of a command, and run it."""
+        with _errors_in_users_language():
+            return super().invoke(ctx)
+
+
+def translated(text: str) -> str:
+    """Translate a plain text by its template: itself, or one of `LIBRARY_TEXTS` that it matches.
+
+    >>> translated("Missing option '--trials'.")
+    "Missing option '--trials'."
+    """
+    for template in LIBRARY_TEXTS:
+        if match := _pattern(template).fullmatch(text):
+            values = match.groupdict()
+            if _WITHIN in values:
+                values[_WITHIN] = translated(values[_WITHIN])
+            return rendered(Message(template, **values))
+    return rendered(Message(text.replace("{", "{{").replace("}", "}}")))
+
+
+@functools.cache
+def _pattern(template: str) -> re.Pattern[str]:
+    return re.compile(
+        "".join(re.escape(text) + (f"(?P<{name}>.+)" if name else "") for text, name, _ in pieces(template)),
+        re.DOTALL,
+    )
+
+
+@contextmanager
+def _errors_in_users_language() -> Iterator[None]:
+    try:
+        yield
+    except typer.BadParameter as error:
+        error.message = rendered(error.message)
+        _translate(error)
+        raise
+    except Exception as error:
+        _translate(error)
+        raise
+
+
+def _translate(error: Any) -> None:
+    """Let a usage error of the library say in the user's language what it says."""
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+        _set_headings()
+        said = error.format_message()
+        error.format_message = lambda: translated(said)
+
+
+def _in_users_language(command: Any, ctx: Any) -> Any:
+    """Return a copy of a command to write the help of."""
+    shown = _with_help(command)
+    params = [_with_help(param) for param in command.get_params(ctx)]
+    shown.get_params = lambda ctx: params
+    return shown
+
+
+def _with_help(named: Any) -> Any:
+    """Return a copy of a command, option or argument, with its help in the user's language."""
+    shown = copy.copy(named)
+    if getattr(named, "help", None):
+        shown.help = translated(named.help)
+    return shown
+
+
+def _write_usage(command: Any, ctx: Any, formatter: Any) -> None:
+    words = " ".join(command.collect_usage_pieces(ctx))
+    formatter.write_usage(ctx.command_path, words, f"{rendered(Message('Usage:'))} ")
+
+
+def _set_headings() -> None:
+    """Set the headings of the library's panels, which are constants."""
+    from typer import rich_utils  # slow to import, and most commands need none of it
+
+    rich_utils.ARGUMENTS_PANEL_TITLE = rendered(Message("Arguments"))
+    rich_utils.OPTIONS_PANEL_TITLE = rendered(Message("Options"))
+    rich_utils.COMMANDS_PANEL_TITLE = rendered(Message("Commands"))
+    rich_utils.ERRORS_PANEL_TITLE = rendered(Message("Error"))
+    rich_utils.DEFAULT_STRING = f"[{rendered(Message('default: {value}', value='{}'))}]"
+    rich_utils.REQUIRED_LONG_STRING = f"[{rendered(Message('required'))}]"
+    command = "[blue]'{command_path} {help_option}'[/]"
+    rich_utils.RICH_HELP = rendered(Message("Try {command} for help.", command=command))

@@ -1,0 +1,73 @@
+"""Sentences of the package that are no messages, wherever they stand: a net below `flow.py`.
+
+`flow.py` follows what is shown back to its literals, and misses what it does not understand. This looks at
+every literal instead: one of several English words is for people, unless its place says that it is not
+(docstrings, patterns, exceptions for programmers), or `allowed.py` says why.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from tools.messages.allowed import ALLOWED
+from tools.messages.flow import MESSAGES
+from tools.messages.sources import Module, called_name
+
+FEWEST_WORDS = 4
+_CODE = re.compile(r"`[^`]*`|\{\w*\}|<[^>]*>")
+# Words of English, not parts of paths, keys, options or patterns.
+_WORD = re.compile(r"(?<![\w./\\_:=?&-])[a-z]{2,}(?![\w/\\_=*(-]|\.\w)")
+# Calls whose arguments nobody reads as prose.
+_NOT_SHOWN = {"compile", "debug", "info", "exception", "startswith", "endswith", "filterwarnings", "match"}
+# Exceptions for programmers, which the command line never prints.
+_FOR_PROGRAMMERS = {"TypeError", "AssertionError", "AttributeError", "NotImplementedError", "RuntimeError"}
+
+
+def remaining(module: Module) -> Iterator[ast.Constant | ast.JoinedStr]:
+    """Every sentence of a module that is no message and is not allowed to be none."""
+    for node in ast.walk(module.tree):
+        if (
+            isinstance(node, ast.Constant | ast.JoinedStr)
+            and num_words(text_of(node)) >= FEWEST_WORDS
+            and not _is_elsewhere(node, module)
+            and not is_allowed(node, module)
+        ):
+            yield node
+
+
+def text_of(node: ast.Constant | ast.JoinedStr) -> str:
+    """The literal text of a string, with `{}` for each value."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else ""
+    return "".join(str(each.value) if isinstance(each, ast.Constant) else "{}" for each in node.values)
+
+
+def num_words(text: str) -> int:
+    """The number of English words in lower case, beside code."""
+    return len(_WORD.findall(_CODE.sub(" ", text)))
+
+
+def is_allowed(node: ast.Constant | ast.JoinedStr, module: Module) -> bool:
+    """Whether `allowed.py` lists a literal."""
+    return any(text_of(node).startswith(start) for start in ALLOWED.get(file_of(module), {}))
+
+
+def file_of(module: Module) -> str:
+    """The path of a module below the package: `data/rows.py`."""
+    return "/".join(module.path.parts[-(len(module.name.split(".")) - (module.path.stem != "__init__")) :])
+
+
+def _is_elsewhere(node: ast.AST, module: Module) -> bool:
+    """Whether the place of a literal says that it is a message, or that nobody reads it."""
+    parent = module.parents.get(node)
+    if isinstance(parent, ast.JoinedStr | ast.Expr | ast.Assert | ast.Compare) or module.is_annotation(node):
+        return True  # a part of another literal, a docstring, a condition
+    if isinstance(parent, ast.Attribute):  # `"…".split()` is a list of names
+        return parent.attr == "split"
+    return isinstance(parent, ast.Call) and called_name(parent) in {
+        *MESSAGES,
+        *_NOT_SHOWN,
+        *_FOR_PROGRAMMERS,
+    }
