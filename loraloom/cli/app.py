@@ -19,6 +19,7 @@ from loraloom.cli.recipe_verbs import check, find_lr, init, recipe_schema
 from loraloom.cli.serving_verbs import serve
 from loraloom.cli.training_verbs import demo, search, train
 from loraloom.cli.translated_help import TranslatedCommand, TranslatedGroup
+from loraloom.cli.ui_verb import ui
 from loraloom.errors import Interrupted, LoRALoomError
 from loraloom.text.catalogue import rendered
 from loraloom.text.message import Message
@@ -34,7 +35,7 @@ app = typer.Typer(
         "Fine-tune encoder-decoder models with LoRA: many adapters on one frozen base, nothing silent."
     ),
 )
-for verb in (init, check, train, search, compare, report, predict, merge, card, serve, runs, demo):
+for verb in (init, check, train, search, compare, report, predict, merge, card, ui, serve, runs, demo):
     app.command(cls=TranslatedCommand)(verb)
 app.command("find-lr", cls=TranslatedCommand)(find_lr)
 app.command("recipe-schema", cls=TranslatedCommand)(recipe_schema)

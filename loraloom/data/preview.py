@@ -48,6 +48,7 @@ class Preview:
         num_later_turns: number of examples in the first rows that are later turns of a conversation.
         source, response: lengths in the first rows.
         languages: pairs of languages that the first rows state, as they name them; "" if they do not.
+        lengths: source and response length of each example in the first rows, in characters.
         notes: what was accepted and the user should know.
     """
 
@@ -63,6 +64,7 @@ class Preview:
     response: Lengths
     notes: list[str]
     languages: tuple[tuple[str, str], ...] = ()
+    lengths: tuple[tuple[int, int], ...] = ()
 
 
 def preview(path: Path, settings: DataSettings, *, shown_as: str | None = None) -> Preview:
@@ -116,6 +118,7 @@ def preview(path: Path, settings: DataSettings, *, shown_as: str | None = None) 
         response=_lengths([example.response for example in read.examples]),
         notes=read.notes,
         languages=tuple(dict.fromkeys((each.source_lang, each.target_lang) for each in read.examples)),
+        lengths=tuple((len(example.source), len(example.response)) for example in read.examples),
     )
 
 
@@ -156,6 +159,7 @@ def preview_files(files: Sequence[DataFile], settings: DataSettings) -> Preview:
         response=_longest([each.response for each in previews]),
         notes=merge_notes((file.name, each.notes) for file, each in zip(files, previews, strict=True)),
         languages=tuple(dict.fromkeys(pair for each in previews for pair in each.languages)),
+        lengths=tuple(pair for each in previews for pair in each.lengths),
     )
 
 

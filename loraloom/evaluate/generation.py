@@ -73,6 +73,7 @@ def answer(
     seed: int = 0,
     on_rows: Callable[[int], None] = lambda done: None,
     on_token: Callable[[], None] = lambda: None,
+    on_answers: Callable[[Sequence[Sequence[int]]], None] = lambda answers: None,
 ) -> dict[str | None, list[list[int]]]:
     """Answer the same rows with every adapter, and with the base as `None`.
 
@@ -85,6 +86,8 @@ def answer(
         seed: for sampling; the draws of a row do not depend on the other rows of its batch.
         on_rows: called with the number of rows that are finished.
         on_token: called before each token of a batch, and each batch of beams; may raise to stop.
+        on_answers: called after each token of a batch with the tokens so far of its rows, [slots · rows]; not
+            with beams, of which none is the answer before the end.
 
     Returns:
         For each slot and row, the tokens of the answer without start and EOS, a forced one included.
@@ -100,10 +103,12 @@ def answer(
         for start in range(0, len(order), settings.batch_size):
             chosen = order[start : start + settings.batch_size]
             chunk = [sources[index] for index in chosen]
-            decode = _by_beams if settings.num_beams > 1 else _row_by_row
             seeds = [seed_for(seed, "sample", index) for index in chosen]
             begun = [starts[index] for index in chosen]
-            decoded = decode(bank, slots, chunk, begun, settings, seeds, on_token)
+            if settings.num_beams > 1:
+                decoded = _by_beams(bank, slots, chunk, begun, settings, seeds, on_token)
+            else:
+                decoded = _row_by_row(bank, slots, chunk, begun, settings, seeds, on_token, on_answers)
             for slot, rows in zip(slots, decoded, strict=True):
                 for index, row in zip(chosen, rows, strict=True):
                     answers[slot][index] = row
@@ -148,6 +153,7 @@ def _row_by_row(
     settings: GenerationSettings,
     seeds: Sequence[int],
     on_token: Callable[[], None],
+    on_answers: Callable[[Sequence[Sequence[int]]], None],
 ) -> list[list[list[int]]]:
     """Generate greedy or sampled answers, [slots][rows][tokens]."""
     model, family, device = bank.base.model, bank.base.family, bank.base.device
@@ -179,6 +185,7 @@ def _row_by_row(
         for line, token in enumerate(chosen.tolist()):
             if not is_done[line] and token != eos:
                 answers[alive[line]].append(token)
+        on_answers(answers)
         is_done |= chosen == eos
         num_done = int(is_done.sum())
         if num_done == len(alive):

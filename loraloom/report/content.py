@@ -24,6 +24,7 @@ from loraloom.report.search_view import SearchView, read_searched
 from loraloom.report.training_view import TrainingView, read_trained
 from loraloom.report.unfinished_comparisons import UnfinishedComparison, read_under_way
 from loraloom.report.visible_text import is_absolute, last_part, paths_in, replace_known, without_folders
+from loraloom.report.votes_view import VotesView, read_votes
 from loraloom.run.documents.checks import Finding, read_checks
 from loraloom.run.documents.choice import Choice
 from loraloom.run.documents.provenance import BaseIdentity, Provenance
@@ -61,6 +62,7 @@ class Content:
         allowed: checks whose errors the user allowed.
         choices: automatic choices, with their reasons.
         cost: `steps`, `wall_seconds` and `peak_bytes` of a finished run.
+        votes: blind votes of people.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Content:
     data: dict[str, str]
     choices: dict[str, Choice]
     cost: dict[str, float]
+    votes: VotesView
 
     @property
     def notices(self) -> list[str]:
@@ -191,6 +194,7 @@ def _content(run: Run, provenance: Provenance, comparison: ComparisonView | None
         data=known.data | _retained(known),
         choices=known.choices,
         cost={} if result is None else {key: float(getattr(result, key)) for key in _COST_KEYS},
+        votes=read_votes(run),
     )
 
 

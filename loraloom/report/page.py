@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -49,32 +50,33 @@ SAMPLE = 50
 def render_page(content: Content) -> str:
     """Render the report as HTML."""
     style, script = (_asset(name) for name in ("page.css", "page.js"))
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            content=content,
-            compared=content.comparison,
-            colours=_colours(content),
-            style=Markup(style),
-            script=Markup(script),
-            policy=policy(style, script),
-            first_rows=FIRST_ROWS,
-            most_rows=MOST_ROWS,
-            first_prompts=FIRST_PROMPTS,
-            most_prompts=MOST_PROMPTS,
-            most_verdicts=MOST_VERDICTS,
-            judged=_judged(content.comparison),
-            pair_reach=_farthest(content.comparison.pairs if content.comparison else []),
-            first_reach=_first_reach(content),
-            effect_charts=plots.effect_charts(content),
-            search_charts=plots.search_charts(content.search),
-            rate_test_chart=plots.rate_test_chart(content.range_test, content),
-            kinds=_moved_kinds(content.comparison),
-            farthest=_largest_movement(content.comparison),
-            **plots.curves(content),
-        )
+    template = environment().get_template("page.html.j2")
+    return template.render(
+        style=Markup(style), script=Markup(script), policy=policy(style, script), **page_values(content)
     )
+
+
+def page_values(content: Content) -> dict[str, Any]:
+    """Return what the templates in `parts/` show of a run."""
+    return {
+        "content": content,
+        "compared": content.comparison,
+        "colours": _colours(content),
+        "first_rows": FIRST_ROWS,
+        "most_rows": MOST_ROWS,
+        "first_prompts": FIRST_PROMPTS,
+        "most_prompts": MOST_PROMPTS,
+        "most_verdicts": MOST_VERDICTS,
+        "judged": _judged(content.comparison),
+        "pair_reach": _farthest(content.comparison.pairs if content.comparison else []),
+        "first_reach": _first_reach(content),
+        "effect_charts": plots.effect_charts(content),
+        "search_charts": plots.search_charts(content.search),
+        "rate_test_chart": plots.rate_test_chart(content.range_test, content),
+        "kinds": _moved_kinds(content.comparison),
+        "farthest": _largest_movement(content.comparison),
+        **plots.curves(content),
+    }
 
 
 def policy(style: str, script: str) -> str:
@@ -94,7 +96,8 @@ def _asset(name: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return the templates of the report, with their filters and functions."""
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,

@@ -208,6 +208,17 @@ def is_held(path: Path) -> bool:
         return False
 
 
+def holder(path: Path) -> int | None:
+    """Return the process id that the holder of a lock file wrote to it; None if nobody holds it."""
+    if not is_held(path):
+        return None
+    try:
+        text = path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return None
+    return int(text) if text.isascii() and text.isdigit() and 0 < len(text) < 12 else None
+
+
 def _key(path: Path) -> tuple[int, str]:
     return os.getpid(), str(path.parent.resolve() / path.name)
 

@@ -107,11 +107,23 @@ def _entries(split: Split) -> str:
 def _see(recipe: Recipe, split: Split, loads_tokenizer: bool) -> DataView:
     tokenizer, why = None, ""
     try:
-        tokenizer = _tokenizer(tokenizer_folder(recipe), loads_tokenizer)
+        tokenizer = recipe_tokenizer(recipe, loads_tokenizer)
     except NoTokenizerError as error:
         why = said_by(error)
     limit = recipe.generation.max_new_tokens
     return DataView(split, recipe.data, tokenizer, without_tokenizer=why, max_new_tokens=limit)
+
+
+def recipe_tokenizer(recipe: Recipe, may_load: bool) -> TextTokenizer:
+    """Load the tokenizer of a recipe's base, without the base.
+
+    Args:
+        may_load: import transformers for a tokenizer without a tokenizer.json.
+
+    Raises:
+        NoTokenizerError: it is not on this machine, or has no tokenizer.json and may not be loaded otherwise.
+    """
+    return _tokenizer(tokenizer_folder(recipe), may_load)
 
 
 def _tokenizer(model: Path, may_load: bool) -> TextTokenizer:

@@ -176,6 +176,14 @@ class TextTokenizer:
         ends = {self.eos_token_id, self.pad_token_id, *self.frame_token_ids}
         return self.backend.texts([[token for token in row if token not in ends] for row in ids])
 
+    def tokens(self, ids: Sequence[int]) -> list[str]:
+        """Return the name of each token, as the vocabulary has it."""
+        return [self._names.get(token, f"<{token}>") for token in ids]
+
+    @cached_property
+    def _names(self) -> Mapping[int, str]:
+        return {token: name for name, token in self.backend.vocabulary().items()}
+
     @cached_property
     def unk_token_id(self) -> int | None:
         """Id of the unknown token."""

@@ -18,7 +18,7 @@ from loraloom.run.events.announcements import (
     WarningNote,
 )
 from loraloom.run.events.event import Event, Report, UnknownEvent, quiet
-from loraloom.run.events.log_lines import read_event, read_events
+from loraloom.run.events.log_lines import EventLog, read_event, read_events
 from loraloom.run.events.logged_events import (
     AdapterExport,
     CheckpointDamage,
@@ -41,6 +41,7 @@ __all__ = [
     "CheckpointSave",
     "Evaluation",
     "Event",
+    "EventLog",
     "ExperimentEnd",
     "FileChange",
     "MemoryLimit",

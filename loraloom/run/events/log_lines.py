@@ -54,23 +54,41 @@ def read_event(line: Any) -> Event | None:
         return UnknownEvent(line=line)
 
 
-def read_events(lines: Iterable[str]) -> list[Event]:
-    """Return all events of a log in order; of several with the same (step, experiment, event), only the last.
+class EventLog:
+    """The events of a log in order; of several with the same (step, experiment, event), only the last.
 
     A resumed run repeats the steps after its checkpoint, and a line truncated by a crash is skipped.
     """
-    latest: dict[Any, Event] = {}
-    for number, text in enumerate(lines):
+
+    def __init__(self) -> None:
+        self._latest: dict[Any, Event] = {}
+        self._num_lines = 0
+
+    def add(self, text: str) -> None:
+        """Read one more line."""
+        self._num_lines += 1
         try:
             line = json.loads(text)
         except (ValueError, RecursionError):
-            continue
+            return
         event = read_event(line)
         if event is None:
-            continue
-        key: Any = number
+            return
+        key: Any = self._num_lines
         if "step" in line:
             key = str((line["step"], line.get("experiment"), line.get("event")))
-        latest.pop(key, None)
-        latest[key] = event
-    return list(latest.values())
+        self._latest.pop(key, None)
+        self._latest[key] = event
+
+    @property
+    def events(self) -> list[Event]:
+        """All events so far."""
+        return list(self._latest.values())
+
+
+def read_events(lines: Iterable[str]) -> list[Event]:
+    """Return all events of a log in order, as in `EventLog`."""
+    log = EventLog()
+    for text in lines:
+        log.add(text)
+    return log.events

@@ -1,0 +1,60 @@
+"""The command of the pages: ui."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from loraloom.cli.verb_steps import displayed
+from loraloom.text.message import Message
+
+USUAL_PORT = 8700
+
+
+def ui(
+    runs: Annotated[Path, typer.Option(help="The folder of the runs.")] = Path("runs"),
+    port: Annotated[
+        int | None, typer.Option(help="The port; by default 8700, or the next free one.", min=0, max=65535)
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="The address to bind; one that other machines reach needs --token-file.")
+    ] = "127.0.0.1",
+    token_file: Annotated[
+        Path | None, typer.Option(help="A file with the token that browsers must enter.")
+    ] = None,
+    allow_host: Annotated[
+        list[str], typer.Option(help="Another name by which browsers reach the server; can be repeated.")
+    ] = [],  # noqa: B006
+) -> None:
+    """Show runs, data and answers in a browser, and start trainings there."""
+    with displayed() as display:
+        try:
+            from loraloom.web.pages.server import serve_pages
+        except ModuleNotFoundError as error:
+            if error.name not in ("fastapi", "uvicorn", "starlette", "multipart", "python_multipart"):
+                raise
+            raise _missing(error.name) from None
+        serve_pages(
+            runs,
+            host=host,
+            port=USUAL_PORT if port is None else port,
+            is_port_fixed=port is not None,
+            token_file=token_file,
+            allowed_hosts=frozenset(allow_host),
+            on_start=lambda address: display.say(
+                Message("The pages are at {address} (Ctrl-C ends them; trainings go on)", address=address)
+            ),
+        )
+
+
+def _missing(package: str) -> Exception:
+    from loraloom.errors import RecipeError
+
+    return RecipeError(
+        Message("the pages need a package that is not installed"),
+        where="loraloom ui",
+        found=Message("no package {package}", package=package),
+        fix=Message("Install it with `pip install 'loraloom[web]'`."),
+    )

@@ -1,0 +1,232 @@
+"""Drafts of new runs: uploaded data files and a recipe beside them, in folders below `RUNS/.pages/drafts`."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from loraloom import api
+from loraloom.data.files.location import locate
+from loraloom.data.preview import Preview, preview_files
+from loraloom.errors import LoRALoomError, Problem, RunError
+from loraloom.recipe import DataSettings, Recipe
+from loraloom.recipe.reading import parse_recipe_with_notes
+from loraloom.recipe.relative_paths import Locations
+from loraloom.run.atomic import replace_text
+from loraloom.run.events import Event, Note, WarningNote
+from loraloom.text.message import Message, mapped
+from loraloom.web.pages.jobs import PAGES_FOLDER
+
+RECIPE = "recipe.yaml"
+MODEL = "model.txt"
+LONGEST_NAME = 100
+CHUNK = 1 << 20
+# Not word characters of any script, and what a shell or a path would read as something else.
+_UNSAFE = re.compile(r"[^\w.\-]+")
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A run that is being prepared.
+
+    Args:
+        folder: contains its data files and its recipe.
+    """
+
+    folder: Path
+
+    @property
+    def id(self) -> str:
+        """Name of its folder."""
+        return self.folder.name
+
+    @property
+    def files(self) -> list[str]:
+        """Names of its data files."""
+        others = {RECIPE, MODEL}
+        return sorted(
+            path.name for path in self.folder.iterdir() if path.is_file() and path.name not in others
+        )
+
+    @property
+    def recipe_file(self) -> Path:
+        """Its recipe, which may not exist yet."""
+        return self.folder / RECIPE
+
+    @property
+    def model(self) -> str:
+        """The base that was chosen."""
+        return (self.folder / MODEL).read_text(encoding="utf-8")
+
+    def recipe(self) -> str:
+        """Return its recipe as YAML; "" if there is none yet."""
+        return self.recipe_file.read_text(encoding="utf-8") if self.recipe_file.is_file() else ""
+
+    def save_recipe(self, text: str) -> None:
+        """Replace its recipe."""
+        replace_text(self.recipe_file, text.replace("\r\n", "\n"))
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What the data files of a draft were found to be.
+
+    Args:
+        recipe: proposed recipe as YAML; "" if the files are not usable as they are.
+        problems: what is wrong with the files.
+        notes: what was accepted and the user should know.
+        preview: rows and lengths; None if the files are not usable.
+    """
+
+    recipe: str
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    preview: Preview | None
+
+
+@dataclass(frozen=True)
+class Drafts:
+    """The drafts of a folder of runs."""
+
+    runs: Path
+
+    @property
+    def folder(self) -> Path:
+        """The folder with a folder for each draft."""
+        return self.runs / PAGES_FOLDER / "drafts"
+
+    def all(self) -> list[Draft]:
+        """List the drafts, the newest first."""
+        if not self.folder.is_dir():
+            return []
+        found = [path for path in self.folder.iterdir() if (path / MODEL).is_file()]
+        return [Draft(path) for path in sorted(found, key=lambda path: -path.stat().st_mtime_ns)]
+
+    def find(self, id: str) -> Draft | None:
+        """Return the draft of an id, which is looked up and never joined to a path."""
+        return next((draft for draft in self.all() if draft.id == id), None)
+
+    def create(self, files: Sequence[tuple[str, BinaryIO]], model: str) -> Draft:
+        """Keep uploaded files, each under a plain form of its name.
+
+        Raises:
+            RunError: they cannot be written.
+        """
+        own = self.folder / secrets.token_hex(8)
+        try:
+            own.mkdir(parents=True, mode=0o700)
+            for name, content in files:
+                with (own / _free_name(own, name)).open("xb") as file:
+                    shutil.copyfileobj(content, file, CHUNK)
+            (own / MODEL).write_text(model, encoding="utf-8")
+        except OSError as error:
+            shutil.rmtree(own, ignore_errors=True)
+            raise RunError(
+                Message("the files cannot be kept: {reason}", reason=error.strerror or str(error)),
+                where=str(self.folder),
+            ) from None
+        return Draft(own)
+
+    def discard(self, draft: Draft) -> None:
+        """Remove a draft and its files."""
+        shutil.rmtree(draft.folder, ignore_errors=True)
+
+
+def _free_name(folder: Path, name: str) -> str:
+    """Return a plain name that is free: a part of a path, or a name of ours, is none."""
+    last = re.split(r"[/\\]", name)[-1]
+    plain = _UNSAFE.sub("-", last).lstrip(".-")[-LONGEST_NAME:].lstrip(".-") or "data"
+    if plain in (RECIPE, MODEL):
+        plain = f"data-{plain}"
+    number, free = 1, plain
+    while (folder / free).exists():
+        number += 1
+        free = f"{number}-{plain}"
+    return free
+
+
+def propose(draft: Draft, model: str, columns: dict[str, str]) -> Proposal:
+    """Examine the data files of a draft as `loraloom init` does.
+
+    Args:
+        model: base of the recipe.
+        columns: role → column, if the columns are not recognised.
+    """
+    notes: list[str] = []
+
+    def report(event: Event) -> None:
+        if isinstance(event, Note | WarningNote):
+            notes.append(_without_folder(event.message, draft))
+
+    paths = [draft.folder / name for name in draft.files]
+    try:
+        text = api.init(paths, model, columns=columns, report=report)
+    except LoRALoomError as error:
+        problems = tuple(_without_folder(problem.as_message(), draft) for problem in error.problems)
+        return Proposal("", problems, tuple(notes), None)
+    text = _with_own_names(text, draft)
+    preview = preview_of(draft, parse_recipe_with_notes(text, name=Path(RECIPE).name).recipe.data)
+    return Proposal(text, (), tuple(notes), preview)
+
+
+def preview_of(draft: Draft, settings: DataSettings) -> Preview | None:
+    """Read the first rows of the training files; None if they are not usable."""
+    names = [str(draft.folder / name) for name in draft.files]
+    try:
+        return preview_files(locate("train", names, Locations()).files, settings)
+    except LoRALoomError:  # what is wrong was said when the recipe was proposed
+        return None
+
+
+def _with_own_names(text: str, draft: Draft) -> str:
+    """Name the data files as they are beside the recipe, if it then still names the same files."""
+    plain = text.replace(f"{draft.folder}/", "")
+    try:
+        train = parse_recipe_with_notes(plain, name=Path(RECIPE).name).recipe.data.train
+    except LoRALoomError:
+        return text
+    named = [train] if isinstance(train, str) else list(train)
+    return plain if sorted(named) == draft.files else text
+
+
+def _without_folder(text: str, draft: Draft) -> str:
+    changed: str = mapped(text, lambda part: part.replace(f"{draft.folder}/", ""))
+    return changed
+
+
+@dataclass(frozen=True)
+class LineProblem:
+    """A problem of a recipe.
+
+    Args:
+        line: line that it is in, from 1; None if it is in none.
+        message: what is wrong.
+        is_note: whether it is only a note.
+    """
+
+    line: int | None
+    message: str
+    is_note: bool = False
+
+
+def read_typed_recipe(text: str) -> tuple[Recipe | None, list[LineProblem]]:
+    """Read a recipe as somebody types it: the recipe if it is valid, and what to say about its lines."""
+    try:
+        reading = parse_recipe_with_notes(text, name=Path(RECIPE).name)
+    except LoRALoomError as error:
+        return None, [_line_problem(each) for each in error.problems]
+    notes = [_line_problem(Problem(note.what, note.where), is_note=True) for note in reading.notes]
+    return reading.recipe, notes
+
+
+def _line_problem(problem: Problem, *, is_note: bool = False) -> LineProblem:
+    """Return a problem with its line; the message then does not repeat it."""
+    found = re.search(r":(\d+)$", problem.where)
+    line = int(found[1]) if found else None
+    said = problem if line is None else replace(problem, where="")
+    return LineProblem(line, said.as_message(), is_note)

@@ -1,0 +1,54 @@
+"""The experiments of a run: ranking, figures, answers across experiments, the recommended recipe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from loraloom.commands.report import render_report
+from loraloom.errors import LoRALoomError
+from loraloom.report.content import read_content
+from loraloom.report.page import page_values
+from loraloom.web.pages.rendering import page, problems_of
+from loraloom.web.pages.requests import NamedRun, runs_of
+
+router = APIRouter()
+TYPES = {"md": "text/markdown", "json": "application/json", "csv": "text/csv", "recipe": "application/yaml"}
+SUFFIXES = {"recipe": "recommended.yaml"}
+
+
+@router.get("/runs/{name}/experiments")
+def experiments(request: Request, run: NamedRun, comparison: str = "") -> Response:
+    """Show what the report shows, from the run's files as they are now."""
+    summary = runs_of(request).summary(run)
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    try:
+        content = read_content(run.folder, comparison or None)
+        values = page_values(content)
+    except LoRALoomError as error:
+        problems = problems_of(error)
+    return page(
+        request,
+        "experiments.html.j2",
+        section="experiments",
+        run=summary,
+        run_name=run.folder.name,
+        chosen=comparison,
+        problems=problems,
+        **values,
+    )
+
+
+@router.get("/runs/{name}/report.{format}")
+def download(run: NamedRun, format: str) -> Response:
+    """Download the results as a file, as `loraloom report --format` writes it."""
+    if format not in TYPES:
+        return Response(status_code=404)
+    text = render_report(run.folder, format)
+    name = SUFFIXES.get(format, f"report.{format}")
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(text, media_type=TYPES[format], headers=headers)

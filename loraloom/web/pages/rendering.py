@@ -1,0 +1,95 @@
+"""Templates of the pages, and answers made of them in the language of the request."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from loraloom.errors import Interrupted, LoRALoomError
+from loraloom.report import page as report_page
+from loraloom.report.visible_text import last_part
+from loraloom.text import units
+from loraloom.text.catalogue import rendered, use_catalogue
+from loraloom.web.pages import languages
+from loraloom.web.security import Access
+
+FOLDER = Path(__file__).parent
+FORM_TOKEN = "form_token"
+# Nothing that a page shows is kept in the browser's storage, and nothing inline runs.
+HTMX_SETTINGS = json.dumps(
+    {
+        "includeIndicatorStyles": False,
+        "allowEval": False,
+        "allowScriptTags": False,
+        "selfRequestsOnly": True,
+        "historyCacheSize": 0,
+        "refreshOnHistoryMiss": True,
+    }
+)
+
+
+@cache
+def environment() -> Environment:
+    """Return the templates of the pages, which can include those of the report."""
+    report = report_page.environment()
+    made = report.overlay(
+        loader=ChoiceLoader([FileSystemLoader(FOLDER / "templates"), FileSystemLoader(report_page.FOLDER)])
+    )
+    made.globals = dict(report.globals) | {
+        "languages": languages.NAMES,
+        "htmx_settings": HTMX_SETTINGS,
+    }
+    made.filters = dict(report.filters) | {
+        "rate": units.figure,
+        "said": rendered,
+        "shortened_name": last_part,
+    }
+    return made
+
+
+def access_of(request: Request) -> Access:
+    """Return who may use this server."""
+    access: Access = request.app.state.access
+    return access
+
+
+def fragment(request: Request, template: str, **values: Any) -> str:
+    """Render a template in the language of a request."""
+    language = languages.language_of(request.cookies)
+    with use_catalogue(languages.catalogues()[language]):
+        return (
+            environment()
+            .get_template(template)
+            .render(
+                chosen_language=language,
+                known_languages=languages.catalogues(),
+                here=request.url.path,
+                form_token=access_of(request).form_token(request.scope),
+                is_open=access_of(request).token is None,
+                **values,
+            )
+        )
+
+
+def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    """Answer a request with a template."""
+    return HTMLResponse(fragment(request, template, **values), status_code=status)
+
+
+def problems_of(error: LoRALoomError | Interrupted) -> list[str]:
+    """Return what is wrong, a message for each problem."""
+    if isinstance(error, LoRALoomError):
+        return [problem.as_message() for problem in error.problems]
+    return [error.as_message()]
+
+
+def as_markup(text: str) -> Markup:
+    """Mark HTML that a template made as such."""
+    return Markup(text)

@@ -1,0 +1,56 @@
+"""What the routes take from a request: the run that a path names, and a form that one of our pages sent."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, HTTPException
+from starlette.datastructures import FormData
+from starlette.requests import Request
+
+from loraloom.run.folder import Run
+from loraloom.text.message import Message
+from loraloom.web.pages.jobs import Jobs
+from loraloom.web.pages.rendering import FORM_TOKEN, access_of
+from loraloom.web.pages.run_summaries import RunSummaries
+
+
+def runs_of(request: Request) -> RunSummaries:
+    """Return the runs that the server shows."""
+    found: RunSummaries = request.app.state.runs
+    return found
+
+
+def jobs_of(request: Request) -> Jobs:
+    """Return the processes that the server started."""
+    found: Jobs = request.app.state.jobs
+    return found
+
+
+def named_run(request: Request, name: str) -> Run:
+    """Return the run that a path names."""
+    found = runs_of(request).find(name)
+    if found is None:
+        raise HTTPException(404, Message("There is no run of this name."))
+    return found
+
+
+async def own_form(request: Request) -> FormData:
+    """Return a form that one of our own pages sent, for this session."""
+    form = await request.form(max_files=20, max_fields=200, max_part_size=4 << 20)
+    value = form.get(FORM_TOKEN)
+    if not access_of(request).accepts_form(request.scope, value if isinstance(value, str) else None):
+        raise HTTPException(
+            403, Message("The form is too old or comes from elsewhere. Reload the page and try again.")
+        )
+    return form
+
+
+def field(form: FormData, name: str) -> str:
+    """Return a text field of a form; "" if it has none of this name."""
+    value = form.get(name)
+    return value if isinstance(value, str) else ""
+
+
+NamedRun = Annotated[Run, Depends(named_run)]
+OwnForm = Annotated[FormData, Depends(own_form)]

@@ -1,0 +1,72 @@
+"""The process that works on a run, wherever it was started: finding it, its memory, stopping it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+
+import psutil
+
+from loraloom.errors import RunError
+from loraloom.run.folder import LOCK_FILE, Run
+from loraloom.run.lock import holder
+from loraloom.text.message import Message
+
+
+@dataclass(frozen=True)
+class RunProcess:
+    """A process that holds the lock of a run.
+
+    Args:
+        pid: its process id.
+        memory_bytes: its resident memory.
+        started: time at which it started, in seconds since 1970.
+    """
+
+    pid: int
+    memory_bytes: int
+    started: float
+
+
+def process_of(run: Run) -> RunProcess | None:
+    """Return the process that works on a run; None if there is none."""
+    pid = holder(run.folder / LOCK_FILE)
+    if pid is None:
+        return None
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            return RunProcess(pid, process.memory_info().rss, process.create_time())
+    except psutil.Error:
+        return None
+
+
+def stop_process(run: Run) -> RunProcess:
+    """Ask the process that works on a run to finish its step, save and end, as `kill PID` does.
+
+    Raises:
+        RunError: no process of this user works on the run.
+    """
+    found = process_of(run)
+    if found is None or found.pid == os.getpid() or not _has_open(found.pid, run):
+        raise RunError(
+            Message("no process works on this run, so there is nothing to stop"), where=run.folder.name
+        )
+    try:
+        os.kill(found.pid, signal.SIGTERM)
+    except OSError as error:
+        raise RunError(
+            Message("the process cannot be stopped: {reason}", reason=error.strerror or str(error)),
+            where=run.folder.name,
+        ) from None
+    return found
+
+
+def _has_open(pid: int, run: Run) -> bool:
+    """Return whether a process has the lock file open, so that a wrong number in it stops nobody else."""
+    lock = (run.folder / LOCK_FILE).resolve()
+    try:
+        return any(opened.path == str(lock) for opened in psutil.Process(pid).open_files())
+    except psutil.Error:
+        return False

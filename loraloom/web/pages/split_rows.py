@@ -1,0 +1,163 @@
+"""The rows of a run's split as training sees them: their tokens, what counts in the loss, what was cut."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from loraloom.checks.data.light_tokenizer import NoTokenizerError, TextTokenizer
+from loraloom.data.example import Example
+from loraloom.data.sources.truncation import CUT_NAMES
+from loraloom.data.splitting.split import Part, Split
+from loraloom.data.token_ids import cut_at_end, fit_sources
+from loraloom.recipe import Recipe
+from loraloom.recipe.reading import read_run_recipe
+from loraloom.run.documents.split import SplitRecord
+from loraloom.run.folder import Run
+from loraloom.session.data_checks import recipe_tokenizer
+from loraloom.session.locations import explain_data_location
+from loraloom.session.provenance_file import read_provenance
+from loraloom.text.message import Message, joined
+
+MOST_KEPT = 2
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """One row of a split.
+
+    Args:
+        number: number in its part, from 1.
+        where: its file and line.
+        source, response: its texts, whole.
+        source_tokens: what the encoder reads; empty if the tokenizer is not available.
+        target_tokens: what the decoder must predict; each counts in the loss.
+        num_source_cut, num_target_cut: number of tokens that were cut.
+        cut: which parts of it were cut, for people; "" if none.
+    """
+
+    number: int
+    where: str
+    source: str
+    response: str
+    source_tokens: tuple[str, ...]
+    target_tokens: tuple[str, ...]
+    num_source_cut: int
+    num_target_cut: int
+    cut: str
+
+
+@dataclass(frozen=True)
+class SplitData:
+    """The data of a run.
+
+    Args:
+        recipe: of the run.
+        split: its rows.
+        tokenizer: of its base; None if it is not available.
+        without_tokenizer: why not.
+    """
+
+    recipe: Recipe
+    split: Split
+    tokenizer: TextTokenizer | None
+    without_tokenizer: str
+
+    def examples(self, part: Part) -> list[Example]:
+        """Return the rows of a part."""
+        found: list[Example] = getattr(self.split, part)
+        return found
+
+    def rows(self, part: Part, numbers: list[int]) -> list[SplitRow]:
+        """Return some rows of a part with their tokens.
+
+        Args:
+            numbers: of the rows, from 1.
+        """
+        chosen = [self.examples(part)[number - 1] for number in numbers]
+        settings, tokenizer = self.recipe.data, self.tokenizer
+        if tokenizer is None:
+            return [_plain(number, example) for number, example in zip(numbers, chosen, strict=True)]
+        whole = tokenizer.source_ids([example.source for example in chosen])
+        fitted, cuts = fit_sources(
+            chosen,
+            whole,
+            settings.max_source_length,
+            settings.source_truncation,
+            tokenizer.source_ids,
+            ends=tokenizer.ends_sources,
+        )
+        targets = tokenizer.target_ids([example.response for example in chosen])
+        limit = settings.max_target_length
+        return [
+            SplitRow(
+                number=number,
+                where=example.where,
+                source=example.source,
+                response=example.response,
+                source_tokens=tuple(tokenizer.tokens(kept)),
+                target_tokens=tuple(tokenizer.tokens(cut_at_end(target, limit))),
+                num_source_cut=len(all_of_it) - len(kept),
+                num_target_cut=max(0, len(target) - limit),
+                cut=_cut_words(int(bits), len(target) > limit),
+            )
+            for number, example, all_of_it, kept, bits, target in zip(
+                numbers, chosen, whole, fitted, cuts, targets, strict=True
+            )
+        ]
+
+
+def _plain(number: int, example: Example) -> SplitRow:
+    return SplitRow(number, example.where, example.source, example.response, (), (), 0, 0, "")
+
+
+def _cut_words(bits: int, is_target_cut: bool) -> str:
+    named = [name for bit, name in CUT_NAMES.items() if bits >> bit & 1]
+    named += [Message("the end of the response")] if is_target_cut else []
+    return joined(", ", named) if named else ""
+
+
+def read_split_data(run: Run) -> SplitData:
+    """Read the data of a run again, from the same files.
+
+    Raises:
+        LoRALoomError: the run is damaged, or its data is missing or has changed.
+    """
+    recipe = read_run_recipe(run.recipe_file)
+    known = read_provenance(run, recipe)
+    with explain_data_location(run, recipe, known):
+        split = Split.restore(SplitRecord.read(run.split_file), recipe.data, shown_as=run.split_file.name)
+    tokenizer, why = None, ""
+    try:
+        tokenizer = recipe_tokenizer(recipe, may_load=True)
+    except NoTokenizerError as error:
+        why = str(error)
+    return SplitData(recipe, split, tokenizer, why)
+
+
+@dataclass
+class SplitCache:
+    """The data of the runs that were looked at last, because reading it takes a while."""
+
+    _kept: OrderedDict[object, SplitData] = field(default_factory=OrderedDict)
+    _mutex: threading.Lock = field(default_factory=threading.Lock)
+
+    def of(self, run: Run) -> SplitData:
+        """Return the data of a run.
+
+        Raises:
+            LoRALoomError: as in `read_split_data`.
+        """
+        try:
+            stat = run.split_file.stat()
+            key: object = (str(run.folder), stat.st_mtime_ns, stat.st_size)
+        except OSError:
+            key = None  # reading it reports what is wrong
+        with self._mutex:
+            found = self._kept.get(key) or read_split_data(run)
+            self._kept[key] = found
+            self._kept.move_to_end(key)
+            while len(self._kept) > MOST_KEPT:
+                self._kept.popitem(last=False)
+        return found
