@@ -22,6 +22,7 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.base.determinism import freeze
 from loraloom.base.fused_activations import fuse_activations
 from loraloom.base.loading import Base
+from loraloom.base.row_attention import use_row_attention
 from loraloom.data.encoding import EncodedSet
 from loraloom.recipe import Experiment, GenerationSettings, LoraSettings, TrainingSettings
 from loraloom.run.documents.choice import Choice
@@ -105,6 +106,7 @@ def make_base(model: Any, machine: Machine) -> Base:
     family = FAMILIES["mt5"]
     freeze(model, family)
     fuse_activations(model)
+    use_row_attention(model)
     family.prepare(model)
     return Base(
         name="random",
