@@ -23,7 +23,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from loraloom.bank.label_smoothing import UniformShare
-from loraloom.bank.sparse_product import omits_columns, sparse_product
 from loraloom.bank.sweep_in_place import sweep_in_place
 from loraloom.base.loading import Base
 from loraloom.data.batches import Batch
@@ -112,7 +111,6 @@ def _sweep(
     wanted = torch.zeros(len(hidden), device=hidden.device)
     slope_at_label = torch.ones(len(hidden), device=hidden.device)
     mean_row = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device)
-    is_sparse = head.softcap is None and uniform is None and omits_columns(head.weight)
     for first in range(0, len(head.weight), TILE_COLUMNS):
         weight = head.weight[first : first + TILE_COLUMNS]
         logits = (scaled @ weight.t()).float()
@@ -131,18 +129,13 @@ def _sweep(
         if uniform is not None:
             uniform.add(logits, weight, slope)
         weights = logits.sub_(new_peak[:, None]).exp_()
-        sums = weights.sum(1)
-        total = total * shrink + sums
+        total = total * shrink + weights.sum(1)
         peak = new_peak
         if gradient is not None:
             if slope is not None:
                 weights *= slope
                 slope_at_label = torch.where(here, slope.gather(1, at_label)[:, 0], slope_at_label)
-            if is_sparse:
-                product = sparse_product(weights, sums, total, weight, len(head.weight))
-            else:
-                product = weights.to(weight.dtype) @ weight
-            mean_row.mul_(shrink[:, None]).add_(product)
+            mean_row.mul_(shrink[:, None]).add_(weights.to(weight.dtype) @ weight)
     if gradient is not None:
         label_rows = head.weight[labels].float() * slope_at_label[:, None]
         if uniform is not None:
