@@ -75,9 +75,9 @@ EXAMPLES ?= 10000
 fuzz: install ## the long form of the fuzzing, with new examples every time: EXAMPLES=10000
 	LORALOOM_FUZZ=$(EXAMPLES) $(BIN)/pytest tests/fuzz
 
-bench: install ## times and memory beside the stock libraries, on the starter; some five minutes
+bench: install ## times and memory beside the stock libraries, steps on mt5-small's shape too; some ten minutes
 	$(BIN)/python -m benchmarks.objective
-	$(BIN)/python -m benchmarks.training --adapters 2
+	$(BIN)/python -m benchmarks.steps --out steps.json
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.table --rounds 1
 	$(BIN)/python -m benchmarks.generation --adapters 3 --prompts 100 --rounds 1

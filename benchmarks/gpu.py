@@ -27,22 +27,22 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu_counting import counting_syncs, gemm_rate, profile, step_flops
-from benchmarks.gpu_sides import (
+from benchmarks.counting import counting_syncs, gemm_rate, profile, step_flops
+from benchmarks.rounds import options_of
+from benchmarks.sides import (
     BATCH,
     DROPOUT,
-    PAIR_TOKENS,
     Machine,
     Ours,
     Stock,
+    check_equal,
     make_base,
     random_model,
-    random_pairs,
 )
-from benchmarks.rounds import options_of
-from loraloom.base.loading import Base
 from loraloom.data.encoding import EncodedSet
+from tests.tiny import MT0_LARGE_SHAPE, SMALL
 
+PAIR_TOKENS = 30
 AIMS = {"alone": 3.0, "bank of 8": 6.0, "bank of 32": 8.0}
 AIM_EXAMPLES = 2_500
 
@@ -95,7 +95,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.smoke:
         options.large, options.banks, options.rounds = [8], [1, 3], 2
-    machine, rows = Machine(options), list[Row]()
+    machine, rows = machine_of(options), list[Row]()
     try:
         measure(machine, options, rows)
     finally:  # what was measured until it was stopped
@@ -105,32 +105,24 @@ def main() -> None:
             options.out.write_text(json.dumps(found, indent=1) + "\n")
 
 
-def check_equal(machine: Machine, base: Base, model: Any, rows: EncodedSet) -> dict[str, Any]:
-    """Three steps of both sides from the same A and B, without dropout: losses and norms must agree."""
-    ours = Ours(machine, base, rows, adapters=1, batch=BATCH, dropout=0.0)
-    stock = Stock(machine, model, rows, BATCH, dropout=0.0)
-    theirs = dict(stock.model.named_parameters())
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for name, tensor in ours.bank.tensors("a0").items():
-            if name.endswith("lora_B"):  # zero at the start, which would leave A without a gradient
-                tensor.copy_(torch.randn(tensor.shape, generator=generator) * 1e-3)
-            theirs[f"base_model.model.{name}.default.weight"].copy_(tensor)
-    found: dict[str, Any] = {"ours": [], "stock": []}
-    for step in range(3):
-        wanted = ours.engine.trainees[0].timetable.micro_batches(step)[0]
-        ours.step()
-        stock.take([rows[row] for row in wanted])
-        found["ours"].append(ours.last)
-        found["stock"].append(stock.last)
-    ours.close()
-    stock.close()
-    tolerance = 2e-2 if machine.dtype == torch.bfloat16 else 1e-4
-    for mine, other in zip(found["ours"], found["stock"], strict=True):
-        for a, b in zip(mine, other, strict=True):
-            if not abs(a - b) <= tolerance * abs(b):
-                raise SystemExit(f"the two sides do not compute the same: {found}")
-    return found
+def machine_of(options: argparse.Namespace) -> Machine:
+    """A GPU in bfloat16, or a trial on the processor."""
+    is_gpu = torch.cuda.is_available() and not options.smoke
+    shape = (
+        {**SMALL, "vocab_size": 512, "feed_forward_proj": "gated-gelu"} if options.smoke else MT0_LARGE_SHAPE
+    )
+    dtype = torch.bfloat16 if is_gpu else torch.float32
+    return Machine(torch.device("cuda" if is_gpu else "cpu"), dtype, shape)
+
+
+def random_pairs(machine: Machine, batch: int) -> EncodedSet:
+    """Make rows of 30 source and 30 target tokens, in whole batches, so that the last one is not smaller."""
+    number = max(1, (1_000 if machine.is_gpu else 60) // batch) * batch
+    generator = torch.Generator().manual_seed(1)
+    shape = (number, 2, PAIR_TOKENS)
+    tokens = torch.randint(3, machine.shape["vocab_size"], shape, generator=generator)
+    tokens[..., -1] = 1
+    return EncodedSet(tokens[:, 0].tolist(), tokens[:, 1].tolist())
 
 
 def rounds_of(sides: dict[str, Ours | Stock], rounds: int, seconds: float) -> dict[str, list[float]]:
@@ -160,10 +152,10 @@ def _timed(side: Ours | Stock, steps: int) -> float:
 def measure(machine: Machine, options: argparse.Namespace, table: list[Row]) -> None:
     """Append all rows of the table."""
     rows = random_pairs(machine, BATCH)
-    base = make_base(machine)
+    base = make_base(random_model(machine), machine)
     if options.ours_only:
         for adapters, batch in [(n, BATCH) for n in options.banks] + [(1, n) for n in options.large]:
-            ours = Ours(machine, base, random_pairs(machine, batch), adapters, batch, options.dropout)
+            ours = Ours(machine, base, random_pairs(machine, batch), adapters, batch, options.dropout, True)
             name = f"{adapters} of batch {batch}"
             table.append(_measure_pair(machine, {name: ours}, options)[name])
             ours.close()
@@ -171,12 +163,12 @@ def measure(machine: Machine, options: argparse.Namespace, table: list[Row]) -> 
         return
     model = random_model(machine)
     machine.note("models made")
-    found = check_equal(machine, base, model, rows)
+    found = check_equal(machine, base, model, rows, is_static=True)
     machine.note(f"losses and norms agree: {found}")
     autocast = _faster_way(machine, model, rows, options) if machine.is_gpu else False
     stock_rate = 0.0
     for adapters in options.banks:
-        ours = Ours(machine, base, rows, adapters, BATCH, options.dropout)
+        ours = Ours(machine, base, rows, adapters, BATCH, options.dropout, True)
         stock = Stock(machine, model, rows, BATCH, options.dropout, autocast)
         name = "alone" if adapters == 1 else f"bank of {adapters}"
         pair = _measure_pair(machine, {name: ours, "stock": stock}, options)
@@ -189,7 +181,7 @@ def measure(machine: Machine, options: argparse.Namespace, table: list[Row]) -> 
         stock.close()
         _forget(machine)
     for batch in options.large:
-        ours = Ours(machine, base, random_pairs(machine, batch), 1, batch, options.dropout)
+        ours = Ours(machine, base, random_pairs(machine, batch), 1, batch, options.dropout, True)
         name = f"alone, batch {batch}"
         row = _measure_pair(machine, {name: ours}, options)[name]
         row.over_stock = row.examples_per_second / stock_rate
@@ -225,14 +217,15 @@ def _measure_pair(
     seconds = rounds_of(sides, options.rounds, 0.7 if machine.is_gpu else 0.05)
     for name, side in sides.items():
         examples = side.adapters * side.batch
+        lengths = [(PAIR_TOKENS, PAIR_TOKENS)] * examples
         rates = [examples / own for own in seconds[name]]
         step = statistics.median(seconds[name])
         row = Row(
             name, side.adapters, side.batch, statistics.median(rates), min(rates), max(rates), step * 1e3
         )
-        rate = gemm_rate(machine, examples)
+        rate = gemm_rate(machine, lengths)
         row.gemm_tflops = rate / 1e12
-        row.roofline = step_flops(machine, examples) / step / rate
+        row.roofline = step_flops(machine, lengths) / step / rate
         with counting_syncs(machine) as places:
             side.step()
         row.syncs = len(places) if machine.is_gpu else None

@@ -26,6 +26,7 @@ from loraloom.base.generation_file import check_generation, quiet_transformers
 from loraloom.base.kernel_caches import bound_kernel_caches
 from loraloom.base.occupancy import Occupancy
 from loraloom.base.recipe_limits import check_recipe, check_recipe_languages
+from loraloom.base.row_attention import use_row_attention
 from loraloom.base.safety import check_sizes, describe_source, read_config
 from loraloom.base.supported_models import STARTER, check_supported, locate
 from loraloom.base.tokenizer_loading import (
@@ -184,6 +185,7 @@ def load_base(
     check_tokenizer(tokenizer, model, family.start_token_id(config, tokenizer), name)
     freeze(model, family)
     fuse_activations(model)
+    use_row_attention(model)
     family.prepare(model)
     check_deterministic(model, family, tokenizer, name)
     return Base(

@@ -22,6 +22,7 @@ import torch
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import BLOCK_ROWS, TILE_COLUMNS
+from loraloom.bank.updates.low_ranks import product_dtype
 from loraloom.base.loading import Base
 from loraloom.data.encoding import EncodedSet
 from loraloom.forecast.activation_memory import SavedActivations, Shape, count_kept
@@ -156,8 +157,9 @@ def phases(
 
 
 def _copied(base: Base, num_adapters: int) -> int:
-    """Return the bytes of the copy that passes compute with; a single adapter in its own dtype needs none."""
-    return _element(base) if num_adapters > 1 or _element(base) < FLOAT32 else 0
+    """Return the bytes of the copy that passes compute with; a single float32 adapter needs none."""
+    element = torch.finfo(product_dtype(base.model.dtype, base.device)).bits // 8
+    return element if num_adapters > 1 or element < FLOAT32 else 0
 
 
 def _with_heap(base: Base, parts: dict[str, int]) -> dict[str, int]:

@@ -15,6 +15,7 @@ from loraloom.bank.dropout import BaseDropout, base_dropout
 from loraloom.bank.objective import hidden_states
 from loraloom.bank.ownership import Draws, training_rows
 from loraloom.base.loading import Base
+from loraloom.base.row_attention import NAME
 from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import eval_losses
 from loraloom.recipe import GenerationSettings, LoraSettings
@@ -87,7 +88,7 @@ def test_without_draws_it_changes_nothing(base: Base) -> None:
     assert losses_inside == pytest.approx(losses, rel=1e-5)
     assert answers_inside == answers
     assert dict(base.model.named_modules()) == modules
-    assert base.model.config._attn_implementation == "sdpa"
+    assert base.model.config._attn_implementation == NAME
     bank.drop("a")
 
 

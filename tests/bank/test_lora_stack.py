@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torch.autograd.graph import saved_tensors_hooks
 
-from loraloom.bank.updates.lora_stack import Group, add_low_ranks
+from loraloom.bank.updates.low_ranks import Group, add_low_ranks
 
 IN, OUT, LENGTH = 5, 7, 3
 
@@ -137,3 +137,25 @@ def test_linears_that_read_the_same_keep_it_once(num_linears: int) -> None:
         tensor.untyped_storage().nbytes() for address, tensor in seen.items() if address not in parameters
     )
     assert num_bytes == x.nbytes + num_linears * mask_and_low
+
+
+def test_halves_are_computed_in_float32() -> None:
+    """As far from the formula in float32 as the rounding of inputs and outputs."""
+    x, y = (each.detach().bfloat16().requires_grad_() for each in inputs(torch.float32))
+    own = [replace(each, A=each.A.float(), B=each.B.float()) for each in groups()]
+    own = [
+        replace(each, parameters=tuple(nn.Parameter(p.detach().float()) for p in each.parameters))
+        for each in own
+    ]
+    exact_x, exact_y = (each.detach().float().requires_grad_() for each in (x, y))
+    result, expected = add_low_ranks(x, y, own), add_low_ranks_plainly(exact_x, exact_y, own)
+    upstream = torch.randn(result.shape, generator=torch.Generator().manual_seed(4)).bfloat16()
+    found = torch.autograd.grad(result, [x, y, *weights(own)], upstream)
+    wanted = torch.autograd.grad(expected, [exact_x, exact_y, *weights(own)], upstream.float())
+    assert result.dtype == torch.bfloat16
+    assert {each.dtype for each in found[2:]} == {torch.float32}
+    torch.testing.assert_close(result.float(), expected, rtol=1e-2, atol=1e-2)
+    for actual, exact in zip(found[2:], wanted[2:], strict=True):
+        torch.testing.assert_close(actual, exact, rtol=1e-5, atol=1e-5)
+    # That of x is compared without the base's own share, which the linear adds.
+    torch.testing.assert_close(found[0].float(), wanted[0], rtol=1e-2, atol=1e-2)

@@ -1,12 +1,12 @@
-"""What `benchmarks/gpu.py` measures: a random model of mt0-large's shape, a bank's step, a stock step."""
+"""The two sides of a step: that of a bank, and PEFT's under transformers; on a processor or a GPU."""
 
 from __future__ import annotations
 
-import argparse
+import platform
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ from peft import LoraConfig, get_peft_model
 from transformers import DataCollatorForSeq2Seq, MT5Config, MT5ForConditionalGeneration
 
 from loraloom.architectures.families import FAMILIES
-from loraloom.architectures.t5_layers import fuse_layers
 from loraloom.bank.bank import AdapterBank
 from loraloom.base.determinism import freeze
 from loraloom.base.fused_activations import fuse_activations
 from loraloom.base.loading import Base
+from loraloom.base.row_attention import use_row_attention
 from loraloom.data.encoding import EncodedSet
 from loraloom.recipe import Experiment, GenerationSettings, LoraSettings, TrainingSettings
 from loraloom.run.documents.choice import Choice
@@ -33,29 +33,41 @@ from loraloom.training.setup import Setup
 from loraloom.training.state import TrainingState
 from loraloom.training.static_passes import StaticPasses
 from loraloom.training.step import take_step
-from tests.tiny import MT0_LARGE_SHAPE, SMALL, make_tokenizer
+from tests.tiny import make_tokenizer
 
-PAIR_TOKENS = 30
 BATCH = 5
 RANK, ALPHA, DROPOUT = 16, 32, 0.05
 RATE, MAX_NORM = 1e-4, 1.0
 
 
 class Machine:
-    """Where it runs, and at what size."""
+    """Where it runs, in which dtype, and on a model of which shape.
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    Args:
+        device: of both sides.
+        dtype: of the base.
+        shape: what `MT5Config` is told.
+        clock: seconds, of the wall or of this process's processor time.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        dtype: torch.dtype,
+        shape: Mapping[str, Any],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self.begun = time.perf_counter()
-        self.is_gpu = torch.cuda.is_available() and not options.smoke
-        self.device = torch.device("cuda" if self.is_gpu else "cpu")
-        self.dtype = torch.bfloat16 if self.is_gpu else torch.float32
-        self.shape: dict[str, Any] = dict(MT0_LARGE_SHAPE)
-        if options.smoke:
-            self.shape = {**SMALL, "vocab_size": 512, "feed_forward_proj": "gated-gelu"}
+        self.device, self.dtype, self.shape, self.clock = device, dtype, dict(shape), clock
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether a step must be waited for."""
+        return self.device.type == "cuda"
 
     def facts(self) -> dict[str, Any]:
         """For the JSON."""
-        name = torch.cuda.get_device_name() if self.is_gpu else "processor"
+        name = torch.cuda.get_device_name() if self.is_gpu else platform.processor() or platform.machine()
         versions = {"python": sys.version.split()[0], "torch": torch.__version__}
         versions |= {"transformers": transformers.__version__, "peft": peft.__version__}
         seconds = round(time.perf_counter() - self.begun, 1)
@@ -89,23 +101,13 @@ def random_model(machine: Machine) -> MT5ForConditionalGeneration:
     return model.to(machine.device)
 
 
-def random_pairs(machine: Machine, batch: int) -> EncodedSet:
-    """Make rows of 30 source and 30 target tokens, in whole batches, so that the last one is not smaller."""
-    number = max(1, (1_000 if machine.is_gpu else 60) // batch) * batch
-    generator = torch.Generator().manual_seed(1)
-    shape = (number, 2, PAIR_TOKENS)
-    tokens = torch.randint(3, machine.shape["vocab_size"], shape, generator=generator)
-    tokens[..., -1] = 1
-    return EncodedSet(tokens[:, 0].tolist(), tokens[:, 1].tolist())
-
-
-def make_base(machine: Machine) -> Base:
+def make_base(model: Any, machine: Machine) -> Base:
     """What `load_base` makes of such a model, without the way through files."""
-    model = random_model(machine)
     family = FAMILIES["mt5"]
     freeze(model, family)
     fuse_activations(model)
-    fuse_layers(model)
+    use_row_attention(model)
+    family.prepare(model)
     return Base(
         name="random",
         model=model,
@@ -120,10 +122,24 @@ def make_base(machine: Machine) -> Base:
 
 
 class Ours:
-    """Adapters of one bank, stepped as a training steps them."""
+    """Adapters of one bank, stepped as a training steps them.
+
+    Args:
+        machine, base: where, and on what.
+        rows: to train on.
+        adapters, batch, dropout: how many, how many rows of each in a step, and LoRA's dropout.
+        is_static: compute passes of fixed shapes on a processor too.
+    """
 
     def __init__(
-        self, machine: Machine, base: Base, rows: EncodedSet, adapters: int, batch: int, dropout: float
+        self,
+        machine: Machine,
+        base: Base,
+        rows: EncodedSet,
+        adapters: int,
+        batch: int,
+        dropout: float,
+        is_static: bool = False,
     ) -> None:
         lora = LoraSettings(r=RANK, lora_alpha=ALPHA, lora_dropout=dropout, target_modules="all-linear")
         training = TrainingSettings(
@@ -152,7 +168,7 @@ class Ours:
             generation=GenerationSettings(),
             run=create_run(Path(self._folder.name) / "run"),
         )
-        if not machine.is_gpu:  # what a GPU computes, by the plain versions of its kernels
+        if is_static and not machine.is_gpu:  # what a GPU computes, by the plain versions of its kernels
             self.setup.__dict__["static_passes"] = StaticPasses(self.bank, records=False)
         self.engine = Engine(self.setup, TrainingState.at_start(names), self._report)
         self.events: list[Event] = []
@@ -241,3 +257,35 @@ class Stock:
     def close(self) -> None:
         """Restore the model."""
         self.model.unload()
+
+
+def check_equal(
+    machine: Machine, base: Base, model: Any, rows: EncodedSet, *, is_static: bool = False
+) -> dict[str, Any]:
+    """Three steps of both sides from the same A and B, without dropout: losses and norms must agree."""
+    ours = Ours(machine, base, rows, 1, BATCH, 0.0, is_static)
+    stock = Stock(machine, model, rows, BATCH, dropout=0.0)
+    theirs = dict(stock.model.named_parameters())
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, tensor in ours.bank.tensors("a0").items():
+            if name.endswith("lora_B"):  # zero at the start, which would leave A without a gradient
+                tensor.copy_(torch.randn(tensor.shape, generator=generator) * 1e-3)
+            theirs[f"base_model.model.{name}.default.weight"].copy_(tensor)
+    found: dict[str, Any] = {"ours": [], "stock": []}
+    for step in range(3):
+        wanted = ours.engine.trainees[0].timetable.micro_batches(step)[0]
+        ours.step()
+        stock.take([rows[row] for row in wanted])
+        found["ours"].append(ours.last)
+        found["stock"].append(stock.last)
+    ours.close()
+    stock.close()
+    # In bfloat16 the norm of a trained model's gradients is mostly rounding: both sides differ from float32
+    # by more than from each other.
+    tolerances = (2e-2, 0.15) if machine.dtype == torch.bfloat16 else (1e-4, 1e-4)
+    for mine, other in zip(found["ours"], found["stock"], strict=True):
+        for a, b, tolerance in zip(mine, other, tolerances, strict=True):
+            if not abs(a - b) <= tolerance * abs(b):
+                raise SystemExit(f"the two sides do not compute the same: {found}")
+    return found

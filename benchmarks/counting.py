@@ -3,41 +3,45 @@
 from __future__ import annotations
 
 import statistics
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.gpu_sides import PAIR_TOKENS, Machine, Ours, Stock
+from benchmarks.sides import Machine, Ours, Stock
+
+Lengths = Sequence[tuple[int, int]]  # source and target tokens of each example
 
 
-def step_flops(machine: Machine, examples: int) -> float:
-    """What the method needs: products of the body forward and to the inputs, the head's two, attention's."""
-    shape, tokens = machine.shape, examples * PAIR_TOKENS
-    d, inner, d_ff = shape["d_model"], shape["num_heads"] * shape["d_kv"], shape["d_ff"]
+def step_flops(machine: Machine, lengths: Lengths) -> float:
+    """What the method needs: products of the body forward and to the inputs, the head's two, attention's.
+
+    Args:
+        machine: its shape is the model's.
+        lengths: of the examples of the step.
+    """
+    shape, inner = machine.shape, machine.shape["num_heads"] * machine.shape["d_kv"]
+    sources, targets = (sum(length) for length in zip(*lengths, strict=True))
+    products = 4.0 * sum(
+        count * wide * narrow * {"source": sources, "target": targets}[side]
+        for wide, narrow, count, side in _products(shape)
+    )
     layers = shape["num_layers"], shape["num_decoder_layers"]
-    attention, feed_forward = 4 * d * inner, 3 * d * d_ff
-    weights = layers[0] * (attention + feed_forward) + layers[1] * (2 * attention + feed_forward)
     # Two products forward and four backward, each of 2 · queries · keys · inner.
-    pairs = 6 * 2 * PAIR_TOKENS * tokens * inner * (layers[0] + 2 * layers[1])
-    return 4.0 * tokens * (weights + d * shape["vocab_size"]) + pairs
+    pairs = sum(layers[0] * s * s + layers[1] * (t * t + t * s) for s, t in lengths)
+    return products + 6 * 2 * inner * pairs
 
 
-def gemm_rate(machine: Machine, examples: int) -> float:
-    """FLOP/s of the model's own products at a number of examples, weighed by their share of its work."""
-    shape, tokens = machine.shape, examples * PAIR_TOKENS
-    d, inner, d_ff, vocabulary = (
-        shape["d_model"], shape["num_heads"] * shape["d_kv"], shape["d_ff"], shape["vocab_size"],
-    )  # fmt: skip
-    layers, decoders = shape["num_layers"], shape["num_decoder_layers"]
-    counts = [(d, inner, 4 * layers + 8 * decoders), (d, d_ff, 3 * (layers + decoders)), (d, vocabulary, 1)]
+def gemm_rate(machine: Machine, lengths: Lengths) -> float:
+    """FLOP/s of the model's own products at a number of tokens, weighed by their share of its work."""
+    sources, targets = (sum(length) for length in zip(*lengths, strict=True))
     flops = seconds = 0.0
-    for wide, narrow, count in counts:
-        x = torch.randn(min(tokens, 8_192) if narrow == vocabulary else tokens, wide).to(
+    for wide, narrow, count, side in _products(machine.shape):
+        tokens = sources if side == "source" else targets
+        x = torch.randn(min(tokens, 8_192) if narrow == machine.shape["vocab_size"] else tokens, wide).to(
             machine.device, machine.dtype
         )
         weight = torch.randn(narrow, wide).to(machine.device, machine.dtype)
@@ -47,6 +51,20 @@ def gemm_rate(machine: Machine, examples: int) -> float:
         flops += count * 4.0 * tokens * wide * narrow
         seconds += count * each * tokens / len(x)
     return flops / seconds
+
+
+def _products(shape: Mapping[str, Any]) -> list[tuple[int, int, int, str]]:
+    """Wide and narrow side of each kind of weight, how many there are, and whose tokens they take."""
+    d, inner, d_ff = shape["d_model"], shape["num_heads"] * shape["d_kv"], shape["d_ff"]
+    layers, decoders = shape["num_layers"], shape["num_decoder_layers"]
+    gates = 3 if "gated" in shape["feed_forward_proj"] else 2
+    return [
+        (d, inner, 4 * layers + 2 * decoders, "source"),
+        (d, inner, 6 * decoders, "target"),
+        (d, d_ff, gates * layers, "source"),
+        (d, d_ff, gates * decoders, "target"),
+        (d, shape["vocab_size"], 1, "target"),
+    ]
 
 
 def _median_seconds(machine: Machine, work: Callable[[], Any], repeats: int = 7) -> float:
@@ -62,11 +80,11 @@ def _median_seconds(machine: Machine, work: Callable[[], Any], repeats: int = 7)
     found = []
     for _ in range(repeats):
         machine.wait()
-        begun = time.perf_counter()
+        begun = machine.clock()
         for _ in range(calls):
             run()
         machine.wait()
-        found.append((time.perf_counter() - begun) / 5)
+        found.append((machine.clock() - begun) / 5)
     return statistics.median(found)
 
 

@@ -1,0 +1,139 @@
+"""Attention of training passes on a processor, where the backward pass of torch's fused attention is slow.
+
+Five rows of 52 tokens in bfloat16, six heads of 64, one thread: torch's `scaled_dot_product_attention` takes
+0.8 ms forward and 7.4 ms backward, ten times the time of its products. Here scores are computed in float32 by
+plain products, and again in the backward pass, so that no more is kept than the fused kernel keeps. float32
+products are those of a library that compiles no kernel for every new length, as oneDNN does for bfloat16.
+
+Passes without gradients, and rows so long that their scores take much memory, use torch's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import ref
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.utils.weak import WeakTensorKeyDictionary
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+NAME = "loraloom_rows"
+LARGEST = 2**23  # scores of a layer; three tensors of so many float32 exist at a time
+
+# A mask -> the position bias that it was joined with, and the sum of both; all layers of a stack share them.
+_SUMS: Any = WeakTensorKeyDictionary()
+
+
+def use_row_attention(model: PreTrainedModel) -> None:
+    """Let a model compute attention with gradients by this file, if it is on a processor and uses SDPA."""
+    # transformers 5.17 sets this only in the model, not in its two stacks, which have separate configs.
+    stacks = [model, model.get_encoder(), model.get_decoder()]
+    names = {stack.config._attn_implementation for stack in stacks}
+    if model.device.type == "cpu" and names == {"sdpa"}:
+        for stack in stacks:
+            stack.set_attn_implementation(NAME)
+
+
+class _RowAttention(torch.autograd.Function):
+    """softmax(s q kᵀ + bias) v for [rows · heads, len, size], all float32."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scaling: float) -> Tensor:
+        ctx.save_for_backward(query, key, value, bias)
+        ctx.scaling = scaling
+        q, k, v = (_flat(x) for x in (query, key, value))
+        return _like(_weights(q, k, bias, scaling) @ v, query)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, bias = ctx.saved_tensors
+        q, k, v, into_out = (_flat(x) for x in (query, key, value, upstream))
+        weights = _weights(q, k, bias, ctx.scaling)
+        into_v = weights.mT @ into_out
+        into_scores = torch._softmax_backward_data(into_out @ v.mT, weights, -1, torch.float32)
+        into_scores = into_scores.mul_(ctx.scaling) if ctx.scaling != 1.0 else into_scores
+        into_q, into_k = into_scores @ k, into_scores.mT @ q
+        return _like(into_q, query), _like(into_k, key), _like(into_v, value), None, None
+
+
+def _weights(q: Tensor, k: Tensor, bias: Tensor, scaling: float) -> Tensor:
+    """Compute the weights of all keys, [rows · heads, queries, keys]."""
+    return torch.baddbmm(bias, q, k.mT, alpha=scaling).softmax(-1)
+
+
+def _flat(x: Tensor) -> Tensor:
+    """[rows, heads, len, size] → float32 [rows · heads, len, size], contiguous."""
+    return torch.empty(x.shape, dtype=torch.float32, device=x.device).copy_(x).flatten(0, 1)
+
+
+def _like(flat: Tensor, x: Tensor) -> Tensor:
+    """Return the inverse of `_flat` in the dtype of x, in memory as [rows, len, heads, size]."""
+    rows, heads, length = x.shape[:3]
+    own = x.new_empty(rows, length, heads, flat.shape[-1]).transpose(1, 2)
+    return own.copy_(flat.unflatten(0, (rows, heads)))
+
+
+def _attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    position_bias: Tensor | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Compute attention as transformers' SDPA does."""
+    if not _is_ours(query, key, value, attention_mask, position_bias, dropout, options):
+        given = options if position_bias is None else options | {"position_bias": position_bias}
+        return sdpa_attention_forward(  # type: ignore[no-any-return]
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **given
+        )
+    assert attention_mask is not None
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    shape = torch.Size((*query.shape[:3], key.shape[2]))
+    bias = _sum(attention_mask, position_bias, shape, query.dtype)
+    own = _RowAttention.apply(query, key, value, bias, scale)  # type: ignore[no-untyped-call]
+    return own.transpose(1, 2), None
+
+
+def _is_ours(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    position_bias: Tensor | None,
+    dropout: float,
+    options: dict[str, Any],
+) -> bool:
+    has_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
+    is_frozen = position_bias is None or not position_bias.requires_grad
+    is_usual = mask is not None and mask.dim() == 4 and not dropout and query.shape[1] == key.shape[1]
+    is_short = query.shape[:3].numel() * key.shape[2] <= LARGEST
+    is_plain = options.get("softcap") is None and options.get("cache") is None
+    return has_gradient and is_frozen and is_usual and is_short and is_plain and query.device.type == "cpu"
+
+
+def _sum(mask: Tensor, position_bias: Tensor | None, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """Return what is added to scores of a shape, float32 [rows · heads, queries, keys]."""
+    found = _SUMS.get(mask)
+    if found is not None and found[0]() is position_bias and found[1] == shape:
+        return found[2]  # type: ignore[no-any-return]
+    if mask.dtype == torch.bool:
+        lowest = torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(dtype).min)
+    else:
+        lowest = mask.float()
+    total = lowest if position_bias is None else lowest + position_bias.float()
+    total = total.expand(shape).flatten(0, 1)
+    _SUMS[mask] = (lambda: None) if position_bias is None else ref(position_bias), shape, total
+    return total
+
+
+AttentionInterface.register(NAME, _attend)
+AttentionMaskInterface.register(NAME, sdpa_mask)
