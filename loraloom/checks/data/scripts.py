@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loraloom.checks.data.code_points import code_points, count_marked
-from loraloom.checks.data.data_view import DataView, places, share
+from loraloom.checks.data.data_view import DataView, Side, places, share, shown_sides
 from loraloom.checks.finding import Finding
 from loraloom.data.example import Example
 from loraloom.text.message import Message, joined
@@ -48,16 +48,16 @@ def check_scripts(view: DataView) -> list[Finding]:
         found, words = _few_among_many(rows, scripts, side, "mainly in {} script")
         findings += found
         summaries.append(
-            Message("{side}s: {words}", side=side, words=words)
+            Message("{sides}: {words}", sides=shown_sides(side), words=words)
             if words
-            else Message("{side}s: no letters", side=side)
+            else Message("{sides}: no letters", sides=shown_sides(side))
         )
         findings += _few_among_many(rows, forms, side, "in {} characters")[0]
     return findings or [Finding("ok", "scripts", "data", joined("; ", summaries))]
 
 
 def _few_among_many(
-    rows: Sequence[Example], kinds: Sequence[str], side: str, wording: str
+    rows: Sequence[Example], kinds: Sequence[str], side: Side, wording: str
 ) -> tuple[list[Finding], str]:
     """Create a note for every kind that few rows are of, and describe the shares of all kinds."""
     by_kind: dict[str, list[Example]] = {}
@@ -74,9 +74,9 @@ def _few_among_many(
             "scripts",
             places(own),
             Message(
-                "{share} {side}s are {format}, but most are in {most}",
+                "{share} {sides} are {format}, but most are in {most}",
                 share=share(len(own), len(rows)),
-                side=side,
+                sides=shown_sides(side),
                 format=wording.format(kind),
                 most=most,
             ),
