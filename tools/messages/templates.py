@@ -16,7 +16,7 @@ from tools.messages.sources import called_name
 PACKAGE = Path(__file__).resolve().parents[2] / "loraloom"
 VERBS = "cli/*_verbs.py"
 _ROW = re.compile(r"row \{\w+\}:? ")
-_WORD = re.compile(r"[^\W\d_]{2,}")
+_WORD = re.compile(r"[^\W\d_]{2,}|[.,;()]|: ")  # other languages have other punctuation
 _PLACEHOLDER = re.compile(r"\{\w+(?::[^{}]*)?\}")
 
 
@@ -34,7 +34,7 @@ class Template:
 
 
 def templates(package: Path = PACKAGE) -> dict[Template, list[str]]:
-    """Every template that has a word to translate, and the files that have it, in the order of the files."""
+    """Every template that has a word or punctuation to translate, and the files that have it, in the order of the files."""
     found: dict[Template, list[str]] = {}
     for path in sorted((*package.rglob("*.py"), *package.rglob("*.j2"))):
         name = f"{package.name}/{path.relative_to(package).as_posix()}"
