@@ -34,7 +34,7 @@ class Template:
 
 
 def templates(package: Path = PACKAGE) -> dict[Template, list[str]]:
-    """Every template that has a word or punctuation to translate, and the files that have it, in the order of the files."""
+    """Every template with a word or punctuation to translate, and the files that have it, in their order."""
     found: dict[Template, list[str]] = {}
     for path in sorted((*package.rglob("*.py"), *package.rglob("*.j2"))):
         name = f"{package.name}/{path.relative_to(package).as_posix()}"
