@@ -57,7 +57,9 @@ def compare(
     target_lang: TargetLang = None,
     spbleu_model: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A sentencepiece model, to compute spBLEU too; never downloaded."),
+        typer.Option(
+            metavar="FILE", help=Message("A sentencepiece model, to compute spBLEU too; never downloaded.")
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help=Message("With --adapter: the JSON file to store the comparison in."))

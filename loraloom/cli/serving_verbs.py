@@ -19,26 +19,37 @@ def serve(
     adapters: Adapters = [],  # noqa: B006
     base: MovedBase = None,
     host: Annotated[
-        str, typer.Option(help="The address to bind; any but a loopback address requires --token-file.")
+        str,
+        typer.Option(help=Message("The address to bind; any but a loopback address requires --token-file.")),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for any free one.")] = 8000,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help=Message("The port; 0 for any free one."))
+    ] = 8000,
     token_file: Annotated[
-        Path | None, typer.Option(help="A private file with the token that each request must carry.")
+        Path | None, typer.Option(help=Message("A private file with the token that each request must carry."))
     ] = None,
     allow_host: Annotated[
-        list[str], typer.Option(metavar="NAME", help="A further name of this server, such as a proxy's.")
+        list[str],
+        typer.Option(metavar="NAME", help=Message("A further name of this server, such as a proxy's.")),
     ] = [],  # noqa: B006
     adapters_from: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Adapters below it can be attached while the server runs."),
+        typer.Option(
+            metavar="FOLDER", help=Message("Adapters below it can be attached while the server runs.")
+        ),
     ] = None,
     sets: AnswerSets = [],  # noqa: B006
-    max_rows: Annotated[int, typer.Option(min=1, max=1024, help="Answers that are generated together.")] = 64,
+    max_rows: Annotated[
+        int, typer.Option(min=1, max=1024, help=Message("Answers that are generated together."))
+    ] = 64,
     queue: Annotated[
-        int, typer.Option(min=1, max=100_000, help="Requests under way; further ones are refused with 429.")
+        int,
+        typer.Option(
+            min=1, max=100_000, help=Message("Requests under way; further ones are refused with 429.")
+        ),
     ] = 256,
     grace: Annotated[
-        float, typer.Option(min=0, max=3600, help="Seconds for answers under way after SIGTERM.")
+        float, typer.Option(min=0, max=3600, help=Message("Seconds for answers under way after SIGTERM."))
     ] = 30.0,
 ) -> None:
     """Serve the base and its adapters over HTTP, in the form of OpenAI's API."""

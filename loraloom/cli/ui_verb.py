@@ -14,18 +14,21 @@ USUAL_PORT = 8700
 
 
 def ui(
-    runs: Annotated[Path, typer.Option(help="The folder of the runs.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option(help=Message("The folder of the runs."))] = Path("runs"),
     port: Annotated[
-        int | None, typer.Option(help="The port; by default 8700, or the next free one.", min=0, max=65535)
+        int | None,
+        typer.Option(help=Message("The port; by default 8700, or the next free one."), min=0, max=65535),
     ] = None,
     host: Annotated[
-        str, typer.Option(help="The address to bind; one that other machines reach needs --token-file.")
+        str,
+        typer.Option(help=Message("The address to bind; one that other machines reach needs --token-file.")),
     ] = "127.0.0.1",
     token_file: Annotated[
-        Path | None, typer.Option(help="A file with the token that browsers must enter.")
+        Path | None, typer.Option(help=Message("A file with the token that browsers must enter."))
     ] = None,
     allow_host: Annotated[
-        list[str], typer.Option(help="Another name by which browsers reach the server; can be repeated.")
+        list[str],
+        typer.Option(help=Message("Another name by which browsers reach the server; can be repeated.")),
     ] = [],  # noqa: B006
 ) -> None:
     """Show runs, data and answers in a browser, and start trainings there."""

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from rich.cells import set_cell_size
 from rich.text import Text
 
-from loraloom.checks.resources import describe_pace, memory_name, memory_parts
+from loraloom.checks.resources import describe_pace, memory_parts
 from loraloom.console.wrapping import wrapped
 from loraloom.run.documents.prediction import Disk, Memory, Prediction
+from loraloom.run.documents.words import shown_word
 from loraloom.text.catalogue import rendered
 from loraloom.text.message import Message, joined
 from loraloom.text.units import size
@@ -75,7 +76,7 @@ def memory(values: Memory) -> str:
         loaded_bytes=size(values.loaded_bytes),
         base_bytes=size(values.base_bytes),
         needed_bytes=size(values.needed_bytes),
-        phase=memory_name(values.phase),
+        phase=shown_word(values.phase),
         parts=memory_parts(values.parts),
         free_bytes=size(values.free_bytes),
     )

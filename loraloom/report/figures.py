@@ -33,7 +33,7 @@ FIGURES: dict[str, Figure] = {
     "chrf_plus_plus": Figure(
         "chrF++", Message("character n-grams and word pairs shared with the reference"), "score", True
     ),
-    "spbleu": Figure("spBLEU", "BLEU over the pieces of a sentencepiece model", "score", True),
+    "spbleu": Figure("spBLEU", Message("BLEU over the pieces of a sentencepiece model"), "score", True),
     "bleu": Figure(
         "BLEU", Message("n-grams shared with the reference, with a penalty for short answers"), "score", True
     ),

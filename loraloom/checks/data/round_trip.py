@@ -6,9 +6,9 @@ import unicodedata
 from collections import Counter
 
 from loraloom.checks.data.code_points import normalize
-from loraloom.checks.data.data_view import SIDE_NAMES, DataView, places, share
+from loraloom.checks.data.data_view import DataView, Side, places, share, shown_sides
 from loraloom.checks.data.same_sources import control_tokens
-from loraloom.checks.data.tokenization import SIDES, Side, of_encoded_sample
+from loraloom.checks.data.tokenization import SIDES, of_encoded_sample
 from loraloom.checks.finding import Finding
 from loraloom.data.example import Example
 from loraloom.text.message import Message
@@ -37,7 +37,7 @@ def _round_trip(view: DataView, side: Side) -> list[Finding]:
     for kind, rows in lost.items():
         is_form = kind in FORMS
         subject = Message(
-            "{share} training {side}s", share=share(len(rows), len(encoded.rows)), side=SIDE_NAMES[side]
+            "{share} training {sides}", share=share(len(rows), len(encoded.rows)), sides=shown_sides(side)
         )
         message = Message(
             "{kind} of {subject} are lost by tokenizing and decoding{of_sample}",
@@ -61,7 +61,7 @@ def _leading_spaces(view: DataView, side: Side) -> list[Finding]:
     if with_space == without or not rows:
         return []
     subject = Message(
-        "{share} training {side}s", share=share(len(rows), len(encoded.rows)), side=SIDE_NAMES[side]
+        "{share} training {sides}", share=share(len(rows), len(encoded.rows)), sides=shown_sides(side)
     )
     message = Message(
         "{subject} begin with white space{of_encoded_sample}, which this tokenizer keeps: "

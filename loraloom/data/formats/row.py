@@ -136,13 +136,16 @@ class Findings:
 
 
 def _why(problem: Problem) -> str:
-    what = problem.what
+    what: str = problem.what
     if isinstance(what, Message) and (begin := _ROW_OF_TEMPLATE.match(what.template)):
         what = Message(what.template[begin.end() :], **what.values)
     else:
         what = _ROW.sub("", what, count=1) if _ROW.search(what) else what
-    numbers = [f"{name}: {value}" for name, value in (("found", problem.found), ("allowed", problem.allowed))]
-    return f"{what} ({', '.join(numbers)})" if problem.found else what
+    numbers = [
+        Message("{name}: {value}", name=name, value=value)
+        for name, value in (("found", problem.found), ("allowed", problem.allowed))
+    ]
+    return Message("{what} ({numbers})", what=what, numbers=joined(", ", numbers)) if problem.found else what
 
 
 def location(path: str, line: int | None = None, column: int | None = None) -> str:
@@ -220,7 +223,7 @@ def _where_it_may_be(path: Path) -> str:
     same_stem = [name for name in siblings if Path(name).stem.lower() == path.stem.lower()]
     near = list(dict.fromkeys(same_stem + difflib.get_close_matches(path.name, siblings, n=3, cutoff=0.7)))
     if near:
-        return Message("Did you mean {near}?", near=" or ".join(quoted(name) for name in near[:3]))
+        return Message("Did you mean {near}?", near=joined(" or ", (quoted(name) for name in near[:3])))
     return Message(
         "The file was searched for in {absolute}; {paths_are_relative}.",
         absolute=folder.absolute(),

@@ -54,7 +54,7 @@ class Api:
         app = FastAPI(
             title="LoRALoom",
             version="1",
-            description="A base model and its LoRA adapters, in the form of OpenAI's API.",
+            description=Message("A base model and its LoRA adapters, in the form of OpenAI's API."),
             docs_url=None,  # they load scripts from elsewhere
             redoc_url=None,
             redirect_slashes=False,

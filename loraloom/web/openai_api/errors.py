@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from loraloom.serving.job import JobError
+from loraloom.text.message import Message
 from loraloom.text.visible import visible
 
 SHOWN_PROBLEMS = 5
@@ -37,18 +38,18 @@ class ErrorDocument(BaseModel):
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorDocument, "description": description}
     for status, description in {
-        400: "the body is not JSON, or not UTF-8",
-        401: "the token is missing or wrong",
-        403: "sent by a page of another origin",
-        404: "there is no such model or adapter",
-        408: "the body did not arrive in time",
-        409: "the name is taken",
-        413: "the body is too large",
-        421: "the Host header does not name this server",
-        422: "a value is invalid, or the prompt is too long",
-        429: "too many requests are under way",
-        500: "the model's output is not finite",
-        503: "the model is being loaded, or the server is stopping",
+        400: Message("the body is not JSON, or not UTF-8"),
+        401: Message("the token is missing or wrong"),
+        403: Message("sent by a page of another origin"),
+        404: Message("there is no such model or adapter"),
+        408: Message("the body did not arrive in time"),
+        409: Message("the name is taken"),
+        413: Message("the body is too large"),
+        421: Message("the Host header does not name this server"),
+        422: Message("a value is invalid, or the prompt is too long"),
+        429: Message("too many requests are under way"),
+        500: Message("the model's output is not finite"),
+        503: Message("the model is being loaded, or the server is stopping"),
     }.items()
 }
 
@@ -74,7 +75,7 @@ def install_errors(app: FastAPI) -> None:
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         problems: Sequence[Any] = error.errors()
         if any(problem["type"] == "json_invalid" for problem in problems):
-            return error_response(400, "invalid_json", "the body is not valid JSON")
+            return error_response(400, "invalid_json", Message("the body is not valid JSON"))
         if not request.headers.get("content-type", "application/json").startswith("application/json"):
             return error_response(400, "invalid_json", "send JSON, with `content-type: application/json`")
         described = [f"{_place(problem)}: {problem['msg']}" for problem in problems[:SHOWN_PROBLEMS]]

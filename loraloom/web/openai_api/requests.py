@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from loraloom.serving.job import MAX_ANSWERS, MAX_LOGPROBS, MAX_STOPS, Decoding
+from loraloom.text.message import Message
 
 MAX_PROMPT_CHARACTERS = 200_000
 MAX_PROMPTS = 64
@@ -140,7 +141,7 @@ class ChatRequest(Generation):
     def _one_limit(self) -> ChatRequest:
         if self.max_completion_tokens is not None:
             if self.max_tokens not in (None, self.max_completion_tokens):
-                raise ValueError("max_tokens and max_completion_tokens differ; give one of them")
+                raise ValueError(Message("max_tokens and max_completion_tokens differ; give one of them"))
             self.max_tokens = self.max_completion_tokens
         if self.top_logprobs is not None and not self.logprobs:
             raise ValueError("top_logprobs requires logprobs: true")
