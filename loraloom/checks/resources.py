@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from loraloom.checks.finding import Finding
 from loraloom.run.documents.prediction import Disk, Memory, Pace, Prediction
-from loraloom.text.message import Message
+from loraloom.run.documents.words import shown_word
+from loraloom.text.message import Message, joined
 from loraloom.text.units import estimated_duration, size
 
 CHECKPOINTS_TO_FIT = 3
@@ -33,12 +34,18 @@ def check_memory(memory: Memory, *, num_waves: int = 1) -> Finding:
         memory: predicted memory.
         num_waves: number of waves in which experiments already take turns.
     """
-    largest = ", ".join(f"{name} {size(num)}" for name, num in list(memory.parts.items())[:3])
+    largest = joined(
+        ", ",
+        (
+            Message("{part} {bytes}", part=shown_word(part), bytes=size(num))
+            for part, num in list(memory.parts.items())[:3]
+        ),
+    )
     needed, free = size(memory.needed_bytes), size(memory.free_bytes)
     message = Message(
         "{phase} takes {needed} in addition to {loaded_bytes} already loaded; largest parts: "
         "{largest}; {free} free",
-        phase=memory.phase,
+        phase=shown_word(memory.phase),
         needed=needed,
         loaded_bytes=size(memory.loaded_bytes),
         largest=largest,

@@ -6,9 +6,9 @@ import unicodedata
 from collections import Counter
 
 from loraloom.checks.data.code_points import normalize
-from loraloom.checks.data.data_view import DataView, places, share
+from loraloom.checks.data.data_view import DataView, Side, places, share, shown_sides
 from loraloom.checks.data.same_sources import control_tokens
-from loraloom.checks.data.tokenization import SIDES, Side, of_encoded_sample
+from loraloom.checks.data.tokenization import SIDES, of_encoded_sample
 from loraloom.checks.finding import Finding
 from loraloom.data.example import Example
 from loraloom.text.message import Message
@@ -36,7 +36,9 @@ def _round_trip(view: DataView, side: Side) -> list[Finding]:
     findings = []
     for kind, rows in lost.items():
         is_form = kind in FORMS
-        subject = Message("{share} training {side}s", share=share(len(rows), len(encoded.rows)), side=side)
+        subject = Message(
+            "{share} training {sides}", share=share(len(rows), len(encoded.rows)), sides=shown_sides(side)
+        )
         message = Message(
             "{kind} of {subject} are lost by tokenizing and decoding{of_sample}",
             kind=kind,
@@ -58,7 +60,9 @@ def _leading_spaces(view: DataView, side: Side) -> list[Finding]:
     rows = [example for example in encoded.rows if getattr(example, side)[:1].isspace()]
     if with_space == without or not rows:
         return []
-    subject = Message("{share} training {side}s", share=share(len(rows), len(encoded.rows)), side=side)
+    subject = Message(
+        "{share} training {sides}", share=share(len(rows), len(encoded.rows)), sides=shown_sides(side)
+    )
     message = Message(
         "{subject} begin with white space{of_encoded_sample}, which this tokenizer keeps: "
         "their first word has other tokens than without it",
