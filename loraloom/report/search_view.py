@@ -11,7 +11,7 @@ from loraloom.report.visible_text import without_folders
 from loraloom.run.documents.provenance import Provenance
 from loraloom.run.documents.search import FILE, Parameters, SearchRecord, Trial
 from loraloom.run.folder import Run
-from loraloom.text.message import Message, joined
+from loraloom.text.message import Message, joined, marked
 
 # A setting with more values is a range, where a mean at each value would cover only one trial.
 MOST_LEVELS = 6
@@ -63,16 +63,19 @@ class SearchView:
     def _counted(self) -> str:
         """Count the completed trials, and what became of the others."""
         num_whole = sum(trial.has_adapter for trial in self.trials)
-        noun = Message("completed trial") if num_whole == 1 else Message("completed trials")
         statuses: Counter[str] = Counter(trial.status for trial in self.trials)
         others = [
-            Message("{statuses} {what}", statuses=statuses[status], what=what)
-            for status, what in (("pruned", Message("stopped early")), ("failed", Message("failed")))
+            Message(template, number=statuses[status])
+            for status, template in (
+                ("pruned", marked("{number} stopped early")),
+                ("failed", marked("{number} failed")),
+            )
             if statuses[status]
         ]
-        return Message("{num_whole} {noun}", num_whole=num_whole, noun=noun) + (
-            Message(" ({others})", others=joined(", ", others)) if others else ""
-        )
+        completed = Message.counting("{count} completed trial", "{count} completed trials", count=num_whole)
+        if not others:
+            return completed
+        return Message("{completed} ({others})", completed=completed, others=joined(", ", others))
 
     def levels(self, key: str) -> list[Level]:
         """Return the results of trials at each value of a setting with few values; empty if it has many."""

@@ -50,7 +50,9 @@ def check_lengths(view: DataView) -> list[Finding]:
             of_sample=of_encoded_sample(view, side),
         )
         if view.tokenizer is not None and view.tokenizer.reads_bytes:
-            message += Message("; a token is a byte, of which a Chinese character takes three")
+            message = Message(
+                "{message}; a token is a byte, of which a Chinese character takes three", message=message
+            )
         findings.append(Finding("ok", "lengths", setting, message))
     return findings
 
