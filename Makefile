@@ -39,7 +39,7 @@ extras: install ## what optional packages bring: merged folders in CTranslate2, 
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,exports,ja,ko]'
 	$(BIN)/pytest tests/commands/test_ctranslate2.py tests/evaluate/test_word_tokenizers.py
 
-messages: install ## the list of all messages, from which translations start
+messages: install ## the list of all messages and the files of their translations
 	$(BIN)/python -m tools.write_messages
 
 compat: install ## our adapters in older versions of PEFT, each in an environment of its own

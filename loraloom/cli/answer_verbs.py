@@ -252,7 +252,7 @@ def predict(
 
 
 def runs(
-    folder: Annotated[Path, typer.Argument(help="The folder to search.")] = Path("runs"),
+    folder: Annotated[Path, typer.Argument(help=Message("The folder to search."))] = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
     """List the runs in a folder."""

@@ -81,7 +81,7 @@ TargetLang = Annotated[
     str | None,
     typer.Option(metavar="CODE", help=Message("With a multilingual base: the language to answer in.")),
 ]
-RunFolder = Annotated[Path, typer.Argument(help="A run directory.")]
+RunFolder = Annotated[Path, typer.Argument(help=Message("A run directory."))]
 NewRun = Annotated[
     Path | None, typer.Option(help=Message("The run directory to create; by default a new one below runs/."))
 ]

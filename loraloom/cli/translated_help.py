@@ -149,6 +149,10 @@ def _set_headings() -> None:
     """Set the headings of the library's panels, which are constants."""
     from typer import rich_utils  # slow to import, and most commands need none of it
 
+    from loraloom.console.wrapping import BreakableText
+
+    highlight = rich_utils.OptionHighlighter()
+    rich_utils.highlighter = lambda text: BreakableText.of(highlight(text))  # type: ignore[assignment]
     rich_utils.ARGUMENTS_PANEL_TITLE = rendered(Message("Arguments"))
     rich_utils.OPTIONS_PANEL_TITLE = rendered(Message("Options"))
     rich_utils.COMMANDS_PANEL_TITLE = rendered(Message("Commands"))

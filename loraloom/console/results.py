@@ -13,6 +13,7 @@ from rich.text import Text
 from loraloom.checks.finding import Finding
 from loraloom.console.finding_text import COLOURS, paragraph, summary, to_show
 from loraloom.console.streams import Stdout, text_width
+from loraloom.console.wrapping import BreakableText
 from loraloom.run.documents.checks import LEVELS
 from loraloom.text.catalogue import rendered
 from loraloom.text.message import Message
@@ -41,7 +42,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], styles: S
     for column in columns:
         table.add_column(column, overflow="fold")
     for number, row in enumerate(shown):
-        table.add_row(*map(Text, row), style=styles[number] if styles else None)
+        table.add_row(*map(BreakableText, row), style=styles[number] if styles else None)
     stdout.print(table)
 
 

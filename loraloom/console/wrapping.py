@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from rich.cells import cell_len
+from rich.console import Console
+from rich.containers import Lines
 from rich.text import Text
 
 _WIDE = r"\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uff60\U00020000-\U0003fffd"
@@ -52,3 +55,16 @@ def _breaks(text: str, width: int) -> Iterator[int]:
                 yield offset
                 column = 0
             column += cell_len(char)
+
+
+class BreakableText(Text):
+    """Text that rich breaks into lines as `wrapped` does, for example in a table's cell."""
+
+    @classmethod
+    def of(cls, text: Text) -> BreakableText:
+        """Return a text with its styles."""
+        return cls(text.plain, style=text.style, spans=text.spans, overflow="fold")
+
+    def wrap(self, console: Console, width: int, **options: Any) -> Lines:
+        """Break each of its paragraphs."""
+        return Lines(line for part in self.split("\n", allow_blank=True) for line in wrapped(part, width))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from rich.columns import Columns
+from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
-from loraloom.console.wrapping import wrapped
+from loraloom.console.wrapping import BreakableText, wrapped
 
 CHINESE = "训练集的 token 中有 15.2 % 是单个字节（93.5 %），因为词表缺少“某些”字符；用 `--all` 显示。"
 
@@ -50,3 +55,12 @@ def test_nothing_is_lost_and_every_line_fits(text: str, width: int) -> None:
     shown = lines(text, width)
     assert "".join("".join(shown).split()) == "".join(text.split())
     assert all(cell_len(line) <= width for line in shown)
+
+
+def test_a_cell_of_a_table_loses_no_chinese() -> None:
+    console = Console(file=io.StringIO(), width=20)
+    table = Table(box=None, show_header=False)
+    table.add_row("--allow", Columns([BreakableText.of(Text("出错也继续，并记录在运行中\n可以重复"))]))
+    console.print(table)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "".join(shown.split()) == "--allow出错也继续，并记录在运行中可以重复"

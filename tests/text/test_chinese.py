@@ -171,6 +171,16 @@ def test_check_answers_in_chinese(
 
 
 @pytest.mark.usefixtures("rows")
+def test_help_is_in_chinese_and_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "check", "--help") == 0
+    told = "".join(capsys.readouterr().out.replace("│", "").split())
+    assert "用法：" in told
+    assert "--allowCHECK即使这项检查出错也继续，并记录在运行中；可以重复。" in told
+
+
+@pytest.mark.usefixtures("rows")
 def test_json_has_the_keys_of_programs_and_the_texts_of_people(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
