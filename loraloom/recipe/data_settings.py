@@ -174,7 +174,7 @@ class DataSettings(LocatedSection):
             "`on_empty` drops them; dropped rows are counted and listed in split.json."
         ),
     )
-    hub_config: str | None = Field(default=None, description="Configuration of a hub dataset.")
+    hub_config: str | None = Field(default=None, description=Message("Configuration of a hub dataset."))
     hub_split: str = Field(
         default="train",
         description=Message(

@@ -27,7 +27,7 @@ class GenerationSettings(Section):
         default=False, description=Message("Sample tokens instead of choosing the most likely one.")
     )
     temperature: Number | None = Field(
-        default=None, gt=0, description="Sampling temperature; only with do_sample."
+        default=None, gt=0, description=Message("Sampling temperature; only with do_sample.")
     )
     top_k: Count | None = Field(
         default=None,

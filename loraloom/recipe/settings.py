@@ -33,14 +33,16 @@ DEFAULT_FROM = "x-default-from"
 class LoraSettings(Section):
     """One low-rank adapter, W + (lora_alpha / r) B A; names as in PEFT's LoraConfig."""
 
-    r: Count = Field(default=16, ge=1, le=4096, description="Rank.")
+    r: Count = Field(default=16, ge=1, le=4096, description=Message("Rank."))
     lora_alpha: Number = Field(
         default=32,
         gt=0,
         le=1e6,
         description=Message("The update is scaled by lora_alpha / r (rsLoRA: by lora_alpha / √r)."),
     )
-    lora_dropout: Number = Field(default=0.05, ge=0, lt=1, description="Dropout before A, during training.")
+    lora_dropout: Number = Field(
+        default=0.05, ge=0, lt=1, description=Message("Dropout before A, during training.")
+    )
     target_modules: TargetModules = Field(
         default="all-linear",
         description=Message(
@@ -48,7 +50,9 @@ class LoraSettings(Section):
             "the prefix `encoder:`, `decoder:` or `cross:`."
         ),
     )
-    use_rslora: bool = Field(default=False, description="Scale by lora_alpha / √r (Kalajdzievski, 2023).")
+    use_rslora: bool = Field(
+        default=False, description=Message("Scale by lora_alpha / √r (Kalajdzievski, 2023).")
+    )
     init_adapter: str | None = Field(
         default=None, description=Message("Continue training from this PEFT adapter folder.")
     )
@@ -62,7 +66,7 @@ class LoraSettings(Section):
 class TrainingSettings(Section):
     """How an adapter is trained; names as in transformers' TrainingArguments."""
 
-    learning_rate: Number = Field(default=3e-4, gt=0, le=10, description="Peak learning rate.")
+    learning_rate: Number = Field(default=3e-4, gt=0, le=10, description=Message("Peak learning rate."))
     num_train_epochs: Number = Field(
         default=3, gt=0, le=100_000, description=Message("Number of passes over the training rows.")
     )
@@ -70,18 +74,20 @@ class TrainingSettings(Section):
         default=None, ge=1, description=Message("Stop after this many steps, regardless of epochs.")
     )
     per_device_train_batch_size: Count = Field(
-        default=8, ge=1, le=65_536, description="Number of examples in a micro-batch."
+        default=8, ge=1, le=65_536, description=Message("Number of examples in a micro-batch.")
     )
     gradient_accumulation_steps: Count = Field(
-        default=1, ge=1, le=65_536, description="Number of micro-batches in a step."
+        default=1, ge=1, le=65_536, description=Message("Number of micro-batches in a step.")
     )
     per_device_eval_batch_size: Count = Field(
         default=16, ge=1, le=65_536, description=Message("Number of examples evaluated together.")
     )
-    weight_decay: Number = Field(default=0.0, ge=0, le=10, description="AdamW's decoupled weight decay.")
-    adam_beta1: Number = Field(default=0.9, ge=0, lt=1, description="AdamW's first decay rate.")
-    adam_beta2: Number = Field(default=0.999, ge=0, lt=1, description="AdamW's second decay rate.")
-    adam_epsilon: Number = Field(default=1e-8, gt=0, le=1, description="AdamW's denominator floor.")
+    weight_decay: Number = Field(
+        default=0.0, ge=0, le=10, description=Message("AdamW's decoupled weight decay.")
+    )
+    adam_beta1: Number = Field(default=0.9, ge=0, lt=1, description=Message("AdamW's first decay rate."))
+    adam_beta2: Number = Field(default=0.999, ge=0, lt=1, description=Message("AdamW's second decay rate."))
+    adam_epsilon: Number = Field(default=1e-8, gt=0, le=1, description=Message("AdamW's denominator floor."))
     lr_scheduler_type: Literal["linear", "cosine", "constant"] = Field(
         default="linear", description=Message("Decay of the learning rate after warm-up.")
     )
@@ -125,14 +131,16 @@ class TrainingSettings(Section):
             "smoothing."
         ),
     )
-    eval_strategy: Literal["no", "steps", "epoch"] = Field(default="epoch", description="When to evaluate.")
+    eval_strategy: Literal["no", "steps", "epoch"] = Field(
+        default="epoch", description=Message("When to evaluate.")
+    )
     eval_steps: Count | None = Field(
         default=None,
         ge=1,
         description=Message("Number of steps between evaluations, with `eval_strategy: steps`."),
     )
     save_strategy: Literal["no", "steps", "epoch"] = Field(
-        default="epoch", description="When to save a checkpoint."
+        default="epoch", description=Message("When to save a checkpoint.")
     )
     save_steps: Count | None = Field(
         default=None,
