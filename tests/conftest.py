@@ -9,6 +9,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["LORALOOM_LANG"] = "en"  # whatever the language of the machine
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,9 +18,17 @@ import pytest
 
 from loraloom.base.loading import Base
 from tests.families import KINDS
+from tests.fast_process import exempt_imports_from_collection, skip_waiting_for_disk
 from tests.faults.warm import Warm
 from tests.parity.rig import loaded_once, unwrap
 from tests.tiny import make_folder
+
+skip_waiting_for_disk()
+
+
+def pytest_collection_finish() -> None:
+    """All test files are imported by now, and with them the libraries."""
+    exempt_imports_from_collection()
 
 
 @pytest.fixture(scope="session")

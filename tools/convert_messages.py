@@ -17,8 +17,10 @@ Names of placeholders come from the expressions, and are unique in a message. Ev
 byte. A second run changes nothing. What cannot be converted, such as a string with a comment inside, is left
 and listed. Imports are added, and `ruff` sorts them and formats the files.
 
-A text that reaches people in a way that `flow.py` does not know stays an f-string: it is shown as before and
-cannot be translated. Add its function to `SHOWN` there, or write `Message` by hand.
+`flow.py` misses texts that reach people in a way that it does not know, such as tables and help texts.
+Therefore `tools/messages/remaining.py` also finds every literal of four or more English words, and
+`tools/messages/allowed.py` lists those that stay as they are, with the reason. A shorter text that both miss
+cannot be translated: add its function to `SHOWN` in `flow.py`, or write `Message` by hand.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from pathlib import Path
 from tools.messages.conversion import Site, all_sites
 from tools.messages.files import convert
 from tools.messages.flow import Flow
+from tools.messages.remaining import mark_remaining
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -39,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("paths", nargs="*", type=Path)
     parser.add_argument("--list", action="store_true", help="change nothing")
     options = parser.parse_args(arguments)
-    flow = Flow()
+    flow = mark_remaining(Flow())
     if options.list or not options.paths:
         sites = all_sites(flow)
         print(*(f"{site.where}: {site.why or site.new}" for site in sites), sep="\n")

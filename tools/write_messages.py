@@ -4,9 +4,9 @@
     loraloom/locale/zh_CN/LC_MESSAGES/loraloom.po     their translations, which are kept; new ones are empty
     loraloom/locale/zh_CN/LC_MESSAGES/loraloom.mo     the same, as the standard library's gettext reads it
 
-A message that changed has lost its translation: nothing is guessed from similar messages. A new language begins
-with a `.po` file that has only a header. The places have no line numbers, so that the files change only when a
-message does.
+A message that changed has lost its translation: nothing is guessed from similar messages. A new language
+begins with a `.po` file that has only a header. Places have no line numbers, so that the files change only
+when a message does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tools.messages.templates import PACKAGE, templates
 FOLDER = PACKAGE / "locale"
 FILE = FOLDER / "loraloom.pot"
 HEADER = "# Messages of LoRALoom. Placeholders in braces stay as they are.\n# Written by `make messages`."
-# Babel's other fields are the time, its own version and a translator: they change without a reason, or say nothing.
+# Babel's other fields (the time, its version, a translator) change without a reason, or say nothing.
 STATED = ("Language", "Plural-Forms", "MIME-Version", "Content-Type", "Content-Transfer-Encoding")
 
 

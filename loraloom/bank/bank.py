@@ -97,7 +97,7 @@ class AdapterBank:
             AdapterError: `tensors` are not those of these targets and this rank.
             BankError: the base is in use, or another bank has adapters on it.
         """
-        with self._change("attached"):
+        with self._change(Message("an adapter cannot be attached while the rows of a pass are set")):
             self._attach(slot, settings, seed, tensors)
 
     def _attach(
@@ -128,7 +128,7 @@ class AdapterBank:
         Raises:
             BankError: the base is in use.
         """
-        with self._change("dropped"):
+        with self._change(Message("an adapter cannot be dropped while the rows of a pass are set")):
             del self._settings[slot]
             for name, linear in list(self._wrapped.items()):
                 linear.drop(slot)
@@ -186,7 +186,7 @@ class AdapterBank:
             AdapterError: they do not belong to this adapter.
             BankError: the base is in use.
         """
-        with self._change("overwritten"):
+        with self._change(Message("an adapter cannot be overwritten while the rows of a pass are set")):
             self._load(slot, tensors)
 
     def _load(self, slot: str, tensors: Mapping[str, Tensor]) -> None:
@@ -231,10 +231,8 @@ class AdapterBank:
             yield
 
     @contextmanager
-    def _change(self, done: str) -> Iterator[None]:
-        with self.base.occupancy.change(
-            Message("an adapter cannot be {done} while the rows of a pass are set", done=done)
-        ):
+    def _change(self, refusal: str) -> Iterator[None]:
+        with self.base.occupancy.change(refusal):
             yield
 
     def _wrap(self, target: Target) -> BankLinear:

@@ -14,7 +14,7 @@ from typing import Any
 
 from loraloom.architectures.families import FAMILIES
 from loraloom.errors import ModelError
-from loraloom.text.message import Message
+from loraloom.text.message import Message, marked
 
 STARTER = "starter"
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
@@ -190,10 +190,11 @@ def _reason(model_type: Any, architectures: list[str], is_encoder_decoder: bool)
     plain = model_type if _NAME.fullmatch(model_type) else Message("its architecture")
     called = _CALLED.get(model_type) or (architectures[0] if architectures else plain)
     if model_type in _READS_AUDIO | _READS_IMAGES:
-        what = "audio" if model_type in _READS_AUDIO else "images"
-        return Message(
-            "{called} reads {what}, but LoRALoom trains models that read text", called=called, what=what
-        ), _INSTEAD
+        if model_type in _READS_AUDIO:
+            template = marked("{called} reads audio, but LoRALoom trains models that read text")
+        else:
+            template = marked("{called} reads images, but LoRALoom trains models that read text")
+        return Message(template, called=called), _INSTEAD
     if model_type in _WHY_NOT:
         why, fix = _WHY_NOT[model_type]
         return Message(

@@ -29,6 +29,7 @@ from loraloom.cli.verb_steps import (
     print_json,
     refuse_sets_of_run,
 )
+from loraloom.run.documents.words import shown_word
 from loraloom.run.folder import Run, open_run
 from loraloom.run.resuming import is_range_test
 from loraloom.text.message import Message
@@ -255,7 +256,10 @@ def runs(
         if as_json:
             print_json({"runs": described})
         elif described:
-            print_table(tuple(described[0]), [tuple(map(str, row.values())) for row in described])
+            print_table(
+                tuple(map(shown_word, described[0])),
+                [tuple(shown_word(str(value)) for value in row.values()) for row in described],
+            )
         else:
             display.say(Message("there are no runs in {folder}", folder=folder))
         last = Path(described[-1]["run"]) if described else None

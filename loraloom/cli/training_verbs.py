@@ -26,6 +26,7 @@ from loraloom.cli.verb_steps import (
     read,
     split_recipe_data,
 )
+from loraloom.run.documents.words import shown_word
 from loraloom.text.message import Message
 from loraloom.text.units import NONE, figure
 
@@ -139,7 +140,14 @@ def _read_own(run: Path | None, sets: list[str]) -> Recipe:
 
 def _experiment_row(folder: Path, name: str, entry: ExperimentResult) -> tuple[str, ...]:
     adapter = NONE if entry.status == "failed" else str(folder / "adapters" / name)
-    return name, entry.status, str(entry.step), str(entry.best_step), figure(entry.best_metric), adapter
+    return (
+        name,
+        shown_word(entry.status),
+        str(entry.step),
+        str(entry.best_step),
+        figure(entry.best_metric),
+        adapter,
+    )
 
 
 def search(

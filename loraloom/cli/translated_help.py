@@ -155,5 +155,5 @@ def _set_headings() -> None:
     rich_utils.ERRORS_PANEL_TITLE = rendered(Message("Error"))
     rich_utils.DEFAULT_STRING = f"[{rendered(Message('default: {value}', value='{}'))}]"
     rich_utils.REQUIRED_LONG_STRING = f"[{rendered(Message('required'))}]"
-    command = "[blue]'{command_path} {help_option}'[/]"
-    rich_utils.RICH_HELP = rendered(Message("Try {command} for help.", command=command))
+    help_of = rendered(Message("Try {command} for help.", command="{}"))
+    rich_utils.RICH_HELP = help_of.format("[blue]'{command_path} {help_option}'[/]")

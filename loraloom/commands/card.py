@@ -14,6 +14,7 @@ from loraloom.report.training_view import group_of
 from loraloom.run.atomic import replace_text
 from loraloom.run.documents.comparison import BASE_NAME, Comparison, Difference, Movement
 from loraloom.run.documents.document import JsonObject
+from loraloom.run.documents.words import shown_word
 from loraloom.run.events import Note, Report, quiet
 from loraloom.run.folder import Run, open_run
 from loraloom.run.lock import writing
@@ -21,9 +22,10 @@ from loraloom.session import provenance as origin
 from loraloom.session.adapter_folders import attach, find_adapters, foreign_facts
 from loraloom.session.adapter_names import one_adapter
 from loraloom.session.provenance_file import read_provenance
+from loraloom.text.catalogue import filled, rendered
 from loraloom.text.message import Message
 from loraloom.text.units import figure
-from loraloom.training.adapter_card import front_matter, python_block, table, training_sections
+from loraloom.training.adapter_card import front_matter, python_block, table, title, training_sections
 from loraloom.training.card_code import merged_code, peft_code
 from loraloom.training.card_facts import Facts, read_facts
 
@@ -121,7 +123,7 @@ def run_card(run: Run, facts: Facts) -> str:
     """Return the card of one adapter of a run."""
     name, folder = facts.experiment.name, run.folder.resolve().name
     merge = f"loraloom merge {folder} merged --experiment {name}"
-    code = peft_code(facts, f"adapters/{name}", "the adapter's folder, in the run")
+    code = peft_code(facts, f"adapters/{name}", filled("the adapter's folder, in the run"))
     return _card(facts, _figures(run, facts, folder), code, merge)
 
 
@@ -129,36 +131,42 @@ def foreign_card(facts: Facts, moved: Movement, folder: Path) -> str:
     """Return the card of an adapter that belongs to no run."""
     given = f"--base {facts.base} --adapter {folder.resolve().name}"
     lines = [
-        f"No figures were computed. `loraloom compare {given} --data FILE` computes them, with intervals.",
+        filled(
+            "No figures were computed. `loraloom compare {given} --data FILE` computes them, with intervals.",
+            given=given,
+        ),
         "",
         _movement_line(moved),
     ]
-    code = peft_code(facts, folder.resolve().name, "the adapter's folder")
+    code = peft_code(facts, folder.resolve().name, filled("the adapter's folder"))
     return _card(facts, lines, code, f"loraloom merge {given} merged")
 
 
 def _card(facts: Facts, effects: Sequence[str], code: str, merge: str) -> str:
-    origin = "Trained with LoRALoom; PEFT" if facts.has_run else "PEFT"
+    if facts.has_run:
+        origin = filled("Trained with LoRALoom; PEFT and plain transformers load it.")
+    else:
+        origin = filled("PEFT and plain transformers load it.")
     return "\n".join(
         [
             front_matter(facts, "peft"),
-            f"# {facts.experiment.name}: a LoRA adapter for {facts.base}",
+            title(facts),
             "",
-            f"{origin} and plain transformers load it.",
+            origin,
             "",
-            "## What it does",
+            f"## {filled('What it does')}",
             "",
             *effects,
             "",
-            "## Use",
+            f"## {filled('Use')}",
             "",
-            "With PEFT:",
+            filled("With PEFT:"),
             "",
             python_block(code),
             "",
-            f"Without PEFT, and faster, once merged by `{merge}`:",
+            filled("Without PEFT, and faster, once merged by `{merge}`:", merge=merge),
             "",
-            python_block(merged_code(facts, "merged", "what `loraloom merge` wrote")),
+            python_block(merged_code(facts, "merged", filled("what `loraloom merge` wrote"))),
             "",
             *training_sections(facts),
         ]
@@ -167,7 +175,11 @@ def _card(facts: Facts, effects: Sequence[str], code: str, merge: str) -> str:
 
 def _movement_line(moved: Movement) -> str:
     kinds = ", ".join(f"{kind} {value:.2g}" for kind, value in moved.kinds.items())
-    return f"Movement, ‖ΔW‖ / ‖W‖: {moved.total:.2g} over all adapted linears; {kinds}."
+    return filled(
+        "Movement, ‖ΔW‖ / ‖W‖: {total:.2g} over all adapted linears; {kinds}.",
+        total=moved.total,
+        kinds=kinds,
+    )
 
 
 def _figures(run: Run, facts: Facts, folder: str) -> list[str]:
@@ -177,7 +189,9 @@ def _figures(run: Run, facts: Facts, folder: str) -> list[str]:
         file = run.comparisons / f"{what}.json"
         if not file.is_file():
             continue
-        comparison = Comparison.read(file, f"`loraloom compare {folder}` writes it again.")
+        comparison = Comparison.read(
+            file, Message("`loraloom compare {folder}` writes it again.", folder=folder)
+        )
         if name not in comparison.models:
             continue
         try:
@@ -186,7 +200,12 @@ def _figures(run: Run, facts: Facts, folder: str) -> list[str]:
             raise RunError(
                 Message("is not a file that `loraloom compare` writes"), where=str(file), found=str(error)
             ) from None
-    return [f"No figures were computed. `loraloom compare {folder}` computes them, with intervals."]
+    return [
+        filled(
+            "No figures were computed. `loraloom compare {folder}` computes them, with intervals.",
+            folder=folder,
+        )
+    ]
 
 
 def _comparison_lines(comparison: Comparison, name: str, what: str) -> list[str]:
@@ -200,25 +219,44 @@ def _comparison_lines(comparison: Comparison, name: str, what: str) -> list[str]
     found = {each.metric: each for each in comparison.differences if each.model == group}
     own, base = models[name].figures, models[BASE_NAME].figures
     rows = [(key, figure(base[key]), figure(own[key]), *_interval(found.get(key))) for key in own]
-    lines = [sentence, ""]
+    lines = [rendered(sentence), ""]
     if comparison.took_part_in_a_choice:
-        lines += ["These rows selected the checkpoint, so the figures are optimistic.", ""]
+        lines += [filled("These rows selected the checkpoint, so the figures are optimistic."), ""]
     if len(groups[group]) > 1:
-        seeds = f"{len(groups[group])} seeds of {group}"
         lines += [
-            f"The sentence and the differences cover {seeds}; the adapter's column shows only this adapter.",
+            filled(
+                "The sentence and the differences cover {num_seeds} seeds of {experiment}; "
+                "the adapter's column shows only this adapter.",
+                num_seeds=len(groups[group]),
+                experiment=group,
+            ),
             "",
         ]
-    lines += table(("figure", "base", "adapter", "difference, 95 % interval", "verdict"), rows)
+    lines += table(
+        (
+            filled("figure"),
+            filled("base"),
+            filled("adapter"),
+            filled("difference, 95 % interval"),
+            filled("verdict"),
+        ),
+        rows,
+    )
     signatures = comparison.signatures.items()
-    lines += ["", *(f"- {key}: {signature}" for key, signature in signatures)] if signatures else []
+    lines += ["", *(f"- {key}: {rendered(signature)}" for key, signature in signatures)] if signatures else []
     if (moved := models[name].movement) is not None:
         lines += ["", _movement_line(moved)]
-    return [*lines, "", f"Computed on {comparison.num_rows} {what} rows."]
+    return [
+        *lines,
+        "",
+        filled("Computed on {num_rows} {what} rows.", num_rows=comparison.num_rows, what=what),
+    ]
 
 
 def _interval(difference: Difference | None) -> tuple[str, str]:
     if difference is None:
         return "", ""
     low, high = difference.low, difference.high
-    return f"{difference.difference:+.4f} ({low:+.4f} to {high:+.4f})", difference.verdict
+    return f"{difference.difference:+.4f} ({low:+.4f} to {high:+.4f})", rendered(
+        shown_word(difference.verdict)
+    )

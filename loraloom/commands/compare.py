@@ -224,12 +224,12 @@ def _with_figures(
     of_retained, retained_pairs = retain_losses(loaded, retained)
     models = _models(loaded, answers, scoring, num_labels, of_retained)
     groups = _groups(loaded)
-    of_what = "prompt" if result.what == "prompts" else Message("{what} row", what=result.what)
-    where = (
-        Message("{num_rows} {of_what}", num_rows=num_rows, of_what=of_what)
-        if num_rows == 1
-        else Message("{num_rows} {of_what}s", num_rows=num_rows, of_what=of_what)
-    )
+    if result.what == "prompts":
+        where = Message.counting("{count} prompt", "{count} prompts", count=num_rows)
+    else:
+        where = Message.counting(
+            "{count} {what} row", "{count} {what} rows", count=num_rows, what=result.what
+        )
     evidence = None
     if scoring is not None:
         evidence = comparison.compute_evidence(answers, groups, scoring, num_labels)

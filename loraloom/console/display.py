@@ -118,7 +118,7 @@ class Display:
         for finding in event.findings:
             if finding.level in ("warning", "error") or finding.check == "targets":
                 self.say(finding.line)
-        counts = next(summary(event.findings, TEXT_WIDTH, self.stderr, with_names=False))
+        counts = next(summary(event.findings, TEXT_WIDTH, with_names=False))
         self.say(Message("{num_findings} checks: {counts}", num_findings=len(event.findings), counts=counts))
 
     @_show.register
@@ -194,11 +194,11 @@ class Display:
         else:
             now = Message("{eval_rows}, which does not change any figure", eval_rows=event.eval_rows)
             what = Message(
-                "in the evaluation after step {step} with {tried} rows at once; ",
+                "in the evaluation after step {step} with {tried} rows at once; from now on at most {now}",
                 step=event.step,
                 tried=event.tried,
+                now=now,
             )
-            what += Message("from now on at most {now}", now=now)
         self.say(Message("warning: memory ran out {what}", what=what), style="yellow")
 
     @_show.register
@@ -234,7 +234,8 @@ class Display:
     def _(self, event: AnswerProgress) -> None:
         if self.stderr.is_terminal:
             end = "\n" if event.done >= event.total else ""
-            self.stderr.print(f"\ranswered {event.done} of {event.total}", end=end)
+            said = Message("answered {done} of {total}", done=event.done, total=event.total)
+            self.stderr.print(f"\r{rendered(said)}", end=end)
         elif event.done >= event.total or self._is_time():
             self.say(Message("answered {done} of {total}", done=event.done, total=event.total))
 
@@ -278,7 +279,7 @@ class Display:
             self._live.start()
         if name not in self._tasks:
             self._tasks[name] = self._live.add_task(name, total=total, figures="")
-        self._live.update(self._tasks[name], completed=step, figures=figures)
+        self._live.update(self._tasks[name], completed=step, figures=rendered(figures))
 
     def _is_time(self) -> bool:
         now = time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from loraloom.run.documents.words import shown_word
 from loraloom.run.events import ExperimentEnd
 from loraloom.text.message import Message, joined
 
@@ -15,7 +16,7 @@ def ending_lines(event: ExperimentEnd) -> Iterator[tuple[str, str]]:
             Message(
                 "{experiment} {status}: {reason}",
                 experiment=event.experiment,
-                status=event.status,
+                status=shown_word(event.status),
                 reason=event.reason,
             ),
             "red" if event.status == "failed" else "",

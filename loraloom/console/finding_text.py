@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from rich.console import Console
 from rich.text import Text
 
 from loraloom.checks.finding import Finding
+from loraloom.console.wrapping import wrapped
 from loraloom.run.documents.checks import LEVELS
 from loraloom.text.catalogue import rendered
 from loraloom.text.message import Message, joined
@@ -27,7 +27,7 @@ def to_show(findings: Iterable[Finding], *, show_all: bool) -> list[Finding]:
     return sorted(shown, key=lambda finding: list(COLOURS).index(finding.level))
 
 
-def paragraph(finding: Finding, width: int, console: Console) -> Iterator[Text]:
+def paragraph(finding: Finding, width: int) -> Iterator[Text]:
     """Format level, check and place; then message and fix, on the same line if they are short."""
     # A note about a file begins with the file's name.
     place = "" if finding.message.startswith(finding.where) else f" {finding.where}:"
@@ -40,14 +40,11 @@ def paragraph(finding: Finding, width: int, console: Console) -> Iterator[Text]:
         return
     fix = [Text(f"→ {finding.fix}")] if finding.fix else []
     for number, part in enumerate((head, message, *fix)):
-        for line in part.wrap(console, width - len(INDENT)):
-            line.rstrip()
+        for line in wrapped(part, width - len(INDENT)):
             yield Text.assemble(INDENT if number else "", line)
 
 
-def summary(
-    findings: Sequence[Finding], width: int, console: Console, *, with_names: bool = True
-) -> Iterator[Text]:
+def summary(findings: Sequence[Finding], width: int, *, with_names: bool = True) -> Iterator[Text]:
     """Count the findings of each level; then name the checks that passed."""
     counts: Counter[str] = Counter(finding.level for finding in findings)
     every = joined(", ", (_counted(counts[level], level) for level in COLOURS if counts[level]))
@@ -58,9 +55,7 @@ def summary(
             rendered(Message("passed (`--all` shows them): {names}", names=", ".join(names))),
             style=COLOURS["ok"],
         )
-        for line in folded.wrap(console, width):
-            line.rstrip()
-            yield line
+        yield from wrapped(folded, width)
 
 
 def _counted(count: int, level: str) -> str:

@@ -5,10 +5,13 @@ It is generated from the contents of provenance.json, so that a resumed run show
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 
+from rich.cells import set_cell_size
+from rich.text import Text
+
 from loraloom.checks.resources import describe_pace, memory_name, memory_parts
+from loraloom.console.wrapping import wrapped
 from loraloom.run.documents.prediction import Disk, Memory, Prediction
 from loraloom.text.catalogue import rendered
 from loraloom.text.message import Message, joined
@@ -27,24 +30,28 @@ def plan_lines(plan: Prediction, width: int) -> list[str]:
         width: columns of the terminal.
     """
     subjects = (
-        ("trains", trains(plan.waves)),
-        ("memory", memory(plan.memory)),
-        ("time", describe_pace(plan.pace)),
-        ("disk", disk(plan.disk)),
+        (Message("trains"), trains(plan.waves)),
+        (Message("memory"), memory(plan.memory)),
+        (Message("time"), describe_pace(plan.pace)),
+        (Message("disk"), disk(plan.disk)),
     )
     room = max(FEWEST_COLUMNS, width) - LABEL_WIDTH
-    return ["plan", *(line for label, text in subjects for line in _paragraph(label, text, room))]
+    return [
+        rendered(Message("plan")),
+        *(line for label, text in subjects for line in _paragraph(label, text, room)),
+    ]
 
 
 def _paragraph(label: str, text: str, room: int) -> Iterator[str]:
-    for number, line in enumerate(textwrap.wrap(rendered(text), room)):
-        yield f"  {rendered(label) if number == 0 else '':{LABEL_WIDTH - 2}}{line}"
+    for number, line in enumerate(wrapped(Text(rendered(text)), room)):
+        yield f"  {set_cell_size(rendered(label) if number == 0 else '', LABEL_WIDTH - 2)}{line.plain}"
 
 
 def trains(waves: Sequence[Sequence[str]]) -> str:
     """Describe which experiments train together."""
     if len(waves) == 1:
-        return _names(waves[0]) + (Message(" together, in one wave") if len(waves[0]) > 1 else "")
+        names = _names(waves[0])
+        return names if len(waves[0]) == 1 else Message("{names} together, in one wave", names=names)
     each = joined(
         "; ",
         (

@@ -64,8 +64,8 @@ def print_findings(findings: Sequence[Finding], *, show_all: bool = False) -> No
         )
     else:
         for finding in shown:
-            stdout.print(*paragraph(finding, width, stdout), sep="\n")
-    stdout.print(*summary(readable, width, stdout, with_names=not show_all), sep="\n")
+            stdout.print(*paragraph(finding, width), sep="\n")
+    stdout.print(*summary(readable, width, with_names=not show_all), sep="\n")
 
 
 def print_batch(batch: Sequence[RowView]) -> None:
@@ -88,12 +88,17 @@ def print_range_test(found: RangeTest) -> None:
     most = max((result.gain or 0 for result in found.results), default=0)
     rows = []
     for result in found.results:
-        loss = "not finite" if result.eval_loss is None else f"{result.eval_loss:.4f}"
+        loss = Message("not finite") if result.eval_loss is None else f"{result.eval_loss:.4f}"
         change = "" if result.gain is None else f"{0.0 - result.gain:+.4f}"
         bar = "█" * round(widest * max(result.gain or 0, 0) / most) if most > 0 else ""
         rows.append((f"{result.learning_rate:g}", loss, change, bar))
     is_suggested = [result.learning_rate == found.suggestion for result in found.results]
-    columns = ("learning rate", "eval loss", "change", f"gain over the base, {found.base_eval_loss:.4f}")
+    columns = (
+        Message("learning rate"),
+        Message("eval loss"),
+        Message("change"),
+        Message("gain over the base, {loss:.4f}", loss=found.base_eval_loss),
+    )
     print_table(columns, rows, ["bold" if each else "" for each in is_suggested])
     _print_paragraph(stdout, rendered(found.reason))
     if found.suggestion is not None:

@@ -89,11 +89,17 @@ def describe_empty(count: int) -> str:
 
 def describe_entries(num_entries: int, entry: str, num_rows: int) -> str:
     """Describe how many rows conversations or articles yielded."""
-    gives = "give" if num_entries > 1 else "gives"
     rows = counted(num_rows, "row")
-    return Message(
-        "{entries} {gives} {rows}, one for each answer to train on",
-        entries=counted(num_entries, entry),
-        gives=gives,
+    if entry == "article":
+        return Message.counting(
+            "{count:,} article gives {rows}, one for each answer to train on",
+            "{count:,} articles give {rows}, one for each answer to train on",
+            count=num_entries,
+            rows=rows,
+        )
+    return Message.counting(
+        "{count:,} conversation gives {rows}, one for each answer to train on",
+        "{count:,} conversations give {rows}, one for each answer to train on",
+        count=num_entries,
         rows=rows,
     )

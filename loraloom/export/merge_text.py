@@ -8,6 +8,7 @@ from loraloom.architectures.family import Family
 from loraloom.export.merged_generation import FILE, GenerationDefaults
 from loraloom.export.proof import Proof
 from loraloom.run.documents.document import JsonObject
+from loraloom.text.catalogue import filled, rendered
 from loraloom.text.message import Message
 from loraloom.training.adapter_card import code, front_matter, python_block, table, training_sections
 from loraloom.training.card_code import merged_code
@@ -77,31 +78,44 @@ def figures(result: MergeSummary) -> list[tuple[str, str]]:
     rows = [
         ("dtype", f"{result['dtype']} ({result['dtype_reason']})"),
         (
-            "linears with W + s·B·A",
-            f"{proof['num_merged']}, within {proof['weight_error']:.2g} steps of float32",
+            Message("linears with W + s·B·A"),
+            Message(
+                "{num_merged}, within {error:.2g} steps of float32",
+                num_merged=proof["num_merged"],
+                error=proof["weight_error"],
+            ),
         ),
-        ("movement, ‖ΔW‖ / ‖W‖", f"{result['movement']:.2g}"),
-        ("verified on", proof["rows"]),
+        (Message("movement, ‖ΔW‖ / ‖W‖"), f"{result['movement']:.2g}"),
+        (Message("verified on"), proof["rows"]),
         (
-            "float32: largest |Δlogit|",
-            f"{proof['merging']['max_difference']:.2g} of {proof['merging']['largest_logit']:.3g}",
+            Message("{dtype}: largest |Δlogit|", dtype="float32"),
+            Message(
+                "{difference:.2g} of {largest:.3g}",
+                difference=proof["merging"]["max_difference"],
+                largest=proof["merging"]["largest_logit"],
+            ),
         ),
-        ("float32: same greedy answers", _share(proof["merging"])),
-        ("new process: largest |Δlogit|", f"{reload['max_difference']:.2g}"),
-        ("new process: same greedy answers", _share(reload)),
+        (Message("{dtype}: same greedy answers", dtype="float32"), _share(proof["merging"])),
+        (Message("new process: largest |Δlogit|"), f"{reload['max_difference']:.2g}"),
+        (Message("new process: same greedy answers"), _share(reload)),
     ]
     if rounding is not None:
         rows += [
-            (f"{result['dtype']}: largest |Δlogit|", f"{rounding['max_difference']:.2g}"),
-            (f"{result['dtype']}: same greedy answers", _share(rounding, "")),
-            ("‖rounding‖ / ‖ΔW‖", f"{proof['rounding_beside_update']:.2g}"),
+            (
+                Message("{dtype}: largest |Δlogit|", dtype=result["dtype"]),
+                f"{rounding['max_difference']:.2g}",
+            ),
+            (Message("{dtype}: same greedy answers", dtype=result["dtype"]), _share(rounding, may_tie=False)),
+            (Message("‖rounding‖ / ‖ΔW‖"), f"{proof['rounding_beside_update']:.2g}"),
         ]
     return rows
 
 
-def _share(measured: JsonObject, others: str = " (the others are ties)") -> str:
+def _share(measured: JsonObject, *, may_tie: bool = True) -> str:
     num, same = measured["num_answers"], measured["num_same_answers"]
-    return f"{same} of {num}{others if same < num else ''}"
+    if may_tie and same < num:
+        return Message("{num_same} of {num_answers} (the others are ties)", num_same=same, num_answers=num)
+    return Message("{num_same} of {num_answers}", num_same=same, num_answers=num)
 
 
 def merged_card(
@@ -114,28 +128,40 @@ def merged_card(
         family: family of the base.
         logit_scale: factor applied to the hidden states before the output head.
     """
+    title = filled(
+        "{base} with the LoRA adapter {experiment} merged", base=facts.base, experiment=facts.experiment.name
+    )
     return "\n".join(
         [
             front_matter(facts, "transformers", "merged"),
-            f"# {facts.base} with the LoRA adapter {facts.experiment.name} merged",
+            f"# {title}",
             "",
-            f"{'Trained and merged' if facts.has_run else 'Merged'} with LoRALoom: W + s·B·A in float32. "
-            "It loads with plain transformers.",
+            filled(
+                "Trained and merged with LoRALoom: W + s·B·A in float32. It loads with plain transformers."
+            )
+            if facts.has_run
+            else filled("Merged with LoRALoom: W + s·B·A in float32. It loads with plain transformers."),
             "",
-            "## Use",
+            f"## {filled('Use')}",
             "",
-            python_block(merged_code(facts, ".", "this folder")),
+            python_block(merged_code(facts, ".", filled("this folder"))),
             "",
             *_generation(result["generation"], has_run=facts.has_run),
-            "## Other programs",
+            f"## {filled('Other programs')}",
             "",
             *_notes(facts, proof),
             *_ctranslate2(family, is_scaled=logit_scale != 1.0),
-            "## Proof",
+            f"## {filled('Proof')}",
             "",
-            "Base with adapter compared with this folder, as plain transformers loads it in a new process.",
+            filled(
+                "Base with adapter compared with this folder, as plain transformers loads it in a new "
+                "process."
+            ),
             "",
-            *table(("figure", "value"), figures(result)),
+            *table(
+                (filled("figure"), filled("value")),
+                [(rendered(name), rendered(value)) for name, value in figures(result)],
+            ),
             "",
             *training_sections(facts),
         ]
@@ -147,15 +173,20 @@ def _notes(facts: Facts, proof: Proof) -> list[str]:
     lines = []
     if proof.reload.flag_matters:
         lines += [
-            "transformers 5 loads `tie_word_embeddings: true` for this family whatever the config says, and",
-            "then scales the logits by d_model^-0.5, though the head is not tied. Set the flag after loading",
-            "as above. Without it, greedy answers are correct, but sampling, beam search and losses are not.",
+            filled(
+                "transformers 5 loads `tie_word_embeddings: true` for this family whatever the config says, "
+                "and\nthen scales the logits by d_model^-0.5, though the head is not tied. Set the flag "
+                "after loading\nas above. Without it, greedy answers are correct, but sampling, beam search "
+                "and losses are not."
+            ),
             "",
         ]
     if not facts.origin.get("head_is_tied", True):
         lines += [
-            "When loading this folder, transformers 5 warns that embeddings and head differ, so that it does",
-            "not tie them. This is intended, because the head is the base's own.",
+            filled(
+                "When loading this folder, transformers 5 warns that embeddings and head differ, so that it "
+                "does\nnot tie them. This is intended, because the head is the base's own."
+            ),
             "",
         ]
     return lines
@@ -165,12 +196,19 @@ def _generation(inherited: JsonObject, *, has_run: bool) -> list[str]:
     """Describe the generation settings of the folder, and what happened to those of the base."""
     found = GenerationDefaults(**inherited)
     return [
-        "`generate` answers according to the recipe's `generation` section; the settings are in"
+        filled(
+            "`generate` answers according to the recipe's `generation` section; the settings are in\n"
+            "{file}. Arguments of a call take precedence.",
+            file=code(FILE),
+        )
         if has_run
-        else "`generate` answers by LoRALoom's defaults and the settings given by `--set`; they are in",
-        f"{code(FILE)}. Arguments of a call take precedence.",
+        else filled(
+            "`generate` answers by LoRALoom's defaults and the settings given by `--set`; they are in\n"
+            "{file}. Arguments of a call take precedence.",
+            file=code(FILE),
+        ),
         "",
-        *(f"- {note[0].upper()}{note[1:]}." for note in found.notes()),
+        *(f"- {note[0].upper()}{note[1:]}." for note in map(rendered, found.notes())),
         *([""] if found.notes() else []),
     ]
 
@@ -178,22 +216,33 @@ def _generation(inherited: JsonObject, *, has_run: bool) -> list[str]:
 def _ctranslate2(family: Family, *, is_scaled: bool) -> list[str]:
     """Describe how CTranslate2 converts this model; for T5 its flag controls the scale, not the tying."""
     if family.without_ctranslate2:
-        return [f"Do not convert this model with CTranslate2 (4.8.5): {family.without_ctranslate2}.", ""]
+        return [
+            filled(
+                "Do not convert this model with CTranslate2 (4.8.5): {reason}.",
+                reason=family.without_ctranslate2,
+            ),
+            "",
+        ]
     imported = "from ctranslate2.converters import TransformersConverter\n"
     as_it_is = f'{imported}\nTransformersConverter(".").convert("ct2")\n'
-    lines = [
-        "CTranslate2's converter (4.8.5) scales hidden states before the output head by d_model^-0.5 if the",
-        "loaded config says `tie_word_embeddings: true`, which transformers 5 loads for every T5, mT5 and",
-        "UMT5, whatever config.json says. This model",
-    ]
     if not family.forces_tied_flag:
-        lines, block = ["CTranslate2 (4.8.5) converts this model without changes:"], as_it_is
+        how, block = filled("CTranslate2 (4.8.5) converts this model without changes:"), as_it_is
     elif is_scaled:
-        lines[-1] += " scales them too, so convert it without changing the flag:"
-        block = as_it_is
+        how, block = (
+            filled(
+                "CTranslate2's converter (4.8.5) scales hidden states before the output head by d_model^-0.5 "
+                "if the\nloaded config says `tie_word_embeddings: true`, which transformers 5 loads for "
+                "every T5, mT5 and\nUMT5, whatever config.json says. This model scales them too, so convert "
+                "it without changing the flag:"
+            ),
+            as_it_is,
+        )
     else:
-        lines[-1] += (
-            " does not, so all scores would be wrong. Set the flag after loading and before converting:"
+        how = filled(
+            "CTranslate2's converter (4.8.5) scales hidden states before the output head by d_model^-0.5 "
+            "if the\nloaded config says `tie_word_embeddings: true`, which transformers 5 loads for "
+            "every T5, mT5 and\nUMT5, whatever config.json says. This model does not, so all scores would be "
+            "wrong. Set the flag after loading and before converting:"
         )
         block = (
             f"{imported}\n\n"
@@ -205,12 +254,14 @@ def _ctranslate2(family: Family, *, is_scaled: bool) -> list[str]:
             'Converter(".").convert("ct2")\n'
         )
     return [
-        *lines,
+        how,
         "",
         python_block(block),
         "",
-        "Its `Translator` takes tokens and does not add EOS: give it",
-        '`tokenizer.convert_ids_to_tokens(tokenizer(text)["input_ids"])`, and `beam_size=1` for greedy',
-        "answers (its default is a beam of 2).",
+        filled(
+            "Its `Translator` takes tokens and does not add EOS: give it\n"
+            '`tokenizer.convert_ids_to_tokens(tokenizer(text)["input_ids"])`, and `beam_size=1` for greedy\n'
+            "answers (its default is a beam of 2)."
+        ),
         "",
     ]

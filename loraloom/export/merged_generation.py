@@ -216,7 +216,7 @@ def _compared(config: GenerationConfig, file: str, stated: Mapping[str, Any]) ->
 def _now(key: str, value: Any) -> str:
     if key == "max_length":
         return Message("max_new_tokens {value}", value=value)
-    return "unset" if value is None else _shown(value)
+    return Message("unset") if value is None else _shown(value)
 
 
 def _shown(value: Any) -> str:

@@ -169,7 +169,9 @@ def _place_other(tree: SettingsTree, key: str, child: Node, section: str, experi
             return
     what = Message("unknown key {written}", written=quoted(written))
     if section and key in SECTIONS:
-        fix = f"`{key}` is a separate section; write it outside of `{section}`."
+        fix = Message(
+            "`{key}` is a separate section; write it outside of `{section}`.", key=key, section=section
+        )
         tree.problems.append(Problem(what, child.where, fix=fix))
         return
     suggestion = nearest_key(section, key) if len(tree.problems) < SUGGESTED else ""

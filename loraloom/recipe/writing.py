@@ -17,6 +17,8 @@ from loraloom.recipe.schema import Recipe
 from loraloom.recipe.settings import DEFAULT_FROM, LoraSettings, TrainingSettings
 from loraloom.recipe.shared_training import SHARED_TRAINING_KEYS
 from loraloom.recipe.yaml_tree import resolve
+from loraloom.text.catalogue import rendered
+from loraloom.text.message import Message, joined
 
 _WIDTH = 100
 
@@ -88,7 +90,7 @@ def recipe_schema() -> JsonSchemaValue:
     sections = schema["$defs"]
     sections["ExperimentChanges"] = {
         "type": "object",
-        "description": "What differs in this experiment.",
+        "description": Message("What differs in this experiment."),
         "additionalProperties": False,
         "properties": {
             "lora": _changes(sections["LoraSettings"]),
@@ -134,8 +136,10 @@ _TOUCHED: tuple[tuple[str, type[Section], tuple[str, ...]], ...] = (
     ),
 )
 _EXAMPLES = {"early_stopping_patience": 3}  # for settings that are off by default
+_ABOUT_EXPERIMENTS = Message(
+    "Experiments train together on one copy of the base; each contains only what differs from the above."
+)
 _EXPERIMENTS = """\
-# Experiments train together on one copy of the base; each contains only what differs from the above.
 # experiments:
 #   narrow: {lora: {target_modules: [q, v]}}
 #   slow: {training: {learning_rate: 1.0e-5}}
@@ -169,17 +173,19 @@ def commented_recipe(
     """
     given: dict[str, object] = {"learning_rate": learning_rate, "num_train_epochs": num_train_epochs}
     given |= {"max_source_length": max_source_length, "max_target_length": max_target_length, **data}
-    facts = [size, layout and f"recognised as {layout}"]
+    facts = [size, layout and Message("recognised as {layout}", layout=layout)]
     text = _comment(_help(Recipe, "model_name_or_path")) + _dump({"model_name_or_path": model})
     for name, section, keys in _TOUCHED:
         text += "\n" + (
-            _comment("Data: " + ", ".join(filter(None, facts))) if name == "data" and any(facts) else ""
+            _comment(rendered(Message("Data: {facts}", facts=joined(", ", filter(None, facts)))))
+            if name == "data" and any(facts)
+            else ""
         )
         text += f"{name}:\n"
         further = [key for key in data if key not in keys] if name == "data" else []
         for key in (*keys, *further):
             text += textwrap.indent(_setting(section, key, given.get(key)), "  ")
-    text += f"\n{_EXPERIMENTS}\n"
+    text += f"\n# {rendered(_ABOUT_EXPERIMENTS)}\n{_EXPERIMENTS}\n"
     for key in ("dtype", "device", "seed"):
         text += _setting(Recipe, key, None)
     return text
@@ -198,7 +204,7 @@ def _setting(section: type[Section], key: str, value: Any) -> str:
 
 
 def _help(section: type[Section], key: str) -> str:
-    return section.model_fields[key].description or ""
+    return rendered(section.model_fields[key].description or "")
 
 
 def _comment(text: str) -> str:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from loraloom.text.catalogue import rendered
+from loraloom.text.message import Message
 from loraloom.text.units import is_plain, number
 
 NUM_COLOURS = 8
@@ -86,10 +88,16 @@ def x_axis(places: Iterable[tuple[float, str]]) -> Iterable[Markup]:
 def element(name: str, *children: Markup | str, **attributes: object) -> Markup:
     """Build an SVG element, escaping text and attributes. `class_` is class, `text_anchor` text-anchor."""
     given = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"' for key, value in attributes.items()
+        f' {key.rstrip("_").replace("_", "-")}="{escape(_shown(value))}"' for key, value in attributes.items()
     )
-    inner = "".join(str(escape(child)) for child in children)
+    inner = "".join(str(escape(_shown(child))) for child in children)
     return Markup(f"<{name}{given}>{inner}</{name}>")
+
+
+def _shown(value: object) -> str:
+    return (
+        rendered(value) if isinstance(value, Message) else value if isinstance(value, Markup) else str(value)
+    )
 
 
 def stretched(*children: Markup) -> Markup:

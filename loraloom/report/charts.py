@@ -21,6 +21,7 @@ from loraloom.report.axes import (
     x_axis,
     y_axis,
 )
+from loraloom.text.message import Message
 from loraloom.text.units import number
 
 Points = Sequence[tuple[float, float]]
@@ -123,7 +124,9 @@ def _dots(line: Line, scale: Scale, last: float) -> Iterable[Markup]:
         return  # a single point is not a line, so it gets a dot
     for step, value in line.points[:: math.ceil(len(line.points) / MOST_DOTS)]:
         place = {"cx": position(step / max(last, 1)), "cy": position(1 - scale.place(value))}
-        title = element("title", f"{line.label}: {value:.4g} at step {step:,}")
+        title = element(
+            "title", Message("{line}: {value:.4g} at step {step:,}", line=line.label, value=value, step=step)
+        )
         if step == line.ringed:
             yield element("circle", title, r="6.5", class_=f"ring {colour(line.number)}", **place)
         yield element("circle", title, r="3", class_=f"dot {colour(line.number)}", **place)

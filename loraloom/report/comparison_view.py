@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from loraloom.run.documents.comparison import BASE_NAME, CLEAR, Difference, Movement
 from loraloom.text.message import Message, joined
-from loraloom.text.units import signed
+from loraloom.text.units import counted, signed
 
 # With fewer rows, an interval from resampling them is itself uncertain.
 FEW_ROWS = 30
@@ -136,9 +136,8 @@ class ComparisonView:
     @property
     def basis(self) -> str:
         """The rows that the figures are based on, and how reliable they are, in plain words."""
-        noun = "row" if self.num_rows == 1 else "rows"
         if self.what == "prompts":
-            num: str = Message("{num_rows:,} {noun}", num_rows=self.num_rows, noun=noun)
+            num: str = counted(self.num_rows, "row")
             if self.num_judged < self.num_rows:
                 num = Message("{num_judged:,} of {num}", num_judged=self.num_judged, num=num)
                 return Message(
@@ -147,7 +146,9 @@ class ComparisonView:
             return Message(
                 "These figures are based on {num} given as prompts, which selected nothing.", num=num
             )
-        rows = Message("{num_rows:,} {what} {noun}", num_rows=self.num_rows, what=self.what, noun=noun)
+        rows = Message.counting(
+            "{count:,} {what} row", "{count:,} {what} rows", count=self.num_rows, what=self.what
+        )
         if self.took_part_in_a_choice:
             return Message(
                 "These figures are based on {rows}, which also selected the checkpoints, so "
@@ -175,14 +176,11 @@ class ComparisonView:
             if len(luck) > MOST_NAMED
             else ""
         )
-        noun = "difference" if len(self.pairs) == 1 else "differences"
-        verb = "is" if num_clear == 1 else "are"
-        said = Message(
-            "Of {num_pairs} {noun} in chrF between experiments {num_clear} {verb} significant",
-            num_pairs=len(self.pairs),
-            noun=noun,
-            num_clear=num_clear,
-            verb=verb,
+        said = Message.counting(
+            "Of {pairs} in chrF between experiments {count} is significant",
+            "Of {pairs} in chrF between experiments {count} are significant",
+            count=num_clear,
+            pairs=Message.counting("{count} difference", "{count} differences", count=len(self.pairs)),
         )
         return (
             Message("{said}; not between {named}{more}.", said=said, named=named, more=more)

@@ -110,8 +110,18 @@ class Content:
         """The number of checks without warnings or errors, and of those with notes."""
         levels = Counter(finding.level for finding in self.checks)
         num_in_order = levels["ok"] + levels["note"]
-        notes = f", {levels['note']} with a note" if levels["note"] else ""
-        return f"{num_in_order} of {len(self.checks)} are in order{notes}."
+        if not levels["note"]:
+            return Message(
+                "{num_in_order} of {num_checks} are in order.",
+                num_in_order=num_in_order,
+                num_checks=len(self.checks),
+            )
+        return Message(
+            "{num_in_order} of {num_checks} are in order, {num_notes} with a note.",
+            num_in_order=num_in_order,
+            num_checks=len(self.checks),
+            num_notes=levels["note"],
+        )
 
 
 def read_content(folder: Path, compare_name: str | None = None) -> Content:
@@ -188,7 +198,7 @@ def _advised(recipe: Recipe, advice: Advice, shown_as: Mapping[str, str]) -> str
     """Return the recommended experiment as a recipe, in the form in which a page may show it."""
     if advice.experiment is None:
         return ""
-    where = "Paths are relative to the folder of the recipe that was trained."
+    where = Message("Paths are relative to the folder of the recipe that was trained.")
     return _recipe_text(commented(only(recipe, advice.experiment), advice.sentence, where), shown_as)
 
 

@@ -37,17 +37,20 @@ FIGURES: dict[str, Figure] = {
         "BLEU", Message("n-grams shared with the reference, with a penalty for short answers"), "score", True
     ),
     "rouge_l": Figure("ROUGE-L", Message("longest common subsequence with the reference"), "score", True),
-    "exact_match": Figure("exact match", Message("answers equal to the reference"), "share", True),
-    "eval_loss": Figure("loss", Message("of the reference, per label token"), "loss", False),
-    "length_ratio": Figure("length", Message("characters of answers / of references"), "ratio"),
+    "exact_match": Figure(Message("exact match"), Message("answers equal to the reference"), "share", True),
+    "eval_loss": Figure(Message("loss"), Message("of the reference, per label token"), "loss", False),
+    "length_ratio": Figure(Message("length"), Message("characters of answers / of references"), "ratio"),
     "retain_loss": Figure(
-        "retained", Message("loss on data.retain; an increase over the base means forgetting"), "loss", False
+        Message("retained"),
+        Message("loss on data.retain; an increase over the base means forgetting"),
+        "loss",
+        False,
     ),
-    "share_changed": Figure("changed", Message("answers that differ from the base's"), "share"),
+    "share_changed": Figure(Message("changed"), Message("answers that differ from the base's"), "share"),
     "distinct_1": Figure("distinct-1", Message("different characters per character"), "ratio"),
     "distinct_2": Figure("distinct-2", Message("different character pairs per pair"), "ratio"),
-    "share_repetitive": Figure("repetitive", Message("answers stuck in a loop"), "share"),
-    "share_cut": Figure("cut", Message("answers that reached the token limit"), "share"),
+    "share_repetitive": Figure(Message("repetitive"), Message("answers stuck in a loop"), "share"),
+    "share_cut": Figure(Message("cut"), Message("answers that reached the token limit"), "share"),
 }
 _DIGITS = {"share": 1, "score": 1, "ratio": 3, "loss": 3}
 _UNKNOWN = Figure("", "", "ratio")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from loraloom.report import figures
 from loraloom.report.comparison_view import AnsweredRow, ComparisonView, LanguagePairView
 from loraloom.report.content import Content
 from loraloom.report.effects import Effect
+from loraloom.report.markdown_text import fenced, folded, label, plain, table, word
 from loraloom.report.ranking import Place, Ranking
 from loraloom.report.search_view import SearchView
 from loraloom.report.training_view import TrainingView
@@ -16,22 +16,22 @@ from loraloom.run.documents.checks import Finding
 from loraloom.run.documents.comparison import BASE_NAME, Difference
 from loraloom.run.documents.range_test import RangeTest
 from loraloom.text import units
+from loraloom.text.catalogue import filled, rendered
+from loraloom.text.message import Message
 from loraloom.text.visible import visible
 
 SHOWN_ROWS = 3
 SHOWN_PROMPTS = 10
 SHOWN_TRIALS = 10
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&$])")
-_MENTION = re.compile(r"([@#])(?=\w)")
 
 
 def render_markdown(content: Content) -> str:
     """Render verdicts, ranking, figures, effects of settings, and a few answers."""
     parts = [f"## {plain(content.name)}", _origin(content)]
     if not content.is_finished:
-        parts.append("Training has not ended; this is the state so far.")
+        parts.append(filled("Training has not ended; this is the state so far."))
     parts += map(plain, content.notices)
-    parts += [f"- **failed**: {plain(each.name)} {plain(each.reason)}" for each in _failed(content)]
+    parts += [f"- **{word('failed')}**: {plain(each.name)} {plain(each.reason)}" for each in _failed(content)]
     parts += _advice(content)
     if content.ranking is not None:
         parts.append(_ranking(content.ranking))
@@ -42,35 +42,14 @@ def render_markdown(content: Content) -> str:
     if content.range_test is not None:
         parts.append(_range_test(content.range_test, content.name))
     if content.comparison is None:
-        parts.append(f"No answers have been compared yet: `loraloom compare {content.path}`.")
+        parts.append(
+            filled("No answers have been compared yet: `loraloom compare {path}`.", path=content.path)
+        )
     else:
         parts += _comparison(content.comparison)
     parts += [_prompts(asked, content) for asked in content.prompts]
     parts += [_effects(content.effects), _training(content.experiments), _checks(content)]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def plain(text: str) -> str:
-    """Put a text on one line and escape it for Markdown: no links, tags or mentions."""
-    # GitHub resolves @names and #numbers after rendering, when a backslash no longer helps.
-    return _MENTION.sub("\\1\u2060", _MARKDOWN.sub(r"\\\1", " ".join(visible(text).split())))
-
-
-def fenced(text: str, language: str = "text") -> str:
-    """Fence a text as a block that none of its runs of backticks can close."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{visible(text)}\n{fence}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Format a table with names aligned left and figures aligned right."""
-    rule = ["---", *("---:" for _ in head[1:])]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [head, rule, *rows])
-
-
-def _folded(title: str, inside: str) -> str:
-    return f"<details><summary>{title}</summary>\n\n{inside}\n\n</details>"
 
 
 def _failed(content: Content) -> list[TrainingView]:
@@ -79,8 +58,13 @@ def _failed(content: Content) -> list[TrainingView]:
 
 def _origin(content: Content) -> str:
     rows = ", ".join(f"{number:,} {part}" for part, number in content.rows.items())
-    base = f"base {plain(content.base.name)}" if content.base else "the base is not loaded yet"
-    return f"{base}; rows: {rows}; LoRALoom {plain(content.versions.get('loraloom', ''))}"
+    version = plain(content.versions.get("loraloom", ""))
+    if content.base is None:
+        return filled(
+            "the base is not loaded yet; rows: {rows}; LoRALoom {version}", rows=rows, version=version
+        )
+    base = plain(content.base.name)
+    return filled("base {base}; rows: {rows}; LoRALoom {version}", base=base, rows=rows, version=version)
 
 
 def _advice(content: Content) -> list[str]:
@@ -90,14 +74,20 @@ def _advice(content: Content) -> list[str]:
     sentence = f"**{plain(content.advice.sentence)}**"
     if not content.advised_recipe:
         return [sentence]
-    title = f"{plain(str(content.advice.experiment))} as a separate recipe"
-    return [sentence, _folded(title, fenced(content.advised_recipe.rstrip(), "yaml"))]
+    title = filled("{experiment} as a separate recipe", experiment=plain(str(content.advice.experiment)))
+    return [sentence, folded(title, fenced(content.advised_recipe.rstrip(), "yaml"))]
 
 
 def _ranking(ranking: Ranking) -> str:
-    label = figures.described(ranking.metric).label or ranking.metric
-    head = ["experiment", plain(label), "against the base", "against the first", "training", "adapter"]
-    return _table(head, (_placed(number, place, ranking) for number, place in enumerate(ranking.places, 1)))
+    head = [
+        filled("experiment"),
+        plain(label(ranking.metric)),
+        filled("against the base"),
+        filled("against the first"),
+        filled("training"),
+        filled("adapter"),
+    ]
+    return table(head, (_placed(number, place, ranking) for number, place in enumerate(ranking.places, 1)))
 
 
 def _placed(number: int, place: Place, ranking: Ranking) -> list[str]:
@@ -106,7 +96,7 @@ def _placed(number: int, place: Place, ranking: Ranking) -> list[str]:
         if ranking.is_judged
         else units.figure(place.value)
     )
-    share = "" if place.cost.share is None else f" ({units.percent(place.cost.share)})"
+    share = "" if place.cost.share is None else f" ({rendered(units.percent(place.cost.share))})"
     return [
         f"{number}. {plain(place.experiment)}",
         value,
@@ -121,54 +111,68 @@ def _between(key: str, pair: Difference | None) -> str:
     if pair is None:
         return units.NONE
     own, low, high = figures.written_difference(key, pair.difference, pair.low, pair.high)
-    return f"{own} \\[{low}, {high}\\]<br>{plain(pair.verdict)}"
+    return f"{own} \\[{low}, {high}\\]<br>{word(pair.verdict)}"
 
 
 def _search(search: SearchView) -> str:
-    head = ["trial", "status", plain(search.metric), *map(plain, search.keys)]
+    head = [filled("trial"), filled("status"), plain(search.metric), *map(plain, search.keys)]
     rows = [
         [
             plain(trial.name),
-            plain(trial.status),
+            word(trial.status),
             units.figure(trial.figure),
             *(plain(units.setting(trial.parameters.get(key))) for key in search.keys),
         ]
         for trial in search.trials[:SHOWN_TRIALS]
     ]
     failed = "\n".join(
-        f"- {plain(trial.name)} failed: {plain(trial.reason)}"
+        "- " + filled("{trial} failed: {reason}", trial=plain(trial.name), reason=plain(trial.reason))
         for trial in search.trials
         if trial.status == "failed"
     )
     more = len(search.trials) - len(rows)
     return "\n\n".join(
-        filter(None, [_table(head, rows), f"and {more} more trials" if more > 0 else "", failed])
+        filter(
+            None,
+            [
+                table(head, rows),
+                filled("and {num_trials} more trials", num_trials=more) if more > 0 else "",
+                failed,
+            ],
+        )
     )
 
 
 def _range_test(test: RangeTest, run: str) -> str:
-    where = "" if test.run == run else f" ({plain(test.run)})"
     rows = [
-        [f"{each.learning_rate:g}", "not finite" if each.eval_loss is None else f"{each.eval_loss:.4f}"]
+        [
+            f"{each.learning_rate:g}",
+            filled("not finite") if each.eval_loss is None else f"{each.eval_loss:.4f}",
+        ]
         for each in test.results
     ]
-    table = _table(["learning rate", f"eval loss (base {test.base_eval_loss:.4f})"], rows)
-    return f"Range test of the learning rate{where}: {plain(test.reason)}\n\n{table}"
+    losses = table(
+        [filled("learning rate"), filled("eval loss (base {loss:.4f})", loss=test.base_eval_loss)], rows
+    )
+    reason = plain(test.reason)
+    if test.run == run:
+        return f"{filled('Range test of the learning rate: {reason}', reason=reason)}\n\n{losses}"
+    title = filled("Range test of the learning rate ({run}): {reason}", run=plain(test.run), reason=reason)
+    return f"{title}\n\n{losses}"
 
 
 def _effects(effects: Sequence[Effect]) -> str:
-    lines = [f"- `{effect.key}`: {effect.sentence}" for effect in effects]
-    return "\n".join(["Effects of the settings:", *lines]) if lines else ""
+    lines = [f"- `{effect.key}`: {rendered(effect.sentence)}" for effect in effects]
+    return "\n".join([filled("Effects of the settings:"), *lines]) if lines else ""
 
 
 def _comparison(compared: ComparisonView) -> list[str]:
     verdicts = "\n".join(
-        f"- **{plain(verdict.word)}**: {plain(verdict.sentence)}" for verdict in compared.verdicts
+        f"- **{word(verdict.word)}**: {plain(verdict.sentence)}" for verdict in compared.verdicts
     )
     notes = "\n".join(f"- {plain(caution)}" for caution in compared.cautions)
     signatures = "\n".join(
-        f"- {figures.described(key).label or key}: `{visible(signature)}`"
-        for key, signature in compared.signatures.items()
+        f"- {label(key)}: `{visible(signature)}`" for key, signature in compared.signatures.items()
     )
     return [
         verdicts,
@@ -176,18 +180,18 @@ def _comparison(compared: ComparisonView) -> list[str]:
         notes,
         _figures(compared),
         _languages(compared),
-        _folded("How the figures were computed", signatures) if signatures else "",
+        folded(filled("How the figures were computed"), signatures) if signatures else "",
         _answers(compared),
     ]
 
 
 def _figures(compared: ComparisonView) -> str:
     """Format figures as rows and experiments as columns, because pull requests are narrow."""
-    return _table(
-        ["figure", *map(plain, compared.groups)],
+    return table(
+        [filled("figure"), *map(plain, compared.groups)],
         [
             [
-                plain(figures.described(key).label or key),
+                plain(label(key)),
                 *(_cell(compared, group, key) for group in compared.groups),
             ]
             for key in figures.ordered(compared.figures[BASE_NAME])
@@ -207,7 +211,7 @@ def _languages(compared: ComparisonView) -> str:
         for key in ("chrf_plus_plus", "retain_loss")
         if key in pair.figures[BASE_NAME]
     ]
-    return _table(["languages", "rows", *map(plain, compared.groups)], rows) if rows else ""
+    return table([filled("languages"), filled("rows"), *map(plain, compared.groups)], rows) if rows else ""
 
 
 def _pair_cell(pair: LanguagePairView, group: str, key: str) -> str:
@@ -216,7 +220,7 @@ def _pair_cell(pair: LanguagePairView, group: str, key: str) -> str:
     if difference is None:
         return text
     own, low, high = figures.written_difference(key, difference.difference, difference.low, difference.high)
-    return f"{text}<br>{own} \\[{low}, {high}\\]<br>{plain(difference.verdict)}"
+    return f"{text}<br>{own} \\[{low}, {high}\\]<br>{word(difference.verdict)}"
 
 
 def _cell(compared: ComparisonView, group: str, key: str) -> str:
@@ -226,13 +230,15 @@ def _cell(compared: ComparisonView, group: str, key: str) -> str:
     if difference is None:
         return text
     own, low, high = figures.written_difference(key, difference.difference, difference.low, difference.high)
-    word = figures.verdict_word(key, difference.verdict)
-    return f"{text}<br>{own} \\[{low}, {high}\\]" + (f"<br>{plain(word)}" if word else "")
+    verdict = figures.verdict_word(key, difference.verdict)
+    return f"{text}<br>{own} \\[{low}, {high}\\]" + (f"<br>{word(verdict)}" if verdict else "")
 
 
 def _prompts(asked: ComparisonView, content: Content) -> str:
     """Format answers to prompts, which are shown unfolded because somebody chose them."""
-    title = "Prompts" if len(content.prompts) == 1 else f"Prompts: {plain(asked.name)}"
+    title = (
+        filled("Prompts") if len(content.prompts) == 1 else filled("Prompts: {name}", name=plain(asked.name))
+    )
     parts = [f"### {title}"]
     if asked.is_stale:
         parts.append(plain(asked.cautions[0]))
@@ -240,39 +246,52 @@ def _prompts(asked: ComparisonView, content: Content) -> str:
     more = len(asked.rows) - SHOWN_PROMPTS
     if more > 0:
         command = f"`loraloom report {content.path} --compare {asked.name} --format csv`"
-        parts.append(f"{more:,} more: {command} contains all of them.")
+        parts.append(
+            filled("{num_prompts:,} more: {command} contains all of them.", num_prompts=more, command=command)
+        )
     return "\n\n".join(parts)
 
 
 def _answers(compared: ComparisonView) -> str:
     rows = "\n\n".join(fenced(_answered(row)) for row in compared.rows[:SHOWN_ROWS])
-    title = f"The first {min(SHOWN_ROWS, len(compared.rows))} of {compared.num_rows:,} rows, in order"
-    return _folded(title, rows)
+    title = filled(
+        "The first {num_shown} of {num_rows:,} rows, in order",
+        num_shown=min(SHOWN_ROWS, len(compared.rows)),
+        num_rows=compared.num_rows,
+    )
+    return folded(title, rows)
 
 
 def _answered(row: AnsweredRow) -> str:
     lines = [f"{row.number}. {row.source}", *(f"{model}: {text}" for model, text in row.answers.items())]
-    return "\n".join(lines if row.reference is None else [*lines, f"reference: {row.reference}"])
+    return "\n".join(
+        lines
+        if row.reference is None
+        else [*lines, filled("reference: {reference}", reference=row.reference)]
+    )
 
 
 def _training(trained: Sequence[TrainingView]) -> str:
-    lines = ["| experiment | status | steps | kept | adapter |", "| --- | --- | ---: | ---: | ---: |"]
+    heads = [filled("experiment"), filled("status"), filled("steps"), filled("kept"), filled("adapter")]
+    lines = [f"| {' | '.join(heads)} |", "| --- | --- | ---: | ---: | ---: |"]
     for each in trained:
-        kept = units.NONE if each.best_step is None else f"step {each.best_step:,}"
+        kept = units.NONE if each.best_step is None else filled("step {step:,}", step=each.best_step)
         size = units.size(each.adapter.num_bytes if each.adapter else None)
-        lines.append(f"| {plain(each.name)} | {plain(each.status)} | {each.step:,} | {kept} | {size} |")
+        lines.append(f"| {plain(each.name)} | {word(each.status)} | {each.step:,} | {kept} | {size} |")
     return "\n".join(lines)
 
 
 def _sentences(finding: Finding) -> str:
-    return f"{finding.message.rstrip('.')}. {finding.fix}" if finding.fix else finding.message
+    if not finding.fix:
+        return finding.message
+    return Message("{message:clause}. {fix}", message=finding.message, fix=finding.fix)
 
 
 def _checks(content: Content) -> str:
     loud = [finding for finding in content.checks if finding.level != "ok"]
-    lines = [f"Checks: {content.checks_summary}"]
+    lines = [filled("Checks: {summary}", summary=content.checks_summary)]
     lines += [
-        f"- **{plain(finding.level)}** {plain(finding.where)}: {plain(_sentences(finding))}"
+        f"- **{word(finding.level)}** {plain(finding.where)}: {plain(_sentences(finding))}"
         for finding in loud
     ]
     return "\n".join(lines) if content.checks else ""

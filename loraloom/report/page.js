@@ -14,16 +14,17 @@
   // If the clipboard is not writable, select the text for copying by keyboard.
   for (const button of document.querySelectorAll(".copy")) {
     const text = document.getElementById(button.dataset.copies);
+    const copy = button.textContent;
     button.hidden = false;
     button.addEventListener("click", async () => {
       try {
         await navigator.clipboard.writeText(text.textContent);
-        button.textContent = "Copied";
+        button.textContent = button.dataset.copied;
       } catch {
         getSelection().selectAllChildren(text);
-        button.textContent = "Selected";
+        button.textContent = button.dataset.selected;
       }
-      setTimeout(() => (button.textContent = "Copy"), 2000);
+      setTimeout(() => (button.textContent = copy), 2000);
     });
   }
 
@@ -52,7 +53,8 @@
       if (!row.hidden) number += 1;
     }
     if (more && isFiltered) more.open = true;
-    count.textContent = isFiltered ? `${number.toLocaleString("en")} of ${rows.length.toLocaleString("en")} rows` : "";
+    const [found, all] = [number, rows.length].map((each) => each.toLocaleString("en"));
+    count.textContent = isFiltered ? count.dataset.text.replace("{found}", found).replace("{all}", all) : "";
   };
   const reveal = (row) => {
     if (!row) return;

@@ -25,9 +25,9 @@ from loraloom.report.axes import colour
 from loraloom.report.comparison_view import ComparisonView
 from loraloom.report.content import Content
 from loraloom.report.training_view import group_of
-from loraloom.report.visible_text import prose_html, visible_html
+from loraloom.report.visible_text import page_plural, page_text, prose_html, visible_html, word_html
 from loraloom.run.documents.comparison import BASE_NAME, Difference
-from loraloom.text import units
+from loraloom.text import catalogue, units
 from loraloom.text.visible import visible
 
 FOLDER = Path(__file__).parent
@@ -105,16 +105,21 @@ def _environment() -> Environment:
     environment.filters |= {
         "p_value": figures.p_written,
         "prose": prose_html,
+        "rendered": catalogue.rendered,
+        "word": word_html,
         "seen": visible_html,
         "size": units.size,
         "duration": units.duration,
-        "share": units.percent,
+        "share": lambda share: catalogue.rendered(units.percent(share)),
         "setting": units.setting,
         "shortened": shortened,
         "visible": visible,
         "day": lambda time: time.replace("T", " ")[:16],
     }
     environment.globals |= {
+        "_": page_text,
+        "ngettext": page_plural,
+        "page_language": catalogue.language,
         "described": figures.described,
         "ordered": figures.ordered,
         "written": figures.written,

@@ -15,10 +15,16 @@ from loraloom.report.search_view import SearchView
 from loraloom.report.training_view import TrainingView
 from loraloom.run.documents.range_test import RangeTest
 from loraloom.run.documents.search import Trial
+from loraloom.run.documents.words import shown_word
 from loraloom.text import units
 from loraloom.text.message import Message
 from loraloom.text.visible import visible
 
+_LINES = {
+    "loss": Message("training loss"),
+    "eval_loss": Message("eval loss"),
+    "learning_rate": Message("learning rate"),
+}
 # If the values of a setting differ by this factor, they were probably chosen on a log scale.
 LOG_SETTING_FROM = 8.0
 # Larger or non-finite values are not settings of ours and are written unchanged.
@@ -44,7 +50,7 @@ def curves(content: Content) -> Curves:
     rates = [_line(number, each, "learning_rate") for number, each in numbered]
     return {
         "loss_chart": charts.line_chart(losses, label=Message("Training loss and eval loss by step")),
-        "rate_chart": charts.line_chart(rates, label="Learning rate by step", compare_peaks=True),
+        "rate_chart": charts.line_chart(rates, label=Message("Learning rate by step"), compare_peaks=True),
         "is_log_loss": charts.is_log(losses, compare_peaks=False),
         "is_log_rate": charts.is_log(rates, compare_peaks=True),
         "same_rates": _same_rates(content),
@@ -62,9 +68,8 @@ def _same_rates(content: Content) -> list[str]:
 
 
 def _line(number: int, trained: TrainingView, what: str) -> charts.Line:
-    label = {"loss": "training loss", "eval_loss": "eval loss", "learning_rate": "learning rate"}[what]
     return charts.Line(
-        label=f"{visible(trained.name)}, {label}",
+        label=Message("{name}, {what}", name=visible(trained.name), what=_LINES[what]),
         number=number,
         points=getattr(trained.curves, what),
         is_faint=what == "loss",
@@ -87,7 +92,11 @@ def effect_charts(content: Content) -> dict[str, Markup]:
                 for level in effect.levels
                 for name in level.experiments
             ],
-            label=f"{figures.described(ranking.metric).label or ranking.metric} by {visible(effect.key)}",
+            label=Message(
+                "{metric} by {setting}",
+                metric=figures.described(ranking.metric).label or ranking.metric,
+                setting=visible(effect.key),
+            ),
             log_x=_is_log([level.value for level in effect.levels]),
             may_log_y=not higher,
             higher_is_better=higher,
@@ -120,7 +129,7 @@ def search_charts(searched: SearchView | None) -> dict[str, Markup]:
                 )
                 for trial in known
             ],
-            label=f"{visible(searched.metric)} by {visible(key)}",
+            label=Message("{metric} by {setting}", metric=visible(searched.metric), setting=visible(key)),
             log_x=_is_log(values),
             may_log_y=not searched.higher_is_better,
             higher_is_better=searched.higher_is_better,
@@ -130,11 +139,17 @@ def search_charts(searched: SearchView | None) -> dict[str, Markup]:
 
 def _tooltip(trial: Trial, key: str) -> str:
     value = units.setting(trial.parameters[key])
-    return visible(f"{trial.name}, {value}: {trial.status}, {_figure(trial.figure)}")
+    return Message(
+        "{trial}, {value}: {status}, {figure}",
+        trial=visible(trial.name),
+        value=visible(value),
+        status=shown_word(trial.status),
+        figure=_figure(trial.figure),
+    )
 
 
 def _figure(value: float | None) -> str:
-    return "no figure" if value is None else units.figure(value)
+    return Message("no figure") if value is None else units.figure(value)
 
 
 def rate_test_chart(test: RangeTest | None, content: Content) -> Markup:
@@ -156,7 +171,7 @@ def rate_test_chart(test: RangeTest | None, content: Content) -> Markup:
         may_log_y=True,
         higher_is_better=False,
         is_joined=True,
-        level=(test.base_eval_loss, "the base"),
+        level=(test.base_eval_loss, Message("the base")),
         marks=[] if content.is_range_test else _peak_rates(content.experiments),
     )
 

@@ -11,6 +11,7 @@ from loraloom.recipe import Recipe
 from loraloom.recipe.reading import write_recipe
 from loraloom.report.comparison_view import ComparisonView
 from loraloom.report.search_view import SearchView
+from loraloom.text.catalogue import rendered
 from loraloom.text.message import Message
 from loraloom.text.visible import visible
 
@@ -94,6 +95,8 @@ def commented(recipe: Recipe, *comments: str) -> str:
     lines = [
         f"# {line}\n"
         for comment in comments
-        for line in textwrap.wrap(" ".join(visible(comment).split()), _WIDTH, break_on_hyphens=False)
+        for line in textwrap.wrap(
+            " ".join(visible(rendered(comment)).split()), _WIDTH, break_on_hyphens=False
+        )
     ]
     return "".join(lines) + write_recipe(recipe)

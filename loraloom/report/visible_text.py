@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from loraloom.run.documents.words import shown_word
 from loraloom.text.catalogue import rendered
 from loraloom.text.message import Message
 from loraloom.text.visible import visible
@@ -28,6 +29,35 @@ def visible_html(text: str) -> Markup:
 def prose_html(text: str) -> Markup:
     """Format one of our own sentences like `visible_html`, with backticks as code."""
     return Markup(_CODE.sub(r"<code>\1</code>", str(visible_html(text))))
+
+
+def page_text(template: str, /, **values: object) -> Markup:
+    """Fill a template of the page, which may have tags, in the user's language.
+
+    Args:
+        template: a literal, so that `make messages` finds it.
+        values: texts, which are escaped, `Markup`, or numbers.
+    """
+    return Markup(rendered(Message(template, **_escaped(values))))
+
+
+def page_plural(singular: str, plural: str, /, *, count: int, **values: object) -> Markup:
+    """Do the same for a number of things."""
+    return Markup(rendered(Message.counting(singular, plural, count=count, **_escaped(values))))
+
+
+def word_html(word: str) -> Markup:
+    """Format a status or verdict of a document."""
+    return visible_html(shown_word(word))
+
+
+def _escaped(values: Mapping[str, object]) -> dict[str, object]:
+    return {
+        name: str(visible_html(value) if isinstance(value, str) else value)
+        if isinstance(value, str | Markup)
+        else value
+        for name, value in values.items()
+    }
 
 
 def is_absolute(path: str) -> bool:

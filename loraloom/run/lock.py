@@ -109,7 +109,7 @@ def _acquired(path: Path, deadline: float, who: str, where: Path, fix: str) -> I
     except filelock.Timeout:
         pid = path.read_text(errors="replace").strip() if path.is_file() else ""
         raise RunError(
-            Message("{who} (pid {pid})", who=who, pid=(pid or "unknown")), where=str(where), fix=fix
+            Message("{who} (pid {pid})", who=who, pid=pid or Message("unknown")), where=str(where), fix=fix
         ) from None
     try:
         yield

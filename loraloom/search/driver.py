@@ -198,20 +198,19 @@ class SearchDriver:
             self._save()
             self.record(TrialStart(experiment=trial.name, parameters=trial.parameters))
         if drawn := self.ledger.trials[before:]:
-            names = (
-                drawn[0].name
-                if len(drawn) == 1
-                else Message("{name} to {name_2}", name=drawn[0].name, name_2=drawn[-1].name)
-            )
-            verb = "joins" if len(drawn) == 1 else "join"
             together = counted(len(self.ledger.training), "trial")
-            self.report(
-                Note(
-                    message=Message(
-                        "{names} {verb}: {together} in one pass", names=names, verb=verb, together=together
-                    )
+            if len(drawn) == 1:
+                message = Message(
+                    "{trial} joins: {together} in one pass", trial=drawn[0].name, together=together
                 )
-            )
+            else:
+                message = Message(
+                    "{first} to {last} join: {together} in one pass",
+                    first=drawn[0].name,
+                    last=drawn[-1].name,
+                    together=together,
+                )
+            self.report(Note(message=message))
         self.write_recipe(self.ledger.trials)
 
     def _has_place(self) -> bool:

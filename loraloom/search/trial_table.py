@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from loraloom.run.documents.search import Trial
+from loraloom.run.documents.words import shown_word
+from loraloom.text.message import Message
 from loraloom.text.units import NONE, figure, percent, setting
 
 
@@ -19,18 +21,36 @@ def table(
         importances: share by dotted key.
     """
     keys = list(trials[0].parameters)
-    columns = ["trial", "status", metric, *(_column(key, keys, importances) for key in keys), "best step"]
+    columns = [
+        Message("trial"),
+        Message("status"),
+        metric,
+        *(_column(key, keys, importances) for key in keys),
+        Message("best step"),
+    ]
     return columns, [[*_cells(trial, keys)] for trial in trials]
 
 
 def _cells(trial: Trial, keys: Sequence[str]) -> list[str]:
     reached = figure(trial.figure)
-    best = NONE if trial.best_step is None else f"{trial.best_step} of {trial.steps}"
-    return [trial.name, trial.status, reached, *(setting(trial.parameters[key]) for key in keys), best]
+    best = (
+        NONE
+        if trial.best_step is None
+        else Message("{step} of {num_steps}", step=trial.best_step, num_steps=trial.steps)
+    )
+    return [
+        trial.name,
+        shown_word(trial.status),
+        reached,
+        *(setting(trial.parameters[key]) for key in keys),
+        best,
+    ]
 
 
 def _column(key: str, keys: Sequence[str], importances: Mapping[str, float]) -> str:
     """Name a column by its key, without the section if that is unambiguous, and its importance."""
     name = key.rpartition(".")[2]
     own = name if sum(other.rpartition(".")[2] == name for other in keys) == 1 else key
-    return f"{own} ({percent(importances[key])})" if key in importances else own
+    if key not in importances:
+        return own
+    return Message("{setting} ({share})", setting=own, share=percent(importances[key]))

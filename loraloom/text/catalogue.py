@@ -48,6 +48,22 @@ def rendered_data(value: Any, catalogue: Catalogue | None = None) -> Any:
     return value
 
 
+def filled(template: str, /, **values: object) -> str:
+    """Fill a template in the user's language, for a file or page that is written once.
+
+    Args:
+        template: a literal, so that `make messages` finds it.
+        values: as in `Message`.
+    """
+    return rendered(Message(template, **values))
+
+
+def language() -> str:
+    """Return the tag of the language in use, as in the header of its catalogue; by default `en`."""
+    header: dict[str, str] = getattr(_catalogue.get(), "info", dict)()
+    return str(header.get("language") or "en").replace("_", "-")
+
+
 @contextmanager
 def use_catalogue(catalogue: Catalogue) -> Iterator[None]:
     """Render messages through a catalogue, in this thread or task."""

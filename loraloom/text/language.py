@@ -3,8 +3,9 @@
     with use_catalogue(catalogue_of("zh")):
         print(rendered(error.as_message()))
 
-A catalogue is `locale/zh_CN/LC_MESSAGES/loraloom.mo`, which `make messages` compiles from the `.po` file beside
-it. It is kept in the repository, so that every kind of installation has it and the standard library can read it.
+A catalogue is `locale/zh_CN/LC_MESSAGES/loraloom.mo`, which `make messages` compiles from the `.po` file
+beside it. It is kept in the repository, so that every kind of installation has it, and the standard library
+reads it: there is no build step, and no parser of our own.
 """
 
 from __future__ import annotations

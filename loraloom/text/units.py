@@ -47,8 +47,10 @@ def size(num_bytes: float | None) -> str:
     if num_bytes is None:
         return NONE
     unit, suffix = pick_unit_and_suffix(int(num_bytes), _SIZES, 1024)
+    if unit == 1:
+        return Message("{num_bytes} bytes", num_bytes=f"{num_bytes:.0f}")
     value = num_bytes / unit
-    return f"{value:.{1 if unit > 1 and value < 10 else 0}f} {suffix}"
+    return f"{value:.{1 if value < 10 else 0}f} {suffix}"
 
 
 def duration(seconds: float | None) -> str:

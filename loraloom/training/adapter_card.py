@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import yaml
 
 from loraloom.recipe import Recipe
+from loraloom.text.catalogue import filled
 from loraloom.training.card_code import peft_code
 from loraloom.training.card_facts import Facts
 
@@ -22,17 +23,25 @@ def adapter_card(facts: Facts) -> str:
     return "\n".join(
         [
             front_matter(facts, "peft"),
-            f"# {facts.experiment.name}: a LoRA adapter for {facts.base}",
+            title(facts),
             "",
-            "Trained with LoRALoom; PEFT and plain transformers load it.",
+            filled("Trained with LoRALoom; PEFT and plain transformers load it."),
             "",
-            "## Use",
+            f"## {filled('Use')}",
             "",
-            python_block(peft_code(facts, ".", "this folder")),
+            python_block(peft_code(facts, ".", filled("this folder"))),
             "",
             *training_sections(facts),
         ]
     )
+
+
+def title(facts: Facts) -> str:
+    """Write the heading of an adapter's card."""
+    name = filled(
+        "{experiment}: a LoRA adapter for {base}", experiment=facts.experiment.name, base=facts.base
+    )
+    return f"# {name}"
 
 
 def front_matter(facts: Facts, library: str, *tags: str) -> str:
@@ -53,38 +62,75 @@ def training_sections(facts: Facts) -> list[str]:
     rows = ", ".join(f"{number} {part}" for part, number in facts.num_rows.items() if number)
     fingerprint = code(str(origin["base_fingerprint"])[:16])
     lines = [
-        "## Base",
+        f"## {filled('Base')}",
         "",
-        f"{code(facts.base)}; LoRALoom's fingerprint of its weights is {fingerprint}.",
+        filled(
+            "{base}; LoRALoom's fingerprint of its weights is {fingerprint}.",
+            base=code(facts.base),
+            fingerprint=fingerprint,
+        ),
         "",
     ]
     if not facts.has_run:
         settings_known = [row for row in _settings(facts) if row[0] in OF_ADAPTER]
-        lines += ["## Adapter", "", *table(("setting", "value"), settings_known), ""]
-        unknown = "so nothing more is known about its training"
-        lines += [f"This card was written without the run that trained the adapter, {unknown}.", ""]
+        lines += [f"## {filled('Adapter')}", "", *table(_heads(), settings_known), ""]
+        lines += [
+            filled(
+                "This card was written without the run that trained the adapter, "
+                "so nothing more is known about its training."
+            ),
+            "",
+        ]
         return [*lines, *_versions(facts)]
-    lines += ["## Data", "", f"{rows} rows, split by seed {settings.split_seed}; sha256 of the files:", ""]
+    lines += [
+        f"## {filled('Data')}",
+        "",
+        filled(
+            "{rows} rows, split by seed {seed}; sha256 of the files:", rows=rows, seed=settings.split_seed
+        ),
+        "",
+    ]
     lines += [f"- {code(file)}: {code(sha256)}" for file, sha256 in facts.files]
     if facts.languages:
-        pairs = ", ".join(f"{source} to {target}" for source, target in facts.languages)
-        lines += ["", f"Languages, by the codes of the tokenizer: {pairs}."]
+        pairs = ", ".join(
+            filled("{source} to {target}", source=source, target=target) for source, target in facts.languages
+        )
+        lines += ["", filled("Languages, by the codes of the tokenizer: {pairs}.", pairs=pairs)]
     if settings.source_prefix:
         lines += [
             "",
-            f"Every source was written as {code(settings.source_prefix)}; write yours in the same way.",
+            filled(
+                "Every source was written as {prefix}; write yours in the same way.",
+                prefix=code(settings.source_prefix),
+            ),
         ]
-    lines += ["", "## Training", "", *table(("setting", "value"), _settings(facts)), "", _best(facts), ""]
+    lines += [
+        "",
+        f"## {filled('Training')}",
+        "",
+        *table(_heads(), _settings(facts)),
+        "",
+        _best(facts),
+        "",
+    ]
     return [*lines, *_versions(facts)]
 
 
+def _heads() -> tuple[str, str]:
+    return filled("setting"), filled("value")
+
+
 def _versions(facts: Facts) -> list[str]:
-    lines = ["## Versions", "", ", ".join(f"{name} {number}" for name, number in facts.versions.items()), ""]
+    heading = f"## {filled('Versions')}"
+    lines = [heading, "", ", ".join(f"{name} {number}" for name, number in facts.versions.items()), ""]
     if facts.flag_matters_before and not facts.flag_matters:
         lines += [
-            f"With transformers 5 before {facts.flag_matters_before}, set "
-            "`model.config.tie_word_embeddings = False` after loading;",
-            "otherwise it scales the logits, and only greedy answers are correct.",
+            filled(
+                "With transformers 5 before {version}, set {line} after loading; otherwise it scales the "
+                "logits, and only greedy answers are correct.",
+                version=facts.flag_matters_before,
+                line=code("model.config.tie_word_embeddings = False"),
+            ),
             "",
         ]
     return lines
@@ -92,17 +138,25 @@ def _versions(facts: Facts) -> list[str]:
 
 def _settings(facts: Facts) -> list[tuple[str, str]]:
     lora, training = facts.experiment.lora, facts.experiment.training
-    length = f"{training.num_train_epochs:g} epochs"
+    length = filled("{num_epochs:g} epochs", num_epochs=training.num_train_epochs)
     batch = f"{training.per_device_train_batch_size} × {training.gradient_accumulation_steps}"
     return [
         ("r", str(lora.r)),
-        ("lora_alpha", f"{lora.lora_alpha:g} (ΔW is scaled by {lora.scaling:g})"),
+        (
+            "lora_alpha",
+            filled("{alpha:g} (ΔW is scaled by {scaling:g})", alpha=lora.lora_alpha, scaling=lora.scaling),
+        ),
         ("lora_dropout", f"{lora.lora_dropout:g}"),
         ("target_modules", ", ".join(facts.target_modules)),
         ("learning_rate", f"{training.learning_rate:g}, {training.lr_scheduler_type}"),
         ("warmup_steps", f"{training.warmup_steps:g}"),
-        ("length", length if training.max_steps is None else f"{training.max_steps} steps"),
-        ("batch size × accumulation", batch),
+        (
+            filled("length"),
+            length
+            if training.max_steps is None
+            else filled("{num_steps} steps", num_steps=training.max_steps),
+        ),
+        (filled("batch size × accumulation"), batch),
         ("weight_decay", f"{training.weight_decay:g}"),
         ("max_source_length, max_target_length", _lengths(facts.recipe)),
         ("seed", str(facts.experiment.seed)),
@@ -116,11 +170,15 @@ def _lengths(recipe: Recipe) -> str:
 def _best(facts: Facts) -> str:
     step, figure = facts.origin.get("best_step"), facts.origin.get("best_metric")
     if figure is None:
-        return f"These are the weights after step {step}; no evaluation selected them."
+        return filled("These are the weights after step {step}; no evaluation selected them.", step=step)
     metric = facts.origin.get("metric_for_best_model")
-    return (
-        f"Of all evaluations, step {step} was best: {metric} {figure:.4f} on the {facts.num_rows['eval']} "
-        "eval rows. They selected it, so the figure is optimistic."
+    return filled(
+        "Of all evaluations, step {step} was best: {metric} {figure:.4f} on the {num_rows} "
+        "eval rows. They selected it, so the figure is optimistic.",
+        step=step,
+        metric=metric,
+        figure=figure,
+        num_rows=facts.num_rows["eval"],
     )
 
 

@@ -7,6 +7,7 @@ import json
 from loraloom.base.supported_models import STARTER
 from loraloom.data.sources.source_template import SourceTemplate
 from loraloom.recipe import GenerationSettings
+from loraloom.text.catalogue import filled
 from loraloom.training.card_facts import Facts
 from loraloom.training.language_code import begins_with_code, language_code
 
@@ -53,7 +54,10 @@ def _attention(facts: Facts) -> str:
 
 
 def _flag_line(facts: Facts) -> str:
-    reason = f"transformers 5 loads True, and before {facts.flag_matters_before} scales the logits by it"
+    reason = filled(
+        "transformers 5 loads True, and before {version} scales the logits by it",
+        version=facts.flag_matters_before,
+    )
     return f"model.config.tie_word_embeddings = False  # {reason}\n" if facts.flag_matters else ""
 
 
@@ -84,7 +88,7 @@ def _printing_code(facts: Facts) -> str:
     if facts.family is not None and not facts.family.ends_sources:
         start = "tokenizer.eos_token_id"  # its tokenizers begin texts with the start and end none
     return (
-        "# skip_special_tokens would drop tokens that belong to the answer\n"
+        f"# {filled('skip_special_tokens would drop tokens that belong to the answer')}\n"
         f'ends = {{*tokenizer("").input_ids, tokenizer.pad_token_id, {start}}}\n'
         "print(tokenizer.decode([token for token in answer[0].tolist() if token not in ends]))\n"
     )

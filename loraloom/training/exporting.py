@@ -12,6 +12,7 @@ from loraloom.base.targets import other_linears, peft_target_modules
 from loraloom.errors import LoRALoomError
 from loraloom.run.folder import Run
 from loraloom.run.integrity import record
+from loraloom.text.catalogue import filled
 from loraloom.training.adapter_card import adapter_card
 from loraloom.training.card_facts import read_facts
 from loraloom.training.setup import Setup
@@ -68,11 +69,13 @@ def export(setup: Setup, state: TrainingState, name: str) -> None:
 
 
 def _warning(name: str, step: int | None) -> str:
-    return (
-        f"# {name} failed\n\n"
-        f"This is what it had learnt by step {step}, before it failed. It is not a result, but training can "
-        "start from it with `lora.init_adapter`. The run's result.json has the reason.\n"
+    heading = filled("{experiment} failed", experiment=name)
+    text = filled(
+        "This is what it had learnt by step {step}, before it failed. It is not a result, but training can "
+        "start from it with `lora.init_adapter`. The run's result.json has the reason.",
+        step=step,
     )
+    return f"# {heading}\n\n{text}\n"
 
 
 def _card(setup: Setup, name: str, tensors: dict[str, torch.Tensor], origin: dict[str, object]) -> str:

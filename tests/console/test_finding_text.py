@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import io
-
-from rich.console import Console
-
 from loraloom.checks.finding import Finding
 from loraloom.console.finding_text import paragraph
 
 
 def lines(finding: Finding, width: int = 80) -> list[str]:
-    console = Console(file=io.StringIO(), width=width)
-    return [line.plain for line in paragraph(finding, width, console)]
+    return [line.plain for line in paragraph(finding, width)]
 
 
 def test_a_place_that_the_message_begins_with_is_said_once() -> None:

@@ -31,7 +31,10 @@ def main() -> None:
     import loraloom.commands.compare
     import loraloom.commands.predict
     import loraloom.commands.train  # noqa: F401
+    from tests.fast_process import exempt_imports_from_collection, skip_waiting_for_disk
 
+    skip_waiting_for_disk()
+    exempt_imports_from_collection()
     for line in sys.stdin:
         job = json.loads(line)
         if "wait" in job:

@@ -15,7 +15,8 @@ from loraloom.evaluate.metrics import DESCRIPTIONS, METRICS, TRANSLATION_METRICS
 from loraloom.report.content import read_content
 from loraloom.report.csv_and_json import cell, render_csv, render_json
 from loraloom.report.figures import FIGURES, written_difference
-from loraloom.report.markdown import fenced, plain, render_markdown
+from loraloom.report.markdown import render_markdown
+from loraloom.report.markdown_text import fenced, plain
 from tests.report.runs import FOLDER, HOSTILE, NAMES, hostile_rows, make_run
 
 

@@ -25,7 +25,7 @@ ATTRIBUTES = """
     lang charset http-equiv content name class id href title scope hidden type placeholder autocomplete
     value min max inputmode role data-label data-changed dir x y x1 x2 y1 y2 dy cx cy r width height points
     viewbox preserveaspectratio open aria-label aria-labelledby aria-hidden aria-live tabindex checked
-    data-column data-copies
+    data-column data-copies data-copied data-selected data-text
 """
 
 

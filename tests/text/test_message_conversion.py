@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
-import re
 import sys
 from pathlib import Path
 
@@ -12,10 +10,11 @@ import pytest
 
 from loraloom.text.message import Message
 from loraloom.text.template import pieces
+from tests.text.message_files import entries
 from tools.messages.conversion import all_sites
 from tools.messages.files import convert
 from tools.messages.flow import PACKAGE, Flow
-from tools.messages.templates import Template, templates
+from tools.messages.templates import templates
 
 SOURCE = '''
 """A module."""
@@ -127,13 +126,8 @@ def test_every_template_of_the_package_is_one() -> None:
 
 def test_the_list_of_all_messages_is_up_to_date() -> None:
     """If it is not, run `make messages`."""
-    text = (PACKAGE / "locale" / "loraloom.pot").read_text(encoding="utf-8")
-    entry = re.compile(r'^msgid ((?:".*"\n)+)(?:msgid_plural ((?:".*"\n)+))?', re.MULTILINE)
-    listed = {
-        Template(*("".join(map(ast.literal_eval, own.splitlines())) if own else "" for own in found))
-        for found in entry.findall(text)
-    }
-    assert listed - {Template("")} == set(templates())
+    listed = {entry.template for entry in entries(PACKAGE / "locale" / "loraloom.pot")}
+    assert listed == set(templates())
 
 
 def test_no_text_that_the_converter_finds_is_left() -> None:

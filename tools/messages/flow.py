@@ -49,7 +49,8 @@ TEXT_FIELDS = {"reason", "message", "fix", "why", "what", "sentence", "problem",
 DATA_FIELDS = {"path", "where", "line", "value", "text", "source", "name", "folder", "file", "key", "command"}
 DATA_FIELDS |= {"label", "prefix"}
 # Functions of text/ that return messages.
-MESSAGES = {"Message", "marked", "counted", "joined", "percent", "shown_value", "counting", "as_message"}
+MESSAGES = {"Message", "marked", "filled", "counted", "joined", "percent", "shown_value", "counting"}
+MESSAGES |= {"as_message"}
 PASSING = {"list", "tuple", "sorted", "reversed", "filter", "chain", "set", "fromkeys"}
 
 

@@ -10,19 +10,68 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from pathlib import Path
+
+import jinja2
+from jinja2 import nodes
 
 from tools.messages.allowed import ALLOWED
-from tools.messages.flow import MESSAGES
+from tools.messages.flow import MESSAGES, Flow
+from tools.messages.index import PACKAGE
 from tools.messages.sources import Module, called_name
 
 FEWEST_WORDS = 4
 _CODE = re.compile(r"`[^`]*`|\{\w*\}|<[^>]*>")
 # Words of English, not parts of paths, keys, options or patterns.
 _WORD = re.compile(r"(?<![\w./\\_:=?&-])[a-z]{2,}(?![\w/\\_=*(-]|\.\w)")
+_PAGE_CODE = re.compile(r"<(code|pre|style|script)\b.*?</\1>", re.DOTALL)
+_READ_ATTRIBUTE = re.compile(r'(?:aria-label|title|placeholder|data-label)="([^"\0]+)"')
+_LETTERS = re.compile(r"[A-Za-z]{2,}")
 # Calls whose arguments nobody reads as prose.
 _NOT_SHOWN = {"compile", "debug", "info", "exception", "startswith", "endswith", "filterwarnings", "match"}
 # Exceptions for programmers, which the command line never prints.
 _FOR_PROGRAMMERS = {"TypeError", "AssertionError", "AttributeError", "NotImplementedError", "RuntimeError"}
+
+
+def mark_remaining(flow: Flow) -> Flow:
+    """Let a `Flow` know the sentences that it missed, so that they are converted too."""
+    for module in flow.modules:
+        for node in remaining(module):
+            flow.mark(node, weak=False)
+    return flow
+
+
+def all_remaining(package: Path = PACKAGE) -> list[str]:
+    """The place and the text of every sentence of the package that is no message, also in its pages."""
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        module = Module.read(path, package)
+        found += [f"{file_of(module)}:{node.lineno}: {text_of(node)}" for node in remaining(module)]
+    for path in sorted(package.rglob("*.j2")):
+        found += [f"{path.name}: {text}" for text in remaining_in_page(path.read_text(encoding="utf-8"))]
+    return found
+
+
+def unused_allowances(package: Path = PACKAGE) -> list[str]:
+    """What `allowed.py` lists and no file has."""
+    return [
+        f"{file}: {start}"
+        for file, starts in ALLOWED.items()
+        for start in starts
+        if not any(
+            text_of(node).startswith(start)
+            for node in ast.walk(ast.parse((package / file).read_text(encoding="utf-8")))
+            if isinstance(node, ast.Constant | ast.JoinedStr)
+        )
+    ]
+
+
+def remaining_in_page(source: str) -> list[str]:
+    """The texts of a page that are between tags, rather than in `{{ _("…") }}`."""
+    data = jinja2.Environment().parse(source).find_all(nodes.TemplateData)
+    page = _PAGE_CODE.sub(" ", "\0".join(each.data for each in data))
+    texts = [*re.split(r"<[^<>]*>|\0", page), *_READ_ATTRIBUTE.findall(page)]
+    return [text.strip() for text in texts if _LETTERS.search(re.sub(r"[<\"][^<>]*$|^[^<>]*[\">]", "", text))]
 
 
 def remaining(module: Module) -> Iterator[ast.Constant | ast.JoinedStr]:

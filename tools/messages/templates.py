@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import jinja2
+from jinja2 import nodes
 
 from tools.messages.sources import called_name
 
@@ -31,16 +35,37 @@ class Template:
     plural: str = ""
 
 
+@functools.cache
 def templates(package: Path = PACKAGE) -> dict[Template, list[str]]:
-    """Every template that has something to translate, and the files that have it, in the order of the files."""
+    """Every template that has something to translate, and its files, in the order of the files."""
     found: dict[Template, list[str]] = {}
-    for path in sorted(package.rglob("*.py")):
+    for path in sorted((*package.rglob("*.py"), *package.rglob("*.j2"))):
         name = f"{package.name}/{path.relative_to(package).as_posix()}"
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for template in sorted({*templates_in(tree), *(help_in(tree) if path.match(VERBS) else ())}):
+        for template in sorted(set(templates_of(path))):
             if _TO_TRANSLATE.search(_PLACEHOLDER.sub("", template.text)):
                 found.setdefault(template, []).append(name)
     return found
+
+
+def templates_of(path: Path) -> Iterator[Template]:
+    """Every template of a source file or of a part of a page."""
+    source = path.read_text(encoding="utf-8")
+    if path.suffix == ".j2":
+        yield from templates_in_page(source)
+        return
+    tree = ast.parse(source)
+    yield from templates_in(tree)
+    if path.match(VERBS):
+        yield from help_in(tree)
+
+
+def templates_in_page(source: str) -> Iterator[Template]:
+    """What a page says with `_("…")` and `ngettext("…", "…", count=…)`."""
+    for call in jinja2.Environment().parse(source).find_all(nodes.Call):
+        name = call.node.name if isinstance(call.node, nodes.Name) else ""
+        texts = [each.value for each in call.args if isinstance(each, nodes.Const)]
+        if name in ("_", "ngettext") and texts:
+            yield Template(*texts)
 
 
 def help_in(tree: ast.Module) -> Iterator[Template]:
@@ -56,7 +81,7 @@ def templates_in(tree: ast.Module) -> Iterator[Template]:
             continue
         texts = [each.value for each in node.args if is_text(each)]
         match called_name(node):
-            case "Message" | "joined" | "marked" if node.args and is_text(node.args[0]):
+            case "Message" | "joined" | "marked" | "filled" if node.args and is_text(node.args[0]):
                 yield Template(texts[0])
                 if begin := _ROW.match(texts[0]):  # a reason for dropping the row, see data/formats/row.py
                     yield Template(texts[0][begin.end() :])

@@ -64,10 +64,13 @@ def read_json(path: Path) -> Any:
 def damage(error: ValidationError, path: Path, fix: str = "") -> RunError:
     """What is said of a file whose content is not what a run's is."""
     first = error.errors(include_url=False, include_input=False)[0]
-    key = ".".join(map(str, first["loc"])) or "it"
-    return RunError(
-        Message("is damaged: `{key}`: {msg}", key=key, msg=first["msg"]), where=str(path), fix=fix
+    key, msg = ".".join(map(str, first["loc"])), first["msg"]
+    what = (
+        Message("is damaged: `{key}`: {msg}", key=key, msg=msg)
+        if key
+        else Message("is damaged: {msg}", msg=msg)
     )
+    return RunError(what, where=str(path), fix=fix)
 
 
 def parse(adapter: TypeAdapter[Any], path: Path, fix: str = "") -> Any:

@@ -1,0 +1,42 @@
+"""Words of documents that people read: statuses of experiments and trials, verdicts, and keys of a run."""
+
+from __future__ import annotations
+
+from loraloom.run.documents.checks import LEVELS
+from loraloom.text.message import Message
+
+_WORDS: dict[str, str] = {
+    **{str(level): word for level, word in LEVELS.items()},
+    "waiting": Message("waiting"),
+    "training": Message("training"),
+    "done": Message("done"),
+    "stopped": Message("stopped"),
+    "pruned": Message("pruned"),
+    "failed": Message("failed"),
+    "better": Message("better"),
+    "worse": Message("worse"),
+    "higher": Message("higher"),
+    "lower": Message("lower"),
+    "no significant difference": Message("no significant difference"),
+    "too few rows": Message("too few rows"),
+    "nothing changed": Message("nothing changed"),
+    "did nothing": Message("did nothing"),
+    "not judged": Message("not judged"),
+    "unfinished": Message("unfinished"),
+    "some failed": Message("some failed"),
+    "damaged": Message("damaged"),
+    "run": Message("run"),
+    "status": Message("status"),
+    "experiments": Message("experiments"),
+    "started": Message("started"),
+    "base": Message("base"),
+}
+
+
+def shown_word(word: str) -> str:
+    """Return a word of a document as a message; an unknown one as it is.
+
+    >>> shown_word("too few rows")
+    'too few rows'
+    """
+    return _WORDS.get(word, word)
