@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Tests run beside each other; with one thread each they do not wait for one another.
 JOBS ?= 2
 
-.PHONY: help install demo lint format test oldest newest faults fuzz bench bench-gpu shapes bench-against real check clean extras compat messages
+.PHONY: help install demo lint format test oldest newest faults fuzz bench bench-gpu bench-serving shapes bench-against real check clean extras compat messages
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -81,6 +81,9 @@ bench: install ## times and memory beside the stock libraries, steps on mt5-smal
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.table --rounds 1
 	$(BIN)/python -m benchmarks.generation --adapters 3 --prompts 100 --rounds 1
+
+bench-serving: install ## tokens/s of 64 clients over 8 adapters, beside PEFT and beside a merged model
+	$(BIN)/python -m benchmarks.serving
 
 shapes: install ## every family at a real model's shape: three steps, an evaluation, a merge, memory foreseen
 	$(BIN)/python -m benchmarks.shapes

@@ -5,7 +5,7 @@
 All servers are up during the whole run, and are measured in turn; only ratios within a round count. The
 server around PEFT takes one request at a time (`benchmarks/peft_server.py`), so it gets an eighth of the
 requests. Every client sends its next request when it has its answer. Decoding is greedy, in float32, and the
-answers of both sides are compared. With `--base`, the adapters are random ones of rank 16 on all linears.
+answers of both sides are compared. The adapters are random ones of rank 16 on all linears.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import run, train
+from benchmarks.processes import run
 from benchmarks.rounds import options_of, ratio
 from loraloom.starter import data_file, model_folder
 
 MAX_TOKENS = 80
+STD = 0.03  # of random adapters; with it the starter's answers become long
 CLI = "from loraloom.cli import main; main()"
 PEFT_SHARE = 8  # its part of the requests
 
@@ -46,10 +47,11 @@ def main() -> None:
     parser.add_argument("--without-peft", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as running:
-        base, folders = _models(options.base, options.adapters, Path(scratch))
+        base = options.base or Path(model_folder())
+        folders = _random_adapters(base, options.adapters, Path(scratch))
         merged = Path(scratch) / "merged"
         first = next(iter(folders.values()))
-        run(sys.executable, "-c", CLI, "merge", "--base", base, "--adapter", first, "--out", merged)
+        run(sys.executable, "-c", CLI, "merge", "--base", base, "--adapter", first, merged)
         named = [f"{name}={folder}" for name, folder in folders.items()]
         # The merged folder is the base of a server whose only adapter is never asked.
         sides = {
@@ -93,24 +95,6 @@ def _report(
         print(f"{same} of {len(both)} answers are the same")
 
 
-def _models(base: Path | None, number: int, place: Path) -> tuple[Path, dict[str, Path]]:
-    """The base, and the folders of so many adapters: trained ones of the starter, or random ones."""
-    if base is not None:
-        return base, _random_adapters(base, number, place)
-    recipe = {
-        "model_name_or_path": "starter",
-        "data": {"train": "starter", "eval": 0},
-        "training": {"max_steps": 60, "eval_strategy": "no", "save_strategy": "no"},
-        "experiments": {
-            f"e{each}": {"training": {"learning_rate": 1e-3 + 5e-4 * each}} for each in range(number)
-        },
-    }
-    train(recipe, place / "run")
-    return Path(model_folder()), {
-        f"e{each}": place / "run" / "adapters" / f"e{each}" for each in range(number)
-    }
-
-
 def _random_adapters(base: Path, number: int, place: Path) -> dict[str, Path]:
     """Adapters of rank 16 on all linears, as PEFT saves them."""
     import torch
@@ -125,7 +109,7 @@ def _random_adapters(base: Path, number: int, place: Path) -> dict[str, Path]:
         torch.manual_seed(each)
         for name, parameter in model.named_parameters():
             if "lora_" in name:
-                torch.nn.init.normal_(parameter, std=0.02)
+                torch.nn.init.normal_(parameter, std=STD)
         folders[f"e{each}"] = place / f"e{each}"
         model.save_pretrained(folders[f"e{each}"])
     return folders

@@ -5,7 +5,7 @@
     result = loraloom.train("recipe.yaml", out="runs/first")
     print(loraloom.compare(result.run).sentences)
 
-Every command is also a function; see `loraloom.api`.
+Every command but the servers is also a function; see `loraloom.api`.
 """
 
 from __future__ import annotations

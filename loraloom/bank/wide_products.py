@@ -7,7 +7,9 @@ adapter:
     y + ((x [A₁ A₂ …]ᵀ) ∘ mask) [s₁B₁ s₂B₂ …]ᵀ
 
 So no rows are gathered or sorted, and nothing is laid out again if a row joins or leaves. It computes the
-columns of the other adapters in vain, which at a few rows per adapter costs less than a product for each.
+columns of the other adapters in vain, which for one token per row costs less than a product for each adapter.
+A source has many tokens per row: there each row is multiplied by a copy of its own adapter, which is small
+beside it.
 """
 
 from __future__ import annotations
@@ -26,11 +28,20 @@ MAX_COLUMNS = 512  # with more, columns of other adapters outweigh the frozen li
 
 
 class _Wide(NamedTuple):
-    """A linear's adapters: A [in, columns], B [columns, out] times the scaling, and whose the columns are."""
+    """A linear's adapters side by side, and each for itself.
+
+    Args:
+        A, B: [in, columns], and [columns, out] times the scaling.
+        columns: whose they are: slots and ranks.
+        own_a, own_b: [1 + adapters, in, r] and [1 + adapters, r, out], where r is the largest rank; the
+            first is the base's, of zeros.
+    """
 
     A: Tensor
     B: Tensor
     columns: tuple[tuple[str, int], ...]
+    own_a: Tensor
+    own_b: Tensor
 
 
 class WideProducts:
@@ -74,6 +85,7 @@ class RowProducts:
     def __init__(self, wide: dict[str, _Wide], slots: tuple[str | None, ...]) -> None:
         self._wide, self._slots = wide, slots
         self._masks: dict[tuple[tuple[str, int], ...], Tensor] = {}
+        self._indices: dict[tuple[tuple[str, int], ...], Tensor] = {}
 
     def linear(self, module: BankLinear, x: Tensor) -> Tensor:
         """[rows, len, in] → [rows, len, out], with each row's own adapter."""
@@ -81,6 +93,9 @@ class RowProducts:
         wide = self._wide.get(module.name)
         if wide is None:
             return y
+        if x.shape[1] > 1:
+            index = self._index(wide, x.device)
+            return torch.baddbmm(y, torch.bmm(x, wide.own_a[index]), wide.own_b[index])
         low = (x @ wide.A).mul_(self._mask(wide, x))
         return torch.addmm(y.reshape(-1, y.shape[-1]), low.reshape(-1, low.shape[-1]), wide.B).view_as(y)
 
@@ -92,10 +107,25 @@ class RowProducts:
             self._masks[wide.columns] = torch.tensor(kept, dtype=x.dtype, device=x.device)[:, None]
         return self._masks[wide.columns]
 
+    def _index(self, wide: _Wide, device: torch.device) -> Tensor:
+        """The place of each row's adapter in `own_a`, int64 [rows]."""
+        if wide.columns not in self._indices:
+            places = {slot: place for place, (slot, _) in enumerate(wide.columns, start=1)}
+            own = [0 if slot is None else places.get(slot, 0) for slot in self._slots]
+            self._indices[wide.columns] = torch.tensor(own, device=device)
+        return self._indices[wide.columns]
+
 
 @torch.no_grad()
 def _side_by_side(updates: dict[str, LowRank], dtype: torch.dtype) -> _Wide:
     A = torch.cat([update.A.detach() for update in updates.values()]).t().contiguous()
     B = torch.cat([update.B.detach().t() * update.scaling for update in updates.values()])
     columns = tuple((slot, update.r) for slot, update in updates.items())
-    return _Wide(A.to(dtype), B.to(dtype).contiguous(), columns)
+    A, B = A.to(dtype), B.to(dtype).contiguous()
+    ranks = [r for _, r in columns]
+    own_a = A.new_zeros(1 + len(ranks), A.shape[0], max(ranks))
+    own_b = B.new_zeros(1 + len(ranks), max(ranks), B.shape[1])
+    parts = zip(ranks, A.split(ranks, dim=1), B.split(ranks), strict=True)
+    for place, (r, part_a, part_b) in enumerate(parts, start=1):
+        own_a[place, :, :r], own_b[place, :r] = part_a, part_b
+    return _Wide(A, B, columns, own_a, own_b)
