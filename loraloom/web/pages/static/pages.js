@@ -13,7 +13,7 @@
   document.addEventListener("toggle", reach, true);
 
   // The recipe has one row a line, so that what is said of a line stands beside it.
-  const recipe = document.getElementById("recipe");
+  const recipe = document.querySelector("textarea#recipe");
   if (recipe) {
     const fit = () => { recipe.rows = recipe.value.split("\n").length + 1; };
     recipe.addEventListener("input", fit);
