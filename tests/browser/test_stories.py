@@ -57,7 +57,7 @@ def test_from_a_data_file_to_the_comparison(page: Any, tmp_path: Path) -> None:
     page.locator("#answers .row").first.wait_for()
     page.get_by_role("link", name="Data").click()
     page.get_by_text("tokens counted in the loss").first.click()
-    assert page.locator(".tokens li").first.is_visible()
+    page.locator(".tokens li:visible").first.wait_for()
 
     page.get_by_role("link", name="Compare").click()
     page.fill("#prompt", "如何处理焦虑？")
