@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Tests run beside each other; with one thread each they do not wait for one another.
 JOBS ?= 2
 
-.PHONY: help install demo lint format test oldest newest faults fuzz bench bench-gpu bench-serving shapes bench-against real check clean extras compat messages
+.PHONY: help install demo lint format test oldest newest faults fuzz bench bench-gpu bench-serving shapes bench-against real check clean extras compat messages browser
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -99,6 +99,16 @@ real: install ## the whole job on trained models that public packages contain; w
 	$(BIN)/python -m benchmarks.real
 
 check: lint test ## what a commit needs
+
+# Chromium and npm come from apt if it is there. axe-core is installed for the tests and is not part of the package.
+BROWSER = $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+
+browser: install ## the pages in a real browser: the whole story, a phone, the keyboard, accessibility
+	@command -v apt-get >/dev/null && for name in chromium npm; do \
+	  command -v $$name >/dev/null || apt-get install --yes --quiet --no-install-recommends $$name; done || true
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,browser]'
+	npm install --silent --no-save --prefix $(VENV)/axe axe-core@4.14.1
+	LORALOOM_BROWSER=$(BROWSER) $(BIN)/pytest tests/browser
 
 clean: ## remove the environment and caches; never a run
 	rm -rf $(VENV) .venv-oldest .venv-newest .pytest_cache .mypy_cache .ruff_cache .venv-compat dist

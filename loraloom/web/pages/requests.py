@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Depends, HTTPException
@@ -35,15 +36,15 @@ def named_run(request: Request, name: str) -> Run:
     return found
 
 
-async def own_form(request: Request) -> FormData:
-    """Return a form that one of our own pages sent, for this session."""
-    form = await request.form(max_files=20, max_fields=200, max_part_size=4 << 20)
-    value = form.get(FORM_TOKEN)
-    if not access_of(request).accepts_form(request.scope, value if isinstance(value, str) else None):
-        raise HTTPException(
-            403, Message("The form is too old or comes from elsewhere. Reload the page and try again.")
-        )
-    return form
+async def own_form(request: Request) -> AsyncIterator[FormData]:
+    """Yield a form that one of our own pages sent, for this session; its files are closed afterwards."""
+    async with request.form(max_files=20, max_fields=200, max_part_size=4 << 20) as form:
+        value = form.get(FORM_TOKEN)
+        if not access_of(request).accepts_form(request.scope, value if isinstance(value, str) else None):
+            raise HTTPException(
+                403, Message("The form is too old or comes from elsewhere. Reload the page and try again.")
+            )
+        yield form
 
 
 def field(form: FormData, name: str) -> str:

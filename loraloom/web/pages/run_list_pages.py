@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -26,7 +28,7 @@ def list_of_runs(request: Request, number: int = 1) -> Response:
         "runs.html.j2",
         runs=shown,
         num_runs=len(runs),
-        folder=str(summaries.folder),
+        folder=_shown(summaries.folder),
         failed_starts=jobs_of(request).failed_starts(),
         number=number,
         num_pages=num_pages,
@@ -38,3 +40,9 @@ async def discard_job(request: Request, id: str, form: OwnForm) -> Response:
     """Forget a start that failed."""
     jobs_of(request).discard(id)
     return RedirectResponse("/runs", status_code=303)
+
+
+def _shown(folder: Path) -> str:
+    """Return a folder as somebody in the server's working directory names it."""
+    here = Path.cwd()
+    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)

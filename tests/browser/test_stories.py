@@ -1,0 +1,134 @@
+"""What people do with the pages, in a real browser."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROWS = [{"instruction": f"如何处理焦虑 {n}?", "response": f"先深呼吸 {n}。"} for n in range(24)]
+RECIPE = """\
+model_name_or_path: starter
+data: {train: rows.json, eval: 4, max_source_length: 32, max_target_length: 16}
+training: {num_train_epochs: 3, per_device_train_batch_size: 4, learning_rate: 1.0e-3}
+experiments: {wide: {lora: {r: 8}}, narrow: {lora: {r: 2}}}
+"""
+PAGES = (
+    "/runs",
+    "/new",
+    "/runs/finished",
+    "/runs/finished-interrupted",
+    "/runs/finished/experiments",
+    "/runs/search/experiments",
+    "/runs/range_test/experiments",
+    "/runs/finished/data",
+    "/runs/finished/compare",
+    "/runs/tsv",
+)
+
+
+def test_from_a_data_file_to_the_comparison(page: Any, tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps(ROWS, ensure_ascii=False), encoding="utf-8")
+    page.goto("/runs")
+    page.get_by_role("link", name="New run").first.click()
+    page.set_input_files("#data", file)
+    page.get_by_role("button", name="Examine the data").click()
+    page.get_by_text("The recipe is valid.").wait_for()
+
+    page.fill("#recipe", RECIPE.replace("r: 8", "r: x"))
+    page.get_by_text("must be a whole number").first.wait_for()
+    page.fill("#recipe", RECIPE)
+    page.get_by_text("The recipe is valid.").wait_for()
+
+    page.click("#check")
+    page.get_by_role("heading", name="Ready").wait_for()
+    page.click("#start")
+    page.wait_for_url("**/runs/rows-*")
+    page.locator("#compare-rows").wait_for()  # the page follows the training to its end by itself
+    assert page.locator("svg.plot").count() == 3
+    assert page.locator("table.live tbody tr").count() == 2
+
+    page.click("#compare-rows")
+    page.get_by_role("link", name="Details").wait_for()
+    page.get_by_role("link", name="Experiments").click()
+    page.locator("#answers .row").first.wait_for()
+    page.get_by_role("link", name="Data").click()
+    page.get_by_text("tokens counted in the loss").first.click()
+    page.locator(".tokens li:visible").first.wait_for()
+
+    page.get_by_role("link", name="Compare").click()
+    page.fill("#prompt", "如何处理焦虑？")
+    page.check("#blind")
+    page.click("#ask")
+    page.get_by_text("This is the best").first.wait_for()
+    assert "wide" not in page.locator(".answer-grid").inner_text()
+    page.get_by_text("This is the best").first.click()
+    page.get_by_text("your choice").wait_for()
+    assert "1 of 1" in page.locator("#votes").inner_text()
+
+
+def test_a_training_that_cannot_start_says_why(page: Any, tmp_path: Path) -> None:
+    file = tmp_path / "few.json"
+    file.write_text(json.dumps(ROWS), encoding="utf-8")
+    page.goto("/new")
+    page.set_input_files("#data", file)
+    page.get_by_role("button", name="Examine the data").click()
+    page.fill("#recipe", RECIPE.replace("rows.json", "gone.json"))
+    page.click("#start")
+    page.get_by_role("heading", name="could not start").wait_for()
+    assert "gone.json" in page.get_by_role("alert").inner_text()
+    page.goto("/runs")
+    page.get_by_text("A training could not start.").wait_for()
+    page.get_by_role("button", name="Dismiss").click()
+    page.wait_for_load_state()
+    assert page.get_by_text("A training could not start.").count() == 0
+
+
+def test_a_damaged_run_is_named(page: Any) -> None:
+    page.goto("/runs")
+    assert page.locator(".state-damaged").count() == 1
+    page.goto("/runs/tsv")
+    assert "provenance.json" in page.locator(".problems").inner_text()
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_fits_a_phone_and_has_no_serious_fault(page: Any, path: str) -> None:
+    axe = Path(__file__).resolve().parents[2] / ".venv" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        for width in (390, 1280):
+            page.set_viewport_size({"width": width, "height": 844})
+            page.goto(path)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            # Through the debugger, since the pages' policy refuses a script that is added to them.
+            page.evaluate(axe.read_text(encoding="utf-8"))
+            found = page.evaluate("axe.run()")
+            serious = [each for each in found["violations"] if each["impact"] in ("serious", "critical")]
+            assert not [(each["id"], [node["html"][:150] for node in each["nodes"]][:3]) for each in serious]
+
+
+def test_the_keyboard_is_enough(page: Any) -> None:
+    page.goto("/runs")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "content"
+    page.goto("/runs/finished/compare")
+    page.focus("#prompt")
+    page.keyboard.type("学校压力很大")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")  # blind
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    page.get_by_text("This is the best").first.wait_for()
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent") == "No difference":
+            break
+    page.keyboard.press("Enter")
+    page.locator("#votes").wait_for()
+    assert page.locator("#votes").inner_text().count("0 of 1") == 3

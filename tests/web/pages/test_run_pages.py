@@ -1,0 +1,178 @@
+"""The list of runs and the page of one run, over stored runs of every kind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from loraloom.run.folder import LOCK_FILE, Run
+from loraloom.web.pages.event_stream import event
+from loraloom.web.pages.live_log import LiveLog
+from loraloom.web.pages.live_view import live_view
+from tests.report.runs import hostile_rows, make_run
+from tests.web.pages.conftest import copy_run
+
+ROOMS = ("", "/experiments", "/data", "/compare")
+STORED = ("finished", "finished-interrupted", "search", "range_test", "talks-interrupted", "tsv")
+
+
+def test_without_runs_the_list_says_how_to_start(client: TestClient) -> None:
+    page = client.get("/runs").text
+    assert "There are no runs yet" in page
+    assert 'href="/new"' in page
+
+
+def test_every_page_of_every_kind_of_run_is_there(client: TestClient, runs: Path) -> None:
+    for name in STORED:
+        copy_run(name, runs)
+    listed = client.get("/runs").text
+    for name in STORED:
+        assert f'href="/runs/{name}"' in listed
+        for room in ROOMS:
+            assert client.get(f"/runs/{name}{room}").status_code == 200, f"{name}{room}"
+    assert "state-stopped" in listed
+    assert "too few to recommend" in listed
+
+
+@pytest.mark.parametrize(
+    "file", ["recipe.yaml", "provenance.json", "result.json", "split.json", "events.jsonl"]
+)
+@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"\xff\xfe\x00"])
+def test_a_damaged_run_is_shown_as_such(client: TestClient, runs: Path, file: str, content: bytes) -> None:
+    copy_run("finished", runs)
+    (runs / "finished" / file).write_bytes(content)
+    for path in ("/runs", *(f"/runs/finished{room}" for room in ROOMS)):
+        assert client.get(path).status_code == 200, path
+    is_summarised = file in ("provenance.json", "result.json")
+    assert ("state-damaged" in client.get("/runs").text) == is_summarised
+
+
+def test_a_damaged_comparison_is_no_error_of_the_server(client: TestClient, runs: Path) -> None:
+    folder = copy_run("finished", runs)
+    next((folder / "compare").glob("*.json")).write_text("{", encoding="utf-8")
+    (folder / "votes.json").write_text("{}", encoding="utf-8")
+    for path in ("/runs", *(f"/runs/finished{room}" for room in ROOMS)):
+        assert client.get(path).status_code == 200, path
+    assert "state-damaged" in client.get("/runs").text
+
+
+def test_text_of_data_and_models_is_only_text(client: TestClient, runs: Path) -> None:
+    make_run(runs / "hostile", hostile_rows(), compare=("test", "prompts"))
+    for room in ROOMS:
+        page = client.get(f"/runs/hostile{room}").text
+        for raw in ("<script>alert", "<img src=x", "<svg onload", "\u202e", "</style><style>*"):
+            assert raw not in page, room
+
+
+@pytest.mark.parametrize("name", ["..", "%2e%2e", "nope", "finished%2f..", "finished%00"])
+def test_a_name_is_looked_up_and_never_joined_to_a_path(client: TestClient, runs: Path, name: str) -> None:
+    copy_run("finished", runs)
+    (runs.parent / "secret.txt").write_text("secret", encoding="utf-8")
+    for room in ROOMS:
+        assert client.get(f"/runs/{name}{room}", follow_redirects=False).status_code in (307, 404)
+
+
+def test_many_runs_are_on_several_pages(client: TestClient, runs: Path) -> None:
+    for number in range(60):
+        make_run(runs / f"run-{number:02}", compare=(), has_begun=False, is_finished=False)
+    first, last = client.get("/runs").text, client.get("/runs?number=99").text
+    assert first.count('class="run"') == 50
+    assert last.count('class="run"') == 10
+    assert "Page 1 of 2" in first
+
+
+def test_a_log_is_read_as_it_grows_and_from_the_start_if_it_was_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    log = LiveLog(path)
+    assert log.read() == []
+    path.write_text(_step(1) + _step(2)[:30], encoding="utf-8")
+    assert [event.step for event in log.read()] == [1]  # type: ignore[attr-defined]
+    with path.open("a", encoding="utf-8") as file:
+        file.write(_step(2)[30:] + _step(2, loss=0.5))
+    assert [(event.step, event.loss) for event in log.read()] == [(1, 2.0), (2, 0.5)]  # type: ignore[attr-defined]
+    path.write_text(_step(7), encoding="utf-8")
+    assert [event.step for event in log.read()] == [7]  # type: ignore[attr-defined]
+
+
+def test_the_time_left_is_that_of_the_steps_left(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text("".join(_step(step) for step in range(1, 11)), encoding="utf-8")
+    events = LiveLog(path).read()
+    view = live_view(events, ["wide"], [["wide"]])
+    assert view.seconds_left == pytest.approx(30 * 2.0)  # 40 steps of 100 tokens at 50 tokens/s
+    assert view.tokens_per_second == pytest.approx(50)
+    waiting = live_view(events, ["wide", "later"], [["wide"], ["later"]])
+    assert waiting.seconds_left == pytest.approx((30 + 40) * 2.0)
+    assert [each.name for each in waiting.experiments] == ["wide", "later"]
+
+
+def test_the_stream_of_a_run_that_ended_ends(client: TestClient, runs: Path) -> None:
+    copy_run("finished", runs)
+    answer = client.get("/runs/finished/live")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.text.startswith("event: live\ndata: ")
+    assert answer.text.endswith(event("ended", ""))
+
+
+def test_stopping_sends_sigterm_to_the_process_that_holds_the_lock(
+    client: TestClient, runs: Path, form_token: Callable[[], str]
+) -> None:
+    copy_run("finished-interrupted", runs)
+    form = {"form_token": form_token()}
+    assert client.post("/runs/finished-interrupted/stop", data=form).status_code == 409
+    lock = runs / "finished-interrupted" / LOCK_FILE
+    code = (
+        "import sys, time; from pathlib import Path; from loraloom.run.lock import locked\n"
+        "with locked(Path(sys.argv[1])):\n    print('locked', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        page = client.get("/runs/finished-interrupted").text
+        assert 'id="stop"' in page
+        assert 'sse-connect="/runs/finished-interrupted/live"' in page
+        assert client.post("/runs/finished-interrupted/resume", data=form).status_code == 409
+        answer = client.post("/runs/finished-interrupted/stop", data=form, follow_redirects=False)
+        assert answer.status_code == 303
+        assert process.wait(10) == -15
+    assert 'id="resume"' in client.get("/runs/finished-interrupted").text
+
+
+def test_a_process_that_only_its_number_names_is_not_stopped(
+    client: TestClient, runs: Path, form_token: Callable[[], str]
+) -> None:
+    """A lock file names a process that does not have it open: whoever wrote that number cannot stop it."""
+    run = Run(copy_run("finished-interrupted", runs))
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
+        from loraloom.run.lock import locked
+
+        with locked(run.folder / LOCK_FILE):
+            (run.folder / LOCK_FILE).write_text(str(process.pid), encoding="ascii")
+            answer = client.post("/runs/finished-interrupted/stop", data={"form_token": form_token()})
+        assert answer.status_code == 409
+        assert process.poll() is None
+        process.kill()
+
+
+def _step(step: int, loss: float = 2.0) -> str:
+    line = {
+        "event": "train",
+        "time": "2026-11-27T14:34:25+00:00",
+        "step": step,
+        "experiment": "wide",
+        "experiment_step": step,
+        "total_steps": 40,
+        "epoch": 0.1,
+        "loss": loss,
+        "learning_rate": 1e-4,
+        "grad_norm": 1.0,
+        "num_tokens": 100,
+        "tokens_per_second": 50.0,
+    }
+    return json.dumps(line) + "\n"
