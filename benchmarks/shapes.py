@@ -16,6 +16,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import torch
 from benchmarks.processes import LORALOOM, python, train
 from benchmarks.rounds import options_of
 from benchmarks.true_shapes import TRUE_SHAPES, TrueShape
+from tests.families import TINY_FAMILIES
 from tests.tiny import make_folder
 from tests.tiny_multilingual import MULTILINGUAL_KINDS, make_multilingual
 
@@ -68,8 +70,16 @@ def main() -> None:
 def make(shape: TrueShape, folder: Path) -> None:
     """A folder of random weights in bfloat16, with the tiny model's tokenizer."""
     torch.set_default_dtype(torch.bfloat16)  # so that a large one needs no more memory than it has to
-    made = make_multilingual if shape.kind in MULTILINGUAL_KINDS else make_folder
-    made(folder, shape.kind, **shape.changes)
+    maker_of(shape.kind)(folder, shape.kind, **shape.changes)
+
+
+def maker_of(kind: str) -> Callable[..., Path]:
+    """What makes a folder of a kind of tiny model."""
+    if kind in MULTILINGUAL_KINDS:
+        return make_multilingual
+    if kind in TINY_FAMILIES:
+        return make_folder
+    raise KeyError(kind)
 
 
 def measure(name: str, shape: TrueShape, dtype: str, scratch: Path, imports: int) -> tuple[str, bool]:

