@@ -234,12 +234,10 @@ class _AddLowRanks(torch.autograd.Function):
         for group in groups:
             low = torch.bmm(group.drop(group.share(x)), group.A.mT)
             own = out[group.start : group.stop].view(len(group.A), -1, y.shape[-1])
-            if low.dtype != y.dtype:
-                own += torch.bmm(low * group.scaling, group.B.mT)
-            elif isinstance(group.scaling, Tensor):
+            if low.dtype == y.dtype:
                 own.baddbmm_(low * group.scaling, group.B.mT)
             else:
-                own.baddbmm_(low, group.B.mT, alpha=group.scaling)
+                own += torch.bmm(low * group.scaling, group.B.mT)
             lows.append(low)
         # Masks are saved as tensors too, so that activation checkpointing can free them; parameters are
         # saved because it must be an error if they change before the backward pass.
