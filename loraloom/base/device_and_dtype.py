@@ -89,3 +89,12 @@ def choose_dtype(wanted: str, device: torch.device, num_weights: int) -> Choice:
         if capabilities.get(unit):
             return Choice("bfloat16", Message("this processor multiplies bfloat16 ({unit})", unit=unit))
     return Choice("float32", Message("this processor has no bfloat16 instructions"))
+
+
+def product_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """Return the dtype in which adapters of a linear of some dtype are computed: on a processor float32.
+
+    A product in bfloat16 takes oneDNN 0.04 ms at a shape that it has seen and 0.5 to 1 ms at a new one, and
+    nearly every batch brings new lengths; in float32, of the parameters themselves, it takes 0.06 ms at any.
+    """
+    return torch.float32 if device.type == "cpu" else dtype

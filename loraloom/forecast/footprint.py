@@ -22,7 +22,7 @@ import torch
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import BLOCK_ROWS, TILE_COLUMNS
-from loraloom.bank.updates.low_ranks import product_dtype
+from loraloom.base.device_and_dtype import product_dtype
 from loraloom.base.loading import Base
 from loraloom.data.encoding import EncodedSet
 from loraloom.forecast.activation_memory import SavedActivations, Shape, count_kept

@@ -3,8 +3,9 @@
 Separate optimizers cost nothing (torch updates each parameter group by itself anyway) and keep the settings,
 clipping, state and failure of each adapter separate.
 
-On a GPU all parameters of an adapter are in one tensor, and so are their gradients: mt0-large has 864 of
-them, and starting the kernels of norms, clipping and updates one by one took longer than the pass.
+All parameters of an adapter are in one tensor, and so are their gradients: mt0-large has 864 of them. On a
+GPU, starting the kernels of norms, clipping and updates one by one took longer than the pass; on a processor,
+what follows the passes takes 1.5 ms instead of 3.9 for the 108 tensors of an adapter on the starter.
 """
 
 from __future__ import annotations
@@ -73,15 +74,13 @@ class AdapterAdamW(torch.optim.AdamW):
 def make_optimizer(
     groups: Iterable[tuple[ParameterGroup, Mapping[str, nn.Parameter]]], settings: TrainingSettings
 ) -> AdapterAdamW:
-    """Make the optimizer of an adapter; it is flat on a GPU.
+    """Make the flat optimizer of an adapter; one that is not flat is its oracle.
 
     Args:
         groups: from `AdapterBank.parameter_groups`.
         settings: of the experiment.
     """
-    own = list(groups)
-    is_on_gpu = any(parameter.is_cuda for _, named in own for parameter in named.values())
-    return AdapterAdamW(own, settings, is_flat=is_on_gpu)
+    return AdapterAdamW(groups, settings, is_flat=True)
 
 
 def _move_together(parameters: Sequence[nn.Parameter]) -> nn.Parameter:

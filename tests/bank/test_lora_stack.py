@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torch.autograd.graph import saved_tensors_hooks
 
-from loraloom.bank.updates.low_ranks import Group, add_low_ranks
+from loraloom.bank.updates.lora_stack import Group, add_low_ranks
 
 IN, OUT, LENGTH = 5, 7, 3
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from loraloom.bank.updates import lora_stack
-from loraloom.bank.updates.low_ranks import Group
+from loraloom.bank.updates.lora_stack import Group
 from loraloom.base.loading import Base
 from loraloom.recipe import Experiment
 from tests.parity.rig import TrainedRun, experiment, random_rows, train_all

@@ -79,7 +79,7 @@ def poison_weight(patch: pytest.MonkeyPatch, value: float) -> None:
             def poison(*_: Any) -> None:
                 if next(steps) == FAILING_STEP:
                     with torch.no_grad():
-                        optimizer.param_groups[0]["params"][1][0, 0] = value
+                        optimizer.parameters[0][1][1][0, 0] = value
 
             optimizer.register_step_post_hook(poison)
         return optimizer

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from loraloom.bank.ownership import seed_for
 from loraloom.bank.updates.lora_stack import LoraStack
 from loraloom.bank.updates.low_rank import LowRank
-from loraloom.bank.updates.low_ranks import product_dtype
 from loraloom.bank.updates.update import ParameterGroup
+from loraloom.base.device_and_dtype import product_dtype
 from loraloom.base.frozen_linear import FrozenLinear
 from loraloom.recipe import LoraSettings
 
@@ -54,8 +54,7 @@ class Lora:
 
     def stack(self, updates: Mapping[str, LowRank], dtype: torch.dtype) -> LoraStack:
         """Put A and B of all adapters side by side."""
-        device = next(iter(updates.values())).A.device
-        return LoraStack(updates, product_dtype(dtype, device))
+        return LoraStack(updates, product_dtype(dtype, next(iter(updates.values())).A.device))
 
     def is_kind_of(self, config: Mapping[str, Any]) -> bool:
         """Return whether PEFT's type is `LORA`; its variants have keys of their own."""

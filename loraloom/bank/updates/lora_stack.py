@@ -4,20 +4,25 @@ A and B are padded, cast and laid out for batched products when the adapters cha
 pass. So no linear stacks or casts anything, and the tensors have the same addresses in every pass. A single
 adapter in the dtype of the products is used directly, without a copy.
 
-`low_ranks.py` computes what they add.
+What several adapters add is one node of autograd. For g = ∂loss/∂y, s the scaling and m the dropout mask,
+
+    ∂B = s · gᵀ (A (m x))      ∂A = s · (g B)ᵀ (m x)      ∂x = m · (s · g B A)
+
+The node keeps x, which q, k and v share, a mask of one byte per element, and A (m x), which is narrow.
+Autograd alone would keep m x for each linear, and use some twenty nodes instead of one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from loraloom.bank.updates.low_rank import LowRank
-from loraloom.bank.updates.low_ranks import Group, add_low_ranks
 from loraloom.bank.updates.update import Draw, Span
 from loraloom.base.frozen_linear import FrozenLinear
 
@@ -58,7 +63,7 @@ class LoraStack:
 
     Args:
         updates: by slot, in the order of attachment.
-        dtype: of the products.
+        dtype: of the products, `product_dtype`.
     """
 
     def __init__(self, updates: Mapping[str, LowRank], dtype: torch.dtype) -> None:
@@ -184,3 +189,101 @@ def _near_ranks(ranks: Sequence[int]) -> list[tuple[int, int]]:
                 continue
         found.append((number, number))
     return found
+
+
+@dataclass(frozen=True)
+class Group:
+    """Consecutive rows of a batch, in equal shares of adapters that one batched product computes.
+
+    Args:
+        start, stop: first row, and the row after the last.
+        A: [adapters, r, in], in the dtype of the products; smaller ranks are padded with zeros.
+        B: [adapters, out, r], in the same way.
+        parameters: A [r, in] and B [out, r] of each adapter in turn, which receive the gradients.
+        scaling: of all adapters, or of each, [adapters, 1, 1]; with a mask, 1 / (1 - p) is part of it.
+        kept: which inputs are not dropped, bool [rows, len, in]; None if nothing is.
+    """
+
+    start: int
+    stop: int
+    A: Tensor
+    B: Tensor
+    parameters: tuple[nn.Parameter, ...]
+    scaling: float | Tensor
+    kept: Tensor | None = None
+
+    def share(self, x: Tensor) -> Tensor:
+        """Return its rows of x, [adapters, tokens of each, features], in the dtype of the products."""
+        return x[self.start : self.stop].reshape(len(self.A), -1, x.shape[-1]).to(self.A.dtype)
+
+    def drop(self, x: Tensor) -> Tensor:
+        """Set dropped inputs to 0, [adapters, tokens, in] → the same."""
+        if self.kept is None:
+            return x
+        # As bytes, because on a CPU a product with bool takes thirty times as long.
+        return x * self.kept.view(torch.uint8).to(x.dtype).view_as(x)
+
+
+class _AddLowRanks(torch.autograd.Function):
+    """y + s · B A dropout(x) in the rows of each group; see the top of this file."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, groups: Sequence[Group], *parameters: Tensor) -> Tensor:
+        out = y.clone(memory_format=torch.contiguous_format)
+        lows = []
+        for group in groups:
+            low = torch.bmm(group.drop(group.share(x)), group.A.mT)
+            own = out[group.start : group.stop].view(len(group.A), -1, y.shape[-1])
+            if low.dtype == y.dtype:
+                own.baddbmm_(low * group.scaling, group.B.mT)
+            else:
+                own += torch.bmm(low * group.scaling, group.B.mT)
+            lows.append(low)
+        # Masks are saved as tensors too, so that activation checkpointing can free them; parameters are
+        # saved because it must be an error if they change before the backward pass.
+        ctx.groups = [replace(group, kept=None) for group in groups]
+        ctx.save_for_backward(x, *lows, *(group.kept for group in groups), *parameters)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        x, *saved = ctx.saved_tensors
+        num = len(ctx.groups)
+        lows, masks = saved[:num], saved[num : 2 * num]
+        into_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
+        into_parameters: list[Tensor] = []
+        for unmasked, low, kept in zip(ctx.groups, lows, masks, strict=True):
+            group = replace(unmasked, kept=kept)
+            own, upstream_own = group.share(x), group.share(upstream)
+            upstream_low = torch.bmm(upstream_own, group.B).mul_(group.scaling)
+            into_A = torch.bmm(upstream_low.mT, group.drop(own))
+            into_B = torch.bmm((low * group.scaling).mT, upstream_own).mT
+            into_parameters += _by_parameter(group, into_A, into_B)
+            if into_x is not None:
+                through = group.drop(torch.bmm(upstream_low, group.A))
+                into_x[group.start : group.stop] = through.view_as(into_x[group.start : group.stop])
+        return into_x, upstream, None, *into_parameters
+
+
+def _by_parameter(group: Group, gradient_of_a: Tensor, gradient_of_b: Tensor) -> list[Tensor]:
+    """Split the gradients of stacked A and B into those of each adapter, without padding."""
+    dtype = group.parameters[0].dtype
+    into_A, into_B = gradient_of_a.to(dtype), gradient_of_b.to(dtype)
+    found = []
+    for number, A in enumerate(group.parameters[::2]):
+        r = A.shape[0]
+        found += [into_A[number, :r], into_B[number, :, :r]]
+    return found
+
+
+def add_low_ranks(x: Tensor, y: Tensor, groups: Sequence[Group]) -> Tensor:
+    """Add what adapters contribute to a linear's output, in the rows that are theirs.
+
+    Args:
+        x: the linear's input, [rows, len, in].
+        y: its output, [rows, len, out]; not modified.
+        groups: of disjoint rows; other rows are unchanged.
+    """
+    parameters = [parameter for group in groups for parameter in group.parameters]
+    return _AddLowRanks.apply(x, y, groups, *parameters)  # type: ignore[no-any-return, no-untyped-call]
