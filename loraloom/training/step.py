@@ -91,11 +91,8 @@ def _update_all(engine: Engine, trainees: Sequence[Trainee], results: Sequence[S
     changes: list[_Change] = []
     for trainee, result in zip(trainees, results, strict=True):
         if not result.is_finite:
-            _fail(
-                trainee,
-                Message("loss {loss}, gradient norm {norm}", loss=result.loss, norm=result.norm),
-                result,
-            )
+            what = Message("loss {loss}, gradient norm {norm}", loss=result.loss, norm=result.norm)
+            _fail(trainee, what, result)
             continue
         try:
             changes.append(_update(trainee, result))
