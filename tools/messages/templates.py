@@ -37,11 +37,7 @@ class Template:
 
 @functools.cache
 def templates(package: Path = PACKAGE) -> dict[Template, list[str]]:
-<<<<<<< HEAD
     """Every template that has something to translate, and its files, in the order of the files."""
-=======
-    """Every template with a word or punctuation to translate, and the files that have it, in their order."""
->>>>>>> w4-msg
     found: dict[Template, list[str]] = {}
     for path in sorted((*package.rglob("*.py"), *package.rglob("*.j2"))):
         name = f"{package.name}/{path.relative_to(package).as_posix()}"
