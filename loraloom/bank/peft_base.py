@@ -15,7 +15,7 @@ from loraloom.base.loading import Base
 from loraloom.base.targets import linears
 from loraloom.errors import AdapterError
 from loraloom.recipe.target_names import ALL_LINEAR
-from loraloom.text.message import Message
+from loraloom.text.message import Message, joined
 from loraloom.text.visible import one_line
 
 NAME = "base_model_name_or_path"
@@ -107,8 +107,8 @@ def _of_fewer_layers(modules: Sequence[str], base: Base, where: str) -> list[str
 
 def _counted(own: Mapping[str, int], has: Mapping[str, int]) -> tuple[str, str]:
     """`4 encoder and 4 decoder`, `8 and 8`."""
-    counted = " and ".join(f"{count} {stack}" for stack, count in own.items())
-    return counted, " and ".join(str(has.get(stack, 0)) for stack in own)
+    counted = joined(" and ", (f"{count} {stack}" for stack, count in own.items()))
+    return counted, joined(" and ", (str(has.get(stack, 0)) for stack in own))
 
 
 def is_same_name(named: str, other: str) -> bool:

@@ -21,7 +21,7 @@ from transformers.utils import cached_file
 
 from loraloom.architectures.families import family_of
 from loraloom.errors import ModelError, Problem
-from loraloom.text.message import Message
+from loraloom.text.message import Message, joined
 from loraloom.text.units import size
 from loraloom.text.visible import one_line, quoted
 
@@ -273,7 +273,7 @@ def _index_problems(path: str, index: str, name: str) -> Iterator[Problem]:
         yield Problem(
             Message("{index} names files that are not weights of that kind", index=index),
             where=name,
-            allowed=Message("files ending in {indexes}", indexes=" or ".join(INDEXES[index])),
+            allowed=Message("files ending in {indexes}", indexes=joined(" or ", INDEXES[index])),
         )
 
 

@@ -19,7 +19,7 @@ from loraloom.base.frozen_linear import FrozenLinear, frozen_linear, is_linear
 from loraloom.data.batches import Side
 from loraloom.errors import Problem, TargetError
 from loraloom.recipe.target_names import ALL_LINEAR, parse_target
-from loraloom.text.message import Message
+from loraloom.text.message import Message, joined
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def _no_match(
     near = near or difflib.get_close_matches(pattern, suffixes, n=1)
     kind = family.remark(pattern, suffixes)
     has = (
-        Message("It has {near}", near=" and ".join(near))
+        Message("It has {near}", near=joined(" and ", near))
         if near
         else Message("It has {suffixes}", suffixes=", ".join(suffixes))
     )

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from loraloom.architectures.families import family_of
 from loraloom.base.safety import CONFIG, describe_source, file_beside, read_beside
 from loraloom.errors import ModelError
-from loraloom.text.message import Message
+from loraloom.text.message import Message, joined
 
 SPIECE = "spiece.model"
 # One of these has a tokenizer's vocabulary; ByT5 needs none.
@@ -107,7 +107,7 @@ def forget_state(tokenizer: Tokenizer) -> tuple[str, ...]:
             notes.append(
                 Message(
                     "tokenizer.json stores {kept} from an earlier call, which is not applied",
-                    kept=" and ".join(kept),
+                    kept=joined(" and ", kept),
                 )
             )
     for side in ("padding_side", "truncation_side"):

@@ -71,7 +71,9 @@ def check_tokenizer(gate: Gate) -> list[Finding]:
         "{num_ids:,} tokens, {num_embeddings:,} embeddings", num_ids=len(ids), num_embeddings=num_embeddings
     )
     if spare := num_embeddings - len(ids):
-        message += Message("; {spare:,} are not used by any token, which is harmless", spare=spare)
+        message = Message(
+            "{message}; {spare:,} are not used by any token, which is harmless", spare=spare, message=message
+        )
     return [
         *(Finding("note", "tokenizer", "base", note) for note in base.notes),
         Finding("ok", "tokenizer", "base", message),

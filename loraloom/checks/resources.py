@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from loraloom.checks.finding import Finding
 from loraloom.run.documents.prediction import Disk, Memory, Pace, Prediction
+from loraloom.run.documents.words import shown_word
 from loraloom.text.message import Message, joined
 from loraloom.text.units import estimated_duration, size
 
 CHECKPOINTS_TO_FIT = 3
 # Share of free memory; the rest is left for the system and for what was not predicted.
 TIGHT = 0.9
-# The phases of training and what takes memory in them, as provenance.json names them.
-MEMORY_NAMES: dict[str, str] = {
-    "training": Message("training"),
-    "evaluation": Message("evaluation"),
-    "answers": Message("answers"),
-    "saving": Message("saving"),
-    "adapters": Message("adapters"),
-    "best adapters": Message("best adapters"),
-    "first touched": Message("first touched"),
-    "activations": Message("activations"),
-    "at work": Message("at work"),
-    "checkpoint": Message("checkpoint"),
-    "allocator": Message("allocator"),
-    "caches": Message("caches"),
-    "logits": "logits",
-}
 LESS_MEMORY = Message(
     "Halve training.per_device_train_batch_size and double "
     "training.gradient_accumulation_steps (the same training), or set "
@@ -44,27 +27,6 @@ def check_resources(prediction: Prediction) -> list[Finding]:
     ]
 
 
-def memory_name(name: str) -> str:
-    """Return a phase of training or a part of its memory as a message; an unknown one as it is."""
-    return MEMORY_NAMES.get(name, name)
-
-
-def memory_parts(parts: Mapping[str, int]) -> str:
-    """Format what takes memory, without what takes none: `activations 29 MiB, adapters 13 MiB`.
-
-    Args:
-        parts: bytes by name, the largest first.
-    """
-    return joined(
-        ", ",
-        (
-            Message("{part} {num_bytes}", part=memory_name(name), num_bytes=size(num))
-            for name, num in parts.items()
-            if num
-        ),
-    )
-
-
 def check_memory(memory: Memory, *, num_waves: int = 1) -> Finding:
     """Compare the predicted peak memory with what is free; training may be started regardless.
 
@@ -72,12 +34,18 @@ def check_memory(memory: Memory, *, num_waves: int = 1) -> Finding:
         memory: predicted memory.
         num_waves: number of waves in which experiments already take turns.
     """
-    largest = memory_parts(dict(list(memory.parts.items())[:3]))
+    largest = joined(
+        ", ",
+        (
+            Message("{part} {bytes}", part=shown_word(part), bytes=size(num))
+            for part, num in list(memory.parts.items())[:3]
+        ),
+    )
     needed, free = size(memory.needed_bytes), size(memory.free_bytes)
     message = Message(
         "{phase} takes {needed} in addition to {loaded_bytes} already loaded; largest parts: "
         "{largest}; {free} free",
-        phase=memory_name(memory.phase),
+        phase=shown_word(memory.phase),
         needed=needed,
         loaded_bytes=size(memory.loaded_bytes),
         largest=largest,

@@ -207,7 +207,10 @@ def suggest(results: Sequence[RateResult]) -> tuple[float | None, str]:
         num_steps=NUM_STEPS,
     )
     if choice != best:
-        reason += Message(
-            ", nearly as much as {best:g} ({gains:.3f}), which is larger", best=best, gains=gains[best]
+        reason = Message(
+            "{reason}, nearly as much as {best:g} ({gains:.3f}), which is larger",
+            best=best,
+            gains=gains[best],
+            reason=reason,
         )
     return choice, Message("{reason}.{edge}", reason=reason, edge=edge)

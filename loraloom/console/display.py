@@ -252,7 +252,7 @@ class Display:
         )
         if step > first:
             left = (time.monotonic() - started) / (step - first) * (total - step)
-            figures += Message("  {left} left", left=duration(left))
+            figures = Message("{figures}  {left} left", left=duration(left), figures=figures)
         if self.stderr.is_terminal:
             self._update_live(name, step, total, figures)
         elif step == total or self._is_time():

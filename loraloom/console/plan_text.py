@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from rich.cells import set_cell_size
 from rich.text import Text
 
-from loraloom.checks.resources import describe_pace, memory_name, memory_parts
+from loraloom.checks.resources import describe_pace
 from loraloom.console.wrapping import wrapped
 from loraloom.run.documents.prediction import Disk, Memory, Prediction
+from loraloom.run.documents.words import shown_word
 from loraloom.text.catalogue import rendered
 from loraloom.text.message import Message, joined
 from loraloom.text.units import size
@@ -68,6 +69,14 @@ def trains(waves: Sequence[Sequence[str]]) -> str:
 
 def memory(values: Memory) -> str:
     """Describe the peak, its largest parts, and the free memory."""
+    parts = joined(
+        ", ",
+        (
+            Message("{part} {bytes}", part=shown_word(part), bytes=size(num))
+            for part, num in values.parts.items()
+            if num
+        ),
+    )
     return Message(
         "{peak_bytes} at the peak: {loaded_bytes} already loaded (base {base_bytes}) and "
         "{needed_bytes} more for {phase} ({parts}); {free_bytes} free",
@@ -75,8 +84,8 @@ def memory(values: Memory) -> str:
         loaded_bytes=size(values.loaded_bytes),
         base_bytes=size(values.base_bytes),
         needed_bytes=size(values.needed_bytes),
-        phase=memory_name(values.phase),
-        parts=memory_parts(values.parts),
+        phase=shown_word(values.phase),
+        parts=parts,
         free_bytes=size(values.free_bytes),
     )
 

@@ -16,7 +16,7 @@ from loraloom.data.repeated_notes import merge_notes
 from loraloom.data.rows import Findings, Row, scan_rows
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
-from loraloom.text.message import Message
+from loraloom.text.message import Message, joined
 
 PEEK_ROWS = 2_000
 # Takes a few seconds to read; the number of rows of a larger file is estimated from this much of it.
@@ -145,7 +145,7 @@ def preview_files(files: Sequence[DataFile], settings: DataSettings) -> Preview:
         raise DataError(problems)
     return Preview(
         columns=list(dict.fromkeys(column for each in previews for column in each.columns)),
-        layout=" and ".join(dict.fromkeys(each.layout for each in previews)),
+        layout=joined(" and ", (dict.fromkeys(each.layout for each in previews))),
         num_rows=sum(each.num_rows for each in previews),
         exact=all(each.exact for each in previews),
         num_looked_at=sum(each.num_looked_at for each in previews),

@@ -47,7 +47,7 @@ def set_languages(base: Base, folder: Path, pairs: Pairs) -> list[str]:
         return []
     values = json.loads(file.read_text(encoding="utf-8"))
     write_bytes(file, json.dumps({**values, **changes}, ensure_ascii=False, indent=2).encode())
-    said = " and ".join(f"{key} {code}" for key, code in changes.items())
+    said = joined(" and ", (f"{key} {code}" for key, code in changes.items()))
     return [
         Message(
             "the merged folder's {tokenizer_config} sets {said}, as in training",

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from loraloom.recipe.relative_paths import Section
 from loraloom.recipe.settings import DEFAULT_FROM, MAX_TOKENS
 from loraloom.recipe.values import Count, Number, SettingError
-from loraloom.text.message import Message
+from loraloom.text.message import Message, joined
 
 
 class GenerationSettings(Section):
@@ -69,7 +69,7 @@ class GenerationSettings(Section):
                         "would be ignored: decoding is {detail} while do_sample is false. Set "
                         "do_sample: true, or remove {ignored}",
                         detail=(Message("greedy") if self.num_beams == 1 else Message("by beams")),
-                        ignored=" and ".join(ignored),
+                        ignored=joined(" and ", ignored),
                     ),
                     ignored[0],
                 )

@@ -27,8 +27,11 @@ def syntax_error(error: yaml.MarkedYAMLError, place: Callable[[int], str]) -> Re
             Message("Text that begins with `*` needs quotes."),
         )
     elif error.context and error.context_mark and error.context_mark.line + 1 != line:
-        problem += Message(
-            ", {context} that begins in line {line}", context=error.context, line=error.context_mark.line + 1
+        problem = Message(
+            "{problem}, {context} that begins in line {line}",
+            context=error.context,
+            line=error.context_mark.line + 1,
+            problem=problem,
         )
     return RecipeError(
         Message("not readable as YAML, column {column}: {problem}", column=column, problem=problem),

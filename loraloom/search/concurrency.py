@@ -59,7 +59,7 @@ def choose_trial_concurrency(
     memory = Message("one trial takes at most {one}, and {free} are free", one=size(one), free=size(free))
     reason = Message("of {num_trials}; {memory}", num_trials=request.num_trials, memory=memory)
     if together < min(fitting, request.num_trials):
-        reason += Message("; with more, the sampler would have nothing to learn from")
+        reason = Message("{reason}; with more, the sampler would have nothing to learn from", reason=reason)
     return TrialConcurrency(together, reason, experiment, need, free)
 
 

@@ -147,7 +147,7 @@ def _grid_problems(space: Space) -> list[Problem]:
                 if dimension.log
                 else Message("Add a `step`, list its values")
             )
-            fix += Message(", or use `--sampler random`.")
+            fix = Message("{fix}, or use `--sampler random`.", fix=fix)
             problems.append(
                 Problem(
                     Message("the grid is infinite, because `{key}` is continuous", key=dimension.key),

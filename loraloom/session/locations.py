@@ -123,7 +123,7 @@ def explain_data_location(run: Run, recipe: Recipe, known: Provenance) -> Iterat
             else Message("searched in {folder}", folder=recipe.folder)
         )
         if str(recipe.folder) != known.folder:
-            found += Message("; the run was started in {folder}", folder=known.folder)
+            found = Message("{found}; the run was started in {folder}", folder=known.folder, found=found)
         problem = Problem(
             Message("the run's data, unchanged"),
             where=str(run.folder),

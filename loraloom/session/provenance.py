@@ -81,7 +81,7 @@ def with_choices(provenance: Provenance, material: Material, plan: Plan) -> Prov
             if base.device.type == "cpu"
             else Message("a GPU is idle with smaller passes"),
         ),
-        "compiled": Choice("no", Message("compiling takes minutes, more than a short job saves")),
+        "compiled": Choice(Message("no"), Message("compiling takes minutes, more than a short job saves")),
     }
     return provenance.replaced(
         base=BaseIdentity(

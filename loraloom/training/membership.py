@@ -62,10 +62,11 @@ def _end(engine: Engine, name: str) -> None:
     if (folder := export_folder(run, state, name)) is not None:
         export(engine.setup, state, name)
         if progress.status == "failed":
-            progress.reason += Message(
-                "; what it had learnt by step {best_step} is in {folder}",
+            progress.reason = Message(
+                "{reason}; what it had learnt by step {best_step} is in {folder}",
                 best_step=progress.best_step,
                 folder=folder,
+                reason=progress.reason,
             )
     engine.report(
         ExperimentEnd(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from loraloom.commands.train import train
+from loraloom.recipe import Recipe
 from loraloom.recipe.reading import parse_recipe
 
 ROWS = [
@@ -17,7 +18,12 @@ ROWS = [
 
 
 def train_small(folder: Path, base: Path, experiments: Sequence[str] = (), **data: Any) -> Path:
-    """A finished run in a folder.
+    """A finished run in a folder, of `small_recipe`."""
+    return train(small_recipe(folder, base, experiments, **data), out=folder / "run").run.folder
+
+
+def small_recipe(folder: Path, base: Path, experiments: Sequence[str] = (), **data: Any) -> Recipe:
+    """A recipe of a few steps, whose rows are in the folder.
 
     Args:
         base: the model's folder, named by its absolute path.
@@ -43,8 +49,7 @@ def train_small(folder: Path, base: Path, experiments: Sequence[str] = (), **dat
         "generation": {"max_new_tokens": 12},
         "device": "cpu",
     }
-    outcome = train(parse_recipe(json.dumps(recipe), name="recipe").in_folder(folder), out=folder / "run")
-    return outcome.run.folder
+    return parse_recipe(json.dumps(recipe), name="recipe").in_folder(folder)
 
 
 def machine_paths(*folders: Path) -> list[str]:

@@ -20,7 +20,12 @@ from loraloom.text.units import percent
 # Number of rows for checks that are not linear and cheap; takes about two seconds.
 SAMPLE_ROWS = 20_000
 SHOWN_PLACES = 5
-SIDE_NAMES: dict[str, Message] = {"source": Message("source"), "response": Message("response")}
+
+Side = Literal["source", "response"]
+_SIDES: dict[Side, tuple[Message, Message]] = {
+    "source": (Message("source"), Message("sources")),
+    "response": (Message("response"), Message("responses")),
+}
 
 T = TypeVar("T")
 
@@ -85,7 +90,7 @@ class DataView:
         """All rows of all parts."""
         return [example for rows in self.parts.values() for example in rows]
 
-    def encoded(self, part: Part, side: Literal["source", "response"]) -> EncodedText:
+    def encoded(self, part: Part, side: Side) -> EncodedText:
         """Tokenize one side of a part, once; needs the tokenizer."""
         assert self.tokenizer is not None
         if (part, side) not in self._encoded:
@@ -149,3 +154,13 @@ def share(count: int, total: int) -> str:
     return Message(
         "{count:,} of {total:,} ({count_2})", count=count, total=total, count_2=percent(count / total)
     )
+
+
+def shown_side(side: Side) -> Message:
+    """Return what messages call a source or a response."""
+    return _SIDES[side][0]
+
+
+def shown_sides(side: Side) -> Message:
+    """Return what messages call several of them."""
+    return _SIDES[side][1]

@@ -37,7 +37,9 @@ def check_history(view: DataView) -> list[Finding]:
     if columns or view.settings.conversation_history:
         message = Message("{of_rows}, with the earlier turns in its source", of_rows=of_rows)
         if not columns:
-            message += Message("; with `false`, each would be trained on its last question alone")
+            message = Message(
+                "{message}; with `false`, each would be trained on its last question alone", message=message
+            )
         return [Finding("note", "history", where, message)]
     asked = Counter(source_key(example.source) for example in rows)
     short = sum(len(example.source) <= FEW_CHARS for example in later)

@@ -6,9 +6,9 @@ import unicodedata
 from collections import Counter
 
 from loraloom.checks.data.code_points import normalize
-from loraloom.checks.data.data_view import SIDE_NAMES, DataView, places, share
+from loraloom.checks.data.data_view import DataView, Side, places, share, shown_sides
 from loraloom.checks.data.same_sources import control_tokens
-from loraloom.checks.data.tokenization import SIDES, Side, of_encoded_sample
+from loraloom.checks.data.tokenization import SIDES, of_encoded_sample
 from loraloom.checks.finding import Finding
 from loraloom.data.example import Example
 from loraloom.text.message import Message
@@ -37,7 +37,7 @@ def _round_trip(view: DataView, side: Side) -> list[Finding]:
     for kind, rows in lost.items():
         is_form = kind in FORMS
         subject = Message(
-            "{share} training {side}s", share=share(len(rows), len(encoded.rows)), side=SIDE_NAMES[side]
+            "{share} training {sides}", share=share(len(rows), len(encoded.rows)), sides=shown_sides(side)
         )
         message = Message(
             "{kind} of {subject} are lost by tokenizing and decoding{of_sample}",
@@ -61,7 +61,7 @@ def _leading_spaces(view: DataView, side: Side) -> list[Finding]:
     if with_space == without or not rows:
         return []
     subject = Message(
-        "{share} training {side}s", share=share(len(rows), len(encoded.rows)), side=SIDE_NAMES[side]
+        "{share} training {sides}", share=share(len(rows), len(encoded.rows)), sides=shown_sides(side)
     )
     message = Message(
         "{subject} begin with white space{of_encoded_sample}, which this tokenizer keeps: "
@@ -97,7 +97,7 @@ def differences(text: str, back: str) -> list[str]:
         else:
             kinds += _lost_kinds(_level(flat), _level(flat_back))
     elif not kinds:
-        kinds.append(Message("spaces"))
+        kinds.append("spaces")
     return kinds
 
 
@@ -113,7 +113,7 @@ def _lost_kinds(text: str, back: str) -> list[str]:
     lost = Counter(text)
     lost.subtract(Counter(back))
     kinds = dict.fromkeys(_kind(char) for char, count in lost.items() if count > 0)
-    return list(kinds) or [Message("characters")]
+    return list(kinds) or ["characters"]
 
 
 def _kind(char: str) -> str:
@@ -121,11 +121,11 @@ def _kind(char: str) -> str:
     if "CJK" in unicodedata.name(char, ""):
         return Message("Han characters")
     if category.startswith("L"):
-        return Message("letters")
+        return "letters"
     if category.startswith("M"):
         return Message("marks above or below letters")
     if category in ("So", "Sk"):
         return Message("emoji and symbols")
     if category.startswith("N"):
-        return Message("digits")
+        return "digits"
     return Message("symbols and punctuation")

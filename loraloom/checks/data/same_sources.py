@@ -6,7 +6,7 @@ import hashlib
 from array import array
 from collections.abc import Sequence
 
-from loraloom.checks.data.data_view import SIDE_NAMES, DataView, of_sample, places, share
+from loraloom.checks.data.data_view import DataView, of_sample, places, share, shown_sides
 from loraloom.checks.data.light_tokenizer import TextTokenizer
 from loraloom.checks.finding import Finding, Level
 from loraloom.data.example import Example
@@ -80,11 +80,7 @@ def _fix(view: DataView, num_rows: int, num_cut: int) -> str:
 
 
 # Effect of the name of a control token in a text.
-EFFECTS = {
-    "eos": Message("the end of the text"),
-    "pad": Message("padding"),
-    "unk": Message("an unknown character"),
-}
+EFFECTS = {"eos": Message("the end of the text"), "pad": "padding", "unk": Message("an unknown character")}
 
 
 def check_control_tokens(view: DataView) -> list[Finding]:
@@ -100,10 +96,10 @@ def check_control_tokens(view: DataView) -> list[Finding]:
         for name, rows in by_name.items():
             token = getattr(view.tokenizer, f"{name}_token")
             message = Message(
-                "{share} training {side}s contain the text `{token}`, which the tokenizer "
+                "{share} training {sides} contain the text `{token}`, which the tokenizer "
                 "reads as {effects}{of_sample}",
                 share=share(len(rows), len(encoded.rows)),
-                side=SIDE_NAMES[side],
+                sides=shown_sides(side),
                 token=token,
                 effects=EFFECTS[name],
                 of_sample=of_sample(len(encoded.rows), len(view.split.train)),

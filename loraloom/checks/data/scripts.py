@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
 from loraloom.checks.data.code_points import code_points, count_marked
-from loraloom.checks.data.data_view import SIDE_NAMES, DataView, places, share
+from loraloom.checks.data.data_view import DataView, Side, places, share, shown_sides
 from loraloom.checks.finding import Finding
 from loraloom.data.example import Example
-from loraloom.text.message import Message, joined
+from loraloom.text.message import Message, joined, marked
 from loraloom.text.units import percent
 
 # Script → its Unicode blocks of letters. Han stands for Chinese; Japanese also has kana.
+_IN_SCRIPT = marked("{share} {sides} are mainly in {kind} script, but most are in {most}")
+_IN_FORM = marked("{share} {sides} are in {kind} characters, but most are in {most}")
+_SHOWN = {"simplified": Message("simplified"), "traditional": Message("traditional")}
 SCRIPTS: dict[str, tuple[tuple[int, int], ...]] = {
     "Han": ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x323AF)),
     "Latin": ((0x41, 0x5A), (0x61, 0x7A), (0xC0, 0x24F), (0x1E00, 0x1EFF)),
@@ -27,21 +30,6 @@ SCRIPTS: dict[str, tuple[tuple[int, int], ...]] = {
     "Hebrew": ((0x5D0, 0x5EA),),
     "Devanagari": ((0x900, 0x97F),),
     "Thai": ((0xE00, 0xE7F),),
-}
-# The names of scripts, and of the two forms of Chinese characters, in messages.
-KIND_NAMES: dict[str, Message] = {
-    "Han": Message("Han"),
-    "Latin": Message("Latin"),
-    "kana": Message("kana"),
-    "Hangul": Message("Hangul"),
-    "Cyrillic": Message("Cyrillic"),
-    "Greek": Message("Greek"),
-    "Arabic": Message("Arabic"),
-    "Hebrew": Message("Hebrew"),
-    "Devanagari": Message("Devanagari"),
-    "Thai": Message("Thai"),
-    "simplified": Message("simplified"),
-    "traditional": Message("traditional"),
 }
 # A word has about five letters in an alphabet, and one or two characters in Chinese.
 LETTERS_A_WORD = {"Han": 1.5, "kana": 2.0, "Hangul": 2.5}
@@ -60,27 +48,19 @@ def check_scripts(view: DataView) -> list[Finding]:
     for side in ("source", "response"):
         rows = view.rows
         scripts, forms = _of_rows([getattr(example, side) for example in rows])
-        found, words = _few_among_many(rows, scripts, side, _in_script)
+        found, words = _few_among_many(rows, scripts, side, _IN_SCRIPT)
         findings += found
         summaries.append(
-            Message("{side}s: {words}", side=SIDE_NAMES[side], words=words)
+            Message("{sides}: {words}", sides=shown_sides(side), words=words)
             if words
-            else Message("{side}s: no letters", side=SIDE_NAMES[side])
+            else Message("{sides}: no letters", sides=shown_sides(side))
         )
-        findings += _few_among_many(rows, forms, side, _in_form)[0]
+        findings += _few_among_many(rows, forms, side, _IN_FORM)[0]
     return findings or [Finding("ok", "scripts", "data", joined("; ", summaries))]
 
 
-def _in_script(script: Message) -> Message:
-    return Message("mainly in {script} script", script=script)
-
-
-def _in_form(form: Message) -> Message:
-    return Message("in {form} characters", form=form)
-
-
 def _few_among_many(
-    rows: Sequence[Example], kinds: Sequence[str], side: str, wording: Callable[[Message], Message]
+    rows: Sequence[Example], kinds: Sequence[str], side: Side, wording: str
 ) -> tuple[list[Finding], str]:
     """Create a note for every kind that few rows are of, and describe the shares of all kinds."""
     by_kind: dict[str, list[Example]] = {}
@@ -97,11 +77,11 @@ def _few_among_many(
             "scripts",
             places(own),
             Message(
-                "{share} {side}s are {format}, but most are in {most}",
+                wording,
                 share=share(len(own), len(rows)),
-                side=SIDE_NAMES[side],
-                format=wording(KIND_NAMES[kind]),
-                most=KIND_NAMES[most],
+                sides=shown_sides(side),
+                kind=_SHOWN.get(kind, kind),
+                most=_SHOWN.get(most, most),
             ),
             Message("Check whether these rows belong here."),
         )
@@ -110,7 +90,7 @@ def _few_among_many(
     return findings, joined(
         ", ",
         (
-            Message("{num_own} {kind}", num_own=percent(len(own) / total), kind=KIND_NAMES[kind])
+            Message("{num_own} {kind}", num_own=percent(len(own) / total), kind=_SHOWN.get(kind, kind))
             for kind, own in by_size
         ),
     )

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from loraloom.checks.data.data_view import SIDE_NAMES, DataView, EncodedText, of_sample, places, share
+from loraloom.checks.data.data_view import (
+    DataView,
+    EncodedText,
+    Side,
+    of_sample,
+    places,
+    share,
+    shown_side,
+    shown_sides,
+)
 from loraloom.checks.finding import Finding, Level
 from loraloom.data.sources.truncation import describe_truncation
 from loraloom.recipe.settings import MAX_TOKENS
@@ -21,7 +29,6 @@ TO_CUT = 0.01  # share of rows that a suggested limit would truncate
 UNKNOWN_WARNING, UNKNOWN_ERROR = 0.001, 0.2
 BYTES_WARNING = 0.1
 
-Side = Literal["source", "response"]
 SIDES: dict[Side, str] = {"source": "data.max_source_length", "response": "data.max_target_length"}
 
 
@@ -37,13 +44,15 @@ def check_lengths(view: DataView) -> list[Finding]:
         at += [f"{p} % {_within(lengths, p / 100)}" for p in others]
         at.append(Message("the longest {max}", max=lengths.max()))
         message = Message(
-            "tokens of training {side}s: {at}{of_sample}",
-            side=SIDE_NAMES[side],
+            "tokens of training {sides}: {at}{of_sample}",
+            sides=shown_sides(side),
             at=joined(", ", at),
             of_sample=of_encoded_sample(view, side),
         )
         if view.tokenizer is not None and view.tokenizer.reads_bytes:
-            message += Message("; a token is a byte, of which a Chinese character takes three")
+            message = Message(
+                "{message}; a token is a byte, of which a Chinese character takes three", message=message
+            )
         findings.append(Finding("ok", "lengths", setting, message))
     return findings
 
@@ -60,9 +69,9 @@ def check_truncation(view: DataView) -> list[Finding]:
         if is_cut.any():
             cut = [example for example, own in zip(encoded.rows, is_cut.tolist(), strict=True) if own]
             what = Message(
-                "{share} training {side}s are cut at {limit} tokens; EOS is kept",
+                "{share} training {sides} are cut at {limit} tokens; EOS is kept",
                 share=share(len(cut), len(lengths)),
-                side=SIDE_NAMES[side],
+                sides=shown_sides(side),
                 limit=limit,
             )
             kinds = (
@@ -99,7 +108,7 @@ def check_truncation(view: DataView) -> list[Finding]:
         else:
             message = Message(
                 "no training {side} is cut at {limit} tokens{of_sample}; {tight} would cut 1 %",
-                side=SIDE_NAMES[side],
+                side=shown_side(side),
                 limit=limit,
                 of_sample=of_encoded_sample(view, side),
                 tight=tight,
@@ -168,9 +177,9 @@ def _unknown(view: DataView, side: Side) -> Finding | None:
     part = sum(count for count in counts if count > 0) / sum(map(len, encoded.ids))
     level: Level = "error" if part >= UNKNOWN_ERROR else "warning" if part >= UNKNOWN_WARNING else "note"
     message = Message(
-        "{part} of the tokens of training {side}s are unknown to the tokenizer, in {share} rows{of_sample}",
+        "{part} of the tokens of training {sides} are unknown to the tokenizer, in {share} rows{of_sample}",
         part=percent(part),
-        side=SIDE_NAMES[side],
+        sides=shown_sides(side),
         share=share(len(rows), len(encoded.ids)),
         of_sample=of_encoded_sample(view, side),
     )
@@ -186,7 +195,9 @@ def _bytes(view: DataView, side: Side) -> Finding:
     counts = [sum(token in bytes_ for token in ids) for ids in encoded.ids]
     part = sum(counts) / sum(map(len, encoded.ids))
     spelt = Message(
-        "{part} of the tokens of training {side}s are single bytes", part=percent(part), side=SIDE_NAMES[side]
+        "{part} of the tokens of training {sides} are single bytes",
+        part=percent(part),
+        sides=shown_sides(side),
     )
     if part < BYTES_WARNING:
         message: str = (
@@ -198,7 +209,7 @@ def _bytes(view: DataView, side: Side) -> Finding:
             if part
             else Message("no token is unknown{of_sample}", of_sample=of_encoded_sample(view, side))
         )
-        return Finding("ok", "unknown-tokens", Message("training {side}s", side=SIDE_NAMES[side]), message)
+        return Finding("ok", "unknown-tokens", Message("training {sides}", sides=shown_sides(side)), message)
     by_count = sorted(zip(counts, encoded.rows, strict=True), key=lambda pair: -pair[0])
     rows = [example for count, example in by_count if count]  # worst first
     message = Message(

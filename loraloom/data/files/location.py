@@ -136,7 +136,7 @@ def _in_folder(key: DataKey, entry: str, folder: Path, split: str) -> DataLocati
         allowed=", ".join(FORMATS),
         fix=Message(
             "Subfolders are not searched; name {shown_below}.",
-            shown_below=" or ".join(_shown_below(entry, inside)),
+            shown_below=joined(" or ", _shown_below(entry, inside)),
         )
         if inside
         else "",
@@ -149,14 +149,16 @@ def _split_of_dict(key: DataKey, entry: str, folder: Path, split: str) -> DataLo
     own = next((name for name in wanted if name in splits), None)
     if own is None:
         raise DataError(
-            Message("the saved DatasetDict has no split {map} for it", map=" or ".join(map(quoted, wanted)))
+            Message(
+                "the saved DatasetDict has no split {map} for it", map=joined(" or ", map(quoted, wanted))
+            )
             if wanted
             else Message("a saved DatasetDict contains several splits"),
             where=where_named(key),
             found=Message("{entry} with {shown_names}", entry=quoted(entry), shown_names=shown_names(splits)),
             fix=Message(
                 "Name the folder of a split: {shown_below}.",
-                shown_below=" or ".join(_shown_below(entry, splits)),
+                shown_below=joined(" or ", _shown_below(entry, splits)),
             ),
         )
     inside = _in_folder(key, below(entry, own), folder / own, split)
@@ -165,7 +167,9 @@ def _split_of_dict(key: DataKey, entry: str, folder: Path, split: str) -> DataLo
         "{entry}: {where} uses its split {own}", entry=entry, where=where_named(key), own=quoted(own)
     )
     if others:
-        note += Message("; its other splits are {shown_names}", shown_names=shown_names(others))
+        note = Message(
+            "{note}; its other splits are {shown_names}", shown_names=shown_names(others), note=note
+        )
     return DataLocation(inside.files, [note, *inside.notes])
 
 

@@ -128,8 +128,9 @@ class Header:
 
     def _of_other_length(self, cells: list[str], number: int, where: str, fix: str) -> Problem:
         if len(cells) == len(self._cells) + 1 and _WHOLE_NUMBER.fullmatch(cells[0]):
-            fix += Message(
-                " If the rows begin with a number (R's row names), name that column in the header."
+            fix = Message(
+                "{fix} If the rows begin with a number (R's row names), name that column in the header.",
+                fix=fix,
             )
         return Problem(
             Message("row {number}: does not have as many cells as the header", number=number),

@@ -123,7 +123,7 @@ def refusal(members: Sequence[Member], where: str) -> DataError:
     if len(tables) > 1:
         what: str = Message(
             "contains one object with lists {tables}; ",
-            tables=" and ".join(quoted(table.key) for table in tables),
+            tables=joined(" and ", (quoted(table.key) for table in tables)),
         )
         return DataError(
             what + Message("exactly one list is needed"),
@@ -217,8 +217,9 @@ def _list_in(chosen: Member, tables: Sequence[Member]) -> Arrangement:
         if table is not chosen
     ]
     if others:
-        note += Message(
-            "; not read: {others} (to use one, save it as a file, as for `data.eval`)",
+        note = Message(
+            "{note}; not read: {others} (to use one, save it as a file, as for `data.eval`)",
             others=joined(", ", others),
+            note=note,
         )
     return Arrangement("list", note, chosen.key)

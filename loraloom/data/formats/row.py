@@ -220,7 +220,7 @@ def _where_it_may_be(path: Path) -> str:
     same_stem = [name for name in siblings if Path(name).stem.lower() == path.stem.lower()]
     near = list(dict.fromkeys(same_stem + difflib.get_close_matches(path.name, siblings, n=3, cutoff=0.7)))
     if near:
-        return Message("Did you mean {near}?", near=" or ".join(quoted(name) for name in near[:3]))
+        return Message("Did you mean {near}?", near=joined(" or ", (quoted(name) for name in near[:3])))
     return Message(
         "The file was searched for in {absolute}; {paths_are_relative}.",
         absolute=folder.absolute(),

@@ -14,7 +14,7 @@ from loraloom.data.layouts.conversation import ENTRIES, keys_of_turns, turns_of
 from loraloom.data.layouts.exchange import Exchange, Field, Flaw, Layout, LayoutOptions, Values
 from loraloom.data.layouts.layout_notes import LayoutNotes
 from loraloom.data.layouts.turns import TurnReading
-from loraloom.text.message import Message
+from loraloom.text.message import Message, joined
 
 SYSTEM, HISTORY = "system", "history"
 
@@ -45,7 +45,7 @@ def with_context(layout: Layout, found: Sequence[str], options: LayoutOptions) -
     columns = tuple(names.values())
     return dataclasses.replace(
         layout,
-        name=f"{layout.name} with {' and '.join(columns)}",
+        name=Message("{layout} with {columns}", layout=layout.name, columns=joined(" and ", columns)),
         columns=(*layout.columns, *columns),
         exchanges=exchanges,
         context=columns,

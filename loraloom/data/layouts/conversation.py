@@ -76,7 +76,7 @@ def conversation_layout(column: str, keys: tuple[str, str]) -> Layout:
         yield from _exchanges_of(turns, column, notes, to_answer=options.to_answer)
 
     return Layout(
-        f"{column} of {keys[0]}/{keys[1]}",
+        Message("{column} of {asked}/{answered}", column=column, asked=keys[0], answered=keys[1]),
         columns=(column,),
         asked=("input",),
         response=keys[1],

@@ -103,7 +103,7 @@ def article_layout() -> Layout:
                 )
 
     return Layout(
-        "paragraphs of questions (SQuAD)",
+        Message("paragraphs of questions (SQuAD)"),
         ("paragraphs",),
         ("question", "context"),
         "answers",

@@ -34,7 +34,7 @@ from loraloom.data.layouts.labelled import LABELLED
 from loraloom.data.layouts.layout_notes import LayoutNotes
 from loraloom.data.layouts.no_layout import no_layout_error, shown_columns
 from loraloom.errors import DataError, Problem
-from loraloom.text.message import Message
+from loraloom.text.message import Message, joined
 from loraloom.text.visible import quoted
 
 
@@ -164,7 +164,9 @@ def _of_most(found: list[str], sample: Sequence[Values], where: str) -> Layout:
         what, columns = Message("its columns match no known layout"), shown_columns(found, where)
         example = ("QUESTION_COLUMN", "ANSWER_COLUMN")
         if has_header(where) and len(found) > 1:
-            what += Message("; if its first line is a row, add a line above it that names the columns")
+            what = Message(
+                "{what}; if its first line is a row, add a line above it that names the columns", what=what
+            )
         elif has_header(where):
             what = Message(
                 "has one column; if its separator is a different one, set `data.delimiter` to it, in quotes"
@@ -219,7 +221,9 @@ def _mapped(found: list[str], sample: Sequence[Values], columns: Mapping[str, st
     if lacking:
         raise DataError(
             Message(
-                "names {columns} but not {lacking}", columns=", ".join(columns), lacking=" and ".join(lacking)
+                "names {columns} but not {lacking}",
+                columns=", ".join(columns),
+                lacking=joined(" and ", lacking),
             ),
             where="data.columns",
             fix=Message(

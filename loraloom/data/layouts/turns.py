@@ -9,7 +9,7 @@ from typing import Any
 from loraloom.data.layouts.exchange import MISSING, Field, Flaw, LayoutOptions, UnknownRoles, Values, is_empty
 from loraloom.data.layouts.layout_notes import LayoutNotes
 from loraloom.data.layouts.roles import ASSISTANT, SYSTEM, USER, folded, role_names
-from loraloom.text.message import Message
+from loraloom.text.message import Message, joined
 
 # Keys that mark whether an answer is learnt: OpenAI's, ms-swift's, Axolotl's two, XTuner's.
 FLAGS = ("weight", "loss", "train", "training", "output_with_loss")
@@ -119,7 +119,7 @@ def is_learnt(place: str, entry: Values, reading: TurnReading) -> bool:
             )
         marks[key] = bool(value)
     if len(set(marks.values())) > 1:
-        shown = " and ".join(f"`{key}: {str(mark).lower()}`" for key, mark in marks.items())
+        shown = joined(" and ", (f"`{key}: {str(mark).lower()}`" for key, mark in marks.items()))
         raise Flaw(f"`{place}` contains contradicting marks {shown}", "Keep the intended one.")
     return all(marks.values())
 

@@ -22,7 +22,7 @@ from loraloom.data.sources.source import Kind, Piece, join, packed
 from loraloom.data.sources.source_template import SourceTemplate
 from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
-from loraloom.text.message import Message
+from loraloom.text.message import Message, joined
 
 # Names of the answer's column in the known layouts.
 RESPONSES = (
@@ -220,7 +220,7 @@ def _missing_response(rows: Sequence[Row], settings: DataSettings, shown_as: str
         if not ways:
             raise DataError(error.problems) from None
         if len(ways) > 1:
-            columns = " or ".join(f"`{column}`" for column in ways.values())
+            columns = joined(" or ", (f"`{column}`" for column in ways.values()))
             raise DataError(
                 Message("its rows have no answers, and without that column the question is ambiguous"),
                 where=shown_as,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from loraloom.text.message import Message
+from loraloom.text.message import Message, joined
 
 
 def controls_in(ids: Sequence[int], controls: Mapping[int, str]) -> frozenset[str]:
@@ -27,7 +27,7 @@ def describe_controls(found: Sequence[frozenset[str]]) -> str:
     if not names:
         return ""
     counted = Message("{sum:,} of {num_found:,} sources", sum=sum(map(bool, found)), num_found=len(found))
-    shown = " or ".join(f"`{name}`" for name in names)
+    shown = joined(" or ", (f"`{name}`" for name in names))
     return Message(
         "{counted} contain the text {shown}, which the tokenizer reads as a control token",
         counted=counted,

@@ -21,7 +21,7 @@ from loraloom.errors import DataError, Problem
 from loraloom.recipe import DataSettings
 from loraloom.run.documents.document import JsonObject
 from loraloom.run.documents.split import DroppedRowRecord, SplitRecord
-from loraloom.text.message import Message
+from loraloom.text.message import Message, joined
 
 __all__ = ["HELD_OUT", "PARTS", "STARTER", "HeldOut", "Part", "Split", "split_examples"]
 
@@ -154,7 +154,7 @@ def split_examples(settings: DataSettings, *, allow_leakage: bool = False) -> Sp
                 "conversations share; these rows are trained on and are not used for {wanted}",
                 train_name=train_name,
                 num_shared=num_shared,
-                wanted=" and ".join(wanted),
+                wanted=joined(" and ", wanted),
             )
         )
     for part, number in wanted.items():

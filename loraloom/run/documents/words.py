@@ -1,4 +1,4 @@
-"""Words of documents that people read: statuses of experiments and trials, verdicts, and keys of a run."""
+"""Words of documents that people read: statuses, verdicts, parts of memory, and keys of a run."""
 
 from __future__ import annotations
 
@@ -22,6 +22,18 @@ _WORDS: dict[str, str] = {
     "nothing changed": Message("nothing changed"),
     "did nothing": Message("did nothing"),
     "not judged": Message("not judged"),
+    "evaluation": Message("evaluation"),
+    "answers": Message("answers"),
+    "saving": Message("saving"),
+    "activations": Message("activations"),
+    "adapters": Message("adapters"),
+    "allocator": Message("allocator"),
+    "at work": Message("at work"),
+    "caches": Message("caches"),
+    "logits": Message("logits"),
+    "best adapters": Message("best adapters"),
+    "checkpoint": Message("checkpoint"),
+    "first touched": Message("first touched"),
     "unfinished": Message("unfinished"),
     "some failed": Message("some failed"),
     "damaged": Message("damaged"),
