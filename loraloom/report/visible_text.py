@@ -52,12 +52,13 @@ def word_html(word: str) -> Markup:
 
 
 def _escaped(values: Mapping[str, object]) -> dict[str, object]:
-    return {
-        name: str(visible_html(value) if isinstance(value, str) else value)
-        if isinstance(value, str | Markup)
-        else value
-        for name, value in values.items()
-    }
+    return {name: _as_html(value) for name, value in values.items()}
+
+
+def _as_html(value: object) -> object:
+    if isinstance(value, Markup):  # a `str` too, which must not be escaped twice
+        return str(value)
+    return str(visible_html(value)) if isinstance(value, str) else value
 
 
 def is_absolute(path: str) -> bool:

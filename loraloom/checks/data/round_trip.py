@@ -97,7 +97,7 @@ def differences(text: str, back: str) -> list[str]:
         else:
             kinds += _lost_kinds(_level(flat), _level(flat_back))
     elif not kinds:
-        kinds.append(Message("spaces"))
+        kinds.append("spaces")
     return kinds
 
 
@@ -113,7 +113,7 @@ def _lost_kinds(text: str, back: str) -> list[str]:
     lost = Counter(text)
     lost.subtract(Counter(back))
     kinds = dict.fromkeys(_kind(char) for char, count in lost.items() if count > 0)
-    return list(kinds) or [Message("characters")]
+    return list(kinds) or ["characters"]
 
 
 def _kind(char: str) -> str:
@@ -121,11 +121,11 @@ def _kind(char: str) -> str:
     if "CJK" in unicodedata.name(char, ""):
         return Message("Han characters")
     if category.startswith("L"):
-        return Message("letters")
+        return "letters"
     if category.startswith("M"):
         return Message("marks above or below letters")
     if category in ("So", "Sk"):
         return Message("emoji and symbols")
     if category.startswith("N"):
-        return Message("digits")
+        return "digits"
     return Message("symbols and punctuation")

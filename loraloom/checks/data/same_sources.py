@@ -80,11 +80,7 @@ def _fix(view: DataView, num_rows: int, num_cut: int) -> str:
 
 
 # Effect of the name of a control token in a text.
-EFFECTS = {
-    "eos": Message("the end of the text"),
-    "pad": Message("padding"),
-    "unk": Message("an unknown character"),
-}
+EFFECTS = {"eos": Message("the end of the text"), "pad": "padding", "unk": Message("an unknown character")}
 
 
 def check_control_tokens(view: DataView) -> list[Finding]:

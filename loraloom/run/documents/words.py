@@ -29,6 +29,8 @@ _WORDS: dict[str, str] = {
     "adapters": Message("adapters"),
     "allocator": Message("allocator"),
     "at work": Message("at work"),
+    "caches": Message("caches"),
+    "logits": Message("logits"),
     "best adapters": Message("best adapters"),
     "caches": Message("caches"),
     "checkpoint": Message("checkpoint"),
