@@ -157,10 +157,10 @@ class Screen:
 
         That one is rounded to the head's dtype, so that a smaller logit may become equal to a larger one.
         """
-        norm = states.norm(dim=1, keepdim=True)
-        error: Tensor = norm * self._loss + loss.norm(dim=1, keepdim=True) * self._norm
+        norm, lost = (torch.linalg.vector_norm(each, dim=1, keepdim=True) for each in (states, loss))
+        error = norm * self._loss + lost * self._norm
         rounding = FLOAT_SLACK + 2 * torch.finfo(self.head.weight.dtype).eps
-        summing = (norm + loss.norm(dim=1, keepdim=True)) * (self._norm + self._loss) * FLOAT_SLACK
+        summing = (norm + lost) * (self._norm + self._loss) * FLOAT_SLACK
         return error * (1 + FLOAT_SLACK) + (peaks.abs() + error) * rounding + summing
 
     def _best(self, scaled: Tensor, rows: Tensor, words: Tensor) -> Tensor:
