@@ -80,7 +80,7 @@ class RowsToAnswer:
         self.rows[line] = IDLE
 
     def shrink(self, leaving_share: float) -> list[int] | None:
-        """Remove idle lines if no row waits and they are many; return the lines that stay, or None for all.
+        """Remove idle lines if they are many; return the lines that stay, or None for all.
 
         The models keep equally many lines, unless too many of these would be idle.
 
@@ -88,7 +88,7 @@ class RowsToAnswer:
             leaving_share: of the lines; fewer are not worth the copying.
         """
         num_idle = self.rows.count(IDLE)
-        if not num_idle or num_idle < leaving_share * len(self.rows) or self.num_waiting:
+        if not num_idle or num_idle < leaving_share * len(self.rows):
             return None
         staying = self._active_lines()
         most, num_active = max(map(len, staying)), len(self.rows) - num_idle

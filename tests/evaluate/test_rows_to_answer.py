@@ -38,11 +38,10 @@ def test_models_keep_equally_many_lines_unless_too_many_would_be_idle() -> None:
     assert [(share.slot, share.num_rows) for share in lines.owners().shares] == [("b", 3)]
 
 
-def test_no_line_leaves_while_rows_wait_or_if_few_would() -> None:
+def test_a_row_joins_and_no_line_leaves_if_few_would() -> None:
     lines = RowsToAnswer([None], list(range(9)), max_lines=8)
     lines.start_batch()
     lines.end(3)
-    assert lines.shrink(0.0) is None
     assert lines.num_joining == 1
     assert lines.join() == [3]
     lines.end(3)
