@@ -7,7 +7,8 @@ random prompts of 8 to 24 tokens. Each side answers all prompts once a round, in
 new tokens. *Stock* is `generate` of transformers on the merged model, which is faster than on PEFT's; its
 batch is the best of 8, 32 and 64, and so is CTranslate2's (int8 of the merged model; if it is installed).
 *Ours, all logits* is ours without the screen of the vocabulary, which is made for 4,096 tokens or more. The
-ratio of a side is its time over ours, round by round. Times are wall-clock, or CPU time with `--cpu-time`, which other programs hardly change.
+ratio of a side is its time over ours, round by round. Times are wall-clock, or CPU time with `--cpu-time`,
+which other programs hardly change.
 """
 
 from __future__ import annotations
