@@ -161,7 +161,8 @@ class Screen:
         error = norm * self._loss + lost * self._norm
         rounding = FLOAT_SLACK + 2 * torch.finfo(self.head.weight.dtype).eps
         summing = (norm + lost) * (self._norm + self._loss) * FLOAT_SLACK
-        return error * (1 + FLOAT_SLACK) + (peaks.abs() + error) * rounding + summing
+        bound: Tensor = error * (1 + FLOAT_SLACK) + (peaks.abs() + error) * rounding + summing
+        return bound
 
     def _best(self, scaled: Tensor, rows: Tensor, words: Tensor) -> Tensor:
         """Return the word with the largest logit of each row, among words that can have it.
