@@ -1,13 +1,14 @@
 """This checkout beside another one: CPU time and peak memory of training and answering, in paired rounds.
 
-    python -m benchmarks.against_old ../old-checkout [--rounds 15] [--steps 20] [--prompts 48]
+    python -m benchmarks.against_old ../old-checkout [--rounds 15] [--steps 20] [--prompts 48] [--only answer]
 
 Both sides run the same commands on the starter: training 1 adapter, training 4, and answering with the base
-and the 4. Each checkout has one process, which is started once, runs everything once without being measured,
-and is then asked in turn, first one side and then the other. A round gives one ratio of this checkout's CPU
-time to the other's; CPU time hardly depends on what else the machine does. Printed are the median of the
-ratios and an interval that contains the true median with a probability of at least 95 %, whatever their
-distribution (order statistics). Peak memory is that of fresh processes that run one command each.
+and the 1, or the base and the 4. Each checkout has one process, which is started once, runs everything once
+without being measured, and is then asked in turn, first one side and then the other. A round gives one ratio
+of this checkout's CPU time to the other's; CPU time hardly depends on what else the machine does. Printed are
+the median of the ratios and an interval that contains the true median with a probability of at least 95 %,
+whatever their distribution (order statistics). Peak memory is that of fresh processes that run one command
+each.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=20, help="optimizer steps of a training")
     parser.add_argument("--prompts", type=int, default=48)
+    parser.add_argument("--only", default="", metavar="WORD", help="measure the jobs that begin with it")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         sides = {
@@ -46,7 +48,9 @@ def main() -> None:
             "other": Side(options.other.resolve(), Path(scratch) / "other", options),
         }
         seconds: dict[str, dict[str, list[float]]] = {
-            job: {side: [] for side in sides} for job in next(iter(sides.values())).jobs
+            job: {side: [] for side in sides}
+            for job in next(iter(sides.values())).jobs
+            if job.startswith(options.only)
         }
         peaks = {job: {name: side.peak_bytes(job) for name, side in sides.items()} for job in seconds}
         try:
@@ -91,7 +95,8 @@ class Side:
         self.jobs = {
             "train 1 adapter": ["train", self._recipe(1, options.steps)],
             "train 4 adapters": ["train", self._recipe(4, options.steps)],
-            "answer": ["compare", folder / "run-1", "--prompts", prompts],
+            "answer with 1 adapter": ["compare", folder / "run-1", "--prompts", prompts],
+            "answer with 4 adapters": ["compare", folder / "run-2", "--prompts", prompts],
         }
         self._number = 0
         self._messages = (folder / "messages.txt").open("w", encoding="utf-8")

@@ -66,7 +66,12 @@ LIGHT = (
     "search/request.py",
     "search/space.py",
 )
-NEEDS_TORCH = {"architectures/positions.py", "architectures/t5_layers.py", "data/batches.py"}
+NEEDS_TORCH = {
+    "architectures/positions.py",
+    "architectures/t5_layers.py",
+    "architectures/t5_steps.py",
+    "data/batches.py",
+}
 
 
 def modules() -> Iterator[Path]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+    from loraloom.architectures.decoder_steps import DecoderSteps
     from loraloom.data.batches import Side
     from loraloom.data.languages.codes import Languages
 
@@ -249,6 +250,12 @@ class Family(ABC):
             encoder_attention_mask=cross_mask,
             use_cache=False,
         ).last_hidden_state
+
+    def steps(self, model: PreTrainedModel) -> DecoderSteps:
+        """Return the decoder for answers, token by token."""
+        from loraloom.architectures.decoder_steps import CachedSteps
+
+        return CachedSteps(self, model)
 
     def new_cache(self, model: PreTrainedModel) -> Any:
         """Return an empty cache for `decode_next`."""

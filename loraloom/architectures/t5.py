@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+    from loraloom.architectures.decoder_steps import DecoderSteps
+
 
 class T5(Family):
     """T5 1.0 (tied head, scaled), T5 1.1 and flan-T5 (gated, separate head)."""
@@ -58,6 +60,12 @@ class T5(Family):
         from loraloom.architectures.t5_layers import computing_layers
 
         return computing_layers(model, linears)
+
+    def steps(self, model: PreTrainedModel) -> DecoderSteps:
+        """Return the decoder's layers with caches of their own."""
+        from loraloom.architectures.t5_steps import T5Steps, has_steps
+
+        return T5Steps(model) if has_steps(model) else super().steps(model)
 
     def dimensions(self, config: Any) -> Dimensions:
         """Return the sizes that a config states."""

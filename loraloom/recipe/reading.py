@@ -25,7 +25,7 @@ from loraloom.recipe.notes import judge_script_keys, unusual_settings
 from loraloom.recipe.overrides import apply_overrides
 from loraloom.recipe.relative_paths import base_folder
 from loraloom.recipe.schema import Recipe
-from loraloom.recipe.settings_tree import Note, Setting
+from loraloom.recipe.settings_tree import Note, Setting, SettingsTree
 from loraloom.recipe.typos import nearest
 from loraloom.recipe.validation_problems import problems_of
 from loraloom.recipe.writing import commented_recipe, recipe_schema, write_recipe
@@ -90,10 +90,12 @@ def read_recipe_with_notes(
     file = _find(path)
     is_shipped = file.parent == _SHIPPED
     name = file.name if is_shipped else printable(str(path), 200)
-    stated = {} if resumed is None else _stated(resumed)
+    is_of_run = resumed == file  # its YAML is read once, which takes longer than all the rest
     # A damaged file contributes nothing; the command repairs or refuses it.
+    stated = {} if resumed is None or is_of_run else _stated(resumed)
     older = meant_by_run(stated) if stated else {}
-    recipe, notes = _understand(_decode(_read_bytes(file), name), name, sets, older)
+    text = _decode(_read_bytes(file), name)
+    recipe, notes = _understand(text, name, sets, older, is_of_run=is_of_run)
     # A built-in recipe refers to the user's files, not to files inside the package.
     beside = resumed if is_shipped else file
     return Reading(recipe if beside is None else recipe.in_folder(base_folder(beside)), notes)
@@ -215,15 +217,26 @@ def _stated(path: Path) -> dict[tuple[str, ...], Any]:
         return {}
     if root is None or not isinstance(root.value, dict):
         return {}
-    return {key: setting.value for key, setting in assign_keys(root).settings.items()}
+    return _values(assign_keys(root))
+
+
+def _values(tree: SettingsTree) -> dict[tuple[str, ...], Any]:
+    return {key: setting.value for key, setting in tree.settings.items()}
 
 
 def _understand(
-    text: str, name: str, sets: Sequence[str], older: Mapping[tuple[str, ...], Any] | None = None
+    text: str,
+    name: str,
+    sets: Sequence[str],
+    older: Mapping[tuple[str, ...], Any] | None = None,
+    *,
+    is_of_run: bool = False,
 ) -> tuple[Recipe, tuple[Note, ...]]:
     root, problems = compose(text, name)
     tree = assign_keys(_as_mapping(root, name, has_sets=bool(sets)))
     tree.problems = problems + tree.problems
+    if is_of_run and tree.settings:
+        older = meant_by_run(_values(tree))
     if sets:
         apply_overrides(tree, sets)
     for path, value in (older or {}).items():

@@ -20,6 +20,7 @@ from loraloom.session import provenance as origin
 from loraloom.session.adapter_names import adapters_of
 from loraloom.session.locations import explain_base_location
 from loraloom.session.material import load_recipe_base
+from loraloom.session.provenance_file import read_provenance
 from loraloom.text.message import Message
 from loraloom.training.checkpoint import newest_valid
 
@@ -71,8 +72,10 @@ def load_run(
         AdapterError: an adapter is damaged or belongs to another base.
     """
     run = open_run(folder)
-    own, known = origin.run_recipe(run)
-    recipe = recipe or own
+    if recipe is None:
+        recipe, known = origin.run_recipe(run)
+    else:
+        known = read_provenance(run, recipe)
     so_far = {} if run.is_finished else best_so_far(run, recipe)
     names, notes = adapters_of(run, recipe, experiments, so_far)
     base = _load_base(recipe, known, notes)

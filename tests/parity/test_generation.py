@@ -13,8 +13,9 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.ownership import seed_for
 from loraloom.bank.peft_folder import write_adapter
 from loraloom.base.loading import Base, load_base
-from loraloom.evaluate import generation
-from loraloom.evaluate.generation import answer, logits_processors
+from loraloom.evaluate import row_decoding
+from loraloom.evaluate.generation import answer
+from loraloom.evaluate.logits_processors import logits_processors
 from loraloom.recipe import GenerationSettings
 from tests.families import KINDS, TWO_KINDS
 from tests.parity.rig import attach_speaking, random_rows, stock_model
@@ -126,8 +127,17 @@ def test_when_rows_leave_changes_no_answer(
 ) -> None:
     bank, _ = speaking
     expected = answer(bank, SLOTS, SOURCES, GREEDY["both"])
-    monkeypatch.setattr(generation, "LEAVING_SHARE", share)
+    monkeypatch.setattr(row_decoding, "LEAVING_SHARE", share)
     assert answer(bank, SLOTS, SOURCES, GREEDY["both"]) == expected
+
+
+@of_two_kinds
+def test_rows_that_join_a_batch_change_no_answer(speaking: Speaking, monkeypatch: pytest.MonkeyPatch) -> None:
+    bank, _ = speaking
+    settings = GREEDY["plain"].model_copy(update={"batch_size": 3})
+    expected = answer(bank, SLOTS, SOURCES, settings)
+    monkeypatch.setattr(row_decoding, "JOINS", True)
+    assert answer(bank, SLOTS, SOURCES, settings) == expected
 
 
 def log_likelihood(model: Any, source: list[int], said: list[int], settings: GenerationSettings) -> float:
@@ -205,7 +215,7 @@ def test_draws_follow_the_distribution() -> None:
     probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05])
     num = 4000
     generators = [torch.Generator().manual_seed(seed_for(1, "sample", row)) for row in range(num)]
-    drawn = generation._draw(probabilities.log().expand(num, -1), generators)
+    drawn = row_decoding.draw(probabilities.log().expand(num, -1), generators)
     counts = torch.bincount(drawn, minlength=4) / num
     deviation = (probabilities * (1 - probabilities) / num).sqrt()
     assert bool(((counts - probabilities).abs() < 5 * deviation).all())

@@ -112,7 +112,22 @@ class LoraStack:
         self, linear: FrozenLinear, x: Tensor, y: Tensor, groups: Sequence[Run], draw: Draw | None
     ) -> Tensor:
         """Compute y + s · B A dropout(x) in the rows of each group."""
+        if not torch.is_grad_enabled() and draw is None:
+            for run in groups:
+                self._add_in_place(x, y, run)
+            return y
         return add_low_ranks(x, y, [self._group(x, run, draw) for run in groups]) if groups else y
+
+    def _add_in_place(self, x: Tensor, y: Tensor, run: Run) -> None:
+        """Add what the adapters of a run contribute to its rows of y."""
+        A, B = self._stacked(run, self._updates[run.first : run.last + 1])
+        rows, num = slice(run.spans[0].start, run.spans[-1].stop), len(A)
+        low = torch.bmm(x[rows].reshape(num, -1, x.shape[-1]), A.mT)
+        own, scaling = y[rows].view(num, -1, y.shape[-1]), self._scaling(run, False, x.device)
+        if isinstance(scaling, Tensor):
+            own.baddbmm_(low * scaling, B.mT)
+        else:
+            own.baddbmm_(low, B.mT, alpha=scaling)
 
     def _group(self, x: Tensor, run: Run, draw: Draw | None) -> Group:
         own = self._updates[run.first : run.last + 1]

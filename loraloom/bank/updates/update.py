@@ -107,7 +107,7 @@ class Stack(Protocol):
         Args:
             linear: the frozen linear.
             x: its input, [rows, len, in].
-            y: its output, [rows, len, out]; not modified.
+            y: its output, [rows, len, out], contiguous; not modified, unless gradients are off.
             groups: from `group`, for these rows, of a stack with the same signature.
             draw: for dropout; None outside of training.
         """

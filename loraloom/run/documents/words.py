@@ -32,7 +32,6 @@ _WORDS: dict[str, str] = {
     "caches": Message("caches"),
     "logits": Message("logits"),
     "best adapters": Message("best adapters"),
-    "caches": Message("caches"),
     "checkpoint": Message("checkpoint"),
     "first touched": Message("first touched"),
     "unfinished": Message("unfinished"),

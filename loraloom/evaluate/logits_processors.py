@@ -1,0 +1,38 @@
+"""transformers' processors of logits, for the recipe's `generation`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers.generation import (
+    LogitsProcessorList,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from loraloom.recipe import GenerationSettings
+
+
+def logits_processors(settings: GenerationSettings) -> Any:
+    """Create transformers' processors, in the order in which its `generate` applies them."""
+    processors = LogitsProcessorList()
+    if settings.repetition_penalty != 1.0:
+        processors.append(RepetitionPenaltyLogitsProcessor(float(settings.repetition_penalty)))
+    if settings.no_repeat_ngram_size:
+        processors.append(NoRepeatNGramLogitsProcessor(settings.no_repeat_ngram_size))
+    if settings.do_sample:
+        if settings.temperature not in (None, 1.0):
+            processors.append(TemperatureLogitsWarper(float(settings.temperature)))
+        if settings.top_k is not None:
+            processors.append(TopKLogitsWarper(settings.top_k))
+        if settings.top_p is not None and settings.top_p < 1:
+            processors.append(TopPLogitsWarper(float(settings.top_p)))
+    return processors
+
+
+def needs_history(settings: GenerationSettings) -> bool:
+    """Return whether a processor looks at all tokens so far, and not only at the scores."""
+    return settings.repetition_penalty != 1.0 or bool(settings.no_repeat_ngram_size)
