@@ -22,6 +22,7 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.indexed_rows import IndexedRows
 from loraloom.bank.linear import AdapterPass
 from loraloom.bank.objective import output_head
+from loraloom.bank.top_token import all_logits
 from loraloom.bank.wide_products import RowProducts, WideProducts
 
 
@@ -172,7 +173,7 @@ class DecodeBatch:
                 **numbered,
                 **{cache_keyword(decoder): cache},
             ).last_hidden_state
-        return _logits(self.bank, states[:, -1])
+        return all_logits(output_head(self.bank.base), states[:, -1])
 
     def _row_products(self, slots: Sequence[str | None]) -> RowProducts | None:
         return None if self._products is None else self._products.of_rows(slots)
@@ -196,15 +197,6 @@ class _Passes:
 
     def __exit__(self, *error: Any) -> None:
         self._opened.__exit__(*error)
-
-
-def _logits(bank: AdapterBank, hidden: Tensor) -> Tensor:
-    """float32 [rows, vocabulary]: the model's own head, with what its family does around it."""
-    head = output_head(bank.base)
-    logits = (hidden * head.scale @ head.weight.t()).float()
-    if head.bias is not None:
-        logits = logits + head.bias.float()
-    return head.softcap * torch.tanh(logits / head.softcap) if head.softcap is not None else logits
 
 
 def _joined(old: Tensor, new: Tensor, dim: int) -> Tensor:

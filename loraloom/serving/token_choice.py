@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers.generation import LogitsProcessorList
 
-from loraloom.evaluate.generation import logits_processors
+from loraloom.evaluate.logits_processors import logits_processors
 from loraloom.recipe import GenerationSettings
 
 
