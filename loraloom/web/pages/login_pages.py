@@ -8,8 +8,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from loraloom.text.language import LOCALES
 from loraloom.text.message import Message
-from loraloom.web.pages.languages import COOKIE, catalogues
+from loraloom.web.pages.languages import COOKIE
 from loraloom.web.pages.rendering import access_of, page
 from loraloom.web.pages.requests import OwnForm, field
 
@@ -44,7 +45,7 @@ async def log_in(request: Request, form: OwnForm) -> Response:
 async def choose_language(request: Request, form: OwnForm) -> Response:
     """Remember the language of the pages in this browser."""
     answer = RedirectResponse(_own_path(field(form, "next")), status_code=303)
-    if (wanted := field(form, "language")) in catalogues():
+    if (wanted := field(form, "language")) in LOCALES:
         answer.set_cookie(COOKIE, wanted, max_age=YEAR_SECONDS, samesite="strict", httponly=True)
     return answer
 

@@ -17,6 +17,7 @@ from loraloom.report import page as report_page
 from loraloom.report.visible_text import last_part
 from loraloom.text import units
 from loraloom.text.catalogue import rendered, use_catalogue
+from loraloom.text.language import catalogue_of
 from loraloom.web.pages import languages
 from loraloom.web.security import Access
 
@@ -63,13 +64,12 @@ def access_of(request: Request) -> Access:
 def fragment(request: Request, template: str, **values: Any) -> str:
     """Render a template in the language of a request."""
     language = languages.language_of(request.cookies)
-    with use_catalogue(languages.catalogues()[language]):
+    with use_catalogue(catalogue_of(language)):
         return (
             environment()
             .get_template(template)
             .render(
                 chosen_language=language,
-                known_languages=languages.catalogues(),
                 here=request.url.path,
                 form_token=access_of(request).form_token(request.scope),
                 is_open=access_of(request).token is None,
