@@ -101,14 +101,18 @@ real: install ## the whole job on trained models that public packages contain; w
 check: lint test ## what a commit needs
 
 # Chromium and npm come from apt if it is there. axe-core is installed for the tests and is not part of the package.
-BROWSER = $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+# Looked up when the recipe runs, which may install it.
+BROWSER := command -v chromium || command -v chromium-browser || command -v google-chrome
 
 browser: install ## the pages in a real browser: the whole story, a phone, the keyboard, accessibility
 	@command -v apt-get >/dev/null && for name in chromium npm; do \
-	  command -v $$name >/dev/null || apt-get install --yes --quiet --no-install-recommends $$name; done || true
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,browser]'
-	npm install --silent --no-save --prefix $(VENV)/axe axe-core@4.14.1
-	LORALOOM_BROWSER=$(BROWSER) $(BIN)/pytest tests/browser
+	  command -v $$name >/dev/null \
+	    || { apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends $$name; }; done || true
+	@if ! command -v npm >/dev/null || ! { $(BROWSER); } >/dev/null; then \
+	  echo "make browser: SKIPPED, because Chromium or npm is missing and apt-get could not install it"; exit 0; fi; \
+	set -ex; $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,browser]'; \
+	npm install --silent --no-save --prefix $(VENV)/axe axe-core@4.14.1; \
+	LORALOOM_BROWSER=$$($(BROWSER)) $(BIN)/pytest tests/browser
 
 clean: ## remove the environment and caches; never a run
 	rm -rf $(VENV) .venv-oldest .venv-newest .pytest_cache .mypy_cache .ruff_cache .venv-compat dist
