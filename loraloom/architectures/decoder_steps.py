@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,20 +14,9 @@ if TYPE_CHECKING:
 class DecoderSteps(Protocol):
     """The rows of a batch between two tokens.
 
-    Each row has a line of the batch. All calls that compute belong inside a pass whose rows are theirs.
+    Each row has a line of the batch. Whatever computes, creation too, belongs inside a pass whose rows are
+    theirs.
     """
-
-    can_join: bool  # whether rows can start while others are in the middle of their answers
-
-    def start(self, encoded: Tensor, source_mask: Tensor, lines: Tensor | None = None) -> None:
-        """Start rows, whose next token is the first of their answers.
-
-        Args:
-            encoded: the encoder's states, [new rows, source_len, d_model].
-            source_mask: int64 [new rows, source_len].
-            lines: the lines that they take over, int64 [new rows], if `can_join`; None for a batch of them
-                alone.
-        """
 
     def keep(self, lines: Tensor) -> None:
         """Keep some lines in this order, int64 [lines], and free the others."""
@@ -46,21 +35,14 @@ class CachedSteps:
     Args:
         family: of the model.
         model: of the base.
+        encoded: the encoder's states, [lines, source_len, d_model].
+        source_mask: int64 [lines, source_len].
     """
 
-    can_join = False
-
-    def __init__(self, family: Family, model: PreTrainedModel) -> None:
+    def __init__(self, family: Family, model: PreTrainedModel, encoded: Tensor, source_mask: Tensor) -> None:
         self._family, self._model = family, model
-        self._cache: Any = None
-        self._encoded: Any = None
-        self._source_mask: Any = None
-
-    def start(self, encoded: Tensor, source_mask: Tensor, lines: Tensor | None = None) -> None:
-        """Start a batch; see `DecoderSteps`."""
-        assert lines is None, "rows of this family start together"
-        self._cache = self._family.new_cache(self._model)
         self._encoded, self._source_mask = encoded, source_mask
+        self._cache = family.new_cache(model)
 
     def keep(self, lines: Tensor) -> None:
         """Keep some lines; see `DecoderSteps`."""

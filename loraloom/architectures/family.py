@@ -251,11 +251,17 @@ class Family(ABC):
             use_cache=False,
         ).last_hidden_state
 
-    def steps(self, model: PreTrainedModel) -> DecoderSteps:
-        """Return the decoder for answers, token by token."""
+    def steps(self, model: PreTrainedModel, encoded: Tensor, source_mask: Tensor) -> DecoderSteps:
+        """Return the decoder for answers, token by token.
+
+        Args:
+            model: of the base.
+            encoded: the encoder's states, [rows, source_len, d_model].
+            source_mask: int64 [rows, source_len].
+        """
         from loraloom.architectures.decoder_steps import CachedSteps
 
-        return CachedSteps(self, model)
+        return CachedSteps(self, model, encoded, source_mask)
 
     def new_cache(self, model: PreTrainedModel) -> Any:
         """Return an empty cache for `decode_next`."""

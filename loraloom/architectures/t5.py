@@ -61,11 +61,13 @@ class T5(Family):
 
         return computing_layers(model, linears)
 
-    def steps(self, model: PreTrainedModel) -> DecoderSteps:
-        """Return the decoder's layers with caches of their own."""
+    def steps(self, model: PreTrainedModel, encoded: Tensor, source_mask: Tensor) -> DecoderSteps:
+        """Return the decoder's layers with caches of their own; see `Family.steps`."""
         from loraloom.architectures.t5_steps import T5Steps, has_steps
 
-        return T5Steps(model) if has_steps(model) else super().steps(model)
+        if has_steps(model):
+            return T5Steps(model, encoded, source_mask)
+        return super().steps(model, encoded, source_mask)
 
     def dimensions(self, config: Any) -> Dimensions:
         """Return the sizes that a config states."""

@@ -1,8 +1,7 @@
 """Generation of answers by base and adapters in one pass.
 
 Greedy decoding and sampling are a loop of our own (`row_decoding.py`). Beam search uses transformers'
-`generate`, with the bank assigning each beam to its model, and with our configuration instead of the model's
-(`decoding.py`), so that both obey the recipe and nothing else.
+`generate` (`beam_decoding.py`). Both obey the recipe and nothing else.
 """
 
 from __future__ import annotations
@@ -11,14 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
-from transformers.generation import LogitsProcessorList
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.ownership import Rows, Share, seed_for
+from loraloom.bank.ownership import seed_for
 from loraloom.data.languages.codes import DecoderStart
-from loraloom.evaluate.decoding import generation_config, replaced_generation_config
-from loraloom.evaluate.first_tokens import FirstTokens, forced_tokens
-from loraloom.evaluate.row_decoding import RowDecoding, padded_rows
+from loraloom.evaluate.beam_decoding import BeamDecoding
+from loraloom.evaluate.row_decoding import RowDecoding
 from loraloom.recipe import GenerationSettings
 from loraloom.text.message import Message, joined
 
@@ -82,43 +79,21 @@ def answer(
     Raises:
         BankError: another thread is using the base, or a pass is in progress.
     """
+    # Rows of similar length together, so that few tokens are padding.
+    order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
     starts = starts or [DecoderStart(bank.base.start_token_id)] * len(sources)
+    seeds = [seed_for(seed, "sample", index) for index in range(len(sources))]
+    decoding: BeamDecoding | RowDecoding
     with _answering(bank):
         if settings.num_beams > 1:
-            answers = _by_beams(bank, slots, sources, starts, settings, on_rows, on_token)
+            decoding = BeamDecoding(bank, slots, sources, starts, settings, on_token)
         else:
-            seeds = [seed_for(seed, "sample", index) for index in range(len(sources))]
-            counted = _CountedRows(len(sources), len(slots), on_rows)
-            decoding = RowDecoding(
-                bank, slots, sources, starts, settings, seeds, counted.add, on_token, on_answers
-            )
-            decoding.run()
-            answers = decoding.answers
-    return dict(zip(slots, answers, strict=True))
-
-
-class _CountedRows:
-    """Tells how many rows all models have answered.
-
-    Args:
-        num_rows: to answer.
-        num_models: that answer each.
-        on_rows: called with the number of rows that are finished.
-    """
-
-    def __init__(self, num_rows: int, num_models: int, on_rows: Callable[[int], None]) -> None:
-        self._missing = [num_models] * num_rows
-        self._num_done = 0
-        self._on_rows = on_rows
-
-    def add(self, rows: Sequence[int]) -> None:
-        """Count an answer to each of these rows."""
-        before = self._num_done
-        for row in rows:
-            self._missing[row] -= 1
-            self._num_done += self._missing[row] == 0
-        if self._num_done > before:
-            self._on_rows(self._num_done)
+            decoding = RowDecoding(bank, slots, sources, starts, settings, seeds, on_token, on_answers)
+        for start in range(0, len(order), settings.batch_size):
+            chosen = order[start : start + settings.batch_size]
+            decoding.answer(chosen)
+            on_rows(start + len(chosen))
+    return dict(zip(slots, decoding.answers, strict=True))
 
 
 @contextmanager
@@ -134,59 +109,3 @@ def _answering(bank: AdapterBank) -> Iterator[None]:
             yield
         finally:
             bank.base.model.train(was_training)
-
-
-def _by_beams(
-    bank: AdapterBank,
-    slots: Sequence[str | None],
-    sources: Sequence[Sequence[int]],
-    starts: Sequence[DecoderStart],
-    settings: GenerationSettings,
-    on_rows: Callable[[int], None],
-    on_token: Callable[[], None],
-) -> list[list[list[int]]]:
-    """Answer with beams, [slots][rows][tokens]."""
-    # Rows of similar length together, so that few tokens are padding.
-    order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
-    answers: list[list[list[int]]] = [[[] for _ in sources] for _ in slots]
-    for start in range(0, len(order), settings.batch_size):
-        chosen = order[start : start + settings.batch_size]
-        on_token()
-        chunk, begun = [sources[index] for index in chosen], [starts[index] for index in chosen]
-        for own, rows in zip(answers, _beams_of(bank, slots, chunk, begun, settings), strict=True):
-            for index, row in zip(chosen, rows, strict=True):
-                own[index] = row
-        on_rows(start + len(chosen))
-    return answers
-
-
-def _beams_of(
-    bank: AdapterBank,
-    slots: Sequence[str | None],
-    chunk: Sequence[Sequence[int]],
-    starts: Sequence[DecoderStart],
-    settings: GenerationSettings,
-) -> list[list[list[int]]]:
-    """Run transformers' beam search; the encoder sees a row once, the decoder once per beam."""
-    input_ids, mask = (each.repeat(len(slots), 1) for each in padded_rows(bank.base, chunk))
-    rows = Rows(tuple(Share(slot, len(chunk)) for slot in slots), expansion=settings.num_beams)
-    config = generation_config(bank.base, settings)
-    if len({start.start_token_id for start in starts}) > 1:
-        config.decoder_start_token_id = [start.start_token_id for start in starts] * len(slots)
-    else:
-        config.decoder_start_token_id = starts[0].start_token_id
-    forced = forced_tokens(starts, len(slots), bank.base.device)
-    processors = [] if forced is None else [FirstTokens(forced.repeat_interleave(settings.num_beams))]
-    with bank.rows(rows), replaced_generation_config(bank.base, config):
-        out = bank.base.model.generate(
-            input_ids=input_ids,
-            attention_mask=mask,
-            generation_config=config,
-            logits_processor=LogitsProcessorList(processors),
-        )
-    answers = [_without_specials(row, bank.base.eos_token_id) for row in out[:, 1:].tolist()]
-    return [answers[number * len(chunk) : (number + 1) * len(chunk)] for number in range(len(slots))]
-
-
-def _without_specials(tokens: Sequence[int], eos: int) -> list[int]:
-    return list(tokens[: tokens.index(eos)] if eos in tokens else tokens)

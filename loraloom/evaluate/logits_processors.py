@@ -33,6 +33,7 @@ def logits_processors(settings: GenerationSettings) -> Any:
     return processors
 
 
-def needs_history(settings: GenerationSettings) -> bool:
-    """Return whether a processor looks at all tokens so far, and not only at the scores."""
-    return settings.repetition_penalty != 1.0 or bool(settings.no_repeat_ngram_size)
+def chooses_top_token(settings: GenerationSettings) -> bool:
+    """Return whether each token is that of the largest logit, which nothing processes."""
+    is_greedy = settings.num_beams == 1 and not settings.do_sample
+    return is_greedy and not logits_processors(settings)

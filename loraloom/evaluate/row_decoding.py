@@ -1,45 +1,70 @@
 """Greedy and sampled answers: one token at a time, for the rows of all models in one batch.
 
 Each token of a row depends on the row and its model alone; the batch decides only how many are computed at a
-time. Waiting rows start when all of a batch have ended; with `JOINS` and a family that allows it, as soon as
-some have.
+time. Rows of a batch start together, and leave it when enough of them have ended.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.linear import AdapterPass
 from loraloom.bank.objective import output_head
+from loraloom.bank.ownership import Rows, Share
 from loraloom.bank.top_token import TopToken, all_logits, top_token
 from loraloom.base.loading import Base
 from loraloom.data.languages.codes import DecoderStart
-from loraloom.evaluate.logits_processors import logits_processors, needs_history
-from loraloom.evaluate.rows_to_answer import IDLE, RowsToAnswer
+from loraloom.evaluate.first_tokens import forced_tokens
+from loraloom.evaluate.logits_processors import chooses_top_token, logits_processors
 from loraloom.recipe import GenerationSettings
 
-# Starting and removing rows copies caches, so several rows do so at once.
+# Removing rows copies caches, so several are removed at once.
 LEAVING_SHARE = 0.125
-# Whether waiting rows start before a whole batch has ended. On the starter, base and 8 adapters answering 200
-# prompts took 1.25 times as long with it: attention reads the columns of the longest answer for every row.
-JOINS = False
+# Rows of the batch for each that is being answered, up to which the models keep equally many.
+MAX_PADDING = 1.5
+
+
+@dataclass
+class _Line:
+    """A line of the batch: one model's answer to a row.
+
+    Args:
+        slot: the model.
+        answer: its tokens so far.
+        generator: for sampling; one of its own, so that draws are independent of other lines.
+        has_ended: whether the answer is complete.
+    """
+
+    slot: str | None
+    answer: list[int]
+    generator: torch.Generator
+    has_ended: bool = False
+
+    def add(self, token: int, eos_token_id: int) -> None:
+        """Add the next token; after EOS, none is added any more."""
+        self.has_ended = self.has_ended or token == eos_token_id
+        if not self.has_ended:
+            self.answer.append(token)
 
 
 class RowDecoding:
     """Answers of all models to the same rows.
+
+    Attributes:
+        answers: the tokens of each answer so far, without start and EOS, [slots][rows].
 
     Args:
         bank: with the adapters attached.
         slots: the models that answer.
         sources: token ids of each row.
         starts: what the answer to each row begins with.
-        settings: how to decode; `batch_size` rows at a time for each slot.
+        settings: how to decode.
         seeds: for sampling, of each row.
-        on_end: called with the rows whose answers a token has ended, a row once for each model.
         on_token: called before each token of a batch.
         on_answers: called after each token of a batch with the tokens so far of all rows, [slots · rows].
     """
@@ -52,119 +77,112 @@ class RowDecoding:
         starts: Sequence[DecoderStart],
         settings: GenerationSettings,
         seeds: Sequence[int],
-        on_end: Callable[[Sequence[int]], None],
         on_token: Callable[[], None],
         on_answers: Callable[[Sequence[Sequence[int]]], None] = lambda answers: None,
     ) -> None:
-        self._bank, self._base, self._settings = bank, bank.base, settings
+        self._bank, self._base, self._slots, self._settings = bank, bank.base, slots, settings
         self._sources, self._starts, self._seeds = sources, starts, seeds
-        self._on_end, self._on_token, self._on_answers = on_end, on_token, on_answers
-        # The longest first: a row that starts later then fits in the line of another.
-        order = sorted(range(len(sources)), key=lambda row: -len(sources[row]))
-        self._lines = RowsToAnswer(slots, order, settings.batch_size)
+        self._on_token, self._on_answers = on_token, on_answers
         self.answers: list[list[list[int]]] = [[[] for _ in sources] for _ in slots]
         self._processors = logits_processors(settings)
-        self._steps = bank.base.family.steps(bank.base.model)
-        # A processor of all tokens so far needs rows with equally many.
-        self._can_join = JOINS and self._steps.can_join and not needs_history(settings)
-        self._head: TopToken | None = None
-        if not settings.do_sample and not self._processors:
-            self._head = top_token(bank.base, len(slots) * len(sources) * settings.max_new_tokens)
-        self._first_pass: AdapterPass | None = None
-        self._tokens = torch.empty(0, dtype=torch.int64)  # the newest of each line
-        self._history = torch.empty(0, 0, dtype=torch.int64)  # all of each line, for processors
-        self._forced: dict[int, int] = {}  # the next token of a line, if it is not chosen
-        self._generators: list[torch.Generator] = []  # of each line
+        self._top_token: TopToken | None = None
+        if chooses_top_token(settings):
+            self._top_token = top_token(bank.base, len(slots) * len(sources) * settings.max_new_tokens)
 
-    def run(self) -> None:
-        """Answer all rows."""
-        while self._lines.num_active or self._lines.num_waiting:
-            self._start_rows()
-            self._on_token()
-            with self._bank.rows(self._lines.owners(), follows=self._first_pass):
-                states = self._steps.next_states(self._tokens)
-            self._add_tokens(self._choose(states))
-            self._remove_lines()
-
-    def _start_rows(self) -> None:
-        """Let waiting rows start, if no others are being answered or if there is room for enough of them."""
-        lines = self._lines
-        if not lines.num_active:
-            self._start(lines.start_batch(), is_batch=True)
-        elif self._can_join and lines.num_joining >= max(LEAVING_SHARE * len(lines.rows), 1):
-            self._start(lines.join(), is_batch=False)
-
-    def _start(self, started: Sequence[int], *, is_batch: bool) -> None:
-        """Encode the rows of some lines, and let their answers begin."""
-        rows, device = [self._lines.rows[line] for line in started], self._base.device
-        input_ids, mask = padded_rows(self._base, [self._sources[row] for row in rows])
-        with self._bank.rows(self._lines.owners(started), follows=self._first_pass) as self._first_pass:
+    def answer(self, rows: Sequence[int]) -> None:
+        """Answer some rows in one batch."""
+        starts = [self._starts[row] for row in rows]
+        lines = [self._line(model, row) for model in range(len(self._slots)) for row in rows]
+        input_ids, mask = padded_rows(self._base, [self._sources[row] for row in rows], len(self._slots))
+        with self._bank.rows(_owners(lines)) as first_pass:
             encoded = self._base.family.encode(self._base.model, input_ids, mask)
-            places = torch.tensor(started, device=device)
-            self._steps.start(encoded, mask, None if is_batch else places)
-        first = torch.tensor([self._starts[row].start_token_id for row in rows], device=device)
-        if is_batch:
-            self._tokens, self._history, self._forced = first, first[:, None], {}
-            self._generators = [torch.Generator(device) for _ in rows]
-        else:
-            self._tokens[places] = first
-        for line, row in zip(started, rows, strict=True):
-            if (token := self._starts[row].forced_token_id) is not None:
-                self._forced[line] = token
-            if self._settings.do_sample:
-                self._generators[line].manual_seed(self._seeds[row])
+            steps = self._base.family.steps(self._base.model, encoded, mask)
+        first = [[start.start_token_id] for start in starts] * len(self._slots)
+        tokens = torch.tensor(first, device=self._base.device)
+        forced = forced_tokens(starts, len(self._slots), self._base.device)
+        for _ in range(self._settings.max_new_tokens):
+            self._on_token()
+            with self._bank.rows(_owners(lines), follows=first_pass):
+                states = steps.next_states(tokens[:, -1])
+            chosen = self._choose(states, tokens, lines)
+            if forced is not None:
+                chosen, forced = torch.where(forced >= 0, forced, chosen), None
+            tokens = torch.cat([tokens, chosen[:, None]], dim=1)
+            for line, token in zip(lines, chosen.tolist(), strict=True):
+                line.add(token, self._base.eos_token_id)
+            self._on_answers([answer for own in self.answers for answer in own])
+            if all(line.has_ended for line in lines):
+                break
+            staying = staying_lines([line.slot for line in lines], [line.has_ended for line in lines])
+            if len(staying) < len(lines):
+                lines, kept = [lines[number] for number in staying], torch.tensor(staying).to(tokens.device)
+                tokens = tokens[kept]
+                steps.keep(kept)
 
-    def _choose(self, states: Tensor) -> Tensor:
-        """Choose the next token of each line, int64 [lines], from the decoder's states [lines, d_model]."""
-        if self._head is not None:
-            chosen = self._head.of(states)
-        else:
-            scores = self._processors(self._history, all_logits(output_head(self._base), states))
-            chosen = draw(scores, self._generators) if self._settings.do_sample else scores.argmax(-1)
-        for line, token in self._forced.items():
-            chosen[line] = token
-        self._forced = {}
-        return chosen
+    def _line(self, model: int, row: int) -> _Line:
+        generator = torch.Generator(self._base.device).manual_seed(self._seeds[row])
+        return _Line(self._slots[model], self.answers[model][row], generator)
 
-    def _add_tokens(self, chosen: Tensor) -> None:
-        """Add the chosen token of each line to its answer, or end the answer."""
-        self._tokens = chosen
-        if not self._can_join:
-            self._history = torch.cat([self._history, chosen[:, None]], dim=1)
-        lines, eos, ended = self._lines, self._base.eos_token_id, []
-        for line, (row, token) in enumerate(zip(lines.rows, chosen.tolist(), strict=True)):
-            if row == IDLE:
-                continue
-            answer = self.answers[lines.models[line]][row]
-            if token != eos:
-                answer.append(token)
-            if token == eos or len(answer) == self._settings.max_new_tokens:
-                lines.end(line)
-                ended.append(row)
-        self._on_end(ended)
-        self._on_answers([answer for own in self.answers for answer in own])
+    def _choose(self, states: Tensor, tokens: Tensor, lines: Sequence[_Line]) -> Tensor:
+        """Choose the next token of each line, int64 [lines].
 
-    def _remove_lines(self) -> None:
-        """Remove idle lines if they are many, unless rows that wait will start in them."""
-        if not self._lines.num_active or (self._can_join and self._lines.num_waiting):
-            return
-        if (kept := self._lines.shrink(LEAVING_SHARE)) is None:
-            return
-        lines = torch.tensor(kept, device=self._base.device)
-        self._steps.keep(lines)
-        self._tokens, self._history = self._tokens[lines], self._history[lines]
-        self._generators = [self._generators[line] for line in kept]
+        Args:
+            states: of the decoder, [lines, d_model].
+            tokens: so far, int64 [lines, tokens].
+            lines: of the batch.
+        """
+        if self._top_token is not None:
+            return self._top_token.of(states)
+        scores: Tensor = self._processors(tokens, all_logits(output_head(self._base), states))
+        if self._settings.do_sample:
+            return draw(scores, [line.generator for line in lines])
+        return scores.argmax(-1)
 
 
-def padded_rows(base: Base, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Return input_ids and attention mask, int64 [rows, len], of token ids with padding behind them."""
+def staying_lines(slots: Sequence[str | None], has_ended: Sequence[bool]) -> list[int]:
+    """Return the lines that stay in a batch, in order: all of them, if only few could leave.
+
+    The models keep equally many, so that one batched product computes their adapters; some of these have
+    ended. If these would be too many, only lines that have not ended stay.
+
+    Args:
+        slots: the model of each line.
+        has_ended: whether each line's answer has ended; not that of all.
+    """
+    by_slot: dict[str | None, list[int]] = {}
+    for line, slot in enumerate(slots):
+        by_slot.setdefault(slot, []).append(line)
+    active = {slot: sum(not has_ended[line] for line in own) for slot, own in by_slot.items()}
+    size = max(active.values())
+    if size * len(active) > MAX_PADDING * sum(active.values()):
+        size = 0
+    staying: list[int] = []
+    for slot, own in by_slot.items():
+        staying += sorted(own, key=has_ended.__getitem__)[: max(size, active[slot])]
+    num_leaving = len(slots) - len(staying)
+    return sorted(staying) if num_leaving >= LEAVING_SHARE * len(slots) else list(range(len(slots)))
+
+
+def _owners(lines: Sequence[_Line]) -> Rows:
+    shares = groupby(lines, key=lambda line: line.slot)
+    return Rows(tuple(Share(slot, len(list(own))) for slot, own in shares))
+
+
+def padded_rows(base: Base, rows: Sequence[Sequence[int]], num_models: int) -> tuple[Tensor, Tensor]:
+    """Return input_ids and attention mask of token ids with padding behind them, int64 [models · rows, len].
+
+    Args:
+        base: the model.
+        rows: token ids.
+        num_models: that answer them; the rows of one follow those of another.
+    """
     width = max(len(row) for row in rows)
     input_ids = torch.full((len(rows), width), base.pad_token_id)
     mask = torch.zeros(len(rows), width, dtype=torch.long)
     for number, row in enumerate(rows):
         input_ids[number, : len(row)] = torch.tensor(row)
         mask[number, : len(row)] = 1
-    return input_ids.to(base.device), mask.to(base.device)
+    return input_ids.repeat(num_models, 1).to(base.device), mask.repeat(num_models, 1).to(base.device)
 
 
 def draw(scores: Tensor, generators: Sequence[torch.Generator]) -> Tensor:

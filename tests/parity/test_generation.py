@@ -131,15 +131,6 @@ def test_when_rows_leave_changes_no_answer(
     assert answer(bank, SLOTS, SOURCES, GREEDY["both"]) == expected
 
 
-@of_two_kinds
-def test_rows_that_join_a_batch_change_no_answer(speaking: Speaking, monkeypatch: pytest.MonkeyPatch) -> None:
-    bank, _ = speaking
-    settings = GREEDY["plain"].model_copy(update={"batch_size": 3})
-    expected = answer(bank, SLOTS, SOURCES, settings)
-    monkeypatch.setattr(row_decoding, "JOINS", True)
-    assert answer(bank, SLOTS, SOURCES, settings) == expected
-
-
 def log_likelihood(model: Any, source: list[int], said: list[int], settings: GenerationSettings) -> float:
     """What a beam is ranked by, for two of one length; in float64 behind the logits."""
     ids = said if len(said) == settings.max_new_tokens else [*said, model.config.eos_token_id]
