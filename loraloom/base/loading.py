@@ -185,7 +185,8 @@ def load_base(
     check_tokenizer(tokenizer, model, family.start_token_id(config, tokenizer), name)
     freeze(model, family)
     fuse_activations(model)
-    use_row_attention(model)
+    if not family.counts_positions:  # of other families, what a pass keeps was counted with torch's own
+        use_row_attention(model)
     family.prepare(model)
     check_deterministic(model, family, tokenizer, name)
     return Base(

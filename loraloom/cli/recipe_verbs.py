@@ -90,8 +90,8 @@ def check(
         document: dict[str, object] = {}
         rate: float | None = None
         if data_only:
+            from loraloom.session.code_checks import check_codes
             from loraloom.session.data_checks import check_data
-            from loraloom.session.folder_languages import check_codes
 
             of_data = check_data(settings, split, allow, loads_tokenizer=True)
             findings = [*of_data.findings, *of_data.without_tokens, *check_codes(settings, of_data.seen)]

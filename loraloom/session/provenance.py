@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import platform
 from collections.abc import Collection
 from importlib.metadata import version
@@ -34,13 +33,7 @@ PACKAGES = ("loraloom", "torch", "transformers", "peft", "datasets", "tokenizers
 
 def versions(*more: str) -> dict[str, str]:
     """Return the versions of Python, of every package that results depend on, and of `more` packages."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in (*PACKAGES, *more)}
-
-
-@functools.cache
-def _version(package: str) -> str:
-    """Return the version of a package, which does not change while it is imported; finding it takes 5 ms."""
-    return version(package)
+    return {"python": platform.python_version()} | {name: version(name) for name in (*PACKAGES, *more)}
 
 
 def initial_provenance(

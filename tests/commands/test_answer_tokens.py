@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from loraloom.commands.compare import compare
 from loraloom.commands.predict import predict
 from loraloom.commands.train import train
-from loraloom.evaluate import generation
+from loraloom.evaluate.row_decoding import RowDecoding
 from loraloom.export.merged_generation import merged_generation_config
 from loraloom.recipe.reading import parse_recipe
 from loraloom.session.material import load_recipe_base
@@ -58,10 +58,10 @@ def says(run: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     def say(text: str) -> None:
         tokens = tokenizer(text)["input_ids"][:-1]
 
-        def decode(bank: Any, slots: Sequence[Any], chunk: Sequence[Any], *_: Any) -> Any:
-            return [[tokens for _ in chunk] for _ in slots]
+        def run(self: RowDecoding) -> None:
+            self.answers = [[tokens for _ in own] for own in self.answers]
 
-        monkeypatch.setattr(generation, "_row_by_row", decode)
+        monkeypatch.setattr(RowDecoding, "run", run)
 
     return say
 

@@ -28,7 +28,7 @@ from loraloom.errors import DataError, RecipeError
 from loraloom.recipe.reading import parse_recipe
 from loraloom.run.events import ExperimentEnd, Note
 from loraloom.run.folder import open_run
-from loraloom.session.folder_languages import check_codes
+from loraloom.session.code_checks import check_codes
 from loraloom.text.units import signed
 from tests.sentencepiece_folders import make_spiece
 from tests.tiny import make_folder

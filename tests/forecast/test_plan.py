@@ -128,7 +128,7 @@ def test_waves_are_as_few_as_the_budget_allows_and_in_order(mt5: Base) -> None:
 
 def test_the_reason_says_what_is_needed_and_what_is_free(mt5: Base) -> None:
     together = make_plan(experiments(2), mt5, ROWS, budget=2**30).reason
-    assert together == "all experiments fit in memory together: 3.5 MiB in addition to the base, 1.0 GiB free"
+    assert together == "all experiments fit in memory together: 3.4 MiB in addition to the base, 1.0 GiB free"
     assert make_plan(experiments(2), mt5, ROWS, budget=0).reason.startswith(
         "fewer waves do not fit in memory"
     )

@@ -9,10 +9,10 @@ import torch
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.linear import BankLinear
-from loraloom.bank.objective import hidden_states, part_losses
+from loraloom.bank.objective import hidden_states, output_head, part_losses
 from loraloom.bank.ownership import Rows, shares_of
+from loraloom.bank.top_token import all_logits
 from loraloom.base.loading import Base
-from loraloom.evaluate.generation import _logits
 from loraloom.recipe import LoraSettings
 from tests.parity.rig import attach_speaking, batch_of, losses_and_gradients, random_rows
 
@@ -33,7 +33,9 @@ def test_a_fresh_adapter_leaves_states_and_logits_bit_for_bit(base: Base, packin
     with bank.rows(Rows(shares_of(adapted))):
         states = hidden_states(base, adapted)
     assert torch.equal(states, expected)
-    assert torch.equal(_logits(bank, states), _logits(bank, expected))
+    assert torch.equal(
+        all_logits(output_head(bank.base), states), all_logits(output_head(bank.base), expected)
+    )
 
 
 @torch.no_grad()

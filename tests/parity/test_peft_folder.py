@@ -12,11 +12,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.objective import hidden_states
+from loraloom.bank.objective import hidden_states, output_head
 from loraloom.bank.ownership import Rows, shares_of
 from loraloom.bank.peft_folder import read_adapter, write_adapter
+from loraloom.bank.top_token import all_logits
 from loraloom.base.loading import Base
-from loraloom.evaluate.generation import _logits
 from loraloom.recipe import LoraSettings
 from tests.parity.rig import attach_speaking, batch_of, random_rows, speaking_tensors, stock_model
 
@@ -38,7 +38,7 @@ def logits_of_bank(bank: AdapterBank, slot: str | None) -> list[Tensor]:
     for row in ROWS:
         batch = batch_of(bank.base, {slot: [row]})
         with bank.rows(Rows(shares_of(batch))):
-            results.append(_logits(bank, hidden_states(bank.base, batch)[0]))
+            results.append(all_logits(output_head(bank.base), hidden_states(bank.base, batch)[0]))
     return results
 
 

@@ -18,10 +18,16 @@ CODE = {"importlib.import_module", "__import__", "eval", "exec", "compile", "run
 TORCH_PICKLES = {"torch.load", "torch.save", "torch.jit.load", "torch.hub.load", "numpy.load", "np.load"}
 UNSAFE_YAML = {"yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load"}
 SHELL = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
-# The proof of a merged model, in a process that knows nothing of ours; the model process of a server.
-STARTS_A_PROCESS = {"export/proof.py", "serving/model_process.py"}
+# The proof of a merged model, in a process that knows nothing of ours; the model processes of the servers;
+# trainings and checks that the pages start.
+STARTS_A_PROCESS = {
+    "export/proof.py",
+    "serving/model_process.py",
+    "web/pages/jobs.py",
+    "web/pages/questions.py",
+}
 # A server binds its address; nothing here connects to another.
-LISTENS = {"web/openai_api/server.py"}
+LISTENS = {"web/openai_api/server.py", "web/pages/server.py"}
 # They take apart what a request says, and reach nobody.
 ONLY_PARSES = ("urllib.parse.", "http.cookies.")
 # A look into the local cache, which asks nobody.

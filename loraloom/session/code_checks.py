@@ -1,0 +1,65 @@
+"""Check of the language codes of rows against a base that is not loaded, by its tokenizer alone."""
+
+from __future__ import annotations
+
+from loraloom.checks.data.data_view import DataView
+from loraloom.checks.data.light_tokenizer import NoTokenizerError
+from loraloom.checks.finding import Finding
+from loraloom.data.languages.codes import pair_name
+from loraloom.data.languages.known import check_languages
+from loraloom.errors import DataError, ModelError, Problem
+from loraloom.recipe import Recipe
+from loraloom.session.data_checks import tokenizer_folder
+from loraloom.session.folder_languages import family_of_folder, languages_of_folder
+from loraloom.text.message import Message
+
+SHOWN_PAIRS = 8
+
+
+def check_codes(recipe: Recipe, seen: DataView) -> list[Finding]:
+    """Check that the base has the languages of all rows, without loading it.
+
+    Args:
+        recipe: names the base.
+        seen: the rows, as the data checks saw them.
+
+    Returns:
+        Errors; or a note that says why codes could not be checked; nothing if there are no codes.
+    """
+    rows = [*(row for part in seen.parts.values() for row in part), *seen.retained]
+    pairs = dict.fromkeys(pair_name(row) for row in rows if row.source_lang or row.target_lang)
+    shown = ", ".join(list(pairs)[:SHOWN_PAIRS]) + (", …" if len(pairs) > SHOWN_PAIRS else "")
+    try:
+        folder = tokenizer_folder(recipe)
+    except NoTokenizerError as error:
+        return [_not_checked(shown, str(error))] if pairs else []
+    if family_of_folder(folder) is None:
+        why = Message("the base's folder has no config.json that says its family")
+        return [_not_checked(shown, why)] if pairs else []
+    name = recipe.model_name_or_path
+    try:
+        languages = languages_of_folder(folder, name)
+        check_languages(rows, languages, name)
+    except (ModelError, DataError) as error:
+        return [_refused(problem) for problem in error.problems]
+    if languages is None:
+        return []
+    return [Finding("ok", "languages", "data", Message("the base has the codes of {shown}", shown=shown))]
+
+
+def _not_checked(shown: str, why: str) -> Finding:
+    message = Message(
+        "rows are in {shown}; whether the base has these codes was not checked: {why}", shown=shown, why=why
+    )
+    return Finding(
+        "note", "languages", "model_name_or_path", message, Message("Run the check without --data-only.")
+    )
+
+
+def _refused(problem: Problem) -> Finding:
+    text = problem.what
+    if problem.found:
+        text = Message("{problem} (found: {found})", problem=text, found=problem.found)
+    if problem.allowed:
+        text = Message("{problem:clause}. Allowed: {allowed}", problem=text, allowed=problem.allowed)
+    return Finding("error", "languages", problem.where or "data", text, problem.fix)
