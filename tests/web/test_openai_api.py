@@ -77,6 +77,12 @@ def test_many_clients_at_once_get_their_own_answers(server: LiveServer) -> None:
     assert together == alone
 
 
+def test_an_error_names_the_key_not_the_types_it_may_have(server: LiveServer) -> None:
+    error = server.http.post("/v1/completions", json={"model": "a", "prompt": ""}).json()["error"]
+    assert error["param"] == "prompt"
+    assert "constrained" not in error["message"]
+
+
 @pytest.mark.parametrize(
     ("content", "headers", "status"),
     [

@@ -15,7 +15,7 @@ from jinja2 import nodes
 from tools.messages.sources import called_name
 
 PACKAGE = Path(__file__).resolve().parents[2] / "loraloom"
-VERBS = "cli/*_verbs.py"
+VERBS = "cli/*_verb*.py"
 _ROW = re.compile(r"row \{\w+\}:? ")
 # Words, and punctuation that another language may write otherwise: `{path}: {note}`.
 _TO_TRANSLATE = re.compile(r"[^\W\d_]{2,}|[,;:.()…]")

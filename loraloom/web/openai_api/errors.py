@@ -94,4 +94,5 @@ def install_errors(app: FastAPI) -> None:
 
 def _place(problem: Any) -> str:
     """The key that a problem is about: `messages.0.role`."""
-    return ".".join(str(part) for part in problem["loc"] if part != "body")[:200]
+    parts = (str(part) for part in problem["loc"] if part != "body")
+    return ".".join(part for part in parts if "constrained-str" not in part)[:200]
