@@ -48,7 +48,7 @@ PHASES = {
     "an optimizer step": Phase(STEP, 5, SAVED),
     "an evaluation": Phase("loraloom.evaluate.loss:example_losses", 1, SAVED),
     "a later evaluation": Phase("loraloom.evaluate.loss:example_losses", 4, SAVED),
-    "an answer": Phase("loraloom.evaluate.row_decoding:all_logits", 3, SAVED),
+    "an answer": Phase("loraloom.bank.top_token:all_logits", 3, SAVED),
     "measuring what was forgotten": Phase("loraloom.training.membership:measure_forgetting", 1, SAVED),
     "a save": Phase("loraloom.training.checkpoint:_write", 2, SAVED),
     "an export": Phase("loraloom.training.membership:export", 1, SAVED),
