@@ -128,7 +128,7 @@ def _sum(mask: Tensor, position_bias: Tensor | None, shape: torch.Size, dtype: t
     if mask.dtype == torch.bool:
         lowest = torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(dtype).min)
     else:
-        lowest = mask.float()
+        lowest = mask.detach().float()  # a view of the mask itself would keep its own key alive
     total = lowest if position_bias is None else lowest + position_bias.float()
     total = total.expand(shape).flatten(0, 1)
     _SUMS[mask] = (lambda: None) if position_bias is None else ref(position_bias), shape, total

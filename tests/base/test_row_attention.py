@@ -54,6 +54,16 @@ def test_it_equals_sdpa(is_additive: bool, has_bias: bool, scaling: float | None
         torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("mask", [causal(), torch.zeros(ROWS, HEADS, QUERIES, KEYS)], ids=["bool", "float32"])
+def test_a_sum_is_freed_with_its_mask(mask: Tensor) -> None:
+    own, shape = mask.clone(), torch.Size((ROWS, HEADS, QUERIES, KEYS))
+    before = len(row_attention._SUMS)
+    row_attention._sum(own, None, shape, torch.float32)
+    assert len(row_attention._SUMS) == before + 1
+    del own
+    assert len(row_attention._SUMS) == before
+
+
 def test_layers_share_a_sum_until_the_bias_is_another() -> None:
     mask, bias = causal(), torch.randn(1, HEADS, QUERIES, KEYS)
     shape = torch.Size((ROWS, HEADS, QUERIES, KEYS))
