@@ -143,6 +143,8 @@ class Screen:
         tiles = [self._tile_logits(tile, stored, scales) for tile in self._tiles]
         peaks = torch.cat([_block_maxima(tile) for tile in tiles], dim=1) * units
         error = self._error(states, states - rounded * scales, peaks)
+        if not error.isfinite().all():  # as from states with NaN, of which nothing can be said
+            return AllLogits(self.head).of(hidden)
         lowest = (peaks - error).amax(1, keepdim=True)
         rows, blocks = (peaks + error >= lowest).nonzero().unbind(1)
         enough = ((lowest[rows, 0] - error[rows, blocks]) / units[rows, 0])[:, None]

@@ -65,6 +65,14 @@ def test_states_and_words_of_zeros() -> None:
     assert Screen(own).of(hidden).tolist() == AllLogits(own).of(hidden).tolist()
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_states_that_are_not_finite(value: float, rows: int) -> None:
+    own, hidden = head(500), states(rows)
+    hidden[0] = value
+    assert Screen(own).of(hidden).tolist() == AllLogits(own).of(hidden).tolist()
+
+
 def test_without_its_error_it_would_choose_other_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     """The premise of the tests here: int8 alone is not enough."""
     monkeypatch.setattr(Screen, "_error", lambda self, states, loss, peaks: torch.zeros_like(peaks))
