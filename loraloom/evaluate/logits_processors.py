@@ -31,9 +31,3 @@ def logits_processors(settings: GenerationSettings) -> Any:
         if settings.top_p is not None and settings.top_p < 1:
             processors.append(TopPLogitsWarper(float(settings.top_p)))
     return processors
-
-
-def chooses_top_token(settings: GenerationSettings) -> bool:
-    """Return whether each token is that of the largest logit, which nothing processes."""
-    is_greedy = settings.num_beams == 1 and not settings.do_sample
-    return is_greedy and not logits_processors(settings)

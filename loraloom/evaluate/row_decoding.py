@@ -20,7 +20,7 @@ from loraloom.bank.top_token import TopToken, all_logits, top_token
 from loraloom.base.loading import Base
 from loraloom.data.languages.codes import DecoderStart
 from loraloom.evaluate.first_tokens import forced_tokens
-from loraloom.evaluate.logits_processors import chooses_top_token, logits_processors
+from loraloom.evaluate.logits_processors import logits_processors
 from loraloom.recipe import GenerationSettings
 
 # Removing rows copies caches, so several are removed at once.
@@ -78,7 +78,7 @@ class RowDecoding:
         settings: GenerationSettings,
         seeds: Sequence[int],
         on_token: Callable[[], None],
-        on_answers: Callable[[Sequence[Sequence[int]]], None] = lambda answers: None,
+        on_answers: Callable[[Sequence[Sequence[int]]], None],
     ) -> None:
         self._bank, self._base, self._slots, self._settings = bank, bank.base, slots, settings
         self._sources, self._starts, self._seeds = sources, starts, seeds
@@ -86,7 +86,7 @@ class RowDecoding:
         self.answers: list[list[list[int]]] = [[[] for _ in sources] for _ in slots]
         self._processors = logits_processors(settings)
         self._top_token: TopToken | None = None
-        if chooses_top_token(settings):
+        if not settings.do_sample and not self._processors:
             self._top_token = top_token(bank.base, len(slots) * len(sources) * settings.max_new_tokens)
 
     def answer(self, rows: Sequence[int]) -> None:
