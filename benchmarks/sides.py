@@ -281,8 +281,8 @@ def check_equal(
         found["stock"].append(stock.last)
     ours.close()
     stock.close()
-    # In bfloat16 the norm of a trained model's gradients is mostly rounding: both sides differ from float32
-    # by more than from each other.
+    # In bfloat16 the norm of a trained model's gradients is mostly rounding, and 2 % failed: both sides
+    # differ from float32 by more than from each other. Equality is shown in float32 only.
     tolerances = (2e-2, 0.15) if machine.dtype == torch.bfloat16 else (1e-4, 1e-4)
     for mine, other in zip(found["ours"], found["stock"], strict=True):
         for a, b, tolerance in zip(mine, other, tolerances, strict=True):
