@@ -1,15 +1,15 @@
-"""The server of the pages: a port, uvicorn, and an end that does not wait for browsers."""
+"""The server of the pages: uvicorn, and an end that does not wait for browsers."""
 
 from __future__ import annotations
 
-import socket
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from loraloom.errors import RecipeError, RunError
+from loraloom.errors import RunError
 from loraloom.text.message import Message
 from loraloom.web.pages.application import make_access, make_application
+from loraloom.web.ports import bind
 from loraloom.web.tokens import read_token
 
 LEAVE_SECONDS = 2
@@ -37,14 +37,16 @@ def serve_pages(
         on_start: called with the address of the pages.
 
     Raises:
-        RecipeError: the address is unusable, or needs a token.
+        LoRALoomError: the address is unusable or in use.
+        RecipeError: the address needs a token.
         RunError: the folder of the runs is a file.
     """
     if runs.exists() and not runs.is_dir():
         raise RunError(Message("is a file, not a folder of runs"), where=str(runs))
     token = None if token_file is None else read_token(token_file)
     application = make_application(runs.absolute(), make_access(host, token, allowed_hosts))
-    listening = _listen(host, port, 1 if is_port_fixed else MANY_PORTS)
+    listening = bind(host, port, 1 if is_port_fixed else MANY_PORTS)
+    listening.listen()  # a browser may connect as soon as the address is printed
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         import uvicorn
 
@@ -61,29 +63,3 @@ def serve_pages(
     bound = listening.getsockname()[1]
     on_start(f"http://{f'[{host}]' if ':' in host else host}:{bound}")
     server.run(sockets=[listening])
-
-
-def _listen(host: str, port: int, num_tries: int) -> socket.socket:
-    """Bind the first free port.
-
-    Raises:
-        RecipeError: none of them can be bound.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    last: OSError | None = None
-    for number in range(port, min(port + num_tries, 65536)):
-        made = socket.socket(family, socket.SOCK_STREAM)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            made.bind((host, number))
-            made.listen(128)
-        except OSError as error:
-            made.close()
-            last = error
-            continue
-        return made
-    raise RecipeError(
-        Message("cannot be bound: {reason}", reason=last.strerror or str(last) if last else "–"),
-        where=f"--host {host} --port {port}",
-        fix=Message("Choose another --port, or end the server that uses it."),
-    )
