@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
+import socket
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+
+import uvicorn
 
 from loraloom.errors import RunError
 from loraloom.text.message import Message
@@ -14,6 +17,24 @@ from loraloom.web.tokens import read_token
 
 LEAVE_SECONDS = 2
 MANY_PORTS = 20
+
+
+class _Server(uvicorn.Server):
+    """A server for which a signal is the usual end; uvicorn would raise it again afterwards."""
+
+    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_start = on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so once signals and browsers are handled."""
+        await super().startup(sockets=sockets)
+        self._on_start()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End at the first SIGINT or SIGTERM, and at once at the second."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
 
 
 def serve_pages(
@@ -26,7 +47,7 @@ def serve_pages(
     allowed_hosts: frozenset[str] = frozenset(),
     on_start: Callable[[str], None] = lambda address: None,
 ) -> None:
-    """Serve the pages until a signal ends the process.
+    """Serve the pages until SIGINT or SIGTERM.
 
     Args:
         runs: the folder of the runs; it need not exist yet.
@@ -46,20 +67,17 @@ def serve_pages(
     token = None if token_file is None else read_token(token_file)
     application = make_application(runs.absolute(), make_access(host, token, allowed_hosts))
     listening = bind(host, port, 1 if is_port_fixed else MANY_PORTS)
-    listening.listen()  # a browser may connect as soon as the address is printed
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        import uvicorn
-
-        config = uvicorn.Config(
-            application,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=LEAVE_SECONDS,
-            timeout_keep_alive=30,
-            limit_concurrency=200,
-        )
-        server = uvicorn.Server(config)
+    listening.listen()  # otherwise a second server could bind it, too
+    config = uvicorn.Config(
+        application,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=LEAVE_SECONDS,
+        timeout_keep_alive=30,
+        limit_concurrency=200,
+    )
     bound = listening.getsockname()[1]
-    on_start(f"http://{f'[{host}]' if ':' in host else host}:{bound}")
-    server.run(sockets=[listening])
+    address = f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+    _Server(config, lambda: on_start(address)).run(sockets=[listening])
