@@ -21,12 +21,10 @@ class RunProcess:
     Args:
         pid: its process id.
         memory_bytes: its resident memory.
-        started: time at which it started, in seconds since 1970.
     """
 
     pid: int
     memory_bytes: int
-    started: float
 
 
 def process_of(run: Run) -> RunProcess | None:
@@ -35,9 +33,7 @@ def process_of(run: Run) -> RunProcess | None:
     if pid is None:
         return None
     try:
-        process = psutil.Process(pid)
-        with process.oneshot():
-            return RunProcess(pid, process.memory_info().rss, process.create_time())
+        return RunProcess(pid, psutil.Process(pid).memory_info().rss)
     except psutil.Error:
         return None
 
@@ -64,7 +60,7 @@ def stop_process(run: Run) -> RunProcess:
 
 
 def _has_open(pid: int, run: Run) -> bool:
-    """Return whether a process has the lock file open, so that a wrong number in it stops nobody else."""
+    """Return whether a process has the lock file open, because the number in it may be wrong."""
     lock = (run.folder / LOCK_FILE).resolve()
     try:
         return any(opened.path == str(lock) for opened in psutil.Process(pid).open_files())

@@ -147,7 +147,7 @@ def test_stopping_sends_sigterm_to_the_process_that_holds_the_lock(
 def test_a_process_that_only_its_number_names_is_not_stopped(
     client: TestClient, runs: Path, form_token: Callable[[], str]
 ) -> None:
-    """A lock file names a process that does not have it open: whoever wrote that number cannot stop it."""
+    """A process that a lock file names, but that does not have it open, is not stopped."""
     run = Run(copy_run("finished-interrupted", runs))
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
         from loraloom.run.lock import locked
