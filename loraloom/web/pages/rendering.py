@@ -31,6 +31,12 @@ HTMX_SETTINGS = json.dumps(
         "selfRequestsOnly": True,
         "historyCacheSize": 0,
         "refreshOnHistoryMiss": True,
+        # By default, htmx drops the page of an error, and a button would seem to do nothing.
+        "responseHandling": [
+            {"code": "204", "swap": False},
+            {"code": "[23]..", "swap": True},
+            {"code": "[45]..", "swap": True, "error": True, "select": "#content > *", "ignoreTitle": True},
+        ],
     }
 )
 
