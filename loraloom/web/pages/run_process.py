@@ -38,8 +38,14 @@ def process_of(run: Run) -> RunProcess | None:
         return None
 
 
-def stop_process(run: Run) -> RunProcess:
+# Processes that were asked to end, by process id and time of their start.
+_asked: set[tuple[int, float]] = set()
+
+
+def stop_process(run: Run) -> None:
     """Ask the process that works on a run to finish its step, save and end, as `kill PID` does.
+
+    It is asked once, because a second signal would end it before it has saved.
 
     Raises:
         RunError: no process of this user works on the run.
@@ -50,13 +56,17 @@ def stop_process(run: Run) -> RunProcess:
             Message("no process works on this run, so there is nothing to stop"), where=run.folder.name
         )
     try:
-        os.kill(found.pid, signal.SIGTERM)
+        asked = found.pid, psutil.Process(found.pid).create_time()
+        if asked not in _asked:
+            _asked.add(asked)
+            os.kill(found.pid, signal.SIGTERM)
+    except psutil.NoSuchProcess:
+        return
     except OSError as error:
         raise RunError(
             Message("the process cannot be stopped: {reason}", reason=error.strerror or str(error)),
             where=run.folder.name,
         ) from None
-    return found
 
 
 def _has_open(pid: int, run: Run) -> bool:
