@@ -123,9 +123,12 @@ async def vote(request: Request, run: NamedRun, id: str, form: OwnForm) -> Respo
         model = None if chosen == NO_DIFFERENCE else question.order[int(chosen)]
         question.vote = model or ""
         shown = {name: question.answers[name] for name in question.order}
-        await run_in_threadpool(
-            add_vote, run, Vote(time=now(), prompt=question.prompt, answers=shown, chosen=model)
-        )
+        own = Vote(time=now(), prompt=question.prompt, answers=shown, chosen=model)
+        try:
+            await run_in_threadpool(add_vote, run, own)
+        except BaseException:
+            question.vote = None  # it was not kept, so the voter can try again
+            raise
     votes = await run_in_threadpool(read_votes, run)
     return page(
         request,
