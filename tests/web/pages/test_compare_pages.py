@@ -116,6 +116,9 @@ def test_ties_count_as_shown_and_not_chosen(tmp_path: Path) -> None:
         ("base", 1, 4),
     ]
     assert votes.num_ties == 1
+    assert votes.num_models == 2
+    add_vote(run, Vote(time="", prompt="", answers={"base": "a", "new": "c"}, chosen="new"))
+    assert read_votes(run).num_models is None  # there is no one rate of chance
 
 
 def test_wilsons_interval_contains_the_rate_and_narrows() -> None:
