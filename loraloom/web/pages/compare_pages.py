@@ -27,7 +27,7 @@ from loraloom.text.message import Message
 from loraloom.web.pages.event_stream import event, event_stream
 from loraloom.web.pages.questions import LONGEST_PROMPT, Question, Questions
 from loraloom.web.pages.rendering import fragment, page, problems_of
-from loraloom.web.pages.requests import NamedRun, OwnForm, field, runs_of
+from loraloom.web.pages.requests import NamedRun, OwnForm, field, page_of_run
 from loraloom.web.pages.votes import add_vote
 
 router = APIRouter()
@@ -38,7 +38,6 @@ NO_DIFFERENCE = "none"
 @router.get("/runs/{name}/compare")
 def compare(request: Request, run: NamedRun) -> Response:
     """Show the form, and the votes so far."""
-    summary = runs_of(request).summary(run)
     settings, models, votes = GenerationSettings(), [], VotesView((), ())
     problems: list[str] = []
     try:
@@ -50,16 +49,8 @@ def compare(request: Request, run: NamedRun) -> Response:
         problems = problems_of(error)
     if is_range_test(run):
         problems = [Message("A range test keeps no adapters, so there is nothing to ask.")]
-    return page(
-        request,
-        "compare.html.j2",
-        section="compare",
-        run=summary,
-        run_name=run.folder.name,
-        settings=settings,
-        models=models,
-        votes=votes,
-        problems=problems,
+    return page_of_run(
+        request, run, "compare", settings=settings, models=models, votes=votes, problems=problems
     )
 
 
