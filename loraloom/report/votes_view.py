@@ -27,6 +27,11 @@ class VotesView:
         return len(self.votes)
 
     @property
+    def num_models(self) -> int | None:
+        """Number of models that every vote showed; None if votes showed different models."""
+        return len(self.figures) if all(each.num_shown == self.total for each in self.figures) else None
+
+    @property
     def num_ties(self) -> int:
         """Number of votes that saw no difference."""
         return sum(vote.chosen is None for vote in self.votes)

@@ -209,7 +209,7 @@ def is_held(path: Path) -> bool:
 
 
 def holder(path: Path) -> int | None:
-    """Return the process id that the holder of a lock file wrote to it; None if nobody holds it."""
+    """Return the process id that the holder of a lock file wrote to it; None if it is not held."""
     if not is_held(path):
         return None
     try:

@@ -87,6 +87,21 @@ def test_a_training_that_cannot_start_says_why(page: Any, tmp_path: Path) -> Non
     assert page.get_by_text("A training could not start.").count() == 0
 
 
+def test_a_refused_button_says_why(browser: Any, address: str, tmp_path: Path) -> None:
+    """Not with `page`, because a browser complains of every refusal."""
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps(ROWS), encoding="utf-8")
+    with browser.new_context(base_url=address) as context:
+        page = context.new_page()
+        page.goto("/new")
+        page.set_input_files("#data", file)
+        page.get_by_role("button", name="Examine the data").click()
+        page.evaluate("for (const each of document.getElementsByName('form_token')) each.value = '1.2'")
+        page.click("#check")
+        page.locator("#checks").get_by_text("The form is too old").wait_for()
+        assert "rows.json" in page.input_value("#recipe")
+
+
 def test_a_damaged_run_is_named(page: Any) -> None:
     page.goto("/runs")
     assert page.locator(".state-damaged").count() == 1

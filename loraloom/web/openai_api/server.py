@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +11,10 @@ from types import FrameType
 
 import uvicorn
 
-from loraloom.errors import RecipeError
 from loraloom.serving.configuration import ModelConfiguration
 from loraloom.serving.model_process import ModelProcess
-from loraloom.text.message import Message
 from loraloom.web.openai_api.app import Api
+from loraloom.web.ports import bind
 from loraloom.web.security import Access, Secured
 
 MAX_CONNECTIONS = 2048
@@ -89,7 +87,7 @@ def serve(
     Raises:
         LoRALoomError: the model is unusable, or the address is taken.
     """
-    listening = _listen(settings.access.host, settings.port)
+    listening = bind(settings.access.host, settings.port)  # before the model is loaded, which takes longer
     try:
         asyncio.run(_serve(configuration, settings, listening, log, on_start))
     finally:
@@ -129,25 +127,3 @@ async def _serve(
         await server.serve(sockets=[listening])
     finally:
         await model.close()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Bind the address before the model is loaded, which takes longer.
-
-    Raises:
-        RecipeError: the address is taken or is none of this machine's.
-    """
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind)
-        if os.name == "posix":
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-    except OSError as error:
-        raise RecipeError(
-            Message("the address cannot be used: {reason}", reason=error.strerror or str(error)),
-            where=f"{host}:{port}",
-            fix=Message("Choose another one with --port or --host."),
-        ) from None
-    listening.set_inheritable(False)
-    return listening

@@ -53,7 +53,7 @@ class Requests:
         self._waiting.put(None)
 
     def next(self) -> dict[str, Any] | None:
-        """Return the next request; None if nobody asks any more."""
+        """Return the next request; None if the pages have ended or none came for a while."""
         try:
             return self._waiting.get(timeout=IDLE_SECONDS)
         except queue.Empty:
@@ -66,7 +66,7 @@ class Requests:
 
 
 def main(run: Path) -> int:
-    """Load the models of a run and answer requests until nobody asks any more."""
+    """Load the models of a run and answer requests until there are no more."""
     requests, out = Requests(sys.stdin), sys.stdout
     sys.stdout = sys.stderr  # what libraries print is no answer
 

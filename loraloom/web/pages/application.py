@@ -139,5 +139,5 @@ async def _http_error(request: Request, error: Exception) -> HTMLResponse:
 
 
 def _refusal_page(refusal: Refusal) -> tuple[bytes, str]:
-    """Write a refusal as plain text: whoever sees it may not see a page."""
+    """Write a refusal as plain text, because its reader may not see a page."""
     return f"{refusal.message}\n".encode(), "text/plain; charset=utf-8"

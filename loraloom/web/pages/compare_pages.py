@@ -27,7 +27,7 @@ from loraloom.text.message import Message
 from loraloom.web.pages.event_stream import event, event_stream
 from loraloom.web.pages.questions import LONGEST_PROMPT, Question, Questions
 from loraloom.web.pages.rendering import fragment, page, problems_of
-from loraloom.web.pages.requests import NamedRun, OwnForm, field, runs_of
+from loraloom.web.pages.requests import NamedRun, OwnForm, field, page_of_run
 from loraloom.web.pages.votes import add_vote
 
 router = APIRouter()
@@ -38,7 +38,6 @@ NO_DIFFERENCE = "none"
 @router.get("/runs/{name}/compare")
 def compare(request: Request, run: NamedRun) -> Response:
     """Show the form, and the votes so far."""
-    summary = runs_of(request).summary(run)
     settings, models, votes = GenerationSettings(), [], VotesView((), ())
     problems: list[str] = []
     try:
@@ -50,16 +49,8 @@ def compare(request: Request, run: NamedRun) -> Response:
         problems = problems_of(error)
     if is_range_test(run):
         problems = [Message("A range test keeps no adapters, so there is nothing to ask.")]
-    return page(
-        request,
-        "compare.html.j2",
-        section="compare",
-        run=summary,
-        run_name=run.folder.name,
-        settings=settings,
-        models=models,
-        votes=votes,
-        problems=problems,
+    return page_of_run(
+        request, run, "compare", settings=settings, models=models, votes=votes, problems=problems
     )
 
 
@@ -123,9 +114,12 @@ async def vote(request: Request, run: NamedRun, id: str, form: OwnForm) -> Respo
         model = None if chosen == NO_DIFFERENCE else question.order[int(chosen)]
         question.vote = model or ""
         shown = {name: question.answers[name] for name in question.order}
-        await run_in_threadpool(
-            add_vote, run, Vote(time=now(), prompt=question.prompt, answers=shown, chosen=model)
-        )
+        own = Vote(time=now(), prompt=question.prompt, answers=shown, chosen=model)
+        try:
+            await run_in_threadpool(add_vote, run, own)
+        except BaseException:
+            question.vote = None  # it was not kept, so the voter can try again
+            raise
     votes = await run_in_threadpool(read_votes, run)
     return page(
         request,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,8 +9,8 @@ from starlette.responses import Response
 from loraloom.data.splitting.split import PARTS
 from loraloom.errors import LoRALoomError
 from loraloom.text.message import Message
-from loraloom.web.pages.rendering import page, problems_of
-from loraloom.web.pages.requests import NamedRun, runs_of
+from loraloom.web.pages.rendering import problems_of
+from loraloom.web.pages.requests import NamedRun, page_of_run
 from loraloom.web.pages.split_rows import SplitCache, SplitData
 
 router = APIRouter()
@@ -27,21 +25,17 @@ def data(
     if part not in PARTS:
         raise HTTPException(404, Message("There is no such part of the data."))
     cache: SplitCache = request.app.state.splits
-    common: dict[str, Any] = {
-        "section": "data",
-        "run": runs_of(request).summary(run),
-        "run_name": run.folder.name,
-    }
     try:
         seen = cache.of(run)
     except LoRALoomError as error:
-        return page(request, "data.html.j2", problems=problems_of(error), **common)
+        return page_of_run(request, run, "data", problems=problems_of(error))
     numbers = _matching(seen, part, find, cut)
     num_pages = max(1, -(-len(numbers) // ROWS_A_PAGE))
     number = min(max(1, number), num_pages)
-    return page(
+    return page_of_run(
         request,
-        "data.html.j2",
+        run,
+        "data",
         problems=[],
         part=part,
         parts={name: len(seen.examples(name)) for name in PARTS},
@@ -55,7 +49,6 @@ def data(
         without_tokenizer=seen.without_tokenizer,
         dropped=seen.split.dropped,
         files=seen.split.files,
-        **common,
     )
 
 

@@ -215,7 +215,7 @@ class LineProblem:
 
 
 def read_typed_recipe(text: str) -> tuple[Recipe | None, list[LineProblem]]:
-    """Read a recipe as somebody types it: the recipe if it is valid, and what to say about its lines."""
+    """Read a recipe while it is being typed: the recipe if it is valid, and what to say about its lines."""
     try:
         reading = parse_recipe_with_notes(text, name=Path(RECIPE).name)
     except LoRALoomError as error:

@@ -12,8 +12,8 @@ from loraloom.commands.report import render_report
 from loraloom.errors import LoRALoomError
 from loraloom.report.content import read_content
 from loraloom.report.page import page_values
-from loraloom.web.pages.rendering import page, problems_of
-from loraloom.web.pages.requests import NamedRun, runs_of
+from loraloom.web.pages.rendering import problems_of
+from loraloom.web.pages.requests import NamedRun, page_of_run
 
 router = APIRouter()
 TYPES = {"md": "text/markdown", "json": "application/json", "csv": "text/csv", "recipe": "application/yaml"}
@@ -23,24 +23,13 @@ SUFFIXES = {"recipe": "recommended.yaml"}
 @router.get("/runs/{name}/experiments")
 def experiments(request: Request, run: NamedRun, comparison: str = "") -> Response:
     """Show what the report shows, from the run's files as they are now."""
-    summary = runs_of(request).summary(run)
     values: dict[str, Any] = {}
     problems: list[str] = []
     try:
-        content = read_content(run.folder, comparison or None)
-        values = page_values(content)
+        values = page_values(read_content(run.folder, comparison or None))
     except LoRALoomError as error:
         problems = problems_of(error)
-    return page(
-        request,
-        "experiments.html.j2",
-        section="experiments",
-        run=summary,
-        run_name=run.folder.name,
-        chosen=comparison,
-        problems=problems,
-        **values,
-    )
+    return page_of_run(request, run, "experiments", chosen=comparison, problems=problems, **values)
 
 
 @router.get("/runs/{name}/report.{format}")

@@ -23,7 +23,6 @@ from loraloom.run.folder import now
 from loraloom.text.message import Message, to_data
 
 REQUEST, EVENTS, OUTCOME, LOG = "request.json", "events.jsonl", "outcome.json", "log.txt"
-KINDS = ("check", "train", "resume", "compare")
 # Steps are in the log of the run itself.
 _SHOWN = (BaseChoices, CheckResults, Note, RowCounts, WarningNote)
 

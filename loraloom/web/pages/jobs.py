@@ -148,12 +148,6 @@ class Jobs:
             and not (self.runs / job.run / "provenance.json").is_file()
         ]
 
-    def stop(self, job: Job) -> None:
-        """Ask a running job to end."""
-        process = self._processes.get(job.id)
-        if process is not None and process.poll() is None:
-            process.terminate()
-
     def discard(self, id: str) -> None:
         """Forget a job that has ended."""
         job = self.find(id)

@@ -63,7 +63,6 @@ class LiveView:
         loss_chart, rate_chart, speed_chart: curves by step; empty before the first one.
         is_log_loss, is_log_rate: whether a chart has a logarithmic axis.
         notes: the last notes of the training.
-        num_events: number of events that this was made of.
     """
 
     experiments: list[LiveExperiment]
@@ -76,7 +75,6 @@ class LiveView:
     is_log_loss: bool
     is_log_rate: bool
     notes: list[str]
-    num_events: int
 
 
 def live_view(
@@ -137,7 +135,6 @@ def live_view(
         is_log_loss=is_log(losses, compare_peaks=False),
         is_log_rate=is_log(rates, compare_peaks=True),
         notes=[event.message for event in events if isinstance(event, Note)][-MOST_NOTES:],
-        num_events=len(events),
     )
 
 
@@ -209,7 +206,7 @@ def _seconds_left(
     ends: dict[str, ExperimentEnd],
     waves: Sequence[Sequence[str]],
 ) -> float | None:
-    """Estimate from the time of recent steps; a wave that has not begun is  as long as this one."""
+    """Estimate from the time of recent steps; a wave that has not begun is as long as this one."""
     times = [
         max(e.num_tokens / e.tokens_per_second for e in own)
         for own in recent.values()

@@ -163,13 +163,6 @@ def progress(request: Request, id: str) -> Response:
     return answer
 
 
-@router.post("/jobs/{id}/stop")
-async def stop_job(request: Request, id: str, form: OwnForm) -> Response:
-    """Stop a process that the pages started."""
-    jobs_of(request).stop(_job(request, id))
-    return RedirectResponse(f"/jobs/{id}", status_code=303)
-
-
 def _job(request: Request, id: str) -> Job:
     found = jobs_of(request).find(id)
     if found is None:

@@ -127,7 +127,7 @@ class Questions:
         return found if found is not None and found.run == run.folder.name else None
 
     def cancel(self, question: Question) -> None:
-        """Stop answering, because nobody reads the answers any more."""
+        """Stop answering a question whose answers are no longer read."""
         with self._mutex:
             if self._process is not None and not question.is_over:
                 self._write(self._process, {"cancel": question.id})

@@ -1,4 +1,4 @@
-"""Templates of the pages, and answers made of them in the language of the request."""
+"""Templates of the pages, rendered in the language of the request."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader
-from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from loraloom.errors import Interrupted, LoRALoomError
+from loraloom.errors import LoRALoomError
 from loraloom.report import page as report_page
 from loraloom.report.visible_text import last_part
 from loraloom.text import units
@@ -32,6 +31,12 @@ HTMX_SETTINGS = json.dumps(
         "selfRequestsOnly": True,
         "historyCacheSize": 0,
         "refreshOnHistoryMiss": True,
+        # By default, htmx drops the page of an error, and a button would seem to do nothing.
+        "responseHandling": [
+            {"code": "204", "swap": False},
+            {"code": "[23]..", "swap": True},
+            {"code": "[45]..", "swap": True, "error": True, "select": "#content > *", "ignoreTitle": True},
+        ],
     }
 )
 
@@ -83,13 +88,6 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> H
     return HTMLResponse(fragment(request, template, **values), status_code=status)
 
 
-def problems_of(error: LoRALoomError | Interrupted) -> list[str]:
+def problems_of(error: LoRALoomError) -> list[str]:
     """Return what is wrong, a message for each problem."""
-    if isinstance(error, LoRALoomError):
-        return [problem.as_message() for problem in error.problems]
-    return [error.as_message()]
-
-
-def as_markup(text: str) -> Markup:
-    """Mark HTML that a template made as such."""
-    return Markup(text)
+    return [problem.as_message() for problem in error.problems]

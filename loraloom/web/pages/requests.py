@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException
 from starlette.datastructures import FormData
 from starlette.requests import Request
+from starlette.responses import HTMLResponse
 
 from loraloom.run.folder import Run
 from loraloom.text.message import Message
 from loraloom.web.pages.jobs import Jobs
-from loraloom.web.pages.rendering import FORM_TOKEN, access_of
+from loraloom.web.pages.rendering import FORM_TOKEN, access_of, page
 from loraloom.web.pages.run_summaries import RunSummaries
 
 
@@ -34,6 +35,14 @@ def named_run(request: Request, name: str) -> Run:
     if found is None:
         raise HTTPException(404, Message("There is no run of this name."))
     return found
+
+
+def page_of_run(request: Request, run: Run, section: str, **values: Any) -> HTMLResponse:
+    """Answer with a section of a run, whose template has its name."""
+    summary = runs_of(request).summary(run)
+    return page(
+        request, f"{section}.html.j2", section=section, run=summary, run_name=run.folder.name, **values
+    )
 
 
 async def own_form(request: Request) -> AsyncIterator[FormData]:

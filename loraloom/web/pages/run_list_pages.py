@@ -43,6 +43,6 @@ async def discard_job(request: Request, id: str, form: OwnForm) -> Response:
 
 
 def _shown(folder: Path) -> str:
-    """Return a folder as somebody in the server's working directory names it."""
+    """Return a folder relative to the server's working directory, if it is below it."""
     here = Path.cwd()
     return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)

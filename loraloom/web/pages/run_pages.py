@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,8 @@ from loraloom.web.pages.run_process import process_of, stop_process
 
 router = APIRouter()
 POLL_SECONDS = 1.0
+# Length of a pause, in times of the work before it, which takes processor time from the training.
+PAUSE_TIMES = 20
 MOST_LOGS = 20
 
 
@@ -62,14 +65,16 @@ async def follow(request: Request, run: NamedRun) -> Response:
     async def events() -> AsyncIterator[str]:
         before = ""
         while not await request.is_disconnected():
+            began = time.monotonic()
             html, is_active = await run_in_threadpool(_live_part, request, run)
+            worked = time.monotonic() - began
             if html != before:
                 yield event("live", html)
                 before = html
             if not is_active:
                 yield event("ended", "")
                 return
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(max(POLL_SECONDS, PAUSE_TIMES * worked))
 
     return event_stream(events())
 

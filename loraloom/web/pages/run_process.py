@@ -21,12 +21,10 @@ class RunProcess:
     Args:
         pid: its process id.
         memory_bytes: its resident memory.
-        started: time at which it started, in seconds since 1970.
     """
 
     pid: int
     memory_bytes: int
-    started: float
 
 
 def process_of(run: Run) -> RunProcess | None:
@@ -35,15 +33,19 @@ def process_of(run: Run) -> RunProcess | None:
     if pid is None:
         return None
     try:
-        process = psutil.Process(pid)
-        with process.oneshot():
-            return RunProcess(pid, process.memory_info().rss, process.create_time())
+        return RunProcess(pid, psutil.Process(pid).memory_info().rss)
     except psutil.Error:
         return None
 
 
-def stop_process(run: Run) -> RunProcess:
+# Processes that were asked to end, by process id and time of their start.
+_asked: set[tuple[int, float]] = set()
+
+
+def stop_process(run: Run) -> None:
     """Ask the process that works on a run to finish its step, save and end, as `kill PID` does.
+
+    It is asked once, because a second signal would end it before it has saved.
 
     Raises:
         RunError: no process of this user works on the run.
@@ -54,17 +56,21 @@ def stop_process(run: Run) -> RunProcess:
             Message("no process works on this run, so there is nothing to stop"), where=run.folder.name
         )
     try:
-        os.kill(found.pid, signal.SIGTERM)
+        asked = found.pid, psutil.Process(found.pid).create_time()
+        if asked not in _asked:
+            _asked.add(asked)
+            os.kill(found.pid, signal.SIGTERM)
+    except psutil.NoSuchProcess:
+        return
     except OSError as error:
         raise RunError(
             Message("the process cannot be stopped: {reason}", reason=error.strerror or str(error)),
             where=run.folder.name,
         ) from None
-    return found
 
 
 def _has_open(pid: int, run: Run) -> bool:
-    """Return whether a process has the lock file open, so that a wrong number in it stops nobody else."""
+    """Return whether a process has the lock file open, because the number in it may be wrong."""
     lock = (run.folder / LOCK_FILE).resolve()
     try:
         return any(opened.path == str(lock) for opened in psutil.Process(pid).open_files())

@@ -1,19 +1,40 @@
-"""The server of the pages: a port, uvicorn, and an end that does not wait for browsers."""
+"""The server of the pages: uvicorn, and an end that does not wait for browsers."""
 
 from __future__ import annotations
 
 import socket
-import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
-from loraloom.errors import RecipeError, RunError
+import uvicorn
+
+from loraloom.errors import RunError
 from loraloom.text.message import Message
 from loraloom.web.pages.application import make_access, make_application
+from loraloom.web.ports import bind
 from loraloom.web.tokens import read_token
 
 LEAVE_SECONDS = 2
 MANY_PORTS = 20
+
+
+class _Server(uvicorn.Server):
+    """A server for which a signal is the usual end; uvicorn would raise it again afterwards."""
+
+    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_start = on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so once signals and browsers are handled."""
+        await super().startup(sockets=sockets)
+        self._on_start()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End at the first SIGINT or SIGTERM, and at once at the second."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
 
 
 def serve_pages(
@@ -26,7 +47,7 @@ def serve_pages(
     allowed_hosts: frozenset[str] = frozenset(),
     on_start: Callable[[str], None] = lambda address: None,
 ) -> None:
-    """Serve the pages until a signal ends the process.
+    """Serve the pages until SIGINT or SIGTERM.
 
     Args:
         runs: the folder of the runs; it need not exist yet.
@@ -37,53 +58,26 @@ def serve_pages(
         on_start: called with the address of the pages.
 
     Raises:
-        RecipeError: the address is unusable, or needs a token.
+        LoRALoomError: the address is unusable or in use.
+        RecipeError: the address needs a token.
         RunError: the folder of the runs is a file.
     """
     if runs.exists() and not runs.is_dir():
         raise RunError(Message("is a file, not a folder of runs"), where=str(runs))
     token = None if token_file is None else read_token(token_file)
     application = make_application(runs.absolute(), make_access(host, token, allowed_hosts))
-    listening = _listen(host, port, 1 if is_port_fixed else MANY_PORTS)
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        import uvicorn
-
-        config = uvicorn.Config(
-            application,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=LEAVE_SECONDS,
-            timeout_keep_alive=30,
-            limit_concurrency=200,
-        )
-        server = uvicorn.Server(config)
-    bound = listening.getsockname()[1]
-    on_start(f"http://{f'[{host}]' if ':' in host else host}:{bound}")
-    server.run(sockets=[listening])
-
-
-def _listen(host: str, port: int, num_tries: int) -> socket.socket:
-    """Bind the first free port.
-
-    Raises:
-        RecipeError: none of them can be bound.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    last: OSError | None = None
-    for number in range(port, min(port + num_tries, 65536)):
-        made = socket.socket(family, socket.SOCK_STREAM)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            made.bind((host, number))
-            made.listen(128)
-        except OSError as error:
-            made.close()
-            last = error
-            continue
-        return made
-    raise RecipeError(
-        Message("cannot be bound: {reason}", reason=last.strerror or str(last) if last else "–"),
-        where=f"--host {host} --port {port}",
-        fix=Message("Choose another --port, or end the server that uses it."),
+    listening = bind(host, port, 1 if is_port_fixed else MANY_PORTS)
+    listening.listen()  # otherwise a second server could bind it, too
+    config = uvicorn.Config(
+        application,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=LEAVE_SECONDS,
+        timeout_keep_alive=30,
+        limit_concurrency=200,
     )
+    bound = listening.getsockname()[1]
+    address = f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+    _Server(config, lambda: on_start(address)).run(sockets=[listening])

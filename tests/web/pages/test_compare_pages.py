@@ -70,6 +70,18 @@ def test_a_vote_is_kept_in_the_run_and_reported(asked: TestClient, runs: Path) -
     assert asked.post("/runs/finished/answers/q1/vote", data=form | {"chosen": "9"}).status_code == 422
 
 
+def test_a_vote_that_could_not_be_kept_can_be_repeated(
+    asked: TestClient, runs: Path, question: Question
+) -> None:
+    token = asked.get("/new").text.partition('name="form_token" value="')[2].partition('"')[0]
+    form = {"form_token": token, "chosen": "0"}
+    (runs / "finished" / "votes.json").write_text("{", encoding="utf-8")
+    assert asked.post("/runs/finished/answers/q1/vote", data=form).status_code == 409
+    assert question.is_hidden
+    (runs / "finished" / "votes.json").unlink()
+    assert "1 of 1" in asked.post("/runs/finished/answers/q1/vote", data=form).text
+
+
 def test_a_question_of_another_run_is_not_found(asked: TestClient, runs: Path) -> None:
     copy_run("talks", runs)
     assert asked.get("/runs/talks/answers/q1").status_code == 404
@@ -104,6 +116,9 @@ def test_ties_count_as_shown_and_not_chosen(tmp_path: Path) -> None:
         ("base", 1, 4),
     ]
     assert votes.num_ties == 1
+    assert votes.num_models == 2
+    add_vote(run, Vote(time="", prompt="", answers={"base": "a", "new": "c"}, chosen="new"))
+    assert read_votes(run).num_models is None  # there is no one rate of chance
 
 
 def test_wilsons_interval_contains_the_rate_and_narrows() -> None:

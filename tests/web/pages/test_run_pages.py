@@ -144,10 +144,33 @@ def test_stopping_sends_sigterm_to_the_process_that_holds_the_lock(
     assert 'id="resume"' in client.get("/runs/finished-interrupted").text
 
 
+def test_a_second_stop_sends_no_second_signal(
+    client: TestClient, runs: Path, form_token: Callable[[], str]
+) -> None:
+    """A second signal would end a training before it has saved."""
+    copy_run("finished-interrupted", runs)
+    form = {"form_token": form_token()}
+    code = (
+        "import signal, sys; from pathlib import Path; from loraloom.run.lock import locked\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('signal', flush=True))\n"
+        "with locked(Path(sys.argv[1])):\n    print('locked', flush=True); sys.stdin.read()"
+    )
+    lock = runs / "finished-interrupted" / LOCK_FILE
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "locked\n"
+        for _ in range(2):
+            answer = client.post("/runs/finished-interrupted/stop", data=form, follow_redirects=False)
+            assert answer.status_code == 303
+        assert process.communicate(timeout=10)[0] == "signal\n"
+
+
 def test_a_process_that_only_its_number_names_is_not_stopped(
     client: TestClient, runs: Path, form_token: Callable[[], str]
 ) -> None:
-    """A lock file names a process that does not have it open: whoever wrote that number cannot stop it."""
+    """A process that a lock file names, but that does not have it open, is not stopped."""
     run = Run(copy_run("finished-interrupted", runs))
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
         from loraloom.run.lock import locked
