@@ -124,14 +124,19 @@ def test_a_body_without_a_length_is_cut_off(server: LiveServer) -> None:
         assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
 
 
-@pytest.mark.parametrize(
-    "name", ["..%2f..%2fetc", "%2e%2e", "%00", "%2fetc%2fpasswd", "base", "nobody", "a%20"]
-)
+@pytest.mark.parametrize("name", ["..%2f..%2fetc", "%2e%2e", "%00", "%2fetc%2fpasswd", "nobody", "a%20"])
 def test_names_are_looked_up_and_never_joined(server: LiveServer, name: str) -> None:
     assert server.http.delete(f"/v1/adapters/{name}").status_code == 404
     for folder in ("../allowed/more/c", "/etc", "more/../more/c", "more/c\x00", "."):
         answer = server.post("/v1/adapters", name="c", folder=folder)
         assert (answer.status_code, answer.json()["error"]["param"]) == (404, "folder")
+
+
+def test_an_error_about_a_model_names_it(server: LiveServer) -> None:
+    answer = server.http.get("/v1/models/nope")
+    assert (answer.status_code, "`nope`" in answer.json()["error"]["message"]) == (404, True)
+    answer = server.http.delete("/v1/adapters/base")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (422, "name")
 
 
 def test_adapters_come_and_go_and_survive_the_death_of_the_model_process(server: LiveServer) -> None:
