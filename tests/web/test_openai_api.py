@@ -12,7 +12,9 @@ from urllib.parse import urlsplit
 
 import openai
 import pytest
+from pydantic import ValidationError
 
+from loraloom.web.openai_api.requests import ChatRequest
 from tests.web.live import TOKEN, LiveServer
 
 PROMPT = "我感到焦虑 3 how?"
@@ -41,6 +43,10 @@ def test_openais_client_works(server: LiveServer) -> None:
     )
     assert "".join(part.choices[0].delta.content or "" for part in parts[:-1]) == whole.choices[0].text
     assert parts[-1].usage == chat.usage
+    turns += [chat.choices[0].message, {"role": "user", "content": "why?"}]
+    assert client.chat.completions.create(model="a", messages=turns).choices
+    turns[1] = chat.choices[0].message.model_dump()
+    assert client.chat.completions.create(model="a", messages=turns).choices
     assert len(parts) > 4
     first = whole.choices[0].text[0]
     stopped = client.completions.create(model="a", prompt=PROMPT, stop=[whole.choices[0].text[1]])
@@ -75,6 +81,27 @@ def test_many_clients_at_once_get_their_own_answers(server: LiveServer) -> None:
     with ThreadPoolExecutor(len(canaries)) as clients:
         together = list(clients.map(lambda canary: answered(server, *canary), canaries))
     assert together == alone
+
+
+@pytest.mark.parametrize(
+    ("key", "empty", "other"),
+    [
+        ("frequency_penalty", 0.0, 0.5),
+        ("presence_penalty", 0, False),
+        ("logit_bias", {}, {"7": 1.0}),
+        ("tools", [], [{"type": "function"}]),
+        ("tool_choice", "none", "auto"),
+        ("response_format", {"type": "text"}, {"type": "json_object"}),
+    ],
+)
+def test_a_key_without_an_effect_may_have_the_value_that_means_nothing(
+    key: str, empty: Any, other: Any
+) -> None:
+    asked = {"model": "a", "messages": [{"role": "user", "content": "how?"}]}
+    for value in (None, empty):
+        ChatRequest.model_validate({**asked, key: value})
+    with pytest.raises(ValidationError, match=key):
+        ChatRequest.model_validate({**asked, key: other})
 
 
 def test_an_error_names_the_key_not_the_types_it_may_have(server: LiveServer) -> None:
