@@ -104,10 +104,30 @@ def test_a_key_without_an_effect_may_have_the_value_that_means_nothing(
         ChatRequest.model_validate({**asked, key: other})
 
 
-def test_an_error_names_the_key_not_the_types_it_may_have(server: LiveServer) -> None:
-    error = server.http.post("/v1/completions", json={"model": "a", "prompt": ""}).json()["error"]
-    assert error["param"] == "prompt"
-    assert "constrained" not in error["message"]
+@pytest.mark.parametrize(
+    ("body", "param", "places"),
+    [
+        ({"messages": []}, "model", ["model", "messages"]),
+        (
+            {"model": "a", "messages": [{"role": "user", "content": ""}]},
+            "messages.0.content",
+            ["messages.0.content"],
+        ),
+        (
+            {"model": "a", "messages": [{"role": "user", "content": [{"text": "x"}]}]},
+            "messages.0.content",
+            ["messages.0.content", "messages.0.content.0.type"],
+        ),
+        ({"model": "a", "messages": ["x"], "body": 1}, "messages.0", ["messages.0", "body"]),
+        ([], None, ["the body"]),
+    ],
+)
+def test_an_error_names_each_key_once_and_not_the_types_it_may_have(
+    server: LiveServer, body: Any, param: str | None, places: list[str]
+) -> None:
+    error = server.http.post("/v1/chat/completions", json=body).json()["error"]
+    assert error["param"] == param
+    assert [part.split(": ")[0] for part in error["message"].split("; ")] == places
 
 
 @pytest.mark.parametrize(
