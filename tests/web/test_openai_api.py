@@ -215,6 +215,7 @@ def test_beyond_the_queue_requests_are_refused_and_a_client_that_left_is_forgott
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queue_full")
     assert int(answer.headers["retry-after"]) > 0
     assert server.http.get("/health").json() == {"status": "ok"}
+    assert server.http.head("/health").status_code == 200
     stream.close()
     server.wait_for("loraloom_requests_under_way", 0, seconds=5)
     server.wait_for("loraloom_batch_rows", 0, seconds=5)

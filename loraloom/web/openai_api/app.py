@@ -62,6 +62,7 @@ class Api:
         )
         install_errors(app)
         app.get("/health", response_model=None)(self.health)
+        app.head("/health", include_in_schema=False)(self.health)  # as monitors ask
         app.get("/metrics", response_class=PlainTextResponse)(self.show_metrics)
         app.get("/v1/models")(self.list_models)
         app.get("/v1/models/{model}")(self.show_model)
