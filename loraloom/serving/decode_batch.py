@@ -54,7 +54,7 @@ class DecodeBatch:
         return len(self.slots)
 
     def adapters_changed(self) -> None:
-        """Lay the adapters out anew."""
+        """Lay out the adapters as they are now."""
         products = WideProducts(self.bank) if self.bank.slots else None
         self._products = products if products is not None and products.is_worthwhile else None
         self._of_rows = self._follows = None
