@@ -87,7 +87,8 @@ def _report(
     print(f"{options.clients} clients, {options.adapters} adapters, {os.cpu_count()} processors")
     for side, rates in measured.items():
         print(f"{side:8}{statistics.median(rates):10.1f} tokens/s (median)")
-    print(f"8 mixed adapters / one merged model: {ratio(measured['mixed'], measured['merged'])}")
+    quotient = ratio(measured["mixed"], measured["merged"])
+    print(f"{options.adapters} mixed adapters / one merged model: {quotient}")
     if "peft" in measured:
         print(f"mixed adapters / PEFT, one request at a time: {ratio(measured['mixed'], measured['peft'])}")
         both = answers["mixed"].keys() & answers["peft"].keys()

@@ -45,7 +45,7 @@ class _Wide(NamedTuple):
 
 
 class WideProducts:
-    """The adapters of a bank, laid out for decoding; made anew if one is attached, dropped or changed.
+    """The adapters of a bank, laid out for decoding; lay them out again if one changes, or their number.
 
     Args:
         bank: with the adapters attached.

@@ -40,5 +40,5 @@ class ModelConfiguration:
         return cls(**{**value, **lists, "changes": changes})
 
     def changed(self, name: str, folder: str | None) -> ModelConfiguration:
-        """Return it with one change more, so that a process started anew has the same models."""
+        """Return it with one change more, so that a process started later has the same models."""
         return replace(self, changes=(*self.changes, (name, folder)))

@@ -24,6 +24,7 @@ from loraloom.bank.linear import AdapterPass
 from loraloom.bank.objective import output_head
 from loraloom.bank.top_token import all_logits
 from loraloom.bank.wide_products import RowProducts, WideProducts
+from loraloom.evaluate.row_decoding import padded_rows
 
 
 class DecodeBatch:
@@ -53,7 +54,7 @@ class DecodeBatch:
         return len(self.slots)
 
     def adapters_changed(self) -> None:
-        """Lay the adapters out anew."""
+        """Lay out the adapters as they are now."""
         products = WideProducts(self.bank) if self.bank.slots else None
         self._products = products if products is not None and products.is_worthwhile else None
         self._of_rows = self._follows = None
@@ -65,15 +66,9 @@ class DecodeBatch:
             The encoder's states [rows, len, d_model], and which tokens are sources, int64 [rows, len].
         """
         base = self.bank.base
-        width = max(len(source) for source in sources)
-        input_ids = torch.full((len(sources), width), base.pad_token_id)
-        mask = torch.zeros(len(sources), width, dtype=torch.long)
-        for row, source in enumerate(sources):
-            input_ids[row, : len(source)] = torch.tensor(source)
-            mask[row, : len(source)] = 1
-        mask = mask.to(base.device)
+        input_ids, mask = padded_rows(base, sources, num_models=1)
         with self._open(slots, self._row_products(slots)):
-            return base.family.encode(base.model, input_ids.to(base.device), mask), mask
+            return base.family.encode(base.model, input_ids, mask), mask
 
     def join(
         self, slots: Sequence[str | None], encoded: Tensor, mask: Tensor, starts: Sequence[int]

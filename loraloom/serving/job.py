@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from loraloom.errors import LoRALoomError, render
+from loraloom.text.message import Message
 
 # More than this would keep a place in the batch for minutes.
 MAX_ANSWERS = 16
@@ -127,3 +128,9 @@ class JobError(Exception):
             else tuple(replace(problem, where=where) for problem in error.problems)
         )
         return cls(422, "unprocessable", str(render(problems)), param=param)
+
+
+def unknown_model(name: str) -> JobError:
+    """Describe that there is no such model; the name is a word of the request and is looked up only."""
+    message = Message("there is no model `{name}`; GET /v1/models lists them", name=name[:100])
+    return JobError(404, "model_not_found", message, param="model")

@@ -200,24 +200,24 @@ class Scheduler:
     def _take(self, row: _Row, token: int, logprob: TokenLogprob | None) -> Event | None:
         job = row.asked.job
         if token < 0:
-            row.reason = Message("error")
+            row.reason = "error"
             message = Message("the model's output is not finite for this prompt")
             return {"id": job.id, "error": JobError(500, "not_finite", message).to_json()}
         row.history.append(token)
         self.num_tokens += 1
         is_end = token == self.model.base.eos_token_id
         if is_end:
-            row.reason = Message("stop")
+            row.reason = "stop"
         else:
             row.tokens.append(token)
             if len(row.tokens) >= row.asked.settings.max_new_tokens:
-                row.reason = Message("length")
+                row.reason = "length"
         if not (row.reason or job.is_streamed or job.decoding.stop or logprob):
             return None
         delta, is_stopped = row.stream.advance(row.tokens, is_complete=bool(row.reason))
         row.text += delta
         if is_stopped:
-            row.reason = Message("stop")
+            row.reason = "stop"
         return {
             "id": job.id,
             "answer": row.number,

@@ -16,7 +16,7 @@ from loraloom.errors import LoRALoomError
 from loraloom.recipe import EXPERIMENT_NAME, RESERVED_EXPERIMENT_NAMES, DataSettings, GenerationSettings
 from loraloom.run.documents.comparison import BASE_NAME
 from loraloom.run.events import quiet
-from loraloom.serving.job import Decoding, Job, JobError
+from loraloom.serving.job import Decoding, Job, JobError, unknown_model
 from loraloom.session.answer_languages import in_languages, with_languages
 from loraloom.session.answering_model import AnsweringModel
 from loraloom.text.message import Message
@@ -168,7 +168,9 @@ class ServedModel:
         Raises:
             JobError: there is no such adapter; the base cannot be removed.
         """
-        if name == BASE_NAME or name not in self.loaded.slots:
+        if name == BASE_NAME:
+            raise JobError(422, "invalid_name", Message("the base cannot be removed"), param="name")
+        if name not in self.loaded.slots:
             raise unknown_model(name)
         del self.loaded.slots[name]
 
@@ -190,12 +192,6 @@ class ServedModel:
         if max_tokens > limit:
             message = Message("an answer of this model has at most {limit:,} tokens", limit=limit)
             raise JobError(422, "unprocessable", message, param="max_tokens")
-
-
-def unknown_model(name: str) -> JobError:
-    """Describe that there is no such model; the name is a word of the request and is looked up only."""
-    message = Message("there is no model `{name}`; GET /v1/models lists them", name=name[:100])
-    return JobError(404, "model_not_found", message, param="model")
 
 
 def _of_text(job: Job, settings: DataSettings) -> Prompt:

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers.generation import LogitsProcessorList
 
 from loraloom.evaluate.logits_processors import logits_processors
+from loraloom.evaluate.row_decoding import draw
 from loraloom.recipe import GenerationSettings
 
 
@@ -82,7 +83,7 @@ def _processed(logits: Tensor, choice: RowChoice, history: Sequence[int]) -> int
     scores = choice.processors(torch.tensor([history], device=logits.device), logits.clone())
     if choice.generator is None:
         return int(scores.argmax(-1))
-    return int(torch.multinomial(scores.softmax(-1), 1, generator=choice.generator))
+    return int(draw(scores, [choice.generator]))
 
 
 def _logprob(logits: Tensor, token: int, num_alternatives: int) -> TokenLogprob:

@@ -116,8 +116,8 @@ def test_an_adapter_that_is_removed_answers_what_it_was_asked(model: ServedModel
         scheduler.submit(Job(2, "a3", PROMPTS[0]))
     assert text(finished(scheduler)[1]) == expected
     assert "a3" not in model.bank.slots
-    for name in ("base", "a3"):
-        with pytest.raises(JobError, match="no model"):
+    for name, message in (("base", "the base cannot be removed"), ("a3", "no model")):
+        with pytest.raises(JobError, match=message):
             scheduler.remove(name)
 
 

@@ -12,7 +12,9 @@ from urllib.parse import urlsplit
 
 import openai
 import pytest
+from pydantic import ValidationError
 
+from loraloom.web.openai_api.requests import ChatRequest
 from tests.web.live import TOKEN, LiveServer
 
 PROMPT = "我感到焦虑 3 how?"
@@ -41,6 +43,10 @@ def test_openais_client_works(server: LiveServer) -> None:
     )
     assert "".join(part.choices[0].delta.content or "" for part in parts[:-1]) == whole.choices[0].text
     assert parts[-1].usage == chat.usage
+    turns += [chat.choices[0].message, {"role": "user", "content": "why?"}]
+    assert client.chat.completions.create(model="a", messages=turns).choices
+    turns[1] = chat.choices[0].message.model_dump()
+    assert client.chat.completions.create(model="a", messages=turns).choices
     assert len(parts) > 4
     first = whole.choices[0].text[0]
     stopped = client.completions.create(model="a", prompt=PROMPT, stop=[whole.choices[0].text[1]])
@@ -77,10 +83,51 @@ def test_many_clients_at_once_get_their_own_answers(server: LiveServer) -> None:
     assert together == alone
 
 
-def test_an_error_names_the_key_not_the_types_it_may_have(server: LiveServer) -> None:
-    error = server.http.post("/v1/completions", json={"model": "a", "prompt": ""}).json()["error"]
-    assert error["param"] == "prompt"
-    assert "constrained" not in error["message"]
+@pytest.mark.parametrize(
+    ("key", "empty", "other"),
+    [
+        ("frequency_penalty", 0.0, 0.5),
+        ("presence_penalty", 0, False),
+        ("logit_bias", {}, {"7": 1.0}),
+        ("tools", [], [{"type": "function"}]),
+        ("tool_choice", "none", "auto"),
+        ("response_format", {"type": "text"}, {"type": "json_object"}),
+    ],
+)
+def test_a_key_without_an_effect_may_have_the_value_that_means_nothing(
+    key: str, empty: Any, other: Any
+) -> None:
+    asked = {"model": "a", "messages": [{"role": "user", "content": "how?"}]}
+    for value in (None, empty):
+        ChatRequest.model_validate({**asked, key: value})
+    with pytest.raises(ValidationError, match=key):
+        ChatRequest.model_validate({**asked, key: other})
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "places"),
+    [
+        ({"messages": []}, "model", ["model", "messages"]),
+        (
+            {"model": "a", "messages": [{"role": "user", "content": ""}]},
+            "messages.0.content",
+            ["messages.0.content"],
+        ),
+        (
+            {"model": "a", "messages": [{"role": "user", "content": [{"text": "x"}]}]},
+            "messages.0.content",
+            ["messages.0.content", "messages.0.content.0.type"],
+        ),
+        ({"model": "a", "messages": ["x"], "body": 1}, "messages.0", ["messages.0", "body"]),
+        ([], None, ["the body"]),
+    ],
+)
+def test_an_error_names_each_key_once_and_not_the_types_it_may_have(
+    server: LiveServer, body: Any, param: str | None, places: list[str]
+) -> None:
+    error = server.http.post("/v1/chat/completions", json=body).json()["error"]
+    assert error["param"] == param
+    assert [part.split(": ")[0] for part in error["message"].split("; ")] == places
 
 
 @pytest.mark.parametrize(
@@ -124,14 +171,19 @@ def test_a_body_without_a_length_is_cut_off(server: LiveServer) -> None:
         assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
 
 
-@pytest.mark.parametrize(
-    "name", ["..%2f..%2fetc", "%2e%2e", "%00", "%2fetc%2fpasswd", "base", "nobody", "a%20"]
-)
+@pytest.mark.parametrize("name", ["..%2f..%2fetc", "%2e%2e", "%00", "%2fetc%2fpasswd", "nobody", "a%20"])
 def test_names_are_looked_up_and_never_joined(server: LiveServer, name: str) -> None:
     assert server.http.delete(f"/v1/adapters/{name}").status_code == 404
     for folder in ("../allowed/more/c", "/etc", "more/../more/c", "more/c\x00", "."):
         answer = server.post("/v1/adapters", name="c", folder=folder)
         assert (answer.status_code, answer.json()["error"]["param"]) == (404, "folder")
+
+
+def test_an_error_about_a_model_names_it(server: LiveServer) -> None:
+    answer = server.http.get("/v1/models/nope")
+    assert (answer.status_code, "`nope`" in answer.json()["error"]["message"]) == (404, True)
+    answer = server.http.delete("/v1/adapters/base")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (422, "name")
 
 
 def test_adapters_come_and_go_and_survive_the_death_of_the_model_process(server: LiveServer) -> None:
@@ -163,6 +215,7 @@ def test_beyond_the_queue_requests_are_refused_and_a_client_that_left_is_forgott
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queue_full")
     assert int(answer.headers["retry-after"]) > 0
     assert server.http.get("/health").json() == {"status": "ok"}
+    assert server.http.head("/health").status_code == 200
     stream.close()
     server.wait_for("loraloom_requests_under_way", 0, seconds=5)
     server.wait_for("loraloom_batch_rows", 0, seconds=5)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
-from loraloom.serving.job import Job, JobError
+from loraloom.serving.job import Job, JobError, unknown_model
 from loraloom.serving.model_process import Answering, ModelProcess
 from loraloom.text.message import Message
 from loraloom.web.openai_api.adapter_folders import allowed_folder, available_folders
@@ -62,6 +62,7 @@ class Api:
         )
         install_errors(app)
         app.get("/health", response_model=None)(self.health)
+        app.head("/health", include_in_schema=False)(self.health)  # as monitors ask
         app.get("/metrics", response_class=PlainTextResponse)(self.show_metrics)
         app.get("/v1/models")(self.list_models)
         app.get("/v1/models/{model}")(self.show_model)
@@ -92,7 +93,7 @@ class Api:
     async def show_model(self, model: str) -> dict[str, Any]:
         """One of them."""
         if model not in self.model.models:
-            raise JobError(404, "model_not_found", Message("there is no such model"), param="model")
+            raise unknown_model(model)
         return self._model(model)
 
     async def complete(self, request: Request, body: CompletionRequest) -> Response:

@@ -78,10 +78,15 @@ def install_errors(app: FastAPI) -> None:
             return error_response(400, "invalid_json", Message("the body is not valid JSON"))
         if not request.headers.get("content-type", "application/json").startswith("application/json"):
             return error_response(400, "invalid_json", "send JSON, with `content-type: application/json`")
-        described = [f"{_place(problem)}: {problem['msg']}" for problem in problems[:SHOWN_PROBLEMS]]
-        if len(problems) > SHOWN_PROBLEMS:
-            described.append(f"and {len(problems) - SHOWN_PROBLEMS} more")
-        return error_response(422, "invalid_value", "; ".join(described), _place(problems[0]) or None)
+        by_place: dict[str, list[str]] = {}
+        for problem in problems:
+            by_place.setdefault(_place(problem, error.body), []).append(
+                problem["msg"].removeprefix("Value error, ")
+            )
+        described = [f"{place or 'the body'}: {' or '.join(said)}" for place, said in by_place.items()]
+        if len(described) > SHOWN_PROBLEMS:
+            described[SHOWN_PROBLEMS:] = [f"and {len(described) - SHOWN_PROBLEMS} more"]
+        return error_response(422, "invalid_value", "; ".join(described), next(iter(by_place)) or None)
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
@@ -92,7 +97,19 @@ def install_errors(app: FastAPI) -> None:
         return answer
 
 
-def _place(problem: Any) -> str:
-    """The key that a problem is about: `messages.0.role`."""
-    parts = (str(part) for part in problem["loc"] if part != "body")
-    return ".".join(part for part in parts if "constrained-str" not in part)[:200]
+def _place(problem: Any, value: Any) -> str:
+    """The key that a problem is about: `messages.0.role`.
+
+    Args:
+        problem: of pydantic; its path names not only keys, but also the types that a value may have.
+        value: the body.
+    """
+    parts = []
+    for part in problem["loc"][1:]:
+        keys = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+        is_key = part in keys
+        if is_key:
+            value = value[part]
+        if is_key or (isinstance(value, dict) and problem["type"] == "missing"):
+            parts.append(str(part))
+    return ".".join(parts)[:200]

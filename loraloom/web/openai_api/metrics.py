@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 
 from loraloom.serving.model_process import ModelProcess
-from loraloom.text.message import Message
 from loraloom.web.body_limit import App, Event, Receive, Scope, Send
 
 BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)
@@ -57,7 +56,7 @@ class Metrics:
         for (route, status), number in sorted(self._num_requests.items()):
             yield f'loraloom_requests_total{{route="{route}",status="{status}"}} {number}'
         name = "loraloom_response_seconds"
-        yield from _head(name, "histogram", Message("Time until an answer begins."))
+        yield from _head(name, "histogram", "Time until an answer begins.")
         for bucket in BUCKETS:
             yield f'{name}_bucket{{le="{bucket}"}} {self._num_within[bucket]}'
         total = sum(self._num_requests.values())
@@ -68,16 +67,11 @@ class Metrics:
             ("loraloom_generated_tokens_total", "counter", "Generated tokens.", figures["generated_tokens"]),
             ("loraloom_decode_passes_total", "counter", "Passes of the decoder.", figures["decode_passes"]),
             ("loraloom_batch_rows", "gauge", "Answers in the batch.", figures["rows"]),
-            (
-                "loraloom_requests_under_way",
-                "gauge",
-                Message("Requests in the batch or waiting."),
-                model.num_under_way,
-            ),
+            ("loraloom_requests_under_way", "gauge", "Requests under way.", model.num_under_way),
             ("loraloom_requests_refused_total", "counter", "Requests beyond the queue.", model.num_refused),
             ("loraloom_model_restarts_total", "counter", "Replaced model processes.", model.num_restarts),
-            ("loraloom_model_ready", "gauge", Message("Whether the model is loaded."), int(model.is_ready)),
-            ("loraloom_models", "gauge", Message("The base and its adapters."), len(model.models)),
+            ("loraloom_model_ready", "gauge", "Whether the model is loaded.", int(model.is_ready)),
+            ("loraloom_models", "gauge", "The base and its adapters.", len(model.models)),
         ):
             yield from _head(name, kind, help)
             yield f"{name} {value}"

@@ -20,6 +20,8 @@ Name = Annotated[str, Field(min_length=1, max_length=256)]
 Prompt = Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)]
 Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 Language = Annotated[str, Field(min_length=1, max_length=32)]
+Zero = Annotated[float, Field(ge=0, le=0)]
+Nothing = Annotated[list[Any], Field(max_length=0)]
 
 
 class Strict(BaseModel):
@@ -81,18 +83,9 @@ class Generation(Sampling):
     metadata: dict[str, str] | None = None
     store: bool | None = None
     service_tier: Annotated[str, Field(max_length=64)] | None = None
-    frequency_penalty: Literal[0] | None = None
-    presence_penalty: Literal[0] | None = None
+    frequency_penalty: Zero | None = None
+    presence_penalty: Zero | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _as_integers(cls, value: Any) -> Any:
-        """Penalties of `0.0` are 0."""
-        if isinstance(value, dict):
-            zeros = {key: 0 for key in ("frequency_penalty", "presence_penalty") if value.get(key) == 0}
-            return {**value, **{key: zero for key, zero in zeros.items() if value[key] is not False}}
-        return value
 
 
 class CompletionRequest(Generation):
@@ -117,16 +110,30 @@ class TextPart(Strict):
 
 
 class ChatMessage(Strict):
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    OpenAI's client sends an answer back with all its keys, so those without a meaning here may be empty.
+    """
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Prompt | Annotated[list[TextPart], Field(min_length=1, max_length=64)]
     name: Annotated[str, Field(max_length=256)] | None = None
+    refusal: None = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: Nothing | None = None
+    annotations: Nothing | None = None
 
     def as_turn(self) -> dict[str, str]:
         """Return it as a turn of a data file's conversation."""
         text = self.content if isinstance(self.content, str) else "".join(p.text for p in self.content)
         return {"role": "system" if self.role == "developer" else self.role, "content": text}
+
+
+class TextFormat(Strict):
+    """The form of an answer, which is always text."""
+
+    type: Literal["text"]
 
 
 class ChatRequest(Generation):
@@ -136,6 +143,9 @@ class ChatRequest(Generation):
     max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+    tools: Nothing | None = None
+    tool_choice: Literal["none"] | None = None
+    response_format: TextFormat | None = None
 
     @model_validator(mode="after")
     def _one_limit(self) -> ChatRequest:
