@@ -119,7 +119,10 @@ class Display:
             if finding.level in ("warning", "error") or finding.check == "targets":
                 self.say(finding.line)
         counts = next(summary(event.findings, TEXT_WIDTH, with_names=False))
-        self.say(Message("{num_findings} checks: {counts}", num_findings=len(event.findings), counts=counts))
+        said = Message("{num_findings} checks: {counts}", num_findings=len(event.findings), counts=counts)
+        if any(finding.level == "note" and finding.check != "targets" for finding in event.findings):
+            said = Message("{said}; `loraloom check` shows the notes", said=said)
+        self.say(said)
 
     @_show.register
     def _(self, event: TrainingPlan) -> None:
