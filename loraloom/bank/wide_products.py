@@ -45,7 +45,7 @@ class _Wide(NamedTuple):
 
 
 class WideProducts:
-    """The adapters of a bank, laid out for decoding; made anew if one is attached, dropped or changed.
+    """The adapters of a bank, laid out for decoding; replaced if one is attached, dropped or changed.
 
     Args:
         bank: with the adapters attached.

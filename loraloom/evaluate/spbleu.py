@@ -21,7 +21,7 @@ def given_metrics(spbleu_model: Path | None) -> dict[str, Metric]:
     """Return spBLEU under its name, if there is a model for it.
 
     Raises:
-        DataError: the file is no sentencepiece model.
+        DataError: the file is not a sentencepiece model.
     """
     return {} if spbleu_model is None else {"spbleu": spbleu(spbleu_model)}
 
@@ -33,7 +33,7 @@ def spbleu(file: Path) -> Metric:
     own on texts in NFKC. The signature has the file's sha256, since models of other benchmarks differ.
 
     Raises:
-        DataError: the file is no sentencepiece model.
+        DataError: the file is not a sentencepiece model.
 
     Source: Goyal et al., 2022, "The Flores-101 evaluation benchmark".
     """
