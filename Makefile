@@ -9,7 +9,7 @@ JOBS ?= 2
 .PHONY: help install demo lint format test oldest newest faults fuzz bench bench-gpu bench-serving shapes bench-against real check clean extras compat messages browser
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## a virtual environment in .venv with loraloom in it
 

@@ -52,14 +52,22 @@ class Problem:
 
     def as_message(self) -> Message:
         """Return all of it as one message, with invisible characters escaped."""
-        text = Message("{where}: {what}", where=self.where, what=self.what) if self.where else self.what
+        text = self.without_place
+        if self.where:
+            text = Message("{where}: {what}", where=self.where, what=text)
+        if self.fix:
+            text = Message("{problem:clause}. {fix}", problem=text, fix=self.fix)
+        return Message("{problem:sentence}", problem=text).mapped(visible)
+
+    @property
+    def without_place(self) -> str:
+        """What is wrong, what was found and what is allowed, without where and the fix."""
+        text = self.what
         if self.found:
             text = Message("{problem} (found: {found})", problem=text, found=self.found)
         if self.allowed:
             text = Message("{problem:clause}. Allowed: {allowed}", problem=text, allowed=self.allowed)
-        if self.fix:
-            text = Message("{problem:clause}. {fix}", problem=text, fix=self.fix)
-        return Message("{problem:sentence}", problem=text).mapped(visible)
+        return text
 
 
 class LoRALoomError(Exception):

@@ -13,7 +13,7 @@ from loraloom.console.ending_text import ending_lines
 from loraloom.console.finding_text import summary
 from loraloom.console.plan_text import plan_lines
 from loraloom.console.streams import TEXT_WIDTH, Stderr
-from loraloom.run.documents.checks import LEVELS, Finding, Level
+from loraloom.run.documents.checks import LEVELS, Finding
 from loraloom.run.events import (
     AdapterExport,
     AnswerProgress,
@@ -62,7 +62,7 @@ class Display:
         if not self.is_quiet or isinstance(event, WARNINGS):
             self._show(event)
         elif isinstance(event, CheckResults | TrainingPlan):
-            self._show_findings(event.findings, "warning")  # errors are raised
+            self._show_warnings(event.findings)  # errors are raised
 
     def close(self) -> None:
         """Restore the terminal."""
@@ -70,9 +70,9 @@ class Display:
             self._live.stop()
             self._live = None
 
-    def _show_findings(self, findings: Sequence[Finding], level: Level) -> None:
+    def _show_warnings(self, findings: Sequence[Finding]) -> None:
         for finding in findings:
-            if finding.level == level:
+            if finding.level == "warning":
                 self.say(finding.line, style="yellow")
 
     def say(self, message: str, *, style: str = "") -> None:
@@ -119,7 +119,10 @@ class Display:
             if finding.level in ("warning", "error") or finding.check == "targets":
                 self.say(finding.line)
         counts = next(summary(event.findings, TEXT_WIDTH, with_names=False))
-        self.say(Message("{num_findings} checks: {counts}", num_findings=len(event.findings), counts=counts))
+        said = Message("{num_findings} checks: {counts}", num_findings=len(event.findings), counts=counts)
+        if any(finding.level == "note" and finding.check != "targets" for finding in event.findings):
+            said = Message("{said}; `loraloom check` shows the notes", said=said)
+        self.say(said)
 
     @_show.register
     def _(self, event: TrainingPlan) -> None:

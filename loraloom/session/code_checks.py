@@ -11,7 +11,7 @@ from loraloom.errors import DataError, ModelError, Problem
 from loraloom.recipe import Recipe
 from loraloom.session.data_checks import tokenizer_folder
 from loraloom.session.folder_languages import family_of_folder, languages_of_folder
-from loraloom.text.message import Message
+from loraloom.text.message import Message, said_by
 
 SHOWN_PAIRS = 8
 
@@ -32,7 +32,7 @@ def check_codes(recipe: Recipe, seen: DataView) -> list[Finding]:
     try:
         folder = tokenizer_folder(recipe)
     except NoTokenizerError as error:
-        return [_not_checked(shown, str(error))] if pairs else []
+        return [_not_checked(shown, said_by(error))] if pairs else []
     if family_of_folder(folder) is None:
         why = Message("the base's folder has no config.json that says its family")
         return [_not_checked(shown, why)] if pairs else []
@@ -57,9 +57,4 @@ def _not_checked(shown: str, why: str) -> Finding:
 
 
 def _refused(problem: Problem) -> Finding:
-    text = problem.what
-    if problem.found:
-        text = Message("{problem} (found: {found})", problem=text, found=problem.found)
-    if problem.allowed:
-        text = Message("{problem:clause}. Allowed: {allowed}", problem=text, allowed=problem.allowed)
-    return Finding("error", "languages", problem.where or "data", text, problem.fix)
+    return Finding("error", "languages", problem.where or "data", problem.without_place, problem.fix)

@@ -20,7 +20,7 @@ _catalogue: ContextVar[Catalogue | None] = ContextVar("catalogue", default=None)
 
 
 def rendered(text: str, catalogue: Catalogue | None = None) -> str:
-    """Render a message for people; text that is no message is returned as it is.
+    """Render a message for people; other text is returned unchanged.
 
     Args:
         text: a message, or text.

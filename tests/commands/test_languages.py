@@ -29,6 +29,7 @@ from loraloom.recipe.reading import parse_recipe
 from loraloom.run.events import ExperimentEnd, Note
 from loraloom.run.folder import open_run
 from loraloom.session.code_checks import check_codes
+from loraloom.text.message import Message
 from loraloom.text.units import signed
 from tests.sentencepiece_folders import make_spiece
 from tests.tiny import make_folder
@@ -257,6 +258,8 @@ def test_data_only_says_that_codes_cannot_be_checked_without_the_base(trained: C
     (note,) = codes_found(folder, model_name_or_path="some-owner/some-model")
     assert note.level == "note"
     assert "whether the base has these codes was not checked: the base's tokenizer is not" in note.message
+    assert isinstance(note.message, Message)
+    assert isinstance(note.message.values["why"], Message), "it is translated"
 
 
 def test_a_pair_that_the_adapter_never_saw_is_said(trained: Callable[..., Path], tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loraloom.console.display import Display
-from loraloom.run.documents.checks import Finding
+from loraloom.run.documents.checks import Finding, Level
 from loraloom.run.events import CheckResults, Note, WarningNote
 
 
@@ -26,3 +26,14 @@ def test_warnings_of_checks_are_shown_beside_json_and_nothing_else_of_them(
     ]
     Display(is_quiet=True)(CheckResults(findings=findings))
     assert capsys.readouterr().err == ("warning: rows.json:3: responses end in the middle of a sentence\n")
+
+
+@pytest.mark.parametrize(
+    ("level", "last"),
+    [("ok", "1 checks: 1 passed"), ("note", "1 checks: 1 note; `loraloom check` shows the notes")],
+)
+def test_notes_of_checks_that_are_only_counted_can_be_found(
+    level: Level, last: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Display()(CheckResults(findings=[Finding(level, "movement", "main", "a small movement is predicted")]))
+    assert capsys.readouterr().err == f"{last}\n"

@@ -15,6 +15,7 @@ from loraloom.cli import main
 from loraloom.console import Display, print_findings
 from loraloom.data.splitting.split import split_examples
 from loraloom.errors import CheckError, DataError, RecipeError
+from loraloom.recipe import DataSettings
 from loraloom.recipe.reading import parse_recipe, parse_recipe_with_notes
 from loraloom.run.documents.checks import checks_text, read_checks
 from loraloom.run.events import ExperimentEnd, FileChange, MemoryLimit, Note, Resume, WarningNote
@@ -93,6 +94,14 @@ def test_every_problem_of_data_is_translated(name: str, content: str, tmp_path: 
     with pytest.raises(DataError) as refused:
         split_examples(recipe.data)
     assert_translated(refused.value.as_message())
+
+
+def test_reasons_for_dropping_rows_are_translated(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("question,answer\na,b\nd\n", encoding="utf-8")
+    settings = DataSettings.model_validate({"train": "rows.csv", "eval": 0, "on_invalid": "drop"})
+    (row,) = split_examples(settings.in_folder(tmp_path)).dropped["rows.csv"]
+    assert "(found: 1). Allowed: 2" in row.why
+    assert_translated(row.why)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Sentences in the package's sources that are no messages: file -> how each begins -> why."""
+"""Sentences in the package's sources that are not messages: file -> how each begins -> why."""
 
 _NAMES = "a list of names, which is split at its spaces"
 _SIGNATURE = "a part of a metric's signature, which is stored and compared as it is"

@@ -1,4 +1,4 @@
-"""Sentences of the package that are no messages, wherever they stand: a net below `flow.py`.
+"""Sentences of the package that are not messages, wherever they stand: a net below `flow.py`.
 
 `flow.py` follows what is shown back to its literals, and misses what it does not understand. This looks at
 every literal instead: one of several English words is for people, unless its place says that it is not
@@ -42,7 +42,7 @@ def mark_remaining(flow: Flow) -> Flow:
 
 
 def all_remaining(package: Path = PACKAGE) -> list[str]:
-    """The place and the text of every sentence of the package that is no message, also in its pages."""
+    """The place and the text of every sentence of the package that is not a message, also in its pages."""
     found = []
     for path in sorted(package.rglob("*.py")):
         module = Module.read(path, package)
@@ -78,7 +78,7 @@ def remaining_in_page(source: str) -> list[str]:
 
 
 def remaining(module: Module) -> Iterator[ast.Constant | ast.JoinedStr]:
-    """Every sentence of a module that is no message and is not allowed to be none."""
+    """Every sentence of a module that is not a message, unless it is allowed."""
     for node in ast.walk(module.tree):
         if (
             isinstance(node, ast.Constant | ast.JoinedStr)

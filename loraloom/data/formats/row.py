@@ -141,11 +141,7 @@ def _why(problem: Problem) -> str:
         what = Message(what.template[begin.end() :], **what.values)
     else:
         what = _ROW.sub("", what, count=1) if _ROW.search(what) else what
-    numbers = [
-        Message("{name}: {value}", name=name, value=value)
-        for name, value in (("found", problem.found), ("allowed", problem.allowed))
-    ]
-    return Message("{what} ({numbers})", what=what, numbers=joined(", ", numbers)) if problem.found else what
+    return dataclasses.replace(problem, what=what).without_place if problem.found else what
 
 
 def location(path: str, line: int | None = None, column: int | None = None) -> str:

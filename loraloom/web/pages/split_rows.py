@@ -18,7 +18,7 @@ from loraloom.run.folder import Run
 from loraloom.session.data_checks import recipe_tokenizer
 from loraloom.session.locations import explain_data_location
 from loraloom.session.provenance_file import read_provenance
-from loraloom.text.message import Message, joined
+from loraloom.text.message import Message, joined, said_by
 
 MOST_KEPT = 2
 
@@ -132,7 +132,7 @@ def read_split_data(run: Run) -> SplitData:
     try:
         tokenizer = recipe_tokenizer(recipe, may_load=True)
     except NoTokenizerError as error:
-        why = str(error)
+        why = said_by(error)
     return SplitData(recipe, split, tokenizer, why)
 
 
