@@ -55,7 +55,7 @@ class _Row:
     stream: TextStream
     text: str = ""
     tokens: list[int] = field(default_factory=list)
-    reason: str = ""
+    finish_reason: str = ""
 
 
 class Scheduler:
@@ -141,7 +141,7 @@ class Scheduler:
             joining, logits = self._let_in(newcomers)
             events += self._advance(joining, logits)
             self._rows += joining
-        self._keep([not row.reason for row in self._rows])
+        self._keep([not row.finish_reason for row in self._rows])
         self._drop_unused()
         return events
 
@@ -200,29 +200,29 @@ class Scheduler:
     def _take(self, row: _Row, token: int, logprob: TokenLogprob | None) -> Event | None:
         job = row.asked.job
         if token < 0:
-            row.reason = "error"
+            row.finish_reason = "error"
             message = Message("the model's output is not finite for this prompt")
             return {"id": job.id, "error": JobError(500, "not_finite", message).to_json()}
         row.history.append(token)
         self.num_tokens += 1
         is_end = token == self.model.base.eos_token_id
         if is_end:
-            row.reason = "stop"
+            row.finish_reason = "stop"
         else:
             row.tokens.append(token)
             if len(row.tokens) >= row.asked.settings.max_new_tokens:
-                row.reason = "length"
-        if not (row.reason or job.is_streamed or job.decoding.stop or logprob):
+                row.finish_reason = "length"
+        if not (row.finish_reason or job.is_streamed or job.decoding.stop or logprob):
             return None
-        delta, is_stopped = row.stream.advance(row.tokens, is_complete=bool(row.reason))
+        delta, is_stopped = row.stream.advance(row.tokens, is_complete=bool(row.finish_reason))
         row.text += delta
         if is_stopped:
-            row.reason = "stop"
+            row.finish_reason = "stop"
         return {
             "id": job.id,
             "answer": row.number,
             "text": delta,
-            "reason": row.reason,
+            "reason": row.finish_reason,
             "num_tokens": len(row.tokens),
             "num_source_tokens": len(row.asked.ready.source),
             "logprob": self._named(logprob) if logprob and not is_end else None,

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+
+MOST_DISCARDED = 16 << 20
+DISCARD_SECONDS = 2.0
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -71,3 +75,18 @@ class BoundedBody:
         if not self._has_started:
             await self._refuse(status)
         return {"type": "http.disconnect"}
+
+
+async def discard(receive: Receive) -> None:
+    """Read what a refused client still sends, within bounds, and discard it.
+
+    A connection that is closed with unread data is reset, and the client may lose the answer.
+    """
+    num_bytes = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_SECONDS):
+            while num_bytes <= MOST_DISCARDED:
+                event = await receive()
+                num_bytes += len(event.get("body", b""))
+                if event["type"] != "http.request" or not event.get("more_body", False):
+                    return

@@ -33,7 +33,7 @@ def bind(host: str, port: int, num_ports: int = 1) -> socket.socket:
                 where=f"{host}:{number}",
                 fix=Message("Choose another one with --port or --host."),
             ) from None
-    raise ValueError(f"no port to try from {port}")
+    raise AssertionError  # the last port is either bound or refused
 
 
 def _bound(host: str, port: int) -> socket.socket:

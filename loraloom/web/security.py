@@ -17,8 +17,8 @@ from urllib.parse import quote, urlsplit
 
 from loraloom.errors import RecipeError
 from loraloom.text.message import Message
-from loraloom.web.body_limit import App, BoundedBody, Event, Receive, Scope, Send
-from loraloom.web.hosts import LOOPBACK_NAMES, host_name, is_address, is_loopback, is_wildcard
+from loraloom.web.body_limit import App, BoundedBody, Event, Receive, Scope, Send, discard
+from loraloom.web.hosts import host_name, is_address, is_loopback, is_wildcard
 from loraloom.web.tokens import SignedTokens, is_same
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -140,9 +140,9 @@ class Access:
         if name in {allowed.lower() for allowed in self.allowed_hosts}:
             return True
         if is_loopback(self.host):
-            return name in LOOPBACK_NAMES
+            return is_loopback(name)
         if is_wildcard(self.host):  # an address is no name, so DNS cannot rebind it
-            return name in LOOPBACK_NAMES or is_address(name)
+            return is_loopback(name) or is_address(name)
         return name == self.host.lower()
 
     def is_open(self, path: str) -> bool:
@@ -201,11 +201,11 @@ class Secured:
             return
         send = _with_headers(send)
         if (refusal := self._refusal(scope)) is not None:
-            await self._refuse(scope, send, refusal)
+            await self._refuse(scope, receive, send, refusal)
             return
 
         async def cut_off(status: int) -> None:
-            await self._refuse(scope, send, TOO_LARGE if status == 413 else TOO_SLOW)
+            await self._refuse(scope, receive, send, TOO_LARGE if status == 413 else TOO_SLOW)
 
         limit, seconds = self.access.body_limit(scope["path"]), self.access.body_seconds
         bounded = BoundedBody(receive, send, limit, seconds, cut_off)
@@ -230,7 +230,7 @@ class Secured:
             return self.access.accepts_token(given.strip())
         return self.access.sessions.accepts(_session_of(scope))
 
-    async def _refuse(self, scope: Scope, send: Send, refusal: Refusal) -> None:
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, refusal: Refusal) -> None:
         login, wants_page = self.access.login_path, "text/html" in (header(scope, b"accept") or "")
         headers = [(b"connection", b"close")] if refusal.status in (408, 413) else []
         if refusal is MISSING_TOKEN and login and wants_page and scope["method"] in SAFE_METHODS:
@@ -244,7 +244,10 @@ class Secured:
             headers += [(b"www-authenticate", b"Bearer")] if status == 401 else []
         headers += [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.body", "body": body, "more_body": refusal is TOO_LARGE})
+        if refusal is TOO_LARGE:
+            await discard(receive)
+            await send({"type": "http.response.body", "body": b""})
 
 
 def header(scope: Scope, name: bytes) -> str | None:

@@ -39,6 +39,8 @@ def ask(
 
     async def receive() -> Event:
         await asyncio.sleep(seconds_between)
+        if not parts:
+            return {"type": "http.disconnect"}
         return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
 
     async def send(event: Event) -> None:

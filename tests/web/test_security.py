@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
 from loraloom.errors import RecipeError
-from loraloom.web.body_limit import Scope
+from loraloom.web import body_limit
+from loraloom.web.body_limit import Event, Scope
 from loraloom.web.security import Access, Secured
 from loraloom.web.tokens import SignedTokens, read_token
 from tests.web.requests import ask, echo
@@ -117,6 +119,52 @@ def test_signed_values_count_for_one_purpose_one_session_and_some_time() -> None
 def test_a_body_that_says_it_is_too_large_is_refused_unread(headers: dict[str, str]) -> None:
     app = Secured(echo, Access(max_body_bytes=10))
     assert ask(app, method="POST", **headers).status == 413
+
+
+@pytest.mark.parametrize(
+    ("part", "num_parts", "num_read"), [(b"x" * 100, 50, 50), (b"x" * (1 << 20), 50, 17), (b"", 1, 1)]
+)
+def test_what_a_refused_client_still_sends_is_read_within_bounds(
+    part: bytes, num_parts: int, num_read: int
+) -> None:
+    """A connection that is closed with unread data is reset by the system, and the answer may be lost."""
+    numbers = iter(range(1, num_parts + 1))
+    read, sent = [], []
+
+    async def receive() -> Event:
+        read.append(next(numbers))
+        return {"type": "http.request", "body": part, "more_body": read[-1] < num_parts}
+
+    async def send(event: Event) -> None:
+        sent.append((event["type"], len(read)))
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/",
+        "headers": [(b"host", b"localhost"), (b"content-length", b"50")],
+    }
+    asyncio.run(Secured(echo, Access(max_body_bytes=10))(scope, receive, send))
+    assert sent[1] == ("http.response.body", 0)  # the answer does not wait for the body
+    assert len(read) == num_read
+
+
+def test_a_client_that_sends_nothing_more_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_limit, "DISCARD_SECONDS", 0.01)
+    asyncio.run(asyncio.wait_for(body_limit.discard(asyncio.Event().wait), 5))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("host", "named", "is_ours"),
+    [
+        ("127.0.0.1", "localhost:8000", True),
+        ("127.0.0.2", "127.0.0.2:8000", True),
+        ("127.0.0.1", "localhost.example", False),
+        ("127.0.0.1", "10.0.0.1", False),
+    ],
+)
+def test_a_loopback_server_answers_to_every_loopback_name(host: str, named: str, is_ours: bool) -> None:
+    assert Access(host=host).answers_to(named) is is_ours
 
 
 def test_a_body_without_a_length_is_cut_off_at_the_limit() -> None:

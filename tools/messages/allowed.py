@@ -4,6 +4,7 @@ _NAMES = "a list of names, which is split at its spaces"
 _SIGNATURE = "a part of a metric's signature, which is stored and compared as it is"
 _DAMAGE = "the cause of a damaged file, for programmers: what people read says that the file is damaged"
 _CODE = "Python for a card"
+_METRIC = "what a metric is, in a format that Prometheus reads"
 
 # What pages show in every language.
 NAMES = {"LoRALoom", "loraloom demo"}
@@ -39,6 +40,11 @@ ALLOWED: dict[str, dict[str, str]] = {
     "text/template.py": {
         "not a template": "an error of a programmer or a translator",
         "a message has no value": "an error of a programmer or a translator",
+    },
+    "web/openai_api/metrics.py": {
+        "Time until an answer": _METRIC,
+        "Whether the model is": _METRIC,
+        "The base and its": _METRIC,
     },
     "training/card_code.py": {
         "from peft import": _CODE,
