@@ -55,7 +55,7 @@ async def collect(answering: Answering, num_answers: int) -> list[Answer]:
 
 
 async def events_of(answering: Answering, num_answers: int) -> AsyncIterator[dict[str, Any]]:
-    """Yield the events of a request until its last answer has ended; stop generating if nobody listens.
+    """Yield the events of a request until its last answer has ended; stop generating if the client has left.
 
     Raises:
         JobError: it cannot be answered, or not in time.
