@@ -27,7 +27,7 @@ STARTS_A_PROCESS = {
     "web/pages/questions.py",
 }
 # A server binds its address; nothing here connects to another.
-LISTENS = {"web/openai_api/server.py", "web/pages/server.py"}
+LISTENS = {"web/ports.py", "web/openai_api/server.py", "web/pages/server.py"}
 # They take apart what a request says, and reach nobody.
 ONLY_PARSES = ("urllib.parse.", "http.cookies.")
 # A look into the local cache, which asks nobody.
