@@ -96,7 +96,7 @@ def test_a_refused_button_says_why(browser: Any, address: str, tmp_path: Path) -
         page.goto("/new")
         page.set_input_files("#data", file)
         page.get_by_role("button", name="Examine the data").click()
-        page.wait_for_selector("#check")  # of the draft, which follows the page that uploads
+        page.wait_for_url("**/new/*")  # loaded as a whole: the form of the page before is another one
         page.evaluate("for (const each of document.getElementsByName('form_token')) each.value = '1.2'")
         page.click("#check")
         page.locator("#checks").get_by_text("The form is too old").wait_for()
