@@ -131,11 +131,10 @@ class LogDigest:
 
     Args:
         started: time at which the run was started; it distinguishes its log from another run's.
-        content: the log so far.
     """
 
-    def __init__(self, started: str, content: bytes = b"") -> None:
-        self._so_far = hashlib.sha256(started.encode() + content)
+    def __init__(self, started: str) -> None:
+        self._so_far = hashlib.sha256(started.encode())
 
     def closed(self, line: str) -> str:
         """Return a save's line, a JSON object, with the digest of the log up to it."""
@@ -150,9 +149,9 @@ class LogDigest:
         end = _LOG_END.search(line)
         return end is not None and self._with(line[: end.start()] + b"}").encode() == end[1]
 
-    def add(self, line: bytes) -> None:
-        """Include a line."""
-        self._so_far.update(line)
+    def add(self, content: bytes) -> None:
+        """Include a line, or any part of the log that follows what was included."""
+        self._so_far.update(content)
 
     def _with(self, line: bytes) -> str:
         digest = self._so_far.copy()

@@ -78,6 +78,8 @@ class Run:
         self.failed = self.folder / "failed"
         self.changed = self.folder / "changed"
         self.comparisons = self.folder / "compare"
+        self._log_digest: LogDigest | None = None
+        self._digested_bytes = 0
 
     @property
     def is_started(self) -> bool:
@@ -139,12 +141,12 @@ class Run:
         """
         try:
             line = json.dumps(to_data(event.at(now()).to_json()), ensure_ascii=False, allow_nan=False)
-            if isinstance(event, CheckpointSave):
-                so_far = self.events_file.read_bytes() if self.events_file.is_file() else b""
-                line = LogDigest(self.started, so_far).closed(line)
             # A line is appended in one write, so a crash truncates only the last line, which readers skip.
             with self.events_file.open("ab+") as file:
-                file.write(f"{_end_of_cut_line(file)}{line}\n".encode())
+                end = _end_of_cut_line(file)
+                if isinstance(event, CheckpointSave):
+                    line = self._digest_up_to_now(file, end.encode()).closed(line)
+                file.write(f"{end}{line}\n".encode())
                 if event.is_durable:
                     file.flush()
                     os.fsync(file.fileno())
@@ -154,6 +156,18 @@ class Run:
                 where=str(self.events_file),
                 fix=Message("Free some space, then resume with --resume."),
             ) from None
+
+    def _digest_up_to_now(self, log: BinaryIO, end: bytes) -> LogDigest:
+        """Return the digest of the log and of what ends its last line; read only what the last save did not."""
+        size = log.seek(0, os.SEEK_END)
+        if self._log_digest is None or size < self._digested_bytes:
+            self._log_digest, self._digested_bytes = LogDigest(self.started), 0
+        log.seek(self._digested_bytes)
+        while content := log.read(2**20):
+            self._log_digest.add(content)
+        self._log_digest.add(end)
+        self._digested_bytes = size + len(end)
+        return self._log_digest
 
     def recorder(self, report: Report) -> Report:
         """Return a `Report` that appends each event to events.jsonl and passes it on.

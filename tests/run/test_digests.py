@@ -81,8 +81,9 @@ def test_any_change_of_a_line_is_noticed() -> None:
 
 def test_the_line_of_a_save_vouches_for_all_before_it() -> None:
     lines = ['{"event": "train"}', '{"event": "save"}']
-    closed = LogDigest("2026", f"{lines[0]}\n".encode()).closed(lines[1])
-    read = LogDigest("2026")
+    written, read = LogDigest("2026"), LogDigest("2026")
+    written.add(f"{lines[0]}\n".encode())
+    closed = written.closed(lines[1])
     assert not read.is_closed(f"{lines[0]}\n".encode())
     read.add(f"{lines[0]}\n".encode())
     assert read.verifies(f"{closed}\n".encode())

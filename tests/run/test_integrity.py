@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from loraloom.errors import RunError
+from loraloom.run.digests import LogDigest
 from loraloom.run.events import CheckpointSave, Resume
 from loraloom.run.folder import Run, create_run, to_json
 from loraloom.run.integrity import changed_files, is_recorded, log_problem, record, write_recorded
@@ -100,6 +101,36 @@ def test_any_bit_up_to_the_last_save_is_missed(run: Run, number: int) -> None:
             line[position] ^= bit
             run.events_file.write_bytes(b"".join([*lines[:number], bytes(line), *lines[number + 1 :]]))
             assert log_problem(run, 2), bytes(line)
+
+
+def test_each_byte_of_a_log_is_hashed_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[int] = []
+    add = LogDigest.add
+    monkeypatch.setattr(
+        LogDigest, "add", lambda self, content: (hashed.append(len(content)), add(self, content))
+    )
+    for step in range(50):
+        run.append_event(train_step(step))
+        run.append_event(CheckpointSave(step=step, path=f"step-{step:06d}"))
+    last_save = run.events_file.read_bytes().splitlines(keepends=True)[-1]
+    assert sum(hashed) == run.events_file.stat().st_size - len(last_save)
+    monkeypatch.undo()
+    assert log_problem(run, 49) == ""
+
+
+def test_a_change_between_two_saves_is_missed_by_the_second(run: Run) -> None:
+    first, second, _ = write_log(run)[:3]
+    run.events_file.write_bytes(first.replace(b'"step": 1', b'"step": 7') + second)
+    run.append_event(train_step(2))
+    run.append_event(CheckpointSave(step=2, path="step-000002"))
+    assert "was changed" in log_problem(run, 2)
+
+
+def test_a_log_that_was_shortened_is_hashed_from_its_start(run: Run) -> None:
+    lines = write_log(run)
+    run.events_file.write_bytes(b"".join(lines[:2]))
+    run.append_event(CheckpointSave(step=1, path="step-000001"))
+    assert log_problem(run, 1) == ""
 
 
 def test_lines_that_are_gone_are_missed(run: Run) -> None:
