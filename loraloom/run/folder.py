@@ -158,7 +158,7 @@ class Run:
             ) from None
 
     def _digest_up_to_now(self, log: BinaryIO, end: bytes) -> LogDigest:
-        """Return the digest of the log and of what ends its last line; read only what the last save did not."""
+        """Return the digest of the log and of what ends its last line; read what was added since a save."""
         size = log.seek(0, os.SEEK_END)
         if self._log_digest is None or size < self._digested_bytes:
             self._log_digest, self._digested_bytes = LogDigest(self.started), 0
