@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from loraloom.bank.objective import OutputHead, output_head
+from loraloom.base.available_memory import free_bytes
 from loraloom.base.loading import Base
 
 TILE_WORDS = 16_384
@@ -35,6 +36,10 @@ MIN_TOKENS = 4_096
 # Smaller heads are computed in less time than it takes to look for words that can win.
 MIN_WEIGHTS = 2**23
 TINY = torch.finfo(torch.float32).tiny
+# Of each weight an int8, and of each word its scale in float32 and its zero point in int64.
+WEIGHT_BYTES, WORD_BYTES = 1, 4 + 8
+# Share of the free memory that a screen may take; the rest is for caches and logits.
+USABLE_SHARE = 0.5
 
 
 class TopToken(Protocol):
@@ -195,11 +200,25 @@ def top_token(base: Base, num_tokens: int) -> TopToken:
     head = output_head(base)
     if (screen := _SCREENS.get(base.head)) is not None and screen.is_of(head):
         return screen
-    is_worthwhile = num_tokens >= MIN_TOKENS and head.weight.numel() >= MIN_WEIGHTS
-    if not is_worthwhile or base.device.type != "cpu" or not screens_exactly():
+    needed = screen_bytes(base, num_tokens)
+    if not needed or needed > USABLE_SHARE * free_bytes(base.device):
         return AllLogits(head)
     screen = _SCREENS[base.head] = Screen(head)
     return screen
+
+
+def screen_bytes(base: Base, num_tokens: int) -> int:
+    """Return the bytes of the screen that choosing so many tokens makes; 0 if it makes none.
+
+    Args:
+        base: the model.
+        num_tokens: that will be chosen, at most.
+    """
+    words, features = base.head.weight.shape
+    is_worthwhile = num_tokens >= MIN_TOKENS and words * features >= MIN_WEIGHTS
+    if not is_worthwhile or base.device.type != "cpu" or not screens_exactly():
+        return 0
+    return int(words * (features * WEIGHT_BYTES + WORD_BYTES))
 
 
 def _rounded(weight: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -135,10 +136,10 @@ def _positions(segments: Tensor) -> Tensor:
     return (index - start) * (segments > 0)
 
 
+@lru_cache(maxsize=16)  # every experiment calls it at each step; 64 MB for a million rows
 def epoch_order(num_examples: int, seed: int) -> npt.NDArray[np.int32]:
-    """Return a permutation, [num_examples], that depends only on `seed`."""
-    order = torch.randperm(num_examples, generator=torch.Generator().manual_seed(seed))
-    return order.numpy().astype(np.int32)
+    """Return a permutation, [num_examples], that depends only on `seed`; callers must not modify it."""
+    return torch.randperm(num_examples, generator=torch.Generator().manual_seed(seed)).numpy().astype("i4")
 
 
 def pack(examples: Sequence[EncodedExample], capacity: tuple[int, int]) -> list[list[int]]:

@@ -8,6 +8,7 @@ predicted. The phases follow one another, and the peak is the largest of them:
     answers     adapters, moments + caches and logits of a batch of answers being generated
     saving      adapters, moments + the bytes of a checkpoint before they are on disk
 
+Each phase also has the best adapters, and the head in int8 if many answers are generated greedily.
 `benchmarks/memory.py` compares the prediction with the kernel's own figure; docs/benchmarks.md has the table.
 """
 
@@ -22,9 +23,11 @@ import torch
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import BLOCK_ROWS, TILE_COLUMNS
+from loraloom.bank.top_token import screen_bytes
 from loraloom.base.device_and_dtype import product_dtype
 from loraloom.base.loading import Base
 from loraloom.data.encoding import EncodedSet
+from loraloom.evaluate.logits_processors import logits_processors
 from loraloom.forecast.activation_memory import SavedActivations, Shape, count_kept
 from loraloom.forecast.largest_pass import largest_passes, lay_out
 from loraloom.recipe import Experiment, GenerationSettings, TrainingSettings
@@ -140,6 +143,10 @@ def phases(
         "best adapters": FLOAT32 * sum(map(counter.num_weights, (*earlier, *wave))),
         "first touched": FIRST_TOUCHED if _element(base) == FLOAT32 else FIRST_TOUCHED_IN_HALF,
     }
+    num_answering = sum(each.training.metric_for_best_model != "eval_loss" for each in wave)
+    # It is made with the first answers, and stays.
+    if screen := _screen_bytes(base, num_answering * len(eval_set), generation):
+        there["head in int8"] = screen
     largest = counter.largest_pass(wave, pass_tokens)
     at_work = max(_tile_bytes(base, largest.num_labels), largest.num_positions * _layer_bytes(base))
     of_pass = {"activations": largest.kept_bytes, "at work": at_work}
@@ -147,7 +154,6 @@ def phases(
     if len(eval_set):
         of_batch = _evaluation(base, len(wave), eval_set, training)
         found.append(Phase("evaluation", {**there, **_with_heap(base, of_batch)}))
-        num_answering = sum(each.training.metric_for_best_model != "eval_loss" for each in wave)
         if num_answering:
             of_answers = _answers(base, num_answering, eval_set, generation)
             found.append(Phase("answers", {**there, **_with_heap(base, of_answers)}))
@@ -191,6 +197,12 @@ def _answers(
     cache = 2 * dimensions.num_layers[1] * dimensions.d_key_value[1] * _element(base) * tokens
     logits = dimensions.vocab_size * (FLOAT32 + _element(base))
     return {"caches": lines * cache, "logits": lines * logits}
+
+
+def _screen_bytes(base: Base, num_answers: int, settings: GenerationSettings) -> int:
+    """Return the bytes of the screen through which greedy answers choose tokens (`bank/top_token.py`)."""
+    is_greedy = settings.num_beams == 1 and not settings.do_sample and not logits_processors(settings)
+    return screen_bytes(base, num_answers * settings.max_new_tokens) if is_greedy else 0
 
 
 def _element(base: Base) -> int:

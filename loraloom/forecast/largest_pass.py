@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from loraloom.data.batches import pack
+from loraloom.bank.ownership import seed_for
+from loraloom.data.batches import epoch_order, pack
 from loraloom.data.encoding import EncodedExample, EncodedSet
 from loraloom.forecast.activation_memory import Shape
 from loraloom.recipe import Experiment
@@ -103,7 +104,7 @@ def step_tokens(timetable: Timetable, lengths: npt.NDArray[np.int64]) -> npt.NDA
     num_steps = min(timetable.total_steps, MOST_STEPS)
     epochs = []
     for epoch in range(-(-num_steps // timetable.steps_per_epoch)):
-        order = timetable.order(epoch)
+        order = epoch_order(len(lengths), seed_for(timetable.experiment.seed, "order", epoch))
         padded = np.zeros(timetable.steps_per_epoch * size * accumulated, np.int64)
         padded[: len(order)] = lengths[order]
         epochs.append(padded.reshape(timetable.steps_per_epoch, accumulated, size).sum(2))

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loraloom.bank.bank import AdapterBank
+from loraloom.base.available_memory import free_bytes
 from loraloom.base.loading import Base
 from loraloom.data.encoding import EncodedSet
-from loraloom.forecast.available_memory import free_bytes
 from loraloom.forecast.footprint import WHILE_TRAINING, Counter
 from loraloom.recipe import Experiment
 from loraloom.text.message import Message

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from loraloom.forecast.available_memory import free_bytes, peak_used_bytes, used_bytes
+from loraloom.base.available_memory import free_bytes, peak_used_bytes, used_bytes
 from loraloom.forecast.footprint import IN_CHECKPOINT, Counter, Phase, phases
 from loraloom.forecast.largest_pass import step_tokens
 from loraloom.recipe import Experiment

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from loraloom.bank.bank import AdapterBank
+from loraloom.base.available_memory import free_bytes
 from loraloom.data.encoding import EncodedSet
-from loraloom.forecast.available_memory import free_bytes
 from loraloom.forecast.footprint import Counter
 from loraloom.forecast.plan import USABLE_SHARE, Need, experiment_need, pass_tokens, wave_bytes
 from loraloom.recipe import Experiment

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from loraloom.forecast.available_memory import peak_process_bytes
+from loraloom.base.available_memory import peak_process_bytes
 from loraloom.run.documents.result import ExperimentResult, Result
 from loraloom.training.state import Progress
 

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
-from weakref import WeakValueDictionary
-
-import numpy as np
-import numpy.typing as npt
 
 from loraloom.bank.ownership import seed_for
 from loraloom.data.batches import epoch_order
 from loraloom.recipe import Experiment, TrainingSettings
 
 Moment = Literal["eval", "save"]
-
-# Experiments of one seed have the same orders. An order exists as long as a timetable is in its epoch, so
-# that memory does not grow with the epochs of a training.
-_ORDERS: WeakValueDictionary[tuple[int, int], npt.NDArray[np.int32]] = WeakValueDictionary()
 
 
 @dataclass(frozen=True)
@@ -34,7 +26,6 @@ class Timetable:
 
     experiment: Experiment
     num_examples: int
-    _latest: list[npt.NDArray[np.int32]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def examples_per_step(self) -> int:
@@ -54,21 +45,11 @@ class Timetable:
         by_epochs = math.ceil(training.num_train_epochs * self.steps_per_epoch)
         return by_epochs if training.max_steps is None else training.max_steps
 
-    def order(self, epoch: int) -> npt.NDArray[np.int32]:
-        """Return the order of the rows in an epoch, counted from 0; callers must not modify it."""
-        key = self.num_examples, seed_for(self.experiment.seed, "order", epoch)
-        order = _ORDERS.get(key)
-        if order is None:
-            order = _ORDERS[key] = epoch_order(*key)
-        self._latest[:] = [order]
-        return order
-
     def micro_batches(self, step: int) -> list[list[int]]:
         """Return the rows of a step, counted from 0, by micro-batch."""
         epoch, number = divmod(step, self.steps_per_epoch)
-        rows = self.order(epoch)[
-            number * self.examples_per_step : (number + 1) * self.examples_per_step
-        ].tolist()
+        order = epoch_order(self.num_examples, seed_for(self.experiment.seed, "order", epoch))
+        rows = order[number * self.examples_per_step : (number + 1) * self.examples_per_step].tolist()
         size = self.experiment.training.per_device_train_batch_size
         return [rows[start : start + size] for start in range(0, len(rows), size)]
 

@@ -91,3 +91,13 @@ def test_it_is_made_once_and_only_if_it_saves_time(mt5: Base, monkeypatch: pytes
     with torch.no_grad():
         mt5.head.weight.mul_(1.0)  # another version, so another screen
     assert top_token(mt5, 10**6) is not screen
+
+
+def test_it_is_not_made_if_memory_is_short(mt5: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SCREENS", WeakKeyDictionary())
+    monkeypatch.setattr(module, "MIN_WEIGHTS", 1)
+    needed = module.screen_bytes(mt5, 10**6)
+    monkeypatch.setattr(module, "free_bytes", lambda device: 2 * needed - 1)
+    assert isinstance(top_token(mt5, 10**6), AllLogits)
+    monkeypatch.setattr(module, "free_bytes", lambda device: 2 * needed)
+    assert isinstance(top_token(mt5, 10**6), Screen)

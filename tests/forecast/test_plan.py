@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from loraloom.bank import top_token
 from loraloom.bank.bank import AdapterBank
 from loraloom.base.loading import Base, load_base
 from loraloom.data.batches import Batch
@@ -151,6 +152,21 @@ def test_phases_hold_what_happens_and_nothing_else(mt5: Base) -> None:
     # Each has a weight, a gradient and two moments; those of several are also held side by side for a pass.
     assert eight["adapters"] == 8 * one["adapters"] * 5 // 4
     assert one["activations"] < eight["activations"] < 8 * one["activations"]  # a pass is bounded
+
+
+def test_the_screen_of_many_greedy_answers_is_counted(mt5: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(top_token, "MIN_WEIGHTS", 1)
+    monkeypatch.setattr(top_token, "screens_exactly", lambda: True)
+    counter = Counter(AdapterBank(mt5), ROWS)
+
+    def screen(metric: str, **generation: object) -> int:
+        own = rig.GenerationSettings(max_new_tokens=4_096, **generation)  # type: ignore[arg-type]
+        wave = experiments(1, metric_for_best_model=metric)
+        return of(phases(counter, wave, [], ROWS, own, 512), "training").parts.get("head in int8", 0)
+
+    words, width = mt5.head.weight.shape
+    assert screen("chrf") == words * (width + 12)
+    assert screen("eval_loss") == screen("chrf", num_beams=2) == screen("chrf", do_sample=True) == 0
 
 
 def test_a_large_set_is_looked_at_in_a_moment() -> None:

@@ -156,7 +156,7 @@ def peak_of_imports() -> int:
     """By the kernel's figure of the process alone: another one counts the memory of who began it."""
     program = (
         "import loraloom.commands.train, loraloom.console\n"
-        "from loraloom.forecast.available_memory import peak_process_bytes\n"
+        "from loraloom.base.available_memory import peak_process_bytes\n"
         "print(peak_process_bytes())"
     )
     told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import weakref
 from typing import Any
 
 import pytest
@@ -75,18 +74,6 @@ def test_an_epoch_shows_every_row_once_and_each_epoch_in_its_own_order() -> None
         orders.append([row for step in steps for rows in step for row in rows])
         assert sorted(orders[-1]) == list(range(16))
     assert orders[0] != orders[1] != orders[2] != orders[0]
-
-
-def test_orders_are_shared_and_those_of_past_epochs_are_freed() -> None:
-    own, other = (Timetable(experiment(name, seed=3), 16) for name in ("own", "other"))
-    first = own.order(0)
-    assert other.order(0) is first
-    past = weakref.ref(first)
-    del first
-    own.order(1)
-    assert past() is not None
-    other.order(1)
-    assert past() is None
 
 
 def test_the_order_is_a_function_of_the_seed_alone() -> None:

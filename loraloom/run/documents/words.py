@@ -34,6 +34,7 @@ _WORDS: dict[str, str] = {
     "best adapters": Message("best adapters"),
     "checkpoint": Message("checkpoint"),
     "first touched": Message("first touched"),
+    "head in int8": Message("head in int8"),
     "unfinished": Message("unfinished"),
     "some failed": Message("some failed"),
     "damaged": Message("damaged"),

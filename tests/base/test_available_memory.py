@@ -8,8 +8,8 @@ import psutil
 import pytest
 import torch
 
-from loraloom.forecast import available_memory
-from loraloom.forecast.available_memory import container_free_bytes, free_bytes, peak_used_bytes, used_bytes
+from loraloom.base import available_memory
+from loraloom.base.available_memory import container_free_bytes, free_bytes, peak_used_bytes, used_bytes
 
 CPU = torch.device("cpu")
 
