@@ -38,7 +38,7 @@ class TinyFamily:
         packs: whether several examples in one row are computed as if each had a row of its own.
         has_settings: whether its folder has generation settings of its own.
         logit_scale: the factor on the decoder's states before the head.
-        flag_matters: whether transformers scales the logits by a flag that it loads wrongly.
+        flag_matters: whether transformers before 5.24 scales the logits by a flag that it loads wrongly.
     """
 
     model_type: str
@@ -51,6 +51,11 @@ class TinyFamily:
     has_settings: bool = False
     logit_scale: float = 1.0
     flag_matters: bool = False
+
+    @property
+    def flag_matters_here(self) -> bool:
+        """Whether the flag matters with the transformers that runs; newer ones have a separate setting."""
+        return self.flag_matters and not hasattr(UMT5Config(), "scale_decoder_outputs")
 
 
 _mt5 = partial(tiny.make_t5, config_class=MT5Config, model_class=MT5ForConditionalGeneration)
