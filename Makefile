@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Tests run beside each other; with one thread each they do not wait for one another.
 JOBS ?= 2
+# Half of the files for each, and what is left at the end is shared: neighbours use the same runs and servers,
+# which each process makes for itself.
+BESIDE := --numprocesses $(JOBS) --dist worksteal
 
 .PHONY: help install demo lint format test oldest newest faults fuzz bench bench-gpu bench-serving shapes bench-against real check clean extras compat messages browser
 
@@ -32,7 +35,7 @@ format: install ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 
 test: install ## the whole suite
-	$(BIN)/pytest --numprocesses $(JOBS)
+	$(BIN)/pytest $(BESIDE)
 
 # Some 60 MB that few need, so they are not part of `install`.
 extras: install ## what optional packages bring: merged folders in CTranslate2, BLEU of Japanese and Korean
@@ -63,11 +66,11 @@ define suite_in
 	$(1)/bin/python -m pip install --quiet uv
 	$(1)/bin/uv pip install --quiet --python $(1)/bin/python --editable '.[dev,web]' $(3)
 	$(1)/bin/python -m pip list | grep -iE '^(torch|transformers|peft|optuna|tokenizers|datasets) '
-	$(1)/bin/python -m pytest --numprocesses $(JOBS)
+	$(1)/bin/python -m pytest $(BESIDE)
 endef
 
 faults: install ## kills, damage, full disks and signals, by the thousand; half an hour
-	LORALOOM_FAULTS=200 $(BIN)/pytest tests/faults --numprocesses $(JOBS)
+	LORALOOM_FAULTS=200 $(BIN)/pytest tests/faults $(BESIDE)
 
 # Of each property. A thousand take about a minute.
 EXAMPLES ?= 10000

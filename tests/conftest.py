@@ -17,10 +17,12 @@ from pathlib import Path
 import pytest
 
 from loraloom.base.loading import Base
+from loraloom.export import merged_folder
 from tests.families import KINDS
 from tests.fast_process import exempt_imports_from_collection, skip_waiting_for_disk
 from tests.faults.warm import Warm
 from tests.parity.rig import loaded_once, unwrap
+from tests.proof import measure_here
 from tests.tiny import make_folder
 
 skip_waiting_for_disk()
@@ -63,6 +65,12 @@ def shared_data() -> Path:
 def loaded(tiny: Callable[[str], Path]) -> Callable[[str], Base]:
     """`loaded("mt5")` → the tiny model of that kind as a frozen base, loaded once."""
     return loaded_once(tiny)
+
+
+@pytest.fixture
+def proof_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proof of a merge is measured in this process."""
+    monkeypatch.setattr(merged_folder, "run_fresh_process", measure_here)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 SERVERS = {"serve", "ui"}
 
 
+@pytest.mark.usefixtures("proof_here")
 def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"instruction": f"学校压力 {n} how?", "response": f"先慢慢来 {n}。"} for n in range(16)]
     lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)

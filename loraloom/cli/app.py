@@ -25,23 +25,51 @@ from loraloom.text.catalogue import rendered
 from loraloom.text.message import Message
 from loraloom.training.signals import leave_on_signals
 
-app = typer.Typer(
-    cls=TranslatedGroup,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help=Message(
-        "Fine-tune encoder-decoder models with LoRA: many adapters on one frozen base, nothing silent."
-    ),
-)
-for verb in (init, check, train, search, compare, report, predict, merge, card, ui, serve, runs, demo):
-    app.command(cls=TranslatedCommand)(verb)
-app.command("find-lr", cls=TranslatedCommand)(find_lr)
-app.command("recipe-schema", cls=TranslatedCommand)(recipe_schema)
+# A verb by the name that users type, in the order of `--help`.
+VERBS = {
+    verb.__name__.replace("_", "-"): verb
+    for verb in (
+        init,
+        check,
+        train,
+        search,
+        compare,
+        report,
+        predict,
+        merge,
+        card,
+        ui,
+        serve,
+        runs,
+        demo,
+        find_lr,
+        recipe_schema,
+    )
+}
 
 
-@app.callback(invoke_without_command=True)
+def make_app(*names: str) -> typer.Typer:
+    """Make the command line with these verbs.
+
+    The library inspects every option of every verb before it reads the first word, which takes longer than
+    many verbs do; with the one verb that is run, it is instant.
+    """
+    made = typer.Typer(
+        cls=TranslatedGroup,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help=Message(
+            "Fine-tune encoder-decoder models with LoRA: many adapters on one frozen base, nothing silent."
+        ),
+    )
+    made.callback(invoke_without_command=True)(_root)
+    for name in names:
+        made.command(name, cls=TranslatedCommand)(VERBS[name])
+    return made
+
+
 def _root(
     version: Annotated[bool, typer.Option("--version", help=Message("Show the version and exit."))] = False,
 ) -> None:
@@ -50,6 +78,9 @@ def _root(
 
         typer.echo(installed("loraloom"))
         raise typer.Exit
+
+
+app = make_app(*VERBS)
 
 
 def main() -> None:
@@ -64,8 +95,9 @@ def main() -> None:
 def _run() -> None:
     try:
         check_language()
+        verb = sys.argv[1] if len(sys.argv) > 1 else ""
         with leave_on_signals():
-            app()
+            (make_app(verb) if verb in VERBS else app)()
     except LoRALoomError as error:
         kind = type(error).__name__
         print(f"{kind}: {rendered(error.as_message())}", file=sys.stderr)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 from collections.abc import Collection
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -29,6 +30,10 @@ from loraloom.session.provenance_file import read_provenance
 from loraloom.text.message import Message
 
 PACKAGES = ("loraloom", "torch", "transformers", "peft", "datasets", "tokenizers", "safetensors", "numpy")
+
+
+# Read once in a process, which keeps the packages that it has imported, whatever is installed meanwhile.
+version = functools.cache(metadata.version)
 
 
 def versions(*more: str) -> dict[str, str]:

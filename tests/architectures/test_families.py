@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -187,10 +190,13 @@ def test_what_is_left_random_is_refused(tiny: Callable[[str], Path], name: str) 
     check_deterministic(base.model, base.family, base.tokenizer, "it")
 
 
-def test_noise_that_no_attribute_names_is_refused(tiny: Callable[[str], Path]) -> None:
+@pytest.mark.parametrize("draw", [lambda: torch.rand(()), lambda: random.random(), lambda: np.random.rand()])
+def test_noise_that_no_attribute_names_is_refused(
+    tiny: Callable[[str], Path], draw: Callable[[], Any]
+) -> None:
     base = load_base(str(tiny("mt5")), device="cpu")
     last = linears(base.model, base.family)[-1].module
-    last.register_forward_hook(lambda module, args, output: output + torch.rand_like(output))
+    last.register_forward_hook(lambda module, args, output: output + draw())
     with pytest.raises(ModelError, match="two passes differ by"):
         check_deterministic(base.model, base.family, base.tokenizer, "it")
 

@@ -19,8 +19,6 @@ from loraloom.commands.merge import merge
 from loraloom.data.encoding import encode, encode_texts
 from loraloom.data.example import Example
 from loraloom.errors import ModelError, RecipeError
-from loraloom.export import fresh_process
-from loraloom.export import merged_folder as merging
 from loraloom.export.transformers_folder import save_model
 from tests.commands.trained import train_small
 from tests.parity.rig import batch_of, random_rows
@@ -56,18 +54,14 @@ def test_positions_are_saved_though_transformers_leaves_them_out(tmp_path: Path,
         assert name not in weights_of(tmp_path / "theirs")
 
 
+@pytest.mark.usefixtures("proof_here")
 @pytest.mark.parametrize(
     "changes",
     [{"learned_positions": True}, SEPARATE, {"tied": False, "tie_word_embeddings": False, **SEPARATE}],
     ids=["learned positions", "two embeddings", "three"],
 )
-def test_it_merges_into_a_folder_that_says_the_same(
-    changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_merges_into_a_folder_that_says_the_same(changes: dict[str, Any], tmp_path: Path) -> None:
     """In bfloat16, in which even sinusoids would not be those of the folder any more."""
-    monkeypatch.setattr(
-        merging, "run_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
-    )
     run = train_small(tmp_path / "here", make_folder(tmp_path / "base", "marian", **changes))
     proof = merge(run, tmp_path / "merged", dtype="bfloat16")["proof"]
     assert proof["reload"]["max_difference"] < 1e-5 * proof["reload"]["largest_logit"]

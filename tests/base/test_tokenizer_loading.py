@@ -18,22 +18,12 @@ from loraloom.checks.data.round_trip import check_round_trip
 from loraloom.checks.data.tokenization import check_lengths, check_unknown_tokens
 from loraloom.commands.merge import merge
 from loraloom.errors import ModelError
-from loraloom.export import fresh_process
-from loraloom.export import merged_folder as merging
 from tests.checks.data_rows import seen
 from tests.commands.trained import train_small
 from tests.sentencepiece_folders import make_spiece
 from tests.tiny import make_folder
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The proof of a merge is asked in this process."""
-    monkeypatch.setattr(
-        merging, "run_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
-    )
 
 
 def with_spiece(folder: Path, kind: str, config: dict[str, Any] | None) -> Path:
@@ -43,7 +33,7 @@ def with_spiece(folder: Path, kind: str, config: dict[str, Any] | None) -> Path:
     return make_spiece(folder, config)
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("proof_here")
 @pytest.mark.parametrize(
     ("kind", "config"),
     [("umt5", None), ("mt5", {"tokenizer_class": "MT5Tokenizer", "extra_ids": 0})],
@@ -85,7 +75,7 @@ def byt5(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("proof_here")
 def test_byt5_trains_on_bytes_and_merges(byt5: Path, tmp_path: Path) -> None:
     base = load_base(str(byt5), device="cpu")
     assert base.tokenizer("a我")["input_ids"] == [100, *(3 + byte for byte in "我".encode()), 1]

@@ -57,11 +57,20 @@ def starter_rows(starter: Base) -> EncodedSet:
 def test_the_prediction_holds_within_a_factor_of_3(
     starter: Base, starter_rows: EncodedSet, tmp_path: Path
 ) -> None:
-    """Eight recipes from 9.65e-7 to 3e-3, in one bank: rates, targets, ranks, scales, lengths, schedules."""
-    forecasts = forecast(starter, RECIPES, starter_rows)
-    trained = train_all(starter, RECIPES, starter_rows, tmp_path / "run")
+    """Eight recipes from 9.65e-7 to 3e-3, in one bank: rates, targets, ranks, scales, lengths, schedules.
+
+    Half as long as on the random model below, since a step of the starter takes a second.
+    """
+    recipes = [
+        dataclasses.replace(
+            each, training=each.training.model_copy(update={"max_steps": each.training.max_steps // 2})
+        )
+        for each in RECIPES
+    ]
+    forecasts = forecast(starter, recipes, starter_rows)
+    trained = train_all(starter, recipes, starter_rows, tmp_path / "run")
     bank, ratios = AdapterBank(starter), {}
-    for each in RECIPES:
+    for each in recipes:
         moved = movement_of_tensors(bank, trained.adapter(each.name), each.lora).total
         ratios[each.name] = forecasts[each.name].movement() / moved
     assert all(1 / FACTOR < ratio < FACTOR for ratio in ratios.values()), ratios

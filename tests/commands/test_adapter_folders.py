@@ -122,6 +122,7 @@ def test_a_comparison_that_is_not_kept_leaves_nothing(
     assert sorted(file.name for file in adapters.iterdir()) == ["first", "rows.jsonl", "second"]
 
 
+@pytest.mark.usefixtures("proof_here")
 def test_a_merged_folder_answers_as_peft_does(base: Path, adapters: Path, tmp_path: Path) -> None:
     merged = loraloom.merge(
         None, tmp_path / "merged", base=base, adapter=adapters / "first", data=adapters / "rows.jsonl"

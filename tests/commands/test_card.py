@@ -18,8 +18,6 @@ from loraloom.commands.card import card
 from loraloom.commands.compare import compare
 from loraloom.commands.merge import merge
 from loraloom.errors import RunError
-from loraloom.export import fresh_process
-from loraloom.export import merged_folder as merge_workflow
 from tests.commands.trained import ROWS, machine_paths, train_small
 from tests.families import TINY_FAMILIES
 
@@ -100,6 +98,7 @@ def test_a_card_says_how_sources_were_written(tiny: Callable[[str], Path], tmp_p
     assert 'tokenizer("Answer `kindly`: Your text here |", return_tensors="pt", ' in text
 
 
+@pytest.mark.usefixtures("proof_here")
 def test_a_runs_card_has_figures_once_they_are_computed(
     trained: Callable[..., Path],
     tiny: Callable[[str], Path],
@@ -122,9 +121,6 @@ def test_a_runs_card_has_figures_once_they_are_computed(
     columns = {line.count("|") - line.count("\\|") for line in body.splitlines() if line.startswith("| ")}
     assert columns == {3, 6}
 
-    monkeypatch.setattr(
-        merge_workflow, "run_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
-    )
     merge(run, run / "merged")
     (run / "mt5").symlink_to(tiny("mt5"))
     with_peft, after_merge = code_blocks(text)

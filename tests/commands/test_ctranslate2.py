@@ -13,9 +13,9 @@ from transformers import AutoTokenizer
 
 from loraloom.base.loading import Base, load_base
 from loraloom.commands.merge import merge
-from loraloom.export import fresh_process
 from loraloom.export import merged_folder as workflow
 from tests.commands.trained import ROWS, train_small
+from tests.proof import measure_here
 from tests.tiny import make_folder
 
 ctranslate2 = pytest.importorskip("ctranslate2", reason="`make extras` installs it")
@@ -46,9 +46,7 @@ def case(
     folder = tmp_path_factory.mktemp("converted")
     run = train_small(folder / "trained", make_folder(folder / "base", kind, tied=tied))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            workflow, "run_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
-        )
+        patch.setattr(workflow, "run_fresh_process", measure_here)
         merge(run, folder / "merged")
     return folder / "merged", is_scaled
 

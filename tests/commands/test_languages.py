@@ -86,6 +86,7 @@ def _train(folder: Path, kind: str, many: bool) -> Path:
     return folder / "run"
 
 
+@pytest.mark.usefixtures("proof_here")
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 @pytest.mark.parametrize("kind", ["nllb", "mbart"])
 def test_the_merged_folder_answers_as_predict_does_without_being_told_the_languages(

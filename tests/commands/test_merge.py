@@ -46,14 +46,6 @@ from tests.run.test_lock import held_by_a_child
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 
 
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The proof is asked in this process: importing transformers anew takes seconds."""
-    monkeypatch.setattr(
-        workflow, "run_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
-    )
-
-
 def assert_nothing_left(folder: Path) -> None:
     assert [path.name for path in folder.iterdir()] == []
 
@@ -165,7 +157,7 @@ def test_a_fresh_process_reads_what_base_and_adapter_say(
     )
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("proof_here")
 def test_a_smaller_dtype_says_its_rounding(trained: Callable[..., Path], tmp_path: Path) -> None:
     result = merge(trained("umt5"), tmp_path / "merged", dtype="bfloat16")
     proof = result["proof"]
@@ -180,7 +172,7 @@ def test_a_smaller_dtype_says_its_rounding(trained: Callable[..., Path], tmp_pat
     assert "bfloat16: same greedy answers" in (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("proof_here")
 def test_an_adapter_that_rounding_swallows_is_said(trained: Callable[..., Path], tmp_path: Path) -> None:
     run = copy_of(trained("mt5"), tmp_path)
     change_adapter(run, lambda name, tensor: tensor * 1e-3 if ".lora_B" in name else tensor)
@@ -189,7 +181,7 @@ def test_an_adapter_that_rounding_swallows_is_said(trained: Callable[..., Path],
     assert any("times as much as the adapter did" in note for note in result["notes"])
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("proof_here")
 @pytest.mark.parametrize("strength", [1.0, 1e-4])
 def test_a_tensor_left_unmerged_is_found_however_little_it_says(
     trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strength: float
@@ -210,7 +202,7 @@ def test_a_tensor_left_unmerged_is_found_however_little_it_says(
     assert_nothing_left(tmp_path / "out")
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("proof_here")
 @pytest.mark.parametrize("damage", ["head", "config", "tokenizer"])
 def test_a_folder_that_reads_otherwise_is_not_kept(
     trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
@@ -297,7 +289,7 @@ def test_a_damaged_adapter_and_one_of_another_base_are_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("proof_here")
 def test_a_run_of_several_experiments_asks_which_and_an_unfinished_one_says_so(
     trained: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -313,7 +305,7 @@ def test_a_run_of_several_experiments_asks_which_and_an_unfinished_one_says_so(
     assert result["proof"]["num_merged"] == 12
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("proof_here")
 def test_without_the_data_the_proof_takes_random_tokens_and_says_so(
     trained: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -410,7 +402,7 @@ def test_the_dtype_of_files_in_shards_is_found(tiny: Callable[[str], Path], tmp_
     assert stored_dtype(str(tmp_path)) is None
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("proof_here")
 def test_on_the_command_line(trained: Callable[..., Path], tmp_path: Path) -> None:
     out = tmp_path / "merged"
     told = CliRunner().invoke(app, ["merge", str(trained("mt5")), str(out), "--json"])

@@ -14,8 +14,6 @@ from transformers import GenerationConfig
 from loraloom.base.loading import Base, load_base
 from loraloom.commands.merge import merge
 from loraloom.errors import ModelError
-from loraloom.export import fresh_process
-from loraloom.export import merged_folder as workflow
 from loraloom.export.merged_generation import GenerationDefaults, merged_generation_config
 from loraloom.recipe import GenerationSettings
 from tests.commands.trained import train_small
@@ -182,16 +180,12 @@ def test_a_damaged_file_is_said(based: Callable[..., Base], tmp_path: Path) -> N
         merged_generation_config(base, settings())
 
 
-def test_a_merge_says_it_in_its_result_and_its_readme(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("proof_here")
+def test_a_merge_says_it_in_its_result_and_its_readme(tmp_path: Path) -> None:
     base = make_folder(tmp_path / "base", "t5")
     values = {**OWN, "temperature": 0.7, "_from_model_config": True}
     (base / "generation_config.json").write_text(json.dumps(values), encoding="utf-8")
     run = train_small(tmp_path / "trained", base)
-    monkeypatch.setattr(
-        workflow, "run_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
-    )
     told: list[str] = []
     result = merge(run, tmp_path / "merged", report=lambda event: told.append(message_of(event)))
     assert result["generation"]["dropped"] == {"forced_bos_token_id": 7, "suppress_tokens": [3, 4]}

@@ -16,8 +16,6 @@ from transformers import AutoTokenizer
 
 from loraloom.base.loading import Base, load_base
 from loraloom.commands.merge import merge
-from loraloom.export import fresh_process
-from loraloom.export import merged_folder as workflow
 from loraloom.export.merged_tokenizer import copy_tokenizer
 from tests.commands.trained import ROWS, train_small
 from tests.tiny import make_folder
@@ -77,16 +75,12 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def test_a_merged_folder_has_the_bases_own_files_and_cuts_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("proof_here")
+def test_a_merged_folder_has_the_bases_own_files_and_cuts_nothing(tmp_path: Path) -> None:
     base = with_stored_call(tmp_path / "base")
     for name in ("tokenization_own.py", "tokenizer.pkl", "notes.txt"):
         (base / name).write_text("no tokenizer file", encoding="utf-8")
     run = train_small(tmp_path / "trained", base)
-    monkeypatch.setattr(
-        workflow, "run_fresh_process", lambda model, proof, stop: fresh_process.measure(model, proof)
-    )
     result = merge(run, tmp_path / "merged")
     merged = tmp_path / "merged"
     assert {file.name for file in merged.iterdir()} == {

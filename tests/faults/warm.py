@@ -54,7 +54,7 @@ class Started:
             if state == "Z" or time.monotonic() > deadline:
                 os.kill(self.pid, signal.SIGKILL)
                 raise AssertionError(f"waited in vain: {self.wait()}")
-            time.sleep(0.002)
+            time.sleep(0.01)
 
 
 class Warm:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import importlib
 import io
 import json
 import os
+import pkgutil
 import signal
 import sys
 import time
@@ -20,21 +22,19 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from tests.fast_process import exempt_imports_from_collection, skip_waiting_for_disk
+from tests.proof import measure_here
+
 UNREAD = "|"  # in the place of a path: a pipe whose reader has left
 
 
 def main() -> None:
-    import peft  # noqa: F401
-    from transformers import MT5ForConditionalGeneration  # noqa: F401
-
-    import loraloom.commands.check
-    import loraloom.commands.compare
-    import loraloom.commands.predict
-    import loraloom.commands.train  # noqa: F401
-    from tests.fast_process import exempt_imports_from_collection, skip_waiting_for_disk
+    import_what_verbs_need()
+    from loraloom.export import merged_folder
 
     skip_waiting_for_disk()
     exempt_imports_from_collection()
+    merged_folder.run_fresh_process = measure_here
     for line in sys.stdin:
         job = json.loads(line)
         if "wait" in job:
@@ -46,6 +46,23 @@ def main() -> None:
                 _be_the_command(job)
             answer = {"pid": pid}
         print(json.dumps(answer), flush=True)
+
+
+def import_what_verbs_need() -> None:
+    """Import once what each of hundreds of children would import anew."""
+    import numpy.ma  # noqa: F401
+    import optuna  # noqa: F401
+    import peft  # noqa: F401
+    import sacrebleu  # noqa: F401
+    from transformers import MT5ForConditionalGeneration  # noqa: F401
+
+    import loraloom.cli
+    import loraloom.commands
+    import loraloom.console
+
+    for package in (loraloom.commands, loraloom.console):
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
 
 
 def _be_the_command(job: dict[str, Any]) -> None:
@@ -115,6 +132,10 @@ def _install(faults: dict[str, Any]) -> None:
         from tests.security.watch import watch
 
         watch(Path(faults["watch"]), Path(faults["foreign"]))
+    if "fresh" in faults:
+        from loraloom.export import merged_folder, proof
+
+        merged_folder.run_fresh_process = proof.run_fresh_process
     if "naps" in faults:
         _write_sleep_down(Path(faults["naps"]))
     if "waves" in faults:

@@ -109,6 +109,7 @@ def test_a_moved_project_is_named_by_its_new_folder(project: Path, made: Path) -
     assert str(project) not in (project / "run" / "compare" / "test.json").read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("proof_here")
 def test_a_renamed_base_and_data_of_another_name(project: Path, made: Path) -> None:
     (project / "base").rename(project / "renamed")
     (project / "data" / "data.json").rename(project / "kept.json")
@@ -186,6 +187,7 @@ def test_another_base_and_changed_data_are_refused_and_both_are_named(
         compare(run, base=project / "nowhere")
 
 
+@pytest.mark.usefixtures("proof_here")
 def test_with_its_data_gone_prompts_are_answered_and_a_merge_says_so(project: Path) -> None:
     shutil.rmtree(project / "data")
     run, base = project / "run", project / "base"

@@ -114,6 +114,7 @@ def test_a_program_trains_compares_and_predicts(recipe: loraloom.Recipe, tmp_pat
     assert predicted.answer == answered.answers["narrow"]
 
 
+@pytest.mark.usefixtures("proof_here")
 def test_results_are_typed_and_cannot_be_changed(trained: TrainResult, tmp_path: Path) -> None:
     compared = loraloom.compare(trained.run, split="eval")
     assert compared.file == trained.run / "compare" / "eval.json"

@@ -53,7 +53,10 @@ def test_the_recipe_and_the_space_that_are_shown_are_such(tmp_path: Path) -> Non
 
 
 def test_the_commands_run_in_the_order_they_are_shown(warm: Warm, tmp_path: Path) -> None:
-    """The first in a shell, by the installed command; the others without its imports to wait for."""
+    """The first in a shell, by the installed command; the others without its imports to wait for.
+
+    The proof of the merge is in a fresh process, as it is for users.
+    """
     rows = [
         {
             "instruction": f"如何面对{what}{when}？",
@@ -80,7 +83,8 @@ def test_the_commands_run_in_the_order_they_are_shown(warm: Warm, tmp_path: Path
         words, _, target = command.partition(" > ")
         program, *argv = shlex.split(words)
         assert program == "loraloom"
-        ended = warm.call(*argv, cwd=tmp_path, stdout=tmp_path / target if target else None)
+        out = tmp_path / target if target else None
+        ended = warm.call(*argv, cwd=tmp_path, stdout=out, faults={"fresh": True})
         assert ended.code == 0, (command, ended.stderr)
     assert (tmp_path / "runs" / "first" / "report.html").is_file()
     assert (tmp_path / "merged" / "model.safetensors").is_file()

@@ -131,7 +131,7 @@ def needed(prediction: Prediction) -> int:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel's own figure is Linux's")
-def test_the_predicted_peak_comes_true(tmp_path: Path) -> None:
+def test_the_predicted_peak_comes_true(tmp_path: Path, imports_bytes: int) -> None:
     """A whole training of the starter in a process of its own, less what the imports take."""
     recipe = {
         "model_name_or_path": "starter",
@@ -143,13 +143,17 @@ def test_the_predicted_peak_comes_true(tmp_path: Path) -> None:
     }
     file, out = tmp_path / "recipe.yaml", tmp_path / "run"
     file.write_text(json.dumps(recipe), encoding="utf-8")
-    imports = peak_of_imports()
     loraloom = Path(sys.executable).with_name("loraloom")
     subprocess.run([loraloom, "train", file, "--out", out, "--json"], check=True, capture_output=True)
-    measured = json.loads((out / "result.json").read_text(encoding="utf-8"))["peak_bytes"] - imports
+    measured = json.loads((out / "result.json").read_text(encoding="utf-8"))["peak_bytes"] - imports_bytes
     kept = json.loads((out / "provenance.json").read_text(encoding="utf-8"))["plan"]["memory"]
-    predicted = kept["peak_bytes"] - imports
+    predicted = kept["peak_bytes"] - imports_bytes
     assert predicted == pytest.approx(measured, rel=TOLERANCE)
+
+
+@pytest.fixture(scope="module")
+def imports_bytes() -> int:
+    return peak_of_imports()
 
 
 def peak_of_imports() -> int:
@@ -163,8 +167,8 @@ def peak_of_imports() -> int:
     return int(told.stdout)
 
 
-def test_the_peak_of_a_process_is_not_that_of_who_began_it() -> None:
-    held = b"x" * (2 * peak_of_imports())  # written, so that it takes memory
+def test_the_peak_of_a_process_is_not_that_of_who_began_it(imports_bytes: int) -> None:
+    held = b"x" * (2 * imports_bytes)  # written, so that it takes memory
     assert peak_of_imports() < len(held)
 
 
