@@ -9,7 +9,7 @@ JOBS ?= 2
 # which each process makes for itself.
 BESIDE := --numprocesses $(JOBS) --dist worksteal
 
-.PHONY: help install demo lint format test oldest newest faults fuzz bench bench-gpu bench-serving shapes bench-against real check clean extras compat messages browser
+.PHONY: help install demo lint format test oldest newest faults fuzz bench bench-gpu bench-serving shapes bench-against real check clean extras compat messages browser trackers
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -41,6 +41,16 @@ test: install ## the whole suite
 extras: install ## what optional packages bring: merged folders in CTranslate2, BLEU of Japanese and Korean
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,exports,ja,ko]'
 	$(BIN)/pytest tests/commands/test_ctranslate2.py tests/evaluate/test_word_tokenizers.py
+
+# Hundreds of megabytes, in an environment of their own that sees the packages of .venv.
+TRACKERS := .venv-trackers
+PURELIB := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+
+trackers: install ## the trackers of training.report_to, offline, with their real packages
+	$(PYTHON) -m venv $(TRACKERS)
+	$(BIN)/python $(PURELIB) > $$($(TRACKERS)/bin/python $(PURELIB))/of-venv.pth
+	$(TRACKERS)/bin/python -m pip install --quiet --editable '.[trackio,tensorboard,wandb,mlflow,swanlab]'
+	$(TRACKERS)/bin/python -m pytest tests/trackers
 
 messages: install ## the list of all messages and the files of their translations
 	$(BIN)/python -m tools.write_messages
@@ -118,4 +128,4 @@ browser: install ## the pages in a real browser: the whole story, a phone, the k
 	LORALOOM_BROWSER=$$($(BROWSER)) $(BIN)/pytest tests/browser
 
 clean: ## remove the environment and caches; never a run
-	rm -rf $(VENV) .venv-oldest .venv-newest .pytest_cache .mypy_cache .ruff_cache .venv-compat dist
+	rm -rf $(VENV) .venv-oldest .venv-newest $(TRACKERS) .pytest_cache .mypy_cache .ruff_cache .venv-compat dist

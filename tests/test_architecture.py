@@ -1,8 +1,8 @@
 """The layers of the house, held by its own imports.
 
-    text → errors → recipe → run → data | kernels → architectures → base → bank → evaluate → training
-    → forecast → checks | report → search → export → session → comparison → commands → serving → results
-    → api → console | web → cli
+    text → errors → recipe → run → data | kernels | trackers → architectures → base → bank → evaluate
+    → training → forecast → checks | report → search → export → session → comparison → commands → serving
+    → results → api → console | web → cli
 
 What stands right may import what stands left; siblings never import each other; a lazy import counts.
 """
@@ -21,7 +21,7 @@ LAYERS = (
     {"errors"},
     {"recipe"},
     {"run"},
-    {"data", "kernels"},
+    {"data", "kernels", "trackers"},
     {"architectures"},
     {"base"},
     {"bank"},
@@ -53,6 +53,7 @@ LIGHT = (
     "serving/job.py",
     "serving/model_process.py",
     "text",
+    "trackers",
     "web",
     "run",
     "recipe",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
 
     from loraloom.run.documents.range_test import RangeTest
+    from loraloom.search.request import Request
 
 
 def init(
@@ -143,10 +144,10 @@ def train(
 
 
 def run_search(
-    recipe: AnyRecipe,
-    space: Mapping[str, Any] | Path | str,
+    recipe: AnyRecipe | None = None,
+    space: Mapping[str, Any] | Path | str | None = None,
     *,
-    trials: int,
+    trials: int | None = None,
     sampler: Literal["tpe", "random", "grid"] = "tpe",
     halving: bool = False,
     out: Path | str | None = None,
@@ -166,7 +167,8 @@ def run_search(
         sampler: how to choose trials.
         halving: whether to stop the worse half of the trials early.
         out: the run directory; by default a new one below `runs/`.
-        resume: a run of the same search, or of fewer trials, to resume instead of a new one.
+        resume: a run of the same search, or of fewer trials, to resume instead of a new one; without
+            recipe, space and trials, it is resumed as it was started.
         allowed, base, data, report, stop: as in `train`.
 
     Raises:
@@ -174,17 +176,15 @@ def run_search(
         Interrupted: `stop` was set; the search can be resumed.
     """
     from loraloom.commands.search import search
-    from loraloom.search.request import make_request
-    from loraloom.search.space_file import parse_space, read_space
 
-    settings = read(recipe, report, resumed=as_path(resume))
-    varied = (
-        parse_space(json.dumps(dict(space)), name=Message("space"), recipe=settings)
-        if isinstance(space, Mapping)
-        else read_space(Path(space), settings)
-    )
+    if recipe is None and space is None and trials is None and resume is not None:
+        request = _request_to_resume(Path(resume))
+    elif recipe is None or space is None or trials is None:
+        raise TypeError("run_search() needs a recipe, a space and trials, or only a run to resume")
+    else:
+        request = _new_request(read(recipe, report, resumed=as_path(resume)), space, trials, sampler, halving)
     found = search(
-        make_request(settings, varied, num_trials=trials, sampler=sampler, halving=halving),
+        request,
         out=as_path(out),
         resume=as_path(resume),
         allowed=allowed,
@@ -198,6 +198,27 @@ def run_search(
         for trial in found.ledger.trials_ranked
     )
     return SearchResult(found.run.folder, found.ledger.metric, ranked, found.importances)
+
+
+def _request_to_resume(resume: Path) -> Request:
+    from loraloom.run.folder import open_run
+    from loraloom.session.search_request import request_of_run
+
+    return request_of_run(open_run(resume))
+
+
+def _new_request(
+    recipe: Recipe, space: Mapping[str, Any] | Path | str, trials: int, sampler: str, halving: bool
+) -> Request:
+    from loraloom.search.request import make_request
+    from loraloom.search.space_file import parse_space, read_space
+
+    varied = (
+        parse_space(json.dumps(dict(space)), name=Message("space"), recipe=recipe)
+        if isinstance(space, Mapping)
+        else read_space(Path(space), recipe)
+    )
+    return make_request(recipe, varied, num_trials=trials, sampler=sampler, halving=halving)
 
 
 def demo(

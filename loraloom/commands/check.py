@@ -17,6 +17,7 @@ from loraloom.session.material import Material, cut_notes, load_recipe_base, pre
 from loraloom.session.material_checks import check_material, run_model_checks
 from loraloom.session.resource_plan import predict_recipe_resources
 from loraloom.text.message import Message
+from loraloom.trackers.feed import require_trackers
 from loraloom.training.signals import StopRequest
 
 STOPPED = Message("stopped before all checks were done")
@@ -75,6 +76,7 @@ def examine(
     Raises:
         Interrupted: `stop` was set, which is checked between parts of the work.
     """
+    require_trackers(recipe)
     stop = StopRequest() if stop is None else stop
     split = split or split_examples(recipe.data, allow_leakage="leakage" in allowed)
     report(RowCounts(train=len(split.train), eval=len(split.eval), test=len(split.test)))

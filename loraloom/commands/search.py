@@ -13,6 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from loraloom.bank.peft_base import portable_name
 from loraloom.data.splitting.split import Split
 from loraloom.errors import Problem, RecipeError, RunError, TrainingError
 from loraloom.forecast.plan import pass_tokens
@@ -50,6 +51,7 @@ from loraloom.session.run_session import (
 from loraloom.session.safeguards import device_errors_explained
 from loraloom.session.search_repair import best_recipe, verify_search
 from loraloom.text.message import Message, joined
+from loraloom.trackers.feed import require_trackers, tracked
 from loraloom.training.setup import Setup
 from loraloom.training.signals import StopRequest, stop_on_signals
 from loraloom.training.timetable import Timetable
@@ -110,6 +112,7 @@ def search(
     """
     for note in request.notes:
         report(Note(message=note))
+    require_trackers(request.recipe)
     with stop_on_signals(stop, leaves_at_once=True) as stop:
         if resume is not None:
             run = open_run(resume)
@@ -215,9 +218,12 @@ def _search(request: Request, session: RunSession, report: Report, stop: StopReq
     report_plan(session, findings, report)
     write_recorded(run, run.folder / SPACE_FILE, request.space.text)
     stop.leaves_at_once = False
-    searching = SearchDriver(request, run, session.known, setup, _initial_by_path(material), report)
-    with device_errors_explained(run):
-        searching.complete()
+    base = portable_name(material.base.name)
+    with tracked(run, session.recipe, base, report) as tracked_report:
+        initial = _initial_by_path(material)
+        searching = SearchDriver(request, run, session.known, setup, initial, tracked_report)
+        with device_errors_explained(run):
+            searching.complete()
     return _finish(searching, time.monotonic() - started)
 
 

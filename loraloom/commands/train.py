@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from loraloom.bank.peft_base import portable_name
 from loraloom.data.splitting.split import Split
 from loraloom.errors import RunError, TrainingError
 from loraloom.forecast.plan import make_plan
@@ -39,6 +40,7 @@ from loraloom.session.run_session import (
 )
 from loraloom.session.safeguards import check_room, device_errors_explained
 from loraloom.text.message import Message, joined
+from loraloom.trackers.feed import require_trackers, tracked
 from loraloom.training.exporting import export
 from loraloom.training.loop import train as train_loop
 from loraloom.training.movement_report import measure_movements
@@ -95,6 +97,7 @@ def train(
         LoRALoomError: the recipe, the data, the base or the run is unusable.
         Interrupted: a stop was requested; finished work is saved.
     """
+    require_trackers(recipe)
     with stop_on_signals(stop, leaves_at_once=True) as stop:
         if resume is not None:
             run = open_run(resume)
@@ -147,9 +150,12 @@ def _train(session: RunSession, report: Report, stop: StopRequest) -> Outcome:
     report_plan(session, findings, report)
     state = find_resume_point(run, material.experiments, record)
     _stop_before_training(stop)
-    with device_errors_explained(run):
-        train_loop(setup, state, record)
-    return _finish(setup, state, time.monotonic() - started, record)
+    base = material.base.name
+    with tracked(run, session.recipe, portable_name(base), report) as tracked_report:
+        record = run.recorder(tracked_report)
+        with device_errors_explained(run):
+            train_loop(setup, state, record)
+        return _finish(setup, state, time.monotonic() - started, record)
 
 
 def _planned(

@@ -111,12 +111,6 @@ _row(
     Message("every step is recorded in events.jsonl"),
 )
 _row(
-    "report_to",
-    ("none", [], ["none"], None),
-    Message("a run is recorded in its own directory and sent nowhere"),
-    Message("Write report_to: none; any tracker can read events.jsonl."),
-)
-_row(
     "push_to_hub hub_model_id hub_token hub_private_repo hub_always_push hub_revision",
     _UNSET,
     Message("nothing is ever uploaded"),

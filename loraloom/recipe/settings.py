@@ -21,6 +21,7 @@ from loraloom.recipe.values import (
     Number,
     SettingError,
     TargetModules,
+    Trackers,
 )
 from loraloom.text.message import Message
 
@@ -166,6 +167,14 @@ class TrainingSettings(Section):
     )
     early_stopping_threshold: Number = Field(
         default=0.0, ge=0, description=Message("Smallest change that counts as an improvement.")
+    )
+
+    report_to: Trackers = Field(
+        default=[],
+        description=Message(
+            "Trackers that show the curves too: `none`, one name or a list; `true` is trackio. Each is a "
+            "package of its own: `pip install 'loraloom[trackio]'`."
+        ),
     )
 
     @model_validator(mode="after")

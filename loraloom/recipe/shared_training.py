@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-from loraloom.recipe.values import BaseDropout, Count
+from loraloom.recipe.values import BaseDropout, Count, Trackers
 
 
 class SharedTraining(Protocol):
@@ -18,6 +18,7 @@ class SharedTraining(Protocol):
     gradient_checkpointing: bool
     packing: bool
     per_device_eval_batch_size: Count
+    report_to: Trackers
     save_strategy: Literal["no", "steps", "epoch"]
     save_steps: Count | None
     save_total_limit: Count

@@ -213,10 +213,11 @@ _ROWS: tuple[tuple[str, tuple[Any, ...] | None, str, str], ...] = (
         "",
     ),
     (
-        "wandb use_wandb wandb_project wandb_entity tensorboard",
+        "wandb use_wandb wandb_project wandb_entity tensorboard use_swanlab swanlab_project swanlab_mode "
+        "use_mlflow",
         UNSET,
-        Message("a run is recorded in its own directory and sent nowhere"),
-        Message("Remove it; any tracker can read events.jsonl."),
+        Message("trackers are named by training.report_to, and configured by their own variables"),
+        Message("Write report_to: wandb, and set WANDB_PROJECT and the like in the environment."),
     ),
 )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 LONGEST = 200  # number of characters that are compared
+_LONG = 9  # number of characters of a name in which one differing letter is never another meaning
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -34,6 +35,8 @@ def _slips(name: str, known: str) -> int | None:
     whole = _distance(name.replace("_", ""), known.replace("_", ""))
     if len(words) != len(known_words):
         return _allowed(whole, name, known)
+    if whole == 1 and len(known) >= _LONG:  # `report_ot`: a word of two letters has no typo of its own
+        return whole
     ways = [zip(words, known_words, strict=True), zip(sorted(words), sorted(known_words), strict=True)]
     counts = []
     for way in ways:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from loraloom.recipe.target_names import read_target_modules
+from loraloom.recipe.tracker_names import TrackerName, read_trackers
 from loraloom.text.message import Message
 
 
@@ -146,6 +147,7 @@ BaseDropout = Annotated[
 
 
 TargetModules = Annotated[str | list[str], BeforeValidator(read_target_modules)]
+Trackers = Annotated[list[TrackerName], BeforeValidator(read_trackers)]
 
 
 def _dtype(value: Any) -> Any:

@@ -26,11 +26,13 @@ def render_json(content: Content) -> str:
 def render_csv(content: Content) -> str:
     """Render one line per row of the comparison, with a column for the answer of each model.
 
+    If people have voted, a line per vote follows, and a last column has the model that was chosen.
+
     Raises:
-        RunError: nothing has been compared.
+        RunError: nothing has been compared, and nobody has voted.
     """
-    compared = content.comparison
-    if compared is None:
+    compared, votes = content.comparison, content.votes.votes
+    if compared is None and not votes:
         raise RunError(
             Message("there are no answers for a table"),
             where=content.path,
@@ -38,10 +40,17 @@ def render_csv(content: Content) -> str:
         )
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(map(cell, ["row", "source", "reference", *compared.models]))
-    for row in compared.rows:
-        answers = [row.answers[model] for model in compared.models]
-        writer.writerow(map(cell, [str(row.number), row.source, row.reference or "", *answers]))
+    of_rows = () if compared is None else tuple(compared.models)
+    models = tuple(dict.fromkeys((*of_rows, *(model for vote in votes for model in sorted(vote.answers)))))
+    chosen = ["chosen"] if votes else []
+    writer.writerow(map(cell, ["row", "source", "reference", *models, *chosen]))
+    for row in () if compared is None else compared.rows:
+        answers = [row.answers.get(model, "") for model in models]
+        line = [str(row.number), row.source, row.reference or "", *answers, *("" for _ in chosen)]
+        writer.writerow(map(cell, line))
+    for number, vote in enumerate(votes, 1):
+        answers = [vote.answers.get(model, "") for model in models]
+        writer.writerow(map(cell, [f"vote {number}", vote.prompt, "", *answers, vote.chosen or ""]))
     return table.getvalue()
 
 

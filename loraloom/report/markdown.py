@@ -12,6 +12,7 @@ from loraloom.report.markdown_text import fenced, folded, label, plain, table, w
 from loraloom.report.ranking import Place, Ranking
 from loraloom.report.search_view import SearchView
 from loraloom.report.training_view import TrainingView
+from loraloom.report.votes_table import votes_table
 from loraloom.run.documents.checks import Finding
 from loraloom.run.documents.comparison import BASE_NAME, Difference
 from loraloom.run.documents.range_test import RangeTest
@@ -48,6 +49,7 @@ def render_markdown(content: Content) -> str:
     else:
         parts += _comparison(content.comparison)
     parts += [_prompts(asked, content) for asked in content.prompts]
+    parts.append(votes_table(content.votes))
     parts += [_effects(content.effects), _training(content.experiments), _checks(content)]
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -200,8 +200,9 @@ def _sha256(retained: PartContents | None) -> str | dict[str, str] | None:
 
 
 def differences(recipe: Recipe, other: Recipe) -> list[Problem]:
-    """Return one problem for every setting in which two recipes differ."""
-    ours, theirs = _flat(recipe.model_dump()), _flat(other.model_dump())
+    """Return one problem for every setting in which two recipes differ, except for trackers, which may."""
+    without = {"training": {"report_to"}}
+    ours, theirs = (_flat(each.model_dump(exclude=without)) for each in (recipe, other))
     return [
         Problem(
             Message("differs from the run's recipe"),

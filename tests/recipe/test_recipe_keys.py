@@ -203,7 +203,8 @@ load_in_8bit: None
     assert any(
         "`training.output_dir: ./out` has no effect: every run creates its own directory" in n for n in notes
     )
-    assert len(notes) == 26
+    assert len(notes) == 25
+    assert recipe.training.report_to == []
     assert not any(note.is_warning for note in reading.notes)
 
 
@@ -219,7 +220,8 @@ load_in_8bit: None
             "is refused: an adapter has one rank and one scale. Use experiments with different",
         ),
         ("load_in_4bit: true", "the base has dtype bfloat16 or float32 and is not quantized"),
-        ("report_to: wandb", "`report_to: wandb` is refused: a run is recorded in its own directory"),
+        ("report_to: comet_ml", "trackio, tensorboard, wandb, mlflow, swanlab, or `none`; `comet_ml` is"),
+        ("report_to: 3", "must be a tracker's name or a list of names"),
         ("push_to_hub: true", "is refused: nothing is ever uploaded"),
         ("optim: adafactor", "`optim: adafactor` is refused: the optimizer is torch's AdamW"),
         ("label_smoothing_factor: 1", "`training.label_smoothing_factor`"),
@@ -247,3 +249,23 @@ def test_what_is_seldom_meant_is_a_warning() -> None:
         "recipe.yaml:7: experiment `c` is identical to `b`",
         "recipe.yaml:3: `data.eval` is 0, so no checkpoint is selected and each adapter is the last one",
     ]
+
+
+@pytest.mark.parametrize(
+    ("written", "read_as"),
+    [
+        ("none", []),
+        ("null", []),
+        ("[]", []),
+        ("true", ["trackio"]),
+        ("wandb", ["wandb"]),
+        ("WandB, swanlab, wandb", ["wandb", "swanlab"]),
+        ("[mlflow, tensorboard]", ["mlflow", "tensorboard"]),
+    ],
+)
+def test_trackers_are_one_name_or_a_list(written: str, read_as: list[str]) -> None:
+    assert read(f"report_to: {written}\n").recipe.training.report_to == read_as
+
+
+def test_all_experiments_have_the_same_trackers() -> None:
+    assert "experiments.a.training.report_to" in refusal("experiments: {a: {report_to: wandb}}\n")

@@ -104,7 +104,7 @@ def test_every_setting_is_found_with_a_letter_left_out_or_two_exchanged(path: tu
         ("global_batch_size: 64", "per_device_train_batch_size × training.gradient_accumulation_steps"),
         ("mixed_precision: bf16", "Set dtype: bfloat16 or dtype: float32."),
         ("lora_target_linear: true", "Set lora.target_modules: all-linear."),
-        ("wandb_project: mine", "sent nowhere"),
+        ("wandb_project: mine", "trackers are named by training.report_to"),
         ("betas: [0.9, 0.95]", "Set training.adam_beta1 and training.adam_beta2."),
         ("block_size: 512", "Set data.max_source_length, data.max_target_length or generation.max_new"),
         ("stage: dpo", "pairs of an instruction and a response"),

@@ -87,3 +87,35 @@ def test_a_small_difference_does_not_read_as_zero() -> None:
     assert written_difference("chrf", 0.31, -0.04, 0.66) == ("+0.31", "−0.04", "+0.66")
     assert written_difference("chrf", 5.2, 4.7, 5.8) == ("+5.2", "+4.7", "+5.8")
     assert written_difference("exact_match", 0.02, 0.0, 0.04) == ("+2.0", "0.0", "+4.0")
+
+
+def test_votes_of_people_are_in_markdown_and_csv(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    without = render_csv(read_content(run.folder))
+    shown = {"base": "=1", NAMES[0]: "yes"}
+    votes = [{"time": "", "prompt": "which?", "answers": shown, "chosen": each} for each in (NAMES[0], None)]
+    (run.folder / "votes.json").write_text(json.dumps({"format": 1, "votes": votes}), encoding="utf-8")
+    content = read_content(run.folder)
+    text = render_markdown(content)
+    assert f"| {plain(NAMES[0])} | 1 of 2 | 50.0 % | " in text
+    assert "| base | 0 of 2 | 0.0 % | " in text
+    assert "no difference seen, so shown and not chosen: 1" in text
+    assert "Votes of people" not in render_markdown(read_content(make_run(tmp_path / "other").folder))
+    head, *rows = csv.reader(io.StringIO(render_csv(content), newline=""))
+    assert head[-1] == "chosen"
+    assert len(rows) == len(without.splitlines()) - 1 + 2
+    vote = dict(zip(head, rows[-2], strict=True))
+    assert (vote["base"], vote[NAMES[0]]) == ("'=1", "yes")
+    assert [(row[0], row[1], row[-1]) for row in rows[-2:]] == [
+        ("vote 1", "which?", NAMES[0]),
+        ("vote 2", "which?", ""),
+    ]
+    assert all(row[-1] == "" for row in rows[:-2])
+
+
+def test_votes_without_a_comparison_are_a_table(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", compare=())
+    vote = {"time": "", "prompt": "which?", "answers": {"base": "a", "new": "b"}, "chosen": "new"}
+    (run.folder / "votes.json").write_text(json.dumps({"format": 1, "votes": [vote]}), encoding="utf-8")
+    lines = render_csv(read_content(run.folder)).splitlines()
+    assert lines == ["row,source,reference,base,new,chosen", "vote 1,which?,,a,b,new"]

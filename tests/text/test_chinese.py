@@ -131,7 +131,7 @@ def test_figures_lists_and_sentences_read_as_chinese() -> None:
     assert zh(joined(" and ", ["`a`", "`b`"])) == "`a` 和 `b`"
     problem = Problem(Message("no such file"), "a.json:3", "x", "y", Message("Choose another `--out`."))
     assert zh(DataError([problem, Problem(Message("is empty"), "b.json")]).as_message()) == (
-        "a.json:3: 没有这个文件（实际：x）。允许：y。换一个 `--out`。\nb.json: 是空的。\n共 2 个问题。"
+        "a.json:3：没有这个文件（实际：x）。允许：y。换一个 `--out`。\nb.json：是空的。\n共 2 个问题。"
     )
 
 
@@ -212,7 +212,7 @@ def test_a_language_without_messages_is_refused(
     )
     monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
     assert run(monkeypatch, "runs") == 1
-    assert "LORALOOM_LANG: 没有这种语言的消息（实际：`tlh`）" in capsys.readouterr().err
+    assert "LORALOOM_LANG：没有这种语言的消息（实际：`tlh`）" in capsys.readouterr().err
 
 
 def test_a_process_of_its_own_answers_in_the_language_of_its_locale(tmp_path: Path) -> None:

@@ -150,12 +150,13 @@ def _free_name(folder: Path, name: str) -> str:
     return free
 
 
-def propose(draft: Draft, model: str, columns: dict[str, str]) -> Proposal:
+def propose(draft: Draft, model: str, columns: dict[str, str], settings: str = "") -> Proposal:
     """Examine the data files of a draft as `loraloom init` does.
 
     Args:
         model: base of the recipe.
         columns: role → column, if the columns are not recognised.
+        settings: settings of the data as lines of YAML, `data.encoding: gb18030`.
     """
     notes: list[str] = []
 
@@ -165,13 +166,31 @@ def propose(draft: Draft, model: str, columns: dict[str, str]) -> Proposal:
 
     paths = [draft.folder / name for name in draft.files]
     try:
-        text = api.init(paths, model, columns=columns, report=report)
+        text = api.init(paths, model, columns=columns, sets=_as_options(settings), report=report)
     except LoRALoomError as error:
-        problems = tuple(_without_folder(problem.as_message(), draft) for problem in error.problems)
+        problems = tuple(
+            _without_folder(_for_the_page(problem).as_message(), draft) for problem in error.problems
+        )
         return Proposal("", problems, tuple(notes), None)
     text = _with_own_names(text, draft)
     preview = preview_of(draft, parse_recipe_with_notes(text, name=Path(RECIPE).name).recipe.data)
     return Proposal(text, (), tuple(notes), preview)
+
+
+def _as_options(settings: str) -> list[str]:
+    """Convert lines `data.KEY: VALUE` to `--set` options; a line may also have the form of an option."""
+    lines = filter(None, map(str.strip, settings.splitlines()))
+    return [re.sub(r"^([\w.]+)\s*[:=]\s*", r"\1=", line) for line in lines]
+
+
+def _for_the_page(problem: Problem) -> Problem:
+    """Replace what is done in a terminal by what is done on the page, and options by settings."""
+    where = problem.where.removeprefix("--set ")
+    if "loraloom init" not in problem.fix:
+        return replace(problem, where=where)
+    return replace(
+        problem, where=where, fix=Message("Enter the columns of the question and of the answer below.")
+    )
 
 
 def preview_of(draft: Draft, settings: DataSettings) -> Preview | None:

@@ -19,7 +19,8 @@ from loraloom import api
 from loraloom.errors import Interrupted, LoRALoomError
 from loraloom.run.atomic import replace_text
 from loraloom.run.events import BaseChoices, CheckResults, Event, Note, Report, RowCounts, WarningNote
-from loraloom.run.folder import now
+from loraloom.run.folder import Run, now
+from loraloom.run.resuming import is_search
 from loraloom.text.message import Message, to_data
 
 REQUEST, EVENTS, OUTCOME, LOG = "request.json", "events.jsonl", "outcome.json", "log.txt"
@@ -73,7 +74,8 @@ def _work(request: dict[str, Any], report: Report, stop: api.StopRequest) -> dic
                 stop=stop,
             )
         case "resume":
-            api.train(resume=request["run_folder"], report=report, stop=stop)
+            resume = api.run_search if is_search(Run(Path(request["run_folder"]))) else api.train
+            resume(resume=request["run_folder"], report=report, stop=stop)
         case "compare":
             api.compare(request["run_folder"], report=report, stop=stop)
     return {}

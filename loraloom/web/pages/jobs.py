@@ -82,9 +82,11 @@ class Jobs:
 
     Args:
         runs: the folder of the runs.
+        starts: held while a new run is named and started, so that no two get the same name.
     """
 
     runs: Path
+    starts: threading.Lock = field(default_factory=threading.Lock)
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _mutex: threading.Lock = field(default_factory=threading.Lock)
 
@@ -94,7 +96,7 @@ class Jobs:
         return self.runs / PAGES_FOLDER / "jobs"
 
     def start(self, kind: str, *, run: str = "", **request: Any) -> Job:
-        """Start a process.
+        """Start a process, or return the one that does the same already, as after two clicks on a button.
 
         Args:
             kind: as in `job.py`.
@@ -102,9 +104,11 @@ class Jobs:
             request: what it is to do.
 
         Raises:
-            RunError: too many are running, or its folder cannot be written.
+            RunError: too many are running, another one works on the run, or its folder cannot be written.
         """
         with self._mutex:
+            if (same := self._already_running(kind, run)) is not None:
+                return same
             if sum(process.poll() is None for process in self._processes.values()) >= MOST_RUNNING:
                 raise RunError(
                     Message(
@@ -128,6 +132,30 @@ class Jobs:
         found = self.find(id)
         assert found is not None
         return found
+
+    def _already_running(self, kind: str, run: str) -> Job | None:
+        """Return the process that does the same work on a run.
+
+        Raises:
+            RunError: another process works on it.
+        """
+        newest = self.of_run(run) if run else None
+        if newest is None or newest.status != "running":
+            return None
+        if newest.kind != kind:
+            raise RunError(Message("a process is already working on this run"), where=run)
+        return newest
+
+    def starting(self, draft: str) -> Job | None:
+        """Return the training that was started from a draft and has no run yet."""
+        for job in map(self._read, self._folders()):
+            if job.kind == "train" and job.draft == draft and job.status == "running":
+                return None if (self.runs / job.run / "provenance.json").is_file() else job
+        return None
+
+    def names_taken(self) -> set[str]:
+        """Return the names of runs that processes work on, some of which do not exist yet."""
+        return {job.run for job in map(self._read, self._folders()) if job.status == "running"}
 
     def find(self, id: str) -> Job | None:
         """Return the job of an id, which is looked up and never joined to a path."""

@@ -80,10 +80,11 @@ def draft(request: Request, draft: NamedDraft) -> Response:
 
 @router.post("/new/{id}/columns")
 async def assign_columns(request: Request, draft: NamedDraft, form: OwnForm) -> Response:
-    """Propose a recipe again, with the columns that the user assigned."""
+    """Propose a recipe again, with the columns that the user assigned, and settings of the data."""
     columns = {role: name for role in ROLES if (name := field(form, role).strip())}
+    settings = field(form, "settings")
     return await run_in_threadpool(
-        lambda: _draft_page(request, draft, propose(draft, draft.model, columns), columns)
+        lambda: _draft_page(request, draft, propose(draft, draft.model, columns, settings), columns, settings)
     )
 
 
@@ -118,20 +119,23 @@ async def start(request: Request, draft: NamedDraft, form: OwnForm) -> Response:
             title=Message("The training was not started"),
             problems=refusal,
         )
-    runs = runs_of(request).folder
-    name = draft.files[0].partition(".")[0] if draft.files else "run"
-    out = fresh_folder(name, runs)
-    job = await run_in_threadpool(
-        lambda: jobs_of(request).start(
-            "train",
-            run=out.name,
-            recipe=str(draft.recipe_file.resolve()),
-            out=str(out),
-            allowed=allowed,
-            draft=draft.id,
-        )
-    )
+    job = await run_in_threadpool(_start_training, request, draft, allowed)
     return RedirectResponse(f"/jobs/{job.id}", status_code=303)
+
+
+def _start_training(request: Request, draft: Draft, allowed: list[str]) -> Job:
+    """Start a training, or return the one that the first of two clicks has started."""
+    jobs, runs = jobs_of(request), runs_of(request).folder
+    with jobs.starts:
+        if (same := jobs.starting(draft.id)) is not None:
+            return same
+        name = draft.files[0].partition(".")[0] if draft.files else "run"
+        taken, number, stem = jobs.names_taken(), 1, name
+        while (out := fresh_folder(stem, runs)).name in taken:
+            number += 1
+            stem = f"{name}-{number}"
+        recipe = str(draft.recipe_file.resolve())
+        return jobs.start("train", run=out.name, recipe=recipe, out=str(out), allowed=allowed, draft=draft.id)
 
 
 @router.post("/new/{id}/discard")
@@ -196,7 +200,11 @@ def _typed(text: str) -> dict[str, Any]:
 
 
 def _draft_page(
-    request: Request, draft: Draft, proposal: Proposal, columns: dict[str, str] | None = None
+    request: Request,
+    draft: Draft,
+    proposal: Proposal,
+    columns: dict[str, str] | None = None,
+    settings: str = "",
 ) -> Response:
     preview = proposal.preview
     lengths = [] if preview is None else list(preview.lengths)
@@ -207,6 +215,7 @@ def _draft_page(
         proposal=proposal,
         preview=preview,
         columns=columns or {},
+        settings=settings,
         source_chart=histogram(
             [source for source, _ in lengths], label=Message("Source lengths in characters")
         ),

@@ -18,7 +18,7 @@ from loraloom.errors import LoRALoomError, RunError
 from loraloom.run.documents.provenance import Provenance
 from loraloom.run.documents.result import Result
 from loraloom.run.folder import Run
-from loraloom.run.resuming import how_to_resume, is_range_test, is_search
+from loraloom.run.resuming import is_range_test
 from loraloom.text.message import Message
 from loraloom.web.pages.event_stream import event, event_stream
 from loraloom.web.pages.live_log import LiveLog
@@ -88,20 +88,16 @@ async def stop(request: Request, run: NamedRun, form: OwnForm) -> Response:
 
 @router.post("/runs/{name}/resume")
 async def resume(request: Request, run: NamedRun, form: OwnForm) -> Response:
-    """Do what `loraloom train --resume` does."""
-    if process_of(run) is not None:
-        raise RunError(Message("a process is already working on this run"), where=run.folder.name)
-    if is_search(run):
-        raise RunError(
-            Message("is a search, which these pages do not resume"),
-            where=run.folder.name,
-            fix=Message("To resume it, {how_to_resume}.", how_to_resume=how_to_resume(run)),
-        )
+    """Do what `--resume` does; a second click finds the process that the first one has started."""
     await run_in_threadpool(_start_resume, request, run)
     return RedirectResponse(f"/runs/{run.folder.name}", status_code=303)
 
 
 def _start_resume(request: Request, run: Run) -> None:
+    job = jobs_of(request).of_run(run.folder.name)
+    is_ours = job is not None and job.kind == "resume" and job.status == "running"
+    if process_of(run) is not None and not is_ours:
+        raise RunError(Message("a process is already working on this run"), where=run.folder.name)
     jobs_of(request).start("resume", run=run.folder.name, run_folder=str(run.folder.resolve()))
 
 
@@ -149,12 +145,7 @@ def _state(request: Request, run: Run) -> dict[str, Any]:
         "is_active": process is not None or is_starting,
         "is_working": process is not None,
         "is_finished": run.is_finished,
-        "can_resume": process is None
-        and not is_starting
-        and not run.is_finished
-        and not is_search(run)
-        and not is_range_test(run),
-        "search_command": how_to_resume(run) if is_search(run) and not run.is_finished else "",
+        "can_resume": process is None and not is_starting and not run.is_finished and not is_range_test(run),
         "can_compare": run.is_finished and process is None and not is_starting and not is_range_test(run),
         "peak_bytes": _peak_bytes(run),
         "predicted_bytes": None if prediction is None else prediction.memory.peak_bytes,

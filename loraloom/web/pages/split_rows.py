@@ -138,9 +138,13 @@ def read_split_data(run: Run) -> SplitData:
 
 @dataclass
 class SplitCache:
-    """The data of the runs that were looked at last, because reading it takes a while."""
+    """The data of the runs that were looked at last, because reading it takes a while.
+
+    Each run has a lock of its own while it is read, so that a large one delays no page of another.
+    """
 
     _kept: OrderedDict[object, SplitData] = field(default_factory=OrderedDict)
+    _readings: dict[object, threading.Lock] = field(default_factory=dict)
     _mutex: threading.Lock = field(default_factory=threading.Lock)
 
     def of(self, run: Run) -> SplitData:
@@ -154,10 +158,27 @@ class SplitCache:
             key: object = (str(run.folder), stat.st_mtime_ns, stat.st_size)
         except OSError:
             key = None  # reading it reports what is wrong
+        if (found := self._known(key)) is not None:
+            return found
         with self._mutex:
-            found = self._kept.get(key) or read_split_data(run)
+            reading = self._readings.setdefault(key, threading.Lock())
+        with reading:
+            found = self._known(key)  # another page may have read it meanwhile
+            try:
+                return found or self._keep(key, read_split_data(run))
+            finally:
+                with self._mutex:
+                    self._readings.pop(key, None)
+
+    def _known(self, key: object) -> SplitData | None:
+        with self._mutex:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def _keep(self, key: object, found: SplitData) -> SplitData:
+        with self._mutex:
             self._kept[key] = found
-            self._kept.move_to_end(key)
             while len(self._kept) > MOST_KEPT:
                 self._kept.popitem(last=False)
         return found

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
+from loraloom.web.pages import jobs
 from loraloom.web.pages.application import make_access, make_application
 from loraloom.web.pages.drafts import Drafts
 from loraloom.web.pages.jobs import Jobs
@@ -165,3 +168,43 @@ def test_a_process_that_was_killed_has_failed(runs: Path) -> None:
     found = Jobs(runs).find("abc")
     assert found is not None
     assert found.status == "failed"
+
+
+def test_what_is_wrong_with_the_data_can_be_set_right_on_the_page(
+    client: TestClient, form_token: Callable[[], str], upload: Upload
+) -> None:
+    place = upload(json.dumps([{"a": f"x {n}", "b": f"y {n}"} for n in range(30)]))
+    page = client.get(place).text
+    assert "Enter the columns of the question and of the answer below." in page
+    assert "loraloom init" not in page
+    rows = [{"instruction": f"a {n}", "output": None if n == 3 else f"b {n}"} for n in range(30)]
+    place = upload(json.dumps(rows))
+    assert "data.on_invalid: drop" in client.get(place).text
+    form = {"form_token": form_token(), "settings": "data.on_invalid: drop\r\ndata.eval = 5\r\n"}
+    page = client.post(f"{place}/columns", data=form).text
+    assert "The recipe is valid." in page
+    assert "on_invalid: drop" in page
+    wrong = client.post(f"{place}/columns", data=form | {"settings": "data.on_invalid: dorp"}).text
+    assert "data.on_invalid" in wrong
+    assert "--set" not in wrong
+    assert "data.on_invalid: dorp</textarea>" in wrong
+
+
+def test_two_clicks_start_one_training_and_two_drafts_get_two_names(
+    client: TestClient, form_token: Callable[[], str], upload: Upload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    monkeypatch.setattr(jobs, "_start", lambda own: subprocess.Popen(command))
+    first, second = (upload(json.dumps(ROWS)) for _ in range(2))
+    recipe = "model_name_or_path: starter\ndata: {train: rows.json}\n"
+    form = {"form_token": form_token(), "recipe": recipe}
+    places = [
+        client.post(f"{place}/start", data=form, follow_redirects=False).headers["location"]
+        for place in (first, first, second)
+    ]
+    assert places[0] == places[1] != places[2]
+    started = client.app.state.jobs  # type: ignore[attr-defined]
+    assert len(started.names_taken()) == 2
+    for process in started._processes.values():
+        process.kill()
+        process.wait()

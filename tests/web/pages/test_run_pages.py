@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
+from loraloom.run.documents.provenance import Provenance
 from loraloom.run.folder import LOCK_FILE, Run
+from loraloom.session.search_request import request_of_run
+from loraloom.web.pages import jobs, split_rows
 from loraloom.web.pages.event_stream import event
 from loraloom.web.pages.live_log import LiveLog
 from loraloom.web.pages.live_view import live_view
@@ -199,3 +204,63 @@ def _step(step: int, loss: float = 2.0) -> str:
         "tokens_per_second": 50.0,
     }
     return json.dumps(line) + "\n"
+
+
+def test_a_second_click_finds_the_process_of_the_first(
+    client: TestClient, runs: Path, form_token: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Path] = []
+
+    def sleeping(own: Path) -> subprocess.Popen[bytes]:
+        started.append(own)
+        return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+
+    monkeypatch.setattr(jobs, "_start", sleeping)
+    copy_run("finished-interrupted", runs)
+    form = {"form_token": form_token()}
+    for _ in range(2):
+        answer = client.post("/runs/finished-interrupted/resume", data=form, follow_redirects=False)
+        assert answer.status_code == 303
+    assert len(started) == 1
+    assert client.post("/runs/finished-interrupted/compare-rows", data=form).status_code == 409
+    for process in client.app.state.jobs._processes.values():  # type: ignore[attr-defined]
+        process.kill()
+        process.wait()
+
+
+def test_a_search_that_was_interrupted_can_be_resumed_here(client: TestClient, runs: Path) -> None:
+    folder = copy_run("search", runs)
+    assert 'id="resume"' not in client.get("/runs/search").text
+    (folder / "result.json").unlink()
+    assert 'id="resume"' in client.get("/runs/search").text
+    request = request_of_run(Run(folder))
+    assert request.as_document() == Provenance.read(folder / "provenance.json").search
+    assert not request.recipe.experiments
+    (folder / "space.yaml").unlink()
+    assert request_of_run(Run(folder)).as_document() == request.as_document()
+
+
+def test_a_run_that_takes_long_to_read_delays_no_page_of_another(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large, small = Run(copy_run("finished", runs)), Run(copy_run("talks-interrupted", runs))
+    is_reading, may_go_on = threading.Event(), threading.Event()
+    read = split_rows.read_split_data
+    num_reads: list[Path] = []
+
+    def slow(run: Run) -> split_rows.SplitData:
+        num_reads.append(run.folder)
+        if run is large:
+            is_reading.set()
+            assert may_go_on.wait(60)
+        return read(run)
+
+    monkeypatch.setattr(split_rows, "read_split_data", slow)
+    cache = split_rows.SplitCache()
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(cache.of, large) for _ in range(2)]
+        assert is_reading.wait(60)
+        assert cache.of(small).split.train
+        may_go_on.set()
+        assert waiting[0].result() is waiting[1].result()
+    assert num_reads.count(large.folder) == 1, "pages of one run read it once"

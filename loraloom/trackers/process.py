@@ -1,0 +1,155 @@
+"""The process of a tracker, seen from the training: events go to it through a bounded queue.
+
+Nothing here waits for the tracker until `end` and `wait`, which have a time limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from loraloom.run.events import Event
+from loraloom.text.message import Message, to_data
+
+# About 20 MB; a tracker that is this far behind misses events, which events.jsonl has anyway.
+MAX_WAITING = 50_000
+_LAST_CHARACTERS = 400
+# Trackers count their users, and some wait for it when they end.
+ENVIRONMENT = {
+    "DO_NOT_TRACK": "1",
+    "GIT_PYTHON_REFRESH": "quiet",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "WANDB_ERROR_REPORTING": "false",
+}
+
+
+class TrackerProcess:
+    """A process that writes a run's events to a tracker.
+
+    Args:
+        tracker: its name.
+        start: the first line, see `worker.py`.
+        log_file: receives what the tracker prints.
+    """
+
+    def __init__(self, tracker: str, start: Mapping[str, Any], log_file: Path) -> None:
+        self.tracker = tracker
+        self._log_file = log_file
+        self._queue: queue.Queue[Event | str] = queue.Queue(MAX_WAITING)
+        self._answers: deque[dict[str, str]] = deque()
+        self._ending = ""
+        self._num_missed = 0
+        with log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "loraloom.trackers.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                encoding="utf-8",
+                start_new_session=True,  # Ctrl-C is for the training, which then ends the tracker
+                env=os.environ | ENVIRONMENT,
+            )
+        self._queue.put(json.dumps({"tracker": tracker, **start}))
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        threading.Thread(target=self._write, daemon=True).start()
+
+    def send(self, event: Event) -> None:
+        """Pass on an event, unless too many are waiting."""
+        try:
+            self._queue.put_nowait(event)
+        except queue.Full:
+            self._num_missed += 1
+
+    def answers(self) -> list[dict[str, str]]:
+        """Return what the process has said since the last call."""
+        found = []
+        while self._answers:
+            found.append(self._answers.popleft())
+        return found
+
+    def end(self, ending: str, deadline: float) -> None:
+        """Ask the process to close its runs and to end.
+
+        Args:
+            ending: how the training ended.
+            deadline: time (monotonic) until which to wait for a place in the queue.
+        """
+        if not self._ending:
+            self._ending = json.dumps({"ending": ending})
+            with contextlib.suppress(queue.Full):
+                self._queue.put(self._ending, timeout=max(0.0, deadline - time.monotonic()))
+
+    def wait(self, deadline: float) -> str:
+        """Wait until the process has ended, and end it at the deadline.
+
+        Returns:
+            What the tracker has missed, or "".
+        """
+        try:
+            code = self._process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return Message("it had not written everything when the training ended, and was stopped")
+        self._reader.join(1)
+        self._close_pipes()
+        if self._num_missed:
+            return Message("it was too slow and missed {num_missed} events", num_missed=self._num_missed)
+        return "" if code == 0 else self._death(code)
+
+    def kill(self) -> None:
+        """End the process and those that it started."""
+        with contextlib.suppress(OSError):
+            if os.name == "posix":
+                os.killpg(self._process.pid, signal.SIGKILL)
+            else:
+                self._process.kill()
+        self._process.wait()
+        self._close_pipes()
+
+    def _close_pipes(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    pipe.close()
+
+    def _write(self) -> None:
+        pipe = self._process.stdin
+        assert pipe is not None
+        with contextlib.suppress(OSError, ValueError):  # the process is gone, which `_read` reports
+            while True:
+                item = self._queue.get()
+                line = item if isinstance(item, str) else json.dumps(to_data(item.to_json()))
+                pipe.write(line + "\n")
+                pipe.flush()
+                if line is self._ending:
+                    pipe.close()
+                    return
+
+    def _read(self) -> None:
+        pipe = self._process.stdout
+        assert pipe is not None
+        with contextlib.suppress(OSError, ValueError):
+            for line in pipe:
+                self._answers.append(json.loads(line))
+        if not self._ending:
+            code = self._process.wait()
+            self._answers.append({"problem": self._death(code)})
+
+    def _death(self, code: int) -> str:
+        said = self._log_file.read_text(encoding="utf-8", errors="replace")[-_LAST_CHARACTERS:].strip()
+        last = said.rpartition("\n")[2] or "–"
+        return Message("its process ended with code {code}: {last}", code=code, last=last)

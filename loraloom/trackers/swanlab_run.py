@@ -1,0 +1,41 @@
+"""SwanLab: offline in the run folder, for `swanlab sync`; online with SWANLAB_MODE=online."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+
+import swanlab
+
+from loraloom.trackers.tracker_run import PROJECT, Ending, TrackedExperiment
+
+
+class SwanLabRun:
+    """The run of this process, because SwanLab has only one at a time; it is found again by its id."""
+
+    def __init__(self, experiment: TrackedExperiment, first_step: int) -> None:
+        self.run_id = experiment.run_id or secrets.token_hex(8)
+        folder = experiment.folder / "swanlab"
+        folder.mkdir(parents=True, exist_ok=True)
+        swanlab.init(
+            project=os.environ.get("SWANLAB_PROJECT", PROJECT),
+            group=experiment.group,
+            name=experiment.title,
+            id=self.run_id,
+            resume="allow",
+            log_dir=str(folder),
+            config=dict(experiment.settings),
+            mode=os.environ.get("SWANLAB_MODE", "offline"),
+        )
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        """Write figures at a step."""
+        swanlab.log(dict(figures), step=step)
+
+    def finish(self, ending: Ending) -> None:
+        """Close the run; online, wait until everything is sent."""
+        if ending == "failed":
+            swanlab.finish(state="crashed", error="failed")
+        else:
+            swanlab.finish(state="success" if ending == "done" else "aborted")

@@ -1,0 +1,52 @@
+"""What every tracker implements: a run of its own for an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+PROJECT = "loraloom"
+Ending = Literal["done", "failed", "stopped"]
+"""How an experiment ended; `stopped` means that it may be resumed."""
+
+
+@dataclass(frozen=True)
+class TrackedExperiment:
+    """An experiment that is to be tracked.
+
+    Args:
+        name: its name in the recipe.
+        group: name of the run folder, which all experiments of a recipe share.
+        folder: where a tracker without a place of its own writes.
+        settings: dotted key → value.
+        run_id: the tracker's own name of the run that shows it; None before it was started.
+    """
+
+    name: str
+    group: str
+    folder: Path
+    settings: Mapping[str, str | int | float | bool]
+    run_id: str | None = None
+
+    @property
+    def title(self) -> str:
+        """Its name among those of all runs."""
+        return f"{self.group}/{self.name}"
+
+
+class TrackerRun(Protocol):
+    """A run of a tracker, open for writing."""
+
+    run_id: str
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        """Write figures at a step of the experiment."""
+
+    def finish(self, ending: Ending) -> None:
+        """Close the run."""
+
+
+StartRun = Callable[[TrackedExperiment, int], TrackerRun]
+"""Opens the run of an experiment, new or again; the second argument is the first step that follows."""

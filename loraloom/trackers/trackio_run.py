@@ -1,0 +1,36 @@
+"""trackio: a local database in TRACKIO_DIR; with TRACKIO_SPACE_ID or TRACKIO_SERVER_URL, a server."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+from collections.abc import Mapping
+
+import trackio
+
+from loraloom.trackers.tracker_run import PROJECT, Ending, TrackedExperiment
+
+
+class TrackioRun:
+    """A run of trackio, which is found again by its name."""
+
+    def __init__(self, experiment: TrackedExperiment, first_step: int) -> None:
+        self.run_id = experiment.run_id or experiment.title
+        # In a context of its own, because `init` ends the current run of its context.
+        self._run = contextvars.Context().run(
+            trackio.init,
+            project=os.environ.get("TRACKIO_PROJECT", PROJECT),
+            name=self.run_id,
+            group=experiment.group,
+            config=dict(experiment.settings),
+            resume="never" if experiment.run_id is None else "allow",
+            embed=False,
+        )
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        """Write figures at a step."""
+        self._run.log(dict(figures), step=step)
+
+    def finish(self, ending: Ending) -> None:
+        """Write what is still in memory."""
+        self._run.finish()

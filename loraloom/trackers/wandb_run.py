@@ -1,0 +1,40 @@
+"""Weights & Biases: offline in the run folder, for `wandb sync`; online with WANDB_MODE=online."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+
+import wandb
+
+from loraloom.trackers.tracker_run import PROJECT, Ending, TrackedExperiment
+
+
+class WandbRun:
+    """A run of Weights & Biases, which is found again by its id."""
+
+    def __init__(self, experiment: TrackedExperiment, first_step: int) -> None:
+        self.run_id = experiment.run_id or secrets.token_hex(4)
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            group=experiment.group,
+            name=experiment.title,
+            id=self.run_id,
+            resume="allow",
+            dir=experiment.folder,
+            config=dict(experiment.settings),
+            mode=os.environ.get("WANDB_MODE", "offline"),
+            reinit="create_new",
+            settings=wandb.Settings(console="off", disable_git=True, save_code=False),
+        )
+        # wandb's own steps must grow; steps after a checkpoint come again when a run is resumed.
+        self._run.define_metric("*", step_metric="step")
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        """Write figures at a step."""
+        self._run.log({**figures, "step": step})
+
+    def finish(self, ending: Ending) -> None:
+        """Close the run; online, wait until everything is sent."""
+        self._run.finish(exit_code=0 if ending == "done" else 1)
