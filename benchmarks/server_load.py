@@ -30,7 +30,7 @@ from benchmarks.serving import our_server, random_adapters
 from loraloom.starter import data_file, model_folder
 
 CANARIES = 200
-MAX_TOKENS = 24
+MAX_TOKENS = 16
 IDLE_PROBES = 300
 SECONDS_BETWEEN_PROBES = 0.05
 SECONDS_BETWEEN_MEMORY = 15.0
@@ -90,8 +90,8 @@ def _measure(port: int, process: int, known: Path, idle: list[float], options: A
         time.sleep(SECONDS_BETWEEN_PROBES)
     clients.terminate()  # it prints what it saw, and closes all connections
     said = json.loads(clients.stdout.readline())
-    left = time.monotonic()
     clients.wait()
+    left = time.monotonic()
     while _figure(port, "batch_rows") or _figure(port, "requests_under_way"):
         time.sleep(0.02)
     gone = time.monotonic() - left
