@@ -9,7 +9,8 @@ JOBS ?= 2
 # which each process makes for itself.
 BESIDE := --numprocesses $(JOBS) --dist worksteal
 
-.PHONY: help install demo lint format test oldest newest faults fuzz bench bench-gpu bench-serving shapes bench-against real check clean extras compat messages browser trackers
+.PHONY: help install demo lint format test oldest newest faults fuzz fuzz-api bench bench-gpu bench-serving bench-load \
+	shapes bench-against real check clean extras compat messages browser trackers
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -88,6 +89,12 @@ EXAMPLES ?= 10000
 fuzz: install ## the long form of the fuzzing, with new examples every time: EXAMPLES=10000
 	LORALOOM_FUZZ=$(EXAMPLES) $(BIN)/pytest tests/fuzz
 
+# Each case is a request; some take part in a sequence, such as attach, ask, remove.
+CASES ?= 10000
+
+fuzz-api: install ## requests from the OpenAPI document to a real server, others every time: CASES=10000
+	LORALOOM_FUZZ_API=$(CASES) $(BIN)/pytest tests/web/test_api_fuzz.py -s
+
 bench: install ## times and memory beside the stock libraries, steps on mt5-small's shape too; some ten minutes
 	$(BIN)/python -m benchmarks.objective
 	$(BIN)/python -m benchmarks.steps --out steps.json
@@ -97,6 +104,9 @@ bench: install ## times and memory beside the stock libraries, steps on mt5-smal
 
 bench-serving: install ## tokens/s of 64 clients over 8 adapters, beside PEFT and beside a merged model
 	$(BIN)/python -m benchmarks.serving
+
+bench-load: install ## 1,000 clients for two minutes, some slow, some that leave: memory, 429, /health
+	$(BIN)/python -m benchmarks.server_load
 
 shapes: install ## every family at a real model's shape: three steps, an evaluation, a merge, memory foreseen
 	$(BIN)/python -m benchmarks.shapes

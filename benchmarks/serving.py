@@ -48,7 +48,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as running:
         base = options.base or Path(model_folder())
-        folders = _random_adapters(base, options.adapters, Path(scratch))
+        folders = random_adapters(base, options.adapters, Path(scratch))
         merged = Path(scratch) / "merged"
         first = next(iter(folders.values()))
         run(sys.executable, "-c", CLI, "merge", "--base", base, "--adapter", first, merged)
@@ -96,7 +96,7 @@ def _report(
         print(f"{same} of {len(both)} answers are the same")
 
 
-def _random_adapters(base: Path, number: int, place: Path) -> dict[str, Path]:
+def random_adapters(base: Path, number: int, place: Path) -> dict[str, Path]:
     """Adapters of rank 16 on all linears, as PEFT saves them."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -127,23 +127,31 @@ def _idle(adapter: Path, place: Path) -> Path:
 
 @contextmanager
 def _ours(base: Path, named: Sequence[str], clients: int) -> Iterator[int]:
-    words = ["--base", str(base), "--set", "dtype=float32", "--queue", str(4 * clients)]
+    with our_server(base, named, queue=4 * clients) as (port, _):
+        yield port
+
+
+@contextmanager
+def our_server(base: Path, named: Sequence[str], queue: int) -> Iterator[tuple[int, int]]:
+    """Our server of a base and adapters: its port, and the number of its process."""
+    words = ["--base", str(base), "--set", "dtype=float32", "--queue", str(queue)]
     for each in named:
         words += ["--adapter", each]
-    port = _free_port()
-    with _started([sys.executable, "-c", CLI, "serve", *words, "--port", str(port)], port):
-        yield port
+    port = free_port()
+    with started([sys.executable, "-c", CLI, "serve", *words, "--port", str(port)], port) as process:
+        yield port, process
 
 
 @contextmanager
 def _peft(base: Path, named: Sequence[str]) -> Iterator[int]:
-    port = _free_port()
-    with _started([sys.executable, "-m", "benchmarks.peft_server", str(base), str(port), *named], port):
+    port = free_port()
+    with started([sys.executable, "-m", "benchmarks.peft_server", str(base), str(port), *named], port):
         yield port
 
 
 @contextmanager
-def _started(command: Sequence[str], port: int) -> Iterator[None]:
+def started(command: Sequence[str], port: int) -> Iterator[int]:
+    """A server from when it answers until the end of the block, as the number of its process."""
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
         while True:
@@ -155,14 +163,16 @@ def _started(command: Sequence[str], port: int) -> Iterator[None]:
                 if connection.getresponse().status == 200:
                     break
             except OSError:
-                time.sleep(0.2)
-        yield
+                pass
+            time.sleep(0.2)
+        yield process.pid
     finally:
         process.terminate()
         process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody has at the moment."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from loraloom.errors import LoRALoomError, render
-from loraloom.text.message import Message
+from loraloom.text.message import Message, from_data, to_data
 
 # More than this would keep a place in the batch for minutes.
 MAX_ANSWERS = 16
@@ -103,7 +103,7 @@ class JobError(Exception):
         return {
             "status": self.status,
             "code": self.code,
-            "message": str(self.message),
+            "message": to_data(self.message),
             "param": self.param,
             "retry_after": self.retry_after,
         }
@@ -114,7 +114,7 @@ class JobError(Exception):
         return cls(
             value["status"],
             value["code"],
-            value["message"],
+            from_data(value["message"]),
             param=value["param"],
             retry_after=value["retry_after"],
         )
@@ -127,7 +127,7 @@ class JobError(Exception):
             if where is None
             else tuple(replace(problem, where=where) for problem in error.problems)
         )
-        return cls(422, "unprocessable", str(render(problems)), param=param)
+        return cls(422, "unprocessable", render(problems), param=param)
 
 
 def unknown_model(name: str) -> JobError:

@@ -15,7 +15,7 @@ from loraloom import errors
 from loraloom.errors import LoRALoomError, ModelError
 from loraloom.serving.configuration import ModelConfiguration
 from loraloom.serving.job import Job, JobError
-from loraloom.text.message import Message
+from loraloom.text.message import Message, from_data
 
 MAX_LINE_BYTES = 64 << 20
 RESTART_SECONDS = (0.0, 1.0, 5.0, 15.0)  # before each attempt after a death; the last for all others
@@ -93,6 +93,11 @@ class ModelProcess:
         return self._ready.is_set()
 
     @property
+    def was_ready(self) -> bool:
+        """Whether the model was loaded at all; if its process has ended since, requests wait for another."""
+        return bool(self.models)
+
+    @property
     def pid(self) -> int | None:
         """Of the present process."""
         return self._process.pid if self._process is not None else None
@@ -129,6 +134,8 @@ class ModelProcess:
         self._fail_all()
         process = self._process
         if process is not None and process.returncode is None:
+            if not self.is_ready:
+                process.kill()  # it would load the model to its end before it looks
             if process.stdin is not None:
                 process.stdin.close()
             try:
@@ -234,7 +241,8 @@ class ModelProcess:
         if "ready" not in said:
             await process.wait()
             raise _load_error(said.get("failed"))
-        self.models, self.notes = said["ready"]["models"], said["ready"]["notes"]
+        self.models = said["ready"]["models"]
+        self.notes = [from_data(note) for note in said["ready"]["notes"]]
         self._ready.set()
 
     async def _supervise(self) -> None:
@@ -255,7 +263,7 @@ class ModelProcess:
                 await self._launch()
             except (LoRALoomError, OSError) as error:
                 num_failures += 1
-                self._log(Message("the model process cannot be started: {error}", error=str(error)))
+                self._log(Message("the model process cannot be started: {error}", error=error))
 
     async def _messages(self) -> AsyncIterator[dict[str, Any]]:
         process = self._process
@@ -284,9 +292,9 @@ class ModelProcess:
             answering.events.put_nowait({"id": answering.id, "error": error.to_json()})
 
 
-def _load_error(failed: dict[str, str] | None) -> LoRALoomError:
+def _load_error(failed: dict[str, Any] | None) -> LoRALoomError:
     """Convert what the process said before it ended."""
     if failed is None:
         return ModelError(Message("the model process ended while it loaded the model"))
-    kind = getattr(errors, failed["kind"], ModelError)
-    return kind(failed["message"]) if issubclass(kind, LoRALoomError) else ModelError(failed["message"])
+    kind, message = getattr(errors, failed["kind"], ModelError), from_data(failed["message"])
+    return kind(message) if issubclass(kind, LoRALoomError) else ModelError(message)

@@ -30,6 +30,7 @@ from loraloom.serving.token_choice import RowChoice, TokenLogprob, choose_tokens
 from loraloom.text.message import Message
 
 MAX_NEW_SOURCE_TOKENS = 16_384  # of the newcomers of one step, padding included; the first always fits
+NOT_FINITE = JobError(500, "not_finite", Message("the model's output is not finite for this prompt"))
 
 Event = dict[str, Any]
 
@@ -188,21 +189,19 @@ class Scheduler:
             yield _Row(asked, number, choice, [start.start_token_id], stream)
 
     def _advance(self, rows: list[_Row], logits: torch.Tensor) -> list[Event]:
-        """Give each row its next token."""
+        """Give each row its next token; a request of which one answer fails is given up."""
         chosen, logprobs = choose_tokens(logits, [row.choice for row in rows], [row.history for row in rows])
-        events = []
+        failed = {row.asked.job.id for row, token in zip(rows, chosen, strict=True) if token < 0}
+        events: list[Event] = [{"id": id, "error": NOT_FINITE.to_json()} for id in sorted(failed)]
         for row, token, logprob in zip(rows, chosen, logprobs, strict=True):
-            event = self._take(row, token, logprob)
-            if event is not None:
+            if row.asked.job.id in failed:
+                row.finish_reason = "error"
+            elif (event := self._take(row, token, logprob)) is not None:
                 events.append(event)
         return events
 
     def _take(self, row: _Row, token: int, logprob: TokenLogprob | None) -> Event | None:
         job = row.asked.job
-        if token < 0:
-            row.finish_reason = "error"
-            message = Message("the model's output is not finite for this prompt")
-            return {"id": job.id, "error": JobError(500, "not_finite", message).to_json()}
         row.history.append(token)
         self.num_tokens += 1
         is_end = token == self.model.base.eos_token_id

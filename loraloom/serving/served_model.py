@@ -198,8 +198,23 @@ def _of_text(job: Job, settings: DataSettings) -> Prompt:
     return prompts_of_texts([job.prompt or ""], settings, shown_as=PROMPT)[0]
 
 
+def _without_unanswered(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    kept: list[dict[str, str]] = []
+    for message in messages:
+        if message["role"] == "assistant" and not message["content"].strip():
+            while kept and kept[-1]["role"] == "user":
+                kept.pop()
+        else:
+            kept.append(message)
+    return kept
+
+
 def _of_messages(messages: Sequence[dict[str, str]], settings: DataSettings) -> Prompt:
-    """Build the source of a conversation that ends in a question, as from a row of a data file."""
+    """Build the source of a conversation that ends in a question, as from a row of a data file.
+
+    A question whose answer was empty is left out; otherwise it would become part of the next one.
+    """
+    messages = _without_unanswered(messages)
     fresh = {
         key: field.get_default(call_default_factory=True)
         for key in OF_COLUMNS
@@ -214,7 +229,7 @@ def _of_messages(messages: Sequence[dict[str, str]], settings: DataSettings) -> 
         to_answer=True,
         with_answers=False,
     )
-    if len(read.examples) != 1 or messages[-1]["role"] != "user":
+    if len(read.examples) != 1 or not messages or messages[-1]["role"] != "user":
         raise JobError(
             422,
             "unprocessable",

@@ -27,7 +27,7 @@ from loraloom.session import provenance as origin
 from loraloom.session.adapter_folders import adapters_by_name, find_adapters, load_adapters
 from loraloom.session.answering_model import load_run
 from loraloom.session.locations import Relocation, relocated
-from loraloom.text.message import Message
+from loraloom.text.message import Message, to_data
 
 SECONDS_BETWEEN_FIGURES = 0.5
 
@@ -160,14 +160,16 @@ def main() -> int:
         configuration = ModelConfiguration.from_json(json.loads(messages.readline()))
         model, notes = load_models(configuration)
     except LoRALoomError as error:
-        write_line(answers, {"failed": {"kind": type(error).__name__, "message": str(error)}})
+        write_line(
+            answers, {"failed": {"kind": type(error).__name__, "message": to_data(error.as_message())}}
+        )
         return 1
     except MemoryError:
         message = Message("there is too little memory for the model")
-        write_line(answers, {"failed": {"kind": "ModelError", "message": str(message)}})
+        write_line(answers, {"failed": {"kind": "ModelError", "message": to_data(message)}})
         return 1
     worker = Worker(model, configuration.max_rows, messages, answers)
-    ready = {"models": model.names, "notes": [str(note) for note in notes]}
+    ready = {"models": model.names, "notes": to_data(notes)}
     write_line(answers, {"ready": ready})
     worker.run()
     return 0

@@ -11,7 +11,9 @@ from loraloom.text.message import Message
 
 
 def bind(host: str, port: int, num_ports: int = 1) -> socket.socket:
-    """Bind a port, or the first free one of several.
+    """Listen on a port, or on the first free one of several.
+
+    It listens at once, because two servers can bind one port as long as neither listens.
 
     Args:
         host: an address or name of this machine.
@@ -43,6 +45,7 @@ def _bound(host: str, port: int) -> socket.socket:
         if os.name == "posix":  # on Windows, the option would share a port that another server uses
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
+        made.listen()
     except OSError:
         made.close()
         raise

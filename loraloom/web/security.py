@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 from loraloom.errors import RecipeError
 from loraloom.text.message import Message
 from loraloom.web.body_limit import App, BoundedBody, Event, Receive, Scope, Send, discard
+from loraloom.web.error_document import error_document
 from loraloom.web.hosts import host_name, is_address, is_loopback, is_wildcard
 from loraloom.web.tokens import SignedTokens, is_same
 
@@ -82,17 +83,6 @@ FOREIGN_ORIGIN = Refusal(
 TOO_LARGE = Refusal(413, "body_too_large", Message("The request's body is too large."))
 TOO_SLOW = Refusal(408, "body_too_slow", Message("The request's body did not arrive in time."))
 NO_WEBSOCKET = 1008
-
-
-def error_document(refusal: Refusal) -> bytes:
-    """Write a refusal as JSON in the form of OpenAI's API."""
-    error = {
-        "message": str(refusal.message),
-        "type": "invalid_request_error",
-        "param": None,
-        "code": refusal.code,
-    }
-    return json.dumps({"error": error}).encode()
 
 
 @dataclass(frozen=True)
@@ -185,7 +175,7 @@ class Secured:
         app: App,
         access: Access,
         render: Callable[[Refusal], tuple[bytes, str]] = lambda refusal: (
-            error_document(refusal),
+            json.dumps(error_document(refusal.status, refusal.code, refusal.message)).encode(),
             "application/json",
         ),
     ) -> None:

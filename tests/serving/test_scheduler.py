@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
 
 from loraloom.base.loading import Base
 from loraloom.evaluate.generation import answer
@@ -106,6 +107,30 @@ def test_beams_are_those_of_compare_and_others_wait_for_them(model: ServedModel)
     assert text(events[1]) == alone(model, "a0", PROMPTS[0])
 
 
+def test_a_request_of_which_one_answer_is_not_finite_is_given_up(
+    model: ServedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = Scheduler(model)
+    scheduler.submit(Job(1, "a0", PROMPTS[0], num_answers=3))
+    scheduler.submit(Job(2, "a1", PROMPTS[1]))
+    scheduler.step()
+    step = scheduler.batch.step
+
+    def spoilt(tokens: list[int]) -> torch.Tensor:
+        logits = step(tokens)
+        logits[1] = torch.nan
+        return logits
+
+    monkeypatch.setattr(scheduler.batch, "step", spoilt)
+    (event,) = [event for event in scheduler.step() if event["id"] == 1]
+    assert event["error"]["code"] == "not_finite"
+    assert scheduler.num_rows == 1
+    monkeypatch.undo()
+    events = finished(scheduler)
+    assert set(events) == {2}
+    assert text(events[2]) == alone(model, "a1", PROMPTS[1])
+
+
 def test_an_adapter_that_is_removed_answers_what_it_was_asked(model: ServedModel) -> None:
     expected = alone(model, "a3", PROMPTS[0])
     scheduler = Scheduler(model)
@@ -153,6 +178,7 @@ def test_a_chat_is_read_as_a_conversation_of_the_training_data(mt5: Base, keeps_
 
     assert source(("user", "how?")) == model.read(Job(1, "a0", "how?")).source
     turns = ("system", "be kind"), ("user", "how?"), ("assistant", "so"), ("user", "why?")
+    assert source(("user", "how?"), ("assistant", ""), ("user", "why?")) == source(("user", "why?"))
     shown = model.text_of(source(*turns))
     assert [word in shown for word in ("be kind", "how?", "so", "why?")] == [True, *[keeps_history] * 2, True]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,16 @@ from tests.commands.trained import train_small
 from tests.web.live import TOKEN, LiveServer
 
 
+@dataclass(frozen=True)
+class Served:
+    """A run with the adapters a and b, and a folder with one more that can be attached."""
+
+    run: Path
+    words: tuple[str | Path, ...]
+
+
 @pytest.fixture(scope="session")
-def start_server(
-    tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[], LiveServer]]:
-    """Starts a server of a tiny run with two adapters, or returns the one that is running."""
+def served(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Served:
     place = tmp_path_factory.mktemp("served")
     run = train_small(place / "trained", tiny("mt5"), ["a", "b"])
     allowed = place / "allowed"
@@ -24,12 +30,17 @@ def start_server(
     token = place / "token"
     token.write_text(TOKEN)
     token.chmod(0o600)
+    return Served(run, ("--token-file", token, "--adapters-from", allowed, "--queue", "64", "--grace", "20"))
+
+
+@pytest.fixture(scope="session")
+def start_server(served: Served) -> Iterator[Callable[[], LiveServer]]:
+    """Starts a server of the run, or returns the one that is running."""
     running: list[LiveServer] = []
 
     def start() -> LiveServer:
         if not running or not running[-1].is_running:
-            words = "--token-file", token, "--adapters-from", allowed, "--queue", "64", "--grace", "20"
-            running.append(LiveServer(run, *words))
+            running.append(LiveServer(served.run, *served.words))
         return running[-1]
 
     yield start

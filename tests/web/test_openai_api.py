@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx2
 import openai
 import pytest
+import torch
 from pydantic import ValidationError
 
 from loraloom.web.openai_api.requests import ChatRequest
+from tests.web.conftest import Served
 from tests.web.live import TOKEN, LiveServer
 
 PROMPT = "我感到焦虑 3 how?"
@@ -72,15 +77,37 @@ def test_compare_answers_with_all_models(server: LiveServer) -> None:
     assert one == {"b": answers["b"]}
 
 
-def test_many_clients_at_once_get_their_own_answers(server: LiveServer) -> None:
-    canaries = [
-        (model, f"{word} {number}?") for number, word in enumerate(["how", "我们", "x"] * 5) for model in "ab"
-    ]
-    alone = [answered(server, *canary) for canary in canaries]
-    assert len(set(alone)) > 10
-    with ThreadPoolExecutor(len(canaries)) as clients:
-        together = list(clients.map(lambda canary: answered(server, *canary), canaries))
-    assert together == alone
+def canary(server: LiveServer, number: int) -> tuple[str, list[float]]:
+    """A short answer with its log-probabilities, which tell it from every other answer."""
+    asked = {"model": ("base", "a", "b")[number % 3], "prompt": f"{PROMPT} {number} {'x' * (number % 7)}"}
+    while (answer := server.post("/v1/completions", **asked, max_tokens=2, logprobs=0)).status_code == 429:
+        time.sleep(0.1)
+    (choice,) = answer.json()["choices"]
+    return choice["text"], choice["logprobs"]["token_logprobs"]
+
+
+def test_200_clients_at_once_get_their_own_answers(server: LiveServer) -> None:
+    alone = [canary(server, number) for number in range(200)]
+    with ThreadPoolExecutor(200) as clients:
+        together = list(clients.map(lambda number: canary(server, number), range(200)))
+    values = torch.tensor([[*logprobs, 0.0][:2] for _, logprobs in alone])
+    distances = torch.cdist(values, values).fill_diagonal_(1.0)
+    assert distances.min() > 1e-5  # otherwise one could be taken for another
+    for (text, logprobs), (expected, values_alone) in zip(together, alone, strict=True):
+        assert text == expected
+        assert logprobs == pytest.approx(values_alone, abs=2e-6)
+
+
+def test_beams_are_searched_for_one_request_beside_others(server: LiveServer) -> None:
+    asked = {"model": "a", "prompt": PROMPT, "extra_body": {"num_beams": 3}}
+    with ThreadPoolExecutor(4) as clients:
+        others = [clients.submit(answered, server, name, PROMPT) for name in ("base", "b")]
+        whole = server.openai.completions.create(**asked)  # type: ignore[call-overload]
+        parts = list(server.openai.completions.create(**asked, stream=True))  # type: ignore[call-overload]
+    assert "".join(part.choices[0].text for part in parts) == whole.choices[0].text
+    assert [other.result() for other in others] == [answered(server, name, PROMPT) for name in ("base", "b")]
+    refused = server.post("/v1/completions", model="a", prompt=PROMPT, num_beams=2, n=2)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "num_beams")
 
 
 @pytest.mark.parametrize(
@@ -242,3 +269,23 @@ def test_sigterm_lets_answers_finish_and_refuses_new_ones(server: LiveServer) ->
     assert (answer.status_code, said) == (503, ["stopping"])
     assert sum(reason is not None for reason in reasons) == 8
     assert server.process.wait(20) == 0
+
+
+def test_while_the_model_is_loaded_the_server_says_so_and_can_be_ended(served: Served) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    serve = [sys.executable, "-c", "from loraloom.cli import main; main()", "serve", str(served.run)]
+    with subprocess.Popen([*serve, "--port", port], stderr=subprocess.PIPE, text=True) as process:
+        health: Any = None
+        while health is None:
+            assert process.poll() is None
+            try:
+                health = httpx2.get(f"http://127.0.0.1:{port}/health")
+            except httpx2.ConnectError:
+                time.sleep(0.02)
+        process.terminate()
+        assert (health.status_code, health.json()) == (503, {"status": "loading"})
+        assert process.wait(20) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""

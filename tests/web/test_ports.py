@@ -10,7 +10,6 @@ from loraloom.web.ports import bind
 
 def test_a_port_in_use_is_named_or_the_next_one_is_taken() -> None:
     with bind("127.0.0.1", 0) as first:
-        first.listen()
         taken = first.getsockname()[1]
         with pytest.raises(LoRALoomError, match=f"127.0.0.1:{taken}.*--port") as error:
             bind("127.0.0.1", taken)

@@ -12,6 +12,7 @@ from typing import Any
 from loraloom.serving.job import JobError
 from loraloom.serving.model_process import Answering
 from loraloom.text.message import Message
+from loraloom.web.error_document import error_document
 
 REQUEST_SECONDS = 600.0
 
@@ -197,8 +198,7 @@ async def stream(
         while num_open:
             number, event = await queue.get()
             if isinstance(event, JobError):
-                error = {"message": str(event.message), "type": "server_error", "code": event.code}
-                yield _sent({"error": {**error, "param": event.param}})
+                yield _sent(error_document(event.status, event.code, event.message, event.param))
                 for follower in followers:
                     follower.cancel()
                 return

@@ -18,7 +18,24 @@ from loraloom.serving.model_process import Answering, ModelProcess
 from loraloom.text.message import Message
 from loraloom.web.openai_api.adapter_folders import allowed_folder, available_folders
 from loraloom.web.openai_api.answers import Answer, ChatForm, CompletionForm, collect, stream, usage
-from loraloom.web.openai_api.errors import DOCUMENTED, install_errors
+from loraloom.web.openai_api.documents import (
+    ERRORS,
+    FIGURES,
+    HEALTH,
+    OF_ADAPTERS,
+    OF_MODELS,
+    OF_NEW_ADAPTER,
+    AdapterList,
+    ChatCompletion,
+    Comparison,
+    Completion,
+    ModelDocument,
+    ModelList,
+    RemovedModel,
+    answered,
+    linked,
+)
+from loraloom.web.openai_api.errors import install_errors
 from loraloom.web.openai_api.metrics import Metrics
 from loraloom.web.openai_api.requests import (
     AdapterRequest,
@@ -32,6 +49,8 @@ from loraloom.web.openai_api.requests import (
 T = TypeVar("T")
 MakeJob = Callable[[int], Job]
 STOPPING = Message("the server is stopping; send the request to another one, or again later")
+LOADING = Message("the model is being loaded; send the request again later")
+STOPPING_SECONDS, LOADING_SECONDS = 10, 2  # after which to try again
 CLIENT_LEFT = 499  # as nginx counts it; nobody reads it
 
 
@@ -58,28 +77,37 @@ class Api:
             docs_url=None,  # they load scripts from elsewhere
             redoc_url=None,
             redirect_slashes=False,
-            responses=DOCUMENTED,
+            responses=ERRORS,
+            generate_unique_id_function=lambda route: route.name,
         )
         install_errors(app)
-        app.get("/health", response_model=None)(self.health)
-        app.head("/health", include_in_schema=False)(self.health)  # as monitors ask
-        app.get("/metrics", response_class=PlainTextResponse)(self.show_metrics)
-        app.get("/v1/models")(self.list_models)
-        app.get("/v1/models/{model}")(self.show_model)
-        app.post("/v1/completions", response_model=None)(self.complete)
-        app.post("/v1/chat/completions", response_model=None)(self.chat)
-        app.post("/v1/compare", response_model=None)(self.compare)
-        app.get("/v1/adapters")(self.list_adapters)
-        app.post("/v1/adapters", status_code=201)(self.add_adapter)
-        app.delete("/v1/adapters/{name}")(self.remove_adapter)
+        self._add_routes(app)
         return app
+
+    def _add_routes(self, app: FastAPI) -> None:
+        app.get("/health", responses=HEALTH, response_model=None)(self.health)
+        app.head("/health", include_in_schema=False)(self.health)  # as monitors ask
+        app.get("/metrics", responses=FIGURES, response_class=PlainTextResponse)(self.show_metrics)
+        app.get("/v1/models", response_model=ModelList, responses=linked(200, OF_MODELS))(self.list_models)
+        app.get("/v1/models/{model}", response_model=ModelDocument)(self.show_model)
+        app.post("/v1/completions", responses=answered(Completion), response_model=None)(self.complete)
+        app.post("/v1/chat/completions", responses=answered(ChatCompletion), response_model=None)(self.chat)
+        compared = answered(Comparison, is_streamed=False)
+        app.post("/v1/compare", responses=compared, response_model=None)(self.compare)
+        attach = linked(200, OF_ADAPTERS)
+        app.get("/v1/adapters", response_model=AdapterList, responses=attach)(self.list_adapters)
+        new = linked(201, OF_NEW_ADAPTER)
+        app.post("/v1/adapters", status_code=201, response_model=ModelDocument, responses=new)(
+            self.add_adapter
+        )
+        app.delete("/v1/adapters/{name}", response_model=RemovedModel)(self.remove_adapter)
 
     async def health(self) -> Response:
         """Whether requests are answered."""
         if self.is_stopping:
-            return JSONResponse({"status": "stopping"}, 503)
+            return JSONResponse({"status": "stopping"}, 503, {"retry-after": str(STOPPING_SECONDS)})
         if not self.model.is_ready:
-            return JSONResponse({"status": "loading"}, 503, {"retry-after": "2"})
+            return JSONResponse({"status": "loading"}, 503, {"retry-after": str(LOADING_SECONDS)})
         return JSONResponse({"status": "ok"})
 
     async def show_metrics(self) -> PlainTextResponse:
@@ -88,10 +116,12 @@ class Api:
 
     async def list_models(self) -> dict[str, Any]:
         """The base and the adapters."""
+        self._check_loaded()
         return {"object": "list", "data": [self._model(name) for name in self.model.models]}
 
     async def show_model(self, model: str) -> dict[str, Any]:
         """One of them."""
+        self._check_loaded()
         if model not in self.model.models:
             raise unknown_model(model)
         return self._model(model)
@@ -111,6 +141,7 @@ class Api:
 
     async def compare(self, request: Request, body: CompareRequest) -> Response:
         """Answer one prompt with all models, or those named, in one batch."""
+        self._check_running()
         names = list(dict.fromkeys(body.models or self.model.models))
         jobs = [
             self._job(body, body.decoding(), model=name, prompt=body.prompt, num_answers=1) for name in names
@@ -132,6 +163,7 @@ class Api:
 
     async def list_adapters(self) -> dict[str, Any]:
         """The adapters that are attached, and the folders that can be."""
+        self._check_loaded()
         attached = [name for name in self.model.models if name != "base"]
         folders = await asyncio.to_thread(available_folders, self.adapters_root)
         return {"object": "list", "data": attached, "available": list(folders)}
@@ -192,7 +224,12 @@ class Api:
 
     def _check_running(self) -> None:
         if self.is_stopping:
-            raise JobError(503, "stopping", STOPPING, retry_after=10)
+            raise JobError(503, "stopping", STOPPING, retry_after=STOPPING_SECONDS)
+        self._check_loaded()
+
+    def _check_loaded(self) -> None:
+        if not self.model.was_ready:
+            raise JobError(503, "model_not_ready", LOADING, retry_after=LOADING_SECONDS)
 
     def _model(self, name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": int(self.model.started), "owned_by": "loraloom"}

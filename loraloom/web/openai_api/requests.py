@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from loraloom.serving.job import MAX_ANSWERS, MAX_LOGPROBS, MAX_STOPS, Decoding
 from loraloom.text.message import Message
@@ -18,6 +18,7 @@ MAX_SEED = 2**63 - 1
 
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 Prompt = Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)]
+Content = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)]
 Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 Language = Annotated[str, Field(min_length=1, max_length=32)]
 Zero = Annotated[float, Field(ge=0, le=0)]
@@ -112,17 +113,25 @@ class TextPart(Strict):
 class ChatMessage(Strict):
     """One turn of a conversation.
 
-    OpenAI's client sends an answer back with all its keys, so those without a meaning here may be empty.
+    OpenAI's client sends an answer back with all its keys, so those without a meaning here may be empty, and
+    so may the text of an answer, because a model may answer nothing.
     """
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Prompt | Annotated[list[TextPart], Field(min_length=1, max_length=64)]
+    content: Content | Annotated[list[TextPart], Field(min_length=1, max_length=64)]
     name: Annotated[str, Field(max_length=256)] | None = None
     refusal: None = None
     audio: None = None
     function_call: None = None
     tool_calls: Nothing | None = None
     annotations: Nothing | None = None
+
+    @field_validator("content")
+    @classmethod
+    def _only_answers_may_be_empty(cls, content: Any, info: ValidationInfo) -> Any:
+        if content == "" and info.data.get("role", "assistant") != "assistant":
+            raise ValueError(Message("must not be empty; only an assistant's answer may be"))
+        return content
 
     def as_turn(self) -> dict[str, str]:
         """Return it as a turn of a data file's conversation."""
@@ -154,7 +163,7 @@ class ChatRequest(Generation):
                 raise ValueError(Message("max_tokens and max_completion_tokens differ; give one of them"))
             self.max_tokens = self.max_completion_tokens
         if self.top_logprobs is not None and not self.logprobs:
-            raise ValueError("top_logprobs requires logprobs: true")
+            raise ValueError(Message("top_logprobs requires logprobs: true"))
         return self
 
     @property

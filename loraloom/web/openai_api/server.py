@@ -13,6 +13,7 @@ import uvicorn
 
 from loraloom.serving.configuration import ModelConfiguration
 from loraloom.serving.model_process import ModelProcess
+from loraloom.web.connection_deadlines import ConnectionWithDeadlines
 from loraloom.web.openai_api.app import Api
 from loraloom.web.ports import bind
 from loraloom.web.security import Access, Secured
@@ -82,7 +83,7 @@ def serve(
         configuration: what to load.
         settings: how the server is reached.
         log: called with notes on the model, and with what happens to its process.
-        on_start: called with the server's address when it answers.
+        on_start: called with the server's address when the model is loaded; before, it answers 503.
 
     Raises:
         LoRALoomError: the model is unusable, or the address is taken.
@@ -115,15 +116,28 @@ async def _serve(
         proxy_headers=False,
         ws="none",
         loop="asyncio",
-        http="h11",
+        http=ConnectionWithDeadlines,
     )
     server = _Server(config, api, settings.grace_seconds)
-    try:
-        await model.start()
+    host, port = listening.getsockname()[:2]
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+    async def load() -> None:
+        try:
+            await model.start()
+        except BaseException:
+            server.should_exit = True
+            raise
         for note in model.notes:
             log(note)
-        host, port = listening.getsockname()[:2]
-        on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-        await server.serve(sockets=[listening])
+        on_start(address)
+
+    loading = asyncio.create_task(load())
+    try:
+        await server.serve(sockets=[listening])  # while the model is loaded, it says so
+        if loading.done():
+            loading.result()
     finally:
+        loading.cancel()
+        await asyncio.gather(loading, return_exceptions=True)
         await model.close()

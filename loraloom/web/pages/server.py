@@ -11,6 +11,7 @@ import uvicorn
 
 from loraloom.errors import RunError
 from loraloom.text.message import Message
+from loraloom.web.connection_deadlines import ConnectionWithDeadlines
 from loraloom.web.pages.application import make_access, make_application
 from loraloom.web.ports import bind
 from loraloom.web.tokens import read_token
@@ -67,13 +68,13 @@ def serve_pages(
     token = None if token_file is None else read_token(token_file)
     application = make_application(runs.absolute(), make_access(host, token, allowed_hosts))
     listening = bind(host, port, 1 if is_port_fixed else MANY_PORTS)
-    listening.listen()  # otherwise a second server could bind it, too
     config = uvicorn.Config(
         application,
         log_level="warning",
         access_log=False,
         server_header=False,
         ws="none",
+        http=ConnectionWithDeadlines,
         timeout_graceful_shutdown=LEAVE_SECONDS,
         timeout_keep_alive=30,
         limit_concurrency=200,

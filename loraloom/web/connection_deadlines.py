@@ -1,0 +1,67 @@
+"""Connections of a server that slow clients cannot hold: deadlines for a request's head and for reading."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEAD_SECONDS = 15.0
+READ_SECONDS = 30.0
+TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+class ConnectionWithDeadlines(H11Protocol):
+    """uvicorn's protocol, which has no deadline but that of an idle connection.
+
+    A request's head must arrive within `HEAD_SECONDS` after the connection is made or the head begins. A
+    client that leaves what it was sent unread for `READ_SECONDS`, except for less than one buffer, is
+    disconnected, so that its answers are no longer generated.
+    """
+
+    _head: asyncio.TimerHandle | None = None
+    _reading: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first head."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Take in a part of a request."""
+        super().data_received(data)
+        if self.cycle is None or self.cycle.response_complete:
+            self._await_head()
+        else:
+            self._stop(self._head)
+            self._head = None
+
+    def pause_writing(self) -> None:
+        """Give the client some time to read."""
+        super().pause_writing()
+        self._reading = self.loop.call_later(READ_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Continue, because the client has read."""
+        super().resume_writing()
+        self._stop(self._reading)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._stop(self._head)
+        self._stop(self._reading)
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        if self._head is None:
+            self._head = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(TOO_SLOW)
+            self.transport.close()
+
+    def _stop(self, timer: Any) -> None:
+        if timer is not None:
+            timer.cancel()

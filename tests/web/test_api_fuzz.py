@@ -1,0 +1,31 @@
+"""Every answer to requests made from the OpenAPI document is one that the document allows."""
+
+from __future__ import annotations
+
+import os
+
+from tests.web.api_fuzzing import fuzz
+from tests.web.conftest import Served
+from tests.web.live import LiveServer
+
+CASES = int(os.environ.get("LORALOOM_FUZZ_API", "0"))  # set by `make fuzz-api`
+SEQUENCES = 75
+
+
+def test_every_answer_is_one_that_the_document_allows(served: Served) -> None:
+    server = LiveServer(served.run, *served.words)
+    try:
+        phases = (
+            {"coverage": 0, "fuzzing": CASES // 16, "stateful": CASES // 8}
+            if CASES
+            else {"stateful": SEQUENCES}
+        )
+        fuzzed = fuzz(server, phases, seed=None if CASES else 0)
+        print(*sorted(fuzzed.statuses.items()), sep="\n")
+        assert not fuzzed.problems, "\n\n".join(fuzzed.problems[:10])
+        assert fuzzed.statuses.total() >= max(CASES, 500)
+        done = {label for (label, status) in fuzzed.statuses if status < 300}
+        assert {"POST /v1/completions", "POST /v1/chat/completions", "POST /v1/adapters"} <= done
+        assert server.figure("loraloom_model_restarts_total") == 0
+    finally:
+        server.stop()
