@@ -34,7 +34,8 @@ def main() -> None:
 
     skip_waiting_for_disk()
     exempt_imports_from_collection()
-    merged_folder.run_fresh_process = measure_here
+    if os.environ.get("HF_HUB_OFFLINE"):  # as the fresh process of a merge is
+        merged_folder.run_fresh_process = measure_here
     for line in sys.stdin:
         job = json.loads(line)
         if "wait" in job:
