@@ -119,7 +119,11 @@ class Clients:
 
         async def read(pair: Pair) -> None:
             reader, writer = pair
-            body = {"model": "base", "prompt": self._canaries[number % 200]["prompt"], **LONG_STREAM}
+            body = {
+                "model": "base",
+                "prompt": self._canaries[number % len(self._canaries)]["prompt"],
+                **LONG_STREAM,
+            }
             writer.write(_request(body))
             while await reader.read(1):
                 await asyncio.sleep(SECONDS_OF_A_BYTE)

@@ -13,49 +13,16 @@ from typing import Any
 
 from loraloom import errors
 from loraloom.errors import LoRALoomError, ModelError
+from loraloom.serving.answering import Answering
 from loraloom.serving.configuration import ModelConfiguration
 from loraloom.serving.job import Job, JobError
+from loraloom.serving.pace import Pace
 from loraloom.text.message import Message, from_data
 
 MAX_LINE_BYTES = 64 << 20
 RESTART_SECONDS = (0.0, 1.0, 5.0, 15.0)  # before each attempt after a death; the last for all others
 RETRY_AFTER_SECONDS = 2
 WAIT_FOR_RESTART_SECONDS = 60.0
-
-Event = dict[str, Any]
-
-
-class Answering:
-    """A request under way.
-
-    Args:
-        id: of the request.
-        release: called once when nothing more is wanted of it.
-    """
-
-    def __init__(self, id: int, release: Callable[[Answering, bool], None]) -> None:
-        self.id = id
-        self.events: asyncio.Queue[Event] = asyncio.Queue()
-        self._release = release
-        self._is_over = False
-
-    async def next(self) -> Event:
-        """Return the next event.
-
-        Raises:
-            JobError: the request cannot be answered, or the model process has ended.
-        """
-        event = await self.events.get()
-        if "error" in event:
-            self.close(is_answered=True)
-            raise JobError.from_json(event["error"])
-        return event
-
-    def close(self, *, is_answered: bool = False) -> None:
-        """Stop generating, unless all is answered."""
-        if not self._is_over:
-            self._is_over = True
-            self._release(self, is_answered)
 
 
 class ModelProcess:
@@ -81,6 +48,7 @@ class ModelProcess:
         self._supervisor: asyncio.Task[None] | None = None
         self._finished_figures: dict[str, int] = {}
         self._figures: dict[str, int] = {}
+        self._pace = Pace()
         self.models: list[str] = []
         self.notes: list[str] = []
         self.num_restarts = 0
@@ -106,6 +74,17 @@ class ModelProcess:
     def num_under_way(self) -> int:
         """Requests in the batch or waiting."""
         return len(self._under_way)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a further request is refused."""
+        return len(self._under_way) >= self._max_waiting
+
+    def refuse(self) -> JobError:
+        """Count a request beyond the queue, and return what it is told."""
+        self.num_refused += 1
+        message = Message("{limit} requests are under way; try again later", limit=self._max_waiting)
+        return JobError(429, "queue_full", message, retry_after=self._pace.seconds_until(self._max_waiting))
 
     @property
     def figures(self) -> dict[str, int]:
@@ -154,14 +133,13 @@ class ModelProcess:
         Raises:
             JobError: too many requests are under way, or the model is not ready.
         """
-        if len(self._under_way) >= self._max_waiting:
-            self.num_refused += 1
-            message = Message("{limit} requests are under way; try again later", limit=self._max_waiting)
-            raise JobError(429, "queue_full", message, retry_after=RETRY_AFTER_SECONDS)
+        if self.is_full:
+            raise self.refuse()
         answering = self._open()
         try:
             await self._wait_until_ready()
             job = make_job(answering.id)
+            answering.num_open = job.num_answers
             self._send({"do": "answer", "id": answering.id, "job": job.to_json()})
         except BaseException:
             answering.close(is_answered=True)
@@ -204,8 +182,8 @@ class ModelProcess:
         return answering
 
     def _release(self, answering: Answering, is_answered: bool) -> None:
-        self._under_way.pop(answering.id, None)
-        if not is_answered and self.is_ready:
+        is_generating = self._under_way.pop(answering.id, None) is not None
+        if is_generating and not is_answered and self.is_ready:
             self._send({"do": "cancel", "id": answering.id})
 
     async def _wait_until_ready(self) -> None:
@@ -277,8 +255,14 @@ class ModelProcess:
         self._figures = message.get("figures", self._figures)
         for event in message["events"]:
             answering = self._under_way.get(event["id"])
-            if answering is not None:
-                answering.events.put_nowait(event)
+            if answering is None:
+                continue
+            answering.events.put_nowait(event)
+            if event.get("reason"):
+                answering.num_open -= 1
+                if not answering.num_open:  # a client that reads slowly keeps no other from the queue
+                    del self._under_way[answering.id]
+                    self._pace.count()
 
     def _keep_figures(self) -> None:
         counted = self.figures

@@ -101,10 +101,11 @@ class Scheduler:
             raise JobError(422, "unprocessable", message, param="num_beams")
         self._waiting.append(_Asked(job, slot, self.model.read(job), settings))
 
-    def cancel(self, id: int) -> None:
-        """Forget a request, and stop generating its answers."""
-        self._waiting = deque(asked for asked in self._waiting if asked.job.id != id)
-        self._keep([row.asked.job.id != id for row in self._rows])
+    def cancel(self, *ids: int) -> None:
+        """Forget requests, and stop generating their answers."""
+        gone = set(ids)
+        self._waiting = deque(asked for asked in self._waiting if asked.job.id not in gone)
+        self._keep([row.asked.job.id not in gone for row in self._rows])
 
     def remove(self, name: str) -> None:
         """Let no new request find an adapter; those that have it are still answered.

@@ -87,10 +87,16 @@ class Worker:
     def run(self) -> None:
         """Work until the messages end."""
         while True:
-            for message in self._arrived():
+            arrived = self._arrived()
+            gone = {message["id"] for message in arrived if message and message["do"] == "cancel"}
+            for message in arrived:
                 if message is None:
                     return
-                self._answer(message)
+                if message["id"] not in gone:
+                    self._answer(message)
+            if gone:  # all at once, because each time the whole batch is copied
+                self.scheduler.cancel(*gone)
+                self._write({"events": [], "figures": self._figures()})
             if self.scheduler.has_work:
                 events = self.scheduler.step()
                 if events or time.monotonic() >= self._figures_due or not self.scheduler.has_work:
@@ -118,9 +124,6 @@ class Worker:
                 self.scheduler.submit(job)
                 if job.is_streamed:  # so that a refusal comes before a stream begins
                     self._write({"events": [{"id": id, "is_accepted": True}]})
-            elif kind == "cancel":
-                self.scheduler.cancel(id)
-                self._write({"events": [], "figures": self._figures()})
             elif kind == "add":
                 self.scheduler.add(message["name"], Path(message["folder"]))
                 self._write({"events": [{"id": id, "models": self.scheduler.model.names}]})

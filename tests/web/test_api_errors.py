@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from loraloom.serving.answering import Answering
 from loraloom.serving.configuration import ModelConfiguration
 from loraloom.serving.job import JobError
-from loraloom.serving.model_process import Answering, ModelProcess
+from loraloom.serving.model_process import ModelProcess
 from loraloom.text.catalogue import use_catalogue
 from loraloom.text.language import catalogue_of
 from loraloom.text.message import Message
@@ -54,6 +55,14 @@ def test_while_the_model_is_loaded_every_route_says_so_and_when_to_ask_again(api
     assert {error(answer)["code"] for answer in answers[1:]} == {"model_not_ready"}
     assert ask(api.app, "/metrics").status == 200
     assert post(api, "adapters").headers["content-type"] == "application/json"
+
+
+def test_beyond_the_queue_a_request_is_refused_unread() -> None:
+    full = Api(ModelProcess(ModelConfiguration(run=None), max_waiting=0))
+    answer = ask(full.counted, "/v1/completions", "POST", [b"{"])
+    assert (answer.status, error(answer)["code"], answer.headers["retry-after"]) == (429, "queue_full", "2")
+    assert '{route="/v1/completions",status="429"} 1' in full.metrics.text()
+    assert ask(full.counted, "/health").status == 503
 
 
 def test_a_method_that_a_route_does_not_have_is_answered_with_those_that_it_has(api: Api) -> None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from types import SimpleNamespace
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
+from loraloom.serving.answering import Answering
 from loraloom.serving.job import Job, JobError, unknown_model
-from loraloom.serving.model_process import Answering, ModelProcess
+from loraloom.serving.model_process import ModelProcess
 from loraloom.text.message import Message
+from loraloom.web.body_limit import Receive, Scope, Send
+from loraloom.web.connected_client import while_connected
 from loraloom.web.openai_api.adapter_folders import allowed_folder, available_folders
 from loraloom.web.openai_api.answers import Answer, ChatForm, CompletionForm, collect, stream, usage
 from loraloom.web.openai_api.documents import (
@@ -35,7 +39,7 @@ from loraloom.web.openai_api.documents import (
     answered,
     linked,
 )
-from loraloom.web.openai_api.errors import install_errors
+from loraloom.web.openai_api.errors import error_response, install_errors
 from loraloom.web.openai_api.metrics import Metrics
 from loraloom.web.openai_api.requests import (
     AdapterRequest,
@@ -46,10 +50,10 @@ from loraloom.web.openai_api.requests import (
     Sampling,
 )
 
-T = TypeVar("T")
 MakeJob = Callable[[int], Job]
 STOPPING = Message("the server is stopping; send the request to another one, or again later")
 LOADING = Message("the model is being loaded; send the request again later")
+ANSWERING = frozenset({"/v1/completions", "/v1/chat/completions", "/v1/compare"})
 STOPPING_SECONDS, LOADING_SECONDS = 10, 2  # after which to try again
 CLIENT_LEFT = 499  # as nginx counts it; nobody reads it
 
@@ -67,7 +71,7 @@ class Api:
         self.metrics = Metrics(model)
         self.is_stopping = False
         self.app = self._application()
-        self.counted = self.metrics.counting(self.app)
+        self.counted = self.metrics.counting(self._unless_full)
 
     def _application(self) -> FastAPI:
         app = FastAPI(
@@ -101,6 +105,16 @@ class Api:
             self.add_adapter
         )
         app.delete("/v1/adapters/{name}", response_model=RemovedModel)(self.remove_adapter)
+
+    async def _unless_full(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse requests beyond the queue unread, so that many of them leave time for the others."""
+        if scope["type"] == "http" and scope["path"] in ANSWERING and self.model.is_full:
+            scope["route"] = SimpleNamespace(path=scope["path"])  # for the metrics
+            error = self.model.refuse()
+            response = error_response(error.status, error.code, error.message, None, error.retry_after)
+            await response(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
 
     async def health(self) -> Response:
         """Whether requests are answered."""
@@ -271,21 +285,3 @@ async def _all_answers(answerings: Sequence[Answering], num_answers: int) -> lis
     finally:
         for answering in answerings:
             answering.close()
-
-
-async def while_connected(request: Request, work: Awaitable[T]) -> T | None:
-    """Return the result of some work; cancel it and return None if the client leaves."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.create_task(_left(request))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        return working.result() if working.done() else None
-    finally:
-        for task in (working, leaving):
-            task.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
-
-
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
