@@ -17,6 +17,8 @@ from loraloom.report.csv_and_json import cell, render_csv, render_json
 from loraloom.report.figures import FIGURES, written_difference
 from loraloom.report.markdown import render_markdown
 from loraloom.report.markdown_text import fenced, plain
+from loraloom.text.catalogue import rendered
+from loraloom.text.units import percent
 from tests.report.runs import FOLDER, HOSTILE, NAMES, hostile_rows, make_run
 
 
@@ -97,8 +99,8 @@ def test_votes_of_people_are_in_markdown_and_csv(tmp_path: Path) -> None:
     (run.folder / "votes.json").write_text(json.dumps({"format": 1, "votes": votes}), encoding="utf-8")
     content = read_content(run.folder)
     text = render_markdown(content)
-    assert f"| {plain(NAMES[0])} | 1 of 2 | 50.0 % | " in text
-    assert "| base | 0 of 2 | 0.0 % | " in text
+    assert f"| {plain(NAMES[0])} | 1 of 2 | {shown_share(0.5)} | \\[" in text
+    assert f"| base | 0 of 2 | {shown_share(0)} | " in text
     assert "no difference seen, so shown and not chosen: 1" in text
     assert "Votes of people" not in render_markdown(read_content(make_run(tmp_path / "other").folder))
     head, *rows = csv.reader(io.StringIO(render_csv(content), newline=""))
@@ -111,6 +113,10 @@ def test_votes_of_people_are_in_markdown_and_csv(tmp_path: Path) -> None:
         ("vote 2", "which?", ""),
     ]
     assert all(row[-1] == "" for row in rows[:-2])
+
+
+def shown_share(value: float) -> str:
+    return str(rendered(percent(value)))
 
 
 def test_votes_without_a_comparison_are_a_table(tmp_path: Path) -> None:

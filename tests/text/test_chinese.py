@@ -226,4 +226,4 @@ def test_a_process_of_its_own_answers_in_the_language_of_its_locale(tmp_path: Pa
         check=False,
     )
     assert done.returncode == 1
-    assert "nothing.yaml: 没有这个文件" in done.stderr
+    assert "nothing.yaml：没有这个文件" in done.stderr

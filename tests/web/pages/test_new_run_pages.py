@@ -194,7 +194,13 @@ def test_two_clicks_start_one_training_and_two_drafts_get_two_names(
     client: TestClient, form_token: Callable[[], str], upload: Upload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
-    monkeypatch.setattr(jobs, "_start", lambda own: subprocess.Popen(command))
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def sleeping(own: Path) -> subprocess.Popen[bytes]:
+        processes.append(subprocess.Popen(command))
+        return processes[-1]
+
+    monkeypatch.setattr(jobs, "_start", sleeping)
     first, second = (upload(json.dumps(ROWS)) for _ in range(2))
     recipe = "model_name_or_path: starter\ndata: {train: rows.json}\n"
     form = {"form_token": form_token(), "recipe": recipe}
@@ -203,8 +209,7 @@ def test_two_clicks_start_one_training_and_two_drafts_get_two_names(
         for place in (first, first, second)
     ]
     assert places[0] == places[1] != places[2]
-    started = client.app.state.jobs  # type: ignore[attr-defined]
-    assert len(started.names_taken()) == 2
-    for process in started._processes.values():
+    assert len(processes) == 2
+    for process in processes:
         process.kill()
         process.wait()

@@ -209,11 +209,11 @@ def _step(step: int, loss: float = 2.0) -> str:
 def test_a_second_click_finds_the_process_of_the_first(
     client: TestClient, runs: Path, form_token: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[Path] = []
+    processes: list[subprocess.Popen[bytes]] = []
 
     def sleeping(own: Path) -> subprocess.Popen[bytes]:
-        started.append(own)
-        return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        processes.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
+        return processes[-1]
 
     monkeypatch.setattr(jobs, "_start", sleeping)
     copy_run("finished-interrupted", runs)
@@ -221,9 +221,9 @@ def test_a_second_click_finds_the_process_of_the_first(
     for _ in range(2):
         answer = client.post("/runs/finished-interrupted/resume", data=form, follow_redirects=False)
         assert answer.status_code == 303
-    assert len(started) == 1
+    assert len(processes) == 1
     assert client.post("/runs/finished-interrupted/compare-rows", data=form).status_code == 409
-    for process in client.app.state.jobs._processes.values():  # type: ignore[attr-defined]
+    for process in processes:
         process.kill()
         process.wait()
 
