@@ -214,7 +214,7 @@ def test_a_tensor_left_unmerged_is_found_however_little_it_says(
 def test_a_folder_that_reads_otherwise_is_not_kept(
     trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
-    honest = workflow.save_model
+    honest = written.save_model
 
     def save_and_damage(base: Base, folder: Path) -> list[str]:
         notes = honest(base, folder)
