@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 
@@ -68,6 +69,34 @@ class Measured:
     largest_difference: float | None
     mean_expected: float
     mean_found: float | None
+
+
+@dataclass(frozen=True)
+class ExportProof:
+    """Results of the proof of an export.
+
+    Args:
+        rows: what it was tested on.
+        runtime, computed_in: the program that ran the export, and in which numbers.
+        is_exact: whether equality was demanded.
+        measured: how its outputs differ from those of base + adapter in float32.
+        figures: how its figures differ, if responses are known and the export is rounded.
+        merging: largest difference of a logit by merging in float32; None if nothing was merged.
+    """
+
+    rows: str
+    runtime: str
+    computed_in: str
+    is_exact: bool
+    measured: Measured
+    figures: list[Difference]
+    merging: float | None
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Convert what `dataclasses.asdict` made."""
+        figures = [Difference(**own) for own in values["figures"]]
+        return cls(**{**values, "measured": Measured(**values["measured"]), "figures": figures})
 
 
 @torch.no_grad()

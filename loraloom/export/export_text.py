@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any
 
+from loraloom.export.export_proof import ExportProof
 from loraloom.export.format import ExportSource, Format
+from loraloom.export.formats import FORMATS
 from loraloom.run.documents.comparison import Difference
 from loraloom.run.documents.words import shown_word
 from loraloom.text.catalogue import filled, rendered
@@ -12,9 +15,6 @@ from loraloom.text.message import Message
 from loraloom.text.units import signed
 from loraloom.training.adapter_card import front_matter, python_block, table, training_sections
 from loraloom.training.card_facts import Facts
-
-if TYPE_CHECKING:
-    from loraloom.export.exported_folder import ExportProof
 
 
 def export_remarks(format: Format, proof: ExportProof | None) -> list[str]:
@@ -54,6 +54,13 @@ def not_proven(format: Format) -> str:
         modules=", ".join(format.missing(format.runs_with)),
         extra=extra,
     )
+
+
+def result_figures(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Format the result of `export` as rows of a table."""
+    proof = None if result["proof"] is None else ExportProof.from_json(result["proof"])
+    format = FORMATS[result["format"]]
+    return [("format", f"{format.title}, {result['quantization']}"), *export_figures(proof, format)]
 
 
 def export_figures(proof: ExportProof | None, format: Format) -> list[tuple[str, str]]:

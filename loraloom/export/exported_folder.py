@@ -24,7 +24,7 @@ from loraloom.evaluate.movement import movement
 from loraloom.export import runtime
 from loraloom.export.export_proof import (
     NUM_ROUNDED_ROWS,
-    Measured,
+    ExportProof,
     Reference,
     check_encodings,
     check_exact,
@@ -42,7 +42,6 @@ from loraloom.export.runtime import ProofRows, RuntimeOutputs
 from loraloom.export.staging import MODEL, PROOF, publish
 from loraloom.export.transformers_folder import check_space
 from loraloom.run.atomic import write_bytes
-from loraloom.run.documents.comparison import Difference
 from loraloom.run.documents.document import JsonObject
 from loraloom.run.events import Note, Report
 from loraloom.text.message import Message
@@ -62,28 +61,6 @@ class Exported(TypedDict):
     movement: float
     proof: JsonObject | None
     notes: list[str]
-
-
-@dataclass(frozen=True)
-class ExportProof:
-    """Results of the proof of an export.
-
-    Args:
-        rows: what it was tested on.
-        runtime, computed_in: the program that ran the export, and in which numbers.
-        is_exact: whether equality was demanded.
-        measured: how its outputs differ from those of base + adapter in float32.
-        figures: how its figures differ, if responses are known and the export is rounded.
-        merging: largest difference of a logit by merging in float32; None if nothing was merged.
-    """
-
-    rows: str
-    runtime: str
-    computed_in: str
-    is_exact: bool
-    measured: Measured
-    figures: list[Difference]
-    merging: float | None
 
 
 @dataclass(frozen=True)
