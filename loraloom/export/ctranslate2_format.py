@@ -53,6 +53,7 @@ class CTranslate2(Format):
         _state(source.base)
         try:
             spec = _specification(source.base)
+            save_quantized(spec, source.quantization, folder)
         except (ValueError, NotImplementedError, KeyError, AttributeError) as error:
             raise ModelError(
                 Message("CTranslate2's converter cannot convert it"),
@@ -60,7 +61,6 @@ class CTranslate2(Format):
                 found=one_line(error),
                 fix=Message("Choose another --format."),
             ) from None
-        save_quantized(spec, source.quantization, folder)
         return notes
 
     def example(self, source: ExportSource) -> str:
@@ -76,6 +76,36 @@ def _state(base: Base) -> None:
     if family.model_type in NORM_FIRST:
         model.config.normalize_before = NORM_FIRST[family.model_type]
         model.config.normalize_embedding = hasattr(model.get_encoder(), "layernorm_embedding")
+    for stack in (model.get_encoder(), model.get_decoder()):
+        positions = getattr(stack, "embed_positions", None)
+        if positions is not None and {"padding_idx", "offset", "weights"} <= set(dir(positions)):
+            # M2M100 counts from behind its padding token, which the converter takes to be token 1.
+            positions.offset = positions.padding_idx + 1
+
+
+class CompleteTokenizer:
+    """A tokenizer with a name for every row of the embeddings, for the converter.
+
+    It takes the n-th name for the name of row n, which is wrong behind a number that no token has. T5's rows
+    without a token it calls `<extra_id_0>` and so on, which are names of tokens.
+
+    Args:
+        tokenizer: the base's.
+        vocab_size: number of rows.
+    """
+
+    num_madeup_words = 0  # what M2M100's tokenizer says to add is there
+
+    def __init__(self, tokenizer: Any, vocab_size: int) -> None:
+        self._tokenizer, self._vocab_size = tokenizer, vocab_size
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def get_vocab(self) -> dict[str, int]:
+        """Map each name to its row."""
+        names = {number: token for token, number in self._tokenizer.get_vocab().items()}
+        return {names.get(number, f"<unused_{number}>"): number for number in range(self._vocab_size)}
 
 
 def _specification(base: Base) -> Any:
@@ -89,8 +119,12 @@ def _specification(base: Base) -> Any:
             return base.model
 
         def load_tokenizer(self, tokenizer_class: Any, model_name_or_path: str, **options: Any) -> Any:
-            return base.tokenizer
+            return CompleteTokenizer(base.tokenizer, base.dimensions.vocab_size)
 
     spec = Converter(str(base.model.config.name_or_path))._load()
     base.model.to("meta")
+    if base.languages is not None and not base.languages.begins_target:
+        spec.config.decoder_start_token = None  # the code of each answer's language, from the caller
+    elif base.languages is not None:
+        spec.config.decoder_start_token = base.tokenizer.convert_ids_to_tokens(base.start_token_id)
     return spec

@@ -9,6 +9,7 @@ from pathlib import Path
 import ctranslate2
 
 from loraloom.export.runtime import ProofRows, RuntimeOutputs, target_to_end, until
+from loraloom.text.message import Message
 
 
 def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
@@ -28,10 +29,9 @@ def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
         max_decoding_length=rows.max_new_tokens,
         max_input_length=0,  # by default, a source is cut to 1,024 tokens
     )
-    answers = []
-    for result, start in zip(results, starts, strict=True):
-        said = [numbers[token] for token in result.hypotheses[0]]
-        answers.append(until(said[len(start) :], rows.eos_token_id)[: rows.max_new_tokens])
+    # A forced token is part of what it returns; a start that its caller gives is not.
+    said = ([numbers[token] for token in result.hypotheses[0]] for result in results)
+    answers = [until(each, rows.eos_token_id)[: rows.max_new_tokens] for each in said]
     known = [
         [targets[token] for token in target_to_end(each, rows.eos_token_id)[:-1]] for each in rows.targets
     ]
@@ -40,7 +40,7 @@ def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
     )
     return RuntimeOutputs(
         answers=answers,
-        runtime=f"ctranslate2 {ctranslate2.__version__}",
+        runtime=Message("ctranslate2 {version}", version=ctranslate2.__version__),
         computed_in=translator.compute_type,
         log_probabilities=[
             # With the start among the tokens, its own is not a log-probability of the model.

@@ -1,7 +1,7 @@
 """Weights of a CTranslate2 model, rounded and written one after the other.
 
 Its own `optimize` and `save` hold some copies of each tensor, and with a vocabulary of 250,112 one tensor
-is a fifth of a model. The file is the same to the byte: `tests/export/test_ctranslate2.py`.
+is a fifth of a model. The file is the same to the byte: `tests/commands/test_export_ctranslate2.py`.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def export_card(
         example: Python that runs the export.
     """
     title = filled(
-        "{base} with the LoRA adapter {experiment}, for {title}"
+        Message("{{base}} with the LoRA adapter {{experiment}}, for {{title}}")
         if source.form == "merged"
         else "LoRA adapter {experiment} of {base}, for {title}",
         base=facts.base,

@@ -10,6 +10,7 @@ from transformers import AutoModelForSeq2SeqLM, GenerationConfig
 
 from loraloom.export.runtime import ProofRows, RuntimeOutputs
 from loraloom.export.transformers_answers import outputs_of
+from loraloom.text.message import Message
 
 
 def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
@@ -22,4 +23,4 @@ def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
     # transformers fills a call's generation settings from the base's own, which the run did not use.
     model.generation_config = GenerationConfig()
     adapted = PeftModel.from_pretrained(model, folder).eval()
-    return outputs_of(adapted, rows, f"peft {peft.__version__}", "float32")
+    return outputs_of(adapted, rows, Message("peft {version}", version=peft.__version__), "float32")

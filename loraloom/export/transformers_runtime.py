@@ -10,6 +10,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 from loraloom.export.runtime import ProofRows, RuntimeOutputs
 from loraloom.export.transformers_answers import outputs_of
+from loraloom.text.message import Message
 
 
 def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
@@ -26,4 +27,6 @@ def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
     model.config.tie_word_embeddings = head.weight is embedding.weight
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     assert isinstance(model, torch.nn.Module)
-    return outputs_of(model.eval(), rows, f"transformers {transformers.__version__}", dtype)
+    return outputs_of(
+        model.eval(), rows, Message("transformers {version}", version=transformers.__version__), dtype
+    )
