@@ -7,7 +7,6 @@ import json
 from loraloom.export.format import ExportSource
 from loraloom.export.merged_languages import only
 from loraloom.text.catalogue import filled
-from loraloom.text.message import Message, joined
 from loraloom.training.card_code import question_text
 
 
@@ -16,40 +15,29 @@ def translating_code(source: ExportSource, tokenizer_folder: str) -> str:
     base, facts = source.base, source.facts
     ids = "tokenizer(text).input_ids"
     if not base.family.ends_sources:
-        ids += Message(" + [tokenizer.eos_token_id]")
+        ids += " + [tokenizer.eos_token_id]"
     prefix = _prefix(source)
     limit = facts.recipe.generation.max_new_tokens
     options = [
         "beam_size=1",
         "min_decoding_length=0",
         "max_input_length=0",
-        Message("max_decoding_length={limit}", limit=limit),
-        *(
-            [Message("target_prefix=[{dumps}]", dumps=json.dumps(prefix, ensure_ascii=False))]
-            if prefix
-            else []
-        ),
+        f"max_decoding_length={limit}",
+        *([f"target_prefix=[{json.dumps(prefix, ensure_ascii=False)}]"] if prefix else []),
     ]
     is_returned = base.languages is not None and base.languages.begins_target
     skipped = f"[{len(prefix)}:]" if prefix and is_returned else ""
-    return Message(
+    return (
         "import ctranslate2\n"
-        "from transformers import AutoTokenizer\n"
-        "\n"
-        'folder = "."  # {filled}\n'
+        "from transformers import AutoTokenizer\n\n"
+        f'folder = "."  # {filled("this folder")}\n'
         "translator = ctranslate2.Translator(folder)\n"
-        'tokenizer = AutoTokenizer.from_pretrained(folder + "/{tokenizer_folder}")\n'
-        "text = {dumps}\n"
-        "tokens = tokenizer.convert_ids_to_tokens({ids})\n"
-        "(answer,) = translator.translate_batch([tokens], {options})\n"
-        "ids = tokenizer.convert_tokens_to_ids(answer.hypotheses[0]{skipped})\n"
-        "print(tokenizer.decode(ids, skip_special_tokens=True))\n",
-        filled=filled("this folder"),
-        tokenizer_folder=tokenizer_folder,
-        dumps=json.dumps(question_text(facts), ensure_ascii=False),
-        ids=ids,
-        options=joined(", ", options),
-        skipped=skipped,
+        f'tokenizer = AutoTokenizer.from_pretrained(folder + "/{tokenizer_folder}")\n'
+        f"text = {json.dumps(question_text(facts), ensure_ascii=False)}\n"
+        f"tokens = tokenizer.convert_ids_to_tokens({ids})\n"
+        f"(answer,) = translator.translate_batch([tokens], {', '.join(options)})\n"
+        f"ids = tokenizer.convert_tokens_to_ids(answer.hypotheses[0]{skipped})\n"
+        "print(tokenizer.decode(ids, skip_special_tokens=True))\n"
     )
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import ctranslate2
 
-from loraloom.export.runtime import ProofRows, RuntimeOutputs, target_to_end, until
-from loraloom.text.message import Message
+from loraloom.export.runtime import ProofRows, RuntimeOutputs, name_and_version, target_to_end, until
 
 
 def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
@@ -40,7 +39,7 @@ def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
     )
     return RuntimeOutputs(
         answers=answers,
-        runtime=Message("ctranslate2 {version}", version=ctranslate2.__version__),
+        runtime=name_and_version(ctranslate2),
         computed_in=translator.compute_type,
         log_probabilities=[
             # With the start among the tokens, its own is not a log-probability of the model.

@@ -117,22 +117,13 @@ def difference_words(own: Difference) -> str:
     )
 
 
-def export_card(
-    facts: Facts, format: Format, source: ExportSource, proof: ExportProof | None, example: str
-) -> str:
-    """Write the README.md of an exported folder.
-
-    Args:
-        example: Python that runs the export.
-    """
-    title = filled(
-        Message("{{base}} with the LoRA adapter {{experiment}}, for {{title}}")
-        if source.form == "merged"
-        else "LoRA adapter {experiment} of {base}, for {title}",
-        base=facts.base,
-        experiment=facts.experiment.name,
-        title=format.title,
-    )
+def export_card(facts: Facts, format: Format, source: ExportSource, proof: ExportProof | None) -> str:
+    """Write the README.md of an exported folder."""
+    named = {"base": facts.base, "experiment": facts.experiment.name, "title": format.title}
+    if source.form == "merged":
+        title = filled("{base} with the LoRA adapter {experiment}, for {title}", **named)
+    else:
+        title = filled("{experiment}: a LoRA adapter for {base}, for {title}", **named)
     return "\n".join(
         [
             front_matter(facts, format.library, source.form),
@@ -142,7 +133,7 @@ def export_card(
             "",
             f"## {filled('Use')}",
             "",
-            python_block(example),
+            python_block(format.example(source)),
             "",
             f"## {filled('Proof')}",
             "",

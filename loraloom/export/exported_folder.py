@@ -159,7 +159,7 @@ def write_export(
     written += export_remarks(asked.format, proof)
     for note in written:
         report(Note(message=note))
-    card = export_card(facts, asked.format, source, proof, asked.format.example(source))
+    card = export_card(facts, asked.format, source, proof)
     write_bytes(asked.staged / MODEL / README, card.encode())
     return {
         "folder": str(asked.out),

@@ -8,9 +8,8 @@ import peft
 from peft import PeftModel
 from transformers import AutoModelForSeq2SeqLM, GenerationConfig
 
-from loraloom.export.runtime import ProofRows, RuntimeOutputs
+from loraloom.export.runtime import ProofRows, RuntimeOutputs, name_and_version
 from loraloom.export.transformers_answers import outputs_of
-from loraloom.text.message import Message
 
 
 def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
@@ -23,4 +22,4 @@ def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
     # transformers fills a call's generation settings from the base's own, which the run did not use.
     model.generation_config = GenerationConfig()
     adapted = PeftModel.from_pretrained(model, folder).eval()
-    return outputs_of(adapted, rows, Message("peft {version}", version=peft.__version__), "float32")
+    return outputs_of(adapted, rows, name_and_version(peft), "float32")

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 
 ROWS, OUTPUTS = "rows.json", "outputs.json"
 
@@ -70,6 +71,11 @@ class RuntimeOutputs:
     computed_in: str = ""
     log_probabilities: list[list[float]] | None = None
     encodings: list[list[int]] | None = None
+
+
+def name_and_version(module: ModuleType) -> str:
+    """Name a program as a user would install it: `ctranslate2 4.8.5`."""
+    return " ".join((module.__name__, module.__version__))
 
 
 def until(tokens: Sequence[int], end: int) -> list[int]:

@@ -8,9 +8,8 @@ import torch
 import transformers
 from transformers import AutoModelForSeq2SeqLM
 
-from loraloom.export.runtime import ProofRows, RuntimeOutputs
+from loraloom.export.runtime import ProofRows, RuntimeOutputs, name_and_version
 from loraloom.export.transformers_answers import outputs_of
-from loraloom.text.message import Message
 
 
 def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
@@ -27,6 +26,4 @@ def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
     model.config.tie_word_embeddings = head.weight is embedding.weight
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     assert isinstance(model, torch.nn.Module)
-    return outputs_of(
-        model.eval(), rows, Message("transformers {version}", version=transformers.__version__), dtype
-    )
+    return outputs_of(model.eval(), rows, name_and_version(transformers), dtype)
