@@ -44,7 +44,7 @@ def run_example(folder: Path, monkeypatch: pytest.MonkeyPatch, base: Path | None
     monkeypatch.chdir(folder)
     code = example_in(folder)
     if base is not None:
-        code = code.replace(f'base = "{base.name}"', f'base = "{base}"')
+        code = re.sub(r'^base = ".*"$', f'base = "{base}"', code, flags=re.MULTILINE)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(code, "README.md", "exec"), {})
