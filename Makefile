@@ -41,7 +41,7 @@ test: install ## the whole suite
 # Some 60 MB that few need, so they are not part of `install`.
 extras: install ## what optional packages bring: merged folders in CTranslate2, BLEU of Japanese and Korean
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,exports,ja,ko]'
-	$(BIN)/pytest tests/commands/test_ctranslate2.py tests/evaluate/test_word_tokenizers.py
+	$(BIN)/pytest tests/commands/test_ctranslate2.py tests/commands/test_export_ctranslate2.py tests/evaluate/test_word_tokenizers.py
 
 # Hundreds of megabytes, in an environment of their own that sees the packages of .venv.
 TRACKERS := .venv-trackers

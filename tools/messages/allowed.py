@@ -22,6 +22,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "characters of answers": _SIGNATURE,
     },
     "export/merge_text.py": {"{}\n\nclass Converter": _CODE},
+    "export/ctranslate2_example.py": {"import ctranslate2": _CODE},
     "recipe/writing.py": {"# experiments:": "an example of lines of a recipe"},
     "recipe/trainer_keys.py": {"num_gpus n_gpu": _NAMES},
     "report/comparison_reading.py": {"a difference of {}": _DAMAGE},

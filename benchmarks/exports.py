@@ -1,0 +1,210 @@
+"""What an export costs: peak memory beside the float32 base, and time beside the bare converter.
+
+    python -m benchmarks.exports [--memory-shape mt0-large] [--time-shape mt5-small] [--rounds 3]
+        [--scratch FOLDER]
+
+Folders of random weights and an adapter with random B are made in a temporary place. Memory: `loraloom merge`
+and `loraloom export --format ctranslate2` on an mt0-large, float32 and int8; the peak is that of the process
+and all that it starts, as the kernel counts resident pages (files that are mapped included), over the size of
+the base in float32. Time: an export of mt5-small's shape to CTranslate2 with its proof, less the time that
+merging took, over CTranslate2's own converter on the merged folder; both in turn, whole processes.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoConfig, AutoModelForSeq2SeqLM
+
+from benchmarks.processes import python
+from benchmarks.random_models import SHAPES
+from benchmarks.rounds import options_of, ratio
+from tests.tiny import make_folder
+
+SECONDS_BETWEEN_LOOKS = 0.05
+MAIN = "from loraloom.cli import main; main()"
+# The real converter, with the flag set right, as a user would call it.
+BARE = """
+import sys
+from ctranslate2.converters import TransformersConverter
+class Converter(TransformersConverter):
+    def load_model(self, model_class, name, **options):
+        model = super().load_model(model_class, name, **options)
+        model.config.tie_word_embeddings = False
+        return model
+Converter(sys.argv[1]).convert(sys.argv[2], quantization=sys.argv[3])
+"""
+# One export, and how long its merging with the check of it took.
+TIMED = """
+import json, sys, time
+import loraloom.export.exported_folder as workflow
+merge, spent = workflow.merge_proven, []
+def timed(*given):
+    begun = time.perf_counter()
+    try:
+        return merge(*given)
+    finally:
+        spent.append(time.perf_counter() - begun)
+workflow.merge_proven = timed
+from loraloom.commands.export import export_foreign
+from pathlib import Path
+export_foreign(sys.argv[1], sys.argv[2], Path(sys.argv[3]), format="ctranslate2", quantization=sys.argv[4])
+print(json.dumps(sum(spent)))
+"""
+
+
+def main() -> None:
+    """Measure and print two Markdown tables."""
+    parser = options_of(__doc__)
+    parser.add_argument("--memory-shape", default="mt0-large", choices=[*SHAPES, "none"])
+    parser.add_argument("--time-shape", default="mt5-small", choices=[*SHAPES, "none"])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--scratch", type=Path, help="a folder for the models; by default the system's")
+    parser.add_argument("--make", type=Path, help=argparse_hidden())
+    parser.add_argument("--shape", help=argparse_hidden())
+    options = parser.parse_args()
+    if options.make is not None:
+        make(options.make, options.shape)
+        return
+    if options.memory_shape != "none":
+        with made(options.memory_shape, options.scratch) as folder:
+            measure_memory(folder, options.memory_shape)
+    if options.time_shape != "none":
+        with made(options.time_shape, options.scratch) as folder:
+            measure_time(folder, options.time_shape, options.rounds)
+
+
+def argparse_hidden() -> str:
+    """Help of an option that only this program gives to itself."""
+    return "used by this program itself"
+
+
+@contextmanager
+def made(shape: str, scratch: Path | None) -> Iterator[Path]:
+    """A folder with `base` and `adapter`, made by a process whose memory is gone afterwards."""
+    with tempfile.TemporaryDirectory(dir=scratch) as name:
+        python("-m", "benchmarks.exports", "--make", name, "--shape", shape)
+        yield Path(name)
+
+
+def make(folder: Path, shape: str) -> None:
+    """A base of random weights in bfloat16, and an adapter with a random B on all linears."""
+    torch.set_default_dtype(torch.bfloat16)
+    make_folder(folder / "base", f"{shape}-shape")
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder / "base", dtype=torch.bfloat16)
+    config = LoraConfig(task_type="SEQ_2_SEQ_LM", r=16, lora_alpha=32, target_modules="all-linear")
+    adapted = get_peft_model(model, config)
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.01)
+    adapted.save_pretrained(folder / "adapter")
+
+
+def float32_bytes(folder: Path) -> int:
+    """The size of a base's weights in float32."""
+    with torch.device("meta"):
+        model = AutoModelForSeq2SeqLM.from_config(AutoConfig.from_pretrained(folder))
+    num_weights = sum(parameter.numel() for parameter in model.parameters())
+    head = model.get_output_embeddings().weight
+    is_counted = any(head is parameter for parameter in model.parameters())
+    tied = is_counted and head is model.get_input_embeddings().weight
+    return 4 * (num_weights + (head.numel() if tied else 0))  # the folder has a head of its own
+
+
+def measure_memory(folder: Path, shape: str) -> None:
+    """Print the peaks of merge and export."""
+    whole = float32_bytes(folder / "base")
+    imports = peak_of(["-c", "import loraloom.commands.export, loraloom.console"])
+    print(f"{shape}: {whole / 2**20:,.0f} MiB in float32; imports alone {imports / 2**20:,.0f} MiB\n")
+    print("| command | peak | / float32 base | without imports |\n|---|---|---|---|", flush=True)
+    given = ["--base", folder / "base", "--adapter", folder / "adapter"]
+    commands = {
+        "merge": ["merge", *given, folder / "merged"],
+        "merge --dtype float32": ["merge", *given, folder / "merged", "--dtype", "float32"],
+        **{
+            f"export --format ctranslate2 --quantization {quantization}": [
+                *("export", *given, folder / "ct2"),
+                *("--format", "ctranslate2", "--quantization", quantization),
+            ]
+            for quantization in ("float32", "int8")
+        },
+    }
+    for name, words in commands.items():
+        peak = peak_of(["-c", MAIN, *words])
+        subprocess.run(["rm", "-rf", folder / "merged", folder / "ct2"], check=True)
+        cells = name, f"{peak / 2**20:,.0f} MiB", f"{peak / whole:.2f}", f"{(peak - imports) / whole:.2f}"
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def peak_of(words: list[object]) -> int:
+    """The highest sum of resident memory of this interpreter with these words, and of all that it starts.
+
+    Raises:
+        SystemExit: it failed.
+    """
+    begun = psutil.Popen(
+        [sys.executable, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    peak = 0
+    while begun.poll() is None:
+        peak = max(peak, sum(map(resident, [begun, *children_of(begun)])))
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    if begun.returncode != 0:
+        raise SystemExit(begun.stderr.read().decode()[-1000:])
+    return peak
+
+
+def children_of(process: psutil.Process) -> list[psutil.Process]:
+    """All that a process started, and they."""
+    try:
+        found: list[psutil.Process] = process.children(recursive=True)
+    except psutil.Error:
+        return []
+    return found
+
+
+def resident(process: psutil.Process) -> int:
+    """Its resident memory; 0 if it has ended."""
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def measure_time(folder: Path, shape: str, num_rounds: int) -> None:
+    """Print the time of an export beside that of the bare converter."""
+    given = [folder / "base", folder / "adapter"]
+    words = ["merge", "--base", given[0], "--adapter", given[1], folder / "merged", "--dtype", "float32"]
+    python("-c", MAIN, *words)
+    print("\n| CTranslate2, shape | quantization | export with its proof, without merging / bare converter |")
+    print("|---|---|---|", flush=True)
+    for quantization in ("float32", "int8"):
+        ours, bare = [], []
+        for _ in range(num_rounds):
+            seconds = python("-c", BARE, folder / "merged", folder / "bare", quantization).seconds
+            bare.append(seconds)
+            begun = time.perf_counter()
+            done = subprocess.run(
+                [sys.executable, "-c", TIMED, *map(str, given), str(folder / "ct2"), quantization],
+                check=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            ours.append(time.perf_counter() - begun - json.loads(done.stdout.splitlines()[-1]))
+            subprocess.run(["rm", "-rf", folder / "bare", folder / "ct2"], check=True)
+        print(f"| {shape} | {quantization} | {ratio(ours, bare)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""An export answers in its own runtime as base + adapter do, or it is not there."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from loraloom.cli import app
+from loraloom.commands.export import export, export_foreign
+from loraloom.errors import Interrupted, LoRALoomError, ModelError, RecipeError, RunError
+from loraloom.export import exported_folder as workflow
+from loraloom.export.export_proof import Measured, Reference, check_exact, measure
+from loraloom.export.format import ExportSource
+from loraloom.export.formats import FORMATS
+from loraloom.export.peft_format import Peft
+from loraloom.export.runtime import ProofRows, RuntimeOutputs
+from loraloom.export.transformers_format import Transformers
+from loraloom.training.signals import StopRequest
+from tests.commands.exporting import assert_nothing_left, prove_here, run_example, run_here
+
+# PEFT still asks transformers for the old name of activation checkpointing.
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    prove_here(monkeypatch)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("kind", ["mt5", "bart", "mbart"])
+def test_every_format_answers_as_base_and_adapter_and_so_does_its_example(
+    kind: str,
+    tiny: Callable[[str], Path],
+    trained: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, said = trained(kind), {}
+    for format in ("transformers", "peft"):
+        made = export(run, tmp_path / format, format=format)
+        proof = made["proof"]
+        assert proof is not None
+        assert proof["is_exact"]
+        assert proof["runtime"].startswith(format)
+        assert proof["measured"]["num_same_answers"] == proof["measured"]["num_answers"] == 6
+        assert proof["measured"]["largest_difference"] < 1e-4
+        said[format] = run_example(tmp_path / format, monkeypatch, tiny(kind))
+    assert said["transformers"] == said["peft"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["peft", "transformers"]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_rounded_export_says_how_many_answers_changed_and_what_that_did(
+    trained: Callable[..., Path], tmp_path: Path
+) -> None:
+    made = export(trained("mt5"), tmp_path / "out", format="transformers", quantization="bfloat16")
+    proof = made["proof"]
+    assert proof is not None
+    assert not proof["is_exact"]
+    assert proof["computed_in"] == "bfloat16"
+    figures = {own["metric"]: own for own in proof["figures"]}
+    assert {"eval_loss", "chrf", "exact_match"} <= figures.keys()
+    assert all(own["low"] <= own["difference"] <= own["high"] for own in figures.values())
+    loss = figures["eval_loss"]["difference"]
+    moved = proof["measured"]["mean_expected"] - proof["measured"]["mean_found"]
+    assert loss == pytest.approx(moved, rel=1e-6)
+    assert 0 < abs(loss) < 0.1
+    assert any("greedy answers differ" in note for note in made["notes"])
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "| chrf |" in card
+
+
+@pytest.mark.usefixtures("here")
+def test_an_adapter_without_a_run(
+    tiny: Callable[[str], Path], trained: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = trained("mt5")
+    made = export_foreign(tiny("mt5"), run / "adapters" / "main", tmp_path / "out", format="peft")
+    assert made["proof"] is not None
+    assert made["proof"]["rows"] == "8 rows of random tokens"
+    same = (tmp_path / "out" / "adapter_model.safetensors").read_bytes()
+    assert same == (run / "adapters" / "main" / "adapter_model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "message"),
+    [
+        ({"format": "torchscript"}, RecipeError, "is not an export format"),
+        ({"format": "peft", "quantization": "int8"}, RecipeError, "has no such quantization"),
+        ({"format": "transformers", "adapter_only": True}, RecipeError, "base and adapter in one"),
+        ({"format": "transformers", "quantization": "float16"}, ModelError, "overflows in float16"),
+        ({"format": "peft", "experiment": "other"}, LoRALoomError, "other"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_loaded(
+    trained: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: dict[str, Any],
+    kind: type[Exception],
+    message: str,
+) -> None:
+    monkeypatch.setattr("loraloom.commands.export.load_with_adapter", None)
+    with pytest.raises(kind, match=message):
+        export(trained("mt5"), tmp_path / "out", **asked)
+    assert_nothing_left(tmp_path)
+
+
+def test_a_folder_that_exists_is_refused(trained: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="already exists"):
+        export(trained("mt5"), tmp_path, format="peft")
+
+
+def test_a_format_that_is_not_installed_names_its_extra(
+    trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FORMATS["ctranslate2"], "writes_with", ("not_installed_at_all",), raising=True)
+    with pytest.raises(ModelError, match=r"not_installed_at_all is not installed.*loraloom\[ctranslate2\]"):
+        export(trained("mt5"), tmp_path / "out", format="ctranslate2")
+    assert_nothing_left(tmp_path)
+
+
+def test_without_its_runtime_an_export_is_written_and_said_to_be_unverified(
+    trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Peft, "runs_with", ("not_installed_at_all",))
+    monkeypatch.setattr(Peft, "runtime_extra", "some")
+    made = export(trained("mt5"), tmp_path / "out", format="peft")
+    assert made["proof"] is None
+    assert any("not verified" in note and "loraloom[some]" in note for note in made["notes"])
+    assert "not verified" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_disk_that_fills_leaves_nothing(
+    trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(self: Peft, source: ExportSource, folder: Path) -> list[str]:
+        (folder / "half").write_text("half", encoding="utf-8")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Peft, "write", fill)
+    with pytest.raises(RunError, match=r"could not be written.*No space left"):
+        export(trained("mt5"), tmp_path / "out", format="peft")
+    assert_nothing_left(tmp_path)
+
+
+def test_a_stop_during_the_proof_leaves_nothing(
+    trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = StopRequest()
+
+    def stopped(*given: Any) -> RuntimeOutputs:
+        stop.stop()
+        return run_here(*given)
+
+    monkeypatch.setattr(workflow, "run_export", stopped)
+    with pytest.raises(Interrupted):
+        export(trained("mt5"), tmp_path / "out", format="peft", stop=stop)
+    assert_nothing_left(tmp_path)
+
+
+def _without_an_answer(outputs: RuntimeOutputs) -> RuntimeOutputs:
+    return replace(outputs, answers=[[], *outputs.answers[1:]])
+
+
+def _shifted(outputs: RuntimeOutputs) -> RuntimeOutputs:
+    assert outputs.log_probabilities is not None
+    return replace(
+        outputs, log_probabilities=[[own - 0.1 for own in row] for row in outputs.log_probabilities]
+    )
+
+
+def _not_a_number(outputs: RuntimeOutputs) -> RuntimeOutputs:
+    assert outputs.log_probabilities is not None
+    return replace(outputs, log_probabilities=[[math.nan] * len(row) for row in outputs.log_probabilities])
+
+
+def _another_tokenizer(outputs: RuntimeOutputs) -> RuntimeOutputs:
+    return replace(outputs, encodings=[[5, 6, 7, 8, 9, 1]] * 6)
+
+
+@pytest.mark.parametrize("damage", [_without_an_answer, _shifted, _not_a_number, _another_tokenizer])
+def test_what_answers_otherwise_is_not_kept(
+    trained: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Callable[[RuntimeOutputs], RuntimeOutputs],
+) -> None:
+    monkeypatch.setattr(workflow, "run_export", lambda *given: damage(run_here(*given)))
+    with pytest.raises(ModelError, match=r"proof: .*own"):
+        export(trained("mt5"), tmp_path / "out", format="peft")
+    assert_nothing_left(tmp_path)
+
+
+def test_a_tie_is_no_difference() -> None:
+    rows = ProofRows([[5, 1]], [[6, 1]], [], 0, 1, [0], [None], 4)
+    near = Reference([[7]], [[-1.0, -2.0]], [[{7: -0.5, 8: -0.5001}, {1: -0.1}]])
+    found = measure(RuntimeOutputs([[8]], "own", "", [[-1.0, -2.0]]), near, rows)
+    assert found == Measured(1, 0, pytest.approx(1e-4), 0.0, -1.5, -1.5)
+    check_exact(found, near)
+    far = replace(near, nearest=[[{7: -0.5, 8: -0.9}, {1: -0.1}]])
+    with pytest.raises(ModelError, match="answers something else"):
+        check_exact(measure(RuntimeOutputs([[8]], "own", "", [[-1.0, -2.0]]), far, rows), far)
+
+
+def test_the_command_in_a_process_of_its_own(trained: Callable[..., Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ended = CliRunner().invoke(
+        app, ["export", str(trained("mt5")), str(out), "--format", "peft", "--json"], catch_exceptions=False
+    )
+    assert ended.exit_code == 0, ended.output
+    made = json.loads(ended.stdout)
+    assert made["proof"]["runtime"].startswith("peft ")
+    assert made["bytes"] == sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    shutil.rmtree(out)
+
+
+def test_every_format_says_what_it_is() -> None:
+    for name, format in FORMATS.items():
+        assert format.name == name
+        assert format.exact & set(format.quantizations)
+        assert not (format.writes_with and not format.extra)
+    assert Transformers.quantizations[0] == "float32"

@@ -1,0 +1,90 @@
+"""Exports to CTranslate2: every family in its own Translator, and the bytes of its own converter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loraloom.commands.export import export
+from loraloom.errors import ModelError
+from tests.commands.exporting import assert_nothing_left, prove_here, run_example
+from tests.commands.trained import train_small
+from tests.tiny import make_folder
+
+ctranslate2 = pytest.importorskip("ctranslate2", reason="`make extras` installs it")
+
+QUANTIZATIONS = ("float32", "int8", "int16", "bfloat16")
+
+
+@pytest.mark.parametrize(
+    "kind", ["t5", "mt5", "flan", "umt5", "bart", "mbart", "m2m100", "marian", "pegasus"]
+)
+def test_every_family_answers_as_base_and_adapter(
+    kind: str, trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prove_here(monkeypatch)
+    made = export(trained(kind), tmp_path / "ct2", format="ctranslate2")
+    proof = made["proof"]
+    assert proof is not None
+    assert proof["runtime"] == f"ctranslate2 {ctranslate2.__version__}"
+    assert proof["measured"]["num_same_answers"] == proof["measured"]["num_answers"] == 6
+    assert proof["measured"]["largest_difference"] < 1e-4
+    export(trained(kind), tmp_path / "plain", format="transformers")
+    said = [run_example(tmp_path / name, monkeypatch) for name in ("ct2", "plain")]
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize(("kind", "tied"), [("mt5", True), ("umt5", True), ("bart", False)])
+def test_a_head_that_is_not_as_in_the_real_model(
+    kind: str, tied: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prove_here(monkeypatch)
+    run = train_small(tmp_path / "trained", make_folder(tmp_path / "base", kind, tied=tied))
+    made = export(run, tmp_path / "out", format="ctranslate2")
+    assert made["proof"] is not None
+    assert made["proof"]["measured"]["largest_difference"] < 1e-4
+
+
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
+def test_the_files_are_those_of_its_own_converter(
+    quantization: str, trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Converter(ctranslate2.converters.TransformersConverter):  # type: ignore[name-defined,misc]
+        def load_model(self, model_class: Any, name: str, **options: Any) -> Any:
+            model = super().load_model(model_class, name, **options)
+            model.config.tie_word_embeddings = False
+            return model
+
+    prove_here(monkeypatch)
+    run = trained("mt5")
+    made = export(run, tmp_path / "ours", format="ctranslate2", quantization=quantization)
+    export(run, tmp_path / "merged", format="transformers")
+    Converter(str(tmp_path / "merged")).convert(str(tmp_path / "bare"), quantization=quantization)
+    for name in ("model.bin", "config.json", "shared_vocabulary.json"):
+        assert (tmp_path / "ours" / name).read_bytes() == (tmp_path / "bare" / name).read_bytes(), name
+    proof = made["proof"]
+    assert proof is not None
+    assert bool(proof["figures"]) == (quantization != "float32")
+    assert json.loads((tmp_path / "ours" / "config.json").read_text())["decoder_start_token"] == "<pad>"
+
+
+@pytest.mark.parametrize(
+    ("kind", "quantization", "reason"),
+    [("t5gemma", None, "soft caps"), ("mt5", "float16", "overflows in float16")],
+)
+def test_what_would_be_wrong_is_refused(
+    kind: str, quantization: str | None, reason: str, trained: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=reason):
+        export(trained(kind), tmp_path / "out", format="ctranslate2", quantization=quantization)
+    assert_nothing_left(tmp_path)
+
+
+def test_the_proof_in_a_process_of_its_own(trained: Callable[..., Path], tmp_path: Path) -> None:
+    made = export(trained("bart"), tmp_path / "out", format="ctranslate2", quantization="float16")
+    assert made["proof"] is not None
+    assert made["proof"]["measured"]["num_answers"] == 6
