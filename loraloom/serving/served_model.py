@@ -216,7 +216,7 @@ def _of_messages(messages: Sequence[dict[str, str]], settings: DataSettings) -> 
     """
     messages = _without_unanswered(messages)
     fresh = {
-        key: field.get_default(call_default_factory=True)
+        key: field.get_default(call_default_factory=True, validated_data={})
         for key in OF_COLUMNS
         if (field := type(settings).model_fields[key])
     }
