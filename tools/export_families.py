@@ -2,7 +2,7 @@
 
     python -m tools.export_families [--formats ctranslate2 …] [--kinds mt5 …]
 
-Tiny models of random weights get an adapter of a few steps, and are exported with the proof in the own runtime
+Tiny models of random weights get an adapter of a few steps, and are exported with the proof in the runtime
 of each format. A format that is not installed is left out. A cell has how many greedy answers are those of
 base + adapter and the largest difference of a log-probability in nats; or why the export is refused.
 """
