@@ -103,6 +103,9 @@ class Family(ABC):
     def prepare(self, model: PreTrainedModel) -> None:  # noqa: B027 (most need nothing)
         """Prepare a loaded model for its first pass; weights and their names are unchanged."""
 
+    def state_first_position(self, model: PreTrainedModel) -> None:  # noqa: B027 (most state it rightly)
+        """Let a stack's `offset` be the number of its first position, for converters that read it."""
+
     def computing_layers(self, model: PreTrainedModel, linears: Any) -> AbstractContextManager[None]:
         """Compute linears of one input together during a `with` block (`bank/fused/fused_pass.py`)."""
         return nullcontext()

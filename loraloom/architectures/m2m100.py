@@ -37,6 +37,11 @@ class M2M100(Bart):
         """Its codes; targets begin with theirs in NLLB's legacy form too, because `generate` forces it."""
         return find_languages(tokenizer, name, begins_target=True)
 
+    def state_first_position(self, model: PreTrainedModel) -> None:
+        """Count from behind the padding token, as the model does; its `offset` takes that to be token 1."""
+        for stack in (model.get_encoder(), model.get_decoder()):
+            stack.embed_positions.offset = stack.embed_positions.padding_idx + 1
+
     def prepare(self, model: PreTrainedModel) -> None:
         """Restart positions at each example of a packed row."""
         from loraloom.architectures.positions import restart_sinusoids

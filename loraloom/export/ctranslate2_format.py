@@ -76,11 +76,7 @@ def _state(base: Base) -> None:
     if family.model_type in NORM_FIRST:
         model.config.normalize_before = NORM_FIRST[family.model_type]
         model.config.normalize_embedding = hasattr(model.get_encoder(), "layernorm_embedding")
-    for stack in (model.get_encoder(), model.get_decoder()):
-        positions = getattr(stack, "embed_positions", None)
-        if positions is not None and {"padding_idx", "offset", "weights"} <= set(dir(positions)):
-            # M2M100 counts from behind its padding token, which the converter takes to be token 1.
-            positions.offset = positions.padding_idx + 1
+    family.state_first_position(model)
 
 
 class CompleteTokenizer:

@@ -15,7 +15,11 @@ from loraloom.export.transformers_answers import outputs_of
 def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
     """Load base and adapter as any user would, and answer."""
     model = AutoModelForSeq2SeqLM.from_pretrained(
-        base, dtype="float32", attn_implementation=rows.attention, trust_remote_code=False
+        base,
+        dtype="float32",
+        attn_implementation=rows.attention,
+        trust_remote_code=False,
+        weights_only=True,
     )
     head, embedding = model.get_output_embeddings(), model.get_decoder().get_input_embeddings()
     model.config.tie_word_embeddings = head.weight is embedding.weight

@@ -111,8 +111,8 @@ class Worker:
 def main() -> None:
     """Run until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(AttributeError, OSError):
-        os.nice(5)  # the training goes first
+    with contextlib.suppress(OSError):
+        getattr(os, "nice", int)(5)  # the training goes first; Windows has no such call
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # a tracker may print; answers may not be mixed with it
     lines = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115

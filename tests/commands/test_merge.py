@@ -31,7 +31,7 @@ from loraloom.cli import app
 from loraloom.commands import merge as merge_verb
 from loraloom.commands.merge import merge
 from loraloom.errors import AdapterError, Interrupted, ModelError, RunError
-from loraloom.export import fresh_process
+from loraloom.export import fresh_process, runtime
 from loraloom.export import merged_folder as workflow
 from loraloom.export import transformers_format as written
 from loraloom.export.fresh_process import ModelOutputs, ProofRows, difference, run_model
@@ -389,10 +389,19 @@ def test_an_answer_that_parts_at_a_tie_is_the_same_and_elsewhere_it_is_not(
 
 
 def test_the_fresh_process_has_nothing_of_ours() -> None:
-    tree = ast.parse(Path(fresh_process.__file__).read_text(encoding="utf-8"))
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert not [name for name in names if name.startswith(("loraloom", "peft"))]
+    """But the form of the rows, whose file imports nothing of ours."""
+    found = {}
+    for module in (fresh_process, runtime):
+        tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+        names = {
+            alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+        }
+        names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        found[module.__name__] = [name for name in names if name.startswith(("loraloom", "peft"))]
+    assert found == {
+        "loraloom.export.fresh_process": ["loraloom.export.runtime"],
+        "loraloom.export.runtime": [],
+    }
 
 
 def test_the_dtype_of_files_in_shards_is_found(tiny: Callable[[str], Path], tmp_path: Path) -> None:

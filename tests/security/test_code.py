@@ -19,10 +19,11 @@ TORCH_PICKLES = {"torch.load", "torch.save", "torch.jit.load", "torch.hub.load",
 UNSAFE_YAML = {"yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load"}
 SHELL = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
 # The proof of a merged model, in a process that knows nothing of ours; the model processes of the servers;
-# trainings and checks that the pages start.
+# trainings and checks that the pages start; trackers, which are the packages of others.
 STARTS_A_PROCESS = {
     "export/proof.py",
     "serving/model_process.py",
+    "trackers/process.py",
     "web/pages/jobs.py",
     "web/pages/questions.py",
 }
@@ -33,7 +34,8 @@ ONLY_PARSES = ("urllib.parse.", "http.cookies.")
 # A look into the local cache, which asks nobody.
 LOOKS_AT_THE_CACHE = {"huggingface_hub.try_to_load_from_cache"}
 # The public API: names from a table of its own.
-IMPORTS_BY_NAME = {"__init__.py"}
+# The proof of an export: the module of a format's runtime, from a table too.
+IMPORTS_BY_NAME = {"__init__.py", "export/runtime.py"}
 
 
 def imports(tree: ast.AST) -> Iterator[str]:

@@ -130,7 +130,7 @@ class ChatMessage(Strict):
     @classmethod
     def _only_answers_may_be_empty(cls, content: Any, info: ValidationInfo) -> Any:
         if content == "" and info.data.get("role", "assistant") != "assistant":
-            raise ValueError(Message("must not be empty; only an assistant's answer may be"))
+            raise ValueError(Message("must not be empty, except for an assistant's answer"))
         return content
 
     def as_turn(self) -> dict[str, str]:
