@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -18,6 +17,8 @@ from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from loraloom.run.events import Event
 from loraloom.text.message import Message, to_data
@@ -112,11 +113,13 @@ class TrackerProcess:
 
     def kill(self) -> None:
         """End the process and those that it started."""
-        with contextlib.suppress(OSError):
-            if os.name == "posix":
-                os.killpg(self._process.pid, signal.SIGKILL)
-            else:
-                self._process.kill()
+        own: list[psutil.Process] = []
+        with contextlib.suppress(psutil.Error):
+            own = psutil.Process(self._process.pid).children(recursive=True)
+        self._process.kill()
+        for each in own:
+            with contextlib.suppress(psutil.Error):
+                each.kill()
         self._process.wait()
         self._close_pipes()
 

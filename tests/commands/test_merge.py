@@ -392,11 +392,9 @@ def test_the_fresh_process_has_nothing_of_ours() -> None:
     """But the form of the rows, whose file imports nothing of ours."""
     found = {}
     for module in (fresh_process, runtime):
-        tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
-        names = {
-            alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
-        }
-        names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        nodes = list(ast.walk(ast.parse(Path(module.__file__).read_text(encoding="utf-8"))))
+        names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
         found[module.__name__] = [name for name in names if name.startswith(("loraloom", "peft"))]
     assert found == {
         "loraloom.export.fresh_process": ["loraloom.export.runtime"],
