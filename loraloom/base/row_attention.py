@@ -5,7 +5,9 @@ Five rows of 52 tokens in bfloat16, six heads of 64, one thread: torch's `scaled
 plain products, and again in the backward pass, so that no more is kept than the fused kernel keeps. float32
 products are those of a library that compiles no kernel for every new length, as oneDNN does for bfloat16.
 
-Passes without gradients, and rows so long that their scores take much memory, use torch's.
+Passes without gradients, and rows so long that their scores take much memory, use torch's. So do passes in
+float32, with the sum of mask and bias that all layers share: sixteen rows of 64 tokens take 8.9 ms with
+torch's kernel and 12.0 with these products (in bfloat16 17.7 and 14.9).
 """
 
 from __future__ import annotations
@@ -16,12 +18,14 @@ from weakref import ref
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.weak import WeakTensorKeyDictionary
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "loraloom_rows"
+FASTER_IN_TORCH = frozenset({torch.float32})
 LARGEST = 2**23  # scores of a layer; three tensors of so many float32 exist at a time
 
 # A mask -> the position bias that it was joined with, and the sum of both; all layers of a stack share them.
@@ -99,6 +103,9 @@ def _attend(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     shape = torch.Size((*query.shape[:3], key.shape[2]))
     bias = _sum(attention_mask, position_bias, shape, query.dtype)
+    if query.dtype in FASTER_IN_TORCH:
+        own = scaled_dot_product_attention(query, key, value, bias.view(shape), scale=scale)
+        return own.transpose(1, 2).contiguous(), None
     own = _RowAttention.apply(query, key, value, bias, scale)  # type: ignore[no-untyped-call]
     return own.transpose(1, 2), None
 

@@ -41,7 +41,15 @@ def outputs_and_gradients(attend: Any, mask: Tensor, **options: Any) -> list[Ten
 @pytest.mark.parametrize("is_additive", [False, True])
 @pytest.mark.parametrize("has_bias", [False, True])
 @pytest.mark.parametrize("scaling", [None, 1.0])
-def test_it_equals_sdpa(is_additive: bool, has_bias: bool, scaling: float | None) -> None:
+@pytest.mark.parametrize("faster", [{torch.float32}, set()], ids=["torch's kernel", "products"])
+def test_it_equals_sdpa(
+    is_additive: bool,
+    has_bias: bool,
+    scaling: float | None,
+    faster: set[torch.dtype],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(row_attention, "FASTER_IN_TORCH", faster)
     mask = causal()
     if is_additive:
         mask = torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(torch.float32).min)
@@ -76,12 +84,14 @@ def test_it_is_used_only_with_gradients(mt5: Base, monkeypatch: pytest.MonkeyPat
     calls: list[int] = []
     apply = _RowAttention.apply
     monkeypatch.setattr(_RowAttention, "apply", lambda *given: (calls.append(1), apply(*given))[1])
+    half = states(torch.bfloat16)
     assert mt5.model.config._attn_implementation == NAME
-    _attend(nn.Identity(), *states(), causal())
+    _attend(nn.Identity(), *half, causal())
     assert len(calls) == 1
     with torch.no_grad():
-        _attend(nn.Identity(), *states(), causal())
-    _attend(nn.Identity(), *states(), None)
-    monkeypatch.setattr(row_attention, "LARGEST", 1)
+        _attend(nn.Identity(), *half, causal())
+    _attend(nn.Identity(), *half, None)
     _attend(nn.Identity(), *states(), causal())
+    monkeypatch.setattr(row_attention, "LARGEST", 1)
+    _attend(nn.Identity(), *half, causal())
     assert len(calls) == 1
