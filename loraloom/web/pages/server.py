@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -27,10 +26,13 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._on_start = on_start
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say so once signals and browsers are handled."""
-        await super().startup(sockets=sockets)
+    async def main_loop(self) -> None:
+        """Say that it has started, and serve.
+
+        Not within `startup`: in uvicorn 0.35 a signal that arrives there skips the shutdown.
+        """
         self._on_start()
+        await super().main_loop()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """End at the first SIGINT or SIGTERM, and at once at the second."""
