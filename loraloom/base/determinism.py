@@ -45,8 +45,8 @@ def check_deterministic(model: PreTrainedModel, family: Family, tokenizer: Token
     """Refuse a frozen model in which anything is random.
 
     Two passes may be equal by luck if a layer is seldom skipped, so every number that looks like a
-    probability must be 0 as well. On a processor, the second pass is omitted if the first one left every
-    random number generator as it was.
+    probability must be 0 as well. On a processor, the second pass is omitted if the first one left the global
+    generators of torch, Python and NumPy unchanged.
 
     Args:
         model: frozen, in train mode.
@@ -73,7 +73,7 @@ def check_deterministic(model: PreTrainedModel, family: Family, tokenizer: Token
 
 
 def _generators() -> tuple[object, ...]:
-    """Return the states of all generators that a pass on a processor could draw from."""
+    """Return the states of the global generators of torch, Python and NumPy."""
     numpys = np.random.get_state(legacy=False)
     words, position = numpys["state"]["key"].tobytes(), numpys["state"]["pos"]
     return torch.get_rng_state().numpy().tobytes(), random.getstate(), words, position, numpys["gauss"]

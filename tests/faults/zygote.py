@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def import_what_verbs_need() -> None:
-    """Import once what each of hundreds of children would import anew."""
+    """Import what each of hundreds of children would otherwise import itself."""
     import numpy.ma  # noqa: F401
     import optuna  # noqa: F401
     import peft  # noqa: F401
