@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypedDict
 
+import torch
 from safetensors import SafetensorError
 
 from loraloom.bank.bank import AdapterBank
@@ -135,9 +136,9 @@ def write_export(
         Interrupted: a stop was requested.
     """
     loaded, name, recipe = bank.base, facts.experiment.name, facts.recipe
-    check_space(asked.out.parent, loaded.model, loaded.model.dtype)
     base_path = str(loaded.model.config.name_or_path)
     if asked.form == "merged":
+        check_space(asked.out.parent, loaded.model, getattr(torch, asked.quantization))
         targets = {target for _, target in facts.languages}
         loaded.model.generation_config, inherited = merged_generation_config(
             loaded, recipe.generation, targets

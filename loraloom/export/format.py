@@ -50,7 +50,7 @@ class Format(ABC):
     Class attributes:
         name: value of `--format`.
         title: usual name.
-        quantizations: values of `--quantization`, the default first.
+        quantizations: values of `--quantization`, the default first; each is the name of a torch dtype.
         exact: those of them that lose nothing, so that the proof demands equality up to rounding in float32.
         forms: what it can contain, the default first.
         extra: the extra of the package that installs what it needs; "" if nothing more is needed.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import math
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from loraloom.cli import app
@@ -155,6 +155,23 @@ def test_a_disk_that_fills_leaves_nothing(
     assert_nothing_left(tmp_path)
 
 
+def test_the_space_is_that_of_what_is_written(
+    trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Measured(Exception):
+        pass
+
+    def check(folder: Path, model: object, dtype: torch.dtype) -> None:
+        raise Measured(dtype)
+
+    monkeypatch.setattr(workflow, "check_space", check)
+    prove_here(monkeypatch)
+    with pytest.raises(Measured, match=r"torch\.bfloat16"):
+        export(trained("mt5"), tmp_path / "out", format="transformers", quantization="bfloat16")
+    assert_nothing_left(tmp_path)
+    export(trained("mt5"), tmp_path / "out", format="peft")  # has none of the base's weights
+
+
 def test_a_stop_during_the_proof_leaves_nothing(
     trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,7 +231,9 @@ def test_a_tie_is_no_difference() -> None:
         check_exact(measure(RuntimeOutputs([[8]], "own", "", [[-1.0, -2.0]]), far, rows), far)
 
 
-def test_the_command_in_a_process_of_its_own(trained: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_command_with_the_proof_in_a_process_of_its_own(
+    trained: Callable[..., Path], tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     ended = CliRunner().invoke(
         app, ["export", str(trained("mt5")), str(out), "--format", "peft", "--json"], catch_exceptions=False
@@ -223,7 +242,6 @@ def test_the_command_in_a_process_of_its_own(trained: Callable[..., Path], tmp_p
     made = json.loads(ended.stdout)
     assert made["proof"]["runtime"].startswith("peft ")
     assert made["bytes"] == sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    shutil.rmtree(out)
 
 
 def test_every_format_says_what_it_is() -> None:
