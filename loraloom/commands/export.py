@@ -47,7 +47,7 @@ def export(
         run: the run directory.
         out: the folder to create; it must not exist.
         format: `transformers`, `peft`, `ctranslate2`, …
-        quantization: one that the format has; by default what loses nothing.
+        quantization: one of the format's; by default the lossless one.
         adapter_only: export the adapter without its base, if the format can.
         experiment: the adapter's experiment; may be omitted if the run has only one.
         base, data: present locations of the run's base (a folder) and data (a folder or file), if they were
@@ -56,7 +56,7 @@ def export(
         stop: token to stop by; without one, SIGINT and SIGTERM request a stop.
 
     Raises:
-        RecipeError: there is no such format, or it has no such quantization.
+        RecipeError: the format, quantization or form is invalid.
         RunError: the run has no such adapter, `out` exists, or there is too little disk space.
         AdapterError: the adapter is damaged or belongs to another base.
         ModelError: the format cannot contain this model, a package is missing, or the verification failed.
