@@ -220,6 +220,25 @@ def test_what_answers_otherwise_is_not_kept(
     assert_nothing_left(tmp_path)
 
 
+@pytest.mark.usefixtures("here")
+def test_a_tokenizer_that_gives_other_tokens_is_not_kept(
+    trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Transformers.write
+
+    def write_and_damage(self: Transformers, source: ExportSource, folder: Path) -> list[str]:
+        notes = honest(self, source, folder)
+        file = folder / "tokenizer.json"
+        text = file.read_text(encoding="utf-8").replace('"我"', '"㊀"')
+        file.write_text(text, encoding="utf-8")
+        return notes
+
+    monkeypatch.setattr(Transformers, "write", write_and_damage)
+    with pytest.raises(ModelError, match="its own tokenizer gives different tokens"):
+        export(trained("mt5"), tmp_path / "out", format="transformers")
+    assert_nothing_left(tmp_path)
+
+
 def test_a_tie_is_no_difference() -> None:
     rows = ProofRows([[5, 1]], [[6, 1]], [], 0, 1, [0], [None], 4)
     near = Reference([[7]], [[-1.0, -2.0]], [[{7: -0.5, 8: -0.5001}, {1: -0.1}]])
