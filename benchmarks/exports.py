@@ -12,7 +12,9 @@ merging took, over CTranslate2's own converter on the merged folder; both in tur
 
 from __future__ import annotations
 
+import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -70,8 +72,8 @@ def main() -> None:
     parser.add_argument("--time-shape", default="mt5-small", choices=[*SHAPES, "none"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scratch", type=Path, help="a folder for the models; by default the system's")
-    parser.add_argument("--make", type=Path, help=argparse_hidden())
-    parser.add_argument("--shape", help=argparse_hidden())
+    parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--shape", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.make is not None:
         make(options.make, options.shape)
@@ -82,11 +84,6 @@ def main() -> None:
     if options.time_shape != "none":
         with made(options.time_shape, options.scratch) as folder:
             measure_time(folder, options.time_shape, options.rounds)
-
-
-def argparse_hidden() -> str:
-    """Help of an option that only this program gives to itself."""
-    return "used by this program itself"
 
 
 @contextmanager
@@ -116,8 +113,7 @@ def float32_bytes(folder: Path) -> int:
         model = AutoModelForSeq2SeqLM.from_config(AutoConfig.from_pretrained(folder))
     num_weights = sum(parameter.numel() for parameter in model.parameters())
     head = model.get_output_embeddings().weight
-    is_counted = any(head is parameter for parameter in model.parameters())
-    tied = is_counted and head is model.get_input_embeddings().weight
+    tied = head is model.get_input_embeddings().weight
     return 4 * (num_weights + (head.numel() if tied else 0))  # the folder has a head of its own
 
 
@@ -141,7 +137,8 @@ def measure_memory(folder: Path, shape: str) -> None:
     }
     for name, words in commands.items():
         peak = peak_of(["-c", MAIN, *words])
-        subprocess.run(["rm", "-rf", folder / "merged", folder / "ct2"], check=True)
+        for made_folder in (folder / "merged", folder / "ct2"):
+            shutil.rmtree(made_folder, ignore_errors=True)
         cells = name, f"{peak / 2**20:,.0f} MiB", f"{peak / whole:.2f}", f"{(peak - imports) / whole:.2f}"
         print(f"| {' | '.join(cells)} |", flush=True)
 
@@ -202,7 +199,8 @@ def measure_time(folder: Path, shape: str, num_rounds: int) -> None:
                 text=True,
             )
             ours.append(time.perf_counter() - begun - json.loads(done.stdout.splitlines()[-1]))
-            subprocess.run(["rm", "-rf", folder / "bare", folder / "ct2"], check=True)
+            shutil.rmtree(folder / "bare")
+            shutil.rmtree(folder / "ct2")
         print(f"| {shape} | {quantization} | {ratio(ours, bare)} |", flush=True)
 
 

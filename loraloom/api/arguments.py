@@ -19,7 +19,7 @@ def as_path(value: Path | str | None) -> Path | None:
 
 
 def token(stop: StopRequest | None) -> StopRequest:
-    """Return the caller's token, or one that nobody sets, so that no signal handlers are installed."""
+    """Return the caller's token, or one that stays unset, so that no signal handlers are installed."""
     return StopRequest() if stop is None else stop  # one that is not set is false
 
 

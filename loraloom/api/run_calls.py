@@ -99,7 +99,7 @@ def write_export(
         run: the run directory; None for an adapter without a run.
         out: the folder to create; it must not exist.
         format: `transformers`, `peft` or `ctranslate2`.
-        quantization: one that the format has; by default what loses nothing.
+        quantization: one of the format's; by default the lossless one.
         adapter_only: export the adapter without its base, if the format can.
         adapter: folder of an adapter in PEFT's format, for the base `base`.
         experiment: experiment of the adapter; may be omitted if the run has only one.

@@ -23,7 +23,7 @@ from loraloom.session import provenance as origin
 from loraloom.session.adapter_folders import attach, find_adapters, foreign_facts
 from loraloom.session.adapter_names import one_adapter
 from loraloom.session.locations import Relocation, relocated
-from loraloom.session.material import config_of
+from loraloom.session.material import model_type_of
 from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest, stop_on_signals
 
@@ -47,7 +47,7 @@ def export(
         run: the run directory.
         out: the folder to create; it must not exist.
         format: `transformers`, `peft`, `ctranslate2`, …
-        quantization: one that the format has; by default what loses nothing.
+        quantization: one of the format's; by default the lossless one.
         adapter_only: export the adapter without its base, if the format can.
         experiment: the adapter's experiment; may be omitted if the run has only one.
         base, data: present locations of the run's base (a folder) and data (a folder or file), if they were
@@ -56,7 +56,7 @@ def export(
         stop: token to stop by; without one, SIGINT and SIGTERM request a stop.
 
     Raises:
-        RecipeError: there is no such format, or it has no such quantization.
+        RecipeError: the format, quantization or form is invalid.
         RunError: the run has no such adapter, `out` exists, or there is too little disk space.
         AdapterError: the adapter is damaged or belongs to another base.
         ModelError: the format cannot contain this model, a package is missing, or the verification failed.
@@ -71,7 +71,7 @@ def export(
     check_out(out)
     folder = opened.adapters / name
     adapter = read_adapter(folder)  # before the base, which takes longer
-    _check_model(chosen, recipe, quantization, form)
+    _check_model(chosen, recipe, quantization)
     facts = adapter_facts(opened, name)
     split, about_rows = run_rows(opened, recipe, known)
     examples = choose_rows(split, num_proof_rows(chosen, quantization))
@@ -112,7 +112,7 @@ def export_foreign(
     given = find_adapters(base, [adapter], data=data, sets=sets, merges=True)
     ((name, folder),) = given.folders.items()
     check_out(out)
-    _check_model(chosen, given.recipe, quantization, form)
+    _check_model(chosen, given.recipe, quantization)
     split = None if data is None else split_examples(given.recipe.data)
     examples = choose_rows(split, num_proof_rows(chosen, quantization))
     about_rows = [Message("no rows are given, so the proof uses random tokens")] if split is None else []
@@ -162,17 +162,16 @@ def _chosen(format: str, quantization: str | None, adapter_only: bool) -> tuple[
     return chosen, rounded, form
 
 
-def _check_model(chosen: Format, recipe: Recipe, quantization: str, form: Form) -> None:
+def _check_model(chosen: Format, recipe: Recipe, quantization: str) -> None:
     """Refuse a model that the format cannot contain, before it is loaded.
 
     Raises:
         ModelError: gives the reason.
     """
-    config = config_of(recipe)
-    family = family_of(config.get("model_type"))
+    family = family_of(model_type_of(recipe))
     if family is None:
         return  # loading says what is wrong with it
-    if why := chosen.why_not(family, config, quantization, form):
+    if why := chosen.why_not(family, quantization):
         raise ModelError(
             Message(
                 "cannot be exported to {title} in {quantization}",

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypedDict
 
+import torch
 from safetensors import SafetensorError
 
 from loraloom.bank.bank import AdapterBank
@@ -37,7 +38,15 @@ from loraloom.export.format import ExportSource, Form, Format
 from loraloom.export.merged_folder import merge_proven
 from loraloom.export.merged_generation import merged_generation_config
 from loraloom.export.merged_languages import language_notes
-from loraloom.export.proof import NUM_ROWS, OF_RECIPE, Limits, proof_rows, run_module, stop_if_asked
+from loraloom.export.proof import (
+    NUM_ROWS,
+    OF_RECIPE,
+    Limits,
+    proof_rows,
+    rows_words,
+    run_module,
+    stop_if_asked,
+)
 from loraloom.export.runtime import ProofRows, RuntimeOutputs
 from loraloom.export.staging import MODEL, PROOF, publish
 from loraloom.export.transformers_folder import check_space
@@ -127,9 +136,9 @@ def write_export(
         Interrupted: a stop was requested.
     """
     loaded, name, recipe = bank.base, facts.experiment.name, facts.recipe
-    check_space(asked.out.parent, loaded.model, loaded.model.dtype)
     base_path = str(loaded.model.config.name_or_path)
     if asked.form == "merged":
+        check_space(asked.out.parent, loaded.model, getattr(torch, asked.quantization))
         targets = {target for _, target in facts.languages}
         loaded.model.generation_config, inherited = merged_generation_config(
             loaded, recipe.generation, targets
@@ -230,7 +239,7 @@ def _prove(
     responses = [example.response for example in asked.examples]
     has_figures = not asked.is_exact and len(responses) == len(rows.sources)
     return ExportProof(
-        rows=_rows_words(rows, facts),
+        rows=rows_words(rows, has_run=facts.has_run),
         runtime=outputs.runtime,
         computed_in=outputs.computed_in,
         is_exact=asked.is_exact,
@@ -256,15 +265,3 @@ def run_export(
     runtime.ask(proof, rows, base)
     run_module(runtime.__name__, (format.runtime, folder, proof), proof, stop)
     return runtime.read_outputs(proof)
-
-
-def _rows_words(rows: ProofRows, facts: Facts) -> str:
-    """Name the rows of a proof."""
-    rows_of = (
-        Message("random tokens")
-        if not rows.texts
-        else Message("the run")
-        if facts.has_run
-        else Message("the given data")
-    )
-    return Message("{num_sources} rows of {rows_of}", num_sources=len(rows.sources), rows_of=rows_of)

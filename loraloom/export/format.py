@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -50,7 +50,7 @@ class Format(ABC):
     Class attributes:
         name: value of `--format`.
         title: usual name.
-        quantizations: values of `--quantization`, the default first.
+        quantizations: values of `--quantization`, the default first; each is the name of a torch dtype.
         exact: those of them that lose nothing, so that the proof demands equality up to rounding in float32.
         forms: what it can contain, the default first.
         extra: the extra of the package that installs what it needs; "" if nothing more is needed.
@@ -75,13 +75,12 @@ class Format(ABC):
     library: ClassVar[str] = "transformers"
 
     @abstractmethod
-    def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:
+    def why_not(self, family: Family, quantization: str) -> str:
         """Explain why a model cannot be exported, before it is loaded; "" if it can.
 
         Args:
             family: of the base.
-            config: contents of its config.json.
-            quantization, form: as requested.
+            quantization: as requested.
         """
 
     @abstractmethod

@@ -30,6 +30,7 @@ from loraloom.export.proof import (
     check_equal,
     check_tokenizer,
     proof_rows,
+    rows_words,
     run_fresh_process,
     stop_if_asked,
 )
@@ -171,15 +172,8 @@ def _merge(
         Message("loaded by plain transformers, the folder's outputs differ from those expected"),
     )
     check_tokenizer(measured["float32"], rows)
-    rows_of = (
-        Message("random tokens")
-        if not rows.texts
-        else Message("the run")
-        if facts.has_run
-        else Message("the given data")
-    )
     proof = Proof(
-        rows=Message("{num_sources} rows of {rows_of}", num_sources=len(rows.sources), rows_of=rows_of),
+        rows=rows_words(rows, has_run=facts.has_run),
         num_merged=len(merged.modules),
         weight_error=merged.largest_error,
         merging=merging,

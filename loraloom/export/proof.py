@@ -141,6 +141,18 @@ def proof_rows(
     )
 
 
+def rows_words(rows: ProofRows, *, has_run: bool) -> str:
+    """Name the rows of a proof."""
+    rows_of = (
+        Message("random tokens")
+        if not rows.texts
+        else Message("the run")
+        if has_run
+        else Message("the given data")
+    )
+    return Message("{num_sources} rows of {rows_of}", num_sources=len(rows.sources), rows_of=rows_of)
+
+
 def _least(own: int, limit: int | None) -> int:
     return own if limit is None else min(own, limit)
 

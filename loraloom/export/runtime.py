@@ -5,8 +5,9 @@ python -m loraloom.export.runtime MODULE FOLDER PROOF
 PROOF/rows.json     the rows, and the base's folder or hub name
 PROOF/outputs.json  what MODULE's `run` made of them
 
-MODULE is a file of this folder that imports the target's own runtime and nothing else of LoRALoom but this
-file, so any user of that runtime would get the same result. Neither torch nor transformers is imported here,
+MODULE is a file of this folder that imports the target's own runtime and, of LoRALoom, only this file; those
+of transformers and PEFT share `transformers_answers` and `fresh_process`, which import no more either. So any
+user of that runtime would get the same result. Neither torch nor transformers is imported here,
 because not every runtime needs them.
 """
 

@@ -97,7 +97,7 @@ def check_space(folder: Path, model: PreTrainedModel, dtype: torch.dtype) -> Non
             where=str(folder),
             found=Message("{free} free", free=size(free)),
             allowed=Message("{needed} or more", needed=size(needed)),
-            fix=Message("Free some space, choose another folder, or save a smaller `--dtype`."),
+            fix=Message("Free some space, choose another folder, or save in a smaller type."),
         )
 
 

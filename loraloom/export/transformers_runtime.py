@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-import torch
 import transformers
-from transformers import AutoModelForSeq2SeqLM
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from loraloom.export.runtime import ProofRows, RuntimeOutputs, name_and_version
 from loraloom.export.transformers_answers import outputs_of
@@ -25,5 +25,7 @@ def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
     head, embedding = model.get_output_embeddings(), model.get_decoder().get_input_embeddings()
     model.config.tie_word_embeddings = head.weight is embedding.weight
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    assert isinstance(model, torch.nn.Module)
-    return outputs_of(model.eval(), rows, name_and_version(transformers), dtype)
+    outputs = outputs_of(model.eval(), rows, name_and_version(transformers), dtype)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    encodings = [tokenizer(text, verbose=False)["input_ids"] for text in rows.texts]
+    return replace(outputs, encodings=encodings)

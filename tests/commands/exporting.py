@@ -19,7 +19,7 @@ from loraloom.training.signals import StopRequest
 def run_here(
     format: Format, folder: Path, proof: Path, rows: ProofRows, base: str, stop: StopRequest
 ) -> RuntimeOutputs:
-    """The proof's side in this process: importing transformers anew takes seconds."""
+    """The proof's side in this process: a new process takes seconds to import transformers."""
     outputs: RuntimeOutputs = importlib.import_module(format.runtime).run(folder, rows, base)
     return outputs
 

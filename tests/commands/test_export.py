@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import math
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from loraloom.cli import app
@@ -155,6 +155,23 @@ def test_a_disk_that_fills_leaves_nothing(
     assert_nothing_left(tmp_path)
 
 
+def test_the_space_is_that_of_what_is_written(
+    trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Measured(Exception):
+        pass
+
+    def check(folder: Path, model: object, dtype: torch.dtype) -> None:
+        raise Measured(dtype)
+
+    monkeypatch.setattr(workflow, "check_space", check)
+    prove_here(monkeypatch)
+    with pytest.raises(Measured, match=r"torch\.bfloat16"):
+        export(trained("mt5"), tmp_path / "out", format="transformers", quantization="bfloat16")
+    assert_nothing_left(tmp_path)
+    export(trained("mt5"), tmp_path / "out", format="peft")  # has none of the base's weights
+
+
 def test_a_stop_during_the_proof_leaves_nothing(
     trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +220,25 @@ def test_what_answers_otherwise_is_not_kept(
     assert_nothing_left(tmp_path)
 
 
+@pytest.mark.usefixtures("here")
+def test_a_tokenizer_that_gives_other_tokens_is_not_kept(
+    trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Transformers.write
+
+    def write_and_damage(self: Transformers, source: ExportSource, folder: Path) -> list[str]:
+        notes = honest(self, source, folder)
+        file = folder / "tokenizer.json"
+        text = file.read_text(encoding="utf-8").replace('"我"', '"㊀"')
+        file.write_text(text, encoding="utf-8")
+        return notes
+
+    monkeypatch.setattr(Transformers, "write", write_and_damage)
+    with pytest.raises(ModelError, match="its own tokenizer gives different tokens"):
+        export(trained("mt5"), tmp_path / "out", format="transformers")
+    assert_nothing_left(tmp_path)
+
+
 def test_a_tie_is_no_difference() -> None:
     rows = ProofRows([[5, 1]], [[6, 1]], [], 0, 1, [0], [None], 4)
     near = Reference([[7]], [[-1.0, -2.0]], [[{7: -0.5, 8: -0.5001}, {1: -0.1}]])
@@ -214,7 +250,9 @@ def test_a_tie_is_no_difference() -> None:
         check_exact(measure(RuntimeOutputs([[8]], "own", "", [[-1.0, -2.0]]), far, rows), far)
 
 
-def test_the_command_in_a_process_of_its_own(trained: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_command_with_the_proof_in_a_process_of_its_own(
+    trained: Callable[..., Path], tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     ended = CliRunner().invoke(
         app, ["export", str(trained("mt5")), str(out), "--format", "peft", "--json"], catch_exceptions=False
@@ -223,7 +261,6 @@ def test_the_command_in_a_process_of_its_own(trained: Callable[..., Path], tmp_p
     made = json.loads(ended.stdout)
     assert made["proof"]["runtime"].startswith("peft ")
     assert made["bytes"] == sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    shutil.rmtree(out)
 
 
 def test_every_format_says_what_it_is() -> None:

@@ -31,9 +31,10 @@ from loraloom.cli import app
 from loraloom.commands import merge as merge_verb
 from loraloom.commands.merge import merge
 from loraloom.errors import AdapterError, Interrupted, ModelError, RunError
-from loraloom.export import fresh_process, runtime
+from loraloom.export import fresh_process, runtime, transformers_answers
 from loraloom.export import merged_folder as workflow
 from loraloom.export import transformers_format as written
+from loraloom.export.formats import FORMATS
 from loraloom.export.fresh_process import ModelOutputs, ProofRows, difference, run_model
 from loraloom.export.proof import check_equal, run_fresh_process
 from loraloom.export.transformers_folder import stored_dtype
@@ -391,14 +392,27 @@ def test_an_answer_that_parts_at_a_tie_is_the_same_and_elsewhere_it_is_not(
 def test_the_fresh_process_has_nothing_of_ours() -> None:
     """But the form of the rows, whose file imports nothing of ours."""
     found = {}
-    for module in (fresh_process, runtime):
-        nodes = list(ast.walk(ast.parse(Path(module.__file__).read_text(encoding="utf-8"))))
+    modules = [module.__name__ for module in (fresh_process, runtime, transformers_answers)]
+    for name in [*modules, *(format.runtime for format in FORMATS.values())]:
+        file = Path(runtime.__file__).with_name(f"{name.rpartition('.')[2]}.py")
+        nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
         names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
         names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
-        found[module.__name__] = [name for name in names if name.startswith(("loraloom", "peft"))]
+        found[name] = [each for each in sorted(names) if each.startswith(("loraloom", "peft"))]
     assert found == {
         "loraloom.export.fresh_process": ["loraloom.export.runtime"],
         "loraloom.export.runtime": [],
+        "loraloom.export.transformers_answers": ["loraloom.export.fresh_process", "loraloom.export.runtime"],
+        "loraloom.export.transformers_runtime": [
+            "loraloom.export.runtime",
+            "loraloom.export.transformers_answers",
+        ],
+        "loraloom.export.peft_runtime": [
+            "loraloom.export.runtime",
+            "loraloom.export.transformers_answers",
+            "peft",
+        ],
+        "loraloom.export.ctranslate2_runtime": ["loraloom.export.runtime"],
     }
 
 
