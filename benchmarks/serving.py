@@ -172,7 +172,7 @@ def started(command: Sequence[str], port: int) -> Iterator[int]:
 
 
 def free_port() -> int:
-    """A port that nobody has at the moment."""
+    """A port that is free at the moment."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])

@@ -66,11 +66,6 @@ class ModelProcess:
         return bool(self.models)
 
     @property
-    def pid(self) -> int | None:
-        """Of the present process."""
-        return self._process.pid if self._process is not None else None
-
-    @property
     def num_under_way(self) -> int:
         """Requests in the batch or waiting."""
         return len(self._under_way)

@@ -95,6 +95,13 @@ def test_draws_depend_on_seed_and_number_and_not_on_neighbours(model: ServedMode
     assert len(set(by_number[0].values())) > 1
 
 
+@pytest.mark.parametrize("temperature", [5e-324, 1e-40, 1e-6])
+def test_a_temperature_close_to_0_is_greedy(model: ServedModel, temperature: float) -> None:
+    scheduler = Scheduler(model)
+    scheduler.submit(Job(1, "a0", PROMPTS[0], decoding=Decoding(temperature=temperature, top_p=0.5)))
+    assert text(finished(scheduler)[1]) == alone(model, "a0", PROMPTS[0])
+
+
 def test_beams_are_those_of_compare_and_others_wait_for_them(model: ServedModel) -> None:
     scheduler = Scheduler(model)
     scheduler.submit(Job(1, "a0", PROMPTS[0]))

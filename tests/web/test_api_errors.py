@@ -15,6 +15,7 @@ from loraloom.serving.model_process import ModelProcess
 from loraloom.text.catalogue import use_catalogue
 from loraloom.text.language import catalogue_of
 from loraloom.text.message import Message
+from loraloom.web.openai_api import answers
 from loraloom.web.openai_api.answers import CompletionForm, stream
 from loraloom.web.openai_api.app import Api
 from tests.web.requests import Answer, ask
@@ -135,3 +136,28 @@ def test_an_error_within_a_stream_has_the_form_of_all_others() -> None:
     assert document["error"]["type"] == "server_error"
     assert document["error"]["code"] == "not_finite"
     assert not document["error"]["message"].isascii()
+
+
+@pytest.mark.parametrize("is_ended", [True, False])
+def test_a_stream_that_is_read_slowly_ends_with_its_answer_or_an_error(
+    monkeypatch: pytest.MonkeyPatch, is_ended: bool
+) -> None:
+    monkeypatch.setattr(answers, "REQUEST_SECONDS", 0.05)
+    num_events = 100  # more than are read ahead of the client
+
+    async def streamed() -> list[bytes]:
+        answering, parts = Answering(1, lambda answering, is_answered: None), list[bytes]()
+        for number in range(1, num_events + 1):
+            reason = "stop" if is_ended and number == num_events else ""
+            counts = {"num_tokens": number, "num_source_tokens": 1, "logprob": None}
+            answering.events.put_nowait({"id": 1, "answer": 0, "text": "x", "reason": reason, **counts})
+        async with asyncio.timeout(20):
+            async for part in stream(CompletionForm("x", "a"), [answering], 1, has_usage=False):
+                if not parts:
+                    await asyncio.sleep(0.1)
+                parts.append(part)
+        return parts
+
+    *parts, last = asyncio.run(streamed())
+    assert len(parts) == num_events
+    assert last == b"data: [DONE]\n\n" if is_ended else b"too_slow" in last

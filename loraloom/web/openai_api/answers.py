@@ -62,12 +62,14 @@ async def events_of(answering: Answering, num_answers: int) -> AsyncIterator[dic
         JobError: it cannot be answered, or not in time.
     """
     num_open = num_answers
+    deadline = asyncio.get_running_loop().time() + REQUEST_SECONDS
     try:
-        async with asyncio.timeout(REQUEST_SECONDS):
-            while num_open:
+        while num_open:
+            # Not around the whole loop: it would cancel a task that waits for its client to read.
+            async with asyncio.timeout_at(deadline):
                 event = await answering.next()
-                num_open -= bool(event["reason"])
-                yield event
+            num_open -= bool(event["reason"])
+            yield event
         answering.close(is_answered=True)
     except TimeoutError:
         raise JobError(503, "too_slow", Message("the answer took too long")) from None

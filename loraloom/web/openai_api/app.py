@@ -55,7 +55,7 @@ STOPPING = Message("the server is stopping; send the request to another one, or 
 LOADING = Message("the model is being loaded; send the request again later")
 ANSWERING = frozenset({"/v1/completions", "/v1/chat/completions", "/v1/compare"})
 STOPPING_SECONDS, LOADING_SECONDS = 10, 2  # after which to try again
-CLIENT_LEFT = 499  # as nginx counts it; nobody reads it
+CLIENT_LEFT = 499  # as nginx counts it; no client reads it
 
 
 class Api:
