@@ -15,6 +15,10 @@ from transformers.generation import (
 
 from loraloom.recipe import GenerationSettings
 
+# With less, logits overflow in float32, and their softmax is not finite. With this, the most likely token is
+# drawn already.
+LEAST_TEMPERATURE = 1e-30
+
 
 def logits_processors(settings: GenerationSettings) -> Any:
     """Create transformers' processors, in the order in which its `generate` applies them."""
@@ -25,7 +29,7 @@ def logits_processors(settings: GenerationSettings) -> Any:
         processors.append(NoRepeatNGramLogitsProcessor(settings.no_repeat_ngram_size))
     if settings.do_sample:
         if settings.temperature not in (None, 1.0):
-            processors.append(TemperatureLogitsWarper(float(settings.temperature)))
+            processors.append(TemperatureLogitsWarper(max(float(settings.temperature), LEAST_TEMPERATURE)))
         if settings.top_k is not None:
             processors.append(TopKLogitsWarper(settings.top_k))
         if settings.top_p is not None and settings.top_p < 1:

@@ -40,7 +40,7 @@ class ModelProcess:
         max_waiting: int,
         log: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self._configuration, self._max_waiting, self._log = configuration, max_waiting, log
+        self._configuration, self.max_waiting, self._log = configuration, max_waiting, log
         self._ids = itertools.count(1)
         self._under_way: dict[int, Answering] = {}
         self._ready = asyncio.Event()
@@ -73,13 +73,13 @@ class ModelProcess:
     @property
     def is_full(self) -> bool:
         """Whether a further request is refused."""
-        return len(self._under_way) >= self._max_waiting
+        return len(self._under_way) >= self.max_waiting
 
     def refuse(self) -> JobError:
         """Count a request beyond the queue, and return what it is told."""
         self.num_refused += 1
-        message = Message("{limit} requests are under way; try again later", limit=self._max_waiting)
-        return JobError(429, "queue_full", message, retry_after=self._pace.seconds_until(self._max_waiting))
+        message = Message("{limit} requests are under way; try again later", limit=self.max_waiting)
+        return JobError(429, "queue_full", message, retry_after=self._pace.seconds_until(self.max_waiting))
 
     @property
     def figures(self) -> dict[str, int]:

@@ -23,7 +23,6 @@ from loraloom.text.message import Message
 
 MAX_SOURCE_TOKENS = 1 << 16  # that are read of a prompt, to say how long it is
 MAX_ANSWER_TOKENS = 4096
-LEAST_TEMPERATURE = 1e-6  # below, a draw is the most likely token, and logits would overflow
 PROMPT = "prompt"
 # How a recipe reads its own columns says nothing of a conversation in a request.
 OF_COLUMNS = ("columns", "labels", "source_lang_column", "target_lang_column")
@@ -105,7 +104,7 @@ class ServedModel:
         own = self.recipe.generation
         self._check_length(decoding.max_tokens or own.max_new_tokens)
         beams = own.num_beams if decoding.num_beams is None else decoding.num_beams
-        samples = own.do_sample if decoding.temperature is None else decoding.temperature >= LEAST_TEMPERATURE
+        samples = own.do_sample if decoding.temperature is None else decoding.temperature > 0
         if decoding.num_beams is None and samples and decoding.temperature is not None:
             beams = 1
         if samples and beams > 1:

@@ -66,6 +66,17 @@ def test_beyond_the_queue_a_request_is_refused_unread() -> None:
     assert ask(full.counted, "/health").status == 503
 
 
+def test_more_prompts_than_the_queue_has_places_are_never_told_to_try_again(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ModelProcess, "was_ready", True)
+    answer = post(api, "completions", model="a", prompt=["x"] * 5)
+    assert (answer.status, "retry-after" in answer.headers) == (422, False)
+    assert (
+        error(answer)["message"] == "a request has at most 4 prompts or models here, the places of the queue"
+    )
+
+
 def test_a_method_that_a_route_does_not_have_is_answered_with_those_that_it_has(api: Api) -> None:
     answer = ask(api.app, "/v1/adapters", "PUT")
     assert (answer.status, answer.headers["allow"]) == (405, "GET, POST")

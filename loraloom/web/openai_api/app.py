@@ -220,6 +220,12 @@ class Api:
     async def _submit(self, jobs: Sequence[MakeJob]) -> list[Answering]:
         """Send some jobs, all or none."""
         self._check_running()
+        if len(jobs) > self.model.max_waiting:  # it would be refused at any time
+            message = Message(
+                "a request has at most {limit} prompts or models here, the places of the queue",
+                limit=self.model.max_waiting,
+            )
+            raise JobError(422, "unprocessable", message)
         answerings: list[Answering] = []
         try:
             for job in jobs:
