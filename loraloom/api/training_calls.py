@@ -167,8 +167,8 @@ def run_search(
         sampler: how to choose trials.
         halving: whether to stop the worse half of the trials early.
         out: the run directory; by default a new one below `runs/`.
-        resume: a run of the same search, or of fewer trials, to resume instead of a new one; without
-            recipe, space and trials, it is resumed as it was started.
+        resume: a run of the same search, or of fewer trials, to resume instead of a new one; if
+            recipe, space and trials are omitted, the run's own are used.
         allowed, base, data, report, stop: as in `train`.
 
     Raises:

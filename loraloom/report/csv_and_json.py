@@ -29,7 +29,7 @@ def render_csv(content: Content) -> str:
     If people have voted, a line per vote follows, and a last column has the model that was chosen.
 
     Raises:
-        RunError: nothing has been compared, and nobody has voted.
+        RunError: the run has neither a comparison nor votes.
     """
     compared, votes = content.comparison, content.votes.votes
     if compared is None and not votes:

@@ -9,7 +9,7 @@ from loraloom.text.catalogue import filled, rendered
 
 
 def votes_table(votes: VotesView) -> str:
-    """Format the win rate of each model; "" if nobody has voted."""
+    """Format the win rate of each model; return "" if there are no votes."""
     if not votes.total:
         return ""
     head = [filled("model"), filled("chosen"), filled("win rate"), filled("95 % interval")]

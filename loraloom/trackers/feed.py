@@ -123,7 +123,7 @@ class _Feed:
             for process in self._processes.values():
                 if problem := process.wait(deadline):
                     self._warn(process.tracker, problem)
-        finally:  # a second Ctrl-C
+        finally:  # also if Ctrl-C ends the wait, where signals are the caller's
             for process in self._processes.values():
                 process.kill()
         self._take_answers()

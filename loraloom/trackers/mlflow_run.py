@@ -28,7 +28,7 @@ class MlflowRun:
             self._client.update_run(self.run_id, "RUNNING")
 
     def _create(self, experiment: TrackedExperiment) -> str:
-        project = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
+        project = os.environ.get("MLFLOW_EXPERIMENT_NAME") or PROJECT
         found = self._client.get_experiment_by_name(project)
         if found is None:
             try:

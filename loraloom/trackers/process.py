@@ -106,13 +106,14 @@ class TrackerProcess:
             self.kill()
             return Message("it had not written everything when the training ended, and was stopped")
         self._reader.join(1)
-        self._close_pipes()
         if self._num_missed:
             return Message("it was too slow and missed {num_missed} events", num_missed=self._num_missed)
         return "" if code == 0 else self._death(code)
 
     def kill(self) -> None:
-        """End the process and those that it started."""
+        """End the process and those that it started, unless it has ended."""
+        if self._process.poll() is not None:  # its number may be another process's by now
+            return
         own: list[psutil.Process] = []
         with contextlib.suppress(psutil.Error):
             own = psutil.Process(self._process.pid).children(recursive=True)
@@ -121,31 +122,26 @@ class TrackerProcess:
             with contextlib.suppress(psutil.Error):
                 each.kill()
         self._process.wait()
-        self._close_pipes()
 
-    def _close_pipes(self) -> None:
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError, ValueError):
-                    pipe.close()
+    # Each pipe is closed by the thread that uses it: if a child of a dead tracker holds the other end, it
+    # stays blocked, and so would whatever closes its pipe.
 
     def _write(self) -> None:
         pipe = self._process.stdin
         assert pipe is not None
-        with contextlib.suppress(OSError, ValueError):  # the process is gone, which `_read` reports
+        with contextlib.suppress(OSError, ValueError), pipe:  # the process is gone, which `_read` reports
             while True:
                 item = self._queue.get()
                 line = item if isinstance(item, str) else json.dumps(to_data(item.to_json()))
                 pipe.write(line + "\n")
                 pipe.flush()
                 if line is self._ending:
-                    pipe.close()
                     return
 
     def _read(self) -> None:
         pipe = self._process.stdout
         assert pipe is not None
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError), pipe:
             for line in pipe:
                 self._answers.append(json.loads(line))
         if not self._ending:

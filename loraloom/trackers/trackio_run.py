@@ -19,7 +19,7 @@ class TrackioRun:
         # In a context of its own, because `init` ends the current run of its context.
         self._run = contextvars.Context().run(
             trackio.init,
-            project=os.environ.get("TRACKIO_PROJECT", PROJECT),
+            project=os.environ.get("TRACKIO_PROJECT") or PROJECT,
             name=self.run_id,
             group=experiment.group,
             config=dict(experiment.settings),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,7 +23,9 @@ class Run:
             raise OSError("database is locked")
         if fault == "hangs":
             time.sleep(600)
-        if fault == "dies":
+        if fault == "leaves a child":
+            subprocess.Popen(["sleep", "30"], start_new_session=True)  # it holds the standard input
+        if fault in ("dies", "leaves a child"):
             print("Fatal: no more", file=sys.stderr)
             os._exit(7)
         write("log", {"name": self.given["name"], "step": step, **figures})

@@ -119,24 +119,44 @@ def test_a_tracker_that_fails_is_one_warning_and_changes_nothing(
 
 def test_a_full_queue_drops_events_and_never_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "MAX_WAITING", 3)
-    start = {"group": "g", "folder": str(tmp_path), "settings": {}, "ids": {}}
-    feeding = process.TrackerProcess("tensorboard", start, tmp_path / "log")
-    end = ExperimentEnd(
-        step=1,
-        experiment="a",
-        experiment_step=1,
-        status="done",
-        reason="x" * 200_000,  # more than a pipe holds while the process starts
-        best_step=None,
-        best_metric=None,
-        forgetting=None,
-    )
+    feeding = process.TrackerProcess("tensorboard", start_in(tmp_path), tmp_path / "log")
     started = time.monotonic()
     for _ in range(1000):
-        feeding.send(end)
+        feeding.send(LONG_END)
     assert time.monotonic() - started < 5
     feeding.kill()
     assert feeding._num_missed > 900
+
+
+def test_a_child_that_a_dead_tracker_leaves_behind_delays_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: Callable[[str], list[dict[str, Any]]]
+) -> None:
+    monkeypatch.setenv("FAKE_TRACKER", "leaves a child")
+    feeding = process.TrackerProcess("trackio", start_in(tmp_path), tmp_path / "log")
+    for _ in range(5):
+        feeding.send(LONG_END)
+    feeding._process.wait(60)
+    started = time.monotonic()
+    feeding.end("done", started + 5)
+    assert "Fatal: no more" in feeding.wait(started + 5)
+    feeding.kill()
+    assert time.monotonic() - started < 10
+
+
+LONG_END = ExperimentEnd(
+    step=1,
+    experiment="a",
+    experiment_step=1,
+    status="done",
+    reason="x" * 200_000,  # more than a pipe holds
+    best_step=1,
+    best_metric=None,
+    forgetting=None,
+)
+
+
+def start_in(folder: Path) -> dict[str, Any]:
+    return {"group": "g", "folder": str(folder), "settings": {}, "ids": {}}
 
 
 def test_a_tracker_that_is_not_installed_is_refused_with_its_install_line(
