@@ -224,7 +224,7 @@ def _search(request: Request, session: RunSession, report: Report, stop: StopReq
         searching = SearchDriver(request, run, session.known, setup, initial, tracked_report)
         with device_errors_explained(run):
             searching.complete()
-    return _finish(searching, time.monotonic() - started)
+        return _finish(searching, time.monotonic() - started)  # before trackers are waited for
 
 
 def _check_rungs(request: Request, material: Material) -> None:

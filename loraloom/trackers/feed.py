@@ -22,6 +22,8 @@ from loraloom.trackers.tracker_run import Ending
 # How long a training that has ended waits for its trackers; MLflow takes ten seconds to start.
 SECONDS_AT_THE_END = 60.0
 SECONDS_AFTER_A_STOP = 20.0
+# A wait of so long needs no words.
+SECONDS_UNSAID = 1.0
 
 Settings = dict[str, str | int | float | bool]
 
@@ -120,6 +122,7 @@ class _Feed:
         try:
             for process in self._processes.values():
                 process.end(ending, deadline)
+            self._report_a_wait(deadline)
             for process in self._processes.values():
                 if problem := process.wait(deadline):
                     self._warn(process.tracker, problem)
@@ -127,6 +130,24 @@ class _Feed:
             for process in self._processes.values():
                 process.kill()
         self._take_answers()
+
+    def _report_a_wait(self, deadline: float) -> None:
+        """Say what is being waited for, unless it ends at once."""
+        soon = min(deadline, time.monotonic() + SECONDS_UNSAID)
+        while (slow := self._running()) and time.monotonic() < soon:
+            time.sleep(0.05)
+        if slow:
+            seconds = round(max(0.0, deadline - time.monotonic()))
+            message = Message(
+                "waiting for {names}, at most {seconds} s; the run itself is saved",
+                names=", ".join(slow),
+                seconds=seconds,
+            )
+            self._report(Note(message=message))
+
+    def _running(self) -> list[str]:
+        running = (process.tracker for process in self._processes.values() if process.is_running)
+        return list(dict.fromkeys(running))
 
     def _launch(self, name: str, part: str) -> None:
         start: dict[str, Any] = {**self._start, "ids": self._ids.get(name, {})}

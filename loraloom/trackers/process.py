@@ -68,6 +68,11 @@ class TrackerProcess:
         self._reader.start()
         threading.Thread(target=self._write, daemon=True).start()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
+
     def send(self, event: Event) -> None:
         """Pass on an event, unless too many are waiting."""
         try:

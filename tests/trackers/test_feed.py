@@ -13,7 +13,7 @@ import pytest
 
 from loraloom.commands.check import check
 from loraloom.errors import RecipeError
-from loraloom.run.events import Evaluation, ExperimentEnd, TrainStep
+from loraloom.run.events import Evaluation, ExperimentEnd, Note, TrainStep
 from loraloom.run.folder import Run
 from loraloom.trackers import feed, process
 from loraloom.trackers.figures import figures_of
@@ -112,6 +112,8 @@ def test_a_tracker_that_fails_is_one_warning_and_changes_nothing(
     assert time.monotonic() - started < 60
     (warning,) = warnings_in(events)
     assert warning.startswith(f"trackio does not show all of this run: {problem} Training is not affected")
+    waits = [event for event in events if isinstance(event, Note) and "waiting for trackio" in event.message]
+    assert len(waits) == 1 if fault == "hangs" else len(waits) <= 1
     assert adapters_of(out) == untracked
     assert sum(isinstance(event, TrainStep) for event in Run(out).events()) == 12
     assert written("log") == []
