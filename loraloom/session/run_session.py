@@ -67,11 +67,16 @@ class RunSession:
         write_recorded(self.run, self.run.provenance_file, known.text())
         return replace(self, known=known)
 
-    def record_resume(self, report: Report) -> RunSession:
-        """Record this process as another one that works on a resumed run; report versions that changed."""
+    def record_resume(self, report: Report, num_processes: int = 1) -> RunSession:
+        """Record this process as another one that works on a resumed run; report what changed.
+
+        Args:
+            report: called with notes on other versions.
+            num_processes: how many train together.
+        """
         if not self.is_resumed:
             return self
-        process = origin.process_record(self.known)
+        process = origin.process_record(self.known, num_processes)
         if changes := self.known.version_changes(process):
             report(
                 Note(

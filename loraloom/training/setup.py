@@ -14,6 +14,7 @@ import torch
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.updates.kinds import LORA, kind_of
 from loraloom.data.encoding import EncodedSet
+from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 from loraloom.kernels.dispatch import HAS_TRITON
 from loraloom.recipe import Experiment, GenerationSettings, SharedTraining
 from loraloom.run.folder import Run, create_run
@@ -48,6 +49,7 @@ class Setup:
         stop: set by a signal.
         num_others: number of experiments of the run that are not among these.
         pass_tokens: most tokens that the micro-batches of several experiments may have in one pass.
+        ranks: the processes that train together.
         pause: asked after every step whether to save and return early, so that the caller may take
             experiments out of the state and put others in before it continues training.
     """
@@ -66,6 +68,7 @@ class Setup:
     stop: StopRequest = field(default_factory=StopRequest)
     num_others: int = 0
     pass_tokens: int = NO_LIMIT
+    ranks: Ranks = ONE_PROCESS
     pause: Callable[[TrainingState], bool] = never
 
     @property
