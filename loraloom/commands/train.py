@@ -17,12 +17,19 @@ from loraloom.errors import RunError, TrainingError
 from loraloom.forecast.plan import make_plan
 from loraloom.recipe import Recipe
 from loraloom.run.documents.result import Result
-from loraloom.run.events import AdapterExport, Report, Resume, quiet
+from loraloom.run.events import AdapterExport, Note, Report, Resume, quiet
 from loraloom.run.folder import Run, fresh_folder, open_run
 from loraloom.run.integrity import write_recorded
 from loraloom.run.resuming import how_to_resume, is_range_test, is_search
 from loraloom.session import provenance as origin
-from loraloom.session.leading import announce_base, announce_result, announce_run, start_together
+from loraloom.session.leading import (
+    announce_base,
+    announce_plan,
+    announce_result,
+    announce_run,
+    shares_base_of,
+    start_together,
+)
 from loraloom.session.locations import Relocation
 from loraloom.session.material import Material
 from loraloom.session.outcome import experiment_outcome, run_outcome
@@ -176,8 +183,10 @@ def _train(session: RunSession, report: Report, stop: StopRequest, ranks: Ranks)
     run = session.run
     started, record = time.monotonic(), run.recorder(report)
     announce_run(ranks, session)
+    if session.recipe.training.shard_base and ranks.size == 1:
+        report(Note(message=Message("training.shard_base has no effect, because there is one process")))
     report = ranks.counting(report)
-    of_data, material = report_rows(session, report)
+    of_data, material = report_rows(session, report, shares_base=shares_base_of(session.recipe, ranks))
     announce_base(ranks, material)
     findings = require_checks(session, material, of_data, report)
     session = session.record_resume(report, ranks.size)
@@ -185,7 +194,7 @@ def _train(session: RunSession, report: Report, stop: StopRequest, ranks: Ranks)
     report_plan(session, findings, report)
     remark = session.known.processes_change
     state = find_resume_point(run, material.experiments, record, remark=remark)
-    start_together(ranks, setup, state)
+    start_together(ranks, state)
     _stop_before_training(stop)
     base = material.base.name
     with tracked(run, session.recipe, portable_name(base), report) as tracked_report:
@@ -211,6 +220,7 @@ def _planned(
         if ranks.size > 1:
             known = known.replaced(processes=ranks.size)
     pass_tokens = int(known.decided["pass_tokens"])
+    announce_plan(ranks, known.waves or [], pass_tokens)
     setup = material.setup(session.run, stop, waves=known.waves or [], pass_tokens=pass_tokens, ranks=ranks)
     check_room(setup)
     if is_new:

@@ -13,6 +13,7 @@ from loraloom.data.retain import read_retained
 from loraloom.data.splitting.split import Split, split_examples
 from loraloom.distributed.ranks import Ranks
 from loraloom.errors import RunError
+from loraloom.forecast.plan import make_plan
 from loraloom.recipe import Recipe
 from loraloom.recipe.reading import parse_recipe
 from loraloom.run.documents.result import Result
@@ -20,13 +21,18 @@ from loraloom.run.events import quiet
 from loraloom.run.folder import Run, open_run
 from loraloom.session import provenance as origin
 from loraloom.session.answering_model import load_run_base
+from loraloom.session.data_checks import DataCheckReport, check_data
+from loraloom.session.leading import shares_base_of
 from loraloom.session.locations import Relocation
 from loraloom.session.material import Material, load_recipe_base, prepare
+from loraloom.session.material_checks import check_material
 from loraloom.session.rank_identity import base_identity, differing, require_same, rows_identity
+from loraloom.session.resource_plan import predict_resources
 from loraloom.session.run_session import resume_session
 from loraloom.session.safeguards import device_errors_explained
 from loraloom.training.checkpoint import read_state
 from loraloom.training.loop import train
+from loraloom.training.movement_report import measure_movements
 from loraloom.training.signals import StopRequest
 
 
@@ -66,20 +72,30 @@ def follow(own: Following) -> tuple[Run, Result]:
     ranks = own.ranks
     announced = ranks.wait_for("run")
     if "finished" not in announced:
-        material = _same_material(own, announced)
+        run, (material, of_data) = Run(Path(announced["folder"])), _same_material(own, announced)
+        if material.base.is_sharded:  # whatever the leader computes with the base
+            check_material(material, of_data)
+            if announced["is_new"]:
+                make_plan(material.experiments, material.base, material.train_set)
+        setup = material.setup(run, own.stop, ranks=ranks, **ranks.wait_for("plan"))
+        if material.base.is_sharded and announced["is_new"]:
+            predict_resources(setup, quiet)
         ranks.announce(f"ready/{ranks.rank}", True)
-        plan = ranks.wait_for("plan")
         own.stop.leaves_at_once = False
-        state = read_state(unpacked(ranks.send(None)), Path(announced["folder"]))
-        setup = material.setup(Run(Path(announced["folder"])), own.stop, ranks=ranks, **plan)
-        with device_errors_explained(setup.run):
+        state = read_state(unpacked(ranks.send(None)), run.folder)
+        with device_errors_explained(run):
             train(setup, state, quiet)
+        if material.base.is_sharded:
+            measure_movements(setup, state, quiet)
     ended = ranks.wait_for("result")
     return Run(Path(ended["folder"])), Result.model_validate(ended["result"])
 
 
-def _same_material(own: Following, announced: dict[str, Any]) -> Material:
+def _same_material(own: Following, announced: dict[str, Any]) -> tuple[Material, DataCheckReport]:
     """Read rows and base as the leader did, and refuse what differs.
+
+    Returns:
+        Base and rows, and what the checks of the data found.
 
     Raises:
         RunError: names everything that differs.
@@ -101,10 +117,16 @@ def _same_material(own: Following, announced: dict[str, Any]) -> Material:
         split = own.split or split_examples(recipe.data, allow_leakage="leakage" in own.allowed)
         retained = read_retained(recipe.data)
     require_same(rows_identity(split), announced["rows"])
-    base = load_recipe_base(recipe, announced["choices"]) if known is None else load_run_base(recipe, known)
+    of_data = check_data(recipe, split, own.allowed, retained=retained)
+    shares_base = shares_base_of(recipe, own.ranks)
+    base = (
+        load_recipe_base(recipe, announced["choices"], shares_base=shares_base)
+        if known is None
+        else load_run_base(recipe, known, shares_base=shares_base)
+    )
     material = prepare(recipe, split, base, retained)
     require_same(base_identity(material), own.ranks.wait_for("base"))
-    return material
+    return material, of_data
 
 
 def unpacked(content: bytes) -> dict[str, bytes]:

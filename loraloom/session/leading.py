@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Sequence
 
 from loraloom.distributed.ranks import Ranks
+from loraloom.recipe import Recipe
 from loraloom.recipe.reading import write_recipe
 from loraloom.run.documents.result import Result
 from loraloom.run.folder import Run
@@ -22,8 +24,12 @@ from loraloom.session.material import Material
 from loraloom.session.rank_identity import base_identity, rows_identity
 from loraloom.session.run_session import RunSession
 from loraloom.training.checkpoint import state_files
-from loraloom.training.setup import Setup
 from loraloom.training.state import TrainingState
+
+
+def shares_base_of(recipe: Recipe, ranks: Ranks) -> bool:
+    """Return whether the ranks divide the base's weights among them."""
+    return recipe.training.shard_base and ranks.size > 1
 
 
 def announce_run(ranks: Ranks, session: RunSession) -> None:
@@ -35,6 +41,7 @@ def announce_run(ranks: Ranks, session: RunSession) -> None:
                 "folder": str(session.run.folder.absolute()),
                 "recipe": write_recipe(session.recipe),
                 "choices": session.known.decided,
+                "is_new": session.known.waves is None,
                 "rows": rows_identity(session.split),
                 "versions": origin.versions(),
             },
@@ -47,16 +54,20 @@ def announce_base(ranks: Ranks, material: Material) -> None:
         ranks.announce("base", base_identity(material))
 
 
-def start_together(ranks: Ranks, setup: Setup, state: TrainingState) -> None:
-    """Wait until all ranks are ready, and give them the plan and the state to train from.
+def announce_plan(ranks: Ranks, waves: Sequence[Sequence[str]], pass_tokens: int) -> None:
+    """Tell the followers which experiments train together, and how large a pass is."""
+    if ranks.size > 1:
+        ranks.announce("plan", {"waves": [list(wave) for wave in waves], "pass_tokens": pass_tokens})
+
+
+def start_together(ranks: Ranks, state: TrainingState) -> None:
+    """Wait until all ranks are ready, and give them the state to train from.
 
     Raises:
         RankError: a rank has ended, or does not answer.
     """
     if ranks.size > 1:
         ranks.wait_for_all("ready")
-        waves = [list(wave) for wave in setup.waves]
-        ranks.announce("plan", {"waves": waves, "pass_tokens": setup.pass_tokens})
         ranks.send(packed(dict(state_files(state))))
 
 

@@ -149,12 +149,15 @@ def model_type_of(recipe: Recipe) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def load_recipe_base(recipe: Recipe, decided: dict[str, str] | None = None) -> Base:
+def load_recipe_base(
+    recipe: Recipe, decided: dict[str, str] | None = None, *, shares_base: bool = False
+) -> Base:
     """Load the base of a recipe.
 
     Args:
         recipe: the recipe.
         decided: dtype and device recorded in a run's provenance, so that they are not chosen again.
+        shares_base: whether its weights are divided among the ranks of the training.
     """
     decided = decided or {}
     return load_base(
@@ -163,6 +166,7 @@ def load_recipe_base(recipe: Recipe, decided: dict[str, str] | None = None) -> B
         device=rank_device(decided.get("device", recipe.device), read_launch()),
         allow_bin_weights=recipe.allow_bin_weights,
         recipe=recipe,
+        is_sharded=shares_base,
     )
 
 

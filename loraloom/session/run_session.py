@@ -174,12 +174,15 @@ def resume_session(
     return RunSession(run, recipe, split, retained, known, is_resumed=True)
 
 
-def report_rows(session: RunSession, report: Report) -> tuple[DataCheckReport, Material]:
+def report_rows(
+    session: RunSession, report: Report, *, shares_base: bool = False
+) -> tuple[DataCheckReport, Material]:
     """Check the rows alone, then load the base and encode the rows.
 
     Args:
         session: the session; its recipe has the experiments to check.
         report: called with notes and sizes.
+        shares_base: as in `load_recipe_base`.
 
     Raises:
         CheckError: the data has an error.
@@ -194,7 +197,11 @@ def report_rows(session: RunSession, report: Report) -> tuple[DataCheckReport, M
     report(RowCounts(train=len(split.train), eval=len(split.eval), test=len(split.test)))
     of_data = check_data(recipe, split, known.allowed, retained=session.retained)
     raise_errors(of_data.findings)
-    base = load_run_base(recipe, known) if session.is_resumed else load_recipe_base(recipe, choices)
+    base = (
+        load_run_base(recipe, known, shares_base=shares_base)
+        if session.is_resumed
+        else load_recipe_base(recipe, choices, shares_base=shares_base)
+    )
     material = prepare(recipe, split, base, session.retained)
     for note in material.notes:
         report(Note(message=note))

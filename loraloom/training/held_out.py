@@ -37,7 +37,7 @@ def held_out_losses(engine: Engine, slots: Sequence[Slot], examples: EncodedSet)
         TrainingError: memory does not hold a single row.
     """
     setup = engine.setup
-    measured = eval_losses if setup.ranks.size == 1 else partial(shared_eval_losses, engine)
+    measured = partial(shared_eval_losses, engine) if setup.shares_rows else eval_losses
 
     def losses(some: Sequence[Slot], batch_size: int) -> dict[Slot, float]:
         return measured(
@@ -66,7 +66,7 @@ def held_out_answers(
     setup = engine.setup
     sources = [example.input_ids.tolist() for example in examples]
     base = setup.bank.base
-    answered = answer if setup.ranks.size == 1 else partial(shared_answers, engine)
+    answered = partial(shared_answers, engine) if setup.shares_rows else answer
     starts = [base.decoder_start_of(example.labels.tolist()) for example in examples]
 
     def answers(some: Sequence[Slot], batch_size: int) -> dict[Slot, list[list[int]]]:
@@ -79,7 +79,7 @@ def held_out_answers(
 
 
 def _check_signals(engine: Engine) -> None:
-    if engine.stop.has_arrived:
+    if engine.stop.has_arrived if engine.setup.shares_rows else engine.stop:
         raise SignalReceivedError
 
 

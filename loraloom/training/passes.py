@@ -120,7 +120,7 @@ def step_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence[Pla
     return losses
 
 
-def run_pass(engine: Engine, trainees: Sequence[Trainee], each: Pass, num_labels: Sequence[int]) -> Tensor:
+def run_pass(engine: Engine, trainees: Sequence[Trainee], each: Pass, num_labels: Sequence[float]) -> Tensor:
     """Run one pass forward and backward.
 
     Args:
@@ -159,7 +159,7 @@ def pass_inputs(
     engine: Engine,
     trainees: Sequence[Trainee],
     each: Pass,
-    num_labels: Sequence[int],
+    num_labels: Sequence[float],
     *,
     is_static: bool = False,
     steps_ahead: int = 0,
@@ -255,7 +255,7 @@ def num_labels_of(plan: Plan, examples: EncodedSet) -> int:
 
 
 def pass_key(
-    trainees: Sequence[Trainee], each: Pass, num_labels: Sequence[int], steps_ahead: int = 0
+    trainees: Sequence[Trainee], each: Pass, num_labels: Sequence[float], steps_ahead: int = 0
 ) -> object:
     """Return all that decides a pass; two passes with equal keys are the same."""
     pieces = [

@@ -77,6 +77,11 @@ class Setup:
         return len(self.experiments) + self.num_others == 1
 
     @property
+    def shares_rows(self) -> bool:
+        """Whether ranks evaluate different rows; over a base that they share, all compute the same passes."""
+        return self.ranks.size > 1 and not self.bank.base.is_sharded
+
+    @property
     def waits_once(self) -> bool:
         """Whether to ask the device once a step, rather than after each update, how the updates went.
 
@@ -90,7 +95,8 @@ class Setup:
         shared = self.shared
         base, is_plain = self.bank.base, not shared.gradient_checkpointing and shared.base_dropout == 0
         is_lora = all(kind_of(each.lora) is LORA for each in self.experiments)
-        is_possible = base.device.type == "cuda" and HAS_TRITON and base.family.has_static_passes and is_lora
+        is_whole = base.device.type == "cuda" and not base.is_sharded
+        is_possible = is_whole and HAS_TRITON and base.family.has_static_passes and is_lora
         if not (shared.cuda_graphs and is_plain and is_possible):
             return None
         return StaticPasses(self.bank)

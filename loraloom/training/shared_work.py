@@ -19,6 +19,7 @@ from loraloom.evaluate.generation import answer
 from loraloom.evaluate.loss import row_losses
 from loraloom.text.message import Message
 from loraloom.training.engine import Engine, SignalReceivedError, Trainee
+from loraloom.training.lockstep import lockstep_losses
 from loraloom.training.out_of_memory import is_out_of_memory
 from loraloom.training.passes import Pass, PassTooLargeError, Piece, Plan, step_losses
 from loraloom.training.signals import AgreedStop
@@ -46,7 +47,7 @@ def shared_step_losses(engine: Engine, trainees: Sequence[Trainee], plans: Seque
     outcome: Outcome = "done"
     losses, too_large = torch.zeros(0), None
     try:
-        losses = step_losses(engine, trainees, plans)
+        losses = rank_losses(engine, trainees, plans)
     except SignalReceivedError:
         outcome = "stopped"
     except PassTooLargeError as error:
@@ -62,6 +63,12 @@ def shared_step_losses(engine: Engine, trainees: Sequence[Trainee], plans: Seque
     gradients = [p.grad for t in trainees for p in t.optimizer.updated if p.grad is not None]
     engine.setup.ranks.add([losses, *gradients])
     return losses
+
+
+def rank_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence[Plan]) -> Tensor:
+    """Compute this rank's part of the losses of one step; see `step_losses` and `lockstep_losses`."""
+    compute = lockstep_losses if engine.bank.base.is_sharded else step_losses
+    return compute(engine, trainees, plans)
 
 
 def shared_eval_losses(engine: Engine, *arguments: Any, **options: Any) -> dict[str | None, float]:

@@ -15,7 +15,7 @@ import pytest
 from loraloom.run.folder import Run
 from tests.distributed.launched import RankGroup, assert_same_training, free_port
 from tests.faults.reference import STEP, is_long, newest_step
-from tests.faults.training import events
+from tests.faults.training import events, write_training
 from tests.faults.warm import Started, Warm
 
 
@@ -36,6 +36,35 @@ def test_several_processes_train_what_one_does(
     assert json.loads((run / "provenance.json").read_text())["processes"] == size
     # Nothing says that the folder was in use: the same commands work on it.
     assert Run(run).is_finished
+
+
+@pytest.mark.parametrize("size", [2, 4] if is_long() else [2])
+def test_a_base_that_ranks_share_trains_the_same(
+    size: int, alone: Path, shared_recipe: Path, ranks: RankGroup, tmp_path: Path
+) -> None:
+    run, shared = tmp_path / "run", ["--set", "training.shard_base=true"]
+    leader, *followers = ranks.call("train", shared_recipe, *shared, "--out", run, cwd=tmp_path, size=size)
+    assert leader.code == 0, leader.stderr
+    assert [(each.code, each.stderr) for each in followers] == [(0, "")] * (size - 1)
+    assert_same_training(run, alone)
+    plans = (json.loads((each / "provenance.json").read_text())["plan"] for each in (run, alone))
+    ours, whole = (plan["memory"]["base_bytes"] for plan in plans)
+    assert ours < whole * (1 / size + 0.1)  # norms are whole on each rank
+
+
+@pytest.mark.skipif(not is_long(), reason="a long one")
+@pytest.mark.parametrize("family", ["bart", "marian", "umt5", "t5gemma", "t5gemma2"])
+def test_every_family_can_be_shared(
+    family: str, tiny: Callable[[str], Path], ranks: RankGroup, warm: Warm, tmp_path: Path
+) -> None:
+    recipe = write_training(tmp_path, tiny(family), keep=2)
+    short = ["--set", "training.base_dropout=0", "--set", "data.retain=null"]
+    ended = warm.call("train", recipe, *short, "--out", tmp_path / "alone", cwd=tmp_path)
+    assert ended.code == 0, ended.stderr
+    shared = [*short, "--set", "training.shard_base=true", "--out", tmp_path / "run"]
+    leader, _ = ranks.call("train", recipe, *shared, cwd=tmp_path)
+    assert leader.code == 0, leader.stderr
+    assert_same_training(tmp_path / "run", tmp_path / "alone")
 
 
 def held(ranks: RankGroup, recipe: Path, run: Path, call: str, number: int, rank: int) -> list[Started]:
