@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 from loraloom.run.folder import Run
 from tests.distributed.launched import RankGroup, assert_same_training, free_port
@@ -47,8 +48,15 @@ def test_a_base_that_ranks_share_trains_the_same(
     assert leader.code == 0, leader.stderr
     assert [(each.code, each.stderr) for each in followers] == [(0, "")] * (size - 1)
     assert_same_training(run, alone)
-    plans = (json.loads((each / "provenance.json").read_text())["plan"] for each in (run, alone))
+    plans = [json.loads((each / "provenance.json").read_text())["plan"] for each in (run, alone)]
     ours, whole = (plan["memory"]["base_bytes"] for plan in plans)
+    adapters = (alone / "adapters").glob("*/adapter_model.safetensors")
+    gradients = sum(tensor.nbytes for file in adapters for tensor in load_file(file).values())
+    assert plans[0]["traffic"]["num_ranks"] == size
+    assert plans[0]["traffic"]["reduced_bytes"] == gradients
+    assert ours < plans[0]["traffic"]["gathered_bytes"] < 2 * whole
+    assert "of gradients summed a step" in leader.stderr
+    assert "traffic" not in plans[1]
     assert ours < whole * (1 / size + 0.1)  # norms are whole on each rank
 
 
