@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor
 
 from loraloom.cli import main as command
 from loraloom.training import loop
@@ -36,17 +37,29 @@ def main() -> None:
 
 def count_calls(counts: dict[str, Any]) -> None:
     """Count the bytes of sums, and those of others that are gathered."""
-    reduce, gather = dist.all_reduce, dist.all_gather_into_tensor
+    reduce, whole = dist.all_reduce, DTensor.full_tensor
 
     def all_reduce(tensor: Any, *args: Any, **options: Any) -> Any:
         counts["reduced"] += tensor.nbytes
         return reduce(tensor, *args, **options)
 
-    def all_gather(output: Any, own: Any, *args: Any, **options: Any) -> Any:
-        counts["gathered"] += output.nbytes - own.nbytes
-        return gather(output, own, *args, **options)
+    def full_tensor(own: Any, **options: Any) -> Any:
+        counts["gathered"] += own.nbytes - own.to_local().nbytes
+        return whole(own, **options)
 
-    dist.all_reduce, dist.all_gather_into_tensor = all_reduce, all_gather
+    dist.all_reduce, DTensor.full_tensor = all_reduce, full_tensor  # type: ignore[method-assign]
+    for name in ("all_gather_single", "all_gather_into_tensor"):  # torch 2.13 and older ones
+        if hasattr(dist, name):
+            setattr(dist, name, counted(getattr(dist, name), counts))
+
+
+def counted(gather: Any, counts: dict[str, Any]) -> Any:
+    def all_gather(*args: Any, **options: Any) -> Any:
+        output, own = args if args else (options["output_tensor"], options["input_tensor"])
+        counts["gathered"] += output.nbytes - own.nbytes
+        return gather(*args, **options)
+
+    return all_gather
 
 
 def count_steps(counts: dict[str, Any]) -> None:

@@ -45,7 +45,7 @@ def shard(model: PreTrainedModel, family: Family, device: torch.device) -> None:
     fully_shard(model.get_input_embeddings(), mesh=mesh, reshard_after_forward=True)
     head = model.get_output_embeddings()
     if head.weight is not model.get_input_embeddings().weight:
-        fully_shard(head, mesh=mesh)
+        fully_shard(head, mesh=mesh, reshard_after_forward=True)
     model.to(device)  # what is in no layer: norms, positions
 
 
