@@ -101,7 +101,7 @@ def serve(
 
 
 def _keep_collections_short() -> None:
-    """Set up the garbage collector for a server: going through everything held all requests for 0.1 s each second."""
+    """Bound what the garbage collector goes through: all objects took 0.1 s, each second, of all requests."""
     gc.collect()
     gc.freeze()  # what is imported stays
     gc.set_threshold(*COLLECTION_THRESHOLDS)
