@@ -34,7 +34,7 @@ from loraloom.text.message import Message, to_data
 
 SECONDS_BETWEEN_FIGURES = 0.5
 SECONDS_AFTER_OUT_OF_MEMORY = 5
-# One exception may come from one request. A device that has failed raises at every step: it needs a new process.
+# One exception may come from one request. A device that has failed raises at every step, and is given up.
 MOST_FAILURES = 2
 FAILED = JobError(500, "internal_error", Message("the model failed at this request, or at one beside it"))
 OUT_OF_MEMORY = JobError(
