@@ -10,7 +10,7 @@ JOBS ?= 2
 BESIDE := --numprocesses $(JOBS) --dist worksteal
 
 .PHONY: help install demo lint format test oldest newest faults fuzz fuzz-api bench bench-gpu bench-serving bench-load \
-	shapes bench-against real check clean extras compat messages browser trackers
+	shapes bench-against study real check clean extras compat messages browser trackers
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -104,6 +104,9 @@ bench: install ## times and memory beside the stock libraries, steps on mt5-smal
 
 bench-serving: install ## tokens/s of 64 clients over 8 adapters, beside PEFT and beside a merged model
 	$(BIN)/python -m benchmarks.serving
+
+study: install ## is any variant better than plain LoRA? some 200 trainings, hours; REAL=FOLDER of `make real`
+	$(BIN)/python -m benchmarks.study $(if $(REAL),--real $(REAL))
 
 bench-load: install ## 1,000 clients for two minutes, some slow, some that leave: memory, 429, /health
 	$(BIN)/python -m benchmarks.server_load
