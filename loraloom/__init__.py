@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         runs,
         stop_on_signals,
         train,
+        write_export,
         write_report,
     )
 
@@ -57,6 +58,7 @@ __all__ = [
     "runs",
     "stop_on_signals",
     "train",
+    "write_export",
     "write_report",
 ]
 

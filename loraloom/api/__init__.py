@@ -10,14 +10,14 @@ No function here writes to the terminal or installs a signal handler. `report` i
 saves and raises `Interrupted`. Inside `with stop_on_signals() as stop`, SIGINT and SIGTERM set it, as on the
 command line.
 
-Torch is imported when a function that needs it is called. Two functions have different names from their
-commands, because parts of the package have these names: `run_search` and `write_report`.
+Torch is imported when a function that needs it is called. Three functions have different names from their
+commands, because parts of the package have these names: `run_search`, `write_export` and `write_report`.
 """
 
 from __future__ import annotations
 
 from loraloom.api.answer_calls import compare, predict
-from loraloom.api.run_calls import card, merge, runs, write_report
+from loraloom.api.run_calls import card, merge, runs, write_export, write_report
 from loraloom.api.training_calls import (
     check,
     demo,
@@ -53,5 +53,6 @@ __all__ = [
     "runs",
     "stop_on_signals",
     "train",
+    "write_export",
     "write_report",
 ]

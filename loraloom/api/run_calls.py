@@ -1,4 +1,4 @@
-"""Functions for finished runs: merge, card, report, and the list of runs."""
+"""Functions for finished runs: merge, export, card, report, and the list of runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from loraloom.api.arguments import as_path, given_base, refuse_beside_run, token
-from loraloom.results import CardResult, MergeResult, RunSummary
+from loraloom.results import CardResult, ExportResult, MergeResult, RunSummary
 from loraloom.run.events import Report, quiet
 from loraloom.run.folder import RUNS_FOLDER
 from loraloom.training.signals import StopRequest
@@ -71,6 +71,86 @@ def merge(
         experiment=made["experiment"],
         dtype=made["dtype"],
         dtype_reason=made["dtype_reason"],
+        num_bytes=made["bytes"],
+        movement=made["movement"],
+        proof=made["proof"],
+        notes=tuple(made["notes"]),
+    )
+
+
+def write_export(
+    run: Path | str | None,
+    out: Path | str,
+    format: str,
+    *,
+    quantization: str | None = None,
+    adapter_only: bool = False,
+    adapter: Path | str | None = None,
+    experiment: str | None = None,
+    base: Path | str | None = None,
+    data: Path | str | None = None,
+    sets: Sequence[str] = (),
+    report: Report = quiet,
+    stop: StopRequest | None = None,
+) -> ExportResult:
+    """Export an adapter to another program's format, and verify it with that program: `loraloom export`.
+
+    Args:
+        run: the run directory; None for an adapter without a run.
+        out: the folder to create; it must not exist.
+        format: `transformers`, `peft` or `ctranslate2`.
+        quantization: one that the format has; by default what loses nothing.
+        adapter_only: export the adapter without its base, if the format can.
+        adapter: folder of an adapter in PEFT's format, for the base `base`.
+        experiment: experiment of the adapter; may be omitted if the run has only one.
+        base, data: present location of the run's base and data, if they were moved; with `adapter`, its base
+            and rows for the proof.
+        sets: with `adapter`: `key=value` of `generation` and `data`.
+        report: called with progress and notes.
+        stop: if it is set, nothing is left at `out`.
+
+    Raises:
+        LoRALoomError: the run, adapter or base is unusable, `out` exists, the format cannot contain the
+            model, a package is missing, or the proof failed.
+        Interrupted: `stop` was set.
+    """
+    from loraloom.commands.export import export, export_foreign
+
+    rows, stopping = as_path(data), token(stop)
+    if run is None:
+        given = given_base(base, adapter)
+        assert adapter is not None
+        made = export_foreign(
+            given,
+            adapter,
+            Path(out),
+            format=format,
+            quantization=quantization,
+            adapter_only=adapter_only,
+            data=rows,
+            sets=sets,
+            report=report,
+            stop=stopping,
+        )
+    else:
+        refuse_beside_run(adapter, sets)
+        made = export(
+            Path(run),
+            Path(out),
+            format=format,
+            quantization=quantization,
+            adapter_only=adapter_only,
+            experiment=experiment,
+            base=as_path(base),
+            data=rows,
+            report=report,
+            stop=stopping,
+        )
+    return ExportResult(
+        folder=Path(made["folder"]),
+        experiment=made["experiment"],
+        format=made["format"],
+        quantization=made["quantization"],
         num_bytes=made["bytes"],
         movement=made["movement"],
         proof=made["proof"],

@@ -1,4 +1,4 @@
-"""Commands for finished adapters: merge, card."""
+"""Commands for finished adapters: merge, export, card."""
 
 from __future__ import annotations
 
@@ -83,6 +83,88 @@ def merge(
         display.next_command(
             Message('in Python: AutoModelForSeq2SeqLM.from_pretrained("{out}"), see {out}/README.md', out=out)
         )
+
+
+def export(
+    format: Annotated[
+        str,
+        typer.Option("--format", help=Message("transformers, peft or ctranslate2."), show_default=False),
+    ],
+    run: RunOrNone = None,
+    out: Annotated[
+        Path | None,
+        typer.Argument(help=Message("The folder to create; it must not exist."), show_default=False),
+    ] = None,
+    quantization: Annotated[
+        str | None,
+        typer.Option(
+            help=Message(
+                "int8, int16, float16, bfloat16 or float32, if the format has it; by default what "
+                "loses nothing."
+            )
+        ),
+    ] = None,
+    adapter_only: Annotated[
+        bool,
+        typer.Option(
+            "--adapter-only", help=Message("Export the adapter without its base, if the format can.")
+        ),
+    ] = False,
+    experiment: OneExperiment = None,
+    base: MovedBase = None,
+    data: MovedData = None,
+    adapter: OneAdapter = None,
+    sets: MergeSets = [],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
+    """Export an adapter to another program's format, and verify it with that program."""
+    if adapter is not None and out is None:
+        run, out = None, run  # the only folder given is the one to create
+    check_adapter_options(run, base, [adapter] if adapter else [], {"--experiment": experiment})
+    refuse_sets_of_run(run, sets)
+    if out is None:
+        raise typer.BadParameter(Message("the folder to create is missing"))
+    with displayed(as_json) as display:
+        from loraloom.console import print_table
+
+        with importing():
+            from loraloom.commands.export import export as run_export
+            from loraloom.commands.export import export_foreign
+        from loraloom.export.export_text import result_figures
+
+        if run is not None:
+            made = run_export(
+                run,
+                out,
+                format=format,
+                quantization=quantization,
+                adapter_only=adapter_only,
+                experiment=experiment,
+                base=base,
+                data=data,
+                report=display,
+            )
+        else:
+            assert base is not None
+            assert adapter is not None
+            made = export_foreign(
+                base,
+                adapter,
+                out,
+                format=format,
+                quantization=quantization,
+                adapter_only=adapter_only,
+                data=data,
+                sets=sets,
+                report=display,
+            )
+        if as_json:
+            print_json(made)
+        else:
+            print_table(
+                (Message("exported"), made["folder"]), [("size", size(made["bytes"])), *result_figures(made)]
+            )
+        display.next_command(Message("how to run it: {out}/README.md", out=out))
 
 
 def card(

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from loraloom.cli.adapter_verbs import card, merge
+from loraloom.cli.adapter_verbs import card, export, merge
 from loraloom.cli.answer_verbs import compare, predict, report, runs
 from loraloom.cli.language import check_language, user_language
 from loraloom.cli.recipe_verbs import check, find_lr, init, recipe_schema
@@ -35,7 +35,22 @@ app = typer.Typer(
         "Fine-tune encoder-decoder models with LoRA: many adapters on one frozen base, nothing silent."
     ),
 )
-for verb in (init, check, train, search, compare, report, predict, merge, card, ui, serve, runs, demo):
+for verb in (
+    init,
+    check,
+    train,
+    search,
+    compare,
+    report,
+    predict,
+    merge,
+    export,
+    card,
+    ui,
+    serve,
+    runs,
+    demo,
+):
     app.command(cls=TranslatedCommand)(verb)
 app.command("find-lr", cls=TranslatedCommand)(find_lr)
 app.command("recipe-schema", cls=TranslatedCommand)(recipe_schema)

@@ -11,8 +11,9 @@ from loraloom.commands.card import adapter_facts
 from loraloom.data.splitting.split import Split, split_examples
 from loraloom.errors import DataError
 from loraloom.export.merge_text import Merged
-from loraloom.export.merged_folder import check_out, staged_beside, write_merged
+from loraloom.export.merged_folder import write_merged
 from loraloom.export.proof import choose_rows
+from loraloom.export.staging import check_out, staged_beside
 from loraloom.export.transformers_folder import check_dtype
 from loraloom.recipe import Recipe
 from loraloom.run.documents.provenance import Provenance
@@ -70,9 +71,9 @@ def merge(
     adapter = read_adapter(opened.adapters / name)  # before the base, which takes longer
     check_dtype(dtype, adapter.origin.get("model_type"))
     facts = adapter_facts(opened, name)
-    split, about_rows = _split(opened, recipe, known)
+    split, about_rows = run_rows(opened, recipe, known)
     with stop_on_signals(stop) as stop, staged_beside(out) as staged:
-        bank, of_adapter = _load(recipe, known, opened.adapters / name, name)
+        bank, of_adapter = load_with_adapter(recipe, known, opened.adapters / name, name)
         notes = [*notes, *moved, *about_rows, *of_adapter]
         return write_merged(bank, facts, choose_rows(split), dtype, out, staged, notes, report, stop)
 
@@ -118,7 +119,7 @@ def merge_foreign(
         return write_merged(bank, facts, choose_rows(split), dtype, out, staged, notes, report, stop)
 
 
-def _split(run: Run, recipe: Recipe, known: Provenance) -> tuple[Split | None, list[str]]:
+def run_rows(run: Run, recipe: Recipe, known: Provenance) -> tuple[Split | None, list[str]]:
     """Restore the run's split, which a merge does not require; if it is unavailable, return the reason."""
     try:
         return origin.run_split(run, recipe, known), []
@@ -129,7 +130,7 @@ def _split(run: Run, recipe: Recipe, known: Provenance) -> tuple[Split | None, l
         ]
 
 
-def _load(
+def load_with_adapter(
     recipe: Recipe, known: Provenance, adapter_folder: Path, name: str
 ) -> tuple[AdapterBank, tuple[str, ...]]:
     """Load the run's base in float32 on the CPU, whatever it was trained in, with the adapter attached.

@@ -5,7 +5,8 @@ python -m loraloom.export.fresh_process FOLDER PROOF
 PROOF/question.json, question.safetensors  rows, and the outputs of base + adapter for them
 PROOF/measured.json                        how far the folder's outputs differ
 
-It imports nothing else of LoRALoom, so any user of transformers would get the same result.
+It imports nothing else of LoRALoom but the form of the rows, so any user of transformers would get the same
+result.
 """
 
 from __future__ import annotations
@@ -28,36 +29,9 @@ from transformers import (
     LogitsProcessorList,
 )
 
+from loraloom.export.runtime import ProofRows, until
+
 QUESTION, LOGITS, MEASURED = "question.json", "question.safetensors", "measured.json"
-
-
-@dataclass(frozen=True)
-class ProofRows:
-    """The rows that both sides process.
-
-    Args:
-        sources, targets: token ids, EOS last.
-        texts: texts of the sources, if any.
-        pad_token_id, eos_token_id: special tokens of the model.
-        start_token_ids: the decoder's first input, of each row.
-        forced_token_ids: the first token of each row's answer; None if the model chooses it.
-        max_new_tokens: maximum length of a greedy answer.
-        attention: the implementation that transformers is asked for.
-        text_at: number of tokens before the text of each source, if a language's code is one of its tokens.
-        frame: tokens that the folder's own tokenizer must put around every text, if all have one language.
-    """
-
-    sources: Sequence[Sequence[int]]
-    targets: Sequence[Sequence[int]]
-    texts: Sequence[str]
-    pad_token_id: int
-    eos_token_id: int
-    start_token_ids: Sequence[int]
-    forced_token_ids: Sequence[int | None]
-    max_new_tokens: int
-    attention: str = "sdpa"
-    text_at: int | None = None
-    frame: Sequence[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +74,13 @@ class ModelMeasurement:
 @torch.no_grad()
 def run_model(model: Any, rows: ProofRows) -> ModelOutputs:
     """Compute logits for given targets and greedy answers, with transformers' forward and generate."""
+    answers = greedy_answers(model, rows)
+    return ModelOutputs(logits=teacher_forced(model, rows), answers=answers)
+
+
+@torch.no_grad()
+def greedy_answers(model: Any, rows: ProofRows) -> list[list[int]]:
+    """Generate greedy answers, whatever the model's own generation settings say; without start and EOS."""
     input_ids, mask = _padded(rows.sources, rows.pad_token_id)
     starts = list(rows.start_token_ids)
     generated = model.generate(
@@ -117,8 +98,7 @@ def run_model(model: Any, rows: ProofRows) -> ModelOutputs:
         ),
         logits_processor=LogitsProcessorList([ForcedTokens(rows.forced_token_ids)]),
     )
-    answers = [_until(row, rows.eos_token_id) for row in generated[:, 1:].tolist()]
-    return ModelOutputs(logits=teacher_forced(model, rows), answers=answers)
+    return [until(row, rows.eos_token_id) for row in generated[:, 1:].tolist()]
 
 
 class ForcedTokens(LogitsProcessor):  # type: ignore[misc]
@@ -156,10 +136,6 @@ def _padded(sequences: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tenso
     input_ids = torch.tensor([[*ids, *[pad] * (width - len(ids))] for ids in sequences])
     mask = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids in sequences])
     return input_ids, mask
-
-
-def _until(tokens: list[int], eos: int) -> list[int]:
-    return tokens[: tokens.index(eos)] if eos in tokens else tokens
 
 
 def difference(model: Any, rows: ProofRows, found: ModelOutputs, expected: ModelOutputs) -> ModelMeasurement:

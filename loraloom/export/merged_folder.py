@@ -8,27 +8,23 @@ Only one copy of the weights exists at a time, on the CPU.
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.merging import merge_adapter, round_weights
+from loraloom.bank.merging import MergeReport, merge_adapter, round_weights
 from loraloom.bank.ownership import Rows, Share
 from loraloom.bank.peft_folder import README
 from loraloom.data.example import Example
-from loraloom.errors import RunError
 from loraloom.evaluate.movement import movement
 from loraloom.export import fresh_process
-from loraloom.export.fresh_process import ProofRows, run_model
+from loraloom.export.fresh_process import ModelMeasurement, ModelOutputs, run_model
 from loraloom.export.merge_text import Merged, MergeSummary, merged_card, remarks
 from loraloom.export.merged_generation import merged_generation_config
-from loraloom.export.merged_languages import language_notes, set_languages
+from loraloom.export.merged_languages import language_notes
 from loraloom.export.proof import (
     Proof,
     check_equal,
@@ -37,16 +33,15 @@ from loraloom.export.proof import (
     run_fresh_process,
     stop_if_asked,
 )
-from loraloom.export.transformers_folder import check_dtype, check_space, choose_dtype, save_model, sync
-from loraloom.run.atomic import fsync_folder, write_bytes
+from loraloom.export.runtime import ProofRows
+from loraloom.export.staging import MODEL, PROOF, publish
+from loraloom.export.transformers_folder import check_dtype, check_space, choose_dtype
+from loraloom.export.transformers_format import write_transformers
+from loraloom.run.atomic import write_bytes
 from loraloom.run.events import Note, Report
-from loraloom.run.folder import LOCK_FILE
-from loraloom.run.lock import locked
 from loraloom.text.message import Message
 from loraloom.training.card_facts import Facts
 from loraloom.training.signals import StopRequest
-
-MODEL, PROOF = "model", "proof"
 
 
 def write_merged(
@@ -109,53 +104,31 @@ def write_merged(
     scale = loaded.family.output_scale(loaded.model.config)
     card = merged_card(facts, summary, proof, family=loaded.family, logit_scale=scale)
     write_bytes(staged / MODEL / README, card.encode())
-    return {**summary, "bytes": _publish(staged / MODEL, out, stop)}
+    return {**summary, "bytes": publish(staged / MODEL, out, stop)}
 
 
-def _publish(model: Path, out: Path, stop: StopRequest) -> int:
-    """Rename the verified folder and return its size in bytes."""
-    size = sync(model)
-    stop_if_asked(stop)
-    check_out(out)
-    os.rename(model, out)
-    fsync_folder(out.parent)
-    return size
+def merge_proven(
+    bank: AdapterBank, name: str, rows: ProofRows, stop: StopRequest
+) -> tuple[ModelOutputs, MergeReport, ModelMeasurement]:
+    """Merge the adapter into the weights, and check that the model computes the same as before.
 
-
-def check_out(out: Path) -> None:
-    """Refuse a folder that exists or that cannot be created.
+    Returns:
+        Outputs of base + adapter, what was merged, and how much the merged model's outputs differ.
 
     Raises:
-        RunError: states which of these.
+        ModelError: the merged model computes something else.
     """
-    if out.exists() or out.is_symlink():
-        raise RunError(
-            Message("already exists"), where=str(out), fix=Message("Name a folder that does not exist.")
-        )
-    if not out.parent.is_dir():
-        raise RunError(
-            Message("the folder does not exist"), where=str(out.parent), fix=Message("Create it first.")
-        )
-
-
-@contextmanager
-def staged_beside(out: Path) -> Iterator[Path]:
-    """Create a temporary hidden folder beside `out`; only its user can read the rows of the proof."""
-    staged = out.with_name(f".{out.name}.merging")
-    try:
-        staged.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise RunError(
-            Message("cannot be created: {strerror}", strerror=error.strerror), where=str(staged)
-        ) from None
-    with locked(staged / LOCK_FILE, doing=Message("is merging into this folder"), where=out):
-        for part in (MODEL, PROOF):
-            shutil.rmtree(staged / part, ignore_errors=True)  # left over from a killed process
-            (staged / part).mkdir()
-        try:
-            yield staged
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
+    model = bank.base.model.eval()
+    with bank.rows(Rows((Share(name, len(rows.sources)),))):
+        wanted = run_model(model, rows)
+    stop_if_asked(stop)
+    merged = merge_adapter(bank, name)
+    merging = fresh_process.difference(model, rows, run_model(model, rows), wanted)
+    check_equal(
+        merging, Message("merged in float32, the model's outputs differ from those of base + adapter")
+    )
+    stop_if_asked(stop)
+    return wanted, merged, merging
 
 
 def _merge(
@@ -172,25 +145,14 @@ def _merge(
     Returns:
         The proof, and notes on what differs from the base's folder.
     """
-    model, name = bank.base.model.eval(), facts.experiment.name
-    with bank.rows(Rows((Share(name, len(rows.sources)),))):
-        wanted = run_model(model, rows)
-    stop_if_asked(stop)
-    merged = merge_adapter(bank, name)
-    merging = fresh_process.difference(model, rows, run_model(model, rows), wanted)
-    check_equal(
-        merging, Message("merged in float32, the model's outputs differ from those of base + adapter")
-    )
-    stop_if_asked(stop)
+    model = bank.base.model
+    wanted, merged, merging = merge_proven(bank, facts.experiment.name, rows, stop)
     expected, beside = {"float32": wanted}, None
     if dtype != "float32":
         beside = round_weights(model, merged, getattr(torch, dtype))
         expected = {"float32": run_model(model, rows), "auto": wanted}
         model.to(getattr(torch, dtype))
-    notes = [
-        *save_model(bank.base, staged / MODEL),
-        *set_languages(bank.base, staged / MODEL, facts.languages),
-    ]
+    notes = write_transformers(bank.base, facts.languages, staged / MODEL)
     for note in notes:
         report(Note(message=note))
     model.to("meta")  # the new process needs the memory now

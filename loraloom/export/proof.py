@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -21,8 +22,9 @@ from loraloom.data.languages.known import check_languages
 from loraloom.data.splitting.split import Split
 from loraloom.errors import ModelError
 from loraloom.export import fresh_process
-from loraloom.export.fresh_process import ModelMeasurement, ProofRows
+from loraloom.export.fresh_process import ModelMeasurement
 from loraloom.export.merged_languages import frame_of
+from loraloom.export.runtime import ProofRows
 from loraloom.recipe import Recipe
 from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest
@@ -30,6 +32,17 @@ from loraloom.training.signals import StopRequest
 NUM_ROWS = 8
 # Tokens per row: 8 × 32 positions of 250,112 logits take 256 MB.
 TARGET_TOKENS, SOURCE_TOKENS, NEW_TOKENS = 32, 512, 64
+
+
+class Limits(NamedTuple):
+    """Tokens of each source, target and answer in a proof; None leaves it to the recipe."""
+
+    source: int | None = SOURCE_TOKENS
+    target: int | None = TARGET_TOKENS
+    answer: int | None = NEW_TOKENS
+
+
+OF_RECIPE = Limits(None, None, None)
 # Relative to the largest logit. Base + adapter adds two products where the merged model has one; for the
 # starter and a model of mt5-small's shape, `loraloom merge` printed 3e-6 and 1e-6.
 TOLERANCE = 1e-4
@@ -59,14 +72,18 @@ class Proof:
     rounding_beside_update: float | None
 
 
-def choose_rows(split: Split | None) -> list[Example]:
+def choose_rows(split: Split | None, num_rows: int = NUM_ROWS) -> list[Example]:
     """Choose some rows of a run, those that training used least; none if they no longer exist."""
     part = (split.test or split.eval or split.train) if split is not None else []
-    return part[:: max(1, len(part) // NUM_ROWS)][:NUM_ROWS]
+    return part[:: max(1, len(part) // num_rows)][:num_rows]
 
 
 def proof_rows(
-    base: Base, recipe: Recipe, examples: Sequence[Example], pairs: Sequence[tuple[str, str]] = ()
+    base: Base,
+    recipe: Recipe,
+    examples: Sequence[Example],
+    pairs: Sequence[tuple[str, str]] = (),
+    limits: Limits = Limits(),  # noqa: B008 (it does not change)
 ) -> ProofRows:
     """Encode rows, truncated so that the logits stay small; random tokens if there are no examples.
 
@@ -75,13 +92,14 @@ def proof_rows(
         recipe: how they are read.
         examples: the rows.
         pairs: of a multilingual base, the languages of the adapter's training.
+        limits: beside the recipe's own.
     """
     texts = [example.source for example in examples]
     languages = base.languages
     if examples:
         check_languages(examples, languages, base.name)
-        source_limit = min(recipe.data.max_source_length, SOURCE_TOKENS)
-        target_limit = min(recipe.data.max_target_length, TARGET_TOKENS)
+        source_limit = _least(recipe.data.max_source_length, limits.source)
+        target_limit = _least(recipe.data.max_target_length, limits.target)
         sources, _ = encode_texts(
             texts,
             base.tokenizer,
@@ -118,9 +136,13 @@ def proof_rows(
         forced_token_ids=[start.forced_token_id for start in starts],
         frame=frame_of(base, pairs),
         text_at=None if languages is None else 1 if languages.begins_source else 0,
-        max_new_tokens=min(recipe.generation.max_new_tokens, NEW_TOKENS),
+        max_new_tokens=_least(recipe.generation.max_new_tokens, limits.answer),
         attention=base.family.attention,
     )
+
+
+def _least(own: int, limit: int | None) -> int:
+    return own if limit is None else min(own, limit)
 
 
 def check_equal(measured: ModelMeasurement, otherwise: str) -> None:
@@ -131,7 +153,7 @@ def check_equal(measured: ModelMeasurement, otherwise: str) -> None:
     """
     allowed = TOLERANCE * measured.largest_logit
     if not (measured.max_difference <= allowed and measured.largest_gap <= 2 * allowed):
-        raise _failed(
+        raise proof_failed(
             otherwise,
             found=Message(
                 "logits differ by {max_difference:.3g}, {num_same_answers} of {num_answers} "
@@ -151,10 +173,11 @@ def check_tokenizer(measured: ModelMeasurement, rows: ProofRows) -> None:
         ModelError: it does not.
     """
     if measured.num_same_encodings < len(rows.texts):
-        raise _failed(Message("loaded by plain transformers, the tokenizer gives different tokens"))
+        raise proof_failed(Message("loaded by plain transformers, the tokenizer gives different tokens"))
 
 
-def _failed(what: str, found: str = "", allowed: str = "") -> ModelError:
+def proof_failed(what: str, found: str = "", allowed: str = "") -> ModelError:
+    """Return the error for a folder that is not what it should be."""
     return ModelError(
         what,
         where="proof",
@@ -171,12 +194,31 @@ def run_fresh_process(model: Path, proof: Path, stop: StopRequest) -> dict[str, 
         ModelError: the process failed.
         Interrupted: a signal was received; the process was ended.
     """
+    run_module(fresh_process.__name__, (model, proof), proof, stop)
+    found = json.loads((proof / fresh_process.MEASURED).read_text(encoding="utf-8"))
+    return {dtype: ModelMeasurement(**values) for dtype, values in found.items()}
+
+
+def run_module(module: str, words: Sequence[str | Path], proof: Path, stop: StopRequest) -> None:
+    """Run a module of ours in a new process, offline.
+
+    Args:
+        module: its full name.
+        words: its arguments.
+        proof: a folder for what it prints.
+        stop: checked while it runs.
+
+    Raises:
+        ModelError: the process failed.
+        Interrupted: a signal was received; the process was ended.
+    """
     package = str(Path(loraloom.__file__).parents[1])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    command = [sys.executable, "-P", "-m", fresh_process.__name__, str(model.resolve()), str(proof.resolve())]
+    given = [str(word.resolve()) if isinstance(word, Path) else word for word in words]
     with (proof / "stderr").open("wb") as stderr:
         child = subprocess.Popen(
-            command,  # -P: a file of the user in the current folder must not shadow a library
+            # -P: a file of the user in the current folder must not shadow a library
+            [sys.executable, "-P", "-m", module, *given],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"},
             stdout=subprocess.DEVNULL,
             stderr=stderr,
@@ -196,11 +238,13 @@ def run_fresh_process(model: Path, proof: Path, stop: StopRequest) -> dict[str, 
             if code < 0
             else ""
         )
-        raise _failed(
-            Message("plain transformers cannot load the folder"), found=killed or "".join(lines[-1:])[:300]
+        is_transformers = module == fresh_process.__name__
+        raise proof_failed(
+            Message("plain transformers cannot load the folder")
+            if is_transformers
+            else Message("its own runtime cannot run what was written"),
+            found=killed or "".join(lines[-1:])[:300],
         )
-    found = json.loads((proof / fresh_process.MEASURED).read_text(encoding="utf-8"))
-    return {dtype: ModelMeasurement(**values) for dtype, values in found.items()}
 
 
 def stop_if_asked(stop: StopRequest) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from loraloom.base.safety import file_beside
 from loraloom.errors import ModelError, RunError
 from loraloom.export.merged_tokenizer import copy_tokenizer
 from loraloom.export.proof import NUM_ROWS, TARGET_TOKENS
-from loraloom.run.atomic import fsync_folder
 from loraloom.run.documents.choice import Choice
 from loraloom.text.message import Message
 from loraloom.text.units import size
@@ -157,14 +155,3 @@ def _check_files(model: PreTrainedModel, folder: Path) -> None:
             where=missing[0],
             fix=Message("Nothing was kept."),
         )
-
-
-def sync(folder: Path) -> int:
-    """Flush every file to disk; return their total size in bytes."""
-    size = 0
-    for file in folder.iterdir():
-        with file.open("rb") as opened:
-            os.fsync(opened.fileno())
-        size += file.stat().st_size
-    fsync_folder(folder)
-    return size

@@ -1,4 +1,4 @@
-"""Results of compare, predict, merge, card, runs and demo."""
+"""Results of compare, predict, merge, export, card, runs and demo."""
 
 from __future__ import annotations
 
@@ -127,6 +127,30 @@ class MergeResult:
     num_bytes: int
     movement: float
     proof: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """Result of `write_export`.
+
+    Args:
+        folder: what was written; its README.md has code that runs it.
+        experiment: experiment of the exported adapter.
+        format, quantization: as requested.
+        num_bytes: size of its files.
+        movement: ‖ΔW‖ / ‖W‖ of the adapter.
+        proof: measurements by the format's own runtime; None if that is not installed.
+        notes: what users should know about it.
+    """
+
+    folder: Path
+    experiment: str
+    format: str
+    quantization: str
+    num_bytes: int
+    movement: float
+    proof: Mapping[str, Any] | None
     notes: tuple[str, ...]
 
 

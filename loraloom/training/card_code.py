@@ -61,10 +61,15 @@ def _flag_line(facts: Facts) -> str:
     return f"model.config.tie_word_embeddings = False  # {reason}\n" if facts.flag_matters else ""
 
 
-def _answer_code(facts: Facts, *, is_in_config: bool = False) -> str:
+def question_text(facts: Facts) -> str:
+    """Return a question as the adapter was trained with, with a placeholder for its text."""
     template = SourceTemplate(facts.recipe.data.source_prefix)
     text = template.fill(dict.fromkeys(template.columns, PLACEHOLDER))
-    text += "" if template.columns else PLACEHOLDER
+    return text + ("" if template.columns else PLACEHOLDER)
+
+
+def _answer_code(facts: Facts, *, is_in_config: bool = False) -> str:
+    text = question_text(facts)
     options = "" if is_in_config else f", {_options(facts.recipe.generation, bool(facts.languages))}"
     told, more = language_code(facts.languages, facts.origin, is_in_config=is_in_config)
     options += more

@@ -33,6 +33,7 @@ from loraloom.commands.merge import merge
 from loraloom.errors import AdapterError, Interrupted, ModelError, RunError
 from loraloom.export import fresh_process
 from loraloom.export import merged_folder as workflow
+from loraloom.export import transformers_format as written
 from loraloom.export.fresh_process import ModelOutputs, ProofRows, difference, run_model
 from loraloom.export.proof import check_equal, run_fresh_process
 from loraloom.export.transformers_folder import stored_dtype
@@ -214,7 +215,7 @@ def test_a_tensor_left_unmerged_is_found_however_little_it_says(
 def test_a_folder_that_reads_otherwise_is_not_kept(
     trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
-    honest = workflow.save_model
+    honest = written.save_model
 
     def save_and_damage(base: Base, folder: Path) -> list[str]:
         notes = honest(base, folder)
@@ -229,7 +230,7 @@ def test_a_folder_that_reads_otherwise_is_not_kept(
             (folder / "tokenizer.json").write_text(text.replace('"NFC"', '"NFD"').replace('"我"', '"㊀"'))
         return notes
 
-    monkeypatch.setattr(workflow, "save_model", save_and_damage)
+    monkeypatch.setattr(written, "save_model", save_and_damage)
     with pytest.raises(ModelError, match="proof: loaded by plain transformers"):
         merge(trained("mt5"), tmp_path / "merged")
     assert_nothing_left(tmp_path)

@@ -40,12 +40,14 @@ PUBLIC = [
     "runs",
     "stop_on_signals",
     "train",
+    "write_export",
     "write_report",
 ]
 # What a verb is called as a function, if its command's name is that of a part of the package.
 NAMES = {
     "find_lr": "find_learning_rate",
     "recipe_schema": "recipe_schema",
+    "export": "write_export",
     "report": "write_report",
     "search": "run_search",
 }

@@ -1,0 +1,185 @@
+"""export: write an adapter, with or without its base, in another program's format, and verify it there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from loraloom.architectures.families import family_of
+from loraloom.bank.peft_folder import read_adapter
+from loraloom.commands.card import adapter_facts
+from loraloom.commands.merge import load_with_adapter, run_rows
+from loraloom.data.splitting.split import split_examples
+from loraloom.errors import ModelError, RecipeError
+from loraloom.export.exported_folder import Exported, ExportRequest, num_proof_rows, write_export
+from loraloom.export.format import Form, Format
+from loraloom.export.formats import FORMATS
+from loraloom.export.proof import choose_rows
+from loraloom.export.staging import check_out, staged_beside
+from loraloom.recipe import Recipe
+from loraloom.run.events import Report, quiet
+from loraloom.run.folder import open_run
+from loraloom.session import provenance as origin
+from loraloom.session.adapter_folders import attach, find_adapters, foreign_facts
+from loraloom.session.adapter_names import one_adapter
+from loraloom.session.locations import Relocation, relocated
+from loraloom.session.material import config_of
+from loraloom.text.message import Message
+from loraloom.training.signals import StopRequest, stop_on_signals
+
+
+def export(
+    run: Path,
+    out: Path,
+    *,
+    format: str,
+    quantization: str | None = None,
+    adapter_only: bool = False,
+    experiment: str | None = None,
+    base: Path | None = None,
+    data: Path | None = None,
+    report: Report = quiet,
+    stop: StopRequest | None = None,
+) -> Exported:
+    """Write an adapter of a run in another program's format, and verify it with that program.
+
+    Args:
+        run: the run directory.
+        out: the folder to create; it must not exist.
+        format: `transformers`, `peft`, `ctranslate2`, …
+        quantization: one that the format has; by default what loses nothing.
+        adapter_only: export the adapter without its base, if the format can.
+        experiment: the adapter's experiment; may be omitted if the run has only one.
+        base, data: present locations of the run's base (a folder) and data (a folder or file), if they were
+            moved; they must be unchanged.
+        report: called with progress and notes.
+        stop: token to stop by; without one, SIGINT and SIGTERM request a stop.
+
+    Raises:
+        RecipeError: there is no such format, or it has no such quantization.
+        RunError: the run has no such adapter, `out` exists, or there is too little disk space.
+        AdapterError: the adapter is damaged or belongs to another base.
+        ModelError: the format cannot contain this model, a package is missing, or the verification failed.
+        Interrupted: a stop was requested; nothing is left.
+    """
+    chosen, quantization, form = _chosen(format, quantization, adapter_only)
+    opened = open_run(run)
+    recipe, known = origin.run_recipe(opened)
+    recipe, moved = relocated(opened, recipe, known, Relocation(base, data))
+    usage = ["export", str(run), str(out), "--format", format]
+    name, notes = one_adapter(opened, recipe, experiment, usage=usage)
+    check_out(out)
+    folder = opened.adapters / name
+    adapter = read_adapter(folder)  # before the base, which takes longer
+    _check_model(chosen, recipe, quantization, form)
+    facts = adapter_facts(opened, name)
+    split, about_rows = run_rows(opened, recipe, known)
+    examples = choose_rows(split, num_proof_rows(chosen, quantization))
+    with stop_on_signals(stop) as stop, staged_beside(out) as staged:
+        bank, of_adapter = load_with_adapter(recipe, known, folder, name)
+        asked = ExportRequest(chosen, quantization, form, examples, out, staged)
+        notes = [*notes, *moved, *about_rows, *of_adapter]
+        return write_export(bank, adapter, facts, asked, notes, report, stop)
+
+
+def export_foreign(
+    base: str | Path,
+    adapter: str | Path,
+    out: Path,
+    *,
+    format: str,
+    quantization: str | None = None,
+    adapter_only: bool = False,
+    data: Path | None = None,
+    sets: Sequence[str] = (),
+    report: Report = quiet,
+    stop: StopRequest | None = None,
+) -> Exported:
+    """Export an adapter that belongs to no run.
+
+    Args:
+        base: a folder, a hub name, or `starter`.
+        adapter: a folder in PEFT's format.
+        data: rows for the verification; without them, random tokens are used.
+        sets: `key=value` each, of `data` and `generation`.
+        out, format, quantization, adapter_only, report, stop: as in `export`.
+
+    Raises:
+        LoRALoomError: as in `export`.
+        Interrupted: a stop was requested; nothing is left.
+    """
+    chosen, quantization, form = _chosen(format, quantization, adapter_only)
+    given = find_adapters(base, [adapter], data=data, sets=sets, merges=True)
+    ((name, folder),) = given.folders.items()
+    check_out(out)
+    _check_model(chosen, given.recipe, quantization, form)
+    split = None if data is None else split_examples(given.recipe.data)
+    examples = choose_rows(split, num_proof_rows(chosen, quantization))
+    about_rows = [Message("no rows are given, so the proof uses random tokens")] if split is None else []
+    with stop_on_signals(stop) as stop, staged_beside(out) as staged:
+        bank, adapters, of_adapter = attach(
+            given.recipe, given.folders, {"dtype": "float32", "device": "cpu"}
+        )
+        facts = foreign_facts(given.recipe, name, read_adapter(folder), bank.base)
+        asked = ExportRequest(chosen, quantization, form, examples, out, staged)
+        notes = [*given.notes, *about_rows, *of_adapter]
+        return write_export(bank, adapters[name], facts, asked, notes, report, stop)
+
+
+def _chosen(format: str, quantization: str | None, adapter_only: bool) -> tuple[Format, str, Form]:
+    """Find the format, and check that it has what is asked for.
+
+    Raises:
+        RecipeError: it does not.
+        ModelError: a package that writes it is not installed.
+    """
+    chosen = FORMATS.get(format)
+    if chosen is None:
+        raise RecipeError(
+            Message("is not an export format"), where="--format", found=format, allowed=", ".join(FORMATS)
+        )
+    rounded = chosen.quantizations[0] if quantization is None else quantization
+    if rounded not in chosen.quantizations:
+        raise RecipeError(
+            Message("{title} has no such quantization", title=chosen.title),
+            where="--quantization",
+            found=rounded,
+            allowed=", ".join(chosen.quantizations),
+        )
+    form: Form = "adapter" if adapter_only else chosen.forms[0]
+    if form not in chosen.forms:
+        raise RecipeError(
+            Message("{title} contains base and adapter in one", title=chosen.title),
+            where="--adapter-only",
+            fix=Message("Leave the option out, or choose --format peft."),
+        )
+    if missing := chosen.missing(chosen.writes_with):
+        raise ModelError(
+            Message("{modules} is not installed", modules=", ".join(missing)),
+            where=f"--format {format}",
+            fix=Message("Install it: pip install 'loraloom[{extra}]'", extra=chosen.extra),
+        )
+    return chosen, rounded, form
+
+
+def _check_model(chosen: Format, recipe: Recipe, quantization: str, form: Form) -> None:
+    """Refuse a model that the format cannot contain, before it is loaded.
+
+    Raises:
+        ModelError: gives the reason.
+    """
+    config = config_of(recipe)
+    family = family_of(config.get("model_type"))
+    if family is None:
+        return  # loading says what is wrong with it
+    if why := chosen.why_not(family, config, quantization, form):
+        raise ModelError(
+            Message(
+                "cannot be exported to {title} in {quantization}",
+                title=chosen.title,
+                quantization=quantization,
+            ),
+            where=recipe.model_name_or_path,
+            found=why,
+            fix=Message("Choose another --format or --quantization."),
+        )

@@ -1,0 +1,96 @@
+"""The format of CTranslate2: its own converter on the merged model in memory, its config set right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from transformers import PreTrainedModel
+
+from loraloom.architectures.family import Family
+from loraloom.base.loading import Base
+from loraloom.errors import ModelError
+from loraloom.export.ctranslate2_example import translating_code
+from loraloom.export.ctranslate2_weights import save_quantized
+from loraloom.export.format import ExportSource, Form, Format
+from loraloom.export.merged_languages import set_languages
+from loraloom.export.merged_tokenizer import copy_tokenizer
+from loraloom.export.transformers_format import float16_overflows
+from loraloom.text.message import Message
+from loraloom.text.visible import one_line
+
+TOKENIZER_FOLDER = "tokenizer"
+# Whether the norm stands before each sublayer, which transformers knows and its config need not say.
+NORM_FIRST = {"bart": False, "mbart": True, "pegasus": True}
+
+
+class CTranslate2(Format):
+    """model.bin with vocabularies, and the tokenizer in a folder of its own."""
+
+    name = "ctranslate2"
+    title = "CTranslate2"
+    quantizations: ClassVar[tuple[str, ...]] = ("float32", "int8", "int16", "float16", "bfloat16")
+    extra = "ctranslate2"
+    writes_with: ClassVar[tuple[str, ...]] = ("ctranslate2",)
+    runs_with: ClassVar[tuple[str, ...]] = ("ctranslate2",)
+    runtime = "loraloom.export.ctranslate2_runtime"
+    library = "ctranslate2"
+
+    def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:
+        """Refuse families that its converter does not compute right, and float16 where it overflows."""
+        if family.without_ctranslate2:
+            return family.without_ctranslate2
+        return float16_overflows(family) if quantization == "float16" else ""
+
+    def write(self, source: ExportSource, folder: Path) -> list[str]:
+        """Convert the model, which is released on the way."""
+        tokenizer = folder / TOKENIZER_FOLDER
+        tokenizer.mkdir()
+        source.base.model.config.save_pretrained(tokenizer)  # AutoTokenizer may need the model's type
+        notes = copy_tokenizer(source.base, tokenizer)
+        notes += set_languages(source.base, tokenizer, source.facts.languages)
+        _state(source.base)
+        try:
+            spec = _specification(source.base)
+        except (ValueError, NotImplementedError, KeyError, AttributeError) as error:
+            raise ModelError(
+                Message("CTranslate2's converter cannot convert it"),
+                where=source.base.name,
+                found=one_line(error),
+                fix=Message("Choose another --format."),
+            ) from None
+        save_quantized(spec, source.quantization, folder)
+        return notes
+
+    def example(self, source: ExportSource) -> str:
+        """Write Python with CTranslate2's Translator."""
+        return translating_code(source, TOKENIZER_FOLDER)
+
+
+def _state(base: Base) -> None:
+    """Set what the converter reads from the config to what the model computes."""
+    model, family = base.model, base.family
+    if family.forces_tied_flag:  # the converter takes this flag for the scale before the head
+        model.config.tie_word_embeddings = family.output_scale(model.config) != 1.0
+    if family.model_type in NORM_FIRST:
+        model.config.normalize_before = NORM_FIRST[family.model_type]
+        model.config.normalize_embedding = hasattr(model.get_encoder(), "layernorm_embedding")
+
+
+def _specification(base: Base) -> Any:
+    """Run CTranslate2's own converter on the model, which is released: the result has its weights."""
+    from ctranslate2.converters import TransformersConverter
+
+    class Converter(TransformersConverter):  # type: ignore[misc]
+        """Its converter, of a model and a tokenizer that are loaded already."""
+
+        def load_model(self, model_class: Any, model_name_or_path: str, **options: Any) -> PreTrainedModel:
+            return base.model
+
+        def load_tokenizer(self, tokenizer_class: Any, model_name_or_path: str, **options: Any) -> Any:
+            return base.tokenizer
+
+    spec = Converter(str(base.model.config.name_or_path))._load()
+    base.model.to("meta")
+    return spec

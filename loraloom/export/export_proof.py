@@ -1,0 +1,249 @@
+"""Proof of an export: what its own runtime answers, compared with base + adapter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+
+from loraloom.bank.bank import AdapterBank
+from loraloom.bank.ownership import Rows, Share
+from loraloom.data.languages.codes import DecoderStart
+from loraloom.evaluate.comparison import ModelAnswers, compute_evidence
+from loraloom.evaluate.generation import answer
+from loraloom.evaluate.scoring import score_against
+from loraloom.export.fresh_process import teacher_forced
+from loraloom.export.proof import proof_failed
+from loraloom.export.runtime import ProofRows, RuntimeOutputs
+from loraloom.export.transformers_answers import of_targets, parts_of
+from loraloom.recipe import GenerationSettings
+from loraloom.run.documents.comparison import BASE_NAME, Difference
+from loraloom.text.message import Message
+
+# Rows whose answers are compared if the export is rounded, so that figures have an interval.
+NUM_ROUNDED_ROWS = 64
+ROWS_TOGETHER = 32
+# Nats of a token, relative to the largest that is expected: two runtimes add in different orders. A wrong
+# scale or a missing norm moves it by whole nats.
+TOLERANCE = 2e-3
+# Tokens whose probabilities are kept at each position, to tell a tie from a difference.
+NUM_NEAREST = 5
+EXPORT = "export"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Outputs of base + adapter in float32.
+
+    Args:
+        answers: greedy answers, without start and EOS.
+        log_probabilities: of each token of each target up to EOS.
+        nearest: of each answer at each position, EOS included, the likeliest tokens and their
+            log-probabilities; empty if nothing is demanded to be equal.
+    """
+
+    answers: list[list[int]]
+    log_probabilities: list[list[float]]
+    nearest: list[list[dict[int, float]]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How the outputs of a runtime differ from those of base + adapter.
+
+    Args:
+        num_answers, num_same_answers: number of greedy answers, and of those that are equal.
+        largest_gap: where an answer first deviates, how much likelier base + adapter finds its own token, in
+            nats; if it is near 0, that is a tie. None if it was not measured.
+        largest_difference: largest difference of the log-probability of any token of the targets, in nats;
+            None if the runtime gives none.
+        mean_expected, mean_found: mean log-probability of the targets' tokens.
+    """
+
+    num_answers: int
+    num_same_answers: int
+    largest_gap: float | None
+    largest_difference: float | None
+    mean_expected: float
+    mean_found: float | None
+
+
+@dataclass(frozen=True)
+class ExportProof:
+    """Results of the proof of an export.
+
+    Args:
+        rows: what it was tested on.
+        runtime, computed_in: the program that ran the export, and in which numbers.
+        is_exact: whether equality was demanded.
+        measured: how its outputs differ from those of base + adapter in float32.
+        figures: how its figures differ, if responses are known and the export is rounded.
+        merging: largest difference of a logit by merging in float32; None if nothing was merged.
+    """
+
+    rows: str
+    runtime: str
+    computed_in: str
+    is_exact: bool
+    measured: Measured
+    figures: list[Difference]
+    merging: float | None
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Convert what `dataclasses.asdict` made."""
+        figures = [Difference(**own) for own in values["figures"]]
+        return cls(**{**values, "measured": Measured(**values["measured"]), "figures": figures})
+
+
+@torch.no_grad()
+def reference_outputs(bank: AdapterBank, slot: str, rows: ProofRows, *, with_nearest: bool) -> Reference:
+    """Compute what base + adapter answers, in float32.
+
+    Args:
+        bank: with the adapter attached.
+        slot: the adapter.
+        rows: with targets.
+        with_nearest: keep what is needed to tell a tie from a difference.
+    """
+    settings = GenerationSettings(max_new_tokens=rows.max_new_tokens, batch_size=ROWS_TOGETHER)
+    starts = [DecoderStart(*each) for each in zip(rows.start_token_ids, rows.forced_token_ids, strict=True)]
+    answers = answer(bank, [slot], rows.sources, settings, starts=starts)[slot]
+    log_probabilities: list[list[float]] = []
+    nearest: list[list[dict[int, float]]] = []
+    model, position = bank.base.model.eval(), 0
+    for part in parts_of(rows):
+        num_rows = len(part.sources)
+        with bank.rows(Rows((Share(slot, num_rows),))):
+            log_probabilities += of_targets(teacher_forced(model, part), part)
+            if with_nearest:
+                own = [[*each, rows.eos_token_id] for each in answers[position : position + num_rows]]
+                nearest += _nearest(model, part, own)
+        position += num_rows
+    return Reference(answers, log_probabilities, nearest)
+
+
+def _nearest(model: object, rows: ProofRows, answers: Sequence[list[int]]) -> list[list[dict[int, float]]]:
+    """Find the likeliest tokens at every position of some answers."""
+    logits = teacher_forced(model, replace(rows, targets=answers))
+    values, tokens = (logits - logits.logsumexp(1, keepdim=True)).topk(NUM_NEAREST, dim=1)
+    flat = [
+        dict(zip(ids, own, strict=True)) for ids, own in zip(tokens.tolist(), values.tolist(), strict=True)
+    ]
+    ends, found = 0, []
+    for each in answers:
+        found.append(flat[ends : ends + len(each)])
+        ends += len(each)
+    return found
+
+
+def measure(outputs: RuntimeOutputs, reference: Reference, rows: ProofRows) -> Measured:
+    """Compare what a runtime answered with the reference.
+
+    Raises:
+        ModelError: it gives NaN, infinity, or another number of rows or tokens.
+    """
+    found = outputs.log_probabilities
+    if len(outputs.answers) != len(reference.answers) or (
+        found is not None and [len(own) for own in found] != [len(own) for own in reference.log_probabilities]
+    ):
+        raise proof_failed(Message("its own runtime gives another number of answers or tokens"))
+    pairs = list(zip(outputs.answers, reference.answers, strict=True))
+    expected = [each for own in reference.log_probabilities for each in own]
+    given = None if found is None else [each for own in found for each in own]
+    if given is not None and not all(map(math.isfinite, given)):
+        raise proof_failed(
+            Message("run by its own runtime, it gives log-probabilities that are NaN or infinite"),
+            found=Message(
+                "{num_bad} of {num_tokens}",
+                num_bad=sum(not math.isfinite(each) for each in given),
+                num_tokens=len(given),
+            ),
+        )
+    return Measured(
+        num_answers=len(pairs),
+        num_same_answers=sum(own == wanted for own, wanted in pairs),
+        largest_gap=_largest_gap(pairs, reference, rows.eos_token_id) if reference.nearest else None,
+        largest_difference=None
+        if given is None
+        else max((abs(a - b) for a, b in zip(given, expected, strict=True)), default=0.0),
+        mean_expected=sum(expected) / max(1, len(expected)),
+        mean_found=None if given is None else sum(given) / max(1, len(given)),
+    )
+
+
+def _largest_gap(pairs: Sequence[tuple[list[int], list[int]]], reference: Reference, eos: int) -> float:
+    """Compute how much likelier base + adapter finds its own token where two answers diverge."""
+    gaps = [0.0]
+    for (found, wanted), likely in zip(pairs, reference.nearest, strict=True):
+        own, expected = [*found, eos], [*wanted, eos]
+        at = next((at for at, (a, b) in enumerate(zip(own, expected, strict=False)) if a != b), None)
+        if at is not None:
+            top = likely[at]
+            gaps.append(max(top.values()) - top[own[at]] if own[at] in top else math.inf)
+    return max(gaps)
+
+
+def check_exact(measured: Measured, reference: Reference) -> None:
+    """Check for equality up to rounding: in all log-probabilities, and in answers except for ties.
+
+    Raises:
+        ModelError: the export answers something else.
+    """
+    largest = max((abs(each) for own in reference.log_probabilities for each in own), default=0.0)
+    allowed = TOLERANCE * max(1.0, largest)
+    if (measured.largest_difference or 0.0) <= allowed and (measured.largest_gap or 0.0) <= 2 * allowed:
+        return
+    raise proof_failed(
+        Message("run by its own runtime, it answers something else than base + adapter"),
+        found=Message(
+            "log-probabilities differ by {largest_difference:.3g}, {num_same_answers} of {num_answers} "
+            "answers are the same",
+            largest_difference=math.nan
+            if measured.largest_difference is None
+            else measured.largest_difference,
+            num_same_answers=measured.num_same_answers,
+            num_answers=measured.num_answers,
+        ),
+        allowed=Message("a difference of {allowed:.3g}", allowed=allowed),
+    )
+
+
+def check_encodings(outputs: RuntimeOutputs, rows: ProofRows) -> None:
+    """Check that the runtime's own tokenizer, if it has one, gives the tokens of the run.
+
+    Raises:
+        ModelError: it does not.
+    """
+    if outputs.encodings is None or rows.text_at is not None:
+        return
+    for own, wanted in zip(outputs.encodings, rows.sources, strict=False):
+        if own[: len(wanted) - 1] != list(wanted[:-1]):  # up to the cut of a truncated source
+            raise proof_failed(Message("its own tokenizer gives different tokens than the run's"))
+
+
+def figure_differences(
+    outputs: RuntimeOutputs, reference: Reference, responses: Sequence[str], bank: AdapterBank
+) -> list[Difference]:
+    """Compute how the export's figures differ from those of base + adapter, with the intervals of `compare`.
+
+    Args:
+        responses: the known answer of each row.
+    """
+    text = bank.base.answer_text
+    scoring = score_against(responses, text)
+    num_labels = [len(own) for own in reference.log_probabilities]
+    losses = [-sum(own) for own in reference.log_probabilities]
+    theirs = ModelAnswers(text.texts(reference.answers), [len(own) for own in reference.answers], losses)
+    given = outputs.log_probabilities
+    ours = ModelAnswers(
+        text.texts(outputs.answers),
+        [len(own) for own in outputs.answers],
+        losses if given is None else [-sum(own) for own in given],
+    )
+    groups = {BASE_NAME: [BASE_NAME], EXPORT: [EXPORT]}
+    evidence = compute_evidence({BASE_NAME: theirs, EXPORT: ours}, groups, scoring, num_labels)
+    return [each for each in evidence.differences if each.metric != "eval_loss" or given is not None]

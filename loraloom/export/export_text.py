@@ -1,0 +1,161 @@
+"""Texts about an export: remarks, figures and the README in its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from loraloom.export.export_proof import ExportProof
+from loraloom.export.format import ExportSource, Format
+from loraloom.export.formats import FORMATS
+from loraloom.run.documents.comparison import Difference
+from loraloom.run.documents.words import shown_word
+from loraloom.text.catalogue import filled, rendered
+from loraloom.text.message import Message
+from loraloom.text.units import signed
+from loraloom.training.adapter_card import front_matter, python_block, table, training_sections
+from loraloom.training.card_facts import Facts
+
+
+def export_remarks(format: Format, proof: ExportProof | None) -> list[str]:
+    """List what users should know about an export."""
+    if proof is None:
+        return [not_proven(format)]
+    measured = proof.measured
+    found: list[str] = []
+    if not proof.is_exact:
+        found.append(
+            Message(
+                "rounded: {num_changed} of {num_answers} greedy answers differ from those of base + "
+                "adapter in float32",
+                num_changed=measured.num_answers - measured.num_same_answers,
+                num_answers=measured.num_answers,
+            )
+        )
+    found += [
+        Message(
+            "{metric} is {verdict} than that of base + adapter: {difference}",
+            metric=own.metric,
+            verdict=shown_word(own.verdict),
+            difference=difference_words(own),
+        )
+        for own in proof.figures
+        if own.verdict == "worse"
+    ]
+    return found
+
+
+def not_proven(format: Format) -> str:
+    """Say that an export was not run, and what to install."""
+    extra = format.runtime_extra or format.extra
+    return Message(
+        "written, but not verified: its runtime ({modules}) is not installed. Install it with pip install "
+        "'loraloom[{extra}]' and export again",
+        modules=", ".join(format.missing(format.runs_with)),
+        extra=extra,
+    )
+
+
+def result_figures(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Format the result of `export` as rows of a table."""
+    proof = None if result["proof"] is None else ExportProof.from_json(result["proof"])
+    format = FORMATS[result["format"]]
+    return [("format", f"{format.title}, {result['quantization']}"), *export_figures(proof, format)]
+
+
+def export_figures(proof: ExportProof | None, format: Format) -> list[tuple[str, str]]:
+    """Format a proof as rows of a table."""
+    if proof is None:
+        return [(Message("verified"), not_proven(format))]
+    measured = proof.measured
+    computed = Message(", computed in {dtype}", dtype=proof.computed_in) if proof.computed_in else ""
+    rows: list[tuple[str, str]] = [
+        (Message("verified with"), Message("{runtime}{computed}", runtime=proof.runtime, computed=computed)),
+        (Message("verified on"), proof.rows),
+    ]
+    if proof.merging is not None:
+        rows.append((Message("merged in float32: largest |Δlogit|"), f"{proof.merging:.2g}"))
+    rows.append(
+        (
+            Message("same greedy answers"),
+            Message(
+                "{num_same} of {num_answers}",
+                num_same=measured.num_same_answers,
+                num_answers=measured.num_answers,
+            )
+            if not proof.is_exact or measured.num_same_answers == measured.num_answers
+            else Message(
+                "{num_same} of {num_answers} (the others are ties)",
+                num_same=measured.num_same_answers,
+                num_answers=measured.num_answers,
+            ),
+        )
+    )
+    if measured.largest_difference is not None and measured.mean_found is not None:
+        rows += [
+            (Message("largest difference of a log-probability"), f"{measured.largest_difference:.2g}"),
+            (
+                Message("mean log-probability of a token"),
+                Message(
+                    "{found:.4f}, of base + adapter {expected:.4f}",
+                    found=measured.mean_found,
+                    expected=measured.mean_expected,
+                ),
+            ),
+        ]
+    return [*rows, *((own.metric, difference_words(own)) for own in proof.figures)]
+
+
+def difference_words(own: Difference) -> str:
+    """Format a difference with its interval and verdict."""
+    return Message(
+        "{difference} [{low}, {high}], {verdict}",
+        difference=signed(own.difference, 3),
+        low=signed(own.low, 3),
+        high=signed(own.high, 3),
+        verdict=shown_word(own.verdict),
+    )
+
+
+def export_card(
+    facts: Facts, format: Format, source: ExportSource, proof: ExportProof | None, example: str
+) -> str:
+    """Write the README.md of an exported folder.
+
+    Args:
+        example: Python that runs the export.
+    """
+    title = filled(
+        "{base} with the LoRA adapter {experiment}, for {title}"
+        if source.form == "merged"
+        else "LoRA adapter {experiment} of {base}, for {title}",
+        base=facts.base,
+        experiment=facts.experiment.name,
+        title=format.title,
+    )
+    return "\n".join(
+        [
+            front_matter(facts, format.library, source.form),
+            f"# {title}",
+            "",
+            filled("Exported with LoRALoom, in {quantization}.", quantization=source.quantization),
+            "",
+            f"## {filled('Use')}",
+            "",
+            python_block(example),
+            "",
+            f"## {filled('Proof')}",
+            "",
+            filled(
+                "Base with adapter in float32 compared with this folder, as its own runtime runs it in a new "
+                "process."
+            ),
+            "",
+            *table(
+                (filled("figure"), filled("value")),
+                [(rendered(name), rendered(value)) for name, value in export_figures(proof, format)],
+            ),
+            "",
+            *training_sections(facts),
+        ]
+    )

@@ -1,0 +1,270 @@
+"""Base + adapter in another program's format: written under a hidden name, verified, renamed.
+
+base in float32 ──▶ answers of base + adapter ──▶ W + s·B·A in place ──▶ `Format.write` into .OUT.merging/
+    ──▶ the same rows in a new process, with the format's own runtime ──▶ OUT/
+
+Only one copy of the weights exists at a time, on the CPU.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypedDict
+
+from safetensors import SafetensorError
+
+from loraloom.bank.bank import AdapterBank
+from loraloom.bank.peft_folder import README, Adapter
+from loraloom.data.example import Example
+from loraloom.errors import RunError
+from loraloom.evaluate.movement import movement
+from loraloom.export import runtime
+from loraloom.export.export_proof import (
+    NUM_ROUNDED_ROWS,
+    ExportProof,
+    Reference,
+    check_encodings,
+    check_exact,
+    figure_differences,
+    measure,
+    reference_outputs,
+)
+from loraloom.export.export_text import export_card, export_remarks
+from loraloom.export.format import ExportSource, Form, Format
+from loraloom.export.merged_folder import merge_proven
+from loraloom.export.merged_generation import merged_generation_config
+from loraloom.export.merged_languages import language_notes
+from loraloom.export.proof import NUM_ROWS, OF_RECIPE, Limits, proof_rows, run_module, stop_if_asked
+from loraloom.export.runtime import ProofRows, RuntimeOutputs
+from loraloom.export.staging import MODEL, PROOF, publish
+from loraloom.export.transformers_folder import check_space
+from loraloom.run.atomic import write_bytes
+from loraloom.run.documents.document import JsonObject
+from loraloom.run.events import Note, Report
+from loraloom.text.message import Message
+from loraloom.training.card_facts import Facts
+from loraloom.training.signals import StopRequest
+
+
+class Exported(TypedDict):
+    """The result of `export`; `proof` is None if the format's runtime is not installed."""
+
+    folder: str
+    experiment: str
+    format: str
+    quantization: str
+    form: Form
+    bytes: int
+    movement: float
+    proof: JsonObject | None
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What is asked for.
+
+    Args:
+        format: the format.
+        quantization, form: of the format's.
+        examples: rows for the proof; without any, random tokens are used.
+        out: the folder to create.
+        staged: a hidden folder in the same place, as created by `staged_beside`.
+    """
+
+    format: Format
+    quantization: str
+    form: Form
+    examples: Sequence[Example]
+    out: Path
+    staged: Path
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the export loses nothing."""
+        return self.quantization in self.format.exact
+
+    @property
+    def can_run(self) -> bool:
+        """Whether the format's runtime is installed."""
+        return not self.format.missing(self.format.runs_with)
+
+
+def num_proof_rows(format: Format, quantization: str) -> int:
+    """Return how many rows a proof takes; more if figures are to have an interval."""
+    return NUM_ROWS if quantization in format.exact else NUM_ROUNDED_ROWS
+
+
+def write_export(
+    bank: AdapterBank,
+    adapter: Adapter,
+    facts: Facts,
+    asked: ExportRequest,
+    notes: list[str],
+    report: Report,
+    stop: StopRequest,
+) -> Exported:
+    """Export the bank's only adapter, verify what was written, and rename it.
+
+    Args:
+        bank: on the base in float32 on the CPU, with the adapter attached; unusable afterwards.
+        adapter: the adapter.
+        facts: facts for the folder's card.
+        asked: what is asked for.
+        notes: existing notes on the adapter.
+        report: called with every event.
+        stop: checked between parts of the work.
+
+    Returns:
+        The result of `export`.
+
+    Raises:
+        ModelError: the model cannot be exported, or the proof failed.
+        RunError: there is too little space, or a file could not be written.
+        Interrupted: a stop was requested.
+    """
+    loaded, name, recipe = bank.base, facts.experiment.name, facts.recipe
+    check_space(asked.out.parent, loaded.model, loaded.model.dtype)
+    base_path = str(loaded.model.config.name_or_path)
+    if asked.form == "merged":
+        targets = {target for _, target in facts.languages}
+        loaded.model.generation_config, inherited = merged_generation_config(
+            loaded, recipe.generation, targets
+        )
+        notes += [*inherited.notes(), *language_notes(loaded, facts.languages)]
+    for note in notes:
+        report(Note(message=note))
+    shift = movement(bank, name)
+    limits = Limits() if asked.is_exact else OF_RECIPE
+    rows = proof_rows(loaded, recipe, asked.examples, facts.languages, limits)
+    reference = reference_outputs(bank, name, rows, with_nearest=asked.is_exact)
+    stop_if_asked(stop)
+    merging = _merge(bank, name, asked, facts, stop)
+    source = ExportSource(
+        base=loaded,
+        facts=facts,
+        form=asked.form,
+        quantization=asked.quantization,
+        settings=adapter.settings,
+        tensors=adapter.tensors,
+        available=tuple(bank.available),
+    )
+    written = _write(source, asked)
+    loaded.model.to("meta")  # the new process needs the memory now
+    gc.collect()
+    proof = _prove(bank, reference, rows, asked, base_path, facts, merging, report, stop)
+    written += export_remarks(asked.format, proof)
+    for note in written:
+        report(Note(message=note))
+    card = export_card(facts, asked.format, source, proof, asked.format.example(source))
+    write_bytes(asked.staged / MODEL / README, card.encode())
+    return {
+        "folder": str(asked.out),
+        "experiment": name,
+        "format": asked.format.name,
+        "quantization": asked.quantization,
+        "form": asked.form,
+        "movement": shift.total,
+        "proof": None if proof is None else asdict(proof),
+        "notes": [*notes, *written],
+        "bytes": publish(asked.staged / MODEL, asked.out, stop),
+    }
+
+
+def _merge(
+    bank: AdapterBank, name: str, asked: ExportRequest, facts: Facts, stop: StopRequest
+) -> float | None:
+    """Merge the adapter, if it is exported with its base; return the largest difference of a logit."""
+    if asked.form == "adapter":
+        return None
+    few = proof_rows(bank.base, facts.recipe, asked.examples[:NUM_ROWS], facts.languages)
+    _, _, merging = merge_proven(bank, name, few, stop)
+    return merging.max_difference
+
+
+def _write(source: ExportSource, asked: ExportRequest) -> list[str]:
+    """Write the export; errors of the disk name the folder.
+
+    Raises:
+        RunError: a file could not be written.
+    """
+    try:
+        return asked.format.write(source, asked.staged / MODEL)
+    except (OSError, SafetensorError) as error:
+        raise RunError(
+            Message("the export could not be written"),
+            where=str(asked.out.parent),
+            found=str(error).split("\n")[0],
+            fix=Message("Nothing was kept."),
+        ) from None
+
+
+def _prove(
+    bank: AdapterBank,
+    reference: Reference,
+    rows: ProofRows,
+    asked: ExportRequest,
+    base_path: str,
+    facts: Facts,
+    merging: float | None,
+    report: Report,
+    stop: StopRequest,
+) -> ExportProof | None:
+    """Run the export in a new process and compare; None if its runtime is not installed.
+
+    Raises:
+        ModelError: it cannot be run, or answers something else.
+    """
+    if not asked.can_run:
+        return None
+    message = Message("written; a new process now verifies it with {title}", title=asked.format.title)
+    report(Note(message=message))
+    outputs = run_export(asked.format, asked.staged / MODEL, asked.staged / PROOF, rows, base_path, stop)
+    measured = measure(outputs, reference, rows)
+    check_encodings(outputs, rows)
+    if asked.is_exact:
+        check_exact(measured, reference)
+    responses = [example.response for example in asked.examples]
+    has_figures = not asked.is_exact and len(responses) == len(rows.sources)
+    return ExportProof(
+        rows=_rows_words(rows, facts),
+        runtime=outputs.runtime,
+        computed_in=outputs.computed_in,
+        is_exact=asked.is_exact,
+        measured=measured,
+        figures=figure_differences(outputs, reference, responses, bank) if has_figures else [],
+        merging=merging,
+    )
+
+
+def run_export(
+    format: Format, folder: Path, proof: Path, rows: ProofRows, base: str, stop: StopRequest
+) -> RuntimeOutputs:
+    """Run an exported folder in a new process, with the format's own runtime.
+
+    Args:
+        format: the format.
+        folder: what was written.
+        proof: an empty folder.
+        rows: input for the model.
+        base: folder or hub name of the base, for a format that contains an adapter alone.
+        stop: checked while it runs.
+    """
+    runtime.ask(proof, rows, base)
+    run_module(runtime.__name__, (format.runtime, folder, proof), proof, stop)
+    return runtime.read_outputs(proof)
+
+
+def _rows_words(rows: ProofRows, facts: Facts) -> str:
+    """Name the rows of a proof."""
+    rows_of = (
+        Message("random tokens")
+        if not rows.texts
+        else Message("the run")
+        if facts.has_run
+        else Message("the given data")
+    )
+    return Message("{num_sources} rows of {rows_of}", num_sources=len(rows.sources), rows_of=rows_of)

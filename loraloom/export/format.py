@@ -1,0 +1,104 @@
+"""The interface of an export format; `formats.py` lists one object for each."""
+
+from __future__ import annotations
+
+import importlib.util
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from loraloom.architectures.family import Family
+from loraloom.base.loading import Base
+from loraloom.base.targets import Target
+from loraloom.recipe import LoraSettings
+from loraloom.training.card_facts import Facts
+
+Form = Literal["merged", "adapter"]
+
+
+@dataclass(frozen=True)
+class ExportSource:
+    """What is exported.
+
+    Args:
+        base: on the CPU in float32 and in eval mode. For a merged export its weights are W + s·B·A, and its
+            generation settings are those of the merged model; `write` may change or release them, because
+            nothing reads them afterwards. For an adapter export they are the base's own, and must not change.
+        facts: facts for the folder's card.
+        form: whether base and adapter are exported as one model, or the adapter alone.
+        quantization: one of the format's `quantizations`.
+        settings, tensors: of the adapter, as in the bank.
+        available: every linear of the base.
+    """
+
+    base: Base
+    facts: Facts
+    form: Form
+    quantization: str
+    settings: LoraSettings
+    tensors: Mapping[str, Tensor]
+    available: tuple[Target, ...]
+
+
+class Format(ABC):
+    """One format. Objects have no state.
+
+    Class attributes:
+        name: value of `--format`.
+        title: usual name.
+        quantizations: values of `--quantization`, the default first.
+        exact: those of them that lose nothing, so that the proof demands equality up to rounding in float32.
+        forms: what it can contain, the default first.
+        extra: the extra of the package that installs what it needs; "" if nothing more is needed.
+        writes_with: modules that `write` imports, beyond the package's own dependencies.
+        runs_with: modules that the proof imports. If one is missing, the export is written without a proof.
+        runtime_extra: the extra that installs these; by default `extra`.
+        runtime: module of this folder with
+            `run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs`; see `runtime.py`.
+        library: `library_name` of the folder's card.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    quantizations: ClassVar[tuple[str, ...]]
+    exact: ClassVar[frozenset[str]] = frozenset({"float32"})
+    forms: ClassVar[tuple[Form, ...]] = ("merged",)
+    extra: ClassVar[str] = ""
+    writes_with: ClassVar[tuple[str, ...]] = ()
+    runs_with: ClassVar[tuple[str, ...]] = ()
+    runtime_extra: ClassVar[str] = ""
+    runtime: ClassVar[str]
+    library: ClassVar[str] = "transformers"
+
+    @abstractmethod
+    def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:
+        """Explain why a model cannot be exported, before it is loaded; "" if it can.
+
+        Args:
+            family: of the base.
+            config: contents of its config.json.
+            quantization, form: as requested.
+        """
+
+    @abstractmethod
+    def write(self, source: ExportSource, folder: Path) -> list[str]:
+        """Write the export into an empty folder; return notes on what users should know.
+
+        README.md is written by the caller afterwards.
+
+        Raises:
+            OSError: a file could not be written.
+            LoRALoomError: the model cannot be exported.
+        """
+
+    @abstractmethod
+    def example(self, source: ExportSource) -> str:
+        """Write Python that loads the export from the current folder, answers, and prints the answer."""
+
+    def missing(self, modules: tuple[str, ...]) -> list[str]:
+        """List those of some modules that are not installed."""
+        return [name for name in modules if importlib.util.find_spec(name) is None]

@@ -1,0 +1,25 @@
+"""The proof's side of PEFT: the base in transformers, with the adapter that `PeftModel` loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import peft
+from peft import PeftModel
+from transformers import AutoModelForSeq2SeqLM, GenerationConfig
+
+from loraloom.export.runtime import ProofRows, RuntimeOutputs
+from loraloom.export.transformers_answers import outputs_of
+
+
+def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
+    """Load base and adapter as any user would, and answer."""
+    model = AutoModelForSeq2SeqLM.from_pretrained(
+        base, dtype="float32", attn_implementation=rows.attention, trust_remote_code=False
+    )
+    head, embedding = model.get_output_embeddings(), model.get_decoder().get_input_embeddings()
+    model.config.tie_word_embeddings = head.weight is embedding.weight
+    # transformers fills a call's generation settings from the base's own, which the run did not use.
+    model.generation_config = GenerationConfig()
+    adapted = PeftModel.from_pretrained(model, folder).eval()
+    return outputs_of(adapted, rows, f"peft {peft.__version__}", "float32")

@@ -1,0 +1,112 @@
+"""The proof of an export in a new process: what is asked of a runtime, and what it answers.
+
+python -m loraloom.export.runtime MODULE FOLDER PROOF
+
+PROOF/rows.json     the rows, and the base's folder or hub name
+PROOF/outputs.json  what MODULE's `run` made of them
+
+MODULE is a file of this folder that imports the target's own runtime and nothing else of LoRALoom but this
+file, so any user of that runtime would get the same result. Neither torch nor transformers is imported here,
+because not every runtime needs them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROWS, OUTPUTS = "rows.json", "outputs.json"
+
+
+@dataclass(frozen=True)
+class ProofRows:
+    """The rows that both sides process.
+
+    Args:
+        sources, targets: token ids, EOS last.
+        texts: texts of the sources, if any.
+        pad_token_id, eos_token_id: special tokens of the model.
+        start_token_ids: the decoder's first input, of each row.
+        forced_token_ids: the first token of each row's answer; None if the model chooses it.
+        max_new_tokens: maximum length of a greedy answer.
+        attention: the implementation that transformers is asked for.
+        text_at: number of tokens before the text of each source, if a language's code is one of its tokens.
+        frame: tokens that the folder's own tokenizer must put around every text, if all have one language.
+    """
+
+    sources: Sequence[Sequence[int]]
+    targets: Sequence[Sequence[int]]
+    texts: Sequence[str]
+    pad_token_id: int
+    eos_token_id: int
+    start_token_ids: Sequence[int]
+    forced_token_ids: Sequence[int | None]
+    max_new_tokens: int
+    attention: str = "sdpa"
+    text_at: int | None = None
+    frame: Sequence[int] | None = None
+
+
+@dataclass(frozen=True)
+class RuntimeOutputs:
+    """What a runtime answers.
+
+    Args:
+        answers: greedy answers, without start and EOS, a forced first token included; at most
+            `rows.max_new_tokens` tokens each.
+        runtime: its name and version, as a user would install it: `ctranslate2 4.8.5`.
+        computed_in: in what it computed, if that is not the dtype of the files: `float32`, `int8_float32`.
+        log_probabilities: of each token of each target up to EOS, in nats; None if the runtime gives none.
+        encodings: token ids that the folder's own tokenizer gives for each of `rows.texts`; None if the
+            runtime has no tokenizer of its own.
+    """
+
+    answers: list[list[int]]
+    runtime: str
+    computed_in: str = ""
+    log_probabilities: list[list[float]] | None = None
+    encodings: list[list[int]] | None = None
+
+
+def until(tokens: Sequence[int], end: int) -> list[int]:
+    """Cut tokens at the first `end`, which is left out."""
+    found = list(tokens)
+    return found[: found.index(end)] if end in found else found
+
+
+def target_to_end(target: Sequence[int], end: int) -> list[int]:
+    """Cut a target behind its first `end`; mBART's has the code of its language there."""
+    return [*until(target, end), end]
+
+
+def ask(proof: Path, rows: ProofRows, base: str) -> None:
+    """Write what the new process must answer.
+
+    Args:
+        proof: an empty folder.
+        rows: input for the model.
+        base: folder or hub name of the base, for a format that contains an adapter alone.
+    """
+    (proof / ROWS).write_text(json.dumps({"rows": asdict(rows), "base": base}), encoding="utf-8")
+
+
+def read_outputs(proof: Path) -> RuntimeOutputs:
+    """Read what the new process answered."""
+    return RuntimeOutputs(**json.loads((proof / OUTPUTS).read_text(encoding="utf-8")))
+
+
+def main(module: str, folder: str, proof: str) -> None:
+    """Run the rows and write the outputs."""
+    asked = json.loads((Path(proof) / ROWS).read_text(encoding="utf-8"))
+    runtime = importlib.import_module(module)
+    outputs: RuntimeOutputs = runtime.run(Path(folder), ProofRows(**asked["rows"]), asked["base"])
+    (Path(proof) / OUTPUTS).write_text(json.dumps(asdict(outputs)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    # This file is `__main__` here; its classes must be those that the runtimes import.
+    importlib.import_module("loraloom.export.runtime").main(*sys.argv[1:])

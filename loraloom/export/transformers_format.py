@@ -1,0 +1,56 @@
+"""The format of transformers: a plain folder of the merged model, as `merge` writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from loraloom.architectures.family import Family
+from loraloom.base.loading import Base
+from loraloom.data.languages.codes import Pairs
+from loraloom.export.format import ExportSource, Form, Format
+from loraloom.export.merged_languages import set_languages
+from loraloom.export.transformers_folder import save_model
+from loraloom.text.catalogue import filled
+from loraloom.text.message import Message
+from loraloom.training.card_code import merged_code
+
+
+class Transformers(Format):
+    """Weights in safetensors, with the base's own tokenizer files."""
+
+    name = "transformers"
+    title = "transformers"
+    quantizations: ClassVar[tuple[str, ...]] = ("float32", "bfloat16", "float16")
+    runtime = "loraloom.export.transformers_runtime"
+
+    def why_not(self, family: Family, config: Mapping[str, Any], quantization: str, form: Form) -> str:
+        """Refuse float16 for families that overflow in it."""
+        return float16_overflows(family) if quantization == "float16" else ""
+
+    def write(self, source: ExportSource, folder: Path) -> list[str]:
+        """Write the model in the dtype and the tokenizer."""
+        source.base.model.to(getattr(torch, source.quantization))
+        return write_transformers(source.base, source.facts.languages, folder)
+
+    def example(self, source: ExportSource) -> str:
+        """Write Python with plain transformers."""
+        return merged_code(source.facts, ".", filled("this folder"))
+
+
+def write_transformers(base: Base, languages: Pairs, folder: Path) -> list[str]:
+    """Write a merged model, as it is in memory, with the base's tokenizer; return notes on it."""
+    return [*save_model(base, folder), *set_languages(base, folder, languages)]
+
+
+def float16_overflows(family: Family) -> str:
+    """Explain why a family cannot be computed in float16; "" if it can."""
+    if family.float16:
+        return ""
+    return Message(
+        "the feed-forward of {model_type} overflows in float16, so that answers would be noise or NaN",
+        model_type=family.model_type,
+    )
