@@ -26,12 +26,11 @@ USE_CACHE = "use_cache_branch"
 KINDS = ("decoder.key", "decoder.value", "encoder.key", "encoder.value")
 
 
-def join_decoder(graphs: DecoderGraphs, d_encoder: int) -> ir.Graph:
+def join_decoder(graphs: DecoderGraphs) -> ir.Graph:
     """Join the decoder's graphs.
 
     Args:
         graphs: exported; used up.
-        d_encoder: width of the encoder's states.
 
     Returns:
         The graph with inputs `encoder_attention_mask`, `input_ids`, `encoder_hidden_states`,
@@ -43,7 +42,7 @@ def join_decoder(graphs: DecoderGraphs, d_encoder: int) -> ir.Graph:
     past, cross = caches[: len(caches) // 2], caches[len(caches) // 2 :]
     tokens.name, tokens.shape = "input_ids", ir.Shape([ROWS, TARGET_LENGTH])
     mask.name, mask.shape = "encoder_attention_mask", ir.Shape([ROWS, SOURCE_LENGTH])
-    states = _value("encoder_hidden_states", [ROWS, SOURCE_LENGTH, d_encoder])
+    states = _value("encoder_hidden_states", [ROWS, SOURCE_LENGTH, graphs.d_encoder])
     given = _cache_inputs(graphs.cache_shapes)
     use_cache = _value(USE_CACHE, [1], ir.DataType.BOOL)
 
@@ -106,8 +105,8 @@ def _first_branch(graphs: DecoderGraphs, step: ir.Graph, tokens: ir.Value, state
     """The first step: nothing of the past, and keys and values of the encoder's states."""
     cross = graphs.cross
     outputs = list(cross.outputs)
-    inputs = list(cross.inputs)
-    inputs[0].replace_all_uses_with(states)
+    cross.inputs[0].replace_all_uses_with(states)
+    cross.outputs.clear()
     for value in cross.initializers.values():
         # In the main graph, where its data may lie in a file of their own.
         hoisted = ir.Value(
@@ -118,6 +117,7 @@ def _first_branch(graphs: DecoderGraphs, step: ir.Graph, tokens: ir.Value, state
     nodes = list(cross)
     cross.remove(nodes)
     for node in nodes:
+        node.name = f"cross.{node.name}"
         for value in node.outputs:
             value.name = f"cross.{value.name}"
     empty = list(_empty_caches(graphs.cache_shapes, tokens))
@@ -173,7 +173,8 @@ def _name_outputs(
     shapes: Sequence[tuple[int, int]],
 ) -> None:
     """Name the outputs; those of cross-attention are what was chosen."""
-    logits.name = "logits"
+    assert logits.shape is not None
+    logits.name, logits.shape = "logits", ir.Shape([ROWS, TARGET_LENGTH, logits.shape[2]])
     of_cross = [value for number, value in enumerate(chosen) if number % 4 > 1]
     outputs = list(_interleaved(presents, of_cross))
     for number, value in enumerate(outputs):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -36,11 +37,13 @@ class DecoderGraphs:
         cross: encoder states -> keys and values of cross-attention, of each layer in turn.
         step: tokens, mask, past and cross keys and values -> logits, and all of self-attention.
         cache_shapes: [heads, d_head] of each of the past keys and values.
+        d_encoder: width of the encoder's states.
     """
 
     cross: ir.Graph
     step: ir.Graph
     cache_shapes: Sequence[tuple[int, int]]
+    d_encoder: int
 
 
 class _Encoder(nn.Module):
@@ -86,7 +89,7 @@ def _decode(
     model: PreTrainedModel, tokens: Tensor, states: Tensor, source_mask: Tensor, cache: EncoderDecoderCache
 ) -> Tensor:
     return model(  # type: ignore[no-any-return]
-        encoder_outputs=(states,),
+        encoder_outputs=BaseModelOutput(last_hidden_state=states),
         attention_mask=source_mask,
         decoder_input_ids=tokens,
         past_key_values=cache,
@@ -137,6 +140,7 @@ def decoder_graphs(model: PreTrainedModel, start_token_id: int) -> DecoderGraphs
         cross=_export(of_cross, (states, mask), (ROWS_AND_LENGTH, ROWS_AND_LENGTH)).graph,
         step=step.graph,
         cache_shapes=[(tensor.shape[1], tensor.shape[3]) for tensor in past],
+        d_encoder=states.shape[-1],
     )
 
 
