@@ -113,7 +113,9 @@ class _Sessions:
         return logits, {name.replace(PRESENT, PAST): value for name, value in named.items()}
 
 
-def _padded(sequences: Sequence[Sequence[int]], pad: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def _padded(
+    sequences: Sequence[Sequence[int]], pad: int
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     width = max(len(ids) for ids in sequences)
     input_ids = np.array([[*ids, *[pad] * (width - len(ids))] for ids in sequences], dtype=np.int64)
     mask = np.array([[1] * len(ids) + [0] * (width - len(ids)) for ids in sequences], dtype=np.int64)

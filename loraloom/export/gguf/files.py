@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from loraloom.architectures.dimensions import Dimensions
 from loraloom.architectures.family import Family
@@ -20,8 +21,7 @@ from loraloom.export.gguf.tensors import (
     GgufTensor,
     check_file,
     lora_names,
-    read_tensors,
-    scaled,
+    model_tensors,
     stored_type,
     tensor_name,
     write_file,
@@ -36,48 +36,33 @@ if TYPE_CHECKING:
 USUAL_CONTEXT = 512
 # The same table under other names; some folders have it several times.
 COPIES_OF_EMBEDDING = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
-EMBEDDING = "shared.weight"
 LAST_NORM = "dec.output_norm.weight"
 
 
-def check_model(family: Family, config: Any, quantization: str) -> LlamaCpp:
-    """Refuse what llama.cpp does not compute as transformers does.
+def obstacle(family: Family, config: Any, quantization: str) -> str:
+    """Explain why llama.cpp does not compute a model as transformers does; "" if it does.
 
-    Returns:
-        What llama.cpp must know of the model.
-
-    Raises:
-        ModelError: states why.
+    Args:
+        family: of the model.
+        config: of the model, as transformers has it.
+        quantization: as requested.
     """
-    if quantization not in STORED:
-        overflows = quantization == "float16"
-        raise ModelError(
-            Message("llama.cpp would round the inputs of products to float16, in which T5's feed-forward overflows")
-            if overflows
-            else Message("is not a type that can be written"),
-            where="--quantization",
-            found=quantization,
-            allowed=", ".join(STORED),
-        )
     described = family.llama_cpp(config)
-    obstacles = (
-        [Message("llama.cpp has no architecture for {title}", title=family.title)]
-        if described is None
-        else described.obstacles
-    )
-    if obstacles or described is None:
-        raise ModelError(
-            joined("; ", obstacles),
-            where="--format gguf",
-            found=family.title,
-            allowed="T5, mT5, UMT5",
-            fix=Message("Use another format: `onnx` has every family."),
+    if described is None:
+        return Message(
+            "llama.cpp has no architecture for {title}, only for T5, mT5 and UMT5", title=family.title
         )
-    return described
+    if quantization == "float16":
+        return Message(
+            "llama.cpp also rounds the inputs of products to float16, in which the feed-forward of {title} "
+            "overflows; bfloat16 is as small",
+            title=family.title,
+        )
+    return joined("; ", described.obstacles)
 
 
 def write_model(
-    folder: Path,
+    model: PreTrainedModel,
     file: Path,
     *,
     described: LlamaCpp,
@@ -95,10 +80,10 @@ def write_model(
     The factor is therefore part of the weights of the last norm, so that log-probabilities are right too.
 
     Args:
-        folder: transformers folder of the merged model.
+        model: merged.
         file: to create.
         described, dimensions: of the model.
-        vocabulary: of the folder, as long as the embedding.
+        vocabulary: as long as the embedding.
         tokenizer: of the base, for the ids of special tokens.
         start_token_id: the decoder's first input.
         logit_scale: factor of the decoder's last states.
@@ -106,7 +91,7 @@ def write_model(
         quantization: `float32`, `bfloat16` or `int8`.
 
     Returns:
-        Notes on what differs from the folder.
+        Notes on what differs from the model.
 
     Raises:
         ModelError: a tensor has no name in llama.cpp, or was not written correctly.
@@ -118,7 +103,7 @@ def write_model(
         writer = gguf.GGUFWriter(file, described.architecture)
         _add_model(writer, described, dimensions, start_token_id, name, quantization)
         add_vocabulary(writer, vocabulary, tokenizer)
-        tensors = _model_tensors(folder, dimensions, logit_scale, STORED[quantization])
+        tensors = _model_tensors(model, dimensions, logit_scale, STORED[quantization])
         check_file(file, tensors, write_file(writer, file, tensors))
     return _notes(vocabulary, tensors, quantization)
 
@@ -157,10 +142,12 @@ def _names(dimensions: Dimensions) -> Any:
     return gguf.get_tensor_name_map(gguf.MODEL_ARCH.T5, max(dimensions.num_layers))
 
 
-def _model_tensors(folder: Path, dimensions: Dimensions, logit_scale: float, wanted: str) -> list[GgufTensor]:
+def _model_tensors(
+    model: PreTrainedModel, dimensions: Dimensions, logit_scale: float, wanted: str
+) -> list[GgufTensor]:
     names = _names(dimensions)
     tensors: list[GgufTensor] = []
-    for key, shape, load in read_tensors(folder):
+    for key, data in model_tensors(model):
         if key in COPIES_OF_EMBEDDING:
             continue
         name = tensor_name(names, key)
@@ -171,8 +158,8 @@ def _model_tensors(folder: Path, dimensions: Dimensions, logit_scale: float, wan
                 fix=Message("This is a bug; please report it. Nothing was kept."),
             )
         if name == LAST_NORM and logit_scale != 1.0:
-            load = scaled(load, logit_scale)
-        tensors.append(GgufTensor(name, shape, stored_type(name, shape, wanted), load))
+            data = data * logit_scale
+        tensors.append(GgufTensor(name, data, stored_type(name, tuple(data.shape), wanted)))
     return tensors
 
 
@@ -238,8 +225,7 @@ def write_adapter(
         if factor != 1.0:
             b = b.float() * factor
         for end, tensor in ((".lora_a", a), (".lora_b", b)):
-            value = tensor.float().contiguous()
-            written.append(GgufTensor(own + end, tuple(value.shape), "F32", lambda value=value: value))  # type: ignore[misc]
+            written.append(GgufTensor(own + end, tensor.float().contiguous(), "F32"))
     with _quiet_package():
         writer = gguf.GGUFWriter(file, described.architecture)
         writer.add_type(gguf.GGUFType.ADAPTER)

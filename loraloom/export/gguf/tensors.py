@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from loraloom.errors import ModelError
 from loraloom.text.message import Message
@@ -17,8 +18,7 @@ from loraloom.text.message import Message
 if TYPE_CHECKING:
     import gguf
 
-# What `--quantization` calls them -> GGML's types. float16 is not among them: llama.cpp then rounds the inputs
-# of products to float16 too, and the feed-forward of the T5 family exceeds it.
+# What `--quantization` calls them -> GGML's types.
 STORED = {"float32": "F32", "bfloat16": "BF16", "int8": "Q8_0"}
 FILE_TYPES = {"float32": "ALL_F32", "bfloat16": "MOSTLY_BF16", "int8": "MOSTLY_Q8_0"}
 # Rows that are converted at a time: of an embedding of 250,112 × 1,024, the whole would take 1 GB several times.
@@ -35,15 +35,18 @@ class GgufTensor:
 
     Args:
         name: in the GGUF file.
-        shape: [rows, columns] or [columns].
+        data: [rows, columns] or [columns].
         stored: GGML's type.
-        load: reads it.
     """
 
     name: str
-    shape: tuple[int, ...]
+    data: Tensor
     stored: str
-    load: Callable[[], Tensor]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        return tuple(self.data.shape)
 
 
 def stored_type(name: str, shape: tuple[int, ...], wanted: str) -> str:
@@ -84,7 +87,9 @@ def write_file(writer: gguf.GGUFWriter, file: Path, tensors: list[GgufTensor]) -
 
     for tensor in tensors:
         kind = gguf.GGMLQuantizationType[tensor.stored]
-        shape = gguf.quant_shape_to_byte_shape(tensor.shape, kind) if tensor.stored == "Q8_0" else tensor.shape
+        shape = (
+            gguf.quant_shape_to_byte_shape(tensor.shape, kind) if tensor.stored == "Q8_0" else tensor.shape
+        )
         block, type_size = gguf.GGML_QUANT_SIZES[kind]
         num_bytes = int(np.prod(tensor.shape)) // block * type_size
         dtype = np.dtype(np.uint8 if tensor.stored == "Q8_0" else np.float32)
@@ -96,7 +101,7 @@ def write_file(writer: gguf.GGUFWriter, file: Path, tensors: list[GgufTensor]) -
     starts: dict[str, int] = {}
     for tensor in tensors:
         starts[tensor.name] = -(-opened.tell() // writer.data_alignment) * writer.data_alignment
-        writer.write_tensor_data(_converted(tensor.load(), kind=tensor.stored))
+        writer.write_tensor_data(_converted(tensor.data, kind=tensor.stored))
     writer.close()
     return starts
 
@@ -143,7 +148,7 @@ def _is_equal(content: np.ndarray[Any, Any], tensor: GgufTensor) -> bool:
 
     kind = gguf.GGMLQuantizationType[tensor.stored]
     block, type_size = gguf.GGML_QUANT_SIZES[kind]
-    rows = tensor.load().reshape(-1, tensor.shape[-1])
+    rows = tensor.data.reshape(-1, tensor.shape[-1])
     row_bytes = tensor.shape[-1] // block * type_size
     for start in range(0, len(rows), ROWS_AT_ONCE):
         part = rows[start : start + ROWS_AT_ONCE].float()
@@ -166,31 +171,10 @@ def _is_within(read: Tensor, wanted: Tensor, stored: str) -> bool:
     return bool(((read.view_as(blocks) - blocks).abs() <= 0.57 * steps + 1e-7).all())
 
 
-def read_tensors(folder: Path) -> Iterator[tuple[str, tuple[int, ...], Callable[[], Tensor]]]:
-    """Yield name, shape and reader of every tensor of a folder's safetensors files, in order of their names."""
-    from safetensors import safe_open
-
-    places: dict[str, Path] = {}
-    shapes: dict[str, tuple[int, ...]] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as weights:
-            for key in weights.keys():  # noqa: SIM118 (not a mapping)
-                places[key], shapes[key] = file, tuple(weights.get_slice(key).get_shape())
-
-    def reader(key: str) -> Callable[[], Tensor]:
-        def load() -> Tensor:
-            with safe_open(places[key], framework="pt") as weights:
-                return weights.get_tensor(key)  # type: ignore[no-any-return]
-
-        return load
-
-    for key in sorted(places):
-        yield key, shapes[key], reader(key)
-
-
-def scaled(load: Callable[[], Tensor], factor: float) -> Callable[[], Tensor]:
-    """Return a reader of a tensor times a factor; float32."""
-    return lambda: load().float() * factor
+def model_tensors(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
+    """Yield name and data of every parameter, a shared one once."""
+    for name, parameter in model.named_parameters():  # leaves out what was there under another name
+        yield name, parameter.detach()
 
 
 def lora_names(names: Any, tensors: Mapping[str, Tensor]) -> tuple[dict[str, str], list[str]]:

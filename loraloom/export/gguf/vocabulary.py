@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loraloom.base.safety import file_beside
 from loraloom.errors import ModelError
 from loraloom.text.message import Message
 
@@ -43,22 +43,24 @@ class Vocabulary:
     splits_bytes: bool
 
 
-def read_vocabulary(folder: Path, tokenizer: Any, num_embeddings: int) -> Vocabulary:
-    """Read the vocabulary of a folder.
+def read_vocabulary(path: str, tokenizer: Any, num_embeddings: int) -> Vocabulary:
+    """Read the vocabulary of a base.
 
     Args:
-        folder: of the merged model, with the base's own tokenizer files.
+        path: folder or hub name of the base, with its own tokenizer files.
         tokenizer: of the base; its ids decide.
         num_embeddings: rows of the embedding.
 
     Raises:
         ModelError: there is no spiece.model, or not one that llama.cpp reads as the tokenizer does.
     """
-    file = folder / SPIECE
-    if not file.is_file():
+    file = file_beside(path, SPIECE)
+    if file is None:
         raise ModelError(
-            Message("llama.cpp reads T5's tokenizer from {spiece}, which the base does not have", spiece=SPIECE),
-            where=str(getattr(tokenizer, "name_or_path", folder)),
+            Message(
+                "llama.cpp reads T5's tokenizer from {spiece}, which the base does not have", spiece=SPIECE
+            ),
+            where=path,
             found=type(tokenizer).__name__,
             fix=Message(
                 "Copy the {spiece} that the base was published with into its folder. A tokenizer without one, "

@@ -1,11 +1,11 @@
-"""Joining of the decoder's graphs into `decoder_model_merged.onnx`, with its inputs and outputs named as usual.
+"""Joining of the decoder's graphs into one, with inputs and outputs named as in `decoder_model_merged.onnx`.
 
     use_cache_branch ──▶ If ──then──▶ keys and values as given
                           └──else──▶ no past; keys and values of cross-attention from the encoder's states
                                  └──▶ decoder step ──▶ logits, present.*
 
-Only that choice is in the branches: with the whole decoder in both, as Optimum writes it, onnxruntime would keep
-its prepared weights twice.
+Only that choice is in the branches: with the whole decoder in both, as Optimum writes it, onnxruntime would
+keep its prepared weights twice.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def join_decoder(graphs: DecoderGraphs) -> ir.Graph:
 
     Returns:
         The graph with inputs `encoder_attention_mask`, `input_ids`, `encoder_hidden_states`,
-        `past_key_values.<layer>.{decoder,encoder}.{key,value}` and `use_cache_branch`, and outputs `logits` and
-        `present.<layer>.…`.
+        `past_key_values.<layer>.{decoder,encoder}.{key,value}` and `use_cache_branch`, and outputs `logits`
+        and `present.<layer>.…`.
     """
     step = graphs.step
     tokens, mask, *caches = step.inputs
@@ -83,7 +83,12 @@ def _cache_inputs(shapes: Sequence[tuple[int, int]]) -> list[ir.Value]:
     return [
         _value(
             f"past_key_values.{layer}.{kind}",
-            [ROWS, shapes[2 * layer][0], PAST_LENGTH if "decoder" in kind else SOURCE_LENGTH + "_out", HEAD_WIDTH],
+            [
+                ROWS,
+                shapes[2 * layer][0],
+                PAST_LENGTH if "decoder" in kind else SOURCE_LENGTH + "_out",
+                HEAD_WIDTH,
+            ],
         )
         for layer in range(len(shapes) // 2)
         for kind in KINDS

@@ -43,7 +43,7 @@ def answering_code(source: ExportSource) -> str:
         "    if newest == [tokenizer.eos_token_id]:\n"
         "        break\n"
         "    answer += newest\n"
-        '    inputs |= {name.replace("present", "past_key_values"): value for name, value in outputs.items()}\n'
+        '    inputs |= {key.replace("present", "past_key_values"): own for key, own in outputs.items()}\n'
         "print(tokenizer.decode(answer, skip_special_tokens=True))\n"
     )
 

@@ -24,7 +24,9 @@ IR_VERSION = 10
 EXTERNAL = "transformers.js_config"
 
 
-def write_graphs(model: PreTrainedModel, start_token_id: int, folder: Path, quantization: str) -> dict[str, int]:
+def write_graphs(
+    model: PreTrainedModel, start_token_id: int, folder: Path, quantization: str
+) -> dict[str, int]:
     """Write encoder and decoder of a model, which is released if it is quantized.
 
     Args:
@@ -107,7 +109,10 @@ def _transpose_weights(graph: ir.Graph) -> None:
             shape=ir.Shape([columns, rows]),
             type=weight.type,
             const_value=ir.LazyTensor(
-                transposed, dtype=value.dtype, shape=ir.Shape([columns, rows]), name=f"{weight.name}.transposed"
+                transposed,
+                dtype=value.dtype,
+                shape=ir.Shape([columns, rows]),
+                name=f"{weight.name}.transposed",
             ),
         )
         graph.register_initializer(stored)

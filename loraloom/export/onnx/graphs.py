@@ -1,6 +1,7 @@
 """A model's graphs: encoder, keys and values of cross-attention, and decoder step with caches.
 
-Exported by `torch.onnx.export(dynamo=True)` with free batch size and lengths; `decoder.py` joins the last two.
+Exported by `torch.onnx.export(dynamo=True)` with free batch size and lengths; `decoder.py` joins
+the last two.
 """
 
 from __future__ import annotations
