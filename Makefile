@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Tests run beside each other; with one thread each they do not wait for one another.
 JOBS ?= 2
 
-.PHONY: help install demo lint format test oldest newest faults fuzz bench bench-gpu bench-serving shapes bench-against real check clean extras compat messages browser
+.PHONY: help install demo lint format test oldest newest faults fuzz bench bench-gpu bench-serving shapes bench-against real check clean extras compat messages browser gguf
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -38,6 +38,11 @@ test: install ## the whole suite
 extras: install ## what optional packages bring: merged folders in CTranslate2, BLEU of Japanese and Korean
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,exports,ja,ko]'
 	$(BIN)/pytest tests/commands/test_ctranslate2.py tests/evaluate/test_word_tokenizers.py
+
+# Compiles llama.cpp, which takes some ten minutes on two cores and needs a C++ compiler.
+gguf: install ## GGUF files run by llama.cpp, through llama-cpp-python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,gguf,llama-cpp]'
+	LORALOOM_LLAMA_CPP=1 $(BIN)/pytest tests/export/test_gguf.py tests/export/test_llama_cpp.py
 
 messages: install ## the list of all messages and the files of their translations
 	$(BIN)/python -m tools.write_messages

@@ -156,6 +156,6 @@ def _batch(tokens: Sequence[int], position: int) -> Iterator[Any]:
         llama_cpp.llama_batch_free(batch)
 
 
-@llama_cpp.llama_log_callback
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
 def _ignore_log(level: int, text: bytes, user_data: Any) -> None:
     """Keep llama.cpp's log from the proof's."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # What `--quantization` calls them -> GGML's types.
 STORED = {"float32": "F32", "bfloat16": "BF16", "int8": "Q8_0"}
 FILE_TYPES = {"float32": "ALL_F32", "bfloat16": "MOSTLY_BF16", "int8": "MOSTLY_Q8_0"}
-# Rows that are converted at a time: of an embedding of 250,112 × 1,024, the whole would take 1 GB several times.
+# Rows that are converted at a time; all of an embedding of 250,112 × 1,024 would take 1 GB several times.
 ROWS_AT_ONCE = 8192
 # Q8_0 has a scale for each 32 weights of a row.
 BLOCK = 32
@@ -97,7 +97,8 @@ def write_file(writer: gguf.GGUFWriter, file: Path, tensors: list[GgufTensor]) -
     writer.write_header_to_file(file)
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    (opened,) = writer.fout or ()
+    assert writer.fout is not None
+    opened = writer.fout[0]
     starts: dict[str, int] = {}
     for tensor in tensors:
         starts[tensor.name] = -(-opened.tell() // writer.data_alignment) * writer.data_alignment

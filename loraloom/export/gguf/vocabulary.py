@@ -63,8 +63,8 @@ def read_vocabulary(path: str, tokenizer: Any, num_embeddings: int) -> Vocabular
             where=path,
             found=type(tokenizer).__name__,
             fix=Message(
-                "Copy the {spiece} that the base was published with into its folder. A tokenizer without one, "
-                "such as ByT5's, cannot be written for llama.cpp.",
+                "Copy the {spiece} that the base was published with into its folder. A tokenizer without "
+                "one, such as ByT5's, cannot be written for llama.cpp.",
                 spiece=SPIECE,
             ),
         )
