@@ -37,7 +37,8 @@ test: install ## the whole suite
 # Some 60 MB that few need, so they are not part of `install`.
 extras: install ## what optional packages bring: merged folders in CTranslate2, BLEU of Japanese and Korean
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,exports,ja,ko]'
-	$(BIN)/pytest tests/commands/test_ctranslate2.py tests/evaluate/test_word_tokenizers.py
+	$(BIN)/pytest tests/commands/test_ctranslate2.py tests/export/test_gguf.py tests/export/test_onnx.py \
+	  tests/evaluate/test_word_tokenizers.py
 
 # Compiles llama.cpp, which takes some ten minutes on two cores and needs a C++ compiler.
 gguf: install ## GGUF files run by llama.cpp, through llama-cpp-python
