@@ -13,6 +13,8 @@ from loraloom.commands.export import export
 from tests.commands.trained import train_small
 from tests.tiny import make_folder
 
+SIDES, KINDS = ("decoder", "encoder"), ("key", "value")
+
 onnxruntime = pytest.importorskip("onnxruntime", reason="`make extras` installs it")
 pytest.importorskip("onnxscript", reason="`make extras` installs it")
 
@@ -83,6 +85,3 @@ def test_the_folder_has_configs_and_tokenizer(exported: tuple[Path, Any]) -> Non
     assert config["architectures"] == ["T5ForConditionalGeneration"]
     assert (folder / "generation_config.json").is_file()
     assert (folder / "tokenizer.json").is_file()
-
-
-KINDS = ("key", "value")
