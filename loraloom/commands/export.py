@@ -23,7 +23,7 @@ from loraloom.session import provenance as origin
 from loraloom.session.adapter_folders import attach, find_adapters, foreign_facts
 from loraloom.session.adapter_names import one_adapter
 from loraloom.session.locations import Relocation, relocated
-from loraloom.session.material import model_type_of
+from loraloom.session.material import config_of
 from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest, stop_on_signals
 
@@ -71,7 +71,7 @@ def export(
     check_out(out)
     folder = opened.adapters / name
     adapter = read_adapter(folder)  # before the base, which takes longer
-    _check_model(chosen, recipe, quantization)
+    _check_model(chosen, recipe, quantization, form)
     facts = adapter_facts(opened, name)
     split, about_rows = run_rows(opened, recipe, known)
     examples = choose_rows(split, num_proof_rows(chosen, quantization))
@@ -112,7 +112,7 @@ def export_foreign(
     given = find_adapters(base, [adapter], data=data, sets=sets, merges=True)
     ((name, folder),) = given.folders.items()
     check_out(out)
-    _check_model(chosen, given.recipe, quantization)
+    _check_model(chosen, given.recipe, quantization, form)
     split = None if data is None else split_examples(given.recipe.data)
     examples = choose_rows(split, num_proof_rows(chosen, quantization))
     about_rows = [Message("no rows are given, so the proof uses random tokens")] if split is None else []
@@ -162,16 +162,17 @@ def _chosen(format: str, quantization: str | None, adapter_only: bool) -> tuple[
     return chosen, rounded, form
 
 
-def _check_model(chosen: Format, recipe: Recipe, quantization: str) -> None:
+def _check_model(chosen: Format, recipe: Recipe, quantization: str, form: Form) -> None:
     """Refuse a model that the format cannot contain, before it is loaded.
 
     Raises:
         ModelError: gives the reason.
     """
-    family = family_of(model_type_of(recipe))
+    config = config_of(recipe)
+    family = family_of(config.get("model_type"))
     if family is None:
         return  # loading says what is wrong with it
-    if why := chosen.why_not(family, quantization):
+    if why := chosen.why_not(family, config, quantization, form):
         raise ModelError(
             Message(
                 "cannot be exported to {title} in {quantization}",
