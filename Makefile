@@ -42,12 +42,12 @@ test: install ## the whole suite
 extras: install ## what optional packages bring: merged folders in CTranslate2, BLEU of Japanese and Korean
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,exports,ja,ko]'
 	$(BIN)/pytest tests/commands/test_ctranslate2.py tests/commands/test_export_ctranslate2.py \
-	  tests/export/test_onnx.py tests/export/test_gguf.py tests/evaluate/test_word_tokenizers.py
+	  tests/commands/test_export_onnx.py tests/export/test_gguf.py tests/evaluate/test_word_tokenizers.py
 
 # Compiles llama.cpp, which takes some ten minutes on two cores and needs a C++ compiler.
 gguf: install ## GGUF files run by llama.cpp, through llama-cpp-python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,gguf,llama-cpp]'
-	$(BIN)/pytest tests/export/test_gguf.py tests/export/test_llama_cpp.py
+	$(BIN)/pytest tests/export/test_gguf.py tests/commands/test_export_gguf.py
 
 # Hundreds of megabytes, in an environment of their own that sees the packages of .venv.
 TRACKERS := .venv-trackers

@@ -70,7 +70,7 @@ class _LlamaCpp:
     @classmethod
     @contextmanager
     def loaded(cls, model: Path, adapter: Path | None, size: int) -> Iterator[_LlamaCpp]:
-        """Load a file; caches are float32, so that nothing is rounded but what the file has rounded."""
+        """Load a file; nothing is rounded but what the file has rounded, and GELU, a table in float16."""
         llama_cpp.llama_backend_init()
         llama_cpp.llama_log_set(_ignore_log, ctypes.c_void_p(0))
         opened = llama_cpp.llama_model_load_from_file(
@@ -82,6 +82,8 @@ class _LlamaCpp:
         options.n_ctx = options.n_batch = options.n_ubatch = size
         options.n_threads = options.n_threads_batch = 1
         options.type_k = options.type_v = GGML_F32
+        # It would round keys and values of cross-attention to float16.
+        options.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
         context = llama_cpp.llama_init_from_model(opened, options)
         if not context:
             raise RuntimeError(f"llama.cpp cannot run {model.name}")
