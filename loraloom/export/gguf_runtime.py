@@ -53,7 +53,7 @@ def _run(model: Path, adapter: Path | None, rows: ProofRows) -> RuntimeOutputs:
         encodings = [own.encode_text(text) for text in rows.texts]
     return RuntimeOutputs(
         answers=answers,
-        runtime=f"llama-cpp-python {llama_cpp.__version__}",
+        runtime=" ".join(("llama-cpp-python", llama_cpp.__version__)),
         log_probabilities=log_probabilities,
         encodings=encodings,
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from loraloom.export.runtime import ProofRows, RuntimeOutputs, target_to_end, until
+from loraloom.export.runtime import ProofRows, RuntimeOutputs, name_and_version, target_to_end, until
 
 PAST, PRESENT = "past_key_values.", "present."
 ROWS_TOGETHER = 8
@@ -36,7 +36,7 @@ def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
             log_probabilities.append(sessions.score(states[own], mask[own], starts[number], known))
     return RuntimeOutputs(
         answers=answers,
-        runtime=f"onnxruntime {onnxruntime.__version__}",
+        runtime=name_and_version(onnxruntime),
         log_probabilities=log_probabilities,
     )
 
