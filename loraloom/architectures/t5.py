@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from loraloom.architectures.dimensions import Dimensions
 from loraloom.architectures.family import Family
 from loraloom.architectures.llama_cpp import LlamaCpp
-from loraloom.text.message import Message
+from loraloom.text.message import Message, joined
 
 if TYPE_CHECKING:
     import torch
@@ -110,7 +110,7 @@ class T5(Family):
             obstacles.append(
                 Message(
                     "llama.cpp computes the feed-forwards {known}, and the model has {own}",
-                    known=" and ".join(LLAMA_CPP_ACTIVATIONS),
+                    known=joined(" and ", LLAMA_CPP_ACTIVATIONS),
                     own=config.feed_forward_proj,
                 )
             )

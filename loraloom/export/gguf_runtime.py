@@ -16,7 +16,14 @@ import llama_cpp
 import numpy as np
 
 from loraloom.export.gguf.names import ADAPTER, MODEL
-from loraloom.export.runtime import ProofRows, RuntimeOutputs, target_to_end, until
+from loraloom.export.runtime import (
+    ProofRows,
+    RuntimeOutputs,
+    log_probabilities_of,
+    spans,
+    target_to_end,
+    until,
+)
 
 GGML_F32 = 0
 LARGEST_TEXT = 4
@@ -121,10 +128,11 @@ class _LlamaCpp:
     def score(self, source: Sequence[int], start: int, target: Sequence[int]) -> list[float]:
         """Return the log-probability of each token of a target."""
         self._encode(source)
-        logits = self._decode([start, *target[:-1]], 0).astype(np.float64)
-        largest = logits.max(axis=-1, keepdims=True)
-        normal = largest[:, 0] + np.log(np.exp(logits - largest).sum(axis=-1))
-        return [float(own) for own in logits[range(len(target)), list(target)] - normal]
+        inputs = [start, *target[:-1]]
+        found: list[float] = []
+        for own in spans(len(target)):
+            found += log_probabilities_of(self._decode(inputs[own], own.start), target[own])
+        return found
 
     def _encode(self, source: Sequence[int]) -> None:
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)

@@ -9,10 +9,18 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from loraloom.export.runtime import ProofRows, RuntimeOutputs, name_and_version, target_to_end, until
+from loraloom.export.runtime import (
+    ProofRows,
+    RuntimeOutputs,
+    log_probabilities_of,
+    name_and_version,
+    parts_of,
+    spans,
+    target_to_end,
+    until,
+)
 
 PAST, PRESENT = "past_key_values.", "present."
-ROWS_TOGETHER = 8
 
 
 def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
@@ -22,18 +30,15 @@ def run(folder: Path, rows: ProofRows, base: str) -> RuntimeOutputs:
     sessions = _Sessions(_session(encoder), _session(decoder))
     answers: list[list[int]] = []
     log_probabilities: list[list[float]] = []
-    for first in range(0, len(rows.sources), ROWS_TOGETHER):
-        part = slice(first, first + ROWS_TOGETHER)
-        states, mask = sessions.encode(_padded(rows.sources[part], rows.pad_token_id))
-        starts, forced = rows.start_token_ids[part], rows.forced_token_ids[part]
-        answers += [
-            until(tokens, rows.eos_token_id)[: rows.max_new_tokens]
-            for tokens in sessions.answer(states, mask, starts, forced, rows)
-        ]
-        for number, target in enumerate(rows.targets[part]):
+    for part in parts_of(rows):
+        states, mask = sessions.encode(_padded(part.sources, part.pad_token_id))
+        answers += sessions.answers(states, mask, part)
+        for number, target in enumerate(part.targets):
             known = target_to_end(target, rows.eos_token_id)
             own = slice(number, number + 1)
-            log_probabilities.append(sessions.score(states[own], mask[own], starts[number], known))
+            log_probabilities.append(
+                sessions.score(states[own], mask[own], part.start_token_ids[number], known)
+            )
     return RuntimeOutputs(
         answers=answers,
         runtime=name_and_version(onnxruntime),
@@ -61,36 +66,31 @@ class _Sessions:
         (states,) = self._encoder.run(None, {"input_ids": input_ids, "attention_mask": mask})
         return states, mask
 
-    def answer(
-        self,
-        states: Any,
-        mask: Any,
-        starts: Sequence[int],
-        forced: Sequence[int | None],
-        rows: ProofRows,
-    ) -> list[list[int]]:
+    def answers(self, states: Any, mask: Any, rows: ProofRows) -> list[list[int]]:
         """Choose the likeliest token, with caches, until every row has ended."""
-        tokens = [[start] for start in starts]
+        tokens = [[start] for start in rows.start_token_ids]
         caches: dict[str, Any] | None = None
         ended = [False] * len(tokens)
         for step in range(rows.max_new_tokens):
             newest = np.array([[own[-1]] for own in tokens], dtype=np.int64)
             logits, caches = self._decode(newest, states, mask, caches)
             for number, own in enumerate(tokens):
-                first = forced[number] if step == 0 else None
+                first = rows.forced_token_ids[number] if step == 0 else None
                 own.append(int(logits[number, -1].argmax()) if first is None else first)
                 ended[number] |= own[-1] == rows.eos_token_id
             if all(ended):
                 break
-        return [own[1:] for own in tokens]
+        return [until(own[1:], rows.eos_token_id)[: rows.max_new_tokens] for own in tokens]
 
     def score(self, states: Any, mask: Any, start: int, target: Sequence[int]) -> list[float]:
         """Return the log-probability of each token of a target."""
         inputs = np.array([[start, *target[:-1]]], dtype=np.int64)
-        logits = self._decode(inputs, states, mask, None)[0][0].astype(np.float64)
-        largest = logits.max(axis=-1, keepdims=True)
-        normal = largest[:, 0] + np.log(np.exp(logits - largest).sum(axis=-1))
-        return [float(own) for own in logits[range(len(target)), list(target)] - normal]
+        found: list[float] = []
+        caches: dict[str, Any] | None = None
+        for own in spans(len(target)):
+            logits, caches = self._decode(inputs[:, own], states, mask, caches)
+            found += log_probabilities_of(logits[0], target[own])
+        return found
 
     def _decode(
         self, tokens: Any, states: Any, mask: Any, caches: dict[str, Any] | None
