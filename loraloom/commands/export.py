@@ -32,7 +32,7 @@ from loraloom.session import provenance as origin
 from loraloom.session.adapter_folders import attach, find_adapters, foreign_facts
 from loraloom.session.adapter_names import one_adapter
 from loraloom.session.locations import Relocation, relocated
-from loraloom.session.material import config_of
+from loraloom.session.material import base_path, config_of
 from loraloom.session.row_advice import OF_ADAPTERS, OF_RUN
 from loraloom.text.message import Message
 from loraloom.training.signals import StopRequest, stop_on_signals
@@ -231,3 +231,4 @@ def _check_model(chosen: Format, recipe: Recipe, quantization: str, form: Form) 
             found=why,
             fix=Message("Choose another --format or --quantization."),
         )
+    chosen.check_files(base_path(recipe))

@@ -84,6 +84,16 @@ class Format(ABC):
             quantization, form: as requested.
         """
 
+    def check_files(self, base: str) -> None:  # noqa: B027 (most need no more than transformers does)
+        """Check that a base has the files that the format needs, before it is loaded.
+
+        Args:
+            base: folder or hub name.
+
+        Raises:
+            ModelError: one is missing.
+        """
+
     @abstractmethod
     def write(self, source: ExportSource, folder: Path) -> list[str]:
         """Write the export into an empty folder; return notes on what users should know.

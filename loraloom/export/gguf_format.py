@@ -15,6 +15,7 @@ from loraloom.export.gguf.example import answering_code
 from loraloom.export.gguf.files import obstacle, write_adapter
 from loraloom.export.gguf.names import ADAPTER, MODEL
 from loraloom.export.gguf.tensors import STORED
+from loraloom.export.gguf.vocabulary import find_spiece
 from loraloom.text.message import Message
 
 
@@ -38,6 +39,10 @@ class Gguf(Format):
             return Message("an adapter alone is written in float32")
         known = {key: value for key, value in config.items() if key != "model_type"}
         return obstacle(family, AutoConfig.for_model(family.model_type, **known), quantization)
+
+    def check_files(self, base: str) -> None:
+        """Refuse a base without the tokenizer's own file."""
+        find_spiece(base)
 
     def write(self, source: ExportSource, folder: Path) -> list[str]:
         """Write the model or the adapter into one file, and read it back."""

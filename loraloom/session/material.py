@@ -140,12 +140,17 @@ def config_of(recipe: Recipe) -> dict[str, Any]:
     Raises:
         ModelError: it does not exist, cannot be read, or would run code.
     """
+    return read_config(base_path(recipe), recipe.model_name_or_path)
+
+
+def base_path(recipe: Recipe) -> str:
+    """Return the folder or hub name of a recipe's base."""
     name = locate_model(recipe)
     if name == STARTER:
         from loraloom.starter import model_folder
 
         name = str(model_folder())
-    return read_config(locate(name), recipe.model_name_or_path)
+    return locate(name)
 
 
 def load_recipe_base(recipe: Recipe, decided: dict[str, str] | None = None) -> Base:

@@ -13,7 +13,9 @@ import torch
 
 from loraloom.architectures.families import FAMILIES
 from loraloom.base.loading import Base, load_base
+from loraloom.commands.export import export
 from loraloom.errors import ModelError
+from tests.commands.trained import train_small
 from tests.export.gguf_bases import make_gguf_base, unigram_model
 
 gguf = pytest.importorskip("gguf", reason="`make extras` installs it")
@@ -213,3 +215,33 @@ def test_damage_while_writing_is_noticed(tmp_path: Path) -> None:
     file.write_bytes(content)
     with pytest.raises(ModelError, match="a tensor was written incorrectly"):
         check_file(file, tensors, starts)
+
+
+def test_what_cannot_be_is_refused_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loraloom.commands.export.load_with_adapter", None)
+    run = train_small(tmp_path / "trained", make_gguf_base(tmp_path / "base", "t5"))
+    for asked, reason in (
+        ({"adapter_only": True, "quantization": "int8"}, "an adapter alone is written in float32"),
+        ({"quantization": "float16"}, "overflows"),
+        ({}, r"reads T5's tokenizer from spiece\.model, which the base does not have"),
+    ):
+        if not asked:
+            (tmp_path / "base" / "spiece.model").unlink()
+        with pytest.raises(ModelError, match=reason):
+            export(run, tmp_path / "out", format="gguf", **asked)
+        assert not (tmp_path / "out").exists()
+
+
+def test_without_llama_cpp_a_file_is_written_and_said_to_be_unverified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Gguf, "runs_with", ("not_installed_at_all",))
+    run = train_small(tmp_path / "trained", make_gguf_base(tmp_path / "base", "t5"))
+    for name, form in (("model", {}), ("adapter", {"adapter_only": True})):
+        made = export(run, tmp_path / name, format="gguf", **form)
+        assert made["proof"] is None
+        assert any("not verified" in note and "loraloom[llama-cpp]" in note for note in made["notes"])
+        assert (tmp_path / name / f"{name}.gguf").is_file()
+        assert "llama-completion" in (tmp_path / name / "README.md").read_text(encoding="utf-8")

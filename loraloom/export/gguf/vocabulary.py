@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraloom.base.safety import file_beside
@@ -43,6 +44,31 @@ class Vocabulary:
     splits_bytes: bool
 
 
+def find_spiece(path: str) -> Path:
+    """Return a base's spiece.model.
+
+    Args:
+        path: folder or hub name.
+
+    Raises:
+        ModelError: it has none.
+    """
+    file = file_beside(path, SPIECE)
+    if file is None:
+        raise ModelError(
+            Message(
+                "llama.cpp reads T5's tokenizer from {spiece}, which the base does not have", spiece=SPIECE
+            ),
+            where=path,
+            fix=Message(
+                "Copy the {spiece} that the base was published with into its folder. A tokenizer without "
+                "one, such as ByT5's, cannot be written for llama.cpp.",
+                spiece=SPIECE,
+            ),
+        )
+    return file
+
+
 def read_vocabulary(path: str, tokenizer: Any, num_embeddings: int) -> Vocabulary:
     """Read the vocabulary of a base.
 
@@ -54,20 +80,7 @@ def read_vocabulary(path: str, tokenizer: Any, num_embeddings: int) -> Vocabular
     Raises:
         ModelError: there is no spiece.model, or not one that llama.cpp reads as the tokenizer does.
     """
-    file = file_beside(path, SPIECE)
-    if file is None:
-        raise ModelError(
-            Message(
-                "llama.cpp reads T5's tokenizer from {spiece}, which the base does not have", spiece=SPIECE
-            ),
-            where=path,
-            found=type(tokenizer).__name__,
-            fix=Message(
-                "Copy the {spiece} that the base was published with into its folder. A tokenizer without "
-                "one, such as ByT5's, cannot be written for llama.cpp.",
-                spiece=SPIECE,
-            ),
-        )
+    file = find_spiece(path)
     from sentencepiece import sentencepiece_model_pb2
 
     model = sentencepiece_model_pb2.ModelProto()
