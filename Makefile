@@ -10,7 +10,7 @@ JOBS ?= 2
 BESIDE := --numprocesses $(JOBS) --dist worksteal
 
 .PHONY: help install demo lint format test oldest newest faults fuzz fuzz-api bench bench-gpu bench-serving bench-load \
-	shapes bench-against real check clean extras compat messages browser trackers gguf
+	shapes bench-against real check clean extras compat messages browser trackers gguf optimum
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -64,6 +64,10 @@ messages: install ## the list of all messages and the files of their translation
 
 compat: install ## our adapters in older versions of PEFT, each in an environment of its own
 	$(BIN)/python -m tools.check_peft_versions --folder .venv-compat
+
+optimum: install ## our ONNX exports in Optimum, in an environment of its own
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[onnx]'
+	$(BIN)/python -m tools.check_optimum --folder .venv-compat
 
 # The suite under other versions, each in an environment of its own. On Linux, a package index that has a CPU
 # build of torch saves gigabytes: `UV_TORCH_BACKEND=cpu make oldest`.

@@ -20,7 +20,7 @@ from loraloom.export.onnx.graphs import DecoderGraphs
 ROWS, SOURCE_LENGTH = "batch_size", "encoder_sequence_length"
 TARGET_LENGTH, PAST_LENGTH = "decoder_sequence_length", "past_decoder_sequence_length"
 PRESENT_LENGTH = "past_decoder_sequence_length + decoder_sequence_length"
-# Free, because Optimum gives empty keys and values of d_model // heads, which is not d_kv in mt5-small.
+# Free, because Optimum gives empty keys and values of d_model // heads, which is not the width in mt5-small.
 HEAD_WIDTH = "head_width"
 USE_CACHE = "use_cache_branch"
 KINDS = ("decoder.key", "decoder.value", "encoder.key", "encoder.value")
