@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -129,13 +130,27 @@ def model_type_of(recipe: Recipe) -> str | None:
     Raises:
         ModelError: the config does not exist, cannot be read, or would run code.
     """
+    found = config_of(recipe).get("model_type")
+    return found if isinstance(found, str) else None
+
+
+def config_of(recipe: Recipe) -> dict[str, Any]:
+    """Read the config of a recipe's base, without loading its weights.
+
+    Raises:
+        ModelError: it does not exist, cannot be read, or would run code.
+    """
+    return read_config(base_path(recipe), recipe.model_name_or_path)
+
+
+def base_path(recipe: Recipe) -> str:
+    """Return the folder or hub name of a recipe's base."""
     name = locate_model(recipe)
     if name == STARTER:
         from loraloom.starter import model_folder
 
         name = str(model_folder())
-    found = read_config(locate(name), recipe.model_name_or_path).get("model_type")
-    return found if isinstance(found, str) else None
+    return locate(name)
 
 
 def load_recipe_base(recipe: Recipe, decided: dict[str, str] | None = None) -> Base:
