@@ -11,6 +11,7 @@ from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.peft_folder import read_adapter
+from loraloom.base.device_and_dtype import rank_device
 from loraloom.base.loading import Base, load_base
 from loraloom.base.recomputation import recompute_activations
 from loraloom.base.safety import read_config
@@ -23,13 +24,15 @@ from loraloom.data.languages.balance import balanced
 from loraloom.data.languages.codes import rows_of_pairs
 from loraloom.data.languages.known import check_languages
 from loraloom.data.splitting.split import Split
+from loraloom.distributed.launch import read_launch
+from loraloom.distributed.ranks import ONE_PROCESS, Ranks
 from loraloom.errors import AdapterError, ModelError, Problem, TargetError
 from loraloom.recipe import Experiment, Recipe
 from loraloom.recipe.relative_paths import Locations
 from loraloom.run.folder import Run
 from loraloom.text.message import Message
 from loraloom.training.setup import Setup
-from loraloom.training.signals import StopRequest
+from loraloom.training.signals import AgreedStop, StopRequest
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,13 @@ class Material:
     notes: tuple[str, ...] = ()
 
     def setup(
-        self, run: Run, stop: StopRequest, *, waves: Sequence[Sequence[str]], pass_tokens: int
+        self,
+        run: Run,
+        stop: StopRequest,
+        *,
+        waves: Sequence[Sequence[str]],
+        pass_tokens: int,
+        ranks: Ranks = ONE_PROCESS,
     ) -> Setup:
         """Create the setup of a training of these experiments.
 
@@ -68,6 +77,7 @@ class Material:
             stop: set by a signal.
             waves: names of the experiments that train together, as planned.
             pass_tokens: maximum number of tokens in one pass, as planned.
+            ranks: the processes that train together.
         """
         return Setup(
             bank=self.bank,
@@ -81,8 +91,9 @@ class Material:
             run=run,
             eval_references=self.eval_references,
             retain_set=self.retain_set,
-            stop=stop,
+            stop=stop if ranks.size == 1 else AgreedStop(stop),
             pass_tokens=pass_tokens,
+            ranks=ranks,
         )
 
 
@@ -153,20 +164,24 @@ def base_path(recipe: Recipe) -> str:
     return locate(name)
 
 
-def load_recipe_base(recipe: Recipe, decided: dict[str, str] | None = None) -> Base:
+def load_recipe_base(
+    recipe: Recipe, decided: dict[str, str] | None = None, *, shares_base: bool = False
+) -> Base:
     """Load the base of a recipe.
 
     Args:
         recipe: the recipe.
         decided: dtype and device recorded in a run's provenance, so that they are not chosen again.
+        shares_base: whether its weights are divided among the ranks of the training.
     """
     decided = decided or {}
     return load_base(
         locate_model(recipe),
         dtype=decided.get("dtype", recipe.dtype),
-        device=decided.get("device", recipe.device),
+        device=rank_device(decided.get("device", recipe.device), read_launch()),
         allow_bin_weights=recipe.allow_bin_weights,
         recipe=recipe,
+        is_sharded=shares_base,
     )
 
 
