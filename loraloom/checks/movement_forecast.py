@@ -110,8 +110,8 @@ class Forecast:
         lora, way = self.timetable.experiment.lora, self.displacement(peak_rate)
         squares = 0.0
         for target in self.targets:
-            # A moves as far as B.
-            of_A = lora.r * (1 / 3 + target.linear.in_features * way**2)
+            # A moves as far as B, unless B has a higher rate.
+            of_A = lora.r * (1 / 3 + target.linear.in_features * (way / rate_ratio(lora)) ** 2)
             squares += target.linear.out_features * way**2 * of_A
         return lora.scaling * math.sqrt(squares) / self.weight if self.weight else math.inf
 
@@ -126,6 +126,7 @@ class Forecast:
         slope = self.signal.slope * lora.r * lora.scaling * of_seen / math.sqrt(of_step)
         to_learn = 2 * max(self.signal.loss, NOTHING) / slope if slope else math.inf  # T above
         factor = 1.0 if peak_rate is None else peak_rate / training.learning_rate
+        factor *= rate_ratio(lora)
         num_pieces = min(NUM_PIECES, total_steps)
         size = total_steps / num_pieces
         gone, walk = 0.0, 0.0
@@ -146,6 +147,11 @@ class Forecast:
             middle = math.sqrt(low * high)
             low, high = (middle, high) if self.movement(middle) < movement else (low, middle)
         return float(f"{high:.0e}")
+
+
+def rate_ratio(lora: LoraSettings) -> float:
+    """Return the learning rate of B relative to that of A, which LoRA+ raises."""
+    return lora.loraplus_lr_ratio or 1.0
 
 
 def forecast(base: Base, experiments: Sequence[Experiment], train_set: EncodedSet) -> dict[str, Forecast]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from loraloom.bank.ownership import seed_for
 from loraloom.bank.updates.lora_stack import LoraStack
-from loraloom.bank.updates.low_rank import LowRank
+from loraloom.bank.updates.low_rank import LowRank, low_rank_groups
 from loraloom.bank.updates.update import ParameterGroup
 from loraloom.base.device_and_dtype import product_dtype
 from loraloom.base.frozen_linear import FrozenLinear
@@ -49,8 +49,8 @@ class Lora:
         )
 
     def parameter_groups(self, settings: LoraSettings) -> Sequence[ParameterGroup]:
-        """Return one group: the optimizer treats A and B alike."""
-        return (ParameterGroup(self.tensor_names),)
+        """Return A and B in one group, or in two with LoRA+."""
+        return low_rank_groups(settings)
 
     def stack(self, updates: Mapping[str, LowRank], dtype: torch.dtype) -> LoraStack:
         """Put A and B of all adapters side by side."""
