@@ -23,6 +23,7 @@ from torch import Tensor
 
 from loraloom.bank.peft_base import check_fingerprints, portable_name, unverified
 from loraloom.bank.peft_config import MERGE_WITH_PEFT, check_config, config_values
+from loraloom.bank.peft_patterns import exact_patterns
 from loraloom.bank.peft_targets import check_complete
 from loraloom.base.loading import Base
 from loraloom.base.targets import Target, other_linears, peft_target_modules
@@ -91,7 +92,7 @@ def write_adapter(
     staged.mkdir(parents=True)
     # PEFT would store an absolute path of this machine as the base's name.
     names = peft_target_modules(adapted, available, other_linears(base.model, base.family))
-    values = config_values(settings, names, portable_name(base.name))
+    values = config_values(settings, adapted, names, portable_name(base.name))
     write_bytes(staged / CONFIG, to_json(values).encode())
     named = {f"{PREFIX}{name}.weight": t.to("cpu", torch.float32).contiguous() for name, t in tensors.items()}
     write_bytes(staged / WEIGHTS, save(named, metadata={"format": "pt"}))
@@ -127,7 +128,8 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
     kind = check_config(config, where)
     tensors = _read_tensors(folder / WEIGHTS, kind.tensor_names, where)
     try:
-        settings = kind.settings_of(config, sorted({name.rpartition(".")[0] for name in tensors}))
+        modules = sorted({name.rpartition(".")[0] for name in tensors})
+        settings = kind.settings_of({**config, **exact_patterns(config, modules, where)}, modules)
     except KeyError as error:
         raise AdapterError(
             Message(

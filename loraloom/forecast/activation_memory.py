@@ -142,7 +142,12 @@ def _growth(
 def _lengths(bank: AdapterBank, settings: LoraSettings) -> tuple[int, int]:
     """Return two primes that are not a dimension of the base or of the adapter, nor is their sum."""
     taken = {size for tensor in bank.base.model.parameters() for size in tensor.shape}
-    taken |= {settings.r, *bank.base.dimensions.num_heads, *bank.base.dimensions.d_head}
+    taken |= {
+        settings.r,
+        *settings.rank_pattern.values(),
+        *bank.base.dimensions.num_heads,
+        *bank.base.dimensions.d_head,
+    }
     free = (number for number in count(SMALLEST_LENGTH) if number not in taken and _is_prime(number))
     first = next(free)
     return first, next(number for number in free if first + number not in taken)

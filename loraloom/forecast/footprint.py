@@ -14,9 +14,9 @@ Each phase also has the best adapters, and the head in int8 if many answers are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ import torch
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import BLOCK_ROWS, TILE_COLUMNS
 from loraloom.bank.top_token import screen_bytes
+from loraloom.bank.updates.kinds import kind_of
 from loraloom.base.device_and_dtype import product_dtype
 from loraloom.base.loading import Base
 from loraloom.data.encoding import EncodedSet
@@ -71,12 +72,17 @@ class Counter:
     def __init__(self, bank: AdapterBank, train_set: EncodedSet) -> None:
         self.bank = bank
         self.train_set = train_set
-        self._kept: dict[tuple[Any, ...], SavedActivations] = {}
+        self._kept: dict[str, SavedActivations] = {}
 
     def num_weights(self, experiment: Experiment) -> int:
         """Return the number of weights of an experiment's adapter."""
-        targets = self.bank.targets_of(experiment.lora)
-        return sum(target.num_adapter_parameters(experiment.lora.r) for target in targets)
+        lora, kind = experiment.lora, kind_of(experiment.lora)
+        shapes = (
+            shape
+            for target in self.bank.targets_of(lora)
+            for shape in kind.shapes(lora.at(target.name), target.linear).values()
+        )
+        return sum(map(math.prod, shapes))
 
     def largest_pass(self, wave: Sequence[Experiment], pass_tokens: int) -> LargestPass:
         """Return the pass of a wave that keeps the most memory."""
@@ -96,7 +102,17 @@ class Counter:
 
     def _bytes(self, experiment: Experiment, shape: Shape) -> int:
         lora = experiment.lora
-        kind = lora.r, lora.lora_dropout > 0, repr(lora.target_modules)
+        # Scales and starts do not change what a pass keeps.
+        alike = lora.model_copy(
+            update={
+                "lora_alpha": 1,
+                "alpha_pattern": {},
+                "lora_dropout": 0.5 if lora.lora_dropout else 0.0,
+                "init_adapter": None,
+                "loraplus_lr_ratio": None,
+            }
+        )
+        kind = alike.model_dump_json()
         if kind not in self._kept:
             self._kept[kind] = count_kept(self.bank, lora)
         return self._kept[kind].bytes(shape, recomputed=experiment.training.gradient_checkpointing)

@@ -66,10 +66,10 @@ def speaking_tensors(
     for target in bank.targets_of(settings):
         out_features, in_features = target.module.weight.shape
         tensors[f"{target.name}.lora_A"] = (
-            torch.randn(settings.r, in_features, generator=generator) * strength
+            torch.randn(settings.at(target.name).r, in_features, generator=generator) * strength
         )
         tensors[f"{target.name}.lora_B"] = (
-            torch.randn(out_features, settings.r, generator=generator) * strength
+            torch.randn(out_features, settings.at(target.name).r, generator=generator) * strength
         )
     return tensors
 

@@ -39,3 +39,15 @@ def test_lora_plus(mt5: Base, tiny: Any, tmp_path: Path) -> None:
         )
 
     assert_same(mt5, tiny("mt5"), tmp_path, {"loraplus_lr_ratio": 4}, make_optimizer=make)
+
+
+def test_ranks_and_scales_of_single_modules_in_some_layers(mt5: Base, tiny: Any, tmp_path: Path) -> None:
+    patterns = {
+        "rank_pattern": {"decoder.*SelfAttention.q": 7, "q|v": 2},
+        "alpha_pattern": {"wo": 3, r"encoder\..*": 8},
+        "layers_to_transform": [1],
+    }
+    lora = {**patterns, "use_rslora": True, "target_modules": ["q", "v", "wo"]}
+    assert_same(
+        mt5, tiny("mt5"), tmp_path, lora, config={**patterns, "use_rslora": True}, weights_within=1e-3
+    )

@@ -62,8 +62,10 @@ PREFIX = "base_model.model."
 REFUSED: dict[str, tuple[Spoil, str]] = {
     "DoRA": (config(use_dora=True), f"uses `use_dora`, {DOES_NOT_COMPUTE}"),
     "whole modules": (config(modules_to_save=["lm_head"]), f"uses `modules_to_save`, {DOES_NOT_COMPUTE}"),
-    "other ranks": (config(rank_pattern={"q": 8}), f"uses `rank_pattern`, {DOES_NOT_COMPUTE}"),
-    "other scales": (config(alpha_pattern={"q": 8}), f"uses `alpha_pattern`, {DOES_NOT_COMPUTE}"),
+    "other ranks": (config(rank_pattern={"q": 8}), ""),
+    "ranks of text": (config(rank_pattern={"q": "many"}), "its configuration is invalid"),
+    "scales in a list": (config(alpha_pattern=[8]), "its alpha_pattern is not a mapping"),
+    "a pattern that is none": (config(rank_pattern={"([": 1}), "is not a valid regular expression"),
     "biases": (config(bias="all"), f"uses `bias`, {DOES_NOT_COMPUTE}"),
     "new tokens": (
         config(trainable_token_indices=[1]),

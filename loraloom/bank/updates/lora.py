@@ -72,11 +72,13 @@ class Lora:
         return {**values, "use_rslora": True} if settings.use_rslora else values
 
     def settings_of(self, config: Mapping[str, Any], target_modules: Sequence[str]) -> LoraSettings:
-        """Read rank, scale and dropout, and ignore the rest of the file."""
+        """Read ranks, scales and dropout, and ignore the rest of the file."""
         return LoraSettings(
             r=config["r"],
             lora_alpha=config["lora_alpha"],
             lora_dropout=config.get("lora_dropout", 0.0),
             use_rslora=config.get("use_rslora", False),
+            rank_pattern=config.get("rank_pattern", {}),
+            alpha_pattern=config.get("alpha_pattern", {}),
             target_modules=list(target_modules),
         )
