@@ -19,7 +19,6 @@ from loraloom.text.visible import quoted
 
 # Features of PEFT that the bank does not support, with the value at which they do nothing.
 UNSUPPORTED: dict[str, object] = {
-    "use_dora": False,
     "modules_to_save": None,
     "fan_in_fan_out": False,
     "lora_bias": False,
@@ -37,7 +36,6 @@ UNSUPPORTED: dict[str, object] = {
 }
 # Features that PEFT merges into the weights correctly; with others, a merged model is wrong or missing.
 MERGED_BY_PEFT = {
-    "use_dora",
     "lora_bias",
     "bias",
     "modules_to_save",
@@ -59,6 +57,7 @@ READ_HERE = {
     "init_lora_weights",
     "rank_pattern",
     "alpha_pattern",
+    "use_dora",
 }
 # The modules are read from the tensors; these keys only exclude some from target_modules.
 NARROWING = {"layers_to_transform", "layers_pattern", "exclude_modules"}

@@ -10,6 +10,7 @@ import torch
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import hidden_states, part_losses
 from loraloom.bank.ownership import Rows, shares_of, training_rows
+from loraloom.bank.updates.kinds import num_weights
 from loraloom.base.adapter_targets import matches_of
 from loraloom.base.loading import Base
 from loraloom.base.targets import Match, other_linears
@@ -50,17 +51,15 @@ def _not_adapted(base: Base) -> list[Finding]:
 
 def _target_finding(experiment: Experiment, match: Match) -> Finding:
     called = f" ({match.own_name})" if match.own_name else ""
-    ranks = {target.name: experiment.lora.at(target.name).r for target in match.targets}
-    low, high = min(ranks.values()), max(ranks.values())
+    ranks = {experiment.lora.at(target.name).r for target in match.targets}
+    low, high = min(ranks), max(ranks)
     message = Message(
         "`{pattern}`{called} matches {num_targets} linears, {num_adapter_parameters:,} adapter "
         "weights at r {r}",
         pattern=match.pattern,
         called=called,
         num_targets=len(match.targets),
-        num_adapter_parameters=sum(
-            target.num_adapter_parameters(ranks[target.name]) for target in match.targets
-        ),
+        num_adapter_parameters=num_weights(experiment.lora, match.targets),
         r=str(low) if low == high else f"{low}–{high}",
     )
     return Finding("ok", "targets", Message("{name}: lora.target_modules", name=experiment.name), message)

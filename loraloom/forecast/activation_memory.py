@@ -88,6 +88,12 @@ class SavedActivations:
         return int(encoder + decoder + self.per_pass)
 
 
+def kept_alike(settings: LoraSettings) -> str:
+    """Return what passes of different adapters keep alike by: all settings but scales, rates and starts."""
+    alike = {"lora_alpha", "alpha_pattern", "lora_dropout", "init_adapter", "loraplus_lr_ratio"}
+    return f"{settings.lora_dropout > 0} {settings.model_dump_json(exclude=alike)}"
+
+
 def count_kept(bank: AdapterBank, settings: LoraSettings) -> SavedActivations:
     """Measure what a training pass keeps, by what it grows with.
 

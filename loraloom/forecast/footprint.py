@@ -14,7 +14,6 @@ Each phase also has the best adapters, and the head in int8 if many answers are 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,12 +23,12 @@ import torch
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import BLOCK_ROWS, TILE_COLUMNS
 from loraloom.bank.top_token import screen_bytes
-from loraloom.bank.updates.kinds import kind_of
+from loraloom.bank.updates.kinds import num_weights
 from loraloom.base.device_and_dtype import product_dtype
 from loraloom.base.loading import Base
 from loraloom.data.encoding import EncodedSet
 from loraloom.evaluate.logits_processors import logits_processors
-from loraloom.forecast.activation_memory import SavedActivations, Shape, count_kept
+from loraloom.forecast.activation_memory import SavedActivations, Shape, count_kept, kept_alike
 from loraloom.forecast.largest_pass import largest_passes, lay_out
 from loraloom.recipe import Experiment, GenerationSettings, TrainingSettings
 
@@ -76,13 +75,7 @@ class Counter:
 
     def num_weights(self, experiment: Experiment) -> int:
         """Return the number of weights of an experiment's adapter."""
-        lora, kind = experiment.lora, kind_of(experiment.lora)
-        shapes = (
-            shape
-            for target in self.bank.targets_of(lora)
-            for shape in kind.shapes(lora.at(target.name), target.linear).values()
-        )
-        return sum(map(math.prod, shapes))
+        return num_weights(experiment.lora, self.bank.targets_of(experiment.lora))
 
     def largest_pass(self, wave: Sequence[Experiment], pass_tokens: int) -> LargestPass:
         """Return the pass of a wave that keeps the most memory."""
@@ -102,17 +95,7 @@ class Counter:
 
     def _bytes(self, experiment: Experiment, shape: Shape) -> int:
         lora = experiment.lora
-        # Scales and starts do not change what a pass keeps.
-        alike = lora.model_copy(
-            update={
-                "lora_alpha": 1,
-                "alpha_pattern": {},
-                "lora_dropout": 0.5 if lora.lora_dropout else 0.0,
-                "init_adapter": None,
-                "loraplus_lr_ratio": None,
-            }
-        )
-        kind = alike.model_dump_json()
+        kind = kept_alike(lora)
         if kind not in self._kept:
             self._kept[kind] = count_kept(self.bank, lora)
         return self._kept[kind].bytes(shape, recomputed=experiment.training.gradient_checkpointing)

@@ -27,6 +27,7 @@ VARIANT_KEYS = (
     "layers_to_transform",
     "layers_pattern",
     "loraplus_lr_ratio",
+    "use_dora",
 )
 
 
@@ -86,6 +87,14 @@ class LoraSettings(Section):
         le=1000,
         description=Message(
             "LoRA+: train B at this many times the learning rate of A (Hayou et al., 2024); 16 is common."
+        ),
+    )
+
+    use_dora: bool = Field(
+        default=False,
+        description=Message(
+            "DoRA: train the length of each row of the weights, and by A and B only its direction "
+            "(Liu et al., 2024)."
         ),
     )
 

@@ -63,7 +63,7 @@ _row(
 # LoRA itself.
 _row("bias", ("none",), Message("only A and B are trained"))
 _row("modules_to_save trainable_token_indices", _UNSET, Message("only A and B are trained"))
-_row("lora_bias use_dora", _OFF, Message("an adapter is W + (lora_alpha / r) B A, and nothing else"))
+_row("lora_bias", _OFF, Message("an adapter adds (lora_alpha / r) B A, and no bias"))
 _row(
     "init_lora_weights",
     (True, "default", None),

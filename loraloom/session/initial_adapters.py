@@ -14,6 +14,8 @@ from loraloom.recipe import Experiment, LoraSettings
 from loraloom.recipe.relative_paths import Locations
 from loraloom.text.message import Message
 
+PATTERNED = ("r", "lora_alpha")  # what single modules may have of their own
+
 
 def initial_tensors(
     experiment: Experiment,
@@ -38,6 +40,7 @@ def initial_tensors(
     adapter = read_adapter(locations.path_of(lora.init_adapter or ""), bank.base)
     notes += [note for note in adapter.notes if note not in notes]  # one adapter may serve several
     where = f"{experiment.name}: lora.init_adapter"
+    has_patterns = any(each.rank_pattern or each.alpha_pattern for each in (lora, adapter.settings))
     problems = [
         Problem(
             Message("the adapter was trained with a different {key}", key=key),
@@ -46,12 +49,12 @@ def initial_tensors(
             allowed=str(getattr(lora, key)),
             fix=Message("Set lora.{key}: {key_2}.", key=key, key_2=getattr(adapter.settings, key)),
         )
-        for key in ("r", "lora_alpha", "use_rslora")
-        if not lora.variant and not adapter.settings.variant
+        for key in ("use_rslora", "use_dora", *(() if has_patterns else PATTERNED))
         if getattr(adapter.settings, key) != getattr(lora, key)
     ]
     wanted = {target.name for target in targets}
-    problems += [] if problems else _other_parts(lora, adapter.settings, sorted(wanted), where)
+    if has_patterns:
+        problems += _other_parts(lora, adapter.settings, sorted(wanted), where)
     if set(adapter.settings.target_modules) != wanted:
         surplus, missing = (
             set(adapter.settings.target_modules) - wanted,
@@ -82,7 +85,7 @@ def _other_parts(lora: LoraSettings, own: LoraSettings, modules: Sequence[str], 
     """Describe in which modules an initial adapter has another rank or scale than its experiment."""
     named = set(own.target_modules)
     found = []
-    for key in ("r", "lora_alpha", "use_rslora"):
+    for key in PATTERNED:
         differing = [
             name
             for name in modules

@@ -110,7 +110,6 @@ def change_tensors(folder: Path, change: Callable[[dict[str, torch.Tensor], str]
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("use_dora", True),
         ("modules_to_save", ["lm_head"]),
         ("fan_in_fan_out", True),
         ("lora_bias", True),

@@ -108,7 +108,7 @@ def train_stock(
     model.accepts_loss_kwargs = False
     model.base_model.model.accepts_loss_kwargs = False
     own = {
-        name.removeprefix("base_model.model.").removesuffix(".default.weight"): parameter
+        name.removeprefix("base_model.model.").removesuffix(".weight").removesuffix(".default"): parameter
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }

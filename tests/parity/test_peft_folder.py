@@ -35,6 +35,7 @@ LORA: list[dict[str, Any]] = [
         "alpha_pattern": {"q(_proj)?": 5, "encoder.*": 3, "decoder.*v(_proj)?": 4},
         "layers_to_transform": [1],
     },
+    {"r": 4, "lora_alpha": 8, "use_dora": True},
     {"r": 2, "lora_alpha": 4, "target_modules": r".*decoder\.\w+\.1\..*\.o(ut)?(_proj)?"},
 ]
 
@@ -75,7 +76,7 @@ def assert_same_logits(actual: list[Tensor], expected: list[Tensor], base_logits
         assert float((wanted - without).abs().max()) > 1e-3 * largest
 
 
-@pytest.mark.parametrize("lora", LORA, ids=["all", "rslora", "limited", "patterns", "expression"])
+@pytest.mark.parametrize("lora", LORA, ids=["all", "rslora", "limited", "patterns", "dora", "expression"])
 def test_what_we_write_peft_reads(
     base: Base, kind: str, tiny: Any, tmp_path: Path, lora: dict[str, Any]
 ) -> None:
@@ -106,7 +107,10 @@ def test_what_we_write_peft_reads(
 IN_ANY_ORDER = {**LORA[3], "rank_pattern": {"v(_proj)?": 3}, "alpha_pattern": {"decoder.*": 5}}
 
 
-@pytest.mark.parametrize("lora", [*LORA[:3], IN_ANY_ORDER], ids=["all", "rslora", "limited", "patterns"])
+READ = [*LORA[:3], LORA[4], IN_ANY_ORDER]
+
+
+@pytest.mark.parametrize("lora", READ, ids=["all", "rslora", "limited", "dora", "patterns"])
 def test_what_peft_writes_we_read(
     base: Base, kind: str, tiny: Any, tmp_path: Path, lora: dict[str, Any]
 ) -> None:
@@ -122,6 +126,7 @@ def test_what_peft_writes_we_read(
             lora_dropout=0.1,
             rank_pattern=settings.rank_pattern,
             alpha_pattern=settings.alpha_pattern,
+            use_dora=settings.use_dora,
             target_modules=sorted({name.rpartition(".")[0] for name in tensors}),
             task_type="SEQ_2_SEQ_LM",
         ),

@@ -14,15 +14,11 @@ from loraloom.base.loading import Base
 from loraloom.recipe import Experiment
 from loraloom.training.checkpoint import newest_valid
 from tests.parity.rig import TrainedRun, experiment, random_rows, train_all
+from tests.parity.variants import VARIANTS
 
 TRAIN = random_rows(11, seed=8)
 STEPS, CUT = 8, 4
 SAVED: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": 99}
-VARIANTS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "plus": {"loraplus_lr_ratio": 8},
-    "patterns": {"rank_pattern": {"q": 6}, "alpha_pattern": {"wo": 4}, "layers_to_transform": [1]},
-}
 
 
 def variant(name: str) -> Experiment:

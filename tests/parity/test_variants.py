@@ -10,6 +10,7 @@ import torch
 from peft.optimizers import create_loraplus_optimizer
 
 from loraloom.base.loading import Base
+from tests.families import TWO_KINDS
 from tests.parity.rig import experiment, random_rows, train_all
 from tests.parity.stock_trainer import WITHOUT_DROPOUT, assert_same_as_stock
 
@@ -51,3 +52,10 @@ def test_ranks_and_scales_of_single_modules_in_some_layers(mt5: Base, tiny: Any,
     assert_same(
         mt5, tiny("mt5"), tmp_path, lora, config={**patterns, "use_rslora": True}, weights_within=1e-3
     )
+
+
+@pytest.mark.parametrize("kind", TWO_KINDS)
+def test_dora(base: Base, kind: str, tiny: Any, tmp_path: Path) -> None:
+    """BART's linears have biases, which the factors leave alone."""
+    dora = {"use_dora": True}
+    assert_same(base, tiny(kind), tmp_path, dora, config=dora, weights_within=1e-3)

@@ -40,6 +40,7 @@ LORA = {
     "rank_pattern": st.dictionaries(st.sampled_from(["q", r"encoder.*\.v"]), st.integers(1, 4096)),
     "alpha_pattern": st.dictionaries(st.sampled_from(["q", r"encoder.*\.v"]), st.floats(1e-12, 1e6)),
     "layers_to_transform": st.none() | st.lists(st.integers(0, 99), min_size=1),
+    "use_dora": st.booleans(),
     "loraplus_lr_ratio": st.none() | st.floats(1, 1000),
 }
 TRAINING = {
