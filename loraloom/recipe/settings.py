@@ -94,8 +94,8 @@ class TrainingSettings(Section):
         default=False,
         description=Message(
             "On a GPU, record training passes of the same shape as CUDA graphs and replay them, "
-            "without packing; none are recorded with gradient checkpointing, base dropout or label "
-            "smoothing."
+            "without packing; none are recorded with gradient checkpointing, base dropout, label "
+            "smoothing, or variants of LoRA other than LoRA+ and layers_to_transform."
         ),
     )
     eval_strategy: Literal["no", "steps", "epoch"] = Field(
