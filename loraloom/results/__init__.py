@@ -8,6 +8,7 @@ from loraloom.results.answers import (
     ExportResult,
     MergeResult,
     ModelResult,
+    PushResult,
     RowResult,
     RunSummary,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "ExportResult",
     "MergeResult",
     "ModelResult",
+    "PushResult",
     "RowResult",
     "RunSummary",
     "SearchResult",
