@@ -61,7 +61,7 @@ class LoraSettings(Section):
         default={},
         description=Message(
             "Other ranks for some modules: names or regular expressions for the end of a path, "
-            "`{{decoder.*SelfAttention.q: 32}}`. The first that matches counts."
+            "`{{decoder.*v: 32}}`. The first that matches counts."
         ),
     )
     alpha_pattern: AlphaPattern = Field(

@@ -16,7 +16,7 @@ _BEFORE_LAYER = r"[^.]*"
 def first_match(keys: Iterable[str], module: str) -> str | None:
     """Return the first key that matches the end of a module's name at a dot, as in PEFT.
 
-    >>> first_match(["v", r"encoder.*\\.q"], "encoder.block.0.layer.0.SelfAttention.q")
+    >>> first_match(["v", r"encoder.*\\.q"], "encoder.layers.0.q")
     'encoder.*\\\\.q'
     """
     return next((key for key in keys if re.match(rf"(.*\.)?({key})$", module)), None)
@@ -29,7 +29,7 @@ def layer_of(module: str, patterns: Sequence[str]) -> int | None:
         module: its name.
         patterns: what may stand before the number; anything if empty.
 
-    >>> layer_of("encoder.block.3.layer.0.SelfAttention.q", ())
+    >>> layer_of("encoder.layers.3.q", ())
     3
     """
     for pattern in patterns or (_BEFORE_LAYER,):
