@@ -1,8 +1,8 @@
 """The layers of the house, held by its own imports.
 
-    text → errors → recipe → run → data | kernels | trackers → architectures → base → bank → evaluate
-    → training → forecast → checks | report → search → export → session → comparison → commands → serving
-    → results → api → console | web → cli
+    text → errors → recipe → run → data | kernels | trackers | scripts → architectures → base → bank
+    → evaluate → training → forecast → checks | report → search → export → session → comparison → commands
+    → serving → results → api → console | web → cli
 
 What stands right may import what stands left; siblings never import each other; a lazy import counts.
 """
@@ -21,7 +21,7 @@ LAYERS = (
     {"errors"},
     {"recipe"},
     {"run"},
-    {"data", "kernels", "trackers"},
+    {"data", "kernels", "trackers", "scripts"},
     {"architectures"},
     {"base"},
     {"bank"},
@@ -58,6 +58,8 @@ LIGHT = (
     "run",
     "recipe",
     "data",
+    "scripts",
+    "commands/check_script.py",
     "checks/allowances.py",
     "checks/data",
     "checks/finding.py",

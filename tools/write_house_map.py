@@ -25,6 +25,7 @@ ROOMS = (
     "starter",
     "data",
     "kernels",
+    "scripts",
     "architectures",
     "base",
     "bank",

@@ -14,6 +14,7 @@ from loraloom.results.answers import (
 from loraloom.results.training import (
     CheckResult,
     ExperimentResult,
+    ScriptResult,
     SearchResult,
     TrainResult,
     TrialResult,
@@ -31,6 +32,7 @@ __all__ = [
     "ModelResult",
     "RowResult",
     "RunSummary",
+    "ScriptResult",
     "SearchResult",
     "TrainResult",
     "TrialResult",
