@@ -25,6 +25,8 @@ class KnownModel:
         languages: example of a language code of its tokenizer; "" if it has none.
         peft_targets: what PEFT adapts if `target_modules` is not given; empty if it then fails.
         is_gap_filler: whether it was only trained to fill gaps, and answers no instruction.
+        divides_by_tokens: whether its loss is divided by the number of tokens that the Trainer counts over
+            the micro-batches of a step; other models ignore it (transformers 5.23).
     """
 
     title: str
@@ -33,6 +35,7 @@ class KnownModel:
     languages: str = ""
     peft_targets: tuple[str, ...] = ()
     is_gap_filler: bool = False
+    divides_by_tokens: bool = False
 
 
 _QV = ("q", "v")
@@ -45,7 +48,7 @@ _MT5 = KnownModel("mT5", _GATED, is_t5=True, peft_targets=_QV, is_gap_filler=Tru
 _MT0 = KnownModel("mt0", _GATED, is_t5=True, peft_targets=_QV)
 _BYT5 = KnownModel("ByT5", _GATED, is_t5=True, peft_targets=_QV, is_gap_filler=True)
 _UMT5 = KnownModel("UMT5", _GATED, is_t5=True, is_gap_filler=True)
-_T5GEMMA = KnownModel("T5Gemma", _GEMMA)
+_T5GEMMA = KnownModel("T5Gemma", _GEMMA, divides_by_tokens=True)
 _BART_ = KnownModel("BART", _BART, peft_targets=("q_proj", "v_proj"))
 _MBART = KnownModel("mBART", _BART, languages="de_DE")
 _NLLB = KnownModel("NLLB", _BART, languages="deu_Latn")

@@ -97,19 +97,21 @@ def _callbacks(facts: Facts) -> Iterator[Finding]:
 def loss_figures(facts: Facts) -> Iterator[Finding]:
     """Find settings with which the logged loss is not the loss."""
     accumulation = facts.setting("gradient_accumulation_steps")
-    is_t5 = facts.known is not None and facts.known.is_t5
-    if is_t5 and isinstance(accumulation, int) and accumulation > 1 and not facts.is_of_old_version:
+    adds_up = facts.known is not None and not facts.known.divides_by_tokens and not facts.is_of_old_version
+    if adds_up and isinstance(accumulation, int) and accumulation > 1:
         yield Finding(
             "warning",
             "loss",
             facts.script.where(facts.arguments and facts.arguments.argument("gradient_accumulation_steps")),
             Message(
-                "transformers 5 adds up the losses of T5's micro-batches: the logged loss and the "
-                "gradients are {times} times too large, so that `max_grad_norm` clips nearly every step",
+                "transformers 5 adds up the losses of {model}'s micro-batches instead of averaging them: the "
+                "logged loss and the gradients are {times} times as large, and `max_grad_norm` clips sooner",
+                model=facts.known.title if facts.known else "",
                 times=accumulation,
             ),
             Message(
-                "Set `model.accepts_loss_kwargs = False` before the trainer is made, or accumulate nothing."
+                "Set `model.accepts_loss_kwargs = False` on the base, before `get_peft_model`; on what that "
+                "returns it has no effect."
             ),
         )
     smoothing = facts.setting("label_smoothing_factor")

@@ -544,7 +544,7 @@ CASES: dict[str, tuple[str, str, str, str, tuple[Change, ...]]] = {
     "accumulation": (
         "warning",
         "loss",
-        "4 times too large",
+        "4 times as large",
         "gradient_accumulation_steps",
         (("    learning_rate=", "    gradient_accumulation_steps=4,\n    learning_rate="),),
     ),
