@@ -17,7 +17,7 @@ commands, because parts of the package have these names: `run_search`, `write_ex
 from __future__ import annotations
 
 from loraloom.api.answer_calls import compare, predict
-from loraloom.api.run_calls import card, merge, runs, write_export, write_report
+from loraloom.api.run_calls import card, merge, push, runs, write_export, write_report
 from loraloom.api.training_calls import (
     check,
     check_script,
@@ -49,6 +49,7 @@ __all__ = [
     "init",
     "merge",
     "predict",
+    "push",
     "read_recipe",
     "recipe_schema",
     "run_search",

@@ -1,4 +1,4 @@
-"""Functions for finished runs: merge, export, card, report, and the list of runs."""
+"""Functions for finished runs: merge, export, card, push, report, and the list of runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from loraloom.api.arguments import as_path, given_base, refuse_beside_run, token
-from loraloom.results import CardResult, ExportResult, MergeResult, RunSummary
+from loraloom.results import CardResult, ExportResult, MergeResult, PushResult, RunSummary
 from loraloom.run.events import Report, quiet
 from loraloom.run.folder import RUNS_FOLDER
 from loraloom.training.signals import StopRequest
@@ -191,6 +191,49 @@ def card(
         refuse_beside_run(base, adapter)
         made = make_card(Path(run), experiment=experiment, out=as_path(out))
     return CardResult(made["experiment"], made["card"], as_path(made["file"]))
+
+
+def push(
+    run: Path | str,
+    repository: str,
+    *,
+    experiment: str | None = None,
+    folder: Path | str | None = None,
+    base_model: str | None = None,
+    public: bool = False,
+    send: bool = False,
+    report: Report = quiet,
+) -> PushResult:
+    """Send an adapter, a merged model or an export to the Hugging Face hub; by default only say what.
+
+    Args:
+        run: the run directory.
+        repository: `owner/name`.
+        experiment: experiment of the adapter; may be omitted if the run has only one.
+        folder: a folder that `merge` or `write_export` wrote; by default the adapter itself is sent.
+        base_model: name of the base on the hub, if the run names a folder.
+        public: whether everybody sees a new repository.
+        send: whether to send; otherwise nothing is contacted.
+        report: called with notes.
+
+    Raises:
+        LoRALoomError: the run or the folder is unusable, or the hub cannot be reached or refuses.
+    """
+    from loraloom.commands.push import push as run_push
+
+    made = run_push(
+        Path(run),
+        repository,
+        experiment=experiment,
+        folder=as_path(folder),
+        base_model=base_model,
+        is_public=public,
+        sends=send,
+        report=report,
+    )
+    files = {file["path"]: file["bytes"] for file in made["files"]}
+    named, notes = made["experiment"], tuple(made["notes"])
+    return PushResult(repository, named, files, made["card"], made["url"], notes)
 
 
 def write_report(

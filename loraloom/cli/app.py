@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from loraloom.cli.adapter_verbs import card, export, merge
+from loraloom.cli.adapter_verbs import card, export, merge, push
 from loraloom.cli.answer_verbs import compare, predict, report, runs
 from loraloom.cli.language import check_language, user_language
 from loraloom.cli.recipe_verbs import check, find_lr, init, recipe_schema
@@ -39,6 +39,7 @@ VERBS = {
         merge,
         export,
         card,
+        push,
         ui,
         serve,
         runs,

@@ -8,6 +8,7 @@ from loraloom.results.answers import (
     ExportResult,
     MergeResult,
     ModelResult,
+    PushResult,
     RowResult,
     RunSummary,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "ExportResult",
     "MergeResult",
     "ModelResult",
+    "PushResult",
     "RowResult",
     "RunSummary",
     "ScriptResult",
