@@ -2,8 +2,8 @@
 
     python -m tools.check_dist dist
 
-Everything that the package needs at run time is in both, each file of others with its licence, and nothing of a
-developer's machine.
+Everything that the package needs at run time is in both, each file of others with its licence, and nothing of
+a developer's machine.
 """
 
 from __future__ import annotations
@@ -78,11 +78,7 @@ def faults_of_metadata(headers: object) -> list[str]:
     found = []
     version = get("Version", "")
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    if (
-        f"## [{version}]" not in changelog
-        and f"## {version}" not in changelog
-        and "Unreleased" not in changelog
-    ):
+    if not any(f"## [{name}]" in changelog for name in (version, "Unreleased")):
         found.append(f"CHANGELOG.md does not mention {version}")
     if get("License-Expression") != LICENCES:
         found.append(f"the licence is not {LICENCES}")
