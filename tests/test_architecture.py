@@ -1,7 +1,7 @@
 """The layers of the house, held by its own imports.
 
-    text → errors → recipe → run → data | kernels | trackers → distributed → architectures → base → bank
-    → evaluate → training → forecast → checks | report → search → export → session → comparison → commands
+    text → errors → recipe → run → data | kernels | trackers | scripts → distributed → architectures → base
+    → bank → evaluate → training → forecast → checks | report → search → export → session → comparison → commands
     → serving → results → api → console | web → cli
 
 What stands right may import what stands left; siblings never import each other; a lazy import counts.
@@ -21,7 +21,7 @@ LAYERS = (
     {"errors"},
     {"recipe"},
     {"run"},
-    {"data", "kernels", "trackers"},
+    {"data", "kernels", "trackers", "scripts"},
     {"distributed"},
     {"architectures"},
     {"base"},
@@ -62,6 +62,8 @@ LIGHT = (
     "run",
     "recipe",
     "data",
+    "scripts",
+    "commands/check_script.py",
     "checks/allowances.py",
     "checks/data",
     "checks/finding.py",

@@ -26,6 +26,7 @@ ROOMS = (
     "data",
     "kernels",
     "distributed",
+    "scripts",
     "architectures",
     "base",
     "bank",
