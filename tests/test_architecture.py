@@ -1,8 +1,8 @@
 """The layers of the house, held by its own imports.
 
-    text → errors → recipe → run → data | kernels | trackers | scripts → distributed → architectures → base
-    → bank → evaluate → training → forecast → checks | report → search → export → session → comparison → commands
-    → serving → results → api → console | web → cli
+    text → errors → recipe → run → data | kernels | trackers → distributed → architectures
+    → base | scripts → bank → evaluate → training → forecast → checks | report → search → export → session
+    → comparison → commands → serving → results → api → console | web → cli
 
 What stands right may import what stands left; siblings never import each other; a lazy import counts.
 """
@@ -21,10 +21,10 @@ LAYERS = (
     {"errors"},
     {"recipe"},
     {"run"},
-    {"data", "kernels", "trackers", "scripts"},
+    {"data", "kernels", "trackers"},
     {"distributed"},
     {"architectures"},
-    {"base"},
+    {"base", "scripts"},
     {"bank"},
     {"evaluate"},
     {"training"},

@@ -1,4 +1,4 @@
-"""What is known of a script's base from its name or its folder's config.json; weights are not read."""
+"""What is known of a model by its name, its class or its folder's config.json, without torch and its weights."""
 
 from __future__ import annotations
 
@@ -89,6 +89,25 @@ _TYPES: dict[str, KnownModel] = {
 }
 
 
+# Classes of one family -> a name that says as much.
+_CLASSES = {
+    "T5ForConditionalGeneration": "t5",
+    "MT5ForConditionalGeneration": "mt5",
+    "UMT5ForConditionalGeneration": "umt5",
+    "BartForConditionalGeneration": "bart",
+    "MBartForConditionalGeneration": "mbart",
+    "M2M100ForConditionalGeneration": "m2m100",
+    "MarianMTModel": "opus-mt",
+    "PegasusForConditionalGeneration": "pegasus",
+    "T5GemmaForConditionalGeneration": "t5gemma",
+}
+
+
+def name_of_class(name: str) -> str:
+    """Return a name for `known_model` of a class of transformers; "" if it is of no family."""
+    return _CLASSES.get(name, "")
+
+
 def known_model(name: str, folder: Path | None = None) -> KnownModel | None:
     """Return what is known of a model.
 
@@ -116,3 +135,11 @@ def _config(name: str, folder: Path | None) -> dict[str, object]:
         if isinstance(found, dict):
             return found
     return {}
+
+
+def with_gated_names(names: list[str], linears: frozenset[str]) -> list[str]:
+    """Replace `wi`, which a gated feed-forward does not have, by what it has."""
+    if "wi" not in names or "wi" in linears or "wi_0" not in linears:
+        return names
+    place = names.index("wi")
+    return [*names[:place], "wi_0", "wi_1", *names[place + 1 :]]
