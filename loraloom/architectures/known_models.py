@@ -1,4 +1,4 @@
-"""What is known of a model by its name, its class or its folder's config.json, without torch and its weights."""
+"""What is known of a model by its name, class or config.json, without torch and without its weights."""
 
 from __future__ import annotations
 
