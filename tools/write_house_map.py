@@ -28,6 +28,7 @@ ROOMS = (
     "distributed",
     "architectures",
     "base",
+    "scripts",
     "bank",
     "evaluate",
     "training",

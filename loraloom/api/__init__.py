@@ -17,9 +17,10 @@ commands, because parts of the package have these names: `run_search`, `write_ex
 from __future__ import annotations
 
 from loraloom.api.answer_calls import compare, predict
-from loraloom.api.run_calls import card, merge, runs, write_export, write_report
+from loraloom.api.run_calls import card, merge, push, runs, write_export, write_report
 from loraloom.api.training_calls import (
     check,
+    check_script,
     demo,
     find_learning_rate,
     init,
@@ -41,12 +42,14 @@ __all__ = [
     "StopRequest",
     "card",
     "check",
+    "check_script",
     "compare",
     "demo",
     "find_learning_rate",
     "init",
     "merge",
     "predict",
+    "push",
     "read_recipe",
     "recipe_schema",
     "run_search",

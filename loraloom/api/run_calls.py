@@ -1,4 +1,4 @@
-"""Functions for finished runs: merge, export, card, report, and the list of runs."""
+"""Functions for finished runs: merge, export, card, push, report, and the list of runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from loraloom.api.arguments import as_path, given_base, refuse_beside_run, token
-from loraloom.results import CardResult, ExportResult, MergeResult, RunSummary
+from loraloom.results import CardResult, ExportResult, MergeResult, PushResult, RunSummary
 from loraloom.run.events import Report, quiet
 from loraloom.run.folder import RUNS_FOLDER
 from loraloom.training.signals import StopRequest
@@ -89,6 +89,7 @@ def write_export(
     experiment: str | None = None,
     base: Path | str | None = None,
     data: Path | str | None = None,
+    prompts: Path | str | None = None,
     sets: Sequence[str] = (),
     report: Report = quiet,
     stop: StopRequest | None = None,
@@ -98,13 +99,14 @@ def write_export(
     Args:
         run: the run directory; None for an adapter without a run.
         out: the folder to create; it must not exist.
-        format: `transformers`, `peft` or `ctranslate2`.
+        format: `transformers`, `peft`, `ctranslate2`, `onnx` or `gguf`.
         quantization: one of the format's; by default the lossless one.
         adapter_only: export the adapter without its base, if the format can.
         adapter: folder of an adapter in PEFT's format, for the base `base`.
         experiment: experiment of the adapter; may be omitted if the run has only one.
         base, data: present location of the run's base and data, if they were moved; with `adapter`, its base
             and rows for the proof.
+        prompts: file of rows for the proof instead, with or without known answers.
         sets: with `adapter`: `key=value` of `generation` and `data`.
         report: called with progress and notes.
         stop: if it is set, nothing is left at `out`.
@@ -128,6 +130,7 @@ def write_export(
             quantization=quantization,
             adapter_only=adapter_only,
             data=rows,
+            prompts=as_path(prompts),
             sets=sets,
             report=report,
             stop=stopping,
@@ -143,6 +146,7 @@ def write_export(
             experiment=experiment,
             base=as_path(base),
             data=rows,
+            prompts=as_path(prompts),
             report=report,
             stop=stopping,
         )
@@ -191,6 +195,49 @@ def card(
         refuse_beside_run(base, adapter)
         made = make_card(Path(run), experiment=experiment, out=as_path(out))
     return CardResult(made["experiment"], made["card"], as_path(made["file"]))
+
+
+def push(
+    run: Path | str,
+    repository: str,
+    *,
+    experiment: str | None = None,
+    folder: Path | str | None = None,
+    base_model: str | None = None,
+    public: bool = False,
+    send: bool = False,
+    report: Report = quiet,
+) -> PushResult:
+    """Send an adapter, a merged model or an export to the Hugging Face hub; by default only say what.
+
+    Args:
+        run: the run directory.
+        repository: `owner/name`.
+        experiment: experiment of the adapter; may be omitted if the run has only one.
+        folder: a folder that `merge` or `write_export` wrote; by default the adapter itself is sent.
+        base_model: name of the base on the hub, if the run names a folder.
+        public: whether everybody sees a new repository.
+        send: whether to send; otherwise nothing is contacted.
+        report: called with notes.
+
+    Raises:
+        LoRALoomError: the run or the folder is unusable, or the hub cannot be reached or refuses.
+    """
+    from loraloom.commands.push import push as run_push
+
+    made = run_push(
+        Path(run),
+        repository,
+        experiment=experiment,
+        folder=as_path(folder),
+        base_model=base_model,
+        is_public=public,
+        sends=send,
+        report=report,
+    )
+    files = {file["path"]: file["bytes"] for file in made["files"]}
+    named, notes = made["experiment"], tuple(made["notes"])
+    return PushResult(repository, named, files, made["card"], made["url"], notes)
 
 
 def write_report(

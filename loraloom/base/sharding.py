@@ -8,8 +8,10 @@ ranks must compute the same passes in the same order, or they wait for each othe
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from loraloom.architectures.family import Family
@@ -65,7 +67,7 @@ def local_part(weight: Tensor) -> Tensor:
     return weight if own is None else own()
 
 
-def _layers(model: PreTrainedModel, family: Family) -> list[nn.Module]:
+def _layers(model: PreTrainedModel, family: Family) -> list[Any]:
     """Return the layers of encoder and decoder, each a module that a pass enters and leaves."""
     found = (family.layer_path.match(f"{path}.") for path in dict(model.named_modules()))
     paths = dict.fromkeys(match.group(0).rstrip(".") for match in found if match is not None)

@@ -1,4 +1,4 @@
-"""Commands for finished adapters: merge, export, card."""
+"""Commands for finished adapters: merge, export, card, push."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from loraloom.cli.shared_options import (
     MovedData,
     OneAdapter,
     OneExperiment,
+    RunFolder,
     RunOrNone,
 )
 from loraloom.cli.verb_steps import (
@@ -88,7 +89,9 @@ def merge(
 def export(
     format: Annotated[
         str,
-        typer.Option("--format", help=Message("transformers, peft or ctranslate2."), show_default=False),
+        typer.Option(
+            "--format", help=Message("transformers, peft, ctranslate2, onnx or gguf."), show_default=False
+        ),
     ],
     run: RunOrNone = None,
     out: Annotated[
@@ -113,6 +116,15 @@ def export(
     experiment: OneExperiment = None,
     base: MovedBase = None,
     data: MovedData = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            help=Message(
+                "Rows for the proof instead of the run's, with or without answers: a data file, or a text "
+                "file with one prompt per line."
+            )
+        ),
+    ] = None,
     adapter: OneAdapter = None,
     sets: MergeSets = [],  # noqa: B006
     as_json: AsJson = False,
@@ -142,6 +154,7 @@ def export(
                 experiment=experiment,
                 base=base,
                 data=data,
+                prompts=prompts,
                 report=display,
             )
         else:
@@ -155,6 +168,7 @@ def export(
                 quantization=quantization,
                 adapter_only=adapter_only,
                 data=data,
+                prompts=prompts,
                 sets=sets,
                 report=display,
             )
@@ -203,3 +217,68 @@ def card(
         which = ["--base", base, "--adapter", adapter] if run is None else [run]
         own = [] if run is None else ["--experiment", made["experiment"]]
         display.next_command(command("merge", *which, "OUT", *own))
+
+
+def push(
+    run: RunFolder,
+    repository: Annotated[
+        str, typer.Argument(metavar="OWNER/NAME", help=Message("A repository of the Hugging Face hub."))
+    ],
+    experiment: OneExperiment = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            help=Message("A folder that `merge` or `export` wrote; by default the adapter itself is sent.")
+        ),
+    ] = None,
+    base_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OWNER/NAME",
+            help=Message("The name of the base on the hub, if the run names a folder."),
+        ),
+    ] = None,
+    is_public: Annotated[
+        bool, typer.Option("--public", help=Message("Let everybody see a new repository."))
+    ] = False,
+    sends: Annotated[
+        bool, typer.Option("--send", help=Message("Send; without it, only what would be sent is shown."))
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send an adapter, a merged model or an export to the Hugging Face hub; by default only show what."""
+    with displayed(as_json) as display:
+        from loraloom.console import print_table, put
+
+        with importing():
+            from loraloom.commands.push import push as run_push
+
+        pushed = run_push(
+            run,
+            repository,
+            experiment=experiment,
+            folder=folder,
+            base_model=base_model,
+            is_public=is_public,
+            sends=sends,
+            report=display,
+        )
+        if as_json:
+            print_json(pushed)
+            return
+        if sends:
+            print_table((Message("sent"), size(pushed["bytes"])), [(Message("commit"), pushed["url"])])
+            return
+        print_table(
+            (Message("would be sent"), size(pushed["bytes"])),
+            [(file["path"], size(file["bytes"])) for file in pushed["files"]],
+        )
+        put(f"\n{pushed['card'].rstrip()}\n\n")
+        visibility = Message("everybody sees it") if is_public else Message("only its owners see it")
+        words: list[str | Path] = ["push", run, repository, "--experiment", pushed["experiment"]]
+        words += [] if folder is None else ["--folder", folder]
+        words += [] if base_model is None else ["--base-model", base_model]
+        words += ["--public"] if is_public else []
+        display.next_command(
+            Message("{command} ({visibility})", command=command(*words, "--send"), visibility=visibility)
+        )

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from loraloom.cli.adapter_verbs import card, export, merge
+from loraloom.cli.adapter_verbs import card, export, merge, push
 from loraloom.cli.answer_verbs import compare, predict, report, runs
 from loraloom.cli.language import check_language, user_language
 from loraloom.cli.rank_steps import leaves_it_to_leader
@@ -42,6 +42,7 @@ VERBS = {
         merge,
         export,
         card,
+        push,
         ui,
         serve,
         runs,

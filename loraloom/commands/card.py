@@ -127,6 +127,50 @@ def run_card(run: Run, facts: Facts) -> str:
     return _card(facts, _figures(run, facts, folder), code, merge)
 
 
+def hub_card(run: Run, facts: Facts, repository: str) -> str:
+    """Return the card of one adapter of a run, for a repository of the hub.
+
+    Args:
+        facts: with the base's name on the hub.
+        repository: `owner/name`, which the code loads the adapter from.
+    """
+    return "\n".join(
+        [
+            front_matter(facts, "peft"),
+            title(facts),
+            "",
+            filled("Trained with LoRALoom; PEFT and plain transformers load it."),
+            "",
+            f"## {filled('What it does')}",
+            "",
+            *_figures(run, facts, run.folder.resolve().name),
+            "",
+            f"## {filled('Use')}",
+            "",
+            python_block(peft_code(facts, repository, filled("the adapter, on the hub"))),
+            "",
+            *training_sections(facts),
+        ]
+    )
+
+
+def best_comparison(run: Run, name: str) -> Comparison | None:
+    """Read the comparison that a card of this adapter is about; None if it was not compared.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    for what in COMPARISONS:
+        file = run.comparisons / f"{what}.json"
+        if not file.is_file():
+            continue
+        again = Message("`loraloom compare {folder}` writes it again.", folder=run.folder.resolve().name)
+        comparison = Comparison.read(file, again)
+        if name in comparison.models:
+            return comparison
+    return None
+
+
 def foreign_card(facts: Facts, moved: Movement, folder: Path) -> str:
     """Return the card of an adapter that belongs to no run."""
     given = f"--base {facts.base} --adapter {folder.resolve().name}"
@@ -184,28 +228,22 @@ def _movement_line(moved: Movement) -> str:
 
 def _figures(run: Run, facts: Facts, folder: str) -> list[str]:
     """Return figures with intervals and movement, or how to compute them."""
-    name = facts.experiment.name
-    for what in COMPARISONS:
-        file = run.comparisons / f"{what}.json"
-        if not file.is_file():
-            continue
-        comparison = Comparison.read(
-            file, Message("`loraloom compare {folder}` writes it again.", folder=folder)
-        )
-        if name not in comparison.models:
-            continue
-        try:
-            return _comparison_lines(comparison, name, what)
-        except (KeyError, ValueError) as error:
-            raise RunError(
-                Message("is not a file that `loraloom compare` writes"), where=str(file), found=str(error)
-            ) from None
-    return [
-        filled(
-            "No figures were computed. `loraloom compare {folder}` computes them, with intervals.",
-            folder=folder,
-        )
-    ]
+    comparison = best_comparison(run, facts.experiment.name)
+    if comparison is None:
+        return [
+            filled(
+                "No figures were computed. `loraloom compare {folder}` computes them, with intervals.",
+                folder=folder,
+            )
+        ]
+    try:
+        return _comparison_lines(comparison, facts.experiment.name, comparison.what)
+    except (KeyError, ValueError) as error:
+        raise RunError(
+            Message("is not a file that `loraloom compare` writes"),
+            where=str(run.comparisons / f"{comparison.what}.json"),
+            found=str(error),
+        ) from None
 
 
 def _comparison_lines(comparison: Comparison, name: str, what: str) -> list[str]:

@@ -89,6 +89,12 @@ class SavedActivations:
         return int(encoder + decoder + self.per_pass)
 
 
+def kept_alike(settings: LoraSettings) -> str:
+    """Return what passes of different adapters keep alike by: all settings but scales, rates and starts."""
+    alike = {"lora_alpha", "alpha_pattern", "lora_dropout", "init_adapter", "loraplus_lr_ratio"}
+    return f"{settings.lora_dropout > 0} {settings.model_dump_json(exclude=alike)}"
+
+
 def count_kept(bank: AdapterBank, settings: LoraSettings) -> SavedActivations:
     """Measure what a training pass keeps, by what it grows with.
 
@@ -143,7 +149,12 @@ def _growth(
 def _lengths(bank: AdapterBank, settings: LoraSettings) -> tuple[int, int]:
     """Return two primes that are not a dimension of the base or of the adapter, nor is their sum."""
     taken = {size for tensor in bank.base.model.parameters() for size in tensor.shape}
-    taken |= {settings.r, *bank.base.dimensions.num_heads, *bank.base.dimensions.d_head}
+    taken |= {
+        settings.r,
+        *settings.rank_pattern.values(),
+        *bank.base.dimensions.num_heads,
+        *bank.base.dimensions.d_head,
+    }
     free = (number for number in count(SMALLEST_LENGTH) if number not in taken and _is_prime(number))
     first = next(free)
     return first, next(number for number in free if first + number not in taken)

@@ -155,6 +155,27 @@ class ExportResult:
 
 
 @dataclass(frozen=True)
+class PushResult:
+    """What was sent to the hub, or would be.
+
+    Args:
+        repository: `owner/name`.
+        experiment: experiment of the adapter.
+        files: names in the repository → bytes.
+        card: the README.md that is sent, Markdown.
+        url: address of the commit; None if nothing was sent.
+        notes: what users should know.
+    """
+
+    repository: str
+    experiment: str
+    files: Mapping[str, int]
+    card: str
+    url: str | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class CardResult:
     """A model card.
 

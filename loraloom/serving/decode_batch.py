@@ -40,10 +40,11 @@ class DecodeBatch:
         self._products: WideProducts | None = None
         self._of_rows: RowProducts | None = None
         self._follows: AdapterPass | None = None
-        self._empty()
+        self.clear()
         self.adapters_changed()
 
-    def _empty(self) -> None:
+    def clear(self) -> None:
+        """Remove all rows."""
         self.slots: list[str | None] = []
         self._lengths: list[int] = []  # columns of the cache that are a row's own
         self._cache: Any = None
@@ -121,7 +122,7 @@ class DecodeBatch:
         if len(rows) == len(self.slots):
             return
         if not rows:
-            self._empty()
+            self.clear()
             return
         index = torch.tensor(rows, device=self._encoded.device)
         self.slots = [self.slots[row] for row in rows]

@@ -72,6 +72,7 @@ class Scheduler:
         self.batch = DecodeBatch(model.bank)
         self.num_tokens = 0
         self._waiting: deque[_Asked] = deque()
+        self._taken: list[_Asked] = []  # from the queue, for the present step
         self._rows: list[_Row] = []
         self._leaving: set[str] = set()  # adapters that are dropped after the last answer
 
@@ -107,6 +108,14 @@ class Scheduler:
         self._waiting = deque(asked for asked in self._waiting if asked.job.id not in gone)
         self._keep([row.asked.job.id not in gone for row in self._rows])
 
+    def give_up(self, error: JobError) -> list[Event]:
+        """Drop the requests of a step that raised an exception; those that wait are kept."""
+        ids = {asked.job.id for asked in (*self._taken, *(row.asked for row in self._rows))}
+        self._rows = []
+        self.batch.clear()
+        self._drop_unused()
+        return [{"id": id, "error": error.to_json()} for id in sorted(ids)]
+
     def remove(self, name: str) -> None:
         """Let no new request find an adapter; those that have it are still answered.
 
@@ -133,6 +142,7 @@ class Scheduler:
     def step(self) -> list[Event]:
         """Let newcomers in, compute one token of every row, and return what became known."""
         events: list[Event] = []
+        self._taken = []
         if (beams := self._next_by_beams()) is not None:
             return self._by_beams(beams)
         newcomers = self._newcomers()
@@ -161,6 +171,7 @@ class Scheduler:
                 break
             chosen.append(self._waiting.popleft())
             room -= asked.job.num_answers
+        self._taken = chosen
         return chosen
 
     def _let_in(self, newcomers: list[_Asked]) -> tuple[list[_Row], torch.Tensor]:
@@ -239,7 +250,10 @@ class Scheduler:
 
     def _next_by_beams(self) -> _Asked | None:
         is_next = bool(self._waiting) and self._waiting[0].settings.num_beams > 1
-        return self._waiting.popleft() if is_next else None
+        if not is_next:
+            return None
+        self._taken = [self._waiting.popleft()]
+        return self._taken[0]
 
     def _by_beams(self, asked: _Asked) -> list[Event]:
         """Answer one request by beam search, while the others wait."""

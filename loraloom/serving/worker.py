@@ -14,8 +14,11 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any, TextIO
+
+import torch
 
 from loraloom.errors import AdapterError, LoRALoomError
 from loraloom.run.folder import open_run
@@ -30,6 +33,16 @@ from loraloom.session.locations import Relocation, relocated
 from loraloom.text.message import Message, to_data
 
 SECONDS_BETWEEN_FIGURES = 0.5
+SECONDS_AFTER_OUT_OF_MEMORY = 5
+# One exception may come from one request. A device that has failed raises at every step, and is given up.
+MOST_FAILURES = 2
+FAILED = JobError(500, "internal_error", Message("the model failed at this request, or at one beside it"))
+OUT_OF_MEMORY = JobError(
+    503,
+    "out_of_memory",
+    Message("memory ran out; send fewer or shorter requests at once"),
+    retry_after=SECONDS_AFTER_OUT_OF_MEMORY,
+)
 
 
 def load_models(configuration: ModelConfiguration) -> tuple[ServedModel, list[str]]:
@@ -82,6 +95,7 @@ class Worker:
         self._answers = answers
         self._inbox: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._figures_due = 0.0
+        self._num_failures = 0  # steps that raised, without one between that did not
         threading.Thread(target=self._read, args=(messages,), daemon=True).start()
 
     def run(self) -> None:
@@ -98,9 +112,23 @@ class Worker:
                 self.scheduler.cancel(*gone)
                 self._write({"events": [], "figures": self._figures()})
             if self.scheduler.has_work:
-                events = self.scheduler.step()
+                events = self._step()
                 if events or time.monotonic() >= self._figures_due or not self.scheduler.has_work:
                     self._write({"events": events, "figures": self._figures()})
+
+    def _step(self) -> list[dict[str, Any]]:
+        """Compute a step; if it raises, its requests are given up, and the others go on."""
+        try:
+            events = self.scheduler.step()
+        except Exception as error:
+            traceback.print_exc()
+            self._num_failures += 1
+            if self._num_failures > MOST_FAILURES:
+                raise
+            is_out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+            return self.scheduler.give_up(OUT_OF_MEMORY if is_out_of_memory else FAILED)
+        self._num_failures = 0
+        return events
 
     def _read(self, messages: TextIO) -> None:
         for line in messages:
@@ -132,6 +160,9 @@ class Worker:
                 self._write({"events": [{"id": id, "models": self.scheduler.model.names}]})
         except JobError as error:
             self._write({"events": [{"id": id, "error": error.to_json()}]})
+        except Exception:
+            traceback.print_exc()
+            self._write({"events": [{"id": id, "error": FAILED.to_json()}]})
 
     def _figures(self) -> dict[str, int]:
         self._figures_due = time.monotonic() + SECONDS_BETWEEN_FIGURES

@@ -94,7 +94,11 @@ class Setup:
         """How passes of fixed shapes are computed on a GPU; None if they cannot or shall not be."""
         shared = self.shared
         base, is_plain = self.bank.base, not shared.gradient_checkpointing and shared.base_dropout == 0
-        is_lora = all(kind_of(each.lora) is LORA for each in self.experiments)
+        # Groups of alike adapters (`bank/fused`) have one scale in all modules.
+        is_lora = all(
+            kind_of(each.lora) is LORA and not each.lora.rank_pattern and not each.lora.alpha_pattern
+            for each in self.experiments
+        )
         is_whole = base.device.type == "cuda" and not base.is_sharded
         is_possible = is_whole and HAS_TRITON and base.family.has_static_passes and is_lora
         if not (shared.cuda_graphs and is_plain and is_possible):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from loraloom.text.language import catalogue_of
+from tests.browser.conftest import PATIENCE
 
 ROWS = [{"instruction": f"如何处理焦虑 {n}?", "response": f"先深呼吸 {n}。"} for n in range(24)]
 RECIPE = """\
@@ -15,6 +19,8 @@ data: {train: rows.json, eval: 4, max_source_length: 32, max_target_length: 16}
 training: {num_train_epochs: 3, per_device_train_batch_size: 4, learning_rate: 1.0e-3}
 experiments: {wide: {lora: {r: 8}}, narrow: {lora: {r: 2}}}
 """
+# Four words or more of English beside each other; commands are English in every language.
+ENGLISH = re.compile(r"(?:\b[A-Za-z]{2,}[,;:]? +){3,}[A-Za-z]{2,}")
 PAGES = (
     "/runs",
     "/new",
@@ -27,6 +33,14 @@ PAGES = (
     "/runs/finished/compare",
     "/runs/tsv",
 )
+
+
+def in_chinese(text: str) -> str:
+    return catalogue_of("zh").gettext(text)
+
+
+def is_english_sentence(line: str) -> bool:
+    return ENGLISH.search(line) is not None and not line.startswith("loraloom ")
 
 
 def test_from_a_data_file_to_the_comparison(page: Any, tmp_path: Path) -> None:
@@ -101,6 +115,45 @@ def test_a_refused_button_says_why(browser: Any, address: str, tmp_path: Path) -
         page.click("#check")
         page.locator("#checks").get_by_text("The form is too old").wait_for()
         assert "rows.json" in page.input_value("#recipe")
+
+
+def test_a_chinese_story_has_no_english_sentence(browser: Any, address: str, tmp_path: Path) -> None:
+    file = tmp_path / "心理.json"
+    file.write_text(json.dumps(ROWS, ensure_ascii=False), encoding="utf-8")
+    with browser.new_context(base_url=address, viewport={"width": 390, "height": 844}) as context:
+        context.set_default_timeout(PATIENCE)
+        page = context.new_page()
+        page.goto("/runs")
+        page.click("button[name=language][value=zh]")
+        page.locator("html[lang^=zh]").wait_for()
+        seen = list[str]()  # not the list, whose runs have stored sentences of an earlier version
+        page.get_by_role("link", name=in_chinese("New run")).first.click()
+        page.set_input_files("#data", file)
+        seen.append(page.inner_text("body"))
+        page.locator("form[action='/new/upload'] button").click()
+        page.locator("#recipe").wait_for()
+        seen.append(page.inner_text("body"))
+        page.fill("#recipe", RECIPE.replace("rows.json", "心理.json").replace("r: 8", "r: x"))
+        page.locator("#recipe-problems .said").get_by_text("lora.r").wait_for()
+        seen.append(page.locator("#recipe-problems").inner_text())
+        page.fill("#recipe", RECIPE.replace("rows.json", "心理.json"))
+        page.get_by_text(in_chinese("The recipe is valid.")).wait_for()
+        page.click("#check")
+        page.get_by_role("heading", name=in_chinese("Ready")).wait_for()
+        seen.append(page.locator("#checks").inner_text())
+        page.click("#start")
+        page.wait_for_url("**/runs/**")
+        page.locator("#compare-rows").wait_for()
+        seen.append(page.inner_text("body"))
+        page.click("#compare-rows")
+        page.get_by_role("link", name=in_chinese("Details")).wait_for()
+        seen.append(page.inner_text("body"))
+        run = page.url
+        for room in ("experiments", "data", "compare"):
+            page.goto(f"{run}/{room}")
+            seen.append(page.inner_text("body"))
+    found = [line for text in seen for line in text.splitlines() if is_english_sentence(line)]
+    assert not found
 
 
 def test_a_damaged_run_is_named(page: Any) -> None:

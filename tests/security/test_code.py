@@ -31,8 +31,14 @@ STARTS_A_PROCESS = {
 LISTENS = {"web/ports.py", "web/openai_api/server.py", "web/pages/server.py"}
 # They take apart what a request says, and reach nobody.
 ONLY_PARSES = ("urllib.parse.", "http.cookies.")
-# A look into the local cache, which asks nobody.
-LOOKS_AT_THE_CACHE = {"huggingface_hub.try_to_load_from_cache"}
+# A look into the local cache, and the form of evaluation results; they ask nobody.
+ASKS_NOBODY = {
+    "huggingface_hub.try_to_load_from_cache",
+    "huggingface_hub.EvalResult",
+    "huggingface_hub.repocard_data.eval_results_to_model_index",
+}
+# `push --send`: the hub's own client.
+SENDS = {"export/hub_upload.py"}
 # The public API: names from a table of its own.
 # The proof of an export: the module of a format's runtime, from a table too.
 IMPORTS_BY_NAME = {"__init__.py", "export/runtime.py"}
@@ -58,10 +64,11 @@ def faults(source: str, name: str = "x.py") -> list[str]:
     tree = ast.parse(source)
     found = [
         f"imports {module}"
-        for module in {*imports(tree)} - LOOKS_AT_THE_CACHE
+        for module in {*imports(tree)} - ASKS_NOBODY
         if module.split(".")[0] in PICKLES | NETWORK
         and not module.startswith(ONLY_PARSES)
         and not (module == "socket" and name in LISTENS)
+        and not (module.startswith("huggingface_hub.") and name in SENDS)
     ]
     for called, node in calls(tree):
         allowed = {"importlib.import_module"} if name in IMPORTS_BY_NAME else set()

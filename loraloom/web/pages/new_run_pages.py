@@ -25,7 +25,7 @@ from loraloom.web.pages.drafts import (
     read_typed_recipe,
 )
 from loraloom.web.pages.jobs import Job
-from loraloom.web.pages.rendering import page
+from loraloom.web.pages.rendering import page, run_address
 from loraloom.web.pages.requests import OwnForm, field, jobs_of, runs_of
 
 router = APIRouter()
@@ -153,7 +153,7 @@ def job(request: Request, id: str) -> Response:
     """Show a training that is starting; then go to its run."""
     found = _job(request, id)
     if found.run and runs_of(request).find(found.run) is not None:
-        return RedirectResponse(f"/runs/{found.run}", status_code=303)
+        return RedirectResponse(run_address(found.run), status_code=303)
     return page(request, "starting.html.j2", job=found, draft=_draft_of(request, found), problems=[])
 
 
@@ -163,7 +163,7 @@ def progress(request: Request, id: str) -> Response:
     found = _job(request, id)
     answer = page(request, "job.html.j2", job=found, draft=_draft_of(request, found), problems=[])
     if found.kind == "train" and runs_of(request).find(found.run) is not None:
-        answer.headers["HX-Redirect"] = f"/runs/{found.run}"
+        answer.headers["HX-Redirect"] = run_address(found.run)
     return answer
 
 

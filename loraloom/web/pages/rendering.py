@@ -6,6 +6,7 @@ import json
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader
 from starlette.requests import Request
@@ -86,6 +87,11 @@ def fragment(request: Request, template: str, **values: Any) -> str:
 def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
     """Answer a request with a template."""
     return HTMLResponse(fragment(request, template, **values), status_code=status)
+
+
+def run_address(name: str) -> str:
+    """Return the address of a run's page; a header is ASCII, and `#`, `?` and `%` are part of a name."""
+    return f"/runs/{quote(name, safe='')}"
 
 
 def problems_of(error: LoRALoomError) -> list[str]:

@@ -23,7 +23,7 @@ from loraloom.text.message import Message
 from loraloom.web.pages.event_stream import event, event_stream
 from loraloom.web.pages.live_log import LiveLog
 from loraloom.web.pages.live_view import live_view
-from loraloom.web.pages.rendering import fragment, page
+from loraloom.web.pages.rendering import fragment, page, run_address
 from loraloom.web.pages.requests import NamedRun, OwnForm, jobs_of, runs_of
 from loraloom.web.pages.run_process import process_of, stop_process
 
@@ -83,14 +83,14 @@ async def follow(request: Request, run: NamedRun) -> Response:
 async def stop(request: Request, run: NamedRun, form: OwnForm) -> Response:
     """Do what SIGTERM does: the step is finished and saved."""
     await run_in_threadpool(stop_process, run)
-    return RedirectResponse(f"/runs/{run.folder.name}", status_code=303)
+    return RedirectResponse(run_address(run.folder.name), status_code=303)
 
 
 @router.post("/runs/{name}/resume")
 async def resume(request: Request, run: NamedRun, form: OwnForm) -> Response:
     """Do what `--resume` does; a second click finds the process that the first one has started."""
     await run_in_threadpool(_start_resume, request, run)
-    return RedirectResponse(f"/runs/{run.folder.name}", status_code=303)
+    return RedirectResponse(run_address(run.folder.name), status_code=303)
 
 
 def _start_resume(request: Request, run: Run) -> None:
@@ -106,7 +106,7 @@ async def compare_rows(request: Request, run: NamedRun, form: OwnForm) -> Respon
     """Do what `loraloom compare` does: base and adapters answer the test rows, or else the eval rows."""
     jobs, name = jobs_of(request), run.folder.name
     await run_in_threadpool(lambda: jobs.start("compare", run=name, run_folder=str(run.folder.resolve())))
-    return RedirectResponse(f"/runs/{name}", status_code=303)
+    return RedirectResponse(run_address(name), status_code=303)
 
 
 def _live_part(request: Request, run: Run) -> tuple[str, bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from loraloom.web.pages import jobs
 from loraloom.web.pages.application import make_access, make_application
 from loraloom.web.pages.drafts import Drafts
 from loraloom.web.pages.jobs import Jobs
+from tests.web.pages.conftest import copy_run
 
 ROWS = [{"question": f"How {n}?", "answer": f"Like this {n}."} for n in range(30)]
 Upload = Callable[..., str]
@@ -158,6 +160,21 @@ def test_a_process_reports_why_it_could_not_start(runs: Path) -> None:
     assert Jobs(runs).find(job.id) == found  # another server knows it too
     jobs.discard(job.id)
     assert jobs.find(job.id) is None
+
+
+@pytest.mark.parametrize("name", ["心理-2026-11-28-1", "50% #1?"])
+def test_a_training_leads_to_its_run_whatever_its_name(client: TestClient, runs: Path, name: str) -> None:
+    copy_run("finished", runs).rename(runs / name)
+    folder = Jobs(runs).folder / "abc"
+    folder.mkdir(parents=True)
+    request = json.dumps({"kind": "train", "name": name})
+    (folder / "request.json").write_text(request, encoding="utf-8")
+    (folder / "pid").write_text(str(os.getpid()), encoding="ascii")
+    headers = client.get("/jobs/abc/progress").headers
+    followed = client.get("/jobs/abc")
+    assert followed.status_code == 200
+    assert followed.url.path == f"/runs/{name}"
+    assert client.get(headers["HX-Redirect"]).url.path == f"/runs/{name}"
 
 
 def test_a_process_that_was_killed_has_failed(runs: Path) -> None:

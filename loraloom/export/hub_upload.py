@@ -1,0 +1,164 @@
+"""Upload of files to a repository of the Hugging Face hub, in one commit."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loraloom.errors import LoRALoomError, RecipeError, RunError
+from loraloom.run.events import Note, Report
+from loraloom.text.message import Message
+
+AGAIN = Message("Nothing was committed. Check the connection and try again.")
+SIGN_IN = Message("Sign in with `hf auth login`, or set HF_TOKEN to a token that may write.")
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of an upload.
+
+    Args:
+        path: in the repository.
+        content: bytes, or the file that contains them.
+    """
+
+    path: str
+    content: bytes | Path
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.content.stat().st_size if isinstance(self.content, Path) else len(self.content)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What was sent: the commit's address, and whether only its owners see it."""
+
+    url: str
+    is_private: bool
+
+
+def check_name(repository: str) -> None:
+    """Refuse what is not `owner/name`.
+
+    Raises:
+        RecipeError: says so.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
+
+    try:
+        validate_repo_id(repository)
+        if repository.count("/") != 1:
+            raise HFValidationError
+    except HFValidationError as error:
+        raise RecipeError(
+            Message("is not the name of a repository"),
+            where="OWNER/NAME",
+            found=repository,
+            allowed=Message("owner/name, of letters, digits, `-`, `_` and `.`"),
+        ) from error
+
+
+def send(repository: str, files: Sequence[HubFile], *, title: str, is_public: bool, report: Report) -> Sent:
+    """Create the repository if it does not exist, and commit the files. Other files in it are kept.
+
+    Args:
+        repository: `owner/name`.
+        files: to add or replace.
+        title: of the commit.
+        is_public: visibility of a new repository; an existing one must have it.
+        report: called with notes.
+
+    Raises:
+        RunError: the hub cannot be reached, refuses, or the repository is visible to more people than asked.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
+    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    if constants.HF_HUB_OFFLINE:
+        raise RunError(
+            Message("the hub is switched off here: HF_HUB_OFFLINE is set"),
+            where=repository,
+            fix=Message("Unset it, or leave `--send` out to see what would be sent."),
+        )
+    if get_token() is None:
+        raise RunError(Message("there is no token of the hub on this machine"), where=repository, fix=SIGN_IN)
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    api = HfApi()
+    with _refusals(repository):
+        try:
+            existing: Any = api.model_info(repository)
+        except RepositoryNotFoundError:  # also said of a private one of others; creating it then fails
+            existing = None
+            api.create_repo(repository, private=not is_public)
+        else:
+            _check_visibility(repository, existing, is_public=is_public)
+            report(Note(message=_about_existing(existing, files)))
+        commit = api.create_commit(
+            repository,
+            [CommitOperationAdd(path_in_repo=file.path, path_or_fileobj=file.content) for file in files],
+            commit_message=title,
+            parent_commit=None if existing is None else existing.sha,  # refused if it has changed since
+        )
+    return Sent(str(commit.commit_url), not is_public)
+
+
+def _check_visibility(repository: str, existing: Any, *, is_public: bool) -> None:
+    if existing.private is not False or is_public:
+        return
+    raise RunError(
+        Message("this repository exists and is public"),
+        where=repository,
+        fix=Message("Add --public to send there, or name another repository."),
+    )
+
+
+def _about_existing(existing: Any, files: Sequence[HubFile]) -> str:
+    there = {sibling.rfilename for sibling in existing.siblings or []}
+    ours = {file.path for file in files}
+    return Message(
+        "the repository exists: {num_replaced} of its files are replaced, {num_kept} are kept as they are",
+        num_replaced=len(there & ours),
+        num_kept=len(there - ours),
+    )
+
+
+@contextmanager
+def _refusals(repository: str) -> Iterator[None]:
+    """Convert the client's errors.
+
+    Raises:
+        RunError: with what the hub answered.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        yield
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        what = {
+            401: Message("the hub does not accept the token"),
+            403: Message("the token may not write here"),
+            409: Message("the repository was changed by others at the same time"),
+            412: Message("the repository was changed by others at the same time"),
+        }.get(status, Message("the hub refused the files"))
+        fix = SIGN_IN if status in (401, 403) else AGAIN
+        answer = error.server_message or f"HTTP {status}"
+        raise RunError(what, where=repository, found=answer.split("\n")[0], fix=fix) from error
+    except LoRALoomError:
+        raise
+    except Exception as error:  # no connection, a card refused, the storage's client: they share no class
+        raise RunError(
+            Message("the files could not be sent"),
+            where=repository,
+            found=str(error).split("\n")[0] or type(error).__name__,
+            fix=AGAIN,
+        ) from error
