@@ -38,8 +38,8 @@ format: install ## let ruff rewrite what it can
 test: install ## the whole suite
 	$(BIN)/pytest $(BESIDE)
 
-# Some 60 MB that few need, so they are not part of `install`.
-extras: install ## what optional packages bring: merged folders in CTranslate2, BLEU of Japanese and Korean
+# Some 300 MB that few need, so they are not part of `install`.
+extras: install ## what optional packages bring: exports to CTranslate2, ONNX and GGUF, BLEU of Japanese and Korean
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,exports,ja,ko]'
 	$(BIN)/pytest tests/commands/test_ctranslate2.py tests/commands/test_export_ctranslate2.py \
 	  tests/commands/test_export_onnx.py tests/export/test_gguf.py tests/evaluate/test_word_tokenizers.py
