@@ -10,7 +10,7 @@ JOBS ?= 2
 BESIDE := --numprocesses $(JOBS) --dist worksteal
 
 .PHONY: help install demo lint format test oldest newest faults fuzz fuzz-api bench bench-gpu bench-serving bench-load \
-	shapes bench-against real check clean extras compat messages browser trackers gguf optimum
+	shapes bench-against study real check dist clean extras compat messages browser trackers gguf optimum
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -115,6 +115,9 @@ bench: install ## times and memory beside the stock libraries, steps on mt5-smal
 bench-serving: install ## tokens/s of 64 clients over 8 adapters, beside PEFT and beside a merged model
 	$(BIN)/python -m benchmarks.serving
 
+study: install ## is any variant better than plain LoRA? some 200 trainings, hours; REAL=FOLDER of `make real`
+	$(BIN)/python -m benchmarks.study $(if $(REAL),--real $(REAL))
+
 bench-load: install ## 1,000 clients for two minutes, some slow, some that leave: memory, 429, /health
 	$(BIN)/python -m benchmarks.server_load
 
@@ -146,6 +149,18 @@ browser: install ## the pages in a real browser: the whole story, a phone, the k
 	set -ex; $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,browser]'; \
 	npm install --silent --no-save --prefix $(VENV)/axe axe-core@4.14.1; \
 	LORALOOM_BROWSER=$$($(BROWSER)) $(BIN)/pytest tests/browser
+
+# In an environment of their own each, so that nothing of the checkout helps. On Linux, `UV_TORCH_BACKEND=cpu make
+# dist` takes a CPU build of torch. Nothing is published.
+DIST := dist
+
+dist: install ## a wheel and an sdist in dist/, checked, and the wheel used in a clean environment; some minutes
+	rm -rf $(DIST)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,release]'
+	$(BIN)/python -m build --outdir $(DIST) .
+	$(BIN)/python -m twine check --strict $(DIST)/*
+	$(BIN)/python -m tools.check_dist $(DIST)
+	LORALOOM_WHEEL=$$(echo $(CURDIR)/$(DIST)/*.whl) $(BIN)/python -m pytest tests/release
 
 clean: ## remove the environment and caches; never a run
 	rm -rf $(VENV) .venv-oldest .venv-newest $(TRACKERS) .pytest_cache .mypy_cache .ruff_cache .venv-compat dist

@@ -71,7 +71,7 @@ class T5(Family):
         """Return the decoder's layers with caches of their own; see `Family.steps`."""
         from loraloom.architectures.t5_steps import T5Steps, has_steps
 
-        if has_steps(model):
+        if has_steps(model) and not hasattr(model.get_decoder().block[0], "unshard"):  # see base/sharding.py
             return T5Steps(model, encoded, source_mask)
         return super().steps(model, encoded, source_mask)
 

@@ -12,13 +12,15 @@ import yaml
 from pydantic.json_schema import JsonSchemaValue
 
 from loraloom.recipe.data_settings import LANGUAGE_KEYS, DataSettings
+from loraloom.recipe.lora_settings import VARIANT_KEYS, LoraSettings
 from loraloom.recipe.relative_paths import Section
 from loraloom.recipe.schema import Recipe
-from loraloom.recipe.settings import DEFAULT_FROM, LoraSettings, TrainingSettings
+from loraloom.recipe.settings import DEFAULT_FROM, TrainingSettings
 from loraloom.recipe.shared_training import SHARED_TRAINING_KEYS
 from loraloom.recipe.yaml_tree import resolve
 from loraloom.text.catalogue import rendered
 from loraloom.text.message import Message, joined
+from loraloom.text.visible import printable
 
 _WIDTH = 100
 
@@ -71,14 +73,55 @@ def _dump(value: Any) -> str:
 def write_recipe(recipe: Recipe) -> str:
     """Write a recipe as YAML with every default; reading it gives an equal recipe.
 
-    Only settings about languages are left out at their defaults, because most bases have none.
+    Only settings about languages and of variants of LoRA are left out at their defaults, because most bases
+    have no languages, and most adapters are plain LoRA.
     """
     values = recipe.model_dump()
-    for key in LANGUAGE_KEYS:
-        default = DataSettings.model_fields[key].get_default(call_default_factory=True, validated_data={})
-        if values["data"][key] == default:
-            del values["data"][key]
+    for name, section, keys in (
+        ("data", DataSettings, LANGUAGE_KEYS),
+        ("lora", LoraSettings, VARIANT_KEYS),
+    ):
+        for key in keys:
+            default = section.model_fields[key].get_default(call_default_factory=True, validated_data={})
+            if values[name][key] == default:
+                del values[name][key]
     return _dump(values)
+
+
+def write_settings(recipe: Recipe, comments: Mapping[tuple[str, ...], str]) -> str:
+    """Write some settings of a recipe as YAML, each with a comment behind it.
+
+    Args:
+        recipe: the recipe.
+        comments: the comment of each setting to write, by its canonical path; of those inside
+            `data.columns` and the like, the first counts.
+    """
+    said: dict[tuple[str, ...], str] = {}
+    for path, comment in comments.items():
+        said.setdefault(path[:2] if path[0] in _sections() else path[:1], comment)
+    values, text = recipe.model_dump(), ""
+    for key in Recipe.model_fields:
+        if (key,) in said:
+            text += _commented({key: values[key]}, said[key,])
+        inner = [path for path in said if path[0] == key and len(path) == 2]
+        if inner:
+            text += f"{key}:\n"
+        for name in [name for name in values[key] if (key, name) in inner] if inner else ():
+            text += textwrap.indent(_commented({name: values[key][name]}, said[key, name]), "  ")
+    return text
+
+
+def _sections() -> set[str]:
+    return {
+        name
+        for name, value in Recipe.model_fields.items()
+        if isinstance(value.annotation, type) and issubclass(value.annotation, Section)
+    }
+
+
+def _commented(value: Mapping[str, Any], comment: str) -> str:
+    first, _, rest = _dump(dict(value)).partition("\n")
+    return f"{first}  # {' '.join(printable(rendered(comment), 200).split())}\n{rest}"
 
 
 def recipe_schema() -> JsonSchemaValue:

@@ -45,6 +45,8 @@ class Index:
         self.classes: dict[str, list[ast.ClassDef]] = defaultdict(list)
         self.calls: dict[str, list[ast.Call]] = defaultdict(list)
         self.attributes: dict[str, list[ast.expr]] = defaultdict(list)
+        self._given_to_fields: dict[str, list[ast.expr]] = {}
+        self._added: dict[ast.AST, dict[str, list[ast.Call]]] = {}
         self._index()
 
     def _index(self) -> None:
@@ -67,7 +69,12 @@ class Index:
             for each in own.body
         )
 
-    def given_to_field(self, name: str) -> Iterator[ast.expr]:
+    def given_to_field(self, name: str) -> list[ast.expr]:
+        if name not in self._given_to_fields:
+            self._given_to_fields[name] = list(self._find_given_to_field(name))
+        return self._given_to_fields[name]
+
+    def _find_given_to_field(self, name: str) -> Iterator[ast.expr]:
         yield from self.attributes[name]
         for classes in self.classes.values():
             for own in classes:
@@ -137,8 +144,11 @@ class Index:
         scope = next(
             (each for each in module.scopes(name) if not isinstance(each, ast.ClassDef)), module.tree
         )
-        for node in ast.walk(scope):
-            if isinstance(node, ast.Call) and called_name(node) in ("append", "extend") and node.args:
-                owner = node.func.value if isinstance(node.func, ast.Attribute) else None
-                if isinstance(owner, ast.Name) and owner.id == name.id:
-                    yield node
+        if scope not in self._added:
+            self._added[scope] = defaultdict(list)
+            for node in ast.walk(scope):
+                if isinstance(node, ast.Call) and called_name(node) in ("append", "extend") and node.args:
+                    owner = node.func.value if isinstance(node.func, ast.Attribute) else None
+                    if isinstance(owner, ast.Name):
+                        self._added[scope][owner.id].append(node)
+        yield from self._added[scope].get(name.id, ())

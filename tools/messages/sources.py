@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
@@ -72,30 +74,40 @@ def own_nodes(scope: ast.AST) -> Iterator[ast.AST]:
             todo += ast.iter_child_nodes(node)
 
 
-def given_in(scope: ast.AST, name: str) -> Iterator[tuple[ast.AST, object]]:
-    """The values that a scope assigns to a name, each with its index in a tuple, or `element`."""
+@cache
+def _all_given(scope: ast.AST) -> Mapping[str, list[tuple[ast.AST, object]]]:
+    """What a scope assigns to its names; asked for so often that it is collected once for all of them."""
+    found: dict[str, list[tuple[ast.AST, object]]] = defaultdict(list)
     for node in own_nodes(scope):
         match node:
             case ast.Assign(targets=targets, value=value):
                 for target in targets:
-                    yield from _matched(target, value, name)
+                    for name, index in _names(target):
+                        found[name].append((value, index))
             case ast.AnnAssign(target=target, value=value) | ast.AugAssign(target=target, value=value):
                 if value is not None:
-                    yield from _matched(target, value, name)
-            case ast.NamedExpr(target=ast.Name(id=own), value=value) if own == name:
-                yield value, None
+                    for name, index in _names(target):
+                        found[name].append((value, index))
+            case ast.NamedExpr(target=ast.Name(id=name), value=value):
+                found[name].append((value, None))
             case ast.For(target=target, iter=value) | ast.comprehension(target=target, iter=value):
-                for _, index in _matched(target, value, name):
-                    yield value, "element" if index is None else ("element", index)
+                for name, index in _names(target):
+                    found[name].append((value, "element" if index is None else ("element", index)))
+    return found
 
 
-def _matched(target: ast.expr, value: ast.expr, name: str) -> Iterator[tuple[ast.AST, object]]:
-    if isinstance(target, ast.Name) and target.id == name:
-        yield value, None
+def given_in(scope: ast.AST, name: str) -> Iterable[tuple[ast.AST, object]]:
+    """The values that a scope assigns to a name, each with its index in a tuple, or `element`."""
+    return _all_given(scope).get(name, ())
+
+
+def _names(target: ast.expr) -> Iterator[tuple[str, int | None]]:
+    if isinstance(target, ast.Name):
+        yield target.id, None
     elif isinstance(target, ast.Tuple):
         for index, each in enumerate(target.elts):
-            if isinstance(each, ast.Name) and each.id == name:
-                yield value, index
+            if isinstance(each, ast.Name):
+                yield each.id, index
 
 
 def assigned_in(scope: ast.AST, name: str) -> Iterator[ast.expr]:
@@ -121,12 +133,14 @@ def default_of(function: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> I
     yield from (default for argument, default in pairs if argument.arg == name)
 
 
+@cache
 def returned(function: ast.AST) -> list[ast.expr]:
     return [
         node.value for node in own_nodes(function) if isinstance(node, ast.Return) and node.value is not None
     ]
 
 
+@cache
 def yielded(function: ast.AST) -> list[ast.expr]:
     return [
         node.value for node in own_nodes(function) if isinstance(node, ast.Yield) and node.value is not None
