@@ -10,7 +10,7 @@ JOBS ?= 2
 BESIDE := --numprocesses $(JOBS) --dist worksteal
 
 .PHONY: help install demo lint format test oldest newest faults fuzz fuzz-api bench bench-gpu bench-serving bench-load \
-	shapes bench-against study real check dist clean extras compat messages browser trackers gguf optimum
+	shapes bench-against study real check dist clean extras compat messages browser trackers gguf optimum ranks bench-scale
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -92,6 +92,12 @@ endef
 
 faults: install ## kills, damage, full disks and signals, by the thousand; half an hour
 	LORALOOM_FAULTS=200 $(BIN)/pytest tests/faults $(BESIDE)
+
+ranks: install ## training on 2, 4 and 5 processes, every family with a divided base, ranks that die; some minutes
+	LORALOOM_FAULTS=1 $(BIN)/pytest tests/distributed
+
+bench-scale: install ## bytes exchanged and memory a rank on 1, 2 and 4 processes; ten minutes on four quiet cores
+	$(BIN)/python -m benchmarks.scale
 
 # Of each property. A thousand take about a minute.
 EXAMPLES ?= 10000
