@@ -1,6 +1,6 @@
 """The layers of the house, held by its own imports.
 
-    text → errors → recipe → run → data | kernels | trackers | scripts → architectures → base → bank
+    text → errors → recipe → run → data | kernels | trackers → architectures → base | scripts → bank
     → evaluate → training → forecast → checks | report → search → export → session → comparison → commands
     → serving → results → api → console | web → cli
 
@@ -21,9 +21,9 @@ LAYERS = (
     {"errors"},
     {"recipe"},
     {"run"},
-    {"data", "kernels", "trackers", "scripts"},
+    {"data", "kernels", "trackers"},
     {"architectures"},
-    {"base"},
+    {"base", "scripts"},
     {"bank"},
     {"evaluate"},
     {"training"},

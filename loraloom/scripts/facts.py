@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from loraloom.scripts.known_models import KnownModel, known_model
+from loraloom.architectures.known_models import KnownModel, known_by_class, known_model
 from loraloom.scripts.script import Script
 from loraloom.scripts.values import MISSING, Call, Item, Parameter, Symbol
 
@@ -26,18 +26,6 @@ WRAPPERS = (
     "float",
 )
 _MODEL_CLASS = ("ForConditionalGeneration", "ForSeq2SeqLM", "MTModel")
-# Classes of one family, if the model's name does not tell it.
-_CLASSES = {
-    "T5ForConditionalGeneration": "t5",
-    "MT5ForConditionalGeneration": "mt5",
-    "UMT5ForConditionalGeneration": "umt5",
-    "BartForConditionalGeneration": "bart",
-    "MBartForConditionalGeneration": "mbart",
-    "M2M100ForConditionalGeneration": "m2m100",
-    "MarianMTModel": "opus-mt",
-    "PegasusForConditionalGeneration": "pegasus",
-    "T5GemmaForConditionalGeneration": "t5gemma",
-}
 
 
 @dataclass(frozen=True)
@@ -90,9 +78,8 @@ class Facts:
     @cached_property
     def known(self) -> KnownModel | None:
         """What is known of the base."""
-        by_class = _CLASSES.get(self.base.owner, "") if self.base else ""
         by_name = known_model(self.model_name, self.folder) if self.model_name else None
-        return by_name or (known_model(by_class) if by_class else None)
+        return by_name or (known_by_class(self.base.owner) if self.base else None)
 
     @cached_property
     def lora(self) -> Call | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from loraloom.architectures.known_models import meant_targets
 from loraloom.recipe.aliases import ALIASES
 from loraloom.recipe.script_keys import SCRIPT_KEYS
 from loraloom.recipe.setting_names import canonical_path
@@ -162,16 +163,8 @@ class Meaning:
             found["target_modules"] = _node(list(known.peft_targets), where)
         targets = found.get("target_modules")
         if targets is not None and isinstance(targets.plain, list) and known is not None:
-            found["target_modules"] = _node(self._matching(targets.plain), targets.where)
+            found["target_modules"] = _node(meant_targets(targets.plain, known), targets.where)
         yield from found.items()
-
-    def _matching(self, names: list[Any]) -> list[Any]:
-        """Replace `wi`, which a gated feed-forward does not have, by what it has."""
-        linears = self.facts.known.linears if self.facts.known else frozenset()
-        if "wi" in names and "wi" not in linears and "wi_0" in linears:
-            place = names.index("wi")
-            names = [*names[:place], "wi_0", "wi_1", *names[place + 1 :]]
-        return list(dict.fromkeys(names))
 
     def _generation(self) -> Iterator[tuple[str, Node]]:
         calls = [call for call in generations(self.facts) if call.keywords]

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForSeq2SeqLM
 
+from loraloom.architectures.known_models import known_model
 from loraloom.commands.check_script import check_script
 from loraloom.errors import DataError
 from loraloom.scripts.facts import Facts
 from loraloom.scripts.installed import FILES, parameters
-from loraloom.scripts.known_models import known_model
 from loraloom.scripts.script import Script
 from loraloom.scripts.source import is_script
 from loraloom.scripts.values import is_read

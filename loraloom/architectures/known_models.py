@@ -1,4 +1,4 @@
-"""What is known of a script's base from its name or its folder's config.json; weights are not read."""
+"""What is known of a model from its name, its class or its folder's config.json; weights are not read."""
 
 from __future__ import annotations
 
@@ -89,6 +89,19 @@ _TYPES: dict[str, KnownModel] = {
 }
 
 
+_CLASSES: dict[str, KnownModel] = {
+    "T5ForConditionalGeneration": _T5_ANY,
+    "MT5ForConditionalGeneration": _MT5,
+    "UMT5ForConditionalGeneration": _UMT5,
+    "BartForConditionalGeneration": _BART_,
+    "MBartForConditionalGeneration": _MBART,
+    "M2M100ForConditionalGeneration": _M2M100,
+    "MarianMTModel": _MARIAN,
+    "PegasusForConditionalGeneration": _PEGASUS,
+    "T5GemmaForConditionalGeneration": _T5GEMMA,
+}
+
+
 def known_model(name: str, folder: Path | None = None) -> KnownModel | None:
     """Return what is known of a model.
 
@@ -105,6 +118,19 @@ def known_model(name: str, folder: Path | None = None) -> KnownModel | None:
         return _TYPES[kind]
     last = "/".join(name.lower().rstrip("/").split("/")[-2:])
     return next((model for pattern, model in _NAMES if re.search(pattern, last)), None)
+
+
+def known_by_class(name: str) -> KnownModel | None:
+    """Return what is known of a model from the class of transformers that loads it."""
+    return _CLASSES.get(name)
+
+
+def meant_targets(names: list[str], model: KnownModel) -> list[str]:
+    """Replace the feed-forward of T5 1.0 in a list of targets by that of a gated model."""
+    if "wi" in names and "wi" not in model.linears and "wi_0" in model.linears:
+        place = names.index("wi")
+        names = [*names[:place], "wi_0", "wi_1", *names[place + 1 :]]
+    return list(dict.fromkeys(names))
 
 
 def _config(name: str, folder: Path | None) -> dict[str, object]:
