@@ -10,7 +10,7 @@ JOBS ?= 2
 BESIDE := --numprocesses $(JOBS) --dist worksteal
 
 .PHONY: help install demo lint format test oldest newest faults fuzz fuzz-api bench bench-gpu bench-serving bench-load \
-	shapes bench-against real check dist notebooks site clean extras compat messages browser trackers
+	shapes bench-against study real check dist notebooks site clean extras compat messages browser trackers gguf optimum
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -41,7 +41,13 @@ test: install ## the whole suite
 # Some 60 MB that few need, so they are not part of `install`.
 extras: install ## what optional packages bring: merged folders in CTranslate2, BLEU of Japanese and Korean
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,exports,ja,ko]'
-	$(BIN)/pytest tests/commands/test_ctranslate2.py tests/commands/test_export_ctranslate2.py tests/evaluate/test_word_tokenizers.py
+	$(BIN)/pytest tests/commands/test_ctranslate2.py tests/commands/test_export_ctranslate2.py \
+	  tests/commands/test_export_onnx.py tests/export/test_gguf.py tests/evaluate/test_word_tokenizers.py
+
+# Compiles llama.cpp, which takes some ten minutes on two cores and needs a C++ compiler.
+gguf: install ## GGUF files run by llama.cpp, through llama-cpp-python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,gguf,llama-cpp]'
+	$(BIN)/pytest tests/export/test_gguf.py tests/commands/test_export_gguf.py
 
 # Hundreds of megabytes, in an environment of their own that sees the packages of .venv.
 TRACKERS := .venv-trackers
@@ -58,6 +64,10 @@ messages: install ## the list of all messages and the files of their translation
 
 compat: install ## our adapters in older versions of PEFT, each in an environment of its own
 	$(BIN)/python -m tools.check_peft_versions --folder .venv-compat
+
+optimum: install ## our ONNX exports in Optimum, in an environment of its own
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[onnx]'
+	$(BIN)/python -m tools.check_optimum --folder .venv-compat
 
 # The suite under other versions, each in an environment of its own. On Linux, a package index that has a CPU
 # build of torch saves gigabytes: `UV_TORCH_BACKEND=cpu make oldest`.
@@ -104,6 +114,9 @@ bench: install ## times and memory beside the stock libraries, steps on mt5-smal
 
 bench-serving: install ## tokens/s of 64 clients over 8 adapters, beside PEFT and beside a merged model
 	$(BIN)/python -m benchmarks.serving
+
+study: install ## is any variant better than plain LoRA? some 200 trainings, hours; REAL=FOLDER of `make real`
+	$(BIN)/python -m benchmarks.study $(if $(REAL),--real $(REAL))
 
 bench-load: install ## 1,000 clients for two minutes, some slow, some that leave: memory, 429, /health
 	$(BIN)/python -m benchmarks.server_load

@@ -1,8 +1,8 @@
 """The layers of the house, held by its own imports.
 
-    text → errors → recipe → run → data | kernels | trackers → architectures → base | scripts → bank
-    → evaluate → training → forecast → checks | report → search → export → session → comparison → commands
-    → serving → results → api → console | web → cli
+    text → errors → recipe → run → data | kernels | trackers → distributed → architectures
+    → base | scripts → bank → evaluate → training → forecast → checks | report → search → export → session
+    → comparison → commands → serving → results → api → console | web → cli
 
 What stands right may import what stands left; siblings never import each other; a lazy import counts.
 """
@@ -22,6 +22,7 @@ LAYERS = (
     {"recipe"},
     {"run"},
     {"data", "kernels", "trackers"},
+    {"distributed"},
     {"architectures"},
     {"base", "scripts"},
     {"bank"},
@@ -47,6 +48,9 @@ LIGHT = (
     "api",
     "architectures",
     "cli",
+    "distributed/joining.py",
+    "distributed/launch.py",
+    "distributed/ranks.py",
     "errors.py",
     "results",
     "serving/configuration.py",

@@ -25,6 +25,7 @@ ROOMS = (
     "starter",
     "data",
     "kernels",
+    "distributed",
     "architectures",
     "base",
     "scripts",

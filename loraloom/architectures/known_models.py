@@ -1,4 +1,4 @@
-"""What is known of a model from its name, its class or its folder's config.json; weights are not read."""
+"""What is known of a model by its name, class or config.json, without torch and without its weights."""
 
 from __future__ import annotations
 
@@ -89,17 +89,23 @@ _TYPES: dict[str, KnownModel] = {
 }
 
 
-_CLASSES: dict[str, KnownModel] = {
-    "T5ForConditionalGeneration": _T5_ANY,
-    "MT5ForConditionalGeneration": _MT5,
-    "UMT5ForConditionalGeneration": _UMT5,
-    "BartForConditionalGeneration": _BART_,
-    "MBartForConditionalGeneration": _MBART,
-    "M2M100ForConditionalGeneration": _M2M100,
-    "MarianMTModel": _MARIAN,
-    "PegasusForConditionalGeneration": _PEGASUS,
-    "T5GemmaForConditionalGeneration": _T5GEMMA,
+# Classes of one family -> a name that says as much.
+_CLASSES = {
+    "T5ForConditionalGeneration": "t5",
+    "MT5ForConditionalGeneration": "mt5",
+    "UMT5ForConditionalGeneration": "umt5",
+    "BartForConditionalGeneration": "bart",
+    "MBartForConditionalGeneration": "mbart",
+    "M2M100ForConditionalGeneration": "m2m100",
+    "MarianMTModel": "opus-mt",
+    "PegasusForConditionalGeneration": "pegasus",
+    "T5GemmaForConditionalGeneration": "t5gemma",
 }
+
+
+def name_of_class(name: str) -> str:
+    """Return a name for `known_model` of a class of transformers; "" if it is of no family."""
+    return _CLASSES.get(name, "")
 
 
 def known_model(name: str, folder: Path | None = None) -> KnownModel | None:
@@ -120,19 +126,6 @@ def known_model(name: str, folder: Path | None = None) -> KnownModel | None:
     return next((model for pattern, model in _NAMES if re.search(pattern, last)), None)
 
 
-def known_by_class(name: str) -> KnownModel | None:
-    """Return what is known of a model from the class of transformers that loads it."""
-    return _CLASSES.get(name)
-
-
-def meant_targets(names: list[str], model: KnownModel) -> list[str]:
-    """Replace the feed-forward of T5 1.0 in a list of targets by that of a gated model."""
-    if "wi" in names and "wi" not in model.linears and "wi_0" in model.linears:
-        place = names.index("wi")
-        names = [*names[:place], "wi_0", "wi_1", *names[place + 1 :]]
-    return list(dict.fromkeys(names))
-
-
 def _config(name: str, folder: Path | None) -> dict[str, object]:
     for path in (Path(name), (folder or Path()) / name):
         try:
@@ -142,3 +135,11 @@ def _config(name: str, folder: Path | None) -> dict[str, object]:
         if isinstance(found, dict):
             return found
     return {}
+
+
+def with_gated_names(names: list[str], linears: frozenset[str]) -> list[str]:
+    """Replace `wi`, which a gated feed-forward does not have, by what it has."""
+    if "wi" not in names or "wi" in linears or "wi_0" not in linears:
+        return names
+    place = names.index("wi")
+    return [*names[:place], "wi_0", "wi_1", *names[place + 1 :]]

@@ -36,7 +36,7 @@ def check_tensors(
     expected = {
         f"{target.name}.{end}": shape
         for target in targets
-        for end, shape in kind.shapes(settings, target.linear).items()
+        for end, shape in kind.shapes(settings.at(target.name), target.linear).items()
     }
     missing, surplus = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or surplus:

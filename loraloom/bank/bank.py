@@ -14,8 +14,9 @@ from loraloom.bank.linear import AdapterPass, BankLinear, FusedLinear, open_pass
 from loraloom.bank.ownership import Rows
 from loraloom.bank.updates.kinds import kind_of
 from loraloom.bank.updates.update import ParameterGroup, Update
+from loraloom.base.adapter_targets import matches_of
 from loraloom.base.loading import Base
-from loraloom.base.targets import Target, linears, resolve_targets, unique_targets
+from loraloom.base.targets import Target, linears, unique_targets
 from loraloom.errors import AdapterError, BankError
 from loraloom.recipe import LoraSettings
 from loraloom.text.message import Message
@@ -75,7 +76,7 @@ class AdapterBank:
             BankError: another thread is using the base.
         """
         with self.hold(), self._unwrapped():
-            return unique_targets(resolve_targets(self.base.model, self.base.family, settings.target_modules))
+            return unique_targets(matches_of(self.base.model, self.base.family, settings))
 
     def attach(
         self, slot: str, settings: LoraSettings, seed: int, tensors: Mapping[str, Tensor] | None = None
@@ -111,11 +112,12 @@ class AdapterBank:
             check_tensors(slot, kind, settings, targets, tensors)
         self._settings[slot] = settings
         for target in targets:
+            part = settings.at(target.name)
             if tensors is None:
-                own = kind.start(settings, target.linear, seed, target.name)
+                own = kind.start(part, target.linear, seed, target.name)
             else:
                 own = {end: tensors[f"{target.name}.{end}"] for end in kind.tensor_names}
-            self._wrap(target).attach(slot, kind, kind.make(settings, self._parameters(own)))
+            self._wrap(target).attach(slot, kind, kind.make(part, self._parameters(own)))
 
     @torch.inference_mode(False)
     def _parameters(self, tensors: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:

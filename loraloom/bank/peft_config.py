@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from loraloom.bank.peft_patterns import written_patterns
 from loraloom.bank.updates.kinds import kind_of, kind_of_config
 from loraloom.bank.updates.update import UpdateKind
 from loraloom.errors import AdapterError
@@ -18,10 +19,7 @@ from loraloom.text.visible import quoted
 
 # Features of PEFT that the bank does not support, with the value at which they do nothing.
 UNSUPPORTED: dict[str, object] = {
-    "use_dora": False,
     "modules_to_save": None,
-    "rank_pattern": {},
-    "alpha_pattern": {},
     "fan_in_fan_out": False,
     "lora_bias": False,
     "bias": "none",
@@ -38,9 +36,6 @@ UNSUPPORTED: dict[str, object] = {
 }
 # Features that PEFT merges into the weights correctly; with others, a merged model is wrong or missing.
 MERGED_BY_PEFT = {
-    "use_dora",
-    "rank_pattern",
-    "alpha_pattern",
     "lora_bias",
     "bias",
     "modules_to_save",
@@ -60,6 +55,9 @@ READ_HERE = {
     "use_rslora",
     "target_modules",
     "init_lora_weights",
+    "rank_pattern",
+    "alpha_pattern",
+    "use_dora",
 }
 # The modules are read from the tensors; these keys only exclude some from target_modules.
 NARROWING = {"layers_to_transform", "layers_pattern", "exclude_modules"}
@@ -102,14 +100,18 @@ def _way_out(key: str, config: Mapping[str, Any]) -> str:
     return MERGE_WITH_PEFT
 
 
-def config_values(settings: LoraSettings, target_modules: Sequence[str], base: str) -> dict[str, object]:
+def config_values(
+    settings: LoraSettings, modules: Sequence[str], target_modules: Sequence[str], base: str
+) -> dict[str, object]:
     """Build adapter_config.json for one of our adapters, with only the keys that PEFT 0.10 (2024) knew.
 
     An older PEFT fails on an unknown key, even if it has no effect (measured: 0.10 and 0.12 with
     `"corda_config": null`, which newer versions write). Keys with default values are omitted.
 
     Args:
-        target_modules: as PEFT matches them.
+        settings: of the adapter.
+        modules: that it adapts.
+        target_modules: these, as PEFT matches them.
         base: the base's name, without a path of this machine.
     """
     values = {
@@ -118,6 +120,7 @@ def config_values(settings: LoraSettings, target_modules: Sequence[str], base: s
         "target_modules": sorted(target_modules),
         "task_type": "SEQ_2_SEQ_LM",
         **kind_of(settings).peft_values(settings),
+        **written_patterns(settings, modules),
     }
     return dict(sorted(values.items()))
 

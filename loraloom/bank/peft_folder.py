@@ -23,7 +23,9 @@ from torch import Tensor
 
 from loraloom.bank.peft_base import check_fingerprints, portable_name, unverified
 from loraloom.bank.peft_config import MERGE_WITH_PEFT, check_config, config_values
+from loraloom.bank.peft_patterns import exact_patterns
 from loraloom.bank.peft_targets import check_complete
+from loraloom.bank.updates.kinds import kind_of
 from loraloom.base.loading import Base
 from loraloom.base.targets import Target, other_linears, peft_target_modules
 from loraloom.errors import AdapterError, Problem
@@ -91,9 +93,11 @@ def write_adapter(
     staged.mkdir(parents=True)
     # PEFT would store an absolute path of this machine as the base's name.
     names = peft_target_modules(adapted, available, other_linears(base.model, base.family))
-    values = config_values(settings, names, portable_name(base.name))
+    kind = kind_of(settings)
+    settings, in_files = kind.in_peft(settings, tensors)
+    values = config_values(settings, adapted, names, portable_name(base.name))
     write_bytes(staged / CONFIG, to_json(values).encode())
-    named = {f"{PREFIX}{name}.weight": t.to("cpu", torch.float32).contiguous() for name, t in tensors.items()}
+    named = {f"{PREFIX}{name}": t.to("cpu", torch.float32).contiguous() for name, t in in_files.items()}
     write_bytes(staged / WEIGHTS, save(named, metadata={"format": "pt"}))
     write_bytes(
         staged / ORIGIN,
@@ -127,7 +131,8 @@ def read_adapter(folder: Path, base: Base | None = None) -> Adapter:
     kind = check_config(config, where)
     tensors = _read_tensors(folder / WEIGHTS, kind.tensor_names, where)
     try:
-        settings = kind.settings_of(config, sorted({name.rpartition(".")[0] for name in tensors}))
+        modules = sorted({name.rpartition(".")[0] for name in tensors})
+        settings = kind.settings_of({**config, **exact_patterns(config, modules, where)}, modules)
     except KeyError as error:
         raise AdapterError(
             Message(
@@ -250,6 +255,12 @@ def _read_tensors(path: Path, ends: Sequence[str], where: str) -> dict[str, Tens
     if halves or not tensors:
         raise AdapterError(
             Message("{num_halves} modules lack their A or their B", num_halves=len(halves))
+            if halves and len(ends) == 2
+            else Message(
+                "{num_halves} modules lack one of their tensors {ends}",
+                num_halves=len(halves),
+                ends=", ".join(ends),
+            )
             if halves
             else Message("contains no tensors"),
             where=where,

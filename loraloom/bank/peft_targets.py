@@ -115,7 +115,7 @@ def _check_others(
     others = {path: module for path, module in model.named_modules() if path and path not in own}
     if isinstance(targets, str):
         layers = [path for path, module in others.items() if isinstance(module, nn.Linear | nn.Embedding)]
-        found = [] if targets == ALL_LINEAR else _fullmatches(targets, layers, "target_modules", where)
+        found = [] if targets == ALL_LINEAR else match_untrusted(targets, layers, "target_modules", where)
     else:
         unmatched = set(named.unmatched)
         found = [path for path in others if path in unmatched or unmatched.intersection(_ends(path))]
@@ -149,7 +149,7 @@ def named_modules(
     if isinstance(named, str) and named:
         matched = candidates
         if named != ALL_LINEAR:
-            matched = _fullmatches(named, candidates, "target_modules", where)
+            matched = match_untrusted(named, candidates, "target_modules", where)
         if not matched:
             raise AdapterError(Message("its target_modules matches no linear of this base"), where=where)
         return ModuleSelection(frozenset(matched))
@@ -181,7 +181,7 @@ def _excluded(value: Any, available: Sequence[str], where: str) -> list[str]:
     if not value:
         return []
     if isinstance(value, str):
-        return _fullmatches(value, available, "exclude_modules", where)
+        return match_untrusted(value, available, "exclude_modules", where)
     names = _names(value)
     if not names:
         raise AdapterError(Message("its exclude_modules is not a list of names"), where=where)
@@ -207,7 +207,12 @@ def _of_layers(config: Mapping[str, Any], names: Sequence[str], where: str, laye
     return [name for name, match in matches if match and int(match[1]) in layers]
 
 
-def _fullmatches(pattern: str, names: Sequence[str], key: str, where: str) -> list[str]:
+def match_untrusted(pattern: str, names: Sequence[str], key: str, where: str) -> list[str]:
+    """Return the names that an expression of an adapter's configuration matches.
+
+    Raises:
+        AdapterError: it is too long, invalid, or takes too long.
+    """
     expression = _compiled(pattern, key, where)
     return [name for name in names if _match(expression, name, key, where)]
 

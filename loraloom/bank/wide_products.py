@@ -71,6 +71,7 @@ class WideProducts:
 
     def __init__(self, bank: AdapterBank) -> None:
         self._wide: dict[str, _Wide] = {}
+        self._has_others = False
         names = sorted({name for slot in bank.slots for name in bank.parts(slot)})
         parts = {slot: bank.parts(slot) for slot in bank.slots}
         modules = dict(bank.base.model.named_modules())
@@ -79,13 +80,15 @@ class WideProducts:
             assert isinstance(module, BankLinear), name
             own = {slot: update[name] for slot, update in parts.items() if name in update}
             low_ranks = {slot: update for slot, update in own.items() if isinstance(update, LowRank)}
-            assert len(low_ranks) == len(own), "a kind of adapter that is no low-rank product"
+            if len(low_ranks) < len(own):  # DoRA is no low-rank product
+                self._has_others = True
+                return
             self._wide[name] = _side_by_side(low_ranks, module.frozen.dtype)
 
     @property
     def is_worthwhile(self) -> bool:
-        """Whether the adapters are few enough."""
-        return all(wide.A.shape[1] <= MAX_COLUMNS for wide in self._wide.values())
+        """Whether the adapters are low-rank products, and few enough."""
+        return not self._has_others and all(wide.A.shape[1] <= MAX_COLUMNS for wide in self._wide.values())
 
     def of_rows(self, slots: Sequence[str | None]) -> RowProducts:
         """Return how a pass computes its linears whose rows belong to these adapters."""

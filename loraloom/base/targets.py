@@ -48,10 +48,6 @@ class Target:
         """The last part of its path, which is how PEFT's target lists name it."""
         return self.name.rpartition(".")[2]
 
-    def num_adapter_parameters(self, r: int) -> int:
-        """Count the weights of A [r, in] and B [out, r]."""
-        return r * (self.linear.in_features + self.linear.out_features)
-
 
 @dataclass(frozen=True)
 class Match:
@@ -66,10 +62,6 @@ class Match:
     pattern: str
     targets: tuple[Target, ...]
     own_name: str = ""
-
-    def num_adapter_parameters(self, r: int) -> int:
-        """Count the weights of A and B of all matched linears."""
-        return sum(target.num_adapter_parameters(r) for target in self.targets)
 
 
 def linears(model: nn.Module, family: Family) -> list[Target]:

@@ -10,8 +10,10 @@ import torch
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import hidden_states, part_losses
 from loraloom.bank.ownership import Rows, shares_of, training_rows
+from loraloom.bank.updates.kinds import num_weights
+from loraloom.base.adapter_targets import matches_of
 from loraloom.base.loading import Base
-from loraloom.base.targets import Match, other_linears, resolve_targets
+from loraloom.base.targets import Match, other_linears
 from loraloom.checks.finding import Finding
 from loraloom.checks.gate import Gate, batch_of
 from loraloom.checks.silent_modules import describe_silent
@@ -27,7 +29,7 @@ def check_targets(gate: Gate) -> list[Finding]:
     """Report the linears that every pattern of every experiment matches."""
     findings = []
     for experiment in gate.experiments:
-        matches = resolve_targets(gate.base.model, gate.base.family, experiment.lora.target_modules)
+        matches = matches_of(gate.base.model, gate.base.family, experiment.lora)
         findings += [_target_finding(experiment, match) for match in matches]
     return [*findings, *_not_adapted(gate.base)]
 
@@ -49,14 +51,16 @@ def _not_adapted(base: Base) -> list[Finding]:
 
 def _target_finding(experiment: Experiment, match: Match) -> Finding:
     called = f" ({match.own_name})" if match.own_name else ""
+    ranks = {experiment.lora.at(target.name).r for target in match.targets}
+    low, high = min(ranks), max(ranks)
     message = Message(
         "`{pattern}`{called} matches {num_targets} linears, {num_adapter_parameters:,} adapter "
         "weights at r {r}",
         pattern=match.pattern,
         called=called,
         num_targets=len(match.targets),
-        num_adapter_parameters=match.num_adapter_parameters(experiment.lora.r),
-        r=experiment.lora.r,
+        num_adapter_parameters=num_weights(experiment.lora, match.targets),
+        r=str(low) if low == high else f"{low}–{high}",
     )
     return Finding("ok", "targets", Message("{name}: lora.target_modules", name=experiment.name), message)
 

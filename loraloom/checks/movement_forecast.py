@@ -32,18 +32,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.objective import part_losses
-from loraloom.bank.ownership import Rows, shares_of
-from loraloom.bank.updates.update import Update
 from loraloom.base.loading import Base
 from loraloom.base.targets import Target
 from loraloom.checks.finding import Finding
 from loraloom.checks.gate import Gate
-from loraloom.data.batches import Part, collate
-from loraloom.data.encoding import EncodedExample, EncodedSet
+from loraloom.checks.gradient_signal import Signal, measure, spread
+from loraloom.data.encoding import EncodedSet
 from loraloom.evaluate.movement import HARDLY_MOVED
 from loraloom.forecast.plan import pass_tokens
 from loraloom.recipe import Experiment, LoraSettings
@@ -52,7 +48,6 @@ from loraloom.text.units import percent
 from loraloom.training.timetable import Timetable, learning_rate
 
 NUM_ROWS = 8
-PROBE_RANK = 4
 # Maximum number of pieces in which a schedule is followed.
 NUM_PIECES = 1000
 # Below it few answers change; at a usual rate, the table of docs/article.md shows 3.6 and 4.3 %.
@@ -64,26 +59,6 @@ NOTHING = 1e-9  # nats; avoids a division by zero if the loss is already learnt
 WHAT_IT_TAKES = Message("On the starter 0.034 % changed 1 answer of 100, and 0.33 % changed 26")
 # Half a unit in its last place is 0.2 to 0.4 % of a weight.
 ROUNDED = Message("bfloat16 rounds most of the change away")
-
-
-@dataclass(frozen=True)
-class Signal:
-    """Statistics of the gradients of single rows for an adapter at its start.
-
-    Args:
-        loss: loss of the base, in nats per label token.
-        agreement: agreement of the rows, c above: 0 if their gradients have nothing in common, 1 if they
-            are equal.
-        slope: Σ|g| of one row over all of B, per rank and unit of scaling.
-    """
-
-    loss: float
-    agreement: float
-    slope: float
-
-    def common(self, num_rows: int) -> float:
-        """Return q(n) above: the square of the mean gradient of `num_rows` rows, relative to that of one."""
-        return self.agreement + (1 - self.agreement) / num_rows
 
 
 @dataclass(frozen=True)
@@ -110,10 +85,11 @@ class Forecast:
         lora, way = self.timetable.experiment.lora, self.displacement(peak_rate)
         squares = 0.0
         for target in self.targets:
-            # A moves as far as B.
-            of_A = lora.r * (1 / 3 + target.linear.in_features * way**2)
-            squares += target.linear.out_features * way**2 * of_A
-        return lora.scaling * math.sqrt(squares) / self.weight if self.weight else math.inf
+            # A moves as far as B, unless B has a higher rate.
+            own = lora.at(target.name)
+            of_A = own.r * (1 / 3 + target.linear.in_features * (way / rate_ratio(lora)) ** 2)
+            squares += own.scaling**2 * target.linear.out_features * way**2 * of_A
+        return math.sqrt(squares) / self.weight if self.weight else math.inf
 
     def displacement(self, peak_rate: float | None = None) -> float:
         """Predict the root mean square displacement of the elements of B."""
@@ -123,9 +99,12 @@ class Forecast:
         of_seen = self.signal.common(min(num_rows, total_steps * per_step))
         of_step = self.signal.common(min(num_rows, per_step))
         aligned = of_seen / of_step  # α² above
-        slope = self.signal.slope * lora.r * lora.scaling * of_seen / math.sqrt(of_step)
+        parts = [lora.at(target.name) for target in self.targets]
+        strength = sum(part.r * part.scaling for part in parts) / len(parts)
+        slope = self.signal.slope * strength * of_seen / math.sqrt(of_step)
         to_learn = 2 * max(self.signal.loss, NOTHING) / slope if slope else math.inf  # T above
         factor = 1.0 if peak_rate is None else peak_rate / training.learning_rate
+        factor *= rate_ratio(lora)
         num_pieces = min(NUM_PIECES, total_steps)
         size = total_steps / num_pieces
         gone, walk = 0.0, 0.0
@@ -148,6 +127,11 @@ class Forecast:
         return float(f"{high:.0e}")
 
 
+def rate_ratio(lora: LoraSettings) -> float:
+    """Return the learning rate of B relative to that of A, which LoRA+ raises."""
+    return lora.loraplus_lr_ratio or 1.0
+
+
 def forecast(base: Base, experiments: Sequence[Experiment], train_set: EncodedSet) -> dict[str, Forecast]:
     """Predict how far each experiment will move the base, unless it continues from an adapter.
 
@@ -159,7 +143,7 @@ def forecast(base: Base, experiments: Sequence[Experiment], train_set: EncodedSe
         experiments: experiments to train.
         train_set: encoded training rows.
     """
-    bank, rows = AdapterBank(base), _spread(train_set, NUM_ROWS, pass_tokens(base))
+    bank, rows = AdapterBank(base), spread(train_set, NUM_ROWS, pass_tokens(base))
     signals: dict[tuple[str, ...], Signal] = {}
     norms: dict[str, float] = {}
     forecasts = {}
@@ -167,7 +151,7 @@ def forecast(base: Base, experiments: Sequence[Experiment], train_set: EncodedSe
         targets = bank.targets_of(experiment.lora)
         names = tuple(target.name for target in targets)
         if names not in signals:
-            signals[names] = _measure(bank, experiment.lora, rows)
+            signals[names] = measure(bank, experiment.lora, rows)
         for target in targets:
             if target.name not in norms:
                 norms[target.name] = target.linear.weight_norm()
@@ -175,71 +159,6 @@ def forecast(base: Base, experiments: Sequence[Experiment], train_set: EncodedSe
         timetable = Timetable(experiment, len(train_set))
         forecasts[experiment.name] = Forecast(timetable, signals[names], targets, weight)
     return forecasts
-
-
-def _spread(examples: EncodedSet, number: int, most_tokens: int) -> list[EncodedExample]:
-    """Choose rows of all lengths but the longest; fewer if a training pass could not hold that many."""
-    order = (examples.source_lengths + examples.target_lengths).argsort(kind="stable")
-    rows = [examples[int(order[len(order) * (2 * place + 1) // (2 * number + 2)])] for place in range(number)]
-    if number <= 2 or sum(len(row.input_ids) + len(row.labels) for row in rows) <= most_tokens:
-        return rows
-    return _spread(examples, number // 2, most_tokens)
-
-
-def _measure(bank: AdapterBank, lora: LoraSettings, rows: Sequence[EncodedExample]) -> Signal:
-    """Compute the gradients of B row by row in one backward pass, with a separate slot for each row."""
-    base, slots = bank.base, [str(number) for number in range(len(rows))]
-    probe = LoraSettings(
-        r=PROBE_RANK, lora_alpha=PROBE_RANK, lora_dropout=0.0, target_modules=lora.target_modules
-    )
-    batch = collate(
-        [Part(slot, [row]) for slot, row in zip(slots, rows, strict=True)],
-        base.layout,
-        packing=True,
-    ).to(base.device)
-    try:
-        for slot in slots:
-            bank.attach(slot, probe, seed=0)
-        with bank.rows(Rows(shares_of(batch))):
-            losses = part_losses(base, batch)
-            (losses / losses.new_tensor(batch.num_labels)).sum().backward()
-        parts = [bank.parts(slot) for slot in slots]
-        gradients = [torch.stack([_gradient(part[name]) for part in parts]) for name in parts[0]]
-    finally:
-        for slot in bank.slots:
-            bank.drop(slot)
-    loss = float(losses.detach().sum()) / sum(batch.num_labels)
-    return Signal(loss, agreement(gradients), sum(_slope(g) for g in gradients) / PROBE_RANK)
-
-
-def _gradient(part: Update) -> Tensor:
-    B = part.parameters["lora_B"]
-    return torch.zeros_like(B) if B.grad is None else B.grad
-
-
-def agreement(gradients: Sequence[Tensor]) -> float:
-    """Compute how much the gradients of rows agree, each element on its own scale, as AdamW sees it.
-
-    For n numbers g, (Σg)² / Σg² averages 1 if their signs are random, and is n if all are equal.
-
-    Args:
-        gradients: tensors [rows, …].
-
-    Returns:
-        The mean over all elements that have a gradient, from 0 to 1.
-    """
-    total, count = 0.0, 0
-    for g in gradients:
-        squares = g.square().sum(0)
-        is_moved = squares > 0
-        ratio = g.sum(0).square()[is_moved] / squares[is_moved]
-        total += float((ratio - 1).sum()) / max(1, len(g) - 1)
-        count += len(ratio)
-    return min(1.0, max(0.0, total / max(1, count)))
-
-
-def _slope(gradients: Tensor) -> float:
-    return float(gradients.square().mean(0).sqrt().sum())
 
 
 def check_movement(gate: Gate) -> list[Finding]:

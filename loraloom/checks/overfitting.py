@@ -115,10 +115,18 @@ def _first_batch(gate: Gate, experiment: Experiment) -> EncodedSet:
     return EncodedSet([e.input_ids.tolist() for e in chosen], [e.labels.tolist() for e in chosen])
 
 
+WIDE: dict[str, object] = {
+    "target_modules": ALL_LINEAR,
+    "layers_to_transform": None,
+    "layers_pattern": None,
+    "init_adapter": None,
+}
+
+
 def _ways(experiment: Experiment) -> list[Experiment]:
     """List the experiment, then its targets at each usual rate, then all linears at each."""
     own = experiment.lora
-    wide = own.model_copy(update={"target_modules": ALL_LINEAR, "init_adapter": None})
+    wide = own.model_copy(update=WIDE)
     ways = [(own, experiment.training.learning_rate)]
     ways += [(lora, rate) for lora in (own, wide) for rate in USUAL_RATES]
     return [_way(experiment, lora, rate) for lora, rate in ways]

@@ -37,7 +37,7 @@ def movement_of_tensors(bank: AdapterBank, tensors: Mapping[str, Tensor], settin
     for name in dict.fromkeys(name.rpartition(".")[0] for name in tensors):
         own = {end: tensors[f"{name}.{end}"] for end in kind.tensor_names}
         parts[name] = kind.make(
-            settings, {end: nn.Parameter(t, requires_grad=False) for end, t in own.items()}
+            settings.at(name), {end: nn.Parameter(t, requires_grad=False) for end, t in own.items()}
         )
     return _movement(bank, parts)
 

@@ -22,6 +22,7 @@ from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import hidden_states
 from loraloom.bank.ownership import training_rows
 from loraloom.base.recomputation import keeping_activations
+from loraloom.base.sharding import local_part
 from loraloom.data.batches import Batch, Part, collate
 from loraloom.data.encoding import EncodedExample
 from loraloom.recipe import LoraSettings
@@ -88,6 +89,12 @@ class SavedActivations:
         return int(encoder + decoder + self.per_pass)
 
 
+def kept_alike(settings: LoraSettings) -> str:
+    """Return what passes of different adapters keep alike by: all settings but scales, rates and starts."""
+    alike = {"lora_alpha", "alpha_pattern", "lora_dropout", "init_adapter", "loraplus_lr_ratio"}
+    return f"{settings.lora_dropout > 0} {settings.model_dump_json(exclude=alike)}"
+
+
 def count_kept(bank: AdapterBank, settings: LoraSettings) -> SavedActivations:
     """Measure what a training pass keeps, by what it grows with.
 
@@ -142,7 +149,12 @@ def _growth(
 def _lengths(bank: AdapterBank, settings: LoraSettings) -> tuple[int, int]:
     """Return two primes that are not a dimension of the base or of the adapter, nor is their sum."""
     taken = {size for tensor in bank.base.model.parameters() for size in tensor.shape}
-    taken |= {settings.r, *bank.base.dimensions.num_heads, *bank.base.dimensions.d_head}
+    taken |= {
+        settings.r,
+        *settings.rank_pattern.values(),
+        *bank.base.dimensions.num_heads,
+        *bank.base.dimensions.d_head,
+    }
     free = (number for number in count(SMALLEST_LENGTH) if number not in taken and _is_prime(number))
     first = next(free)
     return first, next(number for number in free if first + number not in taken)
@@ -162,21 +174,29 @@ def _batch(bank: AdapterBank, source: int, target: int) -> Batch:
 
 
 def _kept_tensors(bank: AdapterBank, batch: Batch) -> list[tuple[tuple[int, ...], int]]:
-    """Yield shape and bytes of every kept tensor, each storage once, without weights."""
-    weights = {tensor.untyped_storage().data_ptr() for tensor in bank.base.model.parameters()}
-    weights |= {tensor.untyped_storage().data_ptr() for tensor in bank.parameters(PROBE)}
+    """Yield shape and bytes of every kept tensor, each storage once, without weights.
+
+    The storage of weights that ranks share is empty outside of their layer.
+    """
+    base_weights = (local_part(weight) for weight in bank.base.model.parameters())
+    weights = {_storage(tensor) for tensor in (*base_weights, *bank.parameters(PROBE))}
     kept: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        kept.setdefault(_storage(tensor), tensor)
         return tensor
 
     rows = training_rows(batch, seeds={PROBE: 0}, steps={PROBE: 0}, micro_batch=0)
     with bank.rows(rows), saved_tensors_hooks(keep, lambda tensor: tensor):
         states = hidden_states(bank.base, batch)
-    kept[states.untyped_storage().data_ptr()] = states
+    kept[_storage(states)] = states
     return [
         (tuple(tensor.shape), tensor.untyped_storage().nbytes())
-        for address, tensor in kept.items()
-        if address not in weights
+        for storage, tensor in kept.items()
+        if storage not in weights
     ]
+
+
+def _storage(tensor: Tensor) -> int:
+    """Identify a storage that is alive; its address may be another's once it is released."""
+    return int(tensor.untyped_storage()._cdata)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,11 +23,12 @@ import torch
 from loraloom.bank.bank import AdapterBank
 from loraloom.bank.objective import BLOCK_ROWS, TILE_COLUMNS
 from loraloom.bank.top_token import screen_bytes
+from loraloom.bank.updates.kinds import num_weights
 from loraloom.base.device_and_dtype import product_dtype
 from loraloom.base.loading import Base
 from loraloom.data.encoding import EncodedSet
 from loraloom.evaluate.logits_processors import logits_processors
-from loraloom.forecast.activation_memory import SavedActivations, Shape, count_kept
+from loraloom.forecast.activation_memory import SavedActivations, Shape, count_kept, kept_alike
 from loraloom.forecast.largest_pass import largest_passes, lay_out
 from loraloom.recipe import Experiment, GenerationSettings, TrainingSettings
 
@@ -71,12 +71,11 @@ class Counter:
     def __init__(self, bank: AdapterBank, train_set: EncodedSet) -> None:
         self.bank = bank
         self.train_set = train_set
-        self._kept: dict[tuple[Any, ...], SavedActivations] = {}
+        self._kept: dict[str, SavedActivations] = {}
 
     def num_weights(self, experiment: Experiment) -> int:
         """Return the number of weights of an experiment's adapter."""
-        targets = self.bank.targets_of(experiment.lora)
-        return sum(target.num_adapter_parameters(experiment.lora.r) for target in targets)
+        return num_weights(experiment.lora, self.bank.targets_of(experiment.lora))
 
     def largest_pass(self, wave: Sequence[Experiment], pass_tokens: int) -> LargestPass:
         """Return the pass of a wave that keeps the most memory."""
@@ -96,7 +95,7 @@ class Counter:
 
     def _bytes(self, experiment: Experiment, shape: Shape) -> int:
         lora = experiment.lora
-        kind = lora.r, lora.lora_dropout > 0, repr(lora.target_modules)
+        kind = kept_alike(lora)
         if kind not in self._kept:
             self._kept[kind] = count_kept(self.bank, lora)
         return self._kept[kind].bytes(shape, recomputed=experiment.training.gradient_checkpointing)

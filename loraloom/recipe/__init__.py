@@ -7,9 +7,10 @@ from and to YAML. The other files are steps of reading, described in their first
 from loraloom.recipe.data_settings import DataSettings
 from loraloom.recipe.experiments import EXPERIMENT_NAME, RESERVED_EXPERIMENT_NAMES
 from loraloom.recipe.generation_settings import GenerationSettings
+from loraloom.recipe.lora_settings import LoraSettings
 from loraloom.recipe.relative_paths import Section
 from loraloom.recipe.schema import Experiment, Recipe
-from loraloom.recipe.settings import LoraSettings, TrainingSettings
+from loraloom.recipe.settings import TrainingSettings
 from loraloom.recipe.shared_training import SHARED_TRAINING_KEYS, SharedTraining
 
 __all__ = [

@@ -11,8 +11,9 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from loraloom.recipe.data_settings import DataSettings
 from loraloom.recipe.experiments import checked_changes
 from loraloom.recipe.generation_settings import GenerationSettings
+from loraloom.recipe.lora_settings import LoraSettings
 from loraloom.recipe.relative_paths import LocatedSection, Locations
-from loraloom.recipe.settings import LoraSettings, TrainingSettings
+from loraloom.recipe.settings import TrainingSettings
 from loraloom.recipe.shared_training import SHARED_TRAINING_KEYS
 from loraloom.recipe.values import Count, Dtype, Seed, SettingError
 from loraloom.text.message import Message

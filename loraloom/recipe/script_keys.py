@@ -63,7 +63,7 @@ _row(
 # LoRA itself.
 _row("bias", ("none",), Message("only A and B are trained"))
 _row("modules_to_save trainable_token_indices", _UNSET, Message("only A and B are trained"))
-_row("lora_bias use_dora", _OFF, Message("an adapter is W + (lora_alpha / r) B A, and nothing else"))
+_row("lora_bias", _OFF, Message("an adapter adds (lora_alpha / r) B A, and no bias"))
 _row(
     "init_lora_weights",
     (True, "default", None),
@@ -72,16 +72,10 @@ _row(
 )
 _row("fan_in_fan_out", _OFF, Message("encoder-decoder models use linear layers, not transposed ones"))
 _row(
-    "layers_to_transform layers_pattern exclude_modules target_parameters layer_replication",
+    "exclude_modules target_parameters layer_replication",
     _UNSET,
     Message("only lora.target_modules selects what is adapted"),
     Message("Write a regular expression, or names preceded by encoder:, decoder: or cross:."),
-)
-_row(
-    "rank_pattern alpha_pattern",
-    _UNSET,
-    Message("an adapter has one rank and one scale"),
-    Message("Use experiments with different lora.r instead."),
 )
 _row(
     "auto_mapping revision megatron_config eva_config corda_config lora_ga_config velora_config "

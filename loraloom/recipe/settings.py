@@ -1,10 +1,10 @@
-"""The sections of a recipe: names, defaults, bounds and help of all settings.
+"""The section `training` of a recipe: how an adapter is trained.
 
 Inside the sections the names are those of the field: `LoraConfig`'s in `lora`, `TrainingArguments`'
 in `training`, `GenerationConfig`'s in `generation`. The command line, the JSON Schema, the
 commented recipe that `loraloom init` writes and the documentation are all generated from this file,
-`data_settings.py`, `generation_settings.py` and `schema.py`, which combines the sections. Messages state
-what a setting must be, without its name, which is added where they are shown.
+`lora_settings.py`, `data_settings.py`, `generation_settings.py` and `schema.py`, which combines the sections.
+Messages state what a setting must be, without its name, which is added where they are shown.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from loraloom.recipe.values import (
     Count,
     Number,
     SettingError,
-    TargetModules,
     Trackers,
 )
 from loraloom.text.message import Message
@@ -29,39 +28,6 @@ from loraloom.text.message import Message
 MAX_TOKENS = 1_000_000
 # Key in the JSON Schema for the setting from which another one takes its default.
 DEFAULT_FROM = "x-default-from"
-
-
-class LoraSettings(Section):
-    """One low-rank adapter, W + (lora_alpha / r) B A; names as in PEFT's LoraConfig."""
-
-    r: Count = Field(default=16, ge=1, le=4096, description=Message("Rank."))
-    lora_alpha: Number = Field(
-        default=32,
-        gt=0,
-        le=1e6,
-        description=Message("The update is scaled by lora_alpha / r (rsLoRA: by lora_alpha / √r)."),
-    )
-    lora_dropout: Number = Field(
-        default=0.05, ge=0, lt=1, description=Message("Dropout before A, during training.")
-    )
-    target_modules: TargetModules = Field(
-        default="all-linear",
-        description=Message(
-            "all-linear, a list of module names, or a regular expression; each may be limited by "
-            "the prefix `encoder:`, `decoder:` or `cross:`."
-        ),
-    )
-    use_rslora: bool = Field(
-        default=False, description=Message("Scale by lora_alpha / √r (Kalajdzievski, 2023).")
-    )
-    init_adapter: str | None = Field(
-        default=None, description=Message("Continue training from this PEFT adapter folder.")
-    )
-
-    @property
-    def scaling(self) -> float:
-        """Factor of B A."""
-        return float(self.lora_alpha) / (self.r**0.5 if self.use_rslora else self.r)
 
 
 class TrainingSettings(Section):
@@ -124,12 +90,19 @@ class TrainingSettings(Section):
         default=True,
         description=Message("Pack several examples into one row, so that few tokens are padding."),
     )
+    shard_base: bool = Field(
+        default=False,
+        description=Message(
+            "Several processes divide the base's weights among them (FSDP2), for a base that does not fit "
+            "one device; each step is slower. One process ignores it."
+        ),
+    )
     cuda_graphs: bool = Field(
         default=False,
         description=Message(
             "On a GPU, record training passes of the same shape as CUDA graphs and replay them, "
-            "without packing; none are recorded with gradient checkpointing, base dropout or label "
-            "smoothing."
+            "without packing; none are recorded with gradient checkpointing, base dropout, label "
+            "smoothing, or variants of LoRA other than LoRA+ and layers_to_transform."
         ),
     )
     eval_strategy: Literal["no", "steps", "epoch"] = Field(

@@ -118,10 +118,17 @@ _ROWS: tuple[tuple[str, tuple[Any, ...] | None, str, str], ...] = (
         Message("Set lora.lora_alpha."),
     ),
     (
-        "rank_dropout module_dropout loraplus_lr_ratio loraplus_lr_embedding",
+        "rank_dropout module_dropout",
         UNSET,
         Message("this variant of LoRA is not supported"),
         "",
+    ),
+    ("loraplus_lr_embedding", ANY_VALUE, Message("no LoRA is trained on embeddings"), ""),
+    (
+        "loraplus_weight_decay",
+        UNSET,
+        Message("an adapter has one weight decay"),
+        Message("Set training.weight_decay."),
     ),
     (
         "dropout_rate hidden_dropout_prob attention_dropout activation_dropout",

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from loraloom.recipe.module_patterns import read_layer_names, read_layers, read_pattern
 from loraloom.recipe.target_names import read_target_modules
 from loraloom.recipe.tracker_names import TrackerName, read_trackers
 from loraloom.text.message import Message
@@ -146,6 +147,10 @@ BaseDropout = Annotated[
 ]
 
 
+RankPattern = Annotated[dict[str, Annotated[Count, Field(ge=1, le=4096)]], BeforeValidator(read_pattern)]
+AlphaPattern = Annotated[dict[str, Annotated[Number, Field(gt=0, le=1e6)]], BeforeValidator(read_pattern)]
+Layers = Annotated[list[Annotated[Count, Field(ge=0)]] | None, BeforeValidator(read_layers)]
+LayerNames = Annotated[list[str] | None, BeforeValidator(read_layer_names)]
 TargetModules = Annotated[str | list[str], BeforeValidator(read_target_modules)]
 Trackers = Annotated[list[TrackerName], BeforeValidator(read_trackers)]
 

@@ -12,9 +12,10 @@ import yaml
 from pydantic.json_schema import JsonSchemaValue
 
 from loraloom.recipe.data_settings import LANGUAGE_KEYS, DataSettings
+from loraloom.recipe.lora_settings import VARIANT_KEYS, LoraSettings
 from loraloom.recipe.relative_paths import Section
 from loraloom.recipe.schema import Recipe
-from loraloom.recipe.settings import DEFAULT_FROM, LoraSettings, TrainingSettings
+from loraloom.recipe.settings import DEFAULT_FROM, TrainingSettings
 from loraloom.recipe.shared_training import SHARED_TRAINING_KEYS
 from loraloom.recipe.yaml_tree import resolve
 from loraloom.text.catalogue import rendered
@@ -72,13 +73,18 @@ def _dump(value: Any) -> str:
 def write_recipe(recipe: Recipe) -> str:
     """Write a recipe as YAML with every default; reading it gives an equal recipe.
 
-    Only settings about languages are left out at their defaults, because most bases have none.
+    Only settings about languages and of variants of LoRA are left out at their defaults, because most bases
+    have no languages, and most adapters are plain LoRA.
     """
     values = recipe.model_dump()
-    for key in LANGUAGE_KEYS:
-        default = DataSettings.model_fields[key].get_default(call_default_factory=True, validated_data={})
-        if values["data"][key] == default:
-            del values["data"][key]
+    for name, section, keys in (
+        ("data", DataSettings, LANGUAGE_KEYS),
+        ("lora", LoraSettings, VARIANT_KEYS),
+    ):
+        for key in keys:
+            default = section.model_fields[key].get_default(call_default_factory=True, validated_data={})
+            if values[name][key] == default:
+                del values[name][key]
     return _dump(values)
 
 

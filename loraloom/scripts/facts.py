@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from loraloom.architectures.known_models import KnownModel, known_by_class, known_model
+from loraloom.architectures.known_models import KnownModel, known_model, name_of_class
 from loraloom.scripts.script import Script
 from loraloom.scripts.values import MISSING, Call, Item, Parameter, Symbol
 
@@ -78,8 +78,9 @@ class Facts:
     @cached_property
     def known(self) -> KnownModel | None:
         """What is known of the base."""
+        by_class = name_of_class(self.base.owner) if self.base else ""
         by_name = known_model(self.model_name, self.folder) if self.model_name else None
-        return by_name or (known_by_class(self.base.owner) if self.base else None)
+        return by_name or (known_model(by_class) if by_class else None)
 
     @cached_property
     def lora(self) -> Call | None:

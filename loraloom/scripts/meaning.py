@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from loraloom.architectures.known_models import meant_targets
+from loraloom.architectures.known_models import KnownModel, with_gated_names
 from loraloom.recipe.aliases import ALIASES
 from loraloom.recipe.script_keys import SCRIPT_KEYS
 from loraloom.recipe.setting_names import canonical_path
@@ -163,13 +163,17 @@ class Meaning:
             found["target_modules"] = _node(list(known.peft_targets), where)
         targets = found.get("target_modules")
         if targets is not None and isinstance(targets.plain, list) and known is not None:
-            found["target_modules"] = _node(meant_targets(targets.plain, known), targets.where)
+            found["target_modules"] = _node(_matching(targets.plain, known), targets.where)
         yield from found.items()
 
     def _generation(self) -> Iterator[tuple[str, Node]]:
         calls = [call for call in generations(self.facts) if call.keywords]
         if calls:
             yield from self._given(calls[-1], known_only=True)
+
+
+def _matching(names: list[Any], known: KnownModel) -> list[Any]:
+    return list(dict.fromkeys(with_gated_names(names, known.linears)))
 
 
 def _node(value: Any, where: str) -> Node:

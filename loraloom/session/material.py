@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from loraloom.bank.bank import AdapterBank
-from loraloom.bank.peft_folder import read_adapter
+from loraloom.base.device_and_dtype import rank_device
 from loraloom.base.loading import Base, load_base
 from loraloom.base.recomputation import recompute_activations
 from loraloom.base.safety import read_config
 from loraloom.base.supported_models import STARTER, locate
-from loraloom.base.targets import Target, target_setting
+from loraloom.base.targets import Target
 from loraloom.data.encoding import EncodedSet, describe_cuts, encode
 from loraloom.data.example import Example
 from loraloom.data.files.part_files import PartContents
@@ -22,13 +23,15 @@ from loraloom.data.languages.balance import balanced
 from loraloom.data.languages.codes import rows_of_pairs
 from loraloom.data.languages.known import check_languages
 from loraloom.data.splitting.split import Split
-from loraloom.errors import AdapterError, ModelError, Problem, TargetError
+from loraloom.distributed.launch import read_launch
+from loraloom.distributed.ranks import ONE_PROCESS, Ranks
+from loraloom.errors import ModelError, Problem, TargetError
 from loraloom.recipe import Experiment, Recipe
-from loraloom.recipe.relative_paths import Locations
 from loraloom.run.folder import Run
+from loraloom.session.initial_adapters import initial_tensors
 from loraloom.text.message import Message
 from loraloom.training.setup import Setup
-from loraloom.training.signals import StopRequest
+from loraloom.training.signals import AgreedStop, StopRequest
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,13 @@ class Material:
     notes: tuple[str, ...] = ()
 
     def setup(
-        self, run: Run, stop: StopRequest, *, waves: Sequence[Sequence[str]], pass_tokens: int
+        self,
+        run: Run,
+        stop: StopRequest,
+        *,
+        waves: Sequence[Sequence[str]],
+        pass_tokens: int,
+        ranks: Ranks = ONE_PROCESS,
     ) -> Setup:
         """Create the setup of a training of these experiments.
 
@@ -67,6 +76,7 @@ class Material:
             stop: set by a signal.
             waves: names of the experiments that train together, as planned.
             pass_tokens: maximum number of tokens in one pass, as planned.
+            ranks: the processes that train together.
         """
         return Setup(
             bank=self.bank,
@@ -80,8 +90,9 @@ class Material:
             run=run,
             eval_references=self.eval_references,
             retain_set=self.retain_set,
-            stop=stop,
+            stop=stop if ranks.size == 1 else AgreedStop(stop),
             pass_tokens=pass_tokens,
+            ranks=ranks,
         )
 
 
@@ -129,29 +140,47 @@ def model_type_of(recipe: Recipe) -> str | None:
     Raises:
         ModelError: the config does not exist, cannot be read, or would run code.
     """
+    found = config_of(recipe).get("model_type")
+    return found if isinstance(found, str) else None
+
+
+def config_of(recipe: Recipe) -> dict[str, Any]:
+    """Read the config of a recipe's base, without loading its weights.
+
+    Raises:
+        ModelError: it does not exist, cannot be read, or would run code.
+    """
+    return read_config(base_path(recipe), recipe.model_name_or_path)
+
+
+def base_path(recipe: Recipe) -> str:
+    """Return the folder or hub name of a recipe's base."""
     name = locate_model(recipe)
     if name == STARTER:
         from loraloom.starter import model_folder
 
         name = str(model_folder())
-    found = read_config(locate(name), recipe.model_name_or_path).get("model_type")
-    return found if isinstance(found, str) else None
+    return locate(name)
 
 
-def load_recipe_base(recipe: Recipe, decided: dict[str, str] | None = None) -> Base:
+def load_recipe_base(
+    recipe: Recipe, decided: dict[str, str] | None = None, *, shares_base: bool = False
+) -> Base:
     """Load the base of a recipe.
 
     Args:
         recipe: the recipe.
         decided: dtype and device recorded in a run's provenance, so that they are not chosen again.
+        shares_base: whether its weights are divided among the ranks of the training.
     """
     decided = decided or {}
     return load_base(
         locate_model(recipe),
         dtype=decided.get("dtype", recipe.dtype),
-        device=decided.get("device", recipe.device),
+        device=rank_device(decided.get("device", recipe.device), read_launch()),
         allow_bin_weights=recipe.allow_bin_weights,
         recipe=recipe,
+        is_sharded=shares_base,
     )
 
 
@@ -171,7 +200,7 @@ def prepare(recipe: Recipe, split: Split, base: Base, retained: PartContents | N
     targets = _targets(bank, experiments)
     notes: list[str] = []
     initial = {
-        e.name: _initial(e, recipe.locations, bank, targets[e.name], notes)
+        e.name: initial_tensors(e, recipe.locations, bank, targets[e.name], notes)
         for e in experiments
         if e.lora.init_adapter is not None
     }
@@ -235,52 +264,3 @@ def _targets(bank: AdapterBank, experiments: Sequence[Experiment]) -> dict[str, 
     if problems:
         raise TargetError(problems)
     return found
-
-
-def _initial(
-    experiment: Experiment,
-    locations: Locations,
-    bank: AdapterBank,
-    targets: Sequence[Target],
-    notes: list[str],
-) -> dict[str, Tensor]:
-    lora = experiment.lora
-    adapter = read_adapter(locations.path_of(lora.init_adapter or ""), bank.base)
-    notes += [note for note in adapter.notes if note not in notes]  # one adapter may serve several
-    where = f"{experiment.name}: lora.init_adapter"
-    problems = [
-        Problem(
-            Message("the adapter was trained with a different {key}", key=key),
-            where=where,
-            found=str(getattr(adapter.settings, key)),
-            allowed=str(getattr(lora, key)),
-            fix=Message("Set lora.{key}: {key_2}.", key=key, key_2=getattr(adapter.settings, key)),
-        )
-        for key in ("r", "lora_alpha", "use_rslora")
-        if getattr(adapter.settings, key) != getattr(lora, key)
-    ]
-    wanted = {target.name for target in targets}
-    if set(adapter.settings.target_modules) != wanted:
-        surplus, missing = (
-            set(adapter.settings.target_modules) - wanted,
-            wanted - set(adapter.settings.target_modules),
-        )
-        problems.append(
-            Problem(
-                Message(
-                    "the adapter has {num_surplus} modules that target_modules does not name, and "
-                    "lacks {num_missing} that it names",
-                    num_surplus=len(surplus),
-                    num_missing=len(missing),
-                ),
-                where=where,
-                found=min(surplus or missing),
-                fix=Message(
-                    "Set lora.target_modules: {target_setting}.",
-                    target_setting=target_setting(adapter.settings.target_modules, bank.available),
-                ),
-            )
-        )
-    if problems:
-        raise AdapterError(problems)
-    return adapter.tensors

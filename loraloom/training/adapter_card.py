@@ -11,6 +11,7 @@ import yaml
 
 from loraloom.recipe import Recipe
 from loraloom.text.catalogue import filled
+from loraloom.text.visible import shown_value
 from loraloom.training.card_code import peft_code
 from loraloom.training.card_facts import Facts
 
@@ -147,6 +148,7 @@ def _settings(facts: Facts) -> list[tuple[str, str]]:
             filled("{alpha:g} (ΔW is scaled by {scaling:g})", alpha=lora.lora_alpha, scaling=lora.scaling),
         ),
         ("lora_dropout", f"{lora.lora_dropout:g}"),
+        *((key, shown_value(value)) for key, value in lora.variant.items()),
         ("target_modules", ", ".join(facts.target_modules)),
         ("learning_rate", f"{training.learning_rate:g}, {training.lr_scheduler_type}"),
         ("warmup_steps", f"{training.warmup_steps:g}"),

@@ -110,10 +110,7 @@ def change_tensors(folder: Path, change: Callable[[dict[str, torch.Tensor], str]
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("use_dora", True),
         ("modules_to_save", ["lm_head"]),
-        ("rank_pattern", {"q": 8}),
-        ("alpha_pattern", {"q": 8}),
         ("fan_in_fan_out", True),
         ("lora_bias", True),
         ("bias", "all"),

@@ -218,9 +218,6 @@ def test_the_setting_that_a_message_gives_stands_for_the_same_modules(
 @pytest.mark.parametrize(
     "config",
     [
-        {"use_dora": True},
-        {"rank_pattern": {"q": 2}},
-        {"alpha_pattern": {"v": 3}},
         {"modules_to_save": ["final_layer_norm"]},
         {"modules_to_save": ["lm_head"]},
         {"trainable_token_indices": {"shared": [3, 4]}},

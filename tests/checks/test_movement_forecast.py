@@ -16,7 +16,8 @@ from loraloom.bank.linear import BankLinear
 from loraloom.base.loading import Base, load_base
 from loraloom.checks.finding import Finding
 from loraloom.checks.gate import run_gate
-from loraloom.checks.movement_forecast import agreement, check_movement, forecast
+from loraloom.checks.gradient_signal import agreement
+from loraloom.checks.movement_forecast import check_movement, forecast
 from loraloom.commands.train import train
 from loraloom.data.encoding import EncodedSet, encode
 from loraloom.data.splitting.split import split_examples

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from loraloom.bank.updates.kinds import num_weights
 from loraloom.base.loading import load_base
 from loraloom.base.targets import linears
+from loraloom.recipe import LoraSettings
 from loraloom.run.folder import Run
 from loraloom.text.message import from_data
 from tests.faults.training import events, fruits
@@ -80,7 +82,7 @@ def test_an_experiment_that_is_too_large_fails_alone(warm: Warm, recipe: Path, t
     """Itself, its gradients and its two moments are four times its weights; there is room for two."""
     wide = make_folder(tmp_path / "wide", "mt5", d_model=128, d_kv=32, d_ff=192)
     base = load_base(str(wide), dtype="float32", device="cpu")
-    large = sum(target.num_adapter_parameters(LARGE_R) for target in linears(base.model, base.family))
+    large = num_weights(LoraSettings(r=LARGE_R), linears(base.model, base.family))
     room_mib = 2 * 4 * large // 2**20
     assert room_mib > 300  # the others, and what training needs anyhow, take less than half of it
     recipe.write_text(

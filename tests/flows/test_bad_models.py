@@ -210,7 +210,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], Any], tuple[str, ...]]] = {
     "DoRA": (
         "adapter_config.json",
         lambda file: change_json(file, use_dora=True),
-        ("uses `use_dora`", "does not support"),
+        ("lack one of their tensors", "lora_magnitude_vector"),
     ),
     "a damaged origin": ("loraloom.json", truncate, ("loraloom.json cannot be read",)),
 }

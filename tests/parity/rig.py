@@ -60,17 +60,21 @@ def random_rows(
 def speaking_tensors(
     bank: AdapterBank, settings: LoraSettings, seed: int, strength: float = 0.1
 ) -> dict[str, Tensor]:
-    """A and B for every target, both random, so that the adapter changes what the base says."""
+    """A and B (and magnitudes) for every target, all random, so that the adapter changes the answers."""
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
     for target in bank.targets_of(settings):
         out_features, in_features = target.module.weight.shape
         tensors[f"{target.name}.lora_A"] = (
-            torch.randn(settings.r, in_features, generator=generator) * strength
+            torch.randn(settings.at(target.name).r, in_features, generator=generator) * strength
         )
         tensors[f"{target.name}.lora_B"] = (
-            torch.randn(out_features, settings.r, generator=generator) * strength
+            torch.randn(out_features, settings.at(target.name).r, generator=generator) * strength
         )
+        if settings.use_dora:
+            lengths = target.module.weight.float().norm(dim=1)
+            drawn = torch.randn(out_features, generator=generator)
+            tensors[f"{target.name}.lora_magnitude_vector"] = lengths * (1 + strength * drawn)
     return tensors
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,15 @@ def train_stock(
     out: Path,
     *,
     by_token: bool = False,
+    config: Mapping[str, Any] | None = None,
+    make_optimizer: Callable[[Any], Any] | None = None,
 ) -> tuple[list[float], dict[str, Tensor]]:
-    """Losses of each step, and the adapter at the end."""
+    """Losses of each step, and the adapter at the end.
+
+    Args:
+        config: more of PEFT's LoraConfig.
+        make_optimizer: makes it for the model, if not the Trainer.
+    """
     lora, training = each.lora, each.training
     model = get_peft_model(
         stock_model(folder),
@@ -93,6 +100,7 @@ def train_stock(
             or None,
             target_modules="all-linear" if lora.target_modules == ["all-linear"] else lora.target_modules,
             task_type="SEQ_2_SEQ_LM",
+            **(config or {}),
         ),
     )
     # T5 takes **kwargs but does not scale its loss by them, which the Trainer would rely upon:
@@ -100,7 +108,7 @@ def train_stock(
     model.accepts_loss_kwargs = False
     model.base_model.model.accepts_loss_kwargs = False
     own = {
-        name.removeprefix("base_model.model.").removesuffix(".default.weight"): parameter
+        name.removeprefix("base_model.model.").removesuffix(".weight").removesuffix(".default"): parameter
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }
@@ -131,6 +139,7 @@ def train_stock(
         train_dataset=[{"input_ids": row.input_ids.tolist(), "labels": row.labels.tolist()} for row in rows],
         data_collator=DataCollatorForSeq2Seq(base.tokenizer, model=model),
         compute_loss_func=token_mean if by_token else None,
+        optimizers=(make_optimizer(model), None) if make_optimizer else (None, None),
     )
     trainer.order = OurOrder(Timetable(each, len(rows)))
     trainer.train()
@@ -154,12 +163,12 @@ def assert_same_as_stock(
     rows: EncodedSet,
     out: Path,
     *,
-    by_token: bool = False,
     weights_within: float = 1e-4,
+    **options: Any,
 ) -> None:
     """Losses at 1e-5 relative over every step, weights at a share of each tensor's largest element."""
     initial = fresh_tensors(base, each)
-    losses, weights = train_stock(folder, base, each, rows, initial, out, by_token=by_token)
+    losses, weights = train_stock(folder, base, each, rows, initial, out, **options)
     assert len(losses) == 20
     assert ours.losses(each.name) == pytest.approx(losses, rel=1e-5)
     assert max(ours.column(each.name, "grad_norm")) > each.training.max_grad_norm  # clipping took part

@@ -203,7 +203,7 @@ load_in_8bit: None
     assert any(
         "`training.output_dir: ./out` has no effect: every run creates its own directory" in n for n in notes
     )
-    assert len(notes) == 25
+    assert len(notes) == 23
     assert recipe.training.report_to == []
     assert not any(note.is_warning for note in reading.notes)
 
@@ -213,12 +213,8 @@ load_in_8bit: None
     [
         ("task_type: CAUSAL_LM", "`task_type: CAUSAL_LM` is refused: LoRALoom trains encoder-decoder models"),
         ("bias: all", "`bias: all` is refused: only A and B are trained. Leave it out, or write none."),
-        ("use_dora: true", "`use_dora: true` is refused"),
+        ("lora_bias: true", "`lora_bias: true` is refused"),
         ("modules_to_save: [lm_head]", "`modules_to_save: a list` is refused: only A and B are trained"),
-        (
-            "rank_pattern: {q: 4}",
-            "is refused: an adapter has one rank and one scale. Use experiments with different",
-        ),
         ("load_in_4bit: true", "the base has dtype bfloat16 or float32 and is not quantized"),
         ("report_to: comet_ml", "trackio, tensorboard, wandb, mlflow, swanlab, or `none`; `comet_ml` is"),
         ("report_to: 3", "must be a tracker's name or a list of names"),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from loraloom.recipe import SHARED_TRAINING_KEYS, DataSettings, LoraSettings, Recipe, TrainingSettings
 from loraloom.recipe.data_settings import LANGUAGE_KEYS
+from loraloom.recipe.lora_settings import VARIANT_KEYS
 from loraloom.recipe.reading import (
     commented_recipe,
     parse_recipe,
@@ -36,6 +37,11 @@ LORA = {
     "lora_dropout": st.floats(0, 1, exclude_max=True),
     "target_modules": st.lists(st.sampled_from(["q", "v", "wi_0", "decoder:o"]), min_size=1),
     "use_rslora": st.booleans(),
+    "rank_pattern": st.dictionaries(st.sampled_from(["q", r"encoder.*\.v"]), st.integers(1, 4096)),
+    "alpha_pattern": st.dictionaries(st.sampled_from(["q", r"encoder.*\.v"]), st.floats(1e-12, 1e6)),
+    "layers_to_transform": st.none() | st.lists(st.integers(0, 99), min_size=1),
+    "use_dora": st.booleans(),
+    "loraplus_lr_ratio": st.none() | st.floats(1, 1000),
 }
 TRAINING = {
     "learning_rate": st.floats(1e-300, 10),
@@ -85,8 +91,10 @@ def test_a_written_recipe_reads_back_equal(recipe: Recipe) -> None:
     assert parse_recipe(text, name="recipe.yaml") == recipe
     written, whole = yaml.safe_load(text), recipe.model_dump()
     assert written["data"].keys() | set(LANGUAGE_KEYS) == whole["data"].keys()
-    assert whole | {"data": whole["data"] | written["data"]} == whole
-    assert written | {"data": whole["data"]} == whole
+    assert written["lora"].keys() | set(VARIANT_KEYS) == whole["lora"].keys()
+    both = {name: whole[name] | written[name] for name in ("data", "lora")}
+    assert whole | both == whole
+    assert written | {name: whole[name] for name in both} == whole
 
 
 @pytest.mark.parametrize(
@@ -120,7 +128,7 @@ def test_every_default_is_written_and_chinese_stays_readable() -> None:
     assert "train: 数据.json" in text
     assert "learning_rate: 1.0e-5" in text
     for section in (Recipe, DataSettings, LoraSettings, TrainingSettings):
-        keys = set(section.model_fields) - set(LANGUAGE_KEYS)
+        keys = set(section.model_fields) - {*LANGUAGE_KEYS, *VARIANT_KEYS}
         assert all(f"{key}:" in text for key in keys)
 
 

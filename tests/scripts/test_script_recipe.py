@@ -79,11 +79,17 @@ def test_values_that_a_recipe_refuses_are_left_out_with_the_reason(tmp_path: Pat
             '    num_train_epochs=-2,\n    optim="adafactor",\n    eval_steps=10,\n'
             '    lr_scheduler_type="polynomial",\n    metric_for_best_model="rougeL"',
         ),
-        ("r=8", "r=8, use_dora=True"),
+        ("r=8", "r=8, init_lora_weights='loftq'"),
     )
     report = checked(tmp_path, text)
     said = "\n".join(left_out(report))
-    for words in ("num_train_epochs", "optim: adafactor", "eval_steps", "lr_scheduler_type", "use_dora"):
+    for words in (
+        "num_train_epochs",
+        "optim: adafactor",
+        "eval_steps",
+        "lr_scheduler_type",
+        "init_lora_weights",
+    ):
         assert words in said
     recipe = parse_recipe(report.recipe, name="recipe.yaml")
     assert recipe.training.metric_for_best_model == "rouge_l"

@@ -60,10 +60,13 @@ NO_PART = "not part of a LoRA adapter"
 PREFIX = "base_model.model."
 
 REFUSED: dict[str, tuple[Spoil, str]] = {
-    "DoRA": (config(use_dora=True), f"uses `use_dora`, {DOES_NOT_COMPUTE}"),
+    "DoRA without lengths": (config(use_dora=True), "modules lack one of their tensors"),
+    "biases of B": (config(lora_bias=True), f"uses `lora_bias`, {DOES_NOT_COMPUTE}"),
     "whole modules": (config(modules_to_save=["lm_head"]), f"uses `modules_to_save`, {DOES_NOT_COMPUTE}"),
-    "other ranks": (config(rank_pattern={"q": 8}), f"uses `rank_pattern`, {DOES_NOT_COMPUTE}"),
-    "other scales": (config(alpha_pattern={"q": 8}), f"uses `alpha_pattern`, {DOES_NOT_COMPUTE}"),
+    "other ranks": (config(rank_pattern={"q": 8}), ""),
+    "ranks of text": (config(rank_pattern={"q": "many"}), "its configuration is invalid"),
+    "scales in a list": (config(alpha_pattern=[8]), "its alpha_pattern is not a mapping"),
+    "a pattern that is none": (config(rank_pattern={"([": 1}), "is not a valid regular expression"),
     "biases": (config(bias="all"), f"uses `bias`, {DOES_NOT_COMPUTE}"),
     "new tokens": (
         config(trainable_token_indices=[1]),
@@ -183,7 +186,7 @@ def test_refused_where_training_goes_on_from_it(case: str, watched: Watched, ada
 
 # What reading refuses, it refuses here as there; these few show that a run's adapters are read the same way.
 IN_A_RUN = (
-    "DoRA",
+    "DoRA without lengths",
     "a key of tomorrow",
     "a pickle",
     "another base",

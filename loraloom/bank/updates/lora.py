@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from loraloom.bank.ownership import seed_for
 from loraloom.bank.updates.lora_stack import LoraStack
-from loraloom.bank.updates.low_rank import LowRank
-from loraloom.bank.updates.update import ParameterGroup
+from loraloom.bank.updates.low_rank import LowRank, low_rank_groups
+from loraloom.bank.updates.update import ParameterGroup, Stack, Update
 from loraloom.base.device_and_dtype import product_dtype
 from loraloom.base.frozen_linear import FrozenLinear
 from loraloom.recipe import LoraSettings
@@ -24,7 +24,7 @@ from loraloom.recipe import LoraSettings
 class Lora:
     """LoRA as a kind of adapter; each method as described in `UpdateKind`."""
 
-    tensor_names = ("lora_A", "lora_B")
+    tensor_names: tuple[str, ...] = ("lora_A", "lora_B")
 
     def shapes(self, settings: LoraSettings, linear: FrozenLinear) -> dict[str, tuple[int, ...]]:
         """A [r, in] and B [out, r]."""
@@ -42,23 +42,29 @@ class Lora:
         A = torch.empty(settings.r, linear.in_features).uniform_(-bound, bound, generator=generator)
         return {"lora_A": A, "lora_B": torch.zeros(linear.out_features, settings.r)}
 
-    def make(self, settings: LoraSettings, tensors: Mapping[str, nn.Parameter]) -> LowRank:
+    def make(self, settings: LoraSettings, tensors: Mapping[str, nn.Parameter]) -> Update:
         """Make the part of an adapter from A and B."""
         return LowRank(
             tensors["lora_A"], tensors["lora_B"], settings.scaling, dropout=float(settings.lora_dropout)
         )
 
     def parameter_groups(self, settings: LoraSettings) -> Sequence[ParameterGroup]:
-        """Return one group: the optimizer treats A and B alike."""
-        return (ParameterGroup(self.tensor_names),)
+        """Return A and B in one group, or in two with LoRA+."""
+        return low_rank_groups(settings)
 
-    def stack(self, updates: Mapping[str, LowRank], dtype: torch.dtype) -> LoraStack:
+    def stack(self, updates: Mapping[str, Any], dtype: torch.dtype) -> Stack:
         """Put A and B of all adapters side by side."""
         return LoraStack(updates, product_dtype(dtype, next(iter(updates.values())).A.device))
 
     def is_kind_of(self, config: Mapping[str, Any]) -> bool:
         """Return whether PEFT's type is `LORA`; its variants have keys of their own."""
         return config.get("peft_type") == "LORA"
+
+    def in_peft(
+        self, settings: LoraSettings, tensors: Mapping[str, Tensor]
+    ) -> tuple[LoraSettings, dict[str, Tensor]]:
+        """Name A and B as the weights of linears."""
+        return settings, {f"{name}.weight": tensor for name, tensor in tensors.items()}
 
     def peft_values(self, settings: LoraSettings) -> dict[str, object]:
         """Return rank, scale and dropout."""
@@ -72,11 +78,13 @@ class Lora:
         return {**values, "use_rslora": True} if settings.use_rslora else values
 
     def settings_of(self, config: Mapping[str, Any], target_modules: Sequence[str]) -> LoraSettings:
-        """Read rank, scale and dropout, and ignore the rest of the file."""
+        """Read ranks, scales and dropout, and ignore the rest of the file."""
         return LoraSettings(
             r=config["r"],
             lora_alpha=config["lora_alpha"],
             lora_dropout=config.get("lora_dropout", 0.0),
             use_rslora=config.get("use_rslora", False),
+            rank_pattern=config.get("rank_pattern", {}),
+            alpha_pattern=config.get("alpha_pattern", {}),
             target_modules=list(target_modules),
         )

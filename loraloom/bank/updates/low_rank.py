@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from loraloom.bank.updates.update import ParameterGroup
 from loraloom.base.frozen_linear import FrozenLinear
+from loraloom.recipe import LoraSettings
 
 
 @dataclass(frozen=True)
@@ -54,3 +56,18 @@ class LowRank:
     def norm_bound(self) -> float:
         """Compute s · ‖A‖ ‖B‖, an upper bound of ‖s B A‖."""
         return self.scaling * float(self.A.detach().norm()) * float(self.B.detach().norm())
+
+
+def low_rank_groups(settings: LoraSettings, with_b: tuple[str, ...] = ()) -> Sequence[ParameterGroup]:
+    """Return the groups of A and B: one, or two with LoRA+, which trains B at a higher rate.
+
+    Args:
+        settings: of the adapter.
+        with_b: names of the tensors that are trained as B is.
+
+    Source: Hayou et al., 2024, https://arxiv.org/abs/2402.12354; as in PEFT's `create_loraplus_optimizer`.
+    """
+    ratio = settings.loraplus_lr_ratio
+    if ratio is None or ratio == 1:
+        return (ParameterGroup(("lora_A", "lora_B", *with_b)),)
+    return ParameterGroup(("lora_A",)), ParameterGroup(("lora_B", *with_b), rate_factor=ratio)

@@ -145,6 +145,16 @@ class UpdateKind(Protocol):
     def is_kind_of(self, config: Mapping[str, Any]) -> bool:
         """Return whether an adapter_config.json describes this kind."""
 
+    def in_peft(
+        self, settings: LoraSettings, tensors: Mapping[str, Tensor]
+    ) -> tuple[LoraSettings, dict[str, Tensor]]:
+        """Return settings and tensors as PEFT's files have them, the tensors by their names there.
+
+        Args:
+            settings: of the adapter.
+            tensors: as from `AdapterBank.tensors`.
+        """
+
     def peft_values(self, settings: LoraSettings) -> dict[str, object]:
         """Return the values of adapter_config.json, except targets and base."""
 

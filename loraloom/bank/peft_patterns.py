@@ -1,0 +1,61 @@
+"""rank_pattern and alpha_pattern in adapter_config.json, whose order PEFT does not keep.
+
+The first key that matches a module counts, and PEFT writes keys in alphabetical order: of two that match the
+same module, another one counts after saving (findings/peft_sorts_patterns.sh).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from loraloom.bank.peft_targets import match_untrusted
+from loraloom.errors import AdapterError
+from loraloom.recipe import LoraSettings
+from loraloom.recipe.module_patterns import first_match
+from loraloom.text.message import Message
+
+PATTERNS = ("rank_pattern", "alpha_pattern")
+
+
+def written_patterns(settings: LoraSettings, modules: Sequence[str]) -> dict[str, object]:
+    """Return the patterns of an adapter such that their order does not matter.
+
+    Args:
+        settings: of the adapter.
+        modules: that it adapts.
+    """
+    written: dict[str, object] = {}
+    for name in PATTERNS:
+        pattern: dict[str, Any] = getattr(settings, name)
+        chosen = {module: first_match(pattern, module) for module in modules}
+        if chosen != {module: first_match(sorted(pattern), module) for module in modules}:
+            pattern = {re.escape(module): pattern[key] for module, key in chosen.items() if key is not None}
+        if pattern:
+            written[name] = pattern
+    return written
+
+
+def exact_patterns(config: Mapping[str, Any], modules: Sequence[str], where: str) -> dict[str, Any]:
+    """Read the patterns of an adapter as one entry for each module that they concern.
+
+    Args:
+        config: its adapter_config.json, whose expressions are not trusted.
+        modules: that it has tensors for.
+        where: its folder, for messages.
+
+    Raises:
+        AdapterError: a pattern is no mapping, or a key is no expression or takes too long.
+    """
+    found: dict[str, Any] = {}
+    for name in PATTERNS:
+        pattern = config.get(name) or {}
+        if not isinstance(pattern, dict):
+            raise AdapterError(Message("its {name} is not a mapping", name=name), where=where)
+        exact: dict[str, Any] = {}
+        for key, value in pattern.items():
+            for module in match_untrusted(rf"(.*\.)?({key})", modules, name, where):
+                exact.setdefault(re.escape(module), value)
+        found[name] = exact
+    return found

@@ -1,0 +1,228 @@
+"""DoRA in a pass: for the rows of each adapter, f (W x + s B A x) + b with f = m / ‖W + s B A‖.
+
+With dropout, PEFT gives the dropped input d to the base's part as well:
+
+    y + f z - W d    with    z = W d + s B A d
+
+and y the frozen linear's own output. Without it, d is x, W x is y - b, and no product of W is repeated. For
+g = ∂loss/∂output, all adapters of a linear are one node of autograd with
+
+    ∂m = Σ g z / ‖W + s B A‖    ∂B = s (f g)ᵀ (A d)    ∂A = s (f g B)ᵀ d    ∂y = f g, or g with dropout
+
+The norms are computed when the weights change, once a pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from loraloom.bank.updates.dora_part import DoraPart
+from loraloom.bank.updates.update import Draw, Span
+from loraloom.base.frozen_linear import FrozenLinear
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """An adapter's weights as a pass computes with them.
+
+    Args:
+        A, B: in the dtype of the products.
+        norms: of the rows of W + s B A, float32 [out].
+        factors: m / norms.
+    """
+
+    A: Tensor
+    B: Tensor
+    norms: Tensor
+    factors: Tensor
+
+
+@dataclass(frozen=True)
+class _Share:
+    """The rows of one adapter in a pass.
+
+    Args:
+        start, stop: first row, and the row after the last.
+        part: the adapter's.
+        weights: of the adapter.
+        linear: the frozen linear.
+        kept: which inputs are not dropped, bool [rows, len, in]; None if nothing is.
+    """
+
+    start: int
+    stop: int
+    part: DoraPart
+    weights: _Weights
+    linear: FrozenLinear
+    kept: Tensor | None = None
+
+    @property
+    def scaling(self) -> float:
+        """The scaling of B A, and of a dropped input."""
+        return self.part.scaling * self.input_scaling
+
+    @property
+    def input_scaling(self) -> float:
+        """1 / (1 - p) with dropout, so that masks are 0 or 1."""
+        return 1 if self.kept is None else 1 / (1 - self.part.dropout)
+
+    def own(self, x: Tensor) -> Tensor:
+        """Return its rows, [tokens, features]."""
+        return x[self.start : self.stop].reshape(-1, x.shape[-1])
+
+    def drop(self, x: Tensor) -> Tensor:
+        """Set dropped inputs to 0, [tokens, in] → the same."""
+        return x if self.kept is None else x * self.kept.view(torch.uint8).to(x.dtype).view_as(x)
+
+    def base_product(self, dropped: Tensor) -> Tensor:
+        """Compute W d, in the dtype of the base, as the frozen linear does."""
+        weight = self.linear.dense()
+        return (dropped.to(weight.dtype) @ weight.T).to(dropped.dtype) * self.input_scaling
+
+    def compute(self, x: Tensor, y: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
+        """Overwrite its rows of `out`; return A d and z, both [tokens, …].
+
+        Args:
+            x, y: input and output of the frozen linear.
+            out: contiguous; may be y.
+        """
+        dtype, bias = self.weights.A.dtype, self.linear.bias
+        dropped = self.drop(self.own(x).to(dtype))
+        low = dropped @ self.weights.A.T
+        plain = self.own(y).to(dtype)
+        if self.kept is not None:
+            base = self.base_product(dropped)
+        else:
+            base = plain if bias is None else plain - bias.to(dtype)
+        z = torch.addmm(base, low, self.weights.B.T, alpha=self.scaling)
+        made = z * self.weights.factors.to(dtype)
+        if self.kept is not None:
+            made += plain - base
+        elif bias is not None:
+            made += bias.to(dtype)
+        place = out[self.start : self.stop]
+        place.copy_(made.view_as(place))
+        return low, z
+
+
+class DoraStack:
+    """The DoRA adapters of one linear; each method as described in `Stack`.
+
+    Args:
+        updates: by slot, in the order of attachment.
+        dtype: of the products, `product_dtype`.
+    """
+
+    def __init__(self, updates: Mapping[str, DoraPart], dtype: torch.dtype) -> None:
+        self._parts = dict(updates)
+        self._dtype = dtype
+        self._weights: dict[str, _Weights] = {}
+        self._versions: list[int] = []
+        self.signature: Hashable = ("dora", *updates)
+
+    def copies(self, *, only_if_changed: bool) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Forget the norms of earlier weights; nothing is copied in advance."""
+        versions = [p._version for part in self._parts.values() for p in part.parameters.values()]
+        if not only_if_changed or versions != self._versions:
+            self._weights.clear()
+        self._versions = versions
+        return (), ()
+
+    def group(self, spans: Sequence[Span]) -> list[Span]:
+        """Return the spans of its adapters, each by itself."""
+        return [span for span in spans if span.slot in self._parts]
+
+    def add(
+        self, linear: FrozenLinear, x: Tensor, y: Tensor, groups: Sequence[Span], draw: Draw | None
+    ) -> Tensor:
+        """Compute the rows of each adapter anew from x and y."""
+        shares = [self._share(linear, x, span, draw) for span in groups]
+        if shares and torch.is_grad_enabled():
+            parameters = [p for share in shares for p in share.part.parameters.values()]
+            return _AddDora.apply(x, y, shares, *parameters)  # type: ignore[no-any-return, no-untyped-call]
+        for share in shares:
+            share.compute(x, y, y)
+        return y
+
+    def _share(self, linear: FrozenLinear, x: Tensor, span: Span, draw: Draw | None) -> _Share:
+        part = self._parts[span.slot]
+        if span.slot not in self._weights:
+            self._weights[span.slot] = _prepare(part, linear, self._dtype)
+        share = _Share(span.start, span.stop, part, self._weights[span.slot], linear)
+        if draw is None or not part.dropout:
+            return share
+        shape = torch.Size((span.stop - span.start, *x.shape[1:]))
+        return replace(share, kept=draw(span.slot, part.dropout, shape))
+
+
+@torch.no_grad()
+def _prepare(part: DoraPart, linear: FrozenLinear, dtype: torch.dtype) -> _Weights:
+    norms = part.norms(linear)
+    A, B, magnitude = part.A.detach(), part.B.detach(), part.magnitude.detach()
+    return _Weights(A.to(dtype), B.to(dtype), norms, magnitude / norms)
+
+
+class _AddDora(torch.autograd.Function):
+    """The rows of each adapter; see the top of this file."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, y: Tensor, shares: Sequence[_Share], *parameters: nn.Parameter
+    ) -> Tensor:
+        out = y.clone(memory_format=torch.contiguous_format)
+        kept = [share.compute(x, y, out) for share in shares]
+        # Masks are saved as tensors too, so that activation checkpointing can free them; parameters are
+        # saved because it must be an error if they change before the backward pass.
+        ctx.shares = [replace(share, kept=None) for share in shares]
+        tensors = [tensor for pair in kept for tensor in pair]
+        ctx.save_for_backward(x, *tensors, *(share.kept for share in shares), *parameters)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        x, *saved = ctx.saved_tensors
+        num = len(ctx.shares)
+        into_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
+        into_y = upstream.clone() if ctx.needs_input_grad[1] else None
+        into_parameters: list[Tensor] = []
+        for number, bare in enumerate(ctx.shares):
+            share = replace(bare, kept=saved[2 * num + number])
+            low, z = saved[2 * number : 2 * number + 2]
+            into_parameters += _backward(share, x, upstream, low, z, into_x, into_y)
+        return into_x, into_y, None, *into_parameters
+
+
+def _backward(
+    share: _Share,
+    x: Tensor,
+    upstream: Tensor,
+    low: Tensor,
+    z: Tensor,
+    into_x: Tensor | None,
+    into_y: Tensor | None,
+) -> tuple[Tensor, ...]:
+    """Return the gradients of A, B and the magnitudes; write those of its rows of x and y."""
+    weights, place = share.weights, slice(share.start, share.stop)
+    own = share.own(upstream).to(low.dtype)
+    scaled = own * weights.factors.to(low.dtype)  # ∂z
+    into_low = (scaled @ weights.B).mul_(share.scaling)
+    into_A = into_low.T @ share.drop(share.own(x).to(low.dtype))
+    into_B = (scaled.T @ low).mul_(share.scaling)
+    into_magnitude = (own.float() * z.float()).sum(0) / weights.norms
+    if into_y is not None and share.kept is None:
+        into_y[place] = scaled.view_as(into_y[place])
+    if into_x is not None:
+        through = into_low @ weights.A
+        if share.kept is not None:
+            weight = share.linear.dense()
+            into_base = ((scaled - own) * share.input_scaling).to(weight.dtype)
+            through = share.drop(through + (into_base @ weight).to(low.dtype))
+        into_x[place] = through.view_as(into_x[place])
+    return into_A.float(), into_B.float(), into_magnitude

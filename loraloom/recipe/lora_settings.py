@@ -1,0 +1,128 @@
+"""The section `lora` of a recipe: one adapter and the variants of LoRA; names as in PEFT's LoraConfig."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from loraloom.recipe.module_patterns import first_match
+from loraloom.recipe.relative_paths import Section
+from loraloom.recipe.values import (
+    AlphaPattern,
+    Count,
+    LayerNames,
+    Layers,
+    Number,
+    RankPattern,
+    SettingError,
+    TargetModules,
+)
+from loraloom.text.message import Message
+
+# Settings of variants of LoRA, which a run's recipe.yaml has only where they are set.
+VARIANT_KEYS = (
+    "rank_pattern",
+    "alpha_pattern",
+    "layers_to_transform",
+    "layers_pattern",
+    "loraplus_lr_ratio",
+    "use_dora",
+)
+
+
+class LoraSettings(Section):
+    """One low-rank adapter, W + (lora_alpha / r) B A; names as in PEFT's LoraConfig."""
+
+    r: Count = Field(default=16, ge=1, le=4096, description=Message("Rank."))
+    lora_alpha: Number = Field(
+        default=32,
+        gt=0,
+        le=1e6,
+        description=Message("The update is scaled by lora_alpha / r (rsLoRA: by lora_alpha / √r)."),
+    )
+    lora_dropout: Number = Field(
+        default=0.05, ge=0, lt=1, description=Message("Dropout before A, during training.")
+    )
+    target_modules: TargetModules = Field(
+        default="all-linear",
+        description=Message(
+            "all-linear, a list of module names, or a regular expression; each may be limited by "
+            "the prefix `encoder:`, `decoder:` or `cross:`."
+        ),
+    )
+    use_rslora: bool = Field(
+        default=False, description=Message("Scale by lora_alpha / √r (Kalajdzievski, 2023).")
+    )
+    init_adapter: str | None = Field(
+        default=None, description=Message("Continue training from this PEFT adapter folder.")
+    )
+    rank_pattern: RankPattern = Field(
+        default={},
+        description=Message(
+            "Other ranks for some modules: names or regular expressions for the end of a path, "
+            "`{{decoder.*v: 32}}`. The first that matches counts."
+        ),
+    )
+    alpha_pattern: AlphaPattern = Field(
+        default={}, description=Message("Other values of lora_alpha for some modules, likewise.")
+    )
+    layers_to_transform: Layers = Field(
+        default=None,
+        description=Message(
+            "Adapt only these layers, counted from 0 in encoder and decoder alike; modules that "
+            "target_modules names by their whole path are adapted anyway."
+        ),
+    )
+    layers_pattern: LayerNames = Field(
+        default=None,
+        description=Message(
+            "What stands before the number of a layer in a path (`block`, `layers`), if not the first number "
+            "is meant."
+        ),
+    )
+    loraplus_lr_ratio: Number | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description=Message(
+            "LoRA+: train B at this many times the learning rate of A (Hayou et al., 2024); 16 is common."
+        ),
+    )
+
+    use_dora: bool = Field(
+        default=False,
+        description=Message(
+            "DoRA: train the length of each row of the weights, and by A and B only its direction "
+            "(Liu et al., 2024)."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _layers_are_named(self) -> Self:
+        if self.layers_pattern and self.layers_to_transform is None:
+            message = Message("has no effect without layers_to_transform; set it, or remove this setting")
+            raise SettingError(message, "layers_pattern")
+        return self
+
+    def at(self, module: str) -> LoraSettings:
+        """Return the settings of an adapter's part in one module: its own rank and lora_alpha."""
+        if not self.rank_pattern and not self.alpha_pattern:
+            return self
+        rank, alpha = first_match(self.rank_pattern, module), first_match(self.alpha_pattern, module)
+        own = {
+            "r": self.r if rank is None else self.rank_pattern[rank],
+            "lora_alpha": self.lora_alpha if alpha is None else self.alpha_pattern[alpha],
+        }
+        return self.model_copy(update={**own, "rank_pattern": {}, "alpha_pattern": {}})
+
+    @property
+    def variant(self) -> dict[str, object]:
+        """The settings that make it a variant of LoRA; empty for plain LoRA."""
+        values = {key: getattr(self, key) for key in VARIANT_KEYS}
+        return {key: value for key, value in values.items() if value != type(self).model_fields[key].default}
+
+    @property
+    def scaling(self) -> float:
+        """Factor of B A."""
+        return float(self.lora_alpha) / (self.r**0.5 if self.use_rslora else self.r)

@@ -1,0 +1,13 @@
+"""All variants of LoRA, as the settings that ask for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "plus": {"loraplus_lr_ratio": 8},
+    "dora": {"use_dora": True},
+    "dora-undropped": {"use_dora": True, "lora_dropout": 0.0, "loraplus_lr_ratio": 2},
+    "patterns": {"rank_pattern": {"q": 6}, "alpha_pattern": {"wo": 4}, "layers_to_transform": [1]},
+}
