@@ -10,7 +10,8 @@ JOBS ?= 2
 BESIDE := --numprocesses $(JOBS) --dist worksteal
 
 .PHONY: help install demo lint format test oldest newest faults fuzz fuzz-api bench bench-gpu bench-serving bench-load \
-	shapes bench-against study real check dist clean extras compat messages browser trackers gguf optimum ranks bench-scale
+	shapes bench-against bench-scale study real check dist notebooks site clean extras compat messages browser trackers \
+	gguf optimum ranks
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -168,5 +169,13 @@ dist: install ## a wheel and an sdist in dist/, checked, and the wheel used in a
 	$(BIN)/python -m tools.check_dist $(DIST)
 	LORALOOM_WHEEL=$$(echo $(CURDIR)/$(DIST)/*.whl) $(BIN)/python -m pytest tests/release
 
+notebooks: install ## every notebook from its first cell to its last, offline, on small models
+	$(BIN)/python -m pip install --quiet --editable '.[dev,notebooks]'
+	$(BIN)/python -m pytest tests/notebooks
+
+site: install ## the documentation as pages in site/; warnings are errors
+	$(BIN)/python -m pip install --quiet --editable '.[dev,web,docs]'
+	$(BIN)/python -m tools.build_site
+
 clean: ## remove the environment and caches; never a run
-	rm -rf $(VENV) .venv-oldest .venv-newest $(TRACKERS) .pytest_cache .mypy_cache .ruff_cache .venv-compat dist
+	rm -rf $(VENV) .venv-oldest .venv-newest $(TRACKERS) .pytest_cache .mypy_cache .ruff_cache .venv-compat dist .site site
