@@ -10,7 +10,8 @@ JOBS ?= 2
 BESIDE := --numprocesses $(JOBS) --dist worksteal
 
 .PHONY: help install demo lint format test oldest newest faults fuzz fuzz-api bench bench-gpu bench-serving bench-load \
-	shapes bench-against study real check dist clean extras compat messages browser trackers gguf optimum ranks bench-scale
+	shapes bench-against bench-scale study real check dist notebooks site clean extras compat messages browser trackers \
+	gguf optimum ranks
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -38,8 +39,8 @@ format: install ## let ruff rewrite what it can
 test: install ## the whole suite
 	$(BIN)/pytest $(BESIDE)
 
-# Some 60 MB that few need, so they are not part of `install`.
-extras: install ## what optional packages bring: merged folders in CTranslate2, BLEU of Japanese and Korean
+# Some 300 MB that few need, so they are not part of `install`.
+extras: install ## what optional packages bring: exports to CTranslate2, ONNX and GGUF, BLEU of Japanese and Korean
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,web,exports,ja,ko]'
 	$(BIN)/pytest tests/commands/test_ctranslate2.py tests/commands/test_export_ctranslate2.py \
 	  tests/commands/test_export_onnx.py tests/export/test_gguf.py tests/evaluate/test_word_tokenizers.py
@@ -168,5 +169,13 @@ dist: install ## a wheel and an sdist in dist/, checked, and the wheel used in a
 	$(BIN)/python -m tools.check_dist $(DIST)
 	LORALOOM_WHEEL=$$(echo $(CURDIR)/$(DIST)/*.whl) $(BIN)/python -m pytest tests/release
 
+notebooks: install ## every notebook from its first cell to its last, offline, on small models
+	$(BIN)/python -m pip install --quiet --editable '.[dev,notebooks]'
+	$(BIN)/python -m pytest tests/notebooks
+
+site: install ## the documentation as pages in site/; warnings are errors
+	$(BIN)/python -m pip install --quiet --editable '.[dev,web,docs]'
+	$(BIN)/python -m tools.build_site
+
 clean: ## remove the environment and caches; never a run
-	rm -rf $(VENV) .venv-oldest .venv-newest $(TRACKERS) .pytest_cache .mypy_cache .ruff_cache .venv-compat dist
+	rm -rf $(VENV) .venv-oldest .venv-newest $(TRACKERS) .pytest_cache .mypy_cache .ruff_cache .venv-compat dist .site site

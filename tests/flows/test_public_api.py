@@ -35,6 +35,7 @@ PUBLIC = [
     "init",
     "merge",
     "predict",
+    "push",
     "read_recipe",
     "recipe_schema",
     "run_search",
