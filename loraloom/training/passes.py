@@ -94,8 +94,7 @@ def step_losses(engine: Engine, trainees: Sequence[Trainee], plans: Sequence[Pla
 
     Args:
         engine: the training.
-        trainees: the experiments that take the step.
-        plans: the micro-batches of each.
+        trainees, plans: the experiments that take the step, and the micro-batches of each.
 
     Returns:
         The loss of each trainee, float32 [trainees], on the device.
