@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 
 from tests.faults.training import fruits
@@ -79,5 +78,6 @@ def assert_same_training(run: Path, expected: Path, *, losses_within: float = 1e
     for file in (expected / "adapters").glob("*/adapter_model.safetensors"):
         ours, theirs = load_file(run / file.relative_to(expected)), load_file(file)
         for key, tensor in theirs.items():
-            # AdamW's first steps are signs of gradients, so noise in a zero gradient is a step of its own.
-            torch.testing.assert_close(ours[key], tensor, rtol=1e-3, atol=1e-4)
+            # Of the whole tensor: AdamW's first steps are signs of gradients, so that of an element whose
+            # gradient is nothing but rounding is a step of its own.
+            assert float((ours[key] - tensor).norm()) <= 1e-3 * float(tensor.norm()), (file, key)
