@@ -105,6 +105,7 @@ def test_stopped_on_two_it_resumes_on_one_and_says_so(
     assert_same_training(run, alone)
 
 
+@pytest.mark.skipif(not is_long(), reason="a long one")
 def test_killed_on_one_it_resumes_on_two(
     alone: Path, shared_recipe: Path, ranks: RankGroup, warm: Warm, tmp_path: Path
 ) -> None:
